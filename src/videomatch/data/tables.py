@@ -1,0 +1,136 @@
+"""The small tables every stage speaks: parquet files with fixed schemas, checked where they are written.
+
+Seconds are floats, ids are strings (AIAC ids have up to 19 digits: never a number), ranks count from 1. A table lies in
+a result folder as ``<name>.parquet``; :func:`write` validates and orders the columns, :func:`read` trusts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+S, F, I, B = pl.String, pl.Float64, pl.Int64, pl.Boolean  # noqa: E741
+
+#: column -> dtype of every table; a name ending in ``?`` in :data:`NULLABLE` may hold nulls
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "videos": {
+        "video_id": S,
+        "path": S,
+        "duration": F,
+        "fps": F,
+        "width": I,
+        "height": I,
+        "has_audio": B,
+        "sha256": S,
+        "category": S,
+        "tags": pl.List(S),
+        "shard": I,
+    },
+    "rejected": {"video_id": S, "path": S, "reason": S},
+    "texts": {
+        "text_id": S,
+        "video_id": S,
+        "kind": S,
+        "language": S,
+        "start": F,
+        "end": F,
+        "text": S,
+    },
+    "splits": {"split": S, "role": S, "id": S},
+    "relevance": {"query_id": S, "reference_id": S, "grade": F},
+    "segments": {
+        "query_id": S,
+        "reference_id": S,
+        "query_start": F,
+        "query_end": F,
+        "reference_start": F,
+        "reference_end": F,
+        "score": F,
+    },
+    "rankings": {"query_id": S, "reference_id": S, "score": F, "grade": F, "better": I, "equal": I},
+}
+
+#: columns that may be null; everywhere else a null is an error
+NULLABLE: dict[str, set[str]] = {
+    "videos": {"duration", "fps", "width", "height", "has_audio", "category", "path", "sha256"},
+    "texts": {"video_id", "language", "start", "end"},
+    "rankings": {"grade", "better", "equal"},
+    "segments": {"score"},
+}
+
+#: the only values a column may take
+VALUES: dict[tuple[str, str], set[str]] = {
+    ("texts", "kind"): {"title", "asr", "ocr", "caption", "query"},
+    ("splits", "role"): {"query", "reference"},
+}
+
+#: columns (together) that identify a row
+KEYS: dict[str, list[str]] = {
+    "videos": ["video_id"],
+    "texts": ["text_id"],
+    "splits": ["split", "role", "id"],
+    "rankings": ["query_id", "reference_id"],
+}
+
+
+def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -> Path:
+    """Validate ``rows`` against the schema of ``table`` and write ``folder/<table>.parquet``.
+
+    Raises:
+        ValueError: a column is missing, unknown, null where it may not be, or not unique where it must be. The message
+            names the table, the column and the first offending value.
+    """
+    frame = check(table, rows)
+    path = folder / f"{table}.parquet"
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(path, compression="zstd")
+    return path
+
+
+def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame:
+    """``rows`` with the columns and types of ``table``, or a ValueError that says what is wrong."""
+    schema = SCHEMAS[table]
+    if not isinstance(rows, pl.DataFrame):
+        rows = pl.DataFrame(rows, schema=schema) if not rows else pl.DataFrame(rows, infer_schema_length=None)
+    missing = [c for c in schema if c not in rows.columns]
+    unknown = [c for c in rows.columns if c not in schema]
+    if missing or unknown:
+        raise ValueError(
+            f"table {table!r}: missing columns {missing}, unknown columns {unknown}, expected {list(schema)}"
+        )
+    for column in schema:
+        # a number that became an id is already damaged (floats lose digits), so it is refused instead of cast
+        if schema[column] == S and rows[column].dtype not in (S, pl.Null, pl.Categorical):
+            raise ValueError(f"table {table!r}: column {column!r} holds {rows[column].dtype}, expected strings")
+    frame = rows.select([pl.col(c).cast(t) for c, t in schema.items()])
+    for column in schema:
+        nulls = frame[column].null_count()
+        if nulls and column not in NULLABLE.get(table, set()):
+            raise ValueError(f"table {table!r}: column {column!r} has {nulls} empty values")
+        allowed = VALUES.get((table, column))
+        if allowed is not None:
+            odd = set(frame[column].unique()) - allowed
+            if odd:
+                raise ValueError(
+                    f"table {table!r}: column {column!r} holds {sorted(odd)[0]!r}, expected one of {sorted(allowed)}"
+                )
+    if table in KEYS:
+        twice = frame.filter(frame.select(KEYS[table]).is_duplicated())
+        if len(twice):
+            raise ValueError(f"table {table!r}: {KEYS[table]} = {twice.select(KEYS[table]).row(0)} stands twice")
+    return frame
+
+
+def read(table: str, *folders: Path) -> pl.DataFrame:
+    """The table from one folder, or from several one below the other. An absent table reads as an empty one."""
+    frames = [pl.read_parquet(p) for f in folders if (p := Path(f) / f"{table}.parquet").exists()]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMAS[table])
+
+
+def write_all(tables: Mapping[str, pl.DataFrame | list[dict[str, Any]]], folder: Path) -> None:
+    """Write several tables at once."""
+    for name, rows in tables.items():
+        write(name, rows, folder)
