@@ -1,0 +1,143 @@
+"""``python -m videomatch STAGE …``: the one way in which a rule calls a stage.
+
+A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
+workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
+result turns out to be current already ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from videomatch import provenance
+
+log = logging.getLogger("videomatch")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one job; 0 when its result stands, 1 with one clear line on standard error when it does not."""
+    parser = argparse.ArgumentParser(prog="python -m videomatch", description=__doc__)
+    parser.add_argument("stage", help="a file of videomatch/stages")
+    parser.add_argument("--settings", required=True, type=Path, help="the job's settings, written by the workflow")
+    parser.add_argument("--output", required=True, type=Path, help="the manifest of the result")
+    parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(argv)
+    _log_to(options.log)
+    _end_with_the_workflow()
+    try:
+        run(options.stage, options.settings, options.output, options.threads)
+    except Exception as error:
+        log.exception("%s failed", options.stage)
+        where = f" (log: {options.log})" if options.log else ""
+        sys.stderr.write(f"videomatch {options.stage}: {error or type(error).__name__}{where}\n")
+        return 1
+    return 0
+
+
+def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
+    """Make the result that a settings file asks for, unless it stands already."""
+    job = json.loads(settings.read_text(encoding="utf-8"))
+    if provenance.code_digest(stage, *job["modules"]) != job["code"]:
+        raise RuntimeError("the source code changed while the workflow was running; start it again")
+    wanted = provenance.request(job)
+    if provenance.restore(manifest, wanted):
+        log.info("%s: nothing it reads has changed, the result stands", manifest)
+        return
+    for paths in wanted["inputs"].values():
+        for entry in paths:
+            _check_input(Path(entry["path"]), job)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
+    folder = manifest.parent
+    temporary = folder.with_name(f".{folder.name}.new.{os.getpid()}")
+    scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
+    arguments = _arguments(function, job, temporary, scratch, threads)
+    _sweep(folder)
+    temporary.mkdir(parents=True)
+    started, cpu = time.monotonic(), time.process_time()
+    log.info("%s started: %s", stage, provenance.dumps(job["settings"]))
+    try:
+        function(**arguments)
+        provenance.seal(temporary, wanted)
+        provenance.replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    provenance.remember(manifest)
+    shutil.rmtree(scratch, ignore_errors=True)
+    log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)
+
+
+def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, threads: int) -> dict[str, Any]:
+    """Inputs become folders, settings stay as they are, and what else the stage declares is filled in."""
+    arguments: dict[str, Any] = dict(job["settings"])
+    for name, paths in job["inputs"].items():
+        arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
+    arguments["output"] = output
+    declared = inspect.signature(function).parameters
+    if "threads" in declared:
+        arguments["threads"] = threads
+    if "scratch" in declared:
+        scratch.mkdir(parents=True, exist_ok=True)
+        arguments["scratch"] = scratch
+    return arguments
+
+
+def _check_input(manifest: Path, job: dict[str, Any]) -> None:
+    """An input that another stage made is taken as it lies there: so it has to be whole."""
+    record = provenance.load(manifest)
+    problem = "it has no manifest" if record is None else provenance.damage(manifest.parent, record)
+    if problem:
+        raise provenance.Damaged(f"{job['stage']} cannot use {manifest.parent}: {problem}; run `snakemake` to mend it")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs of the same job left beside the result."""
+    for left in folder.parent.glob(f".{folder.name}.*.*"):
+        owner = left.suffix[1:]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _log_to(path: Path | None) -> None:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    logging.basicConfig(
+        level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.captureWarnings(True)
+
+
+def _end_with_the_workflow() -> None:
+    """Stop when the workflow that started this job has been killed: an orphan would work on for nobody.
+
+    The kernel can tell a process that its parent died, but the parent is a shell that outlives its own parent, so the
+    workflow's process id comes by the environment and is looked at twice a second.
+    """
+    owner = os.environ.get("VIDEOMATCH_WORKFLOW", "")
+    if not owner.isdigit() or not Path(f"/proc/{owner}").exists():
+        return  # started by hand, or on another machine of a cluster
+
+    def watch() -> None:
+        while Path(f"/proc/{owner}").exists():
+            time.sleep(0.5)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""``videomatch``: what a person types beside ``snakemake`` and ``dvc``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import yaml
+
+from videomatch import dvcfile, provenance
+from videomatch import params as parameters
+from videomatch.data import tables
+from videomatch.plan import Plan
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="videomatch", description=__doc__)
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="laid over params.yaml, as in snakemake")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("tables", help="print the tables of the last run, and where everything lies")
+    dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
+    dvc.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    prune = commands.add_parser("prune", help="list results that no rule makes any more")
+    prune.add_argument("--yes", action="store_true", help="delete them")
+    options = parser.parse_args(argv)
+    try:
+        if options.command == "dvc":
+            return write_dvc(options.check)
+        plan = Plan(parameters.resolved(read_config(options.configfile), [Path("params.yaml"), *options.configfile]))
+        return show_tables(plan) if options.command == "tables" else prune_results(plan, options.yes)
+    except (parameters.ParamsError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def read_config(files: Sequence[Path]) -> dict:
+    """params.yaml with further files laid over it, as Snakemake does it."""
+    config: dict = {}
+    for file in (Path("params.yaml"), *files):
+        config = parameters.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    return config
+
+
+def write_dvc(check: bool) -> int:
+    """Write dvc.yaml, or compare it."""
+    wanted, file = dvcfile.text(Path("params.yaml")), Path("dvc.yaml")
+    if check:
+        same = file.exists() and file.read_text(encoding="utf-8") == wanted
+        print("dvc.yaml is up to date" if same else "dvc.yaml is out of date: run `videomatch dvc`")
+        return 0 if same else 1
+    provenance.write_text(file, wanted)
+    return 0
+
+
+def show_tables(plan: Plan) -> int:
+    """Print every table, the number of rejected videos, and where the results lie."""
+    for name in plan.tables:
+        path = Path(plan.table(name)).parent / "table.md"
+        print(path.read_text(encoding="utf-8") if path.exists() else f"{path} is not there yet: run `snakemake`\n")
+    for dataset in plan.needed_datasets():
+        folder = Path(plan.corpus(dataset)).parent
+        features = {m for e in plan.dataset(dataset).get("experts", []) for m in plan.features(dataset, e)}
+        rejected = tables.read("rejected", folder, *(Path(m).parent for m in sorted(features)))
+        rejected = rejected.unique(["path", "reason"]).sort("path")
+        print(f"{dataset}: {len(rejected)} files were rejected" + (":" if len(rejected) else ""))
+        with pl.Config(tbl_rows=-1, fmt_str_lengths=100, tbl_hide_dataframe_shape=True, tbl_width_chars=160):
+            if len(rejected):
+                print(rejected.select("path", "reason"))
+    print(f"\ntables:  {plan.root}/tables/*/table.md")
+    for page in plan.params["pages"]:
+        print(f"page:    {Path(plan.page(page)).parent}/index.html")
+    for dataset in plan.needed_datasets():
+        print(f"corpus:  {Path(plan.corpus(dataset)).parent}/card.md")
+    return 0
+
+
+def prune_results(plan: Plan, delete: bool) -> int:
+    """List (or delete) results below results/<scale> that the current parameters do not make."""
+    wanted = {*plan.data_results(), *plan.systems_results(), *plan.benchmark_results()}
+    found = sorted(str(p) for p in Path(plan.root).rglob(provenance.MANIFEST))
+    for manifest in (m for m in found if m not in wanted):
+        print(("deleted " if delete else "unused  ") + str(Path(manifest).parent))
+        if delete:
+            shutil.rmtree(Path(manifest).parent)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""``dvc.yaml`` from the rules: one file of rules is one stage, its folders are the stage's outs.
+
+DVC versions what Snakemake makes. A stage's command is Snakemake restricted to that stage's rules; Snakemake alone
+knows what in it has to run. The file is generated (``videomatch dvc``) and a test compares.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videomatch import params as parameters
+from videomatch.plan import Plan
+
+#: what lies in git rather than in DVC's cache: small, diffable, read by `dvc exp show`
+IN_GIT = ("metrics", "tables")
+CODE = ["Snakefile", "src/videomatch", "workflow"]
+HEAD = "# Generated from the rules by `videomatch dvc`; a test compares. Edit workflow/rules or params.yaml instead.\n"
+
+
+def stages(plan: Plan) -> dict[str, list[str]]:
+    """Stage -> the folders below ``results/<scale>`` that its results lie in."""
+    found: dict[str, list[str]] = {}
+    results = {"data": plan.data_results(), "systems": plan.systems_results(), "benchmark": plan.benchmark_results()}
+    for stage, paths in results.items():
+        found[stage] = list(dict.fromkeys(Path(p).relative_to(plan.root).parts[0] for p in paths))
+    return found
+
+
+def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
+    """The content of ``dvc.yaml`` for a plan. ``sections`` are the keys of its params.yaml."""
+    described: dict[str, Any] = {}
+    before: list[str] = []
+    for stage, folders in stages(plan).items():
+        if not folders:
+            continue
+        outs = [
+            {f"results/${{scale}}/{f}": {"cache": False, "persist": True} if f in IN_GIT else {"persist": True}}
+            for f in folders
+        ]
+        raw = sorted(r for d in plan.needed_datasets() for r in plan.raw_files(d)) if stage == "data" else []
+        described[stage] = {
+            "cmd": f"snakemake {stage} --config stage={stage}",
+            "deps": [*CODE, *before, *raw],
+            "params": sections,
+            "outs": outs,
+        }
+        before += [f"results/${{scale}}/{f}" for f in folders]
+    metrics = [str(Path(p).parent / "metrics.json") for p in plan.benchmark_results() if f"{plan.root}/metrics/" in p]
+    described = {"stages": described}
+    if metrics:
+        described["metrics"] = [m.replace(plan.root, "results/${scale}", 1) for m in metrics]
+    return described
+
+
+def text(params_file: Path) -> str:
+    """What ``dvc.yaml`` must say for a params.yaml."""
+    config = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+    plan = Plan(parameters.resolved(config, [params_file]))
+    return HEAD + yaml.safe_dump(content(plan, list(config)), sort_keys=False, width=120)

@@ -1,0 +1,352 @@
+"""``params.yaml``: merging of recipes (``from:``, ``null``) and the check of every name before the first job.
+
+A name in the parameters is the name of a file or a function of the package, so what is allowed is read off the source
+(by syntax tree: nothing is imported, a check costs milliseconds). All mistakes are listed at once, each with the file
+and line where it stands and the nearest name that exists.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videomatch import named
+
+#: what may stand at the top
+SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages")
+#: the keys of a system; exactly one of KINDS says what it is
+KINDS = ("model", "embeddings", "combine")
+SYSTEM = (*KINDS, "dataset", "tokenizer", "examples", "objectives", "training", "seeds", "init")
+EMBEDDINGS = ("features", "pool", "texts", "dim", "text_encoder")
+COMBINE = ("systems", "weights", "dim")
+PAGE = ("dataset", "split", "system", "top", "title")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class ParamsError(ValueError):
+    """Everything that is wrong with the parameters, one line each."""
+
+
+# ---------------------------------------------------------------------------------------------------------- merging
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``change`` laid over ``base``: mappings merge, everything else replaces, ``null`` removes."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        if value is None and key in merged:
+            del merged[key]
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def overlay(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A second file laid over a first, as Snakemake does it: mappings merge, everything else (null too) replaces."""
+    result = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = overlay(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
+    """Systems with their ``from:`` filled in.
+
+    Raises:
+        ParamsError: a ``from:`` names no system, or leads back to itself.
+    """
+
+    def one(name: str, path: tuple[str, ...]) -> dict[str, Any]:
+        system = systems[name]
+        if not isinstance(system, Mapping) or "from" not in system:
+            return dict(system or {})
+        parent = system["from"]
+        if parent in path:
+            raise ParamsError(f"systems.{name}: `from` leads in a circle: {' → '.join((*path, parent))}")
+        if parent not in systems:
+            raise ParamsError(f"systems.{name}.from: {_unknown('system', parent, systems)}")
+        # the parent is finished first, so that a null removes what the parent had and not what it would get
+        return merge(one(parent, (*path, parent)), {k: v for k, v in system.items() if k != "from"})
+
+    return {name: one(name, (name,)) for name in systems}
+
+
+def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, Any]:
+    """The checked parameters with every system resolved and every emptied (``null``) entry gone.
+
+    Args:
+        config: the merged parameters.
+        files: the YAML files they came from, to say where a mistake stands.
+
+    Raises:
+        ParamsError: listing every mistake.
+    """
+    config = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in config.items() if v is not None}
+    params = {"datasets": {}, "backbones": {}, "experts": {}, "systems": {}, "tables": [], "pages": {}, **config}
+    params["systems"] = resolve(params["systems"])
+    mistakes = Check(params).mistakes
+    if mistakes:
+        lines = Lines(files)
+        listed = "\n".join(f"  {lines.place(path)}: {text}" for path, text in mistakes)
+        raise ParamsError(f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the parameters:\n{listed}")
+    return params
+
+
+def _without_nulls(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in section.items() if v is not None}
+
+
+# ------------------------------------------------------------------------------------------------- where things stand
+
+
+class Lines:
+    """File and line of each key of some YAML files."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._lines: dict[tuple[str, ...], str] = {}
+        for file in files:
+            node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            self._walk(node, (), str(file))
+
+    def _walk(self, node: Any, path: tuple[str, ...], file: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*path, str(key.value))
+                self._lines[inner] = f"{file}:{key.start_mark.line + 1}"
+                self._walk(value, inner, file)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                self._walk(value, (*path, str(number)), file)
+
+    def place(self, path: tuple[str, ...]) -> str:
+        """``params.yaml:12 systems.tiny_clip.model``: the line of the key, or of the nearest key above it."""
+        dotted = ".".join(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._lines:
+                return f"{self._lines[path[:length]]} {dotted}"
+        return dotted
+
+
+# ---------------------------------------------------------------------------------------------------------- signatures
+
+
+@functools.cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _source(*parts: str) -> Path:
+    return named.PACKAGE.joinpath(*parts).with_suffix(".py")
+
+
+def functions(file: Path) -> dict[str, dict[str, bool]]:
+    """Public functions of a file with their keyword-only arguments (name -> has it a default)."""
+    return {
+        node.name: keyword_arguments(node)
+        for node in _tree(file).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+
+
+def keyword_arguments(node: ast.FunctionDef) -> dict[str, bool]:
+    """Keyword-only arguments of a function definition: name -> has it a default."""
+    return {a.arg: d is not None for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)}
+
+
+def fields(file: Path, name: str) -> dict[str, bool]:
+    """Options of a class: the keyword arguments of its ``__init__``, else its annotated fields."""
+    for node in _tree(file).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+                    ordinary = inner.args.args[1:]
+                    first = len(ordinary) - len(inner.args.defaults)
+                    return {a.arg: i >= first for i, a in enumerate(ordinary)} | keyword_arguments(inner)
+            return {
+                inner.target.id: inner.value is not None
+                for inner in node.body
+                if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name)
+            }
+    raise LookupError(f"{file} has no class {name}")
+
+
+#: arguments of a corpus's ``read`` that the workflow fills
+FILLED = {"raw", "renders", "seed", "shards", "options"}
+
+
+def corpus_options(corpus: str) -> dict[str, bool]:
+    """Options of ``datasets.<name>.options`` for a reader of ``corpora``."""
+    arguments = functions(_source("corpora", corpus))["read"]
+    if "options" in arguments:  # the generated corpus: one set of options for rendering and for reading
+        return fields(_source("world", "options"), "WorldOptions")
+    return {name: default for name, default in arguments.items() if name not in FILLED}
+
+
+def corpus_needs_raw(corpus: str) -> bool:
+    """Whether a reader starts from files that a person has."""
+    return "raw" in functions(_source("corpora", corpus))["read"]
+
+
+# -------------------------------------------------------------------------------------------------------------- check
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(known)) or 'none'}"
+
+
+def _unknown(what: str, name: object, known: Iterable[str]) -> str:
+    return f"no {what} named {name!r}{_nearest(str(name), known)}"
+
+
+class Check:
+    """Walks over the parameters and collects ``mistakes``: (path, sentence)."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+        self.mistakes: list[tuple[tuple[str, ...], str]] = []
+        self.keys((), params, SECTIONS, "section")
+        scale = params.get("scale")
+        if not isinstance(scale, str) or not NAME.fullmatch(scale):
+            self.add(("scale",), f"{scale!r} is no folder name (letters, digits, _)")
+        if not isinstance(params.get("seed"), int):
+            self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
+        for section in ("datasets", "backbones", "experts", "systems", "pages"):
+            if not isinstance(params[section], Mapping):
+                self.add((section,), f"expected a mapping of names, got {params[section]!r}")
+                continue
+            for name, entry in params[section].items():
+                path = (section, str(name))
+                if not NAME.fullmatch(str(name)):
+                    self.add(path, f"{name!r} cannot be a name (letters, digits, _; a letter first)")
+                elif not isinstance(entry, Mapping):
+                    self.add(path, f"expected a mapping, got {entry!r}")
+                else:
+                    getattr(self, section[:-1])(path, entry)
+        tables = named.PACKAGE.parents[1] / "workflow" / "tables"
+        for number, table in enumerate(params["tables"] or []):
+            known = [p.stem for p in tables.glob("*.yaml")]
+            if table not in known:
+                self.add(("tables", str(number)), _unknown("table (workflow/tables)", table, known))
+
+    def add(self, path: tuple[str, ...], text: str) -> None:
+        """Note one mistake."""
+        self.mistakes.append((path, text))
+
+    def keys(self, path: tuple[str, ...], entry: Mapping[str, Any], known: Iterable[str], what: str = "option") -> None:
+        """Every key must be known."""
+        for key in entry:
+            if key not in known:
+                self.add((*path, str(key)), _unknown(what, key, known))
+
+    def one_of(self, path: tuple[str, ...], what: str, name: object, known: Iterable[str]) -> bool:
+        """A value must be one of the names that exist."""
+        if name in set(known):
+            return True
+        self.add(path, _unknown(what, name, known))
+        return False
+
+    def options(self, path: tuple[str, ...], entry: Mapping[str, Any], known: Mapping[str, bool]) -> None:
+        """Options against a signature: none unknown, none of those without a default left out."""
+        self.keys(path, entry, known)
+        for name, has_default in known.items():
+            if not has_default and name not in entry:
+                self.add(path, f"option {name!r} is missing")
+
+    def dataset(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``datasets.<name>``."""
+        self.keys(path, entry, ("corpus", "raw", "shards", "experts", "options"))
+        if self.one_of((*path, "corpus"), "corpus", entry.get("corpus"), named.names("corpora")):
+            corpus = entry["corpus"]
+            self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))
+            if corpus_needs_raw(corpus):
+                raw = entry.get("raw")
+                if raw is None:
+                    self.add(path, f"option 'raw' is missing: where the files of corpus {corpus!r} lie")
+                elif not Path(raw).expanduser().exists():
+                    self.add((*path, "raw"), f"{raw} does not exist")
+        shards = entry.get("shards", 1)
+        if not isinstance(shards, int) or shards < 1:
+            self.add((*path, "shards"), f"{shards!r} is not a whole number of at least 1")
+        for number, expert in enumerate(entry.get("experts", [])):
+            self.one_of((*path, "experts", str(number)), "expert", expert, self.params["experts"])
+
+    def backbone(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``backbones.<name>``: a hub id or folder, or a system trained here."""
+        self.keys(path, entry, ("pretrained", "system"))
+        if len(entry) != 1:
+            self.add(path, "expected either `pretrained:` (a hub id or a folder) or `system:` (trained here)")
+        if "system" in entry:
+            self.one_of((*path, "system"), "system", entry["system"], self.params["systems"])
+
+    def expert(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``experts.<name>``: the options of its extractor."""
+        if not self.one_of((*path, "extractor"), "extractor", entry.get("extractor"), named.names("experts")):
+            return
+        known = fields(_source("experts", entry["extractor"]), "Expert")
+        given = {k: v for k, v in entry.items() if k not in ("extractor", "pass", "reads")}
+        self.options(path, given, known)
+        if "backbone" in entry:
+            self.one_of((*path, "backbone"), "backbone", entry["backbone"], self.params["backbones"])
+        if "reads" in entry:
+            self.one_of((*path, "reads"), "expert", entry["reads"], self.params["experts"])
+
+    def system(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``systems.<name>``: trained, features as they are, or made of others."""
+        self.keys(path, entry, SYSTEM)
+        kinds = [kind for kind in KINDS if kind in entry]
+        if len(kinds) != 1:
+            self.add(path, f"expected exactly one of {', '.join(KINDS)}; there is {kinds or 'none'}")
+            return
+        kind = kinds[0]
+        if not isinstance(entry[kind], Mapping):
+            self.add((*path, kind), f"expected a mapping, got {entry[kind]!r}")
+            return
+        if kind == "model":
+            self._trained(path, entry)
+        elif kind == "embeddings":
+            self.keys((*path, kind), entry[kind], EMBEDDINGS)
+            if "features" in entry[kind]:
+                self.one_of((*path, kind, "features"), "expert", entry[kind]["features"], self.params["experts"])
+            if "text_encoder" in entry[kind]:
+                known = self.params["backbones"]
+                self.one_of((*path, kind, "text_encoder"), "backbone", entry[kind]["text_encoder"], known)
+        else:
+            self.keys((*path, kind), entry[kind], COMBINE)
+            for number, system in enumerate(entry[kind].get("systems", [])):
+                self.one_of((*path, kind, "systems", str(number)), "system", system, self.params["systems"])
+
+    def _trained(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
+        model = dict(entry["model"])
+        if self.one_of((*path, "model", "name"), "model", model.pop("name", None), named.names("models")):
+            known = fields(_source("models", entry["model"]["name"]), "Config")
+            self.keys((*path, "model"), model, known)
+        known = functions(_source("objectives"))
+        for objective, options in (entry.get("objectives") or {}).items():
+            where = (*path, "objectives", objective)
+            if self.one_of(where, "objective", objective, known):
+                self.keys(where, options or {}, (*known[objective], "weight"))
+        self.keys((*path, "training"), entry.get("training") or {}, fields(_source("training"), "Training"))
+        if "init" in entry:
+            self.one_of((*path, "init"), "system", entry["init"], self.params["systems"])
+        expert = (entry.get("examples") or {}).get("expert")
+        if expert is not None:
+            self.one_of((*path, "examples", "expert"), "expert", expert, self.params["experts"])
+
+    def page(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``pages.<name>``: nearest neighbours to look at."""
+        self.keys(path, entry, PAGE)
+        self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
+        self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])

@@ -1,0 +1,368 @@
+"""What a result was made from, and whether it still is what it says: content decides, never time.
+
+A **result** is a folder with a ``manifest.json``, written last. The manifest holds the settings (the slice of the
+parameters that the stage saw), the digest of the code that the stage reaches, the digest of every input and of every
+output file. A result is *current* when its manifest says exactly what would be asked for now and its files are intact.
+Nothing else is consulted: neither modification times nor Snakemake's own records, which describe the last run in this
+directory and not the file that lies there after a checkout.
+
+What travels with the data (git, DVC, a copy) is the manifest. What is local lives below ``.scratch/``: a cache of file
+digests, the settings files that jobs read, the last manifest of each result (so that a job whose inputs turn out to be
+unchanged restores it instead of working again), and the state of interrupted jobs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+SCRATCH = Path(".scratch")
+PACKAGE = Path(__file__).parent
+
+
+class Damaged(Exception):
+    """A result folder does not hold what its manifest says."""
+
+
+# ---------------------------------------------------------------------------------------------------------- digests
+
+
+def dumps(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value."""
+    return hashlib.sha256(dumps(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, remembered by its size, times and inode so that an untouched file is read once."""
+    stat = path.stat()
+    key = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    name = str(path.resolve())
+    known = _remembered(name)
+    if known is not None and known[0] == key:
+        return known[1]
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    # a file written to within the clock's resolution of now could change again under the same times
+    if time.time_ns() - stat.st_mtime_ns > 20_000_000:
+        _remember(name, key, value)
+    return value
+
+
+@functools.cache
+def _database(process: int, thread: int) -> sqlite3.Connection:
+    """This thread's connection to the cache of digests (SQLite's connections do not cross threads or forks)."""
+    SCRATCH.mkdir(exist_ok=True)
+    connection = sqlite3.connect(SCRATCH / "digests.sqlite", timeout=30, isolation_level=None)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, key TEXT, sha256 TEXT)")
+    return connection
+
+
+def _query(statement: str, values: tuple[str, ...]) -> tuple[str, str] | None:
+    try:
+        return _database(os.getpid(), threading.get_ident()).execute(statement, values).fetchone()
+    except sqlite3.Error:  # the cache is a convenience: a file system without locks only costs time
+        return None
+
+
+def _remembered(name: str) -> tuple[str, str] | None:
+    return _query("SELECT key, sha256 FROM digests WHERE path = ?", (name,))
+
+
+def _remember(name: str, key: str, value: str) -> None:
+    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (name, key, value))
+
+
+def tree_digest(folder: Path) -> str:
+    """Digest of all files below a folder (names and content), or of one file. Hidden files do not count."""
+    if folder.is_file():
+        return file_digest(folder)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder)))
+    return digest([[p.relative_to(folder).as_posix(), file_digest(p)] for p in files])
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+# ------------------------------------------------------------------------------------------------------------- code
+
+
+@functools.cache
+def _module_file(module: str) -> Path | None:
+    """The file of ``videomatch.x.y``, or None if the name is a package's attribute or lies outside the package."""
+    parts = module.split(".")
+    if parts[0] != PACKAGE.name:
+        return None
+    path = PACKAGE.joinpath(*parts[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return tree
+
+
+@functools.cache
+def _read_module(path: Path) -> tuple[str, frozenset[str]]:
+    """Digest of a module's syntax tree (comments, layout and docstrings left out) and the names that it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    imported: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            imported.add(node.module)
+            imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+    code = ast.dump(_without_docstrings(tree), annotate_fields=False)
+    return hashlib.sha256(code.encode()).hexdigest(), frozenset(imported)
+
+
+def code_modules(*modules: str) -> list[str]:
+    """The package's modules that the given ones reach by imports, themselves included, sorted."""
+    found: set[str] = set()
+    waiting = [f"{PACKAGE.name}.{m}" for m in modules]
+    while waiting:
+        module = waiting.pop()
+        path = _module_file(module)
+        if path is None or module in found:
+            continue
+        found.add(module)
+        waiting.extend(_read_module(path)[1])
+    return sorted(found)
+
+
+def code_digest(stage: str, *names: str) -> str:
+    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name.
+
+    Args:
+        stage: a module of ``stages``.
+        names: modules loaded by a name of the parameters, like ``experts.image``.
+    """
+    modules = code_modules(f"stages.{stage}", *names)
+    files = {module: _module_file(module) for module in modules}
+    return digest({module: _read_module(path)[0] for module, path in files.items() if path})
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def load(manifest: Path) -> dict[str, Any] | None:
+    """The manifest's content; None where there is none, or not a whole one."""
+    try:
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "outputs" in record else None
+
+
+def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """What is wrong with the files of a result (the first thing found), or None if they are as recorded."""
+    for name, entry in record["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
+            return f"{path} is not the file that was made"
+    return None
+
+
+def result_digest(manifest: Path, reads: Iterable[str] | None = None) -> str:
+    """Digest of what a job reads of a result: all its files, or those whose names match one of the patterns ``reads``.
+
+    Raises:
+        Damaged: there is no whole manifest at that path.
+    """
+    record = load(manifest)
+    if record is None:
+        raise Damaged(f"{manifest} is missing or not whole")
+    patterns = list(reads) if reads is not None else ["*"]
+    return digest(
+        {n: e["sha256"] for n, e in record["outputs"].items() if any(fnmatch(n, pattern) for pattern in patterns)}
+    )
+
+
+def request(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest must say to be current: the job's stage, settings, code, and the digests of its inputs as they
+    lie there now. ``job`` is the content of a settings file."""
+    reads = job.get("reads", {})
+    return {
+        "stage": job["stage"],
+        "settings": job["settings"],
+        "code": job["code"],
+        "inputs": {
+            name: [{"path": p, "digest": result_digest(Path(p), reads.get(name))} for p in _listed(paths)]
+            for name, paths in job["inputs"].items()
+        },
+        "files": job.get("files", {}),
+    }
+
+
+def _listed(paths: str | list[str]) -> list[str]:
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+def stale(manifest: Path, job: Mapping[str, Any]) -> str | None:
+    """Why the result at ``manifest`` is not what ``job`` asks for (a sentence for people), or None if it is current."""
+    record = load(manifest)
+    if record is None:
+        return "there is no result yet"
+    try:
+        wanted = request(job)
+    except Damaged as error:
+        return str(error)
+    return difference(record, wanted) or damage(manifest.parent, record)
+
+
+def difference(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first way in which a manifest differs from a request, or None."""
+    if record["settings"] != wanted["settings"]:
+        return "settings changed: " + ", ".join(_changed(record["settings"], wanted["settings"]))
+    if (record["stage"], record["code"]) != (wanted["stage"], wanted["code"]):
+        return f"the code of {wanted['stage']} changed"
+    if record.get("files") != wanted["files"]:
+        return "files changed: " + ", ".join(_changed(record.get("files"), wanted["files"]))
+    if record["inputs"] != wanted["inputs"]:
+        names = [n for n in wanted["inputs"] if record["inputs"].get(n) != wanted["inputs"][n]]
+        return "input changed: " + ", ".join(names or sorted(record["inputs"]))
+    return None
+
+
+def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Dotted names of what differs between two JSON values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = sorted(before.keys() | after.keys())
+        return [c for n in names for c in _changed(before.get(n), after.get(n), f"{prefix}.{n}" if prefix else n)]
+    return [] if before == after else [prefix]
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result was made with: recorded for people, they decide nothing."""
+    from importlib import metadata
+
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("torch", "transformers", "av", "numpy", "scipy", "polars"):
+        versions[package] = metadata.version(package)
+    return versions
+
+
+def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest of a finished folder and return it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    outputs = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_digest(p)} for p in files}
+    record = {**wanted, "outputs": outputs, "environment": environment()}
+    write_text(folder / MANIFEST, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return record
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, never through a link into somebody else's copy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put a finished folder into place; what lay there goes away only after that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".{target.name}.old.{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------- what is remembered here
+
+
+def memory_file(manifest: str | Path) -> Path:
+    """Where the last manifest of a result is remembered on this machine."""
+    return SCRATCH / "manifests" / f"{manifest}"
+
+
+def remember(manifest: Path) -> None:
+    """Keep a copy of a result's manifest beside the caches, for :func:`restore`."""
+    copy = memory_file(manifest)
+    text = manifest.read_text(encoding="utf-8")
+    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        write_text(copy, text)
+
+
+def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
+    """Put a result's manifest back if the files that lie there are exactly what is wanted; True if so.
+
+    Snakemake decides what to run before anything has run, so it also starts jobs whose inputs, once made again, turn
+    out to be the same. Those end here.
+    """
+    for candidate in (manifest, memory_file(manifest)):
+        record = load(candidate)
+        if record and difference(record, wanted) is None and damage(manifest.parent, record) is None:
+            text = candidate.read_text(encoding="utf-8")
+            write_text(manifest, text)
+            return True
+    return False
+
+
+# ------------------------------------------------------------------------------------------ what Snakemake is told
+
+#: the modification time of everything that is current. Snakemake compares times and nothing else, so times are how it
+#: is told: a current result, its inputs and its settings all have this one; the settings of a stale one are newer.
+STEADY = 1_000_000_000
+
+
+def settle(manifest: Path, job: Mapping[str, Any]) -> Path:
+    """Judge a result by content and tell Snakemake so; returns the job's settings file, which the job reads.
+
+    Called for every job while the DAG is built. No result is touched: a dry run may be followed by another mind.
+    """
+    settings = SCRATCH / "settings" / manifest
+    text = dumps(job)
+    if not settings.exists() or settings.read_text(encoding="utf-8") != text:
+        write_text(settings, text)
+    if stale(manifest, job) is not None:
+        os.utime(settings)
+        return settings
+    remember(manifest)
+    for path in (settings, manifest, *(Path(p) for paths in job["inputs"].values() for p in _listed(paths))):
+        _steady(path)
+    return settings
+
+
+def _steady(path: Path) -> None:
+    stat = path.lstat()
+    if path.is_symlink() or stat.st_nlink > 1 or not os.access(path, os.W_OK):
+        # a cache's link: give the small file a body of its own instead of changing the cache's
+        write_text(path, path.read_text(encoding="utf-8"))
+    elif stat.st_mtime == STEADY:
+        return
+    os.utime(path, (STEADY, STEADY))

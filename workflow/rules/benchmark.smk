@@ -1,0 +1,108 @@
+# From embeddings to tables and pages: search, evaluate, tabulate, illustrate.
+from videomatch.provenance import MANIFEST
+
+CELL = f"{{dataset}}/{{split}}/{{system}}/{{member}}"
+RANKINGS = f"{plan.root}/rankings/{CELL}/{MANIFEST}"
+METRICS = f"{plan.root}/metrics/{CELL}/{MANIFEST}"
+TABLE = f"{plan.root}/tables/{{table}}/{MANIFEST}"
+PAGE = f"{plan.root}/pages/{{page}}/{MANIFEST}"
+
+
+rule benchmark:
+    input:
+        plan.benchmark_results(),
+
+
+rule search:
+    input:
+        unpack(
+            job(
+                "search",
+                RANKINGS,
+                lambda w: {
+                    "split": w.split,
+                    "kind": plan.kind(w.split),
+                    "top": plan.search_top(w.dataset, w.split, w.system),
+                },
+                corpus=lambda w: plan.corpus(w.dataset),
+                embeddings=lambda w: [plan.embedding(w.dataset, w.system, w.member)],
+            )
+        ),
+    output:
+        RANKINGS,
+    log:
+        f"logs/{plan.params['scale']}/rankings/{CELL}.log",
+    params:
+        stage="search",
+    resources:
+        mem_mb=4000,
+    shell:
+        STAGE
+
+
+rule evaluate:
+    input:
+        unpack(
+            job(
+                "evaluate",
+                METRICS,
+                lambda w: {"metrics": plan.metric_names(w.dataset, w.split)},
+                corpus=lambda w: plan.corpus(w.dataset),
+                rankings=RANKINGS,
+            )
+        ),
+    output:
+        METRICS,
+    log:
+        f"logs/{plan.params['scale']}/metrics/{CELL}.log",
+    params:
+        stage="evaluate",
+    resources:
+        mem_mb=1000,
+    shell:
+        STAGE
+
+
+rule tabulate:
+    input:
+        unpack(
+            job(
+                "tabulate",
+                TABLE,
+                lambda w: plan.table_settings(w.table),
+                metrics=lambda w: plan.table_inputs(w.table),
+            )
+        ),
+    output:
+        TABLE,
+    log:
+        f"logs/{plan.params['scale']}/tables/{{table}}.log",
+    params:
+        stage="tabulate",
+    resources:
+        mem_mb=500,
+    shell:
+        STAGE
+
+
+rule illustrate:
+    input:
+        unpack(
+            job(
+                "illustrate",
+                PAGE,
+                lambda w: plan.page_settings(w.page),
+                corpus=lambda w: plan.corpus(plan.params["pages"][w.page]["dataset"]),
+                rankings=lambda w: plan.page_ranking(w.page),
+            )
+        ),
+    output:
+        PAGE,
+    log:
+        f"logs/{plan.params['scale']}/pages/{{page}}.log",
+    params:
+        stage="illustrate",
+    resources:
+        mem_mb=1000,
+    shell:
+        STAGE

@@ -1,0 +1,78 @@
+# What all rules share: the checked parameters, one job at a time in this folder, and the judge of what is current.
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path("src").resolve()))
+from videomatch import params as parameters
+from videomatch import provenance
+from videomatch.plan import Plan
+
+config_files = [Path(f) for f in ("params.yaml", *workflow.configfiles) if Path(f).exists()]
+try:
+    plan = Plan(parameters.resolved({k: v for k, v in config.items() if k != "stage"}, dict.fromkeys(config_files)))
+except parameters.ParamsError as error:
+    sys.exit(f"{error}")
+
+if workflow.is_main_process:
+    # Snakemake's own lock stays behind after a kill; the kernel takes this one away with its process
+    provenance.SCRATCH.mkdir(exist_ok=True)
+    lock = (provenance.SCRATCH / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("another snakemake is at work in this folder; wait for it to end")
+    os.environ["VIDEOMATCH_WORKFLOW"] = str(os.getpid())
+    # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def job(stage, output, settings, modules=None, reads=None, files=None, **inputs):
+    """The inputs of a rule: `unpack(job(...))`. Every value is a pattern, or a function of the wildcards.
+
+    The job's settings file is one of its inputs. It holds all that the stage sees, and it is newer than the output
+    exactly when the output is not what would be made now: see `provenance.settle`.
+    """
+
+    def resolve(wildcards):
+        def value(given, otherwise):
+            if given is None:
+                return otherwise
+            return given(wildcards) if callable(given) else given.format(**wildcards)
+
+        named = {name: value(given, []) for name, given in inputs.items()}
+        loaded = value(modules, [])
+        request = {
+            "stage": stage,
+            "settings": value(settings, {}),
+            "modules": loaded,
+            "code": provenance.code_digest(stage, *loaded),
+            "inputs": named,
+            "reads": value(reads, {}),
+            "files": {f: provenance.tree_digest(Path(f).expanduser()) for f in value(files, [])},
+        }
+        manifest = Path(output.format(**wildcards))
+        if not workflow.is_main_process:
+            return named | {"settings": str(provenance.SCRATCH / "settings" / manifest)}
+        return named | {"settings": str(provenance.settle(manifest, request))}
+
+    return resolve
+
+
+# every rule runs a stage in the same way; the settings file says with what
+STAGE = "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log} --threads {threads}"
+# a graphics card is used where there is one, by one job at a time
+GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
+
+
+wildcard_constraints:
+    dataset="|".join(plan.datasets) or "none",
+    passage=r"\w+",
+    shard=r"\d+",
+    system="|".join(plan.systems) or "none",
+    member=r"\w+",
+    split=r"\w+",
+    table=r"\w+",
+    page=r"\w+",

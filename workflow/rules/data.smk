@@ -1,0 +1,110 @@
+# From media to features: render and prepare the data sets, train the backbones that are trained here, extract.
+from videomatch.provenance import MANIFEST
+
+RENDER = f"{plan.root}/media/{{dataset}}/{{shard}}/{MANIFEST}"
+CORPUS = f"{plan.root}/corpora/{{dataset}}/{MANIFEST}"
+FEATURES = f"{plan.root}/features/{{dataset}}/{{passage}}/{{shard}}/{MANIFEST}"
+BACKBONE = f"{plan.root}/backbones/{{system}}/{{member}}/{MANIFEST}"
+
+
+rule data:
+    input:
+        plan.data_results(),
+
+
+rule render:
+    input:
+        unpack(job("render", RENDER, lambda w: plan.render_settings(w.dataset, w.shard))),
+    output:
+        RENDER,
+    log:
+        f"logs/{plan.params['scale']}/media/{{dataset}}/{{shard}}.log",
+    params:
+        stage="render",
+    resources:
+        mem_mb=1000,
+    shell:
+        STAGE
+
+
+rule prepare:
+    input:
+        unpack(
+            job(
+                "prepare",
+                CORPUS,
+                lambda w: plan.prepare_settings(w.dataset),
+                modules=lambda w: [f"corpora.{plan.dataset(w.dataset)['corpus']}"],
+                files=lambda w: plan.raw_files(w.dataset),
+                renders=lambda w: plan.renders(w.dataset),
+            )
+        ),
+    output:
+        CORPUS,
+    log:
+        f"logs/{plan.params['scale']}/corpora/{{dataset}}.log",
+    params:
+        stage="prepare",
+    threads: 2
+    resources:
+        mem_mb=2000,
+    shell:
+        STAGE
+
+
+rule train_backbone:
+    input:
+        unpack(
+            job(
+                "train",
+                BACKBONE,
+                lambda w: plan.train_settings(w.system, w.member),
+                modules=lambda w: plan.train_modules(w.system),
+                corpus=lambda w: plan.train_corpus(w.system),
+                features=lambda w: plan.train_features(w.system),
+                init=lambda w: plan.train_init(w.system),
+            )
+        ),
+    output:
+        BACKBONE,
+    log:
+        f"logs/{plan.params['scale']}/backbones/{{system}}/{{member}}.log",
+    params:
+        stage="train",
+    wildcard_constraints:
+        system="|".join(plan.trained_backbones) or "none",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    shell:
+        STAGE
+
+
+rule extract:
+    input:
+        unpack(
+            job(
+                "extract",
+                FEATURES,
+                lambda w: plan.extract_settings(w.dataset, w.passage, w.shard),
+                modules=lambda w: plan.extract_modules(w.dataset, w.passage),
+                reads=lambda w: plan.extract_reads(w.shard),
+                files=lambda w: plan.pass_files(w.dataset, w.passage),
+                corpus=CORPUS,
+                features=lambda w: plan.read_features(w.dataset, w.passage, w.shard),
+                runs=lambda w: plan.pass_runs(w.dataset, w.passage),
+            )
+        ),
+    output:
+        FEATURES,
+    log:
+        f"logs/{plan.params['scale']}/features/{{dataset}}/{{passage}}/{{shard}}.log",
+    params:
+        stage="extract",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        gpu=GPU,
+    shell:
+        STAGE
