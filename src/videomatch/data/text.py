@@ -1,0 +1,209 @@
+"""Cleaning of titles, speech, subtitles and captions: what people and machines type, made into text a tokenizer can use.
+
+In this order: encoding repaired (ftfy) · width and compatibility forms (Unicode NFKC, so "，" becomes "," and "Ⅳ" "IV")
+· markup and web addresses · timestamps · emoji · loops of a recogniser · spelled-out Chinese ("鸡 头 稳 定 器") · white
+space. Lines of one subtitle in two languages become two texts. Every text is marked with its language.
+
+:func:`clean` and :func:`clean_table` change nothing when applied twice, so a reader may call them and ``prepare`` again.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Literal
+
+import emoji as emoji_names
+import ftfy
+import ftfy.badness
+import polars as pl
+
+from videomatch.data.language import language, script
+from videomatch.data.loops import collapse, unshout
+from videomatch.data.tables import check
+
+Emoji = Literal["name", "remove", "keep"]
+
+#: NFKC is ours to apply, and quotes are typography in Chinese: ftfy only repairs
+_FTFY = ftfy.TextFixerConfig(
+    unescape_html=False, uncurl_quotes=False, normalization=None, fix_character_width=False, explain=False
+)
+#: kinds whose lines may stand for different languages, and which a machine or a subtitle file wrote
+_SPOKEN = ("asr", "ocr")
+
+_TAG = re.compile(
+    r"</?(?:[a-z][a-z0-9]{0,15})(?:[.\s/][^<>]*)?>|<!--.*?-->|<\d\d:\d\d[\d:.,]*>|</?c(?:\.[^<>]*)?>", re.IGNORECASE
+)
+_ASS = re.compile(r"\{[^{}]*\\[^{}]*\}")
+_ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]{2,8});", re.IGNORECASE)
+_URL = re.compile(r"(?:https?://|www\.)[^\s\u3000-\u9fff<>\"')\]]+", re.IGNORECASE)
+_CUE_TIME = re.compile(r"(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3}(?:\s*-->\s*(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3})?")
+_BRACKET_TIME = re.compile(r"[\[(](?:\d{1,2}:)?\d{1,2}:\d{2}(?:[,.]\d{1,3})?[\])]")
+#: what subtitles say about sounds rather than speech: [Music], (applause), 【掌声】, ♪
+_SOUND = re.compile(
+    r"[\[(【]\s*(?:music|applause|laughter|laughs|laughing|cheering|silence|inaudible|noise|blank_audio|background music"
+    r"|foreign|音乐|掌声|笑声|欢呼声?|背景音乐)[^\])】]{0,20}[\])】]|[♪♫♬♩]+",
+    re.IGNORECASE,
+)
+#: sentences that Whisper writes over music and silence, credits of the subtitles that it was trained on
+_HALLUCINATED = re.compile(
+    r"(?:字幕(?:由|提供者?:?)?\s*Amara\.?org\s*社[区群]提供|请不吝点赞\s*订阅\s*转发\s*打赏支持明镜与点点栏目"
+    r"|subtitles? by the amara\.?org community|transcri(?:bed|ption) by https?://\S+)[.。]?",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(r"^(?:#+\s+|>>+\s*|[-–—]\s+)")
+_CONTROL = re.compile(r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffc\ufffd]")  # fmt: skip
+_BLANK = re.compile(r"[ \t\u00a0\u3000\u2028\u2029]+")
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff"
+_SPELLED = re.compile(f"(?<![{_HAN}])[{_HAN}](?: [{_HAN}]){{2,}}(?![{_HAN}])")
+_EMOJI = re.compile(
+    "[\u00a9\u00ae\u203c\u2049\u20e3\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff\U000e0020-\U000e007f]"
+)
+_TONE = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
+_CURLED = str.maketrans("‘’‚“”„", "'''\"\"\"")
+
+
+def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name") -> list[tuple[str, str]]:
+    """The cleaned text with its language; two or more where the lines of a subtitle are in different languages.
+
+    Args:
+        text: as it came.
+        kind: ``kind`` of the texts table; loops, sound marks and bilingual lines are looked for in "asr" and "ocr" only.
+        hint: language that a file name or recogniser claims.
+        emoji: "name" writes each out in the text's language, "remove" drops them.
+
+    Returns:
+        (text, language) without line breaks, an empty list if nothing is left.
+    """
+    spoken = kind in _SPOKEN
+    lines: dict[str, list[str]] = {}
+    for line in _characters(text).split("\n"):
+        line = _line(line, spoken)
+        if not line:
+            continue
+        written = script(line)
+        tag = language(line, hint) if written else ""
+        if _EMOJI.search(line):
+            line = _emoji(line, emoji, tag)
+        line = _SPELLED.sub(lambda m: m[0].replace(" ", ""), _BLANK.sub(" ", line).strip())
+        if line:
+            lines.setdefault((written or "") if spoken else "", []).append(line)
+    if "" in lines and len(lines) > 1:  # lines of digits and signs belong to the first language
+        loose = lines.pop("")
+        next(iter(lines.values())).extend(loose)
+    results: dict[str, str] = {}
+    for group in lines.values():
+        joined = _BLANK.sub(" ", " ".join(group)).strip()
+        if spoken:
+            joined = collapse(joined).strip()
+        joined = unshout(joined)
+        if joined:
+            tag = language(joined, hint)
+            results[tag] = f"{results[tag]} {joined}" if tag in results else joined
+    return [(joined, tag) for tag, joined in results.items()]
+
+
+def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
+    """Clean every row of a texts table.
+
+    Rows that come out empty are dropped; further languages of a row get rows of their own (``<text_id>.<language>``).
+    Among the timed rows of one video and language, a cue that only repeats the one before is merged into it, and lines
+    that roll over from cue to cue (captions that scroll) are said once.
+
+    Returns:
+        A texts table, in the order of the input.
+    """
+    texts = check("texts", texts)
+    rows: list[tuple[object, ...]] = []
+    before: dict[tuple[str | None, str], int] = {}  # last timed row of a (video, language)
+    scrolled: dict[tuple[str | None, str | None], list[str]] = {}  # raw lines of the last cue of a (video, source)
+    for text_id, video_id, kind, hint, start, end, text in texts.iter_rows():
+        timed = kind in _SPOKEN and start is not None
+        if timed:
+            text = _unscroll(text, scrolled, (video_id, hint))
+        for number, (cleaned, tag) in enumerate(clean(text, kind, hint=hint, emoji=emoji)):
+            if timed:
+                last = before.get((video_id, tag))
+                if last is not None and rows[last][6] == cleaned and rows[last][2] == kind:
+                    rows[last] = (*rows[last][:5], max(rows[last][5] or end, end or start), cleaned)  # pyright: ignore
+                    continue
+                before[video_id, tag] = len(rows)
+            rows.append((text_id if number == 0 else f"{text_id}.{tag}", video_id, kind, tag, start, end, cleaned))
+    return check("texts", pl.DataFrame(rows, schema=texts.schema, orient="row"))
+
+
+def clean_tables(tables: Mapping[str, pl.DataFrame], *, emoji: Emoji = "name") -> dict[str, pl.DataFrame]:
+    """A corpus' tables with cleaned texts, and without what pointed at a text of which nothing was left."""
+    texts = tables["texts"]
+    cleaned = clean_table(texts, emoji=emoji)
+    gone = texts.join(cleaned, on="text_id", how="anti")["text_id"]
+    out = {**tables, "texts": cleaned}
+    for name, column in (("splits", "id"), ("relevance", "query_id")):
+        if name in out and len(gone):
+            out[name] = out[name].filter(~pl.col(column).is_in(gone.implode()))
+    return out
+
+
+def _characters(text: str) -> str:
+    """Encoding, compatibility forms, markup, line breaks: what concerns the text as a whole."""
+    if not text.isascii() and ftfy.badness.is_bad(text):
+        text = ftfy.fix_text(text, _FTFY)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
+    for _ in range(3):  # "&amp;lt;br&amp;gt;" is twice escaped; more than that is nobody's text
+        if "&" not in text or _ENTITY.search(text) is None:
+            break
+        text = unicodedata.normalize("NFKC", html.unescape(text))
+    if "<" in text:
+        text = _TAG.sub(lambda m: "\n" if m[0][:3].lower() in ("<br", "</p", "<p>") else "", text)
+    if "{" in text:
+        text = _ASS.sub("", text)
+    return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
+
+
+def _line(line: str, spoken: bool) -> str:
+    if ":" in line:
+        line = _BRACKET_TIME.sub(" ", _CUE_TIME.sub(" ", line))
+    if spoken:
+        line = _SOUND.sub(" ", _HALLUCINATED.sub(" ", line))
+    if "/" in line or "www." in line:
+        line = _URL.sub(" ", line)
+    line = _BLANK.sub(" ", line).strip()
+    if spoken:
+        line = _LEAD.sub("", line)
+    return line if line.isascii() or script(line) != "Latin" else line.translate(_CURLED)
+
+
+def _emoji(line: str, how: Emoji, tag: str) -> str:
+    if how == "keep":
+        return line
+    line = _TONE.sub("", line)
+    emoji_names.config.load_language("zh")  # reads its names once
+    said = "zh" if tag == "zh" else "en"
+    last = ["", -1]
+
+    def written(chars: str, data: Mapping[str, str]) -> str:
+        if how == "remove" or chars in "©®™":
+            return " "
+        name = data.get(said, data["en"]).strip(":").replace("_", " ")
+        repeated = last[0] == name
+        last[0] = name
+        return " " if repeated else f" {name} "
+
+    return emoji_names.replace_emoji(line, written)
+
+
+def _unscroll(
+    text: str, scrolled: dict[tuple[str | None, str | None], list[str]], key: tuple[str | None, str | None]
+) -> str:
+    lines = [line for line in re.split(r"\r?\n|\\N", text) if line.strip()]
+    before = scrolled.get(key, [])
+    scrolled[key] = lines
+    # the first lines of this cue are the last ones of the cue before
+    for shared in range(min(len(before), len(lines) - 1), 0, -1):
+        if before[-shared:] == lines[:shared]:
+            return "\n".join(lines[shared:])
+    return text
