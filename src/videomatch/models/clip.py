@@ -1,0 +1,124 @@
+"""CLIP (Radford et al. 2021, arXiv:2103.00020) at any size: two transformers that meet in one space.
+
+The weights and the configuration are those of transformers' ``CLIPModel``, so a checkpoint trained here loads like one
+from the hub (``AutoModel``, ``CLIPModel``, ``CLIPVisionModelWithProjection`` …). Ours is only how a small configuration
+is spelt, and that the model reads stored frames (bytes) and returns what the objectives take, by name.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from videomatch.models._pixels import normalise
+
+
+class Config(CLIPConfig):
+    """A CLIP of equal width on both sides. Feed-forward layers are four times as wide, heads have 64 dimensions.
+
+    Args:
+        image_size, patch_size: pixels.
+        width: of both transformers; a multiple of 64.
+        vision_layers, text_layers: depth.
+        projection_dim: dimension of the common space.
+        text_length: longest text in tokens, start and end included.
+        vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; the stage fills them.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        patch_size: int = 8,
+        width: int = 128,
+        vision_layers: int = 4,
+        text_layers: int = 2,
+        projection_dim: int = 128,
+        text_length: int = 32,
+        vocab_size: int = 49408,
+        pad_token_id: int = 49405,
+        bos_token_id: int = 49406,
+        eos_token_id: int = 49407,
+    ) -> None:
+        if width % 64 or image_size % patch_size:
+            raise ValueError(
+                f"clip: width {width} must be a multiple of 64, image_size {image_size} one of patch_size {patch_size}"
+            )
+        if eos_token_id == 2:
+            raise ValueError("clip: eos_token_id 2 makes transformers pool at the largest id instead; choose another")
+        tower = {
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_attention_heads": width // 64,
+            "projection_dim": projection_dim,
+        }
+        super().__init__(
+            vision_config={
+                **tower,
+                "num_hidden_layers": vision_layers,
+                "image_size": image_size,
+                "patch_size": patch_size,
+            },
+            text_config={
+                **tower,
+                "num_hidden_layers": text_layers,
+                "max_position_embeddings": text_length,
+                "vocab_size": vocab_size,
+                "pad_token_id": pad_token_id,
+                "bos_token_id": bos_token_id,
+                "eos_token_id": eos_token_id,
+            },
+            projection_dim=projection_dim,
+        )
+
+
+class Model(CLIPModel):
+    """``CLIPModel`` that reads frames as they are stored."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        frames: UInt8[Tensor, "batch height width 3"],
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"],
+    ) -> dict[str, Tensor]:
+        """Unit vectors ``image_embeds`` and ``text_embeds`` ``(batch, dim)``, and ``logit_scale``."""
+        return {
+            "image_embeds": self.images(frames),
+            "text_embeds": self.embed_texts(input_ids, attention_mask),
+            "logit_scale": self.logit_scale,
+        }
+
+    def images(self, frames: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch dim"]:
+        """Unit vectors of single frames."""
+        pixels = normalise(frames, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        return F.normalize(self.get_image_features(pixel_values=pixels).pooler_output.float(), dim=-1)
+
+    def embed_texts(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Unit vectors of texts."""
+        features = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
+        return F.normalize(features.pooler_output.float(), dim=-1)
+
+    def embed_videos(
+        self, frames: UInt8[Tensor, "batch length height width 3"], mask: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Unit vectors of videos: the mean of their frames' unit vectors. Every video needs at least one frame."""
+        each = self.images(frames[mask])  # only real frames are computed
+        owner = mask.nonzero()[:, 0]
+        total = torch.zeros(len(frames), each.shape[1], device=each.device).index_add_(0, owner, each)
+        return F.normalize(total, dim=-1)
+
+
+# config.json names the class that the weights belong to
+Model.__name__ = CLIPModel.__name__
+
+
+def processor(config: CLIPConfig) -> CLIPImageProcessorPil:
+    """What prepares images for this model; saved beside the weights."""
+    size = config.vision_config.image_size  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

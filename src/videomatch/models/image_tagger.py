@@ -1,0 +1,91 @@
+"""EfficientNet (Tan and Le 2019, arXiv:1905.11946) that predicts a video's tags and category from one frame.
+
+The weights are those of transformers' ``EfficientNetForImageClassification``; ``AutoModel.from_pretrained`` of a
+checkpoint gives the backbone without the head, which is how image features are read from it.
+
+# Deviation: transformers draws BatchNorm's scales from N(0, 0.02), after which a network trained from scratch learns
+nothing. As in the paper's own code convolutions are drawn by fan-out and scales start at one.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import UInt8
+from torch import Tensor, nn
+from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetImageProcessorPil
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from videomatch.models._pixels import normalise
+
+
+class Config(EfficientNetConfig):
+    """A scaled EfficientNet.
+
+    Args:
+        image_size: pixels.
+        width, depth: factors on the channels and on the repeats of EfficientNet-B0.
+        dropout: before the head.
+        drop_connect: largest chance that a residual branch is skipped.
+        id2label: names of the labels; the stage fills it.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        width: float = 0.35,
+        depth: float = 0.35,
+        dropout: float = 0.1,
+        drop_connect: float = 0.0,
+        id2label: dict[int, str] | None = None,
+    ) -> None:
+        super().__init__(
+            image_size=image_size,
+            width_coefficient=width,
+            depth_coefficient=depth,
+            hidden_dim=max(8, int(1280 * width + 4) // 8 * 8),  # what the last convolution is rounded to
+            dropout_rate=dropout,
+            drop_connect_rate=drop_connect,
+            batch_norm_momentum=0.1,  # transformers' default 0.99 is TensorFlow's way round: hardly any averaging
+            id2label=id2label,
+            label2id={name: number for number, name in id2label.items()} if id2label else None,
+            problem_type="multi_label_classification",
+        )
+
+
+class Model(EfficientNetForImageClassification):
+    """``EfficientNetForImageClassification`` that reads frames as they are stored."""
+
+    def __init__(self, config: EfficientNetConfig) -> None:
+        super().__init__(config)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # a depthwise filter has one input channel: its fan-out would be the whole layer's
+                mode = "fan_in" if module.groups > 1 else "fan_out"
+                nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, frames: UInt8[Tensor, "batch height width 3"]
+    ) -> dict[str, Tensor]:
+        """``logits`` ``(batch, labels)``."""
+        pixels = normalise(frames, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        pooled = self.efficientnet(pixels).pooler_output
+        return {"logits": self.classifier(self.dropout(pooled))}
+
+
+# config.json names the class that the weights belong to
+Model.__name__ = EfficientNetForImageClassification.__name__
+
+
+def processor(config: EfficientNetConfig) -> EfficientNetImageProcessorPil:
+    """What prepares images for this model; saved beside the weights."""
+    size = {"height": config.image_size, "width": config.image_size}
+    return EfficientNetImageProcessorPil(
+        size=size,
+        crop_size=size,
+        image_mean=list(IMAGENET_DEFAULT_MEAN),
+        image_std=list(IMAGENET_DEFAULT_STD),
+        include_top=False,  # True divides by the deviation a second time
+        rescale_offset=False,
+    )

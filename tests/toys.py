@@ -1,0 +1,80 @@
+"""A toy corpus of coloured squares: what training and embedding tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from videomatch.data import tables
+from videomatch.data.corpus import write_videos
+from videomatch.data.store import StoreWriter
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "yellow": (220, 220, 30)}
+PLACES = {"left": 0, "right": 1}
+
+
+def toy(folder: Path, *, videos: int = 24, frames: int = 4, size: int = 32, seed: int = 0) -> tuple[Path, Path]:
+    """Write a corpus folder and a features folder with the expert ``frames``; returns both.
+
+    A video shows a square of one colour on one side before noise; its captions, tags and category say which. A third
+    of the videos each is in val and test.
+    """
+    rng = np.random.default_rng(seed)
+    corpus, features = folder / "corpus", folder / "features"
+    rows, texts, splits = [], [], []
+    with StoreWriter(features / "frames", shape=(size, size, 3), dtype="uint8", times=True) as store:
+        for number in range(videos):
+            colour = list(COLOURS)[number % 4]
+            place = list(PLACES)[number // 4 % 2]
+            video = f"v{number:03d}"
+            images = rng.integers(60, 120, (frames, size, size, 3), dtype=np.uint8)
+            for image in images:
+                x = int(rng.integers(0, size // 8)) + PLACES[place] * size // 2
+                y = int(rng.integers(0, size // 2))
+                image[y : y + size // 3, x : x + size // 3] = COLOURS[colour]
+            start = np.arange(frames) * 0.5
+            store.add(video, images, times=np.stack([start, start + 0.5], 1))
+            rows.append(
+                {
+                    "video_id": video,
+                    "path": None,
+                    "duration": frames / 2,
+                    "fps": 2.0,
+                    "width": size,
+                    "height": size,
+                    "has_audio": False,
+                    "sha256": None,
+                    "category": place,
+                    "tags": [colour],
+                    "shard": 0,
+                }
+            )
+            title = {"text_id": f"{video}-title", "kind": "title", "text": f"{colour} {place} 第{number}号"}
+            captions = [f"a {colour} square on the {place}", f"the {place} has a {colour} square"]
+            said = [{"text_id": f"{video}-{n}", "kind": "caption", "text": text} for n, text in enumerate(captions)]
+            for text in [title, *said]:
+                texts.append({**text, "video_id": video, "language": "en", "start": None, "end": None})
+            split = ("train", "val", "test")[number // 8 % 3]
+            splits.append({"split": split, "role": "reference", "id": video})
+    corpus.mkdir(parents=True)
+    tables.write("texts", pl.DataFrame(texts, schema=tables.SCHEMAS["texts"]), corpus)
+    tables.write("splits", splits, corpus)
+    write_videos(tables.check("videos", pl.DataFrame(rows, schema=tables.SCHEMAS["videos"])), corpus, 1)
+    return corpus, features
+
+
+CLIP = {
+    "model": {"name": "clip", "image_size": 32, "patch_size": 8, "width": 64, "vision_layers": 2, "text_layers": 1},
+    "tokenizer": {"style": "clip", "vocab_size": 300},
+    "examples": {"kind": "frame_caption", "expert": "frames", "per_video": 4, "max_length": 16},
+    "objectives": {"clip_contrastive": {"weight": 1.0}},
+    "training": {"epochs": 2, "batch": 8, "lr": 1e-3, "precision": "fp32"},
+}
+TAGGER = {
+    "model": {"name": "image_tagger", "image_size": 32, "width": 0.25, "depth": 0.2},
+    "examples": {"kind": "frame_tags", "expert": "frames", "per_video": 4},
+    "objectives": {"bce_tags": None},
+    "training": {"epochs": 2, "batch": 8, "lr": 2e-3, "precision": "fp32"},
+}
