@@ -53,7 +53,7 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
     if provenance.restore(manifest, wanted):
-        log.info("%s: nothing it reads has changed, the result stands", manifest)
+        _say(manifest, "unchanged")
         return
     for paths in wanted["inputs"].values():
         for entry in paths:
@@ -77,6 +77,13 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     provenance.remember(manifest)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)
+    _say(manifest, f"{time.monotonic() - started:.1f} s")
+
+
+def _say(manifest: Path, outcome: str) -> None:
+    """One line for the person who watches; the log has the rest."""
+    log.info("%s: %s", manifest.parent, outcome)
+    sys.stderr.write(f"✓ {manifest.parent}  {outcome}\n")
 
 
 def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, threads: int) -> dict[str, Any]:

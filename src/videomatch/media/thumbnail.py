@@ -1,0 +1,33 @@
+"""One small picture of a video, for pages that people look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from videomatch.media.container import Unreadable
+from videomatch.media.decode import FrameRequest, Sampler
+
+
+def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray | None:
+    """The frame on screen at half of the video, (height, width, 3) uint8, short side at most ``side``; None if the file
+    cannot be read any more."""
+    half = Fraction(max(duration or 0.0, 0.2) / 2).limit_denominator(1000)
+    try:
+        chunks = [chunk.values for chunk in Sampler(path, [FrameRequest(every=half, size=side)])]
+    except Unreadable:
+        return None
+    pictures = np.concatenate(chunks)
+    return pictures[min(1, len(pictures) - 1)]
+
+
+def data_url(picture: np.ndarray, quality: int = 80) -> str:
+    """A picture as a ``data:`` address, so that a page is one file that works without network."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,86 @@
+"""A small copy of the project to run the engines in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from paths import ROOT
+
+KEPT = ("Snakefile", "workflow", "profiles", "src", ".gitignore", ".dvcignore", "params.yaml", "pyproject.toml")
+TOY = Path(__file__).parent / "toy"
+
+
+class Repo:
+    """A git and DVC repository with the project's rules and source, and toy stages where ``toy``."""
+
+    def __init__(self, folder: Path, *, toy: bool = True, dvc: bool = True) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            source = ROOT / name
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=ignore)
+            else:
+                shutil.copy(source, folder / name)
+        if toy:
+            self._use_toy_stages()
+        if dvc:
+            self("git", "init", "-q", "-b", "main")
+            self("dvc", "init", "-q")
+            self("dvc", "config", "core.analytics", "false")
+            self("dvc", "config", "core.autostage", "false")
+            self.describe()
+            self.commit("start")
+
+    def _use_toy_stages(self) -> None:
+        package = self.folder / "src" / "videomatch"
+        kept = {"tabulate.py", "__init__.py"}
+        for file in (package / "stages").glob("*.py"):
+            if file.name not in kept:
+                file.unlink()
+        for file in (TOY / "stages").glob("*.py"):
+            shutil.copy(file, package / "stages")
+        shutil.copy(TOY / "toy.py", package)
+
+    def describe(self) -> None:
+        """Write dvc.yaml anew: the results may lie elsewhere since the parameters changed."""
+        self(sys.executable, "-m", "videomatch.cli", "dvc")
+
+    def commit(self, message: str) -> None:
+        """git add and commit everything that is not ignored."""
+        self("git", "add", "-A")
+        self("git", "commit", "-q", "--allow-empty", "-m", message)
+
+    def environment(self) -> dict[str, str]:
+        bin_folder = str(Path(sys.executable).parent)
+        quiet = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
+        extra = {
+            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+            "PYTHONPATH": str(self.folder / "src"),
+            "DVC_NO_ANALYTICS": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return {**os.environ, **quiet, **extra}
+
+    def run(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """Run a command in the repository and return what it did."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def __call__(self, *command: str, timeout: float = 900) -> str:
+        """Run a command that must succeed; its output."""
+        done = self.run(*command, timeout=timeout)
+        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def is_quiet(self) -> bool:
+        """Whether a dry run finds nothing to do."""
+        return "Nothing to be done" in self("snakemake", "-n")
+
+    def started(self, output: str) -> list[str]:
+        """Rules of the jobs that a run of Snakemake started, in order."""
+        return [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith(("rule ", "localrule "))]

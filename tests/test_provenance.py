@@ -1,0 +1,153 @@
+"""What is current is decided by content: settings, code, inputs, files."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from videomatch import provenance
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made(folder: str, text: str, wanted: dict | None = None) -> Path:
+    """A sealed result with one file."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "value.txt").write_text(text)
+    (path / "other.txt").write_text("other")
+    request = wanted or {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}}
+    provenance.seal(path, request)
+    return path / provenance.MANIFEST
+
+
+def job(**changes) -> dict:
+    base = {"stage": "s", "settings": {"a": {"b": 1}}, "modules": [], "code": "c", "inputs": {"x": "in/manifest.json"}}
+    return {**base, "reads": {}, "files": {}, **changes}
+
+
+def test_a_result_is_current_until_something_it_was_made_from_changes(there: Path):
+    made("in", "1")
+    asked = job()
+    manifest = made("out", "result", provenance.request(asked))
+    assert provenance.stale(manifest, asked) is None
+    os.utime("in/value.txt", (1, 1))
+    assert provenance.stale(manifest, asked) is None, "time decides nothing"
+    assert provenance.stale(manifest, job(settings={"a": {"b": 2}})) == "settings changed: a.b"
+    assert provenance.stale(manifest, job(code="d")) == "the code of s changed"
+    assert provenance.stale(manifest, job(files={"raw": "1"})) == "files changed: raw"
+    made("in", "2")
+    assert provenance.stale(manifest, asked) == "input changed: x"
+
+
+def test_what_a_job_does_not_read_of_an_input_does_not_concern_it(there: Path):
+    made("in", "1")
+    asked = job(reads={"x": ["value*"]})
+    manifest = made("out", "result", provenance.request(asked))
+    Path("in/other.txt").write_text("new")
+    provenance.seal(Path("in"), {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}})
+    assert provenance.stale(manifest, asked) is None
+    assert provenance.stale(manifest, job()) == "input changed: x"
+
+
+@pytest.mark.parametrize("spoil", ["delete", "same size", "truncate", "manifest"])
+def test_a_damaged_result_is_not_current(there: Path, spoil: str):
+    manifest = made("out", "result")
+    asked = job(settings={}, inputs={})
+    assert provenance.stale(manifest, asked) is None
+    file = Path("out/value.txt")
+    if spoil == "delete":
+        file.unlink()
+    elif spoil == "same size":
+        file.write_text("tluser")
+    elif spoil == "truncate":
+        file.write_text("res")
+    else:
+        manifest.write_text(manifest.read_text()[:-20])
+    assert provenance.stale(manifest, asked) is not None
+
+
+def test_a_changed_file_is_seen_at_once_even_within_the_clocks_resolution(there: Path):
+    file = Path("f")
+    for number in range(50):
+        file.write_text(f"{number:04d}")
+        assert provenance.file_digest(file) == provenance.hashlib.sha256(f"{number:04d}".encode()).hexdigest()
+
+
+def test_snakemake_is_told_by_times_and_nothing_is_touched(there: Path):
+    made("in", "1")
+    asked = job()
+    manifest = made("out", "result", provenance.request(asked))
+    before = manifest.read_text()
+    settings = provenance.settle(manifest, asked)
+    times = {p: p.stat().st_mtime for p in (settings, manifest, Path("in/manifest.json"))}
+    assert set(times.values()) == {provenance.STEADY}
+    settings = provenance.settle(manifest, job(settings={"a": 3}))
+    assert settings.stat().st_mtime > manifest.stat().st_mtime
+    assert manifest.read_text() == before
+    assert json.loads(settings.read_text())["settings"] == {"a": 3}
+    settings = provenance.settle(manifest, asked)
+    assert settings.stat().st_mtime == provenance.STEADY, "another mind again: nothing has to be made"
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_caches_link_is_replaced_and_the_cache_left_alone(there: Path, link):
+    manifest = made("out", "result")
+    cached = there / "cache"
+    manifest.rename(cached)
+    link(cached, manifest)
+    cached.chmod(0o444)
+    before = cached.stat().st_mtime_ns
+    provenance.settle(manifest, job(settings={}, inputs={}))
+    assert cached.stat().st_mtime_ns == before
+    assert not manifest.is_symlink()
+    assert manifest.stat().st_nlink == 1
+
+
+def test_a_result_is_restored_from_memory_when_its_inputs_turn_out_the_same(there: Path):
+    made("in", "1")
+    asked = job()
+    manifest = made("out", "result", provenance.request(asked))
+    provenance.settle(manifest, asked)
+    manifest.unlink()  # what Snakemake does before it starts a job
+    assert provenance.restore(manifest, provenance.request(asked))
+    assert provenance.stale(manifest, asked) is None
+    manifest.unlink()
+    Path("out/value.txt").write_text("tampered")
+    assert not provenance.restore(manifest, provenance.request(asked))
+
+
+def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "videomatch"
+    (package / "stages").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "stages/__init__.py").write_text("")
+    stage, helper = package / "stages/work.py", package / "helper.py"
+    stage.write_text('"""Doc."""\nfrom videomatch import helper\n\n\ndef work():\n    return helper.x  # why\n')
+    helper.write_text("x = 1\n")
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    def digest() -> str:
+        provenance._read_module.cache_clear()
+        provenance._module_file.cache_clear()
+        return provenance.code_digest("work")
+
+    first = digest()
+    assert provenance.code_modules("stages.work") == ["videomatch", "videomatch.helper", "videomatch.stages.work"]
+    stage.write_text('"""Other."""\nfrom videomatch import helper\n\ndef work():\n    "new"\n    return helper.x\n')
+    assert digest() == first
+    helper.write_text("x = 2\n")
+    assert digest() != first
+
+
+def test_a_folder_is_replaced_whole(there: Path):
+    made("out", "old")
+    made("new", "new")
+    provenance.replace_folder(Path("new"), Path("out"))
+    assert Path("out/value.txt").read_text() == "new"
+    assert sorted(p.name for p in there.iterdir() if not p.name.startswith(".scratch")) == ["out"]

@@ -1,0 +1,7 @@
+from videomatch.toy import number, read, write
+
+EDITED = 0
+
+
+def embed(*, output, corpus, features, run, system, seed):
+    write(output, number("embed", EDITED, read(corpus), [read(f) for f in features], [read(r) for r in run], system))

@@ -1,0 +1,7 @@
+from videomatch.toy import number, read, write
+
+EDITED = 0
+
+
+def illustrate(*, output, corpus, rankings, title, top, system):
+    write(output, number("illustrate", EDITED, read(corpus), read(rankings), title, top, system))

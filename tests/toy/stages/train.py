@@ -1,0 +1,14 @@
+from videomatch.toy import number, read, write
+
+EDITED = 0
+
+
+def train(*, output, corpus, features, init, system, seed, member, scratch):
+    state = scratch / "state.json"
+    epoch, value = read(scratch, "state.json") if state.exists() else (0, number("train", EDITED, seed))
+    while epoch < system["training"]["epochs"]:
+        value = number(value, read(corpus), [read(f) for f in features], [read(i) for i in init], system)
+        epoch += 1
+        write(scratch, [epoch, value], "new.json")
+        (scratch / "new.json").rename(state)
+    write(output, value)
