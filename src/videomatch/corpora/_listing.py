@@ -1,7 +1,7 @@
 """``videos.csv`` / ``videos.jsonl`` at the top of a folder of videos: what a person says about the files.
 
-Columns: ``path`` (or ``file``; below the folder), ``title``, ``tags``, ``category``, ``captions``, ``split``. Several rows
-may speak of one file (a row a caption, as caption sets are published): captions, tags and splits add up.
+Columns: ``path`` (or ``file``; below the folder), ``title``, ``tags``, ``category``, ``captions``, ``split``. Several
+rows may speak of one file (a row a caption, as caption sets are published): captions, tags and splits add up.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def read(raw: Path, known: Mapping[str, str], separator: str) -> tuple[dict[str,
         if video_id is None:
             exists = bool(name) and given != "" and (raw / given).is_file()
             reason = "is not a video by its ending" if exists else "does not exist in the folder"
-            rejected.append({"video_id": given or name or f"line {line}", "path": str(path), "reason": f"line {line}: file {name!r} {reason}"})  # fmt: skip
+            said = f"line {line}: file {name!r} {reason}"
+            rejected.append({"video_id": given or name or f"line {line}", "path": str(path), "reason": said})
             continue
         entry = entries.setdefault(video_id, Entry())
         entry.title = entry.title or _text(row.get("title"))

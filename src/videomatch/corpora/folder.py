@@ -31,7 +31,10 @@ from videomatch.data.tables import SCHEMAS, check
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv")  # fmt: skip
+EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv"),
+    *(".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv"),
+)
 
 
 def read(
@@ -52,7 +55,7 @@ def read(
         emoji: see :func:`videomatch.data.text.clean`.
 
     Returns:
-        videos (ids are the paths below ``raw``; what probing fills is null), texts (cleaned), splits, relevance, rejected.
+        videos (ids: paths below ``raw``; what probing fills is null), texts (cleaned), splits, relevance, rejected.
 
     Raises:
         ValueError: no video at all, or a list with unknown columns.

@@ -1,9 +1,9 @@
 """Which language a short text is in: its script first, a classifier only where the script leaves the question open.
 
-Languages are BCP 47 primary subtags ("zh", "en", …), "und" where no letter decides. Titles and captions are so short that
-a classifier alone errs ("how to cook" is fine, "best goals 2021" comes out Dutch and "dog" Czech): Han, kana, Hangul and other scripts of one
-language decide by themselves; Latin, Cyrillic, Arabic and Devanagari texts go to py3langid, whose answer is taken only
-with enough letters to carry it.
+Languages are BCP 47 primary subtags ("zh", "en", …), "und" where no letter decides. Titles and captions are so
+short that a classifier alone errs ("best goals 2021" comes out Dutch and "dog" Czech): Han, kana, Hangul and the other
+scripts of one language decide by themselves; Latin, Cyrillic, Arabic and Devanagari texts go to py3langid, whose answer
+is taken only with enough letters to carry it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CANDIDATES = {
     "Arabic": (("ar", "fa", "ur"), "ar"),
     "Devanagari": (("hi", "mr", "ne"), "hi"),
 }
-#: letters below which the default is taken instead of the classifier's guess (unless a diacritic speaks against English)
+#: letters below which the default is taken instead of the classifier's guess, unless a diacritic speaks against it
 _FEW_LETTERS = 16
 #: letters after which more text does not change the guess; the classifier's cost grows with length
 _ENOUGH = 400
@@ -63,7 +63,7 @@ _ENOUGH = 400
 def script(text: str) -> str | None:
     """The script most words of ``text`` are in (one of :data:`SCRIPTS`), or None without any letter.
 
-    Kana decides for Japanese even when Han characters are more, since Chinese text holds none beyond an ornament or two.
+    Kana decides for Japanese even among more Han characters: Chinese text holds an ornament or two at most.
     """
     if _WIDE.search(text) is None:  # most English captions end here
         return "Latin" if _ANY.search(text) else None
@@ -118,23 +118,24 @@ def _classifier(tags: tuple[str, ...]) -> Any:
     return identifier
 
 
-#: how subtitle files and recognisers write languages -> primary subtag
-_ALIASES = {
-    **{name: "zh" for name in ("chi", "zho", "chs", "cht", "sc", "tc", "cn", "hans", "hant", "chinese", "cmn", "yue", "gb", "big5")},
-    **{name: "en" for name in ("eng", "english")},
-    **{name: "ja" for name in ("jpn", "jp", "japanese")},
-    **{name: "ko" for name in ("kor", "kr", "korean")},
-    **{name: "fr" for name in ("fre", "fra", "french")},
-    **{name: "de" for name in ("ger", "deu", "german")},
-    **{name: "es" for name in ("spa", "spanish")},
-    **{name: "ru" for name in ("rus", "russian")},
-    **{name: "pt" for name in ("por", "portuguese")},
-    **{name: "it" for name in ("ita", "italian")},
-    **{name: "ar" for name in ("ara", "arabic")},
-    **{name: "hi" for name in ("hin", "hindi")},
-    **{name: "vi" for name in ("vie", "vietnamese")},
-    **{name: "tr" for name in ("tur", "turkish")},
-}  # fmt: skip
+#: how subtitle files and recognisers write languages, by primary subtag
+_NAMES = {
+    "zh": "chi zho chs cht sc tc cn hans hant chinese cmn yue gb big5",
+    "en": "eng english",
+    "ja": "jpn jp japanese",
+    "ko": "kor kr korean",
+    "fr": "fre fra french",
+    "de": "ger deu german",
+    "es": "spa spanish",
+    "ru": "rus russian",
+    "pt": "por portuguese",
+    "it": "ita italian",
+    "ar": "ara arabic",
+    "hi": "hin hindi",
+    "vi": "vie vietnamese",
+    "tr": "tur turkish",
+}
+_ALIASES = {alias: subtag for subtag, aliases in _NAMES.items() for alias in aliases.split()}
 
 
 def tag(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Phrases said over and over: speech recognisers fall into loops on music and silence, and titles shout.
 
-A loop of period p is a stretch where every token equals the one p before it; one comparison of the token row with itself,
-shifted, finds all of them for one period, so the cost is (longest period) x (tokens).
+A loop of period p is a stretch where every token equals the one p before it; one comparison of the token row with
+itself, shifted, finds all of them for one period, so the cost is (longest period) x (tokens).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHOUT = re.compile(r"([^\d\s])\1{3,}")
 def collapse(text: str, *, times: int = 3, max_period: int = MAX_PERIOD) -> str:
     """Keep one copy of every phrase that stands ``times`` or more times in a row (short ones: ``times`` + 1).
 
-    Signs between the copies belong to the phrase, so "好的。好的。好的。" is a loop of three tokens. Phrases of one or two
+    Signs between the copies belong to the phrase: "好的。好的。好的。" repeats three tokens. Phrases of one or two
     tokens need one repetition more, because "no no no" and "哈哈哈" are said by people.
 
     Args:
@@ -54,5 +54,5 @@ def collapse(text: str, *, times: int = 3, max_period: int = MAX_PERIOD) -> str:
 
 
 def unshout(text: str) -> str:
-    """Runs of one character (not a digit) of four and more become three: "哈哈哈哈哈哈" and "!!!!!!" lose no meaning."""
+    """Runs of one character (not a digit) of four and more become three: "哈哈哈哈哈" and "!!!!!" lose nothing."""
     return _SHOUT.sub(r"\1\1\1", text)

@@ -1,4 +1,4 @@
-"""Subtitle files and recogniser output, in whatever encoding they were saved, as cues: (start, end, text) in seconds."""
+"""Subtitle files and recogniser output, in whatever encoding they were saved, as cues: start, end (s) and text."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 
 
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
 class Cue(NamedTuple):
     """What is said or shown from ``start`` to ``end`` (seconds); ``text`` may have several lines."""
 
@@ -31,7 +34,7 @@ def decode(data: bytes) -> str:
     GB18030 accepts nearly any bytes, so it must also look like Chinese: characters of two bytes stand in rows, while
     accented letters of a Western code page stand alone.
     """
-    for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):  # fmt: skip
+    for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
     if data[:4096].count(0) * 5 > len(data[:4096]):
@@ -89,8 +92,8 @@ def subtitles(path: Path) -> list[Cue]:
 def whisper(path: Path) -> tuple[list[Cue], str | None]:
     """The segments of a recogniser's JSON and the language it heard.
 
-    Expected is Whisper's own form, {"language": …, "segments": [{"start": …, "end": …, "text": …}, …]}, or only the list
-    of segments, as its descendants write it. Segments without finite times are dropped.
+    Expected is Whisper's own form, {"language": …, "segments": [{"start": …, "end": …, "text": …}, …]}, or only the
+    list of segments, as its descendants write it. Segments without finite times are dropped.
 
     Raises:
         ValueError: not JSON, or without segments; the message names the file.

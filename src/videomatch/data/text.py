@@ -1,10 +1,11 @@
-"""Cleaning of titles, speech, subtitles and captions: what people and machines type, made into text a tokenizer can use.
+"""Cleaning of titles, speech, subtitles and captions: what people and machines type, made into text for a tokenizer.
 
 In this order: encoding repaired (ftfy) · width and compatibility forms (Unicode NFKC, so "，" becomes "," and "Ⅳ" "IV")
 · markup and web addresses · timestamps · emoji · loops of a recogniser · spelled-out Chinese ("鸡 头 稳 定 器") · white
 space. Lines of one subtitle in two languages become two texts. Every text is marked with its language.
 
-:func:`clean` and :func:`clean_table` change nothing when applied twice, so a reader may call them and ``prepare`` again.
+:func:`clean` and :func:`clean_table` change nothing when applied twice:
+a reader may call them and ``prepare`` again.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _CUE_TIME = re.compile(r"(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3}(?:\s*-->\s*(?:\d{
 _BRACKET_TIME = re.compile(r"[\[(](?:\d{1,2}:)?\d{1,2}:\d{2}(?:[,.]\d{1,3})?[\])]")
 #: what subtitles say about sounds rather than speech: [Music], (applause), 【掌声】, ♪
 _SOUND = re.compile(
-    r"[\[(【]\s*(?:music|applause|laughter|laughs|laughing|cheering|silence|inaudible|noise|blank_audio|background music"
-    r"|foreign|音乐|掌声|笑声|欢呼声?|背景音乐)[^\])】]{0,20}[\])】]|[♪♫♬♩]+",
+    r"[\[(【]\s*(?:music|applause|laughter|laughs|laughing|cheering|silence|inaudible|noise|blank_audio"
+    r"|background music|foreign|音乐|掌声|笑声|欢呼声?|背景音乐)[^\])】]{0,20}[\])】]|[♪♫♬♩]+",
     re.IGNORECASE,
 )
 #: sentences that Whisper writes over music and silence, credits of the subtitles that it was trained on
@@ -54,7 +55,10 @@ _HALLUCINATED = re.compile(
     re.IGNORECASE,
 )
 _LEAD = re.compile(r"^(?:#+\s+|>>+\s*|[-–—]\s+)")
-_CONTROL = re.compile(r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffc\ufffd]")  # fmt: skip
+_CONTROL = re.compile(
+    "[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u200b\u200c\u200e\u200f"
+    "\u202a-\u202e\u2060-\u2069\ufeff\ufffc\ufffd]"
+)
 _BLANK = re.compile(r"[ \t\u00a0\u3000\u2028\u2029]+")
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _SPELLED = re.compile(f"(?<![{_HAN}])[{_HAN}](?: [{_HAN}]){{2,}}(?![{_HAN}])")
@@ -70,7 +74,7 @@ def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name
 
     Args:
         text: as it came.
-        kind: ``kind`` of the texts table; loops, sound marks and bilingual lines are looked for in "asr" and "ocr" only.
+        kind: ``kind`` of the texts table; only "asr" and "ocr" have loops, sound marks, bilingual lines.
         hint: language that a file name or recogniser claims.
         emoji: "name" writes each out in the text's language, "remove" drops them.
 
