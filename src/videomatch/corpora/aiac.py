@@ -1,0 +1,264 @@
+"""AIAC 2021 track 1 (QQ Browser), "multimodal video similarity": TFRecords of titles, ASR, tags and frame features.
+
+Layout as given out by the organisers; what is absent is left out, but something must be there::
+
+    raw/pointwise/pretrain_{0..19}.tfrecords   1,000,000 videos with tags and category
+    raw/pairwise/pairwise.tfrecords            63,613 videos with tags and category
+    raw/pairwise/label.tsv                     67,899 lines: id, id, score in 0, 0.05 … 1
+    raw/test_a/*.tfrecords raw/test_b/*.tfrecords   31,514 and 43,027 videos, 10,581 of them in both; no tags
+    raw/tag_list.txt                           the 10,000 most frequent tags
+
+Ids have up to 19 digits and are strings throughout. There are no media: paths are null, and the released frame features
+(EfficientNet-B3, 1536-d float16, one frame a second, 5 to 32 frames) are read by :func:`frame_features`.
+
+Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairs`` (every
+label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos), ``test_a``, ``test_b`` and
+``test`` (= ``test_b``). Their training pairs, all the rest, are no product of queries and references: see
+``data/folds.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from videomatch.data import text, tfrecord
+from videomatch.data.store import StoreWriter
+from videomatch.data.tables import SCHEMAS, check
+from videomatch.progress import track
+
+log = logging.getLogger(__name__)
+
+#: size of a released frame feature
+DIM = 1536
+PARTS = ("pointwise", "pairwise", "test_a", "test_b")
+#: records that become one piece of the tables at a time
+_CHUNK = 20_000
+
+
+def read(
+    *, raw: Path, listed_tags: bool = True, cleaned: bool = True, emoji: text.Emoji = "name"
+) -> dict[str, pl.DataFrame]:
+    """The tables of the competition's data.
+
+    Args:
+        raw: the folder described above.
+        listed_tags: keep only tags of ``tag_list.txt``, as the winners did.
+        cleaned: clean titles and ASR (:mod:`videomatch.data.text`); false leaves them as the winners used them.
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: no TFRecord, a damaged one, or a label that names an unknown video.
+    """
+    raw = Path(raw)
+    kept_tags = set(tag_classes(raw)) if listed_tags else None
+    ids: dict[str, list[str]] = {part: [] for part in PARTS}
+    videos, texts = [], []
+    seen: set[str] = set()
+    for part, path in _files(raw):
+        for chunk in _chunks(path, kept_tags):
+            ids[part] += chunk["video_id"].to_list()
+            chunk = chunk.filter(~pl.col("video_id").is_in(seen))  # test_a and test_b overlap
+            seen.update(chunk["video_id"])
+            videos.append(_videos(chunk))
+            rows = _texts(chunk)
+            texts.append(text.clean_table(rows, emoji=emoji) if cleaned else rows)
+    tables = {
+        "videos": pl.concat(videos),
+        "texts": pl.concat(texts),
+        "relevance": labels(raw / "pairwise" / "label.tsv"),
+        "rejected": pl.DataFrame(schema=SCHEMAS["rejected"]),
+    }
+    judged = tables["relevance"]
+    for column in ("query_id", "reference_id"):
+        unknown = judged.filter(~pl.col(column).is_in(seen))
+        if len(unknown):
+            raise ValueError(
+                f"{raw / 'pairwise' / 'label.tsv'}: {len(unknown)} labels name a video that no TFRecord holds, "
+                f"first {unknown[column][0]!r}"
+            )
+    tables["splits"] = _splits(ids, judged)
+    return {name: check(name, rows) for name, rows in tables.items()}
+
+
+def labels(path: Path) -> pl.DataFrame:
+    """The labelled pairs as a relevance table, one row a line of the file; empty if there is no such file.
+
+    Returns:
+        query_id (first id), reference_id, grade in [0, 1].
+
+    Raises:
+        ValueError: a line is not ``id TAB id TAB score``.
+    """
+    if not path.exists():
+        return pl.DataFrame(schema=SCHEMAS["relevance"])
+    columns = {"query_id": pl.String, "reference_id": pl.String, "grade": pl.Float64}
+    try:
+        rows = pl.read_csv(path, separator="\t", has_header=False, schema=columns, quote_char=None)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path}: expected lines of id, id and score between tabs ({error})") from error
+    odd = rows.filter(pl.col("grade").is_null() | ~pl.col("grade").is_between(0, 1))
+    if len(odd):
+        raise ValueError(f"{path}: score {odd['grade'][0]} of pair {odd.row(0)[:2]}, expected 0 to 1")
+    # Deviation: 45 pairs are judged twice (in either order), 25 of them differently. Every line stays, so that counts
+    # are those of the file, but lines of one pair carry the mean of its scores: the winners train on both as they are.
+    first, second = pl.col("query_id"), pl.col("reference_id")
+    pair = pl.concat_list(pl.min_horizontal(first, second), pl.max_horizontal(first, second))
+    return rows.with_columns(pl.col("grade").mean().over(pair))
+
+
+def tag_classes(raw: Path) -> list[str]:
+    """Tags of ``tag_list.txt`` in the order of the model's classes: ascending by number, not as in the file."""
+    found = [p for p in (raw / "tag_list.txt", raw / "pairwise" / "tag_list.txt") if p.exists()]
+    if not found:
+        raise ValueError(f"{raw / 'tag_list.txt'} is missing; read with listed_tags=False to keep every tag")
+    return sorted({line.strip() for line in found[0].read_text().split() if line.strip()}, key=int)
+
+
+def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """The released frame features, one video in memory at a time.
+
+    Args:
+        raw: the folder described above.
+        ids: only these videos, None for all.
+
+    Yields:
+        video id, (frames, 1536) float16; each id once.
+
+    Raises:
+        ValueError: a feature does not have 3072 bytes.
+    """
+    seen: set[str] = set()
+    for _, path in _files(Path(raw)):
+        for number, example in enumerate(tfrecord.iterate(path, keys=("id", "frame_feature"))):
+            video_id = _string(example, "id")
+            if video_id in seen or (ids is not None and video_id not in ids):
+                continue
+            seen.add(video_id)
+            frames = example.get("frame_feature", [])
+            sizes = {len(frame) for frame in frames} - {2 * DIM}
+            if sizes:
+                where = f"{path}, record {number}, video {video_id}"
+                raise ValueError(f"{where}: a frame of {min(sizes)} bytes, expected {2 * DIM}")
+            yield video_id, np.frombuffer(b"".join(frames), dtype="<f2").reshape(-1, DIM)
+
+
+def write_frame_features(raw: Path, root: Path, ids: Collection[str] | None = None) -> int:
+    """Write :func:`frame_features` into a new store with times (frame i covers second i to i + 1).
+
+    Returns:
+        the number of videos written.
+    """
+    made_by = {"expert": "released", "corpus": "aiac", "features": "EfficientNet-B3, 1 frame a second"}
+    count = 0
+    with StoreWriter(root, shape=(DIM,), dtype="float16", made_by=made_by, times=True) as store:
+        for video_id, frames in track(frame_features(raw, ids), total=len(ids) if ids else None, label="features"):
+            starts = np.arange(len(frames), dtype=np.float64)
+            store.add(video_id, frames, times=np.stack([starts, starts + 1], axis=1))
+            count += 1
+    return count
+
+
+def _files(raw: Path) -> list[tuple[str, Path]]:
+    def order(path: Path) -> tuple[int, str]:
+        number = re.search(r"(\d+)$", path.stem)
+        return (int(number[1]) if number else -1, path.name)
+
+    files = [(part, path) for part in PARTS for path in sorted((raw / part).glob("*.tfrecord*"), key=order)]
+    if not files:
+        raise ValueError(f"{raw}: no TFRecord; expected *.tfrecords in some of {', '.join(f'{p}/' for p in PARTS)}")
+    return files
+
+
+def _string(example: tfrecord.Example, key: str) -> str:
+    value = example.get(key, [])
+    return value[0].decode("utf-8", errors="replace") if len(value) else ""
+
+
+def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
+    """Pieces of a file as columns video_id, title, asr, category, tags."""
+    schema = {
+        "video_id": pl.String,
+        "title": pl.String,
+        "asr": pl.String,
+        "category": pl.String,
+        "tags": pl.List(pl.String),
+    }
+    keys = ("id", "title", "asr_text", "tag_id", "category_id")
+    rows = []
+    for number, example in enumerate(track(tfrecord.iterate(path, keys=keys), label=path.name)):
+        video_id = _string(example, "id")
+        if not video_id.isdigit():
+            raise ValueError(f"{path}, record {number}: id {video_id!r}, expected digits")
+        category = example.get("category_id", [])
+        tags = [str(t) for t in example.get("tag_id", [])]
+        rows.append(
+            (
+                video_id,
+                _string(example, "title"),
+                _string(example, "asr_text"),
+                str(category[0]) if len(category) else None,
+                tags if kept is None else [t for t in tags if t in kept],
+            )
+        )
+        if len(rows) == _CHUNK:
+            yield pl.DataFrame(rows, schema=schema, orient="row")
+            rows = []
+    yield pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _videos(chunk: pl.DataFrame) -> pl.DataFrame:
+    absent = [c for c in SCHEMAS["videos"] if c not in ("video_id", "category", "tags", "shard")]
+    return chunk.select(
+        "video_id",
+        "category",
+        "tags",
+        pl.lit(0).alias("shard"),
+        *[pl.lit(None, dtype=SCHEMAS["videos"][c]).alias(c) for c in absent],
+    ).select([pl.col(c).cast(t) for c, t in SCHEMAS["videos"].items()])
+
+
+def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
+    # no language yet: cleaning marks it, and the raw text has none
+    rows = chunk.unpivot(index="video_id", on=["title", "asr"], variable_name="kind", value_name="text")
+    return (
+        rows.filter(pl.col("text") != "")
+        .with_columns(
+            pl.concat_str("video_id", "kind", separator=":").alias("text_id"),
+            pl.lit(None, dtype=pl.String).alias("language"),
+            pl.lit(None, dtype=pl.Float64).alias("start"),
+            pl.lit(None, dtype=pl.Float64).alias("end"),
+        )
+        .select([pl.col(c).cast(t) for c, t in SCHEMAS["texts"].items()])
+    )
+
+
+def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:
+    val = judged.filter(pl.all_horizontal(pl.col(c).cast(pl.Int64) % 5 == 0 for c in ("query_id", "reference_id")))
+    queries, references = val["query_id"].unique().to_list(), val["reference_id"].unique().to_list()
+    named: list[tuple[str, str, list[str]]] = [
+        ("pretrain", "reference", ids["pointwise"] + ids["pairwise"]),
+        ("train", "reference", ids["pointwise"]),
+        ("pairs", "query", judged["query_id"].unique().to_list()),
+        ("pairs", "reference", judged["reference_id"].unique().to_list()),
+        ("pairs_val", "query", queries),
+        ("pairs_val", "reference", references),
+    ]
+    for name, listed in (
+        ("val", queries + references),
+        ("test_a", ids["test_a"]),
+        ("test_b", ids["test_b"]),
+        ("test", ids["test_b"]),
+    ):
+        named += [(name, "query", listed), (name, "reference", listed)]
+    return pl.concat(
+        pl.DataFrame({"id": sorted(set(listed))}, schema={"id": pl.String}).select(
+            pl.lit(split).alias("split"), pl.lit(role).alias("role"), "id"
+        )
+        for split, role, listed in named
+    )
