@@ -1,8 +1,8 @@
 """What one training example is: which are drawn in an epoch, and how some of them become tensors.
 
 ``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of this file; its keyword-only arguments are the
-options. A kind is built over the train split, from which whatever has to be counted is counted; :meth:`Examples.on`
-gives the same kind over another split. All randomness comes in by argument, so that any batch of any epoch can be
+options. Whatever has to be counted is counted over the first split that examples turn to (:meth:`Examples.on`), so the
+train split. All randomness comes in by argument, so that any batch of any epoch can be
 drawn again without those before it. Features are read from the store batch by batch; what is held in memory are ids and
 the texts of one split.
 """
@@ -60,19 +60,22 @@ def split_texts(corpus: Path, split: str, kinds: Sequence[str] | None = None) ->
 
 
 class Examples(ABC):
-    """Examples of one split, numbered from 0: example ``n`` is about video ``n``, drawn anew each time.
+    """Examples about the videos of a split, numbered from 0: example ``n`` is about video ``n``, drawn anew each time.
+
+    Building one reads nothing; :meth:`on` turns to a split. Without a split it still reads videos and texts for
+    embedding.
 
     Attributes:
         source: where they come from.
-        videos: ids of the split's videos that can serve as an example, in order.
+        split: what the system trains on.
         per_video: how often an epoch visits each video.
+        max_length: tokens of a text, start and end included; longer ones are cut.
+        videos: ids of the videos of the split turned to that can serve as an example, in order.
     """
 
-    def __init__(self, source: Source, *, split: str, per_video: int) -> None:
-        self.source = source
-        self.per_video = per_video
+    def __init__(self, source: Source, *, split: str, per_video: int, max_length: int | None = None) -> None:
+        self.source, self.split, self.per_video, self.max_length = source, split, per_video, max_length
         self.videos: list[str] = []
-        self._select(split)
 
     @abstractmethod
     def _select(self, split: str) -> None:
@@ -87,7 +90,7 @@ class Examples(ABC):
         """Options of the model's configuration that follow from the data (vocabulary, labels)."""
 
     def on(self, split: str) -> Self:
-        """The same examples over another split; what was counted (labels) stays as it is."""
+        """These examples over a split; what was counted over the first one (labels) stays as it is."""
         other = copy.copy(self)
         other._select(split)
         return other
@@ -103,6 +106,15 @@ class Examples(ABC):
         """Whole videos for ``embed_videos``: ``frames`` ``(B, L, …)`` padded with zeros, ``mask`` ``(B, L)``."""
         frames, mask = self.source.store.batch(ids, max_frames)
         return {"frames": torch.from_numpy(frames), "mask": torch.from_numpy(mask)}
+
+    def read_texts(self, texts: Sequence[str]) -> Batch:
+        """Texts for ``embed_texts``: ``input_ids`` and ``attention_mask`` ``(B, T)``, padded to the longest."""
+        if self.source.tokenizer is None:
+            raise ValueError(f"{type(self).__name__} reads texts only with a tokenizer; the system names none")
+        encoded = self.source.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # pyright: ignore[reportReturnType]
 
     def _usable(self, ids: Sequence[str], split: str) -> list[str]:
         store = self.source.store
@@ -149,9 +161,8 @@ class FrameCaption(Examples):
         if source.tokenizer is None:
             raise ValueError("examples of kind frame_caption need a tokenizer")
         self.expert = expert
-        self.max_length = max_length
         self._tokenizer = source.tokenizer
-        super().__init__(source, split=split, per_video=per_video)
+        super().__init__(source, split=split, per_video=per_video, max_length=max_length)
 
     def _select(self, split: str) -> None:
         texts = split_texts(self.source.corpus, split, ["caption"])
@@ -177,18 +188,11 @@ class FrameCaption(Examples):
             **self.read_texts(self._captions.gather(rows).to_list()),
         }
 
-    def read_texts(self, texts: Sequence[str]) -> Batch:
-        """Texts for ``embed_texts``: ``input_ids`` and ``attention_mask`` ``(B, T)``, padded to the longest."""
-        encoded = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
-        )
-        return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # pyright: ignore[reportReturnType]
-
 
 class FrameTags(Examples):
     """A random frame of a video and which of the labels apply to the video.
 
-    Labels are the most frequent tags of the split it is built over and all its categories, named ``tag:…`` and
+    Labels are the most frequent tags of the first split and all its categories, named ``tag:…`` and
     ``category:…``. Batch: ``frames`` ``(B, height, width, 3)`` uint8, ``labels`` ``(B, N)`` float32 of 0 and 1.
     """
 

@@ -7,12 +7,14 @@ is spelt, and that the model reads stored frames (bytes) and returns what the ob
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.models._pixels import normalise
 
@@ -95,13 +97,14 @@ class Model(CLIPModel):
     def images(self, frames: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch dim"]:
         """Unit vectors of single frames."""
         pixels = normalise(frames, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
-        return F.normalize(self.get_image_features(pixel_values=pixels).pooler_output.float(), dim=-1)
+        features: Any = self.get_image_features(pixel_values=pixels)
+        return F.normalize(features.pooler_output.float(), dim=-1)
 
     def embed_texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch dim"]:
         """Unit vectors of texts."""
-        features = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
+        features: Any = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
         return F.normalize(features.pooler_output.float(), dim=-1)
 
     def embed_videos(
@@ -120,5 +123,5 @@ Model.__name__ = CLIPModel.__name__
 
 def processor(config: CLIPConfig) -> CLIPImageProcessorPil:
     """What prepares images for this model; saved beside the weights."""
-    size = config.vision_config.image_size  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    size: Any = config.vision_config.image_size  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
     return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

@@ -9,10 +9,12 @@ nothing. As in the paper's own code convolutions are drawn by fan-out and scales
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetImageProcessorPil
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from videomatch.models._pixels import normalise
 
@@ -80,7 +82,7 @@ Model.__name__ = EfficientNetForImageClassification.__name__
 
 def processor(config: EfficientNetConfig) -> EfficientNetImageProcessorPil:
     """What prepares images for this model; saved beside the weights."""
-    size = {"height": config.image_size, "width": config.image_size}
+    size: Any = {"height": config.image_size, "width": config.image_size}
     return EfficientNetImageProcessorPil(
         size=size,
         crop_size=size,

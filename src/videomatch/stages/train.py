@@ -57,6 +57,7 @@ def train(
     tokenizer = _tokenizer(corpus, system, init)
     store = Store.open(*[folder / system["examples"]["expert"] for folder in features])
     drawn = kind(examples_.Source(corpus, store, tokenizer), **example_options)
+    drawn = drawn.on(drawn.split)
     with reproducible(threads):
         torch.manual_seed(seed)
         model = room.Model(room.Config(**drawn.facts(), **model_options))

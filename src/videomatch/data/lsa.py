@@ -1,0 +1,73 @@
+"""Text embeddings without training labels: TF-IDF over words and characters, reduced by latent semantic analysis.
+
+Source: Deerwester et al. 1990, "Indexing by latent semantic analysis". Terms are words and pairs of words, where each
+character of a script written without spaces (Chinese, Japanese, Korean, Thai) is a word, and runs of two to four
+characters within a word, which bridge inflections and spelling. Everything is fitted on the texts given for it
+(unsupervised: no judged pair is seen) and deterministic given the seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import FeatureUnion
+
+#: scripts written without spaces between words: Thai, kana, Chinese characters (with extensions), Hangul
+DENSE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+WORD = re.compile(rf"[{DENSE}]|[^\W{DENSE}]+")
+
+
+def words(text: str) -> list[str]:
+    """Words of a text in lower case; every character of a script without spaces is one."""
+    return WORD.findall(text.lower())
+
+
+class Lsa:
+    """Latent semantic analysis.
+
+    Args:
+        texts: what it is fitted on.
+        dim: dimensions kept; fewer where the texts do not span so many.
+        seed: of the randomised SVD.
+
+    Raises:
+        ValueError: the texts hold fewer than two different terms.
+    """
+
+    def __init__(self, texts: Sequence[str], *, dim: int = 256, seed: int = 0) -> None:
+        analyzers: dict[str, Any] = {"words": _word_terms, "characters": _character_terms}
+        self._terms = FeatureUnion([(n, TfidfVectorizer(analyzer=a, sublinear_tf=True)) for n, a in analyzers.items()])
+        try:
+            counted: Any = self._terms.fit_transform(texts)
+        except ValueError as error:
+            raise ValueError(f"no words in the {len(texts)} texts to fit on") from error
+        self.dim = min(dim, counted.shape[0] - 1, counted.shape[1] - 1)
+        if self.dim < 1:
+            raise ValueError(f"{len(texts)} texts with {counted.shape[1]} terms are too few to fit on")
+        self._svd = TruncatedSVD(self.dim, random_state=seed).fit(counted)
+
+    def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
+        """Unit vectors, float32; zero for a text none of whose terms is known."""
+        reduced = self._svd.transform(self._terms.transform(texts))
+        length = np.linalg.norm(reduced, axis=1, keepdims=True)
+        return np.divide(reduced, length, out=np.zeros_like(reduced), where=length > 1e-9).astype(np.float32)
+
+
+def _word_terms(text: str) -> list[str]:
+    found = words(text)
+    return found + [f"{a} {b}" for a, b in itertools.pairwise(found)]
+
+
+def _character_terms(text: str) -> list[str]:
+    terms = []
+    for word in re.findall(r"\w+", text.lower()):
+        padded = f" {word} "
+        terms += [padded[i : i + n] for n in (2, 3, 4) for i in range(len(padded) - n + 1)]
+    return terms

@@ -1,0 +1,203 @@
+"""Embed the videos and texts of a corpus: unit vectors in which a larger dot product means a better match.
+
+Everything learned is applied here, so that what follows (search, ensembles, alignment) is plain maths. Four ways lead
+to the same two stores, ``videos/`` (ids are video ids) and ``texts/`` (ids are text ids), one float32 row an item:
+
+* ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
+* ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split (unsupervised:
+  no judged pair is seen).
+* ``embeddings: {features, text_encoder, texts}``: zero-shot; features are image embeddings of the encoder's own space,
+  the texts go through its text tower.
+* a trained system: what its model's ``embed_videos`` and ``embed_texts`` say.
+
+A video or text without what it takes (no title, not decodable) is absent from the store; ``embed.json`` counts them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F
+import yaml
+from transformers import AutoModel, AutoTokenizer
+
+from videomatch import named
+from videomatch.data import corpus as corpora
+from videomatch.data import examples as examples_
+from videomatch.data import tables
+from videomatch.data.lsa import Lsa
+from videomatch.data.store import Store, StoreWriter
+from videomatch.progress import track
+from videomatch.training import hardware, reproducible
+
+log = logging.getLogger(__name__)
+
+#: items that are embedded at once
+VIDEOS, TEXTS = 32, 256
+#: kinds of texts that search for videos
+QUERIES = ("caption", "query")
+
+Vectors = Iterable[tuple[Sequence[str], np.ndarray]]
+
+
+def embed(
+    *,
+    corpus: Path,
+    features: list[Path],
+    output: Path,
+    system: dict[str, Any],
+    threads: int,
+    run: list[Path] | None = None,
+    seed: int = 0,
+) -> None:
+    """Write the embeddings of one corpus by one system.
+
+    Args:
+        corpus: folder of ``prepare``.
+        features: folders of ``extract`` that hold the system's expert; none for texts.
+        output: empty folder for the stores and ``embed.json``.
+        system: the resolved system.
+        threads: of torch.
+        run: the checkpoint of a trained system, or of the text encoder if that was trained here.
+        seed: of the randomised SVD.
+    """
+    checkpoint = run[0] if run else None
+    options = system.get("embeddings", {})
+    ids = corpora.videos(corpus)["video_id"].to_list()
+    expert = options.get("features") or system.get("examples", {}).get("expert")
+    store = Store.open(*[folder / expert for folder in features]) if expert else None
+    with reproducible(threads), torch.inference_mode():
+        if store is None:
+            joined = video_texts(corpus, ids, options["texts"])
+            written = {"videos": (ids, _lsa(corpus, joined, options.get("dim", 256), seed))}
+        else:
+            present = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
+            if "model" in system:
+                written = _trained(corpus, store, ids, present, _required(checkpoint, "a trained system"))
+            else:
+                if options.get("pool", "mean") != "mean":
+                    raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
+                written = {"videos": (ids, _pooled(store, present))}
+                if "text_encoder" in options:
+                    texts = _queries(corpus, options.get("texts", QUERIES))
+                    encoder = str(checkpoint or options["text_encoder"])
+                    written["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
+        counts = {side: _write(output / side, wanted, vectors, system) for side, (wanted, vectors) in written.items()}
+    (output / "embed.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    log.info("embedded %s", counts)
+
+
+def video_texts(corpus: Path, ids: Sequence[str], kinds: Sequence[str]) -> dict[str, str]:
+    """A video's texts of some kinds as one: kinds in the order given, each in order of time. None: no entry."""
+    rank = {kind: n for n, kind in enumerate(kinds)}
+    texts = tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds)) & pl.col("video_id").is_in(list(ids)))
+    texts = texts.with_columns(pl.col("kind").replace_strict(rank, return_dtype=pl.Int64).alias("rank"))
+    texts = texts.sort("rank", "start", "text_id", nulls_last=True)
+    joined = texts.group_by("video_id").agg(pl.col("text").str.join(" "))
+    return {video: text for video, text in joined.sort("video_id").iter_rows() if text.strip()}
+
+
+def _lsa(corpus: Path, joined: dict[str, str], dim: int, seed: int) -> Vectors:
+    train = corpora.split_ids(tables.read("splits", corpus), "train", "reference")
+    lsa = Lsa([joined[i] for i in train if i in joined], dim=dim, seed=seed)
+    log.info("latent semantic analysis in %d dimensions", lsa.dim)
+    for ids in _chunks(list(joined), TEXTS):
+        yield ids, lsa.embed([joined[i] for i in ids])
+
+
+def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
+    """Mean of the unit vectors of a video's frames, as a unit vector again."""
+    for chunk in _chunks(ids, VIDEOS):
+        values, lengths = store.gather(chunk)
+        rows = F.normalize(torch.from_numpy(values).reshape(len(values), -1).float(), dim=-1)
+        owner = torch.from_numpy(np.repeat(np.arange(len(chunk)), lengths))
+        total = torch.zeros(len(chunk), rows.shape[1]).index_add_(0, owner, rows)
+        yield chunk, F.normalize(total, dim=-1).numpy()
+
+
+def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
+    """Texts by the text tower of a CLIP-like checkpoint (anything with ``get_text_features``)."""
+    model: Any = AutoModel.from_pretrained(encoder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    longest = model.config.text_config.max_position_embeddings
+    for rows in track(list(texts.iter_slices(TEXTS)), label="texts"):
+        batch = tokenizer(
+            rows["text"].to_list(), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
+        vectors = model.get_text_features(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).pooler_output
+        if vectors.shape[1] != dim:
+            raise ValueError(f"{encoder} embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
+        yield rows["text_id"].to_list(), F.normalize(vectors.float(), dim=-1).numpy()
+
+
+def _trained(
+    corpus: Path, store: Store, ids: Sequence[str], present: Sequence[str], checkpoint: Path
+) -> dict[str, tuple[Sequence[str], Vectors]]:
+    """What the model of a checkpoint makes of videos, and of queries if it reads texts."""
+    system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
+    room = named.module("models", system["model"]["name"])
+    device, _ = hardware("fp32")
+    model = room.Model.from_pretrained(checkpoint).eval().to(device)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
+    options = {name: value for name, value in system["examples"].items() if name != "kind"}
+    reader = examples_.kind(system["examples"]["kind"])(examples_.Source(corpus, store, tokenizer), **options)
+
+    def vectors(embed_batch: Any, chunks: Sequence[Any], read: Any) -> Vectors:
+        for chunk, inputs in track(chunks, label="embed"):
+            batch = {name: value.to(device) for name, value in read(inputs).items()}
+            yield chunk, embed_batch(**batch).float().cpu().numpy()
+
+    found: dict[str, tuple[Sequence[str], Vectors]] = {}
+    if hasattr(model, "embed_videos"):
+        chunks = [(c, c) for c in _chunks(present, VIDEOS)]
+        found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
+    if hasattr(model, "embed_texts"):
+        texts = _queries(corpus, QUERIES)
+        chunks = [(t["text_id"].to_list(), t["text"].to_list()) for t in texts.iter_slices(TEXTS)]
+        found["texts"] = (texts["text_id"].to_list(), vectors(model.embed_texts, chunks, reader.read_texts))
+    if not found:
+        raise ValueError(f"model {system['model']['name']!r} has neither embed_videos nor embed_texts")
+    return found
+
+
+def _queries(corpus: Path, kinds: Sequence[str]) -> pl.DataFrame:
+    return tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds))).sort("text_id")
+
+
+def _write(root: Path, wanted: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:
+    """Write unit vectors, leaving out zero ones; returns how many there are and how many are absent."""
+    vectors = iter(vectors)
+    first = next(vectors, None)
+    if first is None:
+        raise ValueError(f"{root.name}: nothing to embed among {len(wanted)} items")
+    dim, count = first[1].shape[1], 0
+    with StoreWriter(root, shape=(dim,), dtype="float32", made_by={"system": system}) as writer:
+        for ids, rows in itertools.chain([first], vectors):
+            finite = np.isfinite(rows).all(1)
+            if not finite.all():
+                raise FloatingPointError(f"{root.name}: the embedding of {ids[int(finite.argmin())]!r} is not finite")
+            for n in np.flatnonzero(rows.any(1)).tolist():
+                writer.add(ids[n], rows[n : n + 1])
+                count += 1
+    return {"embedded": count, "absent": len(wanted) - count, "dim": dim}
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _required(checkpoint: Path | None, who: str) -> Path:
+    if checkpoint is None:
+        raise ValueError(f"embed: {who} needs its checkpoint in `run`")
+    return checkpoint
