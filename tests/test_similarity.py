@@ -1,0 +1,140 @@
+"""Exact search in blocks against the whole matrix, sorted; ties, exclusions and hard floats included."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videomatch.similarity import error_bound, normalise, scores_of, search
+
+
+def naive(queries, references, exclude=None):
+    """The whole matrix, every score by itself in double precision; -inf where excluded."""
+    q, n = len(queries), len(references)
+    pairs = np.stack(np.meshgrid(np.arange(q), np.arange(n), indexing="ij"), axis=-1).reshape(-1, 2)
+    matrix = scores_of(queries, references, pairs).reshape(q, n)
+    if exclude is not None:
+        matrix[np.flatnonzero(exclude >= 0), exclude[exclude >= 0]] = -np.inf
+    return matrix
+
+
+def counts(matrix, pairs):
+    own = matrix[pairs[:, 0], pairs[:, 1]]
+    rows = matrix[pairs[:, 0]]
+    return (rows > own[:, None]).sum(1), (rows == own[:, None]).sum(1) - 1
+
+
+def check(queries, references, top, pairs, exclude, **options):
+    found = search(queries, references, top=top, pairs=pairs, exclude=exclude, **options)
+    matrix = naive(queries, references, exclude)
+    np.testing.assert_array_equal(found.scores, matrix[pairs[:, 0], pairs[:, 1]])
+    better, equal = counts(matrix, pairs)
+    np.testing.assert_array_equal(found.better, better)
+    np.testing.assert_array_equal(found.equal, equal)
+    for row, own in enumerate(matrix):
+        order = np.lexsort((np.arange(len(own)), -own))
+        order = order[np.isfinite(own[order])][:top]
+        filled = len(order)
+        assert found.top[row, :filled].tolist() == order.tolist()
+        assert (found.top[row, filled:] == -1).all() and np.isnan(found.top_scores[row, filled:]).all()
+        np.testing.assert_array_equal(found.top_scores[row, :filled], own[order])
+        better, equal = counts(matrix, np.stack([np.full(filled, row), order], axis=1))
+        np.testing.assert_array_equal(found.top_better[row, :filled], better)
+        np.testing.assert_array_equal(found.top_equal[row, :filled], equal)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_equals_the_whole_matrix(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    q, n, d = data.draw(st.integers(0, 12)), data.draw(st.integers(1, 700)), data.draw(st.integers(1, 40))
+    kind = data.draw(st.sampled_from(["normal", "grid", "repeated", "constant", "close", "scaled"]))
+    pool = rng.normal(size=(n + q, d)).astype(np.float32)
+    if kind == "grid":
+        pool = rng.integers(-1, 2, size=(n + q, d)).astype(np.float32)
+    if kind == "repeated":
+        pool = pool[rng.integers(0, 1 + n // 10, size=n + q)]
+    if kind == "constant":
+        pool[:] = pool[0]
+    if kind == "close":  # differences far below what single precision resolves in a sum
+        pool = pool[0] * (1 + 1e-7 * rng.integers(-3, 4, size=(n + q, 1)).astype(np.float32))
+    if kind == "scaled":
+        pool *= 10.0 ** rng.integers(-6, 6, size=(n + q, 1))
+    references, queries = pool[:n].astype(np.float32), pool[n:].astype(np.float32)
+    exclude = rng.integers(-1, n, size=q) if data.draw(st.booleans()) else np.full(q, -1)
+    pairs = np.stack([rng.integers(0, max(q, 1), size=3 * q), rng.integers(0, n, size=3 * q)], axis=1)
+    pairs = pairs[exclude[pairs[:, 0]] != pairs[:, 1]]
+    options = {"memory": data.draw(st.sampled_from([1, 1 << 16, 1 << 28]))}
+    options["first_pass"] = data.draw(st.sampled_from(["float32", "bfloat16"]))
+    check(queries, references, data.draw(st.sampled_from([0, 1, 3, 10])), pairs, exclude, **options)
+
+
+def test_blocks_threads_and_types_do_not_change_the_result():
+    rng = np.random.default_rng(0)
+    references, queries = normalise(rng.normal(size=(5000, 64))), normalise(rng.normal(size=(40, 64)))
+    pairs = np.stack([np.arange(40), rng.integers(0, 5000, 40)], axis=1)
+    first = search(queries, references, top=10, pairs=pairs)
+    threads = torch.get_num_threads()
+    for options in ({"memory": 1 << 18}, {"memory": 1}, {"first_pass": "bfloat16"}, {"threads": 2}):
+        torch.set_num_threads(options.pop("threads", threads))
+        again = search(queries, references, top=10, pairs=pairs, **options)
+        for name in first.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    torch.set_num_threads(threads)
+
+
+def test_wide_search_takes_the_largest_of_every_block_of_columns():
+    rng = np.random.default_rng(1)
+    pool = rng.normal(size=(3000, 16)).astype(np.float32)
+    references = np.concatenate([pool, pool[:500], pool[:500]])  # equal rows in different blocks of columns
+    pairs = np.stack([np.arange(20), rng.integers(0, 4000, 20)], axis=1)
+    check(pool[:20], references, 10, pairs, np.arange(20))
+
+
+@pytest.mark.parametrize("first_pass", ["float32", "bfloat16"])
+def test_the_error_of_the_first_pass_is_bounded(first_pass):
+    rng = np.random.default_rng(2)
+    queries, references = rng.normal(size=(50, 300)).astype(np.float32), rng.normal(size=(80, 300)).astype(np.float32)
+    kind = getattr(torch, first_pass)
+    product = (torch.from_numpy(queries).to(kind) @ torch.from_numpy(references).to(kind).T).double().numpy()
+    error = np.abs(product - naive(queries, references))
+    assert (error <= error_bound(queries, references, first_pass)[:, None]).all() and error.max() > 0
+
+
+def test_ranks_do_not_change_under_a_rescaling():
+    rng = np.random.default_rng(3)
+    queries, references = rng.normal(size=(10, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
+    pairs = np.stack([np.arange(10), np.arange(10)], axis=1)
+    one, two = (search(queries * s, references, top=5, pairs=pairs) for s in (1, 2))
+    np.testing.assert_array_equal(one.better, two.better)
+    np.testing.assert_array_equal(one.top, two.top)
+
+
+def test_normalise():
+    unit = normalise(np.array([[3.0, 4.0], [0.0, 0.0]], np.float16))
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0]], rtol=1e-7)
+    assert unit.dtype == np.float32 and normalise(np.ones((1, 2))).dtype == np.float64
+
+
+def test_no_references_and_no_queries():
+    found = search(np.zeros((2, 3), np.float32), np.zeros((0, 3), np.float32), top=2)
+    assert found.top.tolist() == [[-1, -1]] * 2
+    assert search(np.zeros((0, 3), np.float32), np.zeros((5, 3), np.float32), top=2).top.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"references": np.zeros((3, 5))}, r"expected \(Q, D\) and \(N, D\)"),
+        ({"queries": np.array([[0.0, 1], [np.nan, 0]])}, "row 1 of the queries"),
+        ({"references": np.array([[0.0, np.inf]])}, "row 0 of the references"),
+        ({"pairs": np.array([[0, 3]])}, "outside the 2 queries and 3 references"),
+        ({"pairs": np.array([[1, 2]]), "exclude": np.array([-1, 2])}, "excluded"),
+        ({"exclude": np.array([0])}, "one position below 3 for every query"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        search(**({"queries": np.zeros((2, 2)), "references": np.zeros((3, 2)), "top": 1} | change))
