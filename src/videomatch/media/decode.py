@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av.error
 import numpy as np
@@ -40,12 +39,10 @@ class FrameRequest:
         every: seconds between grid points.
         size: (height, width) to squash each picture to; or the short side that it is scaled down to, keeping its
             shape (a smaller one stays as it is); or None for the size of the video.
-        keep: ``"all"`` points, or only the ``"first"``.
     """
 
     every: Fraction
     size: tuple[int, int] | int | None = None
-    keep: Literal["all", "first"] = "all"
 
     def shape(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) of what is delivered for a video of this size."""
@@ -112,8 +109,6 @@ class Sampler:
         assert self.timeline is not None, "times are known once the iteration has begun"
         wish = self.requests[request]
         points = len(grid(self.timeline, wish.every))
-        if isinstance(wish, FrameRequest) and wish.keep == "first":
-            points = 1
         every = float(wish.every)
         start = np.arange(points) * every
         return np.stack([start, np.minimum(start + every, self.timeline.duration)], axis=1)
@@ -148,8 +143,6 @@ class Sampler:
 
     def _queue(self, number: int, request: FrameRequest, timeline: Timeline) -> _Queue:
         limits = grid(timeline, request.every)
-        if request.keep == "first":
-            limits = limits[:1]
         expected = None if self._decode_all or not timeline.is_timed else on_screen(timeline, limits)
         return _Queue(number, request, limits, expected)
 

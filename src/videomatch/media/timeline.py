@@ -172,9 +172,7 @@ def _span(
     return start, max(last + length, start + 1)
 
 
-def _check_length(
-    container: InputContainer, stream: VideoStream, start: int, end: int, warnings: list[str]
-) -> None:
+def _check_length(container: InputContainer, stream: VideoStream, start: int, end: int, warnings: list[str]) -> None:
     assert stream.time_base is not None
     found = float((end - start) * stream.time_base)
     promised = 0.0

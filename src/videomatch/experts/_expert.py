@@ -1,0 +1,51 @@
+"""What an expert is to ``extract``."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+
+from videomatch.media.decode import FrameRequest
+from videomatch.media.sound import SoundRequest
+
+
+class Extractor(Protocol):
+    """The class ``Expert`` of every module of this room. Its options are keyword-only arguments of ``__init__``.
+
+    Each item of the request (a picture, a window of sound) becomes one row. Rows are independent of each other: which
+    others share a batch changes a row by rounding at most.
+
+    Attributes:
+        shape, dtype: of one row as it is stored.
+        request: what the expert wants to see or hear.
+        batch: items of one call of :meth:`infer`; 0 if :meth:`prepare` gives the rows already.
+        about: what else made the features (device, precision …): JSON values, kept with the store.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    request: FrameRequest | SoundRequest
+    batch: int
+    about: dict[str, Any]
+
+    def prepare(self, values: np.ndarray) -> np.ndarray:
+        """``(n, …)`` items of one video to what is batched across videos. Runs beside decoding, in many threads."""
+        ...
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """``(n, …)`` prepared items to ``(n, *shape)`` rows."""
+        ...
+
+
+def seconds(value: float) -> Fraction:
+    """A number of seconds as it was written: 0.1 is a tenth and not the nearest binary fraction.
+
+    Raises:
+        ValueError: it is not more than 0.
+    """
+    exact = Fraction(str(value))
+    if exact <= 0:
+        raise ValueError(f"every = {value} seconds, expected more than 0")
+    return exact
