@@ -1,4 +1,4 @@
-"""Where tests find published numbers and real files. Both folders are optional: a test that needs one skips without it."""
+"""Where tests find published numbers and real files. Both folders are optional: without one its tests skip."""
 
 import os
 from pathlib import Path

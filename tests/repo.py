@@ -56,7 +56,7 @@ class Repo:
 
     def environment(self) -> dict[str, str]:
         bin_folder = str(Path(sys.executable).parent)
-        quiet = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
+        quiet = {f"GIT_{who}_{what}": "t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         extra = {
             "PATH": bin_folder + os.pathsep + os.environ["PATH"],
             "PYTHONPATH": str(self.folder / "src"),
@@ -68,7 +68,13 @@ class Repo:
     def run(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository and return what it did."""
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=timeout, check=False
+            command,
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def __call__(self, *command: str, timeout: float = 900) -> str:

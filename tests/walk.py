@@ -1,8 +1,8 @@
 """A random walk over everything that a person does with two engines, and the judge after every build.
 
-Steps: set a parameter, edit a stage, `snakemake`, `dvc repro`, `dvc exp run -S`, queue + run-all, `dvc exp apply`, git and
-dvc checkout, commit, delete a result, kill -9. After each build the metrics must equal those of a cold run in an empty
-copy with the same parameters and code, and a dry run must have nothing to do.
+Steps: set a parameter, edit a stage, `snakemake`, `dvc repro`, `dvc exp run -S`, queue + run-all, `dvc exp apply`, git
+and dvc checkout, commit, delete a result, kill -9. After each build the metrics must equal those of a cold run in an
+empty copy with the same parameters and code, and a dry run must have nothing to do.
 
     python tests/walk.py --steps 40 [--seed 0] [--link copy|hardlink|symlink] [--real]
 

@@ -93,6 +93,10 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
         ParamsError: listing every mistake.
     """
     config = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in config.items() if v is not None}
+    for section in ("datasets", "backbones", "experts"):
+        entries = config.get(section)
+        if isinstance(entries, Mapping):  # in a system a null may be the value of an option
+            config[section] = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in entries.items()}
     params = {"datasets": {}, "backbones": {}, "experts": {}, "systems": {}, "tables": [], "pages": {}, **config}
     params["systems"] = resolve(params["systems"])
     mistakes = Check(params).mistakes
@@ -201,6 +205,11 @@ def corpus_needs_raw(corpus: str) -> bool:
 # -------------------------------------------------------------------------------------------------------------- check
 
 
+def _snake(name: str) -> str:
+    """``FrameCaption`` -> ``frame_caption``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(known)) or 'none'}"
@@ -287,6 +296,10 @@ class Check:
         self.keys(path, entry, ("pretrained", "system"))
         if len(entry) != 1:
             self.add(path, "expected either `pretrained:` (a hub id or a folder) or `system:` (trained here)")
+        pretrained = str(entry.get("pretrained", ""))
+        is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
+        if is_path and not Path(pretrained).expanduser().is_dir():
+            self.add((*path, "pretrained"), f"there is no folder {pretrained}")
         if "system" in entry:
             self.one_of((*path, "system"), "system", entry["system"], self.params["systems"])
 
@@ -341,9 +354,17 @@ class Check:
         self.keys((*path, "training"), entry.get("training") or {}, fields(_source("training"), "Training"))
         if "init" in entry:
             self.one_of((*path, "init"), "system", entry["init"], self.params["systems"])
-        expert = (entry.get("examples") or {}).get("expert")
-        if expert is not None:
-            self.one_of((*path, "examples", "expert"), "expert", expert, self.params["experts"])
+        self._examples((*path, "examples"), entry.get("examples") or {})
+
+    def _examples(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of data/examples.py."""
+        file = _source("data", "examples")
+        kinds = {_snake(n.name): n.name for n in _tree(file).body if isinstance(n, ast.ClassDef)}
+        if self.one_of((*path, "kind"), "kind of examples", entry.get("kind"), kinds):
+            known = fields(file, kinds[entry["kind"]]).keys() - {"source"}
+            self.keys(path, entry, ("kind", *known))
+        if "expert" in entry:
+            self.one_of((*path, "expert"), "expert", entry["expert"], self.params["experts"])
 
     def page(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``pages.<name>``: nearest neighbours to look at."""

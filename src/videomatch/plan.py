@@ -139,9 +139,20 @@ class Plan:
         """Modules that ``extract`` loads by name."""
         return sorted({f"experts.{self.experts[e]['extractor']}" for e in self.passes(dataset)[passage]})
 
-    def extract_reads(self, shard: str) -> dict[str, list[str]]:
-        """Of the corpus, ``extract`` reads the videos of its shard: a new video leaves the other shards as they are."""
-        return {"corpus": [shard_file(int(shard))]}
+    def extract_reads(self, dataset: str, passage: str, shard: str) -> dict[str, list[str]]:
+        """Which files ``extract`` reads of its inputs: the videos of its shard (a new video leaves the other shards as
+        they are) and the features that its experts name."""
+        reads = {self.experts[e]["reads"] for e in self.passes(dataset)[passage] if "reads" in self.experts[e]}
+        return {"corpus": [shard_file(int(shard))], "features": [f"{expert}/*" for expert in sorted(reads)]}
+
+    def system_reads(self, system: str) -> dict[str, list[str]]:
+        """Which files ``train`` and ``embed`` read: the tables, and the features of one expert."""
+        expert = self._expert_of(system)
+        return {"corpus": ["*.parquet"], "features": [f"{expert}/*"] if expert else []}
+
+    def _expert_of(self, system: str) -> str | None:
+        entry = self.systems[system]
+        return entry.get("embeddings", {}).get("features") or entry.get("examples", {}).get("expert")
 
     # ------------------------------------------------------------------------------------------------ backbones
 
@@ -194,7 +205,7 @@ class Plan:
 
     def train_features(self, system: str) -> list[str]:
         """Features that a system trains on."""
-        expert = self.systems[system].get("examples", {}).get("expert")
+        expert = self._expert_of(system)
         return self.features(self.systems[system]["dataset"], expert) if expert else []
 
     def train_corpus(self, system: str) -> str:
@@ -215,8 +226,7 @@ class Plan:
 
     def embed_features(self, dataset: str, system: str) -> list[str]:
         """Features that a system embeds."""
-        entry = self.systems[system]
-        expert = entry.get("embeddings", {}).get("features") or entry.get("examples", {}).get("expert")
+        expert = self._expert_of(system)
         return self.features(dataset, expert) if expert else []
 
     def embed_runs(self, system: str, member: str) -> list[str]:

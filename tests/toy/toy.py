@@ -1,4 +1,4 @@
-"""Stages that cost nothing, for tests of the two engines: each result is a number made of everything that it was given."""
+"""Stages that cost nothing, for tests of the two engines: a result is a number made of all that it was given."""
 
 import hashlib
 import json

@@ -24,6 +24,7 @@ rule search:
                     "kind": plan.kind(w.split),
                     "top": plan.search_top(w.dataset, w.split, w.system),
                 },
+                reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(w.dataset),
                 embeddings=lambda w: [plan.embedding(w.dataset, w.system, w.member)],
             )
@@ -32,10 +33,10 @@ rule search:
         RANKINGS,
     log:
         f"logs/{plan.params['scale']}/rankings/{CELL}.log",
-    params:
-        stage="search",
     resources:
         mem_mb=4000,
+    params:
+        stage="search",
     shell:
         STAGE
 
@@ -47,6 +48,7 @@ rule evaluate:
                 "evaluate",
                 METRICS,
                 lambda w: {"metrics": plan.metric_names(w.dataset, w.split)},
+                reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(w.dataset),
                 rankings=RANKINGS,
             )
@@ -55,10 +57,10 @@ rule evaluate:
         METRICS,
     log:
         f"logs/{plan.params['scale']}/metrics/{CELL}.log",
-    params:
-        stage="evaluate",
     resources:
         mem_mb=1000,
+    params:
+        stage="evaluate",
     shell:
         STAGE
 
@@ -77,10 +79,10 @@ rule tabulate:
         TABLE,
     log:
         f"logs/{plan.params['scale']}/tables/{{table}}.log",
-    params:
-        stage="tabulate",
     resources:
         mem_mb=500,
+    params:
+        stage="tabulate",
     shell:
         STAGE
 
@@ -92,6 +94,7 @@ rule illustrate:
                 "illustrate",
                 PAGE,
                 lambda w: plan.page_settings(w.page),
+                reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(plan.params["pages"][w.page]["dataset"]),
                 rankings=lambda w: plan.page_ranking(w.page),
             )
@@ -100,9 +103,9 @@ rule illustrate:
         PAGE,
     log:
         f"logs/{plan.params['scale']}/pages/{{page}}.log",
-    params:
-        stage="illustrate",
     resources:
         mem_mb=1000,
+    params:
+        stage="illustrate",
     shell:
         STAGE

@@ -23,6 +23,9 @@ if workflow.is_main_process:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit("another snakemake is at work in this folder; wait for it to end")
+    # Snakemake would do the jobs of a killed run again, even where a checkout has since brought their results whole
+    for mark in Path(".snakemake/incomplete").glob("*"):
+        mark.unlink()
     os.environ["VIDEOMATCH_WORKFLOW"] = str(os.getpid())
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
@@ -62,7 +65,9 @@ def job(stage, output, settings, modules=None, reads=None, files=None, **inputs)
 
 
 # every rule runs a stage in the same way; the settings file says with what
-STAGE = "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log} --threads {threads}"
+STAGE = (
+    "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log} --threads {threads}"
+)
 # a graphics card is used where there is one, by one job at a time
 GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
 

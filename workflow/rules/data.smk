@@ -19,10 +19,10 @@ rule render:
         RENDER,
     log:
         f"logs/{plan.params['scale']}/media/{{dataset}}/{{shard}}.log",
-    params:
-        stage="render",
     resources:
         mem_mb=1000,
+    params:
+        stage="render",
     shell:
         STAGE
 
@@ -43,11 +43,11 @@ rule prepare:
         CORPUS,
     log:
         f"logs/{plan.params['scale']}/corpora/{{dataset}}.log",
-    params:
-        stage="prepare",
     threads: 2
     resources:
         mem_mb=2000,
+    params:
+        stage="prepare",
     shell:
         STAGE
 
@@ -60,6 +60,7 @@ rule train_backbone:
                 BACKBONE,
                 lambda w: plan.train_settings(w.system, w.member),
                 modules=lambda w: plan.train_modules(w.system),
+                reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.train_corpus(w.system),
                 features=lambda w: plan.train_features(w.system),
                 init=lambda w: plan.train_init(w.system),
@@ -69,14 +70,14 @@ rule train_backbone:
         BACKBONE,
     log:
         f"logs/{plan.params['scale']}/backbones/{{system}}/{{member}}.log",
-    params:
-        stage="train",
     wildcard_constraints:
         system="|".join(plan.trained_backbones) or "none",
     threads: 1
     resources:
         mem_mb=4000,
         gpu=GPU,
+    params:
+        stage="train",
     shell:
         STAGE
 
@@ -89,7 +90,7 @@ rule extract:
                 FEATURES,
                 lambda w: plan.extract_settings(w.dataset, w.passage, w.shard),
                 modules=lambda w: plan.extract_modules(w.dataset, w.passage),
-                reads=lambda w: plan.extract_reads(w.shard),
+                reads=lambda w: plan.extract_reads(w.dataset, w.passage, w.shard),
                 files=lambda w: plan.pass_files(w.dataset, w.passage),
                 corpus=CORPUS,
                 features=lambda w: plan.read_features(w.dataset, w.passage, w.shard),
@@ -100,11 +101,11 @@ rule extract:
         FEATURES,
     log:
         f"logs/{plan.params['scale']}/features/{{dataset}}/{{passage}}/{{shard}}.log",
-    params:
-        stage="extract",
     threads: 1
     resources:
         mem_mb=4000,
         gpu=GPU,
+    params:
+        stage="extract",
     shell:
         STAGE

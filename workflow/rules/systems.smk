@@ -19,6 +19,7 @@ rule train:
                 RUN,
                 lambda w: plan.train_settings(w.system, w.member),
                 modules=lambda w: plan.train_modules(w.system),
+                reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.train_corpus(w.system),
                 features=lambda w: plan.train_features(w.system),
                 init=lambda w: plan.train_init(w.system),
@@ -28,12 +29,12 @@ rule train:
         RUN,
     log:
         f"logs/{plan.params['scale']}/runs/{{system}}/{{member}}.log",
-    params:
-        stage="train",
     threads: 2
     resources:
         mem_mb=4000,
         gpu=GPU,
+    params:
+        stage="train",
     shell:
         STAGE
 
@@ -46,6 +47,7 @@ rule embed:
                 EMBEDDINGS,
                 lambda w: plan.embed_settings(w.system),
                 modules=lambda w: plan.embed_modules(w.system),
+                reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.corpus(w.dataset),
                 features=lambda w: plan.embed_features(w.dataset, w.system),
                 run=lambda w: plan.embed_runs(w.system, w.member),
@@ -55,13 +57,13 @@ rule embed:
         EMBEDDINGS,
     log:
         f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}/{{member}}.log",
-    params:
-        stage="embed",
     wildcard_constraints:
         system="|".join(s for s in plan.systems if s not in COMBINED) or "none",
     resources:
         mem_mb=4000,
         gpu=GPU,
+    params:
+        stage="embed",
     shell:
         STAGE
 
@@ -80,11 +82,11 @@ rule combine:
         EMBEDDINGS,
     log:
         f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}/{{member}}.log",
-    params:
-        stage="combine",
     wildcard_constraints:
         system="|".join(COMBINED) or "none",
     resources:
         mem_mb=4000,
+    params:
+        stage="combine",
     shell:
         STAGE

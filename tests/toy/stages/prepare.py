@@ -1,4 +1,4 @@
-from videomatch.toy import number, read, write
+from videomatch.toy import read, write
 
 EDITED = 0
 

@@ -1,4 +1,4 @@
-from videomatch.toy import number, read, write
+from videomatch.toy import number, write
 
 EDITED = 0
 

@@ -1,0 +1,123 @@
+"""Every mistake in the parameters is found before a job starts, with its place and the nearest name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from paths import ROOT
+from repo import Repo
+from videomatch import params
+
+
+def config() -> dict:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def change(path: str, value) -> dict:
+    changed = config()
+    *parents, last = path.split(".")
+    entry = changed
+    for name in parents:
+        entry = entry[name]
+    entry[last] = value
+    return changed
+
+
+def test_the_projects_own_parameters_are_right():
+    assert params.resolved(config())["scale"] == "demo"
+
+
+def test_from_merges_replaces_and_removes():
+    systems = {
+        "a": {"model": {"name": "x", "width": 1}, "objectives": {"p": {}, "q": {"weight": 2}}, "seeds": [0, 1]},
+        "b": {"from": "a", "model": {"width": 2}, "objectives": {"p": None, "r": {}}, "seeds": [5]},
+        "c": {"from": "b", "model": {"name": "y"}},
+    }
+    resolved = params.resolve(systems)
+    assert resolved["b"] == {
+        "model": {"name": "x", "width": 2},
+        "objectives": {"q": {"weight": 2}, "r": {}},
+        "seeds": [5],
+    }
+    assert resolved["c"]["model"] == {"name": "y", "width": 2}
+    assert systems["a"]["objectives"] == {"p": {}, "q": {"weight": 2}}, "nothing is changed in place"
+
+
+def test_from_in_a_circle_is_an_error():
+    with pytest.raises(params.ParamsError, match="a → b → a"):
+        params.resolve({"a": {"from": "b"}, "b": {"from": "a"}})
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("datset", {}, "no section named 'datset'; did you mean 'datasets'?"),
+        ("scale", "../up", "is no folder name"),
+        ("seed", "zero", "is not a whole number"),
+        ("datasets.aiac.corpus", "generatd", "no corpus named 'generatd'; did you mean 'generated'?"),
+        ("datasets.aiac.corpus", "folder", "option 'raw' is missing"),
+        ("datasets.aiac.shards", 0, "not a whole number of at least 1"),
+        ("datasets.aiac.experts", ["clp"], "no expert named 'clp'; did you mean 'clip'?"),
+        ("datasets.aiac.options.vidoes", 3, "no option named 'vidoes'; did you mean 'videos'?"),
+        ("backbones.clip.system", "tinyclip", "did you mean 'tiny_clip'?"),
+        ("backbones.clip", {}, "expected either"),
+        ("experts.clip.extractor", "imag", "no extractor named 'imag'; did you mean 'image'?"),
+        ("experts.frames.evry", 1, "no option named 'evry'; did you mean 'every'?"),
+        ("experts.clip.reads", "frame", "no expert named 'frame'; did you mean 'frames'?"),
+        ("systems.tiny_clip.model.name", "clop", "no model named 'clop'; did you mean 'clip'?"),
+        ("systems.tiny_clip.model.widht", 3, "did you mean 'width'?"),
+        ("systems.tiny_clip.training.epoch", 3, "did you mean 'epochs'?"),
+        ("systems.tiny_clip.objectives", {"clip_contrastve": {}}, "did you mean 'clip_contrastive'?"),
+        ("systems.tiny_clip.examples.kind", "frame_captin", "did you mean 'frame_caption'?"),
+        ("systems.tiny_clip.dataset", "aic", "no dataset named 'aic'; did you mean 'aiac'?"),
+        ("systems.title.embedings", {}, "did you mean 'embeddings'?"),
+        ("systems.title", {"label": 3}, "expected exactly one of"),
+        ("systems.title_and_frames.combine.systems", ["titel"], "did you mean 'title'?"),
+        ("systems.tiny-x", {}, "cannot be a name"),
+        ("tables", ["similarity_untraind"], "did you mean 'similarity_untrained'?"),
+        ("pages.neighbours.system", "titl", "did you mean 'title'?"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_the_nearest_name(path: str, value, message: str):
+    with pytest.raises(params.ParamsError) as error:
+        params.resolved(change(path, value))
+    assert message in str(error.value)
+    assert path.split(".")[0] in str(error.value)
+
+
+def test_all_mistakes_are_listed_at_once_with_file_and_line(tmp_path: Path):
+    text = (ROOT / "params.yaml").read_text()
+    file = tmp_path / "params.yaml"
+    file.write_text(
+        text.replace("extractor: frames", "extractor: frams").replace("corpus: generated", "corpus: genrated")
+    )
+    with pytest.raises(params.ParamsError) as error:
+        params.resolved(yaml.safe_load(file.read_text()), [file])
+    lines = str(error.value).splitlines()
+    assert lines[0] == "2 mistakes in the parameters:"
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if "frams" in line:
+            assert f"{file}:{number} experts.frames.extractor: no extractor named 'frams'" in str(error.value)
+
+
+def test_a_typo_stops_snakemake_with_one_message_and_no_traceback(tmp_path: Path):
+    repo = Repo(tmp_path, dvc=False)
+    file = repo.folder / "params.yaml"
+    file.write_text(file.read_text().replace("system: tiny_clip", "system: tiny_clap"))
+    done = repo.run("snakemake", "-n")
+    assert done.returncode != 0
+    assert "no system named 'tiny_clap'; did you mean 'tiny_clip'?" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (repo.folder / "results").exists()
+
+
+def test_the_command_line_says_the_same(tmp_path: Path):
+    broken = tmp_path / "mine.yaml"
+    broken.write_text("systems:\n  title: {embeddings: {txts: [title]}}\n")
+    command = [sys.executable, "-m", "videomatch.cli", "--configfile", str(broken), "--", "tables"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{broken}:2 systems.title.embeddings.txts: no option named 'txts'; did you mean 'texts'?" in done.stderr
