@@ -1,0 +1,20 @@
+"""videomatch: which videos are alike, which show what a sentence says, which reuse the same footage, and where.
+
+The whole in one picture (imports only go down)::
+
+    workflow/rules/*.smk         in which order: one rule a stage, content decides what is current
+      python -m videomatch       the glue: settings file in, finished result folder out
+        stages/                  VERBS: render prepare extract train embed combine search evaluate tabulate illustrate
+          models/ experts/ corpora/ aligners/ world/
+                                 one file an architecture, a feature extractor, a data set, an alignment; the
+                                 generated world
+            media/               decoding: pictures on an exact grid, and sound
+              data/              tables (parquet), Store (ragged memory-mapped arrays), texts, folds, examples
+                objectives training similarity metrics/
+                                 maths that knows no files
+                  params plan provenance named progress
+                                 what may be said in params.yaml, where each result lies, and whether it is current
+
+A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a
+``manifest.json`` that says what it was made from.
+"""
