@@ -12,8 +12,8 @@ Ids have up to 19 digits and are strings throughout. There are no media: paths a
 (EfficientNet-B3, 1536-d float16, one frame a second, 5 to 32 frames) are read by :func:`frame_features`.
 
 Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairs`` (every
-label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos), ``test_a``, ``test_b`` and
-``test`` (= ``test_b``). Their training pairs, all the rest, are no product of queries and references: see
+label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos), ``test_a``, ``test_b``
+and ``test`` (= ``test_b``). Their training pairs, all the rest, are no product of queries and references: see
 ``data/folds.py``.
 """
 

@@ -12,7 +12,7 @@ def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
     i = 0 … m - 1, the middles of m equal parts, with halves rounded to the even number.
 
     # Deviation: for n = m + 1 their condition ``(n - 1) / m > 1`` is false and they return m + 1 frames; ours are
-    subsampled then, too. The mask is all ones wherever frames were left out, where theirs hides the last n - m of those kept.
+    # subsampled then, too. Our mask is all ones where frames were left out; theirs hides the last n - m of those kept.
 
     Returns:
         (min(n, m),) int64, ascending.

@@ -1,9 +1,9 @@
 """TFRecord files of tf.train.Example, read without TensorFlow and without protobuf.
 
 A record is ``length (uint64) · masked CRC32C of the length (uint32) · data · masked CRC32C of the data (uint32)``,
-all little-endian; the mask is ``rotate_right(crc, 15) + 0xa282ead8`` (TensorFlow, ``lib/io/record_writer.h``). The data is an
-Example message: field 1 = Features, whose field 1 entries map a name to a Feature, which is one of bytes_list (1),
-float_list (2) or int64_list (3) (TensorFlow, ``core/example/feature.proto``).
+all little-endian; the mask is ``rotate_right(crc, 15) + 0xa282ead8`` (TensorFlow, ``lib/io/record_writer.h``). The
+data is an Example message: field 1 = Features, whose field 1 entries map a name to a Feature, which is one of
+bytes_list (1), float_list (2) or int64_list (3) (TensorFlow, ``core/example/feature.proto``).
 """
 
 from __future__ import annotations

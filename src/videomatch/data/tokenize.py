@@ -1,0 +1,193 @@
+"""Tokenizers: a published one by name, or a WordPiece vocabulary trained on the texts at hand; encoding.
+
+Only fast tokenizers are used, called as ``tokenizer(texts, …)``: slow ones treat a list of two texts differently from
+fast ones, and ``encode_plus`` is gone from transformers 5.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+Style = Literal["bert", "clip"]
+Layout = Literal["plain", "empty_first"]
+
+#: the tokens of each style; in "clip" the last one gets the last id
+SPECIALS: dict[str, tuple[str, ...]] = {
+    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "clip": ("[PAD]", "[UNK]", "<|startoftext|>", "<|endoftext|>"),
+}
+#: characters may fill this share of a vocabulary, the rarest are left to [UNK]
+_CHARACTERS = 0.8
+
+
+def tokenizer(
+    pretrained: str | None = None,
+    texts: Iterable[str] = (),
+    *,
+    vocab_size: int = 8000,
+    style: Style = "bert",
+    lowercase: bool = True,
+    folder: Path | None = None,
+) -> PreTrainedTokenizerFast:
+    """A fast tokenizer, loaded or trained.
+
+    Args:
+        pretrained: hub name, folder with tokenizer files, or a ``vocab.txt``; None trains one.
+        texts: what to train on (the training split's only); their order does not matter.
+        vocab_size: entries at most, special ones included.
+        style: of the trained one: "bert" encodes ``[CLS] text [SEP]``, "clip" ``<|startoftext|> text <|endoftext|>``.
+        lowercase: fold case, and strip accents.
+        folder: save it there with ``save_pretrained``.
+
+    Raises:
+        ValueError: the pretrained tokenizer is slow, or there is nothing to train on.
+    """
+    if pretrained is None:
+        result = wrap(_train(texts, vocab_size, style, lowercase), style=style, lowercase=lowercase)
+    elif Path(pretrained).is_file():
+        result = wrap(Path(pretrained).read_text(encoding="utf-8").splitlines(), style=style, lowercase=lowercase)
+    else:
+        result = AutoTokenizer.from_pretrained(pretrained)
+        if not getattr(result, "is_fast", False):
+            raise ValueError(f"tokenizer {pretrained!r} has no fast version, which encoding relies on")
+    if folder is not None:
+        result.save_pretrained(folder)
+    return result
+
+
+def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = True) -> PreTrainedTokenizerFast:
+    """A tokenizer of a WordPiece vocabulary, whose ids are the positions in it (as in a published ``vocab.txt``).
+
+    Raises:
+        ValueError: a special token of the style is missing, or in "clip" ``<|endoftext|>`` is not the last entry. CLIP
+            pools the text at its end token; with the id 2 transformers takes the largest id instead, so both rules must
+            point at the same token.
+    """
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    missing = [token for token in SPECIALS[style] if token not in ids]
+    if missing:
+        raise ValueError(f"vocabulary of {len(ids)} entries lacks {missing}, which the style {style!r} needs")
+    pad, unknown, begin, end, *mask = SPECIALS[style]
+    if style == "clip" and (ids[end] != len(vocabulary) - 1 or ids[end] == 2):
+        raise ValueError(f"{end} has the id {ids[end]}, expected the last one, {len(vocabulary) - 1}, and not 2")
+    inner = _pieces(ids, unknown, lowercase)
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A {end}",
+        pair=f"{begin} $A {end} $B:1 {end}:1",
+        special_tokens=[(begin, ids[begin]), (end, ids[end])],
+    )
+    inner.decoder = decoders.WordPiece()
+    names = {"cls_token": begin, "sep_token": end} if style == "bert" else {"bos_token": begin, "eos_token": end}
+    if mask:
+        names["mask_token"] = mask[0]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=pad,
+        unk_token=unknown,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **names,
+    )
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    max_length: int,
+    *,
+    pad: bool = False,
+    layout: Layout = "plain",
+) -> dict[str, torch.Tensor]:
+    """Encode a batch.
+
+    Args:
+        tokenizer: fast.
+        texts: B texts; empty ones are fine.
+        max_length: tokens at most, special ones included.
+        pad: pad to ``max_length`` instead of the longest text of the batch.
+        layout: "plain" as the tokenizer does it; "empty_first" is the AIAC 2021 winners' ``[CLS] [SEP] text [SEP]`` (an
+            empty first text; the frames go in between later), with at most ``max_length`` - 3 tokens of text.
+
+    Returns:
+        input_ids and attention_mask, (B, T) int64.
+    """
+    if layout == "plain":
+        encoded = tokenizer(
+            list(texts),
+            padding="max_length" if pad else True,
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+            return_token_type_ids=False,
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+    begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if begin is None or end is None or max_length < 3:
+        raise ValueError(f"layout 'empty_first' needs [CLS], [SEP] and 3 tokens, got {begin}, {end} and {max_length}")
+    plain = tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 3)["input_ids"]
+    rows = [[begin, end, *ids, end] for ids in plain]
+    width = max_length if pad else max(map(len, rows), default=0)
+    ids = np.full((len(rows), width), tokenizer.pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def _pieces(ids: dict[str, int], unknown: str, lowercase: bool) -> Tokenizer:
+    inner = Tokenizer(models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=100))
+    inner.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=lowercase, lowercase=lowercase
+    )
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return inner
+
+
+def _train(texts: Iterable[str], vocab_size: int, style: Style, lowercase: bool) -> list[str]:
+    """A WordPiece vocabulary, the same for the same texts in any order and any process.
+
+    The trainer of the tokenizers library meets words in the order of a hash table seeded by chance, and breaks ties
+    between equally frequent merges by the ids that word-inner characters got in that order. So they get theirs here.
+    """
+    specials = SPECIALS[style]
+    shell = _pieces({specials[1]: 0}, specials[1], lowercase)
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in shell.pre_tokenizer.pre_tokenize_str(shell.normalizer.normalize_str(text)))
+    if not words:
+        raise ValueError("no text to train a tokenizer on")
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in dict.fromkeys(word):
+            characters[character] += count
+    inner = {character for word in words for character in word[1:]}
+    room = int((vocab_size - len(specials)) * _CHARACTERS)
+    kept: set[str] = set()
+    for character, _ in sorted(characters.items(), key=lambda item: (-item[1], item[0])):
+        room -= 2 if character in inner else 1
+        if room < 0:
+            break
+        kept.add(character)
+    if not kept:
+        raise ValueError(f"vocab_size {vocab_size} leaves no room for characters beside {len(specials)} special tokens")
+    fixed = [*specials, *sorted(kept), *(f"##{c}" for c in sorted(inner & kept))]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=fixed, min_frequency=2, show_progress=False
+    )
+    usable = (word for word, count in sorted(words.items()) if kept.issuperset(word) for _ in range(count))
+    shell.train_from_iterator(usable, trainer)
+    found = shell.get_vocab(with_added_tokens=True)
+    vocabulary = sorted(found, key=lambda token: found[token])
+    if style == "clip":
+        vocabulary.remove(specials[-1])
+        vocabulary.append(specials[-1])
+    return vocabulary
