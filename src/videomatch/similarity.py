@@ -200,7 +200,7 @@ def _candidates(approximate: torch.Tensor, top: int, bound: np.ndarray) -> tuple
     blocks = approximate.view(rows, total // width, width)
     largest = blocks.amax(dim=2) if width > 1 else approximate
     floor = largest.topk(min(top, largest.shape[1]), dim=1).values[:, -1].double().cpu().numpy() - 2 * bound
-    cut = _down(floor, approximate.device)
+    cut = torch.from_numpy(_down(floor)).to(approximate.device)
     row, block = (largest >= cut[:, None]).nonzero(as_tuple=True)
     found, within = ((blocks[row, block] >= cut[row][:, None]) & (blocks[row, block] > -torch.inf)).nonzero(
         as_tuple=True
@@ -219,11 +219,16 @@ def _count(
     memory: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """better and equal of pairs whose queries lie in this block."""
-    rows = approximate[torch.from_numpy(pairs[:, 0] - start).to(approximate.device)]
-    above = rows > -_down(-(scores + bound), rows.device)[:, None]
-    better = above.sum(dim=1).cpu().numpy()
-    near = (rows >= _down(scores - bound, rows.device)[:, None]) & ~above
-    pair, column = (index.cpu().numpy() for index in near.nonzero(as_tuple=True))
+    better = np.zeros(len(pairs), np.int64)
+    near: list[np.ndarray] = []
+    low, high = _down(scores - bound), -_down(-(scores + bound))
+    for at, query in enumerate((pairs[:, 0] - start).tolist()):
+        row = approximate[query].cpu().numpy()  # numpy counts booleans many times faster than torch
+        above = row > high[at]
+        better[at] = np.count_nonzero(above)
+        near.append(np.flatnonzero((row >= low[at]) ^ above))
+    column = np.concatenate([*near, np.zeros(0, np.int64)])
+    pair = np.repeat(np.arange(len(pairs)), [len(n) for n in near])
     other = column != pairs[pair, 1]
     pair, column = pair[other], column[other]
     exact = scores_of(queries, references, np.stack([pairs[pair, 0], column], axis=1), memory)
@@ -231,11 +236,10 @@ def _count(
     return better, np.bincount(pair[exact == scores[pair]], minlength=len(pairs))
 
 
-def _down(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def _down(values: np.ndarray) -> np.ndarray:
     """``values`` in single precision, rounded down."""
     single = values.astype(np.float32)
-    lower = np.where(single > values, np.nextafter(single, np.float32(-np.inf)), single)
-    return torch.from_numpy(lower).to(device)
+    return np.where(single > values, np.nextafter(single, np.float32(-np.inf)), single)
 
 
 def _empty_top(queries: int, top: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
