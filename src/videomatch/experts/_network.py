@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,11 @@ def config_of(checkpoint: str) -> PreTrainedConfig:
 
 def features(model: PreTrainedModel, pixels: torch.Tensor, pooling: str) -> torch.Tensor:
     """``(n, 3, h, w)`` to ``(n, dim)``."""
-    if pooling == "pooled" and hasattr(model, "get_image_features"):
-        out: Any = model.get_image_features(pixel_values=pixels)
+    network: Any = model
+    if pooling == "pooled" and hasattr(network, "get_image_features"):
+        out = network.get_image_features(pixel_values=pixels)
         return out if isinstance(out, torch.Tensor) else out.pooler_output
-    out = (model.vision_model if hasattr(model, "vision_model") else model)(pixel_values=pixels)
+    out = getattr(network, "vision_model", network)(pixel_values=pixels)
     if pooling == "pooled":
         embeds = getattr(out, "image_embeds", None)
         return (out.pooler_output if embeds is None else embeds).flatten(1)
@@ -71,7 +73,7 @@ def fold(model: PreTrainedModel, pixels: torch.Tensor) -> PreTrainedModel:
     folded = copy.deepcopy(model)
     for parent in list(folded.modules()):
         children = list(parent.named_children())
-        for (before, conv), (name, norm) in zip(children, children[1:], strict=False):
+        for (before, conv), (name, norm) in itertools.pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, before, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, name, nn.Identity())

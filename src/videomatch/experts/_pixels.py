@@ -1,8 +1,8 @@
 """From decoded frames to what an image network reads: transformers' image processors, in torch, on bytes.
 
-Resizing stays in uint8 with antialiasing (torch) and differs from the processors (Pillow) by at most 1 level of 255 when
-frames shrink, 2 when they grow, at 5 to 6 times their speed. What a checkpoint asks for is read from its
-``preprocessor_config.json``, all of it: EfficientNet's ``include_top`` for one divides by the deviation a second time.
+Resizing stays in uint8 with antialiasing (torch) and differs from the processors (Pillow) by at most 1 level of 255
+when frames shrink, 2 when they grow, at 5 to 6 times their speed. What a checkpoint asks for is read from its
+``preprocessor_config.json``, all of it: EfficientNet's ``include_top`` divides by the deviation a second time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from transformers import AutoImageProcessor, PreTrainedConfig
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils.hub import cached_file
 
 #: Pillow's filters that torch has on bytes; the others go through Pillow
@@ -63,8 +63,8 @@ class Pixels:
 
 
 def of_checkpoint(checkpoint: str, config: PreTrainedConfig) -> Pixels:
-    """What the checkpoint's ``preprocessor_config.json`` says; without one, squashed to the size in its configuration with
-    bicubic filtering and the statistics of CLIP (models with a text side) or of ImageNet (all others).
+    """What the checkpoint's ``preprocessor_config.json`` says; without one, squashed to the size in its configuration
+    with bicubic filtering and the statistics of CLIP (models with a text side) or of ImageNet (all others).
 
     Raises:
         ValueError: the processor does something that is not done here, or no size is known.
@@ -134,7 +134,7 @@ def _shorten(frames: np.ndarray) -> np.ndarray:
 def _resize(frames: np.ndarray, size: tuple[int, int], resample: int) -> np.ndarray:
     """``(n, *size, 3)`` uint8."""
     if resample not in MODES:
-        pictures = (Image.fromarray(f).resize(size[::-1], Image.Resampling(resample)) for f in frames)
+        pictures = (Image.fromarray(f).resize((size[1], size[0]), Image.Resampling(resample)) for f in frames)
         return np.stack([np.asarray(p) for p in pictures])
     tensor = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
     return F.interpolate(tensor, size, mode=MODES[resample], antialias=True).permute(0, 2, 3, 1).numpy()

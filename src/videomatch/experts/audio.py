@@ -1,8 +1,8 @@
 """Sound as log-mel statistics: mean and standard deviation over time of each mel band, one row a window.
 
 25 ms Hann windows every 10 ms, power spectrum, triangular filters equally spaced on O'Shaughnessy's mel scale
-(2595 log10(1 + f / 700), as in HTK), natural logarithm. It knows loudness, timbre and steadiness: enough to tell speech,
-music, noise and silence, and to recognise the same sound again. A video without sound has no rows.
+(2595 log10(1 + f / 700), as in HTK), natural logarithm. It knows loudness, timbre and steadiness: enough to
+tell speech, music, noise and silence, and to recognise the same sound again. A video without sound has no rows.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def mel_filters(bands: int) -> np.ndarray:
     """
     if bands < 1:
         raise ValueError(f"audio: bands = {bands}, expected at least 1")
-    mel = np.linspace(*(2595 * np.log10(1 + np.array([LOW, HIGH]) / 700)), bands + 2)
+    low, high = 2595 * np.log10(1 + np.array([LOW, HIGH]) / 700)
+    mel = np.linspace(low, high, bands + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     bins = np.fft.rfftfreq(FFT, 1 / RATE)[:, None]
     rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])

@@ -1,8 +1,8 @@
 """The pictures themselves: small RGB frames, as bytes.
 
 Frames are squashed to a square: nothing at the borders is lost (copies are cropped, bordered and captioned there, and
-cutting the centre would hide it), no padding has to be told from picture, and all frames have one size. The price is that
-shapes depend on the aspect ratio of the video.
+cutting the centre would hide it), no padding has to be told from picture, and all frames have one size. The price is
+that shapes depend on the aspect ratio of the video.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Any image network of transformers: CLIP (projected embeddings), EfficientNet, ViT, DINOv2, SigLIP …
 
-The backbone is a folder or hub id; what it reads is prepared as its own ``preprocessor_config.json`` says. Frames are scaled
-by swscale to the network's size while they are decoded (bicubic, like the processors', but chroma is upsampled
-otherwise: mean difference to full size and Pillow about 2 of 255 levels), then by torch where that is not the final size.
+The backbone is a folder or hub id; what it reads is prepared as its own ``preprocessor_config.json`` says. Frames are
+scaled by swscale to the network's size while they are decoded (bicubic, like the processors', but chroma is upsampled
+otherwise: mean difference to full size and Pillow about 2 of 255 levels), then by torch where that is not the final
+size.
 """
 
 from __future__ import annotations

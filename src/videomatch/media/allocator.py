@@ -23,4 +23,5 @@ def keep_memory() -> bool:
         return False
     libc = ctypes.CDLL(None)
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
-    return all([libc.mallopt(name, value) == 1 for name, value in settings])
+    heard = [libc.mallopt(name, value) == 1 for name, value in settings]
+    return all(heard)

@@ -1,9 +1,9 @@
 """Pictures of a video on an exact grid, and its sound, in one pass.
 
 :class:`Sampler` streams: memory stays the same however long the video is. Pictures are those a full decode would give,
-bit for bit; only packets that the grid needs are decoded (:mod:`videomatch.media.plan`), and where a file breaks that plan (a
-damaged stream, wrong flags) the rest is decoded in full. Pictures are scaled by swscale while they are converted to RGB,
-turned upright, and stretched to square pixels.
+bit for bit; only packets that the grid needs are decoded (:mod:`videomatch.media.plan`), and where a file breaks that
+plan (a damaged stream, wrong flags) the rest is decoded in full. Pictures are scaled by swscale while they are
+converted to RGB, turned upright, and stretched to square pixels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which pictures are wanted, and which packets need decoding for them.
 
-**Grid.** Point k lies at ``t0 + k * every`` with ``t0`` the time stamp of the first picture, in exact fractions; the picture
-on screen there is the last one with a time stamp <= that point. Points go on as long as a picture is on screen.
+**Grid.** Point k lies at ``t0 + k * every`` with ``t0`` the time stamp of the first picture, in exact fractions; the
+picture on screen there is the last one with a time stamp <= that point. Points go on as long as a picture is on screen.
 (``ffmpeg -vf fps=2`` rounds to the nearest instead: every picture comes 0.25 s late.)
 
 **Plan.** Within a group of pictures nothing after the last wanted packet is decoded, and pictures that no other
@@ -56,8 +56,8 @@ class Plan:
 
 
 def plan(timeline: Timeline, wanted_pts: np.ndarray) -> Plan | None:
-    """The plan that yields the pictures with the time stamps ``wanted_pts``; None where only decoding everything is safe
-    (packets without time stamps, or hidden ones)."""
+    """The plan that yields the pictures with the time stamps ``wanted_pts``; None where only decoding everything is
+    safe (packets without time stamps, or hidden ones)."""
     count = len(timeline.pts)
     if not timeline.is_timed or timeline.codec in UNPLANNED or not count:
         return None

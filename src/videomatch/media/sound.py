@@ -1,7 +1,7 @@
 """The sound of a video in windows on the same grid as its pictures: mono float32 in [-1, 1].
 
-Point k covers the samples from ``k * every`` on, counted from the first picture, ``every`` seconds long; what is missing
-(sound that begins late, ends early, or has gaps) is silence. Windows go on as long as sound and picture both do.
+Point k covers the samples from ``k * every`` on, counted from the first picture, ``every`` seconds long; what is
+missing (sound that begins late, ends early, or has gaps) is silence. Windows go on as long as there are pictures.
 """
 
 from __future__ import annotations

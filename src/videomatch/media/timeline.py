@@ -7,7 +7,7 @@ from the header: headers of cut-off, re-muxed or edited files lie about duration
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -122,10 +122,10 @@ def scan(container: InputContainer) -> Timeline:
     )
 
 
-def packets(container: InputContainer, streams: list[Stream], warnings: list[str]) -> Iterator[Packet]:
+def packets(container: InputContainer, streams: Sequence[Stream], warnings: list[str]) -> Iterator[Packet]:
     """The packets of some streams, the empty ones that flush the decoders last; a broken end is a warning."""
     try:
-        yield from container.demux(streams)
+        yield from container.demux(*streams)
         return
     except av.error.FFmpegError as error:
         warn(warnings, f"reading stopped early: {reason(error)}")

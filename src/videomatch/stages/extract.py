@@ -51,10 +51,12 @@ def extract(
     backbones: dict[str, str],
     output: Path,
     features: list[Path] | None = None,
+    runs: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds), ``rejected.parquet`` (videos that
-    could not be read, which are in no store) and ``warnings.json`` (``video_id`` -> what was wrong with videos that could).
+    """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds), ``rejected.parquet`` (videos
+    that could not be read, which are in no store) and ``warnings.json`` (``video_id`` -> what was wrong with videos
+    that could).
 
     Args:
         corpus: result of ``prepare``.
@@ -63,9 +65,13 @@ def extract(
             options…}``.
         backbones: name of a backbone -> folder or hub id.
         features: results of earlier passes, for ``reads``.
+        runs: results of training that ``backbones`` points into; an error if one of them is not there.
         output: empty folder.
         threads: decoding threads, and as many for the networks.
     """
+    absent = [str(run) for run in runs or [] if not run.is_dir()]
+    if absent:
+        raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
     keep_memory()
     torch.set_num_threads(1)
     made = {name: _expert(name, options, backbones) for name, options in experts.items()}

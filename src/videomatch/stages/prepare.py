@@ -47,8 +47,8 @@ def prepare(
     renders: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write the corpus folder: ``videos-*.parquet`` (one a shard), the other tables, ``corpus.json`` (counts), ``card.md``
-    and ``contact_sheet.jpg``.
+    """Write the corpus folder: ``videos-*.parquet`` (one a shard), the other tables, ``corpus.json`` (counts),
+    ``card.md`` and ``contact_sheet.jpg``.
 
     Args:
         output: empty folder.
@@ -119,8 +119,8 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
 
 
 def odd_id(video_id: str) -> str | None:
-    """Why an id cannot be used; None if it can. Ids are never file names, so slashes and dots do no harm; what cannot be
-    shown in a line of text does."""
+    """Why an id cannot be used; None if it can. Ids are never file names, so slashes and dots do no harm; what cannot
+    be shown in a line of text does."""
     if not video_id.strip():
         return "its id is empty"
     if len(video_id) > LONGEST_ID:
