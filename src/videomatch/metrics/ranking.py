@@ -1,0 +1,209 @@
+"""Rank metrics: R@k, MdR, MnR, geometric mean, R@sum and mAP from ``better`` and ``equal``.
+
+What goes in
+    One entry a relevant pair: its ``query`` (any integer key), how many references score ``better`` than it, and how
+    many *other* references score the same (``equal``). A query with several relevant references (a video with K
+    captions) has several entries. All metrics are exact from these; no matrix is needed.
+
+Units
+    Ranks count from 1. R@k, their sum and geometric mean are percent of queries; mAP is a fraction, as the papers print
+    it. Higher is better, but for MdR and MnR (the median and mean rank).
+
+Several relevant references
+    R@k, MdR and MnR look at the best one (all published systems do so for v2t); mAP at all of them.
+
+Ties: the house rule averages over them
+    Every metric is its expected value if ties were broken at random. Of n references that tie at ``better``, of which r
+    are relevant, R@k misses with probability C(n-r, m) / C(n, m), m = k - better, and the expected best rank is
+    better + (n+1)/(r+1); for r = 1 that is (k - better)/n and the mean of the tied ranks. So a model that gives every
+    pair the same score gets chance, R@k = k/N and MnR = (N+1)/2: neither the perfect marks of an optimistic count nor
+    the zero of a pessimistic one.
+
+Published conventions, by name
+    ================ ======================================================= ==================
+    name             tie                                                     median of
+    ================ ======================================================= ==================
+    house            expected value                                          both middle ranks
+    mmt              rank better + equal/2 + 1; R@1 counts rank = 1, R@k     both middle ranks
+                     rank < k + 1 (a tie for first place is a miss at 1)
+    clip4clip        as mmt                                                  both middle ranks
+    clip4clip_multi  as mmt                                                  the lower
+    hybrid_space     as mmt                                                  both middle ranks
+    dual_encoding    as mmt                                                  both, rounded down
+    ================ ======================================================= ==================
+    They differ in nothing else where no scores tie, but CLIP4Clip's v2t with several captions: it ranks groups of
+    captions by their best member (:func:`group_max` first; the median of that direction is clip4clip's).
+    # Deviation: CLIP4Clip counts every tied position as a query of its own; here they are one, as in mmt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import digamma, gammaln
+
+#: the k of R@k that papers print
+KS = (1, 5, 10, 50)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How ties count, and which value is the median: of both middle ones, the lower, or their mean rounded down."""
+
+    expected: bool
+    median: str = "both"
+
+
+CONVENTIONS = {
+    "house": Convention(expected=True),
+    "mmt": Convention(expected=False),
+    "clip4clip": Convention(expected=False),
+    "clip4clip_multi": Convention(expected=False, median="lower"),
+    "hybrid_space": Convention(expected=False),
+    "dual_encoding": Convention(expected=False, median="floor"),
+}
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best relevant reference of every query, (Q,) each, ordered by query.
+
+    Attributes:
+        query: the keys.
+        better: references that score higher.
+        tied: references that score the same, itself included.
+        relevant: how many of the tied ones are relevant.
+    """
+
+    query: np.ndarray
+    better: np.ndarray
+    tied: np.ndarray
+    relevant: np.ndarray
+
+    @property
+    def rank(self) -> np.ndarray:
+        """Expected rank of the first relevant reference."""
+        return self.better + (self.tied + 1) / (self.relevant + 1)
+
+    @property
+    def middle(self) -> np.ndarray:
+        """Mean of the tied ranks."""
+        return self.better + (self.tied + 1) / 2
+
+    def hit(self, k: int) -> np.ndarray:
+        """Probability that a relevant reference is among the first ``k``."""
+        n, r = self.tied.astype(float), self.relevant.astype(float)
+        m = np.clip(k - self.better, 0, self.tied).astype(float)
+        room = n - r - m  # fewer others than places: one of the places must be a relevant one's
+        some = np.maximum(room, 0)
+        miss = np.exp(gammaln(n - r + 1) - gammaln(some + 1) - gammaln(n + 1) + gammaln(n - m + 1))
+        # one relevant reference, or no tie: no detour over logarithms, so that whole numbers stay whole
+        return np.where(self.relevant == 1, m / n, np.where(room < 0, 1.0, 1 - miss))
+
+
+def places(
+    similarity: Float[np.ndarray, "queries references"], query: Int[np.ndarray, " pairs"], reference: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """better and equal of listed pairs from a whole matrix (small ones: elsewhere, ``similarity.search``)."""
+    own = similarity[query, reference][:, None]
+    rows = similarity[query]
+    return (rows > own).sum(axis=1), (rows == own).sum(axis=1) - 1
+
+
+def group_max(similarity: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Columns of the same group (numbered from 0) replaced by their largest: (queries, groups)."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
+    return np.maximum.reduceat(similarity[:, order], starts, axis=1)
+
+
+def best(query: np.ndarray, better: np.ndarray, equal: np.ndarray) -> Best:
+    """The best relevant reference of every query."""
+    query, better, equal = (np.asarray(a, np.int64) for a in (query, better, equal))
+    if not len(query):
+        raise ValueError("no relevant pair: there is nothing to rank")
+    if not len(query) == len(better) == len(equal):
+        raise ValueError(f"{len(query)} queries, {len(better)} better and {len(equal)} equal, expected as many of each")
+    order = np.lexsort((better, query))
+    query, better, equal = query[order], better[order], equal[order]
+    first = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
+    key = np.cumsum(np.r_[False, query[1:] != query[:-1]])
+    relevant = np.bincount(key, weights=better == better[first][key]).astype(np.int64)
+    return Best(query[first], better[first], equal[first] + 1, relevant)
+
+
+def per_query(
+    query: np.ndarray, better: np.ndarray, equal: np.ndarray, convention: str = "house", ks: tuple[int, ...] = KS
+) -> dict[str, np.ndarray]:
+    """What every query adds: ``R@k`` (0 to 100), ``rank`` and ``AP``; (Q,) each, ordered by query."""
+    how = CONVENTIONS[convention]
+    one = best(query, better, equal)
+    if how.expected:
+        values = {f"R@{k}": 100 * one.hit(k) for k in ks} | {"rank": one.rank}
+    else:
+        hits = {k: one.middle == 1 if k == 1 else one.middle < k + 1 for k in ks}
+        values = {f"R@{k}": 100.0 * hit for k, hit in hits.items()} | {"rank": one.middle}
+    return values | {"AP": average_precision(query, better, equal)}
+
+
+def summary(values: dict[str, np.ndarray], convention: str = "house") -> dict[str, float]:
+    """The metrics of :func:`per_query`'s values: R@k, MdR, MnR, R@sum, geometric mean (``gmean``) and mAP.
+
+    R@sum and gmean are of R@1, R@5 and R@10, where these are among the values.
+    """
+    metrics = {name: float(v.mean()) for name, v in values.items() if name.startswith("R@")}
+    metrics["MdR"] = median(values["rank"], CONVENTIONS[convention].median)
+    metrics["MnR"] = float(values["rank"].mean())
+    metrics["mAP"] = float(values["AP"].mean())
+    three = [metrics[name] for name in ("R@1", "R@5", "R@10") if name in metrics]
+    if len(three) == 3:
+        metrics |= {"R@sum": sum(three), "gmean": float(np.prod(three)) ** (1 / 3)}
+    return metrics
+
+
+def metrics(
+    query: np.ndarray, better: np.ndarray, equal: np.ndarray, convention: str = "house", ks: tuple[int, ...] = KS
+) -> dict[str, float]:
+    """All metrics of the relevant pairs under a convention of :data:`CONVENTIONS`."""
+    return summary(per_query(query, better, equal, convention, ks), convention)
+
+
+def median(ranks: np.ndarray, kind: str = "both") -> float:
+    """The mean of both middle values, the ``lower`` of them, or their mean rounded down (``floor``)."""
+    if kind == "lower":
+        return float(np.sort(ranks)[(len(ranks) - 1) // 2])
+    value = float(np.median(ranks))
+    return float(np.floor(value)) if kind == "floor" else value
+
+
+def average_precision(query: np.ndarray, better: np.ndarray, equal: np.ndarray) -> np.ndarray:
+    """Expected average precision of every query over its relevant references, (Q,) ordered by query.
+
+    Without ties: the mean over the relevant references of (relevant ones up to it) / rank. Where n references tie at b,
+    r of them relevant and R relevant ones before, each of the n places holds a relevant one with probability r/n, and
+    then expects R + 1 + (j-1)(r-1)/(n-1) relevant ones up to place j (the expectation of McSherry and Najork, ECIR 2008);
+    the sum over j has the closed form used here.
+    """
+    query, better, equal = (np.asarray(a, np.int64) for a in (query, better, equal))
+    order = np.lexsort((better, query))
+    query, better, equal = query[order], better[order], equal[order]
+    new_query = np.r_[True, query[1:] != query[:-1]]
+    new_tie = new_query | np.r_[True, better[1:] != better[:-1]]
+    key, starts = np.cumsum(new_query) - 1, np.flatnonzero(new_tie)
+    begin = np.flatnonzero(new_query)[key]  # where the pairs of this query begin
+    total = np.bincount(key).astype(float)
+    r = np.diff(np.r_[starts, len(query)]).astype(float)
+    before, b, n = (starts - begin[starts]).astype(float), better[starts].astype(float), equal[starts] + 1.0
+    slope = np.divide(r - 1, n - 1, out=np.zeros_like(r), where=n > 1)
+    harmonic = np.where(n == 1, 1 / (b + 1), digamma(b + n + 1) - digamma(b + 1))
+    gained = r / n * (n * slope + (before + 1 - slope * (b + 1)) * harmonic)
+    return np.bincount(key[starts], weights=gained) / total
+
+
+def chance(query: np.ndarray, references: int, ks: tuple[int, ...] = KS) -> dict[str, float]:
+    """What random scores are expected to give: the metrics of pairs that all tie with all ``references``."""
+    query = np.asarray(query)
+    zero = np.zeros(len(query), np.int64)
+    return metrics(query, zero, zero + references - 1, ks=ks)
