@@ -328,8 +328,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Sequence[st
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fitting:
-        raise ValueError(
-            f"none of {len(weights)} weights fits {type(model).__name__}; first: {next(iter(weights), None)}"
-        )
+        first = next(iter(weights), None)
+        raise ValueError(f"none of the {len(weights)} weights ({first}, …) fits {type(model).__name__}")
     model.load_state_dict(fitting, strict=False)
     return list(fitting)

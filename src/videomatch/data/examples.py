@@ -170,7 +170,7 @@ class FrameCaption(Examples):
         texts = texts.filter(pl.col("video_id").is_in(self.videos))
         self._captions = texts["text"]
         self._windows = texts.select("start", "end").fill_null(float("nan")).to_numpy()
-        self._counts = texts.group_by("video_id", maintain_order=True).len()["len"].to_numpy()
+        self._counts = texts.group_by("video_id", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
         self._first = np.cumsum(self._counts) - self._counts
         self._timed = bool(np.isfinite(self._windows).any())
 

@@ -4,8 +4,8 @@ Everything learned is applied here, so that what follows (search, ensembles, ali
 to the same two stores, ``videos/`` (ids are video ids) and ``texts/`` (ids are text ids), one float32 row an item:
 
 * ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
-* ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split (unsupervised:
-  no judged pair is seen).
+* ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split and
+  unsupervised: no judged pair is seen.
 * ``embeddings: {features, text_encoder, texts}``: zero-shot; features are image embeddings of the encoder's own space,
   the texts go through its text tower.
 * a trained system: what its model's ``embed_videos`` and ``embed_texts`` say.

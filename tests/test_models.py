@@ -1,0 +1,139 @@
+"""Every file of ``models/``: what holds of all of them, and what each promises."""
+
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoModel, CLIPModel, EfficientNetForImageClassification
+
+from toys import CLIP, TAGGER
+from videomatch import named
+from videomatch.models._pixels import normalise
+
+FRAMES = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+FACTS = {
+    "clip": {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 39},
+    "image_tagger": {"id2label": {0: "tag:red", 1: "tag:blue", 2: "category:left"}},
+}
+SMALL = {"clip": CLIP["model"], "image_tagger": TAGGER["model"]}
+
+
+def build(name: str):
+    torch.manual_seed(0)
+    room = named.module("models", name)
+    options = {k: v for k, v in SMALL[name].items() if k != "name"}
+    return room.Model(room.Config(**FACTS[name], **options)).eval()
+
+
+def inputs(name: str, count: int = 6, padding: int = 0) -> dict[str, torch.Tensor]:
+    batch = {"frames": FRAMES[:count]}
+    if name == "clip":
+        ids = torch.randint(2, 39, (count, 7), generator=torch.Generator().manual_seed(1))
+        ids[:, 0], ids[:, 5:] = 1, 0
+        ids[:, 4] = 39
+        ids = torch.nn.functional.pad(ids, (0, padding))
+        batch |= {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    return batch
+
+
+def test_these_tests_know_every_model():
+    assert set(named.names("models")) == set(FACTS)
+
+
+@pytest.mark.parametrize("name", FACTS)
+class TestContract:
+    def test_a_row_does_not_depend_on_the_batch(self, name):
+        model = build(name)
+        with torch.inference_mode():
+            whole, part = model(**inputs(name)), model(**inputs(name, 2))
+        for key, value in part.items():
+            if value.ndim:
+                torch.testing.assert_close(value, whole[key][:2], rtol=1e-4, atol=1e-5)
+
+    def test_saved_is_loaded_equal(self, name, tmp_path):
+        model = build(name)
+        model.save_pretrained(tmp_path)
+        again = type(model).from_pretrained(tmp_path).eval()
+        with torch.inference_mode():
+            for key, value in model(**inputs(name)).items():
+                assert torch.equal(value, again(**inputs(name))[key])
+
+    def test_defaults_make_a_model(self, name):
+        room = named.module("models", name)
+        config = room.Config(**FACTS[name])
+        assert sum(p.numel() for p in room.Model(config).parameters()) < 2e6
+
+    def test_processor_prepares_what_the_model_normalises(self, name, tmp_path):
+        model = build(name)
+        room = named.module("models", name)
+        room.processor(model.config).save_pretrained(tmp_path)
+        processor = AutoImageProcessor.from_pretrained(tmp_path)
+        ours = normalise(FRAMES, processor.image_mean, processor.image_std)
+        theirs = processor(images=list(FRAMES.numpy()), return_tensors="pt")["pixel_values"]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_clip_is_transformers_clip(tmp_path):
+    model = build("clip")
+    model.save_pretrained(tmp_path)
+    plain = AutoModel.from_pretrained(tmp_path).eval()
+    assert type(plain) is CLIPModel
+    batch = inputs("clip")
+    pixels = normalise(batch["frames"], (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    with torch.inference_mode():
+        theirs = plain(pixel_values=pixels, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        ours = model(**batch)
+    torch.testing.assert_close(ours["image_embeds"], theirs.image_embeds)
+    torch.testing.assert_close(ours["text_embeds"], theirs.text_embeds)
+
+
+def test_clip_texts_do_not_depend_on_padding():
+    model = build("clip")
+    with torch.inference_mode():
+        short, long = (model(**inputs("clip", padding=n))["text_embeds"] for n in (0, 9))
+    torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
+
+
+def test_clip_texts_are_pooled_at_their_end():
+    model, batch = build("clip"), inputs("clip")
+    other = {**batch, "input_ids": batch["input_ids"].clone()}
+    other["input_ids"][:, 3] = (other["input_ids"][:, 3] - 2 + 1) % 37 + 2
+    with torch.inference_mode():
+        difference = (model(**batch)["text_embeds"] - model(**other)["text_embeds"]).norm(dim=1)
+    assert (difference > 1e-3).all()  # pooling at the start would not see a later token
+
+
+def test_clip_videos_are_the_mean_of_their_own_frames():
+    model = build("clip")
+    frames = torch.zeros(2, 4, 32, 32, 3, dtype=torch.uint8)
+    mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    frames[0], frames[1, :2] = FRAMES[:4], FRAMES[4:]
+    with torch.inference_mode():
+        each = model.images(FRAMES)
+        videos = model.embed_videos(frames, mask)
+        frames[1, 2:] = 77  # what lies in the padding is nobody's
+        assert torch.equal(videos, model.embed_videos(frames, mask))
+    expected = torch.nn.functional.normalize(torch.stack([each[:4].mean(0), each[4:].mean(0)]), dim=1)
+    torch.testing.assert_close(videos, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("options", "said"), [({"width": 100}, "width 100"), ({"eos_token_id": 2}, "eos_token_id 2")])
+def test_clip_refuses_what_would_go_wrong_silently(options, said):
+    with pytest.raises(ValueError, match=said):
+        named.module("models", "clip").Config(**{**FACTS["clip"], **options})
+
+
+def test_tagger_backbone_loads_with_trained_weights(tmp_path):
+    model = build("image_tagger")
+    model.save_pretrained(tmp_path)
+    backbone, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    weights = dict(model.efficientnet.named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in backbone.named_parameters())
+    plain = EfficientNetForImageClassification.from_pretrained(tmp_path)
+    assert plain.config.id2label == FACTS["image_tagger"]["id2label"]
+
+
+def test_tagger_starts_alive():
+    # transformers' own initialisation outputs zeros here
+    model = build("image_tagger").train()
+    spread = model(FRAMES)["logits"].std(0)
+    assert (spread > 0.05).all()

@@ -1,0 +1,365 @@
+"""The training loop and the stage ``train``."""
+
+import copy
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from transformers import AutoModel, AutoTokenizer, CLIPModel
+
+from toys import CLIP, TAGGER, toy
+from videomatch import objectives as functions
+from videomatch import training
+from videomatch.data import examples as examples_
+from videomatch.data import tables, tokenizer
+from videomatch.data.examples import FrameCaption, FrameTags, Source
+from videomatch.data.store import Store, StoreWriter
+from videomatch.models import image_tagger
+from videomatch.stages.train import train
+from videomatch.training import Objective, Run, Training
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    return toy(tmp_path_factory.mktemp("toy"))
+
+
+def run(toys, folder: Path, system, *, seed=0, init=None) -> bytes:
+    """Train and return the weights' bytes."""
+    corpus, features = toys
+    (folder / "out").mkdir(parents=True)
+    (folder / "scratch").mkdir()
+    train(
+        corpus=corpus,
+        features=[features],
+        output=folder / "out",
+        scratch=folder / "scratch",
+        threads=1,
+        system=system,
+        seed=seed,
+        init=init,
+    )
+    return (folder / "out/model.safetensors").read_bytes()
+
+
+def changed(system, **training_options):
+    system = copy.deepcopy(system)
+    system["training"].update(training_options)
+    return system
+
+
+@pytest.mark.parametrize("system", [CLIP, TAGGER], ids=["clip", "tagger"])
+def test_same_seed_same_weights(toys, tmp_path, system):
+    first, again = run(toys, tmp_path / "a", system), run(toys, tmp_path / "b", system)
+    assert first == again
+    assert (tmp_path / "a/out/log.csv").read_bytes() == (tmp_path / "b/out/log.csv").read_bytes()
+    assert first != run(toys, tmp_path / "c", system, seed=1)
+
+
+def test_checkpoint_loads_by_the_usual_doors(toys, tmp_path):
+    run(toys, tmp_path, CLIP)
+    out = tmp_path / "out"
+    assert isinstance(CLIPModel.from_pretrained(out), CLIPModel)
+    assert isinstance(AutoModel.from_pretrained(out), CLIPModel)
+    read = AutoTokenizer.from_pretrained(out)
+    assert read.decode(read("A red square 红色").input_ids) == "<start> a red square 红色<end>"
+    assert yaml.safe_load((out / "system.yaml").read_text()) == CLIP
+    rows = pl.read_csv(out / "log.csv")
+    assert rows.columns == ["epoch", "train/clip_contrastive", "val/clip_contrastive"]
+    assert rows["epoch"].to_list() == [1, 2]
+
+
+def test_learns_and_overfits_one_batch(toys):
+    corpus, features = toys
+    drawn = FrameTags(Source(corpus, Store.open(features / "frames")), per_video=6).on("train")
+    batch = drawn.batch(np.arange(8), np.random.default_rng(0))
+
+    class One(type(drawn)):  # one batch for ever
+        def batch(self, numbers, rng):
+            return batch
+
+    drawn.__class__ = One
+    torch.manual_seed(0)
+    options = {"image_size": 32, "width": 0.25, "depth": 0.2, "dropout": 0.0}
+    model = image_tagger.Model(image_tagger.Config(**drawn.facts(), **options))
+    trainee = Run(
+        model,
+        {"bce_tags": Objective(functions.bce_tags)},
+        Training(epochs=6, batch=8, lr=1e-2, precision="fp32"),
+        seed=0,
+    )
+    rows = trainee.fit(drawn)
+    assert rows[-1]["train/bce_tags"] < 0.1
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+from toys import CLIP
+from videomatch import objectives as functions
+from videomatch import training
+from videomatch.stages.train import train
+training.SAVE_SECONDS = 0.0
+corpus, features, output, scratch = map(Path, sys.argv[1:])
+train(corpus=corpus, features=[features], output=output, scratch=scratch, threads=1, system=CLIP, seed=0)
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(toys, tmp_path):
+    expected = run(toys, tmp_path / "whole", CLIP)
+    corpus, features = toys
+    (tmp_path / "out").mkdir()
+    (tmp_path / "scratch").mkdir()
+    arguments = [corpus, features, tmp_path / "out", tmp_path / "scratch"]
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)], env=here)
+    state, saves, last = tmp_path / "scratch" / training.STATE, 0, 0
+    while process.poll() is None and saves < 3:  # killed in the middle of the first epoch, or a little later
+        now = state.stat().st_mtime_ns if state.exists() else 0
+        saves, last = saves + (now != last), now
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    saved = torch.load(state, weights_only=True)
+    assert (saved["epoch"], saved["step"]) != (0, 0) and saved["epoch"] < CLIP["training"]["epochs"]
+    train(
+        corpus=corpus,
+        features=[features],
+        output=arguments[2],
+        scratch=arguments[3],
+        threads=1,
+        system=CLIP,
+        seed=0,
+    )
+    assert (tmp_path / "out/model.safetensors").read_bytes() == expected
+    assert (tmp_path / "out/log.csv").read_bytes() == (tmp_path / "whole/out/log.csv").read_bytes()
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7])
+def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, monkeypatch, stop):
+    """With BatchNorm's statistics and dropout, without a process of its own."""
+    expected = run(toys, tmp_path / "whole", TAGGER)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    update, done = Run._update, []
+
+    def fail(self, batch, rate):
+        if len(done) == stop:
+            raise KeyboardInterrupt
+        done.append(rate)
+        update(self, batch, rate)
+
+    monkeypatch.setattr(Run, "_update", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run(toys, tmp_path / "cut", TAGGER)
+    monkeypatch.setattr(Run, "_update", update)
+    shutil.rmtree(tmp_path / "cut/out")
+    (tmp_path / "cut/out").mkdir()
+    train(
+        corpus=toys[0],
+        features=[toys[1]],
+        output=tmp_path / "cut/out",
+        scratch=tmp_path / "cut/scratch",
+        threads=1,
+        system=TAGGER,
+        seed=0,
+    )
+    assert (tmp_path / "cut/out/model.safetensors").read_bytes() == expected
+    assert (tmp_path / "cut/out/log.csv").read_bytes() == (tmp_path / "whole/out/log.csv").read_bytes()
+
+
+class Line(examples_.Examples):
+    """Points on a line with noise, for a linear model."""
+
+    def __init__(self, count=32):
+        self.per_video, self.videos = 1, [str(n) for n in range(count)]
+        self.x = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+
+    def _select(self, split):
+        pass
+
+    def facts(self):
+        return {}
+
+    def batch(self, numbers, rng):
+        x = self.x[torch.from_numpy(numbers)]
+        return {"x": x, "y": x @ torch.tensor([1.0, -2.0, 0.5])}
+
+
+class Linear(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        return {"guess": self.layer(x)[:, 0]}
+
+
+def squares(guess, y, *, power=2):
+    return (guess - y).abs().pow(power).mean()
+
+
+def fitted(**options):
+    model = Linear()
+    rows = Run(
+        model,
+        {"squares": Objective(squares)},
+        Training(**{"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32", **options}),
+        seed=0,
+    ).fit(Line())
+    return model.layer.weight.detach(), rows
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 16, 99])
+def test_accumulation_equals_the_bigger_batch(accumulate):
+    (whole, rows), (pieces, others) = fitted(), fitted(accumulate=accumulate)
+    torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-6)
+    assert others[-1]["train/squares"] == pytest.approx(rows[-1]["train/squares"], rel=1e-4)
+
+
+def test_the_loop_fits_a_line():
+    weight, rows = fitted(epochs=80, lr=0.1, weight_decay=0.0)
+    torch.testing.assert_close(weight, torch.tensor([[1.0, -2.0, 0.5]]), rtol=0, atol=0.02)
+    assert rows[-1]["train/squares"] < 1e-3
+
+
+def test_objectives_are_weighed_and_take_options():
+    model = Linear()
+    objectives = {"near": Objective(squares, 0.5), "far": Objective(squares, 2.0, {"power": 3})}
+    trainee = Run(model, objectives, Training(epochs=1, batch=32, lr=1e-9, clip_norm=None, precision="fp32"), seed=0)
+    data = Line()
+    losses = trainee.losses(data.batch(np.arange(32), np.random.default_rng(0)))
+    expected = torch.autograd.grad(0.5 * losses["near"] + 2.0 * losses["far"], model.layer.weight)[0]
+    trainee.fit(data)
+    torch.testing.assert_close(model.layer.weight.grad, expected)
+
+
+def test_a_missing_tensor_is_named():
+    def objective(guess, absent):
+        return guess.mean()
+
+    with pytest.raises(KeyError, match=r"objective asks for 'absent'; there are guess, x, y"):
+        Run(Linear(), {"o": Objective(objective)}, Training(precision="fp32"), seed=0).fit(Line())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
+        Run(Linear(), {"o": Objective(lambda guess: guess.mean() / 0)}, Training(precision="fp32"), seed=0).fit(Line())
+
+
+def test_learning_rate():
+    settings = Training(lr=2.0, warmup=0.1)
+    rates = [settings.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2) and rates[9] == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.0) and 0 < rates[99] < 0.01
+    assert Training(schedule="constant", warmup=0.0).rate(99, 100) == 1e-3
+    assert Training(schedule="linear", warmup=0.0).rate(1, 2) == pytest.approx(1e-3 * 1.0)
+
+
+@pytest.mark.parametrize("options", [{"schedule": "step"}, {"precision": "fp8"}, {"epochs": 0}])
+def test_settings_are_checked(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Training(**options)
+
+
+def test_unknown_setting_is_named():
+    with pytest.raises(KeyError, match="'learning_rate'; there are epochs"):
+        training.settings_of({"learning_rate": 1})
+
+
+def test_norms_and_biases_do_not_decay():
+    groups = training.optimiser(Linear(), Training(weight_decay=0.3)).param_groups
+    assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.3, 1), (0.0, 1)]
+
+
+def test_init_continues_from_weights_and_tokenizer(toys, tmp_path):
+    run(toys, tmp_path / "a", CLIP)
+    still = changed(CLIP, lr=0.0, epochs=1)
+    still["tokenizer"] = {"style": "clip", "vocab_size": 280}  # not used: weights go with their own vocabulary
+    again = run(toys, tmp_path / "b", still, init=[tmp_path / "a/out"])
+    assert again == (tmp_path / "a/out/model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="none of the"):
+        run(toys, tmp_path / "c", TAGGER, init=[tmp_path / "a/out"])
+
+
+# ------------------------------------------------------------------------------------------------------- examples
+
+
+def test_tokenizer_does_not_depend_on_order():
+    texts = ["a red square", "红色 的 圆", "the left has a red square", "blue circle"]
+    one, other = (tokenizer.make(t, style="clip", vocab_size=280) for t in (texts, texts[::-1]))
+    assert one.get_vocab() == other.get_vocab()
+    assert one.eos_token_id == len(one) - 1 and len(one) <= 280
+    assert one("blue", truncation=True, max_length=3).input_ids[-1] == one.eos_token_id
+    with pytest.raises(ValueError, match="exactly one"):
+        tokenizer.make(texts)
+
+
+def test_an_epoch_visits_every_video_equally(toys):
+    corpus, features = toys
+    drawn = FrameTags(Source(corpus, Store.open(features / "frames")), per_video=3).on("train")
+    order = drawn.epoch(np.random.default_rng(0))
+    assert len(order) == len(drawn) == 24
+    assert all(sorted(order[n : n + 8]) == list(range(8)) for n in (0, 8, 16))
+
+
+def test_frame_tags_are_those_of_the_video(toys):
+    corpus, features = toys
+    store = Store.open(features / "frames")
+    drawn = FrameTags(Source(corpus, store)).on("train")
+    assert drawn.labels == ["tag:blue", "tag:green", "tag:red", "tag:yellow", "category:left", "category:right"]
+    batch = drawn.batch(np.array([0, 5]), np.random.default_rng(0))
+    named = [{drawn.labels[n] for n in row.nonzero()[:, 0]} for row in batch["labels"]]
+    assert named == [{"tag:red", "category:left"}, {"tag:green", "category:right"}]
+    for video, frame in zip((drawn.videos[0], drawn.videos[5]), batch["frames"], strict=True):
+        assert any(np.array_equal(frame, own) for own in store[video])
+    assert drawn.on("val").labels == drawn.labels and set(drawn.on("val").videos).isdisjoint(drawn.videos)
+
+
+def test_captions_with_times_draw_frames_between_them(tmp_path):
+    corpus = tmp_path / "corpus"
+    rows = [("v-0", 0.0, 1.0), ("v-1", 1.0, 2.0), ("w-0", None, None)]
+    table = [
+        {
+            "text_id": i,
+            "video_id": i[0],
+            "kind": "caption",
+            "language": "en",
+            "start": start,
+            "end": end,
+            "text": f"caption {n}",
+        }
+        for n, (i, start, end) in enumerate(rows)
+    ]
+    tables.write("texts", pl.DataFrame(table, schema=tables.SCHEMAS["texts"]), corpus)
+    tables.write("splits", [{"split": "train", "role": "reference", "id": i} for i in "vwx"], corpus)
+    with StoreWriter(tmp_path / "frames", shape=(1, 1, 3), dtype="uint8", times=True) as store:
+        for video in "vw":
+            start = np.arange(4) * 0.5
+            pixels = np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+            store.add(video, pixels, times=np.stack([start, start + 0.5], 1))
+    words = tokenizer.make([f"caption {n}" for n in range(3)], style="clip", vocab_size=280)
+    drawn = FrameCaption(Source(corpus, Store.open(tmp_path / "frames"), words)).on("train")
+    assert drawn.videos == ["v", "w"]
+    seen = set()
+    for draw in range(60):
+        batch = drawn.batch(np.array([0, 1]), np.random.default_rng(draw))
+        for ids, frame in zip(batch["input_ids"], batch["frames"], strict=True):
+            seen.add((words.decode(ids, skip_special_tokens=True).strip(), int(frame[0, 0, 0])))
+    of = {caption: {frame for c, frame in seen if c == caption} for caption, _ in seen}
+    assert of == {"caption 0": {0, 1}, "caption 1": {2, 3}, "caption 2": {0, 1, 2, 3}}
+
+
+def test_a_kind_that_does_not_exist_is_named():
+    with pytest.raises(KeyError, match="'frame_captions'; there are frame_caption, frame_tags"):
+        examples_.kind("frame_captions")
