@@ -1,10 +1,13 @@
 """A small copy of the project to run the engines in."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from paths import ROOT
 
@@ -87,6 +90,27 @@ class Repo:
         """Whether a dry run finds nothing to do."""
         return "Nothing to be done" in self("snakemake", "-n")
 
-    def started(self, output: str) -> list[str]:
-        """Rules of the jobs that a run of Snakemake started, in order."""
-        return [line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith(("rule ", "localrule "))]
+    def build(self) -> dict[str, str]:
+        """Run `snakemake`; result folder -> what its job said (``unchanged``, or how long it took)."""
+        lines = [line for line in self("snakemake").splitlines() if line.startswith("✓ ")]
+        return {line.split()[1].split("/", 2)[2]: line.split("  ", 1)[1] for line in lines}
+
+    def made(self) -> set[str]:
+        """The result folders that `snakemake` makes anew, those left out whose job finds nothing changed."""
+        return {folder for folder, outcome in self.build().items() if outcome != "unchanged"}
+
+    def set(self, path: str, value: object) -> None:
+        """Set a dotted parameter."""
+        file = self.folder / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        *parents, last = path.split(".")
+        entry = params
+        for name in parents:
+            entry = entry[name]
+        entry[last] = value
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def metrics(self) -> dict[str, object]:
+        """Every metrics.json of the repository."""
+        found = sorted((self.folder / "results").glob("*/metrics/**/metrics.json"))
+        return {str(p.relative_to(self.folder)): json.loads(p.read_text()) for p in found}

@@ -114,14 +114,7 @@ class Walk:
 
     def set_param(self) -> None:
         key, value = self.choice()
-        file = self.repo.folder / "params.yaml"
-        params = yaml.safe_load(file.read_text())
-        *path, last = key.split(".")
-        entry = params
-        for name in path:
-            entry = entry[name]
-        entry[last] = value
-        file.write_text(yaml.safe_dump(params, sort_keys=False))
+        self.repo.set(key, value)
 
     def edit_stage(self) -> None:
         file = self.repo.folder / f"src/videomatch/stages/{self.random.choice(EDITED)}.py"

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from videomatch import provenance
+from videomatch import progress, provenance
 
 log = logging.getLogger("videomatch")
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         log.exception("%s failed", options.stage)
         where = f" (log: {options.log})" if options.log else ""
-        sys.stderr.write(f"videomatch {options.stage}: {error or type(error).__name__}{where}\n")
+        _tell(f"videomatch {options.stage}: {error or type(error).__name__}{where}")
         return 1
     return 0
 
@@ -83,16 +83,23 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
 def _say(manifest: Path, outcome: str) -> None:
     """One line for the person who watches; the log has the rest."""
     log.info("%s: %s", manifest.parent, outcome)
-    sys.stderr.write(f"✓ {manifest.parent}  {outcome}\n")
+    _tell(f"✓ {manifest.parent}  {outcome}")
+
+
+def _tell(line: str) -> None:
+    progress.terminal.write(line + "\n")
+    progress.terminal.flush()
 
 
 def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, threads: int) -> dict[str, Any]:
     """Inputs become folders, settings stay as they are, and what else the stage declares is filled in."""
+    declared = inspect.signature(function).parameters
     arguments: dict[str, Any] = dict(job["settings"])
     for name, paths in job["inputs"].items():
-        arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
+        # `needs` must be there, but the settings say where: trained backbones are loaded like any other
+        if name != "needs":
+            arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
     arguments["output"] = output
-    declared = inspect.signature(function).parameters
     if "threads" in declared:
         arguments["threads"] = threads
     if "scratch" in declared:
@@ -118,13 +125,14 @@ def _sweep(folder: Path) -> None:
 
 
 def _log_to(path: Path | None) -> None:
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    """Send all that is written to standard error into the log, what libraries write there included; a person at the
+    terminal sees the bars and one line a job."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    logging.basicConfig(
-        level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+        progress.terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.captureWarnings(True)
 
 

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -16,16 +16,18 @@ log = logging.getLogger(__name__)
 #: seconds between two lines in the log
 EVERY = 30.0
 
+#: where a person watches; a job that writes its standard error to a log sets it
+terminal: TextIO = sys.stderr
+
 
 def track(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterator[T]:
     """Yield ``items``; show a bar on standard error where that is a terminal, and log how far it is every 30 s."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # pyright: ignore[reportArgumentType]
     started = said = time.monotonic()
-    done = 0
-    for item in tqdm(items, total=total, desc=label, file=sys.stderr, disable=None, leave=False):
+    bar = tqdm(items, total=total, desc=label, file=terminal, disable=None, leave=False)
+    for done, item in enumerate(bar, 1):
         yield item
-        done += 1
         if time.monotonic() - said > EVERY:
             said = time.monotonic()
             log.info("%s: %d of %s, %.1f/s", label, done, total or "?", done / (said - started))

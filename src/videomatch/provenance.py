@@ -31,6 +31,8 @@ from typing import Any
 MANIFEST = "manifest.json"
 SCRATCH = Path(".scratch")
 PACKAGE = Path(__file__).parent
+#: modules that cannot change a result
+INERT = {"videomatch.progress"}
 
 
 class Damaged(Exception):
@@ -154,7 +156,7 @@ def code_modules(*modules: str) -> list[str]:
     while waiting:
         module = waiting.pop()
         path = _module_file(module)
-        if path is None or module in found:
+        if path is None or module in found or module in INERT:
             continue
         found.add(module)
         waiting.extend(_read_module(path)[1])

@@ -1,8 +1,20 @@
+from pathlib import Path
+
 from videomatch.toy import number, read, write
 
 EDITED = 0
 
 
-def extract(*, output, corpus, features, runs, shard, experts, backbones):
+def extract(*, output, corpus, features, shard, experts, backbones):
     videos = read(corpus, f"videos-{shard:05d}.parquet")
-    write(output, number("extract", EDITED, videos, [read(f) for f in features], [read(r) for r in runs], experts))
+    write(
+        output,
+        number(
+            "extract",
+            EDITED,
+            videos,
+            [read(f) for f in features],
+            [read(Path(b)) for b in sorted(backbones.values())],
+            experts,
+        ),
+    )

@@ -1,0 +1,228 @@
+"""Two engines over one DAG, with toy stages: what runs again is what depends on a change, and nothing else."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from paths import ROOT
+from repo import Repo
+from videomatch import dvcfile
+from videomatch import params as parameters
+from videomatch.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy repository that has been built once."""
+    repo = Repo(tmp_path_factory.mktemp("toy") / "repo")
+    repo.build()
+    return repo.folder
+
+
+@pytest.fixture
+def repo(built: Path, tmp_path: Path) -> Repo:
+    """A copy of it to spoil."""
+    copy = Repo.__new__(Repo)
+    copy.folder = tmp_path / "repo"
+    shutil.copytree(built, copy.folder, symlinks=True)
+    return copy
+
+
+def edit(repo: Repo, stage: str, before: str, after: str) -> None:
+    file = repo.folder / f"src/videomatch/stages/{stage}.py"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after, 1))
+
+
+def test_dvc_yaml_is_what_the_rules_say():
+    assert (ROOT / "dvc.yaml").read_text() == dvcfile.text(ROOT / "params.yaml")
+
+
+def test_every_rule_is_a_stage_of_the_package_and_its_outputs_are_versioned():
+    rules = "\n".join(p.read_text() for p in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    named = set(re.findall(r"stage=\"(\w+)\"", rules))
+    files = {p.stem for p in (ROOT / "src/videomatch/stages").glob("*.py")} - {"__init__"}
+    assert named == files
+    assert "config[" not in "\n".join(
+        p.read_text() for p in (ROOT / "workflow/rules").glob("*.smk") if p.stem != "common"
+    ), "only common.smk reads the configuration"
+    plan = Plan(parameters.resolved(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    outs = {o for s in dvcfile.content(plan, [])["stages"].values() for out in s["outs"] for o in out}
+    for result in [*plan.data_results(), *plan.systems_results(), *plan.benchmark_results()]:
+        assert any(result.startswith(o.replace("${scale}", "demo") + "/") for o in outs), result
+
+
+def test_a_second_run_does_nothing(repo: Repo):
+    assert repo.is_quiet()
+
+
+def test_times_mean_nothing(repo: Repo):
+    for path in repo.folder.rglob("*"):
+        if path.is_file() and ".git" not in path.parts and ".dvc" not in path.parts:
+            path.touch()
+    assert repo.is_quiet()
+
+
+def test_a_parameter_runs_what_depends_on_it(repo: Repo):
+    repo.set("systems.title.embeddings.dim", 12)
+    made = repo.made()
+    assert "embeddings/aiac/title/all" in made
+    assert "embeddings/aiac/title_and_frames/all" in made
+    assert not [m for m in made if "pooled" in m or m.startswith(("media", "corpora", "features", "backbones"))]
+    assert repo.is_quiet()
+
+
+def test_a_parameter_set_back_runs_nothing(repo: Repo):
+    repo.set("systems.title.embeddings.dim", 12)
+    assert not repo.is_quiet()
+    repo.set("systems.title.embeddings.dim", 256)
+    assert repo.is_quiet()
+
+
+def test_swapped_values_are_seen(repo: Repo):
+    repo.set("systems.tiny_clip.training.epochs", 8)
+    repo.set("systems.tiny_effnet.training.epochs", 6)
+    assert {"backbones/tiny_clip/seed0", "backbones/tiny_effnet/seed0"} <= repo.made()
+
+
+def test_code_runs_what_reaches_it_and_comments_run_nothing(repo: Repo):
+    edit(repo, "train", "EDITED = 0", "# a comment\nEDITED = 0")
+    assert repo.is_quiet()
+    edit(repo, "search", "EDITED = 0", "EDITED = 1")
+    assert {m.split("/")[0] for m in repo.made()} == {"rankings", "metrics", "tables", "pages"}
+    assert repo.is_quiet()
+
+
+def test_code_whose_results_stay_the_same_stops_there(repo: Repo):
+    edit(repo, "combine", "EDITED = 0", "EDITED = 0\n_UNUSED = 1")
+    assert repo.made() == {"embeddings/aiac/title_and_frames/all"}
+
+
+def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
+    file = repo.folder / "src/videomatch/stages/render.py"
+    # the stage's code is the same for all shards, what it makes changes for one
+    file.write_text(file.read_text().replace('"render", EDITED', '"render", EDITED + (shard == 2)'))
+    made = repo.made()
+    assert {m for m in made if m.startswith("features/aiac/media")} == {"features/aiac/media/2"}
+
+
+@pytest.mark.parametrize("spoiled", ["file", "manifest", "content"])
+def test_a_deleted_or_damaged_result_is_made_again(repo: Repo, spoiled: str):
+    folder = repo.folder / "results/demo/features/aiac/clip/1"
+    before = repo.metrics()
+    if spoiled == "content":
+        (folder / "value.json").write_text("0.5")
+    else:
+        (folder / ("manifest.json" if spoiled == "manifest" else "value.json")).unlink()
+    made = repo.made()
+    # where the files are whole, their manifest comes back from memory and nothing is computed
+    assert made == (set() if spoiled == "manifest" else {"features/aiac/clip/1"})
+    assert repo.metrics() == before
+    assert repo.is_quiet()
+
+
+def test_a_failing_job_says_which_and_where_its_log_is(repo: Repo):
+    edit(repo, "embed", "    write(", "    raise ValueError('title 7 is odd')\n    write(")
+    done = repo.run("snakemake")
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert re.search(r"videomatch embed: title 7 is odd \(log: logs/demo/embeddings/aiac/title/all.log\)", text)
+    assert "Traceback" not in text
+    assert "Traceback" in (repo.folder / "logs/demo/embeddings/aiac/title/all.log").read_text()
+    edit(repo, "embed", "    raise ValueError('title 7 is odd')\n", "")
+    assert repo.made() == set(), "the results were there all the time"
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
+    before = repo.metrics()
+    shutil.rmtree(repo.folder / "results")
+    shutil.rmtree(repo.folder / ".scratch")
+    for seconds in (2.5, 3.5, 4.5):
+        process = subprocess.Popen(
+            ["snakemake"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    repo.build()
+    assert repo.metrics() == before
+    assert repo.is_quiet()
+    hidden = [p for p in (repo.folder / "results").rglob(".*") if p.name != ".gitignore"]
+    assert hidden == [], "what killed jobs left is gone"
+
+
+def test_two_at_once_are_refused(repo: Repo):
+    (repo.folder / "Snakefile").write_text((repo.folder / "Snakefile").read_text() + "\nimport time\ntime.sleep(4)\n")
+    first = subprocess.Popen(["snakemake", "-n"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.PIPE)
+    time.sleep(3)
+    second = repo.run("snakemake", "-n")
+    assert first.wait() == 0
+    assert second.returncode != 0
+    assert "another snakemake is at work in this folder" in second.stdout + second.stderr
+
+
+def test_both_engines_leave_each_others_work_alone(repo: Repo):
+    assert not [line for line in repo("dvc", "repro").splitlines() if line.startswith("✓")]
+    assert repo.is_quiet()
+    assert "up to date" in repo("dvc", "status")
+    lock = (repo.folder / "dvc.lock").read_text()
+    repo.commit("built")
+    repo.set("seed", 3)
+    repo("dvc", "repro", "-q")
+    assert repo.is_quiet()
+    assert (repo.folder / "dvc.lock").read_text() != lock
+    repo("git", "checkout", "-q", ".")
+    repo("dvc", "checkout", "-q", "--force")
+    assert repo.is_quiet(), "an older state comes back whole"
+
+
+def test_push_and_pull_bring_everything_back(repo: Repo, tmp_path: Path):
+    repo("dvc", "remote", "add", "-d", "store", str(tmp_path / "remote"))
+    repo("dvc", "repro", "-q")
+    repo.commit("built")
+    repo("dvc", "push", "-q")
+    clone = Repo.__new__(Repo)
+    clone.folder = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(repo.folder), str(clone.folder)], check=True)
+    clone("dvc", "pull", "-q")
+    assert clone.is_quiet()
+    assert clone.metrics() == repo.metrics()
+
+
+def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(repo: Repo):
+    repo("dvc", "repro", "-q")
+    repo.commit("built")
+    base = repo.metrics()
+    repo("dvc", "exp", "run", "-q", "-n", "here", "-S", "systems.title.embeddings.dim=12")
+    changed = repo.metrics()
+    assert changed != base
+    repo("git", "checkout", "-q", ".")
+    repo("dvc", "checkout", "-q", "--force")
+    repo("dvc", "exp", "run", "-q", "--queue", "-n", "there", "-S", "seed=5")
+    repo("dvc", "exp", "run", "-q", "--run-all", "-j", "1")
+    assert repo.metrics() == base
+    shown = json.loads(repo("dvc", "exp", "show", "--json"))
+    text = json.dumps(shown)
+    path = "results/demo/metrics/aiac/pairs_test/title/all/metrics.json"
+    assert str(changed[path]["metrics"]["Spearman"]) in text, "the experiment made here"
+    repo("dvc", "exp", "apply", "-q", "there")
+    assert repo.is_quiet()
+    assert str(repo.metrics()[path]["metrics"]["Spearman"]) in text, "the queued experiment"
+
+
+def test_prune_lists_what_no_rule_makes(repo: Repo):
+    params = yaml.safe_load((repo.folder / "params.yaml").read_text())
+    params["pages"] = {}
+    (repo.folder / "params.yaml").write_text(yaml.safe_dump(params))
+    listed = repo("videomatch", "prune")
+    assert "unused  results/demo/pages/neighbours" in listed
+    assert "metrics" not in listed
+    repo("videomatch", "prune", "--yes")
+    assert not (repo.folder / "results/demo/pages/neighbours").exists()
