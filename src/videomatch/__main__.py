@@ -96,9 +96,7 @@ def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, 
     declared = inspect.signature(function).parameters
     arguments: dict[str, Any] = dict(job["settings"])
     for name, paths in job["inputs"].items():
-        # `needs` must be there, but the settings say where: trained backbones are loaded like any other
-        if name != "needs":
-            arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
+        arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
     arguments["output"] = output
     if "threads" in declared:
         arguments["threads"] = threads

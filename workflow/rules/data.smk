@@ -94,7 +94,7 @@ rule extract:
                 files=lambda w: plan.pass_files(w.dataset, w.passage),
                 corpus=CORPUS,
                 features=lambda w: plan.read_features(w.dataset, w.passage, w.shard),
-                needs=lambda w: plan.pass_runs(w.dataset, w.passage),
+                runs=lambda w: plan.pass_runs(w.dataset, w.passage),
             )
         ),
     output:

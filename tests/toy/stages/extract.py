@@ -1,11 +1,9 @@
-from pathlib import Path
-
 from videomatch.toy import number, read, write
 
 EDITED = 0
 
 
-def extract(*, output, corpus, features, shard, experts, backbones):
+def extract(*, output, corpus, features, runs, shard, experts, backbones):
     videos = read(corpus, f"videos-{shard:05d}.parquet")
     write(
         output,
@@ -14,7 +12,7 @@ def extract(*, output, corpus, features, shard, experts, backbones):
             EDITED,
             videos,
             [read(f) for f in features],
-            [read(Path(b)) for b in sorted(backbones.values())],
+            [read(r) for r in runs],
             experts,
         ),
     )
