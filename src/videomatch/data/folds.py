@@ -218,7 +218,7 @@ def _propagate(
     labels: list[int] = start.tolist()
     load: list[float] = np.bincount(start, weights=weight, minlength=int(start.max()) + 1).tolist()
     pointers: list[int] = graph.indptr.tolist()
-    near: list[int] = graph.indices.tolist()
+    near: list[int] = [int(vertex) for vertex in graph.indices]
     pull: list[float] = graph.data.tolist()
     heavy: list[float] = weight.tolist()
     for _ in range(rounds):

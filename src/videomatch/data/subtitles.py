@@ -37,9 +37,10 @@ def decode(data: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
-    if data[:4096].count(0) * 5 > len(data[:4096]):
-        even = data[:4096:2].count(0)
-        return data.decode("utf-16-be" if even * 2 > data[:4096].count(0) else "utf-16-le", errors="replace")
+    zeros = data.count(0)
+    if zeros:  # no text in the other encodings holds zero bytes, UTF-16 has one in every Latin letter and line break
+        encoding = "utf-16-be" if data[::2].count(0) * 2 > zeros else "utf-16-le"
+        return data.decode(encoding, errors="replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -53,7 +53,9 @@ def tokenizer(
     if pretrained is None:
         result = wrap(_train(texts, vocab_size, style, lowercase), style=style, lowercase=lowercase)
     elif Path(pretrained).is_file():
-        result = wrap(Path(pretrained).read_text(encoding="utf-8").splitlines(), style=style, lowercase=lowercase)
+        # published vocabularies hold U+2028 and the like as tokens, at which splitlines would break
+        vocabulary = Path(pretrained).read_text(encoding="utf-8").rstrip("\n").split("\n")
+        result = wrap([token.removesuffix("\r") for token in vocabulary], style=style, lowercase=lowercase)
     else:
         result = AutoTokenizer.from_pretrained(pretrained)
         if not getattr(result, "is_fast", False):

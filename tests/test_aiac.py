@@ -1,0 +1,242 @@
+"""The competition's records: framing, messages, tables, frame features, subsampling."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from paths import fixtures, realdata
+from videomatch.corpora import aiac
+from videomatch.data import tfrecord
+from videomatch.data.sampling import frame_index, pad_frames
+from videomatch.data.store import Store
+from videomatch.data.tables import check
+
+IDS = ["6336973634502313010", "8165451341450605169", "8299534402131611821", "6760076624805041510"]
+
+
+def _varint(value: int) -> bytes:
+    value &= (1 << 64) - 1
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _example(**features) -> bytes:
+    body = b""
+    for name, value in features.items():
+        if value and isinstance(value[0], bytes):
+            feature = _field(1, b"".join(_field(1, v) for v in value))
+        elif value and isinstance(value[0], float):
+            feature = _field(2, _field(1, struct.pack(f"<{len(value)}f", *value)))
+        else:
+            feature = _field(3, _field(1, b"".join(_varint(v) for v in value)))
+        body += _field(1, _field(1, name.encode()) + _field(2, feature))
+    return _field(1, body)
+
+
+def _write(path: Path, messages: list[bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for data in messages:
+            header = struct.pack("<Q", len(data))
+            file.write(header + struct.pack("<I", tfrecord.masked_crc(header)))
+            file.write(data + struct.pack("<I", tfrecord.masked_crc(data)))
+    return path
+
+
+def _video(video_id: str, frames: int = 5, **more) -> bytes:
+    feature = [np.full(aiac.DIM, n, dtype="<f2").tobytes() for n in range(frames)]
+    more = {"title": [b"a title"], "asr_text": [b""], **more}
+    return _example(id=[video_id.encode()], frame_feature=feature, **more)
+
+
+def test_records_round_trip(tmp_path):
+    path = _write(
+        tmp_path / "x", [_example(a=[b"\xff", b""], b=[1, -1, 2**62], c=[0.5, -2.0]), _example(a=[b"z"]), b""]
+    )
+    first, second, third = tfrecord.iterate(path)
+    assert first["a"] == [b"\xff", b""] and second == {"a": [b"z"]} and third == {}
+    assert first["b"].dtype == np.int64 and first["b"].tolist() == [1, -1, 2**62]
+    assert first["c"].dtype == np.float32 and first["c"].tolist() == [0.5, -2.0]
+    assert next(tfrecord.iterate(path, keys=("b",))).keys() == {"b"}
+    assert tfrecord.example_at(path, int(tfrecord.offsets(path)[1])) == second
+    # unpacked numbers are legal, too
+    unpacked = _field(1, _field(1, _field(1, b"n") + _field(2, _field(3, b"\x08\x05\x08\x07"))))
+    assert tfrecord.parse_example(unpacked)["n"].tolist() == [5, 7]
+
+
+def test_damage_is_named_by_file_record_and_byte(tmp_path):
+    path = _write(tmp_path / "x.tfrecords", [_example(a=[b"one"]), _example(a=[b"two"])])
+    data, second = path.read_bytes(), int(tfrecord.offsets(path)[1])
+    path.write_bytes(data[:-3])
+    with pytest.raises(tfrecord.RecordError, match=rf"x.tfrecords, record 1 at byte {second}: .* the file ends"):
+        list(tfrecord.iterate(path))
+    path.write_bytes(data[: second + 5])
+    with pytest.raises(tfrecord.RecordError, match="ends after 5 bytes"):
+        list(tfrecord.iterate(path))
+    damaged = bytearray(data)
+    damaged[second + 16] ^= 1
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(tfrecord.RecordError, match=f"record 1 at byte {second}: checksum of .* data"):
+        list(tfrecord.iterate(path))
+    damaged = bytearray(data)
+    damaged[second] ^= 1
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(tfrecord.RecordError, match="checksum of the length"):
+        list(tfrecord.iterate(path))
+    with pytest.raises(tfrecord.RecordError, match="checksum of the length"):
+        tfrecord.offsets(path)
+    path = _write(tmp_path / "y", [b"\x0a\xff\x01no message"])
+    with pytest.raises(tfrecord.RecordError, match=r"not a tf\.train\.Example"):
+        list(tfrecord.iterate(path))
+
+
+def test_ten_thousand_records_against_their_source_real():
+    root = realdata() / "tfrecord" / "cdj0311+dssm"
+    examples = list(tfrecord.iterate(root / "train.tfrecord"))
+    assert len(examples) == len(tfrecord.offsets(root / "train.tfrecord")) == 10_000
+    characters = {n: c for c, n in json.loads((root / "char.json").read_text()).items()}
+    titles = [line.split("\t")[0] for line in (root / "data.txt").read_text().split("\n")]
+    for number in range(0, 10_000, 500):
+        query = examples[number]["query_char"]
+        assert len(query) == 50 and len(examples[number]["doc_char"]) == 200
+        written = [characters[n] for n in query.tolist() if n > 1]
+        wanted = [c for c in titles[number] if c in set(characters.values())]
+        assert written == wanted[: len(written)] and written  # their preparation drops digits and some signs
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    source = fixtures() / "aiac_tfrecord"
+    (tmp_path / "pairwise").mkdir()
+    shutil.copy(source / "pairwise.tfrecords", tmp_path / "pairwise")
+    shutil.copy(source / "tag_list.txt", tmp_path)
+    lines = [(IDS[0], IDS[3], 0.5), (IDS[3], IDS[0], 1.0), (IDS[1], IDS[2], 0.0)]
+    (tmp_path / "pairwise" / "label.tsv").write_text("".join(f"{a}\t{b}\t{s}\n" for a, b, s in lines))
+    return tmp_path
+
+
+def test_tables_equal_the_winners_reader_fixture(raw):
+    expected = np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)
+    tables = aiac.read(raw=raw, cleaned=False)
+    for name, rows in tables.items():
+        assert rows.equals(check(name, rows))
+    videos = tables["videos"]
+    assert videos["video_id"].to_list() == expected["ids"].tolist()
+    assert videos["category"].to_list() == [str(c) for c in expected["category"]]
+    assert videos["path"].null_count() == 4
+    titles = dict(tables["texts"].filter(pl.col("kind") == "title").select("video_id", "text").iter_rows())
+    assert [titles.get(i, "") for i in IDS] == expected["titles"].tolist()
+    classes = aiac.tag_classes(raw)
+    assert [int(c) for c in classes] == expected["class_order_tag_ids"].tolist()
+    for n, tags in enumerate(videos["tags"]):
+        assert [float(c in set(tags)) for c in classes] == expected[f"v{n}__target"].tolist()
+    everything = aiac.read(raw=raw, listed_tags=False)["videos"]["tags"]
+    assert [int(t) for t in everything[0]] == [t for t in expected["raw_tags_padded"][0] if t >= 0]
+
+
+def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
+    expected = np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)
+    assert aiac.write_frame_features(raw, tmp_path / "store") == 4
+    store = Store.open(tmp_path / "store")
+    assert store.ids == IDS and store.lengths.tolist() == expected["n_frames"].tolist()
+    for n, video_id in enumerate(IDS):
+        frames, mask = pad_frames(np.asarray(store[video_id]), 32)
+        np.testing.assert_array_equal(frames[:, :8].astype(np.float32), expected[f"v{n}__frames_first8"])
+        np.testing.assert_allclose(frames.astype(np.float64).sum(1), expected[f"v{n}__frame_sums"], rtol=1e-6)
+        np.testing.assert_array_equal(mask, expected[f"v{n}__frame_mask"] == 1)
+        assert store.times(video_id)[-1].tolist() == [len(store[video_id]) - 1, len(store[video_id])]
+    assert [i for i, _ in aiac.frame_features(raw, ids={IDS[2]})] == [IDS[2]]
+
+
+def test_pairs_and_splits_fixture(raw):
+    tables = aiac.read(raw=raw)
+    assert tables["relevance"]["grade"].to_list() == [0.75, 0.75, 0.0]  # judged twice: the mean, and both lines stay
+    named = {(s, r): sorted(g["id"]) for (s, r), g in tables["splits"].group_by("split", "role")}
+    assert named["pairs_val", "query"] == named["pairs_val", "reference"] == sorted([IDS[0], IDS[3]])
+    assert named["pairs", "query"] == sorted([IDS[0], IDS[3], IDS[1]])
+    assert named["pretrain", "reference"] == sorted(IDS)
+
+
+def test_all_parts_and_videos_in_both_test_sets(tmp_path):
+    tagged = {"tag_id": [7, 3], "category_id": [10112]}
+    _write(tmp_path / "pointwise" / "pretrain_10.tfrecords", [_video("3", **tagged)])
+    _write(tmp_path / "pointwise" / "pretrain_2.tfrecords", [_video("9223372036854775807", **tagged)])
+    _write(tmp_path / "test_a" / "test_a.tfrecords", [_video("11"), _video("12")])
+    _write(tmp_path / "test_b" / "test_b.tfrecords", [_video("12"), _video("13")])
+    (tmp_path / "tag_list.txt").write_text("10\n7\n9\n")
+    assert aiac.tag_classes(tmp_path) == ["7", "9", "10"]  # by number, not by letter
+    tables = aiac.read(raw=tmp_path)
+    assert tables["videos"]["video_id"].to_list() == ["9223372036854775807", "3", "11", "12", "13"]
+    assert tables["videos"]["tags"].to_list() == [["7"], ["7"], [], [], []]
+    splits = tables["splits"].filter(pl.col("role") == "reference").group_by("split").agg(pl.col("id").sort())
+    found = dict(splits.iter_rows())
+    assert found["test_a"] == ["11", "12"] and found["test_b"] == found["test"] == ["12", "13"]
+    assert "pairs" not in found and found["pretrain"] == found["train"]
+    assert [i for i, _ in aiac.frame_features(tmp_path)] == ["9223372036854775807", "3", "11", "12", "13"]
+
+
+def test_errors_say_what_is_wrong(tmp_path):
+    with pytest.raises(ValueError, match="no TFRecord"):
+        aiac.read(raw=tmp_path, listed_tags=False)
+    path = _write(tmp_path / "pairwise" / "pairwise.tfrecords", [_video("1"), _example(id=[b"x1"])])
+    with pytest.raises(ValueError, match=r"tag_list\.txt is missing"):
+        aiac.read(raw=tmp_path)
+    with pytest.raises(ValueError, match="record 1: id 'x1', expected digits"):
+        aiac.read(raw=tmp_path, listed_tags=False)
+    _write(path, [_video("1"), _example(id=[b"2"], frame_feature=[b"short"])])
+    with pytest.raises(ValueError, match=r"record 1, video 2: a frame of 5 bytes, expected 3072"):
+        list(aiac.frame_features(tmp_path))
+    (tmp_path / "pairwise" / "label.tsv").write_text("1\t9\t0.5\n")
+    with pytest.raises(ValueError, match="1 labels name a video that no TFRecord holds, first '9'"):
+        aiac.read(raw=tmp_path, listed_tags=False)
+    (tmp_path / "pairwise" / "label.tsv").write_text("1\t2\t1.5\n")
+    with pytest.raises(ValueError, match=r"score 1.5 of pair \('1', '2'\)"):
+        aiac.read(raw=tmp_path, listed_tags=False)
+
+
+def test_labels_of_the_competition_real(tmp_path):
+    path = realdata() / "aiac_tencent" / "zlaom+2021_QQ_AIAC_Tack1_15st" / "pairwise_score.csv"
+    published = pl.read_csv(path, schema_overrides={"id_1": pl.String, "id_2": pl.String})
+    published.write_csv(tmp_path / "label.tsv", separator="\t", include_header=False)
+    labels = aiac.labels(tmp_path / "label.tsv")
+    assert len(labels) == 67_899
+    assert labels["query_id"].equals(published["id_1"].rename("query_id"))
+    # 25 of the 45 pairs that stand twice are judged differently
+    assert ((labels["grade"] - published["score"]).abs() > 1e-9).sum() == 50
+    assert labels["grade"].mean() == pytest.approx(0.3586, abs=5e-5)
+
+
+def test_the_tag_list_of_the_competition_real():
+    classes = aiac.tag_classes(realdata() / "aiac_tencent" / "zr2021+2021_QQ_AIAC_Tack1_1st")
+    assert len(classes) == 10_000 and [int(c) for c in classes] == sorted(int(c) for c in classes)
+
+
+@pytest.mark.parametrize("maxlen", [32, 8])
+def test_subsampling_equals_the_winners_fixture(maxlen):
+    found = json.loads((fixtures() / "aiac_frame_subsampling.json").read_text())
+    found = {int(n): row for n, row in (found if maxlen == 32 else found["maxlen8"]).items() if n != "maxlen8"}
+    assert len(found) > 5
+    for n, row in found.items():
+        if n == maxlen + 1:
+            assert len(row["index"]) == n and len(frame_index(n, maxlen)) == maxlen  # theirs returns one row too many
+            continue
+        kept = frame_index(n, maxlen).tolist()
+        assert kept + [-1] * (maxlen - len(kept)) == row["index"], n
+        frames, mask = pad_frames(np.arange(1, n + 1)[:, None], maxlen)
+        assert frames[:, 0].tolist() == [i + 1 for i in row["index"]]
+        if n <= maxlen:
+            assert mask.astype(int).tolist() == row["frame_mask"]
+        else:
+            assert mask.all()
