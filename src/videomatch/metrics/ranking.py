@@ -183,7 +183,7 @@ def average_precision(query: np.ndarray, better: np.ndarray, equal: np.ndarray) 
 
     Without ties: the mean over the relevant references of (relevant ones up to it) / rank. Where n references tie at b,
     r of them relevant and R relevant ones before, each of the n places holds a relevant one with probability r/n, and
-    then expects R + 1 + (j-1)(r-1)/(n-1) relevant ones up to place j (the expectation of McSherry and Najork, ECIR 2008);
+    then expects R + 1 + (j-1)(r-1)/(n-1) relevant ones up to place j (as in McSherry and Najork, ECIR 2008);
     the sum over j has the closed form used here.
     """
     query, better, equal = (np.asarray(a, np.int64) for a in (query, better, equal))
@@ -202,8 +202,13 @@ def average_precision(query: np.ndarray, better: np.ndarray, equal: np.ndarray) 
     return np.bincount(key[starts], weights=gained) / total
 
 
-def chance(query: np.ndarray, references: int, ks: tuple[int, ...] = KS) -> dict[str, float]:
-    """What random scores are expected to give: the metrics of pairs that all tie with all ``references``."""
-    query = np.asarray(query)
+def chance(query: np.ndarray, references: int | np.ndarray, ks: tuple[int, ...] = KS) -> dict[str, float]:
+    """What random scores are expected to give: the metrics of pairs that all tie.
+
+    Args:
+        query: key of every relevant pair.
+        references: how many references a query has: one number, or one a pair.
+        ks: of R@k.
+    """
     zero = np.zeros(len(query), np.int64)
     return metrics(query, zero, zero + references - 1, ks=ks)

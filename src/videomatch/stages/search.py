@@ -1,0 +1,138 @@
+"""Search: the score of every judged pair of a protocol, its rank, and the nearest references of every query.
+
+Scores are cosines. References are those of the protocol that have an embedding; a video is never its own reference.
+The result holds, of every row, how many references score ``better`` and how many tie (``equal``), so that any rank
+metric is exact from it. What has no embedding (a video that could not be decoded) is left out, counted and listed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from videomatch import similarity
+from videomatch.data import tables
+from videomatch.data.corpus import split_ids
+from videomatch.data.store import Store
+
+log = logging.getLogger(__name__)
+
+#: which store the queries and the references of a protocol lie in
+KINDS = {"video_video": ("videos", "videos"), "text_video": ("texts", "videos"), "video_text": ("videos", "texts")}
+
+
+def search(
+    *, corpus: Path, embeddings: list[Path], output: Path, split: str, kind: str, top: int = 10, threads: int = 1
+) -> None:
+    """Write ``rankings.parquet`` and ``search.json``.
+
+    Args:
+        corpus: result of ``prepare``.
+        embeddings: folders with ``videos/`` and ``texts/`` stores; several are one, with disjoint ids.
+        split: the protocol: its ids in the roles query and reference, and the judged pairs with both sides among them.
+        kind: ``video_video``, ``text_video``, or ``video_text``: the protocol with its roles swapped.
+        top: nearest references to keep of every query.
+        threads: of the matrix product.
+
+    Raises:
+        ValueError: an unknown kind or split, an embedding that is not one finite row, or a protocol of which nothing is
+            left.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
+    torch.set_num_threads(threads)
+    splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
+    sides = [split_ids(splits, split, role) for role in ("query", "reference")]
+    if kind == "video_text":
+        sides.reverse()
+        relevance = relevance.rename({"query_id": "reference_id", "reference_id": "query_id"})
+    stores = {name: Store.open(*(e / name for e in embeddings)) for name in set(KINDS[kind])}
+    query_store, reference_store = (stores[name] for name in KINDS[kind])
+    queries, no_query = _there(query_store, sides[0])
+    references, no_reference = _there(reference_store, sides[1])
+    if not queries or not references:
+        raise ValueError(f"split {split!r}: {len(queries)} queries and {len(references)} references have an embedding")
+    judged, lost = _judged(relevance, sides, queries, references, kind)
+    position = {r: n for n, r in enumerate(references)}
+    rows = {q: n for n, q in enumerate(queries)}
+    pairs = np.array(
+        [(rows[q], position[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()], np.int64
+    ).reshape(-1, 2)
+    own = np.array([position.get(q, -1) for q in queries]) if kind == "video_video" else None
+    found = similarity.search(
+        _embeddings(query_store, queries), _embeddings(reference_store, references), top=top, pairs=pairs, exclude=own
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    tables.write("rankings", _rankings(judged, found, queries, references), output)
+    missing = sorted({*no_query, *no_reference})
+    if missing:
+        log.warning("%s: %d items have no embedding, %d judged pairs are left out", split, len(missing), lost)
+    about: dict[str, Any] = {
+        "split": split,
+        "kind": kind,
+        "top": top,
+        "counts": {
+            "queries": len(queries),
+            "references": len(references),
+            "pairs": len(judged),
+            "pairs left out": lost,
+        },
+        "missing": missing,
+    }
+    (output / "search.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _there(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
+    """Ids with and without an embedding, both in order."""
+    lengths = {i: int(store.lengths[store.index([i])[0]]) if i in store else 0 for i in ids}
+    several = [i for i, length in lengths.items() if length > 1]
+    if several:
+        raise ValueError(f"{store.roots[0]}: {several[0]!r} has {lengths[several[0]]} rows, expected one embedding")
+    return [i for i in ids if lengths[i]], [i for i in ids if not lengths[i]]
+
+
+def _embeddings(store: Store, ids: list[str]) -> np.ndarray:
+    rows, _ = store.gather(ids)
+    rows = rows.reshape(len(ids), -1)
+    odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(odd):
+        raise ValueError(f"{store.roots[0]}: the embedding of {ids[odd[0]]!r} is not finite")
+    return similarity.normalise(rows)
+
+
+def _judged(
+    relevance: pl.DataFrame, sides: list[list[str]], queries: list[str], references: list[str], kind: str
+) -> tuple[pl.DataFrame, int]:
+    """The judged pairs of the protocol that can be scored, and how many cannot."""
+    listed = relevance.filter(pl.col("query_id").is_in(sides[0]) & pl.col("reference_id").is_in(sides[1])).unique()
+    if kind == "video_video":
+        listed = listed.filter(pl.col("query_id") != pl.col("reference_id"))
+    judged = listed.filter(pl.col("query_id").is_in(queries) & pl.col("reference_id").is_in(references))
+    return judged.sort("query_id", "reference_id"), len(listed) - len(judged)
+
+
+def _rankings(judged: pl.DataFrame, found: similarity.Found, queries: list[str], references: list[str]) -> pl.DataFrame:
+    """Judged pairs, and the nearest references that are not judged."""
+    pairs = judged.with_columns(
+        pl.Series("score", found.scores), pl.Series("better", found.better), pl.Series("equal", found.equal)
+    )
+    row, place = np.nonzero(found.top >= 0)
+    columns = found.top[row, place]
+    nearest = pl.DataFrame(
+        {
+            "query_id": [queries[n] for n in row],
+            "reference_id": [references[n] for n in columns],
+            "score": found.top_scores[row, place],
+            "grade": pl.Series([None] * len(row), dtype=pl.Float64),
+            "better": found.top_better[row, place],
+            "equal": found.top_equal[row, place],
+        }
+    )
+    nearest = nearest.join(judged, on=["query_id", "reference_id"], how="anti")
+    return pl.concat([pairs.select(nearest.columns), nearest]).sort("query_id", "better", "reference_id")
