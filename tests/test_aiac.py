@@ -226,17 +226,24 @@ def test_the_tag_list_of_the_competition_real():
 @pytest.mark.parametrize("maxlen", [32, 8])
 def test_subsampling_equals_the_winners_fixture(maxlen):
     found = json.loads((fixtures() / "aiac_frame_subsampling.json").read_text())
-    found = {int(n): row for n, row in (found if maxlen == 32 else found["maxlen8"]).items() if n != "maxlen8"}
-    assert len(found) > 5
-    for n, row in found.items():
+    shorter = found.pop("maxlen8")
+    indices = {n: row["index"] for n, row in found.items()} if maxlen == 32 else shorter
+    assert len(indices) > 5
+    for n, index in ((int(n), index) for n, index in indices.items()):
         if n == maxlen + 1:
-            assert len(row["index"]) == n and len(frame_index(n, maxlen)) == maxlen  # theirs returns one row too many
+            assert len(index) == n and len(frame_index(n, maxlen)) == maxlen  # theirs returns one row too many
             continue
         kept = frame_index(n, maxlen).tolist()
-        assert kept + [-1] * (maxlen - len(kept)) == row["index"], n
+        assert kept + [-1] * (maxlen - len(kept)) == index, n
         frames, mask = pad_frames(np.arange(1, n + 1)[:, None], maxlen)
-        assert frames[:, 0].tolist() == [i + 1 for i in row["index"]]
-        if n <= maxlen:
-            assert mask.astype(int).tolist() == row["frame_mask"]
-        else:
-            assert mask.all()
+        assert frames[:, 0].tolist() == [i + 1 for i in index]
+        if n > maxlen:
+            assert mask.all()  # theirs hides some of them
+        elif maxlen == 32:
+            assert mask.astype(int).tolist() == found[str(n)]["frame_mask"]
+
+
+def test_subsampling_of_nothing_and_nonsense():
+    assert len(frame_index(0, 8)) == 0 and not pad_frames(np.zeros((0, 3)), 8)[1].any()
+    with pytest.raises(ValueError, match="expected at least 0 and 1"):
+        frame_index(5, 0)

@@ -101,7 +101,9 @@ def test_a_broken_subtitle_is_listed_and_the_next_one_taken(tmp_path):
 def test_encodings(tmp_path, encoding):
     text = "这是一个字幕，谢谢大家观看"
     tables = folder.read(
-        raw=_put(tmp_path, {"a.mp4": b"", "a.srt": SRT.format(text).encode(encoding), "a.txt": f"{text}\n".encode(encoding)})
+        raw=_put(
+            tmp_path, {"a.mp4": b"", "a.srt": SRT.format(text).encode(encoding), "a.txt": f"{text}\n".encode(encoding)}
+        )
     )
     assert _texts(tables, "a.mp4", "asr")[0] == ("zh", 1.0, 2.5, "这是一个字幕,谢谢大家观看")
     assert _texts(tables, "a.mp4", "title")[0][3] == "这是一个字幕,谢谢大家观看"

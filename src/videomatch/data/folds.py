@@ -217,8 +217,7 @@ def _propagate(
     """Move vertices to the label most of their edges lead to, as long as no label grows beyond ``capacity``."""
     labels: list[int] = start.tolist()
     load: list[float] = np.bincount(start, weights=weight, minlength=int(start.max()) + 1).tolist()
-    pointers: list[int] = graph.indptr.tolist()
-    near: list[int] = [int(vertex) for vertex in graph.indices]
+    pointers, near = list(map(int, graph.indptr)), list(map(int, graph.indices))
     pull: list[float] = graph.data.tolist()
     heavy: list[float] = weight.tolist()
     for _ in range(rounds):
