@@ -175,10 +175,20 @@ def test_clean_tables_drops_what_pointed_at_an_empty_text():
 
 def test_languages():
     said = {
-        "dog": "en", "best goals 2021": "en", "一只狗": "zh", "当凯有了bgm": "zh", "こんにちは世界": "ja",
-        "안녕하세요": "ko",         "un hombre toca la guitarra": "es", "ein Mann spielt Gitarre": "de", "я люблю тебя": "ru", "?!": "und",
-        "我 is a word of the Chinese language": "en", "iPhone 15 Pro 开箱评测": "zh", "สวัสดีครับ": "th",
-    }  # fmt: skip
+        "dog": "en",
+        "best goals 2021": "en",
+        "一只狗": "zh",
+        "当凯有了bgm": "zh",
+        "こんにちは世界": "ja",
+        "안녕하세요": "ko",
+        "un hombre toca la guitarra": "es",
+        "ein Mann spielt Gitarre": "de",
+        "я люблю тебя": "ru",
+        "?!": "und",
+        "我 is a word of the Chinese language": "en",
+        "iPhone 15 Pro 开箱评测": "zh",
+        "สวัสดีครับ": "th",
+    }
     assert {text: language(text) for text in said} == said
     assert language("guitarra", hint="es") == "es"
     assert language("一只狗", hint="en") == "zh"  # the script contradicts the file name

@@ -17,6 +17,8 @@ SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 
 
+#: what text mostly consists of: with its bytes swapped, it would not
+_PLAIN = re.compile(r"[\s!-~\u3001-\u30ff\u4e00-\u9fff\uff01-\uff5e]")
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -37,10 +39,11 @@ def decode(data: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
-    zeros = data.count(0)
-    if zeros:  # no text in the other encodings holds zero bytes, UTF-16 has one in every Latin letter and line break
-        encoding = "utf-16-be" if data[::2].count(0) * 2 > zeros else "utf-16-le"
-        return data.decode(encoding, errors="replace")
+    if (
+        0 in data
+    ):  # no text in the other encodings holds zero bytes, UTF-16 has one in every Latin letter and line break
+        either = [data.decode(encoding, errors="replace") for encoding in ("utf-16-le", "utf-16-be")]
+        return max(either, key=lambda text: len(_PLAIN.findall(text)))
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
