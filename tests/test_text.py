@@ -90,6 +90,7 @@ def test_cleaning_nearly_any_text_terminates_and_leaves_one_line(parts, kind):
     for text, tagged in clean("".join(parts), kind):
         assert text == text.strip() and "\n" not in text and text
         assert tagged in {"und", "zh", "en", "ja"}
+        assert clean(text, kind) == [(text, tagged)]
 
 
 def test_cleaning_a_clean_table_changes_nothing_real():

@@ -66,6 +66,9 @@ _EMOJI = re.compile(
     "[\u00a9\u00ae\u203c\u2049\u20e3\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff\U000e0020-\U000e007f]"
 )
 _TONE = re.compile("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]")
+#: signs with which something removed may leave new markup behind: cleaned again, until nothing changes
+_SUSPECT = re.compile(r"[<{&#]|^[>–—-]|\\[Nnh]")
+_PASSES = 4
 _CURLED = str.maketrans("‘’‚“”„", "'''\"\"\"")
 
 
@@ -81,6 +84,18 @@ def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name
     Returns:
         (text, language) without line breaks, an empty list if nothing is left.
     """
+    found = _once(text, kind, hint, emoji)
+    for _ in range(_PASSES):
+        if not any(_SUSPECT.search(cleaned) for cleaned, _ in found):
+            break
+        again = [twice for cleaned, _ in found for twice in _once(cleaned, kind, hint, emoji)]
+        if again == found:
+            break
+        found = again
+    return found
+
+
+def _once(text: str, kind: str, hint: str | None, emoji: Emoji) -> list[tuple[str, str]]:
     spoken = kind in _SPOKEN
     lines: dict[str, list[str]] = {}
     for line in _characters(text).split("\n"):
