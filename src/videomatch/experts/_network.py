@@ -52,14 +52,14 @@ def config_of(checkpoint: str) -> PreTrainedConfig:
 def features(model: PreTrainedModel, pixels: torch.Tensor, pooling: str) -> torch.Tensor:
     """``(n, 3, h, w)`` to ``(n, dim)``."""
     network: Any = model
-    if pooling == "pooled" and hasattr(network, "get_image_features"):
-        out = network.get_image_features(pixel_values=pixels)
-        return out if isinstance(out, torch.Tensor) else out.pooler_output
-    out = getattr(network, "vision_model", network)(pixel_values=pixels)
     if pooling == "pooled":
+        if hasattr(network, "get_image_features"):
+            out = network.get_image_features(pixel_values=pixels)
+            return out if isinstance(out, torch.Tensor) else out.pooler_output
+        out = network(pixel_values=pixels)
         embeds = getattr(out, "image_embeds", None)
         return (out.pooler_output if embeds is None else embeds).flatten(1)
-    hidden = out.last_hidden_state
+    hidden = getattr(network, "vision_model", network)(pixel_values=pixels).last_hidden_state
     if hidden.ndim == 4:  # a convolutional map has no first token
         return hidden.mean((2, 3))
     return hidden[:, 0] if pooling == "first" else hidden.mean(1)

@@ -21,7 +21,7 @@ from transformers.utils.hub import cached_file
 #: Pillow's filters that torch has on bytes; the others go through Pillow
 MODES = {int(Image.Resampling.BILINEAR): "bilinear", int(Image.Resampling.BICUBIC): "bicubic"}
 #: frames longer than this many times their short side are cut around the centre before a centre crop
-LONGEST = 4
+LONGEST = 16
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def _size(name: str, size: Any) -> tuple[int, int] | int:
 
 
 def _shorten(frames: np.ndarray) -> np.ndarray:
-    """Cut extreme shapes: a strip of 10000 x 16 pixels would grow to gigabytes before its centre is cut out."""
+    """# Deviation: extreme shapes are cut before they are resized, so that their centre may lie half a pixel off. A
+    strip of 10000 x 16 pixels would grow to gigabytes before its centre is cut out."""
     height, width = frames.shape[1:3]
     longest = LONGEST * min(height, width)
     top, left = max(0, height - longest) // 2, max(0, width - longest) // 2

@@ -25,7 +25,7 @@ from videomatch.media.chunk import Chunk
 from videomatch.media.container import Unreadable, opened, reason, video_stream
 from videomatch.media.plan import Plan, grid, on_screen, plan
 from videomatch.media.sound import Listener, SoundRequest
-from videomatch.media.timeline import Timeline, frames, packets, scan, warn
+from videomatch.media.timeline import Timeline, frames, packets, restart, scan, warn
 
 #: pictures handed on at a time
 CHUNK = 32
@@ -193,6 +193,8 @@ class _Picker:
         self.before: VideoFrame | None = None
         self.at = 0  # time stamp of ``before``
         self.skipping = False
+        self.order = np.sort(timeline.pts) if timeline.is_ordered else timeline.pts
+        self.seen = 0
 
     def feed(self, stream: VideoStream, packet: av.Packet) -> Iterator[Chunk]:
         if packet.size and self.planned is not None:
@@ -202,6 +204,9 @@ class _Picker:
                 raise _Irregular
             if not self.planned.feed[number]:
                 return
+            if self.planned.jump[number]:
+                for frame in restart(stream, self.sampler.warnings):
+                    yield from self.see(frame)
             skip = not self.planned.wanted[number]
             if skip != self.skipping:
                 stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
@@ -216,6 +221,9 @@ class _Picker:
                 raise _Irregular
             self.sampler.num_corrupt += 1
         at = frame.pts
+        if self.timeline.is_ordered:
+            at = int(self.order[self.seen]) if self.seen < len(self.order) else None
+            self.seen += 1
         if at is None:
             at = self.timeline.start if self.before is None else self.at + max(1, self.before.duration)
         if self.before is not None:

@@ -49,10 +49,13 @@ class Plan:
     Attributes:
         feed: (packets,) whether the decoder gets it.
         wanted: (packets,) whether its picture is wanted; of the others, those nobody refers to may be skipped.
+        jump: (packets,) whether packets before it were left out, so that the decoder has to begin anew as after a seek
+            (H.264 counts pictures across groups: after a gap it would drop good ones).
     """
 
     feed: np.ndarray
     wanted: np.ndarray
+    jump: np.ndarray
 
 
 def plan(timeline: Timeline, wanted_pts: np.ndarray) -> Plan | None:
@@ -73,4 +76,6 @@ def plan(timeline: Timeline, wanted_pts: np.ndarray) -> Plan | None:
     back = np.unique(of[leading]) - 1
     back = back[back >= 0]
     last[back] = ends[back]
-    return Plan(feed=np.arange(count) <= last[of], wanted=wanted)
+    feed = np.arange(count) <= last[of]
+    jump = feed & ~np.concatenate([[True], feed[:-1]])
+    return Plan(feed=feed, wanted=wanted, jump=jump)

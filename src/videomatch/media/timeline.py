@@ -41,6 +41,8 @@ class Timeline:
         width, height: of the picture as shown: stretched to square pixels, turned upright.
         stored: (width, height) stretched to square pixels, but not yet turned.
         turns: quarter turns counterclockwise that set it upright.
+        is_ordered: the n-th picture that decodes is shown at the n-th time stamp, whatever its own says. AVI has no
+            time stamps; where pictures are stored in another order than shown, FFmpeg's guesses are a picture off.
         warnings: what is wrong with the file although it can be read.
     """
 
@@ -54,6 +56,7 @@ class Timeline:
     turns: int
     codec: str
     has_audio: bool
+    is_ordered: bool
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -76,7 +79,7 @@ class Timeline:
     @property
     def is_timed(self) -> bool:
         """Whether every packet has a time stamp of its own, so that a picture can be told by it."""
-        return bool((self.pts != NONE).all()) and len(np.unique(self.pts)) == len(self.pts)
+        return not self.is_ordered and bool((self.pts != NONE).all()) and len(np.unique(self.pts)) == len(self.pts)
 
 
 def scan(container: InputContainer) -> Timeline:
@@ -104,7 +107,8 @@ def scan(container: InputContainer) -> Timeline:
         raise Unreadable(warnings[-1] if warnings else "no picture of it can be decoded")
     times = np.frombuffer(pts, np.int64) if pts else np.zeros(0, np.int64)
     lengths = np.frombuffer(duration, np.int64) if duration else np.zeros(0, np.int64)
-    start, end = _span(times, lengths, np.frombuffer(discard, bool), first, stream)
+    is_ordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames) and NONE not in times
+    start, end = _span(times, lengths, np.frombuffer(discard, bool), None if is_ordered else first.pts, stream)
     _check_length(container, stream, start, end, warnings)
     turns = _turns(first, warnings)
     return Timeline(
@@ -118,6 +122,7 @@ def scan(container: InputContainer) -> Timeline:
         turns=turns,
         codec=stream.codec_context.name,
         has_audio=any(s.codec_context is not None for s in container.streams.audio),
+        is_ordered=is_ordered,
         warnings=warnings,
     )
 
@@ -146,6 +151,13 @@ def frames(stream: VideoStream, packet: Packet, warnings: list[str]) -> list[Vid
         return []
 
 
+def restart(stream: VideoStream, warnings: list[str]) -> list[VideoFrame]:
+    """Make the decoder ready for any key picture. Returns the pictures that it still held."""
+    held = frames(stream, Packet(0), warnings)
+    stream.codec_context.flush_buffers()
+    return held
+
+
 def warn(warnings: list[str], text: str) -> None:
     """Record a warning once."""
     if text not in warnings:
@@ -153,7 +165,7 @@ def warn(warnings: list[str], text: str) -> None:
 
 
 def _span(
-    times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: VideoFrame, stream: VideoStream
+    times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: int | None, stream: VideoStream
 ) -> tuple[int, int]:
     """First time stamp and end, in ticks. A picture lasts as long as its packet says, else as the median gap."""
     seen = (times != NONE) & ~discard
@@ -161,10 +173,10 @@ def _span(
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     usual = max(1, round(1 / (rate * stream.time_base)))
     if not seen.any():
-        start = first.pts or 0
+        start = first or 0
         return start, start + usual * max(1, len(times))
     order = np.sort(times[seen])
-    start = int(order[0]) if first.pts is None else first.pts
+    start = int(order[0]) if first is None else first
     if len(order) > 1:
         usual = max(1, int(np.median(np.diff(order))))
     last = int(order[-1])
