@@ -36,6 +36,7 @@ def search(
         corpus: result of ``prepare``.
         embeddings: folders with ``videos/`` and ``texts/`` stores; several are one, with disjoint ids.
         split: the protocol: its ids in the roles query and reference, and the judged pairs with both sides among them.
+            Without queries, every reference is one.
         kind: ``video_video``, ``text_video``, or ``video_text``: the protocol with its roles swapped.
         top: nearest references to keep of every query.
         threads: of the matrix product.
@@ -49,6 +50,8 @@ def search(
     torch.set_num_threads(threads)
     splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
     sides = [split_ids(splits, split, role) for role in ("query", "reference")]
+    if kind == "video_video" and not sides[0]:
+        sides[0] = sides[1]  # a plain list of videos: each is held against the others
     if kind == "video_text":
         sides.reverse()
         relevance = relevance.rename({"query_id": "reference_id", "reference_id": "query_id"})
