@@ -89,7 +89,7 @@ def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name
         if not any(_SUSPECT.search(cleaned) for cleaned, _ in found):
             break
         merged: dict[str, str] = {}
-        for cleaned, tag in (twice for cleaned, _ in found for twice in _once(cleaned, kind, hint, emoji)):
+        for cleaned, tag in (twice for once, _ in found for twice in _once(once, kind, hint, emoji)):
             merged[tag] = f"{merged[tag]} {cleaned}" if tag in merged else cleaned
         again = [(cleaned, tag) for tag, cleaned in merged.items()]
         if again == found:
