@@ -355,7 +355,7 @@ def test_captions_with_times_draw_frames_between_them(tmp_path):
     for draw in range(60):
         batch = drawn.batch(np.array([0, 1]), np.random.default_rng(draw))
         for ids, frame in zip(batch["input_ids"], batch["frames"], strict=True):
-            seen.add((words.decode(ids, skip_special_tokens=True).strip(), int(frame[0, 0, 0])))
+            seen.add((str(words.decode(ids, skip_special_tokens=True)).strip(), int(frame[0, 0, 0])))
     of = {caption: {frame for c, frame in seen if c == caption} for caption, _ in seen}
     assert of == {"caption 0": {0, 1}, "caption 1": {2, 3}, "caption 2": {0, 1, 2, 3}}
 

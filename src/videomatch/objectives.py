@@ -17,7 +17,7 @@ def clip_contrastive(
     image_embeds: Float[Tensor, "batch dim"],
     text_embeds: Float[Tensor, "batch dim"],
     logit_scale: Float[Tensor, ""],
-    video: Int[Tensor, " batch"],  # noqa: UP037  # pyright: ignore[reportUndefinedVariable]
+    video: Int[Tensor, " batch"],  # pyright: ignore[reportUndefinedVariable]
     *,
     max_scale: float = 100.0,
 ) -> Float[Tensor, ""]:

@@ -56,7 +56,7 @@ class Training:
     """
 
     epochs: int = 10
-    batch: int = 128
+    batch: int = 64
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.06

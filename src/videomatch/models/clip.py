@@ -35,7 +35,7 @@ class Config(CLIPConfig):
         self,
         *,
         image_size: int = 64,
-        patch_size: int = 8,
+        patch_size: int = 16,
         width: int = 128,
         vision_layers: int = 4,
         text_layers: int = 2,
