@@ -13,20 +13,23 @@ test: $(READY)  ## the whole test suite
 	pytest
 
 lint: $(READY)
+	pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-lint.lock
 	ruff check . && ruff format --check . && basedpyright && snakefmt --check Snakefile workflow
 
 walk: $(READY)  ## the long random walk over both engines (about an hour)
 	python tests/walk.py --steps 40
 
+COMPILE = uv pip compile pyproject.toml --universal --generate-hashes --override no-torch.txt \
+  --custom-compile-command "make lock" --upgrade --quiet
 lock: $(READY)
 	pip install --quiet uv
-	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --override no-torch.txt \
-	  --custom-compile-command "make lock" --upgrade --quiet -o requirements.lock
+	$(COMPILE) --extra dev -o requirements.lock
+	$(COMPILE) --extra dev --extra lint -o requirements-lint.lock
 
 # torch comes by pip's own choice (each machine gets the build that fits it), everything else from the lock
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
