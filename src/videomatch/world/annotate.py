@@ -22,9 +22,9 @@ SIDES = ("train", "val", "test")
 def annotate(*, seed: int, shards: int, options: WorldOptions) -> dict[str, pl.DataFrame]:
     """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance`` and ``segments`` of the whole corpus.
 
-    Splits: ``train``, ``val``, ``test`` part all videos, a family never being parted (role reference); and for each side
-    ``captions_<side>`` (query: captions, reference: library videos), ``pairs_<side>`` (query, reference: library videos)
-    and ``copies_<side>`` (query: query videos, with and without copies; reference: library videos).
+    Splits: ``train``, ``val``, ``test`` part all videos, no family being parted (role reference); and for each side
+    ``captions_<side>`` (query: captions; reference: library videos), ``pairs_<side>`` (both: library videos) and
+    ``copies_<side>`` (query: query videos, with and without copies; reference: library videos).
     """
     rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments")}
     splits: dict[tuple[str, str, str], None] = {}

@@ -1,9 +1,11 @@
-"""Same-source copies: which segments of which library videos stand in which query video, exactly to the sample of time.
+"""Same-source copies: which segments of which library videos stand in which query video, to the exact moment.
 
-The statistics are those measured on the training set of the Video Similarity Challenge 2022 (2,707 segments, own count):
-a query takes from 1, 2 or 3 references (82, 10, 8 %), a pair has one segment (94 %) or two, a segment is 0.40 of its
-reference at the median (5 to 95 %: 0.11 to 0.96), 43 % of the segments keep their speed and the others spread over
-[0.60, 1.50] (reference seconds per query second). Deviation: lengths in seconds follow the clips, which are shorter here.
+The statistics are those of the training set of the Video Similarity Challenge 2022 (2,707 segments, own count): a query
+takes from 1, 2 or 3 references (82, 10, 8 %), a pair has one segment (94 %) or two, a segment is 0.40 of its reference
+at the median (5 to 95 %: 0.11 to 0.96), 43 % of the segments keep their speed and the others spread over [0.60, 1.50]
+(reference seconds per query second).
+
+# Deviation: lengths in seconds follow the clips, which are shorter here than the challenge's (35 s on average).
 """
 
 from __future__ import annotations
@@ -149,11 +151,13 @@ def _placed(rng: np.random.Generator, host: Story, side: str, drawn: list[Segmen
 def frame(copy: Copy, stories: dict[int, Story], time: float, width: int, height: int) -> np.ndarray:
     """The query's picture at ``time`` as (height, width, 3) uint8 RGB; ``stories`` holds the sources by index."""
     segment = copy.segment_at(time)
-    host = draw.frame(copy.host, min(copy.host_time(time), copy.host.duration), width, height)
+
+    def host() -> np.ndarray:
+        return draw.frame(copy.host, min(copy.host_time(time), copy.host.duration), width, height)
+
     if segment is None:
-        return host
-    story = stories[segment.source]
-    copied = source_frame(story, segment.reference_time(time))
+        return host()
+    copied = source_frame(stories[segment.source], segment.reference_time(time))
     if copied.shape[:2] != (height, width):
         copied = cv2.resize(copied, (width, height), interpolation=cv2.INTER_AREA)
     return apply(segment.edits, copied, host)
@@ -163,4 +167,6 @@ def source_frame(story: Story, time: float) -> np.ndarray:
     """The frame that the source's own file shows at ``time``: times between two frames show the earlier one."""
     fps = story.shot.fps
     number = min(math.floor(time * float(fps) + 1e-6), round(story.duration * float(fps)) - 1)
-    return draw.frame(story, float(number / fps), story.shot.width, story.shot.height)
+    return draw.frame(
+        story, float(number // story.shot.hold * story.shot.hold / fps), story.shot.width, story.shot.height
+    )

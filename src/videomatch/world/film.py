@@ -10,7 +10,7 @@ import numpy as np
 from videomatch.world import copies, draw, encode, sound
 from videomatch.world.options import WorldOptions
 from videomatch.world.speech import Speaker
-from videomatch.world.story import Shot, Story, library_story
+from videomatch.world.story import Story, library_story
 
 
 def library_id(index: int) -> str:
@@ -44,20 +44,25 @@ def shoot(path: Path, video_id: str, *, seed: int, options: WorldOptions, speake
     encode.write(path, frames, shot, audio)
 
 
-def _times(duration: float, shot: Shot) -> Iterator[float]:
-    for number in range(round(duration * float(shot.fps))):
-        yield float(number / shot.fps)
-
-
 def _library_frames(story: Story) -> Iterator[np.ndarray]:
-    for time in _times(story.duration, story.shot):
-        yield draw.frame(story, time, story.shot.width, story.shot.height)
+    picture, shown = np.zeros(0), -1.0
+    for number in range(round(story.duration * float(story.shot.fps))):
+        time = float(number // story.shot.hold * story.shot.hold / story.shot.fps)
+        if time != shown:
+            picture, shown = draw.frame(story, time, story.shot.width, story.shot.height), time
+        yield picture
 
 
 def _query_frames(copy: copies.Copy, stories: dict[int, Story]) -> Iterator[np.ndarray]:
     shot = copy.host.shot
-    for time in _times(copy.duration, shot):
-        yield copies.frame(copy, stories, time, shot.width, shot.height)
+    picture, shown = np.zeros(0), -1.0
+    for number in range(round(copy.duration * float(shot.fps))):
+        now, time = float(number / shot.fps), float(number // shot.hold * shot.hold / shot.fps)
+        if copy.segment_at(now) is not copy.segment_at(time):
+            time = now  # a segment begins and ends with its own first and last frame, whatever is held
+        if time != shown:
+            picture, shown = copies.frame(copy, stories, time, shot.width, shot.height), time
+        yield picture
 
 
 def _query_sound(copy: copies.Copy, stories: dict[int, Story], rate: int, speaker: Speaker | None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What is said and written about a story: title, speech with its recognition errors, tags, captions.
 
-Every text tells only a part. :class:`Said` records which factors a title, the speech or the tags really give away, which
-is what the oracles of the corpus card use.
+Every text tells only a part. :class:`Said` records which factors a title, the speech or the tags really give away,
+which is what the oracles of the corpus card use.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from videomatch.world.scenes import scenes
 from videomatch.world.story import FACTORS, Story
 
 TITLE, SPEECH, TAGS, CAPTIONS, ERRORS = range(20, 25)
+#: captions that can be written in each language
+NUM_TEMPLATES = 7
 #: seconds of speech per character, as planned (speech is fitted to the plan when it is rendered)
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
 
@@ -108,15 +110,9 @@ def tags(story: Story) -> tuple[list[str], frozenset[str]]:
 
 
 def captions(story: Story, count: int) -> list[tuple[str, str]]:
-    """``count`` different (language, sentence), each telling another part of what is seen, heard or talked about."""
-    rng = story.rng(CAPTIONS)
-    result: list[tuple[str, str]] = []
-    while len(result) < count:
-        language = "en" if rng.random() < 0.6 else "zh"
-        sentence = _caption(story, words.language_index(language), rng)
-        if (language, sentence) not in result or rng.random() < 0.05:
-            result.append((language, sentence))
-    return result
+    """``count`` (at most 14) different (language, sentence), each telling another part of the story."""
+    order = story.rng(CAPTIONS).permutation(2 * NUM_TEMPLATES)[:count]
+    return [(("en", "zh")[k // NUM_TEMPLATES], _caption(story, *divmod(int(k), NUM_TEMPLATES))) for k in order]
 
 
 def screen_words(story: Story) -> list[tuple[float, float, str]]:
@@ -146,16 +142,17 @@ def value(story: Story, factor: str) -> words.Word:
     return table[factor][position]
 
 
-def _caption(story: Story, w: int, rng: np.random.Generator) -> str:
+def _caption(story: Story, w: int, template: int) -> str:
     v = {name: value(story, name)[w] for name in FACTORS}
+    a = "an" if v["colour"][0] in "aeiou" else "a"
     english = [
-        f"a {v['colour']} {v['shape']} {v['action']} in the {v['place']}",
-        f"in a {v['place']} scene a {v['colour']} {v['shape']} {v['action']}",
+        f"{a} {v['colour']} {v['shape']} {v['action']} in the {v['place']}",
+        f"in a {v['place']} scene {a} {v['colour']} {v['shape']} {v['action']}",
         f"the {v['shape']} {v['action']} while someone talks about {v['topic']}",
-        f"a video about {v['topic']} with a {v['colour']} {v['shape']}",
+        f"a video about {v['topic']} with {a} {v['colour']} {v['shape']}",
         f"{v['mood']} music plays over the {v['place']}, something {v['colour']} {v['action']}",
         f"{v['topic']} {v['angle']}, shown in the {v['place']}",
-        f"a {v['colour']} {v['shape']} that {v['action']}, about {v['topic']}",
+        f"{a} {v['colour']} {v['shape']} that {v['action']}, about {v['topic']}",
     ]
     chinese = [
         f"{v['place']}里一个{v['colour']}的{v['shape']}在{v['action']}",
@@ -166,7 +163,7 @@ def _caption(story: Story, w: int, rng: np.random.Generator) -> str:
         f"{v['topic']}{v['angle']}，背景是{v['place']}",
         f"{v['colour']}的{v['shape']}{v['action']}，主题是{v['topic']}",
     ]
-    return [english, chinese][w][rng.integers(len(english))]
+    return (english, chinese)[w][template]
 
 
 def _misheard(text: str, language: str, rng: np.random.Generator) -> str:

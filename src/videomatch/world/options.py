@@ -1,4 +1,4 @@
-"""What a person may choose about the generated corpus. Said once, here; ``render`` and ``read`` take the same mapping."""
+"""What a person may choose about the generated corpus, said once for ``render`` and ``read``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WorldOptions:
             (own count of the public label file); more pairs all go into the one giant component.
         copies: share of all videos that are made as queries for same-source search (with or without a copy in them).
         clean: share of those queries that contain no copy.
-        captions: captions per library video.
+        captions: captions per library video, 1 to 14.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); without, only music and noises are heard.
         vertical: share of the videos that are taller than wide.
@@ -29,10 +29,10 @@ class WorldOptions:
     """
 
     videos: int = 240
-    size: int = 192
+    size: int = 144
     min_duration: float = 4.0
     max_duration: float = 30.0
-    median_duration: float = 7.5
+    median_duration: float = 6.5
     pairs: float = 1.07
     copies: float = 0.2
     clean: float = 0.3
@@ -41,7 +41,7 @@ class WorldOptions:
     speech: bool = True
     vertical: float = 0.15
     rotated: float = 0.06
-    label_noise: float = 0.06
+    label_noise: float = 0.18
 
     def __post_init__(self) -> None:
         for name in ("copies", "clean", "silent", "vertical", "rotated"):
@@ -56,8 +56,11 @@ class WorldOptions:
                 "world options: expected 2 <= min_duration <= median_duration <= max_duration, got "
                 f"{self.min_duration}, {self.median_duration}, {self.max_duration}"
             )
-        if self.pairs <= 0 or self.captions < 1 or self.label_noise < 0:
-            raise ValueError(f"world options: pairs and captions must be positive, label_noise not negative: {self}")
+        if self.pairs <= 0 or not 1 <= self.captions <= 14 or self.label_noise < 0:
+            raise ValueError(
+                "world options: expected pairs > 0, captions from 1 to 14 and label_noise >= 0, got "
+                f"{self.pairs}, {self.captions}, {self.label_noise}"
+            )
 
     @property
     def num_queries(self) -> int:
@@ -76,14 +79,14 @@ class WorldOptions:
         Raises:
             ValueError: an unknown key (the message lists those that exist), a wrong type, or a value out of bounds.
         """
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise ValueError(f"no world option {unknown[0]!r}; there are {', '.join(known)}")
+        kinds: dict[str, type] = {f.name: type(f.default) for f in fields(cls)}
         for name, value in options.items():
-            want = type(known[name].default)
-            fits = isinstance(value, bool) if want is bool else isinstance(value, int | float)
-            whole = want is not int or value == int(value) if fits and not isinstance(value, bool) else fits
-            if not fits or not whole or (want is not bool and isinstance(value, bool)):
-                raise ValueError(f"world option {name!r} is {value!r}, expected {want.__name__}")
-        return cls(**{name: type(known[name].default)(value) for name, value in options.items()})
+            if name not in kinds:
+                raise ValueError(f"no world option {name!r}; there are {', '.join(kinds)}")
+            kind = kinds[name]
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            fits = isinstance(value, bool) if kind is bool else is_number and (kind is float or value == int(value))
+            if not fits:
+                raise ValueError(f"world option {name!r} is {value!r}, expected {kind.__name__}")
+        checked: dict[str, Any] = {name: kinds[name](value) for name, value in options.items()}
+        return cls(**checked)

@@ -1,4 +1,4 @@
-"""The sixteen places, drawn as still pictures. Each painter gets an empty picture, its layout's randomness and fills it."""
+"""The sixteen places, drawn as still pictures. Each painter fills an empty picture by its layout's randomness."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _space(p: np.ndarray, r: np.random.Generator) -> None:
         _disc(p, x, y, 0.006, (230, 230, 255))
     x, y = r.uniform(0.15, 0.85), r.uniform(0.2, 0.8)
     _disc(p, x, y, 0.24, (150, 100, 70))
-    for k in range(4):
+    for _ in range(4):
         _disc(p, x + r.uniform(-0.07, 0.07), y + r.uniform(-0.15, 0.15), 0.03, (110, 75, 55))
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The vocabulary of the generated world, each word in English and Chinese. Order matters: latents are positions here."""
 
 from __future__ import annotations

@@ -1,0 +1,104 @@
+"""Rendering and reading the generated corpus: bytes, shards, files as PyAV sees them."""
+
+import hashlib
+import math
+
+import av
+import numpy as np
+import pytest
+
+from videomatch.corpora import generated
+from videomatch.stages.render import render
+from videomatch.world import draw, encode, film
+from videomatch.world.options import WorldOptions
+from videomatch.world.speech import Speaker
+from videomatch.world.story import Shot, library_story
+
+SEED = 4
+TINY = {"videos": 30, "size": 64, "min_duration": 2.0, "median_duration": 2.0, "max_duration": 4.0, "speech": False}
+
+
+@pytest.fixture(scope="module")
+def renders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("renders")
+    for shard in range(2):
+        (root / str(shard)).mkdir()
+        render(
+            output=root / str(shard), scratch=root / f"scratch{shard}", threads=1, shard=shard, shards=2, seed=SEED,
+            options=TINY,
+        )  # fmt: skip
+    return [root / "0", root / "1"]
+
+
+def test_shards_part_the_videos(renders):
+    names = [{p.stem for p in folder.iterdir()} for folder in renders]
+    assert not names[0] & names[1]
+    assert names[0] | names[1] == set(film.video_ids(WorldOptions.of(TINY)))
+    assert min(map(len, names)) > 5
+
+
+def test_tables_know_the_files_as_they_are(renders):
+    tables = generated.read(renders=renders, seed=SEED, shards=2, options=TINY)
+    for row in tables["videos"].iter_rows(named=True):
+        with av.open(row["path"]) as container:
+            stream, sounds = container.streams.video[0], container.streams.audio
+            assert bool(sounds) == row["has_audio"]
+            frame = next(container.decode(stream))
+            turned = frame.rotation % 180 == 90
+            shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
+            assert shown == (row["width"], row["height"])
+            assert stream.frames == round(row["duration"] * row["fps"])
+            assert float(stream.average_rate) == pytest.approx(row["fps"])
+
+
+def test_missing_files_and_folders_are_named(renders):
+    with pytest.raises(ValueError, match="are in none of"):
+        generated.read(renders=renders[:1], seed=SEED, shards=2, options=TINY)
+
+
+def test_equal_arguments_give_equal_bytes(renders, tmp_path):
+    options = WorldOptions.of(TINY)
+    for folder in renders:
+        for path in sorted(folder.iterdir())[:3]:
+            film.shoot(tmp_path / path.name, path.stem, seed=SEED, options=options, speaker=None)
+            assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_render_goes_on_where_it_was_killed(renders, tmp_path):
+    scratch, output = tmp_path / "scratch", tmp_path / "output"
+    scratch.mkdir()
+    done = sorted(renders[0].iterdir())
+    for path in done:
+        (scratch / path.name).write_bytes(b"made before" if path == done[0] else path.read_bytes())
+    (scratch / "w0000001.part").write_bytes(b"half")
+    render(output=output, scratch=scratch, threads=1, shard=0, shards=2, seed=SEED, options=TINY)
+    assert (output / done[0].name).read_bytes() == b"made before"
+    assert {p.name for p in output.iterdir()} == {p.name for p in done}
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_rotation_flag_turns_the_stored_picture_back(tmp_path, rotation):
+    story = library_story(SEED, 2, WorldOptions())
+    shot = Shot(128, 72, story.shot.fps, 12, 2, 18, rotation, None)
+    picture = draw.frame(story, 0.5, 128, 72)
+    encode.write(tmp_path / "turned.mp4", iter([picture] * 5), shot, None)
+    with av.open(str(tmp_path / "turned.mp4")) as container:
+        frame = next(container.decode(video=0))
+        stored = frame.to_ndarray(format="rgb24")
+    assert stored.shape[:2] == ((128, 72) if rotation % 180 else (72, 128))
+    restored = np.rot90(stored, frame.rotation // 90)
+    assert np.abs(restored.astype(int) - picture).mean() < 6
+    assert frame.rotation % 360 == rotation
+
+
+def test_speech_is_the_same_whatever_was_said_before():
+    with Speaker() as one:
+        first = one.say("today we talk about noodles", "en", 3)
+        one.say("大家好，我是小安", "zh", 1)
+        again = one.say("today we talk about noodles", "en", 3)
+    with Speaker() as other:
+        other.say("see you next time", "en", 0)
+        elsewhere = other.say("today we talk about noodles", "en", 3)
+    digests = {hashlib.sha256(x.tobytes()).hexdigest() for x in (first, again, elsewhere)}
+    assert len(digests) == 1
+    assert len(first) > 10_000 and math.isfinite(float(first.std())) and first.std() > 0.01

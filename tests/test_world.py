@@ -1,0 +1,227 @@
+"""The generated world from its latents: shapes, splits, texts, pictures, copies. Files are test_generated.py's."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from videomatch.data import tables
+from videomatch.world import copies, draw, language, words
+from videomatch.world.annotate import annotate
+from videomatch.world.card import card, copy_statistics, label_shape, oracles
+from videomatch.world.edits import EDITS, Edit, apply
+from videomatch.world.options import WorldOptions
+from videomatch.world.pairs import pairs
+from videomatch.world.scenes import scenes
+from videomatch.world.story import FACTORS, SHARE, family_of, library_story, likeness, side_of
+
+SEED = 11
+BIG = WorldOptions(videos=2000)
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return pairs(SEED, BIG)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return annotate(seed=SEED, shards=3, options=WorldOptions(videos=300))
+
+
+def test_labels_have_the_shape_of_the_aiac_training_labels(labelled):
+    shape = label_shape(labelled)
+    assert shape["zeros"] == pytest.approx(0.364, abs=0.06)
+    assert shape["ones"] == pytest.approx(0.139, abs=0.05)
+    assert shape["mean"] == pytest.approx(0.3586, abs=0.05)
+    assert shape["sd"] == pytest.approx(0.3788, abs=0.04)
+    assert shape["giant"] == pytest.approx(0.633, abs=0.06)
+    assert shape["couples"] > 0.8
+    assert len(labelled) == pytest.approx(1.07 * BIG.num_library, rel=0.02)
+    assert {round(p.grade * 20, 6) for p in labelled} <= set(map(float, range(21)))
+
+
+def test_no_modality_alone_gives_the_grade_away(labelled):
+    score = oracles(labelled, SEED, BIG)
+    assert abs(score["chance"]) < 0.1
+    for one in ("visual only", "text factors only", "title only"):
+        assert 0.45 < score[one] < 0.7, one
+    assert 0.2 < score["sound only"] < 0.5
+    assert 0.85 < score["visual and text"] < 0.95
+    assert score["full information"] - max(score["visual only"], score["text factors only"]) > 0.2
+
+
+def test_pairs_are_different_and_stay_on_one_side(labelled):
+    unordered = {frozenset((p.query, p.reference)) for p in labelled}
+    assert len(unordered) == len(labelled)
+    assert all(len(u) == 2 for u in unordered)
+    assert all(side_of(family_of(k)) == p.side for p in labelled for k in (p.query, p.reference))
+
+
+@pytest.mark.parametrize("videos", [30, 31, 100, 300])
+def test_tables_are_valid_at_every_size(videos):
+    options = WorldOptions(videos=videos)
+    made = annotate(seed=1, shards=2, options=options)
+    for name, table in made.items():
+        tables.check(name, table)
+    assert len(made["videos"]) == videos
+    present = set(made["splits"]["split"])
+    assert present == {
+        f"{kind}{side}" for kind in ("", "captions_", "pairs_", "copies_") for side in ("train", "val", "test")
+    }
+
+
+def test_sides_part_the_videos_and_protocols_stay_on_their_side(corpus):
+    splits, side_videos = corpus["splits"], {}
+    for side in ("train", "val", "test"):
+        side_videos[side] = set(splits.filter(splits["split"] == side)["id"])
+    assert sum(map(len, side_videos.values())) == len(set().union(*side_videos.values())) == 300
+    text_video = dict(corpus["texts"].select("text_id", "video_id").rows())
+    for split, _, item in splits.rows():
+        if "_" in split:
+            assert text_video.get(item, item) in side_videos[split.rpartition("_")[2]]
+    owner = {v: side for side, videos in side_videos.items() for v in videos}
+    for query, reference in corpus["segments"].select("query_id", "reference_id").rows():
+        assert owner[query] == owner[reference]
+
+
+def test_every_text_lies_inside_its_video_and_in_order(corpus):
+    duration = dict(corpus["videos"].select("video_id", "duration").rows())
+    timed = corpus["texts"].filter(corpus["texts"]["start"].is_not_null())
+    assert set(timed["kind"]) == {"asr", "ocr"}
+    for row in timed.iter_rows(named=True):
+        assert 0 <= row["start"] < row["end"] <= duration[row["video_id"]] + 1e-6
+    for (_,), rows in timed.filter(timed["kind"] == "asr").group_by("video_id"):
+        assert all(a <= b for a, b in itertools.pairwise(rows["start"].sort()))
+    assert {"en", "zh"} == set(corpus["texts"]["language"])
+
+
+def test_segments_lie_inside_both_videos(corpus):
+    duration = dict(corpus["videos"].select("video_id", "duration").rows())
+    assert len(corpus["segments"]) > 20
+    for row in corpus["segments"].iter_rows(named=True):
+        assert 0 <= row["query_start"] < row["query_end"] <= duration[row["query_id"]] + 1e-6
+        assert 0 <= row["reference_start"] < row["reference_end"] <= duration[row["reference_id"]] + 1e-6
+    judged = corpus["relevance"].filter(corpus["relevance"]["query_id"].is_in(corpus["segments"]["query_id"].unique()))
+    positive = set(judged.filter(judged["grade"] == 1).select("query_id", "reference_id").rows())
+    assert positive == set(corpus["segments"].select("query_id", "reference_id").rows())
+
+
+def test_copy_statistics_follow_the_video_similarity_challenge():
+    options = WorldOptions(videos=4000)
+    made = [copies.copy_of(SEED, k, options) for k in range(options.num_queries)]
+    found = copy_statistics(made, SEED, options)
+    assert found["one reference per query, %"] == pytest.approx(82, abs=5)
+    assert found["one segment per pair, %"] == pytest.approx(94, abs=3)
+    assert found["speed within 2 % of 1, %"] == pytest.approx(43, abs=6)
+    assert 0.59 <= found["slowest"] < 0.65 and 1.45 < found["fastest"] <= 1.51
+    assert found["share of reference, median"] == pytest.approx(0.40, abs=0.06)
+    assert found["share of query, median"] == pytest.approx(0.24, abs=0.08)
+    assert {e.name for c in made for s in c.segments for e in s.edits} == set(EDITS)
+
+
+def test_unedited_copy_shows_the_source_at_the_mapped_time():
+    options = WorldOptions(videos=3000)
+    made = (copies.copy_of(SEED, k, options) for k in range(options.num_queries))
+    checked = 0
+    for copy in itertools.islice((c for c in made if any(not s.edits for s in c.segments)), 4):
+        segment = next(s for s in copy.segments if not s.edits)
+        story = library_story(SEED, segment.source, options)
+        sources = {s.source: library_story(SEED, s.source, options) for s in copy.segments}
+        for share in (0.0, 0.3, 0.7):
+            time = segment.query_start + share * (segment.query_end - segment.query_start)
+            expected = segment.reference_start + share * (segment.reference_end - segment.reference_start)
+            assert segment.reference_time(time) == pytest.approx(expected)
+            shown = copies.frame(copy, sources, time, story.shot.width, story.shot.height)
+            np.testing.assert_array_equal(shown, copies.source_frame(story, segment.reference_time(time)))
+            checked += 1
+        before = copies.frame(copy, sources, max(segment.query_start - 0.01, 0), 64, 64)
+        assert copy.segment_at(segment.query_end) is not segment
+        assert before.shape == (64, 64, 3)
+    assert checked == 12
+
+
+@pytest.mark.parametrize("name", sorted(EDITS))
+def test_every_edit_changes_the_picture_and_repeats_itself(name):
+    options = WorldOptions()
+    picture = draw.frame(library_story(SEED, 3, options), 1.0, 96, 72)
+    host = draw.frame(library_story(SEED, 40, options), 1.0, 96, 72)
+    once = apply((Edit(name, 5),), picture.copy(), lambda: host)
+    again = apply((Edit(name, 5),), picture.copy(), lambda: host)
+    assert once.shape == picture.shape and once.dtype == np.uint8
+    np.testing.assert_array_equal(once, again)
+    assert np.abs(once.astype(int) - picture).mean() > 0.5
+
+
+def test_stories_do_not_depend_on_the_size_of_the_corpus():
+    small, large = WorldOptions(videos=30), WorldOptions(videos=100_000)
+    assert library_story(SEED, 17, small) == library_story(SEED, 17, large)
+    assert library_story(SEED, 79_999, large) != library_story(SEED, 79_998, large)
+
+
+def test_a_picture_is_a_function_of_story_and_time():
+    options = WorldOptions()
+    story = library_story(SEED, 8, options)
+    first = draw.frame(story, 0.5, 128, 96)
+    for time in np.linspace(0, story.duration, 7):
+        draw.frame(story, float(time), 128, 96)
+    np.testing.assert_array_equal(first, draw.frame(story, 0.5, 128, 96))
+    shown = scenes(story)
+    assert shown[0].start == 0 and shown[-1].end == story.duration
+    assert all(a.end == b.start for a, b in itertools.pairwise(shown))
+
+
+def test_likeness_is_one_with_itself_and_symmetric():
+    options = WorldOptions()
+    a, b = library_story(SEED, 0, options), library_story(SEED, 1, options)
+    assert likeness(a, a) == pytest.approx(1.0)
+    assert likeness(a, b) == likeness(b, a)
+    assert sum(SHARE.values()) == pytest.approx(1)
+    for modality in SHARE:
+        assert sum(f.weight for f in FACTORS.values() if f.modality == modality) == pytest.approx(1)
+
+
+def test_texts_tell_what_they_claim():
+    options = WorldOptions()
+    for index in range(60):
+        story = library_story(SEED, index, options)
+        which = words.language_index(story.language)
+        said = language.title(story)
+        for factor in said.known:
+            assert language.value(story, factor)[which].lower() in said.text.lower()
+        assert len(set(language.captions(story, 4))) == 4
+
+
+def test_entities_are_all_different():
+    names = [words.entity(k) for k in range(words.NUM_ENTITIES)]
+    assert len({n[0] for n in names}) == len({n[1] for n in names}) == words.NUM_ENTITIES
+
+
+def test_tags_have_a_long_tail(corpus):
+    counts = corpus["videos"]["tags"].explode().value_counts()["count"].sort(descending=True).to_list()
+    assert len(counts) > 200
+    assert counts[0] > 20 and counts[len(counts) // 2] <= 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"video": 50}, "no world option 'video'"),
+        ({"videos": 5}, "'videos' is 5"),
+        ({"videos": "many"}, "expected int"),
+        ({"speech": 1}, "expected bool"),
+        ({"copies": 1.5}, "expected a share"),
+        ({"size": 101}, "even number"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        WorldOptions.of(options)
+
+
+def test_card_says_what_is_there(tmp_path, corpus):
+    card(output=tmp_path, tables=corpus, seed=SEED, options=WorldOptions(videos=300))
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    for heading in ("## Labels", "## What each modality gives away", "## Same-source copies"):
+        assert heading in text
+    assert (tmp_path / "contact_sheet.jpg").stat().st_size > 10_000
