@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from videomatch.world import draw, language
 from videomatch.world.copies import Copy, copy_of
@@ -79,9 +79,8 @@ def oracles(labelled: list[Pair], seed: int, options: WorldOptions) -> dict[str,
     result = {}
     for name, known in told.items():
         scores = [_seen(stories, known, p) for p in labelled]
-        result[name] = float(spearmanr(scores, grades).statistic) if len(set(scores)) > 1 else 0.0
-    chance = np.random.default_rng([seed, 99]).random(len(labelled))
-    result["chance"] = float(spearmanr(chance, grades).statistic)
+        result[name] = _spearman(scores, grades)
+    result["chance"] = _spearman(np.random.default_rng([seed, len(labelled)]).random(len(labelled)).tolist(), grades)
     return result
 
 
@@ -141,6 +140,11 @@ def _tile(picture: np.ndarray) -> np.ndarray:
     y, x = (height - size[1]) // 2, (width - size[0]) // 2
     tile[y : y + size[1], x : x + size[0]] = small
     return tile
+
+
+def _spearman(scores: list[float], grades: list[float]) -> float:
+    """Rank correlation; 0 for scores that are all equal, which tell nothing."""
+    return float(np.corrcoef(rankdata(scores), rankdata(grades))[0, 1]) if len(set(scores)) > 1 else 0.0
 
 
 def _seen(stories: dict[int, Story], known: dict[int, set[str]], pair: Pair) -> float:

@@ -181,8 +181,8 @@ def _dots(p: Picture, _: Host, r: np.random.Generator) -> Picture:
 
 
 def _low_quality(p: Picture, _: Host, r: np.random.Generator) -> Picture:
-    done, data = cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, int(r.integers(4, 18))])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR) if done else p
+    data = cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, int(r.integers(4, 18))])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 EDITS: dict[str, Function] = {

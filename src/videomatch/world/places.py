@@ -76,7 +76,7 @@ def _forest(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _desert(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (250, 190, 110), (255, 235, 190), 0, 0.55)
+    _gradient(p, (250, 190, 110), (255, 235, 190), 0, 0.6)
     _disc(p, r.uniform(0.1, 0.9), 0.2, 0.1, (255, 250, 220))
     xs = np.linspace(0, 1, 30)
     for k, shade in enumerate([(225, 170, 95), (205, 145, 75), (180, 120, 60)]):

@@ -88,7 +88,8 @@ def _synthesise(library: ctypes.CDLL, text: str, language: str, voice: int) -> n
 
     callback = signature(receive)
     library.espeak_SetSynthCallback(callback)
-    base, variants = {"en": "en-us", "zh": "cmn"}[language], ["", "+f2", "+m3", "+f4"]
+    # the variants with breath (f2, f3, f5) were seen to differ from process to process; these four were not
+    base, variants = {"en": "en-us", "zh": "cmn"}[language], ["", "+f1", "+m3", "+f4"]
     library.espeak_SetVoiceByName((base + variants[voice % 4]).encode())
     library.espeak_SetParameter(_PITCH_PARAMETER, 25 + 13 * (voice % 5), 0)
     library.espeak_SetParameter(_RATE_PARAMETER, 165 + 8 * (voice % 3), 0)
