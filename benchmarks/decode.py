@@ -1,0 +1,122 @@
+"""CPU time of one picture every 0.5 s: the sampler against ``ffmpeg -vf fps=2`` and against decoding everything.
+
+    python benchmarks/decode.py [folder of videos]
+
+Without a folder it makes its own clips. All three deliver RGB pictures of the same size (short side 224, bicubic), on
+one thread, one after the other in each round; medians over rounds. Where there is no ``ffmpeg`` program its column is
+FFmpeg's own filters (``fps=2,scale=…``) run by PyAV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+import _clips
+from videomatch.media.decode import FrameRequest, Sampler
+from videomatch.media.probe import probe
+
+SHORT = 224
+BAR = 0.7
+
+
+def ours(path: Path, *, decode_all: bool = False) -> int:
+    request = FrameRequest(Fraction(1, 2), SHORT)
+    return sum(len(c.values) for c in Sampler(path, [request], decode_all=decode_all))
+
+
+def program(path: Path, height: int, width: int) -> int:
+    scale = f"fps=2,scale={width}:{height}:flags=bicubic"
+    command = ["ffmpeg", "-v", "error", "-threads", "1", "-filter_threads", "1", "-i", str(path), "-an", "-vf", scale]
+    out = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
+    return len(out) // (height * width * 3)
+
+
+def filters(path: Path, height: int, width: int) -> int:
+    count = 0
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_type = "NONE"
+        graph = av.filter.Graph()
+        source = graph.add_buffer(template=stream)
+        steps = [("fps", "2"), ("scale", f"{width}:{height}:flags=bicubic"), ("format", "rgb24")]
+        last = source
+        for name, arguments in steps:
+            node = graph.add(name, arguments)
+            last.link_to(node)
+            last = node
+        sink = graph.add("buffersink")
+        last.link_to(sink)
+        graph.configure()
+        for frame in [*container.decode(stream), None]:
+            graph.push(frame)
+            while True:
+                try:
+                    graph.pull().to_ndarray()
+                    count += 1
+                except (av.error.BlockingIOError, av.error.EOFError):
+                    break
+    return count
+
+
+def cpu(work: Callable[[], int]) -> tuple[float, int]:
+    """Seconds of CPU time (children included) and what ``work`` returned."""
+    before = os.times()
+    result = work()
+    after = os.times()
+    return sum(after[:4]) - sum(before[:4]), result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="videos; without it, clips are made")
+    parser.add_argument("--seconds", type=float, default=20, help="length of a clip that is made")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.folder:
+            files = {p.name: p for p in sorted(options.folder.rglob("*")) if p.is_file()}
+        else:
+            files = {
+                kind: _clips.make(Path(temporary) / f"{number}.mp4", kind, options.seconds)
+                for number, kind in enumerate(_clips.KINDS)
+            }
+        has_program = shutil.which("ffmpeg") is not None
+        rival = program if has_program else filters
+        other = "ffmpeg" if has_program else "filters"
+        sys.stdout.write(
+            f"{'seconds of CPU':34} {other:>9} {'all':>9} {'sampler':>9} {'x ' + other:>10} {'x real time':>12}\n"
+        )
+        ratios = []
+        for name, path in files.items():
+            facts = probe(path)
+            height, width = FrameRequest(Fraction(1, 2), SHORT).shape(facts.width, facts.height)
+            rounds = []
+            for _ in range(options.rounds):
+                theirs, _ = cpu(lambda: rival(path, height, width))  # noqa: B023
+                everything, total = cpu(lambda: ours(path, decode_all=True))  # noqa: B023
+                planned, count = cpu(lambda: ours(path))  # noqa: B023
+                if count != total:
+                    sys.exit(f"{name}: {count} pictures planned, {total} in full")
+                rounds.append((theirs, everything, planned, planned / theirs))
+            theirs, everything, planned, ratio = (statistics.median(c) for c in zip(*rounds, strict=True))
+            ratios.append(ratio)
+            speed = facts.duration / planned
+            sys.stdout.write(
+                f"{name[:34]:34} {theirs:9.2f} {everything:9.2f} {planned:9.2f} {ratio:10.2f} {speed:12.0f}\n"
+            )
+        sys.stdout.write(f"median ratio {statistics.median(ratios):.2f}, worst {max(ratios):.2f} (bar: {BAR})\n")
+
+
+if __name__ == "__main__":
+    main()
