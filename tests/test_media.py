@@ -206,6 +206,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
         (tmp_path, "not a file"),
         (tmp_path / "missing.mp4", "does not exist"),
         (playlist, ""),
+        (clips.write(tmp_path / "span.mkv", [0, 1, 30 * 10**6]), "span 278 hours"),
     ):
         with pytest.raises(Unreadable) as caught:
             probe(path)

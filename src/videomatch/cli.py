@@ -20,7 +20,9 @@ from videomatch.plan import Plan
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="videomatch", description=__doc__)
-    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="laid over params.yaml, as in snakemake")
+    parser.add_argument(
+        "--configfile", type=Path, action="append", default=[], help="laid over params.yaml, as in snakemake"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tables", help="print the tables of the last run, and where everything lies")
     dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")

@@ -1,4 +1,4 @@
-"""A name in ``params.yaml`` is the name of a file: ``named.module("experts", "image")`` is ``videomatch/experts/image.py``.
+"""A name in ``params.yaml`` is the name of a file: ``module("experts", "image")`` is ``videomatch/experts/image.py``.
 
 No registry and no decorators. What exists is what lies in the folder.
 """
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent
 
 
 def names(room: str) -> list[str]:
-    """The names that exist in a room of the package (``experts``, ``models``, ``corpora``, ``aligners``, ``stages``)."""
+    """The names that exist in a room of the package: ``experts``, ``models``, ``corpora``, ``aligners``, ``stages``."""
     return sorted(p.stem for p in (PACKAGE / room).glob("*.py") if not p.stem.startswith("_"))
 
 

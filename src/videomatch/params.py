@@ -275,7 +275,7 @@ class Check:
 
     def dataset(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``datasets.<name>``."""
-        self.keys(path, entry, ("corpus", "raw", "shards", "experts", "options"))
+        self.keys(path, entry, ("corpus", "raw", "seed", "shards", "experts", "options"))
         if self.one_of((*path, "corpus"), "corpus", entry.get("corpus"), named.names("corpora")):
             corpus = entry["corpus"]
             self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))
@@ -351,6 +351,8 @@ class Check:
             where = (*path, "objectives", objective)
             if self.one_of(where, "objective", objective, known):
                 self.keys(where, options or {}, (*known[objective], "weight"))
+        known = {"pretrained", *functions(_source("data", "tokenize"))["tokenizer"]} - {"folder"}
+        self.keys((*path, "tokenizer"), entry.get("tokenizer") or {}, known)
         self.keys((*path, "training"), entry.get("training") or {}, fields(_source("training"), "Training"))
         if "init" in entry:
             self.one_of((*path, "init"), "system", entry["init"], self.params["systems"])

@@ -62,9 +62,13 @@ class Plan:
         return {
             "shard": int(shard),
             "shards": self.shards(dataset),
-            "seed": self.seed,
+            "seed": self.dataset_seed(dataset),
             "options": entry.get("options", {}),
         }
+
+    def dataset_seed(self, dataset: str) -> int:
+        """The seed of a generated data set: its own, so that two of them tell different stories, or that of all."""
+        return int(self.dataset(dataset).get("seed", self.seed))
 
     def prepare_settings(self, dataset: str) -> Json:
         """What ``prepare`` sees. A person's own files start no job by their place in the file system alone: their
@@ -75,7 +79,7 @@ class Plan:
             "corpus": entry["corpus"],
             "shards": self.shards(dataset),
             "raw": entry.get("raw"),
-            "seed": self.seed,
+            "seed": self.dataset_seed(dataset),
             "options": entry.get("options", {}),
         }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from videomatch.world import card as world_card
 from videomatch.world.annotate import annotate
 from videomatch.world.options import WorldOptions
 
@@ -37,3 +38,10 @@ def read(
         )
     path = pl.col("video_id").replace_strict(paths, return_dtype=pl.String).alias("path")
     return {**frames, "videos": frames["videos"].with_columns(path)}
+
+
+def card(
+    *, output: Path, tables: Mapping[str, pl.DataFrame], seed: int = 0, options: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``card.md`` and ``contact_sheet.jpg``: what the corpus holds, and what each modality alone can tell."""
+    world_card.card(output=output, tables=tables, seed=seed, options=WorldOptions.of(options or {}))

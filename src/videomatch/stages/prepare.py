@@ -93,7 +93,7 @@ def prepare(
     text = json.dumps(counts, indent=1, ensure_ascii=False) + "\n"
     (output / "corpus.json").write_text(text, encoding="utf-8")
     if hasattr(module, "card"):
-        module.card(output, found)
+        module.card(output=output, tables=found, seed=seed, options=options)
     else:
         card.write(output, dataset, counts, videos)
     log.info("%s: %d videos, %d rejected", dataset, len(videos), len(found["rejected"]))

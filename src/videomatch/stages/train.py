@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from videomatch import named, objectives
 from videomatch.data import examples as examples_
-from videomatch.data import tokenizer as tokenizers
+from videomatch.data import tokenize
 from videomatch.data.store import Store
 from videomatch.training import Run, load_weights, objectives_of, reproducible, settings_of
 
@@ -88,8 +88,8 @@ def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path] | None) ->
     """The tokenizer that the initial weights were trained with, else the one the system asks for, if any."""
     for folder in init or []:
         if (folder / "tokenizer.json").exists():
-            return tokenizers.make([], pretrained=str(folder))
+            return tokenize.tokenizer(str(folder))
     if "tokenizer" not in system:
         return None
     texts = examples_.split_texts(corpus, system["examples"].get("split", "train"))["text"].to_list()
-    return tokenizers.make(texts, **system["tokenizer"])
+    return tokenize.tokenizer(**system["tokenizer"], texts=texts)
