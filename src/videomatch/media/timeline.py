@@ -26,6 +26,9 @@ NONE = np.iinfo(np.int64).min  #: stands for a packet without a time stamp
 #: a file is called truncated when its header promises this many seconds (and this share) more than its packets hold
 MISSING_SECONDS, MISSING_SHARE = 0.5, 0.05
 
+#: seconds; a file whose time stamps span more is damaged, and would fill the disk with one picture repeated
+LONGEST = 48 * 3600
+
 
 @dataclass
 class Timeline:
@@ -109,6 +112,9 @@ def scan(container: InputContainer) -> Timeline:
     lengths = np.frombuffer(duration, np.int64) if duration else np.zeros(0, np.int64)
     is_ordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames) and NONE not in times
     start, end = _span(times, lengths, np.frombuffer(discard, bool), None if is_ordered else first.pts, stream)
+    if (end - start) * stream.time_base > LONGEST:
+        hours = float((end - start) * stream.time_base / 3600)
+        raise Unreadable(f"its time stamps span {hours:.0f} hours, expected at most {LONGEST // 3600}")
     _check_length(container, stream, start, end, warnings)
     turns = _turns(first, warnings)
     return Timeline(
