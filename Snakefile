@@ -24,3 +24,7 @@ else:
         default_target: True
         input:
             [getattr(rules, stage).input for stage in STAGES],
+
+
+onsuccess:
+    farewell()

@@ -64,11 +64,7 @@ def show_tables(plan: Plan) -> int:
     for name in plan.tables:
         path = Path(plan.table(name)).parent / "table.md"
         print(path.read_text(encoding="utf-8") if path.exists() else f"{path} is not there yet: run `snakemake`\n")
-    for dataset in plan.needed_datasets():
-        folder = Path(plan.corpus(dataset)).parent
-        features = {m for e in plan.dataset(dataset).get("experts", []) for m in plan.features(dataset, e)}
-        rejected = tables.read("rejected", folder, *(Path(m).parent for m in sorted(features)))
-        rejected = rejected.unique(["path", "reason"]).sort("path")
+    for dataset, rejected in rejections(plan).items():
         print(f"{dataset}: {len(rejected)} files were rejected" + (":" if len(rejected) else ""))
         with pl.Config(tbl_rows=-1, fmt_str_lengths=100, tbl_hide_dataframe_shape=True, tbl_width_chars=160):
             if len(rejected):
@@ -79,6 +75,16 @@ def show_tables(plan: Plan) -> int:
     for dataset in plan.needed_datasets():
         print(f"corpus:  {Path(plan.corpus(dataset)).parent}/card.md")
     return 0
+
+
+def rejections(plan: Plan) -> dict[str, pl.DataFrame]:
+    """Data set -> its ``rejected`` rows, of reading and of every pass over the videos."""
+    found = {}
+    for dataset in plan.needed_datasets():
+        features = {m for e in plan.dataset(dataset).get("experts", []) for m in plan.features(dataset, e)}
+        folders = [Path(m).parent for m in (plan.corpus(dataset), *sorted(features))]
+        found[dataset] = tables.read("rejected", *folders).unique(["path", "reason"]).sort("path")
+    return found
 
 
 def prune_results(plan: Plan, delete: bool) -> int:

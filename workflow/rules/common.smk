@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path("src").resolve()))
+from videomatch import cli
 from videomatch import params as parameters
 from videomatch import provenance
 from videomatch.plan import Plan
@@ -62,6 +63,13 @@ def job(stage, output, settings, modules=None, reads=None, files=None, **inputs)
         return named | {"settings": str(provenance.settle(manifest, request))}
 
     return resolve
+
+
+def farewell():
+    """Last words of a run: nothing that could not be read is lost silently."""
+    for dataset, rejected in cli.rejections(plan).items():
+        if len(rejected):
+            sys.stderr.write(f"{dataset}: {len(rejected)} files were rejected; `videomatch tables` says why\n")
 
 
 # every rule runs a stage in the same way; the settings file says with what
