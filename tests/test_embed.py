@@ -24,7 +24,7 @@ def toys(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoint(toys, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
-    system = {**CLIP, "training": {**CLIP["training"], "epochs": 25, "lr": 2e-3}}
+    system = {**CLIP, "training": {**CLIP["training"], "epochs": 40, "lr": 2e-3}}
     (folder / "out").mkdir()
     train(
         corpus=toys[0],

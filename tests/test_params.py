@@ -91,9 +91,7 @@ def test_a_mistake_is_named_with_its_place_and_the_nearest_name(path: str, value
 def test_all_mistakes_are_listed_at_once_with_file_and_line(tmp_path: Path):
     text = (ROOT / "params.yaml").read_text()
     file = tmp_path / "params.yaml"
-    file.write_text(
-        text.replace("extractor: frames", "extractor: frams", 1).replace("corpus: gen", "corpus: gn", 1)
-    )
+    file.write_text(text.replace("extractor: frames", "extractor: frams", 1).replace("corpus: gen", "corpus: gn", 1))
     with pytest.raises(params.ParamsError) as error:
         params.resolved(yaml.safe_load(file.read_text()), [file])
     lines = str(error.value).splitlines()

@@ -55,6 +55,12 @@ def test_what_a_job_does_not_read_of_an_input_does_not_concern_it(there: Path):
     assert provenance.stale(manifest, job()) == "input changed: x"
 
 
+def test_a_job_that_reads_what_is_not_there_is_told_so(there: Path):
+    made("in", "1")
+    with pytest.raises(provenance.Damaged, match="in holds no frames/"):
+        provenance.request(job(reads={"x": ["frames/*"]}))
+
+
 @pytest.mark.parametrize("spoil", ["delete", "same size", "truncate", "manifest"])
 def test_a_damaged_result_is_not_current(there: Path, spoil: str):
     manifest = made("out", "result")

@@ -202,15 +202,22 @@ def result_digest(manifest: Path, reads: Iterable[str] | None = None) -> str:
     """Digest of what a job reads of a result: all its files, or those whose names match one of the patterns ``reads``.
 
     Raises:
-        Damaged: there is no whole manifest at that path.
+        Damaged: there is no whole manifest at that path, or a pattern matches none of its files (what a job reads by
+            another name would change unseen).
     """
     record = load(manifest)
     if record is None:
         raise Damaged(f"{manifest} is missing or not whole")
-    patterns = list(reads) if reads is not None else ["*"]
-    return digest(
-        {n: e["sha256"] for n, e in record["outputs"].items() if any(fnmatch(n, pattern) for pattern in patterns)}
-    )
+    files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
+    if reads is None:
+        return digest(files)
+    chosen = {}
+    for pattern in reads:
+        matching = {name: value for name, value in files.items() if fnmatch(name, pattern)}
+        if not matching:
+            raise Damaged(f"{manifest.parent} holds no {pattern}")
+        chosen |= matching
+    return digest(chosen)
 
 
 def request(job: Mapping[str, Any]) -> dict[str, Any]:

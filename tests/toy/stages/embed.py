@@ -4,4 +4,14 @@ EDITED = 0
 
 
 def embed(*, output, corpus, features, run, system, seed):
-    write(output, number("embed", EDITED, read(corpus), [read(f) for f in features], [read(r) for r in run], system))
+    write(
+        output,
+        number(
+            "embed",
+            EDITED,
+            read(corpus, "value.parquet"),
+            [read(f / system["embeddings"]["features"]) for f in features],
+            [read(r) for r in run],
+            system,
+        ),
+    )

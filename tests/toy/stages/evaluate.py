@@ -4,5 +4,5 @@ EDITED = 0
 
 
 def evaluate(*, output, corpus, rankings, metrics):
-    values = {name: number("evaluate", EDITED, read(corpus), read(rankings), name) for name in metrics}
+    values = {name: number("evaluate", EDITED, read(corpus, "value.parquet"), read(rankings), name) for name in metrics}
     write(output, {"metrics": values, "counts": {"pairs": 1}}, "metrics.json")

@@ -4,15 +4,8 @@ EDITED = 0
 
 
 def extract(*, output, corpus, features, runs, shard, experts, backbones):
-    videos = read(corpus, f"videos-{shard:05d}.parquet")
-    write(
-        output,
-        number(
-            "extract",
-            EDITED,
-            videos,
-            [read(f) for f in features],
-            [read(r) for r in runs],
-            experts,
-        ),
-    )
+    seen = [read(corpus, f"videos-{shard:05d}.parquet"), [read(r) for r in runs]]
+    for name, options in experts.items():
+        before = [read(f / options["reads"]) for f in features] if "reads" in options else []
+        (output / name).mkdir()
+        write(output / name, number("extract", EDITED, seen, before, options))

@@ -4,4 +4,6 @@ EDITED = 0
 
 
 def search(*, output, corpus, embeddings, split, kind, top):
-    write(output, number("search", EDITED, read(corpus), [read(e) for e in embeddings], split, kind, top))
+    write(
+        output, number("search", EDITED, read(corpus, "value.parquet"), [read(e) for e in embeddings], split, kind, top)
+    )

@@ -7,7 +7,13 @@ def train(*, output, corpus, features, init, system, seed, member, scratch):
     state = scratch / "state.json"
     epoch, value = read(scratch, "state.json") if state.exists() else (0, number("train", EDITED, seed))
     while epoch < system["training"]["epochs"]:
-        value = number(value, read(corpus), [read(f) for f in features], [read(i) for i in init], system)
+        value = number(
+            value,
+            read(corpus, "value.parquet"),
+            [read(f / system["examples"]["expert"]) for f in features],
+            [read(i) for i in init],
+            system,
+        )
         epoch += 1
         write(scratch, [epoch, value], "new.json")
         (scratch / "new.json").rename(state)
