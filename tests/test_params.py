@@ -119,3 +119,44 @@ def test_the_command_line_says_the_same(tmp_path: Path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"{broken}:2 systems.title.embeddings.txts: no option named 'txts'; did you mean 'texts'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("systems.pooled_clip.embeddings.pool", "maen", "did you mean 'mean'?"),
+        ("systems.title.embeddings.texts", ["titel"], "did you mean 'title'?"),
+        ("systems.title.embeddings", {}, "expected `features:`"),
+        ("systems.title.embeddings", {"texts": ["title"], "text_encoder": "clip"}, "needs `features:`"),
+        ("systems.title_and_frames.combine", {"systems": ["title_and_frames"]}, "is made of itself"),
+        ("systems.title_and_frames.combine", {"systems": ["title", "zero_shot"], "weights": [1]}, "1 weights for 2"),
+        ("systems.title_and_frames.combine", {}, "a list of at least one"),
+        ("systems.tiny_clip.training.lr", "1e-3", "write 1.0e-3, not 1e-3"),
+        ("systems.tiny_clip.training.epochs", "three", "is not a value of type int"),
+        ("systems.tiny_clip.seeds", 3, "is not a list of whole numbers"),
+        ("systems.tiny_clip.init", "tiny_clip", "starts from itself"),
+        ("systems.tiny_clip.init", "title", "is not trained"),
+        ("systems.tiny_clip.objectives", {}, "nothing would be learned"),
+        ("systems.title", "text", "expected a mapping"),
+        ("backbones.clip.system", "title", "is not trained"),
+        ("experts.frames.every", 0, "seconds above 0"),
+        ("datasets.aiac.options.videos", "many", "is not a value of type int"),
+        ("datasets.aiac.seed", "abc", "is not a value of type int"),
+        ("pages.neighbours", {"dataset": "aiac", "system": "title"}, "option 'split' is missing"),
+        ("seed", True, "is not a whole number"),
+        ("datasets", {}, "no dataset named 'aiac'"),
+    ],
+)
+def test_what_would_fail_in_a_job_is_said_before(path: str, value, message: str):
+    with pytest.raises(params.ParamsError) as error:
+        params.resolved(change(path, value))
+    assert message in str(error.value)
+
+
+def test_a_plan_that_cannot_be_is_one_message(tmp_path: Path):
+    repo = Repo(tmp_path, dvc=False)
+    repo.set("datasets.aiac.experts", ["clip"])
+    done = repo.run("snakemake", "-n")
+    assert done.returncode != 0
+    assert "datasets.aiac.experts lists ['clip'], but expert 'frames' is needed there" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -91,14 +91,54 @@ def test_snakemake_is_told_by_times_and_nothing_is_touched(there: Path):
     manifest = made("out", "result", provenance.request(asked))
     before = manifest.read_text()
     settings = provenance.settle(manifest, asked)
-    times = {p: p.stat().st_mtime for p in (settings, manifest, Path("in/manifest.json"))}
-    assert set(times.values()) == {provenance.STEADY}
+    times = [p.stat().st_mtime for p in (settings, Path("in/manifest.json"), manifest)]
+    assert times == sorted(set(times)), "a result is newer than its inputs and its settings"
+    assert times[-1] < provenance.STEADY + 10
+    provenance.settle(manifest, asked)
+    assert [p.stat().st_mtime for p in (settings, Path("in/manifest.json"), manifest)] == times
     settings = provenance.settle(manifest, job(settings={"a": 3}))
     assert settings.stat().st_mtime > manifest.stat().st_mtime
     assert manifest.read_text() == before
     assert json.loads(settings.read_text())["settings"] == {"a": 3}
     settings = provenance.settle(manifest, asked)
-    assert settings.stat().st_mtime == provenance.STEADY, "another mind again: nothing has to be made"
+    assert settings.stat().st_mtime < manifest.stat().st_mtime, "another mind again: nothing has to be made"
+
+
+def test_a_clock_that_was_set_back_hides_nothing(there: Path):
+    manifest = made("out", "result")
+    os.utime(manifest, (4e9, 4e9))
+    settings = provenance.settle(manifest, job(settings={"a": 1}, inputs={}))
+    assert settings.stat().st_mtime > manifest.stat().st_mtime
+
+
+def test_equal_sized_manifests_of_different_content_have_different_times(there: Path):
+    times = set()
+    for text in ("one", "two", "six"):
+        manifest = made("out", text)
+        provenance.settle(manifest, job(settings={}, inputs={}))
+        times.add(manifest.stat().st_mtime)
+    assert len(times) == 3, "DVC takes a file of the same size, inode and time for the same file"
+
+
+def test_a_tree_is_seen_through_links_and_with_odd_names(there: Path):
+    raw, other = there / "raw", there / "other"
+    raw.mkdir()
+    other.mkdir()
+    (raw / os.fsdecode(b"\xff.mp4")).write_text("1")
+    (raw / "linked").symlink_to(other)
+    (other / "circle").symlink_to(raw)
+    first = provenance.tree_digest(raw)
+    assert provenance.tree_digest(raw) == first
+    (other / "new.mp4").write_text("2")
+    assert provenance.tree_digest(raw) != first
+
+
+def test_settings_that_json_changes_do_not_run_for_ever(there: Path):
+    asked = job(settings={"a": {1: "x", 2: "y"}}, inputs={})
+    settings = provenance.settle(Path("out/manifest.json"), asked)
+    manifest = made("out", "result", provenance.request(json.loads(settings.read_text())))
+    provenance.settle(manifest, asked)
+    assert settings.stat().st_mtime < manifest.stat().st_mtime
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])

@@ -10,10 +10,11 @@ The whole in one picture (imports only go down)::
                                  generated world
             media/               decoding: pictures on an exact grid, and sound
               data/              tables (parquet), Store (ragged memory-mapped arrays), texts, folds, examples
-                objectives training similarity metrics/
+                objectives similarity metrics/
                                  maths that knows no files
-                  params plan provenance named progress
-                                 what may be said in params.yaml, where each result lies, and whether it is current
+
+Beside the stages: ``training`` (the loop), ``params`` and ``plan`` (what may be said in params.yaml, and where each
+result lies), ``provenance`` (whether a result is current), ``dvcfile``, ``cli``, ``named``, ``progress``, ``workers``.
 
 A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a
 ``manifest.json`` that says what it was made from.

@@ -13,6 +13,7 @@ import inspect
 import json
 import logging
 import os
+import platform
 import shutil
 import sys
 import threading
@@ -70,6 +71,8 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     log.info("%s started: %s", stage, provenance.dumps(job["settings"]))
     try:
         function(**arguments)
+        if provenance.changed_meanwhile(stage, job, wanted):
+            raise RuntimeError("its code or inputs changed while it worked; start the workflow again")
         provenance.seal(temporary, wanted)
         provenance.replace_folder(temporary, folder)
     finally:
@@ -140,8 +143,8 @@ def _end_with_the_workflow() -> None:
     The kernel can tell a process that its parent died, but the parent is a shell that outlives its own parent, so the
     workflow's process id comes by the environment and is looked at twice a second.
     """
-    owner = os.environ.get("VIDEOMATCH_WORKFLOW", "")
-    if not owner.isdigit() or not Path(f"/proc/{owner}").exists():
+    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
+    if host != platform.node() or not Path(f"/proc/{owner}").exists():
         return  # started by hand, or on another machine of a cluster
 
     def watch() -> None:

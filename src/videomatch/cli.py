@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--configfile", type=Path, action="append", default=[], help="laid over params.yaml, as in snakemake"
     )
+    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tables", help="print the tables of the last run, and where everything lies")
     dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
@@ -33,18 +34,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.command == "dvc":
             return write_dvc(options.check)
-        plan = Plan(parameters.resolved(read_config(options.configfile), [Path("params.yaml"), *options.configfile]))
+        plan = Plan(
+            parameters.resolved(
+                read_config(options.configfile, options.config), [Path("params.yaml"), *options.configfile]
+            )
+        )
         return show_tables(plan) if options.command == "tables" else prune_results(plan, options.yes)
     except (parameters.ParamsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def read_config(files: Sequence[Path]) -> dict:
-    """params.yaml with further files laid over it, as Snakemake does it."""
+def read_config(files: Sequence[Path], values: Sequence[str] = ()) -> dict:
+    """params.yaml with further files and values laid over it, as Snakemake does it."""
     config: dict = {}
     for file in (Path("params.yaml"), *files):
         config = parameters.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    for value in values:
+        key, _, text = value.partition("=")
+        config = parameters.overlay(config, {key: yaml.safe_load(text)})
     return config
 
 
@@ -90,11 +98,14 @@ def rejections(plan: Plan) -> dict[str, pl.DataFrame]:
 def prune_results(plan: Plan, delete: bool) -> int:
     """List (or delete) results below results/<scale> that the current parameters do not make."""
     wanted = {*plan.data_results(), *plan.systems_results(), *plan.benchmark_results()}
-    found = sorted(str(p) for p in Path(plan.root).rglob(provenance.MANIFEST))
-    for manifest in (m for m in found if m not in wanted):
-        print(("deleted " if delete else "unused  ") + str(Path(manifest).parent))
+    kept = {parent for path in wanted for parent in Path(path).parents}
+    found = sorted(Path(plan.root).rglob(provenance.MANIFEST))
+    # neither a folder that wanted results lie in, nor what a running job is writing
+    unused = [m for m in found if m.parent not in kept and not any(p.startswith(".") for p in m.parts)]
+    for manifest in unused:
+        print(("deleted " if delete else "unused  ") + str(manifest.parent))
         if delete:
-            shutil.rmtree(Path(manifest).parent)
+            shutil.rmtree(manifest.parent)
     return 0
 
 

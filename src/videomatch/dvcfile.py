@@ -40,7 +40,9 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
             {f"results/${{scale}}/{f}": {"cache": False, "persist": True} if f in IN_GIT else {"persist": True}}
             for f in folders
         ]
-        raw = sorted(r for d in plan.needed_datasets() for r in plan.raw_files(d)) if stage == "data" else []
+        brought = {r for d in plan.needed_datasets() for r in plan.raw_files(d)}
+        brought |= set(plan.backbone_files(list(plan.backbones)))
+        raw = sorted(str(Path(b).expanduser()) for b in brought) if stage != "benchmark" else []
         described[stage] = {
             "cmd": f"snakemake {stage} --config stage={stage}",
             "deps": [*CODE, *before, *raw],

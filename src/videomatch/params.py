@@ -12,13 +12,14 @@ import copy
 import difflib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from videomatch import named
+from videomatch.data.tables import VALUES
 
 #: what may stand at the top
 SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages")
@@ -67,10 +68,10 @@ def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
         ParamsError: a ``from:`` names no system, or leads back to itself.
     """
 
-    def one(name: str, path: tuple[str, ...]) -> dict[str, Any]:
+    def one(name: str, path: tuple[str, ...]) -> Any:
         system = systems[name]
         if not isinstance(system, Mapping) or "from" not in system:
-            return dict(system or {})
+            return system  # what is no mapping is the check's to complain of
         parent = system["from"]
         if parent in path:
             raise ParamsError(f"systems.{name}: `from` leads in a circle: {' → '.join((*path, parent))}")
@@ -185,6 +186,13 @@ def fields(file: Path, name: str) -> dict[str, bool]:
     raise LookupError(f"{file} has no class {name}")
 
 
+def field_types(file: Path, name: str) -> dict[str, str]:
+    """Annotations of a dataclass's fields, as written."""
+    node = next(n for n in _tree(file).body if isinstance(n, ast.ClassDef) and n.name == name)
+    inner = [i for i in node.body if isinstance(i, ast.AnnAssign) and isinstance(i.target, ast.Name)]
+    return {i.target.id: ast.unparse(i.annotation) for i in inner if isinstance(i.target, ast.Name)}
+
+
 #: arguments of a corpus's ``read`` that the workflow fills
 FILLED = {"raw", "renders", "seed", "shards", "options"}
 
@@ -226,10 +234,11 @@ class Check:
         self.params = params
         self.mistakes: list[tuple[tuple[str, ...], str]] = []
         self.keys((), params, SECTIONS, "section")
+        self._text_keys((), params)
         scale = params.get("scale")
         if not isinstance(scale, str) or not NAME.fullmatch(scale):
             self.add(("scale",), f"{scale!r} is no folder name (letters, digits, _)")
-        if not isinstance(params.get("seed"), int):
+        if type(params.get("seed")) is not int:
             self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
         for section in ("datasets", "backbones", "experts", "systems", "pages"):
             if not isinstance(params[section], Mapping):
@@ -248,6 +257,15 @@ class Check:
             known = [p.stem for p in tables.glob("*.yaml")]
             if table not in known:
                 self.add(("tables", str(number)), _unknown("table (workflow/tables)", table, known))
+            else:
+                self.table(("tables", str(number)), tables / f"{table}.yaml")
+
+    def _text_keys(self, path: tuple[str, ...], value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    self.add((*path, str(key)), f"the key {key!r} is not a text; put it in quotes")
+                self._text_keys((*path, str(key)), inner)
 
     def add(self, path: tuple[str, ...], text: str) -> None:
         """Note one mistake."""
@@ -273,18 +291,33 @@ class Check:
             if not has_default and name not in entry:
                 self.add(path, f"option {name!r} is missing")
 
+    def types(self, path: tuple[str, ...], entry: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        """Values against the annotations of a dataclass, as far as those are plain ones."""
+        for name, value in entry.items():
+            wanted = {word.strip() for word in known.get(name, "").split("|")}
+            if not wanted or not wanted <= {"int", "float", "str", "bool", "None"}:
+                continue
+            given = "None" if value is None else type(value).__name__
+            if given not in wanted and not (given == "int" and "float" in wanted):
+                hint = "; write 1.0e-3, not 1e-3" if given == "str" and re.fullmatch(r"\d+e-?\d+", str(value)) else ""
+                self.add((*path, name), f"{value!r} is not a value of type {' or '.join(sorted(wanted))}{hint}")
+
     def dataset(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``datasets.<name>``."""
         self.keys(path, entry, ("corpus", "raw", "seed", "shards", "experts", "options"))
         if self.one_of((*path, "corpus"), "corpus", entry.get("corpus"), named.names("corpora")):
             corpus = entry["corpus"]
             self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))
+            if corpus == "generated":
+                known = field_types(_source("world", "options"), "WorldOptions")
+                self.types((*path, "options"), entry.get("options") or {}, known)
             if corpus_needs_raw(corpus):
                 raw = entry.get("raw")
                 if raw is None:
                     self.add(path, f"option 'raw' is missing: where the files of corpus {corpus!r} lie")
                 elif not Path(raw).expanduser().exists():
                     self.add((*path, "raw"), f"{raw} does not exist")
+        self.types(path, entry, {"seed": "int"})
         shards = entry.get("shards", 1)
         if not isinstance(shards, int) or shards < 1:
             self.add((*path, "shards"), f"{shards!r} is not a whole number of at least 1")
@@ -301,7 +334,14 @@ class Check:
         if is_path and not Path(pretrained).expanduser().is_dir():
             self.add((*path, "pretrained"), f"there is no folder {pretrained}")
         if "system" in entry:
-            self.one_of((*path, "system"), "system", entry["system"], self.params["systems"])
+            self._trained_system((*path, "system"), entry["system"])
+
+    def _trained_system(self, path: tuple[str, ...], system: object) -> None:
+        if (
+            self.one_of(path, "system", system, self.params["systems"])
+            and "model" not in self.params["systems"][system]
+        ):
+            self.add(path, f"system {system!r} is not trained (it has no `model:`), so there are no weights of it")
 
     def expert(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``experts.<name>``: the options of its extractor."""
@@ -314,6 +354,10 @@ class Check:
             self.one_of((*path, "backbone"), "backbone", entry["backbone"], self.params["backbones"])
         if "reads" in entry:
             self.one_of((*path, "reads"), "expert", entry["reads"], self.params["experts"])
+            if "reads" in (self.params["experts"].get(entry["reads"]) or {}):
+                self.add((*path, "reads"), f"expert {entry['reads']!r} reads another's frames itself")
+        if not float(entry.get("every", 1) or 0) > 0:
+            self.add((*path, "every"), f"{entry.get('every')!r} is not a number of seconds above 0")
 
     def system(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``systems.<name>``: trained, features as they are, or made of others."""
@@ -329,16 +373,47 @@ class Check:
         if kind == "model":
             self._trained(path, entry)
         elif kind == "embeddings":
-            self.keys((*path, kind), entry[kind], EMBEDDINGS)
-            if "features" in entry[kind]:
-                self.one_of((*path, kind, "features"), "expert", entry[kind]["features"], self.params["experts"])
-            if "text_encoder" in entry[kind]:
-                known = self.params["backbones"]
-                self.one_of((*path, kind, "text_encoder"), "backbone", entry[kind]["text_encoder"], known)
+            self._embeddings((*path, kind), entry[kind])
         else:
-            self.keys((*path, kind), entry[kind], COMBINE)
-            for number, system in enumerate(entry[kind].get("systems", [])):
-                self.one_of((*path, kind, "systems", str(number)), "system", system, self.params["systems"])
+            self._combine((*path, kind), entry[kind], path[-1])
+
+    def _embeddings(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        self.keys(path, entry, EMBEDDINGS)
+        if not {"features", "texts"} & entry.keys():
+            self.add(path, "expected `features:` (an expert), `texts:` (kinds of texts), or both with a text_encoder")
+        if "features" in entry:
+            self.one_of((*path, "features"), "expert", entry["features"], self.params["experts"])
+        if "pool" in entry:
+            self.one_of((*path, "pool"), "pooling", entry["pool"], ["mean"])
+        for number, kind in enumerate(entry.get("texts", [])):
+            self.one_of((*path, "texts", str(number)), "kind of texts", kind, VALUES["texts", "kind"])
+        if "text_encoder" in entry:
+            self.one_of((*path, "text_encoder"), "backbone", entry["text_encoder"], self.params["backbones"])
+            if "features" not in entry:
+                self.add((*path, "text_encoder"), "a text encoder needs `features:` of its own space beside it")
+
+    def _combine(self, path: tuple[str, ...], entry: Mapping[str, Any], name: str) -> None:
+        self.keys(path, entry, COMBINE)
+        parts = entry.get("systems") or []
+        if not parts:
+            self.add(path, "expected `systems:`, a list of at least one")
+        for number, system in enumerate(parts):
+            self.one_of((*path, "systems", str(number)), "system", system, self.params["systems"])
+        if len(entry.get("weights") or parts) != len(parts):
+            self.add((*path, "weights"), f"{len(entry['weights'])} weights for {len(parts)} systems")
+        if name in self._reached(name, lambda s: (s.get("combine") or {}).get("systems") or []):
+            self.add((*path, "systems"), f"{name!r} is made of itself")
+
+    def _reached(self, name: str, following: Callable[[Mapping[str, Any]], Iterable[str]]) -> set[str]:
+        """Systems that one leads to by ``combine`` or ``init``, itself among them only where that is a circle."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            system = self.params["systems"].get(waiting.pop())
+            more = set(following(system)) - found if isinstance(system, Mapping) else set()
+            found |= more
+            waiting.extend(more)
+        return found
 
     def _trained(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
@@ -354,8 +429,16 @@ class Check:
         known = {"pretrained", *functions(_source("data", "tokenize"))["tokenizer"]} - {"folder"}
         self.keys((*path, "tokenizer"), entry.get("tokenizer") or {}, known)
         self.keys((*path, "training"), entry.get("training") or {}, fields(_source("training"), "Training"))
+        self.types((*path, "training"), entry.get("training") or {}, field_types(_source("training"), "Training"))
+        if not entry.get("objectives"):
+            self.add(path, "expected `objectives:`, at least one: nothing would be learned")
+        seeds = entry.get("seeds", [0])
+        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+            self.add((*path, "seeds"), f"{seeds!r} is not a list of whole numbers")
         if "init" in entry:
-            self.one_of((*path, "init"), "system", entry["init"], self.params["systems"])
+            self._trained_system((*path, "init"), entry["init"])
+            if path[-1] in self._reached(path[-1], lambda s: [s["init"]] if "init" in s else []):
+                self.add((*path, "init"), f"{path[-1]!r} starts from itself")
         self._examples((*path, "examples"), entry.get("examples") or {})
 
     def _examples(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
@@ -368,8 +451,21 @@ class Check:
         if "expert" in entry:
             self.one_of((*path, "expert"), "expert", entry["expert"], self.params["experts"])
 
+    def table(self, path: tuple[str, ...], file: Path) -> None:
+        """A file of workflow/tables: its data set and the systems of its rows."""
+        entry = yaml.safe_load(file.read_text(encoding="utf-8"))
+        place = (*path, file.name)
+        for key in ("title", "dataset", "split", "metrics", "rows"):
+            if key not in entry:
+                self.add(place, f"the table has no {key!r}")
+        self.one_of((*place, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
+        for number, row in enumerate(entry.get("rows", [])):
+            self.one_of((*place, "rows", str(number)), "system", row.get("system"), self.params["systems"])
+
     def page(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``pages.<name>``: nearest neighbours to look at."""
         self.keys(path, entry, PAGE)
+        if "split" not in entry:
+            self.add(path, "option 'split' is missing: which videos to show")
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])

@@ -71,8 +71,7 @@ class Plan:
         return int(self.dataset(dataset).get("seed", self.seed))
 
     def prepare_settings(self, dataset: str) -> Json:
-        """What ``prepare`` sees. A person's own files start no job by their place in the file system alone: their
-        content is part of :meth:`raw_files`."""
+        """What ``prepare`` sees; the content of a person's own files counts too (:meth:`raw_files`)."""
         entry = self.dataset(dataset)
         return {
             "dataset": dataset,
@@ -175,7 +174,9 @@ class Plan:
         entry = self.backbones[backbone]
         if "system" in entry:
             return str(Path(self.run(entry["system"])).parent)
-        return str(entry["pretrained"])
+        return (
+            str(Path(entry["pretrained"]).expanduser()) if entry["pretrained"].startswith("~") else entry["pretrained"]
+        )
 
     def backbone_runs(self, backbones: list[str]) -> list[str]:
         """Results of training, for those of the backbones that are trained here."""
@@ -189,6 +190,14 @@ class Plan:
     def pass_files(self, dataset: str, passage: str) -> list[str]:
         """Local weights that a pass needs."""
         return self.backbone_files(self._backbones_of(self.passes(dataset)[passage]))
+
+    def text_files(self, system: str) -> list[str]:
+        """Local folders of weights or tokenizers that a system itself loads."""
+        entry = self.systems[system]
+        encoder = entry.get("embeddings", {}).get("text_encoder")
+        tokenizer = (entry.get("tokenizer") or {}).get("pretrained")
+        brought = [tokenizer] if tokenizer and Path(tokenizer).expanduser().exists() else []
+        return brought + (self.backbone_files([encoder]) if encoder else [])
 
     # -------------------------------------------------------------------------------------------------- systems
 
@@ -340,12 +349,15 @@ class Plan:
 
     def needed_runs(self) -> list[str]:
         """Trained systems that tables and pages need, backbones left out."""
+        return [s for s in self._trained_needed() if s not in self.trained_backbones]
+
+    def _trained_needed(self) -> list[str]:
         trained = dict.fromkeys(s for _, s, _ in self.embedded() if self.is_trained(s))
         for system in list(trained):
             while "init" in self.systems[system]:
                 system = self.systems[system]["init"]
                 trained[system] = None
-        return [s for s in trained if s not in self.trained_backbones]
+        return list(trained)
 
     def needed_datasets(self) -> list[str]:
         """Data sets that tables and pages need, those included that only a backbone trains on."""
@@ -365,7 +377,9 @@ class Plan:
             for _, s, _ in self.embedded()
             if "text_encoder" in self.systems[s].get("embeddings", {})
         }
-        return sorted({self.backbones[b]["system"] for b in names if "system" in self.backbones[b]})
+        systems = {self.backbones[b]["system"] for b in names if "system" in self.backbones[b]}
+        systems |= {s for s in self._trained_needed() if s in self.trained_backbones}
+        return sorted(systems)
 
     def data_results(self) -> list[str]:
         """All results of the stage ``data``."""
@@ -376,6 +390,21 @@ class Plan:
             for experts in self.passes(dataset).values():
                 results += self.features(dataset, experts[0])
         return results + [self.run(s, m) for s in self.needed_backbones(datasets) for m in self.members(s)]
+
+    def check(self) -> None:
+        """Ask for the inputs of every job.
+
+        Raises:
+            ValueError: some job would read features that its data set does not list.
+        """
+        datasets = self.needed_datasets()
+        for dataset in datasets:
+            for passage in self.passes(dataset):
+                self.read_features(dataset, passage, "0")
+        for system in (*self.needed_runs(), *self.needed_backbones(datasets)):
+            self.train_features(system)
+        for dataset, system, _ in self.embedded():
+            self.embed_features(dataset, system)
 
     def systems_results(self) -> list[str]:
         """All results of the stage ``systems``."""

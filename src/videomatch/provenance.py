@@ -14,6 +14,7 @@ unchanged restores it instead of working again), and the state of interrupted jo
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -25,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +51,14 @@ def dumps(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """sha256 of a JSON value."""
-    return hashlib.sha256(dumps(value).encode()).hexdigest()
+    return hashlib.sha256(dumps(value).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def file_digest(path: Path) -> str:
     """sha256 of a file, remembered by its size, times and inode so that an untouched file is read once."""
     stat = path.stat()
     key = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-    name = str(path.resolve())
+    name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
     known = _remembered(name)
     if known is not None and known[0] == key:
         return known[1]
@@ -94,15 +96,29 @@ def _remember(name: str, key: str, value: str) -> None:
 
 
 def tree_digest(folder: Path) -> str:
-    """Digest of all files below a folder (names and content), or of one file. Hidden files do not count."""
+    """Digest of all files below a folder (names and content), or of one file.
+
+    Links to folders are followed, each real folder once. Hidden files do not count; one that cannot be read counts by
+    its name: who reads the folder will say what is wrong with it.
+    """
     if folder.is_file():
         return file_digest(folder)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p.relative_to(folder)))
-    return digest([[p.relative_to(folder).as_posix(), file_digest(p)] for p in files])
-
-
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+    found: list[tuple[str, str]] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        stat = Path(place).stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for path in (Path(place) / f for f in files if not f.startswith(".")):
+            try:
+                content = file_digest(path) if path.is_file() else "no file"
+            except OSError:
+                content = "unreadable"
+            found.append((path.relative_to(folder).as_posix(), content))
+    return digest(sorted(found))
 
 
 # ------------------------------------------------------------------------------------------------------------- code
@@ -145,8 +161,16 @@ def _read_module(path: Path) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             imported.add(node.module)
             imported.update(f"{node.module}.{alias.name}" for alias in node.names)
-    code = ast.dump(_without_docstrings(tree), annotate_fields=False)
-    return hashlib.sha256(code.encode()).hexdigest(), frozenset(imported)
+    code = dumps(_plain(_without_docstrings(tree)))
+    return hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest(), frozenset(imported)
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as JSON values; what is empty is left out, since versions of Python differ in that."""
+    if isinstance(node, ast.AST):
+        parts = {name: _plain(value) for name, value in ast.iter_fields(node) if value is not None and value != []}
+        return [type(node).__name__, parts]
+    return [_plain(part) for part in node] if isinstance(node, list) else repr(node)
 
 
 def code_modules(*modules: str) -> list[str]:
@@ -236,6 +260,13 @@ def request(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def changed_meanwhile(stage: str, job: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether the code or the inputs of a job are no longer what they were when it began."""
+    _module_file.cache_clear()
+    _read_module.cache_clear()
+    return code_digest(stage, *job["modules"]) != job["code"] or request(job) != wanted
+
+
 def _listed(paths: str | list[str]) -> list[str]:
     return [paths] if isinstance(paths, str) else list(paths)
 
@@ -276,11 +307,10 @@ def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
 
 def environment() -> dict[str, str]:
     """Versions that a result was made with: recorded for people, they decide nothing."""
-    from importlib import metadata
-
     versions = {"python": platform.python_version(), "machine": platform.machine()}
     for package in ("torch", "transformers", "av", "numpy", "scipy", "polars"):
-        versions[package] = metadata.version(package)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return versions
 
 
@@ -344,8 +374,8 @@ def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
 
 # ------------------------------------------------------------------------------------------ what Snakemake is told
 
-#: the modification time of everything that is current. Snakemake compares times and nothing else, so times are how it
-#: is told: a current result, its inputs and its settings all have this one; the settings of a stale one are newer.
+#: where the modification times of current results begin. Snakemake compares times and nothing else, so times are how it
+#: is told: settings of a current result are older than it, those of a stale one are newer
 STEADY = 1_000_000_000
 
 
@@ -356,22 +386,46 @@ def settle(manifest: Path, job: Mapping[str, Any]) -> Path:
     """
     settings = SCRATCH / "settings" / manifest
     text = dumps(job)
+    job = json.loads(text)  # as the job will read it: keys are strings there
     if not settings.exists() or settings.read_text(encoding="utf-8") != text:
         write_text(settings, text)
     if stale(manifest, job) is not None:
-        os.utime(settings)
+        _own(manifest)
+        # newer than the result even where the clock has been set back since
+        now = max(time.time(), manifest.stat().st_mtime + 1 if manifest.exists() else 0)
+        os.utime(settings, (now, now))
         return settings
     remember(manifest)
-    for path in (settings, manifest, *(Path(p) for paths in job["inputs"].values() for p in _listed(paths))):
-        _steady(path)
+    os.utime(settings, (STEADY, STEADY))
+    for path in (manifest, *(Path(p) for paths in job["inputs"].values() for p in _listed(paths))):
+        _own(path)
+        when = _steady_time(path)
+        if path.stat().st_mtime != when:
+            os.utime(path, (when, when))
     return settings
 
 
-def _steady(path: Path) -> None:
-    stat = path.lstat()
-    if path.is_symlink() or stat.st_nlink > 1 or not os.access(path, os.W_OK):
-        # a cache's link: give the small file a body of its own instead of changing the cache's
+def _own(path: Path) -> None:
+    """Give a small file that a cache has linked or locked a body of its own, instead of changing the cache's."""
+    if path.is_symlink() or (path.exists() and (path.stat().st_nlink > 1 or not os.access(path, os.W_OK))):
         write_text(path, path.read_text(encoding="utf-8"))
-    elif stat.st_mtime == STEADY:
-        return
-    os.utime(path, (STEADY, STEADY))
+
+
+def _steady_time(manifest: Path) -> float:
+    """When a current manifest is said to have been written: after its inputs, and, to the second's fraction, by its
+    content, since DVC takes a file of the same size, inode and time for the same file."""
+    fraction = int(hashlib.sha256(manifest.read_bytes()).hexdigest()[:5], 16) / 16**5
+    return STEADY + _depth(manifest) + round(0.9 * fraction, 6)
+
+
+def _depth(manifest: Path) -> int:
+    """How many results stand one below the other up to this one."""
+    record = load(manifest)
+    key = (str(manifest), digest(record["inputs"]) if record else "")
+    if key not in _DEPTHS:
+        below = [Path(entry["path"]) for paths in (record or {"inputs": {}})["inputs"].values() for entry in paths]
+        _DEPTHS[key] = 1 + max(map(_depth, below), default=0)
+    return _DEPTHS[key]
+
+
+_DEPTHS: dict[tuple[str, str], int] = {}

@@ -297,7 +297,7 @@ def pieces(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
 
 
 def settings_of(options: Mapping[str, Any]) -> Training:
-    """``training:`` of a system as :class:`Training`; a key set to null means the default.
+    """``training:`` of a system as :class:`Training`.
 
     Raises:
         KeyError: an option does not exist; the message lists those that do.

@@ -1,6 +1,7 @@
 # What all rules share: the checked parameters, one job at a time in this folder, and the judge of what is current.
 import fcntl
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from videomatch.plan import Plan
 config_files = [Path(f) for f in ("params.yaml", *workflow.configfiles) if Path(f).exists()]
 try:
     plan = Plan(parameters.resolved({k: v for k, v in config.items() if k != "stage"}, dict.fromkeys(config_files)))
-except parameters.ParamsError as error:
+    plan.check()
+except ValueError as error:
     sys.exit(f"{error}")
 
 if workflow.is_main_process:
@@ -27,7 +29,7 @@ if workflow.is_main_process:
     # Snakemake would do the jobs of a killed run again, even where a checkout has since brought their results whole
     for mark in Path(".snakemake/incomplete").glob("*"):
         mark.unlink()
-    os.environ["VIDEOMATCH_WORKFLOW"] = str(os.getpid())
+    os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

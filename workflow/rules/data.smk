@@ -60,6 +60,7 @@ rule train_backbone:
                 BACKBONE,
                 lambda w: plan.train_settings(w.system, w.member),
                 modules=lambda w: plan.train_modules(w.system),
+                files=lambda w: plan.text_files(w.system),
                 reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.train_corpus(w.system),
                 features=lambda w: plan.train_features(w.system),

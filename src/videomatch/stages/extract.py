@@ -206,6 +206,9 @@ class _Job:
             return
         if self.path is None:
             raise Unreadable("the corpus names no file for it")
+        if not Path(self.path).exists():
+            # prepare has read it: a disk that went away is no reason to write its videos off
+            raise FileNotFoundError(f"{self.path} was there when the corpus was prepared and is gone now")
         sampler = Sampler(Path(self.path), [self.experts[name].request for name in media])
         for chunk in sampler:
             name = media[chunk.request]

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import multiprocessing
 import unicodedata
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from videomatch import named
+from videomatch import named, workers
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.media import card
@@ -154,8 +152,7 @@ def _answers(files: list[str], threads: int) -> Iterator[dict[str, Any]]:
     if threads < 2 or len(files) <= BATCH:
         yield from map(examine, files)
         return
-    # spawned, not forked: a fork of a process with threads (polars) may deadlock
-    with ProcessPoolExecutor(threads, multiprocessing.get_context("spawn")) as pool:
+    with workers.pool(threads) as pool:
         yield from pool.map(examine, files, chunksize=BATCH)
 
 

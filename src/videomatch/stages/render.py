@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
+from videomatch import workers
 from videomatch.data.corpus import shard_of
 from videomatch.progress import track
 from videomatch.world.film import shoot, video_ids
@@ -73,7 +73,7 @@ def _render_list(videos: list[str], scratch: Path, seed: int, world: WorldOption
 def _in_processes(parts: list[list[str]], scratch: Path, seed: int, world: WorldOptions) -> Iterator[str]:
     """Render in as many processes as there are ``parts``, in pieces small enough for progress to be seen."""
     pieces = [part[k : k + 16] for part in parts for k in range(0, len(part), 16)]
-    with ProcessPoolExecutor(len(parts), mp_context=multiprocessing.get_context("spawn")) as pool:
+    with workers.pool(len(parts)) as pool:
         jobs = [pool.submit(_render_list, piece, scratch, seed, world) for piece in pieces]
         for job in as_completed(jobs):
             yield from job.result()
