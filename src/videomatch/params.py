@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import copy
 import difflib
-import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 
 from videomatch import named
 from videomatch.data.tables import VALUES
+from videomatch.signatures import corpus_needs_raw, corpus_options, field_types, fields, functions, source, tree
 
 #: what may stand at the top
 SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages")
@@ -143,73 +143,6 @@ class Lines:
         return dotted
 
 
-# ---------------------------------------------------------------------------------------------------------- signatures
-
-
-@functools.cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-def _source(*parts: str) -> Path:
-    return named.PACKAGE.joinpath(*parts).with_suffix(".py")
-
-
-def functions(file: Path) -> dict[str, dict[str, bool]]:
-    """Public functions of a file with their keyword-only arguments (name -> has it a default)."""
-    return {
-        node.name: keyword_arguments(node)
-        for node in _tree(file).body
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
-    }
-
-
-def keyword_arguments(node: ast.FunctionDef) -> dict[str, bool]:
-    """Keyword-only arguments of a function definition: name -> has it a default."""
-    return {a.arg: d is not None for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)}
-
-
-def fields(file: Path, name: str) -> dict[str, bool]:
-    """Options of a class: the keyword arguments of its ``__init__``, else its annotated fields."""
-    for node in _tree(file).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for inner in node.body:
-                if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
-                    ordinary = inner.args.args[1:]
-                    first = len(ordinary) - len(inner.args.defaults)
-                    return {a.arg: i >= first for i, a in enumerate(ordinary)} | keyword_arguments(inner)
-            return {
-                inner.target.id: inner.value is not None
-                for inner in node.body
-                if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name)
-            }
-    raise LookupError(f"{file} has no class {name}")
-
-
-def field_types(file: Path, name: str) -> dict[str, str]:
-    """Annotations of a dataclass's fields, as written."""
-    node = next(n for n in _tree(file).body if isinstance(n, ast.ClassDef) and n.name == name)
-    inner = [i for i in node.body if isinstance(i, ast.AnnAssign) and isinstance(i.target, ast.Name)]
-    return {i.target.id: ast.unparse(i.annotation) for i in inner if isinstance(i.target, ast.Name)}
-
-
-#: arguments of a corpus's ``read`` that the workflow fills
-FILLED = {"raw", "renders", "seed", "shards", "options"}
-
-
-def corpus_options(corpus: str) -> dict[str, bool]:
-    """Options of ``datasets.<name>.options`` for a reader of ``corpora``."""
-    arguments = functions(_source("corpora", corpus))["read"]
-    if "options" in arguments:  # the generated corpus: one set of options for rendering and for reading
-        return fields(_source("world", "options"), "WorldOptions")
-    return {name: default for name, default in arguments.items() if name not in FILLED}
-
-
-def corpus_needs_raw(corpus: str) -> bool:
-    """Whether a reader starts from files that a person has."""
-    return "raw" in functions(_source("corpora", corpus))["read"]
-
-
 # -------------------------------------------------------------------------------------------------------------- check
 
 
@@ -309,7 +242,7 @@ class Check:
             corpus = entry["corpus"]
             self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))
             if corpus == "generated":
-                known = field_types(_source("world", "options"), "WorldOptions")
+                known = field_types(source("world", "options"), "WorldOptions")
                 self.types((*path, "options"), entry.get("options") or {}, known)
             if corpus_needs_raw(corpus):
                 raw = entry.get("raw")
@@ -347,7 +280,7 @@ class Check:
         """``experts.<name>``: the options of its extractor."""
         if not self.one_of((*path, "extractor"), "extractor", entry.get("extractor"), named.names("experts")):
             return
-        known = fields(_source("experts", entry["extractor"]), "Expert")
+        known = fields(source("experts", entry["extractor"]), "Expert")
         given = {k: v for k, v in entry.items() if k not in ("extractor", "pass", "reads")}
         self.options(path, given, known)
         if "backbone" in entry:
@@ -419,17 +352,17 @@ class Check:
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         model = dict(entry["model"])
         if self.one_of((*path, "model", "name"), "model", model.pop("name", None), named.names("models")):
-            known = fields(_source("models", entry["model"]["name"]), "Config")
+            known = fields(source("models", entry["model"]["name"]), "Config")
             self.keys((*path, "model"), model, known)
-        known = functions(_source("objectives"))
+        known = functions(source("objectives"))
         for objective, options in (entry.get("objectives") or {}).items():
             where = (*path, "objectives", objective)
             if self.one_of(where, "objective", objective, known):
                 self.keys(where, options or {}, (*known[objective], "weight"))
-        known = {"pretrained", *functions(_source("data", "tokenize"))["tokenizer"]} - {"folder"}
+        known = {"pretrained", *functions(source("data", "tokenize"))["tokenizer"]} - {"folder"}
         self.keys((*path, "tokenizer"), entry.get("tokenizer") or {}, known)
-        self.keys((*path, "training"), entry.get("training") or {}, fields(_source("training"), "Training"))
-        self.types((*path, "training"), entry.get("training") or {}, field_types(_source("training"), "Training"))
+        self.keys((*path, "training"), entry.get("training") or {}, fields(source("training"), "Training"))
+        self.types((*path, "training"), entry.get("training") or {}, field_types(source("training"), "Training"))
         if not entry.get("objectives"):
             self.add(path, "expected `objectives:`, at least one: nothing would be learned")
         seeds = entry.get("seeds", [0])
@@ -443,8 +376,8 @@ class Check:
 
     def _examples(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of data/examples.py."""
-        file = _source("data", "examples")
-        kinds = {_snake(n.name): n.name for n in _tree(file).body if isinstance(n, ast.ClassDef)}
+        file = source("data", "examples")
+        kinds = {_snake(n.name): n.name for n in tree(file).body if isinstance(n, ast.ClassDef)}
         if self.one_of((*path, "kind"), "kind of examples", entry.get("kind"), kinds):
             known = fields(file, kinds[entry["kind"]]).keys() - {"source"}
             self.keys(path, entry, ("kind", *known))
