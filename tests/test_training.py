@@ -21,7 +21,9 @@ from videomatch import objectives as functions
 from videomatch import training
 from videomatch.data import examples as examples_
 from videomatch.data import tables, tokenize
-from videomatch.data.examples import FrameCaption, FrameTags, Source
+from videomatch.data.examples import Source
+from videomatch.data.examples.frame_caption import FrameCaption
+from videomatch.data.examples.frame_tags import FrameTags
 from videomatch.data.store import Store, StoreWriter
 from videomatch.models import image_tagger
 from videomatch.stages.train import train
