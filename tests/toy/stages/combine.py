@@ -3,5 +3,7 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def combine(*, output, embeddings, weights, dim):
-    write(output, number("combine", EDITED, [read(e) for e in embeddings], weights, dim))
+def combine(*, output, embeddings, members, dim):
+    for name, parts in members.items():
+        (output / name).mkdir()
+        write(output / name, number("combine", EDITED, [[read(embeddings[n] / m), w] for n, m, w in parts], dim))

@@ -1,0 +1,135 @@
+"""From the parameters to files: which results there are, where each lies, and what each one's job gets to see.
+
+The rules in ``workflow/rules`` say what is made from what; this package answers their questions of the form "which
+features does this system read", one module a file of rules. A job's settings are the slice of the parameters that its
+stage sees: nothing else can influence it, so nothing else makes it run again.
+
+:class:`Plan` also knows what has to be there at all: what tables, pages and submissions are made from.
+"""
+
+from __future__ import annotations
+
+from videomatch.plan.benchmark import OUT_OF_FOLD, BenchmarkPlan
+from videomatch.plan.data import Json
+
+__all__ = ["OUT_OF_FOLD", "Json", "Plan"]
+
+
+class Plan(BenchmarkPlan):
+    """All paths and settings of one set of resolved parameters."""
+
+    def cells(self) -> list[tuple[str, str, str]]:
+        """(dataset, split, system) of every ranking that a table or a page shows."""
+        asked = [(t["dataset"], split, s) for n, t in self.tables.items() for split, s in self.table_cells(n)]
+        asked += [(p["dataset"], p["split"], p["system"]) for p in self.params["pages"].values()]
+        return list(dict.fromkeys(asked))
+
+    def embedded(self) -> list[tuple[str, str]]:
+        """(dataset, system) of every embedding that those, and submissions, are made from."""
+        found: dict[tuple[str, str], None] = {}
+
+        def add(dataset: str, system: str) -> None:
+            for part in self.systems[system].get("combine", {}).get("systems", []):
+                add(dataset, part)
+            found[dataset, system] = None
+
+        for dataset, _, system in self.cells():
+            add(dataset, system)
+        for entry in self.params["submissions"].values():
+            add(entry["dataset"], entry["system"])
+        return list(found)
+
+    def needed_runs(self) -> list[str]:
+        """Trained systems that those need, backbones left out."""
+        return [s for s in self._trained_needed() if s not in self.trained_backbones]
+
+    def _trained_needed(self) -> list[str]:
+        trained = dict.fromkeys(s for _, s in self.embedded() if self.is_trained(s))
+        for system in list(trained):
+            while "init" in self.systems[system]:
+                system = self.systems[system]["init"]
+                trained[system] = None
+        return list(trained)
+
+    def needed_members(self) -> list[tuple[str, str]]:
+        """(system, member) of every run: all members of what is embedded, of others those that somebody starts from."""
+        embedded = [s for s in dict.fromkeys(s for _, s in self.embedded()) if s in self.needed_runs()]
+        found = dict.fromkeys((s, m) for s in embedded for m in self.members(s))
+        waiting = list(found)
+        while waiting:
+            for path in self.train_init(*waiting.pop()):
+                system, member = path.split("/")[-3:-1]
+                if system not in self.trained_backbones and (system, member) not in found:
+                    found[system, member] = None
+                    waiting.append((system, member))
+        return list(found)
+
+    def needed_datasets(self) -> list[str]:
+        """Data sets that those need, with those included that only a backbone trains on."""
+        datasets = dict.fromkeys(d for d, _ in self.embedded())
+        datasets.update(dict.fromkeys(self.systems[s]["dataset"] for s in self.needed_runs()))
+        while True:
+            more = {self.systems[s]["dataset"] for s in self.needed_backbones(list(datasets))} - datasets.keys()
+            if not more:
+                return list(datasets)
+            datasets.update(dict.fromkeys(sorted(more)))
+
+    def needed_backbones(self, datasets: list[str]) -> list[str]:
+        """Systems trained as backbones of the experts of these data sets, or as somebody's text encoder."""
+        names = {b for d in datasets for b in self._backbones_of(self.dataset(d).get("experts", []))}
+        names |= {
+            self.systems[s]["embeddings"]["text_encoder"]
+            for _, s in self.embedded()
+            if "text_encoder" in self.systems[s].get("embeddings", {})
+        }
+        systems = {self.backbones[b]["system"] for b in names if "system" in self.backbones[b]}
+        systems |= {s for s in self._trained_needed() if s in self.trained_backbones}
+        return sorted(systems)
+
+    def data_results(self) -> list[str]:
+        """All results of the stage ``data``."""
+        results: list[str] = []
+        datasets = self.needed_datasets()
+        for dataset in datasets:
+            results += [*self.renders(dataset), self.corpus(dataset)]
+            for experts in self.passes(dataset).values():
+                results += self.features(dataset, experts[0])
+        return results + [self.run(s, m) for s in self.needed_backbones(datasets) for m in self.members(s)]
+
+    def systems_results(self) -> list[str]:
+        """All results of the stage ``systems``."""
+        return [self.run(*member) for member in self.needed_members()] + [self.embedding(*e) for e in self.embedded()]
+
+    def benchmark_results(self) -> list[str]:
+        """All results of the stage ``benchmark``."""
+        judged = [(t["dataset"], p, s) for n, t in self.tables.items() for p, s in self.table_cells(n)]
+        return [
+            *(self.ranking(*cell) for cell in self.cells()),
+            *(self.metrics(*cell) for cell in dict.fromkeys(judged)),
+            *(self.table(name) for name in self.tables),
+            *(self.page(name) for name in self.params["pages"]),
+            *(self.submission(name) for name in self.params["submissions"]),
+        ]
+
+    def check(self) -> None:
+        """Ask for the inputs of every job.
+
+        Raises:
+            ValueError: some job would read features that its data set does not list, or members that do not exist.
+        """
+        datasets = self.needed_datasets()
+        for dataset in datasets:
+            for passage in self.passes(dataset):
+                self.read_features(dataset, passage, "0")
+        for system in (*self.needed_runs(), *self.needed_backbones(datasets)):
+            self.train_features(system)
+        for dataset, system in self.embedded():
+            if "combine" not in self.systems[system]:
+                self.embed_features(dataset, system)
+            elif self.systems[system]["combine"].get("by_member"):
+                for part in self.systems[system]["combine"]["systems"]:
+                    if self.members(part) != self.members(system):
+                        raise ValueError(
+                            f"systems.{system}.combine.by_member: {part!r} has the members {self.members(part)},"
+                            f" expected {self.members(system)} as of the first"
+                        )
