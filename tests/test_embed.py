@@ -40,9 +40,9 @@ def checkpoint(toys, tmp_path_factory):
 
 def made(tmp_path, toys, system, **options):
     tmp_path.mkdir(exist_ok=True)
-    embed(corpus=toys[0], output=tmp_path, threads=1, system=system, **options)
-    counts = json.loads((tmp_path / "embed.json").read_text())
-    stores = {side: Store.open(tmp_path / side) for side in counts}
+    embed(corpus=toys[0], output=tmp_path, threads=1, system=system, members=["all"], **options)
+    counts = json.loads((tmp_path / "all/embed.json").read_text())
+    stores = {side: Store.open(tmp_path / "all" / side) for side in counts}
     for side, store in stores.items():
         assert len(store) == counts[side]["embedded"] and store.shape == (counts[side]["dim"],)
         assert store.dtype == np.float32 and (store.lengths == 1).all()

@@ -73,8 +73,8 @@ def test_times_mean_nothing(repo: Repo):
 def test_a_parameter_runs_what_depends_on_it(repo: Repo):
     repo.set("systems.title.embeddings.dim", 12)
     made = repo.made()
-    assert "embeddings/aiac/title/all" in made
-    assert "embeddings/aiac/title_and_frames/all" in made
+    assert "embeddings/aiac/title" in made
+    assert "embeddings/aiac/title_and_frames" in made
     assert not [m for m in made if "pooled" in m or m.startswith(("media", "corpora", "features", "backbones"))]
     assert repo.is_quiet()
 
@@ -103,7 +103,7 @@ def test_code_runs_what_reaches_it_and_comments_run_nothing(repo: Repo):
 
 def test_code_whose_results_stay_the_same_stops_there(repo: Repo):
     edit(repo, "combine", "EDITED = 0", "EDITED = 0\n_UNUSED = 1")
-    assert repo.made() == {"embeddings/aiac/title_and_frames/all"}
+    assert repo.made() == {"embeddings/aiac/title_and_frames"}
 
 
 def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
@@ -134,9 +134,9 @@ def test_a_failing_job_says_which_and_where_its_log_is(repo: Repo):
     done = repo.run("snakemake")
     assert done.returncode != 0
     text = done.stdout + done.stderr
-    assert re.search(r"videomatch embed: title 7 is odd \(log: logs/demo/embeddings/aiac/title/all.log\)", text)
+    assert re.search(r"videomatch embed: title 7 is odd \(log: logs/demo/embeddings/aiac/title.log\)", text)
     assert "Traceback" not in text
-    assert "Traceback" in (repo.folder / "logs/demo/embeddings/aiac/title/all.log").read_text()
+    assert "Traceback" in (repo.folder / "logs/demo/embeddings/aiac/title.log").read_text()
     edit(repo, "embed", "    raise ValueError('title 7 is odd')\n", "")
     assert repo.made() == set(), "the results were there all the time"
 

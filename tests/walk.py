@@ -64,9 +64,7 @@ class Walk:
     # ------------------------------------------------------------------------------------------------- the judge
 
     def metrics(self, folder: Path) -> dict[str, object]:
-        found = sorted((folder / "results").glob("*/metrics/**/metrics.json"))
-        wanted = {str(p) for p in self.wanted(folder)}
-        return {str(p.relative_to(folder)): json.loads(p.read_text()) for p in found if str(p) in wanted}
+        return {str(p.relative_to(folder)): json.loads(p.read_text()) for p in self.wanted(folder) if p.exists()}
 
     def wanted(self, folder: Path) -> list[Path]:
         described = yaml.safe_load((folder / "dvc.yaml").read_text())["metrics"]

@@ -50,7 +50,7 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
             "outs": outs,
         }
         before += [f"results/${{scale}}/{f}" for f in folders]
-    metrics = [str(Path(p).parent / "metrics.json") for p in plan.benchmark_results() if f"{plan.root}/metrics/" in p]
+    metrics = [str(Path(plan.table(name)).parent / "summary.json") for name in plan.tables]
     described = {"stages": described}
     if metrics:
         described["metrics"] = [m.replace(plan.root, "results/${scale}", 1) for m in metrics]

@@ -7,7 +7,6 @@ and line where it stands and the nearest name that exists.
 
 from __future__ import annotations
 
-import ast
 import copy
 import difflib
 import re
@@ -19,15 +18,15 @@ import yaml
 
 from videomatch import named
 from videomatch.data.tables import VALUES
-from videomatch.signatures import corpus_needs_raw, corpus_options, field_types, fields, functions, source, tree
+from videomatch.signatures import corpus_needs_raw, corpus_options, field_types, fields, functions, source
 
 #: what may stand at the top
-SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages")
+SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages", "submissions")
 #: the keys of a system; exactly one of KINDS says what it is
 KINDS = ("model", "embeddings", "combine")
-SYSTEM = (*KINDS, "dataset", "tokenizer", "examples", "objectives", "training", "seeds", "init")
+SYSTEM = (*KINDS, "dataset", "tokenizer", "examples", "objectives", "training", "seeds", "folds", "init")
 EMBEDDINGS = ("features", "pool", "texts", "dim", "text_encoder")
-COMBINE = ("systems", "weights", "dim")
+COMBINE = ("systems", "weights", "dim", "by_member")
 PAGE = ("dataset", "split", "system", "top", "title")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -98,7 +97,16 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
         entries = config.get(section)
         if isinstance(entries, Mapping):  # in a system a null may be the value of an option
             config[section] = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in entries.items()}
-    params = {"datasets": {}, "backbones": {}, "experts": {}, "systems": {}, "tables": [], "pages": {}, **config}
+    params = {
+        "datasets": {},
+        "backbones": {},
+        "experts": {},
+        "systems": {},
+        "tables": [],
+        "pages": {},
+        "submissions": {},
+        **config,
+    }
     params["systems"] = resolve(params["systems"])
     mistakes = Check(params).mistakes
     if mistakes:
@@ -146,11 +154,6 @@ class Lines:
 # -------------------------------------------------------------------------------------------------------------- check
 
 
-def _snake(name: str) -> str:
-    """``FrameCaption`` -> ``frame_caption``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
 def _nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(known)) or 'none'}"
@@ -173,7 +176,7 @@ class Check:
             self.add(("scale",), f"{scale!r} is no folder name (letters, digits, _)")
         if type(params.get("seed")) is not int:
             self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
-        for section in ("datasets", "backbones", "experts", "systems", "pages"):
+        for section in ("datasets", "backbones", "experts", "systems", "pages", "submissions"):
             if not isinstance(params[section], Mapping):
                 self.add((section,), f"expected a mapping of names, got {params[section]!r}")
                 continue
@@ -353,7 +356,13 @@ class Check:
         model = dict(entry["model"])
         if self.one_of((*path, "model", "name"), "model", model.pop("name", None), named.names("models")):
             known = fields(source("models", entry["model"]["name"]), "Config")
+            known |= {"backbone": True} if "pretrained" in known else {}
             self.keys((*path, "model"), model, known)
+        if "backbone" in model:
+            where = (*path, "model", "backbone")
+            there = self.one_of(where, "backbone", model["backbone"], self.params["backbones"])
+            if there and "pretrained" not in self.params["backbones"][model["backbone"]]:
+                self.add(where, f"backbone {model['backbone']!r} is trained here; expected one with `pretrained:`")
         known = functions(source("objectives"))
         for objective, options in (entry.get("objectives") or {}).items():
             where = (*path, "objectives", objective)
@@ -368,18 +377,30 @@ class Check:
         seeds = entry.get("seeds", [0])
         if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
             self.add((*path, "seeds"), f"{seeds!r} is not a list of whole numbers")
+        self._folds((*path, "folds"), entry.get("folds"))
         if "init" in entry:
             self._trained_system((*path, "init"), entry["init"])
             if path[-1] in self._reached(path[-1], lambda s: [s["init"]] if "init" in s else []):
                 self.add((*path, "init"), f"{path[-1]!r} starts from itself")
         self._examples((*path, "examples"), entry.get("examples") or {})
 
+    def _folds(self, path: tuple[str, ...], folds: Any) -> None:
+        """``folds: 5``, or ``{count: 5, only: [0]}``."""
+        if folds is None:
+            return
+        count, only = (folds.get("count"), folds.get("only")) if isinstance(folds, Mapping) else (folds, None)
+        if isinstance(folds, Mapping):
+            self.keys(path, folds, ("count", "only"))
+        if type(count) is not int or count < 2:
+            self.add(path, f"{count!r} is not a number of folds of at least 2")
+        elif only is not None and not (isinstance(only, list) and only and set(only) <= set(range(count))):
+            self.add((*path, "only"), f"{only!r} is not a list of folds from 0 to {count - 1}")
+
     def _examples(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
-        """``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of data/examples.py."""
-        file = source("data", "examples")
-        kinds = {_snake(n.name): n.name for n in tree(file).body if isinstance(n, ast.ClassDef)}
-        if self.one_of((*path, "kind"), "kind of examples", entry.get("kind"), kinds):
-            known = fields(file, kinds[entry["kind"]]).keys() - {"source"}
+        """``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of data/examples/frame_caption.py."""
+        if self.one_of((*path, "kind"), "kind of examples", entry.get("kind"), named.names("data/examples")):
+            file = source("data", "examples", entry["kind"])
+            known = fields(file, entry["kind"].title().replace("_", "")).keys() - {"source"}
             self.keys(path, entry, ("kind", *known))
         if "expert" in entry:
             self.one_of((*path, "expert"), "expert", entry["expert"], self.params["experts"])
@@ -388,9 +409,11 @@ class Check:
         """A file of workflow/tables: its data set and the systems of its rows."""
         entry = yaml.safe_load(file.read_text(encoding="utf-8"))
         place = (*path, file.name)
-        for key in ("title", "dataset", "split", "metrics", "rows"):
+        for key in ("title", "dataset", "metrics", "rows"):
             if key not in entry:
                 self.add(place, f"the table has no {key!r}")
+        if ("split" in entry) == ("splits" in entry):
+            self.add(place, "expected either `split: NAME` or `splits: {NAME: heading}`")
         self.one_of((*place, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         for number, row in enumerate(entry.get("rows", [])):
             self.one_of((*place, "rows", str(number)), "system", row.get("system"), self.params["systems"])
@@ -402,3 +425,12 @@ class Check:
             self.add(path, "option 'split' is missing: which videos to show")
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])
+
+    def submission(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``submissions.<name>``: a challenge's own file of one system's results on one split."""
+        known = functions(source("stages", "submit"))["submit"].keys() - {"corpus", "embeddings", "output", "threads"}
+        self.keys(path, entry, ("dataset", "system", *known))
+        self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
+        self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])
+        if "split" not in entry:
+            self.add(path, "option 'split' is missing: which videos to submit")

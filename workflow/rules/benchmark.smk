@@ -1,11 +1,12 @@
-# From embeddings to tables and pages: search, evaluate, tabulate, illustrate.
+# From embeddings to tables, pages and submissions: search, evaluate, tabulate, illustrate, submit.
 from videomatch.provenance import MANIFEST
 
-CELL = f"{{dataset}}/{{split}}/{{system}}/{{member}}"
+CELL = "{dataset}/{split}/{system}"
 RANKINGS = f"{plan.root}/rankings/{CELL}/{MANIFEST}"
 METRICS = f"{plan.root}/metrics/{CELL}/{MANIFEST}"
 TABLE = f"{plan.root}/tables/{{table}}/{MANIFEST}"
 PAGE = f"{plan.root}/pages/{{page}}/{MANIFEST}"
+SUBMISSION = f"{plan.root}/submissions/{{submission}}/{MANIFEST}"
 
 
 rule benchmark:
@@ -19,14 +20,10 @@ rule search:
             job(
                 "search",
                 RANKINGS,
-                lambda w: {
-                    "split": w.split,
-                    "kind": plan.kind(w.split),
-                    "top": plan.search_top(w.dataset, w.split, w.system),
-                },
+                lambda w: plan.search_settings(w.dataset, w.split, w.system),
                 reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(w.dataset),
-                embeddings=lambda w: [plan.embedding(w.dataset, w.system, w.member)],
+                embeddings=lambda w: [plan.embedding(w.dataset, w.system)],
             )
         ),
     output:
@@ -47,9 +44,7 @@ rule evaluate:
             job(
                 "evaluate",
                 METRICS,
-                lambda w: {"metrics": plan.metric_names(w.dataset, w.split)},
-                reads=lambda w: {"corpus": ["*.parquet"]},
-                corpus=lambda w: plan.corpus(w.dataset),
+                lambda w: plan.evaluate_settings(w.dataset, w.split, w.system),
                 rankings=RANKINGS,
             )
         ),
@@ -107,5 +102,29 @@ rule illustrate:
         mem_mb=1000,
     params:
         stage="illustrate",
+    shell:
+        STAGE
+
+
+rule submit:
+    input:
+        unpack(
+            job(
+                "submit",
+                SUBMISSION,
+                lambda w: plan.submit_settings(w.submission),
+                reads=lambda w: {"corpus": ["*.parquet"]},
+                corpus=lambda w: plan.corpus(plan.params["submissions"][w.submission]["dataset"]),
+                embeddings=lambda w: [plan.submitted(w.submission)],
+            )
+        ),
+    output:
+        SUBMISSION,
+    log:
+        f"logs/{plan.params['scale']}/submissions/{{submission}}.log",
+    resources:
+        mem_mb=2000,
+    params:
+        stage="submit",
     shell:
         STAGE

@@ -91,3 +91,4 @@ wildcard_constraints:
     split=r"\w+",
     table=r"\w+",
     page=r"\w+",
+    submission=r"\w+",

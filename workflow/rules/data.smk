@@ -64,7 +64,7 @@ rule train_backbone:
                 reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.train_corpus(w.system),
                 features=lambda w: plan.train_features(w.system),
-                init=lambda w: plan.train_init(w.system),
+                init=lambda w: plan.train_init(w.system, w.member),
             )
         ),
     output:

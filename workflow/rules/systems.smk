@@ -2,7 +2,7 @@
 from videomatch.provenance import MANIFEST
 
 RUN = f"{plan.root}/runs/{{system}}/{{member}}/{MANIFEST}"
-EMBEDDINGS = f"{plan.root}/embeddings/{{dataset}}/{{system}}/{{member}}/{MANIFEST}"
+EMBEDDINGS = f"{plan.root}/embeddings/{{dataset}}/{{system}}/{MANIFEST}"
 COMBINED = [s for s in plan.systems if "combine" in plan.systems[s]]
 
 
@@ -23,7 +23,7 @@ rule train:
                 reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.train_corpus(w.system),
                 features=lambda w: plan.train_features(w.system),
-                init=lambda w: plan.train_init(w.system),
+                init=lambda w: plan.train_init(w.system, w.member),
             )
         ),
     output:
@@ -52,13 +52,13 @@ rule embed:
                 reads=lambda w: plan.system_reads(w.system),
                 corpus=lambda w: plan.corpus(w.dataset),
                 features=lambda w: plan.embed_features(w.dataset, w.system),
-                run=lambda w: plan.embed_runs(w.system, w.member),
+                run=lambda w: plan.embed_runs(w.system),
             )
         ),
     output:
         EMBEDDINGS,
     log:
-        f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}/{{member}}.log",
+        f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}.log",
     wildcard_constraints:
         system="|".join(s for s in plan.systems if s not in COMBINED) or "none",
     resources:
@@ -83,7 +83,7 @@ rule combine:
     output:
         EMBEDDINGS,
     log:
-        f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}/{{member}}.log",
+        f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}.log",
     wildcard_constraints:
         system="|".join(COMBINED) or "none",
     resources:

@@ -1,7 +1,7 @@
 """Embed the videos and texts of a corpus: unit vectors in which a larger dot product means a better match.
 
 Everything learned is applied here, so that what follows (search, ensembles, alignment) is plain maths. Four ways lead
-to the same two stores, ``videos/`` (ids are video ids) and ``texts/`` (ids are text ids), one float32 row an item:
+to the same two stores a member, ``videos/`` (ids are video ids) and ``texts/`` (text ids), one float32 row an item:
 
 * ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
 * ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split and
@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,54 +55,47 @@ def embed(
     output: Path,
     system: dict[str, Any],
     threads: int,
+    members: list[str],
     run: list[Path] | None = None,
     seed: int = 0,
 ) -> None:
-    """Write the embeddings of one corpus by one system.
+    """Write the embeddings of one corpus by every member of one system, each into a folder of its name.
 
     Args:
         corpus: folder of ``prepare``.
         features: folders of ``extract`` that hold the system's expert; none for texts.
-        output: empty folder for the stores and ``embed.json``.
+        output: empty folder for the members' stores and ``embed.json``.
         system: the resolved system.
         threads: of torch.
-        run: the checkpoint of a trained system, or of the text encoder if that was trained here.
+        members: names of the members.
+        run: the checkpoints of a trained system, one a member, or that of the text encoder if it was trained here.
         seed: of the randomised SVD.
     """
-    checkpoint = run[0] if run else None
     options = system.get("embeddings", {})
     ids = corpora.videos(corpus)["video_id"].to_list()
     expert = options.get("features") or system.get("examples", {}).get("expert")
     store = Store.open(*[folder / expert for folder in features]) if expert else None
     with reproducible(threads), torch.inference_mode():
+        if "model" in system:
+            if len(run or []) != len(members):
+                raise ValueError(f"embed: {len(run or [])} checkpoints for the members {members}")
+            for member, checkpoint in zip(members, run or [], strict=True):
+                _write_all(output / member, _trained(corpus, store, ids, checkpoint), system)
+            return
         if store is None:
-            joined = video_texts(corpus, ids, options["texts"])
+            joined = joined_texts(corpus, ids, options["texts"])
             written = {"videos": (ids, _lsa(corpus, joined, options.get("dim", 256), seed))}
         else:
+            if options.get("pool", "mean") != "mean":
+                raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
             present = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
-            if "model" in system:
-                written = _trained(corpus, store, ids, present, _required(checkpoint, "a trained system"))
-            else:
-                if options.get("pool", "mean") != "mean":
-                    raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
-                written = {"videos": (ids, _pooled(store, present))}
-                if "text_encoder" in options:
-                    texts = _queries(corpus, options.get("texts", QUERIES))
-                    encoder = str(checkpoint or options["text_encoder"])
-                    written["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
-        counts = {side: _write(output / side, wanted, vectors, system) for side, (wanted, vectors) in written.items()}
-    (output / "embed.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-    log.info("embedded %s", counts)
-
-
-def video_texts(corpus: Path, ids: Sequence[str], kinds: Sequence[str]) -> dict[str, str]:
-    """A video's texts of some kinds as one: kinds in the order given, each in order of time. None: no entry."""
-    rank = {kind: n for n, kind in enumerate(kinds)}
-    texts = tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds)) & pl.col("video_id").is_in(list(ids)))
-    texts = texts.with_columns(pl.col("kind").replace_strict(rank, return_dtype=pl.Int64).alias("rank"))
-    texts = texts.sort("rank", "start", "text_id", nulls_last=True)
-    joined = texts.group_by("video_id").agg(pl.col("text").str.join(" "))
-    return {video: text for video, text in joined.sort("video_id").iter_rows() if text.strip()}
+            written = {"videos": (ids, _pooled(store, present))}
+            if "text_encoder" in options:
+                texts = _queries(corpus, options.get("texts", QUERIES))
+                encoder = str(run[0] if run else options["text_encoder"])
+                written["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
+        for member in members:
+            _write_all(output / member, written, system)
 
 
 def _lsa(corpus: Path, joined: dict[str, str], dim: int, seed: int) -> Vectors:
@@ -141,7 +134,7 @@ def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
 
 
 def _trained(
-    corpus: Path, store: Store, ids: Sequence[str], present: Sequence[str], checkpoint: Path
+    corpus: Path, store: Store | None, ids: Sequence[str], checkpoint: Path
 ) -> dict[str, tuple[Sequence[str], Vectors]]:
     """What the model of a checkpoint makes of videos, and of queries if it reads texts."""
     system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
@@ -159,7 +152,7 @@ def _trained(
 
     found: dict[str, tuple[Sequence[str], Vectors]] = {}
     if hasattr(model, "embed_videos"):
-        chunks = [(c, c) for c in _chunks(present, VIDEOS)]
+        chunks = [(c, c) for c in _chunks(reader.usable(ids), VIDEOS)]
         found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
     if hasattr(model, "embed_texts"):
         texts = _queries(corpus, QUERIES)
@@ -172,6 +165,14 @@ def _trained(
 
 def _queries(corpus: Path, kinds: Sequence[str]) -> pl.DataFrame:
     return tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds))).sort("text_id")
+
+
+def _write_all(folder: Path, written: Mapping[str, tuple[Sequence[str], Vectors]], system: dict[str, Any]) -> None:
+    """One member's stores, and ``embed.json`` that counts what is in them."""
+    folder.mkdir(parents=True)
+    counts = {side: _write(folder / side, wanted, vectors, system) for side, (wanted, vectors) in written.items()}
+    (folder / "embed.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    log.info("%s: embedded %s", folder.name, counts)
 
 
 def _write(root: Path, wanted: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:
@@ -195,9 +196,3 @@ def _write(root: Path, wanted: Sequence[str], vectors: Vectors, system: dict[str
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
-
-
-def _required(checkpoint: Path | None, who: str) -> Path:
-    if checkpoint is None:
-        raise ValueError(f"embed: {who} needs its checkpoint in `run`")
-    return checkpoint

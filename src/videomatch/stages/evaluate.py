@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
 from videomatch.metrics import correlation, ranking
 
 RANKS = ("MdR", "MnR", "mAP", "R@sum", "gmean")
@@ -31,20 +30,20 @@ PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 def evaluate(
     *,
-    corpus: Path,
     rankings: Path,
     output: Path,
     metrics: list[str],
+    members: list[str],
     convention: str = "house",
     samples: int = 200,
     seed: int = 0,
 ) -> None:
-    """Write ``metrics.json``: ``metrics``, ``chance``, ``spread`` (name -> value) and ``counts``.
+    """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (name -> value) and ``counts``.
 
     Args:
-        corpus: result of ``prepare``.
         rankings: result of ``search``.
         metrics: names as printed in the papers.
+        members: of the system.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
         samples: bootstrap samples (of queries, or of pairs) behind ``spread``, a standard error.
         seed: of the samples.
@@ -53,6 +52,16 @@ def evaluate(
         ValueError: an unknown metric or convention, or nothing to measure it on.
     """
     _check(metrics, convention)
+    for member in members:
+        result = _measured(rankings / member, metrics, convention, samples, seed)
+        folder = output / member
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+        (folder / "metrics.json").write_text(text, encoding="utf-8")
+
+
+def _measured(rankings: Path, metrics: list[str], convention: str, samples: int, seed: int) -> dict:
+    """The metrics of one member's ranking."""
     about = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
     if not len(judged):
@@ -69,7 +78,7 @@ def evaluate(
         queries = relevant["query_id"].rank("dense").cast(pl.Int64).to_numpy()
         each = ranking.per_query(queries, relevant["better"].to_numpy(), relevant["equal"].to_numpy(), convention, ks)
         values |= ranking.summary(each, convention)
-        chance |= ranking.chance(queries, _references(relevant, corpus, about), ks)
+        chance |= ranking.chance(queries, _references(relevant, about), ks)
         size = len(each["rank"])
         counts["queries"] = size
         drawn = [
@@ -88,15 +97,14 @@ def evaluate(
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
         counts["items without embedding"] = len(about["missing"])
-    result = {
+    return {
         "metrics": {m: values[m] for m in metrics},
         "chance": {m: chance[m] for m in metrics if m in chance},
         "spread": {m: spread[m] for m in metrics if m in spread},
         "counts": counts,
+        "split": about["split"],
         "convention": convention,
     }
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "metrics.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check(metrics: list[str], convention: str) -> None:
@@ -115,13 +123,9 @@ def _ks(metrics: list[str]) -> tuple[int, ...]:
     return tuple(sorted(asked | {1, 5, 10}))
 
 
-def _references(relevant: pl.DataFrame, corpus: Path, about: dict) -> np.ndarray:
+def _references(relevant: pl.DataFrame, about: dict) -> np.ndarray:
     """How many references the query of every pair was ranked against: all with an embedding, but never itself."""
-    total = about["counts"]["references"]
-    if about["kind"] != "video_video":
-        return np.full(len(relevant), total)
-    there = set(split_ids(tables.read("splits", corpus), about["split"], "reference")) - set(about["missing"])
-    return total - relevant["query_id"].is_in(list(there)).cast(pl.Int64).to_numpy()
+    return about["counts"]["references"] - relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
 
 
 def _spread(samples: list[dict[str, float]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from videomatch import similarity
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
+from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store
 
 log = logging.getLogger(__name__)
@@ -28,17 +30,27 @@ KINDS = {"video_video": ("videos", "videos"), "text_video": ("texts", "videos"),
 
 
 def search(
-    *, corpus: Path, embeddings: list[Path], output: Path, split: str, kind: str, top: int = 10, threads: int = 1
+    *,
+    corpus: Path,
+    embeddings: list[Path],
+    output: Path,
+    split: str | list[str],
+    kind: str,
+    top: int = 10,
+    members: dict[str, dict[str, Any] | None],
+    threads: int = 1,
 ) -> None:
-    """Write ``rankings.parquet`` and ``search.json``.
+    """Write ``<member>/rankings.parquet`` and ``<member>/search.json`` of every member of a system.
 
     Args:
         corpus: result of ``prepare``.
-        embeddings: folders with ``videos/`` and ``texts/`` stores; several are one, with disjoint ids.
+        embeddings: folders with ``<member>/videos/`` and ``<member>/texts/``; several are one, with disjoint ids.
         split: the protocol: its ids in the roles query and reference, and the judged pairs with both sides among them.
-            Without queries, every reference is one.
+            Without queries, every reference is one. Several are pooled, for members with a fold.
         kind: ``video_video``, ``text_video``, or ``video_text``: the protocol with its roles swapped.
         top: nearest references to keep of every query.
+        members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
+            and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
         threads: of the matrix product.
 
     Raises:
@@ -48,6 +60,24 @@ def search(
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
     torch.set_num_threads(threads)
+    whole = None if any(members.values()) else _protocol(corpus, str(split), kind)
+    for member, fold in members.items():
+        folders = [e / member for e in embeddings]
+        protocol = whole or _fold_protocol(corpus, split, fold or {})
+        _search(folders, output / member, protocol, kind, top)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is searched: ids of queries and references, and the judged pairs between them."""
+
+    name: str
+    queries: list[str]
+    references: list[str]
+    relevance: pl.DataFrame
+
+
+def _protocol(corpus: Path, split: str, kind: str) -> Protocol:
     splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
     sides = [split_ids(splits, split, role) for role in ("query", "reference")]
     if kind == "video_video" and not sides[0]:
@@ -55,13 +85,30 @@ def search(
     if kind == "video_text":
         sides.reverse()
         relevance = relevance.rename({"query_id": "reference_id", "reference_id": "query_id"})
-    stores = {name: Store.open(*(e / name for e in embeddings)) for name in set(KINDS[kind])}
+    return Protocol(split, sides[0], sides[1], relevance)
+
+
+def _fold_protocol(corpus: Path, split: str | list[str], fold: dict[str, Any]) -> Protocol:
+    number, folds = fold["fold"]
+    options = {"protocol": fold["protocol"]} if "protocol" in fold else {}
+    _, judged = fold_pairs(corpus, split, folds=folds, fold=number, **options)
+    sides = [judged[column].unique().sort().to_list() for column in ("query_id", "reference_id")]
+    name = "+".join([split] if isinstance(split, str) else split)
+    return Protocol(f"{name} (fold {number} of {folds})", sides[0], sides[1], judged)
+
+
+def _search(folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int) -> None:
+    """One member's result."""
+    stores = {name: Store.open(*(e / name for e in folders)) for name in set(KINDS[kind])}
     query_store, reference_store = (stores[name] for name in KINDS[kind])
-    queries, no_query = _there(query_store, sides[0])
-    references, no_reference = _there(reference_store, sides[1])
+    queries, no_query = _there(query_store, protocol.queries)
+    references, no_reference = _there(reference_store, protocol.references)
     if not queries or not references:
-        raise ValueError(f"split {split!r}: {len(queries)} queries and {len(references)} references have an embedding")
-    judged, lost = _judged(relevance, sides, queries, references, kind)
+        raise ValueError(
+            f"split {protocol.name!r}: {len(queries)} queries and {len(references)} references have an embedding"
+        )
+    sides = [protocol.queries, protocol.references]
+    judged, lost = _judged(protocol.relevance, sides, queries, references, kind)
     position = {r: n for n, r in enumerate(references)}
     rows = {q: n for n, q in enumerate(queries)}
     pairs = np.array(
@@ -75,9 +122,9 @@ def search(
     tables.write("rankings", _rankings(judged, found, queries, references), output)
     missing = sorted({*no_query, *no_reference})
     if missing:
-        log.warning("%s: %d items have no embedding, %d judged pairs are left out", split, len(missing), lost)
+        log.warning("%s: %d items have no embedding, %d judged pairs are left out", protocol.name, len(missing), lost)
     about: dict[str, Any] = {
-        "split": split,
+        "split": protocol.name,
         "kind": kind,
         "top": top,
         "counts": {
@@ -86,6 +133,7 @@ def search(
             "pairs": len(judged),
             "pairs left out": lost,
         },
+        "own": [] if own is None else [q for q, at in zip(queries, own.tolist(), strict=True) if at >= 0],
         "missing": missing,
     }
     (output / "search.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+#: protocol, metric, head of the column
+Column = tuple[str, str, str]
+
+#: what a table says about the size of a protocol
+COUNTED = ("queries", "references", "pairs", "pairs left out", "items without embedding")
 
 #: decimals by metric; the rest is in percent or ranks and has one
 DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3}
@@ -24,43 +29,60 @@ def tabulate(
     metrics: list[Path],
     output: Path,
     table: Json,
+    splits: dict[str, str],
     cells: list[list[Any]],
     corpus_kind: str,
     scale: str,
 ) -> None:
-    """Write ``table.md`` and ``table.csv``.
+    """Write ``table.md``, ``table.csv`` and ``summary.json`` (row -> column -> mean: what ``dvc exp show`` compares).
 
     Args:
         metrics: results of ``evaluate``, in the order of ``cells``.
         table: content of the table's file.
-        cells: [system, number of members] of each system, in order.
+        splits: protocol -> what the heads of its columns call it.
+        cells: [protocol, system, members] of every result, in order.
         corpus_kind: the reader of the data set; ``generated`` is said in the table.
         scale: the scale of the parameters, said in the table.
     """
-    found = iter([json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in metrics])
-    members = {system: [next(found) for _ in range(number)] for system, number in cells}
-    rows = [row(entry, members[entry["system"]], table["metrics"]) for entry in table["rows"]]
-    first = next(iter(members.values()))[0]
+    found = {
+        (split, system): [
+            json.loads((folder / member / "metrics.json").read_text(encoding="utf-8")) for member in members
+        ]
+        for folder, (split, system, members) in zip(metrics, cells, strict=True)
+    }
+    columns = [
+        (s, name, name + (f" ({label})" if label else "")) for s, label in splits.items() for name in table["metrics"]
+    ]
+    rows = [row(entry, found, columns) for entry in table["rows"]]
     output.mkdir(parents=True, exist_ok=True)
-    (output / "table.md").write_text(markdown(table, rows, first, corpus_kind, scale), encoding="utf-8")
-    (output / "table.csv").write_text(as_csv(rows, table["metrics"]), encoding="utf-8")
+    (output / "table.md").write_text(
+        markdown(table, splits, rows, found, columns, corpus_kind, scale), encoding="utf-8"
+    )
+    (output / "table.csv").write_text(as_csv(rows, columns), encoding="utf-8")
+    summary = {
+        r["label"]: {head: r["values"][head]["mean"] for _, _, head in columns if head in r["values"]} for r in rows
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def row(entry: Json, members: list[Json], names: list[str]) -> Json:
-    """One row: per metric the mean over members, the spread, and what was reported."""
+def row(entry: Json, found: dict[tuple[str, str], list[Json]], columns: list[Column]) -> Json:
+    """One row: per column the mean over members, the spread, and what was reported."""
     values: Json = {}
-    for name in names:
+    for split, name, head in columns:
+        members = found.get((split, entry["system"]))
+        if members is None:
+            continue
         numbers = [member["metrics"][name] for member in members]
         mean = math.fsum(numbers) / len(numbers)
         if len(numbers) > 1:
             spread = math.sqrt(math.fsum((n - mean) ** 2 for n in numbers) / (len(numbers) - 1))
         else:
             spread = members[0].get("spread", {}).get(name)
-        values[name] = {"mean": mean, "spread": spread}
+        values[head] = {"mean": mean, "spread": spread, "runs": len(numbers)}
     return {
         "label": entry["label"],
         "system": entry["system"],
-        "runs": len(members),
+        "runs": max((v["runs"] for v in values.values()), default=0),
         "values": values,
         "reported": entry.get("reported", {}),
         "source": entry.get("source", ""),
@@ -75,33 +97,48 @@ def number(name: str, value: float | None, spread: float | None = None) -> str:
     return f"{value:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread is not None else "")
 
 
-def markdown(table: Json, rows: list[Json], example: Json, corpus_kind: str, scale: str) -> str:
+def markdown(
+    table: Json,
+    splits: dict[str, str],
+    rows: list[Json],
+    found: dict[tuple[str, str], list[Json]],
+    columns: list[Column],
+    corpus_kind: str,
+    scale: str,
+) -> str:
     """The table for people."""
-    names = table["metrics"]
-    reported = any(r["reported"] for r in rows)
-    several = max(r["runs"] for r in rows) > 1
-    counts = ", ".join(f"{count:,} {what}" for what, count in example["counts"].items() if isinstance(count, int))
+    heads = [head for _, _, head in columns]
+    reported = [head for head in heads if any(head in r["reported"] for r in rows)]
     corpus = "generated by this project" if corpus_kind == "generated" else corpus_kind
-    spread = "sd over runs" if several else "bootstrap standard error (one run)"
-    heads = ["system", *names, *([f"{n} (reported)" for n in names] if reported else []), "runs"]
-    lines = [
-        f"# {table['title']}",
-        "",
-        f"Corpus: {corpus} (`{table['dataset']}` at scale `{scale}`), protocol `{table['split']}`: {counts}. ± is the"
-        f" {spread}.",
-        "",
-        "| " + " | ".join(heads) + " |",
-        "| --- " + "| ---: " * (len(heads) - 1) + "|",
-    ]
-    chance = example.get("chance", {})
-    if chance:
-        cells = ["*chance*", *(number(n, chance.get(n)) for n in names), *([""] * len(names) if reported else []), ""]
+    runs = {r["runs"] for r in rows}
+    spread = "the standard deviation over runs" if runs != {1} else "the bootstrap standard error (one run)"
+    if 1 in runs and len(runs) > 1:
+        spread += ", for a single run the bootstrap standard error"
+    lines = [f"# {table['title']}", "", f"Corpus: {corpus} (`{table['dataset']}` at scale `{scale}`). ± is {spread}."]
+    if table.get("note"):
+        lines[-1] += f" {table['note']}"
+    lines.append("")
+    chance: Json = {}
+    for split in dict.fromkeys(split for split, _, _ in columns):
+        examples = next(members for (where, _), members in found.items() if where == split)
+        chance |= {head: examples[0].get("chance", {}).get(name) for s, name, head in columns if s == split}
+        counts = [f"{_range(examples, what)} {what}" for what in examples[0]["counts"] if what in COUNTED]
+        label = next(head.removeprefix(f"{name} ") for s, name, head in columns if s == split)
+        lines.append(
+            f"- {label.strip('()') + ': ' if label.startswith('(') else ''}protocol `{split}`, {', '.join(counts)}"
+        )
+    lines += ["", "| " + " | ".join(["system", *heads, *(f"{h} (reported)" for h in reported), "runs"]) + " |"]
+    lines.append("| --- " + "| ---: " * (len(heads) + len(reported) + 1) + "|")
+    if any(value is not None for value in chance.values()):
+        names = {head: name for _, name, head in columns}
+        cells = ["*chance*", *(number(names[h], chance[h]) for h in heads), *([""] * len(reported)), ""]
         lines.append("| " + " | ".join(cells) + " |")
     for entry in rows:
         cells = [entry["label"]]
-        cells += [number(n, entry["values"][n]["mean"], entry["values"][n]["spread"]) for n in names]
-        if reported:
-            cells += [str(entry["reported"].get(n, "")) for n in names]
+        for _, name, head in columns:
+            value = entry["values"].get(head, {"mean": None, "spread": None})
+            cells.append(number(name, value["mean"], value["spread"]))
+        cells += [str(entry["reported"].get(head, "")) for head in reported]
         lines.append("| " + " | ".join([*cells, str(entry["runs"])]) + " |")
     sources = sorted({r["source"] for r in rows if r["source"]})
     if sources:
@@ -109,26 +146,23 @@ def markdown(table: Json, rows: list[Json], example: Json, corpus_kind: str, sca
     return "\n".join([*lines, ""])
 
 
-def as_csv(rows: list[Json], names: list[str]) -> str:
-    """The table for programs: one line per row and metric, with all digits."""
+def _range(members: list[Json], what: str) -> str:
+    """A count, or its range over members."""
+    counts = sorted({member["counts"].get(what, 0) for member in members})
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
+
+
+def as_csv(rows: list[Json], columns: list[Column]) -> str:
+    """The table for programs: one line per row and column, with all digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["label", "system", "metric", "mean", "spread", "runs", "reported", "source"])
     for entry in rows:
-        for name in names:
-            value = entry["values"][name]
-            reported = entry["reported"].get(name, "")
+        for _, _, head in columns:
+            value = entry["values"].get(head)
+            if value is None:
+                continue
             spread = "" if value["spread"] is None else repr(value["spread"])
-            writer.writerow(
-                [
-                    entry["label"],
-                    entry["system"],
-                    name,
-                    repr(value["mean"]),
-                    spread,
-                    entry["runs"],
-                    reported,
-                    entry["source"],
-                ]
-            )
+            numbers = [repr(value["mean"]), spread, value["runs"], entry["reported"].get(head, "")]
+            writer.writerow([entry["label"], entry["system"], head, *numbers, entry["source"]])
     return text.getvalue()

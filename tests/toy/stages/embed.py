@@ -3,15 +3,17 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def embed(*, output, corpus, features, run, system, seed):
-    write(
-        output,
-        number(
-            "embed",
-            EDITED,
-            read(corpus, "value.parquet"),
-            [read(f / system["embeddings"]["features"]) for f in features],
-            [read(r) for r in run],
-            system,
-        ),
-    )
+def embed(*, output, corpus, features, run, members, system, seed):
+    for n, member in enumerate(members):
+        (output / member).mkdir()
+        write(
+            output / member,
+            number(
+                "embed",
+                EDITED,
+                read(corpus, "value.parquet"),
+                [read(f / system["embeddings"]["features"]) for f in features],
+                [read(r) for r in run[n : n + 1]],
+                system,
+            ),
+        )

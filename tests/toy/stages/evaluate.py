@@ -3,6 +3,8 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def evaluate(*, output, corpus, rankings, metrics):
-    values = {name: number("evaluate", EDITED, read(corpus, "value.parquet"), read(rankings), name) for name in metrics}
-    write(output, {"metrics": values, "counts": {"pairs": 1}}, "metrics.json")
+def evaluate(*, output, rankings, metrics, members):
+    for member in members:
+        (output / member).mkdir()
+        values = {name: number("evaluate", EDITED, read(rankings / member), name) for name in metrics}
+        write(output / member, {"metrics": values, "counts": {"pairs": 1}}, "metrics.json")

@@ -3,5 +3,6 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def illustrate(*, output, corpus, rankings, title, top, system):
-    write(output, number("illustrate", EDITED, read(corpus, "value.parquet"), read(rankings), title, top, system))
+def illustrate(*, output, corpus, rankings, title, top, system, member):
+    seen = [read(corpus, "value.parquet"), read(rankings / member)]
+    write(output, number("illustrate", EDITED, seen, title, top, system))

@@ -3,7 +3,8 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def search(*, output, corpus, embeddings, split, kind, top):
-    write(
-        output, number("search", EDITED, read(corpus, "value.parquet"), [read(e) for e in embeddings], split, kind, top)
-    )
+def search(*, output, corpus, embeddings, split, kind, top, members):
+    for member, fold in members.items():
+        (output / member).mkdir()
+        seen = [read(corpus, "value.parquet"), [read(e / member) for e in embeddings]]
+        write(output / member, number("search", EDITED, seen, split, kind, top, fold))

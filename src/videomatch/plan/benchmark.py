@@ -1,0 +1,148 @@
+"""Rankings, metrics, tables, pages and submissions: what ``workflow/rules/benchmark.smk`` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from videomatch import named
+from videomatch.plan.data import Json
+from videomatch.plan.systems import SystemsPlan
+from videomatch.provenance import MANIFEST
+
+TABLES = named.PACKAGE.parents[1] / "workflow" / "tables"
+#: the protocol in which every member of a system is judged by the labelled pairs of its own validation fold
+OUT_OF_FOLD = "out_of_fold"
+
+
+class BenchmarkPlan(SystemsPlan):
+    """Paths and settings from rankings to tables. A result holds a folder a member of its system."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        super().__init__(params)
+        self.tables: dict[str, Json] = {
+            name: yaml.safe_load((TABLES / f"{name}.yaml").read_text(encoding="utf-8")) for name in params["tables"]
+        }
+
+    def ranking(self, dataset: str, split: str, system: str) -> str:
+        """The result of ``search``."""
+        return f"{self.root}/rankings/{dataset}/{split}/{system}/{MANIFEST}"
+
+    def metrics(self, dataset: str, split: str, system: str) -> str:
+        """The result of ``evaluate``."""
+        return f"{self.root}/metrics/{dataset}/{split}/{system}/{MANIFEST}"
+
+    def kind(self, split: str) -> str:
+        """What a protocol matches: captions against videos, or videos against videos."""
+        return "text_video" if split.startswith("captions") else "video_video"
+
+    def search_settings(self, dataset: str, split: str, system: str) -> Json:
+        """What ``search`` sees: member -> None, or the fold whose validation pairs are judged."""
+        members: Json = dict.fromkeys(self.members(system))
+        splits: str | list[str] = split
+        if split == OUT_OF_FOLD:
+            examples = self._examples_of(system)
+            splits = examples["split"]
+            for member in members:
+                members[member] = self.fold_of(system, member)
+            members = {m: {"fold": f, "protocol": examples.get("protocol")} for m, f in members.items()}
+            members = {m: {k: v for k, v in fold.items() if v is not None} for m, fold in members.items()}
+        return {
+            "split": splits,
+            "kind": self.kind(split),
+            "top": self.search_top(dataset, split, system),
+            "members": members,
+        }
+
+    def _examples_of(self, system: str) -> Json:
+        entry = self.systems[system]
+        return self._examples_of(entry["combine"]["systems"][0]) if "combine" in entry else entry["examples"]
+
+    def evaluate_settings(self, dataset: str, split: str, system: str) -> Json:
+        """What ``evaluate`` sees."""
+        return {"metrics": self.metric_names(dataset, split), "members": self.members(system)}
+
+    def search_top(self, dataset: str, split: str, system: str) -> int:
+        """How many neighbours a search keeps: what the pages that show it ask for, at least 10."""
+        asked = [
+            p.get("top", 5)
+            for p in self.params["pages"].values()
+            if (p["dataset"], p["split"], p["system"]) == (dataset, split, system)
+        ]
+        return max([10, *asked])
+
+    # --------------------------------------------------------------------------------------------------- tables
+
+    def table(self, name: str) -> str:
+        """The result of ``tabulate``."""
+        return f"{self.root}/tables/{name}/{MANIFEST}"
+
+    def table_splits(self, table: str) -> dict[str, str]:
+        """Protocol -> what a table calls it in the heads of its columns; the name of an only one is not shown."""
+        entry = self.tables[table]
+        return entry.get("splits") or {entry["split"]: ""}
+
+    def metric_names(self, dataset: str, split: str) -> list[str]:
+        """All metrics that some table asks of a protocol."""
+        asking = [t for n, t in self.tables.items() if t["dataset"] == dataset and split in self.table_splits(n)]
+        return sorted({metric for table in asking for metric in table["metrics"]})
+
+    def table_cells(self, table: str) -> list[tuple[str, str]]:
+        """(protocol, system) of all that a table shows; systems without folds have no out-of-fold pairs."""
+        systems = dict.fromkeys(row["system"] for row in self.tables[table]["rows"])
+        splits = self.table_splits(table)
+        return [(p, s) for p in splits for s in systems if p != OUT_OF_FOLD or self.folds(s) is not None]
+
+    def table_inputs(self, table: str) -> list[str]:
+        """All metrics that a table shows."""
+        dataset = self.tables[table]["dataset"]
+        return [self.metrics(dataset, split, system) for split, system in self.table_cells(table)]
+
+    def table_settings(self, table: str) -> Json:
+        """What ``tabulate`` sees: the table's own file, and which input belongs to which row."""
+        return {
+            "table": self.tables[table],
+            "splits": self.table_splits(table),
+            "cells": [[split, system, self.members(system)] for split, system in self.table_cells(table)],
+            "corpus_kind": self.dataset(self.tables[table]["dataset"])["corpus"],
+            "scale": self.params["scale"],
+        }
+
+    # ------------------------------------------------------------------------------------- pages and submissions
+
+    def page(self, name: str) -> str:
+        """The result of ``illustrate``."""
+        return f"{self.root}/pages/{name}/{MANIFEST}"
+
+    def page_ranking(self, page: str) -> str:
+        """The ranking that a page shows."""
+        entry = self.params["pages"][page]
+        return self.ranking(entry["dataset"], entry["split"], entry["system"])
+
+    def page_settings(self, page: str) -> Json:
+        """What ``illustrate`` sees."""
+        entry = self.params["pages"][page]
+        member = self.members(entry["system"])[0]
+        return {
+            "title": entry.get("title", page),
+            "top": entry.get("top", 5),
+            "system": entry["system"],
+            "member": member,
+        }
+
+    def submission(self, name: str) -> str:
+        """The result of ``submit``."""
+        return f"{self.root}/submissions/{name}/{MANIFEST}"
+
+    def submitted(self, name: str) -> str:
+        """The embeddings that a submission holds."""
+        entry = self.params["submissions"][name]
+        return self.embedding(entry["dataset"], entry["system"])
+
+    def submit_settings(self, name: str) -> Json:
+        """What ``submit`` sees."""
+        entry = self.params["submissions"][name]
+        given = {k: v for k, v in entry.items() if k not in ("dataset", "system")}
+        return {"member": self.members(entry["system"])[0]} | given

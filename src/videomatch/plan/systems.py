@@ -1,0 +1,118 @@
+"""Training, embedding and combining: what ``workflow/rules/systems.smk`` makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videomatch.plan.data import DataPlan, Json
+from videomatch.provenance import MANIFEST
+
+
+class SystemsPlan(DataPlan):
+    """Paths and settings of runs and embeddings. A run is one member's; the embeddings of all members are one result:
+    a process that starts costs more than to embed a corpus of ordinary size."""
+
+    def system_reads(self, system: str) -> dict[str, list[str]]:
+        """Which files ``train`` and ``embed`` read: the tables, and the features of one expert."""
+        expert = self._expert_of(system)
+        return {"corpus": ["*.parquet"], "features": [f"{expert}/*"] if expert else []}
+
+    def _expert_of(self, system: str) -> str | None:
+        entry = self.systems[system]
+        return entry.get("embeddings", {}).get("features") or entry.get("examples", {}).get("expert")
+
+    def text_files(self, system: str) -> list[str]:
+        """Local folders of weights or tokenizers that a system itself loads."""
+        entry = self.systems[system]
+        encoder = entry.get("embeddings", {}).get("text_encoder")
+        tokenizer = (entry.get("tokenizer") or {}).get("pretrained")
+        brought = [tokenizer] if tokenizer and Path(tokenizer).expanduser().exists() else []
+        return brought + self.backbone_files([b for b in (encoder, self._model_backbone(system)) if b])
+
+    def _model_backbone(self, system: str) -> str | None:
+        """The backbone whose weights a model starts from."""
+        return self.systems[system].get("model", {}).get("backbone")
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def train_settings(self, system: str, member: str) -> Json:
+        """What ``train`` sees."""
+        entry = {k: v for k, v in self.systems[system].items() if k not in ("seeds", "init", "dataset", "folds")}
+        backbone = self._model_backbone(system)
+        if backbone:
+            model = {k: v for k, v in entry["model"].items() if k != "backbone"}
+            entry["model"] = model | {"pretrained": self.backbone_path(backbone)}
+        fold, seed = self.fold_of(system, member), int(member.rpartition("seed")[2])
+        return {"system": entry, "seed": seed, "member": member} | ({"fold": fold} if fold else {})
+
+    def train_features(self, system: str) -> list[str]:
+        """Features that a system trains on."""
+        expert = self._expert_of(system)
+        return self.features(self.systems[system]["dataset"], expert) if expert else []
+
+    def train_corpus(self, system: str) -> str:
+        """The corpus that a system trains on."""
+        return self.corpus(self.systems[system]["dataset"])
+
+    def train_init(self, system: str, member: str) -> list[str]:
+        """The run whose weights a member starts from: that with the same seed if there is one, else the first."""
+        if "init" not in self.systems[system]:
+            return []
+        init, seed = self.systems[system]["init"], f"seed{member.rpartition('seed')[2]}"
+        return [self.run(init, seed if seed in self.members(init) else None)]
+
+    def train_modules(self, system: str) -> list[str]:
+        """Modules that ``train`` loads by name."""
+        entry = self.systems[system]
+        return [f"models.{entry['model']['name']}", f"data.examples.{entry['examples']['kind']}"]
+
+    # ------------------------------------------------------------------------------------------------ embedding
+
+    def embedding(self, dataset: str, system: str) -> str:
+        """The result of ``embed`` or ``combine``: a folder a member."""
+        return f"{self.root}/embeddings/{dataset}/{system}/{MANIFEST}"
+
+    def embed_features(self, dataset: str, system: str) -> list[str]:
+        """Features that a system embeds."""
+        expert = self._expert_of(system)
+        return self.features(dataset, expert) if expert else []
+
+    def embed_runs(self, system: str) -> list[str]:
+        """Checkpoints that a system embeds with: its members' own, or the text encoder's."""
+        if self.is_trained(system):
+            return [self.run(system, member) for member in self.members(system)]
+        encoder = self.systems[system]["embeddings"].get("text_encoder")
+        return self.backbone_runs([encoder]) if encoder else []
+
+    def embed_settings(self, system: str) -> Json:
+        """What ``embed`` sees."""
+        entry = {k: v for k, v in self.systems[system].items() if k in ("embeddings", "model", "examples")}
+        encoder = entry.get("embeddings", {}).get("text_encoder")
+        if encoder:
+            entry["embeddings"] = {**entry["embeddings"], "text_encoder": self.backbone_path(encoder)}
+        return {"system": entry, "seed": self.seed, "members": self.members(system)}
+
+    def embed_modules(self, system: str) -> list[str]:
+        """Modules that ``embed`` loads by name."""
+        return self.train_modules(system) if self.is_trained(system) else []
+
+    def combined(self, dataset: str, system: str) -> list[str]:
+        """Embeddings that a combined system is made of."""
+        return [self.embedding(dataset, part) for part in self.systems[system]["combine"]["systems"]]
+
+    def combine_settings(self, system: str) -> Json:
+        """What ``combine`` sees: member -> its parts as [number of the system, member of it, weight]. A system's weight
+        is shared among its members; ``by_member`` makes one ensemble a member, of the parts' members of that name."""
+        entry = self.systems[system]["combine"]
+        parts = entry["systems"]
+        weights = entry.get("weights") or [1.0] * len(parts)
+        made = {
+            member: [
+                [number, name, weights[number] / len(names)]
+                for number, part in enumerate(parts)
+                for names in [[member] if entry.get("by_member") else self.members(part)]
+                for name in names
+            ]
+            for member in self.members(system)
+        }
+        return {"members": made, "dim": entry.get("dim")}
