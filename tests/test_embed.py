@@ -12,7 +12,7 @@ from videomatch.data import tables
 from videomatch.data.lsa import Lsa, words
 from videomatch.data.store import Store, StoreWriter
 from videomatch.models import clip
-from videomatch.stages.embed import embed, video_texts
+from videomatch.stages.embed import embed
 from videomatch.stages.train import train
 
 
@@ -88,16 +88,6 @@ def test_a_video_without_texts_is_absent(toys, tmp_path):
     stores, counts = made(tmp_path / "out", (corpus, None), {"embeddings": {"texts": ["title"], "dim": 4}}, features=[])
     assert counts["videos"] == {"embedded": 22, "absent": 2, "dim": 4}
     assert "v003" not in stores["videos"] and "v004" in stores["videos"]
-
-
-def test_texts_of_a_video_are_joined_by_kind_and_time(tmp_path):
-    rows = [("b", "asr", 2.0, "two"), ("a", "asr", 1.0, "one"), ("t", "title", None, "title"), ("c", "ocr", 0.0, "no")]
-    table = [
-        {"text_id": i, "video_id": "v", "kind": kind, "language": None, "start": start, "end": None, "text": text}
-        for i, kind, start, text in rows
-    ]
-    tables.write("texts", pl.DataFrame(table, schema=tables.SCHEMAS["texts"]), tmp_path)
-    assert video_texts(tmp_path, ["v", "w"], ["title", "asr"]) == {"v": "title one two"}
 
 
 def test_words_split_scripts_without_spaces():

@@ -33,6 +33,7 @@ from videomatch import named
 from videomatch.data import corpus as corpora
 from videomatch.data import examples as examples_
 from videomatch.data import tables
+from videomatch.data.joined import joined_texts
 from videomatch.data.lsa import Lsa
 from videomatch.data.store import Store, StoreWriter
 from videomatch.progress import track
@@ -83,7 +84,9 @@ def embed(
                 _write_all(output / member, _trained(corpus, store, ids, checkpoint), system)
             return
         if store is None:
-            joined = joined_texts(corpus, ids, options["texts"])
+            table = joined_texts(corpus, options["texts"], ids)
+            said = table.select("video_id", pl.concat_str(options["texts"], separator=" ", ignore_nulls=True))
+            joined = {video: text for video, text in said.iter_rows() if text.strip()}
             written = {"videos": (ids, _lsa(corpus, joined, options.get("dim", 256), seed))}
         else:
             if options.get("pool", "mean") != "mean":

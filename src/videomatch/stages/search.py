@@ -161,7 +161,8 @@ def _judged(
     relevance: pl.DataFrame, sides: list[list[str]], queries: list[str], references: list[str], kind: str
 ) -> tuple[pl.DataFrame, int]:
     """The judged pairs of the protocol that can be scored, and how many cannot."""
-    listed = relevance.filter(pl.col("query_id").is_in(sides[0]) & pl.col("reference_id").is_in(sides[1])).unique()
+    listed = relevance.filter(pl.col("query_id").is_in(sides[0]) & pl.col("reference_id").is_in(sides[1]))
+    listed = listed.group_by("query_id", "reference_id").agg(pl.col("grade").mean())  # a pair may be judged twice
     if kind == "video_video":
         listed = listed.filter(pl.col("query_id") != pl.col("reference_id"))
     judged = listed.filter(pl.col("query_id").is_in(queries) & pl.col("reference_id").is_in(references))
