@@ -25,6 +25,7 @@ from videomatch.data.examples import Source
 from videomatch.data.examples.frame_caption import FrameCaption
 from videomatch.data.examples.frame_tags import FrameTags
 from videomatch.data.store import Store, StoreWriter
+from videomatch.fitting.weights import load_weights, optimiser, rate_factors
 from videomatch.models import image_tagger
 from videomatch.stages.train import train
 from videomatch.training import Objective, Run, Training
@@ -76,7 +77,7 @@ def test_checkpoint_loads_by_the_usual_doors(toys, tmp_path):
     assert read.decode(read("A red square").input_ids) == "<|startoftext|> a red square <|endoftext|>"
     assert yaml.safe_load((out / "system.yaml").read_text()) == CLIP
     rows = pl.read_csv(out / "log.csv")
-    assert rows.columns == ["epoch", "train/clip_contrastive", "val/clip_contrastive"]
+    assert rows.columns == ["epoch", "lr", "train/clip_contrastive", "val/clip_contrastive"]
     assert rows["epoch"].to_list() == [1, 2]
 
 
@@ -242,7 +243,7 @@ def test_objectives_are_weighed_and_take_options():
     trainee = Run(model, objectives, Training(epochs=1, batch=32, lr=1e-9, clip_norm=None, precision="fp32"), seed=0)
     data = Line()
     losses = trainee.losses(data.batch(np.arange(32), np.random.default_rng(0)))
-    expected = torch.autograd.grad(0.5 * losses["near"] + 2.0 * losses["far"], model.layer.weight)[0]
+    expected = torch.autograd.grad(0.5 * losses["near"][0] + 2.0 * losses["far"][0], model.layer.weight)[0]
     trainee.fit(data)
     torch.testing.assert_close(model.layer.weight.grad, expected)
 
@@ -281,7 +282,7 @@ def test_unknown_setting_is_named():
 
 
 def test_norms_and_biases_do_not_decay():
-    groups = training.optimiser(Linear(), Training(weight_decay=0.3)).param_groups
+    groups = optimiser(Linear(), lr=0.1, weight_decay=0.3).param_groups
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.3, 1), (0.0, 1)]
 
 

@@ -3,6 +3,8 @@
 A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
 workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
 result turns out to be current already ends at once.
+
+Under torchrun or accelerate several processes call the stage together; process 0 alone writes the log and the result.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
-    _log_to(options.log)
+    _log_to(None if _helps() else options.log)
     _end_with_the_workflow()
     try:
         run(options.stage, options.settings, options.output, options.threads)
@@ -54,7 +56,8 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
     if provenance.restore(manifest, wanted):
-        _say(manifest, "unchanged")
+        if not _helps():
+            _say(manifest, "unchanged")
         return
     for paths in wanted["inputs"].values():
         for entry in paths:
@@ -65,6 +68,9 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     temporary = folder.with_name(f".{folder.name}.new.{os.getpid()}")
     scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
     arguments = _arguments(function, job, temporary, scratch, threads)
+    if _helps():
+        function(**arguments)
+        return
     _sweep(folder)
     temporary.mkdir(parents=True)
     started, cpu = time.monotonic(), time.process_time()
@@ -81,6 +87,11 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)
     _say(manifest, f"{time.monotonic() - started:.1f} s")
+
+
+def _helps() -> bool:
+    """Whether torchrun or the like started this process beside the one that writes the result."""
+    return "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 def _say(manifest: Path, outcome: str) -> None:

@@ -45,6 +45,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def local_size() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() and "LOCAL_WORLD_SIZE" in os.environ else size()
+
+
 def everyone(x: Tensor) -> Tensor:
     """The rows of all processes in rank order: ``(B, …)`` becomes ``(sum of B, …)``; row counts may differ, and be 0.
 
@@ -160,6 +165,8 @@ def group() -> Iterator[None]:
     """Inside, this process belongs to the group of those that were launched with it; see :func:`launched`."""
     _choose_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
     dist.init_process_group(_backend(), timeout=PATIENCE)
+    if rank():
+        logging.getLogger().setLevel(logging.WARNING)
     try:
         yield
     finally:
@@ -193,7 +200,7 @@ def start(function: Callable[..., None], processes: int, *arguments: Any) -> Non
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise ValueError(f"{processes} processes need a GPU each; there are {torch.cuda.device_count()}")
     # the store lives in this process: no file and no port number to agree on
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)  # pyright: ignore[reportPrivateImportUsage]
     log.info("starting %d processes", processes)
     try:
         spawn(_process, (processes, store.port, function, arguments), nprocs=processes, daemon=True)
@@ -209,7 +216,7 @@ def _process(local: int, processes: int, port: int, function: Callable[..., None
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.captureWarnings(True)
     _choose_gpu(local)
-    store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=PATIENCE)
+    store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=PATIENCE)  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group(_backend(), store=store, rank=local, world_size=processes, timeout=PATIENCE)
     try:
         function(*arguments)

@@ -2,7 +2,10 @@
 
 The result is a ``save_pretrained`` folder: ``config.json``, ``model.safetensors``, the tokenizer's files,
 ``preprocessor_config.json`` where the model reads images, beside ``system.yaml`` (the resolved system) and ``log.csv``
-(losses by epoch, deterministic; times are in the job's log).
+(learning rate, losses and validations by epoch, deterministic; times are in the job's log).
+
+Several processes (``training: {processes: N}``, or torchrun and accelerate around ``python -m videomatch``) train one
+model together; process 0 writes the result.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from videomatch import named, objectives
+from videomatch import distributed, named, objectives
 from videomatch.data import examples as examples_
 from videomatch.data import tokenize
 from videomatch.data.store import Store
-from videomatch.training import Run, load_weights, objectives_of, reproducible, settings_of
+from videomatch.training import STATE, Run, load_weights, objectives_of, reproducible, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -36,34 +39,61 @@ def train(
     seed: int,
     member: str = "seed0",
     init: list[Path] | None = None,
+    fold: list[int] | None = None,
 ) -> None:
     """Train one member of a system.
 
     Args:
         corpus: folder of ``prepare``.
-        features: folders of ``extract``; the store of ``system["examples"]["expert"]`` is read in each.
+        features: folders of ``extract``; the store of ``system["examples"]["expert"]``, if it names one, is read in
+            each.
         output: empty folder for the checkpoint.
         scratch: folder that survives a kill; the run goes on from the state it finds there.
-        threads: of torch.
+        threads: of torch, all processes together.
         system: the resolved system; see ``params.yaml``.
         seed: of the weights, the order and the examples.
         member: name of this run, for the log.
         init: checkpoint whose weights (where names and shapes agree) and tokenizer it starts from.
+        fold: ``[f, k]``: leave out fold f of k and validate on it; null for the split's own validation.
     """
+    processes = settings_of(system.get("training", {})).processes
+    arguments = (corpus, features, output, scratch, threads, system, seed, member, init, fold)
+    if distributed.launched():
+        with distributed.group():
+            _train(*arguments)
+    elif processes > 1:
+        distributed.start(_train, processes, *arguments)
+    else:
+        _train(*arguments)
+
+
+def _train(
+    corpus: Path,
+    features: list[Path],
+    output: Path,
+    scratch: Path,
+    threads: int,
+    system: dict[str, Any],
+    seed: int,
+    member: str,
+    init: list[Path] | None,
+    fold: list[int] | None,
+) -> None:
+    """Of one process."""
     room = named.module("models", system["model"]["name"])
     model_options = {name: value for name, value in system["model"].items() if name != "name"}
     kind = examples_.kind(system["examples"]["kind"])
     example_options = {name: value for name, value in system["examples"].items() if name != "kind"}
     tokenizer = _tokenizer(corpus, system, init)
-    store = Store.open(*[folder / system["examples"]["expert"] for folder in features])
-    drawn = kind(examples_.Source(corpus, store, tokenizer), **example_options)
-    drawn = drawn.on(drawn.split)
-    with reproducible(threads):
+    expert = example_options.get("expert")
+    store = Store.open(*[folder / expert for folder in features]) if expert else None
+    source = examples_.Source(corpus, store, tokenizer)
+    drawn, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
+    with reproducible(max(1, threads // distributed.local_size())):
         torch.manual_seed(seed)
         model = room.Model(room.Config(**drawn.facts(), **model_options))
-        for folder in init or []:
-            taken = load_weights(model, load_file(folder / "model.safetensors"))
-            log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
+        if not (scratch / STATE).exists():
+            _begin(room, model, init or [])
         run = Run(
             model,
             objectives_of(objectives, system["objectives"]),
@@ -72,16 +102,28 @@ def train(
             scratch=scratch,
         )
         size = sum(p.numel() for p in model.parameters())
-        log.info(
-            "%s: %d weights, %d examples an epoch on %s in %s", member, size, len(drawn), run.device.type, run.dtype
-        )
-        rows = run.fit(drawn, drawn.on("val"))
+        where = f"{distributed.size()} x {run.device.type}"
+        log.info("%s: %d weights, %d examples an epoch on %s in %s", member, size, len(drawn), where, run.dtype)
+        rows = run.fit(drawn, validation)
+    if distributed.rank():
+        return
     model.to("cpu").save_pretrained(output)
-    room.processor(model.config).save_pretrained(output)
+    processor = room.processor(model.config)
+    if processor is not None:
+        processor.save_pretrained(output)
     if tokenizer is not None:
         tokenizer.save_pretrained(output)
     (output / "system.yaml").write_text(yaml.safe_dump(system, sort_keys=False, allow_unicode=True), encoding="utf-8")
     pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv")
+
+
+def _begin(room: Any, model: torch.nn.Module, init: list[Path]) -> None:
+    """Fill a fresh model with the weights that it starts from."""
+    if hasattr(room, "initialise"):
+        room.initialise(model)
+    for folder in init:
+        taken = load_weights(model, load_file(folder / "model.safetensors"))
+        log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
 
 
 def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path] | None) -> Any:
@@ -91,5 +133,5 @@ def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path] | None) ->
             return tokenize.tokenizer(str(folder))
     if "tokenizer" not in system:
         return None
-    texts = examples_.split_texts(corpus, system["examples"].get("split", "train"))["text"].to_list()
-    return tokenize.tokenizer(**system["tokenizer"], texts=texts)
+    kind = examples_.kind(system["examples"]["kind"])
+    return tokenize.tokenizer(**system["tokenizer"], texts=kind.vocabulary(corpus, system["examples"]))
