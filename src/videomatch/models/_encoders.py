@@ -1,0 +1,93 @@
+"""Encoders of transformers whose modules are laid out like BERT's, and where each keeps what is needed of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
+
+#: model types whose layers :mod:`videomatch.models._packed` can run; others differ in layers or in positions
+KNOWN = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+
+
+def configured(
+    encoder: dict[str, Any] | PretrainedConfig | str, *, dropout: float, vocab_size: int, tokens: int
+) -> PretrainedConfig:
+    """The configuration of an encoder, checked.
+
+    Args:
+        encoder: hub id or folder, a configuration, or its values with ``model_type`` among them.
+        dropout: of hidden states and of attention.
+        vocab_size: of the tokenizer.
+        tokens: longest text.
+
+    Raises:
+        ValueError: its modules are not laid out like BERT's, or it has too few words or positions.
+    """
+    if isinstance(encoder, str):
+        config: Any = AutoConfig.from_pretrained(encoder)
+    elif isinstance(encoder, dict):
+        config = AutoConfig.for_model(**encoder)
+    else:
+        config = encoder
+    kind = config.model_type
+    if kind not in KNOWN or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
+        raise ValueError(f"fusion_bert: encoder {kind!r} is not laid out like BERT, expected {', '.join(KNOWN)}")
+    if config.vocab_size < vocab_size:
+        raise ValueError(
+            f"fusion_bert: the encoder knows {config.vocab_size} tokens, the tokenizer {vocab_size}: they do not belong"
+        )
+    first = 0 if kind in ("bert", "electra") else config.pad_token_id + 1
+    if config.max_position_embeddings < first + tokens:
+        raise ValueError(f"fusion_bert: {tokens} tokens, the encoder has {config.max_position_embeddings - first}")
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    return config
+
+
+def built(config: PretrainedConfig) -> nn.Module:
+    """The encoder with fresh weights, without a pooler."""
+    return AutoModel.from_config(config, **({} if config.model_type == "electra" else {"add_pooling_layer": False}))
+
+
+def positions(encoder: Any, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
+    """Position ids as the encoder's own embeddings count them (RoBERTa begins after the padding id)."""
+    count = getattr(encoder.embeddings, "create_position_ids_from_input_ids", None)
+    if count is not None:
+        return count(input_ids, encoder.embeddings.padding_idx)
+    return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
+
+
+def embedded(encoder: Any, input_ids: Int[Tensor, " n"], position_ids: Int[Tensor, " n"]) -> Tensor:
+    """Embeddings of single tokens ``(n, hidden)`` by the encoder's own modules; all of token type 0."""
+    rows = encoder.embeddings(input_ids=input_ids[None], position_ids=position_ids[None])[0]
+    return encoder.embeddings_project(rows) if hasattr(encoder, "embeddings_project") else rows
+
+
+def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
+    """Copy the weights of a checkpoint into an encoder and, where it has one, of its masked-token head into ``head``.
+
+    Raises:
+        ValueError: the checkpoint's encoder is another.
+    """
+    source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
+    weights, own = source.base_model.state_dict(), encoder.state_dict()
+    odd = [key for key in {*weights, *own} if key not in own or key not in weights or weights[key].shape != own[key].shape]
+    if odd:
+        raise ValueError(f"{name} does not fit the configured encoder: {', '.join(sorted(odd)[:5])}")
+    encoder.load_state_dict(weights)
+    if head is None:
+        return
+    if hasattr(source, "generator_predictions"):
+        dense, norm, decoder = source.generator_predictions.dense, source.generator_predictions.LayerNorm, source.generator_lm_head
+    elif hasattr(source, "lm_head"):
+        dense, norm, decoder = source.lm_head.dense, source.lm_head.layer_norm, source.lm_head.decoder
+    else:
+        found = source.cls.predictions
+        dense, norm, decoder = found.transform.dense, found.transform.LayerNorm, found.decoder
+    parts = [(head.dense, dense), (head.norm, norm), (head.decoder, decoder)]
+    if all(mine.weight.shape == theirs.weight.shape for mine, theirs in parts):  # not so for a narrower Electra
+        for mine, theirs in parts:
+            mine.load_state_dict(theirs.state_dict())

@@ -1,0 +1,358 @@
+"""A joint encoder of a video's frames and its text: the winner of AIAC 2021, track 1 (similarity of videos).
+
+Frame features and the tokens of title or speech form one sequence for a BERT-like encoder of transformers; its weights
+may be a checkpoint's. Up to three heads serve pretraining: tags, masked tokens, masked frames. An embedding is the
+pooled state through one linear layer, of unit length. Source: the winners' slides and published system (jobs 1 to 6).
+
+Conventions
+    ``B`` examples (or ``B, 2``: pairs), at most ``max_tokens`` tokens padded at the end, at most ``max_frames`` frames,
+    padded at the end. Masks are true where something is. All attend to all, so ``layout`` does not change what is
+    computed: where frames stand in the sequence is told to the encoder by nothing but the ids (the winners' jobs with
+    the frames inside have a [SEP] before the title, those with the frames first have not) and by the frames' own
+    positions. The state of [CLS] is the first token's in both.
+
+Cost
+    Only what is needed is computed (:mod:`videomatch.models._packed`): no padding unless the winners' pooling reads it,
+    the masked-token head on masked tokens, the masked-frame head on masked frames, and in pretraining the last layer on
+    what the heads read.
+
+# Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``, whose word table (vocabulary x hidden) never
+is read, nor are its second type and the positions from ``max_frames`` on. They are left out here.
+# Deviation: ``mean`` and ``attention`` pool over frames and tokens. The winners' own (``mean_all``, ``attention_all``)
+pool over padding, too; then the model pads to ``max_frames`` and ``max_tokens`` itself, so that an embedding does not
+depend on its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import initialization as init
+
+from videomatch.models import _encoders
+from videomatch.models._packed import Packing, Some, encode, numbered, take
+from videomatch.objectives import at_least_single
+
+HEADS = ("tags", "tokens", "frames")
+POOLS = ("mean", "attention", "mean_all", "attention_all")
+LAYOUTS = ("frames_inside", "frames_first")
+
+
+class Config(PretrainedConfig):
+    """A joint encoder.
+
+    Args:
+        layers, width, heads_count, ffn: depth, hidden size, attention heads and feed-forward size of an encoder (BERT)
+            from scratch; a pretrained one brings its own.
+        dropout: of hidden states and of attention.
+        embedding_dim: dimensions of the embedding.
+        pool: ``mean`` or ``attention`` over what is there; ``mean_all`` or ``attention_all`` over padding, too.
+        tags_from: the tag head reads the state of [CLS] (``cls``) or the ``embedding`` before its normalisation,
+            either through a ReLU.
+        heads: which of ``tags``, ``tokens`` and ``frames`` there are.
+        pretrained: hub id or folder of a BERT-like encoder whose size and (see :func:`initialise`) weights are taken.
+        vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
+        frame_dim: dimensions of a frame.
+        max_frames, max_tokens: longest sequences.
+        layout: of the sequence; see the module.
+        num_tags: outputs of the tag head; by default as many as ``id2label`` names.
+        id2label: names of the tags.
+        encoder: configuration of the encoder, as a saved configuration has it; wins over ``pretrained`` and sizes.
+
+    Raises:
+        ValueError: an option is unknown, or options do not go together.
+    """
+
+    model_type = "fusion_bert"
+
+    def __init__(
+        self,
+        *,
+        layers: int = 4,
+        width: int = 128,
+        heads_count: int = 4,
+        ffn: int = 512,
+        dropout: float = 0.1,
+        embedding_dim: int = 256,
+        pool: str = "mean",
+        tags_from: str = "cls",
+        heads: Sequence[str] = (),
+        pretrained: str | None = None,
+        vocab_size: int = 21128,
+        pad_token_id: int = 0,
+        cls_token_id: int = 101,
+        sep_token_id: int = 102,
+        frame_dim: int = 1536,
+        max_frames: int = 32,
+        max_tokens: int = 36,
+        layout: str = "frames_inside",
+        num_tags: int | None = None,
+        id2label: dict[int, str] | None = None,
+        encoder: dict[str, Any] | PretrainedConfig | None = None,
+        **others: Any,
+    ) -> None:
+        for name, value, known in (("pool", pool, POOLS), ("layout", layout, LAYOUTS)):
+            if value not in known:
+                raise ValueError(f"fusion_bert: {name} {value!r}, expected {', '.join(known)}")
+        if tags_from not in ("cls", "embedding"):
+            raise ValueError(f"fusion_bert: tags_from {tags_from!r}, expected cls or embedding")
+        if odd := [head for head in heads if head not in HEADS]:
+            raise ValueError(f"fusion_bert: no head {odd[0]!r}; there are {', '.join(HEADS)}")
+        num_tags = len(id2label or ()) if num_tags is None else num_tags
+        if "tags" in heads and not num_tags:
+            raise ValueError("fusion_bert: a head for tags, but the examples have none (num_tags, id2label)")
+        if "frames" in heads and not max_frames:
+            raise ValueError("fusion_bert: a head for frames, but max_frames is 0")
+        if encoder is None and pretrained is None:
+            encoder = {
+                "model_type": "bert",
+                "vocab_size": vocab_size,
+                "hidden_size": width,
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads_count,
+                "intermediate_size": ffn,
+                "max_position_embeddings": max_tokens,
+                "pad_token_id": pad_token_id,
+            }
+        found: Any = _encoders.configured(
+            encoder or str(pretrained), dropout=dropout, vocab_size=vocab_size, tokens=max_tokens
+        )
+        self.encoder = found
+        self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
+        self.heads_count, self.vocab_size = found.num_attention_heads, vocab_size
+        self.dropout, self.embedding_dim, self.pool, self.tags_from = dropout, embedding_dim, pool, tags_from
+        self.heads, self.pretrained, self.layout, self.num_tags = list(heads), pretrained, layout, num_tags
+        self.frame_dim, self.max_frames, self.max_tokens = frame_dim, max_frames, max_tokens
+        if id2label is not None:
+            others |= {"id2label": id2label, "label2id": {name: number for number, name in id2label.items()}}
+        self.pad_token_id, self.cls_token_id, self.sep_token_id = pad_token_id, cls_token_id, sep_token_id
+        super().__init__(**others)
+
+
+class _MaskedHead(nn.Module):
+    """What was masked: linear, GELU, norm, linear (BERT's head for masked tokens; the winners' for frames is alike)."""
+
+    def __init__(self, width: int, outputs: int, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.decoder = nn.Linear(width, outputs)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.decoder(self.norm(F.gelu(self.dense(rows))))
+
+
+class _FrameEmbeddings(nn.Module):
+    """Frames as BERT embeds words: projected, plus position and type, normed."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.projection = nn.Linear(config.frame_dim, config.width)
+        self.positions = nn.Embedding(config.max_frames, config.width)
+        self.kind = nn.Embedding(1, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=config.encoder.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, frames: Float[Tensor, "n frame_dim"], positions: Int[Tensor, " n"]) -> Float[Tensor, "n hidden"]:
+        return self.dropout(self.norm(self.projection(frames) + self.kind.weight + self.positions(positions)))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What :meth:`Model.forward` takes, pairs as two examples: text (B, T) true where a token is, and so on."""
+
+    frames: Tensor
+    seen: Tensor
+    input_ids: Tensor
+    text: Tensor
+    labels: Tensor | None
+    hidden: Tensor | None
+
+    def padded(self, tokens: int, frames: int, pad: int) -> _Inputs:
+        """With all sequences at full length."""
+
+        def longer(x: Any, by: int, value: float = 0) -> Any:
+            return x if x is None else F.pad(x, (0, by), value=value)
+
+        t, f = tokens - self.text.shape[1], frames - self.seen.shape[1]
+        ids = longer(self.input_ids.masked_fill(~self.text, pad), t, pad)
+        long = F.pad(self.frames, (0, 0, 0, f)), longer(self.seen, f), ids, longer(self.text, t)
+        return _Inputs(*long, longer(self.labels, t, -100), longer(self.hidden, f))
+
+
+class Model(PreTrainedModel):
+    """The joint encoder with its heads."""
+
+    config_class = Config
+    main_input_name = "frames"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        width, eps = config.width, config.encoder.layer_norm_eps
+        self.encoder = _encoders.built(config.encoder)
+        self.frames = _FrameEmbeddings(config) if config.max_frames else None
+        attention = (nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+        self.attention_pool = nn.Sequential(*attention) if config.pool.startswith("attention") else None
+        self.projection = nn.Linear(width, config.embedding_dim)
+        read = width if config.tags_from == "cls" else config.embedding_dim
+        self.tag_head = nn.Linear(read, config.num_tags) if "tags" in config.heads else None
+        vocabulary = config.encoder.vocab_size
+        self.token_head = _MaskedHead(width, vocabulary, eps) if "tokens" in config.heads else None
+        self.frame_head = _MaskedHead(width, config.frame_dim, eps) if "frames" in config.heads else None
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # as the winners: N(0, 0.02) for what lies in BERT's classes, torch's own for the other heads
+        others = (self.projection, self.tag_head, self.attention_pool, self.frame_head)
+        if isinstance(module, nn.Linear) and any(module is m for o in others if o is not None for m in o.modules()):
+            module.reset_parameters()
+            return
+        super()._init_weights(module)
+        if self.token_head is not None and module is self.token_head.decoder:
+            words: Any = self.encoder.get_input_embeddings()  # pyright: ignore[reportCallIssue]
+            if words.weight.shape == self.token_head.decoder.weight.shape:  # starts as they do, but is not tied to them
+                init.copy_(self.token_head.decoder.weight, words.weight)
+
+    def forward(
+        self,
+        frames: Float[Tensor, "*batch frames frame_dim"],
+        frame_mask: Bool[Tensor, "*batch frames"],
+        input_ids: Int[Tensor, "*batch tokens"],
+        attention_mask: Bool[Tensor, "*batch tokens"],
+        token_labels: Int[Tensor, "*batch tokens"] | None = None,
+        masked_frames: Bool[Tensor, "*batch frames"] | None = None,
+    ) -> dict[str, Tensor]:
+        """Embeddings, and what the heads make of the same pass.
+
+        Args:
+            frames: features; what lies in the padding does not matter.
+            frame_mask, attention_mask: true (1) where a frame or token is; the first token always is.
+            input_ids: with masked tokens already replaced.
+            token_labels: the true ids of masked tokens, -100 elsewhere.
+            masked_frames: frames to hide: they are set to zero.
+
+        Returns:
+            ``embedding`` (*batch, dim) unit vectors, left out when masks are given and the tag head does not read it;
+            ``similarity`` (B,) cosines of pairs, where the batch is (B, 2); ``logits`` (*batch, tags);
+            ``token_logits`` (M, vocabulary) and ``token_targets`` (M,) of the masked tokens; ``frame_outputs`` (M, D)
+            of the masked frames, ``frame_candidates`` (V, D) all frames as they came, and ``frame_targets`` (M,) the
+            candidate that each masked one is.
+
+        Raises:
+            ValueError: there are more frames or tokens than the model has positions for.
+        """
+        config, lead = self.config, input_ids.shape[:-1]
+        given = (frames, frame_mask.bool(), input_ids, attention_mask.bool(), token_labels, masked_frames)
+        x = _Inputs(*(value if value is None else value.flatten(0, len(lead) - 1) for value in given))  # pyright: ignore[reportArgumentType]
+        if x.seen.shape[1] > config.max_frames or x.text.shape[1] > config.max_tokens:
+            came = f"{x.seen.shape[1]} frames and {x.text.shape[1]} tokens"
+            raise ValueError(f"fusion_bert: {came}, expected at most {config.max_frames} and {config.max_tokens}")
+        is_masked = x.labels is not None or x.hidden is not None
+        embeds = not is_masked or (self.tag_head is not None and config.tags_from == "embedding")
+        pads = embeds and config.pool.endswith("_all")
+        if pads:
+            x = x.padded(config.max_tokens, config.max_frames, config.pad_token_id)
+        masked = self._masked(x)
+        rows, (tokens, seen), packing, raw = self._states(x, pads, None if embeds else masked)
+        outputs: dict[str, Tensor] = {}
+        state = take(rows, tokens[:, 0])  # of [CLS]
+        if embeds:
+            pooled = self.projection(self._pooled(rows, packing))
+            state = pooled if config.tags_from == "embedding" else state
+            outputs["embedding"] = F.normalize(at_least_single(pooled), dim=-1).unflatten(0, lead)
+            if len(lead) == 2:
+                query, reference = outputs["embedding"].unbind(1)
+                outputs["similarity"] = (query * reference).sum(-1)
+        if self.tag_head is not None:
+            outputs["logits"] = self.tag_head(F.relu(state)).unflatten(0, lead)
+        if self.token_head is not None and x.labels is not None:
+            outputs["token_logits"] = self.token_head(take(rows, tokens[masked[0]]))
+            outputs["token_targets"] = x.labels[masked[0]]
+        if self.frame_head is not None and x.hidden is not None:
+            outputs["frame_outputs"] = self.frame_head(take(rows, seen[masked[1]]))
+            outputs["frame_candidates"] = raw
+            outputs["frame_targets"] = x.hidden[x.seen].nonzero()[:, 0]
+        return outputs
+
+    def embed_videos(
+        self,
+        frames: Float[Tensor, "batch frames frame_dim"],
+        frame_mask: Bool[Tensor, "batch frames"],
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Bool[Tensor, "batch tokens"],
+    ) -> Float[Tensor, "batch dim"]:
+        """Unit vectors of videos with their texts; see :meth:`forward`."""
+        return self(frames, frame_mask, input_ids, attention_mask)["embedding"]
+
+    def _masked(self, x: _Inputs) -> tuple[Tensor, Tensor]:
+        """Where masked tokens and frames are that a head looks at: (B, T) and (B, F)."""
+        none = torch.zeros_like(x.text), torch.zeros_like(x.seen)
+        tokens = none[0] if x.labels is None or self.token_head is None else (x.labels != -100) & x.text
+        frames = none[1] if x.hidden is None or self.frame_head is None else x.hidden & x.seen
+        return tokens, frames
+
+    def _states(
+        self, x: _Inputs, pads: bool, masked: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, list[Tensor], Packing, Tensor]:
+        """Last hidden states: of padding, too, if ``pads``; only of [CLS] and what is ``masked``, if given.
+
+        Returns:
+            rows (N, hidden); the row of every token (B, T) and frame (B, F); where rows belong; all frames (V, D).
+        """
+        standing = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
+        packing = Packing.of(*standing)
+        positions = _encoders.positions(self.encoder, x.input_ids)
+        rows = _encoders.embedded(self.encoder, x.input_ids[standing[0]], positions[standing[0]])
+        raw = x.frames[standing[1]].to(self.projection.weight.dtype)
+        if self.frames is not None:
+            hidden = ~x.seen if x.hidden is None else x.hidden | ~x.seen
+            places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[standing[1]]
+            shown = raw.masked_fill(hidden[standing[1]][:, None], 0.0)
+            rows = torch.cat([rows, self.frames(shown, places)])
+        if pads:
+            raw = raw[x.seen[standing[1]]]
+        numbers = numbered(*standing)
+        wanted = None
+        if masked is not None:
+            first = torch.arange(x.text.shape[1], device=raw.device) == 0
+            kept = (masked[0] | first, masked[1])
+            wanted = Some.of(kept, standing)
+            numbers = numbered(*kept)
+        keys = Some.of((x.text, x.seen), standing) if pads else None
+        layers: Any = self.encoder.encoder.layer  # pyright: ignore[reportAttributeAccessIssue]
+        return encode(layers, rows, packing, keys=keys, wanted=wanted), numbers, packing, raw
+
+    def _pooled(self, rows: Tensor, packing: Packing) -> Tensor:
+        """One state an example: the mean of its rows, or their sum weighed by attention."""
+        if self.attention_pool is None:
+            return packing.pad(rows).sum(1) / packing.taken.sum(1, keepdim=True)
+        scores = packing.pad(self.attention_pool(rows)).squeeze(-1).masked_fill(~packing.taken, -torch.inf)
+        return (packing.pad(rows) * scores.softmax(-1)[..., None]).sum(1)
+
+
+def initialise(model: Model) -> None:
+    """Give the encoder, and a head for masked tokens, the weights of ``config.pretrained``; nothing without one.
+
+    Raises:
+        ValueError: the checkpoint's encoder is not the configured one.
+    """
+    if model.config.pretrained is not None:
+        _encoders.pretrained(model.config.pretrained, model.encoder, model.token_head)
+
+
+def processor(config: Config) -> None:  # noqa: ARG001
+    """Nothing prepares this model's inputs but the examples."""
+    return
+
+
+Model.__name__ = "FusionBert"  # what config.json names
+AutoConfig.register("fusion_bert", Config, exist_ok=True)
+AutoModel.register(Config, Model, exist_ok=True)
