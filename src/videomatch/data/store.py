@@ -17,6 +17,7 @@ straight into the batch: it is as fast as fancy indexing of a memory map, and th
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,35 @@ class StoreWriter:
         for part, array in rows.items():
             self._files[part].write(array.reshape(-1).view(np.uint8).data)
         self._rows[-1] += length
+
+    def add_rows(self, ids: Sequence[str], values: np.ndarray) -> None:
+        """Append items of one row each, ``(len(ids), *shape)``, to a store without times and weights. The same as
+        :meth:`add` with each of them, in fewer steps: a file takes all the rows that it has room for at once.
+
+        Raises:
+            ValueError: as of :meth:`add`.
+        """
+        if list(self._parts) != ["values"]:
+            raise ValueError(f"{self.root}: rows came with the wrong parts, expected {list(self._parts)}")
+        rows = self._fit(f"{ids[0]} …" if len(ids) else "", "values", np.asarray(values))
+        if len(rows) != len(ids):
+            raise ValueError(f"{self.root}: {len(ids)} ids came with {len(rows)} rows")
+        if len(set(ids)) < len(ids) or not self._index.keys().isdisjoint(ids):
+            twice = Counter([*ids, *(i for i in ids if i in self._index)]).most_common(1)[0][0]
+            raise ValueError(f"{self.root}: id {twice!r} stands twice")
+        "".join(ids).encode()
+        done = 0
+        while done < len(ids):
+            used = self._rows[-1] * self._row_bytes if self._rows else 0
+            if not self._rows or (used and used + self._row_bytes > self._shard_bytes):
+                self._roll()
+            room = max(1, self._shard_bytes // self._row_bytes - self._rows[-1])
+            some = ids[done : done + room]
+            shard, first = len(self._rows) - 1, self._rows[-1]
+            self._index |= {item_id: (shard, first + n, 1) for n, item_id in enumerate(some)}
+            self._files["values"].write(rows[done : done + len(some)].reshape(-1).view(np.uint8).data)
+            self._rows[-1] += len(some)
+            done += len(some)
 
     def _fit(self, item_id: str, part: str, array: np.ndarray) -> np.ndarray:
         """``array`` in the type of ``part``, contiguous, or a ValueError that says why it does not fit."""
@@ -261,17 +291,17 @@ class Store:
             where = ", ".join(map(str, self.roots[:3])) + (", …" if len(self.roots) > 3 else "")
             raise KeyError(f"no item {error.args[0]!r} among the {len(self)} of {where}") from None
 
-    def gather(self, ids: Sequence[str], part: str = "values") -> tuple[np.ndarray, np.ndarray]:
+    def gather(self, ids: Sequence[str] | np.ndarray, part: str = "values") -> tuple[np.ndarray, np.ndarray]:
         """Items one below the other.
 
         Args:
-            ids: B ids, in any order, also repeated.
+            ids: B ids, in any order, also repeated; or their positions, an integer array (see :meth:`index`).
             part: ``values``, ``times`` or ``weights``.
 
         Returns:
             rows ``(sum of L, *shape)`` in the order of ``ids``, and the lengths ``(B,)``.
         """
-        at = self.index(ids)
+        at = ids if isinstance(ids, np.ndarray) and ids.dtype.kind == "i" else self.index(ids)
         lengths = self.lengths[at]
         ends = np.cumsum(lengths)
         shape, dtype = self._part(at, part)

@@ -1,16 +1,21 @@
 """Combine: one embedding from several systems' (the ensemble of the AIAC 2021 winners).
 
-Every member's embedding is normalised, weighed by the root of its weight and concatenated: the cosine of two such rows
-is the weighted mean of the members' cosines. Optionally they are projected on their first ``dim`` singular directions
+Every part's embedding is normalised, weighed by the root of its weight and concatenated: the cosine of two such rows
+is the weighted mean of the parts' cosines. Optionally they are projected on their first ``dim`` singular directions
 (not centred, as in the source's TruncatedSVD; exact here), which keeps the cosines nearly.
+
+The directions are the eigenvectors of the Gram matrix. Blocks are multiplied in single precision, and their products
+added up in double: a cosine is then within 1e-6 of the exact one (``benchmarks/combine.py``). Rows are
+read block by block, and twice unless all of them fit into :data:`HELD` bytes.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -21,98 +26,173 @@ from videomatch.similarity import normalise
 
 log = logging.getLogger(__name__)
 
-#: rows that are in memory at once
+#: rows that are read at once
 ROWS = 8192
+#: bytes of rows that stay in memory between the first and the second pass
+HELD = 1 << 29
+#: rows and columns of a product whose sums are in single precision
+BLOCK = (1024, 128)
+#: of fewer rows than dimensions: directions whose squared singular value is a smaller share of the largest are none
+SMALLEST = 1e-10
 
 
 def combine(
     *,
     embeddings: list[Path],
     output: Path,
-    weights: list[float] | None = None,
+    members: dict[str, list[list[Any]]],
     dim: int | None = None,
     threads: int = 1,
 ) -> None:
-    """Write ``videos/`` (and ``texts/`` if all members have texts): unit rows, float32; and ``combine.json``.
+    """Write ``<member>/videos/`` (and ``<member>/texts/`` if all its parts have texts): unit rows, float32; and
+    ``combine.json``.
 
     Args:
-        embeddings: one folder a member, with a ``videos/`` store.
-        weights: one a member, at least 0; equal by default. Only their ratios count.
-        dim: singular directions to keep, found on the videos; all if None or no smaller than the members together.
+        embeddings: a folder a system, which holds a folder a member with a ``videos/`` store.
+        members: what is made of what: name -> parts, each ``[number of a folder of embeddings, member in it, weight]``.
+            Weights are at least 0, and only their ratios count.
+        dim: singular directions to keep, found on the videos; all if None or no smaller than the parts together.
         threads: of the matrix products.
 
     Raises:
-        ValueError: the weights do not fit the members, or the members share no video.
+        ValueError: weights that are none, a part that does not exist, or parts that share no video.
     """
-    shares = _shares(weights, len(embeddings))
-    parts = ["videos", *(["texts"] if all((e / "texts" / "store.json").exists() for e in embeddings) else [])]
-    directions: np.ndarray | None = None
-    about: dict = {"weights": shares.tolist(), "dim": dim, "counts": {}, "missing": {}}
+    about: dict[str, Any] = {}
     with threadpool_limits(threads):
-        for part in parts:
-            stores = [Store.open(e / part) for e in embeddings]
-            ids, missing = _shared(stores)
-            about["counts"][part], about["missing"][part] = len(ids), missing
-            if not ids:
-                raise ValueError(f"{part}: no id is in all of {', '.join(map(str, embeddings))}")
-            if missing:
-                log.warning("%s: %d ids are not in all members and are left out", part, len(missing))
-            width = sum(int(np.prod(s.shape)) for s in stores)
-            if part == "videos" and dim is not None and dim < width:
-                directions, about["energy"] = components(_chunks(stores, ids, shares), dim)
-            if directions is not None and width != len(directions):
-                raise ValueError(f"texts have {width} dimensions, videos {len(directions)}: no common directions")
-            shape = (width if directions is None else directions.shape[1],)
-            with StoreWriter(output / part, shape=shape, dtype="float32", made_by={"combine": len(stores)}) as writer:
-                at = iter(ids)
-                for rows in _chunks(stores, ids, shares):
-                    for row in normalise(rows if directions is None else rows @ directions):
-                        writer.add(next(at), row[None])
+        for name, parts in members.items():
+            odd = [number for number, _, _ in parts if not 0 <= number < len(embeddings)]
+            if odd or not parts:
+                raise ValueError(f"member {name!r}: parts {parts}, expected numbers of the {len(embeddings)} systems")
+            shares = shares_of([weight for _, _, weight in parts])
+            folders = [embeddings[number] / member for number, member, _ in parts]
+            about[name] = {"parts": parts, "dim": dim, **_combine(folders, output / name, shares, dim)}
     (output / "combine.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def concatenate(members: list[np.ndarray], shares: np.ndarray) -> np.ndarray:
-    """Rows ``(N, sum of D)`` of unit length, float64, of members' rows ``(N, D)``; the shares sum to 1."""
-    parts = [np.sqrt(w) * normalise(np.asarray(m, np.float64)) for m, w in zip(members, shares, strict=True)]
-    return np.concatenate(parts, axis=1)
+def shares_of(weights: Sequence[float]) -> np.ndarray:
+    """Weights ``(parts,)`` as shares of 1.
 
-
-def components(chunks: Iterator[np.ndarray], dim: int) -> tuple[np.ndarray, float]:
-    """The first right singular vectors ``(D, dim)`` of rows that come in chunks, and their share of the squared norm.
-
-    They are the eigenvectors of the Gram matrix. It is summed in double precision: in single precision, singular values
-    below some 3e-4 of the largest would drown. Signs are fixed by the largest entry, so that results repeat.
+    Raises:
+        ValueError: one of them is negative or not finite, or all are 0.
     """
-    gram = sum(chunk.T @ chunk for chunk in chunks)
-    assert isinstance(gram, np.ndarray)
-    size = len(gram)
-    values, vectors = eigh(gram, subset_by_index=[size - dim, size - 1])
-    vectors = vectors[:, ::-1]
-    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)])
-    return vectors * signs, float(values.sum() / np.trace(gram))
-
-
-def _shares(weights: list[float] | None, members: int) -> np.ndarray:
-    shares = np.ones(members) if weights is None else np.asarray(weights, float)
-    if len(shares) != members or not (np.isfinite(shares) & (shares >= 0)).all() or not shares.sum():
-        raise ValueError(f"weights {weights}, expected {members} numbers of at least 0, not all of them 0")
+    shares = np.asarray(weights, np.float64)
+    if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.sum():
+        raise ValueError(f"weights {list(weights)}, expected numbers of at least 0, not all of them 0")
     return shares / shares.sum()
 
 
+def concatenate(parts: Sequence[np.ndarray], shares: np.ndarray, dtype: str = "float64") -> np.ndarray:
+    """Rows ``(N, sum of D)`` of unit length, of parts' rows ``(N, D)``; the shares sum to 1. A part's row of zeros
+    stays one. Lengths are computed in double precision whatever the ``dtype`` of the result."""
+    ends = np.cumsum([part.shape[1] for part in parts])
+    rows = np.empty((len(parts[0]), ends[-1]), dtype)
+    for part, share, end in zip(parts, shares, ends, strict=True):
+        part = np.asarray(part, dtype)
+        lengths = np.sqrt(np.einsum("nd,nd->n", part, part, dtype=np.float64))
+        scale = np.divide(np.sqrt(share), lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        np.multiply(part, scale.astype(dtype)[:, None], out=rows[:, end - part.shape[1] : end])
+    return rows
+
+
+def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -> tuple[np.ndarray, float]:
+    """The first right singular vectors ``(D, up to dim)``, float64, of rows that come in chunks, and their share of
+    the squared norm.
+
+    They are the eigenvectors of the Gram matrix of the columns, or of the rows where these are fewer (then at most as
+    many as the rank). A chunk is multiplied in its own precision, the products are summed in double: in single
+    precision alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by the largest entry,
+    so that results repeat.
+
+    Args:
+        chunks: rows ``(n, D)``.
+        shape: ``(N, D)`` of all of them.
+        dim: how many vectors.
+    """
+    count, width = shape
+    if count < width:
+        rows = np.concatenate([np.asarray(chunk, np.float64) for chunk in chunks])
+        gram = rows @ rows.T
+        values, vectors = eigh(gram, subset_by_index=[max(0, count - dim), count - 1])
+        kept = values > SMALLEST * values[-1]
+        vectors = rows.T @ vectors[:, kept] / np.sqrt(values[kept])
+        values = values[kept]
+    else:
+        gram = np.zeros((width, width))
+        for chunk in chunks:
+            gram += chunk.T @ chunk
+        values, vectors = eigh(gram, subset_by_index=[width - dim, width - 1])
+    vectors = vectors[:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    return vectors * signs, float(values.sum() / np.trace(gram))
+
+
+def project(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """``rows @ directions``, float64, of ``(n, D)`` and ``(D, K)``: products in the precision of the rows, of few
+    columns at a time, since a sum in single precision loses the small terms that come after a large one."""
+    right = directions.astype(rows.dtype)
+    result = np.zeros((len(rows), directions.shape[1]))
+    height, width = BLOCK
+    for top in range(0, len(rows), height):
+        for left in range(0, rows.shape[1], width):
+            result[top : top + height] += rows[top : top + height, left : left + width] @ right[left : left + width]
+    return result
+
+
+def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | None) -> dict[str, Any]:
+    """Write the stores of one member; counts and what is missing."""
+    directions: np.ndarray | None = None
+    about: dict[str, Any] = {"counts": {}, "missing": {}}
+    for side in ["videos", *(["texts"] if all((f / "texts" / "store.json").exists() for f in folders) else [])]:
+        stores = [Store.open(folder / side) for folder in folders]
+        ids, missing = _shared(stores)
+        about["counts"][side], about["missing"][side] = len(ids), missing
+        if not ids:
+            raise ValueError(f"{side}: no id is in all of {', '.join(map(str, folders))}")
+        if missing:
+            log.warning("%s: %d ids are not in all parts and are left out", side, len(missing))
+        width = sum(int(np.prod(s.shape)) for s in stores)
+        rows = _Rows(stores, ids, shares)
+        if side == "videos" and dim is not None and dim < width:
+            # Deviation: the source fits one basis on the validation videos and another on the test videos, which are
+            # what it then embeds; here one basis is fitted on all videos of the data set, and serves its texts too.
+            if len(ids) * width * 4 <= HELD:
+                rows = list(rows)
+            directions, about["energy"] = components(rows, (len(ids), width), dim)
+        if directions is not None and width != len(directions):
+            raise ValueError(f"texts have {width} dimensions, videos {len(directions)}: no common directions")
+        shape = (width if directions is None else directions.shape[1],)
+        with StoreWriter(output / side, shape=shape, dtype="float32", made_by={"combine": len(stores)}) as writer:
+            done = 0
+            for chunk in rows:
+                unit = normalise(chunk if directions is None else project(chunk, directions))
+                writer.add_rows(ids[done : done + len(unit)], unit)
+                done += len(unit)
+    return about
+
+
 def _shared(stores: list[Store]) -> tuple[list[str], list[str]]:
-    """Ids that every member has an embedding of, in the order of the first, and those that only some have."""
+    """Ids that every part has an embedding of, in the order of the first, and those that only some have."""
     for store in stores:
         if (store.lengths > 1).any():
             odd = int(np.flatnonzero(store.lengths > 1)[0])
             raise ValueError(
                 f"{store.roots[0]}: {store.ids[odd]!r} has {store.lengths[odd]} rows, expected one embedding"
             )
-    there = [{i for i, length in zip(s.ids, s.lengths, strict=True) if length} for s in stores]
+    if all(store.ids == stores[0].ids and store.lengths.all() for store in stores):
+        return stores[0].ids, []
+    there = [{i for i, length in zip(s.ids, s.lengths.tolist(), strict=True) if length} for s in stores]
     everywhere = set.intersection(*there)
     return [i for i in stores[0].ids if i in everywhere], sorted(set.union(*there) - everywhere)
 
 
-def _chunks(stores: list[Store], ids: list[str], shares: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(ids), ROWS):
-        some = ids[start : start + ROWS]
-        yield concatenate([s.gather(some)[0].reshape(len(some), -1) for s in stores], shares)
+class _Rows:
+    """The concatenated rows of some ids, read in chunks ``(n, D)`` float32 each time that they are gone through."""
+
+    def __init__(self, stores: list[Store], ids: list[str], shares: np.ndarray) -> None:
+        self.stores, self.shares = stores, shares
+        self.at = [np.arange(len(ids)) if ids == store.ids else store.index(ids) for store in stores]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self.at[0]), ROWS):
+            read = [s.gather(at[start : start + ROWS])[0] for s, at in zip(self.stores, self.at, strict=True)]
+            yield concatenate([part.reshape(len(part), -1) for part in read], self.shares, "float32")
