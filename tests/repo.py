@@ -47,6 +47,9 @@ class Repo:
         for file in (TOY / "stages").glob("*.py"):
             shutil.copy(file, package / "stages")
         shutil.copy(TOY / "toy.py", package)
+        shutil.copy(TOY / "params.yaml", self.folder)
+        for file in (TOY / "tables").glob("*.yaml"):
+            shutil.copy(file, self.folder / "workflow/tables")
 
     def describe(self) -> None:
         """Write dvc.yaml anew: the results may lie elsewhere since the parameters changed."""

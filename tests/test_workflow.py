@@ -227,3 +227,19 @@ def test_prune_lists_what_no_rule_makes(repo: Repo):
     assert "metrics" not in listed
     repo("videomatch", "prune", "--yes")
     assert not (repo.folder / "results/demo/pages/neighbours").exists()
+
+
+def test_members_are_folds_and_seeds(repo: Repo):
+    table = (repo.folder / "results/demo/tables/folds/table.csv").read_text().splitlines()
+    columns = {line.split(",")[0] + " " + line.split(",")[2]: line.split(",")[3:6] for line in table[1:]}
+    assert set(columns) == {
+        f"{row} Spearman ({split})" for row, split in (("one", "valid"), ("one", "test"), ("ensemble", "valid"))
+    } | {"ensemble Spearman (test)", "untrained Spearman (test)"}, "what has no folds has no pairs left out of them"
+    assert columns["one Spearman (valid)"][2] == "2" and columns["untrained Spearman (test)"][2] == "1"
+    runs = {p.name for p in (repo.folder / "results/demo/runs/finetuned").iterdir()}
+    assert runs == {"fold0-seed0", "fold2-seed0"}
+    assert (repo.folder / "results/demo/submissions/challenge/value.json").exists()
+    repo.set("systems.finetuned.folds.only", [0, 1])
+    made = repo.made()
+    assert {m for m in made if m.startswith("runs")} == {"runs/finetuned/fold1-seed0"}
+    assert "tables/folds" in made and "tables/search_untrained" not in made

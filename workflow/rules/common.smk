@@ -87,7 +87,7 @@ wildcard_constraints:
     passage=r"\w+",
     shard=r"\d+",
     system="|".join(plan.systems) or "none",
-    member=r"\w+",
+    member=r"[\w-]+",
     split=r"\w+",
     table=r"\w+",
     page=r"\w+",

@@ -12,7 +12,10 @@ def embed(*, output, corpus, features, run, members, system, seed):
                 "embed",
                 EDITED,
                 read(corpus, "value.parquet"),
-                [read(f / system["embeddings"]["features"]) for f in features],
+                [
+                    read(f / (system.get("embeddings", {}).get("features") or system["examples"]["expert"]))
+                    for f in features
+                ],
                 [read(r) for r in run[n : n + 1]],
                 system,
             ),

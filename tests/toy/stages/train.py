@@ -3,9 +3,9 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def train(*, output, corpus, features, init, system, seed, member, scratch):
+def train(*, output, corpus, features, init, system, seed, member, scratch, fold=None):
     state = scratch / "state.json"
-    epoch, value = read(scratch, "state.json") if state.exists() else (0, number("train", EDITED, seed))
+    epoch, value = read(scratch, "state.json") if state.exists() else (0, number("train", EDITED, seed, fold))
     while epoch < system["training"]["epochs"]:
         value = number(
             value,
