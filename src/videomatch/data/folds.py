@@ -16,6 +16,7 @@ networks via size-constrained clustering").
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ _LARGE = 0.25
 #: how much heavier than its share a part of a cut component may be
 _SLACK = 0.03
 _TRIES = 4
+#: an id whose remainder is known: digits, or letters and then digits
+_NUMBERED = re.compile(r"[A-Za-z]*([0-9]+)")
 _ROUNDS = 12
 
 
@@ -44,11 +47,12 @@ def by_remainder(query_ids: Sequence[str], reference_ids: Sequence[str], *, fold
     """The winners' split: both ids divisible by 5 (in general: remainder ``fold`` by ``folds``), and the rest.
 
     Args:
-        query_ids: decimal ids, up to 19 digits; computed with Python's integers.
+        query_ids: decimal ids, up to 19 digits, also after letters (``w0000012`` counts as 12); computed with Python's
+            integers.
         reference_ids: of the same length.
 
     Raises:
-        ValueError: an id is no decimal number, the lengths differ or there is no such fold.
+        ValueError: an id is no decimal number (a float least of all), the lengths differ or there is no such fold.
     """
     _check(query_ids, reference_ids, fold, folds)
     left, right = (
@@ -149,9 +153,10 @@ def _check(query_ids: Sequence[str], reference_ids: Sequence[str], fold: int, fo
 
 
 def _number(video_id: str) -> int:
-    if not isinstance(video_id, str) or not video_id.isdecimal():
+    found = _NUMBERED.fullmatch(video_id) if isinstance(video_id, str) else None
+    if not found:
         raise ValueError(f"id {video_id!r}, expected a string of digits (a float has lost the last ones)")
-    return int(video_id)
+    return int(found[1])
 
 
 def _graph(left: np.ndarray, right: np.ndarray, size: int) -> csr_array:

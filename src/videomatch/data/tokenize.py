@@ -6,6 +6,7 @@ fast ones, and ``encode_plus`` is gone from transformers 5.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -131,17 +132,51 @@ def encode(
             return_token_type_ids=False,
         )
         return {name: encoded[name] for name in ("input_ids", "attention_mask")}
-    begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    begin, end = (getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep"))
     if begin is None or end is None or max_length < 3:
         raise ValueError(f"layout 'empty_first' needs [CLS], [SEP] and 3 tokens, got {begin}, {end} and {max_length}")
-    plain = tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=max_length - 3)["input_ids"]
-    rows = [[begin, end, *ids, end] for ids in plain]
-    width = max_length if pad else max(map(len, rows), default=0)
-    ids = np.full((len(rows), width), tokenizer.pad_token_id, dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
+    return encode_parts(tokenizer, [texts], [max_length - 3], start=[begin, end], pad=pad)
+
+
+def encode_parts(
+    tokenizer: PreTrainedTokenizerFast,
+    parts: Sequence[Sequence[str]],
+    budgets: Sequence[int],
+    *,
+    start: Sequence[int],
+    pad: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Encode texts of several parts, each cut to tokens of its own: ``start`` part ``[SEP]`` part ``[SEP]`` ….
+
+    Args:
+        tokenizer: fast, with an end token and a padding token.
+        parts: for each part (title, ASR) its B texts; a part may be empty, its end token stays.
+        budgets: tokens of each part at most, without its end token.
+        start: ids that open every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
+        pad: pad to the longest that there can be instead of the longest of the batch.
+
+    Returns:
+        input_ids and attention_mask, (B, T) int64.
+    """
+    inner = tokenizer.backend_tokenizer
+    inner.no_truncation()  # a call of the tokenizer leaves its own settings behind, and sets them anew
+    inner.no_padding()
+    count, end = len(parts[0]), tokenizer.sep_token_id
+    pieces = [np.tile(np.asarray(start, dtype=np.int64), (count, 1)).ravel()]
+    lengths = [np.full(count, len(start))]
+    for texts, budget in zip(parts, budgets, strict=True):
+        found = inner.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows = [[*encoding.ids[:budget], end] for encoding in found]
+        lengths.append(np.fromiter(map(len, rows), np.int64, count))
+        pieces.append(np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths[-1].sum())))
+    ends = np.cumsum(lengths, axis=0)
+    total = ends[-1]
+    width = len(start) + sum(budgets) + len(budgets) if pad else int(total.max(initial=0))
+    ids = np.full((count, width), tokenizer.pad_token_id, dtype=np.int64)
+    place = np.arange(width)
+    for piece, length, last in zip(pieces, lengths, ends, strict=True):
+        ids[(place >= (last - length)[:, None]) & (place < last[:, None])] = piece
+    mask = (place < total[:, None]).astype(np.int64)
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 

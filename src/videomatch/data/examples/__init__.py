@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from videomatch import named
 from videomatch.data import corpus as corpora
@@ -37,7 +37,7 @@ class Source:
 
     corpus: Path
     store: Store | None = None
-    tokenizer: PreTrainedTokenizerBase | None = None
+    tokenizer: PreTrainedTokenizerFast | None = None
 
 
 def kind(name: str) -> type[Examples]:
@@ -63,9 +63,14 @@ def pooled_ids(corpus: Path, split: str | Sequence[str], roles: Sequence[str] = 
     return list(dict.fromkeys(i for name in names for role in roles for i in corpora.split_ids(splits, name, role)))
 
 
-def split_texts(corpus: Path, split: str | Sequence[str], kinds: Sequence[str] | None = None) -> pl.DataFrame:
+def split_texts(
+    corpus: Path,
+    split: str | Sequence[str],
+    kinds: Sequence[str] | None = None,
+    roles: Sequence[str] = ("reference",),
+) -> pl.DataFrame:
     """Rows of ``texts`` (of some kinds, or all) that belong to the videos of a split, ordered by video and id."""
-    texts = tables.read("texts", corpus).filter(pl.col("video_id").is_in(pooled_ids(corpus, split)))
+    texts = tables.read("texts", corpus).filter(pl.col("video_id").is_in(pooled_ids(corpus, split, roles)))
     if kinds is not None:
         texts = texts.filter(pl.col("kind").is_in(list(kinds)))
     return texts.sort("video_id", "text_id")
@@ -83,7 +88,8 @@ class Examples(ABC):
         validation: what it validates on; None for nothing.
         per_video: how often an epoch visits each video.
         max_length: tokens of a text, start and end included; longer ones are cut.
-        videos: ids of the videos of the split turned to that can serve as an example, in order.
+        videos: ids of the videos of the split turned to that can serve as an example, in order; kinds that count
+            otherwise leave it empty.
         metrics: name -> function of outputs and batch tensors over a whole validation pass (filled by name), a float.
     """
 
