@@ -20,7 +20,7 @@ FLOORS = [
     {"stages"},
     {"models", "experts", "corpora", "aligners", "world"},
     {"training"},
-    {"media"},
+    {"media", "page"},
     {"data"},
     {"objectives", "similarity", "metrics"},
     {"provenance"},

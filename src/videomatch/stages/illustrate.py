@@ -1,90 +1,83 @@
-"""``illustrate``: a page to look at: each query with its nearest neighbours, thumbnails and scores.
+"""``illustrate``: a page of a run to look at: tables, learning curves, scores over grades, and nearest neighbours.
 
-The page is one file without scripts or addresses of other places; titles and ids are escaped.
+The page is one file without scripts or addresses of other places; titles, names and ids are escaped. The neighbours are
+always there, everything else where it is given.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import jinja2
+import numpy as np
 import polars as pl
+from markupsafe import Markup
 
 from videomatch.data import corpus as corpora
-from videomatch.data import tables
+from videomatch.data import tables as corpus_tables
 from videomatch.media.thumbnail import data_url, thumbnail
+from videomatch.metrics import correlation
+from videomatch.page import chart, curves, markdown, template
 from videomatch.progress import track
 
 #: queries on one page: more would be a page that no browser opens quickly
 MOST_QUERIES = 60
-
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin: 0 0 .25rem; } p { margin: 0 0 1rem; opacity: .75; }
-.row { display: flex; gap: .75rem; padding: .75rem 0; border-top: 1px solid var(--line); overflow-x: auto; }
-figure { margin: 0; width: 150px; flex: none; } figure.query { width: 180px; padding-right: .75rem; }
-figure.query { border-right: 3px solid #2a7de1; }
-.still { height: 110px; display: flex; align-items: center; justify-content: center; background: #8882; }
-img { max-height: 110px; max-width: 100%; display: block; }
-figcaption { font-size: 12px; max-height: 4.2em; overflow: hidden; }
-.score { font-variant-numeric: tabular-nums; font-weight: 600; }
-.id { opacity: .6; word-break: break-all; }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p>System <b>{{ system }}</b>. Left, each query; then its {{ top }} nearest references by cosine similarity.
-{{ queries|length }} of {{ total }} queries are shown.</p>
-{% macro still(video) %}<div class="still">
-{% if video.picture %}<img alt="" src="{{ video.picture }}">{% else %}no picture{% endif %}</div>{% endmacro %}
-{% for query in queries %}<div class="row"><figure class="query">{{ still(query) }}<figcaption>{{ query.title }} <span
-class="id">{{ query.id }}</span></figcaption></figure>
-{% for near in query.near %}<figure>{{ still(near) }}<figcaption>
-<span class="score">{{ "%.3f"|format(near.score) }}</span> {{ near.title }}
-<span class="id">{{ near.id }}</span></figcaption></figure>{% endfor %}</div>
-{% endfor %}</body></html>
-"""
+#: points of one scatter: more hide each other
+MOST_POINTS = 1500
 
 
-def illustrate(*, corpus: Path, rankings: Path, output: Path, title: str, top: int, system: str) -> None:
-    """Write ``index.html`` and ``neighbours.csv`` (query_id, rank, reference_id, score) from a ranking of videos.
+def illustrate(
+    *,
+    corpus: Path,
+    rankings: Path,
+    output: Path,
+    title: str,
+    top: int,
+    system: str,
+    member: str,
+    judged: Sequence[Path] = (),
+    judged_names: Sequence[Sequence[str]] = (),
+    tables: Sequence[Path] = (),
+    runs: Sequence[Path] = (),
+    run_names: Sequence[Sequence[str]] = (),
+) -> None:
+    """Write ``index.html``, ``neighbours.csv`` (query_id, rank, reference_id, score) and, of judged rankings,
+    ``similarity.csv`` (system, query_id, reference_id, grade, score).
 
     Args:
         corpus: result of ``prepare``.
-        rankings: result of ``search`` between videos.
+        rankings: result of ``search`` between videos, whose neighbours are shown.
         title: heading of the page.
         top: neighbours shown of each query.
-        system: the system's name, printed on the page.
+        system: the system that ``rankings`` is of, printed on the page.
+        member: the member of it that is shown.
+        judged: results of ``search`` whose judged pairs are drawn, scores over grades.
+        judged_names: [system, member] of each of them.
+        tables: results of ``tabulate``, shown in this order.
+        runs: results of ``train``, whose logs are drawn; runs of one system share charts.
+        run_names: [system, member] of each of them.
     """
-    nearest = neighbours(tables.read("rankings", rankings), top)
+    nearest = neighbours(corpus_tables.read("rankings", rankings / member), top)
     nearest.write_csv(output / "neighbours.csv")
-    queries = nearest["query_id"].unique(maintain_order=True).to_list()
-    shown = queries[:: max(1, -(-len(queries) // MOST_QUERIES))]
-    part = nearest.filter(pl.col("query_id").is_in(shown))
-    needed = set(shown) | set(part["reference_id"])
-    videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(list(needed)))
-    stills = {
-        v["video_id"]: picture(v["path"], v["duration"])
-        for v in track(videos.select("video_id", "path", "duration").to_dicts(), label="thumbnails")
-    }
-    titles = dict(
-        tables.read("texts", corpus)
-        .filter((pl.col("kind") == "title") & pl.col("video_id").is_in(list(needed)))
-        .select("video_id", "text")
-        .iter_rows()
+    pairs = [(name, judged_pairs(folder / part)) for folder, (name, part) in zip(judged, judged_names, strict=True)]
+    if pairs:
+        named = [found.insert_column(0, pl.lit(name).alias("system")) for name, found in pairs]
+        pl.concat(named).write_csv(output / "similarity.csv")
+    logs: dict[str, dict[str, curves.Log]] = {}
+    for folder, (name, part) in zip(runs, run_names, strict=True):
+        logs.setdefault(name, {})[part] = curves.read_log(folder / "log.csv")
+    rows, total = described(corpus, nearest)
+    html = template.render(
+        title=title,
+        system=system,
+        top=top,
+        queries=rows,
+        total=total,
+        tables=[table(folder) for folder in tables],
+        scatters=[scatter(name, found) for name, found in pairs],
+        systems=[training(name, members) for name, members in logs.items()],
     )
-
-    def described(video_id: str) -> dict[str, object]:
-        return {"id": video_id, "title": titles.get(video_id, ""), "picture": stills.get(video_id)}
-
-    rows = [
-        described(query)
-        | {"near": [described(r) | {"score": s} for r, s in group.select("reference_id", "score").iter_rows()]}
-        for (query,), group in part.group_by("query_id", maintain_order=True)
-    ]
-    page = jinja2.Environment(autoescape=True).from_string(TEMPLATE)
-    html = page.render(title=title, system=system, top=top, queries=rows, total=len(queries))
     (output / "index.html").write_text(html, encoding="utf-8")
 
 
@@ -98,7 +91,76 @@ def neighbours(rankings: pl.DataFrame, top: int) -> pl.DataFrame:
     )
 
 
+def judged_pairs(folder: Path) -> pl.DataFrame:
+    """The pairs of a ranking that have a grade: query_id, reference_id, grade, score, ordered by the ids."""
+    found = corpus_tables.read("rankings", folder).filter(pl.col("grade").is_finite() & pl.col("score").is_finite())
+    return found.select("query_id", "reference_id", "grade", "score").sort("query_id", "reference_id")
+
+
+def described(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]], int]:
+    """The queries that fit on a page, with titles, pictures and their ``near``; and how many queries there are."""
+    queries = nearest["query_id"].unique(maintain_order=True).to_list()
+    shown = queries[:: max(1, -(-len(queries) // MOST_QUERIES))]
+    part = nearest.filter(pl.col("query_id").is_in(shown))
+    needed = set(shown) | set(part["reference_id"])
+    videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(list(needed)))
+    stills = {
+        v["video_id"]: picture(v["path"], v["duration"])
+        for v in track(videos.select("video_id", "path", "duration").to_dicts(), label="thumbnails")
+    }
+    titles = dict(
+        corpus_tables.read("texts", corpus)
+        .filter((pl.col("kind") == "title") & pl.col("video_id").is_in(list(needed)))
+        .select("video_id", "text")
+        .iter_rows()
+    )
+
+    def of(video_id: str) -> dict[str, object]:
+        return {"id": video_id, "title": titles.get(video_id, ""), "picture": stills.get(video_id)}
+
+    rows = [
+        of(query) | {"near": [of(r) | {"score": s} for r, s in group.select("reference_id", "score").iter_rows()]}
+        for (query,), group in part.group_by("query_id", maintain_order=True)
+    ]
+    return rows, len(queries)
+
+
 def picture(path: str | None, duration: float | None) -> str | None:
     """The thumbnail of a video as a data address, or None where there is no picture."""
     still = thumbnail(Path(path), duration) if path else None
     return data_url(still) if still is not None else None
+
+
+def table(folder: Path) -> Markup:
+    """A benchmark table as ``tabulate`` printed it, or its csv as it is."""
+    printed = folder / "table.md"
+    if printed.exists():
+        return markdown.html(printed.read_text(encoding="utf-8"))
+    return Markup("<h3>{}</h3>").format(folder.name) + markdown.csv_html(folder / "table.csv")
+
+
+def scatter(system: str, pairs: pl.DataFrame) -> dict[str, Any]:
+    """``name``, ``note`` (Spearman and Pearson over all pairs) and ``svg`` (at most ``MOST_POINTS`` of them)."""
+    grade, score = pairs["grade"].to_numpy().astype(np.float64), pairs["score"].to_numpy().astype(np.float64)
+    note = f"{len(pairs):,} pairs"
+    if len(pairs) > 1:
+        spearman, pearson = correlation.spearman(score, grade), correlation.pearson(score, grade)
+        note = f"Spearman {spearman:.3f} · Pearson {pearson:.3f} · {note}"
+    shown = np.arange(len(pairs))[:: max(1, -(-len(pairs) // MOST_POINTS))]
+    if len(shown) < len(pairs):
+        note += f", {len(shown):,} drawn"
+    names = [
+        f"{q} – {r}: cosine {s:.3f}, grade {g:.3g}"
+        for q, r, g, s in pairs[shown].select("query_id", "reference_id", "grade", "score").iter_rows()
+    ]
+    drawn = chart.scatter(
+        f"cosine over grade, {system}", grade, score, shown, names, x_label="grade", y_label="cosine similarity"
+    )
+    return {"name": system, "note": note, "svg": drawn}
+
+
+def training(system: str, members: dict[str, curves.Log]) -> dict[str, Any]:
+    """``name``, ``note`` and ``charts`` of a system's runs."""
+    epochs = max((len(log.get("epoch", [])) for log in members.values()), default=0)
+    note = f"{len(members)} {'run' if len(members) == 1 else 'runs'} ({', '.join(members)}), {epochs} epochs"
+    return {"name": system, "note": note, "charts": curves.charts(members)}
