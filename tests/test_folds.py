@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import fixtures, realdata
-from videomatch.data import folds
+from videomatch.data import folds, tables
+from videomatch.data.pairs import fold_pairs, judged_pairs
 
 pairs = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=150)
 
@@ -64,7 +65,9 @@ def test_remainder_wants_exact_ids():
     split = folds.by_remainder(["9007199254740993", "10"], ["5", "20"])  # 2^53 + 1 as a float would end in 2
     assert split.val.tolist() == [False, True]
     assert folds.by_remainder(["9007199254740993"], ["3"], fold=3).val.tolist() == [True]
-    for odd in ("1.5e18", "", "-5"):
+    assert folds.by_remainder(["w0000012", "clip9007199254740993"], ["v7", "v3"], fold=2).val.tolist() == [True, False]
+    assert folds.by_remainder(["w9007199254740993"], ["v0000003"], fold=3).val.tolist() == [True]
+    for odd in ("1.5e18", "", "-5", "1e18", "1.5", "w", "w1.5", "w-5", "w1e18", "五"):
         with pytest.raises(ValueError, match="string of digits"):
             folds.by_remainder([odd], ["5"])
     with pytest.raises(ValueError, match="fold 5 of 5"):
@@ -94,3 +97,87 @@ def test_both_protocols_on_the_labels_of_the_competition_real():
     assert ours["val_pairs"].min() > 12_000 and ours["val_pairs"].max() < 13_100
     assert ours["train_pairs"].min() > 52_500
     assert ((ours["train_pairs"] + ours["val_pairs"] + ours["dropped_pairs"]) == len(labels)).all()
+
+
+def corpus_of(folder, protocols):
+    """A corpus of judged pairs: protocol -> (query, reference, grade)."""
+    rows = [row for listed in protocols.values() for row in listed]
+    splits = [
+        {"split": name, "role": role, "id": i}
+        for name, listed in protocols.items()
+        for n, role in enumerate(("query", "reference"))
+        for i in sorted({row[n] for row in listed})
+    ]
+    judged = pl.DataFrame(rows, schema=tables.SCHEMAS["relevance"], orient="row")
+    tables.write("splits", splits, folder)
+    tables.write("relevance", judged, folder)
+    return folder
+
+
+def drawn_pairs(rng, count, videos, prefix="w"):
+    ids = rng.integers(0, videos, (count, 2))
+    return [
+        (f"{prefix}{a:07d}", f"{prefix}{b:07d}", float(g)) for (a, b), g in zip(ids, rng.random(count), strict=True)
+    ]
+
+
+def test_pairs_of_a_protocol_are_its_judged_rows_in_order(tmp_path):
+    corpus = corpus_of(
+        tmp_path,
+        {
+            "pairs_a": [("w1", "w2", 0.5), ("w2", "w1", 0.5), ("w1", "w2", 0.5), ("w3", "w3", 1.0)],
+            "pairs_b": [("w2", "w3", 0.1)],
+        },
+    )
+    # (w1, w2) is judged twice and also the other way round: three rows; w3 with itself is no pair
+    assert judged_pairs(corpus, "pairs_a").rows() == [
+        ("w1", "w2", 0.5),
+        ("w2", "w1", 0.5),
+        ("w1", "w2", 0.5),
+        ("w2", "w3", 0.1),
+    ]
+    assert judged_pairs(corpus, "pairs_b").rows() == [("w2", "w3", 0.1)]
+    pooled = judged_pairs(corpus, ["pairs_b", "pairs_a"])
+    assert pooled.rows() == [("w2", "w3", 0.1), ("w1", "w2", 0.5), ("w2", "w1", 0.5), ("w1", "w2", 0.5)]
+    with pytest.raises(ValueError, match="no split 'pairs_c'"):
+        judged_pairs(corpus, ["pairs_a", "pairs_c"])
+
+
+@pytest.mark.parametrize("protocol", ["disjoint", "remainder"])
+def test_pairs_of_folds_are_a_partition(tmp_path, protocol):
+    rng = np.random.default_rng(5)
+    # components of a few videos, so that folds without a common video lose little
+    listed = {"pairs_train": drawn_pairs(rng, 150, 400), "pairs_val": drawn_pairs(rng, 60, 200, prefix="x")}
+    corpus = corpus_of(tmp_path, listed)
+    pooled = judged_pairs(corpus, ["pairs_train", "pairs_val"])
+    validated = []
+    for fold in range(3):
+        train, val = fold_pairs(corpus, ["pairs_train", "pairs_val"], fold=fold, folds=3, protocol=protocol)
+        assert train.columns == val.columns == ["query_id", "reference_id", "grade"]
+        assert len(val) and not set(train.rows()) & set(val.rows())
+        assert [row for row in pooled.rows() if row in set(val.rows())] == val.rows()
+        validated += val.rows()
+        videos = [{*part["query_id"], *part["reference_id"]} for part in (train, val)]
+        if protocol == "disjoint":
+            assert not videos[0] & videos[1]
+        else:
+            assert len(train) + len(val) == len(pooled)
+            assert {int(i[1:]) % 3 for i in videos[1]} == {fold}
+        again = fold_pairs(corpus, ["pairs_train", "pairs_val"], fold=fold, folds=3, protocol=protocol)
+        assert again[0].equals(train) and again[1].equals(val)
+    assert len(validated) == len(set(validated))
+    if protocol == "disjoint":
+        assert len(validated) > 0.9 * len(pooled)
+
+
+def test_folds_that_cannot_be_are_refused(tmp_path):
+    corpus = corpus_of(tmp_path, {"pairs_train": [("w1", "w2", 0.5), ("w3", "w4", 0.1)]})
+    with pytest.raises(ValueError, match="fold 2 of 2"):
+        fold_pairs(corpus, "pairs_train", fold=2, folds=2)
+    with pytest.raises(ValueError, match="fold 0 of 1"):
+        fold_pairs(corpus, "pairs_train", fold=0, folds=1)
+    with pytest.raises(ValueError, match="there are disjoint, remainder"):
+        fold_pairs(corpus, "pairs_train", fold=0, folds=2, protocol="random")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no judged pair"):
+        judged_pairs(corpus_of(tmp_path / "empty", {"pairs_train": [("w1", "w1", 1.0)]}), "pairs_train")
