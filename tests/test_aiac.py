@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,61 +9,26 @@ import polars as pl
 import pytest
 
 from paths import fixtures, realdata
+from records import example, field, write
 from videomatch.corpora import aiac
-from videomatch.data import tfrecord
+from videomatch.data import tables, tfrecord
+from videomatch.data.corpus import write_videos
 from videomatch.data.sampling import frame_index, pad_frames
 from videomatch.data.store import Store
-from videomatch.data.tables import check
+from videomatch.data.tables import SCHEMAS, check
+from videomatch.stages.extract import extract
 
 IDS = ["6336973634502313010", "8165451341450605169", "8299534402131611821", "6760076624805041510"]
 
 
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = b""
-    while value > 0x7F:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _example(**features) -> bytes:
-    body = b""
-    for name, value in features.items():
-        if value and isinstance(value[0], bytes):
-            feature = _field(1, b"".join(_field(1, v) for v in value))
-        elif value and isinstance(value[0], float):
-            feature = _field(2, _field(1, struct.pack(f"<{len(value)}f", *value)))
-        else:
-            feature = _field(3, _field(1, b"".join(_varint(v) for v in value)))
-        body += _field(1, _field(1, name.encode()) + _field(2, feature))
-    return _field(1, body)
-
-
-def _write(path: Path, messages: list[bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for data in messages:
-            header = struct.pack("<Q", len(data))
-            file.write(header + struct.pack("<I", tfrecord.masked_crc(header)))
-            file.write(data + struct.pack("<I", tfrecord.masked_crc(data)))
-    return path
-
-
 def _video(video_id: str, frames: int = 5, **more) -> bytes:
     feature = [np.full(aiac.DIM, n, dtype="<f2").tobytes() for n in range(frames)]
-    more = {"title": [b"a title"], "asr_text": [b""], **more}
-    return _example(id=[video_id.encode()], frame_feature=feature, **more)
+    more = {"title": [b"a title"], "asr_text": [b""], "frame_feature": feature, **more}
+    return example(id=[video_id.encode()], **more)
 
 
 def test_records_round_trip(tmp_path):
-    path = _write(
-        tmp_path / "x", [_example(a=[b"\xff", b""], b=[1, -1, 2**62], c=[0.5, -2.0]), _example(a=[b"z"]), b""]
-    )
+    path = write(tmp_path / "x", [example(a=[b"\xff", b""], b=[1, -1, 2**62], c=[0.5, -2.0]), example(a=[b"z"]), b""])
     first, second, third = tfrecord.iterate(path)
     assert first["a"] == [b"\xff", b""] and second == {"a": [b"z"]} and third == {}
     assert first["b"].dtype == np.int64 and first["b"].tolist() == [1, -1, 2**62]
@@ -72,12 +36,12 @@ def test_records_round_trip(tmp_path):
     assert next(tfrecord.iterate(path, keys=("b",))).keys() == {"b"}
     assert tfrecord.example_at(path, int(tfrecord.offsets(path)[1])) == second
     # unpacked numbers are legal, too
-    unpacked = _field(1, _field(1, _field(1, b"n") + _field(2, _field(3, b"\x08\x05\x08\x07"))))
+    unpacked = field(1, field(1, field(1, b"n") + field(2, field(3, b"\x08\x05\x08\x07"))))
     assert tfrecord.parse_example(unpacked)["n"].tolist() == [5, 7]
 
 
 def test_damage_is_named_by_file_record_and_byte(tmp_path):
-    path = _write(tmp_path / "x.tfrecords", [_example(a=[b"one"]), _example(a=[b"two"])])
+    path = write(tmp_path / "x.tfrecords", [example(a=[b"one"]), example(a=[b"two"])])
     data, second = path.read_bytes(), int(tfrecord.offsets(path)[1])
     path.write_bytes(data[:-3])
     with pytest.raises(tfrecord.RecordError, match=rf"x.tfrecords, record 1 at byte {second}: .* the file ends"):
@@ -97,7 +61,7 @@ def test_damage_is_named_by_file_record_and_byte(tmp_path):
         list(tfrecord.iterate(path))
     with pytest.raises(tfrecord.RecordError, match="checksum of the length"):
         tfrecord.offsets(path)
-    path = _write(tmp_path / "y", [b"\x0a\xff\x01no message"])
+    path = write(tmp_path / "y", [b"\x0a\xff\x01no message"])
     with pytest.raises(tfrecord.RecordError, match=r"not a tf\.train\.Example"):
         list(tfrecord.iterate(path))
 
@@ -129,14 +93,14 @@ def raw(tmp_path) -> Path:
 
 def test_tables_equal_the_winners_reader_fixture(raw):
     expected = np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)
-    tables = aiac.read(raw=raw, cleaned=False)
-    for name, rows in tables.items():
+    found = aiac.read(raw=raw, cleaned=False)
+    for name, rows in found.items():
         assert rows.equals(check(name, rows))
-    videos = tables["videos"]
+    videos = found["videos"]
     assert videos["video_id"].to_list() == expected["ids"].tolist()
     assert videos["category"].to_list() == [str(c) for c in expected["category"]]
     assert videos["path"].null_count() == 4
-    titles = dict(tables["texts"].filter(pl.col("kind") == "title").select("video_id", "text").iter_rows())
+    titles = dict(found["texts"].filter(pl.col("kind") == "title").select("video_id", "text").iter_rows())
     assert [titles.get(i, "") for i in IDS] == expected["titles"].tolist()
     classes = aiac.tag_classes(raw)
     assert [int(c) for c in classes] == expected["class_order_tag_ids"].tolist()
@@ -146,24 +110,78 @@ def test_tables_equal_the_winners_reader_fixture(raw):
     assert [int(t) for t in everything[0]] == [t for t in expected["raw_tags_padded"][0] if t >= 0]
 
 
+def extracted(tmp_path: Path, raw: Path, ids: list[str], expert: dict | None = None) -> Path:
+    """``extract`` of the released features of some videos."""
+    corpus, output = tmp_path / "corpus", tmp_path / "features"
+    corpus.mkdir(parents=True)
+    output.mkdir()
+    row = dict.fromkeys(SCHEMAS["videos"]) | {"shard": 0, "tags": []}
+    write_videos(pl.DataFrame([row | {"video_id": i} for i in ids], schema=SCHEMAS["videos"]), corpus, 1)
+    extract(
+        corpus=corpus,
+        shard=0,
+        experts={"effnet": {"extractor": "released", "dim": aiac.DIM} | (expert or {})},
+        backbones={},
+        output=output,
+        released={"corpus": "aiac", "raw": str(raw)},
+    )
+    return output
+
+
 def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
     expected = np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)
-    assert aiac.write_frame_features(raw, tmp_path / "store") == 4
-    store = Store.open(tmp_path / "store")
+    output = extracted(tmp_path, raw, IDS)
+    store = Store.open(output / "effnet")
     assert store.ids == IDS and store.lengths.tolist() == expected["n_frames"].tolist()
+    assert store.dtype == np.float16 and store.shape == (1536,)
     for n, video_id in enumerate(IDS):
         frames, mask = pad_frames(np.asarray(store[video_id]), 32)
         np.testing.assert_array_equal(frames[:, :8].astype(np.float32), expected[f"v{n}__frames_first8"])
         np.testing.assert_allclose(frames.astype(np.float64).sum(1), expected[f"v{n}__frame_sums"], rtol=1e-6)
         np.testing.assert_array_equal(mask, expected[f"v{n}__frame_mask"] == 1)
         assert store.times(video_id)[-1].tolist() == [len(store[video_id]) - 1, len(store[video_id])]
-    assert [i for i, _ in aiac.frame_features(raw, ids={IDS[2]})] == [IDS[2]]
+    assert [i for i, _, _ in aiac.frame_features(raw, ids={IDS[2]})] == [IDS[2]]
+    assert tables.read("rejected", output).is_empty() and json.loads((output / "warnings.json").read_text()) == {}
+
+
+def test_released_features_that_are_absent_or_odd_are_rejected(tmp_path):
+    nan = [np.full(aiac.DIM, np.nan, "<f2").tobytes()]
+    write(
+        tmp_path / "raw/test_a/x.tfrecords",
+        [_video("1"), _video("2", frame_feature=nan), _video("3", frame_feature=[]), _video("4")],
+    )
+    output = extracted(tmp_path, tmp_path / "raw", ["1", "2", "3", "9"])
+    store = Store.open(output / "effnet")
+    assert store.ids == ["1", "3"] and store.lengths.tolist() == [5, 0]
+    reasons = dict(tables.read("rejected", output).select("video_id", "reason").iter_rows())
+    assert reasons.keys() == {"2", "9"}
+    assert "not finite" in reasons["2"] and "has no released 'effnet' features" in reasons["9"]
+    with pytest.raises(ValueError, match=r"shape \(5, 1536\), expected \(L, 7\)"):
+        extracted(tmp_path / "other", tmp_path / "raw", ["1"], {"dim": 7})
+
+
+@pytest.mark.parametrize(
+    ("released", "message"),
+    [(None, "no `raw:` folder"), ({"corpus": "folder", "raw": "."}, r"corpora/folder\.py has none")],
+)
+def test_released_features_need_a_data_set_that_has_some(tmp_path, released, message):
+    row = dict.fromkeys(SCHEMAS["videos"]) | {"shard": 0, "tags": [], "video_id": "1"}
+    write_videos(pl.DataFrame([row], schema=SCHEMAS["videos"]), tmp_path, 1)
+    with pytest.raises(ValueError, match=message):
+        extract(
+            corpus=tmp_path,
+            shard=0,
+            experts={"effnet": {"extractor": "released", "dim": 1536}},
+            backbones={},
+            output=tmp_path / "out",
+            released=released,
+        )
 
 
 def test_pairs_and_splits_fixture(raw):
-    tables = aiac.read(raw=raw)
-    assert tables["relevance"]["grade"].to_list() == [0.75, 0.75, 0.0]  # judged twice: the mean, and both lines stay
-    named = {(s, r): sorted(g["id"]) for (s, r), g in tables["splits"].group_by("split", "role")}
+    found = aiac.read(raw=raw)
+    assert found["relevance"]["grade"].to_list() == [0.75, 0.75, 0.0]  # judged twice: the mean, and both lines stay
+    named = {(s, r): sorted(g["id"]) for (s, r), g in found["splits"].group_by("split", "role")}
     assert named["pairs_val", "query"] == named["pairs_val", "reference"] == sorted([IDS[0], IDS[3]])
     assert named["pairs", "query"] == sorted([IDS[0], IDS[3], IDS[1]])
     assert named["pretrain", "reference"] == sorted(IDS)
@@ -171,31 +189,31 @@ def test_pairs_and_splits_fixture(raw):
 
 def test_all_parts_and_videos_in_both_test_sets(tmp_path):
     tagged = {"tag_id": [7, 3], "category_id": [10112]}
-    _write(tmp_path / "pointwise" / "pretrain_10.tfrecords", [_video("3", **tagged)])
-    _write(tmp_path / "pointwise" / "pretrain_2.tfrecords", [_video("9223372036854775807", **tagged)])
-    _write(tmp_path / "test_a" / "test_a.tfrecords", [_video("11"), _video("12")])
-    _write(tmp_path / "test_b" / "test_b.tfrecords", [_video("12"), _video("13")])
+    write(tmp_path / "pointwise" / "pretrain_10.tfrecords", [_video("3", **tagged)])
+    write(tmp_path / "pointwise" / "pretrain_2.tfrecords", [_video("9223372036854775807", **tagged)])
+    write(tmp_path / "test_a" / "test_a.tfrecords", [_video("11"), _video("12")])
+    write(tmp_path / "test_b" / "test_b.tfrecords", [_video("12"), _video("13")])
     (tmp_path / "tag_list.txt").write_text("10\n7\n9\n")
     assert aiac.tag_classes(tmp_path) == ["7", "9", "10"]  # by number, not by letter
-    tables = aiac.read(raw=tmp_path)
-    assert tables["videos"]["video_id"].to_list() == ["9223372036854775807", "3", "11", "12", "13"]
-    assert tables["videos"]["tags"].to_list() == [["7"], ["7"], [], [], []]
-    splits = tables["splits"].filter(pl.col("role") == "reference").group_by("split").agg(pl.col("id").sort())
+    found = aiac.read(raw=tmp_path)
+    assert found["videos"]["video_id"].to_list() == ["9223372036854775807", "3", "11", "12", "13"]
+    assert found["videos"]["tags"].to_list() == [["7"], ["7"], [], [], []]
+    splits = found["splits"].filter(pl.col("role") == "reference").group_by("split").agg(pl.col("id").sort())
     found = dict(splits.iter_rows())
     assert found["test_a"] == ["11", "12"] and found["test_b"] == found["test"] == ["12", "13"]
     assert "pairs" not in found and found["pretrain"] == found["train"]
-    assert [i for i, _ in aiac.frame_features(tmp_path)] == ["9223372036854775807", "3", "11", "12", "13"]
+    assert [i for i, _, _ in aiac.frame_features(tmp_path)] == ["9223372036854775807", "3", "11", "12", "13"]
 
 
 def test_errors_say_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="no TFRecord"):
         aiac.read(raw=tmp_path, listed_tags=False)
-    path = _write(tmp_path / "pairwise" / "pairwise.tfrecords", [_video("1"), _example(id=[b"x1"])])
+    path = write(tmp_path / "pairwise" / "pairwise.tfrecords", [_video("1"), example(id=[b"x1"])])
     with pytest.raises(ValueError, match=r"tag_list\.txt is missing"):
         aiac.read(raw=tmp_path)
     with pytest.raises(ValueError, match="record 1: id 'x1', expected digits"):
         aiac.read(raw=tmp_path, listed_tags=False)
-    _write(path, [_video("1"), _example(id=[b"2"], frame_feature=[b"short"])])
+    write(path, [_video("1"), example(id=[b"2"], frame_feature=[b"short"])])
     with pytest.raises(ValueError, match=r"record 1, video 2: a frame of 5 bytes, expected 3072"):
         list(aiac.frame_features(tmp_path))
     (tmp_path / "pairwise" / "label.tsv").write_text("1\t9\t0.5\n")

@@ -28,7 +28,6 @@ import numpy as np
 import polars as pl
 
 from videomatch.data import text, tfrecord
-from videomatch.data.store import StoreWriter
 from videomatch.data.tables import SCHEMAS, check
 from videomatch.progress import track
 
@@ -120,15 +119,15 @@ def tag_classes(raw: Path) -> list[str]:
     return sorted({line.strip() for line in found[0].read_text().split() if line.strip()}, key=int)
 
 
-def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
-    """The released frame features, one video in memory at a time.
+def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The released frame features, one video in memory at a time; frame i covers second i to i + 1.
 
     Args:
         raw: the folder described above.
-        ids: only these videos, None for all.
+        ids: only these videos (a set, where there are many), None for all.
 
     Yields:
-        video id, (frames, 1536) float16; each id once.
+        video id, (frames, 1536) float16, (frames, 2) start and end in seconds; each id once.
 
     Raises:
         ValueError: a feature does not have 3072 bytes.
@@ -145,23 +144,9 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
             if sizes:
                 where = f"{path}, record {number}, video {video_id}"
                 raise ValueError(f"{where}: a frame of {min(sizes)} bytes, expected {2 * DIM}")
-            yield video_id, np.frombuffer(b"".join(frames), dtype="<f2").reshape(-1, DIM)
-
-
-def write_frame_features(raw: Path, root: Path, ids: Collection[str] | None = None) -> int:
-    """Write :func:`frame_features` into a new store with times (frame i covers second i to i + 1).
-
-    Returns:
-        the number of videos written.
-    """
-    made_by = {"expert": "released", "corpus": "aiac", "features": "EfficientNet-B3, 1 frame a second"}
-    count = 0
-    with StoreWriter(root, shape=(DIM,), dtype="float16", made_by=made_by, times=True) as store:
-        for video_id, frames in track(frame_features(raw, ids), total=len(ids) if ids else None, label="features"):
             starts = np.arange(len(frames), dtype=np.float64)
-            store.add(video_id, frames, times=np.stack([starts, starts + 1], axis=1))
-            count += 1
-    return count
+            values = np.frombuffer(b"".join(frames), dtype="<f2").reshape(-1, DIM)
+            yield video_id, values, np.stack([starts, starts + 1], axis=1)
 
 
 def _files(raw: Path) -> list[tuple[str, Path]]:

@@ -5,6 +5,8 @@ Each video is decoded once for all experts. Decoding threads run ahead of the ne
 batches at a time: nobody waits at a barrier, and the features do not depend on the number of threads. Batches are
 cut from the frames in the order of the video ids, so timing changes nothing; another set of videos shifts them, which
 changes features by rounding only.
+
+Features that the data set brings itself (``experts/released.py``) are copied from its files and need no media.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.experts._batches import Batches
 from videomatch.experts._expert import Extractor
+from videomatch.experts.released import Expert as Released
 from videomatch.media.allocator import keep_memory
 from videomatch.media.container import Unreadable
 from videomatch.media.decode import CHUNK, Sampler
@@ -52,11 +55,12 @@ def extract(
     output: Path,
     features: list[Path] | None = None,
     runs: list[Path] | None = None,
+    released: dict[str, Any] | None = None,
     threads: int = 1,
 ) -> None:
     """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds), ``rejected.parquet`` (videos
     that could not be read, which are in no store) and ``warnings.json`` (``video_id`` -> what was wrong with videos
-    that could).
+    that could). Released features stand in the order of the data set's files.
 
     Args:
         corpus: result of ``prepare``.
@@ -66,6 +70,7 @@ def extract(
         backbones: name of a backbone -> folder or hub id.
         features: results of earlier passes, for ``reads``.
         runs: results of training that ``backbones`` points into; an error if one of them is not there.
+        released: ``{"corpus": reader in corpora/, "raw": folder of the data set's files}``, for released features.
         output: empty folder.
         threads: decoding threads, and as many for the networks.
     """
@@ -74,13 +79,17 @@ def extract(
         raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
     keep_memory()
     torch.set_num_threads(1)
-    made = {name: _expert(name, options, backbones) for name, options in experts.items()}
+    loaded = {name: _expert(name, options, backbones) for name, options in experts.items()}
+    made = {name: expert for name, expert in loaded.items() if not isinstance(expert, Released)}
     sources = {
         name: _source(name, options["reads"], features or []) for name, options in experts.items() if "reads" in options
     }
     videos = list(corpora.videos(corpus, shard).sort("video_id").iter_rows(named=True))
     rejected: list[dict[str, str]] = []
     warnings: dict[str, list[str]] = {}
+    for name, expert in loaded.items():
+        if isinstance(expert, Released):
+            rejected += _copy(expert, output / name, [row["video_id"] for row in videos], released, experts[name])
     with ExitStack() as stack:
         networks = stack.enter_context(ThreadPoolExecutor(1 if torch.cuda.is_available() else threads, "network"))
         batches: dict[str, Batches] = {}
@@ -94,8 +103,8 @@ def extract(
             )
             stack.enter_context(writer)
             batches[name] = Batches(expert, networks, 2 * threads, _adder(writer))
-        jobs = (_Job(row["video_id"], row["path"], made, sources) for row in videos)
-        for job in track(_ahead(jobs, threads), total=len(videos), label="extract"):
+        jobs = (_Job(row["video_id"], row["path"], made, sources) for row in (videos if made else []))
+        for job in track(_ahead(jobs, threads), total=len(videos) if made else 0, label="extract"):
             for batch in batches.values():
                 batch.begin(job.video_id)
             for piece in job.pieces():
@@ -114,13 +123,39 @@ def extract(
     log.info("%d videos, %d of them rejected, %d with warnings", len(videos), len(rejected), len(warnings))
 
 
-def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor:
+def _copy(
+    expert: Released, root: Path, ids: list[str], released: dict[str, Any] | None, options: dict[str, Any]
+) -> list[dict[str, str]]:
+    """Write the store of released features of some videos; rows of ``rejected`` for those that have none."""
+    if released is None or released.get("raw") is None:
+        raise ValueError(
+            f"{root.name!r} reads released features, but the data set has no `raw:` folder to find them in"
+        )
+    corpus = named.module("corpora", released["corpus"])
+    if not hasattr(corpus, "frame_features"):
+        raise ValueError(f"{root.name!r} reads released features, but corpora/{released['corpus']}.py has none")
+    unseen, rejected = dict.fromkeys(ids), []
+    made_by = {**options, **expert.about, "corpus": released["corpus"]}
+    with StoreWriter(root, shape=expert.shape, dtype=expert.dtype, made_by=made_by, times=True) as writer:
+        features = corpus.frame_features(Path(released["raw"]).expanduser(), frozenset(ids))
+        for video_id, values, times in track(features, total=len(ids), label=root.name):
+            del unseen[video_id]
+            if np.isfinite(values).all():
+                writer.add(video_id, values, times=times)
+            else:
+                reason = f"its released {root.name!r} features hold a number that is not finite"
+                rejected.append({"video_id": video_id, "path": "", "reason": reason})
+    reason = f"the data set has no released {root.name!r} features of it"
+    return rejected + [{"video_id": video_id, "path": "", "reason": reason} for video_id in unseen]
+
+
+def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor | Released:
     given = {k: v for k, v in options.items() if k not in ("extractor", "reads")}
     if "backbone" in given:
         if given["backbone"] not in backbones:
             raise ValueError(f"expert {name!r}: no backbone {given['backbone']!r}; there are {sorted(backbones)}")
         given["backbone"] = backbones[given["backbone"]]
-    return cast(Extractor, named.module("experts", options["extractor"]).Expert(**given))
+    return cast(Extractor | Released, named.module("experts", options["extractor"]).Expert(**given))
 
 
 def _source(name: str, reads: str, features: list[Path]) -> Store:
