@@ -27,7 +27,7 @@ KINDS = ("model", "embeddings", "combine")
 SYSTEM = (*KINDS, "dataset", "tokenizer", "examples", "objectives", "training", "seeds", "folds", "init")
 EMBEDDINGS = ("features", "pool", "texts", "dim", "text_encoder")
 COMBINE = ("systems", "weights", "dim", "by_member")
-PAGE = ("dataset", "split", "system", "top", "title")
+PAGE = ("dataset", "split", "system", "top", "title", "judged", "scatter", "tables", "curves")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -419,12 +419,20 @@ class Check:
             self.one_of((*place, "rows", str(number)), "system", row.get("system"), self.params["systems"])
 
     def page(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
-        """``pages.<name>``: nearest neighbours to look at."""
+        """``pages.<name>``: nearest neighbours to look at, with scores over grades, tables and learning curves."""
         self.keys(path, entry, PAGE)
         if "split" not in entry:
             self.add(path, "option 'split' is missing: which videos to show")
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])
+        for number, table in enumerate(entry.get("tables", [])):
+            self.one_of((*path, "tables", str(number)), "table", table, self.params["tables"])
+        for number, system in enumerate(entry.get("scatter", [])):
+            self.one_of((*path, "scatter", str(number)), "system", system, self.params["systems"])
+        if entry.get("scatter") and "judged" not in entry:
+            self.add((*path, "scatter"), "option 'judged' is missing: the protocol whose pairs are drawn")
+        for number, system in enumerate(entry.get("curves", [])):
+            self._trained_system((*path, "curves", str(number)), system)
 
     def submission(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``submissions.<name>``: a challenge's own file of one system's results on one split."""

@@ -89,9 +89,12 @@ rule illustrate:
                 "illustrate",
                 PAGE,
                 lambda w: plan.page_settings(w.page),
-                reads=lambda w: {"corpus": ["*.parquet"]},
+                reads=lambda w: {"corpus": ["*.parquet"], "runs": ["log.csv"]},
                 corpus=lambda w: plan.corpus(plan.params["pages"][w.page]["dataset"]),
                 rankings=lambda w: plan.page_ranking(w.page),
+                judged=lambda w: plan.page_judged(w.page),
+                tables=lambda w: plan.page_tables(w.page),
+                runs=lambda w: [plan.run(*run) for run in plan.page_curves(w.page)],
             )
         ),
     output:

@@ -21,7 +21,9 @@ class Plan(BenchmarkPlan):
     def cells(self) -> list[tuple[str, str, str]]:
         """(dataset, split, system) of every ranking that a table or a page shows."""
         asked = [(t["dataset"], split, s) for n, t in self.tables.items() for split, s in self.table_cells(n)]
-        asked += [(p["dataset"], p["split"], p["system"]) for p in self.params["pages"].values()]
+        for page in self.params["pages"].values():
+            asked.append((page["dataset"], page["split"], page["system"]))
+            asked += [(page["dataset"], page["judged"], system) for system in page.get("scatter", [])]
         return list(dict.fromkeys(asked))
 
     def embedded(self) -> list[tuple[str, str]]:
@@ -45,6 +47,7 @@ class Plan(BenchmarkPlan):
 
     def _trained_needed(self) -> list[str]:
         trained = dict.fromkeys(s for _, s in self.embedded() if self.is_trained(s))
+        trained |= dict.fromkeys(s for page in self.params["pages"].values() for s in page.get("curves", []))
         for system in list(trained):
             while "init" in self.systems[system]:
                 system = self.systems[system]["init"]
@@ -52,9 +55,12 @@ class Plan(BenchmarkPlan):
         return list(trained)
 
     def needed_members(self) -> list[tuple[str, str]]:
-        """(system, member) of every run: all members of what is embedded, of others those that somebody starts from."""
-        embedded = [s for s in dict.fromkeys(s for _, s in self.embedded()) if s in self.needed_runs()]
-        found = dict.fromkeys((s, m) for s in embedded for m in self.members(s))
+        """(system, member) of every run: all members of what is embedded or drawn, else those somebody starts from."""
+        shown = [s for _, s in self.embedded()] + [
+            s for p in self.params["pages"].values() for s in p.get("curves", [])
+        ]
+        needed = self.needed_runs()
+        found = dict.fromkeys((s, m) for s in shown if s in needed for m in self.members(s))
         waiting = list(found)
         while waiting:
             for path in self.train_init(*waiting.pop()):

@@ -117,19 +117,34 @@ class BenchmarkPlan(SystemsPlan):
         return f"{self.root}/pages/{name}/{MANIFEST}"
 
     def page_ranking(self, page: str) -> str:
-        """The ranking that a page shows."""
+        """The ranking whose neighbours a page shows."""
         entry = self.params["pages"][page]
         return self.ranking(entry["dataset"], entry["split"], entry["system"])
+
+    def page_judged(self, page: str) -> list[str]:
+        """The rankings whose scores a page draws over the grades."""
+        entry = self.params["pages"][page]
+        return [self.ranking(entry["dataset"], entry["judged"], system) for system in entry.get("scatter", [])]
+
+    def page_tables(self, page: str) -> list[str]:
+        """The tables that a page shows."""
+        return [self.table(table) for table in self.params["pages"][page].get("tables", [])]
+
+    def page_curves(self, page: str) -> list[list[str]]:
+        """[system, member] of the runs whose learning curves a page shows."""
+        systems = self.params["pages"][page].get("curves", [])
+        return [[system, member] for system in systems for member in self.members(system)]
 
     def page_settings(self, page: str) -> Json:
         """What ``illustrate`` sees."""
         entry = self.params["pages"][page]
-        member = self.members(entry["system"])[0]
         return {
             "title": entry.get("title", page),
             "top": entry.get("top", 5),
             "system": entry["system"],
-            "member": member,
+            "member": self.members(entry["system"])[0],
+            "judged_names": [[system, self.members(system)[0]] for system in entry.get("scatter", [])],
+            "run_names": self.page_curves(page),
         }
 
     def submission(self, name: str) -> str:

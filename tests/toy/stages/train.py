@@ -18,3 +18,4 @@ def train(*, output, corpus, features, init, system, seed, member, scratch, fold
         write(scratch, [epoch, value], "new.json")
         (scratch / "new.json").rename(state)
     write(output, value)
+    write(output, value, "log.csv")
