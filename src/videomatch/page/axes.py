@@ -27,7 +27,7 @@ class Axis:
 
 
 def axis(
-    values: Iterable[float], start: float, end: float, *, whole: bool = False, count: int = 5, margin: float = 0.04
+    values: Iterable[float], start: float, end: float, *, whole: bool = False, count: int = 6, margin: float = 0.04
 ) -> Axis:
     """An axis around all finite ``values``.
 
@@ -41,7 +41,7 @@ def axis(
     """
     finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value: it stands in the middle
+    if high - low <= (0.5 if whole else 1e-9 * max(abs(low), abs(high))):  # one value: it stands in the middle
         room = 0.5 if whole or not low else abs(low) * 0.1
         low, high = low - room, high + room
     room = (high - low) * margin
@@ -69,4 +69,4 @@ def tick_label(value: float, step: float) -> str:
 
 def short(value: float) -> str:
     """A value in a legend, three digits that matter."""
-    return "–" if not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
+    return "–" if not math.isfinite(value) else f"{value:#.3g}".rstrip(".").replace("-", "−")

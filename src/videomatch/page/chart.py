@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from videomatch.page.axes import Axis, axis
 
 #: of the drawing, in its own units: a page scales it
-WIDTH, HEIGHT = 320, 210
+WIDTH, HEIGHT = 300, 205
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 38
 #: a box needs so many points
 LEAST_IN_BOX = 5

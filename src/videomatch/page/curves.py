@@ -1,7 +1,8 @@
 """Learning curves: the logs of a system's runs as small charts, one a quantity.
 
 A log has a row an epoch and the columns ``epoch``, ``train/<name>`` and ``val/<name>``; what is missing is empty. Both
-sides of one name share a chart, other columns (the learning rate) are left out.
+sides of one name share a chart. ``best/<name>`` is the best value so far and goes into the legend; other columns (the
+learning rate) are left out.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ def read_log(file: Path) -> Log:
     if not file.exists():
         return {}
     with file.open(encoding="utf-8", newline="") as opened:
-        reader = csv.DictReader(opened, restval="")
-        rows = list(reader)
-    return {name: [_value(row[name]) for row in rows] for name in reader.fieldnames or []}
+        heads, *rows = list(csv.reader(opened)) or [[]]
+    return {name: [_value(row[n] if n < len(row) else "") for row in rows] for n, name in enumerate(heads)}
 
 
 def charts(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
@@ -43,7 +43,9 @@ def charts(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
                 continue
             members = {m: (log.get("epoch", []), log[column]) for m, log in logs.items() if column in log}
             lines.append(Lines(side, members))
-            legend.append((side, f"{label} {_last(members)}"))
+            best = {m: (log.get("epoch", []), log[f"best/{name}"]) for m, log in logs.items() if f"best/{name}" in log}
+            text = f"{label} {_last(members)}"
+            legend.append((side, text + (f", best {_last(best)}" if best and side == "val" else "")))
         drawn = line_chart(f"{name} by epoch", lines, x_label="epoch", y_label=name)
         found.append({"name": name, "svg": drawn, "legend": legend})
     return found
@@ -55,8 +57,8 @@ def _last(members: Mapping[str, tuple[list[float], list[float]]]) -> str:
     return short(math.fsum(values) / len(values) if values else math.nan)
 
 
-def _value(text: str | None) -> float:
+def _value(text: str) -> float:
     try:
-        return float(text or "nan")
+        return float(text)
     except ValueError:
         return math.nan

@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1d2530; --soft: #5b6675; --paper: #fff; --card: #f6f7f9; --line: #8885;
+:root { color-scheme: light dark; --ink: #1d2530; --soft: #5b6675; --paper: #fff; --card: #f6f7f9; --line: #8888;
   --train: #0072b2; --val: #c4500a; --point: #0072b2; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e7eaee; --soft: #a3adba; --paper: #14181d; --card: #1c2229;
   --train: #56b4e9; --val: #f0a030; --point: #56b4e9; } }
@@ -21,11 +21,11 @@ p, li, .soft { color: var(--soft); } ul { padding-left: 1.2rem; } a { color: var
 b, code { color: var(--ink); } nav { display: flex; flex-wrap: wrap; gap: 1rem; }
 .wide { overflow-x: auto; margin: 0 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { border-bottom-width: 2px; vertical-align: bottom; white-space: normal; min-width: 5.5rem; }
-th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 14rem; padding-left: 0; }
+th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { border-bottom-width: 2px; vertical-align: bottom; white-space: normal; min-width: 5rem; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 12rem; padding-left: 0; }
 tbody tr:hover { background: var(--card); }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(285px, 1fr)); gap: .75rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: .75rem; }
 .chart { background: var(--card); border-radius: 8px; padding: .6rem .6rem .3rem; margin: 0; max-width: 440px; }
 .chart figcaption { font-size: 13px; margin: 0 .25rem .3rem; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 1rem; color: var(--soft); font-variant-numeric: tabular-nums; }
@@ -33,7 +33,7 @@ tbody tr:hover { background: var(--card); }
 .key.train { border-top-style: dashed; border-color: var(--train); } .key.val { border-color: var(--val); }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-size: 11px; fill: var(--soft); } svg .name { fill: var(--ink); }
-.grid, .axis { stroke: var(--line); fill: none; } .grid { stroke-width: .6; stroke-dasharray: 2 3; }
+.grid, .axis { stroke: var(--line); fill: none; } .grid { stroke-width: .8; stroke-dasharray: 2 3; }
 path.thin, path.thick { fill: none; stroke-linejoin: round; } .thin { stroke-width: 1; opacity: .45; }
 path.thick { stroke-width: 2; } path.val { stroke: var(--val); }
 path.train { stroke: var(--train); stroke-dasharray: 5 3; }
@@ -76,7 +76,7 @@ class="legend">{{ chart.note }}</div></figcaption>{{ chart.svg }}</figure>
 {% endfor %}</div></section>{% endif %}
 {% if systems %}<section id="training"><h2>Training</h2>
 <p>Losses and validation metrics by epoch. Thin lines are single runs (folds or seeds), thick lines their mean; numbers
-are those of the last epoch.</p>
+are means over runs of the last value.</p>
 {% for entry in systems %}<h3>{{ entry.name }}</h3><p>{{ entry.note }}</p><div class="charts">
 {% for chart in entry.charts %}<figure class="chart"><figcaption><b>{{ chart.name }}</b>{{ legend(chart)
 }}</figcaption>{{ chart.svg }}</figure>

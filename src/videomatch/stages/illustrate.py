@@ -43,7 +43,7 @@ def illustrate(
     run_names: Sequence[Sequence[str]] = (),
 ) -> None:
     """Write ``index.html``, ``neighbours.csv`` (query_id, rank, reference_id, score) and, of judged rankings,
-    ``similarity.csv`` (system, query_id, reference_id, grade, score).
+    ``similarity-<system>-<member>.csv`` (query_id, reference_id, grade, score).
 
     Args:
         corpus: result of ``prepare``.
@@ -60,10 +60,11 @@ def illustrate(
     """
     nearest = neighbours(corpus_tables.read("rankings", rankings / member), top)
     nearest.write_csv(output / "neighbours.csv")
-    pairs = [(name, judged_pairs(folder / part)) for folder, (name, part) in zip(judged, judged_names, strict=True)]
-    if pairs:
-        named = [found.insert_column(0, pl.lit(name).alias("system")) for name, found in pairs]
-        pl.concat(named).write_csv(output / "similarity.csv")
+    scatters = []
+    for folder, (name, part) in zip(judged, judged_names, strict=True):
+        pairs = judged_pairs(folder / part)
+        pairs.write_csv(output / f"similarity-{name}-{part}.csv")
+        scatters.append(scatter(name if part == "all" else f"{name}, {part}", pairs))
     logs: dict[str, dict[str, curves.Log]] = {}
     for folder, (name, part) in zip(runs, run_names, strict=True):
         logs.setdefault(name, {})[part] = curves.read_log(folder / "log.csv")
@@ -75,7 +76,7 @@ def illustrate(
         queries=rows,
         total=total,
         tables=[table(folder) for folder in tables],
-        scatters=[scatter(name, found) for name, found in pairs],
+        scatters=scatters,
         systems=[training(name, members) for name, members in logs.items()],
     )
     (output / "index.html").write_text(html, encoding="utf-8")

@@ -1,0 +1,222 @@
+"""The page of a run: what it shows, that all text is escaped, and that odd logs and tables do not break it."""
+
+import math
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pytest
+
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
+from videomatch.page import axes, chart, curves, markdown
+from videomatch.stages.illustrate import illustrate
+
+NASTY = '<script>alert("1")</script>&'
+VIDEOS = ["v1", "v2", "v3", "<b>&.mp4"]
+#: tags that have no end
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with attributes, and whether every tag is closed in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(found == tag for found, _ in self.tags)
+
+
+def ranking(folder, rows):
+    frame = pl.DataFrame([(*row, None, None) for row in rows], schema=tables.SCHEMAS["rankings"], orient="row")
+    tables.write("rankings", frame, folder)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A small run, everything in it named as badly as can be: the arguments of the stage."""
+    corpus = tmp_path / "corpus"
+    videos = [dict.fromkeys(tables.SCHEMAS["videos"]) | {"video_id": v, "tags": [], "shard": 0} for v in VIDEOS]
+    corpora.write_videos(tables.check("videos", pl.DataFrame(videos, infer_schema_length=None)), _made(corpus), 1)
+    titles = [{"text_id": v, "video_id": v, "kind": "title", "text": f"{NASTY} of {v}"} for v in VIDEOS]
+    schema = tables.SCHEMAS["texts"]
+    tables.write("texts", pl.DataFrame([dict.fromkeys(schema) | t for t in titles], schema=schema), corpus)
+    near = [(q, r, 0.1 * n, None) for q in VIDEOS for n, r in enumerate(VIDEOS) if q != r]
+    ranking(tmp_path / "near/all", near)
+    rng = np.random.default_rng(0)
+    grades = rng.choice([0.0, 0.5, 1.0], 40)
+    pairs = [(f"q{n}{NASTY}", f"r{n}", float(g + rng.normal() / 4), float(g)) for n, g in enumerate(grades)]
+    ranking(tmp_path / "judged/fold0", pairs)
+    (_made(tmp_path / "table") / "table.md").write_text(
+        f"# Title {NASTY}\n\nCorpus `aiac`.\n\n- valid: 3 pairs\n\n| system | Spearman (valid) |\n| --- | ---: |\n"
+        f"| *chance* | 0.0 |\n| {NASTY} | 0.5 ± 0.1 |\n\nReported: a paper\n"
+    )
+    for fold in range(2):
+        log = _made(tmp_path / f"run/fold{fold}") / "log.csv"
+        log.write_text(
+            "epoch,lr,train/mse,val/mse,val/Spearman,best/Spearman\n"
+            f"1,0.1,0.{fold + 2},,,\n2,0.1,0.1,0.2,0.4,0.4\n3,0.0,0.05,nan,0.{fold + 3},0.4\n"
+        )
+    return {
+        "corpus": corpus,
+        "rankings": tmp_path / "near",
+        "title": NASTY,
+        "top": 2,
+        "system": f"sys{NASTY}",
+        "member": "all",
+        "judged": [tmp_path / "judged"],
+        "judged_names": [["tuned", "fold0"]],
+        "tables": [tmp_path / "table"],
+        "runs": [tmp_path / "run/fold0", tmp_path / "run/fold1"],
+        "run_names": [[f"tuned{NASTY}", "fold0"], [f"tuned{NASTY}", "fold1"]],
+    }
+
+
+def _made(folder):
+    folder.mkdir(parents=True)
+    return folder
+
+
+def shown(run, output):
+    illustrate(output=_made(output), **run)
+    text = (output / "index.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_everything_is_on_the_page(run, tmp_path):
+    _, page = shown(run, tmp_path / "page")
+    assert page.open == [], "every tag is closed"
+    assert page.count("svg") == 3, "one scatter, one chart of a loss, one of a metric"
+    assert page.count("table") == 1
+    assert page.count("tr") == 3
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    assert re.search(r"Spearman 0\.\d{3} · Pearson 0\.\d{3} · 40 pairs", words)
+    assert "validation 0.350, best 0.400" in words
+    assert "2 runs (fold0, fold1), 3 epochs" in words
+    assert words.count("cosine 0.") + words.count("cosine -0.") + words.count("cosine 1.") == 40, "a hint a pair"
+    assert "4 of 4 queries are shown" in words
+    near = pl.read_csv(tmp_path / "page/neighbours.csv")
+    assert near.columns == ["query_id", "rank", "reference_id", "score"]
+    assert near.group_by("query_id").len()["len"].to_list() == [2] * 4
+    pairs = pl.read_csv(tmp_path / "page/similarity-tuned-fold0.csv")
+    assert pairs.columns == ["query_id", "reference_id", "grade", "score"]
+    assert len(pairs) == 40
+
+
+def test_no_text_becomes_markup_and_nothing_is_fetched(run, tmp_path):
+    text, page = shown(run, tmp_path / "page")
+    assert page.count("script") == 0
+    assert "<b>&" not in text
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "use", "image"}
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+
+
+def test_same_run_same_bytes(run, tmp_path):
+    assert shown(run, tmp_path / "one")[0] == shown(run, tmp_path / "two")[0]
+
+
+def test_neighbours_alone(run, tmp_path):
+    needed = {name: run[name] for name in ("corpus", "rankings", "title", "top", "system", "member")}
+    _, page = shown(needed, tmp_path / "page")
+    assert page.count("svg") == page.count("table") == page.count("nav") == 0
+    assert page.count("figure") == 4 * 3
+    assert sorted(p.name for p in (tmp_path / "page").iterdir()) == ["index.html", "neighbours.csv"]
+
+
+LOGS = {
+    "absent": None,
+    "empty": "",
+    "head": "epoch,lr,train/mse,val/Spearman\n",
+    "one": "epoch,lr,train/mse,val/Spearman\n1,0.1,0.5,0.1\n",
+    "nan": "epoch,lr,train/mse,val/Spearman\n1,0.1,nan,\n2,0.1,inf,x\n",
+    "short": "epoch,lr,train/mse,val/Spearman\n1,0.1\n2,0.1,0.3\n",
+    "flat": "epoch,lr,train/mse\n1,0.1,0\n2,0.1,0\n",
+    "huge": "epoch,lr,train/mse\n1,0.1,1e30\n2,0.1,-1e-30\n",
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_odd_logs(run, tmp_path, name):
+    log = run["runs"][0] / "log.csv"
+    if LOGS[name] is None:
+        log.unlink()
+    else:
+        log.write_text(LOGS[name])
+    _, page = shown(run | {"runs": run["runs"][:1], "run_names": run["run_names"][:1]}, tmp_path / "alone")
+    assert page.count("svg") == 1 + {"absent": 0, "empty": 0, "flat": 1, "huge": 1}.get(name, 2)
+    for _, attributes in page.tags:
+        for value in attributes.values():
+            assert not re.search(r"\b(nan|inf)\b", value or "")
+    assert ("no values" in page.words) == (name in {"head", "nan", "short"})
+    _, page = shown(run, tmp_path / "with another")
+    assert page.count("svg") == 3
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_few_judged_pairs(run, tmp_path, number):
+    ranking(tmp_path / "few/all", [(f"q{n}", "r", 0.5, 1.0) for n in range(number)] + [("q", "s", 0.1, None)])
+    _, page = shown(run | {"judged": [tmp_path / "few"], "judged_names": [["s", "all"]]}, tmp_path / "page")
+    assert ("no values" in page.words) == (number == 0)
+    assert any(("Spearman 0.000" in word) for word in page.words) == (number == 2)
+
+
+def test_a_table_of_any_columns(tmp_path):
+    (tmp_path / "table.csv").write_text("label,Spearman (valid),é\na<,0.5,\n")
+    page = Page(str(markdown.csv_html(tmp_path / "table.csv")))
+    assert [w for w in page.words if w.strip()] == ["label", "Spearman (valid)", "é", "a<", "0.5"]
+    assert page.count("td") == 3
+
+
+@pytest.mark.parametrize(
+    "values", [[], [3.0], [0.0], [math.nan], [1, 20], [1e-9, 2e-9], [-1e6, 1e6], [0.1, 0.1 + 1e-16]]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_axis_holds_its_values_between_round_ticks(values, whole):
+    found = axes.axis(values, 10, 110, whole=whole)
+    assert min((found(v) for v in values if math.isfinite(v)), default=10) >= 10
+    assert max((found(v) for v in values if math.isfinite(v)), default=110) <= 110
+    assert len(found.ticks) <= 8
+    assert all(10 - 1e-6 <= found(t) <= 110 + 1e-6 for t in found.ticks)
+    assert len(set(found.labels)) == len(found.ticks)
+    if whole:
+        assert all(t == round(t) for t in found.ticks)
+
+
+def test_the_mean_is_of_epochs_that_all_members_have():
+    members = {"a": ([1, 2, 3], [1.0, 2.0, math.nan]), "b": ([1, 2, 3], [3.0, 6.0, 5.0]), "c": ([], [])}
+    assert chart.Lines("val", members).mean() == ([1, 2], [2.0, 4.0])
+
+
+@pytest.mark.parametrize("count", [3, 50])
+def test_every_grade_lies_in_one_box(count):
+    grade = np.random.default_rng(0).choice(np.linspace(0, 1, count), 300)
+    edges, centres = chart.steps(grade)
+    assert len(edges) == len(centres) + 1 == min(count, chart.MOST_BOXES) + 1
+    assert sum(((grade >= a) & (grade < b)).sum() for a, b in pairwise(edges)) == 300
+
+
+def test_a_log_reads_as_it_was_written(tmp_path):
+    pl.DataFrame({"epoch": [1, 2], "val/Spearman": [None, 0.25]}).write_csv(tmp_path / "log.csv")
+    log = curves.read_log(tmp_path / "log.csv")
+    assert log["epoch"] == [1, 2] and math.isnan(log["val/Spearman"][0]) and log["val/Spearman"][1] == 0.25
