@@ -132,7 +132,7 @@ class VideoPair(VideoExamples):
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         batch = self._read(self._rows[self._sides[numbers].ravel()])
-        pairs = {name: tensor.reshape(-1, 2, *tensor.shape[1:]) for name, tensor in batch.items()}
+        pairs = {name: tensor.reshape(len(numbers), 2, *tensor.shape[1:]) for name, tensor in batch.items()}
         return {**pairs, "grade": torch.from_numpy(self._grades[numbers])}
 
 
