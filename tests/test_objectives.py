@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from paths import ROOT
 from videomatch import objectives
 
 
@@ -69,3 +70,184 @@ def test_bce_tags_closed_form_and_naive_twin():
     chance = 1 / (1 + np.exp(-logits))
     naive = -np.mean(labels * np.log(chance) + (1 - labels) * np.log(1 - chance))
     assert objectives.bce_tags(torch.tensor(logits), torch.tensor(labels)).item() == pytest.approx(naive, rel=1e-6)
+
+
+def test_bce_tags_leaves_out_what_is_not_tagged():
+    generator = torch.Generator().manual_seed(3)
+    logits, labels = torch.randn(5, 4, generator=generator), (torch.rand(5, 4, generator=generator) < 0.5).float()
+    is_tagged = torch.tensor([True, False, True, True, False])
+    some = objectives.bce_tags(logits, labels, is_tagged)
+    torch.testing.assert_close(some, objectives.bce_tags(logits[is_tagged], labels[is_tagged]))
+    torch.testing.assert_close(
+        objectives.bce_tags(logits, labels, torch.ones(5).bool()), objectives.bce_tags(logits, labels)
+    )
+    logits.requires_grad_()
+    none = objectives.bce_tags(logits, labels, torch.zeros(5).bool())
+    none.backward()
+    assert none.item() == 0
+    assert not logits.grad.any()
+
+
+def test_mlm_closed_form_and_naive_twin():
+    targets = torch.tensor([4, 0, 2])
+    assert objectives.mlm(torch.zeros(3, 9), targets).item() == pytest.approx(math.log(9))
+    assert objectives.mlm(50 * torch.eye(9)[targets], targets).item() == pytest.approx(0, abs=1e-6)
+    logits = np.random.default_rng(1).normal(size=(3, 9))
+    naive = np.mean([math.log(sum(math.exp(x) for x in row)) - row[t] for row, t in zip(logits, targets, strict=True)])
+    assert objectives.mlm(torch.tensor(logits), targets).item() == pytest.approx(naive, rel=1e-12)
+
+
+def masked_frames(case: str) -> tuple[dict[str, np.ndarray], torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
+    """The published objective's case: its arrays, and outputs, candidates and targets as ours takes them."""
+    with np.load(ROOT / "tests/golden/aiac_masked_frames.npz") as file:
+        z = {name.removeprefix(f"{case}_"): file[name] for name in file.files if name.startswith(case)}
+    there, at = z["frame_mask"] == 1, z["labels"] != -100
+    outputs = torch.tensor(z["output"][at], requires_grad=True)
+    targets = torch.from_numpy(np.flatnonzero(at[there]))
+    return z, outputs, torch.from_numpy(z["input_frames"][there]), targets, at
+
+
+@pytest.mark.parametrize("case", ["small", "wide"])
+@pytest.mark.parametrize(("norm", "options"), [(0, {}), (1, {"normalise": True, "temperature": 0.1})])
+def test_mfm_nce_equals_the_published_system(case, norm, options):
+    z, outputs, candidates, targets, at = masked_frames(case)
+    loss = objectives.mfm_nce(outputs, candidates, targets, **options)
+    assert loss.item() == pytest.approx(float(z[f"loss_norm{norm}"]), rel=1e-9)
+    loss.backward()
+    wanted = z[f"grad_output_norm{norm}"]
+    assert np.abs(outputs.grad.numpy() - wanted[at]).max() <= 1e-9 * np.abs(wanted).max()
+    assert not wanted[~at].any()  # what is not masked has no part in it
+
+
+def test_mfm_nce_closed_forms():
+    # orthogonal candidates, outputs that point at their own with length s
+    n, s = 6, 2.5
+    eye = torch.eye(n)
+    loss = objectives.mfm_nce(s * eye[:4], eye, torch.arange(4))
+    assert loss.item() == pytest.approx(math.log(math.exp(s) + n - 1) - s, rel=1e-6)
+    unit = objectives.mfm_nce(s * eye[:4], 3 * eye, torch.arange(4), normalise=True, temperature=0.5)
+    assert unit.item() == pytest.approx(math.log(math.exp(2) + n - 1) - 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("objective", [objectives.mlm, lambda o, t: objectives.mfm_nce(o, torch.ones(4, 3), t)])
+def test_nothing_masked_is_zero_with_a_graph(objective):
+    weight = torch.ones(5, 3, requires_grad=True)
+    loss = objective(torch.zeros(0, 5) @ weight, torch.zeros(0, dtype=torch.long))
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(weight.grad, torch.zeros(5, 3))
+
+
+def test_mfm_nce_does_not_blur_under_bfloat16():
+    g = torch.Generator().manual_seed(4)
+    outputs, candidates = torch.randn(5, 64, generator=g) * 4, torch.randn(9, 64, generator=g)
+    exact = objectives.mfm_nce(outputs, candidates, torch.arange(5))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert objectives.mfm_nce(outputs, candidates, torch.arange(5)).item() == exact.item()
+
+
+def test_cosine_mse_closed_form():
+    similarity, grade = torch.tensor([1.0, 0.5, -1.0]), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    assert objectives.cosine_mse(similarity, grade).item() == pytest.approx(1.25 / 3)
+
+
+def test_pearson_closed_forms():
+    grade = torch.tensor([0.1, 0.9, 0.4, 0.7])
+    linear = 0.2 * grade.log()  # exp(s / 0.2) is the grade
+    assert objectives.pearson(linear, grade).item() == pytest.approx(0, abs=1e-6)
+    assert objectives.pearson(linear + 0.3, 5 * grade - 2).item() == pytest.approx(0, abs=1e-6)
+    assert objectives.pearson(linear, -grade).item() == pytest.approx(2, abs=1e-6)
+    assert objectives.pearson(0.5 * grade.log(), grade, temperature=0.5).item() == pytest.approx(0, abs=1e-6)
+    # two pairs correlate fully, whatever the temperature; orthogonal contrasts not at all
+    assert objectives.pearson(torch.tensor([0.2, 0.3]), torch.tensor([0.0, 1.0])).item() == pytest.approx(0, abs=1e-5)
+    apart = objectives.pearson(torch.tensor([0.0, 0.0, 0.5, 0.5]), torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    assert apart.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_pearson_equals_numpy():
+    rng = np.random.default_rng(2)
+    similarity, grade = rng.uniform(-1, 1, 30), rng.uniform(size=30)
+    softmax = np.exp(similarity / 0.2) / np.exp(similarity / 0.2).sum()
+    wanted = 1 - np.corrcoef(softmax, grade)[0, 1]
+    assert objectives.pearson(torch.tensor(similarity), torch.tensor(grade)).item() == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("constant", ["similarity", "grade", "both"])
+def test_pearson_of_a_constant_is_one(constant):
+    spread = torch.linspace(0, 1, 5)
+    similarity = torch.full((5,), 0.5) if constant != "grade" else spread.clone()
+    similarity.requires_grad_()
+    loss = objectives.pearson(similarity, torch.full((5,), 0.3) if constant != "similarity" else spread)
+    loss.backward()
+    assert loss.item() == pytest.approx(1, abs=1e-5)
+    assert torch.isfinite(similarity.grad).all()
+
+
+def processes(monkeypatch, total: dict[str, torch.Tensor], sizes: dict[str, list[int]]):
+    """What each of several processes has of ``total``, while the objectives think that they run in it."""
+    for number in range(len(next(iter(sizes.values())))):
+        mine = {name: value.split(sizes[name])[number] for name, value in total.items()}
+
+        def name_of(x, mine=mine):
+            return next(n for n, v in mine.items() if v.shape == x.shape and torch.equal(v.to(x.dtype), x))
+
+        def everyone(x, name_of=name_of):
+            return total[name_of(x)].to(x.dtype)
+
+        def earlier(x, name_of=name_of, number=number):
+            return sum(sizes[name_of(x)][:number])
+
+        monkeypatch.setattr(objectives, "everyone", everyone)
+        monkeypatch.setattr(objectives, "earlier", earlier)
+        yield number, mine
+    monkeypatch.undo()
+
+
+def test_clip_contrastive_of_several_processes_is_that_of_one(monkeypatch):
+    generator = torch.Generator().manual_seed(5)
+    image, text = torch.randn(2, 7, 4, generator=generator)
+    video, scale = torch.tensor([3, 1, 3, 0, 1, 3, 2]), torch.tensor(0.5)
+    whole = objectives.clip_contrastive(image, text, scale, video)
+    total = 0.0
+    names = {"image": image, "text": text, "video": video}
+    for number, mine in processes(monkeypatch, names, {name: [5, 2] for name in names}):
+        share = [5, 2][number] / 7
+        total += share * objectives.clip_contrastive(mine["image"], mine["text"], scale, mine["video"])
+    torch.testing.assert_close(total, whole)
+
+
+def test_pearson_of_several_processes_is_that_of_one(monkeypatch):
+    generator = torch.Generator().manual_seed(6)
+    pairs = {"similarity": torch.randn(7, generator=generator), "grade": torch.rand(7, generator=generator)}
+    whole = objectives.pearson(**pairs)
+    for _, mine in processes(monkeypatch, pairs, {name: [4, 3] for name in pairs}):
+        torch.testing.assert_close(objectives.pearson(**mine), whole)
+
+
+def test_mfm_nce_of_several_processes_is_that_of_one(monkeypatch):
+    _, outputs, candidates, targets, _ = masked_frames("wide")
+    outputs = outputs.detach()
+    whole = objectives.mfm_nce(outputs, candidates, targets)
+    half = len(candidates) // 2
+    first = int((targets < half).sum())
+    assert 0 < first < len(outputs)
+    sizes = {"c": [half, len(candidates) - half]}
+    rows = [first, len(outputs) - first]
+    total = 0.0
+    for number, mine in processes(monkeypatch, {"c": candidates}, sizes):
+        own, at = outputs.split(rows)[number], targets.split(rows)[number] - number * half
+        total += rows[number] / len(outputs) * objectives.mfm_nce(own, mine["c"], at)
+    torch.testing.assert_close(total, whole)
+
+
+def test_bce_tags_of_several_processes_is_that_of_one(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    logits, labels = torch.randn(7, 4, generator=generator), torch.ones(7, 4)
+    is_tagged = torch.tensor([True, False, True, False, False, True, True])
+    whole = objectives.bce_tags(logits, labels, is_tagged)
+    total = 0.0
+    for number, mine in processes(monkeypatch, {"t": is_tagged}, {"t": [4, 3]}):
+        share = [4, 3][number]
+        own = (x.split([4, 3])[number] for x in (logits, labels))
+        total += share / 7 * objectives.bce_tags(*own, mine["t"])
+    torch.testing.assert_close(total, whole)

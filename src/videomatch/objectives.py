@@ -3,6 +3,9 @@
 A system names an objective and its weight (``objectives: {clip_contrastive: {weight: 1.0}}``). The loop fills the
 positional arguments by name from the model's outputs and the batch; keyword-only arguments are options of the
 parameters. An objective averages over the examples of its batch, so that losses do not depend on the batch's size.
+
+Where several processes train together each has rows of its own, and the loop weighs its loss by their share. What an
+objective compares its rows with comes from all processes (:func:`videomatch.distributed.everyone`).
 """
 
 from __future__ import annotations
@@ -39,11 +42,13 @@ def clip_contrastive(
     Returns:
         mean over both directions and all rows, nats.
     """
-    similarity = image_embeds.float() @ text_embeds.float().T
-    logits = similarity * logit_scale.float().exp().clamp(max=max_scale)
-    positive = (video[:, None] == video[None, :]).float()
+    images, texts = image_embeds.float(), text_embeds.float()
+    scale = logit_scale.float().exp().clamp(max=max_scale)
+    positive = (video[:, None] == everyone(video)[None, :]).float()
     target = positive / positive.sum(1, keepdim=True)  # symmetric relation: the same rows serve both directions
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    to_texts = F.cross_entropy(images @ everyone(texts).T * scale, target)
+    to_images = F.cross_entropy(texts @ everyone(images).T * scale, target)
+    return (to_texts + to_images) / 2
 
 
 def at_least_single(x: Tensor) -> Tensor:

@@ -74,19 +74,22 @@ def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
     """
     source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
     weights, own = source.base_model.state_dict(), encoder.state_dict()
-    odd = [key for key in {*weights, *own} if key not in own or key not in weights or weights[key].shape != own[key].shape]
-    if odd:
-        raise ValueError(f"{name} does not fit the configured encoder: {', '.join(sorted(odd)[:5])}")
+    shapes = [{key: value.shape for key, value in state.items()} for state in (weights, own)]
+    if shapes[0] != shapes[1]:
+        odd = sorted(key for key in {*weights, *own} if shapes[0].get(key) != shapes[1].get(key))
+        raise ValueError(f"{name} does not fit the configured encoder: {', '.join(odd[:5])}")
     encoder.load_state_dict(weights)
     if head is None:
         return
     if hasattr(source, "generator_predictions"):
-        dense, norm, decoder = source.generator_predictions.dense, source.generator_predictions.LayerNorm, source.generator_lm_head
+        found, decoder = source.generator_predictions, source.generator_lm_head
+        dense, norm = found.dense, found.LayerNorm
     elif hasattr(source, "lm_head"):
-        dense, norm, decoder = source.lm_head.dense, source.lm_head.layer_norm, source.lm_head.decoder
+        found, decoder = source.lm_head, source.lm_head.decoder
+        dense, norm = found.dense, found.layer_norm
     else:
-        found = source.cls.predictions
-        dense, norm, decoder = found.transform.dense, found.transform.LayerNorm, found.decoder
+        found, decoder = source.cls.predictions.transform, source.cls.predictions.decoder
+        dense, norm = found.dense, found.LayerNorm
     parts = [(head.dense, dense), (head.norm, norm), (head.decoder, decoder)]
     if all(mine.weight.shape == theirs.weight.shape for mine, theirs in parts):  # not so for a narrower Electra
         for mine, theirs in parts:
