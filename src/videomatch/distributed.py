@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def start(function: Callable[..., None], processes: int, *arguments: Any) -> Non
     log.info("starting %d processes", processes)
     try:
         spawn(_process, (processes, store.port, function, arguments), nprocs=processes, daemon=True)
-    except ProcessRaisedException as error:
+    except ProcessException as error:  # it raised, or it was killed
         log.error("%s", error)
         reason = str(error).strip().rpartition("\n")[2]
         raise RuntimeError(f"process {error.error_index + 1} of {processes}: {reason}") from None

@@ -1,0 +1,244 @@
+"""Several processes: what they exchange, and that two of them train as one does."""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from videomatch import distributed, provenance, training
+from videomatch.__main__ import main
+from videomatch.data.examples import Examples
+from videomatch.training import Objective, Run, Training
+
+
+class Points(Examples):
+    """Pairs of views of points, some of whose coordinates are hidden: for a contrastive and a masked objective."""
+
+    metrics: ClassVar = {
+        "first": lambda number, left: float((number.float() * left[:, 0]).sum()),
+        "ordered": lambda number: float((number.diff() >= 0).all()),
+    }
+
+    def __init__(self, count: int, stop: int | None = None) -> None:
+        self.per_video, self.videos, self.drawn, self.stop = 1, [str(n) for n in range(count)], 0, stop
+        self.x = torch.randn(count, 6, generator=torch.Generator().manual_seed(0))
+
+    def _select(self, split):
+        pass
+
+    def facts(self):
+        return {}
+
+    def batch(self, numbers, rng):
+        self.drawn += 1
+        if self.drawn == self.stop:
+            raise KeyboardInterrupt
+        at = torch.from_numpy(numbers)
+        noise = torch.from_numpy(rng.normal(size=(len(at), 6))).float()
+        hidden = torch.from_numpy(rng.random((len(at), 6)) < 0.3) & (at[:, None] % 3 > 0)  # uneven, and none in some
+        return {"x": self.x[at], "y": self.x[at] + 0.3 * noise, "hidden": hidden, "number": at, "video": at // 2}
+
+
+class Towers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right = nn.Linear(6, 5), nn.Linear(6, 5)
+        self.fill, self.unused = nn.Linear(6, 6), nn.Linear(2, 2)
+        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x, y, hidden):
+        left, right = F.normalize(self.left(x), dim=-1), F.normalize(self.right(y), dim=-1)
+        filled = self.fill(x.masked_fill(hidden, 0.0))[hidden]
+        return {
+            "image_embeds": left,
+            "text_embeds": right,
+            "logit_scale": self.logit_scale,
+            "left": left,
+            "filled": filled,
+            "truth": x[hidden],
+        }
+
+
+def contrastive(image_embeds, text_embeds, logit_scale, video):
+    """Symmetric InfoNCE over the rows of all processes, several positives."""
+    loss = 0.0
+    positive = (video[:, None] == distributed.everyone(video)[None, :]).float()
+    for one, other in [(image_embeds, text_embeds), (text_embeds, image_embeds)]:
+        logits = one @ distributed.everyone(other).T * logit_scale.exp()
+        loss = loss + F.cross_entropy(logits, positive / positive.sum(1, keepdim=True)) / 2
+    return loss
+
+
+def masked(filled, truth):
+    """The mean over hidden coordinates; 0 where there are none."""
+    return (filled - truth).square().sum() / max(1, len(filled))
+
+
+def trained(folder: Path | None = None, stop: int | None = None, **options):
+    """Rows of the log and weights; batches of 9 cannot be halved."""
+    model = Towers()
+    weighed = {"contrastive": Objective(contrastive), "masked": Objective(masked, 0.5)}
+    settings = {"epochs": 3, "batch": 9, "lr": 0.02, "precision": "fp32", "clip_norm": 0.5, "ema": 0.9, **options}
+    run = Run(model, weighed, Training(**settings), seed=0, scratch=folder)
+    rows = run.fit(Points(37, stop), Points(11))
+    return rows, model.state_dict()
+
+
+VARIANTS = {
+    "plain": {},
+    "pieces": {"accumulate": 2, "ema": None},
+    "best": {"keep": "best", "monitor": "val/contrastive", "validate_every": 0.5, "early_stop": 4, "prefetch": 2},
+}
+
+
+def in_a_group(folder: Path) -> None:
+    """What each of two processes does: the exchanges by themselves, then training, and training that was stopped."""
+    rank = distributed.rank()
+    x = torch.arange(3 + rank, dtype=torch.float32)[:, None].requires_grad_()
+    rows = distributed.everyone(x)
+    assert rows[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 3] and distributed.earlier(x) == 3 * rank
+    ((rank + 1) * rows.square()).sum().backward()  # both losses reach every row: 2 x (1 + 2)
+    assert x.grad is not None and torch.equal(x.grad, 6 * x.detach())
+    assert distributed.everyone(torch.ones(rank, 2, dtype=torch.bool)).tolist() == [[True, True]]
+    half = distributed.everyone(torch.full((1,), rank, dtype=torch.bfloat16))
+    assert half.dtype == torch.bfloat16 and half.tolist() == [0, 1]
+    norm = nn.BatchNorm1d(1)
+    norm(torch.full((2, 1), 10.0 * rank))
+    distributed.average_norms(norm)
+    assert norm.running_mean is not None and norm.running_mean.tolist() == pytest.approx([0.5])
+    for name, options in VARIANTS.items():
+        found = trained(**options)
+        if rank == 0:
+            torch.save(found, folder / f"{name}.pt")
+    training.SAVE_SECONDS = 0.0
+    scratch = folder / "scratch"
+    with pytest.raises(KeyboardInterrupt):
+        trained(scratch, stop=7, **VARIANTS["best"])
+    distributed.barrier()  # process 0 has written its state: killed ones have, or never will
+    resumed = trained(scratch, **VARIANTS["best"])
+    if rank == 0:
+        torch.save(resumed, folder / "resumed.pt")
+    distributed.barrier()
+    if rank == 1:
+        raise ValueError("the last word")
+    distributed.barrier()  # waits for one that failed
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("group")
+    (folder / "scratch").mkdir()
+    with pytest.raises(RuntimeError) as failure:
+        distributed.start(in_a_group, 2, folder)
+    found = {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
+    return {**found, "failure": str(failure.value)}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_train_as_one(group, variant):
+    """The same batch, shared by two: same losses, metrics and weights."""
+    rows, weights = trained(**VARIANTS[variant])
+    together, others = group[variant]
+    assert [row.keys() for row in rows] == [row.keys() for row in together]
+    for row, other in zip(rows, together, strict=True):
+        assert other == pytest.approx(row, abs=1e-5)
+    assert rows[0]["val/ordered"] == 1.0
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=0, atol=1e-5, msg=name)
+    assert not torch.equal(weights["left.weight"], Towers().left.weight)
+
+
+def test_two_processes_resume_to_the_same_bits(group):
+    (rows, weights), (others, resumed) = group["best"], group["resumed"]
+    assert rows == others
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+def test_a_failure_is_told(group):
+    assert group["failure"] == "process 2 of 2: ValueError: the last word"
+
+
+def test_launched_by_another(monkeypatch, tmp_path):
+    """torchrun and the like say by the environment who is who; only process 0 logs and writes."""
+    assert not distributed.launched() and distributed.local_size() == 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**told, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    assert distributed.launched()
+    with distributed.group():
+        assert torch.distributed.is_initialized() and (distributed.rank(), distributed.size()) == (0, 1)
+        x = torch.ones(2)
+        assert distributed.everyone(x) is x
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_helper_leaves_result_and_log_alone(monkeypatch, tmp_path):
+    calls = []
+
+    def train(*, output, scratch, rate):
+        calls.append((output.exists(), scratch.exists(), rate))
+
+    monkeypatch.setattr(importlib.import_module("videomatch.stages.train"), "train", train)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code = provenance.code_digest("train")
+    job = {"stage": "train", "settings": {"rate": 3}, "inputs": {}, "modules": [], "code": code}
+    (tmp_path / "settings.json").write_text(json.dumps(job))
+    options = ["--settings", "settings.json", "--output", "out/manifest.json", "--log", "log.txt"]
+    assert main(["train", *options]) == 0
+    assert calls == [(False, True, 3)]
+    assert not (tmp_path / "out").exists() and not (tmp_path / "log.txt").exists()
+
+
+ORPHAN = """
+import os, sys, time
+from pathlib import Path
+from videomatch import distributed
+
+def wait(file):
+    Path(file).write_text(str(os.getpid()))
+    time.sleep(60)
+
+if __name__ == "__main__":
+    distributed.start(wait, 1, sys.argv[1])
+"""
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    script, said = tmp_path / "orphan.py", tmp_path / "id"
+    script.write_text(ORPHAN)
+    process = subprocess.Popen([sys.executable, str(script), str(said)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    until = time.monotonic() + 60
+    while not (said.exists() and said.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    stat = Path(f"/proc/{said.read_text()}/stat")
+    assert running(stat)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while running(stat) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not running(stat)
+
+
+def running(stat: Path) -> bool:
+    """Whether a process still runs (one that ended and waits for its parent does not)."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
