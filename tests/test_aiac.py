@@ -184,7 +184,7 @@ def test_pairs_and_splits_fixture(raw):
     named = {(s, r): sorted(g["id"]) for (s, r), g in found["splits"].group_by("split", "role")}
     assert named["pairs_val", "query"] == named["pairs_val", "reference"] == sorted([IDS[0], IDS[3]])
     assert named["pairs", "query"] == sorted([IDS[0], IDS[3], IDS[1]])
-    assert named["pretrain", "reference"] == sorted(IDS)
+    assert named["pretrain", "reference"] == named["pairwise", "reference"] == sorted(IDS)
 
 
 def test_all_parts_and_videos_in_both_test_sets(tmp_path):

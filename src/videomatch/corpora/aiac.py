@@ -11,10 +11,10 @@ Layout as given out by the organisers; what is absent is left out, but something
 Ids have up to 19 digits and are strings throughout. There are no media: paths are null, and the released frame features
 (EfficientNet-B3, 1536-d float16, one frame a second, 5 to 32 frames) are read by :func:`frame_features`.
 
-Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairs`` (every
-label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos), ``test_a``, ``test_b``
-and ``test`` (= ``test_b``). Their training pairs, all the rest, are no product of queries and references: see
-``data/folds.py``.
+Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairwise``,
+``pairs`` (every label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos),
+``test_a``, ``test_b`` and ``test`` (= ``test_b``). There are no labels of test videos, so no ``pairs_test``. The
+winners' training pairs, all but their validation, are no product of queries and references: see ``data/folds.py``.
 """
 
 from __future__ import annotations
@@ -229,6 +229,7 @@ def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:
     named: list[tuple[str, str, list[str]]] = [
         ("pretrain", "reference", ids["pointwise"] + ids["pairwise"]),
         ("train", "reference", ids["pointwise"]),
+        ("pairwise", "reference", ids["pairwise"]),
         ("pairs", "query", judged["query_id"].unique().to_list()),
         ("pairs", "reference", judged["reference_id"].unique().to_list()),
         ("pairs_val", "query", queries),

@@ -1,0 +1,201 @@
+"""``configs/full.yaml``: the published recipe, planned on a small folder of the competition's layout; and the same
+chain run on it for real with a tiny model."""
+
+import importlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from paths import ROOT
+from records import example, write
+from repo import Repo
+from videomatch import params
+from videomatch.data.store import Store
+from videomatch.plan import Plan
+from videomatch.similarity import normalise
+from videomatch.submissions import check_aiac
+
+TEST_B = [str(9 * 10**17 + n) for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """60 videos about six things, in the competition's files: 32 pointwise, 20 pairwise, 8 to test."""
+    folder = tmp_path_factory.mktemp("aiac")
+    rng = np.random.default_rng(0)
+    looks = rng.normal(size=(6, 1536))
+    things = ["红色的车", "蓝色的猫", "做饭", "足球比赛", "唱歌", "游戏"]
+
+    def video(video_id: str, thing: int, tagged: bool = True) -> bytes:
+        frames = looks[thing] + rng.normal(size=(int(rng.integers(5, 9)), 1536))
+        tags = {"tag_id": [100 + thing, 200 + thing % 2], "category_id": [10100 + thing]} if tagged else {}
+        return example(
+            id=[video_id.encode()],
+            title=[f"{things[thing]} 第{video_id[-2:]}集".encode()],
+            asr_text=[things[thing].encode() if thing % 2 else b""],
+            frame_feature=[frame.astype("<f2").tobytes() for frame in frames],
+            **tags,
+        )
+
+    pairwise = [str(5 * 10**17 + n) for n in range(20)]
+    for n in (0, 1):
+        messages = [video(str(10**17 + i), i % 6) for i in range(16 * n, 16 * n + 16)]
+        write(folder / f"pointwise/pretrain_{n}.tfrecords", messages)
+    write(folder / "pairwise/pairwise.tfrecords", [video(v, n % 6) for n, v in enumerate(pairwise)])
+    for part in ("test_a", "test_b"):
+        write(folder / f"{part}/{part}.tfrecords", [video(v, n % 6, False) for n, v in enumerate(TEST_B)])
+    lines = [
+        f"{a}\t{b}\t{(0.9 if i % 6 == j % 6 else 0.1) + 0.05 * (i % 2)}\n"
+        for i, a in enumerate(pairwise)
+        for j, b in enumerate(pairwise)
+        if i < j
+    ]
+    (folder / "pairwise/label.tsv").write_text("".join(lines))
+    (folder / "tag_list.txt").write_text("".join(f"{t}\n" for t in (200, 201, *range(100, 106))))
+    return folder
+
+
+def full(raw: Path) -> dict:
+    """The parameters of a full run, with the data in another place."""
+    config: dict = {}
+    for file in ("params.yaml", "configs/full.yaml"):
+        config = params.overlay(config, yaml.safe_load((ROOT / file).read_text(encoding="utf-8")))
+    return params.resolved(params.overlay(config, {"datasets": {"aiac": {"raw": str(raw)}}}))
+
+
+def test_the_recipe_is_the_published_one(raw):
+    systems = full(raw)["systems"]
+    for name, epochs in (
+        ("pretrain_job1", 40),
+        ("pretrain_job2", 40),
+        ("pretrain_job3", 40),
+        ("pretrain_job4", 5),
+        ("pretrain_job5", 32),
+        ("pretrain_job6", 24),
+        ("pretrain_quarter", 10),
+        ("pretrain_half", 20),
+    ):
+        system = systems[name]
+        assert system["training"]["epochs"] == epochs and system["training"]["batch"] == 128, name
+        assert system["training"]["lr"] == 5e-5 and system["training"]["eps"] == 1e-6, name
+        assert system["objectives"]["bce_tags"]["weight"] == pytest.approx(1250 / 3), name
+        assert system["objectives"]["mlm"]["weight"] == pytest.approx(1 / 3.75), name
+        assert system["model"]["backbone"] == "large" and system["examples"]["num_tags"] == 10_000, name
+    assert {n for n, s in systems.items() if "mfm_nce" in s.get("objectives", {})} == {
+        "pretrain_job1", "pretrain_job2", "pretrain_job4", "pretrain_job5", "pretrain_job6",
+        "pretrain_base", "pretrain_quarter", "pretrain_half", "pretrain_frames", "pretrain_asr",
+    }  # fmt: skip
+    for name in ("job1", "job2", "job3", "job4", "job5", "job6"):
+        training, examples = systems[name]["training"], systems[name]["examples"]
+        assert (training["epochs"], training["batch"], training["lr"]) == (10, 32, 1e-5), name
+        assert list(training["lr_scale"].values()) == [5] and training["keep"] == "best", name
+        assert systems[name]["objectives"] == {"cosine_mse": {"weight": 1.0}}, name
+        assert systems[name]["init"] == f"pretrain_{name}", name
+        assert systems[name]["folds"]["count"] == 5 and examples["split"] == "pairs", name
+        first = examples.get("layout", "frames_inside") == "frames_first"
+        assert first == (name in ("job2", "job3")) and examples["texts"] == {"title": 34 if first else 33}, name
+        assert systems[name]["model"]["pool"] == ("attention_all" if name in ("job4", "job5") else "mean_all"), name
+    assert systems["pretrain_job6"]["examples"]["mask_tokens"] == 0.25
+    assert systems["pretrain_job5"]["examples"]["split"] == ["pretrain", "test_a", "test_b"]
+    assert systems["base"]["model"]["backbone"] == "base"
+    assert systems["shared_folds"]["examples"]["protocol"] == "remainder"
+    assert systems["shared_folds"]["folds"]["only"] == [0]
+
+
+def test_every_job_has_its_inputs(raw):
+    plan = Plan(full(raw))
+    plan.check()
+    assert plan.needed_datasets() == ["aiac"] and plan.trained_backbones and not plan.needed_backbones(["aiac"])
+    settings = plan.extract_settings("aiac", plan.pass_of("effnet"), "0")
+    assert settings["released"] == {"corpus": "aiac", "raw": str(raw)}
+    assert "corpora.aiac" in plan.extract_modules("aiac", plan.pass_of("effnet"))
+    members = plan.combine_settings("ensemble")["members"]
+    assert len(members["all"]) == 30 and sum(w for *_, w in members["all"]) == pytest.approx(6)
+
+
+def test_a_dry_run_plans_the_whole(raw, tmp_path):
+    repo = Repo(tmp_path / "repo", toy=False, dvc=False)
+    (repo.folder / "configs").mkdir()
+    (repo.folder / "configs/full.yaml").write_text((ROOT / "configs/full.yaml").read_text(encoding="utf-8"))
+    (repo.folder / "my.yaml").write_text(yaml.safe_dump({"datasets": {"aiac": {"raw": str(raw)}}}))
+    said = repo("snakemake", "-n", "--configfile", "configs/full.yaml", "my.yaml")
+    jobs = {
+        line.split()[0]: int(line.split()[1])
+        for line in said.splitlines()
+        if line[:1].isalpha() and len(line.split()) == 2 and line.split()[1].isdigit()
+    }
+    assert jobs["prepare"] == 1 and jobs["extract"] == 4 and jobs["submit"] == 1
+    assert jobs["train"] > 6 * 5 + 6 and "render" not in jobs and "train_backbone" not in jobs
+    assert jobs["tabulate"] == 5
+
+
+def tiny(raw: Path) -> Plan:
+    """The same systems, a thousand times smaller; the ensemble has two of them."""
+    config: dict = {}
+    for file in ("params.yaml", "configs/full.yaml"):
+        config = params.overlay(config, yaml.safe_load((ROOT / file).read_text(encoding="utf-8")))
+    del config["systems"]["pretrain_job1"]["model"]["backbone"]
+    small = {
+        "model": {"layers": 1, "width": 32, "heads_count": 2, "ffn": 64, "embedding_dim": 16},
+        "tokenizer": {"pretrained": None, "vocab_size": 300},
+        "examples": {"num_tags": 8},
+        "training": {"epochs": 2, "batch": 8, "lr": 1e-3, "precision": "fp32"},
+    }
+    changes = {
+        "datasets": {"aiac": {"raw": str(raw), "shards": 2}},
+        "systems": {
+            "pretrain_job1": small,
+            "job1": {"folds": {"count": 2, "only": [0, 1]}, "training": {"epochs": 1, "batch": 8, "lr": 1e-3}},
+            "ensemble": {"combine": {"systems": ["job1", "job2"], "dim": 16}},
+        },
+        "tables": [],
+    }
+    return Plan(params.resolved(params.overlay(config, changes)))
+
+
+def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = tiny(raw)
+
+    def job(stage: str, result: str, settings: dict, **inputs) -> None:
+        """What ``python -m videomatch`` does, without the records."""
+        function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
+        given = {n: [Path(p).parent for p in v] if isinstance(v, list) else Path(v).parent for n, v in inputs.items()}
+        extra = {"train": {"threads": 1, "scratch": tmp_path / "scratch"}, "embed": {"threads": 1}}.get(stage, {})
+        Path(result).parent.mkdir(parents=True)
+        function(**settings, **given, **extra, output=Path(result).parent)
+        shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
+        (tmp_path / "scratch").mkdir()
+
+    corpus = plan.corpus("aiac")
+    job("prepare", corpus, plan.prepare_settings("aiac"))
+    passage = plan.pass_of("effnet")
+    for shard, result in enumerate(plan.features("aiac", "effnet")):
+        job("extract", result, plan.extract_settings("aiac", passage, str(shard)), corpus=corpus)
+    assert len(plan.needed_members()) == 6
+    for system, member in sorted(plan.needed_members(), key=lambda cell: cell[0].startswith("job")):
+        inputs = {"corpus": plan.train_corpus(system), "features": plan.train_features(system)}
+        inputs |= {"init": plan.train_init(system, member)}
+        job("train", plan.run(system, member), plan.train_settings(system, member), **inputs)
+    for system in ("job1", "job2"):
+        inputs = {"features": plan.embed_features("aiac", system), "run": plan.embed_runs(system)}
+        job("embed", plan.embedding("aiac", system), plan.embed_settings(system), corpus=corpus, **inputs)
+    parts = plan.combined("aiac", "ensemble")
+    job("combine", plan.embedding("aiac", "ensemble"), plan.combine_settings("ensemble"), embeddings=parts)
+    embeddings = {"corpus": corpus, "embeddings": [plan.submitted("aiac")]}
+    job("submit", plan.submission("aiac"), plan.submit_settings("aiac"), **embeddings)
+
+    archive = Path(plan.submission("aiac")).parent / "result.zip"
+    check_aiac(archive, TEST_B)
+    result = json.loads(zipfile.ZipFile(archive).read("result.json"))
+    rows = normalise(np.array([result[video_id] for video_id in TEST_B]))
+    assert rows.shape == (8, 16)
+    folders = [Path(p).parent / f"fold{f}-seed2021/videos" for p in parts for f in (0, 1)]
+    members = [normalise(Store.open(folder).gather(TEST_B)[0].astype(float)) for folder in folders]
+    # 64 dimensions to 16: the cosines of the 8 videos are nearly the mean of the members'
+    np.testing.assert_allclose(rows @ rows.T, np.mean([m @ m.T for m in members], axis=0), atol=0.1)
