@@ -180,12 +180,13 @@ def main() -> None:
             for step in ways.values():
                 step()
             times: dict[str, list[float]] = {way: [] for way in ways}
-            for _ in range(options.rounds):
+            log.info("%s, %s: %s", name, "bf16" if bf16 else "fp32", apart)
+            for number in range(options.rounds):
                 for way, step in ways.items():
                     times[way].append(step())
+                log.info("  round %d: %s", number + 1, ", ".join(f"{w} {t[-1]:.2f} s" for w, t in times.items()))
             ratios = np.array(times["plain"]) / np.array(times["ours"])
             middle = {way: float(np.median(values)) for way, values in times.items()}
-            log.info("%s, %s: %s", name, "bf16" if bf16 else "fp32", apart)
             for way, value in middle.items():
                 log.info("  %-6s %7.3f CPU s a step, %6.1f examples/s", way, value, BATCH / value)
             bar = "" if bf16 else f", bar {BARS[name]}: {'met' if np.median(ratios) >= BARS[name] else 'MISSED'}"
