@@ -1,6 +1,7 @@
 """The training loop and the stage ``train``."""
 
 import copy
+import dataclasses
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -25,7 +27,7 @@ from videomatch.data.examples import Source
 from videomatch.data.examples.frame_caption import FrameCaption
 from videomatch.data.examples.frame_tags import FrameTags
 from videomatch.data.store import Store, StoreWriter
-from videomatch.fitting.weights import load_weights, optimiser, rate_factors
+from videomatch.fitting.weights import Average, optimiser, rate_factors
 from videomatch.models import image_tagger
 from videomatch.stages.train import train
 from videomatch.training import Objective, Run, Training
@@ -149,10 +151,16 @@ def test_killed_and_resumed_equals_uninterrupted(toys, tmp_path):
     assert (tmp_path / "out/log.csv").read_bytes() == (tmp_path / "whole/out/log.csv").read_bytes()
 
 
+#: TAGGER with everything that a state has to remember
+WATCHED = copy.deepcopy(TAGGER)
+WATCHED["training"] |= {"ema": 0.7, "keep": "best", "monitor": "val/bce_tags", "validate_every": 0.5, "early_stop": 9}
+WATCHED["training"] |= {"prefetch": 2, "lr_scale": {"classifier": 2.0}, "accumulate": 2}
+
+
 @pytest.mark.parametrize("stop", [1, 5, 7])
 def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, monkeypatch, stop):
     """With BatchNorm's statistics and dropout, without a process of its own."""
-    expected = run(toys, tmp_path / "whole", TAGGER)
+    expected = run(toys, tmp_path / "whole", WATCHED)
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     update, done = Run._update, []
 
@@ -164,7 +172,7 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, monke
 
     monkeypatch.setattr(Run, "_update", fail)
     with pytest.raises(KeyboardInterrupt):
-        run(toys, tmp_path / "cut", TAGGER)
+        run(toys, tmp_path / "cut", WATCHED)
     monkeypatch.setattr(Run, "_update", update)
     shutil.rmtree(tmp_path / "cut/out")
     (tmp_path / "cut/out").mkdir()
@@ -174,7 +182,7 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, monke
         output=tmp_path / "cut/out",
         scratch=tmp_path / "cut/scratch",
         threads=1,
-        system=TAGGER,
+        system=WATCHED,
         seed=0,
     )
     assert (tmp_path / "cut/out/model.safetensors").read_bytes() == expected
@@ -213,14 +221,14 @@ def squares(guess, y, *, power=2):
     return (guess - y).abs().pow(power).mean()
 
 
-def fitted(**options):
+def fitted(*, validation=None, stop=None, **options):
+    """The weights of a linear model, and the log; ``stop`` leaves it after so many epochs."""
     model = Linear()
-    rows = Run(
-        model,
-        {"squares": Objective(squares)},
-        Training(**{"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32", **options}),
-        seed=0,
-    ).fit(Line())
+    settings = Training(**{"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, **options})
+    trainee = Run(model, {"squares": Objective(squares)}, settings, seed=0)
+    if stop is not None:
+        trainee.settings = dataclasses.replace(settings, epochs=stop)
+    rows = trainee.fit(Line(), validation)
     return model.layer.weight.detach(), rows
 
 
@@ -276,6 +284,169 @@ def test_settings_are_checked(options):
         Training(**options)
 
 
+@pytest.mark.parametrize(
+    "options", [{"keep": "best"}, {"early_stop": 2}, {"keep": "best", "monitor": "val/x", "validate_every": 0}]
+)
+def test_watching_needs_a_monitor(options):
+    with pytest.raises(ValueError, match="monitor"):
+        Training(**options)
+
+
+def test_a_monitor_that_is_not_measured_is_named():
+    with pytest.raises(ValueError, match=r"'val/Spearman' is not measured; there are val/squares$"):
+        fitted(validation=Line(9), monitor="val/Spearman")
+    with pytest.raises(ValueError, match="there are none"):
+        fitted(keep="best", monitor="val/squares")
+
+
+NAMES = [
+    "encoder.embeddings.word.weight",
+    "encoder.encoder.layer.0.a.weight",
+    "encoder.encoder.layer.1.a.weight",
+    "encoder.encoder.layer.1.b.bias",
+    "vision.layers.0.weight",
+    "vision.patch_embed.weight",
+    "projection.weight",
+    "tag_head.weight",
+]
+
+
+def test_layers_learn_more_slowly_the_deeper_they_lie():
+    assert list(rate_factors(NAMES, {}, 0.5).values()) == [0.25, 0.5, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0]
+    assert set(rate_factors(NAMES, {}, 1.0).values()) == {1.0}
+
+
+def test_the_first_pattern_scales(caplog):
+    pairs = [("encoder", 0.1), (r"layer\.1", 7.0), ("bias$", 3.0), ("head", 2.0), ("absent", 9.0)]
+    assert list(rate_factors(NAMES, pairs, 1.0).values()) == [0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 1.0, 2.0]
+    assert "'absent' is in no parameter's name" in caplog.text
+    in_order = {r"b_second": 5.0, r"a_first": 2.0}
+    assert rate_factors(["a_first.b_second"], in_order, 1.0) == {"a_first.b_second": 2.0}
+    assert rate_factors(NAMES, {"encoder": 0.1}, 0.5)[NAMES[1]] == pytest.approx(0.05)
+
+
+def test_scaled_parameters_step_by_their_own_rate():
+    before = Linear().layer.bias.detach().clone()
+    options = {"epochs": 1, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
+    trainee = Run(Linear(), {"squares": Objective(squares)}, Training(**options, lr_scale={"bias": 0.0}), seed=0)
+    trainee.fit(Line())
+    assert torch.equal(trainee.model.layer.bias, before)
+    first = {}
+    for factor in (1.0, 0.5):  # AdamW's first step is the rate, whatever the gradient
+        settings = Training(**options, batch=32, lr=0.1, lr_scale={"weight": factor}, precision="fp32")
+        trainee = Run(Linear(), {"squares": Objective(squares)}, settings, seed=0)
+        trainee.fit(Line())
+        first[factor] = (trainee.model.layer.weight - Linear().layer.weight).detach()
+    torch.testing.assert_close(first[1.0], 2 * first[0.5], rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_of_the_weights():
+    """Against the recursion written out, with BatchNorm's statistics and its counter."""
+    model = torch.nn.BatchNorm1d(2)
+    average = Average(model, 0.6)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(1, 9):
+        model(torch.randn(4, 2, generator=torch.Generator().manual_seed(step)))
+        with torch.no_grad():
+            model.weight += step
+        average.update(model)
+        keep = min(0.6, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            expected[name] = keep * expected[name] + (1 - keep) * value if value.is_floating_point() else value.clone()
+    for name, value in average.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_the_result_is_the_average():
+    seen = []
+
+    class Watched(Line):
+        metrics: ClassVar = {"weight": lambda guess, x: seen.append(torch.linalg.lstsq(x, guess).solution) or 0.0}
+
+    (plain, _), (averaged, _) = fitted(), fitted(ema=0.8, validation=Watched(9))
+    model, average = Linear(), Average(Linear(), 0.8)
+    run_ = Run(
+        model,
+        {"squares": Objective(squares)},
+        Training(epochs=3, batch=16, lr=0.05, precision="fp32", warmup=0.0),
+        seed=0,
+    )
+    update = run_._update
+    run_._update = lambda batch, rate: (update(batch, rate), average.update(model))[0]
+    run_.fit(Line())
+    assert torch.equal(model.layer.weight, plain)
+    assert torch.equal(average.model.layer.weight, averaged) and not torch.equal(plain, averaged)
+    assert len(seen) == 3
+
+
+class Scored(Line):
+    """Validation whose metrics are as told, one value a validation."""
+
+    def __init__(self, name, values):
+        super().__init__(9)
+        self.told = iter(values)
+        self.metrics = {name: lambda y, guess: next(self.told) + 0 * len(y)}
+
+
+@pytest.mark.parametrize("name, best", [("Spearman", 4), ("t2v/R@5", 4), ("mAP", 4), ("MSE", 2), ("spearman", 2)])
+def test_the_best_weights_are_kept(name, best):
+    """After validations 1, 0, 3, 5, 5: the highest is the fourth, the lowest the second."""
+    told = Scored(name, [1.0, 0.0, 3.0, 5.0, 5.0])
+    options = {"schedule": "constant", "epochs": 5}
+    weight, rows = fitted(**options, keep="best", monitor=f"val/{name}", validation=told)
+    assert torch.equal(weight, fitted(**options, stop=best)[0])
+    worst = [1.0, 0.0, 0.0, 0.0, 0.0] if best == 2 else [1.0, 1.0, 3.0, 5.0, 5.0]
+    assert [row[f"best/{name}"] for row in rows] == worst
+
+
+def test_training_ends_when_nothing_improves():
+    told = Scored("MSE", [3.0, 2.0, 2.0, 2.5, 9.0])
+    options = {"epochs": 9, "schedule": "constant"}
+    weight, rows = fitted(**options, early_stop=2, monitor="val/MSE", validation=told)
+    assert [row["val/MSE"] for row in rows] == [3.0, 2.0, 2.0, 2.5]
+    assert torch.equal(weight, fitted(**options, stop=4)[0])
+
+
+def test_validations_inside_an_epoch():
+    told = Scored("MSE", range(100))
+    _, rows = fitted(epochs=3, batch=4, validate_every=0.5, monitor="val/MSE", validation=told)  # 8 steps an epoch
+    assert [(row["val/MSE"], row["best/MSE"]) for row in rows] == [(1, 0), (3, 0), (5, 0)]
+    assert [d for d in range(1, 21) if Training(epochs=2, validate_every=0.3).validates(d, 10)] == [
+        3, 6, 9, 12, 15, 18, 20,
+    ]  # fmt: skip
+    assert [d for d in range(1, 31) if Training(epochs=3, validate_every=2).validates(d, 10)] == [20, 30]
+    assert not Training(validate_every=0).validates(640, 64)
+
+
+def test_validation_sees_every_example_once_in_order():
+    found = {}
+
+    class Whole(Line):
+        metrics: ClassVar = {"seen": lambda x, guess: found.update(x=x, guess=guess) or 1.0}
+
+    data = Whole(21)  # two batches of 16 would be 11 examples short
+    trainee = Run(Linear(), {"squares": Objective(squares)}, Training(batch=16, precision="fp32"), seed=0)
+    row = trainee.validate(data)
+    assert torch.equal(found["x"], data.x)
+    everything = trainee.losses(data.batch(np.arange(21), np.random.default_rng(0)))["squares"][0].detach()
+    assert row == {"squares": pytest.approx(float(everything), rel=1e-5), "seen": 1.0}
+
+
+def test_batches_drawn_ahead_change_nothing(toys, tmp_path):
+    first, ahead = (run(toys, tmp_path / str(n), changed(CLIP, prefetch=n)) for n in (0, 2))
+    assert first == ahead
+    assert (tmp_path / "0/out/log.csv").read_bytes() == (tmp_path / "2/out/log.csv").read_bytes()
+
+
+def test_an_error_while_drawing_ahead_is_told():
+    class Broken(Line):
+        def batch(self, numbers, rng):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        Run(Linear(), {"s": Objective(squares)}, Training(prefetch=3, precision="fp32"), seed=0).fit(Broken())
+
+
 def test_unknown_setting_is_named():
     with pytest.raises(KeyError, match="'learning_rate'; there are epochs"):
         training.settings_of({"learning_rate": 1})
@@ -286,12 +457,18 @@ def test_norms_and_biases_do_not_decay():
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.3, 1), (0.0, 1)]
 
 
-def test_init_continues_from_weights_and_tokenizer(toys, tmp_path):
+def test_init_continues_from_weights_and_tokenizer(toys, tmp_path, caplog):
     run(toys, tmp_path / "a", CLIP)
     still = changed(CLIP, lr=0.0, epochs=1)
     still["tokenizer"] = {"style": "clip", "vocab_size": 280}  # not used: weights go with their own vocabulary
     again = run(toys, tmp_path / "b", still, init=[tmp_path / "a/out"])
     assert again == (tmp_path / "a/out/model.safetensors").read_bytes()
+    caplog.set_level("INFO")
+    wider = changed(CLIP, lr=0.0, epochs=1)
+    wider["model"]["text_layers"] = 2
+    wider["examples"]["max_length"] = 12
+    run(toys, tmp_path / "d", wider, init=[tmp_path / "a/out"])
+    assert "left as it was: text_model.encoder.layers.1.layer_norm1.weight (64,)" in caplog.text
     with pytest.raises(ValueError, match="none of the"):
         run(toys, tmp_path / "c", TAGGER, init=[tmp_path / "a/out"])
 
