@@ -78,7 +78,7 @@ def test_from_in_a_circle_is_an_error():
         ("systems.title_and_frames.combine.systems", ["titel"], "did you mean 'title'?"),
         ("systems.tiny-x", {}, "cannot be a name"),
         ("tables", ["similarity_untraind"], "did you mean 'similarity_untrained'?"),
-        ("pages.neighbours.system", "titl", "did you mean 'title'?"),
+        ("pages.run.system", "titl", "did you mean 'title'?"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_the_nearest_name(path: str, value, message: str):
@@ -142,7 +142,7 @@ def test_the_command_line_says_the_same(tmp_path: Path):
         ("experts.frames.every", 0, "seconds above 0"),
         ("datasets.aiac.options.videos", "many", "is not a value of type int"),
         ("datasets.aiac.seed", "abc", "is not a value of type int"),
-        ("pages.neighbours", {"dataset": "aiac", "system": "title"}, "option 'split' is missing"),
+        ("pages.run", {"dataset": "aiac", "system": "title"}, "option 'split' is missing"),
         ("seed", True, "is not a whole number"),
         ("datasets", {}, "no dataset named 'aiac'"),
     ],

@@ -53,8 +53,46 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
     metrics = [str(Path(plan.table(name)).parent / "summary.json") for name in plan.tables]
     described = {"stages": described}
     if metrics:
-        described["metrics"] = [m.replace(plan.root, "results/${scale}", 1) for m in metrics]
+        described["metrics"] = [_scaled(plan, m) for m in metrics]
+    drawn = plots(plan)
+    if drawn:
+        described["plots"] = drawn
     return described
+
+
+def plots(plan: Plan) -> list[dict[str, Any]]:
+    """What ``dvc plots`` draws: the learning curves and the scores over grades that the pages show."""
+    found: dict[str, Any] = {}
+    for page, entry in plan.params["pages"].items():
+        for system in entry.get("curves", []):
+            logs = [_scaled(plan, plan.run(system, m), "log.csv") for m in plan.members(system)]
+            for objective in plan.systems[system]["objectives"]:
+                for column in (f"train/{objective}", f"val/{objective}"):
+                    found[f"{system}/{column}"] = {
+                        "title": system,
+                        "x": "epoch",
+                        "x_label": "epoch",
+                        "y": dict.fromkeys(logs, column),
+                        "y_label": column,
+                        "template": "linear",
+                    }
+        for system in entry.get("scatter", []):
+            file = _scaled(plan, plan.page(page), f"similarity-{system}-{plan.members(system)[0]}.csv")
+            found[f"similarity/{page}/{system}"] = {
+                "title": f"{system}: cosine over grade",
+                "x": "grade",
+                "x_label": "grade",
+                "y": {file: "score"},
+                "y_label": "cosine similarity",
+                "template": "scatter",
+            }
+    return [{name: plot} for name, plot in found.items()]
+
+
+def _scaled(plan: Plan, path: str, name: str | None = None) -> str:
+    """A path (or the file of that name beside it) with the scale left open."""
+    file = str(Path(path).parent / name) if name else path
+    return file.replace(plan.root, "results/${scale}", 1)
 
 
 def text(params_file: Path) -> str:

@@ -89,7 +89,7 @@ rule illustrate:
                 "illustrate",
                 PAGE,
                 lambda w: plan.page_settings(w.page),
-                reads=lambda w: {"corpus": ["*.parquet"], "runs": ["log.csv"]},
+                reads=lambda w: {"corpus": ["*.parquet"], "tables": ["table.md", "table.csv"], "runs": ["log.csv"]},
                 corpus=lambda w: plan.corpus(plan.params["pages"][w.page]["dataset"]),
                 rankings=lambda w: plan.page_ranking(w.page),
                 judged=lambda w: plan.page_judged(w.page),
