@@ -123,12 +123,9 @@ def test_a_dry_run_plans_the_whole(raw, tmp_path):
     (repo.folder / "configs").mkdir()
     (repo.folder / "configs/full.yaml").write_text((ROOT / "configs/full.yaml").read_text(encoding="utf-8"))
     (repo.folder / "my.yaml").write_text(yaml.safe_dump({"datasets": {"aiac": {"raw": str(raw)}}}))
-    said = repo("snakemake", "-n", "--configfile", "configs/full.yaml", "my.yaml")
-    jobs = {
-        line.split()[0]: int(line.split()[1])
-        for line in said.splitlines()
-        if line[:1].isalpha() and len(line.split()) == 2 and line.split()[1].isdigit()
-    }
+    said = repo("snakemake", "-n", "--quiet", "host", "--configfile", "configs/full.yaml", "my.yaml")
+    listed = said.rpartition("Job stats:")[2].split("---\n", 1)[1]
+    jobs = {name: int(count) for name, count in (line.split() for line in listed.split("\n\n")[0].splitlines())}
     assert jobs["prepare"] == 1 and jobs["extract"] == 4 and jobs["submit"] == 1
     assert jobs["train"] > 6 * 5 + 6 and "render" not in jobs and "train_backbone" not in jobs
     assert jobs["tabulate"] == 5
