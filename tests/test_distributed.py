@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videomatch import distributed, provenance, training
+from videomatch import distributed, objectives, provenance, training
 from videomatch.__main__ import main
 from videomatch.data.examples import Examples
 from videomatch.training import Objective, Run, Training
@@ -71,16 +71,6 @@ class Towers(nn.Module):
         }
 
 
-def contrastive(image_embeds, text_embeds, logit_scale, video):
-    """Symmetric InfoNCE over the rows of all processes, several positives."""
-    loss = 0.0
-    positive = (video[:, None] == distributed.everyone(video)[None, :]).float()
-    for one, other in [(image_embeds, text_embeds), (text_embeds, image_embeds)]:
-        logits = one @ distributed.everyone(other).T * logit_scale.exp()
-        loss = loss + F.cross_entropy(logits, positive / positive.sum(1, keepdim=True)) / 2
-    return loss
-
-
 def masked(filled, truth):
     """The mean over hidden coordinates; 0 where there are none."""
     return (filled - truth).square().sum() / max(1, len(filled))
@@ -89,7 +79,7 @@ def masked(filled, truth):
 def trained(folder: Path | None = None, stop: int | None = None, **options):
     """Rows of the log and weights; batches of 9 cannot be halved."""
     model = Towers()
-    weighed = {"contrastive": Objective(contrastive), "masked": Objective(masked, 0.5)}
+    weighed = {"contrastive": Objective(objectives.clip_contrastive), "masked": Objective(masked, 0.5)}
     settings = {"epochs": 3, "batch": 9, "lr": 0.02, "precision": "fp32", "clip_norm": 0.5, "ema": 0.9, **options}
     run = Run(model, weighed, Training(**settings), seed=0, scratch=folder)
     rows = run.fit(Points(37, stop), Points(11))

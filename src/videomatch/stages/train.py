@@ -4,8 +4,8 @@ The result is a ``save_pretrained`` folder: ``config.json``, ``model.safetensors
 ``preprocessor_config.json`` where the model reads images, beside ``system.yaml`` (the resolved system) and ``log.csv``
 (learning rate, losses and validations by epoch, deterministic; times are in the job's log).
 
-Several processes (``training: {processes: N}``, or torchrun and accelerate around ``python -m videomatch``) train one
-model together; process 0 writes the result.
+Several processes (``training: {processes: N}``, or accelerate, or
+``torchrun --standalone --nproc-per-node N -m -- videomatch train …``) train one model; process 0 writes the result.
 """
 
 from __future__ import annotations
