@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def test_the_chain_ends_in_tables_a_page_and_a_card(built: Repo):
     assert page.count("<figure") > 8
     assert "<script" not in page
     assert "http" not in page.split("</style>")[1]
+    run = (results / "pages/run/index.html").read_text()
+    assert "encoder" in run and run.count("<svg") > 8 and "<script" not in run
     assert "Spearman" in (results / "corpora/aiac/card.md").read_text()
     shown = built("videomatch", "tables")
     assert "aiac: 0 files were rejected" in shown
@@ -55,7 +58,7 @@ def test_stages_are_called_with_what_they_declare(built: Repo):
     settings = sorted((built.folder / ".scratch/settings").rglob("manifest.json"))
     assert {json.loads(s.read_text())["stage"] for s in settings} == {
         *("render", "prepare", "train", "extract", "embed", "combine"),
-        *("search", "evaluate", "tabulate", "illustrate"),
+        *("search", "evaluate", "tabulate", "illustrate", "submit"),
     }
     assert not list((built.folder / ".scratch/jobs").glob("*")), "finished jobs leave nothing to resume"
 
@@ -71,20 +74,36 @@ def test_killed_while_training_it_ends_with_the_same_weights(built: Repo, tmp_pa
     copy = Repo.__new__(Repo)
     copy.folder = tmp_path / "repo"
     shutil.copytree(built.folder, copy.folder)
-    run = copy.folder / "results/tiny/backbones/tiny_clip/seed0"
-    before = (run / "model.safetensors").read_bytes()
-    shutil.rmtree(run)
-    silent = subprocess.DEVNULL
-    process = subprocess.Popen(["snakemake"], cwd=copy.folder, env=copy.environment(), stdout=silent, stderr=silent)
-    jobs = copy.folder / ".scratch/jobs"
-    deadline = time.monotonic() + 60
-    while not any(jobs.glob("*/*")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    copy.build()
-    assert (run / "model.safetensors").read_bytes() == before
+    metrics = copy.metrics()
+    for trained in ("runs/pretrain_job1/seed0", "runs/job1/fold1-seed0"):
+        run = copy.folder / "results/tiny" / trained
+        before = (run / "model.safetensors").read_bytes()
+        shutil.rmtree(run)
+        silent = subprocess.DEVNULL
+        process = subprocess.Popen(["snakemake"], cwd=copy.folder, env=copy.environment(), stdout=silent, stderr=silent)
+        jobs = copy.folder / ".scratch/jobs"
+        deadline = time.monotonic() + 60
+        while not any(jobs.glob("*/*")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        copy.build()
+        assert (run / "model.safetensors").read_bytes() == before
+    assert copy.metrics() == metrics
     assert copy.is_quiet()
+
+
+def test_the_systems_on_folds_end_in_a_table_and_a_submission(built: Repo):
+    results = built.folder / "results/tiny"
+    table = pl.read_csv(results / "tables/similarity_size/table.csv")
+    assert set(table["metric"]) == {f"{m} ({s})" for m in ("Spearman", "MSE") for s in ("valid", "test")}
+    assert set(table["runs"]) == {2} and table["spread"].is_not_null().all()
+    members = sorted(p.name for p in (results / "embeddings/aiac/job1").iterdir() if p.is_dir())
+    assert members == ["fold0-seed0", "fold1-seed0"]
+    with zipfile.ZipFile(results / "submissions/aiac/result.zip") as archive:
+        submitted = json.loads(archive.read("result.json"))
+    store = Store.open(results / "embeddings/aiac/ensemble/all/videos")
+    assert submitted and all(len(row) == store.shape[0] for row in submitted.values())
 
 
 @pytest.fixture(scope="module")
