@@ -1,10 +1,11 @@
 """A BERT-like encoder's own layers, run on the positions that are needed and on no others.
 
 Conventions
-    Positions of all examples of a batch lie below one another in one matrix, *rows* ``(N, hidden)``: linear layers,
-    norms and feed-forward layers see nothing else. Only attention, which needs to know whose row is whose, sees a
-    padded tensor. The order of an example's rows does not matter to attention, so rows come kind by kind (all tokens
-    of the batch, then all frames), and whoever builds them adds the positions' embeddings before.
+    Positions of all examples lie below one another in one matrix, *rows* ``(N, hidden)``, example by example:
+    linear layers, norms and feed-forward layers see nothing else. Only attention needs to know whose row is whose: on
+    the CPU it looks at one example after the other, on a GPU at a padded tensor. Masks of several kinds (tokens,
+    frames) say where rows are; the order of an example's rows does not matter to attention, and whoever builds them
+    adds the positions' embeddings before.
 
 Results and gradients are those of the plain computation on padded sequences with padding masked out; the last layer
 may be asked for some rows only. Every step is deterministic: moving rows around copies, it never adds.
@@ -58,50 +59,51 @@ def take(rows: Float[Tensor, "n ..."], index: Int[Tensor, " k"]) -> Float[Tensor
 
 @dataclass(frozen=True)
 class Packing:
-    """Where rows stand in a padded tensor ``(examples, width, …)``.
+    """Whose rows are whose, and where they stand in a padded tensor ``(examples, width, …)``.
 
     Attributes:
         slot: (N,) place of every row in the padded tensor, its first two dimensions as one.
-        examples, width: of the padded tensor; width is the largest number of rows of an example.
+        lengths: rows of every example.
         taken: (examples, width) the places that hold a row, at the front of each example.
     """
 
     slot: Int[Tensor, " n"]
-    examples: int
-    width: int
+    lengths: list[int]
     taken: Bool[Tensor, "examples width"]
 
     @classmethod
     def of(cls, *masks: Bool[Tensor, "examples _"]) -> Packing:
-        """Rows of several kinds, kind by kind: where a kind's mask is true there is a row, in the order of the mask."""
+        """A row where a mask of its kind is true; an example's rows in the order of the masks."""
         joint = torch.cat(masks, dim=1)
-        examples, counts = len(joint), joint.sum(dim=1)
-        width = int(counts.max()) if examples else 0
-        place = joint.cumsum(dim=1) - 1 + torch.arange(examples, device=joint.device)[:, None] * width
-        places = place.split([mask.shape[1] for mask in masks], dim=1)
-        slot = torch.cat([part[mask] for part, mask in zip(places, masks, strict=True)])
-        return cls(slot, examples, width, torch.arange(width, device=joint.device) < counts[:, None])
+        lengths = joint.sum(dim=1)
+        width = max(lengths.tolist(), default=0)
+        starts = torch.arange(len(joint), device=joint.device)[:, None] * width
+        slot = (joint.cumsum(dim=1) - 1 + starts)[joint]
+        return cls(slot, lengths.tolist(), torch.arange(width, device=joint.device) < lengths[:, None])
 
     def pad(self, rows: Float[Tensor, "n ..."]) -> Float[Tensor, "examples width ..."]:
         """Rows as a padded tensor, zeros elsewhere."""
-        padded: Tensor = _Put.apply(rows, self.slot, self.examples * self.width)  # pyright: ignore[reportAssignmentType]
-        return padded.unflatten(0, (self.examples, self.width))
+        padded: Tensor = _Put.apply(rows, self.slot, self.taken.numel())  # pyright: ignore[reportAssignmentType]
+        return padded.unflatten(0, self.taken.shape)
 
     def unpad(self, padded: Float[Tensor, "examples width ..."]) -> Float[Tensor, "n ..."]:
         """The rows of a padded tensor."""
         return take(padded.flatten(0, 1), self.slot)
 
 
-def numbered(*masks: Bool[Tensor, "examples _"]) -> list[Int[Tensor, "examples _"]]:
-    """The number of the row that stands where a mask is true, kind by kind as :meth:`Packing.of` has them.
+def numbered(*masks: Bool[Tensor, "examples _"]) -> tuple[Int[Tensor, "examples _"], ...]:
+    """The number of the row that stands where a mask is true. Elsewhere the number means nothing."""
+    joint = torch.cat(masks, dim=1)
+    numbers = joint.flatten().cumsum(0).view(joint.shape) - 1
+    return numbers.split([mask.shape[1] for mask in masks], dim=1)
 
-    Elsewhere the number means nothing.
-    """
-    numbers, before = [], 0
-    for mask in masks:
-        numbers.append(mask.flatten().cumsum(0).view(mask.shape) - 1 + before)
-        before = before + mask.sum()
-    return numbers
+
+def joined(
+    kinds: Sequence[Float[Tensor, "_ hidden"]], masks: Sequence[Bool[Tensor, "examples _"]]
+) -> Float[Tensor, "n hidden"]:
+    """Rows of several kinds, each in the order of its mask, as rows example by example."""
+    place = torch.cat([number[mask] for number, mask in zip(numbered(*masks), masks, strict=True)])
+    return _Put.apply(torch.cat(list(kinds)), place, len(place))  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,8 @@ class Some:
     @classmethod
     def of(cls, kept: Sequence[Bool[Tensor, "examples _"]], masks: Sequence[Bool[Tensor, "examples _"]]) -> Some:
         """Of the rows at ``masks`` those that are also at ``kept``."""
-        return cls(
-            torch.cat([keep[mask] for keep, mask in zip(kept, masks, strict=True)]).nonzero()[:, 0],
-            Packing.of(*(keep & mask for keep, mask in zip(kept, masks, strict=True))),
-        )
+        both = [keep & mask for keep, mask in zip(kept, masks, strict=True)]
+        return cls(torch.cat(both, dim=1)[torch.cat(list(masks), dim=1)].nonzero()[:, 0], Packing.of(*both))
 
 
 def encode(
@@ -145,17 +145,17 @@ def encode(
 def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Some | None, queries: Some | None) -> Tensor:
     own = layer.attention.self
     if keys is None and queries is None:
-        query, key, value = _heads(own, packing.pad(_linear(rows, own.query, own.key, own.value)), 3)
+        query, key, value = _linear(rows, own.query, own.key, own.value).chunk(3, dim=1)
         asked, seen, residual = packing, packing, rows
     else:
         residual, asked = (rows, packing) if queries is None else (take(rows, queries.index), queries.packing)
         source, seen = (rows, packing) if keys is None else (take(rows, keys.index), keys.packing)
-        (query,) = _heads(own, asked.pad(own.query(residual)), 1)
-        key, value = _heads(own, seen.pad(_linear(source, own.key, own.value)), 2)
-    dropout = own.dropout.p if own.training else 0.0
-    context = F.scaled_dot_product_attention(query, key, value, seen.taken[:, None, None, :], dropout)
-    context = asked.unpad(context.transpose(1, 2).flatten(2))
-    rows = layer.attention.output(context, residual)
+        query = own.query(residual)
+        key, value = _linear(source, own.key, own.value).chunk(2, dim=1)
+    attend = one_by_one if rows.device.type == "cpu" else padded
+    split = [x.unflatten(1, (own.num_attention_heads, own.attention_head_size)) for x in (query, key, value)]
+    context = attend(*split, asked, seen, own.dropout.p if own.training else 0.0)
+    rows = layer.attention.output(context.flatten(1), residual)
     return layer.output(layer.intermediate(rows), rows)
 
 
@@ -164,7 +164,18 @@ def _linear(rows: Tensor, *parts: nn.Linear) -> Tensor:
     return F.linear(rows, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
 
 
-def _heads(own: Any, padded: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """``(examples, width, parts x hidden)`` as ``parts`` tensors ``(examples, heads, width, head)``."""
-    split = padded.unflatten(2, (parts, own.num_attention_heads, own.attention_head_size))
-    return tuple(part.transpose(1, 2) for part in split.unbind(2))
+Heads = Float[Tensor, "n heads head"]
+
+
+def one_by_one(query: Heads, key: Heads, value: Heads, asked: Packing, seen: Packing, dropout: float) -> Heads:
+    """Attention within each example, one example after the other: nothing is padded."""
+    parts = zip(query.split(asked.lengths), key.split(seen.lengths), value.split(seen.lengths), strict=True)
+    each = (F.scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in part), None, dropout) for part in parts)
+    return torch.cat([context[0].transpose(0, 1) for context in each])
+
+
+def padded(query: Heads, key: Heads, value: Heads, asked: Packing, seen: Packing, dropout: float) -> Heads:
+    """Attention within each example, all examples at once."""
+    q, k, v = (pack.pad(x).transpose(1, 2) for pack, x in ((asked, query), (seen, key), (seen, value)))
+    context = F.scaled_dot_product_attention(q, k, v, seen.taken[:, None, None, :], dropout)
+    return asked.unpad(context.transpose(1, 2))

@@ -37,7 +37,7 @@ from transformers import initialization as init
 
 from videomatch.models import _encoders
 from videomatch.models._fusion_config import Config
-from videomatch.models._packed import Packing, Some, encode, numbered, take
+from videomatch.models._packed import Packing, Some, encode, joined, numbered, take
 from videomatch.objectives import at_least_single
 
 
@@ -206,7 +206,7 @@ class Model(PreTrainedModel):
 
     def _states(
         self, x: _Inputs, pads: bool, masked: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, list[Tensor], Packing, Tensor]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], Packing, Tensor]:
         """Last hidden states: of padding, too, if ``pads``; only of [CLS] and what is ``masked``, if given.
 
         Returns:
@@ -221,7 +221,7 @@ class Model(PreTrainedModel):
             hidden = ~x.seen if x.hidden is None else x.hidden | ~x.seen
             places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[standing[1]]
             shown = raw.masked_fill(hidden[standing[1]][:, None], 0.0)
-            rows = torch.cat([rows, self.frames(shown, places)])
+            rows = joined([rows, self.frames(shown, places)], standing)
         if pads:
             raw = raw[x.seen[standing[1]]]
         numbers = numbered(*standing)
