@@ -358,25 +358,18 @@ def test_the_average_of_the_weights():
 
 
 def test_the_result_is_the_average():
-    seen = []
-
-    class Watched(Line):
-        metrics: ClassVar = {"weight": lambda guess, x: seen.append(torch.linalg.lstsq(x, guess).solution) or 0.0}
-
-    (plain, _), (averaged, _) = fitted(), fitted(ema=0.8, validation=Watched(9))
+    (plain, _), (averaged, rows) = fitted(), fitted(ema=0.8, validation=Line(9))
     model, average = Linear(), Average(Linear(), 0.8)
-    run_ = Run(
-        model,
-        {"squares": Objective(squares)},
-        Training(epochs=3, batch=16, lr=0.05, precision="fp32", warmup=0.0),
-        seed=0,
-    )
-    update = run_._update
-    run_._update = lambda batch, rate: (update(batch, rate), average.update(model))[0]
-    run_.fit(Line())
+    settings = Training(epochs=3, batch=16, lr=0.05, precision="fp32", warmup=0.0)
+    trainee = Run(model, {"squares": Objective(squares)}, settings, seed=0)
+    update = trainee._update
+    trainee._update = lambda batch, rate: (update(batch, rate), average.update(model))[0]
+    trainee.fit(Line())
     assert torch.equal(model.layer.weight, plain)
     assert torch.equal(average.model.layer.weight, averaged) and not torch.equal(plain, averaged)
-    assert len(seen) == 3
+    batch = Line(9).batch(np.arange(9), np.random.default_rng(0))
+    measured = squares(average.model(batch["x"])["guess"], batch["y"])
+    assert rows[-1]["val/squares"] == pytest.approx(float(measured), rel=1e-5)
 
 
 class Scored(Line):
@@ -405,6 +398,31 @@ def test_training_ends_when_nothing_improves():
     weight, rows = fitted(**options, early_stop=2, monitor="val/MSE", validation=told)
     assert [row["val/MSE"] for row in rows] == [3.0, 2.0, 2.0, 2.5]
     assert torch.equal(weight, fitted(**options, stop=4)[0])
+
+
+def test_the_best_and_its_age_survive_a_kill(tmp_path, monkeypatch):
+    """Stopped in the fourth epoch, after the best: neither is it forgotten nor patience renewed."""
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    told = Scored("MSE", [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    options = {"batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, "schedule": "constant"}
+    settings = Training(**options, epochs=9, keep="best", monitor="val/MSE", early_stop=3)
+
+    class Cut(Line):
+        drawn = 0
+
+        def batch(self, numbers, rng):
+            self.drawn += 1
+            if self.drawn == 8:
+                raise KeyboardInterrupt
+            return super().batch(numbers, rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(Linear(), {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path).fit(Cut(), told)
+    model = Linear()
+    rows = Run(model, {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path).fit(Line(), told)
+    assert [row["val/MSE"] for row in rows] == [3.0, 1.0, 2.0, 2.0, 2.0]
+    assert {row["best/MSE"] for row in rows[1:]} == {1.0}
+    assert torch.equal(model.layer.weight, fitted(epochs=9, schedule="constant", stop=2)[0])
 
 
 def test_validations_inside_an_epoch():
