@@ -153,8 +153,9 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Some | None, querie
         query = own.query(residual)
         key, value = _linear(source, own.key, own.value).chunk(2, dim=1)
     attend = one_by_one if rows.device.type == "cpu" else padded
-    split = [x.unflatten(1, (own.num_attention_heads, own.attention_head_size)) for x in (query, key, value)]
-    context = attend(*split, asked, seen, own.dropout.p if own.training else 0.0)
+    heads = (own.num_attention_heads, own.attention_head_size)
+    query, key, value = (x.unflatten(1, heads) for x in (query, key, value))
+    context = attend(query, key, value, asked, seen, own.dropout.p if own.training else 0.0)
     rows = layer.attention.output(context.flatten(1), residual)
     return layer.output(layer.intermediate(rows), rows)
 
@@ -169,9 +170,10 @@ Heads = Float[Tensor, "n heads head"]
 
 def one_by_one(query: Heads, key: Heads, value: Heads, asked: Packing, seen: Packing, dropout: float) -> Heads:
     """Attention within each example, one example after the other: nothing is padded."""
-    parts = zip(query.split(asked.lengths), key.split(seen.lengths), value.split(seen.lengths), strict=True)
-    each = (F.scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in part), None, dropout) for part in parts)
-    return torch.cat([context[0].transpose(0, 1) for context in each])
+    lengths = (asked.lengths, seen.lengths, seen.lengths)
+    parts = (x.transpose(0, 1)[None].split(n, dim=2) for x, n in zip((query, key, value), lengths, strict=True))
+    each = [F.scaled_dot_product_attention(q, k, v, None, dropout) for q, k, v in zip(*parts, strict=True)]
+    return torch.cat([context[0].transpose(0, 1) for context in each])  # as they lie in memory
 
 
 def padded(query: Heads, key: Heads, value: Heads, asked: Packing, seen: Packing, dropout: float) -> Heads:
