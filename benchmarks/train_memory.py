@@ -136,9 +136,9 @@ def main() -> None:
         counts.append(videos)
         line = "%4.0f GB, %d videos, %d steps: peak %.0f MB of resident memory, %+.1f MB after the first %d steps"
         log.info(line, size, videos, found["batches"], found["peak"], growths[-1], SETTLED)
-    index = (peaks[1] - peaks[0]) * 1e6 / (counts[1] - counts[0])
-    log.info("ratio of the growths %.3f, of the peaks %.3f", growths[1] / growths[0], peaks[1] / peaks[0])
-    log.info("difference of the peaks: %.0f bytes a video more, the index", index)
+    difference = (peaks[1] - peaks[0]) * 1e6 / (counts[1] - counts[0])
+    log.info("growth differs by %+.1f MB; ratio of the peaks %.3f", growths[1] - growths[0], peaks[1] / peaks[0])
+    log.info("the peaks differ by %.0f bytes for each video more", difference)
 
 
 if __name__ == "__main__":
