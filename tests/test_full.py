@@ -110,10 +110,12 @@ def test_the_recipe_is_the_published_one(raw):
 def test_every_job_has_its_inputs(raw):
     plan = Plan(full(raw))
     plan.check()
+    assert plan.prepare_settings("aiac")["options"] == {"cleaned": False}
     assert plan.needed_datasets() == ["aiac"] and plan.trained_backbones and not plan.needed_backbones(["aiac"])
     settings = plan.extract_settings("aiac", plan.pass_of("effnet"), "0")
     assert settings["released"] == {"corpus": "aiac", "raw": str(raw)}
     assert "corpora.aiac" in plan.extract_modules("aiac", plan.pass_of("effnet"))
+    assert {split for _, split, _ in plan.cells()} == {"out_of_fold"}, "nobody has labels of test videos"
     members = plan.combine_settings("ensemble")["members"]
     assert len(members["all"]) == 30 and sum(w for *_, w in members["all"]) == pytest.approx(6)
 
@@ -196,3 +198,10 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     members = [normalise(Store.open(folder).gather(TEST_B)[0].astype(float)) for folder in folders]
     # 64 dimensions to 16: the cosines of the 8 videos are nearly the mean of the members'
     np.testing.assert_allclose(rows @ rows.T, np.mean([m @ m.T for m in members], axis=0), atol=0.1)
+
+
+def test_a_data_set_without_released_features_is_named_before_any_job(raw):
+    config = params.overlay(yaml.safe_load((ROOT / "params.yaml").read_text()), {})
+    config["experts"]["effnet"] = {"extractor": "released", "dim": 1536}
+    with pytest.raises(params.ParamsError, match="corpus 'generated' brings no features of its own"):
+        params.resolved(config)

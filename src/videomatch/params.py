@@ -96,7 +96,9 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
     for section in ("datasets", "backbones", "experts"):
         entries = config.get(section)
         if isinstance(entries, Mapping):  # in a system a null may be the value of an option
-            config[section] = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in entries.items()}
+            config[section] = {
+                k: _without_nulls(v, deep=True) if isinstance(v, Mapping) else v for k, v in entries.items()
+            }
     params = {
         "datasets": {},
         "backbones": {},
@@ -116,8 +118,9 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
     return params
 
 
-def _without_nulls(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in section.items() if v is not None}
+def _without_nulls(section: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
+    inner = {k: _without_nulls(v, deep) if deep and isinstance(v, Mapping) else v for k, v in section.items()}
+    return {k: v for k, v in inner.items() if v is not None}
 
 
 # ------------------------------------------------------------------------------------------------- where things stand
@@ -240,7 +243,7 @@ class Check:
 
     def dataset(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``datasets.<name>``."""
-        self.keys(path, entry, ("corpus", "raw", "seed", "shards", "experts", "options"))
+        self.keys(path, entry, ("corpus", "raw", "seed", "shards", "experts", "options", "unlabelled"))
         if self.one_of((*path, "corpus"), "corpus", entry.get("corpus"), named.names("corpora")):
             corpus = entry["corpus"]
             self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))
@@ -258,7 +261,13 @@ class Check:
         if not isinstance(shards, int) or shards < 1:
             self.add((*path, "shards"), f"{shards!r} is not a whole number of at least 1")
         for number, expert in enumerate(entry.get("experts", [])):
-            self.one_of((*path, "experts", str(number)), "expert", expert, self.params["experts"])
+            where = (*path, "experts", str(number))
+            self.one_of(where, "expert", expert, self.params["experts"])
+            released = (self.params["experts"].get(expert) or {}).get("extractor") == "released"
+            corpus = entry.get("corpus")
+            readers = named.names("corpora") if released else []
+            if corpus in readers and "frame_features" not in functions(source("corpora", corpus)):
+                self.add(where, f"corpus {corpus!r} brings no features of its own (it has no `frame_features`)")
 
     def backbone(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``backbones.<name>``: a hub id or folder, or a system trained here."""
@@ -400,8 +409,9 @@ class Check:
         """``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of data/examples/frame_caption.py."""
         if self.one_of((*path, "kind"), "kind of examples", entry.get("kind"), named.names("data/examples")):
             file = source("data", "examples", entry["kind"])
-            known = fields(file, entry["kind"].title().replace("_", "")).keys() - {"source"}
-            self.keys(path, entry, ("kind", *known))
+            known = fields(file, entry["kind"].title().replace("_", ""))
+            given = {k: v for k, v in entry.items() if k != "kind"}
+            self.options(path, given, {k: v for k, v in known.items() if k != "source"})
         if "expert" in entry:
             self.one_of((*path, "expert"), "expert", entry["expert"], self.params["experts"])
 

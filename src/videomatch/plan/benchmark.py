@@ -80,9 +80,12 @@ class BenchmarkPlan(SystemsPlan):
         return f"{self.root}/tables/{name}/{MANIFEST}"
 
     def table_splits(self, table: str) -> dict[str, str]:
-        """Protocol -> what a table calls it in the heads of its columns; the name of an only one is not shown."""
+        """Protocol -> what a table calls it in the heads of its columns; the name of an only one is not shown. Those
+        that nobody has the labels of in this data set are left out."""
         entry = self.tables[table]
-        return entry.get("splits") or {entry["split"]: ""}
+        unlabelled = self.dataset(entry["dataset"]).get("unlabelled", [])
+        splits = entry.get("splits") or {entry["split"]: ""}
+        return {split: head for split, head in splits.items() if split not in unlabelled}
 
     def metric_names(self, dataset: str, split: str) -> list[str]:
         """All metrics that some table asks of a protocol."""

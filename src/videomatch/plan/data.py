@@ -79,12 +79,17 @@ class DataPlan:
 
     def pass_of(self, expert: str) -> str:
         """The pass over the videos in which an expert is computed: all experts of a pass share one decoding. Experts
-        that read another's frames, or need a backbone that is trained here, have a pass of their own."""
+        that read another's frames or released features, or need a backbone that is trained here, have a pass of their
+        own."""
         entry = self.experts[expert]
         if "pass" in entry:
             return str(entry["pass"])
         trained = "system" in self.backbones.get(entry.get("backbone", ""), {})
-        return expert if trained or "reads" in entry else "media"
+        return expert if trained or "reads" in entry or self._is_released(expert) else "media"
+
+    def _is_released(self, expert: str) -> bool:
+        """Whether an expert's features come with the data set."""
+        return self.experts[expert]["extractor"] == "released"
 
     def passes(self, dataset: str) -> dict[str, list[str]]:
         """Pass -> its experts, of one data set."""
@@ -106,9 +111,11 @@ class DataPlan:
         return [f"{folder}/{shard}/{MANIFEST}" for shard in range(self.shards(dataset))]
 
     def extract_settings(self, dataset: str, passage: str, shard: str) -> Json:
-        """What ``extract`` sees: the options of its experts, and where their backbones lie."""
+        """What ``extract`` sees: the options of its experts, and where their backbones, or released features, lie."""
         experts = self.passes(dataset)[passage]
-        return {
+        entry = self.dataset(dataset)
+        released = {"released": {"corpus": entry["corpus"], "raw": entry.get("raw")}}
+        return (released if any(map(self._is_released, experts)) else {}) | {
             "shard": int(shard),
             "experts": {name: {k: v for k, v in self.experts[name].items() if k != "pass"} for name in experts},
             "backbones": {b: self.backbone_path(b) for b in self._backbones_of(experts)},
@@ -128,7 +135,9 @@ class DataPlan:
 
     def extract_modules(self, dataset: str, passage: str) -> list[str]:
         """Modules that ``extract`` loads by name."""
-        return sorted({f"experts.{self.experts[e]['extractor']}" for e in self.passes(dataset)[passage]})
+        experts = self.passes(dataset)[passage]
+        readers = {f"corpora.{self.dataset(dataset)['corpus']}" for e in experts if self._is_released(e)}
+        return sorted({f"experts.{self.experts[e]['extractor']}" for e in experts} | readers)
 
     def extract_reads(self, dataset: str, passage: str, shard: str) -> dict[str, list[str]]:
         """Which files ``extract`` reads of its inputs: the videos of its shard (a new video leaves the other shards as
@@ -201,5 +210,7 @@ class DataPlan:
         return [p for p in paths if Path(p).expanduser().is_dir()]
 
     def pass_files(self, dataset: str, passage: str) -> list[str]:
-        """Local weights that a pass needs."""
-        return self.backbone_files(self._backbones_of(self.passes(dataset)[passage]))
+        """Local weights that a pass needs, and the files of the data set where its features lie in them."""
+        experts = self.passes(dataset)[passage]
+        raw = self.raw_files(dataset) if any(map(self._is_released, experts)) else []
+        return raw + self.backbone_files(self._backbones_of(experts))
