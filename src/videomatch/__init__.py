@@ -15,8 +15,8 @@ The whole in one picture (imports only go down)::
                                  maths that knows no files
 
 Beside the stages: ``training`` (the loop, on ``fitting`` and ``distributed``), ``submissions`` (challenges' files),
-``params`` and ``signatures`` (what may be said in params.yaml), ``plan`` (where each result lies), ``provenance`` (whether
-it is current), and ``dvcfile``, ``cli``, ``named``, ``progress`` and ``workers``.
+``params`` and ``signatures`` (what may be said in params.yaml), ``plan`` (where each result lies), ``provenance``
+(whether it is current), and ``dvcfile``, ``cli``, ``named``, ``progress`` and ``workers``.
 
 A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a
 ``manifest.json`` that says what it was made from.
