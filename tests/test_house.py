@@ -26,7 +26,7 @@ FLOORS = [
     {"objectives", "similarity", "metrics", "submissions"},
     {"provenance"},
     {"signatures"},
-    {"named", "progress", "workers", "distributed"},
+    {"named", "progress", "workers", "distributed", "preload"},
 ]
 #: who may look across, and why
 ALLOWED = {("corpora", "world"): "the generated corpus reads the generated world"}

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from videomatch import progress, provenance
+from videomatch import preload, progress, provenance
 
 log = logging.getLogger("videomatch")
 
@@ -64,6 +64,8 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
             _check_input(Path(entry["path"]), job)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
+    _use_threads(threads)
+    preload.leave_behind()
     folder = manifest.parent
     temporary = folder.with_name(f".{folder.name}.new.{os.getpid()}")
     scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
@@ -166,5 +168,12 @@ def _end_with_the_workflow() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _use_threads(threads: int) -> None:
+    """Libraries that were imported before this job was known take their number of threads now."""
+    if "threadpoolctl" in sys.modules:
+        sys.modules["threadpoolctl"].threadpool_limits(threads)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    done = None if "WORLD_SIZE" in os.environ else preload.delegate(sys.argv[1:])
+    sys.exit(main() if done is None else done)

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch import cli
 from videomatch import params as parameters
-from videomatch import provenance
+from videomatch import preload, provenance
 from videomatch.plan import Plan
 
 config_files = [Path(f) for f in ("params.yaml", *workflow.configfiles) if Path(f).exists()]
@@ -29,6 +29,7 @@ if workflow.is_main_process:
     # Snakemake would do the jobs of a killed run again, even where a checkout has since brought their results whole
     for mark in Path(".snakemake/incomplete").glob("*"):
         mark.unlink()
+    preload.sweep(provenance.SCRATCH)
     os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
