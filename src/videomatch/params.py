@@ -243,7 +243,7 @@ class Check:
 
     def dataset(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``datasets.<name>``."""
-        self.keys(path, entry, ("corpus", "raw", "seed", "shards", "experts", "options", "unlabelled"))
+        self.keys(path, entry, ("corpus", "raw", "seed", "shards", "experts", "options", "unlabelled", "embed"))
         if self.one_of((*path, "corpus"), "corpus", entry.get("corpus"), named.names("corpora")):
             corpus = entry["corpus"]
             self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))

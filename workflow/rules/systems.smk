@@ -46,7 +46,7 @@ rule embed:
             job(
                 "embed",
                 EMBEDDINGS,
-                lambda w: plan.embed_settings(w.system),
+                lambda w: plan.embed_settings(w.dataset, w.system),
                 modules=lambda w: plan.embed_modules(w.system),
                 files=lambda w: plan.text_files(w.system),
                 reads=lambda w: plan.system_reads(w.system),

@@ -84,13 +84,15 @@ class SystemsPlan(DataPlan):
         encoder = self.systems[system]["embeddings"].get("text_encoder")
         return self.backbone_runs([encoder]) if encoder else []
 
-    def embed_settings(self, system: str) -> Json:
-        """What ``embed`` sees."""
+    def embed_settings(self, dataset: str, system: str) -> Json:
+        """What ``embed`` sees; of a data set that names splits in ``embed`` only their videos."""
         entry = {k: v for k, v in self.systems[system].items() if k in ("embeddings", "model", "examples")}
         encoder = entry.get("embeddings", {}).get("text_encoder")
         if encoder:
             entry["embeddings"] = {**entry["embeddings"], "text_encoder": self.backbone_path(encoder)}
-        return {"system": entry, "seed": self.seed, "members": self.members(system)}
+        splits = self.dataset(dataset).get("embed")
+        settings = {"system": entry, "seed": self.seed, "members": self.members(system)}
+        return settings | ({"splits": splits} if splits else {})
 
     def embed_modules(self, system: str) -> list[str]:
         """Modules that ``embed`` loads by name."""

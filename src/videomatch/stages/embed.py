@@ -58,6 +58,7 @@ def embed(
     threads: int,
     members: list[str],
     run: list[Path] | None = None,
+    splits: list[str] | None = None,
     seed: int = 0,
 ) -> None:
     """Write the embeddings of one corpus by every member of one system, each into a folder of its name.
@@ -70,10 +71,14 @@ def embed(
         threads: of torch.
         members: names of the members.
         run: the checkpoints of a trained system, one a member, or that of the text encoder if it was trained here.
+        splits: whose videos are embedded, in whichever role; all videos of the corpus by default.
         seed: of the randomised SVD.
     """
     options = system.get("embeddings", {})
     ids = corpora.videos(corpus)["video_id"].to_list()
+    if splits is not None:
+        asked = set(examples_.pooled_ids(corpus, splits, ("query", "reference")))
+        ids = [i for i in ids if i in asked]
     expert = options.get("features") or system.get("examples", {}).get("expert")
     store = Store.open(*[folder / expert for folder in features]) if expert else None
     with reproducible(threads), torch.inference_mode():

@@ -93,10 +93,12 @@ def speech(story: Story) -> tuple[list[Utterance], frozenset[str]]:
 
 
 def tags(story: Story) -> tuple[list[str], frozenset[str]]:
-    """Tags in the video's language without repetition, noisy and incomplete, and the factors they tell."""
+    """Tags in the video's language without repetition, noisy and incomplete, and the factors they tell: mostly what is
+    spoken of, some of what is seen, as people tag."""
     rng, w = story.rng(TAGS), words.language_index(story.language)
     category, topics = words.CATEGORIES[story.category]
-    wanted = {"topic": 0.7, "entity": 0.55, "angle": 0.35, "place": 0.1, "mood": 0.1}
+    wanted = {"topic": 0.7, "entity": 0.55, "angle": 0.35, "place": 0.4, "shape": 0.25, "action": 0.25, "colour": 0.2}
+    wanted["mood"] = 0.1
     result, known = _parts(story, rng, wanted, w)
     if rng.random() < 0.7:
         result.append(category[w])

@@ -3,7 +3,7 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def embed(*, output, corpus, features, run, members, system, seed):
+def embed(*, output, corpus, features, run, members, system, seed, splits=None):
     for n, member in enumerate(members):
         (output / member).mkdir()
         write(

@@ -28,6 +28,7 @@ class VideoText(VideoExamples):
         layout: ``frames_inside``: [CLS] frames [SEP] text [SEP] (winners' jobs 1, 4, 5, 6), or ``frames_first``.
         max_frames: 0 for a model of texts alone.
         num_tags: labels, the most frequent tags of the first split, equally frequent ones by name.
+        categories: the categories of the first split are labels, too, named ``category:…``.
         mask_tokens: rate; see :func:`videomatch.data.masking.mask_tokens`.
         mask_frames: rate, the effective one (the winners' is 0.135).
         pad: pad texts to all budgets together, not to the longest of the batch.
@@ -44,6 +45,7 @@ class VideoText(VideoExamples):
         layout: Layout = "frames_inside",
         max_frames: int = 32,
         num_tags: int = 0,
+        categories: bool = False,
         mask_tokens: float = 0.15,
         mask_frames: float = 0.15,
         pad: bool = False,
@@ -58,7 +60,7 @@ class VideoText(VideoExamples):
             max_frames=max_frames,
             pad=pad,
         )
-        self.num_tags = num_tags
+        self.num_tags, self.categories = num_tags, categories
         self.mask_tokens, self.mask_frames = mask_tokens if texts else 0.0, mask_frames if max_frames else 0.0
         if not (0 <= mask_tokens <= 1 and 0 <= mask_frames <= 1):
             raise ValueError(f"mask_tokens {mask_tokens}, mask_frames {mask_frames}: expected rates from 0 to 1")
@@ -76,17 +78,24 @@ class VideoText(VideoExamples):
 
     def _select_tags(self, ids: list[str], split: str | Sequence[str]) -> None:
         """Tags as positions of labels, those of example n from ``_first[n]`` to ``_first[n + 1]`` of ``_tags``."""
-        tags = corpora.videos(self.source.corpus).select("video_id", pl.col("tags").list.unique())
+        videos = corpora.videos(self.source.corpus)
+        tags = videos.select("video_id", pl.col("tags").list.unique())
         if not self.labels:
             counted = tags.filter(pl.col("video_id").is_in(ids)).select(pl.col("tags").explode()).drop_nulls()
             frequent = counted.group_by("tags").len().sort(["len", "tags"], descending=[True, False])
             self.labels = frequent["tags"].head(self.num_tags).to_list()
+            if self.categories:
+                named = videos.filter(pl.col("video_id").is_in(ids))["category"].drop_nulls().unique().sort()
+                self.labels += [f"category:{name}" for name in named]
             if not self.labels:
                 raise ValueError(f"VideoText: no video of split {split!r} has a tag; set num_tags to 0")
         numbers = pl.DataFrame(
             {"tags": self.labels, "number": np.arange(len(self.labels), dtype=np.int32)},
             schema_overrides={"tags": pl.String},
         )
+        if self.categories:
+            category = pl.concat_list("category:" + pl.col("category")).list.drop_nulls()
+            tags = videos.select("video_id", pl.concat_list(pl.col("tags").list.unique(), category))
         own = self._rows.select("video_id").join(tags, on="video_id", how="left", maintain_order="left")
         self._is_tagged = (own["tags"].list.len().fill_null(0) > 0).to_numpy()
         listed = own.select("tags").with_row_index("row").explode("tags").join(numbers, on="tags").sort("row", "number")
