@@ -3,7 +3,7 @@
 Conventions
     Positions of all examples lie below one another in one matrix, *rows* ``(N, hidden)``, example by example:
     linear layers, norms and feed-forward layers see nothing else. Only attention needs to know whose row is whose: on
-    the CPU it looks at one example after the other, on a GPU at a padded tensor. Masks of several kinds (tokens,
+    the CPU it looks at one example after the other where layers are wide, else at a padded tensor. Masks of several kinds (tokens,
     frames) say where rows are; the order of an example's rows does not matter to attention, and whoever builds them
     adds the positions' embeddings before.
 
@@ -21,6 +21,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+
+#: hidden size from which on attention without padding is worth a call an example on the CPU (measured with 32 examples
+#: of 20 rows: a training step costs .82 of the time padded at 96, .85 at 128, the same at 256)
+WIDE = 192
 
 
 class _Take(torch.autograd.Function):
@@ -152,7 +157,7 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Some | None, querie
         source, seen = (rows, packing) if keys is None else (take(rows, keys.index), keys.packing)
         query = own.query(residual)
         key, value = _linear(source, own.key, own.value).chunk(2, dim=1)
-    attend = one_by_one if rows.device.type == "cpu" else padded
+    attend = one_by_one if rows.device.type == "cpu" and rows.shape[1] >= WIDE else padded
     heads = (own.num_attention_heads, own.attention_head_size)
     query, key, value = (x.unflatten(1, heads) for x in (query, key, value))
     context = attend(query, key, value, asked, seen, own.dropout.p if own.training else 0.0)
