@@ -3,9 +3,9 @@
 Conventions
     Positions of all examples lie below one another in one matrix, *rows* ``(N, hidden)``, example by example:
     linear layers, norms and feed-forward layers see nothing else. Only attention needs to know whose row is whose: on
-    the CPU it looks at one example after the other where layers are wide, else at a padded tensor. Masks of several kinds (tokens,
-    frames) say where rows are; the order of an example's rows does not matter to attention, and whoever builds them
-    adds the positions' embeddings before.
+    the CPU it looks at one example after the other where layers are wide, else at a padded tensor. Masks of several
+    kinds (tokens, frames) say where rows are; the order of an example's rows does not matter to attention, and whoever
+    builds them adds the positions' embeddings before.
 
 Results and gradients are those of the plain computation on padded sequences with padding masked out; the last layer
 may be asked for some rows only. Every step is deterministic: moving rows around copies, it never adds.
@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-
 
 #: hidden size from which on attention without padding is worth a call an example on the CPU (measured with 32 examples
 #: of 20 rows: a training step costs .82 of the time padded at 96, .85 at 128, the same at 256)
