@@ -88,7 +88,7 @@ def test_the_recipe_is_the_published_one(raw):
         assert system["model"]["backbone"] == "large" and system["examples"]["num_tags"] == 10_000, name
     assert {n for n, s in systems.items() if "mfm_nce" in s.get("objectives", {})} == {
         "pretrain_job1", "pretrain_job2", "pretrain_job4", "pretrain_job5", "pretrain_job6",
-        "pretrain_base", "pretrain_quarter", "pretrain_half", "pretrain_frames", "pretrain_asr",
+        "pretrain_base", "pretrain_quarter", "pretrain_half", "pretrain_ours",
     }  # fmt: skip
     for name in ("job1", "job2", "job3", "job4", "job5", "job6"):
         training, examples = systems[name]["training"], systems[name]["examples"]
@@ -183,7 +183,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
         job("train", plan.run(system, member), plan.train_settings(system, member), **inputs)
     for system in ("job1", "job2"):
         inputs = {"features": plan.embed_features("aiac", system), "run": plan.embed_runs(system)}
-        job("embed", plan.embedding("aiac", system), plan.embed_settings(system), corpus=corpus, **inputs)
+        job("embed", plan.embedding("aiac", system), plan.embed_settings("aiac", system), corpus=corpus, **inputs)
     parts = plan.combined("aiac", "ensemble")
     job("combine", plan.embedding("aiac", "ensemble"), plan.combine_settings("ensemble"), embeddings=parts)
     embeddings = {"corpus": corpus, "embeddings": [plan.submitted("aiac")]}

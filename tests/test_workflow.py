@@ -103,7 +103,7 @@ def test_code_runs_what_reaches_it_and_comments_run_nothing(repo: Repo):
 
 def test_code_whose_results_stay_the_same_stops_there(repo: Repo):
     edit(repo, "combine", "EDITED = 0", "EDITED = 0\n_UNUSED = 1")
-    assert repo.made() == {"embeddings/aiac/title_and_frames"}
+    assert repo.made() == {"embeddings/aiac/title_and_frames", "embeddings/aiac/of_each_fold"}
 
 
 def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
