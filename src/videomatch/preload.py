@@ -107,7 +107,7 @@ def serve(
         door.bind(path)
         Path(path).chmod(0o600)
         door.listen(64)
-        door.settimeout(1.0)
+        door.settimeout(0.2)
         last = time.monotonic()
         while alive(owner) and time.monotonic() - last < IDLE:
             try:
