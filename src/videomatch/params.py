@@ -414,6 +414,8 @@ class Check:
             self.options(path, given, {k: v for k, v in known.items() if k != "source"})
         if "expert" in entry:
             self.one_of((*path, "expert"), "expert", entry["expert"], self.params["experts"])
+        for number, expert in enumerate(entry.get("experts", [])):
+            self.one_of((*path, "experts", str(number)), "expert", expert, self.params["experts"])
 
     def table(self, path: tuple[str, ...], file: Path) -> None:
         """A file of workflow/tables: its data set and the systems of its rows."""

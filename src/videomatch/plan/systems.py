@@ -13,13 +13,19 @@ class SystemsPlan(DataPlan):
     a process that starts costs more than to embed a corpus of ordinary size."""
 
     def system_reads(self, system: str) -> dict[str, list[str]]:
-        """Which files ``train`` and ``embed`` read: the tables, and the features of one expert."""
-        expert = self._expert_of(system)
-        return {"corpus": ["*.parquet"], "features": [f"{expert}/*"] if expert else []}
+        """Which files ``train`` and ``embed`` read: the tables, and the features of some experts."""
+        return {"corpus": ["*.parquet"], "features": [f"{expert}/*" for expert in self._experts_of(system)]}
 
-    def _expert_of(self, system: str) -> str | None:
+    def _experts_of(self, system: str) -> list[str]:
+        """The experts whose features a system reads."""
         entry = self.systems[system]
-        return entry.get("embeddings", {}).get("features") or entry.get("examples", {}).get("expert")
+        examples = entry.get("examples", {})
+        one = entry.get("embeddings", {}).get("features") or examples.get("expert")
+        return [one] if one else list(examples.get("experts", []))
+
+    def _features_of(self, dataset: str, system: str) -> list[str]:
+        found = (path for expert in self._experts_of(system) for path in self.features(dataset, expert))
+        return list(dict.fromkeys(found))  # experts of one pass share their results
 
     def text_files(self, system: str) -> list[str]:
         """Local folders of weights or tokenizers that a system itself loads."""
@@ -47,8 +53,7 @@ class SystemsPlan(DataPlan):
 
     def train_features(self, system: str) -> list[str]:
         """Features that a system trains on."""
-        expert = self._expert_of(system)
-        return self.features(self.systems[system]["dataset"], expert) if expert else []
+        return self._features_of(self.systems[system]["dataset"], system)
 
     def train_corpus(self, system: str) -> str:
         """The corpus that a system trains on."""
@@ -74,8 +79,7 @@ class SystemsPlan(DataPlan):
 
     def embed_features(self, dataset: str, system: str) -> list[str]:
         """Features that a system embeds."""
-        expert = self._expert_of(system)
-        return self.features(dataset, expert) if expert else []
+        return self._features_of(dataset, system)
 
     def embed_runs(self, system: str) -> list[str]:
         """Checkpoints that a system embeds with: its members' own, or the text encoder's."""

@@ -65,7 +65,7 @@ def embed(
 
     Args:
         corpus: folder of ``prepare``.
-        features: folders of ``extract`` that hold the system's expert; none for texts.
+        features: folders of ``extract`` that hold the system's experts; none for texts.
         output: empty folder for the members' stores and ``embed.json``.
         system: the resolved system.
         threads: of torch.
@@ -79,16 +79,14 @@ def embed(
     if splits is not None:
         asked = set(examples_.pooled_ids(corpus, splits, ("query", "reference")))
         ids = [i for i in ids if i in asked]
-    expert = options.get("features") or system.get("examples", {}).get("expert")
-    store = Store.open(*[folder / expert for folder in features]) if expert else None
     with reproducible(threads), torch.inference_mode():
         if "model" in system:
             if len(run or []) != len(members):
                 raise ValueError(f"embed: {len(run or [])} checkpoints for the members {members}")
             for member, checkpoint in zip(members, run or [], strict=True):
-                _write_all(output / member, _trained(corpus, store, ids, checkpoint), system)
+                _write_all(output / member, _trained(corpus, features, ids, checkpoint), system)
             return
-        if store is None:
+        if "features" not in options:
             table = joined_texts(corpus, options["texts"], ids)
             said = table.select("video_id", pl.concat_str(options["texts"], separator=" ", ignore_nulls=True))
             joined = {video: text for video, text in said.iter_rows() if text.strip()}
@@ -96,6 +94,7 @@ def embed(
         else:
             if options.get("pool", "mean") != "mean":
                 raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
+            store = Store.open(*[folder / options["features"] for folder in features])
             present = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
             written = {"videos": (ids, _pooled(store, present))}
             if "text_encoder" in options:
@@ -142,7 +141,7 @@ def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
 
 
 def _trained(
-    corpus: Path, store: Store | None, ids: Sequence[str], checkpoint: Path
+    corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path
 ) -> dict[str, tuple[Sequence[str], Vectors]]:
     """What the model of a checkpoint makes of videos, and of queries if it reads texts."""
     system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
@@ -151,7 +150,8 @@ def _trained(
     model = room.Model.from_pretrained(checkpoint).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
     options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    reader = examples_.kind(system["examples"]["kind"])(examples_.Source(corpus, store, tokenizer), **options)
+    source = examples_.source(corpus, features, options, tokenizer)
+    reader = examples_.kind(system["examples"]["kind"])(source, **options)
 
     def vectors(embed_batch: Any, chunks: Sequence[Any], read: Any) -> Vectors:
         for chunk, inputs in track(chunks, label="embed"):

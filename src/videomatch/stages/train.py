@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from videomatch import distributed, named, objectives
 from videomatch.data import examples as examples_
 from videomatch.data import tokenize
-from videomatch.data.store import Store
 from videomatch.training import STATE, Run, load_weights, objectives_of, reproducible, settings_of
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,7 @@ def train(
 
     Args:
         corpus: folder of ``prepare``.
-        features: folders of ``extract``; the store of ``system["examples"]["expert"]``, if it names one, is read in
-            each.
+        features: folders of ``extract`` that hold the experts which ``system["examples"]`` names.
         output: empty folder for the checkpoint.
         scratch: folder that survives a kill; the run goes on from the state it finds there.
         threads: of torch, all processes together.
@@ -85,9 +83,7 @@ def _train(
     kind = examples_.kind(system["examples"]["kind"])
     example_options = {name: value for name, value in system["examples"].items() if name != "kind"}
     tokenizer = _tokenizer(corpus, system, init)
-    expert = example_options.get("expert")
-    store = Store.open(*[folder / expert for folder in features]) if expert else None
-    source = examples_.Source(corpus, store, tokenizer)
+    source = examples_.source(corpus, features, example_options, tokenizer)
     drawn, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
     with reproducible(max(1, threads // distributed.local_size())):
         torch.manual_seed(seed)

@@ -13,7 +13,7 @@ import copy
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -33,11 +33,17 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """What examples are made from: a corpus folder, the expert's features and the tokenizer, where there are any."""
+    """What examples are made from: a corpus folder, features and the tokenizer, where there are any.
+
+    Attributes:
+        store: the features of the expert that examples read, for kinds that read one.
+        stores: expert -> its features, for kinds that read several.
+    """
 
     corpus: Path
     store: Store | None = None
     tokenizer: PreTrainedTokenizerFast | None = None
+    stores: Mapping[str, Store] = field(default_factory=dict)
 
 
 def kind(name: str) -> type[Examples]:
@@ -50,6 +56,15 @@ def kind(name: str) -> type[Examples]:
     if name not in known:
         raise KeyError(f"no kind of examples named {name!r}; there are {', '.join(known)}")
     return getattr(importlib.import_module(f"{__name__}.{name}"), name.title().replace("_", ""))
+
+
+def source(
+    corpus: Path, features: Sequence[Path], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None
+) -> Source:
+    """What examples with these options read of the results of ``extract``: ``expert`` is one, ``experts`` several."""
+    names = [options["expert"]] if options.get("expert") else list(options.get("experts") or [])
+    stores = {name: Store.open(*[folder / name for folder in features if (folder / name).is_dir()]) for name in names}
+    return Source(corpus, stores.get(options.get("expert") or ""), tokenizer, stores)
 
 
 def pooled_ids(corpus: Path, split: str | Sequence[str], roles: Sequence[str] = ("reference",)) -> list[str]:
