@@ -1,0 +1,292 @@
+"""Localisation of copied segments: precision, recall and F1 as VCSL defines them, whole and by kind of segment.
+
+What goes in
+    Segments are ``(N, 4)`` boxes in seconds, columns ``query_start, query_end, reference_start, reference_end`` as in
+    the table ``segments`` (VCSL's files write start, start, end, end). Intervals are half open; a fifth column (score)
+    is ignored: this metric knows no threshold but that of the system.
+
+One pair of videos (He et al., A Large-scale Comprehensive Dataset and Copy-overlap Aware Evaluation Protocol for
+Segment-level Video Copy Detection, CVPR 2022; ``vcsl/metric.py``)
+    A prediction and a true segment meet if they overlap on *both* axes. On one axis, precision is the length of every
+    prediction that its meeting true segments cover (their union), summed, over the predictions' lengths, summed; recall
+    is the same with the roles swapped. Both are the product of their two axes, so half a segment costs three quarters
+    of its recall, and swapped boxes score 0. 1e-6 s stands in the denominators, as published.
+
+Many pairs
+    *overall* (what the papers print): precision is the mean over pairs with a prediction, recall over pairs with a
+    true segment, F1 of the two. Pairs that are no copies enter precision only, with 0, and only if something was
+    predicted. FRR is the share of copies of which nothing was predicted, FAR that of other pairs of which something
+    was.
+    *macro*: the mean over sets of pairs of the sets' means, where a pair without prediction has precision 1 and one
+    without true segment recall 1.
+
+Units
+    Fractions of 1, higher is better but for FRR and FAR.
+
+What the metric does not see
+    Repeated predictions and a segment cut in pieces cost nothing. A box of negative or no length would make precision
+    exceed 1: :func:`check` refuses it. The published test labels hold 46 such boxes; ``corpora/vcsl.py`` says what
+    becomes of them.
+
+By kind of segment (:func:`by_bucket`)
+    The published metric has no answer to a pair with segments of several kinds. Here, in bucket b: recall is over the
+    true segments of b (every prediction may cover them); precision over the predictions that meet one in b, or meet no
+    true segment at all, in pairs with a segment of b, and whatever true segment they cover counts. So a false alarm
+    costs each kind that its pair has, and a find of another kind costs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+Segments = Float[np.ndarray, "segments columns"]
+
+#: seconds in the published denominators
+EPSILON = 1e-6
+#: upper ends of the buckets of duration on the query side, s
+DURATIONS = (5.0, 10.0, 30.0, 60.0)
+#: upper ends of the buckets of speed: reference seconds per query second
+SPEEDS = (0.67, 0.9, 1.1, 1.5)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Precision and recall of every pair, and what they are of; (P,) each.
+
+    Attributes:
+        precision: 1 where nothing was predicted.
+        recall: 1 where there is no true segment.
+        predicted: how many segments were predicted.
+        relevant: how many true segments there are.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    predicted: np.ndarray
+    relevant: np.ndarray
+
+    def __getitem__(self, at: np.ndarray) -> Scores:
+        """Some of the pairs, as an index or a mask (bootstrap samples, stratification by pair)."""
+        return Scores(self.precision[at], self.recall[at], self.predicted[at], self.relevant[at])
+
+
+def check(segments: np.ndarray, where: str = "segments") -> np.ndarray:
+    """The four times of ``segments (N, 4 or 5)`` as float64.
+
+    Raises:
+        ValueError: another shape, a time that is not finite, or an end that is not after its start.
+    """
+    boxes = np.asarray(segments, np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+        if boxes.size == 0:
+            return np.zeros((0, 4))
+        raise ValueError(f"{where} of shape {boxes.shape}, expected (N, 4), or (N, 5) with a score")
+    boxes = boxes[:, :4]
+    # the comparison is false for nan too
+    odd = np.flatnonzero(~((boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2])) | ~np.isfinite(boxes).all(axis=1))
+    if len(odd):
+        raise ValueError(
+            f"{where}: segment {odd[0]} is {boxes[odd[0]].tolist()}, expected query start < end, reference start < end"
+        )
+    return boxes
+
+
+def union_length(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Length of the union of intervals ``(…, N)`` along the last axis; those with end <= start add nothing."""
+    if start.shape[-1] == 0:
+        return np.zeros(start.shape[:-1])
+    end = np.maximum(start, end)
+    order = np.argsort(start, axis=-1, kind="stable")
+    start, end = np.take_along_axis(start, order, -1), np.take_along_axis(end, order, -1)
+    reach = np.maximum.accumulate(end, axis=-1)
+    begin = np.maximum(start[..., 1:], reach[..., :-1])  # what earlier ones reach is counted already
+    return (end - start)[..., 0] + np.maximum(end[..., 1:] - begin, 0).sum(axis=-1)
+
+
+def pair(predicted: np.ndarray, truth: np.ndarray, *, guard: bool = True) -> tuple[float, float]:
+    """Precision and recall of one pair of videos.
+
+    Args:
+        predicted, truth: ``(N, 4)`` and ``(M, 4)`` segments; none is ``(0, 4)`` or an empty list.
+        guard: refuse boxes without extent. False computes what the published code does of them.
+
+    Raises:
+        ValueError: a box that is none.
+    """
+    if guard:
+        predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
+    else:
+        predicted, truth = (
+            np.asarray(s, np.float64).reshape(-1, np.shape(s)[-1] or 4)[:, :4] for s in (predicted, truth)
+        )
+    if not len(predicted) or not len(truth):
+        return float(not len(predicted)), float(not len(truth))
+    start, end, meet = _overlaps(predicted, truth)
+    precision = _covered(start, end, meet, predicted)
+    recall = _covered(start.transpose(1, 0, 2), end.transpose(1, 0, 2), meet.T, truth)
+    return precision, recall
+
+
+def _overlaps(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Intersections (N, M, axes) as starts and ends, and which of them are on both axes (N, M)."""
+    start = np.maximum(left[:, None, 0::2], right[None, :, 0::2])
+    end = np.minimum(left[:, None, 1::2], right[None, :, 1::2])
+    return start, end, (end > start).all(axis=2)
+
+
+def _covered(start: np.ndarray, end: np.ndarray, meet: np.ndarray, boxes: np.ndarray) -> float:
+    """Share of the boxes' lengths that their meeting counterparts cover, product of the axes."""
+    product = 1.0
+    for axis in (0, 1):
+        begin = np.where(meet, start[..., axis], 0.0)
+        covered = union_length(begin, np.where(meet, end[..., axis], 0.0)).sum()
+        product *= covered / ((boxes[:, 2 * axis + 1] - boxes[:, 2 * axis]).sum() + EPSILON)
+    return float(product)
+
+
+def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
+    """Scores of many pairs, each ``(predicted, truth)``, in their order.
+
+    Raises:
+        ValueError: a box that is none; the message names the pair by its number.
+    """
+    rows = []
+    for number, (predicted, truth) in enumerate(pairs):
+        try:
+            rows.append((*pair(predicted, truth), len(predicted), len(truth)))
+        except ValueError as error:
+            raise ValueError(f"pair {number}: {error}") from error
+    table = np.array(rows, np.float64).reshape(-1, 4)
+    return Scores(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), table[:, 3].astype(np.int64))
+
+
+def f1(precision: float, recall: float) -> float:
+    """Harmonic mean; 0 if both are 0."""
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
+    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs, as VCSL's overall evaluation.
+
+    Args:
+        scores: of :func:`per_pair`.
+        ratio: copies per other pair, by which VCSL turns counts of all pairs into rates: FRR = (1 + ratio) / ratio
+            missed / pairs, FAR = (1 + ratio) alarmed / pairs. None takes the real one, so that FRR is of the copies and
+            FAR of the others (a rate over no pair is 0); published tables use 1.
+
+    Precision of no prediction at all, and recall without any copy, is 0.
+
+    Raises:
+        ValueError: no pair.
+    """
+    total = len(scores.precision)
+    if not total:
+        raise ValueError("no pair: there is nothing to measure")
+    predicted, relevant = scores.predicted > 0, scores.relevant > 0
+    precision = float(scores.precision[predicted].mean()) if predicted.any() else 0.0
+    recall = float(scores.recall[relevant].mean()) if relevant.any() else 0.0
+    missed, alarmed = int((relevant & ~predicted).sum()), int((predicted & ~relevant).sum())
+    if ratio is None:
+        frr, far = missed / max(int(relevant.sum()), 1), alarmed / max(int((~relevant).sum()), 1)
+    else:
+        frr, far = (1 + ratio) / ratio * missed / total, (1 + ratio) * alarmed / total
+    return {"precision": precision, "recall": recall, "F1": f1(precision, recall), "FRR": frr, "FAR": far}
+
+
+def macro(scores: Scores, sets: Sequence[Hashable]) -> dict[str, float]:
+    """``precision``, ``recall`` and ``F1`` of the means over sets, each the mean over its pairs.
+
+    Args:
+        scores: of P pairs; VCSL's own sets hold copies only.
+        sets: P names: the set of each pair.
+
+    Raises:
+        ValueError: not one name a pair, or no pair.
+    """
+    if len(sets) != len(scores.precision) or not len(sets):
+        raise ValueError(f"{len(sets)} names of sets for {len(scores.precision)} pairs, expected one each, and some")
+    numbers: dict[Hashable, int] = {}
+    key = np.array([numbers.setdefault(name, len(numbers)) for name in sets])
+    sizes = np.bincount(key)
+    precision, recall = (float((np.bincount(key, v) / sizes).mean()) for v in (scores.precision, scores.recall))
+    return {"precision": precision, "recall": recall, "F1": f1(precision, recall)}
+
+
+def by_bucket(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str | Sequence[str]]]],
+) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and counts for every kind of true segment, by the rule in the module's head.
+
+    Args:
+        pairs: predicted (N, 4), truth (M, 4) and, for every true segment, its bucket, or several (a segment with two
+            edits counts in both, one with none in no bucket).
+
+    Returns:
+        bucket -> precision, recall, F1, ``segments`` (true ones) and ``pairs`` that have one; ordered by name.
+
+    Raises:
+        ValueError: not as many labels as segments.
+    """
+    found: dict[str, list[tuple[float, float, int, int]]] = {}
+    for predicted, truth, labels in pairs:
+        predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
+        if len(labels) != len(truth):
+            raise ValueError(f"{len(labels)} labels for {len(truth)} true segments")
+        kinds = [{label} if isinstance(label, str) else set(label) for label in labels]
+        meet = _overlaps(predicted, truth)[2]
+        for bucket in set().union(*kinds):
+            own = np.array([bucket in kind for kind in kinds])
+            recall = pair(predicted, truth[own])[1]
+            counted = predicted[meet[:, own].any(axis=1) | ~meet.any(axis=1)]
+            precision = pair(counted, truth)[0]
+            found.setdefault(bucket, []).append((precision, recall, len(counted), int(own.sum())))
+    result = {}
+    for bucket in sorted(found):
+        precision, recall, predicted, relevant = np.array(found[bucket]).T
+        values = overall(Scores(precision, recall, predicted, relevant))
+        result[bucket] = {name: values[name] for name in ("precision", "recall", "F1")}
+        result[bucket] |= {"segments": int(relevant.sum()), "pairs": len(relevant)}
+    return result
+
+
+def duration_buckets(truth: np.ndarray, ends: Sequence[float] = DURATIONS) -> list[str]:
+    """The bucket of every segment by its length in the query: up to and including each of ``ends``, s."""
+    boxes = check(truth, "true segments")
+    return _labels(boxes[:, 1] - boxes[:, 0], ends, " s")
+
+
+def speed_buckets(truth: np.ndarray, ends: Sequence[float] = SPEEDS) -> list[str]:
+    """The bucket of every segment by its speed: reference seconds per query second."""
+    boxes = check(truth, "true segments")
+    return _labels((boxes[:, 3] - boxes[:, 2]) / (boxes[:, 1] - boxes[:, 0]), ends, "x")
+
+
+def _labels(values: np.ndarray, ends: Sequence[float], unit: str) -> list[str]:
+    """Names that sort in the order of the buckets."""
+    edges = [f"{end:g}" for end in ends]
+    names = [f"to {edges[0]}{unit}", *(f"{a} to {b}{unit}" for a, b in itertools.pairwise(edges))]
+    names.append(f"over {edges[-1]}{unit}")
+    return [f"{at + 1}: {names[at]}" for at in np.searchsorted(ends, values, side="left")]
+
+
+def localisation(
+    predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], edits: Sequence[Sequence[Sequence[str]]] | None = None
+) -> Mapping[str, Mapping[str, float]]:
+    """Everything at once: ``overall``, and one entry a bucket (``duration/…``, ``speed/…``, ``edit/…`` if given)."""
+    pairs = list(zip(predicted, truth, strict=True))
+    result: dict[str, dict[str, float]] = {"overall": overall(per_pair(pairs))}
+    kinds: dict[str, list[Sequence[str | Sequence[str]]]] = {
+        "duration": [duration_buckets(t) for t in truth],
+        "speed": [speed_buckets(t) for t in truth],
+    }
+    if edits is not None:
+        kinds["edit"] = list(edits)
+    for kind, labels in kinds.items():
+        buckets = by_bucket((p, t, one) for (p, t), one in zip(pairs, labels, strict=True))
+        result |= {f"{kind}/{bucket}": values for bucket, values in buckets.items()}
+    return result
