@@ -14,19 +14,21 @@ from videomatch.media.sound import SoundRequest
 class Extractor(Protocol):
     """The class ``Expert`` of every module of this room. Its options are keyword-only arguments of ``__init__``.
 
-    Each item of the request (a picture, a window of sound) becomes one row. Rows are independent of each other: which
-    others share a batch changes a row by rounding at most.
+    Each item of the request (a picture, a window of sound) becomes one row. An expert whose rows are made of several
+    consecutive items has one more attribute, ``windows`` (:class:`videomatch.experts._windows.Windows`): what
+    :meth:`prepare` gives is then grouped, and :meth:`infer` reads ``(n, length, …)``. Rows are independent of each
+    other: which others share a batch changes a row by rounding at most.
 
     Attributes:
         shape, dtype: of one row as it is stored.
-        request: what the expert wants to see or hear.
+        request: what the expert wants to see or hear; None: nothing of the media.
         batch: items of one call of :meth:`infer`; 0 if :meth:`prepare` gives the rows already.
         about: what else made the features (device, precision …): JSON values, kept with the store.
     """
 
     shape: tuple[int, ...]
     dtype: str
-    request: FrameRequest | SoundRequest
+    request: FrameRequest | SoundRequest | None
     batch: int
     about: dict[str, Any]
 

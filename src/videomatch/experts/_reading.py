@@ -44,8 +44,8 @@ class Reader(Extractor, Protocol):
     """An expert that reads videos as a whole. Its ``request`` may be None: it looks at no media.
 
     Attributes:
-        texts: kind of the texts that its words are (``ocr``, ``asr``): they are written to ``texts.parquet`` in the folder
-            of the store; or None.
+        texts: kind of the texts that its words are (``ocr``, ``asr``), which are written to ``texts.parquet`` in the
+            folder of the store; or None.
         reads: kind of the corpus's texts that :meth:`give` wants; or None.
     """
 

@@ -13,17 +13,13 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
-import threading
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import torch
 
 from videomatch import named
@@ -32,18 +28,13 @@ from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.experts._batches import Batches
 from videomatch.experts._expert import Extractor
+from videomatch.experts._jobs import Job, ahead
+from videomatch.experts._reading import Found, Reader
 from videomatch.experts.released import Expert as Released
 from videomatch.media.allocator import keep_memory
-from videomatch.media.container import Unreadable
-from videomatch.media.decode import CHUNK, Sampler
 from videomatch.progress import track
 
 log = logging.getLogger(__name__)
-
-#: pieces of a video (of 32 frames) that wait for the networks before its decoding pauses
-PIECES = 4
-#: seconds after which a paused decoder looks whether anybody still wants its frames
-POLL = 0.2
 
 
 def extract(
@@ -60,7 +51,8 @@ def extract(
 ) -> None:
     """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds), ``rejected.parquet`` (videos
     that could not be read, which are in no store) and ``warnings.json`` (``video_id`` -> what was wrong with videos
-    that could). Released features stand in the order of the data set's files.
+    that could). Released features stand in the order of the data set's files. What an expert read (words on the
+    picture, speech) stands beside its store as ``output/<expert>/texts.parquet``.
 
     Args:
         corpus: result of ``prepare``.
@@ -90,6 +82,13 @@ def extract(
     for name, expert in loaded.items():
         if isinstance(expert, Released):
             rejected += _copy(expert, output / name, [row["video_id"] for row in videos], released, experts[name])
+    words: dict[str, list[dict[str, Any]]] = {}
+    for name, expert in made.items():
+        if isinstance(expert, Reader):
+            if expert.reads is not None:
+                expert.give(tables.read("texts", corpus).filter(pl.col("kind") == expert.reads))
+            if expert.texts is not None:
+                words[name] = []
     with ExitStack() as stack:
         networks = stack.enter_context(ThreadPoolExecutor(1 if torch.cuda.is_available() else threads, "network"))
         batches: dict[str, Batches] = {}
@@ -103,8 +102,8 @@ def extract(
             )
             stack.enter_context(writer)
             batches[name] = Batches(expert, networks, 2 * threads, _adder(writer))
-        jobs = (_Job(row["video_id"], row["path"], made, sources) for row in (videos if made else []))
-        for job in track(_ahead(jobs, threads), total=len(videos) if made else 0, label="extract"):
+        jobs = (Job(row["video_id"], row["path"], made, sources) for row in (videos if made else []))
+        for job in track(ahead(jobs, threads), total=len(videos) if made else 0, label="extract"):
             for batch in batches.values():
                 batch.begin(job.video_id)
             for piece in job.pieces():
@@ -113,10 +112,15 @@ def extract(
                 batch.end(job.times.get(name) if job.failure is None else None)
             if job.failure is not None:
                 rejected.append({"video_id": job.video_id, "path": job.path or "", "reason": job.failure})
+            else:
+                for name, rows in words.items():
+                    rows += _texts(job.video_id, name, cast(Reader, made[name]).texts, job.found[name])
             if job.warnings:
                 warnings[job.video_id] = job.warnings
         for batch in batches.values():
             batch.finish()
+    for name, rows in words.items():
+        tables.write("texts", rows, output / name)
     tables.write("rejected", rejected, output)
     text = json.dumps(warnings, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     (output / "warnings.json").write_text(text, encoding="utf-8")
@@ -171,99 +175,25 @@ def _source(name: str, reads: str, features: list[Path]) -> Store:
     return store
 
 
+def _texts(video_id: str, name: str, kind: str | None, found: Found) -> list[dict[str, Any]]:
+    """What an expert read in a video, as rows of ``texts``."""
+    spans = zip(found.texts, found.times.tolist(), strict=True)
+    return [
+        {
+            "text_id": f"{video_id}-{name}{number}",
+            "video_id": video_id,
+            "kind": kind,
+            "language": None,
+            "start": start,
+            "end": end,
+            "text": text,
+        }
+        for number, (text, (start, end)) in enumerate(spans)
+    ]
+
+
 def _adder(writer: StoreWriter):
     def add(video_id: str, rows: np.ndarray, times: np.ndarray) -> None:
         writer.add(video_id, rows, times=times)
 
     return add
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Some prepared rows of one expert."""
-
-    expert: str
-    rows: np.ndarray
-
-
-class _Job:
-    """One video on its way: a thread runs :meth:`run`, the main thread takes :meth:`pieces`."""
-
-    def __init__(
-        self, video_id: str, path: str | None, experts: dict[str, Extractor], sources: dict[str, Store]
-    ) -> None:
-        self.video_id, self.path, self.experts, self.sources = video_id, path, experts, sources
-        self.failure: str | None = None
-        self.warnings: list[str] = []
-        self.times: dict[str, np.ndarray] = {}
-        self._queue: queue.Queue[_Piece | None] = queue.Queue(PIECES)
-        self.future: Future[None] | None = None
-
-    def run(self, stop: threading.Event) -> None:
-        """Read the video and queue its prepared rows."""
-        torch.set_num_threads(1)
-        try:
-            for piece in self._read():
-                if not self._put(piece, stop):
-                    return
-        except Unreadable as error:
-            self.failure = str(error)
-        finally:
-            self._put(None, stop)
-
-    def pieces(self) -> Iterator[_Piece]:
-        """What :meth:`run` queues, until it is done; errors of our own making are raised here."""
-        while (piece := self._queue.get()) is not None:
-            yield piece
-        assert self.future is not None
-        self.future.result()
-
-    def _put(self, piece: _Piece | None, stop: threading.Event) -> bool:
-        while not stop.is_set():
-            try:
-                self._queue.put(piece, timeout=POLL)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def _read(self) -> Iterator[_Piece]:
-        for name, store in self.sources.items():
-            if self.video_id not in store:
-                raise Unreadable(f"there are no frames of it for expert {name!r}")
-            times = store.times(self.video_id)
-            frames = store[self.video_id]
-            self.times[name] = np.zeros((len(frames), 2)) if times is None else times
-            for start in range(0, len(frames), CHUNK):
-                yield _Piece(name, self.experts[name].prepare(frames[start : start + CHUNK]))
-        media = [name for name in self.experts if name not in self.sources]
-        if not media:
-            return
-        if self.path is None:
-            raise Unreadable("the corpus names no file for it")
-        if not Path(self.path).exists():
-            # prepare has read it: a disk that went away is no reason to write its videos off
-            raise FileNotFoundError(f"{self.path} was there when the corpus was prepared and is gone now")
-        sampler = Sampler(Path(self.path), [self.experts[name].request for name in media])
-        for chunk in sampler:
-            name = media[chunk.request]
-            yield _Piece(name, self.experts[name].prepare(chunk.values))
-        self.times |= {name: sampler.times(number) for number, name in enumerate(media)}
-        self.warnings = sampler.warnings
-
-
-def _ahead(jobs: Iterator[_Job], threads: int) -> Iterator[_Job]:
-    """Hand on the jobs in order while threads work on the next ones."""
-    stop = threading.Event()
-    started: deque[_Job] = deque()
-    with ThreadPoolExecutor(threads, "decode") as decoders:
-        try:
-            for job in jobs:
-                job.future = decoders.submit(job.run, stop)
-                started.append(job)
-                if len(started) > 2 * threads:
-                    yield started.popleft()
-            while started:
-                yield started.popleft()
-        finally:
-            stop.set()
