@@ -1,0 +1,346 @@
+"""Dual encoding: a video read at three levels, a sentence, and one space for both; and its use in DMT_CUC_01.
+
+Sources: Dong et al., "Dual Encoding for Zero-Example Video Retrieval", CVPR 2019 (arXiv:1809.06181) and the published
+system; the notebook paper of DMT_CUC_01 at TRECVID 2021 (ad-hoc video search).
+
+Levels of a video: the ``mean`` of all its frames; a bidirectional GRU (``gru``, mean over time); convolutions over the
+GRU's outputs (``conv``, maximum over time). They meet the sentence in one of two ways (``fuse``):
+
+``concatenate``  side by side (gru, conv, mean) through one linear layer and BatchNorm: dual encoding as published.
+``mean``         each through its own; the score is the mean of their cosines with the one sentence (DMT_CUC_01).
+
+A sentence is read in one of two ways (``text``):
+
+``clip``         by the frozen text tower of the CLIP that the frames' features come from, here through one more linear
+                 layer and BatchNorm (``map_text``).
+``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
+
+# Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; ours are
+dual encoding's own layers and defaults, of whatever CLIP is named.
+# Deviation: a video's vector does not depend on its batch; see ``padded`` and :mod:`videomatch.models._levels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+
+from videomatch.models._levels import BiGru, Convolutions, Packed
+from videomatch.objectives import at_least_single
+
+#: in the order in which they are concatenated
+LEVELS = ("gru", "conv", "mean")
+#: texts whose vectors are remembered at most
+REMEMBERED = 1 << 20
+
+
+class Config(PretrainedConfig):
+    """A dual encoder.
+
+    Args:
+        levels: of the video (and of the sentence, with ``words``): some of ``mean``, ``gru`` and ``conv``.
+        fuse: ``mean`` of the levels' cosines, or ``concatenate`` the levels.
+        text: ``clip`` or ``words``.
+        map_text: with ``clip``: map the sentence, too; otherwise videos are mapped to where the tower puts sentences.
+        dim: of the common space.
+        hidden: of the GRU, each direction.
+        filters: of each kernel.
+        kernels: sizes of the convolutions' windows, in frames.
+        dropout: of the levels ``gru`` and ``conv``, and in the common space.
+        batch_norm: normalise the common space over the batch.
+        padded: feed padding, as published; a vector then depends on the longest video of its batch.
+        word_dim, word_hidden, word_filters, word_kernels: of the sentence, with ``words``.
+        pretrained: with ``clip``: hub id or folder of the CLIP whose text tower is taken; see :func:`initialise`.
+        frame_dim: dimensions of a frame; the stage fills this and what follows.
+        vocab_size: of the tokenizer.
+        special_tokens: with ``words``: so many ids at the beginning are no words.
+        tower: configuration of the tower, as a saved configuration has it; wins over ``pretrained``.
+
+    Raises:
+        ValueError: an option is unknown, or options do not go together.
+    """
+
+    model_type = "dual_encoding"
+
+    def __init__(
+        self,
+        *,
+        levels: Sequence[str] = ("mean", "gru", "conv"),
+        fuse: str = "mean",
+        text: str = "clip",
+        map_text: bool = True,
+        dim: int = 2048,
+        hidden: int = 1024,
+        filters: int = 512,
+        kernels: Sequence[int] = (2, 3, 4, 5),
+        dropout: float = 0.2,
+        batch_norm: bool = True,
+        padded: bool = False,
+        word_dim: int = 500,
+        word_hidden: int = 512,
+        word_filters: int = 512,
+        word_kernels: Sequence[int] = (2, 3, 4),
+        pretrained: str | None = None,
+        frame_dim: int = 512,
+        vocab_size: int = 49408,
+        special_tokens: int = 4,
+        tower: dict[str, Any] | PretrainedConfig | None = None,
+        **others: Any,
+    ) -> None:
+        for name, value, known in (("fuse", fuse, ("mean", "concatenate")), ("text", text, ("clip", "words"))):
+            if value not in known:
+                raise ValueError(f"dual_encoding: {name} {value!r}, expected {' or '.join(known)}")
+        odd = [level for level in levels if level not in LEVELS]
+        if odd or not levels:
+            raise ValueError(f"dual_encoding: levels {list(levels)}, expected some of {', '.join(LEVELS)}")
+        if min([*kernels, *word_kernels], default=0) < 1:
+            raise ValueError(f"dual_encoding: kernels {list(kernels)} and {list(word_kernels)}, expected sizes above 0")
+        if text == "clip":
+            tower = _tower(tower, pretrained)
+            if tower.vocab_size < vocab_size:
+                raise ValueError(
+                    f"dual_encoding: {pretrained} knows {tower.vocab_size} tokens, the tokenizer {vocab_size}: they do "
+                    "not belong together"
+                )
+            if not map_text:
+                dim = tower.projection_dim
+        elif pretrained is not None:
+            raise ValueError(
+                f"dual_encoding: text words learns its own vectors; pretrained {pretrained!r} is of no use"
+            )
+        self.levels, self.fuse, self.text = [level for level in LEVELS if level in levels], fuse, text
+        self.map_text, self.dim, self.hidden, self.filters = map_text, dim, hidden, filters
+        self.kernels, self.dropout, self.batch_norm, self.padded = list(kernels), dropout, batch_norm, padded
+        self.word_dim, self.word_hidden, self.word_filters = word_dim, word_hidden, word_filters
+        self.word_kernels, self.pretrained, self.tower = list(word_kernels), pretrained, tower
+        self.frame_dim, self.vocab_size, self.special_tokens = frame_dim, vocab_size, special_tokens
+        super().__init__(**others)
+
+
+def _tower(tower: dict[str, Any] | PretrainedConfig | None, pretrained: str | None) -> Any:
+    """The configuration of the text tower."""
+    if isinstance(tower, PretrainedConfig):
+        return tower
+    if tower is not None:
+        return CLIPTextConfig(**tower)
+    if pretrained is None:
+        raise ValueError("dual_encoding: text clip needs a `backbone` (or `pretrained`): the CLIP of the frames")
+    config: Any = AutoConfig.from_pretrained(pretrained)
+    if config.model_type != "clip":
+        raise ValueError(f"dual_encoding: {pretrained} is a {config.model_type!r}, expected a CLIP with a text tower")
+    config.text_config.projection_dim = config.projection_dim
+    return config.text_config
+
+
+class _Levels(nn.Module):
+    """The levels of a sequence but its first, which comes as it is."""
+
+    def __init__(
+        self, config: Config, inputs: int, first: int, hidden: int, filters: int, kernels: Sequence[int]
+    ) -> None:
+        super().__init__()
+        reads = {"gru", "conv"} & set(config.levels)
+        self.gru = BiGru(inputs, hidden) if reads else None
+        self.convolutions = Convolutions(2 * hidden, filters, kernels) if "conv" in reads else None
+        self.dropout = nn.Dropout(config.dropout)
+        sizes = {"gru": 2 * hidden, "conv": len(kernels) * filters, "mean": first}
+        self.sizes = {level: sizes[level] for level in config.levels}
+
+    def forward(
+        self, first: Tensor | None, rows: Tensor | None, mask: Tensor, padded: tuple[bool, bool]
+    ) -> list[Tensor]:
+        """``(B, size)`` of every level; ``padded``: whether the GRU and the convolutions see padding."""
+        found: dict[str, Any] = {"mean": first}
+        if self.gru is not None and rows is not None:
+            packed = Packed.of(mask.bool())
+            states = self.gru(rows.to(self.gru.weight_hh_l0.dtype), packed, padded[0])
+            if "gru" in self.sizes:
+                found["gru"] = self.dropout(packed.mean(states))
+            if self.convolutions is not None:
+                found["conv"] = self.dropout(self.convolutions(states, packed, padded[1]))
+        return [found[level] for level in self.sizes]
+
+
+class _Mapping(nn.Module):
+    """Into the common space: linear, BatchNorm, dropout."""
+
+    def __init__(self, config: Config, inputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, config.dim)
+        self.norm = nn.BatchNorm1d(config.dim) if config.batch_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch dim"]:
+        return F.normalize(at_least_single(self.dropout(self.norm(self.linear(x)))), dim=-1)
+
+
+class _Remembered(dict[bytes, Tensor]):
+    """What a frozen network said about texts. Copies of a model share it."""
+
+    def __deepcopy__(self, memo: Any) -> _Remembered:
+        return self
+
+
+class Model(PreTrainedModel):
+    """Both sides of dual encoding."""
+
+    config_class = Config
+    main_input_name = "frames"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.video = _Levels(config, config.frame_dim, config.frame_dim, config.hidden, config.filters, config.kernels)
+        self.video_maps = nn.ModuleList(_Mapping(config, size) for size in self._groups(self.video))
+        if config.text == "clip":
+            tower: Any = config.tower
+            self.tower = CLIPTextModelWithProjection(tower).requires_grad_(False)
+            self.text_map = _Mapping(config, tower.projection_dim) if config.map_text else None
+        else:
+            words = config.vocab_size - config.special_tokens
+            sizes = config.word_hidden, config.word_filters, config.word_kernels
+            reads = {"gru", "conv"} & set(config.levels)
+            self.words = nn.Embedding(config.vocab_size, config.word_dim) if reads else None
+            self.sentence = _Levels(config, config.word_dim, words, *sizes)
+            self.text_map = _Mapping(config, sum(self.sentence.sizes.values()))
+        self._said = _Remembered()
+        self.post_init()
+
+    def _groups(self, levels: _Levels) -> list[int]:
+        sizes = list(levels.sizes.values())
+        return [sum(sizes)] if self.config.fuse == "concatenate" else sizes
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # as published: Xavier's uniform for what maps into the space, small word vectors, torch's own for the rest
+        if isinstance(module, _Mapping):
+            init.xavier_uniform_(module.linear.weight)
+            init.zeros_(module.linear.bias)
+        elif isinstance(module, nn.Embedding):
+            init.uniform_(module.weight, -0.1, 0.1)
+        elif isinstance(module, nn.Linear | nn.GRU | nn.BatchNorm1d):
+            module.reset_parameters()
+
+    def train(self, mode: bool = True) -> Model:
+        """The text tower never trains."""
+        super().train(mode)
+        if self.config.text == "clip":
+            self.tower.eval()
+        return self
+
+    def forward(
+        self,
+        frames: Float[Tensor, "batch frames frame_dim"],
+        frame_mask: Bool[Tensor, "batch frames"],
+        frame_mean: Float[Tensor, "batch frame_dim"],
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Bool[Tensor, "batch tokens"],
+    ) -> dict[str, Tensor]:
+        """Unit vectors ``video_embeds`` (B, levels, dim), one level if they are concatenated, and ``text_embeds``
+        (B, dim): a score is the mean of a video's inner products with the sentence.
+
+        Args:
+            frames: the first frames, padded at the end with zeros.
+            frame_mask, attention_mask: true (1) where a frame or token is.
+            frame_mean: mean of all frames.
+
+        Raises:
+            ValueError: a video without frames, or a text without tokens, where their order is read.
+        """
+        return {
+            "video_embeds": self._videos(frames, frame_mask, frame_mean),
+            "text_embeds": self._texts(input_ids, attention_mask),
+        }
+
+    def embed_videos(
+        self,
+        frames: Float[Tensor, "batch frames frame_dim"],
+        frame_mask: Bool[Tensor, "batch frames"],
+        frame_mean: Float[Tensor, "batch frame_dim"],
+    ) -> Float[Tensor, "batch wide"]:
+        """Unit vectors of ``levels x dim``: the levels side by side, divided by the root of their number."""
+        each = self._videos(frames, frame_mask, frame_mean)
+        return each.flatten(1) / each.shape[1] ** 0.5
+
+    def embed_texts(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch wide"]:
+        """Unit vectors whose inner product with a video's is the score: the sentence, once for each level."""
+        levels = len(self.video_maps)
+        return self._texts(input_ids, attention_mask).repeat(1, levels) / levels**0.5
+
+    def _videos(self, frames: Tensor, mask: Tensor, mean: Tensor) -> Float[Tensor, "batch levels dim"]:
+        padded = (self.config.padded, self.config.padded)
+        found = self.video(mean.to(self.video_maps[0].linear.weight.dtype), frames, mask, padded)  # pyright: ignore
+        groups = [torch.cat(found, dim=1)] if self.config.fuse == "concatenate" else found
+        return torch.stack([one(x) for one, x in zip(self.video_maps, groups, strict=True)], dim=1)
+
+    def _texts(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
+        if self.config.text == "clip":
+            said = self._clip(input_ids, attention_mask)
+            return F.normalize(said, dim=-1) if self.text_map is None else self.text_map(said)
+        weight, special = self.text_map.linear.weight, self.config.special_tokens  # pyright: ignore
+        is_word = attention_mask.bool() & (input_ids >= special)
+        bag = weight.new_zeros(len(input_ids), self.config.vocab_size)
+        bag = bag.scatter_add(1, input_ids, is_word.to(bag.dtype))[:, special:]
+        rows = None if self.words is None else self.words(input_ids)
+        # published, too: a packed GRU, and convolutions over padding
+        found = self.sentence(bag, rows, attention_mask, (False, self.config.padded))
+        return self.text_map(torch.cat(found, dim=1))  # pyright: ignore[reportOptionalCall]
+
+    @torch.no_grad()
+    def _clip(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch projection"]:
+        """What the frozen tower says, each text once: an epoch over all captions needs it again and again."""
+        lengths = attention_mask.sum(1).tolist()
+        ids = input_ids.cpu().numpy()
+        keys = [row[:n].tobytes() for row, n in zip(ids, lengths, strict=True)]
+        new = [at for at, key in enumerate(keys) if key not in self._said]
+        if new:
+            at = torch.tensor(new, device=input_ids.device)
+            with torch.autocast(input_ids.device.type, enabled=False):
+                vectors = self.tower(input_ids=input_ids[at], attention_mask=attention_mask[at]).text_embeds.float()
+            fresh = dict(zip([keys[n] for n in new], vectors.cpu(), strict=True))
+            if len(self._said) < REMEMBERED:
+                self._said.update(fresh)
+        else:
+            fresh = {}
+        found = torch.stack([fresh[key] if key in fresh else self._said[key] for key in keys])
+        return found.to(input_ids.device)
+
+
+def initialise(model: Model) -> None:
+    """Give the text tower the weights of ``config.pretrained``.
+
+    Raises:
+        ValueError: the checkpoint's tower is not the configured one.
+    """
+    if model.config.text != "clip" or model.config.pretrained is None:
+        return
+    source = CLIPTextModelWithProjection.from_pretrained(model.config.pretrained, dtype=torch.float32)
+    weights, own = source.state_dict(), model.tower.state_dict()
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
+        raise ValueError(f"the text tower of {model.config.pretrained} is not the configured one")
+    model.tower.load_state_dict(weights)
+
+
+def processor(config: Config) -> None:
+    """Nothing prepares this model's inputs but the examples."""
+    return
+
+
+Model.__name__ = "DualEncoding"  # what config.json names
+AutoConfig.register("dual_encoding", Config, exist_ok=True)
+AutoModel.register(Config, Model, exist_ok=True)
