@@ -51,7 +51,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "score": F,
     },
     "rankings": {"query_id": S, "reference_id": S, "score": F, "grade": F, "better": I, "equal": I},
+    # which part of which film or upload a video was cut from, in seconds
+    "sources": {"video_id": S, "source": S, "start": F, "end": F},
+    # a pool that was judged in part: 1 relevant, 0 not, -1 pooled and not judged (TRECVID's sampled judgements)
+    "strata": {"query_id": S, "reference_id": S, "stratum": S, "judgement": I},
 }
+
+#: tables that most corpora have none of: they are written where a reader gives them
+OPTIONAL = ("sources", "strata")
 
 #: columns that may be null; everywhere else a null is an error
 NULLABLE: dict[str, set[str]] = {
@@ -59,12 +66,14 @@ NULLABLE: dict[str, set[str]] = {
     "texts": {"video_id", "language", "start", "end"},
     "rankings": {"grade", "better", "equal"},
     "segments": {"score"},
+    "sources": {"start", "end"},
 }
 
 #: the only values a column may take
-VALUES: dict[tuple[str, str], set[str]] = {
+VALUES: dict[tuple[str, str], set[Any]] = {
     ("texts", "kind"): {"title", "asr", "ocr", "caption", "query"},
     ("splits", "role"): {"query", "reference"},
+    ("strata", "judgement"): {-1, 0, 1},
 }
 
 #: columns (together) that identify a row
@@ -73,6 +82,8 @@ KEYS: dict[str, list[str]] = {
     "texts": ["text_id"],
     "splits": ["split", "role", "id"],
     "rankings": ["query_id", "reference_id"],
+    "sources": ["video_id"],
+    "strata": ["query_id", "reference_id"],
 }
 
 

@@ -74,7 +74,7 @@ def prepare(
     unknown = sorted(set(read) - set(tables.SCHEMAS))
     if unknown:
         raise ValueError(f"corpus {corpus!r} gives tables {unknown}, expected some of {sorted(tables.SCHEMAS)}")
-    schemas = {n: s for n, s in tables.SCHEMAS.items() if n != "rankings"}
+    schemas = {n: s for n, s in tables.SCHEMAS.items() if n != "rankings" and (n not in tables.OPTIONAL or n in read)}
     found = {n: _complete(read.get(n, pl.DataFrame(schema=s)), s) for n, s in schemas.items()}
     videos, bad = probed(found["videos"], shards, threads)
     if videos.is_empty():
@@ -177,6 +177,10 @@ def consistent(found: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame],
     found["splits"] = found["splits"].filter(pl.col("id").is_in(known))
     for name in ("relevance", "segments"):
         found[name] = found[name].filter(pl.col("query_id").is_in(known) & pl.col("reference_id").is_in(known))
+    if "sources" in found:
+        found["sources"] = found["sources"].filter(pl.col("video_id").is_in(videos.implode()))
+    if "strata" in found:  # a pool stays whole: what is estimated from it counts shots that cannot be read, too
+        found["strata"] = found["strata"].filter(pl.col("query_id").is_in(known))
     return found, {n: before[n] - len(found[n]) for n in ("texts", "splits", "relevance", "segments")}
 
 

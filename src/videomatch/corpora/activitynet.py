@@ -1,0 +1,103 @@
+"""ActivityNet Captions (Krishna et al., ICCV 2017), as paragraph retrieval: all sentences of a video are one query.
+
+Files, below ``raw``; ``train.json`` or one of the others may be absent::
+
+    train.json val_1.json val_2.json   {"v_ID": {"duration": s, "timestamps": [[start, end]], "sentences": [str]}}
+    videos/                            the videos, <ID>.<ending> or v_<ID>.<ending>
+
+10,009 / 4,917 / 4,885 videos; those of ``val_2`` are among those of ``val_1``, described by other people. The official
+lists of ids are longer (10,024 and 4,926) and not needed: the rest has no captions. The usual test ("val1") is
+``captions_val1``; there is no other held-out set, so choose on a part of the training videos.
+
+Protocols: ``captions_train``, ``captions_val1``, ``captions_val2``, and the videos alone without ``captions_``. Texts
+of ``val_2`` are of kind ``query``, so that a video has one paragraph of kind ``caption``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from videomatch.corpora import _captions as captions
+from videomatch.corpora._captions import Collected
+from videomatch.data import text
+
+SIZES = {"train": 10009, "val1": 4917, "val2": 4885}
+#: a sentence may end this much (seconds) after its video: 36 do by about 0.01
+SLACK = 0.5
+
+
+def read(
+    *,
+    raw: Path,
+    train: str = "train.json",
+    val1: str = "val_1.json",
+    val2: str = "val_2.json",
+    unit: Literal["paragraph", "sentence"] = "paragraph",
+    media: str | None = None,
+    partial: bool = False,
+    cleaned: bool = False,
+    emoji: text.Emoji = "name",
+) -> dict[str, pl.DataFrame]:
+    """The tables of ActivityNet Captions.
+
+    Args:
+        raw: the folder described above.
+        train: annotations of the training videos.
+        val1: the first annotations of the validation videos.
+        val2: the second.
+        unit: ``paragraph``, or ``sentence``: each one a text with its times (no published protocol).
+        media: folder of the videos, ``videos`` by default.
+        partial: take files that are not whole.
+        cleaned: clean texts (:mod:`videomatch.data.text`).
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    if unit not in ("paragraph", "sentence"):
+        raise ValueError(f"unit {unit!r}, expected paragraph or sentence")
+    raw = Path(raw)
+    given = {"train": train, "val1": val1, "val2": val2}
+    found = {split: path for split, name in given.items() if (path := captions.maybe(raw, name))}
+    if not found:
+        captions.find(raw, list(given.values()), "the annotations")
+    out = Collected()
+    for split, path in found.items():
+        content = captions.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')
+        captions.expect(path, len(content), SIZES[split], "videos", partial)
+        queries = []
+        for video_id, entry in content.items():
+            duration = captions.field(path, video_id, entry, "duration", (int, float))
+            out.video(video_id, source=f"youtube:{video_id.removeprefix('v_')}", start=0.0, end=float(duration))
+            kind = "query" if split == "val2" else "caption"
+            for text_id, words, start, end in _texts(path, split, video_id, entry, float(duration), unit):
+                queries.append(out.text(text_id, video_id, words, kind=kind, start=start, end=end))
+        out.split(split, content, [q for q in queries if q])
+    stems = captions.media_files(raw, media)
+    names = {v: v.removeprefix("v_") for v in out.videos if v.removeprefix("v_") in stems}
+    return out.tables(raw, media, cleaned, emoji, names)
+
+
+def _texts(
+    path: Path, split: str, video_id: str, entry: dict[str, Any], duration: float, unit: str
+) -> list[tuple[str, str, float | None, float | None]]:
+    """Id, words, start and end of a video's texts."""
+    sentences = captions.strings(path, video_id, captions.field(path, video_id, entry, "sentences", list))
+    times = captions.field(path, video_id, entry, "timestamps", list)
+    if len(times) != len(sentences) or not sentences:
+        raise ValueError(f"{path}, {video_id}: {len(sentences)} sentences and {len(times)} times, expected as many")
+    if unit == "paragraph":
+        words = " ".join(sentence.strip() for sentence in sentences if sentence.strip())
+        return [(f"{video_id}:{split}", words, None, None)]
+    rows = []
+    for number, (sentence, pair) in enumerate(zip(sentences, times, strict=True)):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(t, int | float) for t in pair):
+            raise ValueError(f"{path}, {video_id}: times {pair!r}, expected [start, end] in seconds")
+        start, end = float(min(pair)), float(max(pair))
+        if start < 0 or start > duration + SLACK or end > duration + SLACK:
+            raise ValueError(f"{path}, {video_id}: times {pair} in a video of {duration} s")
+        rows.append((f"{video_id}:{split}:{number}", sentence, start, min(end, duration)))
+    return rows

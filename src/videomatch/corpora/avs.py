@@ -1,0 +1,287 @@
+"""TRECVID ad-hoc video search: shots of many films, topics of the editions 2016 to 2021, and NIST's sampled judgements.
+
+A collection of films is licensed by NIST: IACC.3 (editions 2016 to 2018) or V3C1 (2019 to 2021, and the progress
+topics). Each has a data set of its own. Files, below ``raw``::
+
+    msb/NNNNN.tsv                V3C: a heading, then start frame, start time, end frame, end time between tabs; or
+    msb/NNNNN.msb                IACC: start and end frame on a line; lines without a number are skipped
+    *.avs.txt *topics*.txt       topics: number, blanks, query
+    avs.qrels.*                  judgements: 1<topic> 0 shot stratum judgement
+    V3C1.dropped.shots.list      shots that must not be returned
+    videos/                      a file a shot, shot00008_16.<ending>, if somebody has cut them
+
+Instead of the master shot reference, a list of shots (separated by blanks: the ``id.txt`` of a BigFile serves), or
+NIST's table of valid shots (``film last-shot`` a line) says what there is. The n-th line of a film's reference is its
+shot n. ``sources`` holds film, start and end; these are known to the second for V3C, and unknown for IACC, whose lines
+count frames. Nothing cuts the films here: without files a shot, features come from elsewhere.
+
+Protocols: ``captions_tv16`` … ``captions_tv21`` and ``captions_progress`` (591 to 610), by the topics' numbers, each
+with all shots as references; ``shots`` lists these. Judged pairs are the relevance; the whole pool, with the strata and
+what was not judged, is the table ``strata``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from videomatch.corpora import _captions as captions
+from videomatch.data.tables import SCHEMAS, check
+
+#: edition -> its first and last topic
+EDITIONS = {
+    "tv16": (501, 530),
+    "tv17": (531, 560),
+    "tv18": (561, 590),
+    "progress": (591, 610),
+    "tv19": (611, 640),
+    "tv20": (641, 660),
+    "tv21": (661, 680),
+}
+SHOT = re.compile(r"shot\d+_[1-9]\d*")
+_FILM = re.compile(r"(\d+)\D*")
+_PREFIX = re.compile(r"find shots of\s+", re.IGNORECASE)
+
+
+def read(
+    *,
+    raw: Path,
+    shots: str = "msb",
+    topics: Sequence[str] | None = None,
+    judgements: Sequence[str] | None = None,
+    dropped: str | None = None,
+    editions: Mapping[str, Sequence[int]] = EDITIONS,
+    media: str | None = None,
+    partial: bool = False,
+) -> dict[str, pl.DataFrame]:
+    """The tables of one collection.
+
+    Args:
+        raw: the folder described above.
+        shots: folder of the master shot reference, or a file that lists shots, or the table of valid shots.
+        topics: files of topics; by default all of these names. A topic that stands in two of them must read the same.
+        judgements: files of judgements (*qrels*), by default all ``avs.qrels.*``.
+        dropped: list of shots to leave out, by default ``*.dropped.shots.list``.
+        editions: name -> first and last topic.
+        media: folder with a file a shot, ``videos`` by default.
+        partial: take editions whose topics are not all there.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    raw = Path(raw)
+    listed = _shots(raw, shots)
+    lost = _dropped(raw, dropped)
+    asked = _topics(_files(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics"))
+    files = captions.media_files(raw, media)
+    kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
+    if kept.is_empty():
+        raise ValueError(f"{raw / shots}: no shot left")
+    path = pl.col("video_id").replace_strict(files, default=None, return_dtype=pl.String) if files else pl.lit(None)
+    videos = kept.select("video_id", path.alias("path"), pl.lit(0).alias("shard"))
+    absent = [c for c in SCHEMAS["videos"] if c not in ("video_id", "path", "shard", "tags")]
+    videos = videos.with_columns(
+        pl.lit([], SCHEMAS["videos"]["tags"]).alias("tags"),
+        *[pl.lit(None, SCHEMAS["videos"][c]).alias(c) for c in absent],
+    )
+    qrels = _files(raw, judgements, ("avs.qrels.*",), "judgements", needed=judgements is not None)
+    strata = _judgements(qrels, asked)
+    rows = [(number, None, "query", "en", None, None, words) for number, words in asked.items()]
+    there = set(listed["video_id"])
+    gone = [{"video_id": s, "path": "", "reason": "on the list of dropped shots"} for s in sorted(lost & there)]
+    tables = {
+        "videos": videos,
+        "texts": pl.DataFrame(rows, schema=SCHEMAS["texts"], orient="row"),
+        "splits": _splits(asked, editions, kept["video_id"], partial),
+        "relevance": strata.filter(pl.col("judgement") >= 0).select(
+            "query_id", "reference_id", pl.col("judgement").cast(pl.Float64).alias("grade")
+        ),
+        "rejected": pl.DataFrame(gone, schema=SCHEMAS["rejected"]),
+        "sources": kept.select("video_id", "source", "start", "end"),
+    }
+    if qrels:
+        tables["strata"] = strata
+    return {name: check(name, rows) for name, rows in tables.items()}
+
+
+def _files(
+    raw: Path, given: Sequence[str] | None, patterns: Sequence[str], what: str, needed: bool = True
+) -> list[Path]:
+    """Named files, or those that match."""
+    if given is not None:
+        return [captions.find(raw, name, what) for name in ([given] if isinstance(given, str) else given)]
+    found = sorted({path for pattern in patterns for path in raw.glob(pattern)})
+    if not found and needed:
+        raise ValueError(f"{raw}: {what} are missing; looked for {', '.join(patterns)}")
+    return found
+
+
+# -------------------------------------------------------------------------------------------------------------- shots
+
+
+def _shots(raw: Path, name: str) -> pl.DataFrame:
+    """video_id, source (the film), start and end in seconds, in the order of films and shots."""
+    path = raw / Path(name).expanduser()
+    if path.is_dir():
+        rows = [row for file in sorted(path.iterdir()) if file.suffix in (".tsv", ".msb") for row in _film(file)]
+        if not rows:
+            raise ValueError(f"{path}: no master shot reference; looked for *.tsv and *.msb")
+    elif path.is_file():
+        rows = _listed(path)
+    else:
+        raise ValueError(f"{raw}: which shots there are is not said; looked for the folder or file {path}")
+    schema = {name: SCHEMAS["sources"][name] for name in ("video_id", "source", "start", "end")}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    twice = frame.filter(pl.col("video_id").is_duplicated())
+    if len(twice):
+        raise ValueError(f"{path}: shot {twice['video_id'][0]!r} stands twice")
+    return frame
+
+
+def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
+    """The shots of one film."""
+    film = _FILM.fullmatch(path.stem)
+    if film is None:
+        raise ValueError(f"{path}: its name, {path.stem!r}, is no film's number")
+    encoding = "utf-8" if path.suffix == ".tsv" else "iso-8859-1"
+    lines = path.read_text(encoding=encoding).splitlines()
+    rows = []
+    if path.suffix == ".tsv":
+        lines = lines[1:]
+    for number, line in enumerate(lines, start=2 if path.suffix == ".tsv" else 1):
+        cells = line.split("\t") if path.suffix == ".tsv" else line.split()
+        if not cells or not cells[0][:1].isdigit():
+            if path.suffix == ".tsv" and line.strip():
+                raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected four numbers between tabs")
+            continue
+        wanted = 4 if path.suffix == ".tsv" else 2
+        try:
+            values = [float(cell) for cell in cells[:wanted]]
+        except ValueError:
+            values = []
+        if len(values) != wanted or values[wanted // 2] < values[0]:
+            raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected {wanted} numbers, the end not before")
+        start, end = (values[1], values[3]) if wanted == 4 else (None, None)
+        rows.append((f"shot{film[1]}_{len(rows) + 1}", film[1], start, end))
+    if not rows:
+        raise ValueError(f"{path}: no shot in it")
+    return rows
+
+
+def _listed(path: Path) -> list[tuple[str, str, None, None]]:
+    """The shots of a list, or of a table of films and their last shots."""
+    words = path.read_text(encoding="utf-8-sig").split()
+    if not words:
+        raise ValueError(f"{path}: no shot in it")
+    if words[0].startswith("shot"):
+        odd = next((word for word in words if not SHOT.fullmatch(word)), None)
+        if odd is not None:
+            raise ValueError(f"{path}: {odd[:60]!r} is no shot, expected shot<film>_<number>")
+        return [(word, word[4:].partition("_")[0], None, None) for word in words]
+    if len(words) % 2 or not all(word.isdigit() for word in words):
+        raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {words[:2]}")
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [
+        (f"shot{film.zfill(5)}_{n}", film.zfill(5), None, None) for film, last in pairs for n in range(1, int(last) + 1)
+    ]
+
+
+def _dropped(raw: Path, name: str | None) -> set[str]:
+    paths = (
+        [captions.find(raw, name, "the list of dropped shots")] if name else sorted(raw.glob("*.dropped.shots.list"))
+    )
+    words = {word: path for path in paths for word in path.read_text(encoding="utf-8-sig").split()}
+    for word, path in words.items():
+        if not SHOT.fullmatch(word):
+            raise ValueError(f"{path}: {word[:60]!r} is no shot, expected shot<film>_<number>")
+    return set(words)
+
+
+# ----------------------------------------------------------------------------------------------------------- topics
+
+
+def _topics(paths: Sequence[Path]) -> dict[str, str]:
+    """Number -> query, ordered."""
+    found: dict[str, tuple[str, Path]] = {}
+    for path in paths:
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+            if not line.strip():
+                continue
+            topic, _, words = line.strip().partition(" ")
+            words = _PREFIX.sub("", " ".join(words.split()), count=1)
+            if not topic.isdigit() or not words:
+                raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected a topic's number, a blank, its query")
+            if topic in found and found[topic][0] != words:
+                raise ValueError(
+                    f"{path}, line {number}: topic {topic} reads {words!r}, in {found[topic][1]} otherwise"
+                )
+            found.setdefault(topic, (words, path))
+    return {topic: found[topic][0] for topic in sorted(found, key=int)}
+
+
+def _splits(
+    asked: Mapping[str, str], editions: Mapping[str, Sequence[int]], shots: pl.Series, partial: bool
+) -> pl.DataFrame:
+    named: dict[str, list[str]] = {}
+    left = dict.fromkeys(asked)
+    for name, (first, last) in editions.items():
+        there = [t for t in asked if first <= int(t) <= last]
+        if there and len(there) < last - first + 1 and not partial:
+            missing = next(str(n) for n in range(first, last + 1) if str(n) not in asked)
+            raise ValueError(
+                f"edition {name!r}: {len(there)} of the topics {first} to {last}, {missing} is missing "
+                f"(`partial: true` takes what is there)"
+            )
+        if there:
+            named[f"captions_{name}"] = there
+        left = {t: None for t in left if t not in there}
+    if left:
+        known = ", ".join(f"{name} {first}-{last}" for name, (first, last) in editions.items())
+        raise ValueError(f"topic {next(iter(left))} belongs to no edition; `editions` knows {known}")
+    frames = [
+        pl.DataFrame({"id": shots}).select(pl.lit("shots").alias("split"), pl.lit("reference").alias("role"), "id")
+    ]
+    for name, ids in named.items():
+        for role, listed in (("query", pl.Series("id", ids)), ("reference", shots)):
+            frames.append(
+                pl.DataFrame({"id": listed}).select(pl.lit(name).alias("split"), pl.lit(role).alias("role"), "id")
+            )
+    return pl.concat(frames)
+
+
+def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame:
+    """The pools of all files, as the table ``strata``."""
+    frames = [pl.DataFrame(schema=SCHEMAS["strata"])]
+    for path in paths:
+        try:
+            rows = pl.read_csv(path, separator=" ", has_header=False, infer_schema=False, quote_char=None)
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"{path}: expected lines of topic, 0, shot, stratum and judgement ({error})") from error
+        if rows.width != 5:
+            raise ValueError(f"{path}: {rows.width} columns, expected topic, 0, shot, stratum and judgement")
+        rows.columns = ["query_id", "zero", "reference_id", "stratum", "judgement"]
+        odd = rows.filter(
+            ~pl.col("query_id").str.contains(r"^1\d+$").fill_null(False)
+            | ~pl.col("reference_id").str.contains(r"^shot\d+_[1-9]\d*$").fill_null(False)
+            | pl.col("stratum").is_null()
+            | ~pl.col("judgement").is_in(["-1", "0", "1"]).fill_null(False)
+        )
+        if len(odd):
+            raise ValueError(
+                f"{path}: {' '.join(str(v) for v in odd.row(0))!r}, expected 1<topic> 0 shot stratum -1, 0 or 1"
+            )
+        rows = rows.select(
+            pl.col("query_id").str.slice(1), "reference_id", "stratum", pl.col("judgement").cast(pl.Int64)
+        )
+        unknown = rows.filter(~pl.col("query_id").is_in(list(asked)))
+        if len(unknown):
+            raise ValueError(f"{path}: judges topic {unknown['query_id'][0]}, which no file of topics has")
+        frames.append(rows)
+    whole = pl.concat(frames)
+    twice = whole.filter(pl.struct("query_id", "reference_id").is_duplicated())
+    if len(twice):
+        raise ValueError(f"judgements: shot {twice['reference_id'][0]} of topic {twice['query_id'][0]} stands twice")
+    return whole

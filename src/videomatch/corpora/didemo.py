@@ -1,0 +1,101 @@
+"""DiDeMo (Hendricks et al., ICCV 2017), as paragraph retrieval: all descriptions of a video are one query.
+
+Files, below ``raw``; those that are there are read::
+
+    train_data.json val_data.json test_data.json   [{"video": name, "description": str, …}], several a video
+    videos/                                        the videos, <name>
+
+Retrieval papers' own files, ``[{"video": name, "caption": str or [str]}]``, are read as well. The authors' files have
+several descriptions of most videos. A copy of the test file with one sentence a video goes round; it makes another,
+harder protocol, so it is refused unless ``partial`` is set.
+
+Protocols: ``captions_train``, ``captions_val``, ``captions_test``, and ``train``, ``val``, ``test``, the videos alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from videomatch.corpora import _captions as captions
+from videomatch.corpora._captions import Collected
+from videomatch.corpora.folder import EXTENSIONS
+from videomatch.data import text
+
+#: fewer videos than this may all have one sentence by chance
+FEW = 20
+
+
+def read(
+    *,
+    raw: Path,
+    train: str = "train_data.json",
+    val: str = "val_data.json",
+    test: str = "test_data.json",
+    media: str | None = None,
+    partial: bool = False,
+    cleaned: bool = False,
+    emoji: text.Emoji = "name",
+) -> dict[str, pl.DataFrame]:
+    """The tables of DiDeMo.
+
+    Args:
+        raw: the folder described above.
+        train: descriptions of the training videos.
+        val: of the validation videos.
+        test: of the test videos.
+        media: folder of the videos, ``videos`` by default.
+        partial: take files with one sentence a video.
+        cleaned: clean texts (:mod:`videomatch.data.text`).
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    raw = Path(raw)
+    given = {"train": train, "val": val, "test": test}
+    found = {split: path for split, name in given.items() if (path := captions.maybe(raw, name))}
+    if not found:
+        captions.find(raw, list(given.values()), "the annotations")
+    out = Collected()
+    seen: dict[str, str] = {}
+    for split, path in found.items():
+        said = _said(path)
+        both = next((v for v in said if v in seen), None)
+        if both is not None:
+            raise ValueError(f"{path}: {both!r} stands in the {seen[both]} file, too")
+        seen |= dict.fromkeys(said, split)
+        if len(said) > FEW and all(len(s) == 1 and s[0].count(".") < 2 for s in said.values()) and not partial:
+            raise ValueError(
+                f"{path}: one sentence for each of {len(said):,} videos, expected several, which make the paragraph "
+                f"(`partial: true` takes them, and is no longer the published protocol)"
+            )
+        queries = []
+        for video_id, sentences in said.items():
+            out.video(video_id, source=f"flickr:{video_id}")
+            paragraph = " ".join(s.strip() for s in sentences if s.strip())
+            queries.append(out.text(f"{video_id}:paragraph", video_id, paragraph))
+        out.split(split, said, [q for q in queries if q])
+    return out.tables(raw, media, cleaned, emoji)
+
+
+def _said(path: Path) -> dict[str, list[str]]:
+    """Video id -> sentences, in the order of the file."""
+    said: dict[str, list[str]] = {}
+    content = captions.read_json(path, list, '[{"video", "description"}] or [{"video", "caption"}]')
+    for number, entry in enumerate(content):
+        name = captions.field(path, f"[{number}]", entry, "video", str)
+        key = "description" if "description" in entry else "caption"
+        words = captions.field(path, f"[{number}]", entry, key, (str, list))
+        sentences = [words] if isinstance(words, str) else captions.strings(path, f"[{number}]", words)
+        said.setdefault(_id(name), []).extend(sentences)
+    if not said:
+        raise ValueError(f"{path}: no video in it")
+    return said
+
+
+def _id(name: str) -> str:
+    """The name of a video without folder and ending."""
+    pure = PurePosixPath(name)
+    return pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name

@@ -1,0 +1,111 @@
+"""LSMDC (Rohrbach et al., IJCV 2017): clips of films with one sentence each. Licence-gated: nothing of it is shipped.
+
+Files, below ``raw``, tables without a heading, six columns between tabs, quotes meaning nothing::
+
+    LSMDC16_annos_training.csv              clip, start_aligned, end_aligned, start_extracted, end_extracted, sentence
+    LSMDC16_annos_val.csv
+    LSMDC16_challenge_1000_publictect.csv   the 1,000 clips of the retrieval test
+    videos/                                 <film>/<clip>.avi, at any depth
+
+A clip is ``<film>_<hh.mm.ss.mmm>-<hh.mm.ss.mmm>``; in the training file (101,079 rows) some stand more than once, each
+time with a sentence of its own, and five have none: these are left out. ``sources`` holds film and times.
+
+Protocols: ``captions_train``, ``captions_val``, ``captions_test`` (1,000 clips, a sentence each), and ``train``,
+``val``, ``test``, the clips alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from videomatch.corpora import _captions as captions
+from videomatch.corpora._captions import Collected
+from videomatch.data import text
+
+COLUMNS = 6
+#: rows of each file, where publications agree on them
+ROWS = {"train": 101_079, "val": None, "test": 1000}
+_CLIP = re.compile(r"(.+)_(\d+)\.(\d+)\.(\d+)\.(\d+)-(\d+)\.(\d+)\.(\d+)\.(\d+)")
+
+
+def read(
+    *,
+    raw: Path,
+    train: str = "LSMDC16_annos_training.csv",
+    val: str = "LSMDC16_annos_val.csv",
+    test: str = "LSMDC16_challenge_1000_publictect.csv",
+    media: str | None = None,
+    partial: bool = False,
+    cleaned: bool = False,
+    emoji: text.Emoji = "name",
+) -> dict[str, pl.DataFrame]:
+    """The tables of LSMDC.
+
+    Args:
+        raw: the folder described above.
+        train: the training sentences; of the three files those that are there are read.
+        val: the validation sentences.
+        test: the test sentences.
+        media: folder of the clips, ``videos`` by default.
+        partial: take files that are not whole.
+        cleaned: clean sentences (:mod:`videomatch.data.text`).
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    raw = Path(raw)
+    given = {"train": train, "val": val, "test": test}
+    found = {split: path for split, name in given.items() if (path := captions.maybe(raw, name))}
+    if not found:
+        captions.find(raw, list(given.values()), "the annotations")
+    out = Collected()
+    for split, path in found.items():
+        rows = _rows(path)
+        captions.expect(path, len(rows), ROWS[split], "rows", partial)
+        clips: dict[str, int] = {}
+        queries = []
+        for clip, sentence in rows:
+            text_id = out.text(f"{clip}:{split}:{clips.get(clip, 0)}", clip, sentence)
+            if text_id is None:
+                continue
+            clips[clip] = clips.get(clip, 0) + 1
+            source, start, end = _film(clip)
+            out.video(clip, source=source, start=start, end=end)
+            queries.append(text_id)
+        if split == "test" and len(clips) < len(queries):
+            raise ValueError(f"{path}: {len(clips)} clips and {len(queries)} sentences, expected one a clip")
+        out.split(split, clips, queries)
+    return out.tables(raw, media, cleaned, emoji)
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
+    """Clip and sentence of each line."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        line = line.rstrip("\r")
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) != COLUMNS:
+            raise ValueError(
+                f"{path}, line {number}: {len(cells)} cells, expected {COLUMNS} between tabs (clip, four times, "
+                f"sentence)"
+            )
+        if not cells[0].strip():
+            raise ValueError(f"{path}, line {number}: no clip in its first cell")
+        rows.append((cells[0].strip(), cells[-1]))
+    return rows
+
+
+def _film(clip: str) -> tuple[str, float | None, float | None]:
+    """Film, start and end (seconds) of a clip by its name."""
+    match = _CLIP.fullmatch(clip)
+    if match is None:
+        return clip.rpartition("_")[0] or clip, None, None
+    film, *parts = match.groups()
+    h0, m0, s0, f0, h1, m1, s1, f1 = map(int, parts)
+    return film, 3600 * h0 + 60 * m0 + s0 + f0 / 1000, 3600 * h1 + 60 * m1 + s1 + f1 / 1000

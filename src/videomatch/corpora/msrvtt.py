@@ -1,0 +1,200 @@
+"""MSR-VTT (Xu et al., CVPR 2016): 10,000 clips of 10 to 32 seconds with 20 captions each, and all its protocols.
+
+Files, below ``raw``; what is absent is left out, but annotations must be there::
+
+    MSRVTT_data.json, or train_val_videodatainfo.json and test_videodatainfo.json
+        {"videos": [{video_id, category, url, "start time", "end time", split}], "sentences": [{video_id, caption}]}
+    MSRVTT_JSFUSION_test.csv                key,vid_key,video_id,sentence: the 1k-A test (Yu et al., ECCV 2018)
+    MSRVTT_train.9k.csv MSRVTT_train.7k.csv one column video_id: two training sets for 1k-A
+    train_list_miech.txt test_list_miech.txt  the 1k-B split (Miech et al., 2018)
+    videos/                                 the clips, <video_id>.<ending>
+
+============================== ======================= =====================================================
+protocol                       videos                  captions
+============================== ======================= =====================================================
+captions_train, _val, _test    6,513 / 497 / 2,990     20 each: the official split ("full")
+captions_1ka_test              1,000 of the test       one each; only 995 of the sentences differ
+captions_train_9k, _train_7k   9,000 / 7,010           20 each: all but the 1k-A test / the official train + val
+captions_1ka_fit, _1ka_val     8,000 / 1,000 of the 9k 20 each / the first: to choose without the test, as MMT does
+captions_1kb_train, _1kb_test  6,656 / 1,000           20 each / the first one each, as MMT does
+============================== ======================= =====================================================
+
+The same names without ``captions_`` list the videos. A 1k-A sentence that equals a caption of its video is that caption
+(968 do); the 32 others are texts of kind ``query``. ``sources`` holds address and time of every clip.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+import polars as pl
+
+from videomatch.corpora import _captions as captions
+from videomatch.corpora._captions import Collected
+from videomatch.data import text
+
+ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
+#: split of the annotations -> ours, and its number of videos
+OFFICIAL = {"train": ("train", 6513), "validate": ("val", 497), "test": ("test", 2990)}
+#: name of a list -> file name, its number of videos
+LISTS = {
+    "train_9k": ("MSRVTT_train.9k.csv", 9000),
+    "train_7k": ("MSRVTT_train.7k.csv", 7010),
+    "1kb_train": ("train_list_miech.txt", 6656),
+    "1kb_test": ("test_list_miech.txt", 1000),
+}
+CAPTIONS = 20
+
+
+def read(
+    *,
+    raw: Path,
+    annotations: str | Sequence[str] | None = None,
+    test_1ka: str = "MSRVTT_JSFUSION_test.csv",
+    train_9k: str = LISTS["train_9k"][0],
+    train_7k: str = LISTS["train_7k"][0],
+    train_1kb: str = LISTS["1kb_train"][0],
+    test_1kb: str = LISTS["1kb_test"][0],
+    media: str | None = None,
+    partial: bool = False,
+    cleaned: bool = False,
+    emoji: text.Emoji = "name",
+) -> dict[str, pl.DataFrame]:
+    """The tables of MSR-VTT.
+
+    Args:
+        raw: the folder described above.
+        annotations: one file or several; by default the first of those above, or the next two.
+        test_1ka: of the 1k-A test; the next four: lists of ids. A file of these that is not there is no protocol.
+        train_9k: of 1k-A.
+        train_7k: of 1k-A.
+        train_1kb: of 1k-B.
+        test_1kb: of 1k-B.
+        media: folder of the clips, ``videos`` by default.
+        partial: take files that are not whole, and lists whose videos are not all annotated.
+        cleaned: clean captions (:mod:`videomatch.data.text`).
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    raw = Path(raw)
+    out = Collected()
+    names = _annotation_files(raw, annotations)
+    official: dict[str, list[str]] = {}
+    own: dict[str, list[str]] = {}
+    for path in names:
+        _annotations(path, out, official, own, partial)
+    listed = " and ".join(path.name for path in names)
+    for name, (split, wanted) in OFFICIAL.items():
+        videos = official.get(name, [])
+        if videos:
+            captions.expect(names[0].parent / listed, len(videos), wanted, f"videos of the split {name!r}", partial)
+            out.split(split, videos, [t for v in videos for t in own[v]])
+    given = {"train_9k": train_9k, "train_7k": train_7k, "1kb_train": train_1kb, "1kb_test": test_1kb}
+    lists = {name: path for name, file in given.items() if (path := captions.maybe(raw, file))}
+    read_lists = {name: captions.id_list(path) for name, path in lists.items()}
+    sentences = _sentences(raw / test_1ka, partial)
+    for name, path in lists.items():
+        ids = read_lists[name]
+        captions.expect(path, len(ids), LISTS[name][1], "videos", partial)
+        videos = captions.known(path, ids, own, listed, partial)
+        out.split(name, videos, [t for v in videos for t in (own[v][:1] if name == "1kb_test" else own[v])])
+        if name == "train_9k":
+            _selection(out, ids, own)
+    if sentences:
+        there = captions.known(raw / test_1ka, sentences, own, listed, partial)
+        _test_1ka({v: sentences[v] for v in there}, out, own)
+    return out.tables(raw, media, cleaned, emoji)
+
+
+def _annotation_files(raw: Path, given: str | Sequence[str] | None) -> list[Path]:
+    if given is not None:
+        return [captions.find(raw, name, "annotations") for name in ([given] if isinstance(given, str) else given)]
+    whole = captions.maybe(raw, ANNOTATIONS[0])
+    found = [whole] if whole else [path for name in ANNOTATIONS[1:] if (path := captions.maybe(raw, name))]
+    return found or [captions.find(raw, ANNOTATIONS, "the annotations")]
+
+
+def _annotations(
+    path: Path, out: Collected, official: dict[str, list[str]], own: dict[str, list[str]], partial: bool
+) -> None:
+    """Videos, captions (in the order of the file) and official splits of one annotation file."""
+    content = captions.read_json(path, dict, "an object with `videos` and `sentences`")
+    for number, video in enumerate(captions.field(path, "the whole", content, "videos", list)):
+        where = f"videos[{number}]"
+        video_id = captions.field(path, where, video, "video_id", str)
+        split = captions.field(path, where, video, "split", str)
+        if split not in OFFICIAL:
+            raise ValueError(f"{path}, {where}: split {split!r}, expected one of {', '.join(OFFICIAL)}")
+        if video_id in own:
+            raise ValueError(f"{path}, {where}: {video_id!r} stands twice")
+        start, end = video.get("start time"), video.get("end time")
+        category = video.get("category")
+        out.video(
+            video_id,
+            category=None if category is None else str(category),
+            source=_source(video["url"]) if video.get("url") else None,
+            start=None if start is None else float(start),
+            end=None if end is None else float(end),
+        )
+        official.setdefault(split, []).append(video_id)
+        own[video_id] = []
+    for number, sentence in enumerate(captions.field(path, "the whole", content, "sentences", list)):
+        where = f"sentences[{number}]"
+        video_id = captions.field(path, where, sentence, "video_id", str)
+        if video_id not in own:
+            raise ValueError(f"{path}, {where}: {video_id!r} is none of its videos")
+        words = captions.field(path, where, sentence, "caption", str)
+        text_id = out.text(f"{video_id}:{len(own[video_id])}", video_id, words)
+        own[video_id] += [text_id] if text_id else []
+    short = next((v for v, found in own.items() if len(found) != CAPTIONS), None)
+    if short is not None and not partial:
+        raise ValueError(f"{path}: {short!r} has {len(own[short])} captions, expected {CAPTIONS} (`partial: true`)")
+
+
+def _source(url: str) -> str:
+    """The upload that an address means: one and the same for every way to write it."""
+    parts = urlparse(url)
+    named = parse_qs(parts.query).get("v")
+    return f"youtube:{named[0]}" if named else url
+
+
+def _selection(out: Collected, ids: list[str], own: dict[str, list[str]]) -> None:
+    """MMT's cut of the training list for choosing hyper-parameters: 1,000 videos of it, drawn with seed 0, validate."""
+    order = np.array(ids)
+    np.random.RandomState(0).shuffle(order)
+    val = [v for v in order[:1000].tolist() if v in own]
+    fit = [v for v in order[1000:].tolist() if v in own]
+    out.split("1ka_val", val, [t for v in val for t in own[v][:1]])
+    out.split("1ka_fit", fit, [t for v in fit for t in own[v]])
+
+
+def _sentences(path: Path, partial: bool) -> dict[str, str]:
+    """Video -> sentence of the 1k-A test; empty if there is no such file."""
+    if not path.is_file():
+        return {}
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    if not rows or not {"video_id", "sentence"} <= set(rows[0]):
+        raise ValueError(f"{path}: columns {list(rows[0]) if rows else []}, expected key,vid_key,video_id,sentence")
+    odd = next((n for n, row in enumerate(rows, start=2) if not row["video_id"] or not row["sentence"]), None)
+    if odd is not None:
+        raise ValueError(f"{path}, line {odd}: no video_id or no sentence, expected key,vid_key,video_id,sentence")
+    captions.expect(path, len(rows), 1000, "rows", partial)
+    said = {row["video_id"]: row["sentence"].strip() for row in rows}
+    if len(said) < len(rows):
+        raise ValueError(f"{path}: {len(rows) - len(said)} videos stand twice, expected one sentence a video")
+    return said
+
+
+def _test_1ka(sentences: dict[str, str], out: Collected, own: dict[str, list[str]]) -> None:
+    queries = []
+    for video_id, words in sentences.items():
+        same = next((t for t in own[video_id] if out.rows[t][-1] == words), None)
+        queries.append(same or out.text(f"{video_id}:1ka", video_id, words, kind="query"))
+    out.split("1ka_test", sentences, [q for q in queries if q])

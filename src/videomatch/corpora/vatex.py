@@ -1,0 +1,135 @@
+"""VATEX (Wang et al., ICCV 2019): clips of 10 seconds with ten English and ten Chinese captions each.
+
+Files, below ``raw``::
+
+    vatex_training_v1.0.json vatex_validation_v1.0.json   [{"videoID", "enCap": [str], "chCap": [str]}]
+    ref_captions.json                     or the captions as {video id: [str]}
+    train_list.txt val_list.txt test_list.txt   one id a line
+    videos/                               the clips, <videoID>.<ending>
+
+The public test has no captions, so retrieval papers cut the validation set in two (Chen et al., CVPR 2020, "HGR"):
+25,991 / 1,500 / 1,500, given as lists of ids. Where there are lists, they are the splits; without, the two files are.
+Ids are ``<YouTube id>_<start>_<end>`` in seconds with leading zeros; ``sources`` holds the three apart.
+
+Protocols: ``captions_train``, ``captions_val``, ``captions_test``, and ``captions_test_zh`` … of the Chinese captions
+where these are read; ``train``, ``val``, ``test``, the videos alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from videomatch.corpora import _captions as captions
+from videomatch.corpora._captions import Collected
+from videomatch.data import text
+
+FIELDS = {"en": "enCap", "zh": "chCap"}
+FILES = {"train": "vatex_training_v1.0.json", "val": "vatex_validation_v1.0.json"}
+#: of the cut of HGR
+SIZES = {"train": 25_991, "val": 1500, "test": 1500}
+_TIMED = re.compile(r"(.+)_(\d{6})_(\d{6})")
+
+Said = dict[str, dict[str, list[str]]]
+
+
+def read(
+    *,
+    raw: Path,
+    annotations: Sequence[str] | None = None,
+    train: str = "train_list.txt",
+    val: str = "val_list.txt",
+    test: str = "test_list.txt",
+    languages: Sequence[str] = ("en",),
+    media: str | None = None,
+    partial: bool = False,
+    cleaned: bool = False,
+    emoji: text.Emoji = "name",
+) -> dict[str, pl.DataFrame]:
+    """The tables of VATEX.
+
+    Args:
+        raw: the folder described above.
+        annotations: files with captions, of either form; by default those above that are there.
+        train: list of ids; the next two as well. Those that are not there are no split.
+        val: list of ids.
+        test: list of ids.
+        languages: ``en``, ``zh``, or both.
+        media: folder of the clips, ``videos`` by default.
+        partial: take lists that are not whole, or whose videos have no captions.
+        cleaned: clean captions (:mod:`videomatch.data.text`).
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    raw = Path(raw)
+    odd = [language for language in languages if language not in FIELDS]
+    if odd or not languages:
+        raise ValueError(f"languages {list(languages)}, expected some of {', '.join(FIELDS)}")
+    names = [*FILES.values(), "ref_captions.json"]
+    files = [captions.find(raw, name, "captions") for name in annotations or []]
+    files = files or [path for name in names if (path := captions.maybe(raw, name))]
+    files = files or [captions.find(raw, names, "the captions")]
+    said: Said = {}
+    of_file: dict[str, list[str]] = {}
+    for path in files:
+        found = _captions(path, languages)
+        both = next((v for v in found if v in said), None)
+        if both is not None:
+            raise ValueError(f"{path}: {both!r} stands in another file, too")
+        said |= found
+        of_file |= {split: list(found) for split, name in FILES.items() if path.name == name}
+    lists = {s: path for s, name in zip(SIZES, (train, val, test), strict=True) if (path := captions.maybe(raw, name))}
+    listed = " and ".join(path.name for path in files)
+    splits = dict(of_file)
+    for split, path in lists.items():
+        ids = captions.id_list(path)
+        captions.expect(path, len(ids), SIZES[split], "videos", partial)
+        splits[split] = captions.known(path, ids, said, listed, partial)
+    if not splits:
+        captions.find(raw, [*FILES.values(), train, val, test], "what says which videos are to train and to test on")
+    out = Collected()
+    for split, ids in splits.items():
+        for language in languages:
+            queries = [q for video_id in ids for q in _add(out, video_id, language, said[video_id][language])]
+            out.split(split if language == "en" else f"{split}_{language}", ids, queries)
+    return out.tables(raw, media, cleaned, emoji)
+
+
+def _captions(path: Path, languages: Sequence[str]) -> Said:
+    content: Any = captions.read_json(path, (list, dict), "[{videoID, enCap, chCap}] or {video id: [sentence]}")
+    if isinstance(content, dict):
+        if list(languages) != ["en"]:
+            raise ValueError(f"{path}: holds captions of one language, languages are {list(languages)}")
+        return {video_id: {"en": captions.strings(path, video_id, said)} for video_id, said in content.items()}
+    found: Said = {}
+    for number, entry in enumerate(content):
+        video_id = captions.field(path, f"[{number}]", entry, "videoID", str)
+        if video_id in found:
+            raise ValueError(f"{path}, [{number}]: {video_id!r} stands twice")
+        found[video_id] = {
+            language: captions.strings(path, video_id, captions.field(path, video_id, entry, FIELDS[language], list))
+            for language in languages
+        }
+    return found
+
+
+def _add(out: Collected, video_id: str, language: str, sentences: Sequence[str]) -> list[str]:
+    """Add a video and its captions; their ids."""
+    timed = _TIMED.fullmatch(video_id)
+    source, start, end = timed.groups() if timed else (video_id, None, None)
+    out.video(
+        video_id,
+        source=f"youtube:{source}",
+        start=None if start is None else float(start),
+        end=None if end is None else float(end),
+    )
+    ids = [
+        out.text(f"{video_id}:{language}:{n}", video_id, words, language=language) for n, words in enumerate(sentences)
+    ]
+    return [i for i in ids if i]

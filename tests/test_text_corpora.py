@@ -1,0 +1,399 @@
+"""Readers of captioned videos: published counts on the real files, protocols, and files that are not what they seem."""
+
+import csv
+import io
+import json
+import shutil
+import zipfile
+
+import polars as pl
+import pytest
+
+from paths import fixtures, realdata
+from videomatch.corpora import _captions, activitynet, didemo, lsmdc, msrvtt, msvd, vatex
+from videomatch.data import tables
+from videomatch.data.corpus import split_ids
+from videomatch.stages.prepare import prepare
+
+
+def of(found, split, role="query"):
+    return split_ids(found["splits"], split, role)
+
+
+def sizes(found, split):
+    return len(of(found, split)), len(of(found, split, "reference"))
+
+
+def words(found):
+    return dict(found["texts"].select("text_id", "text").iter_rows())
+
+
+# ----------------------------------------------------------------------------------------------------------- MSR-VTT
+
+
+@pytest.fixture(scope="module")
+def real_msrvtt(tmp_path_factory):
+    """The official test annotations, and every list of ids."""
+    folder, source = tmp_path_factory.mktemp("msrvtt"), realdata() / "text_annotations"
+    with zipfile.ZipFile(source / "WingsBrokenAngel+MSR-VTT-DataCleaning/test_videodatainfo.json.zip") as opened:
+        opened.extractall(folder)
+    for name in ("www-2025+EAT/MSRVTT_JSFUSION_test.csv", "www-2025+EAT/MSRVTT_train.9k.csv"):
+        shutil.copy(source / name, folder)
+    shutil.copy(source / "layer6ai-labs+xpool/MSRVTT_train.7k.csv", folder)
+    for name in ("train_list_miech.txt", "test_list_miech.txt"):
+        shutil.copy(source / f"albanie+collaborative-experts/msrvtt_{name}", folder / name)
+    return folder
+
+
+def whole(folder):
+    """The real test annotations with made-up sentences of the 7,010 other videos: every published count can be held."""
+    content = json.loads((folder / "test_videodatainfo.json").read_text())
+    videos = [
+        {"video_id": f"video{n}", "category": n % 20, "url": f"u{n}", "start time": 0.0, "end time": 9.5}
+        | {"split": "train" if n < 6513 else "validate", "id": n}
+        for n in range(7010)
+    ]
+    said = [
+        {"sen_id": 20 * n + k, "video_id": f"video{n}", "caption": f"c {n} {k}"} for k in range(20) for n in range(7010)
+    ]
+    return {"info": {}, "videos": videos + content["videos"], "sentences": said + content["sentences"]}
+
+
+@pytest.fixture(scope="module")
+def msrvtt_tables(real_msrvtt):
+    (real_msrvtt / "MSRVTT_data.json").write_text(json.dumps(whole(real_msrvtt)))
+    return msrvtt.read(raw=real_msrvtt)
+
+
+def test_msrvtt_protocols_have_the_published_sizes(msrvtt_tables):
+    found = msrvtt_tables
+    for name, rows in found.items():
+        assert rows.equals(tables.check(name, rows))
+    assert len(found["videos"]) == 10_000 and found["videos"]["path"].null_count() == 10_000
+    assert sizes(found, "captions_train") == (6513 * 20, 6513)
+    assert sizes(found, "captions_val") == (497 * 20, 497)
+    assert sizes(found, "captions_test") == (59_800, 2990)
+    assert sizes(found, "captions_1ka_test") == (1000, 1000)
+    assert sizes(found, "captions_train_9k") == (180_000, 9000)
+    assert sizes(found, "captions_train_7k") == (7010 * 20, 7010)
+    assert sizes(found, "captions_1kb_train") == (6656 * 20, 6656)
+    assert sizes(found, "captions_1kb_test") == (1000, 1000)
+    assert sizes(found, "captions_1ka_fit") == (160_000, 8000) and sizes(found, "captions_1ka_val") == (1000, 1000)
+    assert all(
+        s.startswith("captions_") for s, role in found["splits"].select("split", "role").iter_rows() if role == "query"
+    )
+    said = words(found)
+    queries = of(found, "captions_1ka_test")
+    assert len({said[q] for q in queries}) == 995
+    assert sum(q.endswith(":1ka") for q in queries) == 32
+    kinds = dict(found["texts"].group_by("kind").len().iter_rows())
+    assert kinds == {"caption": 200_000, "query": 32}
+
+
+def test_msrvtt_training_and_test_of_each_protocol_are_apart(msrvtt_tables):
+    def videos(name):
+        return set(of(msrvtt_tables, name, "reference"))
+
+    assert videos("train_9k").isdisjoint(videos("1ka_test")) and videos("1ka_test") < videos("test")
+    assert len(videos("train_9k") & videos("test")) == 1990 and videos("train_7k") == videos("train") | videos("val")
+    assert videos("1kb_train").isdisjoint(videos("1kb_test")) and len(videos("1kb_test") & videos("test")) == 896
+    assert videos("1ka_fit").isdisjoint(videos("1ka_val")) and videos("1ka_fit") | videos("1ka_val") == videos(
+        "train_9k"
+    )
+    relevance = dict(msrvtt_tables["relevance"].select("query_id", "reference_id").iter_rows())
+    listed = list(
+        csv.DictReader(io.StringIO((realdata() / "text_annotations/www-2025+EAT/MSRVTT_JSFUSION_test.csv").read_text()))
+    )
+    said = words(msrvtt_tables)
+    mine = {relevance[q]: said[q] for q in of(msrvtt_tables, "captions_1ka_test")}
+    assert mine == {row["video_id"]: row["sentence"] for row in listed}
+
+
+def test_msrvtt_sources_are_uploads_and_times(msrvtt_tables):
+    source = msrvtt_tables["sources"].filter(pl.col("video_id") == "video7010").row(0)
+    assert source == ("video7010", "youtube:Sa4BUsvAcjc", 401.51, 419.65)
+    assert msrvtt._source("http://youtu.be/x?v=abc") == msrvtt._source("https://www.youtube.com/watch?t=3&v=abc")
+
+
+def test_msrvtt_annotations_alone_and_parts(real_msrvtt):
+    given = {"raw": real_msrvtt, "annotations": "test_videodatainfo.json"}
+    none = {"test_1ka": "-", "train_9k": "-", "train_7k": "-", "train_1kb": "-", "test_1kb": "-"}
+    found = msrvtt.read(**given, **none)
+    assert set(found["splits"]["split"]) == {"test", "captions_test"}
+    with pytest.raises(
+        ValueError, match=r"9k.csv: 7,010 of its 9,000 videos are not in test_video.*first 'video0'; `partial"
+    ):
+        msrvtt.read(**given)
+    found = msrvtt.read(**given, partial=True)
+    assert sizes(found, "captions_train_9k") == (1990 * 20, 1990) and sizes(found, "captions_1ka_test") == (1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: (f / "test_videodatainfo.json").write_text("{"), r"test_videodatainfo.json: not JSON, or cut short"),
+        (lambda f: (f / "test_videodatainfo.json").write_text("[]"), "holds list .* expected an object with `videos`"),
+        (
+            lambda f: (f / "test_videodatainfo.json").write_text('{"videos": {}}'),
+            "'videos' is dict '{}', expected list",
+        ),
+        (lambda f: (f / "test_videodatainfo.json").unlink(), "annotations is missing; looked for test_video"),
+        (lambda f: cut(f / "MSRVTT_JSFUSION_test.csv"), "MSRVTT_JSFUSION_test.csv: 999 rows, expected 1,000"),
+        (lambda f: cut(f / "MSRVTT_train.9k.csv"), r"MSRVTT_train.9k.csv: 8,999 videos, expected 9,000"),
+        (lambda f: (f / "MSRVTT_train.7k.csv").write_text("a,b\n1,2\n"), "line 1: 'a,b', expected one id a line"),
+        (lambda f: (f / "MSRVTT_train.7k.csv").write_text("v\nw\nv\n"), "line 3: 'v' stands on line 1 already"),
+        (lambda f: (f / "MSRVTT_train.7k.csv").write_text(""), "no id in it"),
+        (
+            lambda f: (f / "MSRVTT_JSFUSION_test.csv").write_text("video_id\nvideo1\n"),
+            "columns .*, expected key,vid_key",
+        ),
+        (lambda f: fewer(f, "videos"), r"2,989 videos of the split 'test', expected 2,990|is none of its videos"),
+        (lambda f: fewer(f, "sentences"), "has 19 captions, expected 20"),
+    ],
+)
+def test_msrvtt_wrong_files_are_refused(real_msrvtt, tmp_path, change, message):
+    for path in real_msrvtt.iterdir():
+        if path.name != "MSRVTT_data.json":
+            shutil.copy(path, tmp_path)
+    change(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        msrvtt.read(raw=tmp_path, annotations="test_videodatainfo.json")
+
+
+def cut(path):
+    path.write_text("\n".join(path.read_text().rstrip("\n").split("\n")[:-1]))
+
+
+def fewer(folder, name):
+    path = folder / "test_videodatainfo.json"
+    content = json.loads(path.read_text())
+    content[name].pop()
+    path.write_text(json.dumps(content))
+
+
+def test_an_empty_folder_says_what_was_looked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"looked for MSRVTT_data.json, train_val_videodatainfo.json, test_video"):
+        msrvtt.read(raw=tmp_path)
+    with pytest.raises(ValueError, match=r"looked for captions_msvd.json"):
+        msvd.read(raw=tmp_path)
+    with pytest.raises(ValueError, match=r"looked for train.json, val_1.json, val_2.json"):
+        activitynet.read(raw=tmp_path)
+    with pytest.raises(ValueError, match=r"looked for LSMDC16_annos_training.csv, "):
+        lsmdc.read(raw=tmp_path)
+    with pytest.raises(ValueError, match=r"looked for vatex_training_v1.0.json, "):
+        vatex.read(raw=tmp_path)
+    with pytest.raises(ValueError, match=r"looked for train_data.json, "):
+        didemo.read(raw=tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------------------- MSVD
+
+
+@pytest.fixture(scope="module")
+def real_msvd(tmp_path_factory):
+    folder, source = tmp_path_factory.mktemp("msvd"), realdata() / "text_annotations/layer6ai-labs+xpool"
+    shutil.copy(source / "captions_msvd.json", folder)
+    for split in ("train", "val", "test"):
+        shutil.copy(source / f"msvd_{split}_list.txt", folder / f"{split}_list.txt")
+    return folder
+
+
+def test_msvd_has_the_published_counts(real_msvd):
+    found = msvd.read(raw=real_msvd)
+    assert len(found["videos"]) == 1970
+    assert [sizes(found, f"captions_{s}") for s in ("train", "val", "test")] == [
+        (48774, 1200),
+        (4290, 100),
+        (27763, 670),
+    ]
+    assert found["sources"].row(0) == ("-4wsuPCjDBc_5_15", "youtube:-4wsuPCjDBc", 5.0, 15.0)
+    assert words(found)["-4wsuPCjDBc_5_15:0"] == "a squirrel is eating a peanut in it s shell"
+
+
+def test_msvd_from_caption_lines(real_msvd, tmp_path):
+    said = json.loads((real_msvd / "captions_msvd.json").read_text())
+    for split in ("train", "val", "test"):
+        ids = (real_msvd / f"{split}_list.txt").read_text().split()
+        lines = [f"{v}#{n} {words}" for v in ids for n, words in enumerate(said[v])]
+        (tmp_path / f"msvd{split}.caption.txt").write_text("\n".join(lines) + "\n")
+        shutil.copy(real_msvd / f"{split}_list.txt", tmp_path)
+    assert (
+        msvd.read(raw=tmp_path)["relevance"]
+        .sort("query_id")
+        .equals(msvd.read(raw=real_msvd)["relevance"].sort("query_id"))
+    )
+
+
+def test_msvd_wrong_files_are_refused(real_msvd, tmp_path):
+    shutil.copytree(real_msvd, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "captions_msvd.json").write_bytes((real_msvd / "captions_msvd.json").read_bytes()[:99])
+    with pytest.raises(ValueError, match=r"captions_msvd.json: not JSON, or cut short"):
+        msvd.read(raw=tmp_path)
+    (tmp_path / "captions_msvd.json").write_text('{"a": ["x", 3]}')
+    with pytest.raises(ValueError, match=r"captions_msvd.json, a: .*expected a list of sentences"):
+        msvd.read(raw=tmp_path)
+    shutil.copy(real_msvd / "captions_msvd.json", tmp_path)
+    shutil.copy(real_msvd / "val_list.txt", tmp_path / "test_list.txt")
+    with pytest.raises(ValueError, match=r"test_list.txt: 100 videos, expected 670"):
+        msvd.read(raw=tmp_path)
+    with pytest.raises(ValueError, match="stands in the list of val videos, too"):
+        msvd.read(raw=tmp_path, partial=True)
+
+
+def test_caption_lines_equal_the_published_reader_fixture():
+    folder = fixtures() / "bigfile_collection/toycollection"
+    wanted = json.loads((fixtures() / "bigfile_expected.json").read_text())["caption_file"]
+    lines = list(_captions.caption_lines(folder / "TextData/toycollection.caption.txt"))
+    assert list(dict.fromkeys(video for video, _ in lines)) == wanted["video_ids_in_order"]
+    assert [sentence for _, sentence in lines] == [wanted["captions"][c] for c in wanted["cap_ids"]]
+    assert _captions.id_list(folder / "VideoSets/toycollection.txt") == wanted["video_ids_in_order"]
+
+
+# -------------------------------------------------------------------------------------------------------- ActivityNet
+
+
+def test_activitynet_paragraphs_of_a_real_file(tmp_path):
+    source = realdata() / "text_annotations/jayleicn+recurrent-transformer/anet_entities_val_1.json"
+    shutil.copy(source, tmp_path / "val_1.json")
+    with pytest.raises(ValueError, match=r"val_1.json: 2,460 videos, expected 4,917"):
+        activitynet.read(raw=tmp_path)
+    found = activitynet.read(raw=tmp_path, partial=True)
+    assert sizes(found, "captions_val1") == (2460, 2460) and set(found["texts"]["kind"]) == {"caption"}
+    content = json.loads(source.read_text())
+    said = words(found)
+    for video_id, entry in list(content.items())[:50]:
+        assert (
+            said[f"{video_id}:val1"] == " ".join(" ".join(entry["sentences"]).split())
+            or "  " in said[f"{video_id}:val1"]
+        )
+    sentences = activitynet.read(raw=tmp_path, partial=True, unit="sentence")["texts"]
+    assert len(sentences) == sum(len(e["sentences"]) for e in content.values())
+    assert (sentences["end"] >= sentences["start"]).all()
+
+
+def test_activitynet_two_annotations_of_one_video(tmp_path):
+    one = {"v_a": {"duration": 9.0, "timestamps": [[0, 4], [4, 9.01]], "sentences": ["One. ", "  Two."]}}
+    for name, more in (("train.json", {}), ("val_1.json", {}), ("val_2.json", {"v_b": one["v_a"]})):
+        (tmp_path / name).write_text(json.dumps((one if "val" in name else {"v_t": one["v_a"]}) | more))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").touch()
+    (tmp_path / "videos/v_t.mkv").touch()
+    found = activitynet.read(raw=tmp_path, partial=True)
+    assert words(found) == dict.fromkeys(("v_t:train", "v_a:val1", "v_a:val2", "v_b:val2"), "One. Two.")
+    kinds = dict(found["texts"].select("text_id", "kind").iter_rows())
+    assert kinds["v_a:val1"] == "caption" and kinds["v_a:val2"] == "query"
+    paths = dict(found["videos"].select("video_id", "path").iter_rows())
+    assert paths == {"v_t": str(tmp_path / "videos/v_t.mkv"), "v_a": str(tmp_path / "videos/a.mp4"), "v_b": None}
+    one["v_a"]["timestamps"].pop()
+    (tmp_path / "train.json").write_text(json.dumps(one))
+    with pytest.raises(ValueError, match=r"train.json, v_a: 2 sentences and 1 times"):
+        activitynet.read(raw=tmp_path, partial=True)
+
+
+# ------------------------------------------------------------------------------------------------ LSMDC, VATEX, DiDeMo
+
+
+def test_lsmdc(tmp_path):
+    def line(clip, said):
+        return "\t".join([clip, "00.01", "00.02", "00.01", "00.02", said])
+
+    first, second = "0001_American_Beauty_00.00.51.926-00.00.54.129", "0002_Up_01.00.00.500-01.00.02.000"
+    (tmp_path / "LSMDC16_annos_training.csv").write_text(
+        "\n".join([line(first, 'SOMEONE says "no'), line(first, "He goes."), line(second, " ")]) + "\n"
+    )
+    (tmp_path / "LSMDC16_challenge_1000_publictect.csv").write_text(line(second, "A house flies.") + "\n")
+    (tmp_path / "videos/0002_Up").mkdir(parents=True)
+    (tmp_path / f"videos/0002_Up/{second}.avi").touch()
+    with pytest.raises(ValueError, match=r"LSMDC16_annos_training.csv: 3 rows, expected 101,079"):
+        lsmdc.read(raw=tmp_path)
+    found = lsmdc.read(raw=tmp_path, partial=True)
+    assert sizes(found, "captions_train") == (2, 1) and sizes(found, "captions_test") == (1, 1)
+    assert words(found)[f"{first}:train:0"] == 'SOMEONE says "no'
+    assert found["sources"].rows() == [
+        (first, "0001_American_Beauty", pytest.approx(51.926), pytest.approx(54.129)),
+        (second, "0002_Up", 3600.5, 3602.0),
+    ]
+    assert found["videos"]["path"].to_list() == [None, str(tmp_path / f"videos/0002_Up/{second}.avi")]
+    (tmp_path / "LSMDC16_annos_val.csv").write_text("a\tb\tc\n")
+    with pytest.raises(ValueError, match=r"LSMDC16_annos_val.csv, line 1: 3 cells, expected 6 between tabs"):
+        lsmdc.read(raw=tmp_path, partial=True)
+
+
+def test_vatex(tmp_path):
+    def entry(name):
+        return {"videoID": name, "enCap": [f"{name} {n}" for n in range(10)], "chCap": [f"中{n}" for n in range(10)]}
+
+    names = [f"_-abc{n}_000010_000020" for n in range(6)]
+    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps([entry(n) for n in names[:3]]))
+    (tmp_path / "vatex_validation_v1.0.json").write_text(json.dumps([entry(n) for n in names[3:]]))
+    found = vatex.read(raw=tmp_path)
+    assert sizes(found, "captions_train") == (30, 3) and sizes(found, "captions_val") == (30, 3)
+    assert found["sources"].row(0) == (names[0], "youtube:_-abc0", 10.0, 20.0)
+    (tmp_path / "val_list.txt").write_text(names[3])
+    (tmp_path / "test_list.txt").write_text("\n".join(names[4:]))
+    with pytest.raises(ValueError, match=r"val_list.txt: 1 videos, expected 1,500"):
+        vatex.read(raw=tmp_path)
+    found = vatex.read(raw=tmp_path, partial=True, languages=["en", "zh"])
+    assert sizes(found, "captions_test") == (20, 2) == sizes(found, "captions_test_zh") and sizes(
+        found, "captions_val"
+    ) == (10, 1)
+    assert set(of(found, "captions_test")).isdisjoint(of(found, "captions_test_zh"))
+    assert dict(found["texts"].group_by("language").len().iter_rows()) == {"en": 60, "zh": 60}
+    held = {n: [f"{n} said"] for n in names}
+    (tmp_path / "ref.json").write_text(json.dumps(held))
+    (tmp_path / "train_list.txt").write_text("\n".join(names[:3]))
+    again = vatex.read(raw=tmp_path, annotations=["ref.json"], partial=True)
+    assert sizes(again, "captions_train") == (3, 3) and sizes(again, "captions_test") == (2, 2)
+    withheld = [{"videoID": n} for n in names]
+    (tmp_path / "public.json").write_text(json.dumps(withheld))
+    with pytest.raises(ValueError, match=rf"public.json, {names[0]}: 'enCap' is NoneType 'None', expected list"):
+        vatex.read(raw=tmp_path, annotations=["public.json"])
+    with pytest.raises(ValueError, match=r"languages \['de'\], expected some of en, zh"):
+        vatex.read(raw=tmp_path, languages=["de"])
+
+
+def test_didemo(tmp_path):
+    rows = [
+        {"video": f"7@N0_{n}.mov", "description": f"part {k}", "times": [[k, k]]} for k in range(3) for n in range(4)
+    ]
+    (tmp_path / "train_data.json").write_text(json.dumps(rows))
+    (tmp_path / "test_data.json").write_text(json.dumps([{"video": "a/b_1.mp4", "caption": ["One.", " two "]}]))
+    found = didemo.read(raw=tmp_path)
+    assert sizes(found, "captions_train") == (4, 4)
+    assert words(found) | {} == {f"7@N0_{n}:paragraph": "part 0 part 1 part 2" for n in range(4)} | {
+        "b_1:paragraph": "One. two"
+    }
+    single = [{"video": f"s{n}.mp4", "caption": "one sentence."} for n in range(30)]
+    (tmp_path / "test_data.json").write_text(json.dumps(single))
+    with pytest.raises(ValueError, match=r"test_data.json: one sentence for each of 30 videos"):
+        didemo.read(raw=tmp_path)
+    assert sizes(didemo.read(raw=tmp_path, partial=True), "captions_test") == (30, 30)
+    (tmp_path / "test_data.json").write_text(json.dumps([{"video": "7@N0_1.mov", "caption": "x. y. z."}]))
+    with pytest.raises(ValueError, match="'7@N0_1' stands in the train file, too"):
+        didemo.read(raw=tmp_path)
+    (tmp_path / "test_data.json").write_text(json.dumps([{"clip": 3}]))
+    with pytest.raises(ValueError, match=r"test_data.json, \[0\]: 'video' is NoneType"):
+        didemo.read(raw=tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------------- together
+
+
+def test_prepare_takes_videos_without_media(tmp_path):
+    rows = [{"video": f"v{n}.mp4", "caption": ["One.", "two. three."]} for n in range(6)]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/test_data.json").write_text(json.dumps(rows))
+    (tmp_path / "out").mkdir()
+    given = {"dataset": "didemo", "corpus": "didemo", "shards": 2, "seed": 0, "options": {}}
+    prepare(output=tmp_path / "out", raw=str(tmp_path / "raw"), **given)
+    counts = json.loads((tmp_path / "out/corpus.json").read_text())
+    assert counts["videos"] == 6 and counts["videos with media"] == 0
+    assert counts["splits"]["captions_test"] == {"query": 6, "reference": 6}
+    assert len(tables.read("sources", tmp_path / "out")) == 6
+    assert not (tmp_path / "out/strata.parquet").exists()
+
+
+def test_a_media_folder_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "test_data.json").write_text(json.dumps([{"video": "v.mp4", "caption": "a. b. c."}]))
+    with pytest.raises(ValueError, match="media 'clips': there is no folder"):
+        didemo.read(raw=tmp_path, media="clips")
