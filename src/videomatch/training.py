@@ -62,6 +62,9 @@ class Training:
             names); embeddings lie below the lowest layer, everything after the layers has the factor 1.
         warmup: share of all steps in which the learning rate rises linearly.
         schedule: what follows the warm-up: ``cosine`` or ``linear`` to zero, or ``constant``.
+        decay: factor of the learning rate after each epoch.
+        plateau: factor of the learning rate after a validation without improvement of ``monitor``; each rate is kept
+            for three validations at least. 1 for none.
         clip_norm: longest gradient; null for any.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where the hardware multiplies it.
         accumulate: in how many pieces a batch is computed, to save memory. Gradients equal the undivided batch's for
@@ -90,6 +93,8 @@ class Training:
     layer_decay: float = 1.0
     warmup: float = 0.06
     schedule: str = "cosine"
+    decay: float = 1.0
+    plateau: float = 1.0
     clip_norm: float | None = 1.0
     precision: str = "auto"
     accumulate: int = 1
@@ -116,8 +121,16 @@ class Training:
             raise ValueError(f"training.ema {self.ema}, expected a share between 0 and 1")
         if min(self.prefetch, self.validate_every) < 0 or (self.early_stop is not None and self.early_stop < 1):
             raise ValueError("training: prefetch and validate_every are at least 0, early_stop at least 1")
-        if (self.keep == "best" or self.early_stop) and not (self.monitor and self.validate_every):
-            raise ValueError("training: keep: best and early_stop need a monitor and a validate_every above 0")
+        for name in ("decay", "plateau"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"training.{name} {getattr(self, name)}, expected a factor above 0, at most 1")
+        if self.watches and not (self.monitor and self.validate_every):
+            raise ValueError("training: keep: best, early_stop and plateau need a monitor and a validate_every above 0")
+
+    @property
+    def watches(self) -> bool:
+        """Whether anything hangs on validations."""
+        return self.keep == "best" or self.early_stop is not None or self.plateau < 1
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0, of so many."""
@@ -125,9 +138,8 @@ class Training:
         if step < rising:
             return self.lr * (step + 1) / rising
         done = (step - rising) / max(1, steps - rising)
-        return (
-            self.lr * {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[self.schedule]
-        )
+        share = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "constant": 1.0}[self.schedule]
+        return self.lr * share * self.decay ** (step * self.epochs // steps)
 
     def validates(self, done: int, epoch: int) -> bool:
         """Whether a validation follows when so many steps are done, of so many an epoch."""
@@ -170,17 +182,19 @@ class Run:
         self.epoch, self.step = 0, 0  # the next step to do
         self.sums: dict[str, float] = {}  # losses of this epoch's steps, added up
         self.rows: list[dict[str, float]] = []  # the log, one row an epoch
-        self.watch = Watch(settings.monitor, settings.keep == "best", settings.early_stop, scratch)
+        self.watch = Watch(settings.monitor, settings.keep == "best", settings.early_stop, scratch, settings.plateau)
         self._state = None if scratch is None else Path(scratch) / STATE
-        self._saved = time.monotonic()
+        self._saved, self._used = time.monotonic(), 0.0  # when, and the last step's learning rate
 
     def fit(self, examples: Examples, validation: Examples | None = None) -> list[dict[str, float]]:
         """Train to the end, from the saved state if there is one. Returns the log: one row an epoch.
 
         The model is left with the result's weights, in evaluation mode.
         """
-        if validation is None and (self.settings.keep == "best" or self.settings.early_stop):
-            raise ValueError("training: keep: best and early_stop need examples to validate on; there are none")
+        if validation is None and self.settings.watches:
+            raise ValueError(
+                "training: keep: best, early_stop and plateau need examples to validate on; there are none"
+            )
         self._restore()
         epochs, size = self.settings.epochs, self.settings.batch
         while self.epoch < epochs and not self.watch.stops:
@@ -189,7 +203,7 @@ class Run:
             keys = [(work[step], (self.seed, epoch, step)) for step in range(self.step, len(work))]
             with contextlib.closing(batches_.drawn(examples, keys, self.settings.prefetch)) as drawn:
                 for batch in drawn:
-                    self._update(batch, self.settings.rate(epoch * len(work) + self.step, epochs * len(work)))
+                    self._update(batch, self._rate(epoch * len(work) + self.step, epochs * len(work)))
                     self.step += 1
                     self._after_step(len(work), validation)
                     if self.epoch != epoch:
@@ -198,8 +212,12 @@ class Run:
         self._take_result()
         return self.rows
 
+    def _rate(self, step: int, steps: int) -> float:
+        return self.settings.rate(step, steps) * self.watch.factor
+
     def _update(self, batch: Batch, rate: float) -> None:
         self.model.train()
+        self._used = rate
         batches_.seed_torch((self.seed, self.epoch, self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
@@ -265,7 +283,7 @@ class Run:
             self.watch.note(row, self.measured)
         ends = self.step == steps or self.watch.stops
         if ends:
-            rate = self.settings.rate(self.epoch * steps + self.step - 1, self.settings.epochs * steps)
+            rate = self._used
             losses = {f"train/{name}": value / self.step for name, value in self.sums.items()}
             self.rows.append({"epoch": self.epoch + 1, "lr": rate} | losses | self.watch.seen | self.watch.column())
             self.epoch, self.step, self.sums, self.watch.seen = self.epoch + 1, 0, {}, {}

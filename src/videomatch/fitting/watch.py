@@ -1,4 +1,4 @@
-"""What validations decide: which weights are kept, and when training ends early."""
+"""What validations decide: which weights are kept, how fast learning goes on, and when training ends early."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from videomatch import distributed
 #: the weights of the best validation so far, in the folder that survives a kill
 BEST = "best.pt"
 #: metrics of which more is better; of all others, and of losses, less is
-HIGHER = re.compile(r"(?:^|/)(?:Spearman|Pearson|mAP|R@\d+)$")
+HIGHER = re.compile(r"(?:^|/)(?:Spearman|Pearson|mAP|R@(?:\d+|sum))$")
+#: validations that a learning rate is kept for at least
+KEPT = 3
 
 
 class Watch:
@@ -27,18 +29,24 @@ class Watch:
         keep_best: keep the weights of the best validation.
         patience: validations in a row without improvement after which training ends; None for no end.
         folder: where the weights go; None to keep them in memory.
+        plateau: factor of the learning rate after a validation without improvement.
 
     Attributes:
         seen: the last validation of this epoch.
         best: the best value of the monitor so far; of equals the first counts.
         stale: validations since the best one.
+        factor: of the learning rate by now.
+        kept: validations since it changed.
     """
 
-    def __init__(self, monitor: str | None, keep_best: bool, patience: int | None, folder: Path | None) -> None:
+    def __init__(
+        self, monitor: str | None, keep_best: bool, patience: int | None, folder: Path | None, plateau: float = 1.0
+    ) -> None:
         self.monitor, self.keep_best, self.patience, self.folder = monitor, keep_best, patience, folder
         self.seen: dict[str, float] = {}
         self.best: float | None = None
         self.stale = 0
+        self.plateau, self.factor, self.kept = plateau, 1.0, 0
         self._weights: dict[str, Tensor] = {}
 
     def note(self, row: dict[str, float], model: nn.Module) -> None:
@@ -53,12 +61,15 @@ class Watch:
         if self.monitor not in row:
             raise ValueError(f"training.monitor {self.monitor!r} is not measured; there are {', '.join(row)}")
         self.stale += 1
+        self.kept += 1
         if self._better(row[self.monitor]):
             self.best, self.stale = row[self.monitor], 0
             if self.keep_best and self.folder is None:
                 self._weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
             elif self.keep_best and self.folder is not None:
                 write(self.folder / BEST, model.state_dict())
+        elif self.kept >= KEPT:
+            self.factor, self.kept = self.factor * self.plateau, 0
 
     def _better(self, value: float) -> bool:
         if self.best is None or math.isnan(value):
@@ -88,11 +99,13 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """What has to survive a kill, besides the weights."""
-        return {"seen": self.seen, "best": self.best, "stale": self.stale}
+        names = ("seen", "best", "stale", "factor", "kept")
+        return {name: getattr(self, name) for name in names}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state`."""
-        self.seen, self.best, self.stale = state["seen"], state["best"], state["stale"]
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def write(path: Path, value: Any) -> None:
