@@ -1,12 +1,13 @@
 """The generated world from its latents: shapes, splits, texts, pictures, copies. Files are test_generated.py's."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from videomatch.data import tables
-from videomatch.world import copies, draw, language, words
+from videomatch.world import copies, draw, faces, language, words
 from videomatch.world.annotate import annotate
 from videomatch.world.card import card, copy_statistics, label_shape, oracles
 from videomatch.world.edits import EDITS, Edit, apply
@@ -190,6 +191,46 @@ def test_texts_tell_what_they_claim():
         for factor in said.known:
             assert language.value(story, factor)[which].lower() in said.text.lower()
         assert len(set(language.captions(story, 4))) == 4
+
+
+def test_captions_name_presenters_and_quote_the_screen():
+    options, presented, quoted = WorldOptions(), 0, 0
+    for index in range(120):
+        story = library_story(SEED, index, options)
+        said = language.captions(story, 14)
+        assert len(said) == len(set(said)) == 14
+        host, known = words.PRESENTERS[story.latents["presenter"]], language.speech(story)[1]
+        named = any(f"{host[0]} presents" in text or f"{host[1]}在" in text for _, text in said)
+        seen = any(scene.presented for scene in scenes(story))
+        assert not named or seen or "presenter" in known
+        presented += seen
+        written = next((scene.words for scene in scenes(story) if scene.words), None)
+        quotes = [text for _, text in said if '"' in text or "“" in text]
+        assert all(written is not None and written in text for text in quotes)
+        quoted += bool(quotes)
+    assert 40 < presented < 80 and quoted > 60
+
+
+def test_the_presenter_is_drawn_where_the_scene_says_so():
+    options, changed = WorldOptions(), 0
+    for index in range(40):
+        story = library_story(SEED, index, options)
+        first = scenes(story)[0]
+        other = {**story.latents, "presenter": (story.latents["presenter"] + 1) % len(words.PRESENTERS)}
+        pictures = [draw.frame(s, 0.3, 128, 96) for s in (story, replace(story, latents=other))]
+        assert (not np.array_equal(*pictures)) == first.presented
+        changed += first.presented
+    assert 10 < changed < 30
+
+
+def test_faces_are_all_different():
+    assert len(faces.FACES) == len(words.PRESENTERS)
+    drawn = [faces.sprite(k, 64, False, False) for k in range(len(faces.FACES))]
+    for (a, a_opacity), (b, b_opacity) in itertools.combinations(drawn, 2):
+        both = ((a_opacity > 0.5) & (b_opacity > 0.5))[..., 0]
+        assert np.abs(a - b)[both].mean() > 4
+    talking = faces.sprite(3, 64, True, False)[0]
+    assert 0.1 < np.abs(talking - drawn[3][0]).mean() < 10
 
 
 def test_entities_are_all_different():

@@ -9,12 +9,14 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from videomatch.world import places, words
+from videomatch.world import faces, places, words
 from videomatch.world.scenes import scenes
 from videomatch.world.story import Scene, Story
 
 #: how much larger than the picture a background is, so that the camera can pan
 MARGIN = 1.14
+#: height of the presenter's head and shoulders, in short sides of the picture
+PRESENTER = 0.58
 _FONT = cv2.FontFace("uni")
 _SHIFT = 4  # sub-pixel bits of cv2's drawing
 
@@ -29,6 +31,8 @@ def frame(story: Story, time: float, width: int, height: int) -> np.ndarray:
     if scene.extra:
         bystander = _path(8, 0.3 * since, rng.uniform(0, 6))
         _sprite(picture, int(rng.integers(len(words.SHAPES))), _muted(rng), bystander, 0.12, 0.2, 0.0)
+    if scene.presented:
+        _present(picture, story.latents["presenter"], scene.layout, since)
     spot = rng.uniform((0.3, 0.4), (0.7, 0.6))
     phase, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.75, 1.3)
     _hero(picture, story.latents, spot, since * speed, phase, rng.uniform(0.22, 0.3) * (1.3 if scene.inset else 1.0))
@@ -137,6 +141,18 @@ def _sprite(
         cv2.fillPoly(picture, [hole], dark, cv2.LINE_AA, _SHIFT)
     thickness = max(round(radius * 0.09), 1)
     cv2.polylines(picture, [fixed], True, dark, thickness, cv2.LINE_AA, _SHIFT)
+
+
+def _present(picture: np.ndarray, presenter: int, layout: int, since: float) -> None:
+    """The presenter in a lower corner, nodding, talking and now and then blinking; the moving thing passes in front."""
+    h, w = picture.shape[:2]
+    talks, blinks = math.sin(11 * since) > 0.1 * (layout % 7), math.sin(2.3 * since + layout % 6) > 0.98
+    patch, alpha = faces.sprite(presenter, round(PRESENTER * min(h, w)), talks, blinks)
+    high, wide = alpha.shape[:2]
+    top = h - high + round(0.012 * h * (1 + math.sin(3.1 * since)))
+    x = round((w - wide) * (0.04 if layout // 11 % 2 else 0.96))
+    area = picture[top:, x : x + wide]
+    area[:] = (area * (1 - alpha[: len(area)]) + patch[: len(area)]).astype(np.uint8)
 
 
 def _write(picture: np.ndarray, scene: Scene) -> None:

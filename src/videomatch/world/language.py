@@ -15,7 +15,7 @@ from videomatch.world.scenes import scenes
 from videomatch.world.story import FACTORS, Story
 
 TITLE, SPEECH, TAGS, CAPTIONS, ERRORS = range(20, 25)
-#: captions that can be written in each language
+#: captions of every story in each language; there are more of one with a known presenter or with words on the screen
 NUM_TEMPLATES = 7
 #: seconds of speech per character, as planned (speech is fitted to the plan when it is rendered)
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
@@ -112,9 +112,11 @@ def tags(story: Story) -> tuple[list[str], frozenset[str]]:
 
 
 def captions(story: Story, count: int) -> list[tuple[str, str]]:
-    """``count`` (at most 14) different (language, sentence), each telling another part of the story."""
-    order = story.rng(CAPTIONS).permutation(2 * NUM_TEMPLATES)[:count]
-    return [(("en", "zh")[k // NUM_TEMPLATES], _caption(story, *divmod(int(k), NUM_TEMPLATES))) for k in order]
+    """``count`` (at most 14) different (language, sentence), each telling another part of the story: what is seen and
+    spoken of, and in some who presents it (if seen or heard to be named) or what is written over the picture."""
+    english, chinese = (_captions(story, w) for w in (0, 1))
+    written = [("en", sentence) for sentence in english] + [("zh", sentence) for sentence in chinese]
+    return [written[k] for k in story.rng(CAPTIONS).permutation(len(written))[:count]]
 
 
 def screen_words(story: Story) -> list[tuple[float, float, str]]:
@@ -144,7 +146,7 @@ def value(story: Story, factor: str) -> words.Word:
     return table[factor][position]
 
 
-def _caption(story: Story, w: int, template: int) -> str:
+def _captions(story: Story, w: int) -> list[str]:
     v = {name: value(story, name)[w] for name in FACTORS}
     a = "an" if v["colour"][0] in "aeiou" else "a"
     english = [
@@ -165,7 +167,14 @@ def _caption(story: Story, w: int, template: int) -> str:
         f"{v['topic']}{v['angle']}，背景是{v['place']}",
         f"{v['colour']}的{v['shape']}{v['action']}，主题是{v['topic']}",
     ]
-    return (english, chinese)[w][template]
+    shown = scenes(story)
+    if any(scene.presented for scene in shown) or "presenter" in speech(story)[1]:
+        english.append(f"{v['presenter']} presents {v['topic']} in front of the {v['place']}")
+        chinese.append(f"{v['presenter']}在{v['place']}前介绍{v['topic']}")
+    if written := next((scene.words for scene in shown if scene.words), ""):
+        english.append(f'the words "{written}" stand over {a} {v["colour"]} {v["shape"]}')
+        chinese.append(f"{v['colour']}的{v['shape']}上写着“{written}”")
+    return (english, chinese)[w]
 
 
 def _misheard(text: str, language: str, rng: np.random.Generator) -> str:

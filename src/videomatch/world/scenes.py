@@ -11,6 +11,8 @@ from videomatch.world.story import Scene, Story
 
 #: mean length of a scene, s
 SCENE_SECONDS = 3.2
+#: share of the stories whose presenter is seen, and of their scenes after the first in which that is so
+SEEN, SEEN_AGAIN = 0.5, 0.7
 
 
 def scenes(story: Story) -> tuple[Scene, ...]:
@@ -29,13 +31,18 @@ def _scenes(
     edges = np.concatenate([[0.0], np.cumsum(lengths)])
     edges[-1] = duration
     which = words.language_index(language)
+    host = np.random.default_rng([*seed, 11])
+    seen = host.random() < SEEN
     result = []
     for k in range(count):
         inset = count > 2 and k > 0 and rng.random() < 0.2
         text = _written(known, which, rng) if rng.random() < 0.6 else ""
         extra = bool(rng.random() < 0.35)
         layout = int(rng.integers(2**31))
-        result.append(Scene(float(edges[k]), float(edges[k + 1]), known["place"], layout, inset, extra, text))
+        presented = bool(seen and (host.random() < SEEN_AGAIN or k == 0))
+        result.append(
+            Scene(float(edges[k]), float(edges[k + 1]), known["place"], layout, inset, extra, text, presented)
+        )
     return tuple(result)
 
 

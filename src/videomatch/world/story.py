@@ -88,7 +88,8 @@ class Shot:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is seen from ``start`` to ``end`` (s); ``layout`` seeds what the factors leave open."""
+    """What is seen from ``start`` to ``end`` (s); ``layout`` seeds what the factors leave open, ``presented`` tells
+    whether the presenter is in the picture."""
 
     start: float
     end: float
@@ -97,6 +98,7 @@ class Scene:
     inset: bool
     extra: bool
     words: str
+    presented: bool
 
 
 @dataclass(frozen=True)
