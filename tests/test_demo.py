@@ -48,9 +48,9 @@ def test_the_chain_ends_in_tables_a_page_and_a_card(built: Repo):
     assert "http" not in page.split("</style>")[1]
     run = (results / "pages/run/index.html").read_text()
     assert "encoder" in run and run.count("<svg") >= 8 and "<script" not in run
-    assert "Spearman" in (results / "corpora/aiac/card.md").read_text()
+    assert "Spearman" in (results / "corpora/videos/card.md").read_text()
     shown = built("videomatch", "tables")
-    assert "aiac: 0 files were rejected" in shown
+    assert "videos: 0 files were rejected" in shown
     assert "results/tiny/tables" in shown
 
 
@@ -64,7 +64,7 @@ def test_stages_are_called_with_what_they_declare(built: Repo):
 
 
 def test_embeddings_are_unit_rows_of_the_corpus(built: Repo):
-    store = Store.open(built.folder / "results/tiny/embeddings/aiac/title_and_frames/all/videos")
+    store = Store.open(built.folder / "results/tiny/embeddings/videos/title_and_frames/all/videos")
     values, lengths = store.gather(store.ids)
     assert (lengths == 1).all()
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
@@ -98,11 +98,11 @@ def test_the_systems_on_folds_end_in_a_table_and_a_submission(built: Repo):
     table = pl.read_csv(results / "tables/similarity_size/table.csv")
     assert set(table["metric"]) == {f"{m} ({s})" for m in ("Spearman", "MSE") for s in ("valid", "test")}
     assert set(table["runs"]) == {2} and table["spread"].is_not_null().all()
-    members = sorted(p.name for p in (results / "embeddings/aiac/job1").iterdir() if p.is_dir())
+    members = sorted(p.name for p in (results / "embeddings/videos/job1").iterdir() if p.is_dir())
     assert members == ["fold0-seed0", "fold1-seed0"]
     with zipfile.ZipFile(results / "submissions/aiac/result.zip") as archive:
         submitted = json.loads(archive.read("result.json"))
-    store = Store.open(results / "embeddings/aiac/ensemble/all/videos")
+    store = Store.open(results / "embeddings/videos/ensemble/all/videos")
     assert submitted and all(len(row) == store.shape[0] for row in submitted.values())
 
 

@@ -65,7 +65,7 @@ def full(raw: Path) -> dict:
     config: dict = {}
     for file in ("params.yaml", "configs/full.yaml"):
         config = params.overlay(config, yaml.safe_load((ROOT / file).read_text(encoding="utf-8")))
-    return params.resolved(params.overlay(config, {"datasets": {"aiac": {"raw": str(raw)}}}))
+    return params.resolved(params.overlay(config, {"datasets": {"videos": {"raw": str(raw)}}}))
 
 
 def test_the_recipe_is_the_published_one(raw):
@@ -110,11 +110,11 @@ def test_the_recipe_is_the_published_one(raw):
 def test_every_job_has_its_inputs(raw):
     plan = Plan(full(raw))
     plan.check()
-    assert plan.prepare_settings("aiac")["options"] == {"cleaned": False}
-    assert plan.needed_datasets() == ["aiac"] and plan.trained_backbones and not plan.needed_backbones(["aiac"])
-    settings = plan.extract_settings("aiac", plan.pass_of("effnet"), "0")
+    assert plan.prepare_settings("videos")["options"] == {"cleaned": False}
+    assert plan.needed_datasets() == ["videos"] and plan.trained_backbones and not plan.needed_backbones(["videos"])
+    settings = plan.extract_settings("videos", plan.pass_of("effnet"), "0")
     assert settings["released"] == {"corpus": "aiac", "raw": str(raw)}
-    assert "corpora.aiac" in plan.extract_modules("aiac", plan.pass_of("effnet"))
+    assert "corpora.aiac" in plan.extract_modules("videos", plan.pass_of("effnet"))
     assert {split for _, split, _ in plan.cells()} == {"out_of_fold"}, "nobody has labels of test videos"
     members = plan.combine_settings("ensemble")["members"]
     assert len(members["all"]) == 30 and sum(w for *_, w in members["all"]) == pytest.approx(6)
@@ -124,7 +124,7 @@ def test_a_dry_run_plans_the_whole(raw, tmp_path):
     repo = Repo(tmp_path / "repo", toy=False, dvc=False)
     (repo.folder / "configs").mkdir()
     (repo.folder / "configs/full.yaml").write_text((ROOT / "configs/full.yaml").read_text(encoding="utf-8"))
-    (repo.folder / "my.yaml").write_text(yaml.safe_dump({"datasets": {"aiac": {"raw": str(raw)}}}))
+    (repo.folder / "my.yaml").write_text(yaml.safe_dump({"datasets": {"videos": {"raw": str(raw)}}}))
     said = repo("snakemake", "-n", "--quiet", "host", "--configfile", "configs/full.yaml", "my.yaml")
     listed = said.rpartition("Job stats:")[2].split("---\n", 1)[1]
     jobs = {name: int(count) for name, count in (line.split() for line in listed.split("\n\n")[0].splitlines())}
@@ -146,7 +146,7 @@ def tiny(raw: Path) -> Plan:
         "training": {"epochs": 2, "batch": 8, "lr": 1e-3, "precision": "fp32"},
     }
     changes = {
-        "datasets": {"aiac": {"raw": str(raw), "shards": 2}},
+        "datasets": {"videos": {"raw": str(raw), "shards": 2}},
         "systems": {
             "pretrain_job1": small,
             "job1": {"folds": {"count": 2, "only": [0, 1]}, "training": {"epochs": 1, "batch": 8, "lr": 1e-3}},
@@ -171,21 +171,21 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
         (tmp_path / "scratch").mkdir()
 
-    corpus = plan.corpus("aiac")
-    job("prepare", corpus, plan.prepare_settings("aiac"))
+    corpus = plan.corpus("videos")
+    job("prepare", corpus, plan.prepare_settings("videos"))
     passage = plan.pass_of("effnet")
-    for shard, result in enumerate(plan.features("aiac", "effnet")):
-        job("extract", result, plan.extract_settings("aiac", passage, str(shard)), corpus=corpus)
+    for shard, result in enumerate(plan.features("videos", "effnet")):
+        job("extract", result, plan.extract_settings("videos", passage, str(shard)), corpus=corpus)
     assert len(plan.needed_members()) == 6
     for system, member in sorted(plan.needed_members(), key=lambda cell: cell[0].startswith("job")):
         inputs = {"corpus": plan.train_corpus(system), "features": plan.train_features(system)}
         inputs |= {"init": plan.train_init(system, member)}
         job("train", plan.run(system, member), plan.train_settings(system, member), **inputs)
     for system in ("job1", "job2"):
-        inputs = {"features": plan.embed_features("aiac", system), "run": plan.embed_runs(system)}
-        job("embed", plan.embedding("aiac", system), plan.embed_settings("aiac", system), corpus=corpus, **inputs)
-    parts = plan.combined("aiac", "ensemble")
-    job("combine", plan.embedding("aiac", "ensemble"), plan.combine_settings("ensemble"), embeddings=parts)
+        inputs = {"features": plan.embed_features("videos", system), "run": plan.embed_runs(system)}
+        job("embed", plan.embedding("videos", system), plan.embed_settings("videos", system), corpus=corpus, **inputs)
+    parts = plan.combined("videos", "ensemble")
+    job("combine", plan.embedding("videos", "ensemble"), plan.combine_settings("ensemble"), embeddings=parts)
     embeddings = {"corpus": corpus, "embeddings": [plan.submitted("aiac")]}
     job("submit", plan.submission("aiac"), plan.submit_settings("aiac"), **embeddings)
 

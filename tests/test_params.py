@@ -57,11 +57,11 @@ def test_from_in_a_circle_is_an_error():
         ("datset", {}, "no section named 'datset'; did you mean 'datasets'?"),
         ("scale", "../up", "is no folder name"),
         ("seed", "zero", "is not a whole number"),
-        ("datasets.aiac.corpus", "generatd", "no corpus named 'generatd'; did you mean 'generated'?"),
-        ("datasets.aiac.corpus", "folder", "option 'raw' is missing"),
-        ("datasets.aiac.shards", 0, "not a whole number of at least 1"),
-        ("datasets.aiac.experts", ["clp"], "no expert named 'clp'; did you mean 'clip'?"),
-        ("datasets.aiac.options.vidoes", 3, "no option named 'vidoes'; did you mean 'videos'?"),
+        ("datasets.videos.corpus", "generatd", "no corpus named 'generatd'; did you mean 'generated'?"),
+        ("datasets.videos.corpus", "folder", "option 'raw' is missing"),
+        ("datasets.videos.shards", 0, "not a whole number of at least 1"),
+        ("datasets.videos.experts", ["clp"], "no expert named 'clp'; did you mean 'clip'?"),
+        ("datasets.videos.options.vidoes", 3, "no option named 'vidoes'; did you mean 'videos'?"),
         ("backbones.clip.system", "tinyclip", "did you mean 'tiny_clip'?"),
         ("backbones.clip", {}, "expected either"),
         ("experts.clip.extractor", "imag", "no extractor named 'imag'; did you mean 'image'?"),
@@ -72,7 +72,7 @@ def test_from_in_a_circle_is_an_error():
         ("systems.tiny_clip.training.epoch", 3, "did you mean 'epochs'?"),
         ("systems.tiny_clip.objectives", {"clip_contrastve": {}}, "did you mean 'clip_contrastive'?"),
         ("systems.tiny_clip.examples.kind", "frame_captin", "did you mean 'frame_caption'?"),
-        ("systems.tiny_clip.dataset", "aic", "no dataset named 'aic'; did you mean 'aiac'?"),
+        ("systems.tiny_clip.dataset", "vidos", "no dataset named 'vidos'; did you mean 'videos'?"),
         ("systems.title.embedings", {}, "did you mean 'embeddings'?"),
         ("systems.title", {"label": 3}, "expected exactly one of"),
         ("systems.title_and_frames.combine.systems", ["titel"], "did you mean 'title'?"),
@@ -140,11 +140,11 @@ def test_the_command_line_says_the_same(tmp_path: Path):
         ("systems.title", "text", "expected a mapping"),
         ("backbones.clip.system", "title", "is not trained"),
         ("experts.frames.every", 0, "seconds above 0"),
-        ("datasets.aiac.options.videos", "many", "is not a value of type int"),
-        ("datasets.aiac.seed", "abc", "is not a value of type int"),
-        ("pages.run", {"dataset": "aiac", "system": "title"}, "option 'split' is missing"),
+        ("datasets.videos.options.videos", "many", "is not a value of type int"),
+        ("datasets.videos.seed", "abc", "is not a value of type int"),
+        ("pages.run", {"dataset": "videos", "system": "title"}, "option 'split' is missing"),
         ("seed", True, "is not a whole number"),
-        ("datasets", {}, "no dataset named 'aiac'"),
+        ("datasets", {}, "no dataset named 'videos'"),
     ],
 )
 def test_what_would_fail_in_a_job_is_said_before(path: str, value, message: str):
@@ -155,8 +155,8 @@ def test_what_would_fail_in_a_job_is_said_before(path: str, value, message: str)
 
 def test_a_plan_that_cannot_be_is_one_message(tmp_path: Path):
     repo = Repo(tmp_path, dvc=False)
-    repo.set("datasets.aiac.experts", ["clip"])
+    repo.set("datasets.videos.experts", ["clip"])
     done = repo.run("snakemake", "-n")
     assert done.returncode != 0
-    assert "datasets.aiac.experts lists ['clip'], but expert 'frames' is needed there" in done.stdout + done.stderr
+    assert "datasets.videos.experts lists ['clip'], but expert 'frames' is needed there" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

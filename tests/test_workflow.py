@@ -73,8 +73,8 @@ def test_times_mean_nothing(repo: Repo):
 def test_a_parameter_runs_what_depends_on_it(repo: Repo):
     repo.set("systems.title.embeddings.dim", 12)
     made = repo.made()
-    assert "embeddings/aiac/title" in made
-    assert "embeddings/aiac/title_and_frames" in made
+    assert "embeddings/videos/title" in made
+    assert "embeddings/videos/title_and_frames" in made
     assert not [m for m in made if "pooled" in m or m.startswith(("media", "corpora", "features", "backbones"))]
     assert repo.is_quiet()
 
@@ -103,7 +103,7 @@ def test_code_runs_what_reaches_it_and_comments_run_nothing(repo: Repo):
 
 def test_code_whose_results_stay_the_same_stops_there(repo: Repo):
     edit(repo, "combine", "EDITED = 0", "EDITED = 0\n_UNUSED = 1")
-    assert repo.made() == {"embeddings/aiac/title_and_frames", "embeddings/aiac/of_each_fold"}
+    assert repo.made() == {"embeddings/videos/title_and_frames", "embeddings/videos/of_each_fold"}
 
 
 def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
@@ -111,12 +111,12 @@ def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
     # the stage's code is the same for all shards, what it makes changes for one
     file.write_text(file.read_text().replace('"render", EDITED', '"render", EDITED + (shard == 1)'))
     made = repo.made()
-    assert {m for m in made if m.startswith("features/aiac/media")} == {"features/aiac/media/1"}
+    assert {m for m in made if m.startswith("features/videos/media")} == {"features/videos/media/1"}
 
 
 @pytest.mark.parametrize("spoiled", ["file", "manifest", "content"])
 def test_a_deleted_or_damaged_result_is_made_again(repo: Repo, spoiled: str):
-    folder = repo.folder / "results/demo/features/aiac/clip/1"
+    folder = repo.folder / "results/demo/features/videos/clip/1"
     before = repo.metrics()
     if spoiled == "content":
         (folder / "clip/value.json").write_text("0.5")
@@ -124,7 +124,7 @@ def test_a_deleted_or_damaged_result_is_made_again(repo: Repo, spoiled: str):
         (folder / ("manifest.json" if spoiled == "manifest" else "clip/value.json")).unlink()
     made = repo.made()
     # where the files are whole, their manifest comes back from memory and nothing is computed
-    assert made == (set() if spoiled == "manifest" else {"features/aiac/clip/1"})
+    assert made == (set() if spoiled == "manifest" else {"features/videos/clip/1"})
     assert repo.metrics() == before
     assert repo.is_quiet()
 
@@ -134,9 +134,9 @@ def test_a_failing_job_says_which_and_where_its_log_is(repo: Repo):
     done = repo.run("snakemake")
     assert done.returncode != 0
     text = done.stdout + done.stderr
-    assert re.search(r"videomatch embed: title 7 is odd \(log: logs/demo/embeddings/aiac/title.log\)", text)
+    assert re.search(r"videomatch embed: title 7 is odd \(log: logs/demo/embeddings/videos/title.log\)", text)
     assert "Traceback" not in text
-    assert "Traceback" in (repo.folder / "logs/demo/embeddings/aiac/title.log").read_text()
+    assert "Traceback" in (repo.folder / "logs/demo/embeddings/videos/title.log").read_text()
     edit(repo, "embed", "    raise ValueError('title 7 is odd')\n", "")
     assert repo.made() == set(), "the results were there all the time"
 
@@ -211,7 +211,7 @@ def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(repo: 
     assert repo.metrics() == base
     shown = json.loads(repo("dvc", "exp", "show", "--json"))
     text = json.dumps(shown)
-    path = "results/demo/metrics/aiac/pairs_test/title/all/metrics.json"
+    path = "results/demo/metrics/videos/pairs_test/title/all/metrics.json"
     assert str(changed[path]["metrics"]["Spearman"]) in text, "the experiment made here"
     repo("dvc", "exp", "apply", "-q", "there")
     assert repo.is_quiet()

@@ -37,7 +37,7 @@ CHOICES = {
     "systems.tiny_effnet.training.epochs": [1, 2],
     "systems.title.embeddings.dim": [16, 24, 32],
     "experts.frames.every": [0.5, 1.0],
-    "datasets.aiac.options.videos": [30, 36],
+    "datasets.videos.options.videos": [30, 36],
     "pages.run.top": [3, 5],
 }
 EDITED = ["train", "extract", "embed", "combine", "search", "evaluate", "prepare", "render", "illustrate"]

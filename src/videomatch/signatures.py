@@ -54,6 +54,15 @@ def fields(file: Path, name: str) -> dict[str, bool]:
     raise LookupError(f"{file} has no class {name}")
 
 
+def field_default(file: Path, name: str, field: str) -> object:
+    """The default that a class gives a field, where it is written as a literal."""
+    found = next(n for n in tree(file).body if isinstance(n, ast.ClassDef) and n.name == name)
+    value = next(
+        n.value for n in found.body if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == field and n.value
+    )
+    return ast.literal_eval(value)
+
+
 def field_types(file: Path, name: str) -> dict[str, str]:
     """Annotations of a dataclass's fields, as written."""
     node = next(n for n in tree(file).body if isinstance(n, ast.ClassDef) and n.name == name)

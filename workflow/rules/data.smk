@@ -73,7 +73,7 @@ rule train_backbone:
         f"logs/{plan.params['scale']}/backbones/{{system}}/{{member}}.log",
     wildcard_constraints:
         system="|".join(plan.trained_backbones) or "none",
-    threads: 1
+    threads: lambda w: plan.train_threads(w.system)
     resources:
         mem_mb=4000,
         gpu=GPU,

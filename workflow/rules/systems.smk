@@ -30,7 +30,7 @@ rule train:
         RUN,
     log:
         f"logs/{plan.params['scale']}/runs/{{system}}/{{member}}.log",
-    threads: 2
+    threads: lambda w: plan.train_threads(w.system)
     resources:
         mem_mb=4000,
         gpu=GPU,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from videomatch.plan.data import DataPlan, Json
 from videomatch.provenance import MANIFEST
+from videomatch.signatures import field_default, source
 
 
 class SystemsPlan(DataPlan):
@@ -50,6 +52,11 @@ class SystemsPlan(DataPlan):
             entry["model"] = model | {"pretrained": self.backbone_path(backbone)}
         fold, seed = self.fold_of(system, member), int(member.rpartition("seed")[2])
         return {"system": entry, "seed": seed, "member": member} | ({"fold": fold} if fold else {})
+
+    def train_threads(self, system: str) -> int:
+        """Processors that a run takes."""
+        given = self.systems[system].get("training", {}).get("threads")
+        return given or cast(int, field_default(source("training"), "Training", "threads"))
 
     def train_features(self, system: str) -> list[str]:
         """Features that a system trains on."""

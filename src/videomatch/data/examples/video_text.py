@@ -29,6 +29,7 @@ class VideoText(VideoExamples):
         max_frames: 0 for a model of texts alone.
         num_tags: labels, the most frequent tags of the first split, equally frequent ones by name.
         categories: the categories of the first split are labels, too, named ``category:…``.
+        untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
         mask_tokens: rate; see :func:`videomatch.data.masking.mask_tokens`.
         mask_frames: rate, the effective one (the winners' is 0.135).
         pad: pad texts to all budgets together, not to the longest of the batch.
@@ -46,6 +47,7 @@ class VideoText(VideoExamples):
         max_frames: int = 32,
         num_tags: int = 0,
         categories: bool = False,
+        untagged: Sequence[str] = (),
         mask_tokens: float = 0.15,
         mask_frames: float = 0.15,
         pad: bool = False,
@@ -60,7 +62,7 @@ class VideoText(VideoExamples):
             max_frames=max_frames,
             pad=pad,
         )
-        self.num_tags, self.categories = num_tags, categories
+        self.num_tags, self.categories, self.untagged = num_tags, categories, tuple(untagged)
         self.mask_tokens, self.mask_frames = mask_tokens if texts else 0.0, mask_frames if max_frames else 0.0
         if not (0 <= mask_tokens <= 1 and 0 <= mask_frames <= 1):
             raise ValueError(f"mask_tokens {mask_tokens}, mask_frames {mask_frames}: expected rates from 0 to 1")
@@ -78,7 +80,8 @@ class VideoText(VideoExamples):
 
     def _select_tags(self, ids: list[str], split: str | Sequence[str]) -> None:
         """Tags as positions of labels, those of example n from ``_first[n]`` to ``_first[n + 1]`` of ``_tags``."""
-        videos = corpora.videos(self.source.corpus)
+        hidden = pooled_ids(self.source.corpus, self.untagged)
+        videos = corpora.videos(self.source.corpus).filter(~pl.col("video_id").is_in(hidden))
         tags = videos.select("video_id", pl.col("tags").list.unique())
         if not self.labels:
             counted = tags.filter(pl.col("video_id").is_in(ids)).select(pl.col("tags").explode()).drop_nulls()
