@@ -377,7 +377,7 @@ def test_frames_of_pooled_splits(tmp_path):
 
 def test_kinds_are_files():
     assert examples_.kind("video_text") is VideoText and examples_.kind("video_pair") is VideoPair
-    with pytest.raises(KeyError, match="there are frame_caption, frame_tags, video_pair, video_text"):
+    with pytest.raises(KeyError, match="there are .*frame_caption, frame_tags, .*video_pair, video_text"):
         examples_.kind("_videos")
 
 

@@ -35,14 +35,14 @@ def configured(
         config = encoder
     kind = config.model_type
     if kind not in KNOWN or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
-        raise ValueError(f"fusion_bert: encoder {kind!r} is not laid out like BERT, expected {', '.join(KNOWN)}")
+        raise ValueError(f"encoder {kind!r} is not laid out like BERT, expected {', '.join(KNOWN)}")
     if config.vocab_size < vocab_size:
         raise ValueError(
-            f"fusion_bert: the encoder knows {config.vocab_size} tokens, the tokenizer {vocab_size}: they do not belong"
+            f"the encoder knows {config.vocab_size} tokens, the tokenizer {vocab_size}: they do not belong"
         )
     first = 0 if kind in ("bert", "electra") else config.pad_token_id + 1
     if config.max_position_embeddings < first + tokens:
-        raise ValueError(f"fusion_bert: {tokens} tokens, the encoder has {config.max_position_embeddings - first}")
+        raise ValueError(f"{tokens} tokens, the encoder has {config.max_position_embeddings - first}")
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     return config
 

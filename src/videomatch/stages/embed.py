@@ -1,4 +1,7 @@
-"""Embed the videos and texts of a corpus: unit vectors in which a larger dot product means a better match.
+"""Embed the videos and texts of a corpus: vectors in which a larger inner product means a better match.
+
+They are unit vectors, unless a model says that its own are to be compared as they are (``score = "dot"``); then
+``embed.json`` says it, too.
 
 Everything learned is applied here, so that what follows (search, ensembles, alignment) is plain maths. Four ways lead
 to the same two stores a member, ``videos/`` (ids are video ids) and ``texts/`` (text ids), one float32 row an item:
@@ -46,6 +49,9 @@ VIDEOS, TEXTS = 32, 256
 #: kinds of texts that search for videos
 QUERIES = ("caption", "query")
 
+#: how embeddings are compared unless a model says otherwise
+COSINE = "cosine"
+
 Vectors = Iterable[tuple[Sequence[str], np.ndarray]]
 
 
@@ -84,7 +90,8 @@ def embed(
             if len(run or []) != len(members):
                 raise ValueError(f"embed: {len(run or [])} checkpoints for the members {members}")
             for member, checkpoint in zip(members, run or [], strict=True):
-                _write_all(output / member, _trained(corpus, features, ids, checkpoint), system)
+                written, score = _trained(corpus, features, ids, checkpoint)
+                _write_all(output / member, written, system, score)
             return
         if "features" not in options:
             table = joined_texts(corpus, options["texts"], ids)
@@ -142,8 +149,8 @@ def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
 
 def _trained(
     corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path
-) -> dict[str, tuple[Sequence[str], Vectors]]:
-    """What the model of a checkpoint makes of videos, and of queries if it reads texts."""
+) -> tuple[dict[str, tuple[Sequence[str], Vectors]], str]:
+    """What the model of a checkpoint makes of videos, and of queries if it reads texts; and how they are compared."""
     system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
     room = named.module("models", system["model"]["name"])
     device, _ = hardware("fp32")
@@ -168,23 +175,26 @@ def _trained(
         found["texts"] = (texts["text_id"].to_list(), vectors(model.embed_texts, chunks, reader.read_texts))
     if not found:
         raise ValueError(f"model {system['model']['name']!r} has neither embed_videos nor embed_texts")
-    return found
+    return found, getattr(model, "score", COSINE)
 
 
 def _queries(corpus: Path, kinds: Sequence[str]) -> pl.DataFrame:
     return tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds))).sort("text_id")
 
 
-def _write_all(folder: Path, written: Mapping[str, tuple[Sequence[str], Vectors]], system: dict[str, Any]) -> None:
+def _write_all(
+    folder: Path, written: Mapping[str, tuple[Sequence[str], Vectors]], system: dict[str, Any], score: str = COSINE
+) -> None:
     """One member's stores, and ``embed.json`` that counts what is in them."""
     folder.mkdir(parents=True)
     counts = {side: _write(folder / side, wanted, vectors, system) for side, (wanted, vectors) in written.items()}
-    (folder / "embed.json").write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    about = counts if score == COSINE else {**counts, "score": score}
+    (folder / "embed.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     log.info("%s: embedded %s", folder.name, counts)
 
 
 def _write(root: Path, wanted: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:
-    """Write unit vectors, leaving out zero ones; returns how many there are and how many are absent."""
+    """Write vectors, leaving out zero ones; returns how many there are and how many are absent."""
     vectors = iter(vectors)
     first = next(vectors, None)
     if first is None:

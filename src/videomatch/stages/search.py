@@ -1,8 +1,9 @@
 """Search: the score of every judged pair of a protocol, its rank, and the nearest references of every query.
 
-Scores are cosines. References are those of the protocol that have an embedding; a video is never its own reference.
-The result holds, of every row, how many references score ``better`` and how many tie (``equal``), so that any rank
-metric is exact from it. What has no embedding (a video that could not be decoded) is left out, counted and listed.
+Scores are cosines, or inner products where the embeddings' ``embed.json`` says ``"score": "dot"``. References are those
+of the protocol that have an embedding; a video is never its own reference. The result holds, of every row, how many
+references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. What has no
+embedding (a video that could not be decoded) is left out, counted and listed.
 """
 
 from __future__ import annotations
@@ -115,9 +116,10 @@ def _search(folders: list[Path], output: Path, protocol: Protocol, kind: str, to
         [(rows[q], position[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()], np.int64
     ).reshape(-1, 2)
     own = np.array([position.get(q, -1) for q in queries]) if kind == "video_video" else None
-    found = similarity.search(
-        _embeddings(query_store, queries), _embeddings(reference_store, references), top=top, pairs=pairs, exclude=own
-    )
+    embedded = [_embeddings(query_store, queries), _embeddings(reference_store, references)]
+    if _score(folders) == "cosine":
+        embedded = [similarity.normalise(side) for side in embedded]
+    found = similarity.search(embedded[0], embedded[1], top=top, pairs=pairs, exclude=own)
     output.mkdir(parents=True, exist_ok=True)
     tables.write("rankings", _rankings(judged, found, queries, references), output)
     missing = sorted({*no_query, *no_reference})
@@ -154,7 +156,16 @@ def _embeddings(store: Store, ids: list[str]) -> np.ndarray:
     odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(odd):
         raise ValueError(f"{store.roots[0]}: the embedding of {ids[odd[0]]!r} is not finite")
-    return similarity.normalise(rows)
+    return rows
+
+
+def _score(folders: list[Path]) -> str:
+    """How these embeddings are compared: ``cosine`` or ``dot``."""
+    files = [folder / "embed.json" for folder in folders]
+    said = [json.loads(f.read_text(encoding="utf-8")).get("score", "cosine") if f.exists() else "cosine" for f in files]
+    if len(set(said)) > 1 or said[0] not in ("cosine", "dot"):
+        raise ValueError(f"{', '.join(map(str, folders))}: scores are {said}, expected all cosine or all dot")
+    return said[0]
 
 
 def _judged(

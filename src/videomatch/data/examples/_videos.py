@@ -134,7 +134,7 @@ class VideoExamples(Examples):
         table = pl.DataFrame({"video_id": ids}, schema={"video_id": pl.String})
         usable = pl.Series(np.zeros(len(table), bool))
         if self.max_frames:
-            usable |= pl.Series(_lengths(self._store, table["video_id"].to_list()) > 0)
+            usable |= pl.Series(row_counts(self._store, table["video_id"].to_list()) > 0)
         if self.texts:
             joined = joined_texts(self.source.corpus, list(self.texts), table["video_id"])
             table = table.join(joined, on="video_id", how="left", maintain_order="left").fill_null("")
@@ -157,7 +157,7 @@ class VideoExamples(Examples):
         """Frames (B, F, D) float32, zeros where a video has none, and which are real (B, F)."""
         if not self.max_frames:
             return torch.zeros(len(ids), 0, self._dim), torch.zeros(len(ids), 0, dtype=torch.bool)
-        lengths = _lengths(self._store, ids)
+        lengths = row_counts(self._store, ids)
         there = np.flatnonzero(lengths)
         some = [ids[n] for n in there]
         if lengths.max(initial=0) <= self.max_frames:
@@ -183,7 +183,7 @@ class VideoExamples(Examples):
         return frames, mask
 
 
-def _lengths(store: Store, ids: Sequence[str]) -> np.ndarray:
+def row_counts(store: Store, ids: Sequence[str]) -> np.ndarray:
     """Frames of each video, 0 for one that is not in the store."""
     there = np.fromiter((i in store for i in ids), bool, len(ids))
     lengths = np.zeros(len(ids), np.int64)

@@ -1,0 +1,333 @@
+"""The multi-modal transformer (MMT; Gabeur et al., ECCV 2020): captions, and videos as several experts saw them.
+
+On the side of the video the rows of all experts form one sequence: after projection to one width each expert has an
+aggregate token (all its rows, pooled) and its rows in order, with embeddings of the expert and of the second. The last
+states at the aggregates are the video's embeddings, one an expert. On the side of the text a gated unit an expert makes
+an embedding of the caption's state, which also says how much each expert counts. The similarity is the sum over experts
+of weight x cosine.
+
+Conventions
+    ``B`` examples, ``E`` experts in alphabetical order, ``T`` rows of the longest, ``D`` the sum of the experts'
+    dimensions (their rows side by side). Masks are true where something is; an expert without a row is missing. What
+    lies in the padding does not matter. Positions: 0 aggregates, 1 unknown time, from 2 on seconds.
+    With ``keep_missing`` (published) a missing expert is nobody's key, but its aggregate (of zero) still asks the
+    others, so it has an embedding and keeps its weight.
+
+Embedding
+    ``score = "dot"``: embeddings are no unit vectors, and their inner product is the similarity. With ``keep_missing``
+    a video is the concatenation of its E unit vectors, a caption that of its E weighed ones. Without, the sum of
+    weights depends on which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a version for
+    every pattern and a video's is zero but at its own, which is exact, but for few experts only.
+
+Cost
+    Only what is needed is computed (:mod:`videomatch.models._packed`): no padded row, no token of a missing expert
+    but its aggregate, in the last layer only the aggregates' queries and feed-forward layers, texts without padding and
+    their last layer for the first token alone (BERT).
+
+# Deviation: the published model holds a pooler that nothing reads (width^2 + width weights), one such in BERT, and rows
+of the expert embedding for experts that do not exist (19 in all). They are left out here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, CLIPTextModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.models.bert.modeling_bert import BertLayer
+
+from videomatch.distributed import everyone
+from videomatch.models import _encoders
+from videomatch.models._mmt_config import Config
+from videomatch.models._packed import Packing, Some, encode, joined
+from videomatch.objectives import at_least_single
+
+#: longest embedding without ``keep_missing``
+LONGEST = 1 << 15
+
+
+class _VideoExpert(nn.Module):
+    """One expert's way into the sequence: projection to unit vectors, and what marks its tokens."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, width)
+        self.mark = nn.Parameter(torch.empty(width))
+
+    def forward(self, rows: Float[Tensor, "n dim"]) -> Float[Tensor, "n width"]:
+        return F.normalize(self.projection(rows), dim=-1)
+
+
+class _TextExpert(nn.Module):
+    """What a caption says to one expert: a gated embedding unit with batch norm, and the expert's weight."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, width)
+        self.gate = nn.Linear(width, width)
+        self.norm = nn.BatchNorm1d(width)
+        self.weight = nn.Linear(dim, 1)
+
+    def forward(self, states: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch width"]:
+        x = self.projection(states)
+        return F.normalize(x * torch.sigmoid(self.norm(self.gate(x))), dim=-1)
+
+
+class _Sequence:
+    """Tokens of several kinds: where they stand, which others see and which are wanted in the end (masks of one kind
+    have the same shape), their rows and positions."""
+
+    def __init__(self) -> None:
+        self.standing: list[Tensor] = []
+        self.seen: list[Tensor] = []
+        self.wanted: list[Tensor] = []
+        self.rows: list[Tensor] = []
+        self.positions: list[Tensor] = []
+
+    def add(self, standing: Tensor, seen: Tensor, rows: Tensor, positions: Tensor, wanted: bool = False) -> None:
+        """One kind more; rows and positions are of those that stand, by example."""
+        self.standing.append(standing)
+        self.seen.append(seen)
+        self.wanted.append(standing if wanted else torch.zeros_like(standing))
+        self.rows.append(rows)
+        self.positions.append(positions)
+
+
+class Model(PreTrainedModel):
+    """Both sides and their similarity."""
+
+    config_class = Config
+    main_input_name = "features"
+    #: how embeddings are compared: by their inner product as they are
+    score: ClassVar[str] = "dot"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if not config.experts:
+            raise ValueError("mmt: no experts, expected at least one with its dimension")
+        width = config.width
+        self.video_experts = nn.ModuleDict({name: _VideoExpert(dim, width) for name, dim in config.experts.items()})
+        self.start = nn.Parameter(torch.empty(width))
+        self.times = nn.Embedding(config.max_positions, width) if config.temporal else None
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dropout = nn.Dropout(config.dropout)
+        bert = BertConfig(
+            hidden_size=width,
+            num_attention_heads=config.heads,
+            intermediate_size=config.ffn,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+        )
+        self.layer = nn.ModuleList(BertLayer(bert) for _ in range(config.layers))
+        text: Any = config.text_encoder
+        self.is_clip = text.model_type == "clip_text_model"
+        # the name that it has in a CLIP, so that a run can start from one's weights
+        self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
+        self.text_experts = nn.ModuleDict({name: _TextExpert(text.hidden_size, width) for name in config.experts})
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # N(0, 0.02) for the transformer and its embeddings, torch's own for what leads into it and out of it
+        if isinstance(module, nn.Linear) and any(
+            module is m for part in (self.video_experts, self.text_experts) for m in part.modules()
+        ):
+            module.reset_parameters()
+            return
+        super()._init_weights(module)
+        if module is self:
+            init.normal_(self.start, std=0.02)
+        if isinstance(module, _VideoExpert):
+            init.normal_(module.mark, std=0.02)
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch rows dims"],
+        feature_mask: Bool[Tensor, "batch rows experts"],
+        positions: Int[Tensor, "batch rows experts"],
+        maxima: Float[Tensor, "batch dims"],
+        means: Float[Tensor, "batch dims"],
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Int[Tensor, "batch tokens"],
+    ) -> dict[str, Tensor]:
+        """Similarities of all captions and videos of the batch, and what they are made of.
+
+        Args:
+            features: rows of the experts side by side.
+            feature_mask: where an expert has a row.
+            positions: of the rows.
+            maxima, means: over all rows that an expert has of a video, side by side.
+            input_ids, attention_mask: captions; the first token is always there.
+
+        Returns:
+            ``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
+            (B, E * width), concatenations; the former are weighed. Without ``keep_missing`` also ``text_weights`` and
+            ``available`` (B, E): the similarity is the vectors' product over that of these two.
+        """
+        videos, available = self._videos(features, feature_mask, positions, maxima, means)
+        units, weights = self._texts(input_ids, attention_mask)
+        with torch.autocast(units.device.type, enabled=False):
+            texts = (weights[..., None] * units).flatten(1)
+            outputs = {"text_vectors": texts, "video_vectors": videos.flatten(1)}
+            similarity = texts @ everyone(outputs["video_vectors"]).T
+            if not self.config.keep_missing:
+                outputs |= {"text_weights": weights, "available": available.to(weights.dtype)}
+                total = weights @ everyone(outputs["available"]).T
+                similarity = similarity / torch.where(total == 0, 1e-5, total)
+        return {"similarity": similarity, **outputs}
+
+    def embed_videos(
+        self,
+        features: Float[Tensor, "batch rows dims"],
+        feature_mask: Bool[Tensor, "batch rows experts"],
+        positions: Int[Tensor, "batch rows experts"],
+        maxima: Float[Tensor, "batch dims"],
+        means: Float[Tensor, "batch dims"],
+    ) -> Float[Tensor, "batch dim"]:
+        """Embeddings of videos; see the module's docstring. Without ``keep_missing`` zero for one without any expert.
+
+        Raises:
+            ValueError: without ``keep_missing`` there are too many experts.
+        """
+        videos, available = self._videos(features, feature_mask, positions, maxima, means)
+        if self.config.keep_missing:
+            return videos.flatten(1)
+        patterns = self._patterns(videos.device)
+        is_own = (available[:, None] == patterns).all(-1)
+        return (videos[:, None] * is_own[..., None, None]).flatten(1)
+
+    def embed_texts(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Embeddings of captions; see the module's docstring.
+
+        Raises:
+            ValueError: without ``keep_missing`` there are too many experts.
+        """
+        units, weights = self._texts(input_ids, attention_mask)
+        texts = weights[..., None] * units
+        if self.config.keep_missing:
+            return texts.flatten(1)
+        total = weights @ self._patterns(weights.device).to(weights.dtype).T
+        return (texts[:, None] / torch.where(total == 0, 1e-5, total)[..., None, None]).flatten(1)
+
+    def _patterns(self, device: torch.device) -> Bool[Tensor, "patterns experts"]:
+        """Which experts a video may have: all sets but the empty one."""
+        count = len(self.config.experts)
+        size = (2**count - 1) * count * self.config.width
+        if size > LONGEST:
+            raise ValueError(
+                f"mmt: without keep_missing, an embedding of {count} experts of width {self.config.width} has {size} "
+                f"numbers, expected at most {LONGEST}: take fewer experts, a smaller width, or keep_missing"
+            )
+        return (torch.arange(1, 2**count, device=device)[:, None] >> torch.arange(count, device=device)) % 2 == 1
+
+    def _videos(
+        self, features: Tensor, mask: Tensor, positions: Tensor, maxima: Tensor, means: Tensor
+    ) -> tuple[Float[Tensor, "batch experts width"], Bool[Tensor, "batch experts"]]:
+        """Unit vectors of the experts, zero where there is nothing to say; and which of them there are."""
+        config, mask = self.config, mask.bool()
+        available = mask.any(1)
+        asking = torch.ones_like(available) if config.keep_missing else available
+        pooled = maxima if config.aggregate == "max" else means
+        whole = torch.ones_like(available[:, :1])
+        sequence = _Sequence()
+        sequence.add(whole, whole, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))
+        edge = 0
+        for number, (name, dim) in enumerate(config.experts.items()):
+            expert: Any = self.video_experts[name]
+            part, at = slice(edge, edge + dim), mask[..., number]
+            has, own = available[:, number, None], asking[:, number, None]
+            edge += dim
+            above = torch.where(has, pooled[:, part], 0.0)[own[:, 0]]
+            below = features[..., part][at]
+            lengths = [
+                len(above) if config.tokens != "frames" else 0,
+                len(below) if config.tokens != "aggregates" else 0,
+            ]
+            rows = expert(torch.cat([above[: lengths[0]], below[: lengths[1]]]).to(self.start.dtype))
+            above, below = rows.split(lengths)
+            if config.tokens != "frames":
+                above = torch.zeros_like(above) if config.aggregate == "zero" else above
+                sequence.add(own, has, above + expert.mark, positions.new_zeros(len(above)), wanted=True)
+            if config.tokens != "aggregates":
+                wanted = config.tokens == "frames"
+                sequence.add(at, at, below + expert.mark, positions[..., number][at], wanted=wanted)
+        rows = self._states(sequence)
+        if config.tokens == "frames":  # by example, then by expert
+            owner = mask.transpose(1, 2).reshape(-1, mask.shape[1]).nonzero()[:, 0]
+            states = rows.new_zeros(available.numel(), config.width).index_add(0, owner, rows)
+            return F.normalize(at_least_single(states), dim=-1).unflatten(0, available.shape), available
+        units = F.normalize(at_least_single(rows), dim=-1)
+        states = units.new_zeros(*available.shape, config.width)
+        return states.masked_scatter(asking[..., None], units), available
+
+    def _states(self, sequence: _Sequence) -> Float[Tensor, "n width"]:
+        """Last states of those tokens that are wanted, by example."""
+        rows = torch.cat(sequence.rows)
+        if self.times is not None:
+            rows = rows + self.times(torch.cat(sequence.positions).clamp(0, self.config.max_positions - 1))
+        rows = joined([self.dropout(self.norm(rows))], sequence.standing)
+        missing = any(bool((a & ~b).any()) for a, b in zip(sequence.standing, sequence.seen, strict=True))
+        keys = Some.of(sequence.seen, sequence.standing) if missing else None
+        wanted = Some.of(sequence.wanted, sequence.standing)
+        return encode(list(self.layer), rows, Packing.of(*sequence.standing), keys=keys, wanted=wanted)
+
+    def _texts(
+        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
+    ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
+        """Unit vectors of captions, one an expert, and the experts' weights."""
+        return self.heads(self._caption(input_ids, attention_mask))
+
+    def heads(
+        self, states: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
+        """Unit vectors and the experts' weights of captions of which the text encoder's state is known."""
+        dropped = F.dropout(states, self.config.dropout, self.training)
+        experts = list(self.text_experts.values())
+        units = torch.stack([at_least_single(expert(states)) for expert in experts], 1)
+        scores = torch.cat([expert.weight(dropped) for expert in experts], 1)  # pyright: ignore[reportCallIssue]
+        return units, at_least_single(scores).softmax(1)
+
+    def _caption(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
+        """The text encoder's state of a caption: of the first token (BERT), of the last (CLIP)."""
+        if input_ids.shape[1] > self.config.text_length:
+            raise ValueError(f"mmt: {input_ids.shape[1]} tokens, expected at most {self.config.text_length}")
+        encoder: Any = self.text_model
+        if self.is_clip:
+            return encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+        mask = attention_mask.bool()
+        places = _encoders.positions(encoder, input_ids)
+        rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
+        first = torch.arange(mask.shape[1], device=mask.device) == 0
+        return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Some.of([first & mask], [mask]))
+
+
+def initialise(model: Model) -> None:
+    """Give the text encoder the weights of ``config.pretrained``; nothing without one.
+
+    Raises:
+        ValueError: the checkpoint's encoder is not the configured one.
+    """
+    name = model.config.pretrained
+    if name is None:
+        return
+    if not model.is_clip:
+        _encoders.pretrained(name, model.text_model, None)
+        return
+    source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
+    model.text_model.load_state_dict(getattr(source, "text_model", source).state_dict())
+
+
+def processor(config: Config) -> None:
+    """Nothing prepares this model's inputs but the examples."""
+    return
+
+
+Model.__name__ = "Mmt"  # what config.json names
+AutoConfig.register("mmt", Config, exist_ok=True)
+AutoModel.register(Config, Model, exist_ok=True)
