@@ -1,4 +1,4 @@
-"""Tokenizers: a published one by name, or a WordPiece vocabulary trained on the texts at hand; encoding.
+"""Tokenizers: a published one by name, or a vocabulary of pieces or of words made from the texts at hand; encoding.
 
 Only fast tokenizers are used, called as ``tokenizer(texts, …)``: slow ones treat a list of two texts differently from
 fast ones, and ``encode_plus`` is gone from transformers 5.
@@ -14,16 +14,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-Style = Literal["bert", "clip"]
+Style = Literal["bert", "clip", "words"]
 Layout = Literal["plain", "empty_first"]
 
 #: the tokens of each style; in "clip" the last one gets the last id
 SPECIALS: dict[str, tuple[str, ...]] = {
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     "clip": ("[PAD]", "[UNK]", "<|startoftext|>", "<|endoftext|>"),
+    "words": ("<pad>", "<start>", "<end>", "<unk>"),
 }
 #: characters may fill this share of a vocabulary, the rarest are left to [UNK]
 _CHARACTERS = 0.8
@@ -36,6 +37,7 @@ def tokenizer(
     vocab_size: int = 8000,
     style: Style = "bert",
     lowercase: bool = True,
+    min_count: int = 5,
     folder: Path | None = None,
 ) -> PreTrainedTokenizerFast:
     """A fast tokenizer, loaded or trained.
@@ -44,14 +46,18 @@ def tokenizer(
         pretrained: hub name, folder with tokenizer files, or a ``vocab.txt``; None trains one.
         texts: what to train on (the training split's only); their order does not matter.
         vocab_size: entries at most, special ones included.
-        style: of the trained one: "bert" encodes ``[CLS] text [SEP]``, "clip" ``<|startoftext|> text <|endoftext|>``.
+        style: of the trained one: "bert" encodes ``[CLS] text [SEP]``, "clip" ``<|startoftext|> text <|endoftext|>``;
+            "words" is not trained but counted, see :func:`words`.
         lowercase: fold case, and strip accents.
+        min_count: of "words": those that are rarer are unknown.
         folder: save it there with ``save_pretrained``.
 
     Raises:
         ValueError: the pretrained tokenizer is slow, or there is nothing to train on.
     """
-    if pretrained is None:
+    if pretrained is None and style == "words":
+        result = words(texts, min_count)
+    elif pretrained is None:
         result = wrap(_train(texts, vocab_size, style, lowercase), style=style, lowercase=lowercase)
     elif Path(pretrained).is_file():
         # published vocabularies hold U+2028 and the like as tokens, at which splitlines would break
@@ -64,6 +70,42 @@ def tokenizer(
     if folder is not None:
         result.save_pretrained(folder)
     return result
+
+
+def words(texts: Iterable[str], min_count: int = 5) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words that encodes ``<start> text <end>``, as dual encoding reads sentences (Dong et al.,
+    CVPR 2019, published system): what is no ASCII letter or digit separates words, case is folded.
+
+    # Deviation: numbers are given to the most frequent words first, equally frequent ones by name, not as they come.
+
+    Args:
+        texts: of the training split.
+        min_count: rarer words become ``<unk>``.
+
+    Raises:
+        ValueError: no word is frequent enough.
+    """
+    pad, start, end, unknown = SPECIALS["words"]
+    normaliser = normalizers.Sequence([normalizers.Replace(Regex("[^A-Za-z0-9]"), " "), normalizers.Lowercase()])
+    counts = Counter(word for text in texts for word in normaliser.normalize_str(text).split())
+    kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
+    if not kept:
+        raise ValueError(f"none of the {len(counts)} words occurs {min_count} times: no vocabulary")
+    ids = {token: number for number, token in enumerate([*SPECIALS["words"], *kept])}
+    inner = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    inner.normalizer, inner.pre_tokenizer = normaliser, pre_tokenizers.WhitespaceSplit()
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, ids[start]), (end, ids[end])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=pad,
+        unk_token=unknown,
+        bos_token=start,
+        eos_token=end,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = True) -> PreTrainedTokenizerFast:

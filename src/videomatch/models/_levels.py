@@ -126,7 +126,8 @@ class Convolutions(nn.ModuleList):
         apart = apart.index_copy(0, starts[packed.owner] + packed.time, rows)
         is_short = (packed.lengths < packed.width)[:, None]
         found = []
-        for k, layer in zip(self.kernels, self, strict=True):
+        layers: Any = list(self)
+        for k, layer in zip(self.kernels, layers, strict=True):
             windows = len(apart) - k + 1
             said = layer.bias.expand(windows, -1)
             for step, weight in enumerate(layer.weight.split(self.inputs, dim=1)):

@@ -110,14 +110,13 @@ class Config(PretrainedConfig):
         if min([*kernels, *word_kernels], default=0) < 1:
             raise ValueError(f"dual_encoding: kernels {list(kernels)} and {list(word_kernels)}, expected sizes above 0")
         if text == "clip":
-            tower = _tower(tower, pretrained)
-            if tower.vocab_size < vocab_size:
+            tower = found = _tower(tower, pretrained)
+            if found.vocab_size < vocab_size:
                 raise ValueError(
-                    f"dual_encoding: {pretrained} knows {tower.vocab_size} tokens, the tokenizer {vocab_size}: they do "
+                    f"dual_encoding: {pretrained} knows {found.vocab_size} tokens, the tokenizer {vocab_size}: they do "
                     "not belong together"
                 )
-            if not map_text:
-                dim = tower.projection_dim
+            dim = dim if map_text else found.projection_dim
         elif pretrained is not None:
             raise ValueError(
                 f"dual_encoding: text words learns its own vectors; pretrained {pretrained!r} is of no use"
@@ -167,7 +166,8 @@ class _Levels(nn.Module):
         found: dict[str, Any] = {"mean": first}
         if self.gru is not None and rows is not None:
             packed = Packed.of(mask.bool())
-            states = self.gru(rows.to(self.gru.weight_hh_l0.dtype), packed, padded[0])
+            weight: Any = self.gru.weight_hh_l0
+            states = self.gru(rows.to(weight.dtype), packed, padded[0])
             if "gru" in self.sizes:
                 found["gru"] = self.dropout(packed.mean(states))
             if self.convolutions is not None:
