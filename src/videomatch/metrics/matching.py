@@ -7,8 +7,8 @@ What goes in
 Matching track (Pizzi et al., The 2023 Video Similarity Dataset and Challenge; ``match_metric`` of its public code)
     Predictions are taken in by falling score. At every score, on each axis and for each pair: the length of the union
     of the pair's predictions, and of its part inside the union of those true segments that overlap (on *both* axes)
-    some prediction of the pair. Sums over all pairs give ``P_axis`` = inside / predicted, ``R_axis`` = inside / length of
-    all true segments (union by pair). ``P = sqrt(P_query P_reference)``, R likewise, ``AP = sum of P dR``.
+    some prediction of the pair. Sums over all pairs give ``P_axis`` = inside / predicted, ``R_axis`` = inside / length
+    of all true segments (union by pair). ``P = sqrt(P_query P_reference)``, R likewise, ``AP = sum of P dR``.
     Unlike VCSL's: pooled lengths instead of means over pairs, a geometric mean instead of a product.
 
 Descriptor track

@@ -1,0 +1,112 @@
+"""What the aligners share: checked maps, boxes of frames, cut paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+Map = Float[np.ndarray, "query_frames reference_frames"]
+Segments = Float[np.ndarray, "segments 5"]
+
+
+def checked(similarity: np.ndarray) -> np.ndarray:
+    """The map as float64, contiguous, in memory of its own if it was converted.
+
+    Raises:
+        ValueError: not two axes, or a value that is not finite.
+    """
+    values = np.ascontiguousarray(similarity, np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"a similarity map of shape {values.shape}, expected (query frames, reference frames)")
+    if not np.isfinite(values).all():
+        q, r = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(f"the similarity of query frame {q} and reference frame {r} is {values[q, r]}")
+    return values
+
+
+def segments(boxes: list[tuple[float, float, float, float, float]], *, published: bool) -> Segments:
+    """Rows ``query_first, query_last, reference_first, reference_last, score`` as the aligners give them: with
+    half-open ends, or as they are."""
+    table = np.array(boxes, np.float64).reshape(-1, 5)
+    if not published:
+        table[:, [1, 3]] += 1
+    return table
+
+
+def iou(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box with others ``(N, 4)``, all by first and last frames: (N,)."""
+    return _intersection(box, others) / (_area(np.array(box)) + _area(others) - _intersection(box, others))
+
+
+def containment(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
+    """Intersection over the smaller of the two areas, by first and last frames: (N,)."""
+    return _intersection(box, others) / np.minimum(_area(np.array(box)), _area(others))
+
+
+def _intersection(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
+    first = np.maximum(np.array(box)[[0, 2]], others[:, [0, 2]])
+    last = np.minimum(np.array(box)[[1, 3]], others[:, [1, 3]])
+    return np.maximum(last - first + 1, 0).prod(axis=1)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[..., 1] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 2] + 1)
+
+
+def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:
+    """The parts of a path ``(L, 2)`` between runs along one axis of more than ``longest`` cells, as ``[start, end)``.
+
+    As published: runs of both axes are taken out in the order of their starts, and two that share a corner leave a part
+    of negative length between them.
+    """
+    runs = []
+    for axis in (0, 1):
+        still = np.r_[False, path[1:, axis] == path[:-1, axis], False]
+        begin, end = np.flatnonzero(still[1:] & ~still[:-1]), np.flatnonzero(still[:-1] & ~still[1:])
+        runs += [(int(b), int(e) + 1) for b, e in zip(begin, end, strict=True) if e + 1 - b > longest]
+    parts, at = [], 0
+    for begin, end in sorted(runs, key=lambda run: run[0]):  # stable: of two that start together, the query's first
+        if begin > 0:
+            parts.append((at, begin))
+        at = end
+    if at != len(path):
+        parts.append((at, len(path)))
+    return parts
+
+
+def matched_parts(matched: np.ndarray, gap: int) -> list[tuple[int, int]]:
+    """Parts ``[start, end)`` of a path that begin and end matched and never miss more than ``gap`` cells in a row.
+
+    Args:
+        matched: (L,) whether each cell of the path is a match.
+    """
+    at = np.flatnonzero(matched)
+    if not len(at):
+        return []
+    breaks = np.flatnonzero(np.diff(at) > gap + 1)
+    return list(zip(at[np.r_[0, breaks + 1]].tolist(), (at[np.r_[breaks, len(at) - 1]] + 1).tolist(), strict=True))
+
+
+def skewed(shape: tuple[int, int], dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Memory of zeros in which the anti-diagonals of a matrix lie as rows, and the matrix itself as a view of it.
+
+    A cell of the dynamic programmes depends on its left, upper and upper-left neighbours, so the cells of an
+    anti-diagonal do not depend on each other. Cell (i, j) of the matrix is cell (i + j, i) of the memory; its
+    neighbours are (i + j - 1, i), (i + j - 1, i - 1) and (i + j - 2, i - 1).
+    """
+    rows, columns = shape
+    memory = np.zeros((rows + columns - 1, rows), dtype)
+    across, down = memory.strides
+    matrix = np.lib.stride_tricks.as_strided(memory, shape, (across + down, across))
+    return memory, matrix
+
+
+def diagonals(shape: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
+    """The anti-diagonals of the matrix without its first row and column: number, first row and last row + 1."""
+    rows, columns = shape
+    for number in range(2, rows + columns - 1):
+        first, stop = max(1, number - columns + 1), min(rows, number)
+        if first < stop:
+            yield number, first, stop

@@ -1,0 +1,95 @@
+"""Dynamic time warping: one cheapest path from corner to corner of the map, cut where nothing matches.
+
+As in VCSL (Sakoe and Chiba's recursion over ``1 - similarity``, as in tslearn): ``C[i, j] = 1 - s + min(C[i-1, j-1],
+C[i-1, j], C[i, j-1])``, followed back from the last corner, the first of equal ones. The path is cut where it runs
+along one axis for more than ``gap`` cells; parts with more than ``min_length`` cells and frames on both axes, and a
+mean similarity over ``min_similarity``, are segments. One monotone path cannot find segments in another order.
+# Deviation: by default a part also ends with its first and last cell of ``min_similarity``, and is cut where more than
+``gap`` cells in a row are below it; as published a segment holds whatever the path passes on its way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from videomatch.aligners._boxes import (
+    Map,
+    Segments,
+    checked,
+    diagonals,
+    matched_parts,
+    segments,
+    skewed,
+    straight_runs,
+)
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "isc": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
+    "transvcl": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
+}
+#: what upstream's tuning tries (gap 9 and 10, similarity 0.2 and 0.3), and ours
+GRID: dict[str, list[Any]] = {"gap": [3, 6, 9, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5]}
+
+
+def align(
+    similarity: Map, *, gap: int = 6, min_similarity: float = 0.4, min_length: int = 5, published: bool = False
+) -> Segments:
+    """Segments ``(N, 5)`` in frames, in order of time; see :mod:`videomatch.aligners`.
+
+    Args:
+        gap: cells along one axis, or below ``min_similarity``, after which the path is cut.
+        min_similarity: mean of a segment must be more; also that of a match.
+        min_length: cells of the path, and last minus first frame on both axes, must be more.
+        published: untrimmed paths, last frames as ends.
+    """
+    values = checked(similarity)
+    if not values.size:
+        return segments([], published=published)
+    path = cheapest_path(1 - values)
+    boxes = []
+    parts = straight_runs(path, gap)
+    if not published:
+        alike = values[path[:, 0], path[:, 1]] >= min_similarity
+        parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(alike[s:e], gap)]
+    for start, end in parts:
+        if end - start <= min_length:
+            continue
+        cells = path[start:end]
+        mean = float(values[cells[:, 0], cells[:, 1]].mean())
+        (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
+        if mean > min_similarity and min(q_high - q_low, r_high - r_low) > min_length:
+            boxes.append((q_low, q_high, r_low, r_high, mean))
+    return segments(boxes, published=published)
+
+
+def cheapest_path(cost: np.ndarray) -> np.ndarray:
+    """Cells ``(L, 2)`` of the cheapest monotone path through ``cost (Q, R)``, corner to corner."""
+    rows, columns = cost.shape
+    memory, matrix = skewed((rows, columns), np.float64)
+    matrix[:] = cost
+    matrix[0], matrix[:, 0] = np.cumsum(cost[0]), np.cumsum(cost[:, 0])
+    for number, first, stop in diagonals(cost.shape):
+        before, here = memory[number - 1], memory[number, first:stop]
+        least = np.minimum(before[first - 1 : stop - 1], memory[number - 2, first - 1 : stop - 1])
+        np.minimum(least, before[first:stop], out=least)
+        here += least
+    total = matrix.ravel()
+    view = memoryview(total.data)
+    at = rows * columns - 1
+    path = [at]
+    while at:
+        row, column = divmod(at, columns)
+        if not row:
+            at -= 1
+        elif not column:
+            at -= columns
+        else:
+            diagonal, up, left = view[at - columns - 1], view[at - columns], view[at - 1]
+            if diagonal <= up and diagonal <= left:
+                at -= columns + 1
+            else:
+                at -= columns if up <= left else 1
+        path.append(at)
+    return np.stack(np.divmod(np.array(path[::-1]), columns), axis=1)

@@ -1,0 +1,151 @@
+"""Dynamic programming: paths of largest summed similarity, taken one after the other.
+
+Chou, Chen and Lee, Pattern-based near-duplicate video retrieval and localization on web-scale videos, IEEE TMM 2015
+(mPDP), as in VCSL. On ``s = similarity + 1``: ``D[i, j] = max(D[i-1, j-1] + s, D[i-1, j] + s/2, D[i, j-1] + s/2)``, the
+first of equal ones; a path that was below ``min_similarity`` for more than ``gap`` cells begins anew. From the largest
+D the path is followed back, its bounding box taken out, and so on, up to 100 times. A path is cut where it runs along
+one axis for more than ``max_straight`` cells; parts with more than ``min_length`` cells and frames on both axes, and a
+mean similarity over ``mean_similarity``, are segments.
+
+The published thresholds were compared with ``similarity + 1``: their 0.2 and 0.9 are cosines of -0.8 and -0.1, which
+hardly any pair of frames is below, so paths run on over everything (:data:`PUBLISHED` has them as the cosines they
+are).
+# Deviation: by default the threshold is one that works, and a segment ends with its first and last match and is cut
+where more than ``gap`` cells in a row fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from videomatch.aligners._boxes import (
+    Map,
+    Segments,
+    checked,
+    diagonals,
+    matched_parts,
+    segments,
+    skewed,
+    straight_runs,
+)
+
+_SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "isc": {"gap": 9, "min_similarity": -0.8, **_SAME},
+    "transvcl": {"gap": 3, "min_similarity": -0.1, **_SAME},
+}
+#: what upstream's tuning tries (gap 9 and 10, straight runs 10 to 50, mean 0.1 to 0.3), and thresholds that act
+GRID: dict[str, list[Any]] = {
+    "gap": [3, 9],
+    "min_similarity": [0.2, 0.3, 0.4, 0.5],
+    "mean_similarity": [0.2, 0.3, 0.4],
+    "max_straight": [10, 30],
+}
+#: paths that are followed
+PATHS = 100
+#: where a cell's path comes from: nowhere, or one of three neighbours
+NONE, DIAGONAL, UP, LEFT = 255, 0, 1, 2
+
+
+def align(
+    similarity: Map,
+    *,
+    gap: int = 3,
+    min_similarity: float = 0.5,
+    mean_similarity: float = 0.4,
+    min_length: int = 5,
+    max_straight: int = 10,
+    published: bool = False,
+) -> Segments:
+    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
+
+    Args:
+        gap: cells below ``min_similarity`` that a path may pass in a row.
+        min_similarity: of a match.
+        mean_similarity: of a segment must be more.
+        min_length: cells of a path, and last minus first frame on both axes, must be more.
+        max_straight: cells along one axis after which a path is cut.
+        published: untrimmed paths, last frames as ends.
+    """
+    values = checked(similarity)
+    if not values.size:
+        return segments([], published=published)
+    sums, moves = table(values, gap=gap, min_similarity=min_similarity)[:2]
+    boxes = []
+    for path in _paths(sums, moves):
+        parts = straight_runs(path, max_straight)
+        if not published:
+            alike = values[path[:, 0], path[:, 1]] >= min_similarity
+            parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(alike[s:e], gap)]
+        for start, end in parts:
+            if end - start <= min_length:
+                continue
+            cells = path[start:end]
+            mean = float(values[cells[:, 0], cells[:, 1]].mean())
+            (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
+            if mean > mean_similarity and min(q_high - q_low, r_high - r_low) > min_length:
+                boxes.append((q_low, q_high, r_low, r_high, mean))
+    return segments(boxes, published=published)
+
+
+def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """D, where its paths come from, and how many cells in a row did not match; each ``(Q, R)``."""
+    total, sums = skewed(values.shape, np.float64)
+    step, moves = skewed(values.shape, np.uint8)
+    count, missed = skewed(values.shape, np.int32)
+    low, is_low = skewed(values.shape, np.int32)
+    sums[:], moves[:], is_low[:] = values + 1, NONE, values < min_similarity
+    acts = bool(is_low.any())
+    for number, first, stop in diagonals(values.shape):
+        row, back = slice(first, stop), slice(first - 1, stop - 1)
+        here = total[number, row]
+        half = here / 2
+        best, up, left = total[number - 2, back] + here, total[number - 1, back] + half, total[number - 1, row] + half
+        by_up = up > best
+        np.maximum(best, up, out=best)
+        by_left = left > best
+        np.maximum(best, left, out=best)
+        move = by_up.view(np.uint8)  # DIAGONAL or UP
+        if acts:
+            missing = count[number - 2, back].copy()
+            np.copyto(missing, count[number - 1, back], where=by_up)
+            np.copyto(missing, count[number - 1, row], where=by_left)
+            missing += 1
+            missing *= low[number, row]
+            count[number, row] = missing
+            on = missing <= gap
+            np.copyto(move, LEFT, where=by_left)
+            np.copyto(here, best, where=on)
+            np.copyto(step[number, row], move, where=on)
+        else:
+            np.copyto(move, LEFT, where=by_left)
+            here[:], step[number, row] = best, move
+    return np.ascontiguousarray(sums), np.ascontiguousarray(moves), np.ascontiguousarray(missed)
+
+
+def _paths(sums: np.ndarray, moves: np.ndarray) -> Iterator[np.ndarray]:
+    """Paths ``(L, 2)`` of falling sum that share no bounding box; ``sums`` is used up."""
+    columns = sums.shape[1]
+    back = {DIAGONAL: columns + 1, UP: columns, LEFT: 1}
+    came = moves.tobytes()
+    taken = np.zeros(sums.size, np.uint8)
+    is_taken, grid = memoryview(taken.data), taken.reshape(sums.shape)
+    for _ in range(PATHS):
+        at = int(sums.argmax())
+        if is_taken[at]:
+            return
+        path = [at]
+        while came[at] != NONE:
+            at -= back[came[at]]
+            if is_taken[at]:
+                break
+            path.append(at)
+        cells = np.stack(np.divmod(np.array(path[::-1]), columns), axis=1)
+        (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
+        box = np.s_[q_low : q_high + 1, r_low : r_high + 1]
+        sums[box] = -np.inf
+        grid[box] = 1
+        yield cells

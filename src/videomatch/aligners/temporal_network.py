@@ -1,0 +1,201 @@
+"""Temporal network: the longest path through the frames' nearest neighbours that moves forward in both videos.
+
+Tan, Ngo, Hong and Chua, Scalable detection of partial near-duplicate videos by visual-temporal consistency, ACM MM
+2009, as in VCSL. Nodes are the ``top_k`` reference frames of every query frame. An edge leads from (q, r) to (q', r')
+if 1 <= q' - q < ``max_step``, 0 < r' - r < ``max_step``, the similarity of (q', r') is at least ``min_similarity``, and
+no frame strictly between r and r' was linked from query frame q before; its weight is that similarity. Up to
+``max_paths`` + 1 times the heaviest path is taken and its edges weigh nothing from then on. Its bounding box is kept if
+the sum of its similarities over the mean of its side lengths exceeds ``min_similarity``, both sides exceed
+``min_length``, and its IoU with kept boxes is below ``max_iou``.
+
+As published (``published=True``) the last neighbour of the last query frame is taken for the sink of the network and
+left out of every path, and a path may begin at a frame of any similarity. Ties of whole paths go to the earlier query
+frame (the published code's topological order).
+# Deviation: by default both frames of an edge have ``min_similarity``, so that a path does not begin in the noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from videomatch.aligners._boxes import Map, Segments, checked, iou, segments
+
+_SAME = {"max_paths": 10, "max_iou": 0.3, "published": True}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "isc": {"max_step": 10, "top_k": 3, "min_similarity": 0.3, "min_length": 5, **_SAME},
+    "transvcl": {"max_step": 10, "top_k": 10, "min_similarity": 0.2, "min_length": 5, **_SAME},
+    "vsc2022": {"max_step": 5, "top_k": 5, "min_similarity": 0.2, "min_length": 4, **_SAME},
+}
+#: what upstream's tuning tries (step and neighbours 5 to 15, similarity 0.2 and 0.3), and ours
+GRID: dict[str, list[Any]] = {"max_step": [5, 10, 15], "top_k": [3, 5, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5]}
+
+
+def align(
+    similarity: Map,
+    *,
+    max_step: int = 10,
+    top_k: int = 3,
+    min_similarity: float = 0.5,
+    min_length: int = 5,
+    max_iou: float = 0.3,
+    max_paths: int = 10,
+    published: bool = False,
+) -> Segments:
+    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
+
+    Args:
+        max_step: frames that an edge may not reach.
+        top_k: neighbours of a query frame.
+        min_similarity: of a linked frame, and of a path by its length.
+        min_length: last minus first frame must be more, on both axes.
+        max_iou: with better paths' boxes must be less.
+        max_paths: paths that are looked at, less one.
+        published: leave out the last node, last frames as ends.
+    """
+    values = checked(similarity)
+    if not values.size:
+        return segments([], published=published)
+    network = _Network.of(values, top_k, max_step, min_similarity, -np.inf if published else min_similarity)
+    boxes: list[tuple[float, float, float, float, float]] = []
+    changed: int | None = 0
+    for _ in range(max_paths + 1):
+        network.weigh(changed)
+        path = network.heaviest()
+        if not path:
+            break
+        changed = network.empty(path)
+        if published and path[-1] == network.count - 1:
+            path.pop()
+        total = sum(network.similarity[n] for n in path)
+        q_low, q_high = network.query(path[0]), network.query(path[-1])
+        r_low, r_high = network.reference[path[0]], network.reference[path[-1]]
+        length = (q_high - q_low + r_high - r_low) / 2
+        if total <= 0 or min(q_high - q_low, r_high - r_low) <= min_length or total / length <= min_similarity:
+            continue
+        box = q_low, q_high, r_low, r_high
+        if not boxes or iou(box, np.array(boxes)[:, :4]).max() < max_iou:
+            boxes.append((*box, total / len(path)))
+    return segments(boxes, published=published)
+
+
+@dataclass
+class _Network:
+    """Nodes ``0 … count - 1`` in the order of query frame, then similarity; edges by their target.
+
+    Attributes:
+        sources, weights: of the edges into every node, in the order of the sources.
+        total, before: weight of the heaviest path to every node, and the node before it on that path (itself: none).
+    """
+
+    top: int
+    similarity: list[float]
+    reference: list[int]
+    sources: list[list[int]]
+    weights: list[list[float]]
+    total: list[float]
+    before: list[int]
+
+    @property
+    def count(self) -> int:
+        return len(self.reference)
+
+    def query(self, node: int) -> int:
+        """Query frame of a node."""
+        return node // self.top
+
+    @classmethod
+    def of(cls, values: np.ndarray, top_k: int, max_step: int, min_similarity: float, min_source: float) -> _Network:
+        rows, columns = values.shape
+        top = min(top_k, columns)
+        nearest = _top(values, top)
+        similarity = np.take_along_axis(values, nearest, axis=1)
+        source, target = _edges(nearest, similarity, max_step, min_similarity, min_source)
+        count = rows * top
+        flat = similarity.ravel()
+        sources: list[list[int]] = [[] for _ in range(count)]
+        weights: list[list[float]] = [[] for _ in range(count)]
+        for s, t, w in zip(source.tolist(), target.tolist(), flat[target].tolist(), strict=True):
+            sources[t].append(s)
+            weights[t].append(w)
+        nodes = list(range(count))
+        return cls(top, flat.tolist(), nearest.ravel().tolist(), sources, weights, [0.0] * count, nodes)
+
+    def weigh(self, first: int | None) -> None:
+        """Bring ``total`` and ``before`` up to date after edges into ``first`` and later nodes changed."""
+        if first is None:
+            return
+        for node in range(first, self.count):
+            sources = self.sources[node]
+            if not sources:
+                continue
+            best, by = -1.0, node
+            for source, weight in zip(sources, self.weights[node], strict=True):
+                reached = self.total[source] + weight
+                if reached > best:
+                    best, by = reached, source
+            if best < 0:  # a detour over a negative weight is worse than to begin here
+                best, by = 0.0, node
+            self.total[node], self.before[node] = best, by
+
+    def heaviest(self) -> list[int]:
+        """Nodes of the heaviest path, the first that ends with its weight; empty if nothing weighs anything."""
+        end = int(np.argmax(self.total))
+        if self.total[end] <= 0:
+            return []
+        path = [end]
+        while self.before[path[-1]] != path[-1]:
+            path.append(self.before[path[-1]])
+        return path[::-1]
+
+    def empty(self, path: list[int]) -> int:
+        """Let the path's edges weigh nothing; the first node whose edges changed."""
+        for source, target in itertools.pairwise(path):
+            self.weights[target][self.sources[target].index(source)] = 0.0
+        return path[1]
+
+
+def _top(values: np.ndarray, top: int) -> np.ndarray:
+    """Columns of the ``top`` largest values of every row, largest first; of equal ones, the first column."""
+    rows, columns = values.shape
+    if top < columns:
+        some = np.sort(np.argpartition(-values, top - 1, axis=1)[:, :top], axis=1)
+        # a partition picks any of the values that tie with the last: rows with such ties are sorted whole
+        last = np.take_along_axis(values, some, axis=1).min(axis=1, keepdims=True)
+        tied = np.flatnonzero((values >= last).sum(axis=1) > top)
+        some[tied] = np.sort(np.argsort(-values[tied], axis=1, kind="stable")[:, :top], axis=1)
+    else:
+        some = np.broadcast_to(np.arange(columns), (rows, columns)).copy()
+    order = np.argsort(-np.take_along_axis(values, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
+
+
+def _edges(
+    nearest: np.ndarray, similarity: np.ndarray, max_step: int, min_similarity: float, min_source: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sources and targets of all edges, ordered by source; similarities of either are at least those given.
+
+    "No linked frame strictly between" needs only the nearest linked frame beyond each source, ``beyond``: every step in
+    query time is one array operation over all query frames.
+    """
+    rows, top = nearest.shape
+    beyond = np.full((rows, top), np.iinfo(np.int64).max)
+    found = []
+    for step in range(1, min(max_step, rows)):
+        here, there = nearest[:-step, None, :], nearest[step:, :, None]  # (rows - step, targets, sources)
+        ahead = there - here
+        linked = (ahead > 0) & (ahead < max_step) & (similarity[step:, :, None] >= min_similarity)
+        linked &= similarity[:-step, None, :] >= min_source
+        linked &= there <= beyond[:-step, None, :]
+        q, target, source = np.nonzero(linked)
+        found.append(np.stack([q * top + source, (q + step) * top + target], axis=1))
+        # every frame linked from q, by whichever of its nodes, stands between for all its nodes
+        reached = np.where(linked.any(axis=2), nearest[step:], -1)[:, :, None]
+        later = np.where(reached > here, reached, np.iinfo(np.int64).max).min(axis=1)
+        beyond[:-step] = np.minimum(beyond[:-step], later)
+    edges = np.concatenate([*found, np.zeros((0, 2), np.int64)])
+    edges = edges[np.lexsort((edges[:, 1], edges[:, 0]))]
+    return edges[:, 0], edges[:, 1]
