@@ -1,18 +1,21 @@
 """The files that challenges ask for: a function that writes a format, and one that checks a file by the challenge's
 rules without knowing who wrote it.
 
-``format: aiac`` in the parameters names :func:`aiac` and :func:`check_aiac`. Videos come and go one at a time.
+``format: aiac`` in the parameters names :func:`aiac` and :func:`check_aiac`. Videos come and go one at a time. A format
+whose function takes ``topics`` is written from rankings, another one from embeddings.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import xml.etree.ElementTree as ElementTree
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -20,6 +23,19 @@ import numpy as np
 LARGEST_DIM = 256
 #: name of the only file in an AIAC archive
 MEMBER = "result.json"
+#: shots that an AVS run may name for a topic
+MOST_SHOTS = 1000
+#: where the DTD of the AVS runs of 2021 lies, and the values that an attribute of a run may take
+DTD = "https://www-nlpir.nist.gov/projects/tv2021/dtds/videoAdhocSearchResults.dtd"
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "trType": ("A", "D", "E", "F"),
+    "class": ("F", "M", "R"),
+    "task": ("M", "P"),
+    "novelty": ("N", "C"),
+    "priority": tuple(str(n) for n in range(1, 11)),
+    "pid": (),
+    "desc": (),
+}
 #: characters of a file that are read at once, and of the longest value that is waited for
 CHUNK, LONGEST = 1 << 20, 1 << 24
 
@@ -87,6 +103,119 @@ def check_aiac(archive: Path, ids: Collection[str]) -> None:
                 _check_rows(archive, file, set(ids))
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{archive} is no whole zip archive ({error})") from error
+
+
+def avs(path: Path, topics: Mapping[str, list[str]], attributes: Mapping[str, Any], elapsed: int = 1) -> Path:
+    """Write ``run.xml``, a run of TRECVID's ad-hoc video search as of 2021.
+
+    Args:
+        path: folder to write into.
+        topics: number -> its shots, best first.
+        attributes: ``trType`` (A only the collection's own training data, D any other, E and F without annotation),
+            ``class`` (F fully automatic, M manually assisted, R relevance feedback), ``task`` (M main, P progress),
+            ``novelty`` (N novel, C common), ``pid`` (the team's, as registered), ``priority`` (1 to 10) and ``desc``.
+        elapsed: whole seconds that each topic took.
+
+    Returns:
+        the file.
+
+    Raises:
+        ValueError: an attribute is missing, unknown, or of another value.
+    """
+    problem = _attributes_problem({name: str(value) for name, value in attributes.items()})
+    if problem:
+        raise ValueError(f"run attributes: {problem}")
+    said = " ".join(f"{name}={quoteattr(str(attributes[name]))}" for name in ATTRIBUTES)
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<!DOCTYPE videoAdhocSearchResults SYSTEM "{DTD}">']
+    lines += ["<videoAdhocSearchResults>", f"<videoAdhocSearchRunResult {said}>"]
+    for topic, shots in topics.items():
+        lines.append(f'<videoAdhocSearchTopicResult tNum={quoteattr(topic)} elapsedTime="{elapsed}">')
+        lines += [f'<item seqNum="{n}" shotId={quoteattr(shot)} />' for n, shot in enumerate(shots, start=1)]
+        lines.append("</videoAdhocSearchTopicResult>")
+    lines += ["</videoAdhocSearchRunResult>", "</videoAdhocSearchResults>", ""]
+    file = path / "run.xml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def check_avs(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
+    """Check an AVS run by what NIST's own program checks, and by the DTD's attributes.
+
+    Args:
+        file: the run.
+        topics: the topics that it must answer, each exactly once.
+        shots: the shots that there are.
+
+    Raises:
+        ValueError: it is no such XML, holds a topic twice, one too many or too few, more than 1,000 shots of a topic,
+            one of them twice, one that does not exist, or a number that is none.
+    """
+    text = file.read_bytes()
+    if b"<!ENTITY" in text:  # an entity could grow without end while it is read
+        raise ValueError(f"{file}: declares an entity, which a run has no use for")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{file} is no XML ({error})") from error
+    runs = list(root)
+    if root.tag != "videoAdhocSearchResults" or not runs or {r.tag for r in runs} != {"videoAdhocSearchRunResult"}:
+        raise ValueError(f"{file}: {root.tag} of {sorted({r.tag for r in runs})}, expected videoAdhocSearchRunResult")
+    wanted, there = set(topics), set(shots)
+    for run in runs:
+        problem = _attributes_problem(run.attrib)
+        if problem:
+            raise ValueError(f"{file}: {problem}")
+        seen: set[str] = set()
+        for answer in run:
+            topic = answer.get("tNum", "")
+            where = f"{file}, topic {topic!r}"
+            if answer.tag != "videoAdhocSearchTopicResult" or topic not in wanted:
+                raise ValueError(f"{where}: {answer.tag}, expected one of the {len(wanted)} topics")
+            if topic in seen:
+                raise ValueError(f"{where} stands twice")
+            seen.add(topic)
+            _check_answer(where, answer, there)
+        missing = sorted(wanted - seen)
+        if missing:
+            raise ValueError(f"{file}: {len(missing)} of {len(wanted)} topics are missing, first {missing[0]!r}")
+
+
+def _check_answer(where: str, answer: ElementTree.Element, there: Collection[str]) -> None:
+    elapsed = answer.get("elapsedTime", "")
+    if not _is_whole(elapsed):
+        raise ValueError(f"{where}: elapsedTime {elapsed!r}, expected a whole number of seconds")
+    if len(answer) > MOST_SHOTS:
+        raise ValueError(f"{where} names {len(answer)} shots, expected at most {MOST_SHOTS}")
+    places: set[int] = set()
+    shots: set[str] = set()
+    for item in answer:
+        place, shot = item.get("seqNum", ""), item.get("shotId", "")
+        if item.tag != "item" or not _is_whole(place) or not 1 <= int(place) <= MOST_SHOTS:
+            raise ValueError(f"{where}: {item.tag} with seqNum {place!r}, expected 1 to {MOST_SHOTS}")
+        if int(place) in places:
+            raise ValueError(f"{where}: seqNum {place} stands twice")
+        if shot not in there:
+            raise ValueError(f"{where}, seqNum {place}: there is no shot {shot!r}")
+        if shot in shots:
+            raise ValueError(f"{where}: shot {shot} stands twice")
+        places.add(int(place))
+        shots.add(shot)
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) < 1 << 31
+
+
+def _attributes_problem(given: Mapping[str, str]) -> str | None:
+    """What is wrong with the attributes of a run."""
+    for name in [*ATTRIBUTES, *given]:
+        if name not in ATTRIBUTES:
+            return f"unknown attribute {name!r}, there are {', '.join(ATTRIBUTES)}"
+        if not given.get(name, "").strip():
+            return f"attribute {name!r} is missing"
+        if ATTRIBUTES[name] and given[name] not in ATTRIBUTES[name]:
+            return f"{name} {given[name]!r}, expected one of {', '.join(ATTRIBUTES[name])}"
+    return None
 
 
 def _check_rows(archive: Path, file: IO[bytes], wanted: set[str]) -> None:

@@ -2,7 +2,9 @@
 
 Rank metrics (R@k for any k, MdR, MnR, mAP, R@sum, gmean) are over the queries with at least one pair of grade > 0;
 Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised grades, as its source reports it;
-``MSE (plain)`` against the grades as they are. Conventions, units and tie rules: :mod:`videomatch.metrics`.
+``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over the pooled topics of a protocol
+that was judged in part (TRECVID's), all of them, or with `` (NIST)`` behind the name those that the system answers.
+Conventions, units and tie rules: :mod:`videomatch.metrics`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import numpy as np
 import polars as pl
 
 from videomatch.data import tables
-from videomatch.metrics import correlation, ranking
+from videomatch.data.corpus import split_ids
+from videomatch.data.ranked import ranked
+from videomatch.metrics import avs, correlation, ranking
 
 RANKS = ("MdR", "MnR", "mAP", "R@sum", "gmean")
 PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -26,6 +30,9 @@ PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MSE": correlation.mse,
     "MSE (plain)": correlation.mse,
 }
+#: behind the name of a measure of a pool: the mean over the topics that are answered, as NIST takes it
+NIST = " (NIST)"
+_POOL = re.compile(r"(?:infAP|infNDCG|iP@([1-9]\d*))(?: \(NIST\))?")
 
 
 def evaluate(
@@ -37,6 +44,7 @@ def evaluate(
     convention: str = "house",
     samples: int = 200,
     seed: int = 0,
+    corpus: Path | None = None,
 ) -> None:
     """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (name -> value) and ``counts``.
 
@@ -47,20 +55,23 @@ def evaluate(
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
         samples: bootstrap samples (of queries, or of pairs) behind ``spread``, a standard error.
         seed: of the samples.
+        corpus: folder of ``prepare``; only the measures of a pool look into it.
 
     Raises:
         ValueError: an unknown metric or convention, or nothing to measure it on.
     """
     _check(metrics, convention)
     for member in members:
-        result = _measured(rankings / member, metrics, convention, samples, seed)
+        result = _measured(rankings / member, metrics, convention, samples, seed, corpus)
         folder = output / member
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
         (folder / "metrics.json").write_text(text, encoding="utf-8")
 
 
-def _measured(rankings: Path, metrics: list[str], convention: str, samples: int, seed: int) -> dict:
+def _measured(
+    rankings: Path, metrics: list[str], convention: str, samples: int, seed: int, corpus: Path | None
+) -> dict:
     """The metrics of one member's ranking."""
     about = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
@@ -70,7 +81,8 @@ def _measured(rankings: Path, metrics: list[str], convention: str, samples: int,
     chance: dict[str, float] = {}
     spread: dict[str, float] = {}
     rng = np.random.default_rng([seed, samples])
-    of_ranks = [m for m in metrics if m not in PAIRS]
+    of_pool = [m for m in metrics if _POOL.fullmatch(m)]
+    of_ranks = [m for m in metrics if m not in PAIRS and m not in of_pool]
     counts = about["counts"] | {"pairs": len(judged)}
     if of_ranks:
         relevant = judged.filter(pl.col("grade") > 0)
@@ -94,6 +106,12 @@ def _measured(rankings: Path, metrics: list[str], convention: str, samples: int,
         chance |= dict.fromkeys(("Spearman", "Pearson"), 0.0)
         draws = (rng.integers(0, len(judged), size=len(judged)) for _ in range(samples))
         spread |= _spread([{m: PAIRS[m](score[at], target[m][at]) for m in of_pairs} for at in draws])
+    if of_pool:
+        topics = _topics(rankings, corpus, about, of_pool)
+        values |= {m: float(np.mean(topics[m])) for m in of_pool}
+        spread |= _spread([{m: _drawn(topics[m], rng) for m in of_pool} for _ in range(samples)])
+        everyone, answered = len(topics["all"]), len(topics["answered"])
+        counts |= {"judged topics": everyone, "judged topics without an answer": everyone - answered}
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
         counts["items without embedding"] = len(about["missing"])
@@ -107,14 +125,49 @@ def _measured(rankings: Path, metrics: list[str], convention: str, samples: int,
     }
 
 
+def _topics(rankings: Path, corpus: Path | None, about: dict, metrics: list[str]) -> dict[str, np.ndarray]:
+    """Every topic's value of each measure of a pool, (topics,); topics without an answer stand as 0 among ``all``, and
+    not at all in what NIST takes the mean of."""
+    if corpus is None:
+        raise ValueError(f"{metrics[0]} needs the judged pool of the corpus, but no corpus is given")
+    strata = tables.read("strata", corpus)
+    protocol = split_ids(tables.read("splits", corpus), about["split"], "query")
+    strata = strata.filter(pl.col("query_id").is_in(protocol))
+    if not len(strata):
+        raise ValueError(f"{metrics[0]}: {corpus} has no judged pool (table strata) of protocol {about['split']!r}")
+    numbers = strata["stratum"].unique().sort().to_list()
+    strata = strata.with_columns(pl.col("stratum").replace_strict(numbers, range(len(numbers)), return_dtype=pl.Int64))
+    best = ranked(tables.read("rankings", rankings), avs.MOST, about["counts"]["references"])
+    best = best.join(strata, on=["query_id", "reference_id"], how="left", maintain_order="left")
+    best = best.with_columns(pl.col("stratum", "judgement").fill_null(-1))
+    ks = tuple(sorted({int(m[1]) for metric in metrics if (m := _POOL.fullmatch(metric)) and m[1]}))
+    answers = best.partition_by("query_id", as_dict=True)
+    found: dict[str, dict[str, float]] = {}
+    for (topic,), pool in sorted(strata.partition_by("query_id", as_dict=True).items()):
+        run = answers.get((topic,), best.clear())
+        counted = avs.Pool.of(pool["stratum"].to_numpy(), pool["judgement"].to_numpy())
+        found[str(topic)] = avs.inferred(run["stratum"].to_numpy(), run["judgement"].to_numpy(), counted, ks)
+    answered = [topic for topic in found if (topic,) in answers]
+    if not answered:
+        raise ValueError(f"{rankings}: no judged topic of protocol {about['split']!r} has a ranking")
+    values = {m: [found[t][m.removesuffix(NIST)] for t in (answered if m.endswith(NIST) else found)] for m in metrics}
+    return {m: np.array(v) for m, v in values.items()} | {"all": np.array([*found]), "answered": np.array(answered)}
+
+
+def _drawn(values: np.ndarray, rng: np.random.Generator) -> float:
+    """The mean of as many topics as there are, drawn with replacement."""
+    return float(values[rng.integers(0, len(values), size=len(values))].mean())
+
+
 def _check(metrics: list[str], convention: str) -> None:
     if convention not in ranking.CONVENTIONS:
         raise ValueError(f"no convention {convention!r}; there are {', '.join(ranking.CONVENTIONS)}")
-    names = ["R@1", "R@5", "R@10", *RANKS, *PAIRS]
+    names = ["R@1", "R@5", "R@10", *RANKS, *PAIRS, "infAP", "infNDCG", "iP@10"]
     for metric in metrics:
-        if metric not in names and not re.fullmatch(r"R@[1-9]\d*", metric):
+        if metric not in names and not re.fullmatch(r"R@[1-9]\d*", metric) and not _POOL.fullmatch(metric):
             near = difflib.get_close_matches(metric, names, 1, 0)
-            raise ValueError(f"no metric {metric!r}, did you mean {near[0]!r}? There are R@<k>, {', '.join(names[3:])}")
+            listed = f"R@<k>, {', '.join(names[3:-1])}, iP@<k>, each of the last three also with{NIST}"
+            raise ValueError(f"no metric {metric!r}, did you mean {near[0]!r}? There are {listed}")
 
 
 def _ks(metrics: list[str]) -> tuple[int, ...]:

@@ -1,17 +1,20 @@
-"""Submit: a challenge's own file of one system's embeddings of one split, checked by the challenge's rules."""
+"""Submit: a challenge's own file of one system's embeddings, or rankings, of one split, checked by its rules."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from videomatch import submissions
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.data.ranked import ranked
 from videomatch.data.store import Store
 
 log = logging.getLogger(__name__)
@@ -23,24 +26,30 @@ ROWS = 1024
 def submit(
     *,
     corpus: Path,
-    embeddings: list[Path],
     member: str,
     output: Path,
     split: str,
+    embeddings: list[Path] | None = None,
+    rankings: Path | None = None,
     format: str = "aiac",
     missing: str = "error",
+    run: dict[str, Any] | None = None,
+    elapsed: int = 1,
 ) -> None:
     """Write the file of a challenge, and ``submission.json`` (what it holds).
 
     Args:
         corpus: folder of ``prepare``.
-        embeddings: folders of a system, each with a folder a member; several are one, with disjoint ids.
-        member: whose ``videos/`` to submit.
+        member: whose results to submit.
         output: empty folder.
-        split: the videos to submit: its references, sorted by id.
+        split: what to submit: the embeddings of its references, sorted by id, or the rankings of its queries.
+        embeddings: folders of a system, each with a folder a member; several are one, with disjoint ids.
+        rankings: result of ``search`` over the split, for a format that is written from rankings.
         format: a function of :mod:`videomatch.submissions`.
         missing: what becomes of a video that has no embedding (nothing of it could be read): ``error``, or ``zeros``,
             since a challenge wants every id. The cosine of zeros is 0 with anything, or refused by the challenge.
+        run: what a challenge wants to know of a run: see the format.
+        elapsed: seconds that a query took, where a challenge asks.
 
     Raises:
         ValueError: an unknown format, videos without an embedding, or a file that breaks the challenge's rules.
@@ -50,8 +59,24 @@ def submit(
         raise ValueError(f"no format named {format!r}; there are {', '.join(formats)}")
     if missing not in ("error", "zeros"):
         raise ValueError(f"missing {missing!r}, expected error or zeros")
+    if "topics" in inspect.signature(getattr(submissions, format)).parameters:
+        if rankings is None:
+            raise ValueError(f"format {format!r} is written from rankings, and none are given")
+        about = _of_rankings(corpus, rankings / member, output, split, format, run or {}, elapsed)
+    elif embeddings is None:
+        raise ValueError(f"format {format!r} is written from embeddings, and none are given")
+    else:
+        about = _of_embeddings(corpus, [folder / member for folder in embeddings], output, split, format, missing)
+    about = {"format": format, "split": split, "member": member} | about
+    (output / "submission.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _of_embeddings(
+    corpus: Path, folders: list[Path], output: Path, split: str, format: str, missing: str
+) -> dict[str, Any]:
+    """Write and check a file of embeddings; what it holds."""
     ids = corpora.split_ids(tables.read("splits", corpus), split, "reference")
-    store = Store.open(*(folder / member / "videos" for folder in embeddings))
+    store = Store.open(*(folder / "videos" for folder in folders))
     at = {video_id: n for n, (video_id, length) in enumerate(zip(store.ids, store.lengths, strict=True)) if length}
     absent = [i for i in ids if i not in at]
     if absent and missing == "error":
@@ -61,19 +86,32 @@ def submit(
         )
     file = getattr(submissions, format)(output, _rows(store, ids, at))
     getattr(submissions, f"check_{format}")(file, ids)
-    about = {
-        "file": file.name,
-        "format": format,
-        "split": split,
-        "member": member,
-        "videos": len(ids),
-        "dim": int(np.prod(store.shape)),
-        "zeros": absent,
-    }
-    (output / "submission.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if absent:
         log.warning("%d videos have no embedding and are submitted as zeros", len(absent))
     log.info("%s: %d videos, %d of them zeros, %d bytes", file.name, len(ids), len(absent), file.stat().st_size)
+    return {"file": file.name, "videos": len(ids), "dim": int(np.prod(store.shape)), "zeros": absent}
+
+
+def _of_rankings(
+    corpus: Path, rankings: Path, output: Path, split: str, format: str, run: dict[str, Any], elapsed: int
+) -> dict[str, Any]:
+    """Write and check a file of rankings; what it holds."""
+    searched = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
+    if searched["split"] != split:
+        raise ValueError(f"{rankings}: ranks split {searched['split']!r}, to submit is {split!r}")
+    splits = tables.read("splits", corpus)
+    queries, shots = (corpora.split_ids(splits, split, role) for role in ("query", "reference"))
+    best = ranked(tables.read("rankings", rankings), submissions.MOST_SHOTS, searched["counts"]["references"])
+    found = {
+        str(topic): rows["reference_id"].to_list() for (topic,), rows in best.group_by("query_id", maintain_order=True)
+    }
+    absent = [topic for topic in queries if topic not in found]
+    if absent:
+        raise ValueError(f"{rankings}: {len(absent)} of {len(queries)} topics have no ranking, first {absent[0]!r}")
+    file = getattr(submissions, format)(output, {topic: found[topic] for topic in queries}, run, elapsed)
+    getattr(submissions, f"check_{format}")(file, queries, shots)
+    log.info("%s: %d topics, %d shots, %d bytes", file.name, len(queries), len(best), file.stat().st_size)
+    return {"file": file.name, "topics": len(queries), "shots": len(best), "run": run}
 
 
 def _rows(store: Store, ids: list[str], at: dict[str, int]) -> Iterator[tuple[str, np.ndarray]]:

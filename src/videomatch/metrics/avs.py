@@ -1,0 +1,109 @@
+"""Extended inferred AP of TRECVID's ad-hoc video search: average precision from a pool that was judged in part.
+
+Source: Yilmaz, Kanoulas and Aslam, SIGIR 2008, "A simple and efficient sampling method for estimating AP and NDCG",
+with what NIST's ``sample_eval`` makes of it: the numbers here equal that program's.
+
+What goes in
+    The ranked shots of one topic, best first, as the ``stratum`` of each (numbered from 0; -1 where the shot was never
+    pooled) and its ``judgement`` (1 relevant, 0 not, -1 pooled but not judged); and a :class:`Pool`, which counts what
+    every stratum holds. Ties in the score are broken by shot id, the later id first: see ``data/ranked.py``.
+
+Units
+    Fractions, as NIST prints them.
+
+Estimates
+    Stratum c holds N pooled, n judged and r relevant shots: R_c = r N / n relevant ones are expected. At a relevant
+    shot at rank k, with d_c pooled, j_c judged and q_c relevant shots of each stratum *before* it, precision is
+    expected to be (1 + sum_c d_c (q_c + e) / (j_c + 3e)) / k, e = 1e-5. Its mean over the relevant shots of c, weighed
+    by R_c / R, sums up to infAP.
+
+What is notable, and kept as NIST has it
+    * If more than 1,000 relevant shots are expected, infAP is multiplied by R / 1000, since a run holds no more than
+      1,000. It can then exceed 1: a perfect run of 2021 scores 1.23.
+    * NIST's mean is over the topics that a run answers. A run of a few easy topics looks good. Here ``infAP`` is the
+      mean over all judged topics of the protocol, those without an answer as 0; ``infAP (NIST)`` is NIST's.
+    * Shots that were never pooled count as ranks only, neither relevant nor not.
+    * A run of fewer than k shots has its iP@k divided by k all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+#: shots of a topic that count
+MOST = 1000
+#: the k of iP@k that NIST prints
+KS = (10, 100, 1000)
+_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What was pooled for one topic, stratum by stratum.
+
+    Attributes:
+        pooled: N, shots in the pool.
+        judged: n, those of them that somebody looked at.
+        relevant: r, those of these that show the topic.
+    """
+
+    pooled: Int[np.ndarray, " strata"]
+    judged: Int[np.ndarray, " strata"]
+    relevant: Int[np.ndarray, " strata"]
+
+    @classmethod
+    def of(cls, stratum: Int[np.ndarray, " pool"], judgement: Int[np.ndarray, " pool"]) -> Pool:
+        """Count a pool: the stratum of each shot, numbered from 0, and its judgement."""
+        size = int(stratum.max(initial=-1)) + 1
+        masks = (np.ones(len(stratum), bool), judgement >= 0, judgement > 0)
+        return cls(*(np.bincount(stratum[mask], minlength=size) for mask in masks))
+
+    @property
+    def expected(self) -> Float[np.ndarray, " strata"]:
+        """R_c, how many relevant shots are expected in each stratum; none where nobody looked."""
+        return np.divide(
+            self.relevant * self.pooled.astype(float),
+            self.judged,
+            out=np.zeros(len(self.pooled)),
+            where=self.judged > 0,
+        )
+
+
+def inferred(
+    stratum: Int[np.ndarray, " ranks"], judgement: Int[np.ndarray, " ranks"], pool: Pool, ks: tuple[int, ...] = KS
+) -> dict[str, float]:
+    """The estimates of one topic: ``infAP``, ``infNDCG``, ``iP@k``, and the relevant shots expected in the run
+    (``relevant returned``) and at all (``relevant``).
+
+    Args:
+        stratum: of the shots of the run, best first; -1 for one that was not pooled.
+        judgement: 1, 0 or -1 of each; of one that was not pooled, anything.
+        pool: of the topic.
+        ks: of iP@k.
+    """
+    stratum, judgement = stratum[:MOST], judgement[:MOST]
+    ranks, size = np.arange(1, len(stratum) + 1), len(pool.pooled)
+    in_stratum = stratum[:, None] == np.arange(size)
+    is_judged, is_relevant = in_stratum & (judgement >= 0)[:, None], in_stratum & (judgement > 0)[:, None]
+    seen = [np.vstack([np.zeros((1, size)), np.cumsum(mask, axis=0)]) for mask in (in_stratum, is_judged, is_relevant)]
+    pooled, judged, relevant = seen  # row k: among the first k shots
+    guessed = (pooled * (relevant + _EPSILON) / (judged + 3 * _EPSILON)).sum(axis=1)
+    precision = (1 + guessed[:-1]) / ranks
+    of_stratum = (is_relevant * precision[:, None]).sum(axis=0)
+    total = float(pool.expected.sum())
+    mean = np.divide(of_stratum, pool.relevant, out=np.zeros(size), where=pool.relevant > 0)
+    ap = float((pool.expected * mean).sum() / total) if total else 0.0
+    ap *= max(1.0, total / MOST)
+    gain = (is_relevant / np.log2(ranks + 1)[:, None]).sum(axis=0)
+    dcg = float(np.divide(pooled[-1] * gain, judged[-1], out=np.zeros(size), where=judged[-1] > 0).sum())
+    best = float((1 / np.log2(np.arange(1, min(int(total), MOST) + 1) + 1)).sum())
+    return {
+        "infAP": ap,
+        "infNDCG": dcg / best if best else 0.0,
+        **{f"iP@{k}": float(guessed[min(k, len(stratum))]) / k for k in ks},
+        "relevant returned": float(guessed[-1]),
+        "relevant": total,
+    }
