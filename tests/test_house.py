@@ -14,6 +14,7 @@ PACKAGE = ROOT / "src/videomatch"
 #: floors from the top down; a module imports from its own floor's package or from lower floors
 FLOORS = [
     {"__main__", "cli"},
+    {"door"},
     {"dvcfile"},
     {"plan"},
     {"params"},
@@ -21,7 +22,7 @@ FLOORS = [
     {"models", "experts", "corpora", "aligners", "world"},
     {"training"},
     {"fitting"},
-    {"media", "page"},
+    {"index", "media", "page"},
     {"data"},
     {"objectives", "frame_similarity", "score_normalisation", "metrics", "submissions"},
     {"similarity"},
