@@ -1,4 +1,4 @@
-"""An image network of transformers, ready to be run: loaded, folded, on its device, in its precision."""
+"""A network of transformers, ready to be run: loaded, folded, on its device, in its precision."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def device_and_dtype(precision: str) -> tuple[torch.device, torch.dtype]:
     if precision in known:
         return device, known[precision]
     if precision != "auto":
-        raise ValueError(f"image: precision {precision!r}, expected one of {', '.join(['auto', *known])}")
+        raise ValueError(f"precision {precision!r}, expected one of {', '.join(['auto', *known])}")
     native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
     return device, torch.bfloat16 if native else torch.float32
 

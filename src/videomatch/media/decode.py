@@ -117,8 +117,8 @@ class Sampler:
         """Decode.
 
         Raises:
-            Unreadable: not one picture can be decoded. Nothing else: damage further on is a warning, and what could
-                not be decoded shows the picture before it.
+            Unreadable: pictures are wanted and not one can be decoded. Nothing else: damage further on is a warning,
+                and what could not be decoded shows the picture before it.
         """
         with opened(self.path) as container:
             self.timeline = timeline = scan(container)
@@ -136,7 +136,7 @@ class Sampler:
                 queue.expected = None
             with opened(self.path) as container:
                 yield from self._pass(container, timeline, None, queues, [])
-        if not self.num_decoded:
+        if queues and not self.num_decoded:
             raise Unreadable("no picture of it can be decoded")
         if self.num_corrupt:
             warn(self.warnings, f"{self.num_corrupt} of {self.num_decoded} decoded pictures are damaged")
@@ -159,6 +159,8 @@ class Sampler:
         streams: list[VideoStream | AudioStream] = [stream] if queues else []
         sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if listeners else []
         streams += sounds
+        if not streams:
+            return True  # demuxing no stream would be demuxing all of them
         for listener in listeners:
             listener.open(sounds[0] if sounds else None)
         picker = _Picker(self, timeline, queues, planned)

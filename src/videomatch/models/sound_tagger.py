@@ -1,0 +1,94 @@
+"""A small Audio Spectrogram Transformer (Gong et al. 2021, arXiv:2104.01778) that predicts a video's labels.
+
+The weights are those of transformers' ``ASTForAudioClassification``; ``AutoModel.from_pretrained`` of a checkpoint
+gives the encoder without the head, which is how sound features are read from it.
+
+# Deviation: patches do not overlap, and nothing comes from a vision transformer pretrained on images: a fraction of the
+cost.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+#: of AudioSet's log-mel, as in the published checkpoints
+MEAN, STD = -4.2677393, 4.5689974
+
+
+class Config(ASTConfig):
+    """A small AST.
+
+    Args:
+        num_frames: of a spectrogram, one every 10 ms; the stage fills it.
+        bands: mel bands of it; the stage fills it.
+        patch_size: frames and bands of a patch.
+        width: of the encoder.
+        layers: of the encoder.
+        dropout: on what the layers give.
+        id2label: names of the labels; the stage fills it.
+
+    Raises:
+        ValueError: sizes that do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_frames: int = 98,
+        bands: int = 64,
+        patch_size: int = 16,
+        width: int = 128,
+        layers: int = 3,
+        dropout: float = 0.0,
+        id2label: dict[int, str] | None = None,
+    ) -> None:
+        if width % 32:
+            raise ValueError(f"sound_tagger: width {width}, expected a multiple of 32 (the size of a head)")
+        if min(num_frames, bands) < patch_size:
+            raise ValueError(f"sound_tagger: no patch of {patch_size} fits {num_frames} frames of {bands} bands")
+        super().__init__(
+            max_length=num_frames,
+            num_mel_bins=bands,
+            patch_size=patch_size,
+            frequency_stride=patch_size,
+            time_stride=patch_size,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 32,
+            intermediate_size=4 * width,
+            hidden_dropout_prob=dropout,
+            id2label=id2label,
+            label2id={name: number for number, name in id2label.items()} if id2label else None,
+            problem_type="multi_label_classification",
+        )
+
+
+class Model(ASTForAudioClassification):
+    """``ASTForAudioClassification`` that reads log-mel as it is stored."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, log_mel: Float[Tensor, "batch frames bands"]
+    ) -> dict[str, Tensor]:
+        """``logits`` ``(batch, labels)``."""
+        pooled = self.audio_spectrogram_transformer((log_mel - MEAN) / (2 * STD)).pooler_output
+        return {"logits": self.classifier(pooled)}
+
+
+# config.json names the class that the weights belong to
+Model.__name__ = ASTForAudioClassification.__name__
+
+
+def initialise(model: Model) -> None:
+    """Places and class tokens start at random (N(0, 0.02), as in vision transformers), not at transformers' zeros: two
+    class tokens that start alike stay alike."""
+    embeddings = model.audio_spectrogram_transformer.embeddings
+    for weight in (embeddings.position_embeddings, embeddings.cls_token, embeddings.distillation_token):
+        torch.nn.init.trunc_normal_(weight, std=0.02)
+
+
+def processor(config: ASTConfig) -> ASTFeatureExtractor:
+    """What prepares sound for this model; saved beside the weights."""
+    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=MEAN, std=STD)

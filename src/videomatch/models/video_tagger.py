@@ -1,0 +1,122 @@
+"""A small VideoMAE encoder (Tong et al. 2022, arXiv:2203.12602) that predicts a video's labels from a few frames.
+
+The weights are those of transformers' ``VideoMAEForVideoClassification``; ``AutoModel.from_pretrained`` of a checkpoint
+gives the encoder without the head, which is how motion features are read from it.
+
+# Deviation: trained on labels from scratch instead of being pretrained on masked clips, which takes days.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from videomatch.models._pixels import normalise
+
+
+class Config(VideoMAEConfig):
+    """A small VideoMAE.
+
+    Args:
+        image_size: pixels of a frame; the stage fills it.
+        num_frames: of a clip; the stage fills it.
+        patch_size: pixels of a patch.
+        tubelet_size: frames of a patch.
+        width: of the encoder.
+        layers: of the encoder.
+        dropout: on what the layers give.
+        id2label: names of the labels; the stage fills it.
+
+    Raises:
+        ValueError: sizes that do not divide.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        num_frames: int = 4,
+        patch_size: int = 16,
+        tubelet_size: int = 2,
+        width: int = 128,
+        layers: int = 4,
+        dropout: float = 0.0,
+        id2label: dict[int, str] | None = None,
+    ) -> None:
+        if width % 32:
+            raise ValueError(f"video_tagger: width {width}, expected a multiple of 32 (the size of a head)")
+        if image_size % patch_size or num_frames % tubelet_size:
+            raise ValueError(
+                f"video_tagger: {num_frames} frames of {image_size} pixels are no whole number of patches of "
+                f"{tubelet_size} x {patch_size} pixels"
+            )
+        super().__init__(
+            image_size=image_size,
+            num_frames=num_frames,
+            patch_size=patch_size,
+            tubelet_size=tubelet_size,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 32,
+            intermediate_size=4 * width,
+            hidden_dropout_prob=dropout,
+            id2label=id2label,
+            label2id={name: number for number, name in id2label.items()} if id2label else None,
+            problem_type="multi_label_classification",
+        )
+
+
+class Model(VideoMAEForVideoClassification):
+    """``VideoMAEForVideoClassification`` that reads frames as they are stored. Patches are cut out and multiplied as
+    one matrix: the same sums as the three-dimensional convolution, whose backward pass is slow on a CPU."""
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, clips: UInt8[Tensor, "batch time height width 3"]
+    ) -> dict[str, Tensor]:
+        """``logits`` ``(batch, labels)``."""
+        pixels = normalise(clips.flatten(0, 1), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        embeddings = self.videomae.embeddings
+        patches = self._patches(pixels.unflatten(0, clips.shape[:2]))
+        projection = embeddings.patch_embeddings.projection
+        tokens = F.linear(patches, projection.weight.flatten(1), projection.bias)
+        tokens = tokens + embeddings.position_embeddings.to(tokens)
+        hidden = self.videomae.encoder(tokens).last_hidden_state
+        assert self.fc_norm is not None  # the configuration asks for the mean of all tokens
+        return {"logits": self.classifier(self.fc_norm(hidden.mean(1)))}
+
+    def _patches(self, pixels: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch patches numbers"]:
+        """Pixels of each patch, in the order of the convolution's filters."""
+        size, tube = self.config.patch_size, self.config.tubelet_size
+        assert isinstance(size, int)
+        cut = pixels.unflatten(4, (-1, size)).unflatten(3, (-1, size)).unflatten(1, (-1, tube))
+        # batch, time, tube, channel, row, height, column, width
+        return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
+
+
+# config.json names the class that the weights belong to
+Model.__name__ = VideoMAEForVideoClassification.__name__
+
+
+def initialise(model: Model) -> None:
+    """Filters of the patches as of a linear layer (Xavier uniform), as ViTs are begun without a pretrained model."""
+    filters = model.videomae.embeddings.patch_embeddings.projection.weight
+    torch.nn.init.xavier_uniform_(filters.view(len(filters), -1))
+
+
+def processor(config: VideoMAEConfig) -> VideoMAEImageProcessorPil:
+    """What prepares frames for this model; saved beside the weights. They are squashed, as the stored ones are."""
+    size: Any = {"height": config.image_size, "width": config.image_size}
+    return VideoMAEImageProcessorPil(
+        size=size,
+        crop_size=size,
+        do_center_crop=False,
+        image_mean=list(IMAGENET_DEFAULT_MEAN),
+        image_std=list(IMAGENET_DEFAULT_STD),
+    )
