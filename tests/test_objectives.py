@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from paths import ROOT
+from paths import ROOT, fixtures
 from videomatch import objectives
 
 
@@ -251,3 +251,59 @@ def test_bce_tags_of_several_processes_is_that_of_one(monkeypatch):
         own = (x.split([4, 3])[number] for x in (logits, labels))
         total += share / 7 * objectives.bce_tags(*own, mine["t"])
     torch.testing.assert_close(total, whole)
+
+
+# -------------------------------------------------------------------------------------------------------- max margin
+
+
+@pytest.mark.parametrize("name", ["sims", "sims_hard"])
+@pytest.mark.parametrize("margin", [0.05, 0.2])
+def test_max_margin_is_the_published(name, margin):
+    with np.load(fixtures() / "loss_mmt_maxmargin.npz") as z:
+        sims, key = torch.from_numpy(z[name]).requires_grad_(), f"{name}_margin{margin}_fixnorm1"
+        loss = objectives.max_margin(sims, margin=margin)
+        loss.backward()
+        assert loss.item() == pytest.approx(float(z[f"loss_{key}"]), rel=1e-9)
+        np.testing.assert_allclose(sims.grad, z[f"grad_{key}"], rtol=0, atol=1e-12)
+
+
+def test_max_margin_closed_forms():
+    assert objectives.max_margin(torch.full((5, 5), 0.3), margin=0.05).item() == pytest.approx(0.05)  # ties lose
+    assert objectives.max_margin(torch.eye(5), margin=0.05).item() == 0
+    assert objectives.max_margin(torch.eye(5) - 1, margin=1.5).item() == pytest.approx(0.5)
+    assert objectives.max_margin(torch.ones(1, 1)).item() == 0  # no negative
+
+
+def test_max_margin_leaves_captions_of_one_video_alone():
+    video = torch.tensor([0, 1, 0, 2])
+    sims = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    terms = [
+        max(0.0, 0.2 + sims[i, j].item() - sims[k, k].item())
+        for i in range(4)
+        for j in range(4)
+        for k in (i, j)
+        if video[i] != video[j]
+    ]
+    assert len(terms) == 2 * 10
+    assert objectives.max_margin(sims, video, margin=0.2).item() == pytest.approx(np.mean(terms), rel=1e-6)
+    everything = objectives.max_margin(sims, video, margin=0.2, same_video=True)
+    assert everything.item() == pytest.approx(objectives.max_margin(sims, margin=0.2).item())
+    assert everything.item() != pytest.approx(np.mean(terms), rel=1e-3)
+    assert objectives.max_margin(sims, torch.zeros(4, dtype=torch.int64)).item() == 0
+
+
+@pytest.mark.parametrize("same_video", [False, True])
+def test_max_margin_of_several_processes_is_that_of_one(monkeypatch, same_video):
+    video = torch.tensor([0, 1, 0, 2, 3, 1, 1])
+    sims = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
+    whole = objectives.max_margin(sims, video, margin=0.2, same_video=same_video).item()
+    negative = video[:, None] != video if not same_video else ~torch.eye(7, dtype=torch.bool)
+    total = {"video": video, "diagonal": sims.diagonal(), "counts": negative.sum(1)}
+    losses, rows = [], {name: [4, 3] for name in total}
+    for number, mine in processes(monkeypatch, total, rows):
+        own = sims[:4] if number == 0 else sims[4:]
+        monkeypatch.setattr(objectives, "earlier", lambda x, number=number: 4 * number)
+        every = iter([sims.diagonal(), *([] if same_video else [video]), negative.sum(1)])
+        monkeypatch.setattr(objectives, "everyone", lambda x, every=every: next(every))
+        losses.append(objectives.max_margin(own, mine["video"], margin=0.2, same_video=same_video).item())
+    assert (4 * losses[0] + 3 * losses[1]) / 7 == pytest.approx(whole, rel=1e-6)

@@ -117,6 +117,42 @@ def test_graded_pairs_and_a_video_never_meets_itself(tmp_path):
     assert set(result["spread"]) == set(metrics)
 
 
+def test_vectors_that_say_so_are_compared_as_they_are(tmp_path, captions):
+    folder, embeddings, videos, texts = captions
+    arguments = {"corpus": folder, "embeddings": [embeddings], "split": "captions_test", "top": 1}
+    tables_of = {}
+    for score in ("cosine", "dot"):
+        about = {"videos": {}, "texts": {}, **({} if score == "cosine" else {"score": score})}
+        (embeddings / "all/embed.json").write_text(json.dumps(about))
+        for kind in ("text_video", "video_text"):
+            search(output=tmp_path / score / kind, kind=kind, **arguments)
+            tables_of[score, kind] = tables.read("rankings", tmp_path / score / kind / "all")
+    there = [v for v in videos if v != "v7"]
+    sims = np.array(list(texts.values()), np.float32).astype(float) @ np.array(
+        [videos[v] for v in there], np.float32
+    ).T.astype(float)
+    for q, r, score, _, better, _ in tables_of["dot", "video_text"].iter_rows():
+        column = sims[:, there.index(q)]
+        own = column[list(texts).index(r)]
+        assert score == pytest.approx(own, rel=1e-6) and better == (column > own + 1e-9).sum()
+    for kind in ("text_video", "video_text"):  # the length of the references matters
+        one, other = (tables_of[score, kind].filter(pl.col("grade") == 1)["better"] for score in ("cosine", "dot"))
+        assert (one != other).any()
+
+
+def test_cosines_and_products_are_not_mixed(tmp_path, captions):
+    folder, embeddings, _, _ = captions
+    other = store(tmp_path / "other/all/videos", {"x": [1.0] * 12}).parent
+    store(other / "texts", {"x#0": [1.0] * 12})
+    (other / "embed.json").write_text(json.dumps({"score": "dot"}))
+    arguments = {"corpus": folder, "split": "captions_test", "kind": "text_video", "output": tmp_path / "f"}
+    with pytest.raises(ValueError, match=r"scores are \['cosine', 'dot'\], expected all cosine or all dot"):
+        search(embeddings=[embeddings, tmp_path / "other"], **arguments)
+    (embeddings / "all/embed.json").write_text(json.dumps({"score": "angle"}))
+    with pytest.raises(ValueError, match="angle"):
+        search(embeddings=[embeddings], **arguments)
+
+
 def test_same_input_same_bytes(tmp_path, captions):
     folder, embeddings, *_ = captions
     for name in "ab":

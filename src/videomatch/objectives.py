@@ -197,8 +197,8 @@ def max_margin(
         others = video[:, None] != everyone(video)
     counted = everyone(others.sum(1))
     # the loop weighs each process's loss by its rows: this makes it a mean over all terms
-    scale = len(counted) / max(1, len(scores)) / (2 * counted.sum()).clamp(min=1)
-    return torch.where(others, short, 0.0).sum() * scale
+    terms = (2 * counted.sum()).clamp(min=1).to(scores.dtype)
+    return torch.where(others, short, 0.0).sum() / terms * (len(counted) / max(1, len(scores)))
 
 
 def triplet(
