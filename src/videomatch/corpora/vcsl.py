@@ -1,0 +1,274 @@
+"""VCSL (Ant Group, CVPR 2022): segment-level video copies, 167,508 labelled pairs; and anything in its form, as VCDB.
+
+Layout of the public repository's ``data/``, beside the features that its authors share; what is absent is left out, but
+a label file must be there::
+
+    raw/pair_file_{train,val,test}.csv       query_id, reference_id; test: 54,630 (2023-03)
+    raw/label_file*.json, raw/*_label_file.json   {"<query>-<reference>": [[q0, r0, q1, r1], …]}, whole seconds
+    raw/split_meta_pairs.json                {split: {query set: [pair, …]}}, for the macro average (:func:`query_sets`)
+    raw/video_categories.json                {category: [id, …]}
+    raw/frames_all.csv                       uuid, path, frame_count (one frame a second)
+    raw/videos/<id>.*                        media, which the authors do not share
+    raw/features/<id>.npy                    (frames, D), one frame a second (ISC 256-d, RMAC 512-d, ViT, DINO)
+
+A pair that is listed and not labelled is no copy (grade 0). Labelled pairs that no pair file lists (the batches of 2022
+and 2023) are the split ``appended``.
+
+Splits: ``train``, ``val``, ``test``, ``appended`` (all videos of their pairs, role reference), and ``copies_<split>``,
+with the pairs' sides in both roles.
+
+Peculiarities of the published files: the test list holds 10 pairs of a video with itself; 46 segments of the first test
+labels end where they begin, or before.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from videomatch.data.tables import SCHEMAS, check
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+#: labelled pairs that are in no list
+APPENDED = "appended"
+
+Pair = tuple[str, str]
+Boxes = list[list[float]]
+
+
+def read(
+    *,
+    raw: Path,
+    labels: list[str] | None = None,
+    pairs: Mapping[str, str] | None = None,
+    repeats: bool = True,
+) -> dict[str, pl.DataFrame]:
+    """The tables of the data set.
+
+    Args:
+        raw: the folder described above. labels: names of label files below ``raw``, for data sets in the same form
+        (VCDB); None: all there are. pairs: split -> name of a pair file below ``raw``; None: those of the layout.
+        repeats: keep pairs of a video with itself, and the second of a pair that is listed in both orders, as
+        published.
+
+    Raises:
+        ValueError: no label file, one in another form, a pair labelled differently in two files, or a pair file without
+            its columns.
+    """
+    raw = Path(raw)
+    listed = _listed(raw, pairs)
+    boxes = _labelled(raw, labels, {i for some in listed.values() for pair in some for i in pair})
+    known = {pair for some in listed.values() for pair in some}
+    listed[APPENDED] = [pair for pair in boxes if pair not in known]
+    listed = {split: some if repeats else _once(some) for split, some in listed.items() if some}
+    category = _categories(raw)
+    sides = {split: _sides(some) for split, some in listed.items()}
+    ids = dict.fromkeys(i for both in sides.values() for side in both for i in side) | dict.fromkeys(category)
+    tables = {
+        "videos": _videos(raw, list(ids), category),
+        "texts": pl.DataFrame(schema=SCHEMAS["texts"]),
+        "splits": _splits(sides),
+        "relevance": _relevance(listed, boxes),
+        "segments": _segments(listed, boxes),
+        "rejected": pl.DataFrame(schema=SCHEMAS["rejected"]),
+    }
+    return {name: check(name, rows) for name, rows in tables.items()}
+
+
+def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
+    """One label file: (query, reference) -> boxes ``[query_start, query_end, reference_start, reference_end]``, s.
+
+    Args:
+        path: the file.
+        ids: known videos, by which a key with several dashes is parted.
+
+    Raises:
+        ValueError: the file is not in the form described above; the message names the pair.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object of pairs, found {type(content).__name__}")
+    found: dict[Pair, Boxes] = {}
+    for key, rows in content.items():
+        where = f"{path}: pair {key!r}"
+        if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
+            odd = next((row for row in rows if not _is_box(row)), rows) if isinstance(rows, list) else rows
+            raise ValueError(f"{where} holds {odd!r}, expected lists of four numbers [q0, r0, q1, r1]")
+        found[_pair_of(key, ids, where)] = [[float(q0), float(q1), float(r0), float(r1)] for q0, r0, q1, r1 in rows]
+    return found
+
+
+def query_sets(raw: Path, split: str) -> dict[Pair, str]:
+    """The query set of every pair of a split, for the macro average of ``metrics.segments.macro``.
+
+    Raises:
+        ValueError: there is no such split; the message lists those there are.
+    """
+    path = Path(raw) / "split_meta_pairs.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if split not in content:
+        raise ValueError(f"{path}: no split {split!r}; there are {', '.join(content)}")
+    return {_pair_of(key, (), str(path)): name for name, keys in content[split].items() for key in keys}
+
+
+def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The released frame features, a video at a time; frame i covers second i to i + 1.
+
+    Args:
+        raw: the folder described above.
+        ids: only these videos, None for all.
+
+    Yields:
+        video id, (frames, D) as stored, (frames, 2) start and end in seconds.
+
+    Raises:
+        ValueError: a file that is no matrix of numbers.
+    """
+    for path in sorted((Path(raw) / "features").glob("*.npy")):
+        if ids is not None and path.stem not in ids:
+            continue
+        try:
+            values = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{path}: no array of numbers ({error})") from error
+        if values.ndim != 2 or values.dtype.kind != "f":
+            raise ValueError(f"{path}: {values.dtype} of shape {values.shape}, expected numbers (frames, D)")
+        starts = np.arange(len(values), dtype=np.float64)
+        yield path.stem, values, np.stack([starts, starts + 1], axis=1)
+
+
+def _listed(raw: Path, names: Mapping[str, str] | None) -> dict[str, list[Pair]]:
+    """split -> pairs as listed, each once."""
+    files = {s: raw / f"pair_file_{s}.csv" for s in SPLITS} if names is None else {s: raw / n for s, n in names.items()}
+    if names is None:
+        files = {split: path for split, path in files.items() if path.is_file()}
+    if APPENDED in files:
+        raise ValueError(f"split {APPENDED!r} is the name of the pairs that no file lists, expected another")
+    return {split: list(dict.fromkeys(_rows(path, ("query_id", "reference_id")))) for split, path in files.items()}
+
+
+def _rows(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
+    """Two columns of a csv file."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in columns if c not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{path}: no column {missing[0]!r} among {reader.fieldnames}")
+        for row in reader:
+            first, second = ((row[c] or "").strip() for c in columns)
+            if not (first and second):
+                raise ValueError(f"{path}, line {reader.line_num}: {columns[bool(first)]} is empty")
+            yield first, second
+
+
+def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, Boxes]:
+    """Boxes of every labelled pair, without those that have no extent."""
+    files = sorted({*raw.glob("label_file*.json"), *raw.glob("*_label_file.json")})
+    files = files if names is None else [raw / name for name in names]
+    if not files:
+        raise ValueError(f"{raw}: no label file; expected label_file*.json or *_label_file.json")
+    found: dict[Pair, Boxes] = {}
+    for path in files:
+        if not path.is_file():
+            raise ValueError(f"{path} is missing")
+        for pair, boxes in labels_of(path, ids).items():
+            if found.get(pair, boxes) != boxes:
+                raise ValueError(f"{path}: pair {'-'.join(pair)!r} has other segments than in the files before it")
+            found[pair] = boxes
+    # Deviation: the published evaluation counts boxes that end where they begin, or before, by which precision can
+    # exceed 1. They are left out here; a pair of which nothing is left is still a copy in ``relevance``.
+    sound = {p: [b for b in boxes if b[0] < b[1] and b[2] < b[3]] for p, boxes in found.items()}
+    lost = sum(map(len, found.values())) - sum(map(len, sound.values()))
+    if lost:
+        empty = sum(bool(found[p]) and not boxes for p, boxes in sound.items())
+        log.warning("%s: %d segments without extent are left out, all those of %d pairs", raw, lost, empty)
+    return sound
+
+
+def _is_box(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 4 and all(type(v) in (int, float) and np.isfinite(v) for v in row)
+
+
+def _pair_of(key: str, ids: Collection[str], where: str) -> Pair:
+    """The two ids of ``<query>-<reference>``; ids with dashes are told by the videos that are listed."""
+    parts = key.split("-")
+    cuts = [("-".join(parts[:n]), "-".join(parts[n:])) for n in range(1, len(parts))]
+    if len(cuts) > 1:
+        cuts = [cut for cut in cuts if cut[0] in ids and cut[1] in ids]
+    if len(cuts) != 1 or not all(cuts[0]):
+        raise ValueError(f"{where}: {len(cuts)} ways to part the key, expected '<query>-<reference>'")
+    return cuts[0]
+
+
+def _once(pairs: list[Pair]) -> list[Pair]:
+    kept: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        if pair[0] != pair[1]:
+            kept.setdefault(frozenset(pair), pair)
+    return list(kept.values())
+
+
+def _sides(pairs: list[Pair]) -> tuple[list[str], list[str]]:
+    return list(dict.fromkeys(q for q, _ in pairs)), list(dict.fromkeys(r for _, r in pairs))
+
+
+def _categories(raw: Path) -> dict[str, str]:
+    path = raw / "video_categories.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {video_id: name for name, ids in content.items() for video_id in ids}
+
+
+def _videos(raw: Path, ids: list[str], category: Mapping[str, str]) -> pl.DataFrame:
+    frames = raw / "frames_all.csv"
+    seconds = dict(_rows(frames, ("uuid", "frame_count"))) if frames.is_file() else {}
+    paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
+    rows = {
+        "video_id": ids,
+        "path": [paths.get(i) for i in ids],
+        "duration": [float(seconds[i]) if i in seconds else None for i in ids],
+        "category": [category.get(i) for i in ids],
+    }
+    table = pl.DataFrame(rows, schema={name: SCHEMAS["videos"][name] for name in rows})
+    rest = [c for c in SCHEMAS["videos"] if c not in (*rows, "tags", "shard")]
+    return table.with_columns(
+        *[pl.lit(None, SCHEMAS["videos"][c]).alias(c) for c in rest],
+        pl.lit([], SCHEMAS["videos"]["tags"]).alias("tags"),
+        pl.lit(0, pl.Int64).alias("shard"),
+    )
+
+
+def _splits(sides: Mapping[str, tuple[list[str], list[str]]]) -> pl.DataFrame:
+    rows: list[tuple[str, str, str]] = []
+    for split, (queries, references) in sides.items():
+        rows += [(split, "reference", i) for i in dict.fromkeys([*queries, *references])]
+        rows += [(f"copies_{split}", "query", i) for i in queries]
+        rows += [(f"copies_{split}", "reference", i) for i in references]
+    return pl.DataFrame(rows, schema=SCHEMAS["splits"], orient="row")
+
+
+def _relevance(listed: Mapping[str, list[Pair]], boxes: Mapping[Pair, Boxes]) -> pl.DataFrame:
+    pairs = dict.fromkeys(pair for some in listed.values() for pair in some)
+    rows = [(*pair, float(pair in boxes)) for pair in pairs]
+    return pl.DataFrame(rows, schema=SCHEMAS["relevance"], orient="row")
+
+
+def _segments(listed: Mapping[str, list[Pair]], boxes: Mapping[Pair, Boxes]) -> pl.DataFrame:
+    pairs = dict.fromkeys(pair for some in listed.values() for pair in some)
+    rows = [(*pair, *box, None) for pair in pairs for box in boxes.get(pair, [])]
+    return pl.DataFrame(rows, schema=SCHEMAS["segments"], orient="row")

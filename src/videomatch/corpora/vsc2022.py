@@ -1,0 +1,204 @@
+"""VSC 2022, the Video Similarity Challenge (Meta AI, Pizzi et al. 2023): which queries hold footage of which
+references.
+
+Layout; every part is a folder (``train``, ``val``, ``test``: any names), and what is absent is left out, but each needs
+metadata or a ground truth::
+
+    raw/<part>/*query_metadata.csv       video_id, duration_sec, frames_per_sec, width, height
+    raw/<part>/*reference_metadata.csv   the same raw/<part>/*ground_truth.csv         query_id, ref_id, query_start,
+    query_end, ref_start, ref_end (s); a list of pairs
+                                         only (the descriptor track's) is read beside it or instead of it
+    raw/<part>/**/<id>.mp4               media
+    raw/**/*.npz                         features: video_ids (F,), features (F, D), timestamps (F,) or (F, 2)
+
+Ids are ``Q…`` and ``R…``. Train: 8,404 queries (23 % with a copy), 40,311 references.
+
+Splits: ``<part>`` (all its videos, role reference) and ``copies_<part>`` (its queries and references). Pairs without a
+segment are not listed: the challenge searches all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from videomatch.data.tables import SCHEMAS, check
+
+PAIR = ("query_id", "ref_id")
+TIMES = ("query_start", "query_end", "ref_start", "ref_end")
+#: first letter of the ids of a role
+LETTERS = {"query": "Q", "reference": "R"}
+METADATA = {"duration": "duration_sec", "fps": "frames_per_sec", "width": "width", "height": "height"}
+
+
+def read(*, raw: Path) -> dict[str, pl.DataFrame]:
+    """The tables of the challenge's data.
+
+    Args:
+        raw: the folder described above.
+
+    Raises:
+        ValueError: no part, a file without its columns, an id with the wrong letter, a time that is no number, a
+        segment
+            without extent, or a video of two parts.
+    """
+    raw = Path(raw)
+    videos: dict[str, dict[str, Any]] = {}
+    splits: list[tuple[str, str, str]] = []
+    relevance: dict[tuple[str, str], None] = {}
+    segments: list[tuple[Any, ...]] = []
+    for part in _parts(raw):
+        paths = {p.stem: str(p) for p in sorted(part.rglob("*.mp4"))}
+        ids: dict[str, dict[str, dict[str, Any]]] = {role: {} for role in LETTERS}
+        for role in LETTERS:
+            for path in sorted(part.glob(f"*{role}_metadata.csv")):
+                ids[role] |= _metadata(path, role)
+        for path in sorted(part.glob("*ground_truth.csv")):
+            for line, row in _rows(path, PAIR):
+                where = f"{path}, line {line}"
+                pair = _id(row["query_id"], "query", where), _id(row["ref_id"], "reference", where)
+                for role, video_id in zip(LETTERS, pair, strict=True):
+                    ids[role].setdefault(video_id, {})
+                relevance[pair] = None
+                if TIMES[0] in row:
+                    segments.append((*pair, *_times(row, where), None))
+        for role, some in ids.items():
+            for video_id, about in some.items():
+                if video_id in videos:
+                    raise ValueError(f"{part}: video {video_id!r} is in another part, too")
+                videos[video_id] = {"path": paths.get(video_id), **about}
+                splits += [(part.name, "reference", video_id), (f"copies_{part.name}", role, video_id)]
+    tables = {
+        "videos": _videos(videos),
+        "texts": pl.DataFrame(schema=SCHEMAS["texts"]),
+        "splits": pl.DataFrame(splits, schema=SCHEMAS["splits"], orient="row"),
+        "relevance": pl.DataFrame([(*p, 1.0) for p in relevance], schema=SCHEMAS["relevance"], orient="row"),
+        "segments": pl.DataFrame(segments, schema=SCHEMAS["segments"], orient="row"),
+        "rejected": pl.DataFrame(schema=SCHEMAS["rejected"]),
+    }
+    return {name: check(name, rows) for name, rows in tables.items()}
+
+
+def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The features of every npz file below ``raw``, a file in memory at a time.
+
+    A single timestamp is the start of a frame, which lasts to the next one's; the last as long as the one before it, or
+    a second.
+
+    Args:
+        raw: the folder described above.
+        ids: only these videos, None for all.
+
+    Yields:
+        video id, (frames, D) as stored, (frames, 2) start and end in seconds.
+
+    Raises:
+        ValueError: a file without these arrays or of other shapes, or a video whose frames do not stand together.
+    """
+    seen: set[str] = set()
+    for path in sorted(Path(raw).rglob("*.npz")):
+        video_ids, values, times = _features(path)
+        starts = np.flatnonzero(np.r_[True, video_ids[1:] != video_ids[:-1]]) if len(video_ids) else np.zeros(0, int)
+        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(video_ids)], strict=True):
+            video_id = str(video_ids[start])
+            if video_id in seen:
+                raise ValueError(f"{path}: frames of {video_id!r} stand in two places, expected them together")
+            seen.add(video_id)
+            if ids is None or video_id in ids:
+                yield video_id, values[start:stop], _lasting(times[start:stop])
+
+
+def _features(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    names = ("video_ids", "features", "timestamps")
+    with np.load(path, allow_pickle=False) as file:
+        missing = [name for name in names if name not in file.files]
+        if missing:
+            raise ValueError(f"{path}: no array {missing[0]!r} among {file.files}")
+        video_ids, values, times = (file[name] for name in names)
+    count = len(video_ids)
+    if video_ids.ndim != 1 or values.ndim != 2 or len(values) != count or times.shape not in ((count,), (count, 2)):
+        shapes = {name: array.shape for name, array in zip(names, (video_ids, values, times), strict=True)}
+        raise ValueError(f"{path}: shapes {shapes}, expected (F,), (F, D) and (F,) or (F, 2)")
+    if video_ids.dtype.kind in "iu":  # numbers without their letter: nobody could tell queries from references
+        raise ValueError(f"{path}: video_ids are {video_ids.dtype}, expected strings Q… and R…")
+    return video_ids.astype(str), values, times.astype(np.float64)
+
+
+def _lasting(times: np.ndarray) -> np.ndarray:
+    """(F, 2) start and end of frames of which only the start may be known."""
+    if times.ndim == 2:
+        return times
+    last = times[-1] - times[-2] if len(times) > 1 else 1.0
+    return np.stack([times, np.r_[times[1:], times[-1] + last]], axis=1)
+
+
+def _parts(raw: Path) -> list[Path]:
+    kinds = ("*query_metadata.csv", "*reference_metadata.csv", "*ground_truth.csv")
+    found = [p for p in sorted(raw.glob("*")) if p.is_dir() and any(any(p.glob(kind)) for kind in kinds)]
+    if not found:
+        raise ValueError(f"{raw}: no folder with {' or '.join(kinds)}; expected one a part, as raw/train/")
+    return found
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in columns if c not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{path}: no column {missing[0]!r} among {reader.fieldnames}")
+        for row in reader:
+            yield reader.line_num, row
+
+
+def _id(value: str | None, role: str, where: str) -> str:
+    value = (value or "").strip()
+    if not value.startswith(LETTERS[role]):
+        raise ValueError(f"{where}: {role} {value!r}, expected an id that begins with {LETTERS[role]}")
+    return value
+
+
+def _number(value: str | None, column: str, where: str) -> float:
+    try:
+        number = float(value or "")
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise ValueError(f"{where}: {column} is {value!r}, expected a number")
+    return number
+
+
+def _times(row: dict[str, str], where: str) -> list[float]:
+    times = [_number(row.get(c), c, where) for c in TIMES]
+    if not (times[0] < times[1] and times[2] < times[3]):
+        raise ValueError(f"{where}: segment {times}, expected query start < end, reference start < end")
+    return times
+
+
+def _metadata(path: Path, role: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for line, row in _rows(path, ("video_id",)):
+        where = f"{path}, line {line}"
+        about = {n: _number(row[c], c, where) for n, c in METADATA.items() if row.get(c)}
+        found[_id(row["video_id"], role, where)] = about
+    return found
+
+
+def _videos(videos: dict[str, dict[str, Any]]) -> pl.DataFrame:
+    schema = SCHEMAS["videos"]
+    columns: dict[str, list[Any]] = {"video_id": list(videos)}
+    for name in (*METADATA, "path"):
+        columns[name] = [about.get(name) for about in videos.values()]
+    for name in ("width", "height"):
+        columns[name] = [None if value is None else int(value) for value in columns[name]]
+    table = pl.DataFrame(columns, schema={name: schema[name] for name in columns})
+    rest = [c for c in schema if c not in (*columns, "tags", "shard")]
+    return table.with_columns(
+        *[pl.lit(None, schema[c]).alias(c) for c in rest],
+        pl.lit([], schema["tags"]).alias("tags"),
+        pl.lit(0, pl.Int64).alias("shard"),
+    )
