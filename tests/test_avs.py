@@ -287,7 +287,7 @@ RUN = {
 
 @pytest.fixture(scope="module")
 def searched(raw, tmp_path_factory):
-    """Random embeddings of topics of 2021 but the last three, and of shots that were pooled for five of them; searched."""
+    """Random embeddings of the topics of 2021 but three, and of shots that were pooled for five of them; searched."""
     folder = tmp_path_factory.mktemp("avs")
     for name in ("corpus", "raw"):
         (folder / name).mkdir()

@@ -25,6 +25,7 @@ import torch
 from videomatch import named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.data.released import Features
 from videomatch.data.store import Store, StoreWriter
 from videomatch.experts._batches import Batches
 from videomatch.experts._expert import Extractor
@@ -131,18 +132,10 @@ def _copy(
     expert: Released, root: Path, ids: list[str], released: dict[str, Any] | None, options: dict[str, Any]
 ) -> list[dict[str, str]]:
     """Write the store of released features of some videos; rows of ``rejected`` for those that have none."""
-    if released is None or released.get("raw") is None:
-        raise ValueError(
-            f"{root.name!r} reads released features, but the data set has no `raw:` folder to find them in"
-        )
-    corpus = named.module("corpora", released["corpus"])
-    if not hasattr(corpus, "frame_features"):
-        raise ValueError(f"{root.name!r} reads released features, but corpora/{released['corpus']}.py has none")
     unseen, rejected = dict.fromkeys(ids), []
-    made_by = {**options, **expert.about, "corpus": released["corpus"]}
+    made_by = {**options, **expert.about} | ({"corpus": released["corpus"]} if released else {})
     with StoreWriter(root, shape=expert.shape, dtype=expert.dtype, made_by=made_by, times=True) as writer:
-        features = corpus.frame_features(Path(released["raw"]).expanduser(), frozenset(ids))
-        for video_id, values, times in track(features, total=len(ids), label=root.name):
+        for video_id, values, times in track(_found(expert, root.name, ids, released), total=len(ids), label=root.name):
             del unseen[video_id]
             if np.isfinite(values).all():
                 writer.add(video_id, values, times=times)
@@ -151,6 +144,18 @@ def _copy(
                 rejected.append({"video_id": video_id, "path": "", "reason": reason})
     reason = f"the data set has no released {root.name!r} features of it"
     return rejected + [{"video_id": video_id, "path": "", "reason": reason} for video_id in unseen]
+
+
+def _found(expert: Released, name: str, ids: list[str], released: dict[str, Any] | None) -> Features:
+    """The released features of some videos: in files of their own, or among those of the data set."""
+    if expert.format is not None:
+        return expert.features(ids)
+    if released is None or released.get("raw") is None:
+        raise ValueError(f"{name!r} reads released features, but the data set has no `raw:` folder to find them in")
+    corpus = named.module("corpora", released["corpus"])
+    if not hasattr(corpus, "frame_features"):
+        raise ValueError(f"{name!r} reads released features, but corpora/{released['corpus']}.py has none")
+    return corpus.frame_features(Path(released["raw"]).expanduser(), frozenset(ids))
 
 
 def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor | Released:

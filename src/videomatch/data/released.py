@@ -1,0 +1,187 @@
+"""Features as others released them: an HDF5 file a video (MMT), an ``.npy`` file a video, or one matrix (BigFile).
+
+Every reader takes a folder and the ids that are wanted, and yields ``(id, values (L, dim), times (L, 2) in seconds)``
+for those that are there, each once. L is 0 where a file says that there is nothing of this expert in a video. Times are
+NaN where nobody knows them. Ids are never taken for paths: what could leave the folder is not looked for.
+
+``every`` says how many seconds a row stands for where the files do not: row n then covers ``n * every`` to
+``(n + 1) * every``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import h5py
+
+Features = Iterator[tuple[str, np.ndarray, np.ndarray]]
+#: where below the folder MMT's archives put their files
+_H5_FOLDERS = ("vid_feat_files/mult_h5", "mult_h5", "")
+
+
+def mmt_h5(
+    folder: Path, ids: Collection[str], *, dim: int, name: str, every: float | None = None, clock: bool = True
+) -> Features:
+    """Features of one expert in the files of MMT: ``a/b/c/abcdef.h5`` with ``features.<name>`` (n, dim) and perhaps
+    ``features_t.<name>`` (at least n, 2), as its published reader takes them.
+
+    A video has nothing of an expert if its dataset is absent, empty, or begins with a NaN.
+
+    Args:
+        folder: of the archive: it, or ``mult_h5`` or ``vid_feat_files/mult_h5`` in it.
+        ids: of the videos that are wanted.
+        dim: numbers a row.
+        name: of the expert in the files: face, ocr, rgb, s3d, scene, speech, vggish.
+        every: seconds that a row stands for where the files have no times. MMT: 1 for s3d, vggish and scene, 0.2 for
+            rgb, none for the others.
+        clock: use the files' times. MMT does for s3d and vggish only.
+
+    Raises:
+        ValueError: no folder, a file that cannot be read, or rows of another size.
+    """
+    import h5py  # every job that extracts anything imports this module
+
+    root = next((folder / part for part in _H5_FOLDERS if (folder / part).is_dir()), None)
+    if root is None:
+        raise ValueError(f"{folder}: there is no such folder of HDF5 files")
+    for video_id in ids:
+        path = root / video_id[:1] / video_id[1:2] / video_id[2:3] / f"{video_id}.h5"
+        if len(video_id) < 3 or not _is_name(video_id) or not path.is_file():
+            continue
+        try:
+            with h5py.File(path, "r") as file:
+                values, times = (_dataset(path, file, f"{part}.{name}") for part in ("features", "features_t"))
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from error
+        if values is None or not values.size or np.isnan(values.flat[0]):
+            yield video_id, np.zeros((0, dim), np.float32), np.zeros((0, 2))
+            continue
+        values = _checked(path, values, dim)
+        if times is None or not clock:
+            yield video_id, values, _times(np.arange(len(values)), every)
+            continue
+        if times.ndim != 2 or times.shape[1] != 2 or len(times) < len(values):
+            raise ValueError(f"{path}: features_t.{name} has shape {times.shape}, expected ({len(values)} or more, 2)")
+        yield video_id, values, times[: len(values)].astype(np.float64)
+
+
+def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = None) -> Features:
+    """Features in files ``<id>.npy`` (L, dim) or (dim,), at any depth of a folder.
+
+    Raises:
+        ValueError: no folder, two files of one name, a file that cannot be read, or rows of another size.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder of .npy files")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.npy")):
+        if path.stem in files:
+            raise ValueError(f"{path}: {files[path.stem]} has the same name, which is an id here")
+        files[path.stem] = path
+    for video_id in ids:
+        path = files.get(video_id)
+        if path is None:
+            continue
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path}: cannot be read as an array of numbers ({error})") from error
+        values = _checked(path, values[None] if values.ndim == 1 else values, dim)
+        yield video_id, values, _times(np.arange(len(values)), every)
+
+
+def bigfile(
+    folder: Path, ids: Collection[str], *, dim: int, every: float | None = None, frames: bool | None = None
+) -> Features:
+    """Features in one matrix, a row a video or a row a frame: ``feature.bin`` (float32, little-endian, no header),
+    ``id.txt`` (names between blanks) and ``shape.txt`` (rows, columns).
+
+    A frame is called ``<video>_<number>``, and all before the *last* underscore is the video, so that ids may hold
+    underscores. Frames come in the order of their numbers, in whatever order the file has them.
+
+    Args:
+        folder: of the three files.
+        ids: of the videos that are wanted.
+        dim: numbers a row.
+        every: seconds from one frame number to the next.
+        frames: rows are frames; None: they are if there is a ``video2frames.txt``.
+
+    Raises:
+        ValueError: a file is missing, cut short, or does not fit the others.
+    """
+    names = _names(folder, dim)
+    frames = (folder / "video2frames.txt").is_file() if frames is None else frames
+    rows: dict[str, list[tuple[int, int]]] = {}
+    wanted = ids if isinstance(ids, set | frozenset) else set(ids)
+    for row, name in enumerate(names):
+        video_id, number = name, 0
+        if frames:
+            video_id, _, tail = name.rpartition("_")
+            if not (tail.isascii() and tail.isdigit() and video_id):
+                raise ValueError(f"{folder / 'id.txt'}: {name!r} is no frame, expected <video>_<number>")
+            number = int(tail)
+        if video_id in wanted:
+            rows.setdefault(video_id, []).append((number, row))
+    values = np.memmap(folder / "feature.bin", dtype="<f4", mode="r", shape=(len(names), dim))
+    for video_id, places in rows.items():
+        numbers, at = np.array(sorted(places)).T
+        yield video_id, np.asarray(values[at]), _times(numbers, every if frames else None)
+
+
+def _names(folder: Path, dim: int) -> list[str]:
+    """The names of the rows of a BigFile, whose files fit each other."""
+    absent = [name for name in ("feature.bin", "id.txt", "shape.txt") if not (folder / name).is_file()]
+    if absent:
+        raise ValueError(f"{folder}: no {', '.join(absent)}; expected feature.bin, id.txt and shape.txt")
+    words = (folder / "shape.txt").read_text(encoding="utf-8").split()
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        raise ValueError(f"{folder / 'shape.txt'}: {' '.join(words)[:60]!r}, expected rows and columns")
+    count, columns = map(int, words)
+    if columns != dim:
+        raise ValueError(f"{folder / 'shape.txt'}: rows of {columns} numbers, expected {dim} (`dim`)")
+    names = (folder / "id.txt").read_text(encoding="utf-8").split()
+    if len(names) != count:
+        raise ValueError(f"{folder / 'id.txt'}: {len(names)} names, expected {count}, as shape.txt says")
+    if len(set(names)) < count:
+        seen: set[str] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
+        raise ValueError(f"{folder / 'id.txt'}: {twice!r} stands twice")
+    size = (folder / "feature.bin").stat().st_size
+    if size != 4 * count * columns:
+        raise ValueError(f"{folder / 'feature.bin'}: {size} bytes, expected 4 * {count} * {columns}")
+    return names
+
+
+def _is_name(video_id: str) -> bool:
+    """Whether an id is a file name, and no way out of a folder."""
+    return video_id not in (".", "..") and not any(c in "/\\\0" for c in video_id)
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> np.ndarray | None:
+    found = file.get(name)
+    if found is None:
+        return None
+    kind = getattr(found, "dtype", None)
+    if kind is None or kind.kind not in "fiu":
+        raise ValueError(f"{path}: {name} is {kind or 'no array'}, expected numbers")
+    return np.asarray(found)
+
+
+def _checked(path: Path, values: np.ndarray, dim: int) -> np.ndarray:
+    if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != dim:
+        raise ValueError(
+            f"{path}: {values.dtype} of shape {values.shape}, expected numbers of shape (L, {dim}) (`dim`)"
+        )
+    return values
+
+
+def _times(numbers: np.ndarray, every: float | None) -> np.ndarray:
+    """Start and end of rows, by their numbers; NaN without ``every``."""
+    if every is None:
+        return np.full((len(numbers), 2), np.nan)
+    return np.stack([numbers * every, (numbers + 1) * every], axis=1)
