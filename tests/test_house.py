@@ -24,7 +24,7 @@ FLOORS = [
     {"fitting"},
     {"index", "media", "page"},
     {"data"},
-    {"objectives", "frame_similarity", "score_normalisation", "metrics", "submissions"},
+    {"objectives", "frame_similarity", "rescoring", "score_normalisation", "metrics", "submissions"},
     {"similarity"},
     {"provenance"},
     {"signatures"},

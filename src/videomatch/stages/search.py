@@ -4,6 +4,8 @@ Scores are cosines, or inner products where the embeddings' ``embed.json`` says 
 of the protocol that have an embedding; a video is never its own reference. The result holds, of every row, how many
 references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. What has no
 embedding (a video that could not be decoded) is left out, counted and listed.
+
+With ``rescore`` more than the two embeddings has a say in a score; see :mod:`videomatch.rescoring`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store
+from videomatch.rescoring import Asked
+from videomatch.stages._rescore import Rescoring
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,9 @@ def search(
     top: int = 10,
     members: dict[str, dict[str, Any] | None],
     threads: int = 1,
+    rescore: dict[str, Any] | None = None,
+    features: list[Path] | None = None,
+    frame_embeddings: list[Path] | None = None,
 ) -> None:
     """Write ``<member>/rankings.parquet`` and ``<member>/search.json`` of every member of a system.
 
@@ -53,6 +60,10 @@ def search(
         members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
             and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
         threads: of the matrix product.
+        rescore: ``{method, …}``: a method of :mod:`videomatch.rescoring` with its options, ``expert`` if it reads
+            frames, and ``bank``, the split (or several) of other queries, if it holds them against these.
+        features: results of ``extract`` with the frames that a rescoring reads.
+        frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
 
     Raises:
         ValueError: an unknown kind or split, an embedding that is not one finite row, or a protocol of which nothing is
@@ -61,11 +72,12 @@ def search(
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
     torch.set_num_threads(threads)
+    more = Rescoring(corpus, kind, rescore, features or [], frame_embeddings or embeddings) if rescore else None
     whole = None if any(members.values()) else _protocol(corpus, str(split), kind)
     for member, fold in members.items():
         folders = [e / member for e in embeddings]
         protocol = whole or _fold_protocol(corpus, split, fold or {})
-        _search(folders, output / member, protocol, kind, top)
+        _search(folders, output / member, protocol, kind, top, more and more.of(member))
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,9 @@ def _fold_protocol(corpus: Path, split: str | list[str], fold: dict[str, Any]) -
     return Protocol(f"{name} (fold {number} of {folds})", sides[0], sides[1], judged)
 
 
-def _search(folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int) -> None:
+def _search(
+    folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int, rescoring: Rescoring | None
+) -> None:
     """One member's result."""
     stores = {name: Store.open(*(e / name for e in folders)) for name in set(KINDS[kind])}
     query_store, reference_store = (stores[name] for name in KINDS[kind])
@@ -116,10 +130,15 @@ def _search(folders: list[Path], output: Path, protocol: Protocol, kind: str, to
         [(rows[q], position[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()], np.int64
     ).reshape(-1, 2)
     own = np.array([position.get(q, -1) for q in queries]) if kind == "video_video" else None
-    embedded = [_embeddings(query_store, queries), _embeddings(reference_store, references)]
+    bank = [] if rescoring is None else rescoring.bank(query_store, protocol.queries)
+    read = [(query_store, queries), (reference_store, references), (query_store, bank)]
+    embedded = [_embeddings(store, ids) for store, ids in read]
     if _score(folders) == "cosine":
         embedded = [similarity.normalise(side) for side in embedded]
-    found = similarity.search(embedded[0], embedded[1], top=top, pairs=pairs, exclude=own)
+    if rescoring is None:
+        found = similarity.search(embedded[0], embedded[1], top=top, pairs=pairs, exclude=own)
+    else:
+        found = rescoring.found(embedded, [queries, references], Asked(pairs, top, own))
     output.mkdir(parents=True, exist_ok=True)
     tables.write("rankings", _rankings(judged, found, queries, references), output)
     missing = sorted({*no_query, *no_reference})
@@ -138,12 +157,14 @@ def _search(folders: list[Path], output: Path, protocol: Protocol, kind: str, to
         "own": [] if own is None else [q for q, at in zip(queries, own.tolist(), strict=True) if at >= 0],
         "missing": missing,
     }
+    if rescoring is not None:
+        about["rescore"] = rescoring.about
     (output / "search.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _there(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
     """Ids with and without an embedding, both in order."""
-    lengths = {i: int(store.lengths[store.index([i])[0]]) if i in store else 0 for i in ids}
+    lengths = dict(zip(ids, store.rows(ids).tolist(), strict=True))
     several = [i for i, length in lengths.items() if length > 1]
     if several:
         raise ValueError(f"{store.roots[0]}: {several[0]!r} has {lengths[several[0]]} rows, expected one embedding")
@@ -152,7 +173,7 @@ def _there(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
 
 def _embeddings(store: Store, ids: list[str]) -> np.ndarray:
     rows, _ = store.gather(ids)
-    rows = rows.reshape(len(ids), -1)
+    rows = rows.reshape(len(ids), int(np.prod(store.shape)))
     odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(odd):
         raise ValueError(f"{store.roots[0]}: the embedding of {ids[odd[0]]!r} is not finite")

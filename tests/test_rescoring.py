@@ -1,0 +1,284 @@
+"""Rescoring against the whole matrix written out; blocks, ties, limits, and the stage ``search``."""
+
+import json
+
+import numpy as np
+import pytest
+
+from test_search_stage import corpus as corpus_of
+from test_search_stage import store
+from test_similarity import counts
+from videomatch import similarity
+from videomatch.data import tables
+from videomatch.data.store import Store, StoreWriter
+from videomatch.rescoring import Asked, Frames, dual_softmax, frame_max, frame_softmax, qb_norm
+from videomatch.stages import search as search_
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+class Case:
+    """Queries, references with equal ones among them, frames, and a bank."""
+
+    def __init__(self, seed=0, queries=23, references=41, dim=6):
+        rng = np.random.default_rng(seed)
+        self.queries, self.references = unit(rng, queries, dim), unit(rng, references, dim)
+        self.lengths = rng.integers(1, 8, references)
+        self.videos = [rng.normal(size=(n, 5)) for n in self.lengths]
+        self.references[7], self.videos[7] = self.references[3], self.videos[3]
+        self.references[9], self.videos[9] = self.references[3], self.videos[3]
+        self.lengths = np.array([len(v) for v in self.videos])
+        self.texts, self.bank = unit(rng, queries, 5), unit(rng, 30, dim)
+        self.pairs = np.stack([rng.integers(0, queries, 60), rng.integers(0, references, 60)], axis=1)
+        self.pairs[:3] = [[2, 3], [2, 7], [2, 9]]
+
+    @property
+    def frames(self) -> Frames:
+        return Frames(self.lengths, lambda first, last: np.concatenate(self.videos[first:last]))
+
+    @property
+    def cosines(self) -> list[np.ndarray]:
+        """(Q, T) of every video."""
+        return [self.texts @ (v / np.linalg.norm(v, axis=1, keepdims=True)).T for v in self.videos]
+
+    def found(self, method, asked, **options):
+        return {
+            "frame_max": lambda: frame_max(self.queries, self.references, self.texts, self.frames, asked, **options),
+            "frame_softmax": lambda: frame_softmax(
+                self.queries, self.references, self.texts, self.frames, asked, **options
+            ),
+            "qb_norm": lambda: qb_norm(self.queries, self.references, self.bank, asked, **options),
+            "dual_softmax": lambda: dual_softmax(self.queries, self.references, asked, **options),
+        }[method]()
+
+    def naive(self, method) -> np.ndarray:
+        """The matrix as the papers write it."""
+        plain = self.queries @ self.references.T
+        if method == "frame_max":
+            return plain + 0.5 * np.stack([c.max(1) for c in self.cosines], axis=1)
+        if method == "frame_softmax":
+            rows = []
+            for video, cosines in zip(self.videos, self.cosines, strict=True):
+                weight = np.exp(cosines / 0.1)
+                weight /= weight.sum(1, keepdims=True)
+                pooled = weight @ (video / np.linalg.norm(video, axis=1, keepdims=True))
+                rows.append((pooled * self.texts).sum(1) / np.linalg.norm(pooled, axis=1))
+            return np.stack(rows, axis=1)
+        if method == "qb_norm":
+            banked = self.bank @ self.references.T
+            normal = np.exp(20 * plain) / np.exp(20 * banked).sum(0)
+            active = np.isin(plain.argmax(1), np.unique(banked.argmax(1)))
+            return np.where(active[:, None], np.log(normal * len(banked)) / 20, plain)
+        exponents = np.exp(100 * plain)
+        return plain * exponents / exponents.sum(0)
+
+
+METHODS = ["frame_max", "frame_softmax", "qb_norm", "dual_softmax"]
+
+
+def check(found, matrix, asked):
+    """The result against a matrix of which equal scores may differ by rounding."""
+    size = 10.0 ** np.floor(np.log10(np.abs(matrix)))
+    matrix = np.round(matrix / size, 4) * size
+    np.testing.assert_allclose(found.scores, matrix[asked.pairs[:, 0], asked.pairs[:, 1]], rtol=2e-4)
+    better, equal = counts(matrix, asked.pairs)
+    np.testing.assert_array_equal(found.better, better)
+    np.testing.assert_array_equal(found.equal, equal)
+    for row, own in enumerate(matrix):
+        order = np.lexsort((np.arange(len(own)), -own))[: asked.top]
+        np.testing.assert_allclose(found.top_scores[row], own[order], rtol=2e-4)
+        assert len(set(found.top[row].tolist())) == asked.top
+        better, equal = counts(matrix, np.stack([np.full(asked.top, row), found.top[row]], axis=1))
+        np.testing.assert_array_equal(found.top_better[row], better)
+        np.testing.assert_array_equal(found.top_equal[row], equal)
+
+
+@pytest.mark.parametrize("memory", [1, 3000, 1 << 28])
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_the_matrix_written_out(method, memory):
+    case = Case()
+    asked = Asked(case.pairs, top=5, memory=memory)
+    check(case.found(method, asked), case.naive(method), asked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_blocks_do_not_change_a_score(method):
+    case = Case(1)
+    one, other = (case.found(method, Asked(case.pairs, top=4, memory=m)) for m in (1, 1 << 28))
+    for name in one.__dataclass_fields__:
+        exact = method != "frame_softmax" or name not in ("scores", "top_scores")
+        compare = np.testing.assert_array_equal if exact else np.testing.assert_allclose
+        compare(getattr(one, name), getattr(other, name))
+    assert one.equal[:3].tolist() == [2, 2, 2]  # equal references tie to the last bit
+
+
+@pytest.mark.parametrize("method", ["frame_max", "frame_softmax"])
+def test_videos_may_be_the_queries(method):
+    """The transposed matrix: videos that search for texts."""
+    case = Case(2)
+    pairs = case.pairs[:, ::-1]
+    function = {"frame_max": frame_max, "frame_softmax": frame_softmax}[method]
+    for memory in (1, 2000, 1 << 28):
+        asked = Asked(pairs, top=3, memory=memory)
+        found = function(case.references, case.queries, case.texts, case.frames, asked)
+        check(found, case.naive(method).T, asked)
+
+
+def test_without_a_say_nothing_changes():
+    case, asked = Case(3), Asked(Case(3).pairs, top=5)
+    plain = similarity.search(case.queries, case.references, top=5, pairs=case.pairs)
+    found = case.found("frame_max", asked, weight=0.0)
+    np.testing.assert_allclose(found.scores, plain.scores, atol=1e-6)
+    np.testing.assert_array_equal(found.better, plain.better)
+    np.testing.assert_array_equal(found.top_better, plain.top_better)
+    alike = qb_norm(case.queries, case.references, np.zeros((4, 6)), asked)  # a bank that finds all equally
+    np.testing.assert_array_equal(alike.better, plain.better)
+
+
+def test_limits_of_the_temperature():
+    case, asked = Case(4), Asked(Case(4).pairs)
+    coldest = case.found("frame_softmax", asked, temperature=1e-4)
+    best = np.stack([c.max(1) for c in case.cosines], axis=1)
+    np.testing.assert_allclose(coldest.scores, best[case.pairs[:, 0], case.pairs[:, 1]], atol=1e-3)
+    warmest = case.found("frame_softmax", asked, temperature=1e6)
+    means = [(v / np.linalg.norm(v, axis=1, keepdims=True)).mean(0) for v in case.videos]
+    cosine = case.texts @ similarity.normalise(np.stack(means)).T
+    np.testing.assert_allclose(warmest.scores, cosine[case.pairs[:, 0], case.pairs[:, 1]], atol=1e-5)
+
+
+def test_a_hub_is_found_less():
+    # reference 0 is near everything; the bank finds it again and again, so that the second best comes first
+    references = similarity.normalise(np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    bank = similarity.normalise(np.array([[1.0, 1.0, 0.9], [0.9, 1.0, 1.0], [1.0, 0.9, 1.0]]))
+    query = similarity.normalise(np.array([[1.0, 0.45, 0.45]]))
+    asked = Asked(np.array([[0, 1]]), top=1)
+    assert similarity.search(query, references, top=1).top[0, 0] == 0
+    found = qb_norm(query, references, bank, asked)
+    assert found.top[0, 0] == 1 and found.better[0] == 0
+    elsewhere = qb_norm(query, references, references[2:3], asked)  # whose best is another: nothing is normalised
+    assert elsewhere.top[0, 0] == 0
+    before = bank.copy(), query.copy(), references.copy()
+    qb_norm(query, references, bank, asked)
+    assert all(np.array_equal(a, b) for a, b in zip(before, (bank, query, references), strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_excluded_is_not_found(method):
+    case = Case(5, queries=41)
+    own = np.arange(41)
+    pairs = case.pairs[case.pairs[:, 0] != case.pairs[:, 1]]
+    found = case.found(method, Asked(pairs, top=41, exclude=own))
+    assert not (found.top == own[:, None]).any() and (found.top[:, -1] == -1).all()
+    assert (found.top[:, :-1] >= 0).all() and np.isfinite(found.scores).all()
+    with pytest.raises(ValueError, match="excluded"):
+        case.found(method, Asked(np.array([[1, 1]]), exclude=own))
+
+
+def test_what_does_not_fit_is_named():
+    case, asked = Case(), Asked(Case().pairs)
+    for options, said in (({"beta": 0.0}, "beta 0"), ({"beta": 1e5}, "beta 100000")):
+        for method in ("qb_norm", "dual_softmax"):
+            with pytest.raises(ValueError, match=said):
+                case.found(method, asked, **options)
+    with pytest.raises(ValueError, match="temperature 0"):
+        case.found("frame_softmax", asked, temperature=0)
+    with pytest.raises(ValueError, match="bank holds no query"):
+        qb_norm(case.queries, case.references, case.bank[:0], asked)
+    with pytest.raises(ValueError, match="texts and frames of 41 videos"):
+        frame_max(case.queries, case.references, case.texts[:3], case.frames, asked)
+    case.lengths[5] = 0
+    with pytest.raises(ValueError, match="video 5 has no frame"):
+        case.found("frame_max", asked)
+    with pytest.raises(ValueError, match="outside the 23 queries"):
+        case.found("qb_norm", Asked(np.array([[0, 41]])))
+
+
+# ------------------------------------------------------------------------------------------------------- the stage
+
+
+@pytest.fixture
+def captions(tmp_path):
+    """12 videos with 2 captions each in the test, 6 in the train split, as embeddings and as frames."""
+    rng = np.random.default_rng(0)
+    ids = [f"v{n}" for n in range(18)]
+    videos = {v: rng.normal(size=8) for v in ids}
+    texts = {f"{v}#{k}": videos[v] + rng.normal(size=8) for v in ids for k in range(2)}
+    relevance = [(t, t.split("#")[0], 1.0) for t in texts]
+    test = [t for t in texts if int(t[1:].split("#")[0]) < 12]
+    folder = corpus_of(tmp_path / "corpus", "captions_test", test, ids[:12], relevance)
+    rows = tables.read("splits", folder).to_dicts() + [
+        {"split": "train", "role": "reference", "id": v} for v in ids[12:]
+    ]
+    tables.write("splits", rows, folder)
+    said = {"kind": "caption", "language": "en", "start": None, "end": None, "text": "x"}
+    tables.write("texts", [{"text_id": t, "video_id": t.split("#")[0], **said} for t in texts], folder)
+    store(tmp_path / "e/all/texts", texts)
+    store(tmp_path / "e/all/videos", videos)
+    with StoreWriter(tmp_path / "f/clip", shape=(8,), dtype="float32") as writer:
+        for n, video in enumerate(ids):
+            writer.add(video, (videos[video] + 0.3 * rng.normal(size=(1 + n % 4, 8))).astype(np.float32))
+    return folder, tmp_path / "e", tmp_path / "f"
+
+
+OPTIONS = {
+    "frame_max": {"expert": "clip", "weight": 0.7},
+    "frame_softmax": {"expert": "clip", "temperature": 0.2},
+    "qb_norm": {"bank": "train", "beta": 10.0},
+    "dual_softmax": {"beta": 50.0},
+}
+
+
+@pytest.mark.parametrize("kind", ["text_video", "video_text"])
+@pytest.mark.parametrize("method", METHODS)
+def test_search_rescores(method, kind, captions, tmp_path):
+    folder, embeddings, features = captions
+    rescore = {"method": method, **OPTIONS[method]}
+    common = {"corpus": folder, "embeddings": [embeddings], "split": "captions_test", "kind": kind, "top": 3}
+    search_.search(**common, output=tmp_path / "found", members={"all": None}, rescore=rescore, features=[features])
+    search_.search(**common, output=tmp_path / "plain", members={"all": None})
+    about = json.loads((tmp_path / "found/all/search.json").read_text())
+    assert about["rescore"] == {**rescore, "transductive": method == "dual_softmax"}
+    assert "rescore" not in json.loads((tmp_path / "plain/all/search.json").read_text())
+    keys = ["query_id", "reference_id"]
+    found, plain = (
+        tables.read("rankings", tmp_path / name / "all").filter(grade=1.0).sort(keys) for name in ("found", "plain")
+    )
+    assert found.select(keys).equals(plain.select(keys)) and len(found) == 24
+    assert (found["score"] - plain["score"]).abs().min() > 0 or method == "qb_norm"
+    assert found["score"].is_finite().all()
+    nearest = tables.read("rankings", tmp_path / "found/all").filter(better=0)
+    assert len(nearest) == len(set(found["query_id"]))  # one best of every query
+    if method == "frame_max" and kind == "text_video":
+        query, reference, score = found.row(5)[:3]
+        text = Store.open(embeddings / "all/texts")[query][0]
+        frames = Store.open(features / "clip")[reference]
+        best = max(text @ f / np.linalg.norm(text) / np.linalg.norm(f) for f in frames)
+        assert score == pytest.approx(plain.row(5)[2] + 0.7 * best, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rescore", "said"),
+    [
+        ({"method": "mean"}, "'mean', expected one of frame_max"),
+        ({"method": "qb_norm"}, "'bank'"),
+        ({"method": "qb_norm", "bank": "train", "gamma": 1}, "'gamma'"),
+        ({"method": "frame_max", "expert": "clap"}, "no features of it"),
+        ({"method": "qb_norm", "bank": "captions_test"}, "holds 24 of the queries"),
+    ],
+)
+def test_a_rescoring_that_cannot_be_is_named(rescore, said, captions, tmp_path):
+    folder, embeddings, features = captions
+    with pytest.raises(ValueError, match=said):
+        search_.search(
+            corpus=folder,
+            embeddings=[embeddings],
+            output=tmp_path / "found",
+            split="captions_test",
+            kind="text_video",
+            members={"all": None},
+            rescore=rescore,
+            features=[features],
+        )
