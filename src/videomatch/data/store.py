@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 import polars as pl
 
+from videomatch.data.ids import Ids
 from videomatch.data.storefiles import FORMAT, INDEX, NpyFile, Parts, name_of, open_index, parts_of, write_header
 
 #: bytes of values after which the next item opens a new file
@@ -221,7 +222,6 @@ class Store:
     """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
 
     Attributes:
-        ids: the ids in the order in which they were added, root after root.
         shape, dtype: of one row of values.
         lengths: ``(N,)`` rows of every item.
         made_by: what made the store, one mapping a root.
@@ -252,13 +252,12 @@ class Store:
                     NpyFile(root / name_of(part, shard)).check((rows, *shape), dtype)
         index = pl.concat(frames)
         self.shape, self.dtype = self._parts[0]["values"]
-        self.ids: list[str] = index["id"].to_list()
         self.lengths: np.ndarray = index["length"].to_numpy()
         self._shard, self._offset = index["shard"].to_numpy(), index["offset"].to_numpy()
-        self._position = {item_id: n for n, item_id in enumerate(self.ids)}
-        if len(self._position) < len(self.ids):
-            twice = index["id"].filter(index["id"].is_duplicated())[0]
-            raise ValueError(f"id {twice!r} stands twice in {', '.join(map(str, self.roots))}")
+        try:
+            self._ids = Ids(index["id"])
+        except ValueError as twice:
+            raise ValueError(f"id {str(twice)!r} stands twice in {', '.join(map(str, self.roots))}") from None
 
     @classmethod
     def open(cls, *roots: Path) -> Store:
@@ -274,10 +273,20 @@ class Store:
         return Store, self.roots
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._ids)
 
     def __contains__(self, item_id: object) -> bool:
-        return item_id in self._position
+        return isinstance(item_id, str) and self._ids.locate([item_id])[0] >= 0
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids in the order in which they were added, root after root."""
+        return self._ids.column.to_list()
+
+    def rows(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
+        """How many rows each of ``ids`` has, ``(n,)``; 0 for one that is not there."""
+        at = self._ids.locate(ids)
+        return np.where(at >= 0, self.lengths[at], 0) if len(self) else np.zeros(len(at), np.int64)
 
     def __getitem__(self, item_id: str) -> np.ndarray:
         """The values of one item, ``(L, *shape)``."""
@@ -285,11 +294,12 @@ class Store:
 
     def index(self, ids: Iterable[str]) -> np.ndarray:
         """Positions of ``ids`` in :attr:`ids`. KeyError names the first id that is not there."""
-        try:
-            return np.fromiter((self._position[i] for i in ids), np.int64)
-        except KeyError as error:
+        wanted = list(ids)
+        at = self._ids.locate(wanted)
+        if (at < 0).any():
             where = ", ".join(map(str, self.roots[:3])) + (", …" if len(self.roots) > 3 else "")
-            raise KeyError(f"no item {error.args[0]!r} among the {len(self)} of {where}") from None
+            raise KeyError(f"no item {wanted[int((at < 0).argmax())]!r} among the {len(self)} of {where}")
+        return at
 
     def gather(self, ids: Sequence[str] | np.ndarray, part: str = "values") -> tuple[np.ndarray, np.ndarray]:
         """Items one below the other.

@@ -102,7 +102,7 @@ def embed(
             if options.get("pool", "mean") != "mean":
                 raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
             store = Store.open(*[folder / options["features"] for folder in features])
-            present = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
+            present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
             written = {"videos": (ids, _pooled(store, present))}
             if "text_encoder" in options:
                 texts = _queries(corpus, options.get("texts", QUERIES))

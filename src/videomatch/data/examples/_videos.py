@@ -22,7 +22,6 @@ from videomatch.data import corpus as corpora
 from videomatch.data.examples import Batch, Examples, Source, split_texts
 from videomatch.data.joined import joined_texts
 from videomatch.data.sampling import frame_index
-from videomatch.data.store import Store
 from videomatch.data.tokenize import encode_parts
 
 Layout = Literal["frames_inside", "frames_first"]
@@ -134,7 +133,7 @@ class VideoExamples(Examples):
         table = pl.DataFrame({"video_id": ids}, schema={"video_id": pl.String})
         usable = pl.Series(np.zeros(len(table), bool))
         if self.max_frames:
-            usable |= pl.Series(row_counts(self._store, table["video_id"].to_list()) > 0)
+            usable |= pl.Series(self._store.rows(table["video_id"]) > 0)
         if self.texts:
             joined = joined_texts(self.source.corpus, list(self.texts), table["video_id"])
             table = table.join(joined, on="video_id", how="left", maintain_order="left").fill_null("")
@@ -157,7 +156,7 @@ class VideoExamples(Examples):
         """Frames (B, F, D) float32, zeros where a video has none, and which are real (B, F)."""
         if not self.max_frames:
             return torch.zeros(len(ids), 0, self._dim), torch.zeros(len(ids), 0, dtype=torch.bool)
-        lengths = row_counts(self._store, ids)
+        lengths = self._store.rows(ids)
         there = np.flatnonzero(lengths)
         some = [ids[n] for n in there]
         if lengths.max(initial=0) <= self.max_frames:
@@ -181,11 +180,3 @@ class VideoExamples(Examples):
         frames = np.zeros((*mask.shape, values.shape[1]), values.dtype)
         frames[mask] = values[np.concatenate(kept)]
         return frames, mask
-
-
-def row_counts(store: Store, ids: Sequence[str]) -> np.ndarray:
-    """Frames of each video, 0 for one that is not in the store."""
-    there = np.fromiter((i in store for i in ids), bool, len(ids))
-    lengths = np.zeros(len(ids), np.int64)
-    lengths[there] = store.lengths[store.index(i for i, has in zip(ids, there, strict=True) if has)]
-    return lengths

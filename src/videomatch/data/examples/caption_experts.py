@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from videomatch.data.examples import Batch, Examples, Source, split_texts
-from videomatch.data.examples._videos import row_counts
 from videomatch.data.joined import joined_texts
 from videomatch.data.store import Store
 from videomatch.metrics import ranking
@@ -79,6 +79,9 @@ class CaptionExperts(Examples):
     An expert without an entry, without rows, or (as data sets mark it) with a first value that is not a number, is
     missing: it has no row.
 
+    # Deviation: with windows other than a second, the published code gives unknown times other positions (those of
+    aggregates, for half a second). Here they keep theirs.
+
     Args:
         experts: their names.
         max_tokens: rows of an expert at most. In training, of more a random subset in order of time; elsewhere the one
@@ -133,6 +136,11 @@ class CaptionExperts(Examples):
         self.shuffle_times, self.captions, self.full_stop = shuffle_times, captions, full_stop
         self._varies = True  # subsets are drawn, not fixed
 
+    @classmethod
+    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
+        """Texts that a tokenizer is trained on: the captions of the split to train on."""
+        return split_texts(corpus, options.get("split", "train"), ["caption"])["text"].to_list()
+
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
         """The examples to train on, and those to validate on: every video once, with the rows that embedding reads."""
         train, val = super().parts(fold)
@@ -165,7 +173,7 @@ class CaptionExperts(Examples):
     def usable(self, ids: Iterable[str]) -> list[str]:
         """Those of ``ids`` of which any expert has a row, in the order given."""
         wanted = list(ids)
-        rows = sum(row_counts(store, wanted) for store in self.stores)
+        rows = sum(store.rows(wanted) for store in self.stores)
         return [i for i, some in zip(wanted, np.asarray(rows) > 0, strict=True) if some]
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -216,7 +224,7 @@ class CaptionExperts(Examples):
         """Of one expert: how many rows are kept of each video, those rows and their positions, maxima and means."""
         maxima = np.zeros((len(ids), store.shape[0]), np.float32)
         means = np.zeros_like(maxima)
-        counts = row_counts(store, ids)
+        counts = store.rows(ids)
         there = np.flatnonzero(counts)
         some = [ids[n] for n in there.tolist()]
         values, lengths = store.gather(some)
