@@ -1,6 +1,7 @@
 """Aligners: the published boxes, a contract over every file of the room, naive twins, and frames as seconds."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import fixtures, realdata
-from videomatch import named
+from videomatch import named, signatures
 from videomatch.aligners import _boxes, dtw, dynamic_programming, temporal_network
 from videomatch.data import intervals
 from videomatch.metrics import segments
@@ -219,8 +220,11 @@ def test_published_sets_are_options_of_their_aligner(name):
         found = module.align(values, **options)
         assert len(found) and found[:, 1].max() <= 59  # last frames, not ends
         assert segments.pair(found, np.array([truth], float))[1] > 0.9
-    for options in module.GRID.values():
-        assert len(options) > 1
+    known = set(signatures.functions(Path(module.__file__))["align"])
+    assert set(module.GRIDS) == {"published", "ours"}
+    for options in (*module.GRIDS.values(), *module.PUBLISHED.values()):
+        assert set(options) <= known
+    assert module.GRIDS["published"]["published"] == [True] and "published" not in module.GRIDS["ours"]
 
 
 def test_bad_maps_are_named(align):

@@ -29,8 +29,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
     "transvcl": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
 }
-#: what upstream's tuning tries (gap 9 and 10, similarity 0.2 and 0.3), and ours
-GRID: dict[str, list[Any]] = {"gap": [3, 6, 9, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5]}
+#: what upstream's tuning tries, and ours
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "published": {"gap": [9, 10], "min_similarity": [0.2, 0.3], "published": [True]},
+    "ours": {"gap": [3, 6, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6], "min_length": [2, 5]},
+}
 
 
 def align(

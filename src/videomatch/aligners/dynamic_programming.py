@@ -37,12 +37,21 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"gap": 9, "min_similarity": -0.8, **_SAME},
     "transvcl": {"gap": 3, "min_similarity": -0.1, **_SAME},
 }
-#: what upstream's tuning tries (gap 9 and 10, straight runs 10 to 50, mean 0.1 to 0.3), and thresholds that act
-GRID: dict[str, list[Any]] = {
-    "gap": [3, 9],
-    "min_similarity": [0.2, 0.3, 0.4, 0.5],
-    "mean_similarity": [0.2, 0.3, 0.4],
-    "max_straight": [10, 30],
+#: what upstream's tuning tries (its thresholds as cosines, so that the first two do nothing), and ours
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "published": {
+        "gap": [9, 10],
+        "min_similarity": [-0.8, -0.7],
+        "mean_similarity": [0.1, 0.2, 0.3],
+        "max_straight": [10, 20, 30, 40, 50],
+        "published": [True],
+    },
+    "ours": {
+        "gap": [2, 3, 6],
+        "min_similarity": [0.3, 0.4, 0.5, 0.6],
+        "mean_similarity": [0.3, 0.4, 0.5],
+        "min_length": [2, 5],
+    },
 }
 #: paths that are followed
 PATHS = 100

@@ -30,8 +30,16 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "transvcl": {"max_step": 10, "top_k": 10, "min_similarity": 0.2, "min_length": 5, **_SAME},
     "vsc2022": {"max_step": 5, "top_k": 5, "min_similarity": 0.2, "min_length": 4, **_SAME},
 }
-#: what upstream's tuning tries (step and neighbours 5 to 15, similarity 0.2 and 0.3), and ours
-GRID: dict[str, list[Any]] = {"max_step": [5, 10, 15], "top_k": [3, 5, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5]}
+#: what upstream's tuning tries, and ours
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "published": {"max_step": [5, 10, 15], "top_k": [5, 10, 15], "min_similarity": [0.2, 0.3], "published": [True]},
+    "ours": {
+        "max_step": [5, 10, 15],
+        "top_k": [2, 3, 5, 10],
+        "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6],
+        "min_length": [2, 5],
+    },
+}
 
 
 def align(

@@ -1,0 +1,114 @@
+"""The pairs that are aligned, and the similarity maps of their frames: what ``tune`` and ``align`` read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from videomatch import frame_similarity
+from videomatch.data import intervals, tables
+from videomatch.data.pairs import judged_pairs
+from videomatch.data.store import Store
+
+log = logging.getLogger(__name__)
+
+#: how frames are held against each other
+SIMILARITIES = ("cosine", "inner", "chamfer")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two videos and their true segments (M, 4), s; none if the second is no source of the first."""
+
+    query: str
+    reference: str
+    truth: np.ndarray
+
+
+@dataclass
+class Frames:
+    """Features of frames, from which it makes maps; pickled as its arguments.
+
+    Attributes:
+        roots: stores with times, which are one. similarity: ``cosine``; ``inner`` (rows as they are: after score
+        normalisation); or ``chamfer`` (rows of regions,
+            clipped as VCSL does).
+        bias: what is added to every similarity.
+    """
+
+    roots: tuple[Path, ...]
+    similarity: str = "cosine"
+    bias: float = 0.0
+    _store: Store | None = field(default=None, repr=False)
+    _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.similarity not in SIMILARITIES:
+            raise ValueError(f"no similarity {self.similarity!r}; there are {', '.join(SIMILARITIES)}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Frames, (self.roots, self.similarity, self.bias)
+
+    @property
+    def store(self) -> Store:
+        """The features, opened where they are first needed."""
+        self._store = self._store or Store.open(*self.roots)
+        return self._store
+
+    def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
+        if self._last is None or self._last[0] != query:  # pairs of a query stand together
+            self._last = (query, *self._frames(query))
+        _, left, query_times = self._last
+        right, reference_times = self._frames(reference)
+        if self.similarity == "cosine":
+            values = frame_similarity.cosines(left, right)
+        elif self.similarity == "chamfer":
+            values = frame_similarity.clipped(frame_similarity.chamfer(left, right))
+        else:
+            values = left @ right.T
+        return values + values.dtype.type(self.bias), query_times, reference_times
+
+    def _frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
+        times = self.store.times(video_id)
+        if times is None:
+            raise ValueError(f"{self.store.roots[0]} has no times: nobody can say where a segment begins")
+        return np.asarray(self.store[video_id], np.float32), intervals.filled(times)
+
+
+def frames_of(features: Iterable[Path], expert: str, similarity: str, bias: float) -> Frames:
+    """The features of one expert in result folders of ``extract``.
+
+    Raises:
+        ValueError: none of the folders holds it.
+    """
+    roots = tuple(folder / expert for folder in features if (folder / expert).is_dir())
+    if not roots:
+        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
+    return Frames(roots, similarity, bias)
+
+
+def pairs_of(corpus: Path, split: str | list[str], frames: Frames) -> list[Pair]:
+    """The judged pairs of a protocol of which both videos have features, with their true segments, by query.
+
+    Raises:
+        ValueError: there is none.
+    """
+    judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
+    there = judged.filter(pl.col("query_id").is_in(frames.store.ids) & pl.col("reference_id").is_in(frames.store.ids))
+    if len(there) < len(judged):
+        log.warning("%d of %d pairs of split %s have no features", len(judged) - len(there), len(judged), split)
+    if there.is_empty():
+        raise ValueError(f"split {split!r}: none of its {len(judged)} pairs has features in {frames.roots[0]}")
+    times = ("query_start", "query_end", "reference_start", "reference_end")
+    truth: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for row in tables.read("segments", corpus).select("query_id", "reference_id", *times).iter_rows():
+        truth.setdefault(row[:2], []).append(row[2:])
+    pairs = there.select("query_id", "reference_id").rows()
+    return [Pair(q, r, np.array(truth.get((q, r), []), np.float64).reshape(-1, 4)) for q, r in pairs]

@@ -1,0 +1,135 @@
+"""Tuning an aligner: a planted optimum is found, on any number of processes, and everything tried is written."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from videomatch.aligners import temporal_network
+from videomatch.data import intervals, tables
+from videomatch.data.store import StoreWriter
+from videomatch.metrics import segments
+from videomatch.stages._maps import Frames
+from videomatch.stages.tune import best, combined, score_pair, tune
+
+RATE = 2.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six references, and queries that hold 12 s of one each, amid 10 s of their own; noise on every frame."""
+    root, rng = tmp_path_factory.mktemp("tune"), np.random.default_rng(0)
+    unit = {f"r{n}": rng.normal(size=(60, 64)) for n in range(6)}
+    rows: dict[str, list] = {"relevance": [], "segments": [], "splits": []}
+    for n in range(6):
+        first = int(rng.integers(5, 30))
+        own = rng.normal(size=(20, 64))
+        copy = unit[f"r{n}"][first : first + 24] + 0.35 * rng.normal(size=(24, 64))
+        unit[f"q{n}"] = np.concatenate([own[:10], copy, own[10:]])
+        times = (10 / RATE, 34 / RATE, first / RATE, (first + 24) / RATE)
+        keys = ("query_id", "reference_id", "query_start", "query_end", "reference_start", "reference_end", "score")
+        rows["segments"].append(dict(zip(keys, (f"q{n}", f"r{n}", *times, None), strict=True)))
+        for other in (n, (n + 1) % 6):
+            grade = float(other == n)
+            rows["relevance"].append({"query_id": f"q{n}", "reference_id": f"r{other}", "grade": grade})
+        rows["splits"] += [{"split": "copies_val", "role": "query", "id": f"q{n}"}]
+        rows["splits"] += [{"split": "copies_val", "role": "reference", "id": f"r{n}"}]
+    tables.write_all(rows, root / "corpus")
+    with StoreWriter(root / "features/frames", shape=(64,), dtype="float32", times=True) as writer:
+        for video_id, values in unit.items():
+            writer.add(video_id, values.astype(np.float32), times=intervals.regular(len(values), RATE))
+    return root
+
+
+def run(data, output, **options):
+    output.mkdir()
+    given = {"split": "copies_val", "expert": "frames", "aligner": "temporal_network", **options}
+    tune(corpus=data / "corpus", features=[data / "features"], output=output, **given)
+    return json.loads((output / "tuned.json").read_text()), pl.read_csv(output / "trials.csv")
+
+
+GRID = {"min_similarity": [0.05, 0.6, 0.99], "top_k": [3, 2], "min_length": [5]}
+
+
+def test_the_planted_optimum_is_found(data, tmp_path):
+    about, trials = run(data, tmp_path / "out", grid=GRID)
+    assert about["options"]["min_similarity"] == 0.6
+    assert about["metrics"]["F1"] > 0.95 and about["metrics"]["FAR"] == 0
+    assert (about["pairs"], about["copies"], about["combinations"]) == (12, 6, 6)
+    assert trials.columns == [*GRID, "precision", "recall", "F1", "FRR", "FAR"]
+    assert trials.select(list(GRID)).rows() == [tuple(o.values()) for o in combined(GRID)]
+    assert trials["F1"].max() == pytest.approx(about["metrics"]["F1"])
+    strict = trials.filter(pl.col("min_similarity") == 0.99)
+    assert (strict["F1"] == 0).all() and (strict["FRR"] == 1).all()
+
+
+def test_processes_change_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("videomatch.stages.tune.BATCH", 5)
+    run(data, tmp_path / "one", grid=GRID)
+    run(data, tmp_path / "two", grid=GRID, threads=2)
+    for name in ("tuned.json", "trials.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("grid", ["ours", "published"])
+@pytest.mark.parametrize("aligner", ["dtw", "hough"])
+def test_named_grids(data, tmp_path, aligner, grid):
+    about, trials = run(data, tmp_path / "out", aligner=aligner, grid=grid)
+    assert about["metrics"]["F1"] == pytest.approx(trials["F1"].max())
+    assert about["options"].get("published", False) == (grid == "published")
+
+
+def test_of_equal_trials_the_simplest_wins():
+    usual = {"a": 1, "b": 2}
+    options = [{"a": 3, "b": 3}, {"a": 1, "b": 3}, {"a": 3, "b": 2}, {"a": 1, "b": 2}]
+    assert best([{"F1": 0.5}] * 4, options, usual) == 3
+    assert best([{"F1": 0.5}] * 3, options[:3], usual) == 1
+    assert best([{"F1": 0.4}, {"F1": 0.5}, {"F1": 0.5}, {"F1": 0.4}], options, usual) == 1
+
+
+def test_a_pair_is_scored_on_its_own_clocks(data):
+    frames = Frames((data / "features/frames",))
+    values, query_times, reference_times = frames.map("q0", "r0")
+    assert values.shape == (44, 60) and query_times[-1].tolist() == [21.5, 22]
+    truth = tables.read("segments", data / "corpus").row(0)[2:6]
+    options = [{"min_similarity": 0.6}, {"min_similarity": 0.6, "published": True}]
+    ours, published = score_pair(
+        temporal_network.align, values, query_times, reference_times, np.array([truth]), options
+    )
+    found = intervals.to_seconds(temporal_network.align(values, **options[0]), query_times, reference_times)
+    assert ours == (*segments.pair(found, np.array([truth])), 1)
+    assert ours[1] > published[1]  # a frame short on both axes
+    biased = Frames((data / "features/frames",), bias=0.5).map("q0", "r0")[0]
+    assert biased == pytest.approx(values + 0.5)
+    inner = Frames((data / "features/frames",), similarity="inner").map("q0", "r0")[0]
+    assert inner[10, 0] != pytest.approx(values[10, 0])
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"grid": {"gap": [1]}}, "has no option 'gap'; there are max_step"),
+        ({"grid": {"top_k": 3}}, "top_k is 3, expected a list"),
+        ({"grid": "theirs"}, "no grid 'theirs'; there are published, ours"),
+        ({"expert": "faces"}, "expert 'faces' is in none of"),
+        ({"split": "copies_test"}, "no split 'copies_test'"),
+        ({"similarity": "euclidean"}, "no similarity 'euclidean'"),
+    ],
+)
+def test_wrong_settings_are_named(data, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(data, tmp_path / "out", **options)
+
+
+def test_unknown_aligner_is_named(data, tmp_path):
+    with pytest.raises(KeyError, match="no aligner named 'spd'; there are dtw, dynamic_programming, hough"):
+        run(data, tmp_path / "out", aligner="spd")
+
+
+def test_features_without_times_are_refused(data, tmp_path):
+    with StoreWriter(tmp_path / "features/frames", shape=(2,), dtype="float32") as writer:
+        for name in ("q0", "r0"):
+            writer.add(name, np.eye(2, dtype=np.float32))
+    with pytest.raises(ValueError, match="has no times"):
+        Frames((tmp_path / "features/frames",)).map("q0", "r0")
