@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from transformers import AutoImageProcessor, AutoModel, CLIPModel, EfficientNetForImageClassification
+from transformers import (
+    ASTForAudioClassification,
+    AutoImageProcessor,
+    AutoModel,
+    CLIPModel,
+    EfficientNetForImageClassification,
+    VideoMAEForVideoClassification,
+)
 
 from paths import ROOT
 from toys import CLIP, TAGGER
@@ -10,11 +17,19 @@ from videomatch import named
 from videomatch.models._pixels import normalise
 
 FRAMES = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = {0: "tag:red", 1: "tag:blue", 2: "category:left"}
 FACTS = {
     "clip": {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 39},
-    "image_tagger": {"id2label": {0: "tag:red", 1: "tag:blue", 2: "category:left"}},
+    "image_tagger": {"id2label": LABELS},
+    "video_tagger": {"id2label": LABELS, "image_size": 32, "num_frames": 2},
+    "sound_tagger": {"id2label": LABELS, "num_frames": 48, "bands": 32},
 }
-SMALL = {"clip": CLIP["model"], "image_tagger": TAGGER["model"]}
+SMALL = {
+    "clip": CLIP["model"],
+    "image_tagger": TAGGER["model"],
+    "video_tagger": {"patch_size": 8, "width": 32, "layers": 1},
+    "sound_tagger": {"width": 32, "layers": 1},
+}
 
 
 def build(name: str):
@@ -29,6 +44,10 @@ def build(name: str):
 
 
 def inputs(name: str, count: int = 6, padding: int = 0) -> dict[str, torch.Tensor]:
+    if name == "video_tagger":
+        return {"clips": torch.stack([FRAMES, FRAMES.flip(0)], 1)[:count]}
+    if name == "sound_tagger":
+        return {"log_mel": torch.randn(6, 48, 32, generator=torch.Generator().manual_seed(1))[:count] * 3 - 5}
     batch = {"frames": FRAMES[:count]}
     if name == "clip":
         ids = torch.randint(2, 39, (count, 7), generator=torch.Generator().manual_seed(1))
@@ -69,14 +88,44 @@ class TestContract:
         config = room.Config(**FACTS[name])
         assert sum(p.numel() for p in room.Model(config).parameters()) < 2e6
 
-    def test_processor_prepares_what_the_model_normalises(self, name, tmp_path):
-        model = build(name)
-        room = named.module("models", name)
-        room.processor(model.config).save_pretrained(tmp_path)
-        processor = AutoImageProcessor.from_pretrained(tmp_path)
-        ours = normalise(FRAMES, processor.image_mean, processor.image_std)
-        theirs = processor(images=list(FRAMES.numpy()), return_tensors="pt")["pixel_values"]
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+@pytest.mark.parametrize("name", [name for name in FACTS if name != "sound_tagger"])
+def test_processor_prepares_what_the_model_normalises(name, tmp_path):
+    model = build(name)
+    room = named.module("models", name)
+    room.processor(model.config).save_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    ours = normalise(FRAMES, processor.image_mean, processor.image_std)
+    theirs = processor(images=list(FRAMES.numpy()), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(ours, theirs.view(ours.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_video_tagger_is_transformers_videomae(tmp_path):
+    model = build("video_tagger")
+    model.save_pretrained(tmp_path)
+    plain = VideoMAEForVideoClassification.from_pretrained(tmp_path).eval()
+    clips = inputs("video_tagger")["clips"]
+    pixels = normalise(clips.flatten(0, 1), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).unflatten(0, (6, 2))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(clips)["logits"], plain(pixel_values=pixels).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_sound_tagger_is_transformers_ast(tmp_path):
+    model = build("sound_tagger")
+    model.save_pretrained(tmp_path)
+    plain = ASTForAudioClassification.from_pretrained(tmp_path).eval()
+    log_mel = inputs("sound_tagger")["log_mel"]
+    with torch.inference_mode():
+        theirs = plain(input_values=(log_mel + 4.2677393) / (2 * 4.5689974)).logits
+        torch.testing.assert_close(model(log_mel)["logits"], theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["video_tagger", "sound_tagger"])
+def test_small_transformers_start_alive(name):
+    model = build(name)
+    named.module("models", name).initialise(model)
+    spread = model.train()(**inputs(name))["logits"].std(0)
+    assert (spread > 1e-3).all()
 
 
 def test_clip_is_transformers_clip(tmp_path):
