@@ -293,13 +293,16 @@ def _tune(
         kinds["texts"] = (texts, np.full(len(texts), -1), nearest(store, texts, top, None, cosine))
 
     def recall(kind: str, nprobe: int) -> float:
-        found = 0
-        for query, own, true in zip(*kinds[kind], strict=True):
-            near = _probe(lists, query, max(AGAIN * (top + 1), LEAST), nprobe)
-            near = near[(near != own) & (near >= 0)]
-            scores = _rows(store, near, cosine) @ query
-            found += len(set(near[np.argsort(-scores)[:top]].tolist()) & set(true.tolist()))
-        return found / (top * len(kinds[kind][0]))
+        queries, own, true = kinds[kind]
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe)  # pyright: ignore[reportCallIssue]
+        near = lists.search(queries, max(AGAIN * (top + 1), LEAST), params=parameters)[1]
+        at, back = np.unique(near, return_inverse=True)
+        rows = _rows(store, np.maximum(at, 0), cosine)
+        scores = np.einsum("qwd,qd->qw", rows[back.reshape(near.shape)], queries)
+        scores[(near < 0) | (near == own[:, None])] = -np.inf
+        best = np.take_along_axis(near, np.argsort(-scores, axis=1)[:, :top], 1)
+        found = sum(len(set(a) & set(b)) for a, b in zip(best.tolist(), true.tolist(), strict=True))
+        return found / (top * len(queries))
 
     needed: dict[str, int] = {}
     for kind in kinds:  # recall grows with the number of lists: double, then halve the step

@@ -1,0 +1,117 @@
+"""A tiny project, built by calling the stages: what the tests of find, similar and serve ask."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import clips
+from videomatch import provenance
+from videomatch.door.config import plan_of
+from videomatch.plan import Plan
+from videomatch.stages.combine import combine
+from videomatch.stages.embed import embed
+from videomatch.stages.extract import extract
+from videomatch.stages.prepare import prepare
+from videomatch.stages.train import train
+
+NASTY = '<script>alert("1")</script>&'
+COUNT = 8
+PARAMS: dict[str, Any] = {
+    "scale": "tiny",
+    "seed": 0,
+    "datasets": {"mine": {"corpus": "folder", "raw": "raw", "experts": ["frames", "clip"]}},
+    "backbones": {"clip": {"system": "tiny_clip"}},
+    "experts": {
+        "frames": {"extractor": "frames", "every": 0.5, "size": 32},
+        "clip": {"extractor": "image", "backbone": "clip", "reads": "frames"},
+    },
+    "systems": {
+        "tiny_clip": {
+            "dataset": "mine",
+            "model": {
+                "name": "clip",
+                "image_size": 32,
+                "patch_size": 16,
+                "width": 64,
+                "vision_layers": 1,
+                "text_layers": 1,
+                "projection_dim": 16,
+            },
+            "tokenizer": {"style": "clip", "vocab_size": 300},
+            "examples": {"kind": "frame_caption", "expert": "frames", "split": "train", "validation": None},
+            "objectives": {"clip_contrastive": {"weight": 1.0}},
+            "training": {"epochs": 1, "batch": 8, "precision": "fp32"},
+        },
+        "pooled": {"embeddings": {"features": "clip", "pool": "mean"}},
+        "zero_shot": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["caption"]}},
+        "unbuilt": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["query"]}},
+        "title": {"embeddings": {"texts": ["title"], "dim": 4}},
+        "whole": {"combine": {"systems": ["zero_shot", "tiny_clip"], "weights": [1, 3]}},
+        "projected": {"combine": {"systems": ["title", "pooled"], "dim": 6}},
+    },
+}
+BUILT = ("tiny_clip", "pooled", "zero_shot", "title", "whole", "projected")
+
+
+def built(folder: Path) -> Plan:
+    """Write the project into a folder, which becomes the working folder; its plan."""
+    os.chdir(folder)
+    raw = folder / "raw"
+    (raw / "deep").mkdir(parents=True)
+    rows = ["path,title,captions,split"]
+    for n in range(COUNT):
+        # the numbers in the pictures go on from video to video, so that no two look alike
+        clips.write(raw / name(n), range(30 + 6 * n))
+        title = NASTY if n == 0 else f"film {'abcdefgh'[n] * 4} number {n % 3}"
+        rows.append('{},"{}",a {} film|{} bars,train'.format(name(n), title.replace('"', '""'), n, "xyz"[n % 3]))
+    (raw / "videos.csv").write_text("\n".join(rows) + "\n")
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
+    plan = plan_of([])
+    corpus = made(plan.corpus("mine"), prepare, **plan.prepare_settings("mine"))
+    for passage, experts in sorted(plan.passes("mine").items(), key=lambda item: item[0] == "clip"):
+        if passage == "clip":
+            features = [Path(m).parent for m in plan.train_features("tiny_clip")]
+            run = made(
+                plan.run("tiny_clip"), train, corpus=corpus, features=features, scratch=folder, threads=1,
+                **plan.train_settings("tiny_clip", "seed0"),
+            )  # fmt: skip
+        made(
+            plan.features("mine", experts[0])[0],
+            extract,
+            corpus=corpus,
+            features=[Path(m).parent for m in plan.read_features("mine", passage, "0")],
+            runs=[Path(m).parent for m in plan.pass_runs("mine", passage)],
+            **plan.extract_settings("mine", passage, "0"),
+        )
+    for system in BUILT:
+        manifest = plan.embedding("mine", system)
+        if "combine" in PARAMS["systems"][system]:
+            parts = [Path(m).parent for m in plan.combined("mine", system)]
+            made(manifest, combine, embeddings=parts, **plan.combine_settings(system))
+        else:
+            features = [Path(m).parent for m in plan.embed_features("mine", system)]
+            settings = plan.embed_settings("mine", system)
+            made(
+                manifest, embed, corpus=corpus, features=features, threads=1, run=[run] * bool(plan.embed_runs(system)),
+                **settings,
+            )  # fmt: skip
+    return plan
+
+
+def name(number: int) -> str:
+    """A video's id."""
+    return f"deep/clip {number}.mp4" if number == 1 else f"clip{number}.mp4"
+
+
+def made(manifest: str, stage: Callable[..., None], **arguments: Any) -> Path:
+    """The folder of a result that a stage has made."""
+    folder = Path(manifest).parent
+    folder.mkdir(parents=True)
+    stage(output=folder, **arguments)
+    provenance.seal(folder, {})
+    return folder
