@@ -23,7 +23,7 @@ from videomatch.signatures import corpus_needs_raw, corpus_options, field_types,
 #: what may stand at the top
 SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages", "submissions")
 #: the keys of a system; exactly one of KINDS says what it is
-KINDS = ("model", "embeddings", "combine")
+KINDS = ("model", "embeddings", "combine", "rescore")
 SYSTEM = (*KINDS, "dataset", "tokenizer", "examples", "objectives", "training", "seeds", "folds", "init")
 EMBEDDINGS = ("features", "pool", "texts", "dim", "text_encoder")
 COMBINE = ("systems", "weights", "dim", "by_member")
@@ -319,8 +319,10 @@ class Check:
             self._trained(path, entry)
         elif kind == "embeddings":
             self._embeddings((*path, kind), entry[kind])
-        else:
+        elif kind == "combine":
             self._combine((*path, kind), entry[kind], path[-1])
+        else:
+            self._rescore((*path, kind), entry[kind])
 
     def _embeddings(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         self.keys(path, entry, EMBEDDINGS)
@@ -343,11 +345,31 @@ class Check:
         if not parts:
             self.add(path, "expected `systems:`, a list of at least one")
         for number, system in enumerate(parts):
-            self.one_of((*path, "systems", str(number)), "system", system, self.params["systems"])
+            where = (*path, "systems", str(number))
+            if self.one_of(where, "system", system, self.params["systems"]) and "rescore" in self._entry(system):
+                self.add(where, f"system {system!r} has no embeddings: it rescores another")
         if len(entry.get("weights") or parts) != len(parts):
             self.add((*path, "weights"), f"{len(entry['weights'])} weights for {len(parts)} systems")
         if name in self._reached(name, lambda s: (s.get("combine") or {}).get("systems") or []):
             self.add((*path, "systems"), f"{name!r} is made of itself")
+
+    def _rescore(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``rescore: {system, method, …}``: another system's scores, changed by a function of ``rescoring``."""
+        for key in ("system", "frame_texts"):
+            if (key == "system" or key in entry) and self.one_of(
+                (*path, key), "system", entry.get(key), self.params["systems"]
+            ):
+                if "rescore" in self._entry(entry[key]):
+                    self.add((*path, key), f"system {entry[key]!r} has no embeddings: it rescores another itself")
+        methods = functions(source("rescoring"))
+        if self.one_of((*path, "method"), "method", entry.get("method"), methods):
+            self.keys(path, entry, ("system", "frame_texts", "method", "expert", "bank", *methods[entry["method"]]))
+        if "expert" in entry:
+            self.one_of((*path, "expert"), "expert", entry["expert"], self.params["experts"])
+
+    def _entry(self, system: str) -> Mapping[str, Any]:
+        found = self.params["systems"][system]
+        return found if isinstance(found, Mapping) else {}
 
     def _reached(self, name: str, following: Callable[[Mapping[str, Any]], Iterable[str]]) -> set[str]:
         """Systems that one leads to by ``combine`` or ``init``, itself among them only where that is a circle."""

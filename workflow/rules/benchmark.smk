@@ -21,9 +21,11 @@ rule search:
                 "search",
                 RANKINGS,
                 lambda w: plan.search_settings(w.dataset, w.split, w.system),
-                reads=lambda w: {"corpus": ["*.parquet"]},
+                reads=lambda w: plan.search_reads(w.system),
                 corpus=lambda w: plan.corpus(w.dataset),
-                embeddings=lambda w: [plan.embedding(w.dataset, w.system)],
+                embeddings=lambda w: [plan.embedding(w.dataset, plan.base(w.system))],
+                features=lambda w: plan.rescore_features(w.dataset, w.system),
+                frame_embeddings=lambda w: plan.rescore_texts(w.dataset, w.system),
             )
         ),
     output:
@@ -45,6 +47,8 @@ rule evaluate:
                 "evaluate",
                 METRICS,
                 lambda w: plan.evaluate_settings(w.dataset, w.split, w.system),
+                reads=lambda w: {"corpus": ["*.parquet"]},
+                corpus=lambda w: plan.corpus(w.dataset),
                 rankings=RANKINGS,
             )
         ),
@@ -118,7 +122,8 @@ rule submit:
                 lambda w: plan.submit_settings(w.submission),
                 reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(plan.params["submissions"][w.submission]["dataset"]),
-                embeddings=lambda w: [plan.submitted(w.submission)],
+                embeddings=lambda w: None if plan.submits_rankings(w.submission) else [plan.submitted(w.submission)],
+                rankings=lambda w: plan.submitted(w.submission) if plan.submits_rankings(w.submission) else None,
             )
         ),
     output:

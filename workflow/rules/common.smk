@@ -40,7 +40,7 @@ def job(stage, output, settings, modules=None, reads=None, files=None, **inputs)
     """The inputs of a rule: `unpack(job(...))`. Every value is a pattern, or a function of the wildcards.
 
     The job's settings file is one of its inputs. It holds all that the stage sees, and it is newer than the output
-    exactly when the output is not what would be made now: see `provenance.settle`.
+    exactly when the output is not what would be made now: see `provenance.settle`. An input that is None is none.
     """
 
     def resolve(wildcards):
@@ -50,6 +50,7 @@ def job(stage, output, settings, modules=None, reads=None, files=None, **inputs)
             return given(wildcards) if callable(given) else given.format(**wildcards)
 
         named = {name: value(given, []) for name, given in inputs.items()}
+        named = {name: paths for name, paths in named.items() if paths is not None}
         loaded = value(modules, [])
         request = {
             "stage": stage,

@@ -60,7 +60,7 @@ rule embed:
     log:
         f"logs/{plan.params['scale']}/embeddings/{{dataset}}/{{system}}.log",
     wildcard_constraints:
-        system="|".join(s for s in plan.systems if s not in COMBINED) or "none",
+        system="|".join(s for s in plan.systems if {"model", "embeddings"} & plan.systems[s].keys()) or "none",
     resources:
         mem_mb=4000,
         gpu=GPU,

@@ -24,6 +24,9 @@ class Plan(BenchmarkPlan):
         for page in self.params["pages"].values():
             asked.append((page["dataset"], page["split"], page["system"]))
             asked += [(page["dataset"], page["judged"], system) for system in page.get("scatter", [])]
+        for name, entry in self.params["submissions"].items():
+            if self.submits_rankings(name):
+                asked.append((entry["dataset"], entry["split"], entry["system"]))
         return list(dict.fromkeys(asked))
 
     def embedded(self) -> list[tuple[str, str]]:
@@ -33,6 +36,11 @@ class Plan(BenchmarkPlan):
         def add(dataset: str, system: str) -> None:
             for part in self.systems[system].get("combine", {}).get("systems", []):
                 add(dataset, part)
+            if "rescore" in self.systems[system]:
+                entry = self.systems[system]["rescore"]
+                for other in filter(None, (entry["system"], entry.get("frame_texts"))):
+                    add(dataset, other)
+                return
             found[dataset, system] = None
 
         for dataset, _, system in self.cells():
@@ -129,6 +137,8 @@ class Plan(BenchmarkPlan):
                 self.read_features(dataset, passage, "0")
         for system in (*self.needed_runs(), *self.needed_backbones(datasets)):
             self.train_features(system)
+        for dataset, _, system in self.cells():
+            self.rescore_features(dataset, system)
         for dataset, system in self.embedded():
             if "combine" not in self.systems[system]:
                 self.embed_features(dataset, system)

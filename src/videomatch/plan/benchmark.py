@@ -13,6 +13,12 @@ from videomatch.plan.systems import SystemsPlan
 from videomatch.provenance import MANIFEST
 
 TABLES = named.PACKAGE.parents[1] / "workflow" / "tables"
+#: measures of a protocol that was judged in part look at long lists
+POOLED = ("infAP", "infNDCG", "iP@")
+#: formats of submissions that are written from rankings, and how many references a query has in them at most
+RANKED = {"avs": 1000}
+#: before the name of a protocol of captions: videos are held against captions, not captions against videos
+V2T = "v2t_"
 #: the protocol in which every member of a system is judged by the labelled pairs of its own validation fold
 OUT_OF_FOLD = "out_of_fold"
 
@@ -35,13 +41,15 @@ class BenchmarkPlan(SystemsPlan):
         return f"{self.root}/metrics/{dataset}/{split}/{system}/{MANIFEST}"
 
     def kind(self, split: str) -> str:
-        """What a protocol matches: captions against videos, or videos against videos."""
+        """What a protocol matches: captions against videos, videos against captions, or videos against videos."""
+        if split.startswith(V2T):
+            return "video_text"
         return "text_video" if split.startswith("captions") else "video_video"
 
     def search_settings(self, dataset: str, split: str, system: str) -> Json:
         """What ``search`` sees: member -> None, or the fold whose validation pairs are judged."""
         members: Json = dict.fromkeys(self.members(system))
-        splits: str | list[str] = split
+        splits: str | list[str] = split.removeprefix(V2T)
         if split == OUT_OF_FOLD:
             examples = self._examples_of(system)
             splits = examples["split"]
@@ -54,10 +62,28 @@ class BenchmarkPlan(SystemsPlan):
             "kind": self.kind(split),
             "top": self.search_top(dataset, split, system),
             "members": members,
-        }
+        } | ({"rescore": self._rescore_options(system)} if "rescore" in self.systems[system] else {})
+
+    def _rescore_options(self, system: str) -> Json:
+        return {k: v for k, v in self.systems[system]["rescore"].items() if k not in ("system", "frame_texts")}
+
+    def rescore_features(self, dataset: str, system: str) -> list[str]:
+        """Frames that a rescoring reads."""
+        expert = self.systems[system].get("rescore", {}).get("expert")
+        return self.features(dataset, expert) if expert else []
+
+    def rescore_texts(self, dataset: str, system: str) -> list[str]:
+        """Embeddings of another system, whose texts lie in the space of those frames."""
+        other = self.systems[system].get("rescore", {}).get("frame_texts")
+        return [self.embedding(dataset, other)] if other else []
+
+    def search_reads(self, system: str) -> dict[str, list[str]]:
+        """Which files ``search`` reads."""
+        expert = self.systems[system].get("rescore", {}).get("expert")
+        return {"corpus": ["*.parquet"], "features": [f"{expert}/*"] if expert else []}
 
     def _examples_of(self, system: str) -> Json:
-        entry = self.systems[system]
+        entry = self.systems[self.base(system)]
         return self._examples_of(entry["combine"]["systems"][0]) if "combine" in entry else entry["examples"]
 
     def evaluate_settings(self, dataset: str, split: str, system: str) -> Json:
@@ -65,13 +91,19 @@ class BenchmarkPlan(SystemsPlan):
         return {"metrics": self.metric_names(dataset, split), "members": self.members(system)}
 
     def search_top(self, dataset: str, split: str, system: str) -> int:
-        """How many neighbours a search keeps: what the pages that show it ask for, at least 10."""
+        """How many neighbours a search keeps: what its pages, submissions and measures ask for, at least 10."""
         asked = [
             p.get("top", 5)
             for p in self.params["pages"].values()
             if (p["dataset"], p["split"], p["system"]) == (dataset, split, system)
         ]
-        return max([10, *asked])
+        asked += [
+            RANKED[s["format"]]
+            for name, s in self.params["submissions"].items()
+            if self.submits_rankings(name) and (s["dataset"], s["split"], s["system"]) == (dataset, split, system)
+        ]
+        pooled = any(m.startswith(POOLED) for m in self.metric_names(dataset, split))
+        return max([10, *asked, RANKED["avs"] if pooled else 0])
 
     # --------------------------------------------------------------------------------------------------- tables
 
@@ -154,10 +186,16 @@ class BenchmarkPlan(SystemsPlan):
         """The result of ``submit``."""
         return f"{self.root}/submissions/{name}/{MANIFEST}"
 
+    def submits_rankings(self, name: str) -> bool:
+        """Whether a submission is made of rankings, not of embeddings."""
+        return self.params["submissions"][name].get("format") in RANKED
+
     def submitted(self, name: str) -> str:
-        """The embeddings that a submission holds."""
+        """The embeddings, or the rankings, that a submission holds."""
         entry = self.params["submissions"][name]
-        return self.embedding(entry["dataset"], entry["system"])
+        if self.submits_rankings(name):
+            return self.ranking(entry["dataset"], entry["split"], entry["system"])
+        return self.embedding(entry["dataset"], self.base(entry["system"]))
 
     def submit_settings(self, name: str) -> Json:
         """What ``submit`` sees."""

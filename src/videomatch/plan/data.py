@@ -151,10 +151,16 @@ class DataPlan:
         """Whether a system has weights of its own."""
         return "model" in self.systems[system]
 
+    def base(self, system: str) -> str:
+        """The system whose embeddings are searched: its own, but for one that rescores another's."""
+        return self.systems[system].get("rescore", {}).get("system", system)
+
     def folds(self, system: str) -> tuple[int, list[int]] | None:
         """Into how many folds a system's labelled pairs are dealt, and which of them it is trained on; None: not at
         all. Those of a system made ``by_member`` of others are theirs."""
         entry = self.systems[system]
+        if "rescore" in entry:
+            return self.folds(self.base(system))
         if entry.get("combine", {}).get("by_member"):
             return self.folds(entry["combine"]["systems"][0])
         given = entry.get("folds")
@@ -166,6 +172,8 @@ class DataPlan:
     def members(self, system: str) -> list[str]:
         """``fold0-seed0``, … of a system trained on folds, ``seed0``, … of one that is trained, else ``all``."""
         entry = self.systems[system]
+        if "rescore" in entry:
+            return self.members(self.base(system))
         if entry.get("combine", {}).get("by_member"):
             return self.members(entry["combine"]["systems"][0])
         if not self.is_trained(system):
