@@ -355,12 +355,10 @@ class Check:
 
     def _rescore(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``rescore: {system, method, …}``: another system's scores, changed by a function of ``rescoring``."""
-        for key in ("system", "frame_texts"):
-            if (key == "system" or key in entry) and self.one_of(
-                (*path, key), "system", entry.get(key), self.params["systems"]
-            ):
-                if "rescore" in self._entry(entry[key]):
-                    self.add((*path, key), f"system {entry[key]!r} has no embeddings: it rescores another itself")
+        for key in ("system", *(["frame_texts"] if "frame_texts" in entry else [])):
+            known = self.one_of((*path, key), "system", entry.get(key), self.params["systems"])
+            if known and "rescore" in self._entry(entry[key]):
+                self.add((*path, key), f"system {entry[key]!r} has no embeddings: it rescores another itself")
         methods = functions(source("rescoring"))
         if self.one_of((*path, "method"), "method", entry.get("method"), methods):
             self.keys(path, entry, ("system", "frame_texts", "method", "expert", "bank", *methods[entry["method"]]))
