@@ -1,0 +1,91 @@
+"""Aligning the pairs of a protocol, or those that a search found."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from test_tune import data, run  # noqa: F401  (the planted corpus)
+from videomatch.data import tables
+from videomatch.metrics import segments
+from videomatch.stages.align import align
+
+OPTIONS = {"aligner": "temporal_network", "options": {"min_similarity": 0.6}}
+
+
+def aligned(data, output, **options):  # noqa: F811
+    output.mkdir()
+    given = {"split": "copies_val", "expert": "frames", **options}
+    align(corpus=data / "corpus", features=[data / "features"], output=output, **given)
+    return tables.read("segments", output), json.loads((output / "align.json").read_text())
+
+
+def test_planted_segments_are_found_in_seconds(data, tmp_path):  # noqa: F811
+    found, about = aligned(data, tmp_path / "out", **OPTIONS)
+    truth = tables.read("segments", data / "corpus")
+    assert (about["pairs"], about["pairs with a segment"], about["segments"]) == (12, 6, 6)
+    both = truth.join(found, on=["query_id", "reference_id"], suffix="_found")
+    times = ("query_start", "query_end", "reference_start", "reference_end")
+    for row in both.iter_rows(named=True):
+        assert [row[f"{c}_found"] for c in times] == pytest.approx([row[c] for c in times], abs=0.5)
+    assert len(both) == 6 and both["score_found"].is_between(0.6, 1).all()
+
+
+def test_processes_change_nothing(data, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("videomatch.stages.align.BATCH", 5)
+    one, _ = aligned(data, tmp_path / "one", **OPTIONS)
+    two, _ = aligned(data, tmp_path / "two", **OPTIONS, threads=2)
+    assert one.equals(two)
+
+
+def test_with_what_was_tuned(data, tmp_path):  # noqa: F811
+    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.2, 0.6]}, bias=0.05)
+    found, about = aligned(data, tmp_path / "out", tuned=tmp_path / "tuned")
+    assert (about["options"], about["bias"]) == (best["options"], 0.05)
+    truth, pairs = tables.read("segments", data / "corpus"), []
+    for keys in tables.read("relevance", data / "corpus").select("query_id", "reference_id").iter_rows():
+        one = [t.filter((pl.col("query_id") == keys[0]) & (pl.col("reference_id") == keys[1])) for t in (found, truth)]
+        pairs.append(tuple(t.drop("query_id", "reference_id", "score").to_numpy() for t in one))
+    metrics = segments.overall(segments.per_pair(pairs))
+    assert metrics == pytest.approx({k: best["metrics"][k] for k in metrics})
+
+
+def test_nearest_references_of_a_search(data, tmp_path):  # noqa: F811
+    rows = [
+        ("q0", "r0", 0.9, 0),
+        ("q0", "r1", 0.5, 1),
+        ("q0", "r2", 0.4, 2),
+        ("q1", "r0", 0.8, 0),
+        ("q1", "gone", 0.7, 1),
+    ]
+    table = [dict(zip(("query_id", "reference_id", "score", "better"), row, strict=True)) for row in rows]
+    tables.write("rankings", [{**row, "grade": None, "equal": 0} for row in table], tmp_path)
+    found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=tmp_path, top=2, score="max")
+    assert about["pairs"] == 3
+    assert found.select("query_id", "reference_id").rows() == [("q0", "r0")]
+    mean, _ = aligned(data, tmp_path / "mean", **OPTIONS, rankings=tmp_path, top=2)
+    assert 1 >= found["score"][0] > mean["score"][0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({}, "expected one of an aligner and"),
+        ({**OPTIONS, "tuned": "x"}, "expected one of an aligner and"),
+        ({**OPTIONS, "score": "sum"}, "no score 'sum'; there are mean, max"),
+        ({**OPTIONS, "split": "copies_test"}, "no split 'copies_test'"),
+    ],
+)
+def test_wrong_settings_are_named(data, tmp_path, options, message):  # noqa: F811
+    with pytest.raises(ValueError, match=message):
+        aligned(data, tmp_path / "out", **options)
+
+
+def test_published_ends_are_a_frame_short(data, tmp_path):  # noqa: F811
+    ours, _ = aligned(data, tmp_path / "ours", **OPTIONS)
+    options = {"min_similarity": 0.6, "published": True}
+    published, _ = aligned(data, tmp_path / "published", aligner="temporal_network", options=options)
+    assert len(ours) == len(published) == 6
+    for column in ("query_end", "reference_end"):
+        assert np.median(ours[column] - published[column]) == pytest.approx(0.5)
