@@ -146,6 +146,7 @@ def test_facts_and_usable_videos(source):
         "experts": {"ear": 2, "eye": 3}, "text_length": 30, "vocab_size": len(WORDS), "pad_token_id": 0,
     }  # fmt: skip
     assert made.usable(["v5", "v3", "nowhere", "v1"]) == ["v5", "v1"]
+    assert CaptionExperts.vocabulary(source.corpus, {"split": "val"}) == ["e.", "f", "g", "a"]
     alone = CaptionExperts(source, experts=["eye"]).on("train")
     assert alone.videos == ["v0", "v2", "v4"]
     with pytest.raises(ValueError, match="none of the 1 videos of split 'none' can be used"):

@@ -487,7 +487,7 @@ SYSTEM = {
     },
     "tokenizer": {"style": "bert", "vocab_size": 200},
     "examples": {"kind": "caption_experts", "experts": ["colour", "side"], "clockless": ["side"], "max_length": 16,
-                 "per_video": 8},
+                 "per_video": 4},
     "objectives": {"max_margin": {"margin": 0.2}},
     "training": {"epochs": 12, "batch": 8, "lr": 3e-3, "precision": "fp32"},
 }  # fmt: skip
