@@ -164,6 +164,8 @@ def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Ex
         if given["backbone"] not in backbones:
             raise ValueError(f"expert {name!r}: no backbone {given['backbone']!r}; there are {sorted(backbones)}")
         given["backbone"] = backbones[given["backbone"]]
+    if "encoder" in given:  # of words: a backbone's name, or a folder or hub id itself
+        given["encoder"] = backbones.get(given["encoder"], given["encoder"])
     return cast(Extractor | Released, named.module("experts", options["extractor"]).Expert(**given))
 
 
@@ -189,8 +191,8 @@ def _texts(video_id: str, name: str, kind: str | None, found: Found) -> list[dic
             "video_id": video_id,
             "kind": kind,
             "language": None,
-            "start": start,
-            "end": end,
+            "start": start if start >= 0 else None,  # -1: nobody knows when
+            "end": end if start >= 0 else None,
             "text": text,
         }
         for number, (text, (start, end)) in enumerate(spans)

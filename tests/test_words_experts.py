@@ -1,0 +1,365 @@
+"""What is read and heard: words as rows, OCR of generated and real frames, given transcripts, and Whisper's own."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
+
+from paths import realdata
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
+from videomatch.data.store import Store
+from videomatch.data.tokenize import tokenizer
+from videomatch.experts import _words
+from videomatch.experts._reading import Reader
+from videomatch.experts.ocr import Expert as Ocr
+from videomatch.experts.ocr import _Box, _stamp, is_word
+from videomatch.experts.speech import Expert as Speech
+from videomatch.media.decode import FrameRequest, Sampler
+from videomatch.stages.extract import extract
+from videomatch.world import draw, film
+from videomatch.world.options import WorldOptions
+from videomatch.world.scenes import scenes
+from videomatch.world.story import library_story
+
+OPTIONS = WorldOptions(videos=60, size=112, max_duration=6, median_duration=5)
+SEED = 3
+
+
+def cosine(a: str, b: str, dim: int = 300) -> float:
+    return float(_words.hashed(a, dim) @ _words.hashed(b, dim))
+
+
+# ------------------------------------------------------------------------------------------------------------ words
+
+
+def test_near_equal_words_have_near_equal_rows() -> None:
+    assert cosine("Watch to the end", "watch  TO the end!") == pytest.approx(1, abs=1e-6)
+    assert cosine("behind the scenes", "behind the scene") > 0.8
+    assert cosine("basketball", "basketbal") > 0.55
+    assert cosine("五分钟学会", "五分钟学") > 0.7
+    assert cosine("新手入门", "入门新手") > cosine("新手入门", "新人手工") > cosine("新手入门", "幕后花絮")
+    assert abs(cosine("football", "volcano")) < 0.25
+
+
+def test_rows_of_different_words_are_nearly_at_right_angles() -> None:
+    letters = np.random.default_rng(0).integers(97, 123, (200, 8)).astype(np.uint8)
+    rows = np.stack([_words.hashed(bytes(word).decode(), 300) for word in letters])
+    others = (rows @ rows.T)[~np.eye(len(rows), dtype=bool)]
+    # random unit vectors: mean 0, deviation 1 / sqrt(300)
+    assert abs(others.mean()) < 0.01 and others.std() == pytest.approx(300**-0.5, rel=0.3)
+
+
+def test_a_row_is_the_mean_of_its_words() -> None:
+    words = [_words.hashed(word, 64) for word in ("old", "town")]
+    both = words[0] + words[1]
+    np.testing.assert_allclose(_words.hashed("Old town", 64), both / np.linalg.norm(both), atol=1e-6)
+    assert not _words.hashed("…!", 64).any()
+    assert _words.pieces("Tea 养生茶, x") == ["tea", "养", "生", "茶", "x", "养生", "生茶"]
+
+
+def test_rows_do_not_change_from_release_to_release() -> None:
+    # these numbers stand in people's stores
+    row = _words.hashed("harbour", 16)
+    known = [
+        -0.1336,
+        0.3341,
+        -0.4009,
+        0.0668,
+        -0.3341,
+        0.2004,
+        0.0,
+        0.4009,
+        -0.0668,
+        -0.2673,
+        -0.1336,
+        -0.1336,
+        -0.2004,
+        0.0668,
+        0.4677,
+        -0.1336,
+    ]
+    np.testing.assert_allclose(row, known, atol=1e-4)
+    np.testing.assert_array_equal(row, _words.Words(None, 16)(["harbour"])[0])
+    assert np.linalg.norm(row) == pytest.approx(1)
+    assert _words.Words(None, 16)([]).shape == (0, 16)
+    with pytest.raises(ValueError, match="dim = 3"):
+        _words.Words(None, 3)
+
+
+def test_similarity_of_readings() -> None:
+    assert _words.similar("Chapter 3", "chapter3") == 1
+    assert _words.similar("Watch to the end", "Watch to he end") > 0.8
+    assert _words.similar("Finally", "Number one") < 0.2
+    assert _words.similar("第一章", "第二章") < 0.7
+
+
+def test_words_by_an_encoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vocabulary = tokenizer(None, ["the old town", "a red heart", "新手入门"] * 3, vocab_size=80, folder=tmp_path)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=20, **tower)).save_pretrained(tmp_path)
+    words = _words.Words(str(tmp_path))
+    rows = words(["the old town", "a red heart " * 30, "the old town"])
+    assert rows.shape == (3, 32) and np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_array_equal(rows[0], words(["the old town"])[0])
+
+
+def test_words_by_a_clip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vocabulary = tokenizer(None, ["the old town", "a red heart"] * 3, vocab_size=80, style="clip", folder=tmp_path)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
+    last = len(vocabulary) - 1
+    text = {**tower, "vocab_size": last + 1, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": 0}
+    config = CLIPConfig(
+        vision_config={**tower, "image_size": 32, "patch_size": 16}, text_config=text, projection_dim=24
+    )
+    model = CLIPModel(config).eval()
+    model.save_pretrained(tmp_path)
+    tokens = vocabulary(["a red heart"], return_tensors="pt")
+    with torch.inference_mode():
+        expected = model.get_text_features(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).pooler_output
+    rows = _words.Words(str(tmp_path))(["a red heart"])
+    np.testing.assert_allclose(rows, torch.nn.functional.normalize(expected, dim=-1).numpy(), atol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------------- OCR
+
+
+@pytest.fixture(scope="module")
+def reader() -> Ocr:
+    return Ocr(every=1.0, size=112)
+
+
+def read(expert: Ocr, frames: np.ndarray, every: float = 1.0):
+    reading = expert.start("v")
+    for first in range(0, len(frames), 3):
+        reading.see(frames[first : first + 3], first)
+    start = np.arange(len(frames)) * every
+    return reading.finish(np.stack([start, start + every], axis=1))
+
+
+def test_readings_that_are_no_words() -> None:
+    assert all(map(is_word, ["Wow", "测评", "2021", "Part 2", "1080p hd"]))
+    assert not any(map(is_word, ["O", "8", "00", "十", "★", "", "8O8O", "1+1", "-"]))
+
+
+def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
+    written = found = false = 0
+    for index in range(24):
+        story = library_story(SEED, index, OPTIONS)
+        scene = scenes(story)[0]
+        frame = draw.frame(story, 0.4, story.shot.width, story.shot.height)
+        texts = read(reader, frame[None]).texts
+        matches = [_words.similar(scene.words, text) for text in texts]
+        if scene.words:
+            written += 1
+            found += max(matches, default=0) > 0.8
+        false += sum(match < 0.5 for match in matches)
+    assert written > 8
+    assert found >= 0.75 * written and false <= 3, (written, found, false)
+
+
+def test_a_text_that_stands_is_one_row_with_its_time(reader: Ocr) -> None:
+    known = ("Number one", "Watch to the end", "Nobody tells you this", "You won't believe this")
+    stories = (library_story(SEED, k, OPTIONS) for k in range(300))
+    story = next(s for s in stories if scenes(s)[0].words in known and scenes(s)[0].end > 2)
+    words = scenes(story)[0].words
+    frames = np.stack([draw.frame(story, t, 200, 112) for t in np.linspace(0, scenes(story)[0].end - 0.1, 4)])
+    blank = np.full_like(frames[:1], 90)
+    found = read(reader, np.concatenate([blank, frames, blank, blank, blank]))
+    where = next(k for k, text in enumerate(found.texts) if _words.similar(text, words) > 0.8)
+    assert len([text for text in found.texts if _words.similar(text, words) > 0.5]) == 1
+    assert found.times[where].tolist() == [1, 5]
+    np.testing.assert_array_equal(found.rows[where], _words.hashed(found.texts[where], 300))
+    # a text that comes again after a while is another row
+    again = read(reader, np.concatenate([frames[:1], blank, blank, blank, frames[:1]]))
+    assert sum(_words.similar(text, words) > 0.8 for text in again.texts) == 2
+    nothing = read(reader, blank)
+    assert nothing.rows.shape == (0, 300) and nothing.times.shape == (0, 2)
+
+
+def test_a_box_that_stays_is_known_again_and_another_is_not() -> None:
+    rng = np.random.default_rng(0)
+    crop = rng.integers(0, 256, (20, 90, 3), dtype=np.uint8)
+    box = _Box((10, 10, 100, 30), _stamp(crop), "words", 0.9)
+    dimmed = (crop * 0.8 + 10).astype(np.uint8)
+    assert box.is_as((11, 10, 101, 30), _stamp(dimmed))
+    assert not box.is_as((11, 40, 101, 60), _stamp(crop))
+    assert not box.is_as((10, 10, 100, 30), _stamp(crop[:, ::-1]))
+
+
+def test_real_titles_are_read() -> None:
+    clips = realdata() / "videos/Zulko+moviepy"
+    expert = Ocr(every=1.0, size=240)
+    sampler = Sampler(clips / "result.mp4", [FrameRequest(Fraction(1), 240)])
+    reading = expert.start("result")
+    for chunk in sampler:
+        reading.see(chunk.values, chunk.first)
+    found = reading.finish(sampler.times(0))
+    assert any("fps Photo JPEG" in text for text in found.texts), found.texts
+    # the title shakes and stands on noise: it is read with errors
+    assert any(_words.similar("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
+    assert (found.times[:, 0] < found.times[:, 1]).all()
+
+
+# ----------------------------------------------------------------------------------------------------------- speech
+
+
+def transcripts() -> pl.DataFrame:
+    rows = [
+        ("a", 1.0, 2.5, "second"),
+        ("a", 0.2, 0.8, "first one"),
+        ("b", None, None, "whenever"),
+        (None, 0.0, 1.0, "x"),
+    ]
+    return pl.DataFrame(
+        [
+            {"text_id": f"t{k}", "video_id": v, "kind": "asr", "language": "en", "start": s, "end": e, "text": t}
+            for k, (v, s, e, t) in enumerate(rows)
+        ]
+    )
+
+
+def test_transcripts_are_rows_in_order_of_time() -> None:
+    expert = Speech(dim=64)
+    assert isinstance(expert, Reader) and expert.request is None and expert.reads == "asr"
+    expert.give(transcripts())
+    found = expert.start("a").finish(np.zeros((0, 2)))
+    assert list(found.texts) == ["first one", "second"]
+    assert found.times.tolist() == [[0.2, 0.8], [1.0, 2.5]]
+    np.testing.assert_array_equal(found.rows[1], _words.hashed("second", 64))
+    assert expert.start("b").finish(np.zeros((0, 2))).times.tolist() == [[-1, -1]]
+    assert expert.start("c").finish(np.zeros((0, 2))).rows.shape == (0, 64)
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of random weights with a vocabulary of bytes: it hears nonsense, in the form of a real one."""
+    folder = tmp_path_factory.mktemp("whisper")
+    torch.manual_seed(0)
+    letters = sorted(ByteLevel.alphabet())
+    words = WhisperTokenizer(vocab={c: k for k, c in enumerate(letters)}, merges=[])
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|zh|>", "<|translate|>", "<|transcribe|>"]
+    special += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    words.add_special_tokens({"additional_special_tokens": special})
+    words.add_tokens([f"<|{k * 0.02:.2f}|>" for k in range(1501)])
+    ids = {name: words.convert_tokens_to_ids(name) for name in special}
+    common = {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]}
+    common |= {"pad_token_id": ids["<|endoftext|>"], "decoder_start_token_id": ids["<|startoftranscript|>"]}
+    sizes = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(words), **sizes, **heads, **common, begin_suppress_tokens=None, suppress_tokens=None
+        )
+    )
+    model.generation_config = GenerationConfig(
+        **common,
+        max_length=60,
+        is_multilingual=True,
+        no_timestamps_token_id=ids["<|notimestamps|>"],
+        lang_to_id={"<|en|>": ids["<|en|>"], "<|zh|>": ids["<|zh|>"]},
+        task_to_id={"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]},
+        prev_sot_token_id=ids["<|startofprev|>"],
+        return_timestamps=True,
+    )
+    model.save_pretrained(folder)
+    WhisperProcessor(WhisperFeatureExtractor(), words).save_pretrained(folder)
+    return folder
+
+
+def test_what_whisper_hears_is_rows_with_times(whisper: Path) -> None:
+    expert = Speech(backbone=str(whisper), dim=64, max_tokens=24, language="en", precision="float32")
+    assert isinstance(expert, Reader) and expert.reads is None
+    sound = (0.3 * np.sin(np.arange(3 * 16000) / 20)).astype(np.float32).reshape(3, 16000)
+    times = np.stack([np.arange(3.0), np.arange(1.0, 4.0)], axis=1)
+    results = []
+    for _ in range(2):
+        reading = expert.start("v")
+        reading.see(sound[:2], 0)
+        reading.see(sound[2:], 2)
+        results.append(reading.finish(times))
+    found = results[0]
+    assert len(found.texts) == len(found.rows) == len(found.times) > 0
+    assert (found.times[:, 0] <= found.times[:, 1]).all() and (found.times[:, 0] >= 0).all()
+    np.testing.assert_array_equal(found.rows, results[1].rows)
+    silent = expert.start("s")
+    silent.see(np.zeros((3, 16000), np.float32), 0)
+    assert len(silent.finish(times).rows) == 0
+
+
+def test_another_model_than_whisper_is_refused(tmp_path: Path) -> None:
+    BertConfig(vocab_size=10).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected a Whisper"):
+        Speech(backbone=str(tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------------- extract
+
+
+def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
+    videos = ["w0000000", "w0000003"]
+    for video in videos:
+        film.shoot(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
+    rows = [
+        {
+            **dict.fromkeys(tables.SCHEMAS["videos"]),
+            "video_id": v,
+            "path": str(tmp_path / f"{v}.mp4"),
+            "tags": [],
+            "shard": 0,
+        }
+        for v in videos
+    ]
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    corpora.write_videos(tables.check("videos", rows), corpus, 1)
+    tables.write("texts", transcripts().with_columns(video_id=pl.lit(videos[1])), corpus)
+    wanted = {
+        "ocr": {"extractor": "ocr", "every": 1, "size": 112, "dim": 64},
+        "speech": {"extractor": "speech", "dim": 32},
+        "frames": {"extractor": "frames", "size": 16},
+    }
+    for threads in (1, 2):
+        extract(
+            corpus=corpus, shard=0, experts=wanted, backbones={}, output=tmp_path / f"out{threads}", threads=threads
+        )
+    output = tmp_path / "out1"
+    said, speech = tables.read("texts", output / "speech"), Store.open(output / "speech")
+    assert speech.lengths.tolist() == [0, 4]
+    assert said["text"].to_list() == ["x", "first one", "second", "whenever"] and said["start"].to_list()[-1] is None
+    assert speech.times(videos[1])[-1].tolist() == [-1, -1]
+    written, ocr = tables.read("texts", output / "ocr"), Store.open(output / "ocr")
+    for video in videos:
+        mine = written.filter(written["video_id"] == video)
+        assert len(mine) == len(ocr[video])
+        np.testing.assert_allclose(mine.select("start", "end").to_numpy(), ocr.times(video))
+        for text, row in zip(mine["text"], ocr[video], strict=True):
+            np.testing.assert_allclose(row, _words.hashed(text, 64), atol=1e-3)
+    assert len(Store.open(output / "frames")[videos[0]]) > 4
+    for name in wanted:
+        np.testing.assert_array_equal(
+            Store.open(output / name).gather(videos)[0], Store.open(tmp_path / "out2" / name).gather(videos)[0]
+        )
