@@ -20,7 +20,8 @@ from videomatch.stages.prepare import prepare
 from videomatch.stages.train import train
 
 NASTY = '<script>alert("1")</script>&'
-COUNT = 8
+WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
+COUNT = len(WORDS)
 PARAMS: dict[str, Any] = {
     "scale": "tiny",
     "seed": 0,
@@ -50,7 +51,7 @@ PARAMS: dict[str, Any] = {
         "pooled": {"embeddings": {"features": "clip", "pool": "mean"}},
         "zero_shot": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["caption"]}},
         "unbuilt": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["query"]}},
-        "title": {"embeddings": {"texts": ["title"], "dim": 4}},
+        "title": {"embeddings": {"texts": ["title"], "dim": 8}},
         "whole": {"combine": {"systems": ["zero_shot", "tiny_clip"], "weights": [1, 3]}},
         "projected": {"combine": {"systems": ["title", "pooled"], "dim": 6}},
     },
@@ -67,7 +68,7 @@ def built(folder: Path) -> Plan:
     for n in range(COUNT):
         # the numbers in the pictures go on from video to video, so that no two look alike
         clips.write(raw / name(n), range(30 + 6 * n))
-        title = NASTY if n == 0 else f"film {'abcdefgh'[n] * 4} number {n % 3}"
+        title = NASTY if n == 0 else f"film {WORDS[n]} number {n % 3}"
         rows.append('{},"{}",a {} film|{} bars,train'.format(name(n), title.replace('"', '""'), n, "xyz"[n % 3]))
     (raw / "videos.csv").write_text("\n".join(rows) + "\n")
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
