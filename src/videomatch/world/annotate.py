@@ -14,24 +14,30 @@ from videomatch.world.film import library_id, query_id
 from videomatch.world.options import WorldOptions
 from videomatch.world.pairs import pairs
 from videomatch.world.story import FAMILY_SIZE, Story, family_of, library_story, side_of
+from videomatch.world.topics import topics
 
 Rows = list[dict[str, Any]]
 SIDES = ("train", "val", "test")
 
 
 def annotate(*, seed: int, shards: int, options: WorldOptions) -> dict[str, pl.DataFrame]:
-    """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance`` and ``segments`` of the whole corpus.
+    """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance``, ``segments`` of the whole corpus, and
+    ``strata`` where there are topics.
 
     Splits: ``train``, ``val``, ``test`` part all videos, no family being parted (role reference); and for each side
     ``captions_<side>`` (query: captions; reference: library videos), ``pairs_<side>`` (both: library videos) and
-    ``copies_<side>`` (query: query videos, with and without copies; reference: library videos).
+    ``copies_<side>`` (query: query videos, with and without copies; reference: library videos); ``captions_topics``
+    (query: ad-hoc topics; reference: library videos of the test side).
     """
     rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments")}
+    tested: dict[str, Story] = {}
     splits: dict[tuple[str, str, str], None] = {}
     for index in range(options.num_library):
         story, video, side = library_story(seed, index, options), library_id(index), side_of(family_of(index))
         rows["videos"].append(_video(video, story, story.duration, shards))
         rows["texts"] += _texts(video, story)
+        if side == "test":
+            tested[video] = story
         for number, (spoken, sentence) in enumerate(language.captions(story, options.captions)):
             text_id = f"{video}-caption{number}"
             rows["texts"].append(_text(text_id, video, "caption", spoken, sentence))
@@ -52,6 +58,18 @@ def annotate(*, seed: int, shards: int, options: WorldOptions) -> dict[str, pl.D
         rows["relevance"].append({"query_id": query, "reference_id": reference, "grade": pair.grade})
         splits[f"pairs_{pair.side}", "query", query] = None
         splits[f"pairs_{pair.side}", "reference", reference] = None
+    if options.topics:
+        rows["strata"] = []
+        splits |= dict.fromkeys(("captions_topics", "reference", video) for video in tested)
+    for number, topic in enumerate(topics(tested, options.topics, seed), start=1):
+        query = f"topic{number}"
+        rows["texts"].append(_text(query, None, "query", "en", topic.text))
+        rows["relevance"] += [{"query_id": query, "reference_id": v, "grade": 1.0} for v in topic.relevant]
+        rows["strata"] += [
+            {"query_id": query, "reference_id": v, "stratum": stratum, "judgement": judgement}
+            for v, (stratum, judgement) in topic.strata.items()
+        ]
+        splits["captions_topics", "query", query] = None
     rows["splits"] = [{"split": s, "role": role, "id": i} for s, role, i in splits]
     return {name: tables.check(name, table) for name, table in rows.items()}
 
@@ -74,7 +92,13 @@ def _video(video_id: str, story: Story, duration: float, shards: int) -> dict[st
 
 
 def _text(
-    text_id: str, video: str, kind: str, spoken: str, text: str, start: float | None = None, end: float | None = None
+    text_id: str,
+    video: str | None,
+    kind: str,
+    spoken: str,
+    text: str,
+    start: float | None = None,
+    end: float | None = None,
 ) -> dict[str, Any]:
     return {
         "text_id": text_id,

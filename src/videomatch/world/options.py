@@ -21,6 +21,7 @@ class WorldOptions:
         copies: share of all videos that are made as queries for same-source search (with or without a copy in them).
         clean: share of those queries that contain no copy.
         captions: captions per library video, 1 to 14.
+        topics: ad-hoc topics with many relevant videos each, judged in part, over the test side.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); without, only music and noises are heard.
         vertical: share of the videos that are taller than wide.
@@ -37,6 +38,7 @@ class WorldOptions:
     copies: float = 0.2
     clean: float = 0.3
     captions: int = 4
+    topics: int = 0
     silent: float = 0.08
     speech: bool = True
     vertical: float = 0.15
