@@ -1,7 +1,7 @@
 """The first references of every query, in the one order that a table of rankings leaves open: that of ties.
 
-TRECVID breaks ties by shot id, the later id first; so does a run written here, and its evaluation. Where more references
-tie at the last place than there is room for, those that the search kept are taken.
+TRECVID breaks ties by shot id, the later id first; so does a run written here, and its evaluation. Where more
+references tie at the last place than there is room for, those that the search kept are taken.
 """
 
 from __future__ import annotations
