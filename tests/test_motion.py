@@ -312,6 +312,10 @@ def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
         expected = {f"tag:{about['tags'][0]}", f"category:{about['category']}"}
         assert set(names[row > 0]) == expected | {w for w in words if w.removeprefix("word:") in said}
     assert examples.on("val").labels == examples.labels
+    some = ClipTags(Source(corpus, store), num_tags=0, words=["left", "red"], categories=False).on("train")
+    assert some.labels == ["word:left", "word:red"]
+    with pytest.raises(ValueError, match="no caption of split 'train' has the word 'violet'"):
+        ClipTags(Source(corpus, store), words=["violet"]).on("train")
     assert examples.facts()["image_size"] == 32 and examples.facts()["num_frames"] == 3
 
 

@@ -26,7 +26,8 @@ class TaggedExamples(Examples):
     where ``num_words`` is not 0 as many words of its captions, the most frequent of those that at most half of the
     captioned videos have: ``word:…`` (the concepts of the hybrid space of dual encoding, Dong et al. 2021,
     arXiv:2009.05381; here captions are cut at everything that is no letter, so a Chinese word is what lies between
-    marks).
+    marks). ``words`` names those to take instead of the most frequent, for what can be heard or seen at all;
+    ``categories: false`` leaves the categories out.
     """
 
     def __init__(
@@ -38,8 +39,11 @@ class TaggedExamples(Examples):
         num_tags: int,
         per_video: int,
         num_words: int = 0,
+        words: Sequence[str] = (),
+        categories: bool = True,
     ) -> None:
         self.num_tags, self.num_words = num_tags, num_words
+        self.words, self.categories = list(words), categories
         self.labels: list[str] = []
         super().__init__(source, split=split, validation=validation, per_video=per_video)
 
@@ -63,7 +67,7 @@ class TaggedExamples(Examples):
             pl.col("tags").list.eval("tag:" + pl.element()),
             pl.concat_list("category:" + pl.col("category")).list.drop_nulls(),
         ]
-        if self.num_words:
+        if self.num_words or self.words:
             captions = split_texts(self.source.corpus, split, ["caption"]).select(
                 "video_id", words=pl.col("text").map_elements(words_of, pl.List(pl.String))
             )
@@ -83,7 +87,14 @@ class TaggedExamples(Examples):
         )
         tags = counts.filter(pl.col("labels").str.starts_with("tag:"))["labels"].head(self.num_tags)
         categories = counts.filter(pl.col("labels").str.starts_with("category:"))["labels"].sort()
+        if not self.categories:
+            categories = categories.clear()
         words = counts.filter(pl.col("labels").str.starts_with("word:"))
+        if self.words:
+            absent = sorted(set(self.words) - {w.removeprefix("word:") for w in words["labels"]})
+            if absent:
+                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
+            return [*tags, *categories, *(f"word:{w}" for w in self.words)]
         if self.num_words and len(words):
             captioned = split_texts(self.source.corpus, split, ["caption"])["video_id"].n_unique()
             words = words.filter(pl.col("len") <= COMMON * captioned)

@@ -30,13 +30,22 @@ class ClipTags(TaggedExamples):
         num_frames: int = 4,
         num_tags: int = 64,
         num_words: int = 0,
+        words: Sequence[str] = (),
+        categories: bool = True,
         per_video: int = 4,
     ) -> None:
         if num_frames < 1:
             raise ValueError(f"clip_tags: num_frames = {num_frames}, expected at least 1")
         self.expert, self.num_frames = expert, num_frames
         super().__init__(
-            source, split=split, validation=validation, num_tags=num_tags, num_words=num_words, per_video=per_video
+            source,
+            split=split,
+            validation=validation,
+            num_tags=num_tags,
+            num_words=num_words,
+            words=words,
+            categories=categories,
+            per_video=per_video,
         )
         if len(self._store.shape) != 3:
             raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected frames")

@@ -29,11 +29,20 @@ class SoundTags(TaggedExamples, FrameExamples):
         validation: str | None = "val",
         num_tags: int = 64,
         num_words: int = 0,
+        words: Sequence[str] = (),
+        categories: bool = True,
         per_video: int = 4,
     ) -> None:
         self.expert = expert
         super().__init__(
-            source, split=split, validation=validation, num_tags=num_tags, num_words=num_words, per_video=per_video
+            source,
+            split=split,
+            validation=validation,
+            num_tags=num_tags,
+            num_words=num_words,
+            words=words,
+            categories=categories,
+            per_video=per_video,
         )
         if len(self._store.shape) != 2:
             raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected (frames, bands)")
