@@ -487,7 +487,7 @@ SYSTEM = {
     },
     "tokenizer": {"style": "bert", "vocab_size": 200},
     "examples": {"kind": "caption_experts", "experts": ["colour", "side"], "clockless": ["side"], "max_length": 16,
-                 "per_video": 4},
+                 "per_video": 8},
     "objectives": {"max_margin": {"margin": 0.2}},
     "training": {"epochs": 12, "batch": 8, "lr": 3e-3, "precision": "fp32"},
 }  # fmt: skip
@@ -510,7 +510,7 @@ def test_trained_embedded_and_searched(toys, tmp_path, keep_missing):
     about = json.loads((tmp_path / "e/seed0/embed.json").read_text())
     assert about["score"] == "dot" and about["videos"]["dim"] == (2 if keep_missing else 3 * 2) * 32
     texts, videos = (Store.open(tmp_path / "e/seed0" / side) for side in ("texts", "videos"))
-    assert np.ptp(np.linalg.norm(texts.gather(texts.ids)[0], axis=1)) > 1e-3  # no unit vectors
+    assert abs(np.linalg.norm(texts.gather(texts.ids)[0], axis=1) - 1).min() > 0.1  # no unit vectors
     captions = tables.read("texts", corpus).filter(pl.col("kind") == "caption")
     relevance = captions.select(query_id="text_id", reference_id="video_id", grade=pl.lit(1.0))
     tables.write("relevance", relevance, tmp_path)
