@@ -20,8 +20,8 @@ def regular(frames: int, rate: float = 1.0) -> Float[np.ndarray, "frames 2"]:
 def filled(times: Float[np.ndarray, "frames 2"], duration: float | None = None) -> Float[np.ndarray, "frames 2"]:
     """Intervals that reach halfway to their neighbours, for frames that stand for moments or are far apart.
 
-    Key frames, and frames taken every half second with the times of a single picture, leave gaps; a segment would end
-    with the picture. The first interval begins at 0, the last ends with the video where ``duration`` is known, else as
+    Moments, and frames taken every half second with the times of a single picture, leave gaps; a segment would end
+    with the picture. Intervals that touch stay as they are, be they ever so unequal (those of key frames). The first interval begins at 0, the last ends with the video where ``duration`` is known, else as
     far after its frame's middle as it begins before it.
 
     Raises:
@@ -31,7 +31,8 @@ def filled(times: Float[np.ndarray, "frames 2"], duration: float | None = None) 
     if not len(times):
         return times.copy()
     middle = times.mean(axis=1)
-    between = (middle[1:] + middle[:-1]) / 2
+    touch = np.isclose(times[:-1, 1], times[1:, 0], rtol=0, atol=1e-6)
+    between = np.where(touch, times[1:, 0], (middle[1:] + middle[:-1]) / 2)
     start = np.r_[0.0, between]
     last = times[-1, 1] if len(times) == 1 else max(times[-1, 1], 2 * middle[-1] - start[-1])
     return np.stack([start, np.r_[between, last if duration is None else max(duration, middle[-1])]], axis=1)
