@@ -263,7 +263,8 @@ class Check:
         for number, expert in enumerate(entry.get("experts", [])):
             where = (*path, "experts", str(number))
             self.one_of(where, "expert", expert, self.params["experts"])
-            released = (self.params["experts"].get(expert) or {}).get("extractor") == "released"
+            options = self.params["experts"].get(expert) or {}
+            released = options.get("extractor") == "released" and "format" not in options
             corpus = entry.get("corpus")
             readers = named.names("corpora") if released else []
             if corpus in readers and "frame_features" not in functions(source("corpora", corpus)):
@@ -301,6 +302,9 @@ class Check:
             self.one_of((*path, "reads"), "expert", entry["reads"], self.params["experts"])
             if "reads" in (self.params["experts"].get(entry["reads"]) or {}):
                 self.add((*path, "reads"), f"expert {entry['reads']!r} reads another's frames itself")
+        folder = entry.get("folder")
+        if folder is not None and not Path(folder).expanduser().is_dir():
+            self.add((*path, "folder"), f"there is no folder {folder}")
         if not float(entry.get("every", 1) or 0) > 0:
             self.add((*path, "every"), f"{entry.get('every')!r} is not a number of seconds above 0")
 
@@ -389,16 +393,17 @@ class Check:
             self.keys((*path, "model"), model, known)
         if "backbone" in model:
             where = (*path, "model", "backbone")
-            there = self.one_of(where, "backbone", model["backbone"], self.params["backbones"])
-            if there and "pretrained" not in self.params["backbones"][model["backbone"]]:
-                self.add(where, f"backbone {model['backbone']!r} is trained here; expected one with `pretrained:`")
+            self.one_of(where, "backbone", model["backbone"], self.params["backbones"])
         known = functions(source("objectives"))
         for objective, options in (entry.get("objectives") or {}).items():
             where = (*path, "objectives", objective)
             if self.one_of(where, "objective", objective, known):
                 self.keys(where, options or {}, (*known[objective], "weight"))
-        known = {"pretrained", *functions(source("data", "tokenize"))["tokenizer"]} - {"folder"}
-        self.keys((*path, "tokenizer"), entry.get("tokenizer") or {}, known)
+        known = {"pretrained", "backbone", *functions(source("data", "tokenize"))["tokenizer"]} - {"folder"}
+        tokenizer = entry.get("tokenizer") or {}
+        self.keys((*path, "tokenizer"), tokenizer, known)
+        if "backbone" in tokenizer:
+            self.one_of((*path, "tokenizer", "backbone"), "backbone", tokenizer["backbone"], self.params["backbones"])
         self.keys((*path, "training"), entry.get("training") or {}, fields(source("training"), "Training"))
         self.types((*path, "training"), entry.get("training") or {}, field_types(source("training"), "Training"))
         if not entry.get("objectives"):
@@ -468,7 +473,13 @@ class Check:
 
     def submission(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``submissions.<name>``: a challenge's own file of one system's results on one split."""
-        known = functions(source("stages", "submit"))["submit"].keys() - {"corpus", "embeddings", "output", "threads"}
+        known = functions(source("stages", "submit"))["submit"].keys() - {
+            "corpus",
+            "embeddings",
+            "rankings",
+            "output",
+            "threads",
+        }
         self.keys(path, entry, ("dataset", "system", *known))
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])

@@ -65,6 +65,7 @@ rule train_backbone:
                 corpus=lambda w: plan.train_corpus(w.system),
                 features=lambda w: plan.train_features(w.system),
                 init=lambda w: plan.train_init(w.system, w.member),
+                backbones=lambda w: plan.train_backbones(w.system),
             )
         ),
     output:

@@ -9,7 +9,7 @@ stage sees: nothing else can influence it, so nothing else makes it run again.
 
 from __future__ import annotations
 
-from videomatch.plan.benchmark import OUT_OF_FOLD, BenchmarkPlan
+from videomatch.plan.benchmark import OUT_OF_FOLD, V2T, BenchmarkPlan
 from videomatch.plan.data import Json
 
 __all__ = ["OUT_OF_FOLD", "Json", "Plan"]
@@ -33,21 +33,27 @@ class Plan(BenchmarkPlan):
         """(dataset, system) of every embedding that those, and submissions, are made from."""
         found: dict[tuple[str, str], None] = {}
 
-        def add(dataset: str, system: str) -> None:
-            for part in self.systems[system].get("combine", {}).get("systems", []):
-                add(dataset, part)
-            if "rescore" in self.systems[system]:
-                entry = self.systems[system]["rescore"]
-                for other in filter(None, (entry["system"], entry.get("frame_texts"))):
-                    add(dataset, other)
-                return
-            found[dataset, system] = None
-
-        for dataset, _, system in self.cells():
-            add(dataset, system)
-        for entry in self.params["submissions"].values():
-            add(entry["dataset"], entry["system"])
+        shown = [(dataset, system) for dataset, _, system in self.cells()]
+        shown += [(entry["dataset"], entry["system"]) for entry in self.params["submissions"].values()]
+        for dataset, system in shown:
+            made_of = [s for s in sorted(self._made_of(system)) if "rescore" not in self.systems[s]]
+            found |= dict.fromkeys((dataset, part) for part in made_of)
         return list(found)
+
+    def queried(self, dataset: str, system: str) -> list[str]:
+        found: set[str] = set()
+        for where, split, shown in self.cells():
+            if where == dataset and self.kind(split) != "video_video" and system in self._made_of(shown):
+                bank = self.systems[shown].get("rescore", {}).get("bank", [])
+                found |= {split.removeprefix(V2T), *([bank] if isinstance(bank, str) else bank)}
+        return sorted(found)
+
+    def _made_of(self, system: str) -> set[str]:
+        """A system and those whose embeddings it is made of."""
+        entry = self.systems[system]
+        rescored = entry.get("rescore", {})
+        parts = [*entry.get("combine", {}).get("systems", []), rescored.get("system"), rescored.get("frame_texts")]
+        return {system}.union(*(self._made_of(part) for part in parts if part))
 
     def needed_runs(self) -> list[str]:
         """Trained systems that those need, backbones left out."""
@@ -56,10 +62,14 @@ class Plan(BenchmarkPlan):
     def _trained_needed(self) -> list[str]:
         trained = dict.fromkeys(s for _, s in self.embedded() if self.is_trained(s))
         trained |= dict.fromkeys(s for page in self.params["pages"].values() for s in page.get("curves", []))
-        for system in list(trained):
-            while "init" in self.systems[system]:
-                system = self.systems[system]["init"]
-                trained[system] = None
+        waiting = list(trained)
+        while waiting:
+            system = waiting.pop()
+            starts = [self.backbones[b]["system"] for b in self.own_backbones(system) if "system" in self.backbones[b]]
+            if "init" in self.systems[system]:
+                starts.append(self.systems[system]["init"])
+            waiting += [s for s in starts if s not in trained]
+            trained |= dict.fromkeys(starts)
         return list(trained)
 
     def needed_members(self) -> list[tuple[str, str]]:

@@ -88,8 +88,12 @@ class DataPlan:
         return expert if trained or "reads" in entry or self._is_released(expert) else "media"
 
     def _is_released(self, expert: str) -> bool:
-        """Whether an expert's features come with the data set."""
+        """Whether nothing is computed: an expert's features come with the data set, or in files of their own."""
         return self.experts[expert]["extractor"] == "released"
+
+    def _is_brought(self, expert: str) -> bool:
+        """Whether the data set's reader finds an expert's features."""
+        return self._is_released(expert) and "format" not in self.experts[expert]
 
     def passes(self, dataset: str) -> dict[str, list[str]]:
         """Pass -> its experts, of one data set."""
@@ -115,7 +119,7 @@ class DataPlan:
         experts = self.passes(dataset)[passage]
         entry = self.dataset(dataset)
         released = {"released": {"corpus": entry["corpus"], "raw": entry.get("raw")}}
-        return (released if any(map(self._is_released, experts)) else {}) | {
+        return (released if any(map(self._is_brought, experts)) else {}) | {
             "shard": int(shard),
             "experts": {name: {k: v for k, v in self.experts[name].items() if k != "pass"} for name in experts},
             "backbones": {b: self.backbone_path(b) for b in self._backbones_of(experts)},
@@ -136,7 +140,7 @@ class DataPlan:
     def extract_modules(self, dataset: str, passage: str) -> list[str]:
         """Modules that ``extract`` loads by name."""
         experts = self.passes(dataset)[passage]
-        readers = {f"corpora.{self.dataset(dataset)['corpus']}" for e in experts if self._is_released(e)}
+        readers = {f"corpora.{self.dataset(dataset)['corpus']}" for e in experts if self._is_brought(e)}
         return sorted({f"experts.{self.experts[e]['extractor']}" for e in experts} | readers)
 
     def extract_reads(self, dataset: str, passage: str, shard: str) -> dict[str, list[str]]:
@@ -210,7 +214,9 @@ class DataPlan:
 
     def backbone_runs(self, backbones: list[str]) -> list[str]:
         """Results of training, for those of the backbones that are trained here."""
-        return [self.run(self.backbones[b]["system"]) for b in backbones if "system" in self.backbones[b]]
+        return list(
+            dict.fromkeys(self.run(self.backbones[b]["system"]) for b in backbones if "system" in self.backbones[b])
+        )
 
     def backbone_files(self, backbones: list[str]) -> list[str]:
         """Local folders of weights that people bring: their content counts, not their names."""
@@ -220,5 +226,6 @@ class DataPlan:
     def pass_files(self, dataset: str, passage: str) -> list[str]:
         """Local weights that a pass needs, and the files of the data set where its features lie in them."""
         experts = self.passes(dataset)[passage]
-        raw = self.raw_files(dataset) if any(map(self._is_released, experts)) else []
+        raw = self.raw_files(dataset) if any(map(self._is_brought, experts)) else []
+        raw += [self.experts[e]["folder"] for e in experts if "folder" in self.experts[e]]
         return raw + self.backbone_files(self._backbones_of(experts))

@@ -35,21 +35,23 @@ class SystemsPlan(DataPlan):
         encoder = entry.get("embeddings", {}).get("text_encoder")
         tokenizer = (entry.get("tokenizer") or {}).get("pretrained")
         brought = [tokenizer] if tokenizer and Path(tokenizer).expanduser().exists() else []
-        return brought + self.backbone_files([b for b in (encoder, self._model_backbone(system)) if b])
+        return brought + self.backbone_files([*([encoder] if encoder else []), *self.own_backbones(system)])
 
-    def _model_backbone(self, system: str) -> str | None:
-        """The backbone whose weights a model starts from."""
-        return self.systems[system].get("model", {}).get("backbone")
+    def own_backbones(self, system: str) -> list[str]:
+        """The backbones whose weights and whose tokenizer a trained system starts from."""
+        entry = self.systems[system]
+        named = [entry.get(part, {}).get("backbone") for part in ("model", "tokenizer")]
+        return sorted({backbone for backbone in named if backbone})
 
     # ------------------------------------------------------------------------------------------------- training
 
     def train_settings(self, system: str, member: str) -> Json:
         """What ``train`` sees."""
         entry = {k: v for k, v in self.systems[system].items() if k not in ("seeds", "init", "dataset", "folds")}
-        backbone = self._model_backbone(system)
-        if backbone:
-            model = {k: v for k, v in entry["model"].items() if k != "backbone"}
-            entry["model"] = model | {"pretrained": self.backbone_path(backbone)}
+        for part in ("model", "tokenizer"):
+            if "backbone" in entry.get(part, {}):
+                others = {k: v for k, v in entry[part].items() if k != "backbone"}
+                entry[part] = others | {"pretrained": self.backbone_path(entry[part]["backbone"])}
         fold, seed = self.fold_of(system, member), int(member.rpartition("seed")[2])
         return {"system": entry, "seed": seed, "member": member} | ({"fold": fold} if fold else {})
 
@@ -61,6 +63,10 @@ class SystemsPlan(DataPlan):
     def train_features(self, system: str) -> list[str]:
         """Features that a system trains on."""
         return self._features_of(self.systems[system]["dataset"], system)
+
+    def train_backbones(self, system: str) -> list[str]:
+        """Runs of the backbones that a system starts from, where these are trained here."""
+        return self.backbone_runs(self.own_backbones(system))
 
     def train_corpus(self, system: str) -> str:
         """The corpus that a system trains on."""
@@ -95,6 +101,10 @@ class SystemsPlan(DataPlan):
         encoder = self.systems[system]["embeddings"].get("text_encoder")
         return self.backbone_runs([encoder]) if encoder else []
 
+    def queried(self, dataset: str, system: str) -> list[str]:
+        """Protocols whose captions are held against a system's videos: texts of others are not embedded."""
+        raise NotImplementedError  # what is held against what is known to the whole plan
+
     def embed_settings(self, dataset: str, system: str) -> Json:
         """What ``embed`` sees; of a data set that names splits in ``embed`` only their videos."""
         entry = {k: v for k, v in self.systems[system].items() if k in ("embeddings", "model", "examples")}
@@ -103,6 +113,7 @@ class SystemsPlan(DataPlan):
             entry["embeddings"] = {**entry["embeddings"], "text_encoder": self.backbone_path(encoder)}
         splits = self.dataset(dataset).get("embed")
         settings = {"system": entry, "seed": self.seed, "members": self.members(system)}
+        settings["queries"] = self.queried(dataset, system)
         return settings | ({"splits": splits} if splits else {})
 
     def embed_modules(self, system: str) -> list[str]:

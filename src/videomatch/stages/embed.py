@@ -65,6 +65,7 @@ def embed(
     members: list[str],
     run: list[Path] | None = None,
     splits: list[str] | None = None,
+    queries: list[str] | None = None,
     seed: int = 0,
 ) -> None:
     """Write the embeddings of one corpus by every member of one system, each into a folder of its name.
@@ -78,6 +79,7 @@ def embed(
         members: names of the members.
         run: the checkpoints of a trained system, one a member, or that of the text encoder if it was trained here.
         splits: whose videos are embedded, in whichever role; all videos of the corpus by default.
+        queries: protocols whose captions and queries are embedded; all texts of these kinds by default.
         seed: of the randomised SVD.
     """
     options = system.get("embeddings", {})
@@ -90,7 +92,7 @@ def embed(
             if len(run or []) != len(members):
                 raise ValueError(f"embed: {len(run or [])} checkpoints for the members {members}")
             for member, checkpoint in zip(members, run or [], strict=True):
-                written, score = _trained(corpus, features, ids, checkpoint)
+                written, score = _trained(corpus, features, ids, checkpoint, queries)
                 _write_all(output / member, written, system, score)
             return
         if "features" not in options:
@@ -104,8 +106,8 @@ def embed(
             store = Store.open(*[folder / options["features"] for folder in features])
             present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
             written = {"videos": (ids, _pooled(store, present))}
-            if "text_encoder" in options:
-                texts = _queries(corpus, options.get("texts", QUERIES))
+            if "text_encoder" in options and queries != []:
+                texts = _queries(corpus, queries, options.get("texts", QUERIES))
                 encoder = str(run[0] if run else options["text_encoder"])
                 written["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
         for member in members:
@@ -148,7 +150,7 @@ def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
 
 
 def _trained(
-    corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path
+    corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path, queries: Sequence[str] | None
 ) -> tuple[dict[str, tuple[Sequence[str], Vectors]], str]:
     """What the model of a checkpoint makes of videos, and of queries if it reads texts; and how they are compared."""
     system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
@@ -169,8 +171,8 @@ def _trained(
     if hasattr(model, "embed_videos"):
         chunks = [(c, c) for c in _chunks(reader.usable(ids), VIDEOS)]
         found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
-    if hasattr(model, "embed_texts"):
-        texts = _queries(corpus, QUERIES)
+    if hasattr(model, "embed_texts") and queries != []:
+        texts = _queries(corpus, queries)
         chunks = [(t["text_id"].to_list(), t["text"].to_list()) for t in texts.iter_slices(TEXTS)]
         found["texts"] = (texts["text_id"].to_list(), vectors(model.embed_texts, chunks, reader.read_texts))
     if not found:
@@ -178,8 +180,11 @@ def _trained(
     return found, getattr(model, "score", COSINE)
 
 
-def _queries(corpus: Path, kinds: Sequence[str]) -> pl.DataFrame:
-    return tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds))).sort("text_id")
+def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = QUERIES) -> pl.DataFrame:
+    texts = tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds)))
+    if splits is not None:
+        texts = texts.filter(pl.col("text_id").is_in(examples_.pooled_ids(corpus, splits, ("query",))))
+    return texts.sort("text_id")
 
 
 def _write_all(

@@ -39,6 +39,7 @@ def train(
     member: str = "seed0",
     init: list[Path] | None = None,
     fold: list[int] | None = None,
+    backbones: list[Path] | None = None,
 ) -> None:
     """Train one member of a system.
 
@@ -53,7 +54,12 @@ def train(
         member: name of this run, for the log.
         init: checkpoint whose weights (where names and shapes agree) and tokenizer it starts from.
         fold: ``[f, k]``: leave out fold f of k and validate on it; null for the split's own validation.
+        backbones: results of training that the model or the tokenizer of ``system`` points into; an error if one of
+            them is not there.
     """
+    absent = [str(run) for run in backbones or [] if not run.is_dir()]
+    if absent:
+        raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
     processes = settings_of(system.get("training", {})).processes
     arguments = (corpus, features, output, scratch, threads, system, seed, member, init, fold)
     if distributed.launched():
@@ -110,7 +116,7 @@ def _train(
     if tokenizer is not None:
         tokenizer.save_pretrained(output)
     (output / "system.yaml").write_text(yaml.safe_dump(system, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv")
+    pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv", null_value="NaN")
 
 
 def _begin(room: Any, model: torch.nn.Module, init: list[Path]) -> None:

@@ -3,7 +3,7 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def embed(*, output, corpus, features, run, members, system, seed, splits=None):
+def embed(*, output, corpus, features, run, members, system, seed, queries, splits=None):
     for n, member in enumerate(members):
         (output / member).mkdir()
         write(
@@ -18,5 +18,6 @@ def embed(*, output, corpus, features, run, members, system, seed, splits=None):
                 ],
                 [read(r) for r in run[n : n + 1]],
                 system,
+                queries,
             ),
         )

@@ -3,8 +3,8 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def search(*, output, corpus, embeddings, split, kind, top, members):
+def search(*, output, corpus, embeddings, split, kind, top, members, features, frame_embeddings, rescore=None):
     for member, fold in members.items():
         (output / member).mkdir()
         seen = [read(corpus, "value.parquet"), [read(e / member) for e in embeddings]]
-        write(output / member, number("search", EDITED, seen, split, kind, top, fold))
+        write(output / member, number("search", EDITED, seen, split, kind, top, fold, rescore))

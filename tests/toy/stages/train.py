@@ -3,7 +3,7 @@ from videomatch.toy import number, read, write
 EDITED = 0
 
 
-def train(*, output, corpus, features, init, system, seed, member, scratch, fold=None):
+def train(*, output, corpus, features, init, system, seed, member, scratch, backbones, fold=None):
     state = scratch / "state.json"
     epoch, value = read(scratch, "state.json") if state.exists() else (0, number("train", EDITED, seed, fold))
     while epoch < system["training"]["epochs"]:
@@ -11,7 +11,7 @@ def train(*, output, corpus, features, init, system, seed, member, scratch, fold
             value,
             read(corpus, "value.parquet"),
             [read(f / system["examples"]["expert"]) for f in features],
-            [read(i) for i in init],
+            [read(i) for i in [*init, *backbones]],
             system,
         )
         epoch += 1
