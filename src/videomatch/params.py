@@ -296,15 +296,16 @@ class Check:
         known = fields(source("experts", entry["extractor"]), "Expert")
         given = {k: v for k, v in entry.items() if k not in ("extractor", "pass", "reads")}
         self.options(path, given, known)
-        if "backbone" in entry:
-            self.one_of((*path, "backbone"), "backbone", entry["backbone"], self.params["backbones"])
+        for key in ("backbone", "encoder"):
+            if key in entry:
+                self.one_of((*path, key), "backbone", entry[key], self.params["backbones"])
         if "reads" in entry:
             self.one_of((*path, "reads"), "expert", entry["reads"], self.params["experts"])
             if "reads" in (self.params["experts"].get(entry["reads"]) or {}):
                 self.add((*path, "reads"), f"expert {entry['reads']!r} reads another's frames itself")
-        folder = entry.get("folder")
-        if folder is not None and not Path(folder).expanduser().is_dir():
-            self.add((*path, "folder"), f"there is no folder {folder}")
+        for key in ("folder", "detector"):
+            if key in entry and not Path(entry[key]).expanduser().exists():
+                self.add((*path, key), f"{entry[key]} does not exist")
         if not float(entry.get("every", 1) or 0) > 0:
             self.add((*path, "every"), f"{entry.get('every')!r} is not a number of seconds above 0")
 

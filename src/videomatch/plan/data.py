@@ -10,6 +10,8 @@ from videomatch.data.corpus import shard_file
 from videomatch.provenance import MANIFEST
 
 Json = dict[str, Any]
+#: options of experts that name a backbone
+NETWORKS = ("backbone", "encoder")
 
 
 class DataPlan:
@@ -84,8 +86,14 @@ class DataPlan:
         entry = self.experts[expert]
         if "pass" in entry:
             return str(entry["pass"])
-        trained = "system" in self.backbones.get(entry.get("backbone", ""), {})
-        return expert if trained or "reads" in entry or self._is_released(expert) else "media"
+        trained = any("system" in self.backbones[b] for b in self._backbones_of([expert]))
+        alone = trained or "reads" in entry or self._is_released(expert) or self._reads_texts(expert)
+        return expert if alone else "media"
+
+    def _reads_texts(self, expert: str) -> bool:
+        """Whether an expert reads transcripts of the corpus, not the media."""
+        entry = self.experts[expert]
+        return entry["extractor"] == "speech" and "backbone" not in entry
 
     def _is_released(self, expert: str) -> bool:
         """Whether nothing is computed: an expert's features come with the data set, or in files of their own."""
@@ -135,7 +143,7 @@ class DataPlan:
         return self.backbone_runs(self._backbones_of(self.passes(dataset)[passage]))
 
     def _backbones_of(self, experts: list[str]) -> list[str]:
-        return sorted({self.experts[e]["backbone"] for e in experts if "backbone" in self.experts[e]})
+        return sorted({self.experts[e][key] for e in experts for key in NETWORKS if key in self.experts[e]})
 
     def extract_modules(self, dataset: str, passage: str) -> list[str]:
         """Modules that ``extract`` loads by name."""
@@ -147,7 +155,8 @@ class DataPlan:
         """Which files ``extract`` reads of its inputs: the videos of its shard (a new video leaves the other shards as
         they are) and the features that its experts name."""
         reads = {self.experts[e]["reads"] for e in self.passes(dataset)[passage] if "reads" in self.experts[e]}
-        return {"corpus": [shard_file(int(shard))], "features": [f"{expert}/*" for expert in sorted(reads)]}
+        texts = ["texts.parquet"] if any(map(self._reads_texts, self.passes(dataset)[passage])) else []
+        return {"corpus": [shard_file(int(shard)), *texts], "features": [f"{expert}/*" for expert in sorted(reads)]}
 
     # ----------------------------------------------------------------------------------------- systems with weights
 
@@ -227,5 +236,5 @@ class DataPlan:
         """Local weights that a pass needs, and the files of the data set where its features lie in them."""
         experts = self.passes(dataset)[passage]
         raw = self.raw_files(dataset) if any(map(self._is_brought, experts)) else []
-        raw += [self.experts[e]["folder"] for e in experts if "folder" in self.experts[e]]
+        raw += [self.experts[e][key] for e in experts for key in ("folder", "detector") if key in self.experts[e]]
         return raw + self.backbone_files(self._backbones_of(experts))
