@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -224,7 +225,7 @@ class _Limits:
                 if spare <= 0 and len(chosen) >= self.budget:
                     break
                 at = bisect_left(chosen, frame)
-                if at < len(chosen) and chosen[at] - frame < distance or at and frame - chosen[at - 1] < distance:
+                if not at or chosen[at] - frame < distance or frame - chosen[at - 1] < distance:
                     continue
                 before, after = chosen[at - 1], chosen[at]
                 saved = self._steps(before, after) - self._steps(before, frame) - self._steps(frame, after)
@@ -237,10 +238,10 @@ class _Limits:
 
     def _fill(self, chosen: list[int]) -> None:
         """Divide what gaps are too long; then the longest, until the budget is spent."""
-        for before, after in list(zip(chosen[:-1], chosen[1:], strict=True)):
+        for before, after in list(pairwise(chosen)):
             steps = self._steps(before, after)
             even = np.round(np.linspace(before, after, steps + 2)).astype(np.int64).tolist()
-            if any(self.reach[a] < b for a, b in zip(even[:-1], even[1:], strict=True)):
+            if any(self.reach[a] < b for a, b in pairwise(even)):
                 even = [before]
                 for _ in range(steps):
                     even.append(self.reach[even[-1]])

@@ -38,8 +38,10 @@ def fields(file: Path, name: str) -> dict[str, bool]:
     """Options of a class: the keyword arguments of its ``__init__``, else its annotated fields. A class that a file of
     the package imports from another is looked up there."""
     for node in tree(file).body:
-        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
-            return fields(source(*(node.module or "").split(".")[1:]), name)
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return fields(source(*(node.module or "").split(".")[1:]), alias.name)
         if isinstance(node, ast.ClassDef) and node.name == name:
             for inner in node.body:
                 if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":

@@ -21,8 +21,9 @@ def filled(times: Float[np.ndarray, "frames 2"], duration: float | None = None) 
     """Intervals that reach halfway to their neighbours, for frames that stand for moments or are far apart.
 
     Moments, and frames taken every half second with the times of a single picture, leave gaps; a segment would end
-    with the picture. Intervals that touch stay as they are, be they ever so unequal (those of key frames). The first interval begins at 0, the last ends with the video where ``duration`` is known, else as
-    far after its frame's middle as it begins before it.
+    with the picture. Intervals that touch stay as they are, be they ever so unequal (those of key frames). The first
+    interval begins at 0, the last ends with the video where ``duration`` is known, else as far after its frame's middle
+    as it begins before it.
 
     Raises:
         ValueError: times that do not rise.
