@@ -45,6 +45,7 @@ def to_seconds(
     reference_times: Float[np.ndarray, "reference_frames 2"],
     *,
     published: bool = False,
+    whole: bool = True,
 ) -> Float[np.ndarray, "segments columns"]:
     """Segments with their four times in seconds instead of frames; further columns stay.
 
@@ -53,6 +54,7 @@ def to_seconds(
         reference_times: (Q, 2) and (R, 2), start and end of every frame, s. published: ends are last frames and are
         read as their *starts*, as VCSL does at one frame a second: every segment
             is a frame short.
+        whole: false for ends that lie within a frame; frames must then follow one another without gaps (:func:`filled`).
 
     Raises:
         ValueError: a frame that does not exist, or times that do not rise.
@@ -62,6 +64,9 @@ def to_seconds(
         raise ValueError(f"segments of shape {result.shape}, expected (N, 4) or more columns")
     for first, times, name in ((0, query_times, "query"), (2, reference_times, "reference")):
         times = _checked(times, f"{name} times")
+        if not whole:
+            result[:, first : first + 2] = _within(result[:, first : first + 2], times, name)
+            continue
         start, end = np.round(result[:, first]).astype(np.int64), np.round(result[:, first + 1]).astype(np.int64)
         last = end if published else end - 1
         odd = np.flatnonzero((start < 0) | (last < start) | (last >= len(times)))
@@ -70,6 +75,35 @@ def to_seconds(
             raise ValueError(f"segment {odd[0]} holds {found}, expected some of 0 to {len(times) - 1}")
         result[:, first], result[:, first + 1] = times[start, 0], times[last, 0 if published else 1]
     return result
+
+
+def to_frames(
+    segments: Float[np.ndarray, "segments columns"],
+    query_times: Float[np.ndarray, "query_frames 2"],
+    reference_times: Float[np.ndarray, "reference_frames 2"],
+) -> Float[np.ndarray, "segments columns"]:
+    """Segments with their four times in frames and parts of frames instead of seconds, cut off at the videos' ends; the
+    way back from ``to_seconds(…, whole=False)``.
+
+    Raises:
+        ValueError: times that do not rise.
+    """
+    result = np.array(segments, np.float64)
+    for first, times, name in ((0, query_times, "query"), (2, reference_times, "reference")):
+        times = _checked(times, f"{name} times")
+        edges = np.r_[times[:, 0], times[-1, 1]] if len(times) else np.zeros(1)
+        result[:, first : first + 2] = np.interp(result[:, first : first + 2], edges, np.arange(len(edges)))
+    return result
+
+
+def _within(ends: np.ndarray, times: np.ndarray, name: str) -> np.ndarray:
+    """Seconds of moments in frames, of frames without gaps."""
+    odd = np.flatnonzero((ends[:, 0] < 0) | (ends[:, 1] <= ends[:, 0]) | (ends[:, 1] > len(times)))
+    if len(odd):
+        found = f"{name} frames {ends[odd[0], 0]} to {ends[odd[0], 1]}"
+        raise ValueError(f"segment {odd[0]} holds {found}, expected some of 0 to {len(times)}")
+    edges = np.r_[times[:, 0], times[-1, 1]] if len(times) else np.zeros(1)
+    return np.interp(ends, np.arange(len(edges)), edges)
 
 
 def _checked(times: np.ndarray, name: str) -> np.ndarray:
