@@ -54,7 +54,7 @@ def to_seconds(
         reference_times: (Q, 2) and (R, 2), start and end of every frame, s. published: ends are last frames and are
         read as their *starts*, as VCSL does at one frame a second: every segment
             is a frame short.
-        whole: false for ends that lie within a frame; frames must then follow one another without gaps (:func:`filled`).
+        whole: false for ends that may lie within a frame; frames then follow one another without gaps (:func:`filled`).
 
     Raises:
         ValueError: a frame that does not exist, or times that do not rise.

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from videomatch import named, workers
+from videomatch import workers
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.intervals import to_seconds
 from videomatch.progress import track
+from videomatch.stages._aligners import align_of
 from videomatch.stages._maps import Frames, Pair, frames_of, pairs_of
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def align(
     aligner: str | None = None,
     options: dict[str, Any] | None = None,
     tuned: Path | None = None,
+    run: Path | None = None,
     rankings: Path | None = None,
     top: int = 5,
     similarity: str = "cosine",
@@ -56,6 +59,8 @@ def align(
         aligner: file in ``aligners/``.
         options: of the aligner.
         tuned: result of ``tune`` that gives aligner, options, similarity and bias instead.
+        run: result of ``train``: the detector that aligns instead of an aligner, with ``options``, or those of
+            ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
         top: of ``rankings``. similarity: of frames: ``cosine``, ``inner`` or ``chamfer``. bias: added to every
@@ -63,20 +68,20 @@ def align(
         (VSC 2022's). threads: processes.
 
     Raises:
-        ValueError: neither aligner nor tuned or both, an unknown score, or no pair.
+        ValueError: neither aligner nor tuned or both (nor a run), an unknown score, or no pair.
     """
-    if (aligner is None) == (tuned is None):
+    if (aligner is None) == (tuned is None) and (run is None or aligner is not None):
         raise ValueError("expected one of an aligner and the result of tune, to say how to align")
     if score not in SCORES:
         raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
         aligner, options, similarity, bias = (found[k] for k in ("aligner", "options", "similarity", "bias"))
-    assert aligner is not None
-    named.module("aligners", aligner)
+    align_of(aligner, run)  # an unknown one is refused before any work
     frames = frames_of(features, expert, similarity, bias)
     pairs = pairs_of(corpus, split, frames) if rankings is None else _nearest(corpus, split, rankings, top, frames)
-    jobs = [(frames, pairs[at : at + BATCH], aligner, options or {}, score) for at in range(0, len(pairs), BATCH)]
+    starts = range(0, len(pairs), BATCH)
+    jobs = [(frames, pairs[at : at + BATCH], (aligner, run), options or {}, score) for at in starts]
     if threads < 2 or len(jobs) < 2:
         done = [_align_some(job) for job in track(jobs, label="align")]
     else:
@@ -88,7 +93,7 @@ def align(
     about = {
         "split": split,
         "expert": expert,
-        "aligner": aligner,
+        "aligner": aligner or "detector",
         "options": options or {},
         "similarity": similarity,
         "bias": bias,
@@ -117,22 +122,25 @@ def _nearest(corpus: Path, split: str | list[str], rankings: Path, top: int, fra
     return [Pair(q, r, np.zeros((0, 4))) for q, r in found.select("query_id", "reference_id").iter_rows()]
 
 
-def _align_some(job: tuple[Frames, list[Pair], str, dict[str, Any], str]) -> list[tuple[Any, ...]]:
+def _align_some(
+    job: tuple[Frames, list[Pair], tuple[str | None, Path | None], dict[str, Any], str],
+) -> list[tuple[Any, ...]]:
     """Rows of ``segments`` of some pairs: what a process does."""
     frames, pairs, aligner, options, score = job
-    align_map, published = named.module("aligners", aligner).align, bool(options.get("published", False))
+    align_map, published = align_of(*aligner)[0], bool(options.get("published", False))
     rows: list[tuple[Any, ...]] = []
     for pair in pairs:
         values, query_times, reference_times = frames.map(pair.query, pair.reference)
         found = align_map(values, **options)
         if score == "max":
-            found[:, 4] = [_largest(values, box, published) for box in found[:, :4].astype(np.int64).tolist()]
-        found = to_seconds(found, query_times, reference_times, published=published)
+            found[:, 4] = [_largest(values, box, published) for box in found[:, :4].tolist()]
+        whole = aligner[1] is None
+        found = to_seconds(found, query_times, reference_times, published=published, whole=whole)
         # read as published, a segment of one frame has no length
         rows += [(pair.query, pair.reference, *s) for s in found.tolist() if s[1] > s[0] and s[3] > s[2]]
     return rows
 
 
-def _largest(values: np.ndarray, box: list[int], published: bool) -> float:
-    q_start, q_end, r_start, r_end = box
+def _largest(values: np.ndarray, box: list[float], published: bool) -> float:
+    (q_start, r_start), (q_end, r_end) = map(math.floor, box[0::2]), map(math.ceil, box[1::2])
     return float(values[q_start : q_end + published, r_start : r_end + published].max())

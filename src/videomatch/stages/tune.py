@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch import named, workers
+from videomatch import workers
 from videomatch.data.intervals import to_seconds
 from videomatch.metrics import segments
 from videomatch.progress import track
+from videomatch.stages._aligners import Align, Grids, align_of
 from videomatch.stages._maps import Frames, Pair, frames_of, pairs_of
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ BATCH = 16
 
 Grid = Mapping[str, Sequence[Any]]
 Options = dict[str, Any]
+#: a file in ``aligners/``, or a trained detector
+Aligner = tuple[str | None, Path | None]
 
 
 def tune(
@@ -41,7 +44,8 @@ def tune(
     output: Path,
     split: str | list[str],
     expert: str,
-    aligner: str,
+    aligner: str | None = None,
+    run: Path | None = None,
     grid: str | dict[str, list[Any]] = "ours",
     similarity: str = "cosine",
     bias: float = 0.0,
@@ -57,6 +61,7 @@ def tune(
         split: the protocol whose judged pairs are aligned (several are pooled): validation pairs, never the test's.
         expert: whose features.
         aligner: file in ``aligners/``.
+        run: result of ``train``: the detector that is tuned instead.
         grid: a name of the aligner's ``GRIDS`` (``ours``, ``published``), or option -> values to try.
         similarity: of frames: ``cosine``, ``inner`` or ``chamfer``.
         bias: added to every similarity (VSC 2022: 0.5 after score normalisation).
@@ -65,15 +70,15 @@ def tune(
     Raises:
         ValueError: an unknown aligner, grid, option or similarity, or no pair with features.
     """
-    module = named.module("aligners", aligner)
-    values = _grid(module, aligner, grid)
+    function, grids = align_of(aligner, run)
+    values = _grid(function, grids, aligner or "detector", grid)
     frames = frames_of(features, expert, similarity, bias)
     pairs = pairs_of(corpus, split, frames)
     combinations = list(combined(values))
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
-    scores = _scores(frames, pairs, aligner, combinations, threads)
+    scores = _scores(frames, pairs, (aligner, run), combinations, threads)
     trials = [{**options, **segments.overall(one)} for options, one in zip(combinations, scores, strict=True)]
-    at = best(trials, combinations, defaults(module.align))
+    at = best(trials, combinations, defaults(function))
     table = pl.DataFrame([{k: _cell(v) for k, v in trial.items()} for trial in trials], infer_schema_length=None)
     table.write_csv(output / "trials.csv")
     about = {
@@ -105,6 +110,8 @@ def score_pair(
     reference_times: np.ndarray,
     truth: np.ndarray,
     combinations: Iterable[Options],
+    *,
+    whole: bool = True,
 ) -> list[tuple[float, float, int]]:
     """Precision, recall and number of segments of one map under every combination.
 
@@ -113,11 +120,12 @@ def score_pair(
         values: (Q, R) similarities; the times of both sides, (Q, 2) and (R, 2), s.
         truth: (M, 4) true segments, s.
         combinations: options of ``align``.
+        whole: false where segments may begin and end within a frame.
     """
     found = []
     for options in combinations:
         published = bool(options.get("published", False))
-        given = to_seconds(align(values, **options), query_times, reference_times, published=published)
+        given = to_seconds(align(values, **options), query_times, reference_times, published=published, whole=whole)
         if published:  # a segment of one frame has no length on that clock
             given = given[(given[:, 1] > given[:, 0]) & (given[:, 3] > given[:, 2])]
         found.append((*segments.pair(given, truth), len(given)))
@@ -145,12 +153,12 @@ def defaults(align: Callable[..., Any]) -> Options:
     return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY}
 
 
-def _grid(module: Any, aligner: str, grid: str | Grid) -> Grid:
+def _grid(align: Align, grids: Grids, aligner: str, grid: str | Grid) -> Grid:
     if isinstance(grid, str):
-        if grid not in module.GRIDS:
-            raise ValueError(f"aligner {aligner!r} has no grid {grid!r}; there are {', '.join(module.GRIDS)}")
-        return module.GRIDS[grid]
-    known = defaults(module.align)
+        if grid not in grids:
+            raise ValueError(f"aligner {aligner!r} has no grid {grid!r}; there are {', '.join(grids)}")
+        return grids[grid]
+    known = defaults(align)
     for name, values in grid.items():
         if name not in known:
             raise ValueError(f"aligner {aligner!r} has no option {name!r}; there are {', '.join(known)}")
@@ -160,7 +168,7 @@ def _grid(module: Any, aligner: str, grid: str | Grid) -> Grid:
 
 
 def _scores(
-    frames: Frames, pairs: list[Pair], aligner: str, combinations: list[Options], threads: int
+    frames: Frames, pairs: list[Pair], aligner: Aligner, combinations: list[Options], threads: int
 ) -> list[segments.Scores]:
     """What every combination reaches on the pairs."""
     parts = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
@@ -179,11 +187,11 @@ def _scores(
     ]
 
 
-def _align_some(job: tuple[Frames, list[Pair], str, list[Options]]) -> list[list[tuple[float, float, int]]]:
+def _align_some(job: tuple[Frames, list[Pair], Aligner, list[Options]]) -> list[list[tuple[float, float, int]]]:
     """Some pairs under every combination: what a process does."""
     frames, pairs, aligner, combinations = job
-    align = named.module("aligners", aligner).align
-    return [score_pair(align, *frames.map(p.query, p.reference), p.truth, combinations) for p in pairs]
+    align, whole = align_of(*aligner)[0], aligner[1] is None
+    return [score_pair(align, *frames.map(p.query, p.reference), p.truth, combinations, whole=whole) for p in pairs]
 
 
 def _cell(value: Any) -> Any:

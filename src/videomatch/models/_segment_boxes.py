@@ -1,0 +1,106 @@
+"""Boxes of the segment detector: cells, which of them are to find which segment, and which boxes are the same.
+
+A box is ``query_start, query_end, reference_start, reference_end`` in frames, half open. A cell is ``query centre,
+reference centre, side`` in frames.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+#: a level finds segments whose longer side is between so many sides of its cells; neighbours overlap
+SHORTEST, LONGEST = 3.0, 10.0
+#: cells this many sides around a segment's centre are to find it
+REACH = 1.5
+
+
+@functools.lru_cache(maxsize=64)
+def anchors(shapes: tuple[tuple[int, ...], ...], device: torch.device) -> Float[Tensor, "cells 3"]:
+    """Cells of all levels, finest first, row by row.
+
+    Args:
+        shapes: rows and columns of each level; the first has cells of two frames, each next of twice as many.
+    """
+    with torch.inference_mode(False):  # they are remembered, and training needs ordinary tensors
+        found = []
+        for number, (rows, columns) in enumerate(shapes):
+            side = 2.0 ** (number + 1)
+            axes = [(torch.arange(n, device=device) + 0.5) * side for n in (rows, columns)]
+            query, reference = torch.meshgrid(*axes, indexing="ij")
+            found.append(torch.stack([query, reference, torch.full_like(query, side)], 2).flatten(0, 1))
+        return torch.cat(found)
+
+
+def cells(
+    mask: Bool[Tensor, "maps query_frames reference_frames"], anchors: Float[Tensor, "cells 3"]
+) -> Bool[Tensor, "maps cells"]:
+    """Which cells hold a frame of the map: those whose first frame is one."""
+    sizes = torch.stack([mask.any(2).sum(1), mask.any(1).sum(1)], 1)
+    return (anchors[None, :, :2] - anchors[None, :, 2:] / 2 < sizes[:, None]).all(2)
+
+
+def assigned(
+    anchors: Float[Tensor, "cells 3"],
+    segments: Float[Tensor, "maps segments 4"],
+    there: Bool[Tensor, "maps segments"],
+    levels: Float[Tensor, " 2"],
+) -> tuple[Bool[Tensor, "maps cells"], Int[Tensor, "maps cells"]]:
+    """Whether a cell is to find a segment, and which: the smallest of those whose centre is near it, as FCOS does.
+
+    Args:
+        levels: sides of the finest and of the coarsest cells: they find the shortest and the longest segments.
+    """
+    if not segments.shape[1]:
+        empty = torch.zeros((len(segments), len(anchors)), dtype=torch.bool, device=segments.device)
+        return empty, empty.long()
+    start, end = segments[:, None, :, 0::2], segments[:, None, :, 1::2]
+    centre, sides = (start + end) / 2, end - start
+    side = anchors[None, :, None, 2]
+    reach = torch.maximum(torch.minimum(sides / 2, REACH * side[..., None]), side[..., None] / 2)
+    near = ((anchors[None, :, None, :2] - centre).abs() <= reach).all(3)
+    longer = sides.amax(3)
+    fits = ((longer > SHORTEST * side) | (side == levels[0])) & ((longer <= LONGEST * side) | (side == levels[1]))
+    able = near & fits & there[:, None]
+    area = torch.where(able, sides.prod(3), torch.inf)
+    return able.any(2), area.argmin(2)
+
+
+def shifted(segments: Float[Tensor, "maps segments 4"]) -> Float[Tensor, "maps segments 4"]:
+    """Segments with other ends, about as wrong as a coarse cell's: 1 frame and 4 % of their length."""
+    length = (segments[..., 1::2] - segments[..., 0::2]).mean(2, keepdim=True)
+    return segments + torch.randn_like(segments) * (1 + 0.04 * length)
+
+
+def iou(boxes: Float[Tensor, "left 4"], others: Float[Tensor, "right 4"]) -> Float[Tensor, "left right"]:
+    """Intersection over union of all with all."""
+    start = torch.maximum(boxes[:, None, 0::2], others[None, :, 0::2])
+    end = torch.minimum(boxes[:, None, 1::2], others[None, :, 1::2])
+    both = (end - start).clamp(min=0).prod(2)
+    areas = [(x[:, 1::2] - x[:, 0::2]).clamp(min=0).prod(1) for x in (boxes, others)]
+    return both / (areas[0][:, None] + areas[1][None, :] - both).clamp(min=1e-9)
+
+
+def suppressed(
+    boxes: Float[Tensor, "boxes 4"],
+    score: Float[Tensor, " boxes"],  # pyright: ignore[reportUndefinedVariable]
+    overlap: float,
+) -> Int[Tensor, " kept"]:  # pyright: ignore[reportUndefinedVariable]
+    """Boxes that no likelier box that stays overlaps by more than ``overlap`` (IoU), the likeliest first."""
+    order = score.argsort(descending=True, stable=True)
+    same = (iou(boxes[order], boxes[order]) > overlap).cpu().numpy()
+    kept: list[int] = []
+    for number in range(len(order)):
+        if not same[number, kept].any():
+            kept.append(number)
+    return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
+
+
+def clipped(boxes: Float[Tensor, "boxes 4"], shape: Sequence[int]) -> Float[Tensor, "boxes 4"]:
+    """Boxes inside a map of so many query and reference frames."""
+    most = torch.tensor([shape[0], shape[0], shape[1], shape[1]], dtype=boxes.dtype, device=boxes.device)
+    return torch.minimum(boxes.clamp(min=0), most)

@@ -1,0 +1,189 @@
+"""The network of the segment detector: a feature pyramid, its one head, and a closer look at corners.
+
+Cells outside the map are set to zero after every layer, as a convolution's own padding is, so neither padding nor
+tiles change what a cell says.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+#: channels that are read
+READ = 4
+
+
+class Layer(nn.Module):
+    """Convolution, BatchNorm, ReLU, and nothing outside the map."""
+
+    def __init__(self, inner: int, outer: int, size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.conv: nn.Module = nn.Conv2d(inner, outer, size, stride, size // 2, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outer)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(B, C, rows, columns)``; ``mask`` of the layer's own grid, or null where all of it is map."""
+        x = F.relu(self.norm(self.conv(x)), inplace=True)
+        return x if mask is None else x * mask
+
+
+class Level(nn.Module):
+    """Half the resolution, and a residual layer."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.down = Layer(inner, outer, stride=2)
+        self.more = Layer(outer, outer)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(B, C, rows, columns)`` to ``(B, C', rows / 2, columns / 2)``."""
+        x = self.down(x, mask)
+        return x + self.more(x, mask)
+
+
+class Pyramid(nn.Module):
+    """Levels from fine to coarse, and back again (Lin et al., FPN, CVPR 2017), with one head for all of them.
+
+    Args:
+        width: channels of the finest level. levels: how many. head: channels in which they are read.
+    """
+
+    def __init__(self, width: int, levels: int, head: int) -> None:
+        super().__init__()
+        sizes = [READ, *(min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels))]
+        self.levels = nn.ModuleList([Level(a, b) for a, b in itertools.pairwise(sizes)])
+        self.across = nn.ModuleList([Layer(size, head, size=1) for size in sizes[1:]])
+        self.head = Layer(head, head)
+        self.says = nn.Conv2d(head, 5, 1)
+        nn.init.normal_(self.says.weight, std=0.01)
+        assert self.says.bias is not None
+        with torch.no_grad():  # a cell in a hundred finds something, to begin with (focal loss, section 4.1)
+            self.says.bias[:] = torch.tensor([-4.6, 0, 0, 0, 0])
+
+    @property
+    def reach(self) -> int:
+        """Frames from which a cell knows anything, to each side, at most; a multiple of the coarsest cell."""
+        sides = [2 ** (n + 1) for n in range(len(self.levels))]
+        # every level: a convolution over the finer grid and one over its own; then the head's; half a coarsest cell
+        far = sum(side // 2 + side for side in sides) + sides[-1] + sides[-1]
+        return -(-far // sides[-1]) * sides[-1]
+
+    def forward(
+        self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Fine features ``(B, head, rows / 2, columns / 2)``, and of every level ``(B, 5, …)``: objectness, centre and
+        logarithm of the sides. Rows and columns are multiples of the coarsest cell."""
+        masks: list[Tensor | None] = [None] * len(self.levels)
+        if not bool(mask.all()):
+            some: Tensor = mask[:, None].to(read.dtype)
+            for number in range(len(self.levels)):
+                some = F.max_pool2d(some, 2)
+                masks[number] = some
+        x, seen = read, []
+        for level, across, own in zip(self.levels, self.across, masks, strict=True):
+            x = level(x, own)
+            seen.append(across(x, own))
+        for number in range(len(seen) - 1, 0, -1):
+            finer = seen[number - 1] + F.interpolate(seen[number], scale_factor=2, mode="nearest")
+            own = masks[number - 1]
+            seen[number - 1] = finer if own is None else finer * own
+        return seen[0], [self.says(self.head(y, own)) for y, own in zip(seen, masks, strict=True)]
+
+    def tiled(
+        self,
+        read: Float[Tensor, "1 channels rows columns"],
+        mask: Bool[Tensor, "1 rows columns"],
+        tile: int,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same as at once, tile by tile: each is computed with all around it that its cells can see.
+
+        Args:
+            tile: frames, a multiple of the coarsest cell.
+        """
+        rows, columns = mask.shape[1:]
+        fine: Tensor | None = None
+        whole: list[Tensor] = []
+        for top in range(0, rows, tile):
+            for left in range(0, columns, tile):
+                above, before = max(0, top - self.reach), max(0, left - self.reach)
+                seen = (slice(above, top + tile + self.reach), slice(before, left + tile + self.reach))
+                features, parts = self(read[:, :, seen[0], seen[1]], mask[:, seen[0], seen[1]])
+                if fine is None:
+                    fine = features.new_empty(1, features.shape[1], rows // 2, columns // 2)
+                    whole = [p.new_empty(1, 5, rows >> n + 1, columns >> n + 1) for n, p in enumerate(parts)]
+                for part, to in [(features, fine), *zip(parts, whole, strict=True)]:
+                    side = rows // to.shape[2]
+                    inner = part[:, :, (top - above) // side :, (left - before) // side :]
+                    place = to[:, :, top // side : (top + tile) // side, left // side : (left + tile) // side]
+                    place.copy_(inner[:, :, : place.shape[2], : place.shape[3]])
+        assert fine is not None
+        return fine, whole
+
+
+class Corners(nn.Module):
+    """Looks at the map around a segment's start and end, and moves both.
+
+    Args:
+        channels: of the fine features.
+        points: that are looked at on each axis.
+        hidden: of the layer in between.
+    """
+
+    def __init__(self, channels: int, points: int = 7, hidden: int = 48) -> None:
+        super().__init__()
+        self.points = points
+        self.layers = nn.ModuleList(
+            [
+                nn.Sequential(nn.Linear(channels * points**2 + 2, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+                for _ in range(2)
+            ]
+        )
+        for layer in self.layers:
+            nn.init.zeros_(layer[-1].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+            nn.init.zeros_(layer[-1].bias)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+
+    def forward(
+        self,
+        fine: Float[Tensor, "maps channels rows columns"],
+        segments: Float[Tensor, "maps segments 4"],
+        *,
+        coarse: bool,
+    ) -> Float[Tensor, "maps segments 4"]:
+        """Segments with corners set right.
+
+        Args:
+            fine: a cell is two frames. coarse: look further around long segments.
+        """
+        if not segments.shape[1]:
+            return segments
+        sides = (segments[..., 1::2] - segments[..., 0::2]).clamp(min=0.5)
+        mean = sides.mean(2)
+        step = (mean / 12).clamp(1.5, 8) if coarse else torch.full_like(mean, 1.5)
+        spread = torch.arange(self.points, device=fine.device) - (self.points - 1) / 2
+        size = torch.tensor(fine.shape[:1:-1], device=fine.device) * 2.0  # columns, rows, in frames
+        moved = []
+        for number, layer in enumerate(self.layers):
+            corner = segments[..., number::2]
+            query = corner[..., 0, None, None] + (spread[:, None] * step[..., None, None])
+            reference = corner[..., 1, None, None] + (spread[None, :] * step[..., None, None])
+            grid = torch.stack(torch.broadcast_tensors(reference, query), -1) / size * 2 - 1
+            around = F.grid_sample(fine, grid.flatten(2, 3), align_corners=False)  # (B, C, M, points²)
+            facts = torch.stack([mean.log(), (sides[..., 0] / sides[..., 1]).log()], 2)
+            read = torch.cat([around.transpose(1, 2).flatten(2), facts], 2)
+            moved.append(corner + layer(read) * step[..., None])
+        return torch.stack(moved, 3).flatten(2)
+
+
+def fused(pyramid: Pyramid) -> Pyramid:
+    """A copy for inference, with norms folded into their convolutions."""
+    found = copy.deepcopy(pyramid).eval()
+    for module in found.modules():
+        if isinstance(module, Layer) and isinstance(module.conv, nn.Conv2d) and isinstance(module.norm, nn.BatchNorm2d):
+            module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
+    return found.requires_grad_(False)

@@ -1,0 +1,255 @@
+"""A detector of copied segments on similarity maps: which rectangles of the map two videos share, as small as possible.
+
+What SPD does with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., Learning segment similarity and alignment in
+large-scale content based video retrieval, MM 2021, arXiv:2309.11091; also TransVCL, AAAI 2023, with YOLOX), here
+on the map as it is, frame by frame: every level of a small feature pyramid says for each of its cells whether the
+centre of a segment lies there and how long that is on both axes (anchor-free: Tian et al., FCOS, ICCV 2019), and two
+more layers look closely at the two corners where the segment starts and ends, so that ends may lie within a frame.
+
+What goes in
+    ``similarity`` ``(B, Q, R)``, cosines; padding is said by masks and changes nothing. Frame i is the interval
+    ``[i, i + 1)``. Beside the similarity the network reads how far it stands out from its row and from its column.
+
+Key frames
+    ``query_weight`` and ``reference_weight`` ``(B, Q)`` and ``(B, R)``, 0 to 1: how much a frame counts; the map is
+    multiplied with ``sqrt(p_i p_j)``, so that whoever chooses key frames gets the detector's gradients.
+
+# Deviation: SPD's own training and its 20 best references a row are not published or needed; our net has some hundred
+thousand weights instead of millions, and never scales a map, whose frames would be lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from videomatch.models import _segment_boxes as boxes_
+from videomatch.models._segment_pyramid import Corners, Pyramid, fused
+
+#: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
+TILE, CELLS = 1536, 2048 * 2048
+#: options of ``detect`` that are tried where a detector is tuned like an aligner
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "ours": {"confidence": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "overlap": [0.2, 0.5]},
+}
+#: boxes that are compared, for each that may stay
+CANDIDATES = 8
+
+
+class Config(PreTrainedConfig):
+    """A segment detector.
+
+    Args:
+        width: channels of the finest level; coarser ones have more.
+        levels: of the pyramid; the finest has cells of 2 x 2 frames, each next twice that.
+        head: channels in which all levels are read.
+        confidence: objectness from which a box is one.
+        overlap: intersection over union from which the less likely of two boxes goes.
+        most: boxes of a map.
+
+    Raises:
+        ValueError: no level, or a threshold that is no share.
+    """
+
+    model_type = "segment_detector"
+
+    def __init__(
+        self,
+        *,
+        width: int = 16,
+        levels: int = 6,
+        head: int = 16,
+        confidence: float = 0.3,
+        overlap: float = 0.3,
+        most: int = 50,
+        **others: Any,
+    ) -> None:
+        if min(width, levels, head, most) < 1:
+            raise ValueError("segment_detector: width, levels, head and most are at least 1")
+        if not (0 <= confidence <= 1 and 0 <= overlap <= 1):
+            raise ValueError(f"segment_detector: confidence {confidence}, overlap {overlap}, expected shares of 1")
+        self.width, self.levels, self.head = width, levels, head
+        self.confidence, self.overlap, self.most = confidence, overlap, most
+        super().__init__(**others)
+
+
+class Model(PreTrainedModel):
+    """The detector; :meth:`detect` is what an aligner does."""
+
+    config_class = Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.pyramid = Pyramid(config.width, config.levels, config.head)
+        self.corners = nn.ModuleList([Corners(config.head) for _ in range(2)])
+        self._frozen: tuple[Pyramid, list[tuple[int, int]]] | None = None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Layers begin as they were drawn."""
+
+    def forward(
+        self,
+        similarity: Float[Tensor, "maps query_frames reference_frames"],
+        query_mask: Bool[Tensor, "maps query_frames"] | None = None,
+        reference_mask: Bool[Tensor, "maps reference_frames"] | None = None,
+        segments: Float[Tensor, "maps segments 4"] | None = None,
+        segments_mask: Bool[Tensor, "maps segments"] | None = None,
+        query_weight: Float[Tensor, "maps query_frames"] | None = None,
+        reference_weight: Float[Tensor, "maps reference_frames"] | None = None,
+    ) -> dict[str, Tensor]:
+        """What every cell says, and with the true segments what it should have said.
+
+        Args:
+            similarity: padded with anything. query_mask, reference_mask: true where a frame is the video's own.
+            segments: ``query_start, query_end, reference_start, reference_end`` in frames; segments_mask: which are
+                some. query_weight, reference_weight: of key frames.
+
+        Returns:
+            ``objectness`` ``(B, A)`` before the sigmoid, ``boxes`` ``(B, A, 4)`` in frames, ``is_cell`` ``(B, A)``
+            (false in the padding). With segments also ``is_assigned`` ``(B, A)``, ``target_boxes`` ``(B, A, 4)``,
+            and ``refined`` ``(B, M, 2, 4)``: the segments after they were shifted at random and set right twice.
+        """
+        query = torch.ones_like(similarity[:, :, 0], dtype=torch.bool) if query_mask is None else query_mask.bool()
+        reference = (
+            torch.ones_like(similarity[:, 0], dtype=torch.bool) if reference_mask is None else reference_mask.bool()
+        )
+        mask = query[:, :, None] & reference[:, None, :]
+        if query_weight is not None and reference_weight is not None:
+            similarity = weighed(similarity, query_weight, reference_weight)
+        fine, raw = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
+        anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in raw), similarity.device)
+        flat = torch.cat([x.flatten(2) for x in raw], 2)
+        outputs = {**decoded(flat, anchors), "is_cell": boxes_.cells(mask, anchors)}
+        if segments is not None and segments_mask is not None:
+            levels = 2 * torch.tensor([1.0, 2.0 ** (self.config.levels - 1)], device=similarity.device)
+            is_assigned, which = boxes_.assigned(anchors, segments.float(), segments_mask.bool(), levels)
+            outputs["is_assigned"] = is_assigned & outputs["is_cell"]
+            targets = segments.float() if segments.shape[1] else similarity.new_zeros(len(similarity), 1, 4)
+            outputs["target_boxes"] = targets.gather(1, which[..., None].expand(-1, -1, 4))
+            outputs["refined"] = self._refined(fine, boxes_.shifted(segments.float()))
+        return outputs
+
+    @property
+    def step(self) -> int:
+        """Frames of a cell of the coarsest level: maps are padded to a multiple."""
+        return int(2**self.config.levels)
+
+    def _refined(self, fine: Tensor, segments: Tensor) -> Tensor:
+        steps = []
+        for number, corners in enumerate(self.corners):
+            segments = corners(fine, segments.detach(), coarse=number == 0)
+            steps.append(segments)
+        return torch.stack(steps, 2)
+
+    @torch.inference_mode()
+    def detect(
+        self,
+        similarity: np.ndarray,
+        *,
+        confidence: float | None = None,
+        overlap: float | None = None,
+        query_weight: np.ndarray | None = None,
+        reference_weight: np.ndarray | None = None,
+        tile: int | None = None,
+    ) -> np.ndarray:
+        """Segments ``(N, 5)`` float64 as an aligner gives them, the likeliest first: half open, in frames and parts of
+        frames; the score is the objectness, 0 to 1.
+
+        Args:
+            similarity: ``(Q, R)``, any length. confidence, overlap: instead of the configuration's.
+            query_weight, reference_weight: of key frames. tile: compute in tiles of so many frames (a multiple of
+                :attr:`step`); null where the map is too large to be computed at once. Tiles change nothing but time and
+                memory.
+
+        Raises:
+            ValueError: no map of finite numbers.
+        """
+        values = np.asarray(similarity, np.float32)
+        if values.ndim != 2 or not np.isfinite(values).all():
+            raise ValueError(f"a similarity map of shape {values.shape}, expected finite (query, reference) frames")
+        if not values.size:
+            return np.zeros((0, 5))
+        if self.training:
+            raise ValueError("segment_detector: detect in training mode, expected eval() before")
+        device = self.device
+        given = torch.from_numpy(values).to(device)[None]
+        if query_weight is not None and reference_weight is not None:
+            sides = [np.asarray(weight, np.float32) for weight in (query_weight, reference_weight)]
+            given = weighed(given, *(torch.from_numpy(side).to(device)[None] for side in sides))
+        mask = torch.ones_like(given, dtype=torch.bool)
+        read, mask = padded(channels(given, mask), mask, self.step)
+        pyramid = self._prepared()
+        if tile is None and values.size > CELLS:
+            tile = TILE // self.step * self.step
+        fine, raw = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+        anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in raw), device)
+        limit = self.config.confidence if confidence is None else confidence
+        score = torch.cat([x[0, 0].flatten() for x in raw]).sigmoid()
+        inside = (anchors[:, 0] < values.shape[0]) & (anchors[:, 1] < values.shape[1])
+        at = ((score >= limit) & inside).nonzero()[:, 0]
+        if not len(at):
+            return np.zeros((0, 5))
+        at = at[score[at].argsort(descending=True, stable=True)[: CANDIDATES * self.config.most]]
+        flat = torch.cat([x.flatten(2) for x in raw], 2)[:, :, at]
+        found, score = decoded(flat, anchors[at])["boxes"][0], score[at]
+        kept = boxes_.suppressed(found, score, self.config.overlap if overlap is None else overlap)[: self.config.most]
+        found, score = found[kept], score[kept]
+        found = self._refined(fine, found[None])[0, :, -1]
+        found = boxes_.clipped(found, values.shape)
+        table = torch.cat([found, score[:, None]], 1).double().cpu().numpy()
+        whole = (table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])
+        return table[whole]
+
+    def _prepared(self) -> Pyramid:
+        """The pyramid with its norms folded, made anew when weights have changed."""
+        key = [(p.data_ptr(), p._version) for p in (*self.pyramid.parameters(), *self.pyramid.buffers())]
+        if self._frozen is None or self._frozen[1] != key:
+            self._frozen = (fused(self.pyramid), key)
+        return self._frozen[0]
+
+
+def weighed(
+    similarity: Float[Tensor, "maps query_frames reference_frames"],
+    query: Float[Tensor, "maps query_frames"],
+    reference: Float[Tensor, "maps reference_frames"],
+) -> Float[Tensor, "maps query_frames reference_frames"]:
+    """The map times ``sqrt(p_i p_j)``; at p = 0 the slope is held finite."""
+    roots = [weight.clamp(min=1e-6).sqrt() for weight in (query, reference)]
+    return similarity * roots[0][:, :, None] * roots[1][:, None, :]
+
+
+def channels(
+    similarity: Float[Tensor, "maps query_frames reference_frames"],
+    mask: Bool[Tensor, "maps query_frames reference_frames"],
+) -> Float[Tensor, "maps 4 query_frames reference_frames"]:
+    """The similarity, by how many deviations it is above the mean of its row and of its column, and where it is one."""
+    values = torch.where(mask, similarity, 0.0)
+    read = [2 * values]
+    for axis in (2, 1):
+        count = mask.sum(axis, keepdim=True).clamp(min=1)
+        mean = values.sum(axis, keepdim=True) / count
+        far = torch.where(mask, values - mean, 0.0)
+        spread = (far.square().sum(axis, keepdim=True) / count + 1e-4).sqrt()
+        read.append((0.4 * far / spread).clamp(-2, 2))
+    return torch.stack([*read, mask.to(values.dtype)], 1)
+
+
+def padded(read: Tensor, mask: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    """Channels and mask, filled up at their ends to multiples of ``step``."""
+    more = (0, -mask.shape[2] % step, 0, -mask.shape[1] % step)
+    return F.pad(read, more), F.pad(mask, more)
+
+
+def decoded(raw: Float[Tensor, "maps 5 cells"], anchors: Float[Tensor, "cells 3"]) -> dict[str, Tensor]:
+    """``objectness`` ``(maps, cells)`` and ``boxes`` ``(maps, cells, 4)`` of cells."""
+    says = raw.transpose(1, 2).float()
+    centre = anchors[:, :2] + says[..., 1:3] * anchors[:, 2:]
+    half = 2 * anchors[:, 2:] * says[..., 3:5].clamp(-5, 5).exp()
+    return {"objectness": says[..., 0], "boxes": torch.stack([centre - half, centre + half], 3).flatten(2)}
