@@ -58,15 +58,15 @@ def choose(
         raise ValueError(f"{len(features)} frames with {count} times, expected one each")
     if limits.budget >= count:
         return np.arange(count)
+    if method == "uniform":
+        return limits.chosen(np.round(np.linspace(0, count - 1, limits.budget)).astype(np.int64).tolist())
     unit = normalise(features)
     if method == "k_center":
         return limits.chosen(_farthest(unit, limits.budget))
     change = changes(unit)
     if method == "shots":
         return limits.chosen(_shots(change, limits.budget))
-    if method == "differences":
-        return from_scores(_peaks(change), times, share=share, longest=longest)
-    return limits.chosen(np.round(np.linspace(0, count - 1, limits.budget)).astype(np.int64).tolist())
+    return from_scores(_peaks(change), times, share=share, longest=longest)
 
 
 def from_scores(

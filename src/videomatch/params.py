@@ -79,7 +79,19 @@ def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
         # the parent is finished first, so that a null removes what the parent had and not what it would get
         return merge(one(parent, (*path, parent)), {k: v for k, v in system.items() if k != "from"})
 
-    return {name: one(name, (name,)) for name in systems}
+    return {name: _without_parts(one(name, (name,))) for name in systems}
+
+
+def _without_parts(system: Any) -> Any:
+    """A system without the parts, and without the options of its model and tokenizer, that a further file emptied
+    (elsewhere a null may be the value of an option)."""
+    if not isinstance(system, Mapping):
+        return system
+    kept = {k: v for k, v in system.items() if v is not None}
+    for part in ("model", "tokenizer"):
+        if isinstance(kept.get(part), Mapping):
+            kept[part] = _without_nulls(kept[part])
+    return kept
 
 
 def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, Any]:

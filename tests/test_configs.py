@@ -1,0 +1,63 @@
+"""The recipes on real data sets: every name in them exists, every job has its inputs, without any file of theirs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from videomatch import params
+from videomatch.plan import Plan
+
+ROOT = Path(__file__).parents[1]
+#: config -> its corpus, its table's protocols
+CONFIGS = {
+    "msrvtt": ("msrvtt", {"captions_test", "captions_1ka_test", "v2t_captions_1ka_test", "v2t_captions_test"}),
+    "msvd": ("msvd", {"captions_test"}),
+    "activitynet": ("activitynet", {"captions_val1", "v2t_captions_val1"}),
+    "lsmdc": ("lsmdc", {"captions_test", "v2t_captions_test"}),
+    "avs": ("avs", {"captions_tv21"}),
+}
+
+
+@pytest.fixture
+def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan of one config, with empty folders where a person has the data."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("msrvtt", "msvd", "activitynet", "lsmdc", "v3c1"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    file = ROOT / "configs" / f"{request.param}.yaml"
+    config = params.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")))
+    raw = {"videos": "v3c1" if request.param == "avs" else request.param, "msrvtt": "msrvtt"}
+    for dataset in config["datasets"]:
+        config = params.overlay(config, {"datasets": {dataset: {"raw": f"~/data/{raw[dataset]}"}}})
+    return Plan(params.resolved(config, [file]))
+
+
+@pytest.mark.parametrize("plan", CONFIGS, indirect=True)
+def test_every_name_exists_and_every_job_has_its_inputs(plan: Plan):
+    plan.check()
+    corpus, protocols = CONFIGS[plan.params["scale"]]
+    assert plan.dataset("videos")["corpus"] == corpus
+    assert {split for _, split, _ in plan.cells()} == protocols
+    assert plan.data_results() and plan.systems_results() and plan.benchmark_results()
+    assert not plan.needed_backbones(["videos"]), "nothing small is trained here"
+    for system in plan.needed_runs():
+        for member in plan.members(system):
+            plan.train_settings(system, member)
+
+
+@pytest.mark.parametrize("plan", ["msrvtt", "lsmdc"], indirect=True)
+def test_the_recipe_of_mmt_is_the_published_one(plan: Plan):
+    system = plan.train_settings("mmt", "seed0")["system"]
+    assert len(system["examples"]["experts"]) == 7 and system["examples"]["max_tokens"] == 30
+    assert (system["model"]["layers"], system["model"]["width"], system["model"]["ffn"]) == (4, 512, 3072)
+    assert system["model"]["pretrained"] == system["tokenizer"]["pretrained"] == "bert-base-cased"
+    assert system["training"]["batch"] == 32 and system["training"]["lr"] == 5e-5
+
+
+@pytest.mark.parametrize("plan", ["avs"], indirect=True)
+def test_topics_are_searched_a_thousand_deep_with_what_was_learned_elsewhere(plan: Plan):
+    assert plan.search_settings("videos", "captions_tv21", "dmt")["top"] >= 1000
+    assert plan.train_corpus("dmt") == plan.corpus("msrvtt")
+    assert plan.submitted("tv21") == plan.ranking("videos", "captions_tv21", "dmt")
