@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from videomatch.door.config import plan_of
 
         plan = plan_of(options.configfile, options.config)
+        if options.command == "leaks":
+            return show_leaks(plan, options)
         return show_tables(plan) if options.command == "tables" else prune_results(plan, options.yes)
     except (ValueError, OSError) as error:
         if type(error).__name__ not in ("ParamsError", "Refused") and isinstance(error, ValueError):
@@ -63,6 +65,11 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     similar.add_argument("asked", metavar="VIDEO", help="an id of the corpus, or any file")
     server = commands.add_parser("serve", help="a page to search on, on this machine alone; `find` answers faster, too")
     server.add_argument("--port", type=int, default=8000, help="0 for any that is free")
+    shared = commands.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
+    shared.add_argument("dataset", help="a data set that is prepared")
+    shared.add_argument("--train", action="append", required=True, metavar="SPLIT", help="may be repeated")
+    shared.add_argument("--test", action="append", required=True, metavar="SPLIT", help="may be repeated")
+    shared.add_argument("--system", help="also compare the embeddings of this system")
     for command in (find, similar, server):
         command.add_argument("--dataset", help="whose videos; by default the one that a page shows")
         command.add_argument("--top", type=int, default=24 if command is server else 10, help="how many videos")
@@ -72,6 +79,23 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--json", action="store_true", help="the answer as JSON")
         command.add_argument("--alone", action="store_true", help="answer in this process, and leave none behind")
     return parser.parse_args(argv)
+
+
+def show_leaks(plan: Plan, options: argparse.Namespace) -> int:
+    """Print what two sides of a data set share; 1 where they share a video or its footage."""
+    from videomatch.data import leaks
+
+    if options.dataset not in plan.datasets:
+        raise FileNotFoundError(f"no data set named {options.dataset!r}; there are {', '.join(plan.datasets)}")
+    corpus = Path(plan.corpus(options.dataset)).parent
+    if not corpus.is_dir():
+        raise FileNotFoundError(f"{corpus} is not there yet: run `snakemake {plan.corpus(options.dataset)}`")
+    vectors = []
+    if options.system:
+        vectors = [
+            Path(plan.embedding(options.dataset, options.system)).parent / plan.members(options.system)[0] / "videos"
+        ]
+    return int(leaks.show(corpus, options.train, options.test, vectors=vectors) > 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ questions
