@@ -1,0 +1,85 @@
+"""A small image network whose embedding survives edits: frames of a copy lie near those of its source, all else far.
+
+Source: SSCD (Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022): contrastive learning
+between edited views of an image (``info_nce_views``) and an entropy regulariser that spreads all images over the
+sphere (``entropy_spread``), without any label. The network is a ConvNeXt (Liu et al., CVPR 2022), in the weights and
+names of transformers' ``ConvNextModel``, whose pooled output is the descriptor; so whoever loads image backbones loads
+it: ``AutoModel.from_pretrained`` and :mod:`videomatch.experts.image` with ``pooling: pooled``.
+
+# Deviation: SSCD is a ResNet-50 with generalised mean pooling and a linear layer of 512 dimensions, whitened
+afterwards. ConvNeXt's average pooling ends in a LayerNorm instead: no statistics of a batch, through which views could
+know each other, and dimensions of equal spread.
+# Deviation: transformers draws ConvNeXt's weights from N(0, 0.02) and multiplies residual branches with 1e-6, for 300
+epochs of ImageNet; here weights keep the spread of what goes through, and branches count from the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import UInt8
+from torch import Tensor, nn
+from transformers import ConvNextConfig, ConvNextModel, ViTImageProcessorPil
+from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from videomatch.models._pixels import normalise
+
+
+class Config(ConvNextConfig):
+    """A small ConvNeXt.
+
+    Args:
+        image_size: pixels.
+        sizes: channels of each stage; the last is the descriptor's dimension.
+        depths: blocks of each stage.
+        patch_size: pixels of the first convolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        sizes: Sequence[int] = (24, 48, 96, 128),
+        depths: Sequence[int] = (1, 1, 2, 1),
+        patch_size: int = 4,
+    ) -> None:
+        if len(sizes) != len(depths) or not sizes or min(*sizes, *depths) < 1:
+            raise ValueError(f"copy_descriptor: sizes {list(sizes)}, depths {list(depths)}, expected one each a stage")
+        super().__init__(
+            image_size=image_size,
+            hidden_sizes=list(sizes),
+            depths=list(depths),
+            num_stages=len(sizes),
+            patch_size=patch_size,
+            layer_scale_init_value=0.0,
+        )
+
+
+class Model(ConvNextModel):
+    """``ConvNextModel`` that reads views as they are stored."""
+
+    def __init__(self, config: ConvNextConfig) -> None:
+        super().__init__(config)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, views: UInt8[Tensor, "images views height width 3"]
+    ) -> dict[str, Tensor]:
+        """``view_embeds`` ``(images, views, dim)``: unit vectors."""
+        pixels = normalise(views.flatten(0, 1), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        pooled: Any = super().forward(pixel_values=pixels).pooler_output
+        return {"view_embeds": F.normalize(pooled.float(), dim=1).unflatten(0, views.shape[:2])}
+
+
+# config.json names the class that the weights belong to
+Model.__name__ = ConvNextModel.__name__
+
+
+def processor(config: ConvNextConfig) -> ViTImageProcessorPil:
+    """What prepares images for this model; saved beside the weights. (ConvNeXt's own would cut off an eighth.)"""
+    size: Any = {"height": config.image_size, "width": config.image_size}
+    return ViTImageProcessorPil(size=size, image_mean=list(IMAGENET_DEFAULT_MEAN), image_std=list(IMAGENET_DEFAULT_STD))
