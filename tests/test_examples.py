@@ -142,6 +142,20 @@ def test_layouts_and_budgets(source):
     assert batch["input_ids"].tolist() == [[CLS, SEP, A, B, C, SEP], [CLS, SEP, E, SEP, PAD, PAD]]
 
 
+def test_tags_of_a_test_set_are_not_looked_at(source):
+    options = {"texts": {"title": 3}, "num_tags": 9, "max_frames": 4, **PLAIN}
+    known = VideoText(source, split=["train", "more"], **options).on(["train", "more"])
+    hidden = VideoText(source, split=["train", "more"], untagged=["more"], **options).on(["train", "more"])
+    rows = np.arange(len(known))
+    videos = known._rows["video_id"].to_list()
+    mine = [n for n, v in enumerate(videos) if v not in ("v6", "v3")]
+    seen, blind = known.batch(rows, RNG(0)), hidden.batch(rows, RNG(0))
+    assert seen["is_tagged"].any() and set(hidden.labels) < set(known.labels)
+    assert not blind["is_tagged"][[videos.index("v3"), videos.index("v6")]].any()
+    assert not blind["labels"][[videos.index("v3"), videos.index("v6")]].any()
+    assert torch.equal(blind["is_tagged"][mine], seen["is_tagged"][mine])
+
+
 def test_splits_are_pooled_and_labels_stay_those_of_training(source):
     examples = VideoText(source, texts={"title": 3}, split=["more", "train"], num_tags=9, max_frames=4, **PLAIN)
     train, val = examples.parts()
@@ -377,7 +391,7 @@ def test_frames_of_pooled_splits(tmp_path):
 
 def test_kinds_are_files():
     assert examples_.kind("video_text") is VideoText and examples_.kind("video_pair") is VideoPair
-    with pytest.raises(KeyError, match="there are .*frame_caption, frame_tags, .*video_pair, video_text"):
+    with pytest.raises(KeyError, match=r"there are .*frame_caption, frame_tags, .*video_pair, video_text"):
         examples_.kind("_videos")
 
 

@@ -570,5 +570,5 @@ def test_captions_with_times_draw_frames_between_them(tmp_path):
 
 
 def test_a_kind_that_does_not_exist_is_named():
-    with pytest.raises(KeyError, match="'frame_captions'; there are .*frame_caption, frame_tags"):
+    with pytest.raises(KeyError, match=r"'frame_captions'; there are .*frame_caption, frame_tags"):
         examples_.kind("frame_captions")
