@@ -15,7 +15,8 @@ its parts stand. Frames of other stores are not touched.
 
 A vote
     The similarity of a frame is that of the nearest frame of a video, less what is common: the similarity to the video
-    that comes ``common``-th among those found, :data:`FLOOR` at least. Black frames and title cards, which are alike in
+    that comes ``common``-th among those found, :data:`FLOOR` at least; a frame that finds fewer videos however deep it
+    looks does not vote. Black frames and title cards, which are alike in
     many videos, so weigh nothing (as score normalisation does; see :mod:`videomatch.score_normalisation`). The score of
     a video is the sum over the query's frames.
 """
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 PART_ROWS = 1 << 18
 #: neighbours of a query frame, and the rank among their videos from which on a similarity is common
 NEIGHBOURS, COMMON = 32, 10
+#: times as many neighbours, for query frames whose neighbours all belong to fewer videos than that
+DEEPER = 8
 #: similarity that never is a vote
 FLOOR = 0.0
 #: query frames that are searched at once
@@ -77,14 +80,14 @@ class Library:
         Args:
             folder: of :meth:`create`.
             memory: bytes of codes that may be read into memory.
-            nprobe: lists that a query frame looks into; a sixty-fourth of all by default, at least 4.
+            nprobe: lists that a query frame looks into; a sixty-fourth of all by default, at least 32.
 
         Raises:
             FileNotFoundError: there is no library.
             ValueError: a part is damaged, belongs to another codec, or holds a video that another one holds, too.
         """
         self.folder, self.codec = folder, Codec.load(folder / "codec")
-        self.nprobe = min(self.codec.nlist, nprobe or max(4, self.codec.nlist // 64))
+        self.nprobe = min(self.codec.nlist, nprobe or max(32, self.codec.nlist // 64))
         self._parts = parts_of(folder, self.codec)
         self.ids: list[str] = [i for part in self._parts for i in part.ids]
         if len(set(self.ids)) < len(self.ids):
@@ -197,26 +200,43 @@ class Library:
         Raises:
             ValueError: frames that do not fit the library.
         """
-        similarity, frame = self.neighbours(features, neighbours)
-        query = np.repeat(np.arange(len(similarity)), similarity.shape[1])
-        value, video = similarity.ravel(), self.owners(frame.ravel())
-        if exclude:
-            out = np.array([n for n, i in enumerate(self.ids) if i in set(exclude)], np.int64)
-            video = np.where(np.isin(video, out), -1, video)
-        query, value, video = (x[video >= 0] for x in (query, value, video))
-        # neighbours come nearest first: the first of a (query frame, video) is its similarity
-        first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
-        query, value, video = query[first], value[first], video[first]
-        starts = np.searchsorted(query, np.arange(len(similarity) + 1))
-        usual = np.full(len(similarity), FLOOR)
-        many = np.flatnonzero(np.diff(starts) >= common)
-        usual[many] = np.maximum(FLOOR, value[starts[many] + common - 1])
+        out = np.array([n for n, i in enumerate(self.ids) if i in set(exclude)], np.int64)
+        features = np.asarray(features, np.float32)
+        query, value, video, usual = self._heard(features, neighbours, common, out)
+        # where one video's still picture takes all places, nobody knows yet what is common
+        deaf = np.flatnonzero(np.isnan(usual))
+        if len(deaf):
+            keep = ~np.isin(query, deaf)
+            more = self._heard(features[deaf], DEEPER * neighbours, common, out)
+            query = np.concatenate([query[keep], deaf[more[0]]])
+            value, video = np.concatenate([value[keep], more[1]]), np.concatenate([video[keep], more[2]])
+            usual[deaf] = np.where(np.isnan(more[3]), np.inf, more[3])
         votes = np.maximum(value - usual[query], 0)
         found, at = np.unique(video[votes > 0], return_inverse=True)
         scores = np.bincount(at, votes[votes > 0], len(found))
         frames = np.bincount(at, minlength=len(found))
         order = np.lexsort((found, -scores))[:top]
         return [Candidate(self.ids[found[n]], float(scores[n]), int(frames[n])) for n in order]
+
+    def _heard(
+        self, features: np.ndarray, neighbours: int, common: int, out: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs of query frame and video with their similarity, three arrays; and ``(Q,)`` what is common to a frame,
+        nan where fewer videos than that take all places."""
+        similarity, frame = self.neighbours(features, neighbours)
+        query = np.repeat(np.arange(len(similarity)), neighbours)
+        value, video = similarity.ravel(), self.owners(frame.ravel())
+        full = (video.reshape(-1, neighbours) >= 0).all(axis=1)
+        found = (video >= 0) & ~np.isin(video, out)
+        query, value, video = query[found], value[found], video[found]
+        # neighbours come nearest first: the first of a (query frame, video) is its similarity
+        first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
+        query, value, video = query[first], value[first], video[first]
+        starts = np.searchsorted(query, np.arange(len(similarity) + 1))
+        usual = np.where(full, np.nan, FLOOR)
+        many = np.flatnonzero(np.diff(starts) >= common)
+        usual[many] = np.maximum(FLOOR, value[starts[many] + common - 1])
+        return query, value, video, usual
 
     def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Cosines ``(Q, count)`` and numbers of the nearest frames of each query frame, nearest first; -1 is none."""
