@@ -154,7 +154,7 @@ class Plan(BenchmarkPlan):
                 self.embed_features(dataset, system)
             elif self.systems[system]["combine"].get("by_member"):
                 for part in self.systems[system]["combine"]["systems"]:
-                    if self.members(part) != self.members(system):
+                    if self._has_members(part) and self.members(part) != self.members(system):
                         raise ValueError(
                             f"systems.{system}.combine.by_member: {part!r} has the members {self.members(part)},"
                             f" expected {self.members(system)} as of the first"

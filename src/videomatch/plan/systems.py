@@ -124,9 +124,14 @@ class SystemsPlan(DataPlan):
         """Embeddings that a combined system is made of."""
         return [self.embedding(dataset, part) for part in self.systems[system]["combine"]["systems"]]
 
+    def _has_members(self, system: str) -> bool:
+        """Whether a system was trained more than once, or could have been."""
+        return self.members(system) != ["all"]
+
     def combine_settings(self, system: str) -> Json:
         """What ``combine`` sees: member -> its parts as [number of the system, member of it, weight]. A system's weight
-        is shared among its members; ``by_member`` makes one ensemble a member, of the parts' members of that name."""
+        is shared among its members; ``by_member`` makes one ensemble a member, of the parts' members of that name; a part without members stands
+        in each."""
         entry = self.systems[system]["combine"]
         parts = entry["systems"]
         weights = entry.get("weights") or [1.0] * len(parts)
@@ -134,7 +139,7 @@ class SystemsPlan(DataPlan):
             member: [
                 [number, name, weights[number] / len(names)]
                 for number, part in enumerate(parts)
-                for names in [[member] if entry.get("by_member") else self.members(part)]
+                for names in [[member] if entry.get("by_member") and self._has_members(part) else self.members(part)]
                 for name in names
             ]
             for member in self.members(system)
