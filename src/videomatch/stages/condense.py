@@ -1,0 +1,111 @@
+"""``condense``: the key frames of the videos of one shard, out of the features of an expert.
+
+One call a shard, as ``extract`` has it: videos that are added to a corpus leave the stores of other shards as they are.
+Each key frame keeps the interval that it stands for (:func:`videomatch.keyframes.spans`), so what is found among key
+frames has times.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from videomatch import keyframes, named
+from videomatch.data.store import Store, StoreWriter
+from videomatch.progress import track
+from videomatch.training import reproducible
+
+log = logging.getLogger(__name__)
+
+#: scores of the frames of one video, ``(L, D)`` to ``(L,)``
+Scorer = Callable[[np.ndarray], np.ndarray]
+
+
+def condense(
+    *,
+    features: list[Path],
+    output: Path,
+    expert: str,
+    method: str | None = None,
+    run: Path | None = None,
+    share: float = keyframes.SHARE,
+    longest: float = keyframes.LONGEST,
+    dtype: str = "float16",
+    threads: int = 1,
+) -> None:
+    """Write ``output/<expert>/`` (a store: key frames, with the intervals that they stand for, s) and
+    ``condense.json`` (how many of how many frames, and bytes an hour of video).
+
+    Args:
+        features: results of ``extract`` for one shard.
+        output: empty folder.
+        expert: whose features.
+        method: one of :data:`videomatch.keyframes.METHODS`.
+        run: checkpoint of a trained scorer instead (a system whose model has ``keep``, like ``key_frames``).
+        share: of frames that are kept.
+        longest: seconds between key frames at most.
+        dtype: of what is written.
+        threads: of torch.
+
+    Raises:
+        ValueError: neither method nor run or both, or features without times or that are no vectors.
+    """
+    if (method is None) == (run is None):
+        raise ValueError("expected one of a method and the run of a trained scorer, to choose key frames")
+    roots = [folder / expert for folder in features if (folder / expert).is_dir()]
+    if not roots:
+        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
+    store = Store.open(*roots)
+    if len(store.shape) != 1:
+        raise ValueError(f"{roots[0]}: rows of shape {store.shape}, expected vectors")
+    how = {"method": method, "share": share, "longest": longest}
+    counts = {"videos": 0, "frames": 0, "key frames": 0}
+    seconds = 0.0
+    with reproducible(threads), torch.inference_mode():
+        scorer = None if run is None else _scorer(run, store.shape[0])
+        made_by = {"condensed": store.made_by, **how}
+        writer = StoreWriter(output / expert, shape=store.shape, dtype=dtype, made_by=made_by, times=True)
+        with writer:
+            for video_id in track(store.ids, label="condense"):
+                rows, times = store[video_id], store.times(video_id)
+                if times is None:
+                    raise ValueError(f"{roots[0]} has no times: nobody can say how long a key frame stands for")
+                if scorer is None:
+                    assert method is not None
+                    kept = keyframes.choose(rows, times, method=method, share=share, longest=longest)
+                else:
+                    scores = scorer(rows) if len(rows) else np.zeros(0)
+                    kept = keyframes.from_scores(scores, times, share=share, longest=longest)
+                writer.add(video_id, rows[kept], times=keyframes.spans(kept, times))
+                counts["videos"] += 1
+                counts["frames"] += len(rows)
+                counts["key frames"] += len(kept)
+                seconds += float(times[-1, 1]) if len(times) else 0.0
+    size = sum(p.stat().st_size for p in (output / expert).iterdir())
+    about: dict[str, Any] = {**how, "dtype": dtype, **counts, "hours": seconds / 3600}
+    about["bytes an hour"] = round(size / about["hours"]) if seconds else None
+    (output / "condense.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    log.info("%d of %d frames kept of %d videos", counts["key frames"], counts["frames"], counts["videos"])
+
+
+def _scorer(run: Path, dim: int) -> Scorer:
+    """The trained scorer of a checkpoint."""
+    system = yaml.safe_load((run / "system.yaml").read_text(encoding="utf-8"))
+    model = named.module("models", system["model"]["name"]).Model.from_pretrained(run).eval()
+    if not hasattr(model, "keep"):
+        raise ValueError(f"{run}: model {system['model']['name']!r} scores no frames, expected one with `keep`")
+    if model.config.frame_dim != dim:
+        raise ValueError(f"{run} scores frames of {model.config.frame_dim} dimensions, these have {dim}")
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        frames = torch.from_numpy(rows.astype(np.float32))[None]
+        return model.keep(frames, torch.ones(frames.shape[:2], dtype=torch.bool))[0].numpy()
+
+    return scores

@@ -1,0 +1,122 @@
+"""Key frames: what every method keeps to, what each of them finds, and what intervals and edits do to them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videomatch import keyframes
+from videomatch.data import intervals
+from videomatch.data.store import Store, StoreWriter
+from videomatch.stages.condense import condense
+
+RNG = np.random.default_rng
+
+
+def clip(lengths: list[int], dim: int = 24, seed: int = 0) -> np.ndarray:
+    """Shots of some lengths, still but for a little noise."""
+    rng = RNG(seed)
+    rows = np.repeat(rng.normal(size=(len(lengths), dim)), lengths, axis=0)
+    return (rows + 0.02 * rng.normal(size=rows.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", keyframes.METHODS)
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(0, 90),
+    share=st.floats(0.01, 1),
+    longest=st.floats(0.6, 12),
+    seed=st.integers(0, 9),
+)
+def test_budget_ends_and_gaps(method, count, share, longest, seed):
+    rows, times = RNG(seed).normal(size=(count, 6)), intervals.regular(count, 2.0)
+    kept = keyframes.choose(rows, times, method=method, share=share, longest=longest)
+    assert len(set(kept.tolist())) == len(kept) and (np.diff(kept) > 0).all()
+    if not count:
+        return
+    assert kept[0] == 0 and kept[-1] == count - 1
+    assert np.diff(times[kept].mean(axis=1)).max(initial=0) <= longest + 1e-9
+    steps = int(longest * 2 + 1e-9)
+    needed = -(-(count - 1) // steps) + 1
+    assert len(kept) == min(count, max(int(np.ceil(share * count - 1e-9)), needed))
+    spans = keyframes.spans(kept, times)
+    assert spans[0, 0] == 0 and spans[-1, 1] == times[-1, 1]
+    assert (spans[1:, 0] == spans[:-1, 1]).all() and (spans[:, 1] > spans[:, 0]).all()
+    assert intervals.filled(spans) == pytest.approx(spans)  # aligning leaves the intervals as they are
+
+
+def test_what_each_method_finds():
+    lengths = [9, 3, 14, 6, 8]
+    rows, times = clip(lengths), intervals.regular(sum(lengths), 2.0)
+    starts = np.cumsum([0, *lengths[:-1]])
+    shots = keyframes.choose(rows, times, method="shots", share=0.25)
+    assert set(starts.tolist()) <= set(shots.tolist()) and len(shots) == 2 * 5
+    differences = keyframes.choose(rows, times, method="differences", share=0.15)
+    assert set(starts[[0, 1, 2, 3, 4]].tolist()) <= set(differences.tolist())
+    centres = keyframes.choose(rows, times, method="k_center", share=0.125)
+    shot = np.repeat(np.arange(5), lengths)
+    assert sorted(shot[centres].tolist()) == [0, 1, 2, 3, 4]  # one of each shot
+    uniform = keyframes.choose(rows, times, method="uniform", share=0.125)
+    assert uniform.tolist() == [0, 10, 20, 29, 39] or np.ptp(np.diff(uniform)) <= 1
+    assert keyframes.coverage(rows, centres) > 0.98 > keyframes.coverage(rows, uniform)
+
+
+def test_k_center_is_the_naive_greedy_choice():
+    rows = RNG(3).normal(size=(40, 5))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    chosen = [0, 39]
+    while len(chosen) < 8:
+        nearest = [max(float(unit[n] @ unit[c]) for c in chosen) for n in range(40)]
+        chosen.append(int(np.argmin(nearest)))
+    kept = keyframes.choose(rows, intervals.regular(40, 2.0), method="k_center", share=0.2, longest=100)
+    assert kept.tolist() == sorted(chosen)
+
+
+def test_scores_are_thinned_out():
+    scores = np.zeros(40)
+    scores[10:16] = [5, 9, 8, 7, 6, 5]  # neighbours of one event: one of them is enough
+    scores[30] = 1
+    kept = keyframes.from_scores(scores, intervals.regular(40, 2.0), share=0.1, longest=100)
+    assert kept.tolist() == [0, 11, 30, 39] or (kept[1] == 11 and len(kept) == 4 and kept[2] - 11 >= 5)
+
+
+def test_key_frames_far_apart_cost_no_more_than_half_a_gap():
+    rows, times = clip([7, 5, 12, 8, 16]), intervals.regular(48, 2.0)
+    kept = keyframes.choose(rows, times, share=0.15)
+    spans = keyframes.spans(kept, times)
+    found = np.array([[1.0, 4, 1, 4]])  # key frames 1 to 3, of both
+    seconds = intervals.to_seconds(found, spans, spans)[0]
+    assert seconds[0] == (times[kept[0], 1] + times[kept[1], 0]) / 2
+    assert seconds[1] == (times[kept[3], 1] + times[kept[4], 0]) / 2
+    assert keyframes.spans(kept, times, duration=30.0)[-1, 1] == 30.0
+
+
+def test_repeatability():
+    times = intervals.regular(10)
+    came_from = np.array([np.nan, 2.5, 3.5, 4.5, 8.0])
+    value = keyframes.repeatability(np.array([2, 8]), times, np.array([0, 1, 3, 4]), came_from)
+    assert value == pytest.approx(2 / 3)  # 2.5 and 8.0 of three that show anything
+    assert np.isnan(keyframes.repeatability(np.array([2]), times, np.array([0]), came_from))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"method": "best"}, "no method 'best'"), ({"share": 0}, "share 0"), ({"longest": -1.0}, "longest -1")],
+)
+def test_what_cannot_be_asked(options, said):
+    with pytest.raises(ValueError, match=said):
+        keyframes.choose(np.ones((4, 2)), intervals.regular(4), **options)
+
+
+def test_condense_writes_key_frames_with_their_intervals(tmp_path):
+    with StoreWriter(tmp_path / "features/clip", shape=(24,), times=True) as writer:
+        for name, lengths in (("a", [9, 3, 14]), ("b", [5]), ("none", [])):
+            rows = clip(lengths) if lengths else np.zeros((0, 24), np.float32)
+            writer.add(name, rows, times=intervals.regular(len(rows), 2.0))
+    condense(features=[tmp_path / "features"], output=tmp_path / "out", expert="clip", method="k_center", share=0.2)
+    store, frames = Store.open(tmp_path / "out/clip"), Store.open(tmp_path / "features/clip")
+    kept = keyframes.choose(frames["a"], frames.times("a"), method="k_center", share=0.2)
+    assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
+    assert store.lengths.tolist() == [6, 2, 0]
+    with pytest.raises(ValueError, match="expected one of a method and the run"):
+        condense(features=[tmp_path / "features"], output=tmp_path / "other", expert="clip")
