@@ -1,0 +1,206 @@
+"""The segment detector against the four aligners, all tuned: ``python benchmarks/detector.py``.
+
+Two trials, both with the same maps for everybody:
+
+``synthetic``  maps made up by :mod:`videomatch.data.synthetic_maps`; the detector has trained on others of them.
+``generated``  videos and edited copies of the generated world, drawn without files at 64 pixels; frames are described
+    by a copy descriptor that has seen the training side's library and edits of its own, never a copy. Sources and
+    copies of validation and test are of other stories than those of training. The detector once as it comes from
+    synthetic maps, and once finetuned on the pairs of ``copies_train`` as well.
+
+Aligners are tuned with their grid ``ours`` and the detector's with its own, by F1 on the validation part. Prints F1,
+precision, recall (VCSL's overall, %), FRR and FAR, and the CPU time of a map. One thread; under four minutes of CPU
+with the options as they are. ``--maps 0`` and ``--run FOLDER`` take a detector that was trained before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from videomatch import named, objectives
+from videomatch.data import intervals, synthetic_maps, tables
+from videomatch.data.examples import Source
+from videomatch.data.examples.edited_views import EditedViews
+from videomatch.data.examples.similarity_map import SimilarityMap
+from videomatch.data.store import Store, StoreWriter
+from videomatch.metrics import segments
+from videomatch.models import copy_descriptor, segment_detector
+from videomatch.stages._localisation import localised
+from videomatch.stages.align import align
+from videomatch.stages.tune import combined, tune
+from videomatch.training import Run, Training, objectives_of
+from videomatch.world import annotate, copies, draw, film
+from videomatch.world.options import WorldOptions
+from videomatch.world.story import library_story
+
+RATE, SIZE, SEED = 4.0, 64, 0
+LOSSES: dict[str, Any] = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {"weight": 0.3}}
+log = logging.getLogger("benchmark")
+
+
+def trained(model: Any, examples: Any, losses: dict[str, Any], **options: Any) -> Any:
+    """A model after training, ready to be asked."""
+    settings = Training(precision="fp32", validate_every=0, **options)
+    Run(model, objectives_of(objectives, losses), settings, seed=SEED).fit(examples)
+    return model.eval()
+
+
+def saved(model: Any, folder: Path) -> Path:
+    """A detector as ``train`` leaves it."""
+    model.save_pretrained(folder)
+    (folder / "system.yaml").write_text(yaml.safe_dump({"model": {"name": "segment_detector"}}))
+    return folder
+
+
+def milliseconds(function: Any, values: np.ndarray, repeats: int = 15) -> float:
+    """CPU time of a call, the least of some."""
+    function(values)
+    spent = []
+    for _ in range(repeats):
+        start = time.process_time()
+        function(values)
+        spent.append(time.process_time() - start)
+    return 1000 * min(spent)
+
+
+def told(name: str, scores: dict[str, float], more: str = "") -> None:
+    """One line of results."""
+    shown = " ".join(f"{key} {100 * scores[key]:5.1f}" for key in ("F1", "precision", "recall", "FRR", "FAR"))
+    log.info("  %-28s %s %s", name, shown, more)
+
+
+def synthetic(detector: Any, count: int, names: list[str]) -> None:
+    """Everybody on maps that were made up."""
+    rng = np.random.default_rng([SEED, 7])
+    maps = [synthetic_maps.drawn(rng) for _ in range(count + count // 4)]
+    val, test = maps[: count // 4], maps[count // 4 :]
+    rooms = {name: named.module("aligners", name) for name in names}
+    todo = {name: (room.align, room.GRIDS["ours"]) for name, room in rooms.items()}
+    todo["detector"] = detector.detect, segment_detector.GRIDS["ours"]
+    for name, (function, grid) in todo.items():
+        tried = []
+        for options in combined(grid):
+            pairs = [(function(values, **options), boxes) for values, boxes in val]
+            tried.append((segments.overall(segments.per_pair(pairs))["F1"], options))
+        best = max(tried, key=lambda one: one[0])[1]
+        start = time.process_time()
+        pairs = [(function(values, **best), boxes) for values, boxes in test]
+        spent = (time.process_time() - start) / len(test)
+        told(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
+
+
+def drawn_world(root: Path, videos: int) -> tuple[Path, Path]:
+    """Corpus and frames of a generated world."""
+    options = WorldOptions(videos=videos, size=SIZE, copies=0.5, silent=0.9, speech=False)
+    rows = annotate.annotate(seed=SEED, shards=1, options=options)
+    tables.write_all({name: rows[name] for name in ("splits", "relevance", "segments")}, root / "corpus")
+    with StoreWriter(root / "features/frames", shape=(SIZE, SIZE, 3), dtype="uint8", times=True) as writer:
+        for index in range(options.num_library):
+            story = library_story(SEED, index, options)
+            moments = (np.arange(int(story.duration * RATE)) + 0.5) / RATE
+            frames = [draw.frame(story, float(moment), SIZE, SIZE) for moment in moments]
+            writer.add(film.library_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
+        for index in range(options.num_queries):
+            copy = copies.copy_of(SEED, index, options)
+            stories = {s.source: library_story(SEED, s.source, options) for s in copy.segments}
+            moments = (np.arange(int(copy.duration * RATE)) + 0.5) / RATE
+            frames = [copies.frame(copy, stories, float(moment), SIZE, SIZE) for moment in moments]
+            writer.add(film.query_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
+    return root / "corpus", root / "features"
+
+
+def described(corpus: Path, features: Path, epochs: int) -> None:
+    """The expert ``copy`` of all videos: a descriptor trained on frames of the training side's library."""
+    frames = Store.open(features / "frames")
+    examples = EditedViews(Source(corpus, frames), split="copies_train", validation=None, per_video=4).parts()[0]
+    torch.manual_seed(SEED)
+    model = copy_descriptor.Model(copy_descriptor.Config())
+    start = time.process_time()
+    trained(
+        model, examples, {"info_nce_views": {}, "entropy_spread": {"weight": 0.3}}, epochs=epochs, batch=48, lr=2e-3
+    )
+    log.info("  descriptor: %.0f s of CPU", time.process_time() - start)
+    dim = copy_descriptor.Config().hidden_sizes[-1]  # pyright: ignore[reportOptionalSubscript]
+    with StoreWriter(features / "copy", shape=(dim,), dtype="float32", times=True) as writer:
+        for video in frames.ids:
+            with torch.inference_mode():
+                rows = model(torch.from_numpy(frames[video])[:, None])["view_embeds"][:, 0].numpy()
+            writer.add(video, rows, times=frames.times(video))
+
+
+def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[str], work: Path) -> None:
+    """Everybody on the copies of a generated world, through the stages."""
+    common = {"corpus": corpus, "features": [features], "expert": "copy"}
+    for name, how in [(n, {"aligner": n}) for n in names] + [(n, {"run": run}) for n, run in runs.items()]:
+        for folder in ("tuned", "aligned"):
+            (work / folder / name).mkdir(parents=True)
+        tune(**common, output=work / "tuned" / name, split="copies_val", **how)  # pyright: ignore[reportArgumentType]
+        run = {"run": how["run"]} if "run" in how else {}
+        align(**common, output=work / "aligned" / name, split="copies_test", tuned=work / "tuned" / name, **run)  # pyright: ignore[reportArgumentType]
+        found = tables.read("segments", work / "aligned" / name)
+        best = json.loads((work / "tuned" / name / "tuned.json").read_text())["options"]
+        told(name, localised(corpus, "copies_test", found)["overall"], str(best))
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--maps", type=int, default=4000, help="synthetic maps that the detector trains on")
+    parser.add_argument("--run", type=Path, help="a trained detector to begin with")
+    parser.add_argument("--keep", type=Path, help="where to keep the detector")
+    parser.add_argument("--test", type=int, default=160, help="synthetic maps that are tested")
+    parser.add_argument("--videos", type=int, default=300, help="of the generated world")
+    parser.add_argument("--epochs", type=int, default=6, help="of the descriptor")
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    names = named.names("aligners")
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        model = segment_detector.Model(segment_detector.Config())
+        if asked.run:
+            model = segment_detector.Model.from_pretrained(asked.run)
+        if asked.maps:
+            options = {"validation": None, "synthetic": asked.maps, "longest": 96}
+            examples = SimilarityMap(Source(work), **options).parts()[0]
+            trained(model, examples, LOSSES, epochs=1, batch=16, lr=3e-3)
+        model.eval()
+        run = saved(model, asked.keep or work / "synthetic")
+        size = sum(p.numel() for p in model.parameters())
+        log.info("detector: %d weights, %.0f s of CPU", size, time.process_time() - begun)
+        for side in (64, 128, 300, 1000):
+            values = np.random.default_rng(0).uniform(size=(side, side)).astype(np.float32) * 0.3
+            log.info("  %4d x %4d: %6.1f ms", side, side, milliseconds(model.detect, values))
+        if asked.test:
+            log.info("synthetic maps, %d, tuned on %d others", asked.test, asked.test // 4)
+            synthetic(model, asked.test, names)
+        if asked.videos:
+            log.info("generated world, %d videos", asked.videos)
+            corpus, features = drawn_world(work, asked.videos)
+            described(corpus, features, asked.epochs)
+            real = SimilarityMap(
+                Source(corpus, Store.open(features / "copy")),
+                expert="copy", validation=None, synthetic=asked.maps // 8, per_pair=3, longest=96,
+            ).parts()[0]  # fmt: skip
+            finer = segment_detector.Model.from_pretrained(run)
+            trained(finer, real, LOSSES, epochs=2, batch=16, lr=1e-3)
+            runs = {"detector, synthetic": run, "detector, finetuned": saved(finer, work / "finetuned")}
+            generated(corpus, features, runs, names, work)
+    log.info("%.0f s of CPU", time.process_time() - begun)
+
+
+if __name__ == "__main__":
+    main()
