@@ -61,6 +61,18 @@ def test_a_job_that_reads_what_is_not_there_is_told_so(there: Path):
         provenance.request(job(reads={"x": ["frames/*"]}))
 
 
+def test_of_several_results_each_may_hold_another_part_of_what_is_read(there: Path):
+    paths = [str(made(name, "1")) for name in ("a", "b")]
+    Path("b/value.txt").rename("b/other.txt")
+    provenance.seal(Path("b"), {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}})
+    both = provenance.input_digests(paths, ["value*", "other*"])
+    assert [d["path"] for d in both] == paths
+    with pytest.raises(provenance.Damaged, match=r"b holds no value\*"):
+        provenance.input_digests(paths, ["value*"])
+    with pytest.raises(provenance.Damaged, match=r"a, b hold no third\*"):
+        provenance.input_digests(paths, ["value*", "other*", "third*"])
+
+
 @pytest.mark.parametrize("spoil", ["delete", "same size", "truncate", "manifest"])
 def test_a_damaged_result_is_not_current(there: Path, spoil: str):
     manifest = made("out", "result")

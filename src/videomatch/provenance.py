@@ -24,7 +24,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
@@ -222,26 +222,31 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def result_digest(manifest: Path, reads: Iterable[str] | None = None) -> str:
-    """Digest of what a job reads of a result: all its files, or those whose names match one of the patterns ``reads``.
+def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """``{path, digest}`` of the results that a job reads as one input: of all files, or of those whose names match
+    one of the patterns ``reads``.
 
     Raises:
-        Damaged: there is no whole manifest at that path, or a pattern matches none of its files (what a job reads by
-            another name would change unseen).
+        Damaged: there is no whole manifest at a path, a result holds nothing that is read, or a pattern matches no file
+            of any (what a job reads by another name would change unseen).
     """
-    record = load(manifest)
-    if record is None:
-        raise Damaged(f"{manifest} is missing or not whole")
-    files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
-    if reads is None:
-        return digest(files)
-    chosen = {}
-    for pattern in reads:
-        matching = {name: value for name, value in files.items() if fnmatch(name, pattern)}
-        if not matching:
-            raise Damaged(f"{manifest.parent} holds no {pattern}")
-        chosen |= matching
-    return digest(chosen)
+    found, seen = [], set[str]()
+    for path in manifests:
+        record = load(Path(path))
+        if record is None:
+            raise Damaged(f"{path} is missing or not whole")
+        files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
+        if reads is not None:
+            patterns = {name: [p for p in reads if fnmatch(name, p)] for name in files}
+            files = {name: value for name, value in files.items() if patterns[name]}
+            seen |= {p for matching in patterns.values() for p in matching}
+            if reads and not files:
+                raise Damaged(f"{Path(path).parent} holds no {' and no '.join(reads)}")
+        found.append({"path": path, "digest": digest(files)})
+    absent = [pattern for pattern in reads or [] if manifests and pattern not in seen]
+    if absent:
+        raise Damaged(f"{', '.join(str(Path(p).parent) for p in manifests)} hold no {absent[0]}")
+    return found
 
 
 def request(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,10 +257,7 @@ def request(job: Mapping[str, Any]) -> dict[str, Any]:
         "stage": job["stage"],
         "settings": job["settings"],
         "code": job["code"],
-        "inputs": {
-            name: [{"path": p, "digest": result_digest(Path(p), reads.get(name))} for p in _listed(paths)]
-            for name, paths in job["inputs"].items()
-        },
+        "inputs": {name: input_digests(_listed(paths), reads.get(name)) for name, paths in job["inputs"].items()},
         "files": job.get("files", {}),
     }
 
