@@ -46,18 +46,18 @@ def test_budget_ends_and_gaps(method, count, share, longest, seed):
 
 
 def test_what_each_method_finds():
-    lengths = [9, 3, 14, 6, 8]
+    lengths = [5, 3, 18, 6, 8]  # equal steps pass the second by
     rows, times = clip(lengths), intervals.regular(sum(lengths), 2.0)
     starts = np.cumsum([0, *lengths[:-1]])
     shots = keyframes.choose(rows, times, method="shots", share=0.25)
     assert set(starts.tolist()) <= set(shots.tolist()) and len(shots) == 2 * 5
     differences = keyframes.choose(rows, times, method="differences", share=0.15)
-    assert set(starts[[0, 1, 2, 3, 4]].tolist()) <= set(differences.tolist())
+    assert set(starts.tolist()) <= set(differences.tolist())
     centres = keyframes.choose(rows, times, method="k_center", share=0.125)
     shot = np.repeat(np.arange(5), lengths)
     assert sorted(shot[centres].tolist()) == [0, 1, 2, 3, 4]  # one of each shot
     uniform = keyframes.choose(rows, times, method="uniform", share=0.125)
-    assert uniform.tolist() == [0, 10, 20, 29, 39] or np.ptp(np.diff(uniform)) <= 1
+    assert uniform.tolist() == [0, 10, 20, 29, 39]
     assert keyframes.coverage(rows, centres) > 0.98 > keyframes.coverage(rows, uniform)
 
 
@@ -77,7 +77,7 @@ def test_scores_are_thinned_out():
     scores[10:16] = [5, 9, 8, 7, 6, 5]  # neighbours of one event: one of them is enough
     scores[30] = 1
     kept = keyframes.from_scores(scores, intervals.regular(40, 2.0), share=0.1, longest=100)
-    assert kept.tolist() == [0, 11, 30, 39] or (kept[1] == 11 and len(kept) == 4 and kept[2] - 11 >= 5)
+    assert kept.tolist() == [0, 11, 30, 39]
 
 
 def test_key_frames_far_apart_cost_no_more_than_half_a_gap():

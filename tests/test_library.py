@@ -51,9 +51,16 @@ def test_finds_what_an_exact_search_finds(world):
     queries = copy_of(roots[1], longest(roots[1]))
     cosines = library_parts.unit(queries) @ frames.T
     near, at = library.neighbours(queries, 5)
-    assert np.abs(near - np.take_along_axis(cosines, at, 1)).max() < 0.03  # a byte a dimension
-    best = -np.sort(-cosines, axis=1)[:, :5]
-    assert np.abs(near - best).max() < 0.03
+    decoded = np.concatenate([library.features(i)[0] for i in library.ids])
+    kept = library_parts.unit(queries) @ decoded.T
+    assert np.abs(near - np.take_along_axis(kept, at, 1)).max() < 1e-5
+    assert np.abs(near + np.sort(-kept, axis=1)[:, :5]).max() < 1e-5  # nothing nearer was passed over
+    # a byte a dimension: a 512th of the range in each of 32 dimensions, 0.013 together at the very worst; but what lies
+    # beyond the 346 frames that the codec has learned from is cut off there (a frame in eight of the other store)
+    wrong = np.abs(near - np.take_along_axis(cosines, at, 1))
+    learned = at < Store.open(roots[0]).lengths.sum()
+    assert 10 < learned.sum() < learned.size - 10
+    assert wrong[learned].max() < 0.013 and np.median(wrong) < 0.002 and wrong.max() < 0.05
     assert (at[:, 0] == cosines.argmax(axis=1)).all()
     owner = np.repeat(np.arange(60), [len(store[i]) for i in library.ids])
     assert (library.owners(at) == owner[at]).all()

@@ -144,11 +144,11 @@ def _planted(
         at += moments
     pieces.append(host[used:])
     query = np.concatenate(pieces)[: longest * FINE]
-    whole = len(query) // FINE * FINE
-    return query[:whole] if whole else query, [b for b in (_inside(b, len(query) / FINE) for b in boxes) if b]
+    frames = len(query) // FINE  # moments behind the last whole frame are of no frame, nor of a segment
+    return query[: frames * FINE], [b for b in (_inside(b, frames) for b in boxes) if b]
 
 
-def _inside(box: tuple[float, ...], frames: float) -> tuple[float, ...] | None:
+def _inside(box: tuple[float, ...], frames: int) -> tuple[float, ...] | None:
     """A box cut off where the query ends; none if less than two frames are left."""
     start, end, first, last = box
     if end > frames:
