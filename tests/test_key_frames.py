@@ -106,8 +106,8 @@ def source(tmp_path_factory) -> Source:
 
 def test_a_made_copy_shows_what_it_says(source):
     examples = EditedFrames(source, num_frames=32, noise=0.0, mix=0.0, blackout=0.2).on("train")
-    assert examples.facts() == {"frame_dim": DIM} and len(examples) == 3
-    batch = examples.batch(np.array([0, 1, 2, 0]), RNG(1))
+    assert examples.facts() == {"frame_dim": DIM} and len(examples) == 4  # those with features
+    batch = examples.batch(np.array([0, 1, 2, 3]), RNG(1))
     shown, there = batch["shown"], batch["edited_mask"]
     assert batch["frames"].shape == batch["edited"].shape == (4, 32, DIM)
     assert (shown[~there] == -1).all() and 0 < (shown[there] < 0).float().mean() < 0.5
@@ -116,7 +116,7 @@ def test_a_made_copy_shows_what_it_says(source):
         assert (at.diff() >= 0).all() and at.max() < batch["mask"][row].sum()
         copied = batch["edited"][row][shown[row] >= 0]
         torch.testing.assert_close(copied, batch["frames"][row][at])
-    again = examples.batch(np.array([0, 1, 2, 0]), RNG(1))
+    again = examples.batch(np.array([0, 1, 2, 3]), RNG(1))
     assert all(torch.equal(batch[name], again[name]) for name in batch)
 
 
@@ -127,7 +127,7 @@ def test_it_learns_to_stand_for_all_frames(source):
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
     def loss(seed: int) -> torch.Tensor:
-        batch = examples.batch(np.arange(3).repeat(4), RNG(seed))
+        batch = examples.batch(np.arange(4).repeat(3), RNG(seed))
         found = model(**batch)
         lost = objectives.key_frame_coverage(found["keep_logits"], batch["frames"], batch["mask"], batch["keep_noise"])
         return lost + 10 * objectives.key_frame_budget(found["keep_logits"], batch["mask"])

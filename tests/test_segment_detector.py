@@ -262,9 +262,19 @@ class TestTrained:
         rng = np.random.default_rng(3)
         values = diagonal(48, 48, (10, 28, 12, 30), rng)
         moved = np.pad(values, ((16, 0), (0, 0)), mode="wrap")[:48]
-        one, two = detector.detect(values), detector.detect(moved)
-        assert len(one) == len(two) == 1
+        # noise moved over the map's edge may look like a weak segment; the likeliest is the line
+        one, two = detector.detect(values)[:1], detector.detect(moved)[:1]
+        assert one.shape == two.shape == (1, 5) and min(one[0, 4], two[0, 4]) > 0.6
+        np.testing.assert_allclose(one[:, :4], [[10, 28, 12, 30]], atol=1.5)
         np.testing.assert_allclose(two[:, :4] - one[:, :4], [[16, 16, 0, 0]], atol=1.5)
+
+    def test_no_two_are_the_same(self, detector, lines):
+        for overlap in (0.1, 0.3):
+            found = [torch.from_numpy(detector.detect(v, confidence=0.05, overlap=overlap)) for v, _ in lines]
+            assert sum(len(f) for f in found) > len(lines)
+            for boxes in found:
+                alike = boxes_.iou(boxes[:, :4], boxes[:, :4]).fill_diagonal_(0)
+                assert not len(boxes) or alike.max() <= overlap + 1e-5
 
     def test_corners_are_set_right(self, detector, lines):
         batch = collated([sample for sample in lines[40:] if len(sample[1])])
@@ -333,8 +343,12 @@ def test_examples_of_a_corpus(data):  # noqa: F811
 
 
 def test_the_loop_trains_it(tmp_path):
-    examples = SimilarityMap(Source(tmp_path), synthetic=24, validation=None, longest=40).parts()[0]
+    """Validation maps are the same each time; the focal loss is no measure, as its target rises with the boxes' fit."""
+    examples, validation = SimilarityMap(Source(tmp_path), synthetic=48, longest=40).parts()
     torch.manual_seed(0)
-    run = Run(Model(Config(**SMALL)), objectives_of(objectives, LOSSES), Training(epochs=3, batch=8, lr=4e-3), seed=0)
-    rows = run.fit(examples)
-    assert rows[-1]["train/segment_focal"] < rows[0]["train/segment_focal"]
+    run = Run(Model(Config(**SMALL)), objectives_of(objectives, LOSSES), Training(epochs=8, batch=8, lr=4e-3), seed=0)
+    before = run.validate(validation)
+    run.fit(examples)
+    after = run.validate(validation)
+    assert after["segment_giou"] < before["segment_giou"] - 0.015  # 0.03 to 0.06 with other seeds
+    assert after["segment_corners"] < before["segment_corners"] - 0.025  # 0.05 to 0.06

@@ -149,7 +149,7 @@ def _planted(
 
 
 def _inside(box: tuple[float, ...], frames: int) -> tuple[float, ...] | None:
-    """A box cut off where the query ends; none if less than two frames are left."""
+    """A box cut off where the query ends; none if less than 1.5 frames are left."""
     start, end, first, last = box
     if end > frames:
         last, end = first + (frames - start) / (end - start) * (last - first), frames

@@ -199,10 +199,12 @@ class Model(PreTrainedModel):
         at = at[score[at].argsort(descending=True, stable=True)[: CANDIDATES * self.config.most]]
         flat = torch.cat([x.flatten(2) for x in raw], 2)[:, :, at]
         found, score = decoded(flat, anchors[at])["boxes"][0], score[at]
-        kept = boxes_.suppressed(found, score, self.config.overlap if overlap is None else overlap)[: self.config.most]
+        most_alike = self.config.overlap if overlap is None else overlap
+        kept = boxes_.suppressed(found, score, most_alike)
         found, score = found[kept], score[kept]
-        found = self._refined(fine, found[None])[0, :, -1]
-        found = boxes_.clipped(found, values.shape)
+        found = boxes_.clipped(self._refined(fine, found[None])[0, :, -1], values.shape)
+        kept = boxes_.suppressed(found, score, most_alike)[: self.config.most]  # boxes that were set right to the same
+        found, score = found[kept], score[kept]
         table = torch.cat([found, score[:, None]], 1).double().cpu().numpy()
         whole = (table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])
         return table[whole]
@@ -253,3 +255,7 @@ def decoded(raw: Float[Tensor, "maps 5 cells"], anchors: Float[Tensor, "cells 3"
     centre = anchors[:, :2] + says[..., 1:3] * anchors[:, 2:]
     half = 2 * anchors[:, 2:] * says[..., 3:5].clamp(-5, 5).exp()
     return {"objectness": says[..., 0], "boxes": torch.stack([centre - half, centre + half], 3).flatten(2)}
+
+
+def processor(config: Config) -> None:
+    """It reads similarity maps, no images."""

@@ -82,7 +82,8 @@ class EditedFrames(Examples):
     Args:
         source: with a store of vectors (with times for ``segments``).
         expert: whose features.
-        split, validation, per_video: as everywhere; for ``segments`` both roles of the splits count.
+        split, validation, per_video: as everywhere, but both roles of the splits count; what has no features (a text)
+            is passed over.
         copies: ``made`` or ``segments``.
         num_frames: of a window.
         drop: share of frames that a copy leaves out. blackout: share that turn black.
