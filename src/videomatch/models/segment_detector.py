@@ -177,7 +177,7 @@ class Model(PreTrainedModel):
         if not values.size:
             return np.zeros((0, 5))
         if self.training:
-            raise ValueError("segment_detector: detect in training mode, expected eval() before")
+            raise ValueError("segment_detector: detect in training mode, expected a model that is set to evaluate")
         device = self.device
         given = torch.from_numpy(values).to(device)[None]
         if query_weight is not None and reference_weight is not None:
