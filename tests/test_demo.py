@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from fractions import Fraction
 from pathlib import Path
@@ -104,6 +105,19 @@ def test_the_systems_on_folds_end_in_a_table_and_a_submission(built: Repo):
         submitted = json.loads(archive.read("result.json"))
     store = Store.open(results / "embeddings/videos/ensemble/all/videos")
     assert submitted and all(len(row) == store.shape[0] for row in submitted.values())
+
+
+def test_the_search_systems_end_in_a_table_of_topics_and_a_run(built: Repo):
+    results = built.folder / "results/tiny"
+    table = pl.read_csv(results / "tables/search_avs/table.csv")
+    assert table["system"].n_unique() == 6 and set(table["metric"]) == {"infAP", "iP@10", "mAP"}
+    assert table.filter(pl.col("system").str.starts_with("MMT"))["runs"].unique().to_list() == [2]
+    run = ElementTree.parse(results / "submissions/topics/run.xml").getroot()
+    topics = run.findall(".//videoAdhocSearchTopicResult")
+    assert len(topics) == 4 and all(len(topic) for topic in topics)
+    # only what is asked for is embedded: the topics, no caption of other protocols
+    texts = Store.open(results / "embeddings/videos/mmt/seed0/texts")
+    assert sorted(texts.ids) == sorted(f"topic{n}" for n in range(1, 5))
 
 
 @pytest.fixture(scope="module")
