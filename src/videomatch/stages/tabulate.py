@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import math
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ Column = tuple[str, str, str]
 COUNTED = ("queries", "references", "pairs", "pairs left out", "items without embedding")
 
 #: decimals by metric; the rest is in percent or ranks and has one
-DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3}
+DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3}
 
 
 def tabulate(
@@ -93,7 +94,7 @@ def number(name: str, value: float | None, spread: float | None = None) -> str:
     """A value as it is printed, with its spread."""
     if value is None:
         return ""
-    decimals = DECIMALS.get(name, 1)
+    decimals = DECIMALS.get(re.split(r"[ @]", name)[0], 1)
     return f"{value:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread is not None else "")
 
 
