@@ -53,6 +53,7 @@ PARAMS: dict[str, Any] = {
         "unbuilt": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["query"]}},
         "title": {"embeddings": {"texts": ["title"], "dim": 8}},
         "whole": {"combine": {"systems": ["zero_shot", "tiny_clip"], "weights": [1, 3]}},
+        "rescored": {"rescore": {"system": "zero_shot", "method": "dual_softmax"}},
         "projected": {"combine": {"systems": ["title", "pooled"], "dim": 6}},
     },
 }
@@ -96,7 +97,7 @@ def built(folder: Path) -> Plan:
             made(manifest, combine, embeddings=parts, **plan.combine_settings(system))
         else:
             features = [Path(m).parent for m in plan.embed_features("mine", system)]
-            settings = plan.embed_settings("mine", system)
+            settings = plan.embed_settings("mine", system) | {"queries": None}
             made(
                 manifest, embed, corpus=corpus, features=features, threads=1, run=[run] * bool(plan.embed_runs(system)),
                 **settings,

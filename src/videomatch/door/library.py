@@ -112,6 +112,8 @@ class Library:
     def _reads_texts(self, system: str) -> bool:
         """Whether a system has vectors of texts, which needs no library to be loaded."""
         entry = self.plan.systems[system]
+        if "rescore" in entry:
+            return False  # it has no embeddings: its scores hang on a whole protocol's frames or queries
         if "combine" in entry:
             return all(map(self._reads_texts, entry["combine"]["systems"]))
         if "model" in entry:
