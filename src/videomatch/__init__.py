@@ -16,7 +16,7 @@ The whole in one picture (imports only go down)::
 
 Beside the stages: ``training`` (the loop, on ``fitting`` and ``distributed``), ``submissions`` (challenges' files),
 ``params`` and ``signatures`` (what may be said in params.yaml), ``plan`` (where each result lies), ``provenance``
-(whether it is current), and ``dvcfile``, ``cli``, ``named``, ``progress`` and ``workers``. People's questions come in by
+(whether it is current), and ``dvcfile``, ``cli``, ``named``, ``progress`` and ``workers``. People's questions come by
 ``cli`` and ``door`` (find, similar, serve), which answer from an ``index`` over the embeddings.
 
 A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a

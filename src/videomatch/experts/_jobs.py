@@ -121,7 +121,7 @@ class Job:
 
     def _check_rate(self, name: str, times: np.ndarray) -> None:
         """Windows of stored frames last as long as they say only if the frames were stored at their rate."""
-        every = float(self.experts[name].request.every)
+        every = float(self.experts[name].request.every)  # pyright: ignore[reportOptionalMemberAccess]
         gaps = np.diff(times[:, 0])
         if len(gaps) and abs(gaps - every).max() > TOLERANCE:
             found = gaps[abs(gaps - every).argmax()]

@@ -86,7 +86,8 @@ class Model(PreTrainedModel):
             module.reset_parameters()
         if module is getattr(self, "score", None):
             share = torch.tensor(self.config.share)
-            module.bias.fill_(torch.logit(share).item())  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+            bias: Any = module.bias
+            bias.fill_(torch.logit(share).item())
 
     def forward(
         self,

@@ -130,8 +130,8 @@ class SystemsPlan(DataPlan):
 
     def combine_settings(self, system: str) -> Json:
         """What ``combine`` sees: member -> its parts as [number of the system, member of it, weight]. A system's weight
-        is shared among its members; ``by_member`` makes one ensemble a member, of the parts' members of that name; a part without members stands
-        in each."""
+        is shared among its members; ``by_member`` makes one ensemble a member, of the parts' members of that name; a
+        part without members stands in each."""
         entry = self.systems[system]["combine"]
         parts = entry["systems"]
         weights = entry.get("weights") or [1.0] * len(parts)
