@@ -63,9 +63,12 @@ def ask(path: Path, question: dict[str, Any]) -> Reply | None:
             link.connect(str(path))
         except OSError:
             return None
-        link.sendall(json.dumps(question).encode() + b"\n")
-        with link.makefile("rb") as stream:
-            line = stream.readline()
+        try:
+            link.sendall(json.dumps(question).encode() + b"\n")
+            with link.makefile("rb") as stream:
+                line = stream.readline()
+        except (ConnectionResetError, BrokenPipeError):
+            return None  # it was about to end, and never read the question
     if not line:
         raise ConnectionError(f"the process behind {path} ended without a word; its log: {path.with_suffix('.log')}")
     return json.loads(line)
