@@ -20,6 +20,7 @@ from videomatch.data.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.data.store import Store, StoreWriter
 from videomatch.models import clip, dual_encoding
 from videomatch.models._levels import Packed
+from videomatch.objectives import margins
 from videomatch.stages.embed import embed
 from videomatch.stages.train import train
 
@@ -400,8 +401,8 @@ def test_triplet_of_several_processes_is_that_of_one(monkeypatch):
             def everyone(x, first=first, last=last):
                 return next(full for full in (embeds, texts, video) if full[first:last].shape == x.shape)
 
-            monkeypatch.setattr(objectives, "everyone", everyone)
-            monkeypatch.setattr(objectives, "earlier", lambda x, first=first: first)
+            monkeypatch.setattr(margins, "everyone", everyone)
+            monkeypatch.setattr(margins, "earlier", lambda x, first=first: first)
             mine = (x[first:last] for x in (embeds, texts, video))
             total += (last - first) / 7 * objectives.triplet(*mine, **options)
             monkeypatch.undo()

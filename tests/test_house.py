@@ -38,7 +38,7 @@ FLOORS = [
     {"similarity"},
     {"provenance"},
     {"signatures"},
-    {"named", "progress", "workers", "distributed", "preload"},
+    {"named", "precision", "progress", "workers", "distributed", "preload"},
 ]
 #: who may look across, and why
 ALLOWED = {("corpora", "world"): "the generated corpus reads the generated world"}

@@ -7,7 +7,33 @@ import pytest
 import torch
 
 from paths import ROOT, fixtures
-from videomatch import objectives
+from videomatch import named, objectives, signatures
+from videomatch.objectives import contrast, margins, pairs, tags_and_masks
+
+
+def test_a_name_means_one_objective():
+    modules = signatures.objective_modules()  # an error if two modules have one of the same name
+    assert {"clip_contrastive", "max_margin", "segment_giou"} <= set(modules)
+    assert not set(modules) & set(named.names("objectives")), "a module of that name would hide it"
+    for name, module in modules.items():
+        function = getattr(objectives, name)
+        assert (function.__module__, function.__name__) == (f"videomatch.objectives.{module}", name)
+    for name in ("max_margins", "everyone", "torch", "_overlap"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(objectives, name)
+
+
+def test_a_name_in_two_modules_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "objectives").mkdir()
+    for module in ("a", "b"):
+        (tmp_path / f"objectives/{module}.py").write_text("def near(x):\n    return x\n")
+    monkeypatch.setattr(named, "PACKAGE", tmp_path)
+    signatures.objective_modules.cache_clear()
+    try:
+        with pytest.raises(LookupError, match=r"a\.py and objectives/b\.py both have 'near'"):
+            signatures.objective_modules()
+    finally:
+        signatures.objective_modules.cache_clear()
 
 
 def test_clip_contrastive_of_identity_is_closed_form():
@@ -183,8 +209,8 @@ def test_pearson_of_a_constant_is_one(constant):
     assert torch.isfinite(similarity.grad).all()
 
 
-def processes(monkeypatch, total: dict[str, torch.Tensor], sizes: dict[str, list[int]]):
-    """What each of several processes has of ``total``, while the objectives think that they run in it."""
+def processes(monkeypatch, module, total: dict[str, torch.Tensor], sizes: dict[str, list[int]]):
+    """What each of several processes has of ``total``, while a module's objectives think that they run in it."""
     for number in range(len(next(iter(sizes.values())))):
         mine = {name: value.split(sizes[name])[number] for name, value in total.items()}
 
@@ -197,8 +223,8 @@ def processes(monkeypatch, total: dict[str, torch.Tensor], sizes: dict[str, list
         def earlier(x, name_of=name_of, number=number):
             return sum(sizes[name_of(x)][:number])
 
-        monkeypatch.setattr(objectives, "everyone", everyone)
-        monkeypatch.setattr(objectives, "earlier", earlier)
+        monkeypatch.setattr(module, "everyone", everyone)
+        monkeypatch.setattr(module, "earlier", earlier, raising=False)
         yield number, mine
     monkeypatch.undo()
 
@@ -210,7 +236,7 @@ def test_clip_contrastive_of_several_processes_is_that_of_one(monkeypatch):
     whole = objectives.clip_contrastive(image, text, scale, video)
     total = 0.0
     names = {"image": image, "text": text, "video": video}
-    for number, mine in processes(monkeypatch, names, {name: [5, 2] for name in names}):
+    for number, mine in processes(monkeypatch, contrast, names, {name: [5, 2] for name in names}):
         share = [5, 2][number] / 7
         total += share * objectives.clip_contrastive(mine["image"], mine["text"], scale, mine["video"])
     torch.testing.assert_close(total, whole)
@@ -218,9 +244,9 @@ def test_clip_contrastive_of_several_processes_is_that_of_one(monkeypatch):
 
 def test_pearson_of_several_processes_is_that_of_one(monkeypatch):
     generator = torch.Generator().manual_seed(6)
-    pairs = {"similarity": torch.randn(7, generator=generator), "grade": torch.rand(7, generator=generator)}
-    whole = objectives.pearson(**pairs)
-    for _, mine in processes(monkeypatch, pairs, {name: [4, 3] for name in pairs}):
+    judged = {"similarity": torch.randn(7, generator=generator), "grade": torch.rand(7, generator=generator)}
+    whole = objectives.pearson(**judged)
+    for _, mine in processes(monkeypatch, pairs, judged, {name: [4, 3] for name in judged}):
         torch.testing.assert_close(objectives.pearson(**mine), whole)
 
 
@@ -234,7 +260,7 @@ def test_mfm_nce_of_several_processes_is_that_of_one(monkeypatch):
     sizes = {"c": [half, len(candidates) - half]}
     rows = [first, len(outputs) - first]
     total = 0.0
-    for number, mine in processes(monkeypatch, {"c": candidates}, sizes):
+    for number, mine in processes(monkeypatch, tags_and_masks, {"c": candidates}, sizes):
         own, at = outputs.split(rows)[number], targets.split(rows)[number] - number * half
         total += rows[number] / len(outputs) * objectives.mfm_nce(own, mine["c"], at)
     torch.testing.assert_close(total, whole)
@@ -246,7 +272,7 @@ def test_bce_tags_of_several_processes_is_that_of_one(monkeypatch):
     is_tagged = torch.tensor([True, False, True, False, False, True, True])
     whole = objectives.bce_tags(logits, labels, is_tagged)
     total = 0.0
-    for number, mine in processes(monkeypatch, {"t": is_tagged}, {"t": [4, 3]}):
+    for number, mine in processes(monkeypatch, tags_and_masks, {"t": is_tagged}, {"t": [4, 3]}):
         share = [4, 3][number]
         own = (x.split([4, 3])[number] for x in (logits, labels))
         total += share / 7 * objectives.bce_tags(*own, mine["t"])
@@ -300,10 +326,10 @@ def test_max_margin_of_several_processes_is_that_of_one(monkeypatch, same_video)
     negative = video[:, None] != video if not same_video else ~torch.eye(7, dtype=torch.bool)
     total = {"video": video, "diagonal": sims.diagonal(), "counts": negative.sum(1)}
     losses, rows = [], {name: [4, 3] for name in total}
-    for number, mine in processes(monkeypatch, total, rows):
+    for number, mine in processes(monkeypatch, margins, total, rows):
         own = sims[:4] if number == 0 else sims[4:]
-        monkeypatch.setattr(objectives, "earlier", lambda x, number=number: 4 * number)
+        monkeypatch.setattr(margins, "earlier", lambda x, number=number: 4 * number)
         every = iter([sims.diagonal(), *([] if same_video else [video]), negative.sum(1)])
-        monkeypatch.setattr(objectives, "everyone", lambda x, every=every: next(every))
+        monkeypatch.setattr(margins, "everyone", lambda x, every=every: next(every))
         losses.append(objectives.max_margin(own, mine["video"], margin=0.2, same_video=same_video).item())
     assert (4 * losses[0] + 3 * losses[1]) / 7 == pytest.approx(whole, rel=1e-6)

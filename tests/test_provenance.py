@@ -203,6 +203,30 @@ def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path:
     assert digest() != first
 
 
+def test_a_job_reaches_the_objectives_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "videomatch"
+    (package / "stages").mkdir(parents=True)
+    (package / "objectives").mkdir()
+    for name in ("", "stages/", "objectives/"):
+        (package / f"{name}__init__.py").write_text("")
+    (package / "stages/work.py").write_text("from videomatch import objectives\n")
+    (package / "objectives/pairs.py").write_text("from videomatch.precision import x\n")
+    (package / "objectives/views.py").write_text("")
+    (package / "precision.py").write_text("x = 1\n")
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    provenance._module_file.cache_clear()
+
+    def reached(*names: str) -> set[str]:
+        every = provenance.code_modules("stages.work", *names)
+        return {m.removeprefix("videomatch.") for m in every} - {"videomatch", "objectives", "stages.work"}
+
+    assert reached("objectives.views") == {"objectives.views"}
+    assert reached("objectives.pairs") == {"objectives.pairs", "precision"}
+    assert reached() == {"objectives.pairs", "objectives.views", "precision"}, "no names: all that may be meant"
+    provenance._module_file.cache_clear()
+
+
 def test_a_folder_is_replaced_whole(there: Path):
     made("out", "old")
     made("new", "new")

@@ -18,7 +18,7 @@ import yaml
 
 from videomatch import named
 from videomatch.data.tables import VALUES
-from videomatch.signatures import corpus_needs_raw, corpus_options, field_types, fields, functions, source
+from videomatch.signatures import corpus_needs_raw, corpus_options, field_types, fields, functions, objectives, source
 
 #: what may stand at the top
 SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages", "submissions")
@@ -407,7 +407,7 @@ class Check:
         if "backbone" in model:
             where = (*path, "model", "backbone")
             self.one_of(where, "backbone", model["backbone"], self.params["backbones"])
-        known = functions(source("objectives"))
+        known = objectives()
         for objective, options in (entry.get("objectives") or {}).items():
             where = (*path, "objectives", objective)
             if self.one_of(where, "objective", objective, known):

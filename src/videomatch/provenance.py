@@ -35,6 +35,8 @@ SCRATCH = Path(".scratch")
 PACKAGE = Path(__file__).parent
 #: modules that cannot change a result
 INERT = {"videomatch.progress"}
+#: packages that load their modules by name: who imports one reaches those that the job names, or else all
+BY_NAME = {"objectives"}
 
 
 class Damaged(Exception):
@@ -177,6 +179,7 @@ def code_modules(*modules: str) -> list[str]:
     """The package's modules that the given ones reach by imports, themselves included, sorted."""
     found: set[str] = set()
     waiting = [f"{PACKAGE.name}.{m}" for m in modules]
+    chosen = {m.split(".")[0] for m in modules}
     while waiting:
         module = waiting.pop()
         path = _module_file(module)
@@ -184,6 +187,9 @@ def code_modules(*modules: str) -> list[str]:
             continue
         found.add(module)
         waiting.extend(_read_module(path)[1])
+        room = module.removeprefix(f"{PACKAGE.name}.")
+        if room in BY_NAME - chosen:
+            waiting.extend(f"{module}.{p.stem}" for p in path.parent.glob("*.py") if p.stem != "__init__")
     return sorted(found)
 
 

@@ -34,6 +34,27 @@ def keyword_arguments(node: ast.FunctionDef) -> dict[str, bool]:
     return {a.arg: d is not None for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)}
 
 
+@functools.cache
+def objective_modules() -> dict[str, str]:
+    """The objectives there are, public functions of the modules of ``objectives``, with the module that holds each.
+
+    Raises:
+        LookupError: two modules have one of the same name.
+    """
+    found: dict[str, str] = {}
+    for module in named.names("objectives"):
+        for name in functions(source("objectives", module)):
+            if name in found:
+                raise LookupError(f"objectives/{found[name]}.py and objectives/{module}.py both have {name!r}")
+            found[name] = module
+    return found
+
+
+def objectives() -> dict[str, dict[str, bool]]:
+    """The objectives there are, with their options (name -> has it a default)."""
+    return {name: functions(source("objectives", module))[name] for name, module in objective_modules().items()}
+
+
 def fields(file: Path, name: str) -> dict[str, bool]:
     """Options of a class: the keyword arguments of its ``__init__``, else its annotated fields. A class that a file of
     the package imports from another is looked up there."""

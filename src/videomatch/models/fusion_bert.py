@@ -38,7 +38,7 @@ from transformers import initialization as init
 from videomatch.models import _encoders
 from videomatch.models._fusion_config import Config
 from videomatch.models._packed import Packing, Some, encode, joined, numbered, take
-from videomatch.objectives import at_least_single
+from videomatch.precision import at_least_single
 
 
 class _MaskedHead(nn.Module):

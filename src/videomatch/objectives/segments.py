@@ -1,0 +1,95 @@
+"""Boxes on a map of similarities: which cells find a segment, and how well its ends are placed."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from videomatch.distributed import everyone
+from videomatch.precision import at_least_single
+
+
+def segment_focal(
+    objectness: Float[Tensor, "maps cells"],
+    is_cell: Bool[Tensor, "maps cells"],
+    is_assigned: Bool[Tensor, "maps cells"],
+    boxes: Float[Tensor, "maps cells 4"],
+    target_boxes: Float[Tensor, "maps cells 4"],
+    *,
+    beta: float = 2.0,
+    usual: float = 8.0,
+) -> Float[Tensor, ""]:
+    """Which cells of a similarity map find a segment: quality focal loss, mean over maps.
+
+    Source: Li et al., Generalized Focal Loss, NeurIPS 2020, equation 6: binary cross-entropy against how well the
+    cell's box fits (its IoU with the segment; 0 for cells that are to find nothing), weighed by the distance to that,
+    to the power ``beta``.
+
+    # Deviation: theirs divides by the assigned cells of the whole batch; here every map is divided by its own, so that
+    a map without a segment counts as much as one with ten.
+
+    Args:
+        objectness: before the sigmoid.
+        is_cell: false in the padding.
+        is_assigned: which cells are to find a segment.
+        boxes, target_boxes: ``query_start, query_end, reference_start, reference_end`` found, and to be found.
+        beta: how little cells that are nearly right count.
+        usual: a map is divided by at least so many cells.
+    """
+    scores = at_least_single(objectness)
+    fits = _overlap(boxes.detach().to(scores.dtype), target_boxes.to(scores.dtype))[0]
+    target = torch.where(is_assigned, fits, 0.0)
+    each = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
+    each = each * (scores.sigmoid().detach() - target).abs() ** beta
+    total = torch.where(is_cell, each, 0.0).sum(1)
+    return (total / is_assigned.sum(1).clamp(min=usual)).mean()
+
+
+def segment_giou(
+    boxes: Float[Tensor, "maps cells 4"],
+    target_boxes: Float[Tensor, "maps cells 4"],
+    is_assigned: Bool[Tensor, "maps cells"],
+) -> Float[Tensor, ""]:
+    """How far the boxes that cells find are from their segments: 1 - GIoU, 0 to 2 (Rezatofighi et al., CVPR 2019, arXiv
+    1902.09630), mean over a map's assigned cells, then over the maps that have some. 0 if none has.
+    """
+    overlap, _, united = _overlap(at_least_single(boxes), at_least_single(target_boxes))
+    start = torch.minimum(boxes[..., 0::2], target_boxes[..., 0::2])
+    end = torch.maximum(boxes[..., 1::2], target_boxes[..., 1::2])
+    hull = (end - start).prod(-1).clamp(min=1e-6)
+    each = torch.where(is_assigned, 1 - overlap + (hull - united) / hull, 0.0)
+    return _mean_of_some(each.sum(1) / is_assigned.sum(1).clamp(min=1), is_assigned.any(1))
+
+
+def segment_corners(
+    refined: Float[Tensor, "maps segments steps 4"],
+    segments: Float[Tensor, "maps segments 4"],
+    segments_mask: Bool[Tensor, "maps segments"],
+) -> Float[Tensor, ""]:
+    """How far ends that were shifted and set right again are from the true ones, frames: Huber's loss (linear beyond
+    one frame), mean over a map's segments, then over the maps that have some. 0 if none has.
+    """
+    wanted = segments[:, :, None].expand_as(refined).to(refined.dtype)
+    each = F.smooth_l1_loss(at_least_single(refined), at_least_single(wanted), reduction="none").mean((2, 3))
+    each = torch.where(segments_mask.bool(), each, 0.0).sum(1) / segments_mask.sum(1).clamp(min=1)
+    return _mean_of_some(each, segments_mask.bool().any(1))
+
+
+def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """IoU, intersection and union of boxes (..., 4) with those at their places."""
+    start = torch.maximum(boxes[..., 0::2], others[..., 0::2])
+    end = torch.minimum(boxes[..., 1::2], others[..., 1::2])
+    both = (end - start).clamp(min=0).prod(-1)
+    areas = [(x[..., 1::2] - x[..., 0::2]).clamp(min=0).prod(-1) for x in (boxes, others)]
+    united = (areas[0] + areas[1] - both).clamp(min=1e-6)
+    return both / united, both, united
+
+
+def _mean_of_some(each: Tensor, counts: Tensor) -> Tensor:
+    """Mean over the examples that count, of all processes; 0 if none does."""
+    counted = everyone(counts.to(each.dtype))
+    # the loop weighs each process's loss by its rows, counted or not
+    scale = counted.numel() / max(1, len(each)) / counted.sum().clamp(min=1)
+    return torch.where(counts, each, 0.0).sum() * scale

@@ -1,0 +1,70 @@
+"""Edited views of one image lie together, and all others far apart."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from videomatch.distributed import earlier, everyone
+from videomatch.precision import at_least_single
+
+
+def info_nce_views(
+    view_embeds: Float[Tensor, "images views dim"],
+    video: Int[Tensor, " images"],  # pyright: ignore[reportUndefinedVariable]
+    *,
+    temperature: float = 0.05,
+) -> Float[Tensor, ""]:
+    """Which of the batch's views show the same image? InfoNCE over edited views, nats, mean over views.
+
+    Source: SSCD (Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022, equations 1-2), which
+    is SimCLR's loss with two views or more; its temperature is 0.05.
+
+    # Deviation: other frames of the same video, which may be all but the same, are no negatives.
+
+    Args:
+        view_embeds: unit vectors, all views of an image side by side.
+        video: number of the video an image comes from.
+        temperature: of the softmax.
+    """
+    own = at_least_single(view_embeds)
+    found = everyone(own)
+    count, views, dim = own.shape
+    first = earlier(own)
+    image = torch.arange(len(found), device=own.device)
+    with torch.autocast(own.device.type, enabled=False):
+        logits = own.reshape(-1, dim) @ found.reshape(-1, dim).T / temperature
+    rows = image[first : first + count].repeat_interleave(views)
+    columns = image.repeat_interleave(views)
+    is_same = rows[:, None] == columns
+    is_video = everyone(video)[rows][:, None] == everyone(video)[columns]
+    itself = torch.arange(len(rows), device=own.device)[:, None] + first * views
+    is_self = torch.arange(len(columns), device=own.device) == itself
+    others = logits.masked_fill(is_video, -torch.inf).logsumexp(1, keepdim=True)
+    each = torch.logaddexp(others, logits) - logits
+    positive = is_same & ~is_self
+    return torch.where(positive, each, 0.0).sum() / positive.sum().clamp(min=1)
+
+
+def entropy_spread(
+    view_embeds: Float[Tensor, "images views dim"],
+    video: Int[Tensor, " images"],  # pyright: ignore[reportUndefinedVariable]
+) -> Float[Tensor, ""]:
+    """How crowded the sphere is: minus the logarithm of the distance to the nearest other, mean over views, nats.
+
+    Source: the differential entropy regulariser of SSCD (equation 3), the Kozachenko-Leonenko estimator of Sablayrolles
+    et al. (Spreading vectors for similarity search, ICLR 2019, arXiv:1806.03198): it makes one threshold mean the same
+    everywhere. Nearest is looked for among views of other videos. 0 if there is only one video.
+    """
+    own = at_least_single(view_embeds)
+    found = everyone(own)
+    views, dim = own.shape[1:]
+    owner, every = video.repeat_interleave(views), everyone(video).repeat_interleave(views)
+    others = owner[:, None] != every
+    flat, whole = own.reshape(-1, dim), found.reshape(-1, dim)
+    with torch.autocast(own.device.type, enabled=False), torch.no_grad():
+        nearest = (flat @ whole.T).masked_fill(~others, -2.0).argmax(1)
+    distance = (flat - whole[nearest]).square().sum(1).clamp(min=1e-8).sqrt()
+    has = others.any(1)
+    return -torch.where(has, distance.log(), 0.0).sum() / has.sum().clamp(min=1)
