@@ -12,6 +12,7 @@ objective compares its rows with comes from all processes (:func:`videomatch.dis
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def __getattr__(name: str) -> Callable[..., Tensor]:
     """``objectives.max_margin`` is the function of that name, in whichever module it lies."""
     if not name.startswith("_"):
         for module in (named.module("objectives", m) for m in named.names("objectives")):
-            found = vars(module).get(name)
-            if callable(found) and found.__module__ == module.__name__:
+            found: Any = vars(module).get(name)
+            if getattr(found, "__module__", None) == module.__name__:
                 return found
     raise AttributeError(f"there is no objective named {name!r}")
