@@ -6,7 +6,7 @@ configfile: "params.yaml"
 include: "workflow/rules/common.smk"
 
 
-STAGES = ["data", "systems", "benchmark"]
+STAGES = ["data", "systems", "segments", "benchmark"]
 
 # DVC runs `snakemake STAGE --config stage=STAGE`: then only that stage's rules exist, so Snakemake cannot touch what
 # another stage made, and takes it as it lies there.

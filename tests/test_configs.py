@@ -29,7 +29,7 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     file = ROOT / "configs" / f"{request.param}.yaml"
     config = params.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")))
     raw = {"videos": "v3c1" if request.param == "avs" else request.param, "msrvtt": "msrvtt"}
-    for dataset in config["datasets"]:
+    for dataset in raw.keys() & config["datasets"].keys():
         config = params.overlay(config, {"datasets": {dataset: {"raw": f"~/data/{raw[dataset]}"}}})
     return Plan(params.resolved(config, [file]))
 

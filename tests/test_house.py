@@ -18,6 +18,7 @@ FLOORS = [
     {"dvcfile"},
     {"plan"},
     {"params"},
+    {"checks"},
     {"stages"},
     {"models", "experts", "corpora", "aligners", "world"},
     {"training"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 from pathlib import Path
+from typing import Any
 
 from videomatch import named
 
@@ -27,6 +28,12 @@ def functions(file: Path) -> dict[str, dict[str, bool]]:
         for node in tree(file).body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     }
+
+
+def constant(file: Path, name: str) -> Any:
+    """The value of a module's constant, as it is written there."""
+    written = (node for node in tree(file).body if isinstance(node, ast.Assign))
+    return next(ast.literal_eval(n.value) for n in written if ast.unparse(n.targets[0]) == name)
 
 
 def keyword_arguments(node: ast.FunctionDef) -> dict[str, bool]:

@@ -49,7 +49,8 @@ rule evaluate:
                 lambda w: plan.evaluate_settings(w.dataset, w.split, w.system),
                 reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(w.dataset),
-                rankings=RANKINGS,
+                rankings=lambda w: None if plan.localises(w.system) else plan.ranking(w.dataset, w.split, w.system),
+                segments=lambda w: plan.evaluated_segments(w.dataset, w.split, w.system),
             )
         ),
     output:

@@ -93,4 +93,5 @@ wildcard_constraints:
     split=r"\w+",
     table=r"\w+",
     page=r"\w+",
+    expert=r"\w+",
     submission=r"\w+",

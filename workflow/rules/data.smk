@@ -1,9 +1,11 @@
-# From media to features: render and prepare the data sets, train the backbones that are trained here, extract.
+# From media to features: render and prepare the data sets, train the backbones that are trained here, extract, condense.
 from videomatch.provenance import MANIFEST
 
 RENDER = f"{plan.root}/media/{{dataset}}/{{shard}}/{MANIFEST}"
 CORPUS = f"{plan.root}/corpora/{{dataset}}/{MANIFEST}"
 FEATURES = f"{plan.root}/features/{{dataset}}/{{passage}}/{{shard}}/{MANIFEST}"
+KEY_FRAMES = f"{plan.root}/features/{{dataset}}/{{expert}}/{{shard}}/{MANIFEST}"
+CONDENSED = sorted({e for d in plan.datasets for e in plan.condensed(d)})
 BACKBONE = f"{plan.root}/backbones/{{system}}/{{member}}/{MANIFEST}"
 
 
@@ -103,11 +105,40 @@ rule extract:
         FEATURES,
     log:
         f"logs/{plan.params['scale']}/features/{{dataset}}/{{passage}}/{{shard}}.log",
+    wildcard_constraints:
+        passage=f"(?!(?:{'|'.join(CONDENSED)})/)\\w+" if CONDENSED else r"\w+",
     threads: 1
     resources:
         mem_mb=4000,
         gpu=GPU,
     params:
         stage="extract",
+    shell:
+        STAGE
+
+
+rule condense:
+    input:
+        unpack(
+            job(
+                "condense",
+                KEY_FRAMES,
+                lambda w: plan.condense_settings(w.expert),
+                modules=lambda w: plan.condense_modules(w.expert),
+                reads=lambda w: {"features": [f"{plan.experts[w.expert]['condense']}/*"]},
+                features=lambda w: plan.condense_features(w.dataset, w.expert, w.shard),
+                run=lambda w: plan.condense_run(w.expert),
+            )
+        ),
+    output:
+        KEY_FRAMES,
+    log:
+        f"logs/{plan.params['scale']}/features/{{dataset}}/{{expert}}/{{shard}}.log",
+    wildcard_constraints:
+        expert="|".join(CONDENSED) or "none",
+    resources:
+        mem_mb=1000,
+    params:
+        stage="condense",
     shell:
         STAGE

@@ -20,8 +20,10 @@ class Plan(BenchmarkPlan):
 
     def cells(self) -> list[tuple[str, str, str]]:
         """(dataset, split, system) of every ranking that a table or a page shows."""
-        asked = [(t["dataset"], split, s) for n, t in self.tables.items() for split, s in self.table_cells(n)]
+        asked = [cell for cell in self.judged_cells() if not self.localises(cell[2])]
         for page in self.params["pages"].values():
+            if self.localises(page["system"]):
+                continue
             asked.append((page["dataset"], page["split"], page["system"]))
             asked += [(page["dataset"], page["judged"], system) for system in page.get("scatter", [])]
         for name, entry in self.params["submissions"].items():
@@ -29,12 +31,26 @@ class Plan(BenchmarkPlan):
                 asked.append((entry["dataset"], entry["split"], entry["system"]))
         return list(dict.fromkeys(asked))
 
+    def judged_cells(self) -> list[tuple[str, str, str]]:
+        """(dataset, split, system) of everything that a table shows."""
+        asked = [(t["dataset"], split, s) for n, t in self.tables.items() for split, s in self.table_cells(n)]
+        return list(dict.fromkeys(asked))
+
+    def localised_cells(self) -> list[tuple[str, str, str]]:
+        """(dataset, split, system) of all segments that a table, a page or a submission shows."""
+        asked = [cell for cell in self.judged_cells() if self.localises(cell[2])]
+        for section in ("pages", "submissions"):
+            entries = self.params[section].values()
+            asked += [(e["dataset"], e["split"], e["system"]) for e in entries if self.localises(e["system"])]
+        return list(dict.fromkeys(asked))
+
     def embedded(self) -> list[tuple[str, str]]:
         """(dataset, system) of every embedding that those, and submissions, are made from."""
         found: dict[tuple[str, str], None] = {}
 
         shown = [(dataset, system) for dataset, _, system in self.cells()]
-        shown += [(entry["dataset"], entry["system"]) for entry in self.params["submissions"].values()]
+        submitted = [(entry["dataset"], entry["system"]) for entry in self.params["submissions"].values()]
+        shown += [(dataset, system) for dataset, system in submitted if not self.localises(system)]
         for dataset, system in shown:
             made_of = [s for s in sorted(self._made_of(system)) if "rescore" not in self.systems[s]]
             found |= dict.fromkeys((dataset, part) for part in made_of)
@@ -55,12 +71,18 @@ class Plan(BenchmarkPlan):
         parts = [*entry.get("combine", {}).get("systems", []), rescored.get("system"), rescored.get("frame_texts")]
         return {system}.union(*(self._made_of(part) for part in parts if part))
 
+    def _detectors(self) -> list[str]:
+        """Trained systems that align."""
+        entries = [self.systems[system]["align"] for _, _, system in self.localised_cells()]
+        return list(dict.fromkeys(entry["detector"] for entry in entries if "detector" in entry))
+
     def needed_runs(self) -> list[str]:
         """Trained systems that those need, backbones left out."""
         return [s for s in self._trained_needed() if s not in self.trained_backbones]
 
     def _trained_needed(self) -> list[str]:
         trained = dict.fromkeys(s for _, s in self.embedded() if self.is_trained(s))
+        trained |= dict.fromkeys(self._detectors())
         trained |= dict.fromkeys(s for page in self.params["pages"].values() for s in page.get("curves", []))
         waiting = list(trained)
         while waiting:
@@ -74,9 +96,8 @@ class Plan(BenchmarkPlan):
 
     def needed_members(self) -> list[tuple[str, str]]:
         """(system, member) of every run: all members of what is embedded or drawn, else those somebody starts from."""
-        shown = [s for _, s in self.embedded()] + [
-            s for p in self.params["pages"].values() for s in p.get("curves", [])
-        ]
+        shown = [s for _, s in self.embedded()] + self._detectors()
+        shown += [s for p in self.params["pages"].values() for s in p.get("curves", [])]
         needed = self.needed_runs()
         found = dict.fromkeys((s, m) for s in shown if s in needed for m in self.members(s))
         waiting = list(found)
@@ -90,7 +111,7 @@ class Plan(BenchmarkPlan):
 
     def needed_datasets(self) -> list[str]:
         """Data sets that those need, with those included that only a backbone trains on."""
-        datasets = dict.fromkeys(d for d, _ in self.embedded())
+        datasets = dict.fromkeys([*(d for d, _ in self.embedded()), *(d for d, _, _ in self.localised_cells())])
         datasets.update(dict.fromkeys(self.systems[s]["dataset"] for s in self.needed_runs()))
         while True:
             more = {self.systems[s]["dataset"] for s in self.needed_backbones(list(datasets))} - datasets.keys()
@@ -118,18 +139,31 @@ class Plan(BenchmarkPlan):
             results += [*self.renders(dataset), self.corpus(dataset)]
             for experts in self.passes(dataset).values():
                 results += self.features(dataset, experts[0])
+            for expert in self.condensed(dataset):
+                results += self.features(dataset, expert)
         return results + [self.run(s, m) for s in self.needed_backbones(datasets) for m in self.members(s)]
 
     def systems_results(self) -> list[str]:
         """All results of the stage ``systems``."""
         return [self.run(*member) for member in self.needed_members()] + [self.embedding(*e) for e in self.embedded()]
 
+    def segments_results(self) -> list[str]:
+        """All results of the stage ``segments``."""
+        results: dict[str, None] = {}
+        for dataset, split, system in self.localised_cells():
+            listed = self.align_shortlist(dataset, split, system)
+            results |= {listed: None} if listed else {}
+            for member in self.members(system):
+                tuned = self.align_tuned(dataset, system, member)
+                results |= {tuned: None} if tuned else {}
+                results[self.segments(dataset, split, system, member)] = None
+        return list(results)
+
     def benchmark_results(self) -> list[str]:
         """All results of the stage ``benchmark``."""
-        judged = [(t["dataset"], p, s) for n, t in self.tables.items() for p, s in self.table_cells(n)]
         return [
             *(self.ranking(*cell) for cell in self.cells()),
-            *(self.metrics(*cell) for cell in dict.fromkeys(judged)),
+            *(self.metrics(*cell) for cell in self.judged_cells()),
             *(self.table(name) for name in self.tables),
             *(self.page(name) for name in self.params["pages"]),
             *(self.submission(name) for name in self.params["submissions"]),
@@ -145,6 +179,10 @@ class Plan(BenchmarkPlan):
         for dataset in datasets:
             for passage in self.passes(dataset):
                 self.read_features(dataset, passage, "0")
+            for expert in self.condensed(dataset):
+                self.condense_features(dataset, expert, "0")
+        for dataset, _, system in self.localised_cells():
+            self.align_features(dataset, system)
         for system in (*self.needed_runs(), *self.needed_backbones(datasets)):
             self.train_features(system)
         for dataset, _, system in self.cells():

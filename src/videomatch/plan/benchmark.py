@@ -9,7 +9,7 @@ import yaml
 
 from videomatch import named
 from videomatch.plan.data import Json
-from videomatch.plan.systems import SystemsPlan
+from videomatch.plan.segments import SegmentsPlan
 from videomatch.provenance import MANIFEST
 
 TABLES = named.PACKAGE.parents[1] / "workflow" / "tables"
@@ -23,7 +23,7 @@ V2T = "v2t_"
 OUT_OF_FOLD = "out_of_fold"
 
 
-class BenchmarkPlan(SystemsPlan):
+class BenchmarkPlan(SegmentsPlan):
     """Paths and settings from rankings to tables. A result holds a folder a member of its system."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
@@ -88,7 +88,15 @@ class BenchmarkPlan(SystemsPlan):
 
     def evaluate_settings(self, dataset: str, split: str, system: str) -> Json:
         """What ``evaluate`` sees."""
-        return {"metrics": self.metric_names(dataset, split), "members": self.members(system)}
+        if not self.localises(system):
+            return {"metrics": self.metric_names(dataset, split), "members": self.members(system)}
+        return {"metrics": self.metric_names(dataset, split), "members": self.members(system), "split": split}
+
+    def evaluated_segments(self, dataset: str, split: str, system: str) -> list[str] | None:
+        """The segments that are evaluated, one result a member; None where rankings are."""
+        if not self.localises(system):
+            return None
+        return [self.segments(dataset, split, system, member) for member in self.members(system)]
 
     def search_top(self, dataset: str, split: str, system: str) -> int:
         """How many neighbours a search keeps: what its pages, submissions and measures ask for, at least 10."""

@@ -84,6 +84,8 @@ class DataPlan:
         that read another's frames or released features, or need a backbone that is trained here, have a pass of their
         own."""
         entry = self.experts[expert]
+        if "condense" in entry:
+            return expert
         if "pass" in entry:
             return str(entry["pass"])
         trained = any("system" in self.backbones[b] for b in self._backbones_of([expert]))
@@ -104,11 +106,35 @@ class DataPlan:
         return self._is_released(expert) and "format" not in self.experts[expert]
 
     def passes(self, dataset: str) -> dict[str, list[str]]:
-        """Pass -> its experts, of one data set."""
+        """Pass -> its experts, of one data set; key frames are no pass over the videos."""
         found: dict[str, list[str]] = {}
         for expert in self.dataset(dataset).get("experts", []):
-            found.setdefault(self.pass_of(expert), []).append(expert)
+            if "condense" not in self.experts[expert]:
+                found.setdefault(self.pass_of(expert), []).append(expert)
         return found
+
+    def condensed(self, dataset: str) -> list[str]:
+        """Experts of a data set that are the key frames of another."""
+        return [e for e in self.dataset(dataset).get("experts", []) if "condense" in self.experts[e]]
+
+    def condense_settings(self, expert: str) -> Json:
+        """What ``condense`` sees."""
+        entry = {k: v for k, v in self.experts[expert].items() if k not in ("condense", "backbone")}
+        return {"expert": self.experts[expert]["condense"], "name": expert} | entry
+
+    def condense_features(self, dataset: str, expert: str, shard: str) -> list[str]:
+        """The features of one shard of which key frames are kept."""
+        return [self.features(dataset, self.experts[expert]["condense"])[int(shard)]]
+
+    def condense_run(self, expert: str) -> str | None:
+        """The trained scorer of frames."""
+        runs = self.backbone_runs(self._backbones_of([expert]))
+        return runs[0] if runs else None
+
+    def condense_modules(self, expert: str) -> list[str]:
+        """Modules that ``condense`` loads by name."""
+        scorers = [self.backbones[b]["system"] for b in self._backbones_of([expert])]
+        return [module for system in scorers for module in self.model_modules(system)]
 
     def features(self, dataset: str, expert: str) -> list[str]:
         """The results that hold the features of an expert, one a shard.
@@ -189,6 +215,8 @@ class DataPlan:
             return self.members(self.base(system))
         if entry.get("combine", {}).get("by_member"):
             return self.members(entry["combine"]["systems"][0])
+        if "detector" in entry.get("align", {}):
+            return self.members(entry["align"]["detector"])
         if not self.is_trained(system):
             return ["all"]
         folds = self.folds(system)
@@ -199,6 +227,11 @@ class DataPlan:
         """[fold, number of folds] of a member; None where there are no folds."""
         folds = self.folds(system)
         return None if folds is None else [int(member.partition("-")[0].removeprefix("fold")), folds[0]]
+
+    def model_modules(self, system: str) -> list[str]:
+        """Modules that whoever uses a trained system loads by name; none of its objectives."""
+        entry = self.systems[system]
+        return [f"models.{entry['model']['name']}", f"data.examples.{entry['examples']['kind']}", "objectives"]
 
     # ------------------------------------------------------------------------------------------------ backbones
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from videomatch.plan.data import DataPlan, Json
 from videomatch.provenance import MANIFEST
-from videomatch.signatures import field_default, source
+from videomatch.signatures import field_default, objective_modules, source
 
 
 class SystemsPlan(DataPlan):
@@ -82,7 +82,9 @@ class SystemsPlan(DataPlan):
     def train_modules(self, system: str) -> list[str]:
         """Modules that ``train`` loads by name."""
         entry = self.systems[system]
-        return [f"models.{entry['model']['name']}", f"data.examples.{entry['examples']['kind']}"]
+        places = objective_modules()
+        objectives = sorted({f"objectives.{places[name]}" for name in entry["objectives"]})
+        return [*self.model_modules(system), *objectives]
 
     # ------------------------------------------------------------------------------------------------ embedding
 
@@ -118,7 +120,7 @@ class SystemsPlan(DataPlan):
 
     def embed_modules(self, system: str) -> list[str]:
         """Modules that ``embed`` loads by name."""
-        return self.train_modules(system) if self.is_trained(system) else []
+        return self.model_modules(system) if self.is_trained(system) else []
 
     def combined(self, dataset: str, system: str) -> list[str]:
         """Embeddings that a combined system is made of."""

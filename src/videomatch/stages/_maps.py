@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import polars as pl
 
 from videomatch import frame_similarity
 from videomatch.data import intervals, tables
+from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import Store
+from videomatch.score_normalisation import ScoreNormalisation
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +41,24 @@ class Frames:
         roots: stores with times, which are one. similarity: ``cosine``; ``inner`` (rows as they are: after score
         normalisation); or ``chamfer`` (rows of regions,
             clipped as VCSL does).
-        bias: what is added to every similarity.
+        bias: what is added to every similarity. normalisation: of scores, by frames of other videos.
     """
 
     roots: tuple[Path, ...]
     similarity: str = "cosine"
     bias: float = 0.0
+    normalisation: ScoreNormalisation | None = None
     _store: Store | None = field(default=None, repr=False)
     _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
             raise ValueError(f"no similarity {self.similarity!r}; there are {', '.join(SIMILARITIES)}")
+        if self.normalisation is not None and self.similarity == "chamfer":
+            raise ValueError("scores are normalised of rows that are vectors, not of similarity 'chamfer'")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Frames, (self.roots, self.similarity, self.bias)
+        return Frames, (self.roots, self.similarity, self.bias, self.normalisation)
 
     @property
     def store(self) -> Store:
@@ -64,10 +69,13 @@ class Frames:
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
         if self._last is None or self._last[0] != query:  # pairs of a query stand together
-            self._last = (query, *self._frames(query))
+            rows, times = self._frames(query)
+            self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
         right, reference_times = self._frames(reference)
-        if self.similarity == "cosine":
+        if self.normalisation is not None:
+            values = left @ self.normalisation.references(right).T
+        elif self.similarity == "cosine":
             values = frame_similarity.cosines(left, right)
         elif self.similarity == "chamfer":
             values = frame_similarity.clipped(frame_similarity.chamfer(left, right))
@@ -82,16 +90,39 @@ class Frames:
         return np.asarray(self.store[video_id], np.float32), intervals.filled(times)
 
 
-def frames_of(features: Iterable[Path], expert: str, similarity: str, bias: float) -> Frames:
+def frames_of(
+    features: Iterable[Path],
+    expert: str,
+    similarity: str,
+    bias: float,
+    noise: Mapping[str, Any] | None = None,
+    corpus: Path | None = None,
+) -> Frames:
     """The features of one expert in result folders of ``extract``.
 
+    Args:
+        features: the folders.
+        expert: its name.
+        similarity, bias: as of :class:`Frames`.
+        noise: ``{split, beta, drop}``: scores are normalised by the references of a split, which are not searched.
+        corpus: folder of ``prepare``, which knows that split.
+
     Raises:
-        ValueError: none of the folders holds it.
+        ValueError: none of the folders holds it, or the split of the noise has no frame.
     """
     roots = tuple(folder / expert for folder in features if (folder / expert).is_dir())
     if not roots:
         raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
-    return Frames(roots, similarity, bias)
+    frames = Frames(roots, similarity, bias)
+    if noise is None:
+        return frames
+    assert corpus is not None
+    options = {k: v for k, v in noise.items() if k != "split"} | {"unit": similarity == "cosine"}
+    listed = split_ids(tables.read("splits", corpus), noise["split"], "reference")
+    rows, _ = frames.store.gather([i for i in listed if i in set(frames.store.ids)])
+    if not len(rows):
+        raise ValueError(f"noise: no reference of split {noise['split']!r} has a frame in {roots[0]}")
+    return replace(frames, normalisation=ScoreNormalisation.fit(np.asarray(rows, np.float32), **options))
 
 
 def pairs_of(corpus: Path, split: str | list[str], frames: Frames) -> list[Pair]:

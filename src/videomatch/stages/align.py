@@ -45,6 +45,7 @@ def align(
     top: int = 5,
     similarity: str = "cosine",
     bias: float = 0.0,
+    noise: dict[str, Any] | None = None,
     score: str = "mean",
     threads: int = 1,
 ) -> None:
@@ -58,13 +59,13 @@ def align(
         expert: whose features.
         aligner: file in ``aligners/``.
         options: of the aligner.
-        tuned: result of ``tune`` that gives aligner, options, similarity and bias instead.
+        tuned: result of ``tune`` that gives aligner, options, similarity, bias and noise instead.
         run: result of ``train``: the detector that aligns instead of an aligner, with ``options``, or those of
             ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
         top: of ``rankings``. similarity: of frames: ``cosine``, ``inner`` or ``chamfer``. bias: added to every
-        similarity. score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box
+        similarity. noise: ``{split, beta, drop}``: scores are normalised by the references of that split. score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box
         (VSC 2022's). threads: processes.
 
     Raises:
@@ -76,9 +77,10 @@ def align(
         raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
-        aligner, options, similarity, bias = (found[k] for k in ("aligner", "options", "similarity", "bias"))
+        aligner, options = found["aligner"], found["options"]
+        similarity, bias, noise = found["similarity"], found["bias"], found["noise"]
     align_of(aligner, run)  # an unknown one is refused before any work
-    frames = frames_of(features, expert, similarity, bias)
+    frames = frames_of(features, expert, similarity, bias, noise, corpus)
     pairs = pairs_of(corpus, split, frames) if rankings is None else _nearest(corpus, split, rankings, top, frames)
     starts = range(0, len(pairs), BATCH)
     jobs = [(frames, pairs[at : at + BATCH], (aligner, run), options or {}, score) for at in starts]
@@ -97,6 +99,7 @@ def align(
         "options": options or {},
         "similarity": similarity,
         "bias": bias,
+        "noise": noise,
         "score": score,
         "pairs": len(pairs),
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),

@@ -33,6 +33,7 @@ def condense(
     features: list[Path],
     output: Path,
     expert: str,
+    name: str | None = None,
     method: str | None = None,
     run: Path | None = None,
     share: float = keyframes.SHARE,
@@ -40,13 +41,14 @@ def condense(
     dtype: str = "float16",
     threads: int = 1,
 ) -> None:
-    """Write ``output/<expert>/`` (a store: key frames, with the intervals that they stand for, s) and
+    """Write ``output/<name>/`` (a store: key frames, with the intervals that they stand for, s) and
     ``condense.json`` (how many of how many frames, and bytes an hour of video).
 
     Args:
         features: results of ``extract`` for one shard.
         output: empty folder.
         expert: whose features.
+        name: of the key frames as an expert; that of the expert itself by default.
         method: one of :data:`videomatch.keyframes.METHODS`.
         run: checkpoint of a trained scorer instead (a system whose model has ``keep``, like ``key_frames``).
         share: of frames that are kept.
@@ -71,7 +73,7 @@ def condense(
     with reproducible(threads), torch.inference_mode():
         scorer = None if run is None else _scorer(run, store.shape[0])
         made_by = {"condensed": store.made_by, **how}
-        writer = StoreWriter(output / expert, shape=store.shape, dtype=dtype, made_by=made_by, times=True)
+        writer = StoreWriter(output / (name or expert), shape=store.shape, dtype=dtype, made_by=made_by, times=True)
         with writer:
             for video_id in track(store.ids, label="condense"):
                 rows, times = store[video_id], store.times(video_id)
@@ -88,7 +90,7 @@ def condense(
                 counts["frames"] += len(rows)
                 counts["key frames"] += len(kept)
                 seconds += float(times[-1, 1]) if len(times) else 0.0
-    size = sum(p.stat().st_size for p in (output / expert).iterdir())
+    size = sum(p.stat().st_size for p in (output / (name or expert)).iterdir())
     about: dict[str, Any] = {**how, "dtype": dtype, **counts, "hours": seconds / 3600}
     about["bytes an hour"] = round(size / about["hours"]) if seconds else None
     (output / "condense.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,8 @@ Rank metrics (R@k for any k, MdR, MnR, mAP, R@sum, gmean) are over the queries w
 Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised grades, as its source reports it;
 ``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over the pooled topics of a protocol
 that was judged in part (TRECVID's), all of them, or with `` (NIST)`` behind the name those that the system answers.
+Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
+(``F1 edit/crop``), AP and uAP (VSC 2022's).
 Conventions, units and tie rules: :mod:`videomatch.metrics`.
 """
 
@@ -22,6 +24,7 @@ from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.ranked import ranked
 from videomatch.metrics import avs, correlation, ranking
+from videomatch.stages._localisation import measured
 
 RANKS = ("MdR", "MnR", "mAP", "R@sum", "gmean")
 PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -37,10 +40,12 @@ _POOL = re.compile(r"(?:infAP|infNDCG|iP@([1-9]\d*))(?: \(NIST\))?")
 
 def evaluate(
     *,
-    rankings: Path,
     output: Path,
     metrics: list[str],
     members: list[str],
+    rankings: Path | None = None,
+    segments: list[Path] | None = None,
+    split: str | None = None,
     convention: str = "house",
     samples: int = 200,
     seed: int = 0,
@@ -50,19 +55,29 @@ def evaluate(
 
     Args:
         rankings: result of ``search``.
+        segments: results of ``align``, one a member, instead, with the ``split`` that they are of.
         metrics: names as printed in the papers.
         members: of the system.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
         samples: bootstrap samples (of queries, or of pairs) behind ``spread``, a standard error.
         seed: of the samples.
-        corpus: folder of ``prepare``; only the measures of a pool look into it.
+        corpus: folder of ``prepare``; the measures of a pool and of segments look into it.
 
     Raises:
         ValueError: an unknown metric or convention, or nothing to measure it on.
     """
-    _check(metrics, convention)
-    for member in members:
-        result = _measured(rankings / member, metrics, convention, samples, seed, corpus)
+    if (rankings is None) == (segments is None):
+        raise ValueError("expected either rankings or segments to evaluate")
+    if rankings is not None:
+        _check(metrics, convention)
+    for number, member in enumerate(members):
+        if rankings is not None:
+            result = _measured(rankings / member, metrics, convention, samples, seed, corpus)
+        else:
+            assert segments is not None and corpus is not None and split is not None
+            rng = np.random.default_rng([seed, samples])
+            result = measured(corpus, split, tables.read("segments", segments[number]), metrics, samples, rng)
+            result |= {"chance": {}, "split": split}
         folder = output / member
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"

@@ -19,10 +19,18 @@ Json = dict[str, Any]
 Column = tuple[str, str, str]
 
 #: what a table says about the size of a protocol
-COUNTED = ("queries", "references", "pairs", "pairs left out", "items without embedding")
+COUNTED = (
+    "queries",
+    "references",
+    "pairs",
+    "pairs with a copy",
+    "segments",
+    "pairs left out",
+    "items without embedding",
+)
 
 #: decimals by metric; the rest is in percent or ranks and has one
-DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3}
+DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3, "AP": 3, "uAP": 3}
 
 
 def tabulate(
@@ -39,7 +47,7 @@ def tabulate(
 
     Args:
         metrics: results of ``evaluate``, in the order of ``cells``.
-        table: content of the table's file.
+        table: content of the table's file; its ``metrics`` are names, or name -> heading of the column.
         splits: protocol -> what the heads of its columns call it.
         cells: [protocol, system, members] of every result, in order.
         corpus_kind: the reader of the data set; ``generated`` is said in the table.
@@ -51,8 +59,12 @@ def tabulate(
         ]
         for folder, (split, system, members) in zip(metrics, cells, strict=True)
     }
+    asked = table["metrics"]
+    headings = asked if isinstance(asked, dict) else dict(zip(asked, asked, strict=True))
     columns = [
-        (s, name, name + (f" ({label})" if label else "")) for s, label in splits.items() for name in table["metrics"]
+        (split, name, heading + (f" ({label})" if label else ""))
+        for split, label in splits.items()
+        for name, heading in headings.items()
     ]
     rows = [row(entry, found, columns) for entry in table["rows"]]
     output.mkdir(parents=True, exist_ok=True)
@@ -125,10 +137,8 @@ def markdown(
         examples = next(members for (where, _), members in found.items() if where == split)
         chance |= {head: examples[0].get("chance", {}).get(name) for s, name, head in columns if s == split}
         counts = [f"{_range(examples, what)} {what}" for what in examples[0]["counts"] if what in COUNTED]
-        label = next(head.removeprefix(f"{name} ") for s, name, head in columns if s == split)
-        lines.append(
-            f"- {label.strip('()') + ': ' if label.startswith('(') else ''}protocol `{split}`, {', '.join(counts)}"
-        )
+        label = f"{splits[split]}: " if splits[split] else ""
+        lines.append(f"- {label}protocol `{split}`, {', '.join(counts)}")
     lines += ["", "| " + " | ".join(["system", *heads, *(f"{h} (reported)" for h in reported), "runs"]) + " |"]
     lines.append("| --- " + "| ---: " * (len(heads) + len(reported) + 1) + "|")
     if any(value is not None for value in chance.values()):

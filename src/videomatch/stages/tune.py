@@ -49,6 +49,7 @@ def tune(
     grid: str | dict[str, list[Any]] = "ours",
     similarity: str = "cosine",
     bias: float = 0.0,
+    noise: dict[str, Any] | None = None,
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and what they reach) and ``trials.csv`` (every combination, in the order
@@ -65,6 +66,7 @@ def tune(
         grid: a name of the aligner's ``GRIDS`` (``ours``, ``published``), or option -> values to try.
         similarity: of frames: ``cosine``, ``inner`` or ``chamfer``.
         bias: added to every similarity (VSC 2022: 0.5 after score normalisation).
+        noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
         threads: processes.
 
     Raises:
@@ -72,7 +74,7 @@ def tune(
     """
     function, grids = align_of(aligner, run)
     values = _grid(function, grids, aligner or "detector", grid)
-    frames = frames_of(features, expert, similarity, bias)
+    frames = frames_of(features, expert, similarity, bias, noise, corpus)
     pairs = pairs_of(corpus, split, frames)
     combinations = list(combined(values))
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
@@ -89,6 +91,7 @@ def tune(
         "expert": expert,
         "similarity": similarity,
         "bias": bias,
+        "noise": noise,
         "pairs": len(pairs),
         "copies": sum(len(pair.truth) > 0 for pair in pairs),
         "combinations": len(combinations),

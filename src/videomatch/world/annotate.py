@@ -21,8 +21,8 @@ SIDES = ("train", "val", "test")
 
 
 def annotate(*, seed: int, shards: int, options: WorldOptions) -> dict[str, pl.DataFrame]:
-    """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance``, ``segments`` of the whole corpus, and
-    ``strata`` where there are topics.
+    """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance``, ``segments`` of the whole corpus,
+    ``edits`` of the segments where there are copies, and ``strata`` where there are topics.
 
     Splits: ``train``, ``val``, ``test`` part all videos, no family being parted (role reference); and for each side
     ``captions_<side>`` (query: captions; reference: library videos), ``pairs_<side>`` (both: library videos) and
@@ -30,6 +30,8 @@ def annotate(*, seed: int, shards: int, options: WorldOptions) -> dict[str, pl.D
     (query: ad-hoc topics; reference: library videos of the test side).
     """
     rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments")}
+    if options.num_queries:
+        rows["edits"] = []
     tested: dict[str, Story] = {}
     splits: dict[tuple[str, str, str], None] = {}
     for index in range(options.num_library):
@@ -50,6 +52,7 @@ def annotate(*, seed: int, shards: int, options: WorldOptions) -> dict[str, pl.D
         rows["videos"].append(_video(video, copy.host, copy.duration, shards))
         rows["texts"] += [_moved(row, copy) for row in _texts(video, copy.host)]
         rows["segments"] += _segments(video, copy)
+        rows["edits"] += _edits(video, copy)
         rows["relevance"] += _judged(video, copy, options)
         splits[copy.side, "reference", video] = None
         splits[f"copies_{copy.side}", "query", video] = None
@@ -152,6 +155,14 @@ def _segments(video: str, copy: Copy) -> Rows:
             "score": None,
         }
         for s in copy.segments
+    ]
+
+
+def _edits(video: str, copy: Copy) -> Rows:
+    return [
+        {"query_id": video, "reference_id": library_id(s.source), "query_start": s.query_start, "edit": edit.name}
+        for s in copy.segments
+        for edit in s.edits
     ]
 
 
