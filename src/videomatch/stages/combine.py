@@ -6,7 +6,7 @@ is the weighted mean of the parts' cosines. Optionally they are projected on the
 
 The directions are the eigenvectors of the Gram matrix. Blocks are multiplied in single precision, and their products
 added up in double: a cosine is then within 1e-6 of the exact one (``benchmarks/combine.py``). Rows are
-read block by block, and twice unless all of them fit into :data:`HELD` bytes.
+read block by block, and twice: reading costs less than memory that was not touched before.
 """
 
 from __future__ import annotations
@@ -27,11 +27,9 @@ from videomatch.similarity import normalise
 log = logging.getLogger(__name__)
 
 #: rows that are read at once
-ROWS = 8192
-#: bytes of rows that stay in memory between the first and the second pass
-HELD = 1 << 29
-#: rows and columns of a product whose sums are in single precision
-BLOCK = (1024, 128)
+ROWS = 2048
+#: columns of a product whose sums are in single precision
+BLOCK = 256
 #: of fewer rows than dimensions: directions whose squared singular value is a smaller share of the largest are none
 SMALLEST = 1e-10
 
@@ -119,7 +117,7 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
     else:
         gram = np.zeros((width, width))
         for chunk in chunks:
-            gram += chunk.T @ chunk
+            gram += chunk.T @ chunk  # numpy knows that this is symmetric and computes half of it
         values, vectors = eigh(gram, subset_by_index=[width - dim, width - 1])
     vectors = vectors[:, ::-1]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
@@ -131,10 +129,8 @@ def project(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
     columns at a time, since a sum in single precision loses the small terms that come after a large one."""
     right = directions.astype(rows.dtype)
     result = np.zeros((len(rows), directions.shape[1]))
-    height, width = BLOCK
-    for top in range(0, len(rows), height):
-        for left in range(0, rows.shape[1], width):
-            result[top : top + height] += rows[top : top + height, left : left + width] @ right[left : left + width]
+    for left in range(0, rows.shape[1], BLOCK):
+        result += rows[:, left : left + BLOCK] @ right[left : left + BLOCK]
     return result
 
 
@@ -155,8 +151,6 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
         if side == "videos" and dim is not None and dim < width:
             # Deviation: the source fits one basis on the validation videos and another on the test videos, which are
             # what it then embeds; here one basis is fitted on all videos of the data set, and serves its texts too.
-            if len(ids) * width * 4 <= HELD:
-                rows = list(rows)
             directions, about["energy"] = components(rows, (len(ids), width), dim)
         if directions is not None and width != len(directions):
             raise ValueError(f"texts have {width} dimensions, videos {len(directions)}: no common directions")
@@ -164,7 +158,7 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
         with StoreWriter(output / side, shape=shape, dtype="float32", made_by={"combine": len(stores)}) as writer:
             done = 0
             for chunk in rows:
-                unit = normalise(chunk if directions is None else project(chunk, directions))
+                unit = normalise(chunk if directions is None else project(chunk, directions)).astype(np.float32)
                 writer.add_rows(ids[done : done + len(unit)], unit)
                 done += len(unit)
     return about
