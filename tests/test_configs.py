@@ -60,4 +60,43 @@ def test_the_recipe_of_mmt_is_the_published_one(plan: Plan):
 def test_topics_are_searched_a_thousand_deep_with_what_was_learned_elsewhere(plan: Plan):
     assert plan.search_settings("videos", "captions_tv21", "dmt")["top"] >= 1000
     assert plan.train_corpus("dmt") == plan.corpus("msrvtt")
-    assert plan.submitted("tv21") == plan.ranking("videos", "captions_tv21", "dmt")
+    assert plan.submitted("tv21") == {"rankings": plan.ranking("videos", "captions_tv21", "dmt")}
+
+
+@pytest.mark.parametrize(
+    "name, protocols", [("vcsl", {"copies_val", "copies_test"}), ("vsc2022", {"copies_train", "copies_test"})]
+)
+def test_same_source_segments_of_real_data_need_features_alone(name: str, protocols: set[str], tmp_path: Path):
+    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    file = ROOT / "configs" / f"{name}.yaml"
+    config = params.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")))
+    plan = Plan(params.resolved(params.overlay(config, {"datasets": {"films": {"raw": str(tmp_path)}}}), [file]))
+    plan.check()
+    assert plan.needed_datasets() == ["films"] and plan.passes("films") == {"copy": ["copy"]}
+    assert {split for _, split, _ in plan.localised_cells()} == protocols
+    assert not plan.needed_runs() and not plan.needed_backbones(["films"]), "nothing is trained"
+    assert not plan.systems_results() and plan.segments_results() and plan.benchmark_results()
+    for _, split, system in plan.localised_cells():
+        settings = plan.align_settings(split, system)
+        assert settings["expert"] == "copy" and ("aligner" in settings) != ("tune" in plan.systems[system]["align"])
+
+
+def test_the_baseline_of_vsc2022_is_the_published_one(tmp_path: Path):
+    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    config = params.overlay(config, yaml.safe_load((ROOT / "configs/vsc2022.yaml").read_text(encoding="utf-8")))
+    plan = Plan(params.resolved(params.overlay(config, {"datasets": {"films": {"raw": str(tmp_path)}}})))
+    assert plan.align_settings("copies_test", "network_copy") == {
+        **{
+            "split": "copies_test",
+            "expert": "copy",
+            "aligner": "temporal_network",
+            "bias": 0.5,
+            "score": "max",
+            "top": 5,
+        },
+        "noise": {"split": "val", "beta": 1.0},
+        "options": {"max_step": 5, "min_length": 4, "top_k": 5, "min_similarity": 0.2, "published": True},
+    }
+    assert plan.shortlist_settings("films", "copies_test", "copy")["top"] == 5
+    settings = plan.submit_settings("descriptors")
+    assert settings["noise"]["split"] == "val" and plan.submitted("descriptors")["features"]

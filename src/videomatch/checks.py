@@ -16,7 +16,16 @@ import yaml
 
 from videomatch import named
 from videomatch.data.tables import VALUES
-from videomatch.signatures import constant, corpus_needs_raw, corpus_options, field_types, fields, functions, objectives, source
+from videomatch.signatures import (
+    constant,
+    corpus_needs_raw,
+    corpus_options,
+    field_types,
+    fields,
+    functions,
+    objectives,
+    source,
+)
 
 #: what may stand at the top
 SECTIONS = ("scale", "seed", "datasets", "backbones", "experts", "systems", "tables", "pages", "submissions")
@@ -191,13 +200,15 @@ class Check:
         """``experts.<name>: {condense: clip, method: uniform}``: the key frames of another expert."""
         known = functions(source("stages", "condense"))["condense"].keys() - {"features", "output", "name", "run"}
         self.keys(path, entry, ("condense", "backbone", *sorted(known - {"expert", "threads"})))
-        if self.one_of((*path, "condense"), "expert", entry["condense"], self.params["experts"]):
-            if "condense" in (self.params["experts"][entry["condense"]] or {}):
-                self.add((*path, "condense"), f"expert {entry['condense']!r} is key frames itself")
+        known = self.one_of((*path, "condense"), "expert", entry["condense"], self.params["experts"])
+        if known and "condense" in (self.params["experts"][entry["condense"]] or {}):
+            self.add((*path, "condense"), f"expert {entry['condense']!r} is key frames itself")
         if ("method" in entry) == ("backbone" in entry):
             self.add(path, "expected either `method:` or `backbone:` (a trained scorer of frames) to choose key frames")
         if "method" in entry:
-            self.one_of((*path, "method"), "method of key frames", entry["method"], constant(source("keyframes"), "METHODS"))
+            self.one_of(
+                (*path, "method"), "method of key frames", entry["method"], constant(source("keyframes"), "METHODS")
+            )
         if "backbone" in entry:
             self.one_of((*path, "backbone"), "backbone", entry["backbone"], self.params["backbones"])
 
@@ -258,7 +269,9 @@ class Check:
         for key in ("system", *(["frame_texts"] if "frame_texts" in entry else [])):
             known = self.one_of((*path, key), "system", entry.get(key), self.params["systems"])
             if known and {"rescore", "align"} & self._entry(entry[key]).keys():
-                self.add((*path, key), f"system {entry[key]!r} has no embeddings: it rescores another itself, or aligns")
+                self.add(
+                    (*path, key), f"system {entry[key]!r} has no embeddings: it rescores another itself, or aligns"
+                )
         methods = functions(source("rescoring"))
         if self.one_of((*path, "method"), "method", entry.get("method"), methods):
             self.keys(path, entry, ("system", "frame_texts", "method", "expert", "bank", *methods[entry["method"]]))
@@ -402,13 +415,14 @@ class Check:
         """``submissions.<name>``: a challenge's own file of one system's results on one split."""
         known = functions(source("stages", "submit"))["submit"].keys() - {
             "corpus",
-            "embeddings",
-            "rankings",
-            "output",
-            "threads",
+            *("embeddings", "rankings", "segments", "features", "expert", "noise"),
+            *("output", "threads"),
         }
         self.keys(path, entry, ("dataset", "system", *known))
         self.one_of((*path, "dataset"), "dataset", entry.get("dataset"), self.params["datasets"])
         self.one_of((*path, "system"), "system", entry.get("system"), self.params["systems"])
         if "split" not in entry:
             self.add(path, "option 'split' is missing: which videos to submit")
+        aligns = "align" in (self.params["systems"].get(entry.get("system")) or {})
+        if aligns != str(entry.get("format")).startswith("vsc2022"):
+            self.add(path, "segments are submitted in a format vsc2022_…, and only they: it takes a system that aligns")

@@ -73,7 +73,7 @@ def _without_parts(system: Any) -> Any:
     if not isinstance(system, Mapping):
         return system
     kept = {k: v for k, v in system.items() if v is not None}
-    for part in ("model", "tokenizer"):
+    for part in ("model", "tokenizer", "align"):
         if isinstance(kept.get(part), Mapping):
             kept[part] = _without_nulls(kept[part])
     return kept

@@ -123,8 +123,10 @@ rule submit:
                 lambda w: plan.submit_settings(w.submission),
                 reads=lambda w: {"corpus": ["*.parquet"]},
                 corpus=lambda w: plan.corpus(plan.params["submissions"][w.submission]["dataset"]),
-                embeddings=lambda w: None if plan.submits_rankings(w.submission) else [plan.submitted(w.submission)],
-                rankings=lambda w: plan.submitted(w.submission) if plan.submits_rankings(w.submission) else None,
+                embeddings=lambda w: plan.submitted(w.submission).get("embeddings"),
+                rankings=lambda w: plan.submitted(w.submission).get("rankings"),
+                segments=lambda w: plan.submitted(w.submission).get("segments"),
+                features=lambda w: plan.submitted(w.submission).get("features"),
             )
         ),
     output:

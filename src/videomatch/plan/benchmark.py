@@ -198,15 +198,22 @@ class BenchmarkPlan(SegmentsPlan):
         """Whether a submission is made of rankings, not of embeddings."""
         return self.params["submissions"][name].get("format") in RANKED
 
-    def submitted(self, name: str) -> str:
-        """The embeddings, or the rankings, that a submission holds."""
+    def submitted(self, name: str) -> dict[str, str | list[str]]:
+        """What a submission is written from: embeddings, rankings, segments or features."""
         entry = self.params["submissions"][name]
+        dataset, split, system = entry["dataset"], entry["split"], entry["system"]
+        if self.localises(system):
+            if entry["format"] == "vsc2022_descriptors":
+                return {"features": self.align_features(dataset, system)}
+            return {"segments": self.segments(dataset, split, system, self.members(system)[0])}
         if self.submits_rankings(name):
-            return self.ranking(entry["dataset"], entry["split"], entry["system"])
-        return self.embedding(entry["dataset"], self.base(entry["system"]))
+            return {"rankings": self.ranking(dataset, split, system)}
+        return {"embeddings": [self.embedding(dataset, self.base(system))]}
 
     def submit_settings(self, name: str) -> Json:
         """What ``submit`` sees."""
         entry = self.params["submissions"][name]
         given = {k: v for k, v in entry.items() if k not in ("dataset", "system")}
+        if entry.get("format") == "vsc2022_descriptors":
+            given |= {k: v for k, v in self.systems[entry["system"]]["align"].items() if k in ("expert", "noise")}
         return {"member": self.members(entry["system"])[0]} | given

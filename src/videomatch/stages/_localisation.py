@@ -28,9 +28,10 @@ def localised(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[s
         found: table ``segments``, with scores.
 
     Returns:
-        ``overall``, ``duration/…``, ``speed/…`` and, where the corpus tells the edits, ``edit/…`` as in :mod:`videomatch.metrics.segment_kinds`, over the judged pairs
-        (a segment of any other pair is not looked at); and, where every segment has a score, ``matching``: ``AP`` of
-        the segments, and ``uAP`` of their pairs, over all pairs of the protocol's queries and references.
+        ``overall``, ``duration/…``, ``speed/…`` and, where the corpus tells the edits, ``edit/…`` as in
+        :mod:`videomatch.metrics.segment_kinds`, over the judged pairs (a segment of any other pair is not looked at);
+        and, where every segment has a score, ``matching``: ``AP`` of the segments, and ``uAP`` of their pairs, over
+        all pairs of the protocol's queries and references.
 
     Raises:
         ValueError: no judged pair, or no true segment.
@@ -51,7 +52,7 @@ def measured(
 
     Args:
         corpus: result of ``prepare``. split: the protocol. found: table ``segments``, with scores.
-        metrics: names of :data:`OVERALL`, alone or followed by a bucket (``F1 edit/crop``), in percent; ``AP``, ``uAP``.
+        metrics: names of :data:`OVERALL`, alone or before a bucket (``F1 edit/crop``), in percent; ``AP``, ``uAP``.
         samples: bootstrap samples (of pairs) behind ``spread``, which those of all pairs have. rng: of the samples.
 
     Raises:

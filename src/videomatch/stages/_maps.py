@@ -69,10 +69,10 @@ class Frames:
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
         if self._last is None or self._last[0] != query:  # pairs of a query stand together
-            rows, times = self._frames(query)
+            rows, times = self.frames(query)
             self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
-        right, reference_times = self._frames(reference)
+        right, reference_times = self.frames(reference)
         if self.normalisation is not None:
             values = left @ self.normalisation.references(right).T
         elif self.similarity == "cosine":
@@ -83,7 +83,8 @@ class Frames:
             values = left @ right.T
         return values + values.dtype.type(self.bias), query_times, reference_times
 
-    def _frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """The frames ``(L, D)`` of a video, and their times ``(L, 2)`` without gaps."""
         times = self.store.times(video_id)
         if times is None:
             raise ValueError(f"{self.store.roots[0]} has no times: nobody can say where a segment begins")

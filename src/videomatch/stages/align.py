@@ -64,9 +64,13 @@ def align(
             ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
-        top: of ``rankings``. similarity: of frames: ``cosine``, ``inner`` or ``chamfer``. bias: added to every
-        similarity. noise: ``{split, beta, drop}``: scores are normalised by the references of that split. score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box
-        (VSC 2022's). threads: processes.
+        top: of ``rankings``.
+        similarity: of frames: ``cosine``, ``inner`` or ``chamfer``.
+        bias: added to every similarity.
+        noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
+        score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box (VSC
+            2022's).
+        threads: processes.
 
     Raises:
         ValueError: neither aligner nor tuned or both (nor a run), an unknown score, or no pair.

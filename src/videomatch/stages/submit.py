@@ -1,4 +1,4 @@
-"""Submit: a challenge's own file of one system's embeddings, or rankings, of one split, checked by its rules."""
+"""Submit: a challenge's own file of one system's results of one split, checked by its rules."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.ranked import ranked
 from videomatch.data.store import Store
+from videomatch.stages import _vsc2022
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ def submit(
     split: str,
     embeddings: list[Path] | None = None,
     rankings: Path | None = None,
+    segments: Path | None = None,
+    features: list[Path] | None = None,
+    expert: str | None = None,
+    noise: dict[str, Any] | None = None,
     format: str = "aiac",
     missing: str = "error",
     run: dict[str, Any] | None = None,
@@ -45,7 +50,10 @@ def submit(
         split: what to submit: the embeddings of its references, sorted by id, or the rankings of its queries.
         embeddings: folders of a system, each with a folder a member; several are one, with disjoint ids.
         rankings: result of ``search`` over the split, for a format that is written from rankings.
-        format: a function of :mod:`videomatch.submissions`.
+        segments: result of ``align``, for format ``vsc2022_matching``.
+        features: results of ``extract`` with the frames of ``expert``, for format ``vsc2022_descriptors``.
+        noise: ``{split, beta, drop}``: those frames are normalised by the references of that split.
+        format: a function of :mod:`videomatch.submissions`, or one of the two tracks of VSC 2022.
         missing: what becomes of a video that has no embedding (nothing of it could be read): ``error``, or ``zeros``,
             since a challenge wants every id. The cosine of zeros is 0 with anything, or refused by the challenge.
         run: what a challenge wants to know of a run: see the format.
@@ -55,11 +63,20 @@ def submit(
         ValueError: an unknown format, videos without an embedding, or a file that breaks the challenge's rules.
     """
     formats = sorted(name.removeprefix("check_") for name in vars(submissions) if name.startswith("check_"))
+    formats += _vsc2022.TRACKS
     if format not in formats:
         raise ValueError(f"no format named {format!r}; there are {', '.join(formats)}")
     if missing not in ("error", "zeros"):
         raise ValueError(f"missing {missing!r}, expected error or zeros")
-    if "topics" in inspect.signature(getattr(submissions, format)).parameters:
+    if format == "vsc2022_matching":
+        if segments is None:
+            raise ValueError(f"format {format!r} is written from segments, and none are given")
+        about = _vsc2022.matching(corpus, split, segments, output)
+    elif format == "vsc2022_descriptors":
+        if features is None or expert is None:
+            raise ValueError(f"format {format!r} is written from frames, and none are given")
+        about = _vsc2022.descriptors(corpus, split, features, expert, noise, output)
+    elif "topics" in inspect.signature(getattr(submissions, format)).parameters:
         if rankings is None:
             raise ValueError(f"format {format!r} is written from rankings, and none are given")
         about = _of_rankings(corpus, rankings / member, output, split, format, run or {}, elapsed)
