@@ -201,6 +201,26 @@ def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path:
     assert digest() == first
     helper.write_text("x = 2\n")
     assert digest() != first
+    helper.write_text("x = 1\n")
+    assert digest() == first
+
+
+def test_a_parsed_module_is_remembered_by_its_content(there: Path, monkeypatch: pytest.MonkeyPatch):
+    module = there / "module.py"
+    parsed = []
+    real = provenance._parse_module
+    monkeypatch.setattr(provenance, "_parse_module", lambda *given: parsed.append(1) or real(*given))
+
+    def read() -> tuple[str, frozenset[str]]:
+        provenance._read_module.cache_clear()
+        return provenance._read_module(module)
+
+    for text, imported in (("import os\n", {"os"}), ("import re\n", {"re"})):  # of one size, at one time
+        module.write_text(text)
+        os.utime(module, (1, 1))
+        first = read()
+        assert read() == first and first[1] == imported
+    assert len(parsed) == 2
 
 
 def test_a_job_reaches_the_objectives_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
 
-from tqdm import tqdm
-
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -22,6 +20,8 @@ terminal: TextIO = sys.stderr
 
 def track(items: Iterable[T], *, total: int | None = None, label: str = "") -> Iterator[T]:
     """Yield ``items``; show a bar on standard error where that is a terminal, and log how far it is every 30 s."""
+    from tqdm import tqdm  # here: whoever only asks another process to do the job starts without it
+
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # pyright: ignore[reportArgumentType]
     started = said = time.monotonic()

@@ -26,7 +26,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +153,24 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
 
 @functools.cache
 def _read_module(path: Path) -> tuple[str, frozenset[str]]:
-    """Digest of a module's syntax tree (comments, layout and docstrings left out) and the names that it imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    """Digest of a module's syntax tree (comments, layout and docstrings left out) and the names that it imports.
+
+    Parsing all that a stage reaches takes half a second, and every job asks twice: so it is remembered by the file's
+    content, by this file's, and by the version of Python.
+    """
+    name, content = f"code of {path.resolve()}", path.read_bytes()
+    key = " ".join([platform.python_version(), file_digest(Path(__file__)), hashlib.sha256(content).hexdigest()])
+    known = _remembered(name)
+    if known is None or known[0] != key:
+        known = key, dumps(_parse_module(content, path))
+        _remember(name, *known)
+    code, imported = json.loads(known[1])
+    return code, frozenset(imported)
+
+
+def _parse_module(content: bytes, path: Path) -> tuple[str, list[str]]:
+    """What :func:`_read_module` remembers."""
+    tree = ast.parse(content, filename=str(path))
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -164,7 +179,7 @@ def _read_module(path: Path) -> tuple[str, frozenset[str]]:
             imported.add(node.module)
             imported.update(f"{node.module}.{alias.name}" for alias in node.names)
     code = dumps(_plain(_without_docstrings(tree)))
-    return hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest(), frozenset(imported)
+    return hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest(), sorted(imported)
 
 
 def _plain(node: Any) -> Any:
@@ -315,6 +330,8 @@ def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
 
 def environment() -> dict[str, str]:
     """Versions that a result was made with: recorded for people, they decide nothing."""
+    from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
+
     versions = {"python": platform.python_version(), "machine": platform.machine()}
     for package in ("torch", "transformers", "av", "numpy", "scipy", "polars"):
         with contextlib.suppress(metadata.PackageNotFoundError):
