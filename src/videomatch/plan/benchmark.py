@@ -127,6 +127,11 @@ class BenchmarkPlan(SegmentsPlan):
         splits = entry.get("splits") or {entry["split"]: ""}
         return {split: head for split, head in splits.items() if split not in unlabelled}
 
+    def table_columns(self, table: str) -> dict[str, str]:
+        """Metric -> heading of its columns: ``metrics`` of a table's file, a list of names or such a mapping."""
+        asked = self.tables[table]["metrics"]
+        return dict(asked) if isinstance(asked, dict) else {name: name for name in asked}
+
     def metric_names(self, dataset: str, split: str) -> list[str]:
         """All metrics that some table asks of a protocol."""
         asking = [t for n, t in self.tables.items() if t["dataset"] == dataset and split in self.table_splits(n)]
@@ -147,7 +152,8 @@ class BenchmarkPlan(SegmentsPlan):
         """What ``tabulate`` sees: the table's own file, and which input belongs to which row."""
         return {
             "table": self.tables[table],
-            "splits": self.table_splits(table),
+            "splits": [[split, head] for split, head in self.table_splits(table).items()],
+            "columns": [[metric, head] for metric, head in self.table_columns(table).items()],
             "cells": [[split, system, self.members(system)] for split, system in self.table_cells(table)],
             "corpus_kind": self.dataset(self.tables[table]["dataset"])["corpus"],
             "scale": self.params["scale"],

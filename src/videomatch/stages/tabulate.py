@@ -38,7 +38,8 @@ def tabulate(
     metrics: list[Path],
     output: Path,
     table: Json,
-    splits: dict[str, str],
+    splits: list[list[str]],
+    columns: list[list[str]],
     cells: list[list[Any]],
     corpus_kind: str,
     scale: str,
@@ -47,8 +48,9 @@ def tabulate(
 
     Args:
         metrics: results of ``evaluate``, in the order of ``cells``.
-        table: content of the table's file; its ``metrics`` are names, or name -> heading of the column.
-        splits: protocol -> what the heads of its columns call it.
+        table: content of the table's file.
+        splits: [protocol, what the heads of its columns call it], in order.
+        columns: [metric, heading] of a protocol's columns, in order.
         cells: [protocol, system, members] of every result, in order.
         corpus_kind: the reader of the data set; ``generated`` is said in the table.
         scale: the scale of the parameters, said in the table.
@@ -59,21 +61,19 @@ def tabulate(
         ]
         for folder, (split, system, members) in zip(metrics, cells, strict=True)
     }
-    asked = table["metrics"]
-    headings = asked if isinstance(asked, dict) else dict(zip(asked, asked, strict=True))
-    columns = [
+    heads = [
         (split, name, heading + (f" ({label})" if label else ""))
-        for split, label in splits.items()
-        for name, heading in headings.items()
+        for split, label in splits
+        for name, heading in columns
     ]
-    rows = [row(entry, found, columns) for entry in table["rows"]]
+    rows = [row(entry, found, heads) for entry in table["rows"]]
     output.mkdir(parents=True, exist_ok=True)
     (output / "table.md").write_text(
-        markdown(table, splits, rows, found, columns, corpus_kind, scale), encoding="utf-8"
+        markdown(table, dict(map(tuple, splits)), rows, found, heads, corpus_kind, scale), encoding="utf-8"
     )
-    (output / "table.csv").write_text(as_csv(rows, columns), encoding="utf-8")
+    (output / "table.csv").write_text(as_csv(rows, heads), encoding="utf-8")
     summary = {
-        r["label"]: {head: r["values"][head]["mean"] for _, _, head in columns if head in r["values"]} for r in rows
+        r["label"]: {head: r["values"][head]["mean"] for _, _, head in heads if head in r["values"]} for r in rows
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
