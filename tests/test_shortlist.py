@@ -1,0 +1,130 @@
+"""From frames to shortlists, segments of what stands on them, their measures, and the challenge's files."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from test_align_stage import OPTIONS, aligned
+from test_tune import data, run  # noqa: F401  (the planted corpus)
+from videomatch.data import tables
+from videomatch.data.store import Store
+from videomatch.library import Library
+from videomatch.stages._maps import frames_of
+from videomatch.stages.evaluate import evaluate
+from videomatch.stages.shortlist import shortlist
+from videomatch.stages.submit import submit
+
+
+@pytest.fixture(scope="module")
+def listed(data, tmp_path_factory):  # noqa: F811
+    output = tmp_path_factory.mktemp("shortlist")
+    shortlist(
+        corpus=data / "corpus", features=[data / "features"], output=output, split="copies_val", expert="frames", top=3
+    )
+    return output
+
+
+def test_the_source_of_every_query_is_first(listed):
+    rankings = tables.read("rankings", listed)
+    best = rankings.filter(pl.col("better") == 0)
+    assert best.select("query_id", "reference_id").rows() == [(f"q{n}", f"r{n}") for n in range(6)]
+    assert rankings.group_by("query_id").len()["len"].max() <= 3 and rankings["grade"].null_count() == len(rankings)
+    about = json.loads((listed / "shortlist.json").read_text())
+    assert (about["queries"], about["references"], about["frames"], about["missing"]) == (6, 6, 360, [])
+    size = sum(p.stat().st_size for p in (listed / "library").rglob("*") if p.is_file())
+    assert about["hours"] == pytest.approx(6 * 30 / 3600) and about["bytes an hour"] == round(size / about["hours"])
+    assert sorted(Library(listed / "library").ids) == [f"r{n}" for n in range(6)]
+    assert not (listed / "references").exists()
+
+
+def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # noqa: F811
+    found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=listed, top=1)
+    assert about["pairs"] == about["segments"] == 6
+    metrics = ["F1", "FRR", "AP", "recall duration/3: 10 to 30 s"]
+    given = {"corpus": data / "corpus", "split": "copies_val", "metrics": metrics, "members": ["all"]}
+    evaluate(**given, segments=[tmp_path / "out"], output=tmp_path / "metrics")
+    written = json.loads((tmp_path / "metrics/all/metrics.json").read_text())
+    assert written["metrics"]["F1"] > 95 and written["metrics"]["FRR"] == 0 and written["metrics"]["AP"] > 0.9
+    assert written["counts"]["pairs"] == 12 and written["counts"]["pairs with a copy"] == 6
+    assert written["spread"].keys() == {"F1", "FRR"}
+    # a missed pair costs recall
+    tables.write("segments", found.filter(pl.col("query_id") != "q0"), tmp_path / "less")
+    evaluate(**given, segments=[tmp_path / "less"], output=tmp_path / "metrics")
+    less = json.loads((tmp_path / "metrics/all/metrics.json").read_text())["metrics"]
+    assert less["FRR"] == pytest.approx(100 / 6) and less["F1"] < written["metrics"]["F1"]
+    with pytest.raises(ValueError, match="no metric 'F2', did you mean 'F1"):
+        evaluate(**{**given, "metrics": ["F2"]}, segments=[tmp_path / "out"], output=tmp_path / "metrics")
+    with pytest.raises(ValueError, match="either rankings or segments"):
+        evaluate(output=tmp_path, metrics=[], members=[])
+
+
+def test_edits_are_measured_where_the_corpus_tells_them(data, tmp_path):  # noqa: F811
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for file in (data / "corpus").glob("*.parquet"):
+        (corpus / file.name).write_bytes(file.read_bytes())
+    truth = tables.read("segments", corpus)
+    first = truth.row(0, named=True)
+    edit = {k: first[k] for k in ("query_id", "reference_id", "query_start")} | {"edit": "crop"}
+    tables.write("edits", [edit], corpus)
+    tables.write(
+        "segments", truth.filter(pl.col("query_id") != first["query_id"]).with_columns(score=1.0), tmp_path / "found"
+    )
+    metrics = ["recall edit/crop", "recall edit/none"]
+    evaluate(
+        corpus=corpus, split="copies_val", metrics=metrics, members=["all"], segments=[tmp_path / "found"],
+        output=tmp_path / "out",
+    )  # fmt: skip
+    found = json.loads((tmp_path / "out/all/metrics.json").read_text())["metrics"]
+    assert found == pytest.approx({"recall edit/crop": 0, "recall edit/none": 100})
+
+
+def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F811
+    noise = {"split": "copies_val", "beta": 0.8, "drop": False}
+    frames = frames_of([data / "features"], "frames", "cosine", 0.0, noise, data / "corpus")
+    plain = frames_of([data / "features"], "frames", "cosine", 0.0).map("q0", "r1")[0]
+    store = Store.open(data / "features/frames")
+    rows, _ = store.gather([f"r{n}" for n in range(6)])
+    unit, query = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (rows, store["q0"]))
+    expected = plain - 0.8 * (query @ unit.T).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(frames.map("q0", "r1")[0], expected, atol=1e-5)
+    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.05]}, noise=noise, bias=0.5)
+    assert best["noise"] == noise
+    _, about = aligned(data, tmp_path / "out", tuned=tmp_path / "tuned")
+    assert about["noise"] == noise and about["bias"] == 0.5
+    with pytest.raises(ValueError, match="not of similarity 'chamfer'"):
+        frames_of([data / "features"], "frames", "chamfer", 0.0, noise, data / "corpus")
+
+
+@pytest.fixture
+def corpus(data, tmp_path):  # noqa: F811
+    """The planted corpus with its videos' lengths."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for file in (data / "corpus").glob("*.parquet"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    lengths = {f"q{n}": 22.0 for n in range(6)} | {f"r{n}": 30.0 for n in range(6)}
+    empty = dict.fromkeys(tables.SCHEMAS["videos"])
+    rows = [{**empty, "video_id": i, "duration": d, "tags": [], "shard": 0} for i, d in lengths.items()]
+    tables.check("videos", rows).write_parquet(folder / "videos-00000.parquet")
+    return folder
+
+
+def test_the_challenges_files_are_written_from_segments_and_frames(data, corpus, tmp_path):  # noqa: F811
+    aligned(data, tmp_path / "found", **OPTIONS)
+    common = {"corpus": corpus, "member": "all", "split": "copies_val", "output": tmp_path}
+    submit(**common, segments=tmp_path / "found", format="vsc2022_matching")
+    about = json.loads((tmp_path / "submission.json").read_text())
+    assert (about["file"], about["segments"], about["pairs"]) == ("matches.csv", 6, 6)
+    assert len(pl.read_csv(tmp_path / "matches.csv")) == 6
+    noise = {"split": "copies_val", "beta": 1.0}
+    submit(**common, features=[data / "features"], expert="frames", noise=noise, format="vsc2022_descriptors")
+    about = json.loads((tmp_path / "submission.json").read_text())
+    assert about["rows"] == {"query": 6 * 22, "reference": 6 * 30}  # two frames a second, one is allowed
+    with np.load(tmp_path / "query_descriptors.npz") as query, np.load(tmp_path / "reference_descriptors.npz") as there:
+        assert query["features"].shape == (132, 64)
+        np.testing.assert_array_equal(there["features"][:, -1], 1)
+    with pytest.raises(ValueError, match="written from segments"):
+        submit(**common, format="vsc2022_matching")
