@@ -59,6 +59,7 @@ def test_stages_are_called_with_what_they_declare(built: Repo):
     settings = sorted((built.folder / ".scratch/settings").rglob("manifest.json"))
     assert {json.loads(s.read_text())["stage"] for s in settings} == {
         *("render", "prepare", "train", "extract", "embed", "combine"),
+        *("condense", "shortlist", "tune", "align"),
         *("search", "evaluate", "tabulate", "illustrate", "submit"),
     }
     assert not list((built.folder / ".scratch/jobs").glob("*")), "finished jobs leave nothing to resume"
@@ -105,6 +106,19 @@ def test_the_systems_on_folds_end_in_a_table_and_a_submission(built: Repo):
         submitted = json.loads(archive.read("result.json"))
     store = Store.open(results / "embeddings/videos/ensemble/all/videos")
     assert submitted and all(len(row) == store.shape[0] for row in submitted.values())
+
+
+def test_copies_end_in_segments_and_a_submission(built: Repo):
+    results = built.folder / "results/tiny"
+    keys, frames = (
+        Store.open(*sorted((results / f"features/videos/{name}").glob(f"*/{name}"))) for name in ("clip_keys", "clip")
+    )
+    assert sorted(keys.ids) == sorted(frames.ids) and (keys.lengths <= frames.lengths).all()
+    assert keys.lengths.sum() < 0.7 * frames.lengths.sum()
+    listed = pl.read_parquet(results / "shortlists/videos/copies_test/clip_keys/rankings.parquet")
+    aligned = json.loads((results / "segments/videos/copies_test/copies/all/align.json").read_text())
+    assert aligned["pairs"] == len(listed) and aligned["options"]["min_length"] in (1, 2)
+    assert (results / "submissions/segments/matches.csv").read_text().startswith("query_id,ref_id,")
 
 
 def test_the_search_systems_end_in_a_table_of_topics_and_a_run(built: Repo):

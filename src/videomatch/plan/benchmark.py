@@ -165,10 +165,14 @@ class BenchmarkPlan(SegmentsPlan):
         """The result of ``illustrate``."""
         return f"{self.root}/pages/{name}/{MANIFEST}"
 
-    def page_ranking(self, page: str) -> str:
-        """The ranking whose neighbours a page shows."""
+    def page_shows(self, page: str) -> dict[str, str | list[str]]:
+        """The ranking whose neighbours a page shows, or the segments and the features that they were found in."""
         entry = self.params["pages"][page]
-        return self.ranking(entry["dataset"], entry["split"], entry["system"])
+        dataset, split, system = entry["dataset"], entry["split"], entry["system"]
+        if not self.localises(system):
+            return {"rankings": self.ranking(dataset, split, system)}
+        segments = self.segments(dataset, split, system, self.members(system)[0])
+        return {"segments": segments, "features": self.align_features(dataset, system)}
 
     def page_judged(self, page: str) -> list[str]:
         """The rankings whose scores a page draws over the grades."""
@@ -187,7 +191,12 @@ class BenchmarkPlan(SegmentsPlan):
     def page_settings(self, page: str) -> Json:
         """What ``illustrate`` sees."""
         entry = self.params["pages"][page]
-        return {
+        aligned = {}
+        if self.localises(entry["system"]):
+            asked = self.systems[entry["system"]]["align"]
+            compared = {k: v for k, v in asked.items() if k in ("expert", "similarity", "bias", "noise")}
+            aligned = {"split": entry["split"], "compared": compared}
+        return aligned | {
             "title": entry.get("title", page),
             "top": entry.get("top", 5),
             "system": entry["system"],

@@ -1,4 +1,5 @@
-"""``illustrate``: a page of a run to look at: tables, learning curves, scores over grades, and nearest neighbours.
+"""``illustrate``: a page of a run to look at: tables, learning curves, scores over grades, and nearest neighbours; or
+the maps of a system that aligns videos, with its segments.
 
 The page is one file without scripts or addresses of other places; titles, names and ids are escaped. The neighbours are
 always there, everything else where it is given.
@@ -20,6 +21,7 @@ from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
 from videomatch.page import chart, curves, markdown, template
 from videomatch.progress import track
+from videomatch.stages import _copies_page
 
 #: queries on one page: more would be a page that no browser opens quickly
 MOST_QUERIES = 60
@@ -30,12 +32,16 @@ MOST_POINTS = 1500
 def illustrate(
     *,
     corpus: Path,
-    rankings: Path,
     output: Path,
     title: str,
     top: int,
     system: str,
     member: str,
+    rankings: Path | None = None,
+    segments: Path | None = None,
+    features: Sequence[Path] = (),
+    compared: dict[str, Any] | None = None,
+    split: str | None = None,
     judged: Sequence[Path] = (),
     judged_names: Sequence[Sequence[str]] = (),
     tables: Sequence[Path] = (),
@@ -43,21 +49,41 @@ def illustrate(
     run_names: Sequence[Sequence[str]] = (),
 ) -> None:
     """Write ``index.html``, ``neighbours.csv`` (query_id, rank, reference_id, score) and, of judged rankings,
-    ``similarity-<system>-<member>.csv`` (query_id, reference_id, grade, score).
+    ``similarity-<system>-<member>.csv`` (query_id, reference_id, grade, score); or, of segments, ``index.html`` and a
+    page of each query.
 
     Args:
         corpus: result of ``prepare``.
-        rankings: result of ``search`` between videos, whose neighbours are shown.
         title: heading of the page.
-        top: neighbours shown of each query.
+        top: neighbours shown of each query, or queries whose segments are shown.
         system: the system that ``rankings`` is of, printed on the page.
         member: the member of it that is shown.
+        rankings: result of ``search`` between videos, whose neighbours are shown.
+        segments: result of ``align`` instead, with the ``features`` and the ``split`` that it is of, and how frames
+            were ``compared`` (``expert``, ``similarity``, ``bias``, ``noise``).
         judged: results of ``search`` whose judged pairs are drawn, scores over grades.
         judged_names: [system, member] of each of them.
         tables: results of ``tabulate``, shown in this order.
         runs: results of ``train``, whose logs are drawn; runs of one system share charts.
         run_names: [system, member] of each of them.
     """
+    printed = [table(folder) for folder in tables]
+    if segments is not None:
+        assert compared is not None and split is not None
+        _copies_page.write(
+            corpus=corpus,
+            segments=segments,
+            features=list(features),
+            compared=compared,
+            split=split,
+            output=output,
+            title=title,
+            about=f"System {system} ({member}) on {split}.",
+            top=top,
+            printed=printed,
+        )
+        return
+    assert rankings is not None
     nearest = neighbours(corpus_tables.read("rankings", rankings / member), top)
     nearest.write_csv(output / "neighbours.csv")
     scatters = []
@@ -75,7 +101,7 @@ def illustrate(
         top=top,
         queries=rows,
         total=total,
-        tables=[table(folder) for folder in tables],
+        tables=printed,
         scatters=scatters,
         systems=[training(name, members) for name, members in logs.items()],
     )
