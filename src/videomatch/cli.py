@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videomatch.door import commands
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -31,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ask(options)
         if options.command == "serve":
             return serve(options)
+        if options.command in ("library", "copies"):
+            return commands.answer(options)
         from videomatch.door.config import plan_of
 
         plan = plan_of(options.configfile, options.config)
@@ -53,23 +57,26 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--configfile", type=Path, action="append", default=[], help="laid over params.yaml, as in snakemake"
     )
     parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("tables", help="print the tables of the last run, and where everything lies")
-    dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    subparsers.add_parser("tables", help="print the tables of the last run, and where everything lies")
+    dvc = subparsers.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
     dvc.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    prune = commands.add_parser("prune", help="list results that no rule makes any more")
+    prune = subparsers.add_parser("prune", help="list results that no rule makes any more")
     prune.add_argument("--yes", action="store_true", help="delete them")
-    find = commands.add_parser("find", help="the videos that show what a sentence says")
+    find = subparsers.add_parser("find", help="the videos that show what a sentence says")
     find.add_argument("asked", metavar="TEXT", help="what to look for")
-    similar = commands.add_parser("similar", help="the videos that are like one")
+    similar = subparsers.add_parser("similar", help="the videos that are like one")
     similar.add_argument("asked", metavar="VIDEO", help="an id of the corpus, or any file")
-    server = commands.add_parser("serve", help="a page to search on, on this machine alone; `find` answers faster, too")
+    server = subparsers.add_parser(
+        "serve", help="a page to search on, on this machine alone; `find` answers faster, too"
+    )
     server.add_argument("--port", type=int, default=8000, help="0 for any that is free")
-    shared = commands.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
+    shared = subparsers.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
     shared.add_argument("dataset", help="a data set that is prepared")
     shared.add_argument("--train", action="append", required=True, metavar="SPLIT", help="may be repeated")
     shared.add_argument("--test", action="append", required=True, metavar="SPLIT", help="may be repeated")
     shared.add_argument("--system", help="also compare the embeddings of this system")
+    commands.arguments(subparsers)
     for command in (find, similar, server):
         command.add_argument("--dataset", help="whose videos; by default the one that a page shows")
         command.add_argument("--top", type=int, default=24 if command is server else 10, help="how many videos")

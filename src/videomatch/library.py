@@ -15,10 +15,10 @@ its parts stand. Frames of other stores are not touched.
 
 A vote
     The similarity of a frame is that of the nearest frame of a video, less what is common: the similarity to the video
-    that comes ``common``-th among those found, :data:`FLOOR` at least; a frame that finds fewer videos however deep it
-    looks does not vote. Black frames and title cards, which are alike in
-    many videos, so weigh nothing (as score normalisation does; see :mod:`videomatch.score_normalisation`). The score of
-    a video is the sum over the query's frames.
+    that comes ``common``-th among those found, :data:`FLOOR` at least. Where the frames of fewer videos take all
+    places, however deep it looks, that is the similarity of the last of them: the ``common``-th video is no more alike.
+    Black frames and title cards, which are alike in many videos, so weigh nothing (as score normalisation does; see
+    :mod:`videomatch.score_normalisation`). The score of a video is the sum over the query's frames.
 """
 
 from __future__ import annotations
@@ -142,34 +142,38 @@ class Library:
     # ------------------------------------------------------------------------------------------------------- adding
 
     @staticmethod
-    def add(folder: Path, root: Path) -> int:
+    def add(folder: Path, *roots: Path) -> int:
         """Add the videos of a store; returns how many frames were encoded (0: all stood already).
+
+        Args:
+            folder: of the library.
+            roots: a store, or several that are added, and taken out, as one: fewer and larger parts.
 
         Raises:
             FileNotFoundError: no library, or no store.
             ValueError: the store does not fit the codec, has no times, or holds a video of another store.
         """
-        codec, store = Codec.load(folder / "codec"), Store.open(root)
+        codec, store = Codec.load(folder / "codec"), Store.open(*roots)
         if store.shape != (codec.inputs,):
-            raise ValueError(f"{root}: rows of shape {store.shape}, the library was made for ({codec.inputs},)")
+            raise ValueError(f"{roots[0]}: rows of shape {store.shape}, the library was made for ({codec.inputs},)")
         sweep(folder)
-        digest = provenance.tree_digest(root)
+        digest = _digest(roots)
         others = {i for part in parts_of(folder, codec) if part.store != digest for i in part.ids}
         twice = next((i for i in store.ids if i in others), None)
         if twice is not None:
-            raise ValueError(f"{root}: video {twice!r} is in the library already, from another store")
+            raise ValueError(f"{roots[0]}: video {twice!r} is in the library already, from another store")
         cut = list(_cut(store.lengths))
         encoded = 0
         for number, (first, last) in enumerate(cut):
             about = {"store": digest, "number": number, "of": len(cut)}
             encoded += write_part(folder, codec, Rows(store, first, last), about)
-        log.info("%s: %d frames of %d videos added", root, encoded, len(store))
+        log.info("%s: %d frames of %d videos added", roots[0], encoded, len(store))
         return encoded
 
     @staticmethod
-    def remove(folder: Path, root: Path) -> int:
-        """Take out the parts of a store; returns how many there were."""
-        digest = provenance.tree_digest(root)
+    def remove(folder: Path, *roots: Path) -> int:
+        """Take out the parts of a store (or of several that were added as one); returns how many there were."""
+        digest = _digest(roots)
         found = sorted((folder / "parts").glob(f"{digest[:16]}-*"))
         for part in found:
             gone = part.with_name(f".{part.name}.new.{os.getpid()}")
@@ -202,15 +206,15 @@ class Library:
         """
         out = np.array([n for n, i in enumerate(self.ids) if i in set(exclude)], np.int64)
         features = np.asarray(features, np.float32)
-        query, value, video, usual = self._heard(features, neighbours, common, out)
-        # where one video's still picture takes all places, nobody knows yet what is common
-        deaf = np.flatnonzero(np.isnan(usual))
+        query, value, video, usual, is_deaf = self._heard(features, neighbours, common, out)
+        # where still pictures of a few videos take all places, nobody knows yet what is common
+        deaf = np.flatnonzero(is_deaf)
         if len(deaf):
             keep = ~np.isin(query, deaf)
             more = self._heard(features[deaf], DEEPER * neighbours, common, out)
             query = np.concatenate([query[keep], deaf[more[0]]])
             value, video = np.concatenate([value[keep], more[1]]), np.concatenate([video[keep], more[2]])
-            usual[deaf] = np.where(np.isnan(more[3]), np.inf, more[3])
+            usual[deaf] = more[3]
         votes = np.maximum(value - usual[query], 0)
         found, at = np.unique(video[votes > 0], return_inverse=True)
         scores = np.bincount(at, votes[votes > 0], len(found))
@@ -220,9 +224,10 @@ class Library:
 
     def _heard(
         self, features: np.ndarray, neighbours: int, common: int, out: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Pairs of query frame and video with their similarity, three arrays; and ``(Q,)`` what is common to a frame,
-        nan where fewer videos than that take all places."""
+        and whether fewer videos than that take all places: it is the last one's similarity then, as what did not come
+        up is no more alike."""
         similarity, frame = self.neighbours(features, neighbours)
         query = np.repeat(np.arange(len(similarity)), neighbours)
         value, video = similarity.ravel(), self.owners(frame.ravel())
@@ -233,10 +238,11 @@ class Library:
         first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
         query, value, video = query[first], value[first], video[first]
         starts = np.searchsorted(query, np.arange(len(similarity) + 1))
-        usual = np.where(full, np.nan, FLOOR)
-        many = np.flatnonzero(np.diff(starts) >= common)
+        usual = np.maximum(FLOOR, np.where(full, similarity[:, -1], FLOOR))
+        is_known = np.diff(starts) >= common
+        many = np.flatnonzero(is_known)
         usual[many] = np.maximum(FLOOR, value[starts[many] + common - 1])
-        return query, value, video, usual
+        return query, value, video, usual, full & ~is_known
 
     def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Cosines ``(Q, count)`` and numbers of the nearest frames of each query frame, nearest first; -1 is none."""
@@ -302,6 +308,12 @@ class _Mapped:
             order = np.argsort(-values, axis=1, kind="stable")[:, :count]
             values, frames = np.take_along_axis(values, order, 1), np.take_along_axis(frames, order, 1)
         return values, frames
+
+
+def _digest(roots: Sequence[Path]) -> str:
+    """Of a store, or of several in this order."""
+    each = [provenance.tree_digest(root) for root in roots]
+    return each[0] if len(each) == 1 else provenance.digest(each)
 
 
 def _cut(lengths: np.ndarray) -> Iterator[tuple[int, int]]:

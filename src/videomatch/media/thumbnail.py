@@ -26,6 +26,19 @@ def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray
     return pictures[min(1, len(pictures) - 1)]
 
 
+def strip(path: Path, duration: float, count: int, side: int = 72) -> list[np.ndarray | None]:
+    """Pictures at the middles of ``count`` equal parts of a video, as :func:`thumbnail` gives them; None for what
+    cannot be read any more."""
+    # every other point of a grid with twice as many is the middle of a part
+    half = Fraction(max(duration, 0.02) / (2 * max(1, count))).limit_denominator(100_000)
+    try:
+        chunks = [chunk.values for chunk in Sampler(path, [FrameRequest(every=half, size=side)])]
+    except (Unreadable, OSError):
+        return [None] * count
+    pictures = np.concatenate(chunks)
+    return [pictures[min(2 * n + 1, len(pictures) - 1)] for n in range(count)]
+
+
 def data_url(picture: np.ndarray, quality: int = 80) -> str:
     """A picture as a ``data:`` address, so that a page is one file that works without network."""
     file = io.BytesIO()
