@@ -54,6 +54,7 @@ PARAMS: dict[str, Any] = {
         "title": {"embeddings": {"texts": ["title"], "dim": 8}},
         "whole": {"combine": {"systems": ["zero_shot", "tiny_clip"], "weights": [1, 3]}},
         "rescored": {"rescore": {"system": "zero_shot", "method": "dual_softmax"}},
+        "aligned": {"align": {"expert": "clip", "aligner": "dtw", "options": {}}},
         "projected": {"combine": {"systems": ["title", "pooled"], "dim": 6}},
     },
 }

@@ -145,6 +145,7 @@ def _copy(folder):
     [
         ({"system": "zeroshot"}, "did you mean 'zero_shot'"),
         ({"system": "pooled"}, "cannot be asked in words; systems that can: .*zero_shot"),
+        ({"system": "aligned"}, "cannot be asked in words; systems that can: .*zero_shot"),
         ({"dataset": "mime"}, "did you mean 'mine'"),
         ({"member": "seed1"}, "no member"),
         ({"top": 0}, "top = 0"),
@@ -153,6 +154,11 @@ def _copy(folder):
 def test_what_is_said_where_there_is_no_answer(library, asked, said):
     with pytest.raises(Refused, match=said):
         library.find("bars", **asked)
+
+
+def test_segments_are_asked_elsewhere(library, project):
+    with pytest.raises(Refused, match="has not embedded .*ask `videomatch copies`"):
+        library.similar("clip2.mp4", system="aligned")
 
 
 def test_what_is_not_built_says_what_builds_it(project, tmp_path, monkeypatch):

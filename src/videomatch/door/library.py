@@ -112,8 +112,8 @@ class Library:
     def _reads_texts(self, system: str) -> bool:
         """Whether a system has vectors of texts, which needs no library to be loaded."""
         entry = self.plan.systems[system]
-        if "rescore" in entry:
-            return False  # it has no embeddings: its scores hang on a whole protocol's frames or queries
+        if {"rescore", "align"} & entry.keys():
+            return False  # it has no embeddings: its scores hang on a whole protocol's frames or queries, or on segments
         if "combine" in entry:
             return all(map(self._reads_texts, entry["combine"]["systems"]))
         if "model" in entry:
@@ -188,6 +188,8 @@ class Library:
         return f"run `{self._snakemake(self.plan.embedding(dataset, system))}`"
 
     def _check_inputs(self, dataset: str, system: str) -> None:
+        if "align" in self.plan.systems[system]:
+            raise ValueError("it finds the segments that two videos share: ask `videomatch copies`")
         for part in self.plan.systems[system].get("combine", {}).get("systems", []):
             self._check_inputs(dataset, part)
         if "combine" not in self.plan.systems[system]:

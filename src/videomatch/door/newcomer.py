@@ -194,7 +194,7 @@ def _kinds(plan: Any, system: str) -> list[str]:
 
 
 def _released(plan: Any, expert: str) -> bool:
-    return plan.experts[expert]["extractor"] == "released"
+    return plan.experts[expert].get("extractor") == "released"
 
 
 def _bound(library: Library, system: str) -> bool:
