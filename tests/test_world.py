@@ -200,7 +200,7 @@ def test_captions_name_presenters_and_quote_the_screen():
         said = language.captions(story, 14)
         assert len(said) == len(set(said)) == 14
         host, known = words.PRESENTERS[story.latents["presenter"]], language.speech(story)[1]
-        named = any(f"{host[0]} presents" in text or f"{host[1]}在" in text for _, text in said)
+        named = any(text.startswith((f"{host[0]} ", f"{host[1]}在")) for _, text in said)
         seen = any(scene.presented for scene in scenes(story))
         assert not named or seen or "presenter" in known
         presented += seen
@@ -209,6 +209,29 @@ def test_captions_name_presenters_and_quote_the_screen():
         assert all(written is not None and written in text for text in quotes)
         quoted += bool(quotes)
     assert 40 < presented < 80 and quoted > 60
+
+
+def test_captions_tell_of_music_only_where_there_is_sound():
+    options, told = WorldOptions(silent=0.5), {True: 0, False: 0}
+    for index in range(80):
+        story = library_story(SEED, index, options)
+        has_sound = story.shot.audio_rate is not None
+        music = [text for _, text in language.captions(story, 14) if " music" in text or "音乐" in text]
+        told[has_sound] += bool(music)
+        mood = words.MOODS[story.latents["mood"]]
+        assert all(mood[0] in text or mood[1] in text for text in music)
+    assert told[True] > 20 and told[False] == 0
+
+
+def test_presenters_of_short_clips_come_to_the_point():
+    short = WorldOptions(min_duration=2, median_duration=2.5, max_duration=4)
+    stories = [library_story(SEED, index, short) for index in range(200)]
+    heard = [language.speech(story) for story in stories]
+    assert np.mean(["topic" in known for _, known in heard]) > 0.55
+    for story, (said, known) in zip(stories, heard, strict=True):
+        assert all(u.start < u.end < story.duration for u in said)
+        told = " ".join(u.text for u in said)
+        assert all(language.value(story, f)[words.language_index(story.language)] in told for f in known)
 
 
 def test_the_presenter_is_drawn_where_the_scene_says_so():

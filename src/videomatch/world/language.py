@@ -19,6 +19,8 @@ TITLE, SPEECH, TAGS, CAPTIONS, ERRORS = range(20, 25)
 NUM_TEMPLATES = 7
 #: seconds of speech per character, as planned (speech is fitted to the plan when it is rendered)
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
+#: in clips of less than so many seconds presenters come to the point at once
+SHORT = 5.0
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,16 @@ def speech(story: Story) -> tuple[list[Utterance], frozenset[str]]:
         ([f"{name} is here again", f"{name}又来了"][w], ("entity",)),
         (["see you next time", "我们下次再见"][w], ()),
     ]
-    keep = rng.random(len(lines)) < np.array([0.4, 0.75, 0.45, 0.5, 0.3, 0.35, 0.3, 0.4])
-    at = 0.2 + rng.random() * 0.6
+    chances = [0.4, 0.75, 0.45, 0.5, 0.3, 0.35, 0.3, 0.4]
+    is_short = story.duration < SHORT
+    if is_short:
+        lines[:2] = [
+            ([f"about {topic}", f"说说{topic}"][w], ("topic",)),
+            ([f"I am {host}", f"我是{host}"][w], ("presenter",)),
+        ]
+        chances[:2] = [0.85, 0.6]
+    keep = rng.random(len(lines)) < np.array(chances)
+    at = (0.1 if is_short else 0.2) + rng.random() * (0.2 if is_short else 0.6)
     said: list[Utterance] = []
     known: set[str] = set()
     for (text, tells), kept in zip(lines, keep, strict=True):
@@ -113,7 +123,7 @@ def tags(story: Story) -> tuple[list[str], frozenset[str]]:
 
 def captions(story: Story, count: int) -> list[tuple[str, str]]:
     """``count`` (at most 14) different (language, sentence), each telling another part of the story: what is seen and
-    spoken of, and in some who presents it (if seen or heard to be named) or what is written over the picture."""
+    spoken of, and in some what music is heard, who presents it (if seen or heard to be named) or what is written."""
     english, chinese = (_captions(story, w) for w in (0, 1))
     written = [("en", sentence) for sentence in english] + [("zh", sentence) for sentence in chinese]
     return [written[k] for k in story.rng(CAPTIONS).permutation(len(written))[:count]]
@@ -154,7 +164,7 @@ def _captions(story: Story, w: int) -> list[str]:
         f"in a {v['place']} scene {a} {v['colour']} {v['shape']} {v['action']}",
         f"the {v['shape']} {v['action']} while someone talks about {v['topic']}",
         f"a video about {v['topic']} with {a} {v['colour']} {v['shape']}",
-        f"{v['mood']} music plays over the {v['place']}, something {v['colour']} {v['action']}",
+        f"in the {v['place']} something {v['colour']} {v['action']}",
         f"{v['topic']} {v['angle']}, shown in the {v['place']}",
         f"{a} {v['colour']} {v['shape']} that {v['action']}, about {v['topic']}",
     ]
@@ -163,17 +173,28 @@ def _captions(story: Story, w: int) -> list[str]:
         f"{v['colour']}{v['shape']}在{v['place']}{v['action']}",
         f"一边讲{v['topic']}，一边有{v['shape']}在{v['action']}",
         f"关于{v['topic']}的视频，画面里有{v['colour']}的{v['shape']}",
-        f"{v['mood']}的音乐，{v['place']}，{v['colour']}的东西在{v['action']}",
+        f"{v['place']}，{v['colour']}的东西在{v['action']}",
         f"{v['topic']}{v['angle']}，背景是{v['place']}",
         f"{v['colour']}的{v['shape']}{v['action']}，主题是{v['topic']}",
     ]
+    if story.shot.audio_rate is not None:
+        english[4] = f"{v['mood']} music plays over the {v['place']}, something {v['colour']} {v['action']}"
+        english.append(f"{v['mood']} music and {v['topic']} {v['angle']}")
+        english.append(f"a {v['shape']} in the {v['place']} {v['action']} to {v['mood']} music")
+        chinese[4] = f"{v['mood']}的音乐，{v['place']}，{v['colour']}的东西在{v['action']}"
+        chinese.append(f"{v['mood']}的音乐，讲的是{v['topic']}{v['angle']}")
+        chinese.append(f"{v['place']}里有{v['shape']}随着{v['mood']}的音乐{v['action']}")
     shown = scenes(story)
     if any(scene.presented for scene in shown) or "presenter" in speech(story)[1]:
         english.append(f"{v['presenter']} presents {v['topic']} in front of the {v['place']}")
+        english.append(f"{v['presenter']} talks in the {v['place']} beside {a} {v['colour']} {v['shape']}")
         chinese.append(f"{v['presenter']}在{v['place']}前介绍{v['topic']}")
+        chinese.append(f"{v['presenter']}在{v['place']}说话，旁边是{v['colour']}的{v['shape']}")
     if written := next((scene.words for scene in shown if scene.words), ""):
         english.append(f'the words "{written}" stand over {a} {v["colour"]} {v["shape"]}')
+        english.append(f'somebody wrote "{written}" over the {v["place"]}')
         chinese.append(f"{v['colour']}的{v['shape']}上写着“{written}”")
+        chinese.append(f"{v['place']}的画面上写着“{written}”")
     return (english, chinese)[w]
 
 
