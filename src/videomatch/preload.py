@@ -26,9 +26,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-#: what is imported ahead; nothing that starts threads (polars does, with its first query)
+#: what is imported ahead. A fork takes no threads along, so none may be at work in here: polars starts its pool with
+#: the first query, and what it starts at once only waits (for memory to give back; it lets go of its locks for a fork)
 MODULES = (
     "numpy",
+    "polars",
     "scipy.stats",
     "threadpoolctl",
     "torch",

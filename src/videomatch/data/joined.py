@@ -31,3 +31,10 @@ def joined_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None =
         pl.when(text.len() > 0).then(text.str.join(" ")).alias(kind) for kind, text in said.items()
     )
     return joined.select("video_id", *kinds)
+
+
+def whole_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> dict[str, str]:
+    """Texts of videos, those of all kinds joined by a space in the order of the kinds: video_id -> text, of the videos
+    that have one. Arguments as of :func:`joined_texts`."""
+    said = joined_texts(corpus, kinds, ids).select("video_id", pl.concat_str(kinds, separator=" ", ignore_nulls=True))
+    return {video: text for video, text in said.iter_rows() if text.strip()}

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import torch
-import torch.nn.functional as F
 import yaml
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
 from videomatch import named
-from videomatch.data import corpus as corpora
 from videomatch.data import examples as examples_
-from videomatch.data import tables
-from videomatch.data.joined import joined_texts
+from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
 from videomatch.similarity import normalise
+from videomatch.stages import embed
 
 if TYPE_CHECKING:
     from videomatch.data.lsa import Lsa
@@ -57,27 +54,8 @@ def texts_of(library: Library, dataset: str, system: str, member: str) -> Texts:
         return library.kept([run], ("texts", run, dataset), lambda: trained(Path(run).parent, corpus, features))
     if "text_encoder" in entry["embeddings"]:
         encoder = plan.backbone_path(entry["embeddings"]["text_encoder"])
-        return library.kept(plan.embed_runs(system) or [encoder], ("texts", encoder), lambda: text_tower(encoder))
+        return library.kept(plan.embed_runs(system) or [encoder], ("texts", encoder), lambda: embed.text_tower(encoder))
     return analysis(library, dataset, system).embed
-
-
-def text_tower(encoder: str) -> Texts:
-    """The text side of a CLIP-like checkpoint (anything with ``get_text_features``), without its pictures' side."""
-    config: Any = AutoConfig.from_pretrained(encoder)
-    model: Any = AutoModel.from_pretrained(encoder).eval()
-    model.vision_model = None
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    longest = config.text_config.max_position_embeddings
-
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        batch = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        with torch.inference_mode():
-            found = model.get_text_features(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).pooler_output
-            return F.normalize(found.float(), dim=-1).numpy()
-
-    return encode
 
 
 def trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> Texts:
@@ -103,28 +81,19 @@ def analysis(library: Library, dataset: str, system: str) -> Lsa:
     Raises:
         ValueError: it does not give the vectors that lie there.
     """
-    from videomatch.data.lsa import Lsa  # scikit-learn takes a second, which others need not wait
-
     plan = library.plan
     options = plan.systems[system]["embeddings"]
     corpus, result = Path(plan.corpus(dataset)).parent, plan.embedding(dataset, system)
 
     def fit() -> Lsa:
-        said = joined(corpus, options["texts"])
-        train = corpora.split_ids(tables.read("splits", corpus), "train", "reference")
-        lsa = Lsa([said[i] for i in train if i in said], dim=options.get("dim", 256), seed=plan.seed)
+        said = whole_texts(corpus, options["texts"])
+        lsa = embed.analysis(corpus, said, options.get("dim", 256), plan.seed)
         store = Store.open(Path(result).parent / plan.members(system)[0] / "videos")
         some = [i for i in store.ids[:: max(1, len(store) // PROBES)] if i in said]
         compare(lsa.embed([said[i] for i in some]), store, some)
         return lsa
 
     return library.kept([plan.corpus(dataset), result], ("analysis", dataset, system), fit)
-
-
-def joined(corpus: Path, kinds: Sequence[str]) -> dict[str, str]:
-    """video_id -> its texts of some kinds as one string, as ``embed`` joins them."""
-    said = joined_texts(corpus, kinds).select("video_id", pl.concat_str(kinds, separator=" ", ignore_nulls=True))
-    return {video: text for video, text in said.iter_rows() if text.strip()}
 
 
 # ------------------------------------------------------------------------------------------------------------ combined

@@ -19,8 +19,9 @@ import polars as pl
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
-from videomatch.door.asking import analysis, combined_parts, joined, joiner
+from videomatch.door.asking import analysis, combined_parts, joiner
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
@@ -150,7 +151,7 @@ def _embedded(
     plan = library.plan
     entry: dict[str, Any] = plan.embed_settings(dataset, system)["system"]
     if "texts" in entry.get("embeddings", {}) and "features" not in entry["embeddings"]:
-        said = joined(corpus, entry["embeddings"]["texts"])
+        said = whole_texts(corpus, entry["embeddings"]["texts"])
         found = analysis(library, dataset, system).embed(list(said.values())) if said else np.zeros((1, 1))
         if not found.any():
             raise Refused(

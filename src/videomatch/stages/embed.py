@@ -21,26 +21,28 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
 import yaml
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from videomatch import named
 from videomatch.data import corpus as corpora
 from videomatch.data import examples as examples_
 from videomatch.data import tables
-from videomatch.data.joined import joined_texts
-from videomatch.data.lsa import Lsa
+from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store, StoreWriter
 from videomatch.progress import track
 from videomatch.training import hardware, reproducible
+
+if TYPE_CHECKING:
+    from videomatch.data.lsa import Lsa
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +98,11 @@ def embed(
                 _write_all(output / member, written, system, score)
             return
         if "features" not in options:
-            table = joined_texts(corpus, options["texts"], ids)
-            said = table.select("video_id", pl.concat_str(options["texts"], separator=" ", ignore_nulls=True))
-            joined = {video: text for video, text in said.iter_rows() if text.strip()}
-            written = {"videos": (ids, _lsa(corpus, joined, options.get("dim", 256), seed))}
+            said = whole_texts(corpus, options["texts"], ids)
+            lsa = analysis(corpus, said, options.get("dim", 256), seed)
+            log.info("latent semantic analysis in %d dimensions", lsa.dim)
+            vectors = ((some, lsa.embed([said[i] for i in some])) for some in _chunks(list(said), TEXTS))
+            written = {"videos": (ids, vectors)}
         else:
             if options.get("pool", "mean") != "mean":
                 raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
@@ -114,12 +117,12 @@ def embed(
             _write_all(output / member, written, system)
 
 
-def _lsa(corpus: Path, joined: dict[str, str], dim: int, seed: int) -> Vectors:
+def analysis(corpus: Path, said: Mapping[str, str], dim: int, seed: int) -> Lsa:
+    """Latent semantic analysis fitted on the texts (video_id -> text) of the train split."""
+    from videomatch.data.lsa import Lsa  # scikit-learn takes a second, which others need not wait
+
     train = corpora.split_ids(tables.read("splits", corpus), "train", "reference")
-    lsa = Lsa([joined[i] for i in train if i in joined], dim=dim, seed=seed)
-    log.info("latent semantic analysis in %d dimensions", lsa.dim)
-    for ids in _chunks(list(joined), TEXTS):
-        yield ids, lsa.embed([joined[i] for i in ids])
+    return Lsa([said[i] for i in train if i in said], dim=dim, seed=seed)
 
 
 def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
@@ -132,21 +135,34 @@ def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
         yield chunk, F.normalize(total, dim=-1).numpy()
 
 
-def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
-    """Texts by the text tower of a CLIP-like checkpoint (anything with ``get_text_features``)."""
+def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
+    """The text side of a CLIP-like checkpoint (anything with ``get_text_features``), without its pictures' side: texts
+    -> unit rows (N, D), float32."""
+    config: Any = AutoConfig.from_pretrained(encoder)
     model: Any = AutoModel.from_pretrained(encoder).eval()
+    model.vision_model = None
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    longest = model.config.text_config.max_position_embeddings
+    longest = config.text_config.max_position_embeddings
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        batch = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        with torch.inference_mode():
+            found = model.get_text_features(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).pooler_output
+            return F.normalize(found.float(), dim=-1).numpy()
+
+    return encode
+
+
+def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
+    """Texts by the text tower of a checkpoint, in the space of the features."""
+    encode = text_tower(encoder)
     for rows in track(list(texts.iter_slices(TEXTS)), label="texts"):
-        batch = tokenizer(
-            rows["text"].to_list(), padding=True, truncation=True, max_length=longest, return_tensors="pt"
-        )
-        vectors = model.get_text_features(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).pooler_output
+        vectors = encode(rows["text"].to_list())
         if vectors.shape[1] != dim:
             raise ValueError(f"{encoder} embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
-        yield rows["text_id"].to_list(), F.normalize(vectors.float(), dim=-1).numpy()
+        yield rows["text_id"].to_list(), vectors
 
 
 def _trained(
