@@ -58,14 +58,14 @@ def write(
     inside = [pl.col(f"{role}_id").is_in(list(ids)) for role, ids in sides.items()]
     found, true = (tables.read("segments", folder).filter(inside) for folder in (segments, corpus))
     asked = [i for i in split_ids(splits, split, "query") if i in there]
-    known = set(found["query_id"]) | set(true["query_id"])
-    asked = [*(i for i in asked if i in known), *(i for i in asked if i not in known)][:top]
+    some = set(found["query_id"]) | set(true["query_id"])
+    asked = [*(i for i in asked if i in some), *(i for i in asked if i not in some)][:top]
     paths = dict(corpora.videos(corpus).select("video_id", "path").iter_rows())
     rows = []
     for number, query in enumerate(track(asked, label="pages"), 1):
-        mine = [table.filter(pl.col("query_id") == query) for table in (found, true)]
+        mine, known = (table.filter(pl.col("query_id") == query) for table in (found, true))
         file = f"query{number:03d}.html"
-        page, row = _query(frames, paths, query, *mine, file)
+        page, row = _query(frames, paths, query, mine, known, file)
         (output / file).write_text(page, encoding="utf-8")
         rows.append(row)
     page = copies_index.render(title=title, about=[about], rows=rows, tables=printed)
@@ -81,14 +81,26 @@ def _query(
     met, right, wrong = 0, 0, 0
     references = [*found["reference_id"].unique(maintain_order=True), *true["reference_id"].unique(maintain_order=True)]
     for reference in dict.fromkeys(references):
-        given, known = (t.filter(pl.col("reference_id") == reference).select(TIMES).to_numpy() for t in (found, true))
-        scores = found.filter(pl.col("reference_id") == reference)["score"].to_list()
+        here = found.filter(pl.col("reference_id") == reference)
+        given, known = (
+            here.select(TIMES).to_numpy(),
+            true.filter(pl.col("reference_id") == reference).select(TIMES).to_numpy(),
+        )
         meets = overlaps(given, known)
         met, right = met + int(meets.any(axis=0).sum()), right + len(known)
-        wrong += int((~meets.any(axis=1)).sum())
+        hits = [bool(row.any()) for row in meets]
+        wrong += hits.count(False)
         mine = [
-            copies.Box(*times, score or 0.0, len(boxes) + n, reference, "" if hit else "no true segment")
-            for n, (times, score, hit) in enumerate(zip(given.tolist(), scores, meets.any(axis=1), strict=True), 1)
+            copies.Box(
+                *(start, end, first, last),
+                score=score or 0.0,
+                number=len(boxes) + n,
+                reference=reference,
+                note="" if hit else "no true segment",
+            )
+            for n, ((start, end, first, last), score, hit) in enumerate(
+                zip(given.tolist(), here["score"].to_list(), hits, strict=True), 1
+            )
         ]
         drawn = _drawing(frames, paths, query, reference, mine, known)
         boxes += mine

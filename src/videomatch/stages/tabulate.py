@@ -38,8 +38,8 @@ def tabulate(
     metrics: list[Path],
     output: Path,
     table: Json,
-    splits: list[list[str]],
-    columns: list[list[str]],
+    splits: list[tuple[str, str]],
+    columns: list[tuple[str, str]],
     cells: list[list[Any]],
     corpus_kind: str,
     scale: str,
@@ -69,7 +69,8 @@ def tabulate(
     rows = [row(entry, found, heads) for entry in table["rows"]]
     output.mkdir(parents=True, exist_ok=True)
     (output / "table.md").write_text(
-        markdown(table, dict(map(tuple, splits)), rows, found, heads, corpus_kind, scale), encoding="utf-8"
+        markdown(table, dict(splits), rows, found, heads, corpus_kind, scale),
+        encoding="utf-8",
     )
     (output / "table.csv").write_text(as_csv(rows, heads), encoding="utf-8")
     summary = {
