@@ -157,7 +157,7 @@ def test_what_is_said_where_there_is_no_answer(library, asked, said):
 
 
 def test_segments_are_asked_elsewhere(library, project):
-    with pytest.raises(Refused, match="has not embedded .*ask `videomatch copies`"):
+    with pytest.raises(Refused, match=r"has not embedded .*ask `videomatch copies`"):
         library.similar("clip2.mp4", system="aligned")
 
 
