@@ -102,7 +102,9 @@ def show_leaks(plan: Plan, options: argparse.Namespace) -> int:
         vectors = [
             Path(plan.embedding(options.dataset, options.system)).parent / plan.members(options.system)[0] / "videos"
         ]
-    return int(leaks.show(corpus, options.train, options.test, vectors=vectors) > 0)
+    text, shared = leaks.told(corpus, options.train, options.test, vectors=vectors)
+    print(text)
+    return int(shared > 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ questions

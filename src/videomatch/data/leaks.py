@@ -104,10 +104,10 @@ def report(found: pl.DataFrame, sizes: Mapping[str, int], *, examples: int = 3, 
     return "\n".join(lines)
 
 
-def show(
+def told(
     corpus: Path, train: str | Sequence[str], test: str | Sequence[str], *, examples: int = 3, **options: Any
-) -> int:
-    """Print the report on two sides of a corpus; how many test videos share anything but a text.
+) -> tuple[str, int]:
+    """The report on two sides of a corpus, and how many test videos share anything but a text.
 
     Args:
         corpus: folder of ``prepare``.
@@ -124,8 +124,8 @@ def show(
         "near vector": bool(options.get("vectors")),
     }
     checks = [check for check in CHECKS if made[check]]
-    print(report(found, sizes(corpus, train, test), examples=examples, checks=checks))
-    return found.filter(pl.col("check") != "same text")["test_id"].n_unique()
+    text = report(found, sizes(corpus, train, test), examples=examples, checks=checks)
+    return text, found.filter(pl.col("check") != "same text")["test_id"].n_unique()
 
 
 def sizes(corpus: Path, train: str | Sequence[str], test: str | Sequence[str]) -> dict[str, int]:
