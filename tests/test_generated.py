@@ -11,6 +11,7 @@ from videomatch.corpora import generated
 from videomatch.stages.render import render
 from videomatch.world import draw, encode, film
 from videomatch.world.copies import copy_of
+from videomatch.world.edits import EDITS, KIND_OF, KINDS
 from videomatch.world.options import WorldOptions
 from videomatch.world.speech import Speaker
 from videomatch.world.story import Shot, library_story
@@ -115,6 +116,21 @@ def picture_at(path, time):
         shown = next(f for f in reversed(list(container.decode(video=0))) if f.time <= time + 1e-6)
     picture = np.rot90(shown.to_ndarray(format="rgb24"), shown.rotation // 90)
     return cv2.resize(np.ascontiguousarray(picture), (64, 48), interpolation=cv2.INTER_AREA).astype(float)
+
+
+def test_edits_are_told_with_their_kinds(renders):
+    tables = generated.read(renders=renders, seed=SEED, shards=2, options=TINY)
+    options = WorldOptions.of(TINY)
+    told = {tuple(row[:3]): set() for row in tables["edits"].iter_rows()}
+    for *segment, edit, kind in tables["edits"].iter_rows():
+        assert edit in KINDS[kind]
+        told[tuple(segment)].add(edit)
+    truth = tables["segments"].select("query_id", "reference_id", "query_start").rows()
+    assert told.keys() <= set(truth) and set(KIND_OF) == set(EDITS)
+    for query, _, start in truth:
+        segments = copy_of(SEED, int(query[1:]), options).segments
+        edits = next(s.edits for s in segments if s.query_start == start)
+        assert {e.name for e in edits} == next((e for s, e in told.items() if s[0] == query and s[2] == start), set())
 
 
 def test_segment_truth_holds_in_the_files(renders):

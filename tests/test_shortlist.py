@@ -42,15 +42,17 @@ def test_the_source_of_every_query_is_first(listed):
 def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # noqa: F811
     found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=listed, top=1)
     assert about["pairs"] == about["segments"] == 6
-    metrics = ["F1", "FRR", "AP", "recall duration/3: 10 to 30 s"]
+    metrics = ["F1", "FRR", "AP", "recall duration/3: 10 to 30 s", "frames/h"]
     given = {"corpus": data / "corpus", "split": "copies_val", "metrics": metrics, "members": ["all"]}
     evaluate(**given, segments=[tmp_path / "out"], output=tmp_path / "metrics")
     written = json.loads((tmp_path / "metrics/all/metrics.json").read_text())
     assert written["metrics"]["F1"] > 95 and written["metrics"]["FRR"] == 0 and written["metrics"]["AP"] > 0.9
     assert written["counts"]["pairs"] == 12 and written["counts"]["pairs with a copy"] == 6
+    assert written["metrics"]["frames/h"] == pytest.approx(2 * 3600)
     assert written["spread"].keys() == {"F1", "FRR"}
     # a missed pair costs recall
     tables.write("segments", found.filter(pl.col("query_id") != "q0"), tmp_path / "less")
+    (tmp_path / "less/align.json").write_text(json.dumps(about))
     evaluate(**given, segments=[tmp_path / "less"], output=tmp_path / "metrics")
     less = json.loads((tmp_path / "metrics/all/metrics.json").read_text())["metrics"]
     assert less["FRR"] == pytest.approx(100 / 6) and less["F1"] < written["metrics"]["F1"]
@@ -67,18 +69,19 @@ def test_edits_are_measured_where_the_corpus_tells_them(data, tmp_path):  # noqa
         (corpus / file.name).write_bytes(file.read_bytes())
     truth = tables.read("segments", corpus)
     first = truth.row(0, named=True)
-    edit = {k: first[k] for k in ("query_id", "reference_id", "query_start")} | {"edit": "crop"}
+    edit = {k: first[k] for k in ("query_id", "reference_id", "query_start")} | {"edit": "crop", "kind": "geometry"}
     tables.write("edits", [edit], corpus)
     tables.write(
         "segments", truth.filter(pl.col("query_id") != first["query_id"]).with_columns(score=1.0), tmp_path / "found"
     )
-    metrics = ["recall edit/crop", "recall edit/none"]
+    (tmp_path / "found/align.json").write_text(json.dumps({"frames": 2, "hours": 1}))
+    metrics = ["recall edit/crop", "recall edit/geometry", "recall edit/none"]
     evaluate(
         corpus=corpus, split="copies_val", metrics=metrics, members=["all"], segments=[tmp_path / "found"],
         output=tmp_path / "out",
     )  # fmt: skip
     found = json.loads((tmp_path / "out/all/metrics.json").read_text())["metrics"]
-    assert found == pytest.approx({"recall edit/crop": 0, "recall edit/none": 100})
+    assert found == pytest.approx({"recall edit/crop": 0, "recall edit/geometry": 0, "recall edit/none": 100})
 
 
 def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F811

@@ -52,7 +52,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "rankings": {"query_id": S, "reference_id": S, "score": F, "grade": F, "better": I, "equal": I},
     # what was done to the footage of a true segment; none of those that are untouched
-    "edits": {"query_id": S, "reference_id": S, "query_start": F, "edit": S},
+    "edits": {"query_id": S, "reference_id": S, "query_start": F, "edit": S, "kind": S},
     # which part of which film or upload a video was cut from, in seconds
     "sources": {"video_id": S, "source": S, "start": F, "end": F},
     # a pool that was judged in part: 1 relevant, 0 not, -1 pooled and not judged (TRECVID's sampled judgements)

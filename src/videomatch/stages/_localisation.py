@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,25 @@ def localised(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[s
 
 
 def measured(
-    corpus: Path, split: str, found: pl.DataFrame, metrics: list[str], samples: int, rng: np.random.Generator
+    corpus: Path, split: str, aligned: Path, metrics: list[str], samples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     """What ``evaluate`` writes of the segments that a system found: ``metrics``, ``spread`` and ``counts``.
 
     Args:
-        corpus: result of ``prepare``. split: the protocol. found: table ``segments``, with scores.
-        metrics: names of :data:`OVERALL`, alone or before a bucket (``F1 edit/crop``), in percent; ``AP``, ``uAP``.
-        samples: bootstrap samples (of pairs) behind ``spread``, which those of all pairs have. rng: of the samples.
+        corpus: result of ``prepare``.
+        split: the protocol.
+        aligned: result of ``align``.
+        metrics: names of :data:`OVERALL`, alone or before a bucket (``F1 edit/crop``), in percent; ``AP``, ``uAP``,
+            ``frames/h``.
+        samples: bootstrap samples (of pairs) behind ``spread``, which those of all pairs have.
+        rng: of the samples.
 
     Raises:
         ValueError: an unknown metric or bucket, or nothing to measure.
     """
-    values: dict[str, float] = {}
+    found = tables.read("segments", aligned)
+    about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
+    values: dict[str, float] = {"frames/h": about["frames"] / about["hours"]}
     for place, numbers in localised(corpus, split, found).items():
         if place == "matching":
             values |= numbers
@@ -108,12 +115,13 @@ def _judged(
 
 
 def _edits(corpus: Path, pairs: list[tuple[str, str]], true: list[np.ndarray]) -> list[list[list[str]]] | None:
-    """What was done to every true segment, ``none`` if nothing; None where the corpus does not tell."""
+    """What was done to every true segment, each edit and its kind, ``none`` if nothing; None where the corpus does not
+    tell."""
     if not (corpus / "edits.parquet").exists():
         return None
     done: dict[tuple[str, str, float], list[str]] = {}
-    for *segment, edit in tables.read("edits", corpus).iter_rows():
-        done.setdefault((segment[0], segment[1], segment[2]), []).append(edit)
+    for query, reference, start, edit, kind in tables.read("edits", corpus).iter_rows():
+        done.setdefault((query, reference, start), []).extend([edit, kind])
     return [
         [done.get((*pair, start), ["none"]) for start in boxes[:, 0].tolist()]
         for pair, boxes in zip(pairs, true, strict=True)

@@ -105,12 +105,20 @@ def align(
         "bias": bias,
         "noise": noise,
         "score": score,
+        **_size(frames, sorted({pair.reference for pair in pairs})),
         "pairs": len(pairs),
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),
         "segments": len(table),
     }
     (output / "align.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     log.info("%d segments in %d pairs", len(table), len(pairs))
+
+
+def _size(frames: Frames, references: list[str]) -> dict[str, float]:
+    """How many frames were kept of how many hours of references."""
+    times = [frames.store.times(reference) for reference in references]
+    kept = [clock for clock in times if clock is not None and len(clock)]
+    return {"frames": sum(map(len, kept)), "hours": sum(float(clock[-1, 1]) for clock in kept) / 3600}
 
 
 def _nearest(corpus: Path, split: str | list[str], rankings: Path, top: int, frames: Frames) -> list[Pair]:

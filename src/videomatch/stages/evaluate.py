@@ -5,7 +5,7 @@ Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised 
 ``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over the pooled topics of a protocol
 that was judged in part (TRECVID's), all of them, or with `` (NIST)`` behind the name those that the system answers.
 Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
-(``F1 edit/crop``), AP and uAP (VSC 2022's).
+(``F1 edit/crop``), AP and uAP (VSC 2022's), and frames/h: how many frames of an hour of reference were compared.
 Conventions, units and tie rules: :mod:`videomatch.metrics`.
 """
 
@@ -76,7 +76,7 @@ def evaluate(
         else:
             assert segments is not None and corpus is not None and split is not None
             rng = np.random.default_rng([seed, samples])
-            result = measured(corpus, split, tables.read("segments", segments[number]), metrics, samples, rng)
+            result = measured(corpus, split, segments[number], metrics, samples, rng)
             result |= {"chance": {}, "split": split}
         folder = output / member
         folder.mkdir(parents=True, exist_ok=True)

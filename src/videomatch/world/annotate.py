@@ -10,6 +10,7 @@ from videomatch.data import tables
 from videomatch.data.corpus import shard_of
 from videomatch.world import language, words
 from videomatch.world.copies import Copy, copy_of
+from videomatch.world.edits import KIND_OF
 from videomatch.world.film import library_id, query_id
 from videomatch.world.options import WorldOptions
 from videomatch.world.pairs import pairs
@@ -160,7 +161,13 @@ def _segments(video: str, copy: Copy) -> Rows:
 
 def _edits(video: str, copy: Copy) -> Rows:
     return [
-        {"query_id": video, "reference_id": library_id(s.source), "query_start": s.query_start, "edit": edit.name}
+        {
+            "query_id": video,
+            "reference_id": library_id(s.source),
+            "query_start": s.query_start,
+            "edit": edit.name,
+            "kind": KIND_OF[edit.name],
+        }
         for s in copy.segments
         for edit in s.edits
     ]

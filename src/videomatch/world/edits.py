@@ -192,3 +192,12 @@ EDITS: dict[str, Function] = {
     "mirror": _mirror, "turn": _turn, "camcording": _camcording, "blend": _blend, "dots": _dots,
     "low_quality": _low_quality,
 }  # fmt: skip
+#: what an edit changes: where things are, what else is in the picture, what is written over it, colours, or detail
+KINDS: dict[str, tuple[str, ...]] = {
+    "geometry": ("crop", "pad", "mirror", "turn", "camcording"),
+    "company": ("picture_in_picture", "overlay", "beside", "blend"),
+    "marks": ("text", "subtitle", "logo", "dots"),
+    "colour": ("brightness", "darkness", "contrast", "tint", "gray"),
+    "detail": ("blur", "pixelate", "noise", "low_quality"),
+}
+KIND_OF = {edit: kind for kind, edits in KINDS.items() for edit in edits}
