@@ -3,6 +3,8 @@ READY := $(VENV)/.ready
 PYTHON ?= python3
 # rules call plain `python`: with the environment first on the path that is always the right one
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# every job is a process: without bytecode on disk each would compile torch again, which triples the time of its start
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint walk lock clean
 demo: $(READY)  ## install, then run the main job on the generated corpus and show the tables

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,9 @@ class Repo:
             "DVC_NO_ANALYTICS": "1",
             "OMP_NUM_THREADS": "1",
         }
-        return {**os.environ, **quiet, **extra}
+        # jobs find what others compiled
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**inherited, **quiet, **extra}
 
     def run(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository and return what it did."""
@@ -95,8 +98,9 @@ class Repo:
 
     def build(self) -> dict[str, str]:
         """Run `snakemake`; result folder -> what its job said (``unchanged``, or how long it took)."""
-        lines = [line for line in self("snakemake").splitlines() if line.startswith("✓ ")]
-        return {line.split()[1].split("/", 2)[2]: line.split("  ", 1)[1] for line in lines}
+        # where Python's output is unbuffered, Snakemake writes a line and its end one after the other, and a job's line
+        # may come between the two
+        return dict(re.findall(r"✓ [^/\s]+/[^/\s]+/(\S+)  (.+)", self("snakemake")))
 
     def made(self) -> set[str]:
         """The result folders that `snakemake` makes anew, those left out whose job finds nothing changed."""
