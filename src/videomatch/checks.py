@@ -34,7 +34,19 @@ KINDS = ("model", "embeddings", "combine", "rescore", "align")
 SHORTLIST = ("top", "codec", "dim")
 SYSTEM = (*KINDS, "dataset", "tokenizer", "examples", "objectives", "training", "seeds", "folds", "init")
 EMBEDDINGS = ("features", "pool", "texts", "dim", "text_encoder")
-ALIGN = ("expert", "aligner", "detector", "options", "tune", "similarity", "bias", "noise", "score", "shortlist")
+ALIGN = (
+    "expert",
+    "aligner",
+    "detector",
+    "options",
+    "tune",
+    "similarity",
+    "bias",
+    "every",
+    "noise",
+    "score",
+    "shortlist",
+)
 COMBINE = ("systems", "weights", "dim", "by_member")
 PAGE = ("dataset", "split", "system", "top", "title", "judged", "scatter", "tables", "curves")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -48,6 +60,11 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """A sentence for a name that does not exist."""
     return f"no {what} named {name!r}{_nearest(str(name), known)}"
+
+
+def _listed(value: Any) -> list[Any]:
+    """One or several, or None, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 class Check:
@@ -353,8 +370,9 @@ class Check:
             self.add((*path, "seeds"), f"{seeds!r} is not a list of whole numbers")
         self._folds((*path, "folds"), entry.get("folds"))
         if "init" in entry:
-            self._trained_system((*path, "init"), entry["init"])
-            if path[-1] in self._reached(path[-1], lambda s: [s["init"]] if "init" in s else []):
+            for init in _listed(entry["init"]):
+                self._trained_system((*path, "init"), init)
+            if path[-1] in self._reached(path[-1], lambda s: _listed(s.get("init"))):
                 self.add((*path, "init"), f"{path[-1]!r} starts from itself")
         self._examples((*path, "examples"), entry.get("examples") or {})
 

@@ -88,8 +88,7 @@ class Plan(BenchmarkPlan):
         while waiting:
             system = waiting.pop()
             starts = [self.backbones[b]["system"] for b in self.own_backbones(system) if "system" in self.backbones[b]]
-            if "init" in self.systems[system]:
-                starts.append(self.systems[system]["init"])
+            starts += self.inits(system)
             waiting += [s for s in starts if s not in trained]
             trained |= dict.fromkeys(starts)
         return list(trained)
@@ -127,7 +126,7 @@ class Plan(BenchmarkPlan):
             for _, s in self.embedded()
             if "text_encoder" in self.systems[s].get("embeddings", {})
         }
-        systems = {self.backbones[b]["system"] for b in names if "system" in self.backbones[b]}
+        systems = self.beginnings(self.backbones[b]["system"] for b in names if "system" in self.backbones[b])
         systems |= {s for s in self._trained_needed() if s in self.trained_backbones}
         return sorted(systems)
 

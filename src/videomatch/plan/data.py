@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -235,10 +236,24 @@ class DataPlan:
 
     # ------------------------------------------------------------------------------------------------ backbones
 
-    @property
+    @functools.cached_property
     def trained_backbones(self) -> list[str]:
-        """Systems that some backbone names."""
-        return sorted({b["system"] for b in self.backbones.values() if "system" in b})
+        """Systems that some backbone names, and those that they start from."""
+        return sorted(self.beginnings({b["system"] for b in self.backbones.values() if "system" in b}))
+
+    def inits(self, system: str) -> list[str]:
+        """The systems whose weights a system starts from."""
+        given = self.systems[system].get("init") or []
+        return [given] if isinstance(given, str) else list(given)
+
+    def beginnings(self, systems: Iterable[str]) -> set[str]:
+        """Systems with all that they start from, directly or not."""
+        found, waiting = set(systems), list(systems)
+        while waiting:
+            more = set(self.inits(waiting.pop())) - found
+            found |= more
+            waiting.extend(more)
+        return found
 
     def run(self, system: str, member: str | None = None) -> str:
         """The result of training one member of a system."""

@@ -60,14 +60,16 @@ class SegmentsPlan(SystemsPlan):
     def tune_settings(self, system: str) -> Json:
         """What ``tune`` sees."""
         entry = self.systems[system]["align"]
-        return {k: entry[k] for k in ("expert", "aligner", "similarity", "bias", "noise") if k in entry} | entry["tune"]
+        return {
+            k: entry[k] for k in ("expert", "aligner", "similarity", "bias", "every", "noise") if k in entry
+        } | entry["tune"]
 
     def align_settings(self, split: str, system: str) -> Json:
         """What ``align`` sees."""
         entry = self.systems[system]["align"]
         known = ["expert", "score"]
         if "tune" not in entry:
-            known += ["aligner", "options", "similarity", "bias", "noise"]
+            known += ["aligner", "options", "similarity", "bias", "every", "noise"]
         top = {"top": entry["shortlist"]["top"]} if "top" in entry.get("shortlist", {}) else {}
         return {"split": split} | {k: entry[k] for k in known if k in entry} | top
 

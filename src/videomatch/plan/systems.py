@@ -73,11 +73,9 @@ class SystemsPlan(DataPlan):
         return self.corpus(self.systems[system]["dataset"])
 
     def train_init(self, system: str, member: str) -> list[str]:
-        """The run whose weights a member starts from: that with the same seed if there is one, else the first."""
-        if "init" not in self.systems[system]:
-            return []
-        init, seed = self.systems[system]["init"], f"seed{member.rpartition('seed')[2]}"
-        return [self.run(init, seed if seed in self.members(init) else None)]
+        """The runs whose weights a member starts from: those with the same seed if there are, else the first."""
+        seed = f"seed{member.rpartition('seed')[2]}"
+        return [self.run(init, seed if seed in self.members(init) else None) for init in self.inits(system)]
 
     def train_modules(self, system: str) -> list[str]:
         """Modules that ``train`` loads by name."""
