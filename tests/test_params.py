@@ -10,6 +10,7 @@ import yaml
 from paths import ROOT
 from repo import Repo
 from videomatch import params
+from videomatch.plan import Plan
 
 
 def config() -> dict:
@@ -172,3 +173,13 @@ def test_a_plan_that_cannot_be_is_one_message(tmp_path: Path):
     assert done.returncode != 0
     assert "datasets.videos.experts lists ['clip'], but expert 'frames' is needed there" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_what_a_backbone_starts_from_is_made_in_the_stage_of_the_backbones():
+    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    change = {"systems": {"tiny_effnet": {"init": ["tiny_ast", "job1"]}}}
+    plan = Plan(params.resolved(params.overlay(config, change)))
+    assert {"tiny_ast", "job1", "pretrain_job1"} <= set(plan.trained_backbones)
+    assert plan.train_init("tiny_effnet", "seed0") == [plan.run("tiny_ast", "seed0"), plan.run("job1")]
+    assert plan.run("pretrain_job1").split("/")[2] == "backbones"
+    assert {plan.run("job1"), plan.run("pretrain_job1")} <= set(plan.data_results())
