@@ -102,3 +102,33 @@ def test_without_a_nursery_or_a_workflow_nobody_answers(tmp_path: Path, monkeypa
     (tmp_path / ".scratch").mkdir()
     (tmp_path / f".scratch/nursery.{os.getpid()}").touch()  # left by a nursery that was killed
     assert preload.delegate(["x"]) is None
+
+
+def test_those_who_need_a_nursery_start_one_together(tmp_path: Path):
+    (tmp_path / ".scratch").mkdir()
+    owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    environment = {**os.environ, "VIDEOMATCH_WORKFLOW": f"{platform.node()}:{owner.pid}"}
+    begin = "import sys; from videomatch import preload; preload.begin(*sys.argv[1:]); "
+    wait = begin + "print(preload.delegate(['no', 'stage']))"
+    command = [sys.executable, "-c", wait, "fractions"]
+    jobs = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    answers = [job.communicate(timeout=60)[0].split()[-1] for job in jobs]
+    assert answers == [b"2"] * 3, "one process ran the glue for all of them: it knows no such arguments"
+    owner.kill()
+    owner.wait()
+    deadline = time.monotonic() + 30
+    while list((tmp_path / ".scratch").iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not list((tmp_path / ".scratch").iterdir()), "it ends with its workflow, and nothing is left"
+
+
+def test_a_nursery_that_cannot_start_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".scratch").mkdir()
+    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"{platform.node()}:{os.getpid()}")
+    preload.begin("no_such_module")
+    assert preload.delegate(["x"]) is None
+    assert not list((tmp_path / ".scratch").iterdir())

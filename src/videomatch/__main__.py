@@ -65,7 +65,6 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
     _use_threads(threads)
-    preload.leave_behind()
     folder = manifest.parent
     temporary = folder.with_name(f".{folder.name}.new.{os.getpid()}")
     scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
@@ -174,6 +173,26 @@ def _use_threads(threads: int) -> None:
         sys.modules["threadpoolctl"].threadpool_limits(threads)
 
 
+def _handed_over(argv: list[str]) -> int | None:
+    """Have a process that has imported torch already run the job: its exit status; None where there is none, or no need
+    of one."""
+    if "WORLD_SIZE" in os.environ or preload.address() is None:
+        return None
+    done = preload.delegate(argv)
+    if done is None and _needs_torch(argv):
+        preload.begin()
+        done = preload.delegate(argv)
+    return done
+
+
+def _needs_torch(argv: list[str]) -> bool:
+    try:
+        job = json.loads(Path(argv[argv.index("--settings") + 1]).read_text(encoding="utf-8"))
+        return provenance.code_needs("torch", argv[0], *job["modules"])
+    except (OSError, ValueError, LookupError):  # what is wrong with it, the job will say
+        return False
+
+
 if __name__ == "__main__":
-    done = None if "WORLD_SIZE" in os.environ else preload.delegate(sys.argv[1:])
+    done = _handed_over(sys.argv[1:])
     sys.exit(main() if done is None else done)

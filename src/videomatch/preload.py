@@ -1,10 +1,10 @@
 """Start jobs fast: one process a workflow imports what takes seconds (torch, transformers) and forks for every job.
 
 ``python -m videomatch STAGE …`` first asks for such a process at a socket below ``.scratch``, sends its arguments,
-environment and standard streams there, and ends as the forked child ends. Where nobody answers (the first jobs of a
-workflow, a job on another machine, a stage called by hand) the job runs in its own process as ever; one that had to
-import torch leaves a nursery behind for those that follow. Nothing of this package is imported before the fork, so a
-job always runs the code that lies there.
+environment and standard streams there, and ends as the forked child ends. The first job that needs torch starts the
+nursery and waits for it, as do those beside it: torch is imported once. Where nobody answers (before that, on another
+machine, a stage called by hand) the job runs in its own process as ever. Nothing of this package is imported before the
+fork, so a job always runs the code that lies there.
 
 The nursery ends with its workflow, a child with the process that asked for it.
 """
@@ -41,6 +41,8 @@ MODULES = (
 )
 #: seconds without a job after which the nursery ends
 IDLE = 600
+#: seconds after which a job waits no longer for a nursery, and imports for itself
+PATIENCE = 120
 
 
 def address() -> str | None:
@@ -78,17 +80,31 @@ def sweep(scratch: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def leave_behind() -> None:
-    """Start the nursery of this workflow, unless there is one or this process did not need what it imports."""
+def begin(*modules: str) -> None:
+    """Start the nursery of this workflow unless somebody has, and wait until it listens, or has ended, or has taken too
+    long.
+
+    Args:
+        modules: what it imports; :data:`MODULES` if none are named.
+    """
     path = address()
-    if path is None or Path(path).exists() or "torch" not in sys.modules:
+    if path is None:
         return
+    owner, starting = path.rpartition(".")[2], Path(f"{path}.starting")
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(f"{path}.starting", os.O_CREAT | os.O_EXCL))
-        command = [sys.executable, "-m", "videomatch.preload", path]
+        os.close(os.open(starting, os.O_CREAT | os.O_EXCL))
+        command = [sys.executable, "-m", "videomatch.preload", path, *modules]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # every child sets its own number
         silent = subprocess.DEVNULL
-        subprocess.Popen(command, env=environment, stdin=silent, stdout=silent, stderr=silent, start_new_session=True)
+        nursery = subprocess.Popen(
+            command, env=environment, stdin=silent, stdout=silent, stderr=silent, start_new_session=True
+        )
+        threading.Thread(target=lambda: nursery.wait() and starting.unlink(missing_ok=True), daemon=True).start()
+    deadline = time.monotonic() + PATIENCE
+    while not Path(path).exists() and starting.exists() and time.monotonic() < deadline:
+        if not alive(owner):
+            sys.exit(143)  # who would wait for the job is gone
+        time.sleep(0.02)
 
 
 def serve(
@@ -106,9 +122,10 @@ def serve(
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children but who asked for them
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-        door.bind(path)
-        Path(path).chmod(0o600)
+        door.bind(f"{path}.new")
+        Path(f"{path}.new").chmod(0o600)
         door.listen(64)
+        Path(f"{path}.new").rename(path)  # who sees it finds somebody listening
         door.settimeout(0.2)
         last = time.monotonic()
         while alive(owner) and time.monotonic() - last < IDLE:
@@ -174,4 +191,4 @@ def _end_with(link: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[1].rpartition(".")[2])
+    serve(sys.argv[1], sys.argv[1].rpartition(".")[2], modules=tuple(sys.argv[2:]) or MODULES)

@@ -220,6 +220,12 @@ def code_digest(stage: str, *names: str) -> str:
     return digest({module: _read_module(path)[0] for module, path in files.items() if path})
 
 
+def code_needs(package: str, stage: str, *names: str) -> bool:
+    """Whether the code that a stage reaches imports a package. Arguments as of :func:`code_digest`."""
+    files = filter(None, map(_module_file, code_modules(f"stages.{stage}", *names)))
+    return any(name.split(".")[0] == package for file in files for name in _read_module(file)[1])
+
+
 # ---------------------------------------------------------------------------------------------------------- results
 
 
