@@ -122,6 +122,32 @@ def test_a_still_picture_in_many_videos_is_no_evidence(tmp_path, monkeypatch):
     assert library.search(query, 1)[0].reference == name
 
 
+def test_frames_vote_though_a_few_videos_take_all_places(tmp_path, monkeypatch):
+    """Long shots that hardly move, in several copies: however deep a frame looks, it finds them alone."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    shot = rng.normal(size=DIM) + np.cumsum(0.01 * rng.normal(size=(300, DIM)), axis=0)
+    with StoreWriter(tmp_path / "s", shape=(DIM,), dtype="float32", times=True) as writer:
+        times = np.stack([np.arange(300.0), np.arange(300) + 1.0], 1)
+        for number in range(3):
+            writer.add(f"copy{number}", (shot + 0.01 * rng.normal(size=shot.shape)).astype(np.float32), times=times)
+        for number in range(20):
+            writer.add(f"other{number}", rng.normal(size=(300, DIM)).astype(np.float32), times=times)
+    Library.create(tmp_path / "library", [tmp_path / "s"])
+    Library.add(tmp_path / "library", tmp_path / "s")
+    found = Library(tmp_path / "library").search(shot[100:200], 3)
+    assert {c.reference for c in found} == {"copy0", "copy1", "copy2"} and min(c.frames for c in found) > 50
+
+
+def test_several_stores_are_added_as_one(world):
+    folder, roots = world
+    assert Library.add(folder, *roots) == sum(int(Store.open(r).lengths.sum()) for r in roots)
+    assert Library.add(folder, *roots) == 0 and len(Library(folder)) == 60
+    with pytest.raises(ValueError, match="is in the library already"):
+        Library.add(folder, roots[0])
+    assert Library.remove(folder, *roots) > 1 and len(Library(folder)) == 0
+
+
 def test_longer_vectors_keep_their_principal_dimensions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

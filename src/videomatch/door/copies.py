@@ -214,6 +214,11 @@ class Search:
             if found.store is None or not len(found.videos):
                 raise Refused(f"{file}: {found.rejected['reason'][0]}")
             answer.duration = float(found.videos["duration"][0] or 0.0)
+            if found.store.shape != (self.library.codec.inputs,):
+                raise Refused(
+                    f"{self.footage.descriptor} gives {found.store.shape[0]} numbers a frame, the index of "
+                    f"{self.footage.folder} was made for {self.library.codec.inputs}: it belongs to another library"
+                )
             rows = found.store["query"]
             answer.frames = len(rows)
             times = intervals.filled(_times(found.store.times("query")))

@@ -113,7 +113,9 @@ class Library:
         """Whether a system has vectors of texts, which needs no library to be loaded."""
         entry = self.plan.systems[system]
         if {"rescore", "align"} & entry.keys():
-            return False  # it has no embeddings: its scores hang on a whole protocol's frames or queries, or on segments
+            return (
+                False  # it has no embeddings: its scores hang on a whole protocol's frames or queries, or on segments
+            )
         if "combine" in entry:
             return all(map(self._reads_texts, entry["combine"]["systems"]))
         if "model" in entry:

@@ -115,9 +115,11 @@ def resampled(
         return values
     shortest = float(np.diff(times, axis=1).min())
     count = cells if shortest <= 0 else int(np.clip(math.ceil(duration / shortest - 1e-6), 1, cells))
-    edges = np.arange(count) * (duration / count)
-    first = np.clip(np.searchsorted(times[:, 0], edges + 1e-9, side="right") - 1, 0, len(times) - 1)
-    return np.maximum.reduceat(values, first, axis=axis)
+    edges = np.arange(count + 1) * (duration / count)
+    first = np.clip(np.searchsorted(times[:, 0], edges[:-1] + 1e-9, side="right") - 1, 0, len(times) - 1)
+    last = np.clip(np.searchsorted(times[:, 0], edges[1:] - 1e-9) - 1, 0, len(times) - 1)
+    # `reduceat` goes up to the frame on screen where the next cell begins, which may have begun in this one
+    return np.maximum(np.maximum.reduceat(values, first, axis=axis), np.take(values, last, axis=axis))
 
 
 def drawing(

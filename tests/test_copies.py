@@ -1,0 +1,297 @@
+"""`videomatch copies`: segments of edited films in seconds, what is said instead of an answer, and the page."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import films
+from videomatch import cli
+from videomatch.door import copies, copies_page
+from videomatch.door.descriptors import Descriptor, chosen
+from videomatch.door.footage import Footage
+from videomatch.door.library import Refused
+from videomatch.page import copies as page
+
+NASTY = '<script>alert("1")</script>&.mp4'
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A library of six films, and edited copies beside it."""
+    folder = tmp_path_factory.mktemp("copies")
+    before = Path.cwd()
+    os.chdir(folder)
+    for number in range(5):
+        films.write(folder / f"raw/film{number}.mp4", (number, 0, 12))
+    films.write(folder / "raw" / NASTY.replace("/", "_"), (5, 0, 12))
+    library = Footage.made(folder / "library", chosen(lambda: None))  # pyright: ignore[reportArgumentType]
+    library.add([folder / "raw"])
+    films.write(folder / "cut.mp4", (60, 0, 3), (2, 4, 9), (61, 0, 2), (0, 1, 5), edit=films.darker)
+    films.write(folder / "mirrored.mp4", (3, 2, 10), edit=films.mirrored)
+    films.write(folder / "beside.mp4", (1, 2, 10), edit=films.beside(70))
+    films.write(folder / "nasty.mp4", (5, 2, 10))
+    films.write(folder / "own.mp4", (80, 0, 10))
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture
+def search(world, monkeypatch):
+    monkeypatch.chdir(world)
+    return copies.Search(Footage(world / "library"), copies.aligner())
+
+
+def found(answer):
+    return [
+        (s.reference, s.view, *(round(x, 2) for x in (s.query_start, s.query_end, s.reference_start, s.reference_end)))
+        for s in answer.segments
+    ]
+
+
+def test_parts_are_found_where_they_come_from(search, world):
+    answer = search.copies(world / "cut.mp4")
+    assert [s.reference for s in answer.segments] == ["film2.mp4", "film0.mp4"]
+    wanted = [(3, 8, 4, 9), (10, 14, 1, 5)]
+    for segment, times in zip(answer.segments, wanted, strict=True):
+        got = (segment.query_start, segment.query_end, segment.reference_start, segment.reference_end)
+        assert np.abs(np.subtract(got, times)).max() <= 0.5, (segment, times)
+        assert segment.view == "whole" and segment.score > 0.9 and Path(segment.path).name == segment.reference
+    assert answer.frames == 14 * 4 and set(answer.seconds) == {"frames", "search", "align", "total"}
+    assert answer.as_json()["segments"][0]["reference"] == "film2.mp4"
+
+
+@pytest.mark.parametrize(("name", "view", "reference"), [
+    ("mirrored.mp4", "mirrored", "film3.mp4"), ("beside.mp4", "left half", "film1.mp4"),
+])  # fmt: skip
+def test_parts_of_the_picture_are_found(search, world, name, view, reference):
+    answer = search.copies(world / name)
+    assert [s[:2] for s in found(answer)] == [(reference, view)]
+    assert np.abs(np.subtract(found(answer)[0][2:], (0, 8, 2, 10))).max() <= 0.5
+    assert search.copies(world / name, views=False).segments == []
+
+
+def test_films_that_are_nowhere_else_have_no_segments(search, world):
+    assert search.copies(world / "own.mp4").segments == []
+    answer = search.copies(world / "raw/film4.mp4")  # of the library itself
+    assert answer.segments == [] and "this very file is in the library, as film4.mp4" in answer.notes[0]
+
+
+def test_a_query_in_pieces_gives_the_same_segments(search, world, monkeypatch):
+    whole = found(search.copies(world / "cut.mp4"))
+    monkeypatch.setattr(copies, "ROWS", 24)  # through the middle of a segment
+    pieces = found(search.copies(world / "cut.mp4"))
+    assert [p[:2] for p in pieces] == [w[:2] for w in whole]
+    assert np.abs(np.subtract([p[2:] for p in pieces], [w[2:] for w in whole])).max() <= 0.5
+
+
+def test_what_goes_on_across_a_border_is_one_segment():
+    first = np.array([[2.0, 10, 32, 40, 0.8], [0, 4, 7, 11, 0.5]])
+    second = np.array([[10.0, 14, 40.5, 44.5, 0.6], [10, 14, 90, 94, 0.9], [12.0, 14, 42, 44, 0.9]])
+    got = copies.joined([first, second], [10.0])
+    assert got.tolist() == [
+        [2, 14, 32, 44.5, pytest.approx((0.8 * 8 + 0.6 * 4) / 12)],
+        [0, 4, 7, 11, 0.5],
+        [10, 14, 90, 94, 0.9],
+        [12, 14, 42, 44, 0.9],
+    ]
+    assert copies.joined([], []).shape == (0, 5)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"name": "houhg"}, "did you mean 'hough'"),
+    ({"name": "hough", "run": Path("x")}, "one or the other"),
+    ({"run": Path("raw")}, "no checkpoint of a trained detector"),
+    ({"tuned": Path("raw")}, "expected a result of `tune`"),
+])  # fmt: skip
+def test_what_cannot_align_is_refused(world, monkeypatch, options, said):
+    monkeypatch.chdir(world)
+    with pytest.raises(Refused, match=said):
+        copies.aligner(**options)
+
+
+def test_tuned_options_align(search, world, tmp_path):
+    said = {"aligner": "temporal_network", "options": {"min_similarity": 0.8, "min_length": 3}, "bias": 0.0}
+    (tmp_path / "tuned.json").write_text(json.dumps({**said, "similarity": "cosine"}))
+    search.by = copies.aligner(tuned=tmp_path)
+    assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
+    search.by = copies.aligner("hough")
+    assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
+    (tmp_path / "tuned.json").write_text(json.dumps({**said, "similarity": "inner"}))
+    with pytest.raises(Refused, match="a library has cosines"):
+        copies.aligner(tuned=tmp_path)
+
+
+def test_queries_that_cannot_be_answered(search, world, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    with pytest.raises(Refused, match=r"broken\.mp4: not a media file"):
+        search.copies(tmp_path / "broken.mp4")
+    with pytest.raises(Refused, match="there is no such file"):
+        search.copies(tmp_path / "nothing.mp4")
+    with pytest.raises(Refused, match="top = 0, expected 1 to"):
+        search.copies(world / "cut.mp4", top=0)
+
+
+# ------------------------------------------------------------------------------------------------------ as it is typed
+
+
+def test_the_commands(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(world)
+    library = tmp_path / "typed"
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    typed = ["library", "add", str(library), str(world / "raw/film1.mp4"), str(tmp_path / "broken.mp4")]
+    assert cli.main(typed) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("1 videos added, 48 frames") and "rejected: " in said.err and "broken.mp4" in said.err
+    assert cli.main([*typed, "--key-frames", "uniform"]) == 1
+    assert "leave the options out" in capsys.readouterr().err
+    assert cli.main(["library", "list", str(library), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [v["video_id"] for v in listed["videos"]] == ["film1.mp4"] and listed["frames"] == 48
+    assert cli.main(["library", "list", str(library)]) == 0
+    assert re.search(r"00:12\.0  film1\.mp4\n1 videos, 0\.00 hours, 48 frames", capsys.readouterr().out)
+    out = tmp_path / "page.html"
+    assert cli.main(["copies", "beside.mp4", "--library", str(library), "--page", str(out)]) == 0
+    said = capsys.readouterr()
+    line = r"00:00\.\d-00:0[78]\.\d  00:02\.\d-00:(09|10)\.\d +\d\.\d{3}  film1\.mp4  \(left half\)\n"
+    assert re.fullmatch(line, said.out), said.out
+    assert "1 segments: 32 frames against 48 of 1 videos" in said.err and "film1.mp4" in out.read_text()
+    assert cli.main(["copies", "beside.mp4", "--library", str(library), "--json", "--whole"]) == 0
+    assert json.loads(capsys.readouterr().out)["segments"] == []
+    assert cli.main(["copies", "film1.mp4", "--library", str(library)]) == 0  # an id of the library
+    assert "does not count" in capsys.readouterr().err
+    assert cli.main(["copies", "beside.mp4", "--library", str(tmp_path / "none")]) == 1
+    assert "is no library: make one with" in capsys.readouterr().err
+    assert cli.main(["copies", "none.mp4", "--library", str(library)]) == 1
+    assert "there is no such file" in capsys.readouterr().err
+    assert cli.main(["copies", "own.mp4", "--library", str(library), "--system", "detector"]) == 1
+    assert "params.yaml" in capsys.readouterr().err
+
+
+def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatch):
+    """A library whose index has other dimensions than its description says is refused, with both named."""
+    monkeypatch.chdir(world)
+    folder = tmp_path / "library"
+    shutil.copytree(world / "library", folder)
+    said = json.loads((folder / "library.json").read_text())
+    said["descriptor"] = Descriptor("grey", {"extractor": "grey", "every": 0.25, "size": 8}).as_json()
+    (folder / "library.json").write_text(json.dumps(said))
+    with pytest.raises(Refused, match=r"64 numbers a frame.*256"):
+        copies.Search(Footage(folder), copies.aligner()).copies(world / "cut.mp4")
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+class Page(HTMLParser):
+    """Tags with attributes, and the words outside of styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.inside = [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_data(self, data):
+        if self.inside != "style":
+            self.words.append(data)
+
+    def of(self, tag, kind=None):
+        return [a for found, a in self.tags if found == tag and (kind is None or a.get("class") == kind)]
+
+
+@pytest.fixture(scope="module")
+def html(world):
+    search = copies.Search(Footage(world / "library"), copies.aligner())
+    return {name: copies_page.written(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")}
+
+
+def test_the_page_holds_map_boxes_strips_and_table(html):
+    got = Page(html["cut"])
+    assert [t for t in ("html", "h1", "table") if len(got.of(t)) != 1] == []
+    assert len(got.of("svg")) == 2 and len(got.of("rect", "segment")) == 2 and len(got.of("image", "map")) == 2
+    rows = [w for w in got.words if re.match(r"\d\d:\d\d\.\d–", w)]
+    assert len(rows) == 4  # two segments, both sides
+    sizes = page.layout(14, 12)
+    assert len(got.of("image")) == 2 * (1 + sizes.across + sizes.down)
+    box, where = got.of("rect", "segment")[0], got.of("image", "map")[0]
+    scale = float(where["width"]) / 12
+    assert abs((float(box["x"]) - float(where["x"])) / scale - 4) <= 0.5
+    assert abs(float(box["width"]) / scale - 5) <= 0.5
+    assert abs((float(box["y"]) - float(where["y"])) / scale - 3) <= 0.5
+    strip = got.of("image")[1]
+    assert float(strip["x"]) == float(where["x"]) and float(strip["width"]) * sizes.across == pytest.approx(
+        float(where["width"]), abs=1
+    )
+
+
+def test_the_page_is_whole_and_everything_is_escaped(html):
+    for text in html.values():
+        got = Page(text)
+        assert not got.of("script") and not got.of("link") and "@import" not in text and "url(" not in text
+        addresses = [a for _, attributes in got.tags for k, a in attributes.items() if k in ("href", "src")]
+        assert all(a.startswith("data:image/") for a in addresses)
+        assert not any(k.startswith("on") for _, attributes in got.tags for k in attributes)
+    assert any("<script>alert" in w for w in Page(html["nasty"]).words) and "<script>" not in html["nasty"]
+    assert any("No part of it was found" in w for w in Page(html["own"]).words)
+
+
+def test_a_map_in_equal_cells_of_time_is_the_naive_one():
+    rng = np.random.default_rng(0)
+    ends = np.cumsum(rng.choice([0.25, 0.5, 1.5], 40))
+    times = np.stack([np.r_[0, ends[:-1]], ends], 1)
+    values = rng.normal(size=(40, 7))
+    for cells in (1, 10, 33, 640):
+        got = page.resampled(values, times, ends[-1], cells)
+        count = min(cells, int(np.ceil(ends[-1] / 0.25 - 1e-6)))
+        assert len(got) == count
+        edges = np.linspace(0, ends[-1], count + 1)
+        for cell, (low, high) in enumerate(itertools.pairwise(edges)):
+            inside = (times[:, 0] < high - 1e-6) & (times[:, 1] > low + 1e-6)
+            assert (got[cell] == values[inside].max(axis=0)).all()
+        across = page.resampled(values.T, times, ends[-1], cells, axis=1)
+        assert (across == got.T).all()
+    with pytest.raises(ValueError, match="39 times for axis 0"):
+        page.resampled(values, times[1:], 1.0)
+
+
+def test_drawings_have_one_second_a_length_on_both_axes():
+    sizes = page.layout(30, 60)
+    assert sizes.width / 60 == pytest.approx(sizes.height / 30) and sizes.width == page.WIDTH
+    assert page.layout(3600, 10).width == page.LEAST
+    assert [page.clock(s) for s in (0, 59.96, 61.25, 3600)] == ["00:00.0", "01:00.0", "01:01.2", "1:00:00.0"]
+    assert page.ticks(16, 10) == (2, [0, 2, 4, 6, 8, 10, 12, 14, 16])
+    image = page.picture(np.array([[0.0, 1.0], [np.nan, 0.5]]))
+    assert image.startswith("data:image/png;base64,") and page.picture(np.zeros((0, 0))).startswith("data:")
+
+
+def test_a_browser_shows_the_page(html, tmp_path):
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
+    (tmp_path / "page.html").write_text(html["cut"])
+    switches = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1000,900"),
+        f"--screenshot={tmp_path / 'page.png'}",
+    ]
+    subprocess.run(
+        [browser, *switches, (tmp_path / "page.html").as_uri()], check=True, capture_output=True, timeout=120
+    )
+    seen = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    orange = (np.abs(seen - (0xFF, 0x5A, 0x36)).max(axis=2) < 40).sum()  # edges of boxes
+    yellow = (np.abs(seen - page.COLOURS[-1]).max(axis=2) < 40).sum()  # what is alike
+    assert orange > 500 and yellow > 300
