@@ -86,14 +86,12 @@ def test_the_baseline_of_vsc2022_is_the_published_one(tmp_path: Path):
     config = params.overlay(config, yaml.safe_load((ROOT / "configs/vsc2022.yaml").read_text(encoding="utf-8")))
     plan = Plan(params.resolved(params.overlay(config, {"datasets": {"films": {"raw": str(tmp_path)}}})))
     assert plan.align_settings("copies_test", "network_copy") == {
-        **{
-            "split": "copies_test",
-            "expert": "copy",
-            "aligner": "temporal_network",
-            "bias": 0.5,
-            "score": "max",
-            "top": 5,
-        },
+        "split": "copies_test",
+        "expert": "copy",
+        "aligner": "temporal_network",
+        "bias": 0.5,
+        "score": "max",
+        "top": 5,
         "noise": {"split": "val", "beta": 1.0},
         "options": {"max_step": 5, "min_length": 4, "top_k": 5, "min_similarity": 0.2, "published": True},
     }
