@@ -76,21 +76,25 @@ def test_killed_while_training_it_ends_with_the_same_weights(built: Repo, tmp_pa
     copy = Repo.__new__(Repo)
     copy.folder = tmp_path / "repo"
     shutil.copytree(built.folder, copy.folder, ignore=shutil.ignore_patterns("nursery.*"))  # a socket for a moment more
-    metrics = copy.metrics()
-    for trained in ("runs/pretrain_job1/seed0", "runs/job1/fold1-seed0"):
-        run = copy.folder / "results/tiny" / trained
-        before = (run / "model.safetensors").read_bytes()
+    metrics, jobs = copy.metrics(), copy.folder / ".scratch/jobs"
+    runs = [copy.folder / "results/tiny/runs" / name for name in ("pretrain_job1/seed0", "job1/fold1-seed0")]
+    before = [(run / "model.safetensors").read_bytes() for run in runs]
+    for run in runs:
         shutil.rmtree(run)
+    seen: set[Path] = set()
+    for run in runs:  # the first kill meets the one in its work, the second the other that starts from it
         silent = subprocess.DEVNULL
         process = subprocess.Popen(["snakemake"], cwd=copy.folder, env=copy.environment(), stdout=silent, stderr=silent)
-        jobs = copy.folder / ".scratch/jobs"
-        deadline = time.monotonic() + 60
-        while not any(jobs.glob("*/*")) and process.poll() is None and time.monotonic() < deadline:
+        deadline, begun = time.monotonic() + 120, set[Path]()
+        while not begun and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
+            begun = {state.parent for state in jobs.glob("*/*")} - seen
         process.kill()
         process.wait()
-        copy.build()
-        assert (run / "model.safetensors").read_bytes() == before
+        assert begun, f"{run} was not trained"
+        seen |= begun
+    copy.build()
+    assert [(run / "model.safetensors").read_bytes() for run in runs] == before
     assert copy.metrics() == metrics
     assert copy.is_quiet()
 
