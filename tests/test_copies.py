@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 import films
-from videomatch import cli
+from videomatch import cli, named
 from videomatch.door import copies, copies_page
 from videomatch.door.descriptors import Descriptor, chosen
 from videomatch.door.footage import Footage
@@ -129,6 +131,50 @@ def test_tuned_options_align(search, world, tmp_path):
     (tmp_path / "tuned.json").write_text(json.dumps({**said, "similarity": "inner"}))
     with pytest.raises(Refused, match="a library has cosines"):
         copies.aligner(tuned=tmp_path)
+
+
+def trained(folder, name, **options):
+    """A checkpoint as ``train`` leaves it, with the weights that it begins with."""
+    torch.manual_seed(0)
+    room = named.module("models", name)
+    config = room.Config(**options)
+    room.Model(config).save_pretrained(folder)
+    if (processor := room.processor(config)) is not None:
+        processor.save_pretrained(folder)
+    (folder / "system.yaml").write_text(yaml.safe_dump({"model": {"name": name}}))
+    return folder
+
+
+def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_path, monkeypatch):
+    """The three checkpoints of the trained system, here untrained: footage as it was is found all the same."""
+    monkeypatch.chdir(world)
+    network = trained(tmp_path / "network", "copy_descriptor", image_size=32, sizes=[8, 16], depths=[1, 1])
+    scorer = trained(tmp_path / "scorer", "key_frames", frame_dim=16, width=8)
+    detector = trained(tmp_path / "detector", "segment_detector", width=4, levels=3, head=4)
+    asked = {"run": network, "every": 0.25, "key_frames": str(scorer), "share": 0.5}
+    descriptor = chosen(lambda: None, **asked)  # pyright: ignore[reportArgumentType]
+    assert set(descriptor.digests) == {str(network), str(scorer)} and "50% key frames" in str(descriptor)
+    library = Footage.made(tmp_path / "library", descriptor)
+    assert library.add([world / "raw/film1.mp4", world / "raw/film2.mp4"]).frames == 48
+    films.write(tmp_path / "copy.mp4", (2, 2, 10))
+    answer = copies.Search(library, copies.aligner()).copies(tmp_path / "copy.mp4", views=False)
+    assert answer.frames == 16 and {s.reference for s in answer.segments} == {"film2.mp4"}
+    longest = max(answer.segments, key=lambda s: s.query_end - s.query_start)
+    assert abs(longest.reference_start - longest.query_start - 2) <= 0.5
+    (tmp_path / "tuned.json").write_text(
+        json.dumps({"aligner": None, "options": {"confidence": 0.0}, "bias": 0.0, "similarity": "cosine"})
+    )
+    with pytest.raises(Refused, match="a detector: say which"):
+        copies.aligner(tuned=tmp_path)
+    by = copies.aligner(run=detector, tuned=tmp_path)
+    assert not by.whole and by.raw
+    answer = copies.Search(library, by).copies(tmp_path / "copy.mp4", views=False)
+    assert answer.segments and "detector" in answer.aligner
+    assert all(0 <= s.query_start < s.query_end <= 8.01 and 0 <= s.reference_start < 12.01 for s in answer.segments)
+    with pytest.raises(Refused, match="detects no segments"):
+        copies.aligner(run=scorer)
+    with pytest.raises(Refused, match="scores no frames"):
+        chosen(lambda: None, run=network, key_frames=str(detector))  # pyright: ignore[reportArgumentType]
 
 
 def test_queries_that_cannot_be_answered(search, world, tmp_path):

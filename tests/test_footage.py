@@ -193,6 +193,9 @@ def test_a_retrained_checkpoint_is_another_descriptor(place):
     run = place.parent / "run"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
+    with pytest.raises(Refused, match="no image network"):
+        made(place, run=run)
+    (run / "preprocessor_config.json").write_text("{}")
     (run / "model.safetensors").write_bytes(b"1")
     library = made(place, run=run)
     library.descriptor.check()

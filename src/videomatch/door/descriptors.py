@@ -16,8 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
+import yaml
 
-from videomatch import keyframes, provenance
+from videomatch import keyframes, named, provenance
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -211,10 +212,10 @@ def chosen(
         raise Refused("expert, system and run all say what describes frames: expected one of them")
     name, options, source, backbones = GREY, {"extractor": GREY, "every": 0.25}, None, {}
     if run is not None:
-        name, options, backbones = str(run), _image("run"), {"run": str(run)}
+        name, options, backbones = str(run), _image("run"), {"run": str(_network(run))}
     elif system is not None:
         path = trained(_known(plan, f"system {system!r}"), system)
-        name, options, backbones = system, _image(system), {system: str(path)}
+        name, options, backbones = system, _image(system), {system: str(_network(path))}
     elif expert is not None and (expert != GREY or (_has_parameters() and GREY in plan().experts)):
         name = expert
         options, source, backbones = _expert(_known(plan, f"expert {expert!r}"), name)
@@ -297,11 +298,26 @@ def _scorer(plan: Callable[[], Plan], key_frames: str | None) -> str | None:
     if key_frames is None:
         return None
     if (Path(key_frames) / "system.yaml").exists():
-        return key_frames
+        return str(_scores(Path(key_frames)))
     if not _has_parameters() or key_frames not in plan().systems:
         known = [*keyframes.METHODS, *(_trained(plan()) if _has_parameters() else [])]
         raise Refused(unknown("way to choose key frames", key_frames, known))
-    return str(trained(plan(), key_frames))
+    return str(_scores(trained(plan(), key_frames)))
+
+
+def _scores(run: Path) -> Path:
+    """A checkpoint that scores frames; looked at here, before a library is made with it."""
+    name = yaml.safe_load((run / "system.yaml").read_text(encoding="utf-8"))["model"]["name"]
+    if not hasattr(named.module("models", name).Model, "keep"):
+        raise Refused(f"{run} holds a {name}, which scores no frames: expected a model like key_frames")
+    return run
+
+
+def _network(run: Path) -> Path:
+    """A checkpoint that reads images."""
+    if not (run / "preprocessor_config.json").is_file():
+        raise Refused(f"{run} is no image network: expected a checkpoint with a preprocessor_config.json")
+    return run
 
 
 def _rows(ids: Sequence[str], path: str | None) -> pl.DataFrame:
