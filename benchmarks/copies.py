@@ -64,7 +64,7 @@ class Way:
         if self.method is None:
             return features, times
         kept = keyframes.choose(features, times, method=self.method)
-        return features[kept], keyframes.spans(kept, times)
+        return features[kept], keyframes.spans(kept, times, features=features)
 
 
 class World:

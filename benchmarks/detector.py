@@ -44,7 +44,12 @@ from videomatch.world.options import WorldOptions
 from videomatch.world.story import library_story
 
 RATE, SIZE, SEED = 4.0, 64, 0
-LOSSES: dict[str, Any] = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {"weight": 0.3}}
+LOSSES: dict[str, Any] = {
+    "segment_focal": {},
+    "segment_giou": {},
+    "segment_corners": {"weight": 0.3},
+    "segment_line": {},
+}
 log = logging.getLogger("benchmark")
 
 

@@ -1,5 +1,7 @@
 """The trained scorer of key frames: its contract, its objectives, its examples, and that it learns."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -67,14 +69,29 @@ def test_budget_and_stability():
 
 def test_coverage_is_what_kept_frames_leave_out():
     rows = torch.eye(DIM)[None, [0, 0, 0, 1, 1, 1]]
-    mask, noise = torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, 6)
+    mask = torch.ones(1, 6, dtype=torch.bool)
     both = torch.tensor([[-30.0, 30, -30, -30, 30, -30]])
     one = torch.tensor([[-30.0, 30, -30, -30, -30, -30]])
-    assert objectives.key_frame_coverage(both, rows, mask, noise).item() == pytest.approx(0, abs=1e-3)
-    assert objectives.key_frame_coverage(one, rows, mask, noise, span=1e9).item() == pytest.approx(0.5, abs=1e-3)
-    logits = torch.full((1, 6), -1.0, requires_grad=True)
-    objectives.key_frame_coverage(logits, rows, mask, torch.tensor([[9.0, 0, 0, 0, 0, 0]])).backward()
+    assert objectives.key_frame_coverage(both, rows, mask).item() == pytest.approx(0, abs=1e-3)
+    assert objectives.key_frame_coverage(one, rows, mask).item() == pytest.approx(0.5, abs=1e-3)
+    logits = torch.tensor([[9.0, -1, -1, -1, -1, -1]], requires_grad=True)
+    objectives.key_frame_coverage(logits, rows, mask).backward()
     assert logits.grad is not None and (logits.grad[0, 3:] < 0).all()  # to keep one of the other scene would help
+
+
+def test_coverage_is_the_expectation_over_all_draws():
+    rows, mask = frames(1, 6), torch.tensor([[True] * 5 + [False]])
+    logits = torch.randn(1, 6, generator=torch.Generator().manual_seed(3))
+    p, unit = logits[0].sigmoid(), torch.nn.functional.normalize(rows[0], dim=-1)
+    cosine, expected = unit @ unit.T, 0.0
+    place = torch.arange(6)
+    near = cosine - 0.1 * (place[:, None] - place).abs()
+    for drawn in itertools.product([0, 1], repeat=5):
+        kept = [n for n in range(5) if drawn[n]]
+        chance = np.prod([p[n] if drawn[n] else 1 - p[n] for n in range(5)])
+        best = [cosine[i, max(kept, key=lambda j, i=i: near[i, j])] if kept else 0.0 for i in range(5)]
+        expected += chance * (1 - np.mean(best))
+    assert objectives.key_frame_coverage(logits, rows, mask, far=0.1).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_alignment_prefers_kept_frames_that_point_home():
@@ -129,7 +146,7 @@ def test_it_learns_to_stand_for_all_frames(source):
     def loss(seed: int) -> torch.Tensor:
         batch = examples.batch(np.arange(4).repeat(3), RNG(seed))
         found = model(**batch)
-        lost = objectives.key_frame_coverage(found["keep_logits"], batch["frames"], batch["mask"], batch["keep_noise"])
+        lost = objectives.key_frame_coverage(found["keep_logits"], batch["frames"], batch["mask"])
         return lost + 10 * objectives.key_frame_budget(found["keep_logits"], batch["mask"])
 
     before = np.mean([loss(s).item() for s in range(1000, 1010)])

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from videomatch import keyframes
 from videomatch.data import intervals
 from videomatch.data.store import Store, StoreWriter
+from videomatch.frame_similarity import resampled
+from videomatch.similarity import normalise
 from videomatch.stages.condense import condense
 
 RNG = np.random.default_rng
@@ -120,3 +122,29 @@ def test_condense_writes_key_frames_with_their_intervals(tmp_path):
     assert store.lengths.tolist() == [6, 2, 0]
     with pytest.raises(ValueError, match="expected one of a method and the run"):
         condense(features=[tmp_path / "features"], output=tmp_path / "other", expert="clip")
+
+
+def test_intervals_end_at_cuts():
+    lengths = [5, 3, 18, 6, 8]
+    rows, times = clip(lengths), intervals.regular(sum(lengths), 2.0)
+    kept = np.array([0, 6, 12, 30, 39])  # one frame of each shot, nowhere near the middle
+    cuts = np.cumsum(lengths)[:-1] / 2
+    assert keyframes.spans(kept, times, features=rows)[1:, 0] == pytest.approx(cuts)
+    assert np.abs(keyframes.spans(kept, times)[1:, 0] - cuts).max() > 1
+    still = np.ones((40, 4))  # no cut: halfway
+    assert keyframes.spans(kept, times, features=still) == pytest.approx(keyframes.spans(kept, times))
+
+
+def test_key_frames_spread_out_again():
+    rows, times = clip([6, 10, 8]), intervals.regular(24, 2.0)
+    kept = np.array([0, 3, 9, 20, 23])
+    spread, moments = resampled(rows[kept], keyframes.spans(kept, times, features=rows), 0.5)
+    assert moments == pytest.approx(times)
+    assert np.einsum("nd,nd->n", spread, normalise(rows)).min() > 0.98  # every shot is itself again
+    drift = np.stack([np.cos(np.linspace(0, 1, 24)), np.sin(np.linspace(0, 1, 24))], axis=1)
+    kept = np.array([0, 8, 16, 23])
+    smooth, _ = resampled(drift[kept], keyframes.spans(kept, times), 0.5)
+    nearest = drift[kept][np.searchsorted(keyframes.spans(kept, times)[:, 1], times.mean(1), side="right")]
+    error = [1 - np.einsum("nd,nd->n", x, drift).mean() for x in (smooth, nearest)]
+    assert error[0] < 0.5 * error[1]  # what lies between is between
+    assert resampled(np.zeros((0, 3)), np.zeros((0, 2)), 0.5)[0].shape == (0, 3)

@@ -36,6 +36,8 @@ METHODS = ("uniform", "shots", "k_center", "differences")
 SHARE = 0.15
 #: between key frames, s
 LONGEST = 10.0
+#: cosines by which frames must differ, together, for a gap to be parted elsewhere than halfway
+PLAIN = 0.05
 
 Features = Float[np.ndarray, "frames D"]
 Times = Float[np.ndarray, "frames 2"]
@@ -99,13 +101,17 @@ def from_scores(
     return limits.chosen(order, apart=max(1, math.floor(apart * len(scores) / limits.budget)))
 
 
-def spans(positions: Positions, times: Times, duration: float | None = None) -> Float[np.ndarray, "keys 2"]:
+def spans(
+    positions: Positions, times: Times, duration: float | None = None, *, features: Features | None = None
+) -> Float[np.ndarray, "keys 2"]:
     """The interval ``[start, end)`` that each key frame stands for, s; together they are the whole video.
 
     Args:
         positions: of key frames, rising.
         times: of all frames.
         duration: of the video, where it is known to go on behind its last frame.
+        features: of all frames: two key frames then part where the frames between them are more alike to the one
+            before that than to the one behind it, so at a cut if there is one. Halfway without, or where all are alike.
 
     Raises:
         ValueError: positions that do not rise, or lie outside.
@@ -117,8 +123,23 @@ def spans(positions: Positions, times: Times, duration: float | None = None) -> 
         return np.zeros((0, 2))
     own = times[positions]
     between = (own[:-1, 1] + own[1:, 0]) / 2  # from the end of one frame to the start of the next: halfway
+    if features is not None:
+        unit = normalise(features)
+        for gap, (before, after) in enumerate(pairwise(positions.tolist())):
+            parted = _parted(unit[before : after + 1])
+            if parted is not None:
+                between[gap] = (times[before + parted - 1, 1] + times[before + parted, 0]) / 2
     last = max(float(times[-1, 1]), duration or 0.0)
     return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, last]], axis=1)
+
+
+def _parted(rows: Features) -> int | None:
+    """How many of the rows from one key frame to the next belong to the first; None where it makes no difference."""
+    nearer = rows @ rows[0] - rows @ rows[-1]
+    sums = np.cumsum(nearer)[:-1]
+    if len(rows) < 3 or sums.max() - sums.min() < PLAIN:
+        return None
+    return int(sums.argmax()) + 1
 
 
 def coverage(features: Features, positions: Positions) -> float:

@@ -24,12 +24,12 @@ def anchors(shapes: tuple[tuple[int, ...], ...], device: torch.device) -> Float[
     """Cells of all levels, finest first, row by row.
 
     Args:
-        shapes: rows and columns of each level; the first has cells of two frames, each next of twice as many.
+        shapes: rows and columns of each level; the first has cells of four frames, each next of twice as many.
     """
     with torch.inference_mode(False):  # they are remembered, and training needs ordinary tensors
         found = []
         for number, (rows, columns) in enumerate(shapes):
-            side = 2.0 ** (number + 1)
+            side = 2.0 ** (number + 2)
             axes = [(torch.arange(n, device=device) + 0.5) * side for n in (rows, columns)]
             query, reference = torch.meshgrid(*axes, indexing="ij")
             found.append(torch.stack([query, reference, torch.full_like(query, side)], 2).flatten(0, 1))

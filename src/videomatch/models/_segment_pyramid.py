@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: channels that are read
-READ = 4
+READ = 5
+#: channels at the resolution of the map itself
+STEM = 8
 
 
 class Layer(nn.Module):
@@ -48,7 +50,8 @@ class Level(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Levels from fine to coarse, and back again (Lin et al., FPN, CVPR 2017), with one head for all of them.
+    """Levels from fine to coarse, and back again (Lin et al., FPN, CVPR 2017), with one head for all of them but the
+    finest, and a look at every cell of the map itself.
 
     Args:
         width: channels of the finest level. levels: how many. head: channels in which they are read.
@@ -56,74 +59,87 @@ class Pyramid(nn.Module):
 
     def __init__(self, width: int, levels: int, head: int) -> None:
         super().__init__()
-        sizes = [READ, *(min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels))]
+        self.stem = Layer(READ, STEM)
+        sizes = [STEM, *(min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels))]
         self.levels = nn.ModuleList([Level(a, b) for a, b in itertools.pairwise(sizes)])
         self.across = nn.ModuleList([Layer(size, head, size=1) for size in sizes[1:]])
         self.head = Layer(head, head)
         self.says = nn.Conv2d(head, 5, 1)
-        nn.init.normal_(self.says.weight, std=0.01)
-        assert self.says.bias is not None
-        with torch.no_grad():  # a cell in a hundred finds something, to begin with (focal loss, section 4.1)
-            self.says.bias[:] = torch.tensor([-4.6, 0, 0, 0, 0])
+        self.up = Layer(head, STEM, size=1)
+        self.close = Layer(STEM, STEM)
+        self.line = nn.Conv2d(STEM, 1, 1)
+        for layer, bias in ((self.says, [-4.6, 0, 0, 0, 0]), (self.line, [-4.6])):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            with torch.no_grad():  # a cell in a hundred finds something, to begin with (focal loss, section 4.1)
+                layer.bias[:] = torch.tensor(bias)
 
     @property
     def reach(self) -> int:
         """Frames from which a cell knows anything, to each side, at most; a multiple of the coarsest cell."""
         sides = [2 ** (n + 1) for n in range(len(self.levels))]
         # every level: a convolution over the finer grid and one over its own; then the head's; half a coarsest cell
-        far = sum(side // 2 + side for side in sides) + sides[-1] + sides[-1]
+        far = 2 + sum(side // 2 + side for side in sides) + sides[-1] + sides[-1]
         return -(-far // sides[-1]) * sides[-1]
 
     def forward(
         self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Fine features ``(B, head, rows / 2, columns / 2)``, and of every level ``(B, 5, …)``: objectness, centre and
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Fine features ``(B, head, rows / 2, columns / 2)``; ``(B, 1, rows, columns)`` whether a cell lies on a
+        segment's line, before the sigmoid; and of every level but the finest ``(B, 5, …)``: objectness, centre and
         logarithm of the sides. Rows and columns are multiples of the coarsest cell."""
-        masks: list[Tensor | None] = [None] * len(self.levels)
+        masks: list[Tensor | None] = [None] * (len(self.levels) + 1)
         if not bool(mask.all()):
             some: Tensor = mask[:, None].to(read.dtype)
+            masks[0] = some
             for number in range(len(self.levels)):
                 some = F.max_pool2d(some, 2)
-                masks[number] = some
-        x, seen = read, []
-        for level, across, own in zip(self.levels, self.across, masks, strict=True):
+                masks[number + 1] = some
+        x = stem = self.stem(read, masks[0])
+        seen = []
+        for level, across, own in zip(self.levels, self.across, masks[1:], strict=True):
             x = level(x, own)
             seen.append(across(x, own))
         for number in range(len(seen) - 1, 0, -1):
             finer = seen[number - 1] + F.interpolate(seen[number], scale_factor=2, mode="nearest")
-            own = masks[number - 1]
+            own = masks[number]
             seen[number - 1] = finer if own is None else finer * own
-        return seen[0], [self.says(self.head(y, own)) for y, own in zip(seen, masks, strict=True)]
+        close = stem + F.interpolate(self.up(seen[0], masks[1]), scale_factor=2, mode="nearest")
+        line = self.line(self.close(close, masks[0]))
+        says = [self.says(self.head(y, own)) for y, own in zip(seen[1:], masks[2:], strict=True)]
+        return seen[0], line, says
 
     def tiled(
         self,
         read: Float[Tensor, "1 channels rows columns"],
         mask: Bool[Tensor, "1 rows columns"],
         tile: int,
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The same as at once, tile by tile: each is computed with all around it that its cells can see.
 
         Args:
             tile: frames, a multiple of the coarsest cell.
         """
         rows, columns = mask.shape[1:]
-        fine: Tensor | None = None
         whole: list[Tensor] = []
         for top in range(0, rows, tile):
             for left in range(0, columns, tile):
                 above, before = max(0, top - self.reach), max(0, left - self.reach)
                 seen = (slice(above, top + tile + self.reach), slice(before, left + tile + self.reach))
-                features, parts = self(read[:, :, seen[0], seen[1]], mask[:, seen[0], seen[1]])
-                if fine is None:
-                    fine = features.new_empty(1, features.shape[1], rows // 2, columns // 2)
-                    whole = [p.new_empty(1, 5, rows >> n + 1, columns >> n + 1) for n, p in enumerate(parts)]
-                for part, to in [(features, fine), *zip(parts, whole, strict=True)]:
+                inner = mask[:, seen[0], seen[1]]
+                features, line, says = self(read[:, :, seen[0], seen[1]], inner)
+                parts = [features, line, *says]
+                if not whole:
+                    sides = [inner.shape[1] // part.shape[2] for part in parts]
+                    whole = [
+                        p.new_empty(1, p.shape[1], rows // n, columns // n) for p, n in zip(parts, sides, strict=True)
+                    ]
+                for part, to in zip(parts, whole, strict=True):
                     side = rows // to.shape[2]
-                    inner = part[:, :, (top - above) // side :, (left - before) // side :]
+                    part = part[:, :, (top - above) // side :, (left - before) // side :]
                     place = to[:, :, top // side : (top + tile) // side, left // side : (left + tile) // side]
-                    place.copy_(inner[:, :, : place.shape[2], : place.shape[3]])
-        assert fine is not None
-        return fine, whole
+                    place.copy_(part[:, :, : place.shape[2], : place.shape[3]])
+        return whole[0], whole[1], whole[2:]
 
 
 class Corners(nn.Module):

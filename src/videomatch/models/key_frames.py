@@ -12,6 +12,7 @@ some 15 % of the frames. Neither its loss nor its network is public. This networ
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -61,14 +62,12 @@ class Config(PretrainedConfig):
         super().__init__(**others)
 
 
-class Model(PreTrainedModel):
-    """Scores of frames, and of the frames of an edited copy where the batch holds one."""
-
-    config_class = Config
-    main_input_name = "frames"
+class Scorer(nn.Module):
+    """The network itself."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         width = config.width
         self.content = nn.Linear(config.frame_dim, width)
         self.change = nn.Linear(config.frame_dim, width)
@@ -78,38 +77,11 @@ class Model(PreTrainedModel):
             nn.Conv1d(width, width, config.kernel, padding=config.kernel // 2) for _ in range(config.layers)
         )
         self.score = nn.Linear(width, 1)
-        self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
-            module.reset_parameters()
-        if module is getattr(self, "score", None):
-            share = torch.tensor(self.config.share)
-            bias: Any = module.bias
-            bias.fill_(torch.logit(share).item())
+        bias: Any = self.score.bias
+        with torch.no_grad():
+            bias.fill_(math.log(config.share / (1 - config.share)))
 
     def forward(
-        self,
-        frames: Float[Tensor, "batch frames frame_dim"],
-        mask: Bool[Tensor, "batch frames"],
-        edited: Float[Tensor, "batch copied frame_dim"] | None = None,
-        edited_mask: Bool[Tensor, "batch copied"] | None = None,
-        **_: Tensor,
-    ) -> dict[str, Tensor]:
-        """``keep_logits`` ``(batch, frames)``; with a copy also ``edited_keep_logits``. 0 where no frame is.
-
-        Args:
-            frames: in the order of time, padded at the end; only their directions count.
-            mask: true where a frame is.
-            edited, edited_mask: the same of the edited copy.
-        """
-        found = {"keep_logits": self.keep(frames, mask)}
-        if edited is not None and edited_mask is not None:
-            found["edited_keep_logits"] = self.keep(edited, edited_mask)
-        return found
-
-    def keep(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
         """Logarithm of the odds that a frame is kept; gradients reach it from whatever weighs frames by its sigmoid
@@ -134,6 +106,47 @@ class Model(PreTrainedModel):
             sides += [F.pad(cosine, (step, 0)), F.pad(cosine, (0, step))]
         rows = torch.stack(sides, dim=-1)
         return torch.cat([rows, rows.amax(-1, keepdim=True)], dim=-1)
+
+
+class Model(PreTrainedModel):
+    """Scores of frames, and of the frames of an edited copy where the batch holds one."""
+
+    config_class = Config
+    main_input_name = "frames"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.scorer = Scorer(config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Layers begin as they were drawn."""
+
+    def forward(
+        self,
+        frames: Float[Tensor, "batch frames frame_dim"],
+        mask: Bool[Tensor, "batch frames"],
+        edited: Float[Tensor, "batch copied frame_dim"] | None = None,
+        edited_mask: Bool[Tensor, "batch copied"] | None = None,
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
+        """``keep_logits`` ``(batch, frames)``; with a copy also ``edited_keep_logits``. 0 where no frame is.
+
+        Args:
+            frames: in the order of time, padded at the end; only their directions count.
+            mask: true where a frame is.
+            edited, edited_mask: the same of the edited copy.
+        """
+        found = {"keep_logits": self.keep(frames, mask)}
+        if edited is not None and edited_mask is not None:
+            found["edited_keep_logits"] = self.keep(edited, edited_mask)
+        return found
+
+    def keep(
+        self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch frames"]:
+        """See :class:`Scorer`."""
+        return self.scorer(frames, mask)
 
 
 def processor(config: Config) -> None:

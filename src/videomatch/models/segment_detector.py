@@ -2,13 +2,17 @@
 
 What SPD does with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., Learning segment similarity and alignment in
 large-scale content based video retrieval, MM 2021, arXiv:2309.11091; also TransVCL, AAAI 2023, with YOLOX), here
-on the map as it is, frame by frame: every level of a small feature pyramid says for each of its cells whether the
-centre of a segment lies there and how long that is on both axes (anchor-free: Tian et al., FCOS, ICCV 2019), and two
-more layers look closely at the two corners where the segment starts and ends, so that ends may lie within a frame.
+on the map as it is, frame by frame. Every level of a small feature pyramid but the finest says for each of its cells
+whether the centre of a segment lies there and how long that is on both axes (anchor-free: Tian et al., FCOS, ICCV
+2019). At full resolution every cell says whether a segment's line goes through it, as the heat maps of the first place
+of the Video Similarity Challenge 2022 do (SAM). Boxes are then set right along that line, without any further weight
+(:mod:`videomatch.models._segment_line`), and two more layers look closely at the two corners where the segment starts
+and ends, so that ends may lie within a frame.
 
 What goes in
     ``similarity`` ``(B, Q, R)``, cosines; padding is said by masks and changes nothing. Frame i is the interval
-    ``[i, i + 1)``. Beside the similarity the network reads how far it stands out from its row and from its column.
+    ``[i, i + 1)``. Beside the similarity the network reads how far it stands out from its row and from its column, and
+    how near it comes to being the largest of both.
 
 Key frames
     ``query_weight`` and ``reference_weight`` ``(B, Q)`` and ``(B, R)``, 0 to 1: how much a frame counts; the map is
@@ -30,16 +34,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from videomatch.models import _segment_boxes as boxes_
+from videomatch.models import _segment_line as line_
 from videomatch.models._segment_pyramid import Corners, Pyramid, fused
 
 #: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
 TILE, CELLS = 1536, 2048 * 2048
 #: options of ``detect`` that are tried where a detector is tuned like an aligner
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "ours": {"confidence": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "overlap": [0.2, 0.5]},
+    "ours": {"confidence": [0.25, 0.35, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75], "floor": [-1.0, 0.0]},
 }
-#: boxes that are compared, for each that may stay
-CANDIDATES = 8
+#: boxes that are compared, for each that may stay; and their intersection over union before they are set right
+CANDIDATES, ALIKE = 4, 0.5
 
 
 class Config(PreTrainedConfig):
@@ -49,7 +54,8 @@ class Config(PreTrainedConfig):
         width: channels of the finest level; coarser ones have more.
         levels: of the pyramid; the finest has cells of 2 x 2 frames, each next twice that.
         head: channels in which all levels are read.
-        confidence: objectness from which a box is one.
+        confidence: score from which a box is one.
+        floor: log odds of a cell at which a line counts as going on; lower ones make segments longer.
         overlap: intersection over union from which the less likely of two boxes goes.
         most: boxes of a map.
 
@@ -63,9 +69,10 @@ class Config(PreTrainedConfig):
         self,
         *,
         width: int = 16,
-        levels: int = 6,
+        levels: int = 5,
         head: int = 16,
-        confidence: float = 0.3,
+        confidence: float = 0.55,
+        floor: float = -1.0,
         overlap: float = 0.3,
         most: int = 50,
         **others: Any,
@@ -75,7 +82,7 @@ class Config(PreTrainedConfig):
         if not (0 <= confidence <= 1 and 0 <= overlap <= 1):
             raise ValueError(f"segment_detector: confidence {confidence}, overlap {overlap}, expected shares of 1")
         self.width, self.levels, self.head = width, levels, head
-        self.confidence, self.overlap, self.most = confidence, overlap, most
+        self.confidence, self.floor, self.overlap, self.most = confidence, floor, overlap, most
         super().__init__(**others)
 
 
@@ -89,6 +96,7 @@ class Model(PreTrainedModel):
         self.pyramid = Pyramid(config.width, config.levels, config.head)
         self.corners = nn.ModuleList([Corners(config.head) for _ in range(2)])
         self._frozen: tuple[Pyramid, list[tuple[int, int]]] | None = None
+        self.to(memory_format=torch.channels_last)  # small convolutions are a third faster
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -113,8 +121,9 @@ class Model(PreTrainedModel):
 
         Returns:
             ``objectness`` ``(B, A)`` before the sigmoid, ``boxes`` ``(B, A, 4)`` in frames, ``is_cell`` ``(B, A)``
-            (false in the padding). With segments also ``is_assigned`` ``(B, A)``, ``target_boxes`` ``(B, A, 4)``,
-            and ``refined`` ``(B, M, 2, 4)``: the segments after they were shifted at random and set right twice.
+            (false in the padding), ``line`` ``(B, Q, R)`` before the sigmoid. With segments also ``is_assigned``
+            ``(B, A)``, ``target_boxes`` ``(B, A, 4)``, ``is_line`` and ``is_map`` ``(B, Q, R)``, and ``refined``
+            ``(B, M, 2, 4)``: the segments after they were shifted at random and set right twice.
         """
         query = torch.ones_like(similarity[:, :, 0], dtype=torch.bool) if query_mask is None else query_mask.bool()
         reference = (
@@ -123,16 +132,19 @@ class Model(PreTrainedModel):
         mask = query[:, :, None] & reference[:, None, :]
         if query_weight is not None and reference_weight is not None:
             similarity = weighed(similarity, query_weight, reference_weight)
-        fine, raw = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
+        fine, line, raw = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
         anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in raw), similarity.device)
         flat = torch.cat([x.flatten(2) for x in raw], 2)
         outputs = {**decoded(flat, anchors), "is_cell": boxes_.cells(mask, anchors)}
+        outputs["line"] = line[:, 0, : mask.shape[1], : mask.shape[2]]
         if segments is not None and segments_mask is not None:
-            levels = 2 * torch.tensor([1.0, 2.0 ** (self.config.levels - 1)], device=similarity.device)
+            levels = torch.tensor([4.0, 2.0**self.config.levels], device=similarity.device)
             is_assigned, which = boxes_.assigned(anchors, segments.float(), segments_mask.bool(), levels)
             outputs["is_assigned"] = is_assigned & outputs["is_cell"]
             targets = segments.float() if segments.shape[1] else similarity.new_zeros(len(similarity), 1, 4)
             outputs["target_boxes"] = targets.gather(1, which[..., None].expand(-1, -1, 4))
+            outputs["is_line"] = line_.on_line(segments.float(), segments_mask.bool(), (mask.shape[1], mask.shape[2]))
+            outputs["is_map"] = mask
             outputs["refined"] = self._refined(fine, boxes_.shifted(segments.float()))
         return outputs
 
@@ -157,13 +169,14 @@ class Model(PreTrainedModel):
         overlap: float | None = None,
         query_weight: np.ndarray | None = None,
         reference_weight: np.ndarray | None = None,
+        floor: float | None = None,
         tile: int | None = None,
     ) -> np.ndarray:
         """Segments ``(N, 5)`` float64 as an aligner gives them, the likeliest first: half open, in frames and parts of
-        frames; the score is the objectness, 0 to 1.
+        frames; the score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line.
 
         Args:
-            similarity: ``(Q, R)``, any length. confidence, overlap: instead of the configuration's.
+            similarity: ``(Q, R)``, any length. confidence, overlap, floor: instead of the configuration's.
             query_weight, reference_weight: of key frames. tile: compute in tiles of so many frames (a multiple of
                 :attr:`step`); null where the map is too large to be computed at once. Tiles change nothing but time and
                 memory.
@@ -188,22 +201,24 @@ class Model(PreTrainedModel):
         pyramid = self._prepared()
         if tile is None and values.size > CELLS:
             tile = TILE // self.step * self.step
-        fine, raw = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+        fine, line, raw = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
         anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in raw), device)
         limit = self.config.confidence if confidence is None else confidence
         score = torch.cat([x[0, 0].flatten() for x in raw]).sigmoid()
         inside = (anchors[:, 0] < values.shape[0]) & (anchors[:, 1] < values.shape[1])
-        at = ((score >= limit) & inside).nonzero()[:, 0]
+        at = ((score >= limit**2) & inside).nonzero()[:, 0]  # the line's share of the score is 1 at most
         if not len(at):
             return np.zeros((0, 5))
         at = at[score[at].argsort(descending=True, stable=True)[: CANDIDATES * self.config.most]]
         flat = torch.cat([x.flatten(2) for x in raw], 2)[:, :, at]
         found, score = decoded(flat, anchors[at])["boxes"][0], score[at]
-        most_alike = self.config.overlap if overlap is None else overlap
-        kept = boxes_.suppressed(found, score, most_alike)
-        found, score = found[kept], score[kept]
+        kept = boxes_.suppressed(found, score, ALIKE)[: 2 * self.config.most]
+        whole = line[0, 0, : values.shape[0], : values.shape[1]]
+        found, likely = line_.followed(whole, found[kept], floor=self.config.floor if floor is None else floor)
+        score = (score[kept] * likely).sqrt()
+        found, score = found[score >= limit], score[score >= limit]
         found = boxes_.clipped(self._refined(fine, found[None])[0, :, -1], values.shape)
-        kept = boxes_.suppressed(found, score, most_alike)[: self.config.most]  # boxes that were set right to the same
+        kept = boxes_.suppressed(found, score, self.config.overlap if overlap is None else overlap)[: self.config.most]
         found, score = found[kept], score[kept]
         table = torch.cat([found, score[:, None]], 1).double().cpu().numpy()
         whole = (table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])
@@ -230,16 +245,20 @@ def weighed(
 def channels(
     similarity: Float[Tensor, "maps query_frames reference_frames"],
     mask: Bool[Tensor, "maps query_frames reference_frames"],
-) -> Float[Tensor, "maps 4 query_frames reference_frames"]:
-    """The similarity, by how many deviations it is above the mean of its row and of its column, and where it is one."""
+) -> Float[Tensor, "maps 5 query_frames reference_frames"]:
+    """The similarity; by how many deviations it is above the mean of its row and of its column; how near it comes to
+    the largest of both (1 where it is, less by a factor of e for each deviation that lacks); and where it is one."""
     values = torch.where(mask, similarity, 0.0)
-    read = [2 * values]
+    read, near = [2 * values], torch.zeros_like(values)
     for axis in (2, 1):
         count = mask.sum(axis, keepdim=True).clamp(min=1)
         mean = values.sum(axis, keepdim=True) / count
         far = torch.where(mask, values - mean, 0.0)
         spread = (far.square().sum(axis, keepdim=True) / count + 1e-4).sqrt()
-        read.append((0.4 * far / spread).clamp(-2, 2))
+        far = far / spread
+        near = near + (far - far.amax(axis, keepdim=True))
+        read.append((0.4 * far).clamp(-2, 2))
+    read.append(near.exp() * mask)
     return torch.stack([*read, mask.to(values.dtype)], 1)
 
 

@@ -14,39 +14,37 @@ def key_frame_coverage(
     keep_logits: Float[Tensor, "batch frames"],
     frames: Float[Tensor, "batch frames dim"],
     mask: Bool[Tensor, "batch frames"],
-    keep_noise: Float[Tensor, "batch frames"],
     *,
-    temperature: float = 0.05,
-    span: float = 8.0,
-    relaxation: float = 0.5,
+    far: float = 0.00625,
 ) -> Float[Tensor, ""]:
-    """How badly the kept frames stand for all: mean over frames of 1 - sum_j a_ij cos(i, j), where the weights a_ij are
-    a softmax over kept frames j of cos(i, j) / temperature - |i - j| / span.
+    """How badly the kept frames stand for all: mean over frames of one minus the cosine with the kept frame that stands
+    for it, the most alike one, in expectation over which frames are kept; each is with its own probability.
 
-    Source: ours, in place of the unpublished loss of SSAN's key-frame extractor (arXiv:2309.11091). Which frames are
-    kept is drawn: those with a positive logit + noise. The gradient is that of the relaxed draw, log sigmoid((logit +
-    noise) / relaxation), straight through (Maddison et al. 2017, arXiv:1611.00712; Jang et al. 2017, arXiv:1611.01144).
-    Without a draw every frame would stand for itself, at no cost.
+    Source: ours, in place of the unpublished loss of SSAN's key-frame extractor (arXiv:2309.11091). The expectation is
+    exact: with all frames j in the order in which they would stand for i, j does if it is kept and none before it is.
+    (A relaxed draw, straight through, gave gradients too noisy to tell frames apart.) A frame stands for itself only if
+    it is kept; a video of which nothing is kept has cosine 0.
 
     Args:
         keep_logits: log odds that a frame is kept.
         frames: features; only directions count.
         mask: true where a frame is.
-        keep_noise: draws from the standard logistic distribution.
-        temperature: of cosines.
-        span: frames over which a key frame's weight falls to 1/e.
-        relaxation: temperature of the relaxed draw.
+        far: cosine by which another frame, one step further away, must be more alike to stand for a frame.
     """
-    drawn = at_least_single(keep_logits) + keep_noise
-    soft = F.logsigmoid(drawn / relaxation)
-    weight = soft + (torch.where(drawn > 0, 0.0, -30.0) - soft).detach()
+    logits = at_least_single(keep_logits)
     unit = F.normalize(at_least_single(frames), dim=-1)
     with torch.autocast(unit.device.type, enabled=False):
         cosine = unit @ unit.transpose(1, 2)
     place = torch.arange(unit.shape[1], device=unit.device)
-    far = (place[:, None] - place).abs() / span
-    scores = (cosine / temperature - far + weight[:, None]).masked_fill(~mask[:, None], -torch.inf)
-    lost = 1 - (scores.softmax(-1) * cosine).sum(-1)
+    nearness = (cosine - far * (place[:, None] - place).abs()).masked_fill(~mask[:, None], -torch.inf)
+    order = nearness.argsort(-1, descending=True)
+    shape = cosine.shape
+    kept, left = (
+        x.masked_fill(~mask, low)[:, None].expand(shape).gather(2, order)
+        for x, low in ((F.logsigmoid(logits), -torch.inf), (F.logsigmoid(-logits), 0.0))
+    )
+    chance = (kept + left.cumsum(-1) - left).exp()
+    lost = 1 - (chance * cosine.gather(2, order)).sum(-1)
     return ((lost * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
 
 

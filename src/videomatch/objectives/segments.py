@@ -63,6 +63,27 @@ def segment_giou(
     return _mean_of_some(each.sum(1) / is_assigned.sum(1).clamp(min=1), is_assigned.any(1))
 
 
+def segment_line(
+    line: Float[Tensor, "maps query_frames reference_frames"],
+    is_line: Bool[Tensor, "maps query_frames reference_frames"],
+    is_map: Bool[Tensor, "maps query_frames reference_frames"],
+    *,
+    usual: float = 24.0,
+) -> Float[Tensor, ""]:
+    """Which cells of a map lie on a segment's line: binary cross-entropy, mean over maps, nats.
+
+    Unweighted, so that what is said stays odds, which may be added along a line.
+
+    Args:
+        line: before the sigmoid.
+        is_line: which cells do. is_map: false in the padding.
+        usual: a map is divided by its cells on lines, and by at least so many.
+    """
+    each = F.binary_cross_entropy_with_logits(at_least_single(line), is_line.to(line.dtype), reduction="none")
+    total = torch.where(is_map, each, 0.0).sum((1, 2))
+    return (total / is_line.sum((1, 2)).clamp(min=usual)).mean()
+
+
 def segment_corners(
     refined: Float[Tensor, "maps segments steps 4"],
     segments: Float[Tensor, "maps segments 4"],

@@ -42,12 +42,14 @@ class Frames:
         normalisation); or ``chamfer`` (rows of regions,
             clipped as VCSL does).
         bias: what is added to every similarity. normalisation: of scores, by frames of other videos.
+        every: s between frames, to which key frames are spread out; null leaves frames where they are.
     """
 
     roots: tuple[Path, ...]
     similarity: str = "cosine"
     bias: float = 0.0
     normalisation: ScoreNormalisation | None = None
+    every: float | None = None
     _store: Store | None = field(default=None, repr=False)
     _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
@@ -56,9 +58,11 @@ class Frames:
             raise ValueError(f"no similarity {self.similarity!r}; there are {', '.join(SIMILARITIES)}")
         if self.normalisation is not None and self.similarity == "chamfer":
             raise ValueError("scores are normalised of rows that are vectors, not of similarity 'chamfer'")
+        if self.every is not None and (self.every <= 0 or self.similarity != "cosine"):
+            raise ValueError(f"every {self.every}, similarity {self.similarity!r}: expected seconds, and cosines")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Frames, (self.roots, self.similarity, self.bias, self.normalisation)
+        return Frames, (self.roots, self.similarity, self.bias, self.normalisation, self.every)
 
     @property
     def store(self) -> Store:
@@ -88,7 +92,8 @@ class Frames:
         times = self.store.times(video_id)
         if times is None:
             raise ValueError(f"{self.store.roots[0]} has no times: nobody can say where a segment begins")
-        return np.asarray(self.store[video_id], np.float32), intervals.filled(times)
+        rows, times = np.asarray(self.store[video_id], np.float32), intervals.filled(times)
+        return (rows, times) if self.every is None else frame_similarity.resampled(rows, times, self.every)
 
 
 def frames_of(
@@ -98,6 +103,7 @@ def frames_of(
     bias: float,
     noise: Mapping[str, Any] | None = None,
     corpus: Path | None = None,
+    every: float | None = None,
 ) -> Frames:
     """The features of one expert in result folders of ``extract``.
 
@@ -107,6 +113,7 @@ def frames_of(
         similarity, bias: as of :class:`Frames`.
         noise: ``{split, beta, drop}``: scores are normalised by the references of a split, which are not searched.
         corpus: folder of ``prepare``, which knows that split.
+        every: s between frames, to which key frames are spread out.
 
     Raises:
         ValueError: none of the folders holds it, or the split of the noise has no frame.
@@ -114,7 +121,7 @@ def frames_of(
     roots = tuple(folder / expert for folder in features if (folder / expert).is_dir())
     if not roots:
         raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
-    frames = Frames(roots, similarity, bias)
+    frames = Frames(roots, similarity, bias, every=every)
     if noise is None:
         return frames
     assert corpus is not None

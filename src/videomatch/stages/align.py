@@ -46,6 +46,7 @@ def align(
     similarity: str = "cosine",
     bias: float = 0.0,
     noise: dict[str, Any] | None = None,
+    every: float | None = None,
     score: str = "mean",
     threads: int = 1,
 ) -> None:
@@ -59,7 +60,7 @@ def align(
         expert: whose features.
         aligner: file in ``aligners/``.
         options: of the aligner.
-        tuned: result of ``tune`` that gives aligner, options, similarity, bias and noise instead.
+        tuned: result of ``tune`` that gives aligner, options, similarity, bias, noise and every instead.
         run: result of ``train``: the detector that aligns instead of an aligner, with ``options``, or those of
             ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
@@ -68,6 +69,8 @@ def align(
         similarity: of frames: ``cosine``, ``inner`` or ``chamfer``.
         bias: added to every similarity.
         noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
+        every: seconds between frames, to which key frames are spread out: then the line of a copy is straight, as a
+            trained detector expects it.
         score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box (VSC
             2022's).
         threads: processes.
@@ -82,9 +85,9 @@ def align(
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
         aligner, options = found["aligner"], found["options"]
-        similarity, bias, noise = found["similarity"], found["bias"], found["noise"]
+        similarity, bias, noise, every = (found[k] for k in ("similarity", "bias", "noise", "every"))
     align_of(aligner, run)  # an unknown one is refused before any work
-    frames = frames_of(features, expert, similarity, bias, noise, corpus)
+    frames = frames_of(features, expert, similarity, bias, noise, corpus, every)
     pairs = pairs_of(corpus, split, frames) if rankings is None else _nearest(corpus, split, rankings, top, frames)
     starts = range(0, len(pairs), BATCH)
     jobs = [(frames, pairs[at : at + BATCH], (aligner, run), options or {}, score) for at in starts]
@@ -104,6 +107,7 @@ def align(
         "similarity": similarity,
         "bias": bias,
         "noise": noise,
+        "every": every,
         "score": score,
         **_size(frames, sorted({pair.reference for pair in pairs})),
         "pairs": len(pairs),

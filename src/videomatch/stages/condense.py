@@ -85,7 +85,7 @@ def condense(
                 else:
                     scores = scorer(rows) if len(rows) else np.zeros(0)
                     kept = keyframes.from_scores(scores, times, share=share, longest=longest)
-                writer.add(video_id, rows[kept], times=keyframes.spans(kept, times))
+                writer.add(video_id, rows[kept], times=keyframes.spans(kept, times, features=rows))
                 counts["videos"] += 1
                 counts["frames"] += len(rows)
                 counts["key frames"] += len(kept)

@@ -50,6 +50,7 @@ def tune(
     similarity: str = "cosine",
     bias: float = 0.0,
     noise: dict[str, Any] | None = None,
+    every: float | None = None,
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and what they reach) and ``trials.csv`` (every combination, in the order
@@ -67,6 +68,8 @@ def tune(
         similarity: of frames: ``cosine``, ``inner`` or ``chamfer``.
         bias: added to every similarity (VSC 2022: 0.5 after score normalisation).
         noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
+        every: seconds between frames, to which key frames are spread out: then the line of a copy is straight, as a
+            trained detector expects it.
         threads: processes.
 
     Raises:
@@ -74,7 +77,7 @@ def tune(
     """
     function, grids = align_of(aligner, run)
     values = _grid(function, grids, aligner or "detector", grid)
-    frames = frames_of(features, expert, similarity, bias, noise, corpus)
+    frames = frames_of(features, expert, similarity, bias, noise, corpus, every)
     pairs = pairs_of(corpus, split, frames)
     combinations = list(combined(values))
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
@@ -92,6 +95,7 @@ def tune(
         "similarity": similarity,
         "bias": bias,
         "noise": noise,
+        "every": every,
         "pairs": len(pairs),
         "copies": sum(len(pair.truth) > 0 for pair in pairs),
         "combinations": len(combinations),

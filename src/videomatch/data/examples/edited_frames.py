@@ -77,7 +77,7 @@ class EditedFrames(Examples):
 
     Batch (all padded at the end to ``num_frames``): ``frames`` ``(B, L, D)`` float32 unit vectors and ``mask``
     ``(B, L)``; ``edited`` and ``edited_mask`` of the copy; ``shown`` ``(B, L)`` which frame of the window a frame of
-    the copy shows, -1 for none (black, or beyond the window); ``keep_noise`` ``(B, L)`` logistic draws.
+    the copy shows, -1 for none (black, or beyond the window).
 
     Args:
         source: with a store of vectors (with times for ``segments``).
@@ -152,9 +152,8 @@ class EditedFrames(Examples):
             frames[row, : len(window)], mask[row, : len(window)] = window, True
             edited[row, : len(copied)], edited_mask[row, : len(copied)] = copied, True
             shown[row, : len(copied)] = at
-        keep_noise = rng.logistic(size=shape).astype(np.float32)
         arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask, "shown": shown}
-        return {name: torch.from_numpy(a) for name, a in (arrays | {"keep_noise": keep_noise}).items()}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _window(self, rows: np.ndarray, rng: np.random.Generator, around: int | None = None) -> tuple[np.ndarray, int]:
         """Frames of a window somewhere, or around one frame, and where it begins."""

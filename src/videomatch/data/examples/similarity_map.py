@@ -19,6 +19,8 @@ Sample = tuple[np.ndarray, np.ndarray]
 
 #: a segment cut off by a crop is one as long as so many frames are left
 LEFT = 1.5
+#: longer side of made-up maps, at least, frames; and how much shorter the shorter side may be
+SMALLEST, UNEQUAL = 28, 3.0
 
 
 class SimilarityMap(Examples):
@@ -103,53 +105,63 @@ class SimilarityMap(Examples):
         return {}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Maps side by side, padded to the largest."""
-        samples = [self._sample(int(n), rng) for n in numbers]
-        return collated(samples)
+        """Maps side by side, padded to the largest; made-up maps of a batch are about as large as one another, so that
+        little of it is padding."""
+        judged = numbers < len(self._pairs) * (self.per_pair if self._trains else 1)
+        samples = {n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)]) for n in np.flatnonzero(judged)}
+        if self._trains:
+            samples = {n: self._augmented(*sample, rng) for n, sample in samples.items()}
+        side = max([max(values.shape) for values, _ in samples.values()], default=0)
+        side = side or int(np.exp(rng.uniform(np.log(SMALLEST), np.log(self.longest))))
+        side = min(max(side, SMALLEST), self.longest)
+        for n in np.flatnonzero(~judged):
+            if self._trains:
+                shortest = max(8, int(side / UNEQUAL))
+                sample = self._augmented(*synthetic_maps.drawn(rng, shortest=shortest, longest=side), rng)
+            else:  # the same each time
+                sample = synthetic_maps.drawn(np.random.default_rng([int(numbers[n]), 1]), longest=self.longest)
+            samples[n] = sample
+        return collated([samples[n] for n in range(len(numbers))])
 
-    def _sample(self, number: int, rng: np.random.Generator) -> Sample:
-        judged = number < len(self._pairs) * (self.per_pair if self._trains else 1)
-        if judged:
-            sample = self._real(*self._pairs[number % len(self._pairs)])
-        else:
-            source = (
-                rng if self._trains else np.random.default_rng([number, 1])
-            )  # a validation's are the same each time
-            sample = synthetic_maps.drawn(source, longest=self.longest)
-        return augmented(*sample, rng, share=self.augment, longest=self.longest) if self._trains else sample
+    def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> Sample:
+        return augmented(values, boxes, rng, share=self.augment, longest=self.longest)
 
     def _real(self, query: str, reference: str) -> Sample:
-        sides, times = [], []
+        sides = [np.asarray(self._store[video], np.float32) for video in (query, reference)]
+        return frame_similarity.cosines(*sides), self._in_frames(query, reference)
+
+    def _in_frames(self, query: str, reference: str) -> np.ndarray:
+        """True segments of a pair, in frames."""
+        times = []
         for video in (query, reference):
             seconds = self._store.times(video)
             if seconds is None:
                 raise ValueError(f"{self._store.roots[0]} has no times: nobody can say where a segment lies")
-            sides.append(np.asarray(self._store[video], np.float32))
             times.append(intervals.filled(seconds))
         truth = intervals.to_frames(self._truth[query, reference], *times)
-        whole = np.minimum(truth[:, 1] - truth[:, 0], truth[:, 3] - truth[:, 2]) > 0
-        return frame_similarity.cosines(*sides), truth[whole]
+        return truth[np.minimum(truth[:, 1] - truth[:, 0], truth[:, 3] - truth[:, 2]) > 0]
 
 
 def collated(samples: Sequence[Sample]) -> Batch:
     """Maps and segments as a batch of tensors."""
-    shapes = np.array([values.shape for values, _ in samples])
-    most = max(1, *(len(boxes) for _, boxes in samples))
-    similarity = np.zeros((len(samples), *shapes.max(0)), np.float32)
-    segments = np.zeros((len(samples), most, 4), np.float32)
-    segments[..., 1::2] = 1  # a box, so that nothing divides by no length
-    for n, (values, boxes) in enumerate(samples):
+    batch = masked([values.shape for values, _ in samples], [boxes for _, boxes in samples])
+    size = batch["query_mask"].shape[1], batch["reference_mask"].shape[1]
+    similarity = np.zeros((len(samples), *size), np.float32)
+    for n, (values, _) in enumerate(samples):
         similarity[n, : values.shape[0], : values.shape[1]] = values
-        segments[n, : len(boxes)] = boxes
-    masks = [np.arange(similarity.shape[axis + 1]) < shapes[:, axis, None] for axis in (0, 1)]
-    there = np.arange(most) < np.array([len(boxes) for _, boxes in samples])[:, None]
-    arrays = {
-        "similarity": similarity,
-        "query_mask": masks[0],
-        "reference_mask": masks[1],
-        "segments": segments,
-        "segments_mask": there,
-    }
+    return {"similarity": torch.from_numpy(similarity), **batch}
+
+
+def masked(shapes: Sequence[Sequence[int]], boxes: Sequence[np.ndarray]) -> Batch:
+    """Masks of the frames of maps of some shapes; their segments, and which are some."""
+    sizes = np.array(shapes)
+    there = np.arange(max(1, *map(len, boxes), 1)) < np.array([len(b) for b in boxes])[:, None]
+    segments = np.zeros((*there.shape, 4), np.float32)
+    segments[..., 1::2] = 1  # a box, so that nothing divides by no length
+    for n, some in enumerate(boxes):
+        segments[n, : len(some)] = some
+    masks = [np.arange(sizes[:, axis].max()) < sizes[:, axis, None] for axis in (0, 1)]
+    arrays = {"query_mask": masks[0], "reference_mask": masks[1], "segments": segments, "segments_mask": there}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

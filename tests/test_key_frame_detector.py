@@ -1,0 +1,96 @@
+"""Key frames and a detector that learn together: the batch, whose gradients arrive, and what may begin it."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from test_tune import data  # noqa: F401  (the planted corpus)
+from videomatch import objectives
+from videomatch.data import tables
+from videomatch.data.examples import Source
+from videomatch.data.examples.copied_frames import CopiedFrames
+from videomatch.data.store import Store
+from videomatch.models import key_frame_detector, key_frames, segment_detector
+from videomatch.training import Run, Training, load_weights, objectives_of
+
+SMALL = {"width": 8, "levels": 4, "head": 8}
+SCORER = {"key_frame_coverage": {}, "key_frame_budget": {}, "key_frame_stability": {}}
+LOSSES = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {}, "segment_line": {}, **SCORER}
+
+
+def examples_of(data):  # noqa: F811
+    source = Source(data / "corpus", Store.open(data / "features/frames"))
+    return CopiedFrames(source, expert="frames", split="copies_val", validation="copies_val").parts()
+
+
+def model_of(dim: int) -> key_frame_detector.Model:
+    torch.manual_seed(0)
+    return key_frame_detector.Model(key_frame_detector.Config(frame_dim=dim, scorer={"width": 16}, **SMALL))
+
+
+def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
+    train, val = examples_of(data)
+    batch = val.batch(np.arange(12), np.random.default_rng(0))
+    assert batch["query_frames"].shape[:2] == (12, 44) and batch["reference_frames"].shape[:2] == (12, 60)
+    truth = tables.read("segments", data / "corpus").sort("query_id")
+    times = truth.select("query_start", "query_end", "reference_start", "reference_end").to_numpy() * 2
+    np.testing.assert_allclose(batch["segments"][batch["segments_mask"]], times, atol=1e-5)
+    for seed in range(6):  # swapped, backwards, both: what is copied stays alike
+        batch = train.batch(np.arange(12), np.random.default_rng(seed))
+        unit = [torch.nn.functional.normalize(batch[f"{side}_frames"], dim=-1) for side in ("query", "reference")]
+        shown = key_frame_detector._shown(batch["query_mask"], batch["segments"], batch["segments_mask"])
+        pair, query = (shown >= 0).nonzero(as_tuple=True)
+        alike = (unit[0][pair, query] * unit[1][pair, shown[pair, query]]).sum(-1)
+        assert len(alike) > 50 and alike.median() > 0.6
+
+
+def test_what_the_detector_loses_reaches_the_scorer(data):  # noqa: F811
+    train, _ = examples_of(data)
+    batch, model = train.batch(np.arange(12), np.random.default_rng(0)), model_of(train.facts()["frame_dim"])
+    outputs = model(**batch)
+    assert outputs["keep_logits"].shape[0] == outputs["shown"].shape[0] == 24
+    chosen = objectives_of(objectives, {n: o for n, o in LOSSES.items() if n not in SCORER})
+    torch.stack([objective({**batch, **outputs})[0] for objective in chosen.values()]).sum().backward()
+    slopes = [p.grad for p in model.scorer.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in slopes)
+    assert max(g.abs().max().item() for g in slopes if g is not None) > 1e-6
+
+
+def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
+    train, _ = examples_of(data)
+    dim = train.facts()["frame_dim"]
+    torch.manual_seed(1)
+    parts = [
+        key_frames.Model(key_frames.Config(frame_dim=dim, width=16)),
+        segment_detector.Model(segment_detector.Config(**SMALL)),
+    ]
+    model, taken = model_of(dim), 0
+    for number, part in enumerate(parts):
+        part.save_pretrained(tmp_path / str(number))
+        taken += len(load_weights(model, load_file(tmp_path / str(number) / "model.safetensors")))
+    assert taken == len(model.state_dict())
+    model.save_pretrained(tmp_path / "both")
+    again = key_frame_detector.Model.from_pretrained(tmp_path / "both").eval()
+    rows, values = torch.randn(1, 30, dim), np.random.default_rng(0).uniform(size=(40, 40))
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            again.keep(rows, torch.ones(1, 30, dtype=torch.bool)), parts[0].eval().keep(rows, torch.ones(1, 30) > 0)
+        )
+    found = parts[1].eval().detect(values, confidence=0.0)
+    np.testing.assert_allclose(again.detect(values, confidence=0.0), found, rtol=1e-4, atol=1e-4)
+
+
+def test_the_loop_trains_it(data):  # noqa: F811
+    train, val = examples_of(data)
+    model = model_of(train.facts()["frame_dim"])
+    run = Run(model, objectives_of(objectives, LOSSES), Training(epochs=6, batch=4, lr=4e-3), seed=0)
+    before = run.validate(val)
+    run.fit(train)
+    after = run.validate(val)
+    assert after["segment_line"] < 0.97 * before["segment_line"]
+
+
+def test_what_is_no_option_is_refused():
+    with pytest.raises(ValueError, match="kernel 4"):
+        key_frame_detector.Config(scorer={"kernel": 4})
