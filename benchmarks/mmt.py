@@ -106,7 +106,8 @@ def plain(model: Any, batch: dict[str, Tensor]) -> Tensor:
     units, scores = [], []
     for name in EXPERTS:
         expert = model.text_experts[name]
-        units.append(expert(words[:, 0]))
+        x = expert.projection(words[:, 0])
+        units.append(F.normalize(x * torch.sigmoid(expert.norm(expert.gate(x))), dim=-1))
         scores.append(expert.weight(words[:, 0]))
     weights = torch.cat(scores, 1).softmax(1)
     sims = torch.zeros(BATCH, BATCH)

@@ -117,8 +117,12 @@ def plain(model: mmt.Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
         videos = F.normalize(torch.stack([p.sum(1) for p in parts], 1), dim=-1)
     else:
         videos = F.normalize(hidden[:, ends], dim=-1)
-    found = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    state = found.pooler_output if model.is_clip else found.last_hidden_state[:, 0]
+    if config.text == "words":
+        there = batch["attention_mask"][..., None]
+        state = (model.text_model(batch["input_ids"]) * there).sum(1) / there.sum(1)
+    else:
+        found = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        state = found.pooler_output if model.is_clip else found.last_hidden_state[:, 0]
     units, weights = [], []
     for name in config.experts:
         expert = model.text_experts[name]
@@ -146,6 +150,7 @@ VARIANTS = [
     {"tokens": "frames"},
     {"tokens": "frames", "keep_missing": False},
     {"text": "clip", **ENDS},
+    {"text": "words"},
 ]
 
 
@@ -153,11 +158,38 @@ def named_variant(options: dict) -> str:
     return ",".join(f"{k}={v}" for k, v in options.items() if not k.endswith("_id")) or "published"
 
 
+def test_projections_start_from_what_rows_look_like():
+    batch = inputs()
+    shift = 20 * torch.arange(sum(EXPERTS.values()))
+    shown = {**batch, "features": batch["features"] * 0.01 + shift}
+    plain_start, centred = build(), build(centred=True)
+    before = {n: p.clone() for n, p in centred.named_parameters()}
+    mmt.look(plain_start, lambda: shown)
+    for name, value in plain_start.named_parameters():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    mmt.look(centred, lambda: shown)
+    changed = {n for n, p in centred.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {f"video_experts.{e}.projection.{kind}" for e in EXPERTS for kind in ("weight", "bias")}
+    edge = 0
+    for number, (name, dim) in enumerate(EXPERTS.items()):
+        at = batch["feature_mask"][..., number]
+        rows = shown["features"][..., edge : edge + dim][at].double()
+        edge += dim
+        projection = centred.video_experts[name].projection.double()
+        wanted = F.linear(
+            (rows - rows.mean(0)) / rows.std(0),
+            before[f"video_experts.{name}.projection.weight"].double(),
+            before[f"video_experts.{name}.projection.bias"].double(),
+        )
+        torch.testing.assert_close(projection(rows), wanted, rtol=1e-2, atol=2e-2)
+
+
 @pytest.mark.parametrize("options", VARIANTS, ids=named_variant)
 def test_packed_is_plain(options):
     model, batch = build(**options).double(), inputs()
     batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
-    model.text_model.set_attn_implementation("eager")
+    if model.config.text != "words":  # CLIP's eager one rounds to single
+        model.text_model.set_attn_implementation("sdpa" if model.is_clip else "eager")
     for layer in model.layer:
         layer.attention.self.config._attn_implementation = "eager"
     found, wanted = model(**batch)["similarity"], plain(model, batch)["similarity"]
@@ -339,7 +371,8 @@ def test_more_experts_start_from_fewer():
     [
         ({"aggregate": "sum"}, "aggregate 'sum', expected max, mean, zero"),
         ({"tokens": "all"}, "tokens 'all', expected both, aggregates, frames"),
-        ({"text": "lstm"}, "text 'lstm', expected bert, clip"),
+        ({"text": "lstm"}, "text 'lstm', expected bert, clip, words"),
+        ({"text": "words", "pretrained": "somewhere"}, "learns its own vectors; pretrained 'somewhere'"),
         ({"width": 10, "heads": 4}, "width 10 is no multiple of the 4 heads"),
         ({"max_positions": 2}, "max_positions 2"),
         ({"text": "clip"}, "begin and end"),

@@ -11,7 +11,7 @@ from videomatch.models import _encoders
 
 AGGREGATES = ("max", "mean", "zero")
 TOKENS = ("both", "aggregates", "frames")
-TEXTS = ("bert", "clip")
+TEXTS = ("bert", "clip", "words")
 
 
 class Config(PretrainedConfig):
@@ -26,9 +26,13 @@ class Config(PretrainedConfig):
         aggregate: what an expert's aggregate token starts from: the ``max`` or ``mean`` of all its rows, or ``zero``.
         tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
             With ``frames`` its embedding is the mean of its last states.
+        centred: start from projections that take out of every expert's rows what they have in common, and weigh their
+            numbers alike (see :func:`videomatch.models.mmt.look`).
         keep_missing: an expert that a video lacks still has an embedding and its weight (published); else the weights
             are those of the experts that the video has, divided by their sum.
-        text: ``bert`` or ``clip``: the text encoder from scratch; a pretrained one brings its own kind and size.
+        text: ``bert`` or ``clip``: the text encoder from scratch; a pretrained one brings its own kind and size. Or
+            ``words``: a vector of ``text_width`` for every token, and their mean (in the published code word vectors
+            and ``txt_agg: mnp``): what little text there is goes further than with a transformer from scratch.
         text_layers, text_width, text_heads, text_ffn: of the text encoder from scratch.
         pretrained: hub id or folder of a BERT-like encoder, or of a CLIP whose text tower is taken, with its weights
             (see :func:`videomatch.models.mmt.initialise`).
@@ -55,6 +59,7 @@ class Config(PretrainedConfig):
         temporal: bool = True,
         aggregate: str = "max",
         tokens: str = "both",
+        centred: bool = False,
         keep_missing: bool = True,
         text: str = "bert",
         text_layers: int = 12,
@@ -82,7 +87,9 @@ class Config(PretrainedConfig):
             raise ValueError(f"mmt: width {width} is no multiple of the {heads} heads")
         if max_positions < 3:
             raise ValueError(f"mmt: max_positions {max_positions}, expected at least 3: aggregates, unknown, a second")
-        if text_encoder is None and pretrained is None:
+        if text == "words" and (pretrained or text_encoder):
+            raise ValueError(f"mmt: text words learns its own vectors; pretrained {pretrained!r} is of no use")
+        if text_encoder is None and pretrained is None and text != "words":
             size = {
                 "vocab_size": vocab_size,
                 "hidden_size": text_width,
@@ -94,10 +101,11 @@ class Config(PretrainedConfig):
             }
             ends = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
             text_encoder = {"model_type": "bert", **size} if text == "bert" else _clip(size, ends)
-        self.text_encoder = _checked(text_encoder or str(pretrained), dropout, vocab_size, text_length, eos_token_id)
+        encoder = text_encoder or pretrained
+        self.text_encoder = encoder and _checked(encoder, dropout, vocab_size, text_length, eos_token_id)
         self.layers, self.heads, self.width, self.ffn = layers, heads, width, ffn
         self.dropout, self.max_positions, self.temporal = dropout, max_positions, temporal
-        self.aggregate, self.tokens, self.keep_missing = aggregate, tokens, keep_missing
+        self.aggregate, self.tokens, self.centred, self.keep_missing = aggregate, tokens, centred, keep_missing
         self.text, self.text_layers, self.text_width = text, text_layers, text_width
         self.text_heads, self.text_ffn, self.pretrained = text_heads, text_ffn, pretrained
         self.experts = dict(sorted((experts or {}).items()))

@@ -149,13 +149,13 @@ def encode(
 def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Some | None, queries: Some | None) -> Tensor:
     own = layer.attention.self
     if keys is None and queries is None:
-        query, key, value = _linear(rows, own.query, own.key, own.value).chunk(3, dim=1)
+        query, key, value = linear(rows, own.query, own.key, own.value).chunk(3, dim=1)
         asked, seen, residual = packing, packing, rows
     else:
         residual, asked = (rows, packing) if queries is None else (take(rows, queries.index), queries.packing)
         source, seen = (rows, packing) if keys is None else (take(rows, keys.index), keys.packing)
         query = own.query(residual)
-        key, value = _linear(source, own.key, own.value).chunk(2, dim=1)
+        key, value = linear(source, own.key, own.value).chunk(2, dim=1)
     attend = one_by_one if rows.device.type == "cpu" and rows.shape[1] >= WIDE else padded
     heads = (own.num_attention_heads, own.attention_head_size)
     query, key, value = (x.unflatten(1, heads) for x in (query, key, value))
@@ -164,7 +164,7 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Some | None, querie
     return layer.output(layer.intermediate(rows), rows)
 
 
-def _linear(rows: Tensor, *parts: nn.Linear) -> Tensor:
+def linear(rows: Tensor, *parts: nn.Linear) -> Tensor:
     """Several linear layers on the same rows as one product, outputs side by side."""
     return F.linear(rows, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
 

@@ -30,6 +30,7 @@ of the expert embedding for experts that do not exist (19 in all). They are left
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -41,9 +42,9 @@ from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
 from videomatch.distributed import everyone
-from videomatch.models import _encoders
+from videomatch.models import _clip_text, _encoders
 from videomatch.models._mmt_config import Config
-from videomatch.models._packed import Packing, Some, encode, joined
+from videomatch.models._packed import Packing, Some, encode, joined, linear
 from videomatch.objectives import at_least_single
 
 #: longest embedding without ``keep_missing``
@@ -63,7 +64,8 @@ class _VideoExpert(nn.Module):
 
 
 class _TextExpert(nn.Module):
-    """What a caption says to one expert: a gated embedding unit with batch norm, and the expert's weight."""
+    """What a caption says to one expert: a gated embedding unit with batch norm, and the expert's weight. They are
+    computed for all experts at once (:meth:`Model.heads`)."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -71,10 +73,6 @@ class _TextExpert(nn.Module):
         self.gate = nn.Linear(width, width)
         self.norm = nn.BatchNorm1d(width)
         self.weight = nn.Linear(dim, 1)
-
-    def forward(self, states: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch width"]:
-        x = self.projection(states)
-        return F.normalize(x * torch.sigmoid(self.norm(self.gate(x))), dim=-1)
 
 
 class _Sequence:
@@ -124,10 +122,14 @@ class Model(PreTrainedModel):
         )
         self.layer = nn.ModuleList(BertLayer(bert) for _ in range(config.layers))
         text: Any = config.text_encoder
-        self.is_clip = text.model_type == "clip_text_model"
+        self.is_clip = text is not None and text.model_type == "clip_text_model"
         # the name that it has in a CLIP, so that a run can start from one's weights
-        self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
-        self.text_experts = nn.ModuleDict({name: _TextExpert(text.hidden_size, width) for name in config.experts})
+        if text is None:
+            self.text_model = nn.Embedding(config.vocab_size, config.text_width)
+        else:
+            self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
+        said = config.text_width if text is None else text.hidden_size
+        self.text_experts = nn.ModuleDict({name: _TextExpert(said, width) for name in config.experts})
         self.post_init()
 
     @torch.no_grad()
@@ -141,6 +143,8 @@ class Model(PreTrainedModel):
         super()._init_weights(module)
         if module is self:
             init.normal_(self.start, std=0.02)
+        if module is self.text_model and isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=0.3)  # so that their mean is no less than the biases that it meets
         if isinstance(module, _VideoExpert):
             init.normal_(module.mark, std=0.02)
 
@@ -287,24 +291,47 @@ class Model(PreTrainedModel):
         self, states: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
         """Unit vectors and the experts' weights of captions of which the text encoder's state is known."""
+        experts: list[Any] = list(self.text_experts.values())
+        # all experts' units at once: one after the other they are many small steps
+        x = linear(states, *(e.projection for e in experts)).unflatten(1, (len(experts), -1))
+        weight, bias = (torch.stack([getattr(e.gate, kind) for e in experts]) for kind in ("weight", "bias"))
+        gates = torch.baddbmm(bias[:, None], x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+        units = x * torch.sigmoid(_normed([e.norm for e in experts], gates.flatten(1)).view_as(gates))
         dropped = F.dropout(states, self.config.dropout, self.training)
-        experts = list(self.text_experts.values())
-        units = torch.stack([at_least_single(expert(states)) for expert in experts], 1)
-        scores = torch.cat([expert.weight(dropped) for expert in experts], 1)  # pyright: ignore[reportCallIssue]
-        return units, at_least_single(scores).softmax(1)
+        scores = linear(dropped, *(e.weight for e in experts))
+        return F.normalize(at_least_single(units), dim=-1), at_least_single(scores).softmax(1)
 
     def _caption(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
-        """The text encoder's state of a caption: of the first token (BERT), of the last (CLIP)."""
+        """The text encoder's state of a caption: of the first token (BERT), of the last (CLIP), the mean (words)."""
         if input_ids.shape[1] > self.config.text_length:
             raise ValueError(f"mmt: {input_ids.shape[1]} tokens, expected at most {self.config.text_length}")
         encoder: Any = self.text_model
+        if isinstance(encoder, nn.Embedding):
+            there = attention_mask.bool()
+            lengths = there.sum(1)
+            return F.embedding_bag(input_ids[there], encoder.weight, lengths.cumsum(0) - lengths, mode="mean")
         if self.is_clip:
-            return encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+            return _clip_text.pooled(encoder, input_ids, attention_mask)
         mask = attention_mask.bool()
         places = _encoders.positions(encoder, input_ids)
         rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
         first = torch.arange(mask.shape[1], device=mask.device) == 0
         return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Some.of([first & mask], [mask]))
+
+
+def _normed(norms: list[nn.BatchNorm1d], x: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch wide"]:
+    """Several batch norms side by side as one; each keeps its own running statistics."""
+    first, training = norms[0], norms[0].training
+    weight, bias = (torch.cat([getattr(norm, kind) for norm in norms]) for kind in ("weight", "bias"))
+    running: Any = [torch.cat([getattr(norm, f"running_{kind}") for norm in norms]) for kind in ("mean", "var")]
+    found = F.batch_norm(x, *running, weight, bias, training, first.momentum or 0.0, first.eps)
+    if training:
+        with torch.no_grad():
+            for norm, mean, var in zip(norms, *(r.chunk(len(norms)) for r in running), strict=True):
+                norm.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
+                norm.running_var.copy_(var)  # pyright: ignore[reportOptionalMemberAccess]
+                norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
+    return found
 
 
 def initialise(model: Model) -> None:
@@ -321,6 +348,33 @@ def initialise(model: Model) -> None:
         return
     source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
     model.text_model.load_state_dict(getattr(source, "text_model", source).state_dict())
+
+
+@torch.no_grad()
+def look(model: Model, draw: Callable[[], Mapping[str, Tensor]]) -> None:
+    """Set the projections by examples, if ``config.centred``: as if every expert's rows came with mean 0 and variance 1.
+
+    # Deviation: the published projections start at random. Rows of small networks lie in a narrow cone; made unit
+    vectors they are then all but equal, and stay so for thousands of steps. (Such a start from data: Salimans and
+    Kingma, "Weight Normalization", NeurIPS 2016.)
+
+    Args:
+        draw: gives a batch.
+    """
+    if not model.config.centred:
+        return
+    batch, edge = draw(), 0
+    for number, (name, dim) in enumerate(model.config.experts.items()):
+        rows = batch["features"][..., edge : edge + dim][batch["feature_mask"][..., number]].double()
+        edge += dim
+        if len(rows) < 2:
+            continue
+        spread = rows.std(0)
+        spread = spread.clamp(min=max(float(spread.median()) / 10, 1e-6))  # numbers that hardly vary stay small
+        projection: Any = model.video_experts[name].projection  # pyright: ignore[reportAttributeAccessIssue]
+        weight = projection.weight.double() / spread.to(projection.weight.device)
+        projection.weight.copy_(weight)
+        projection.bias.sub_((weight @ rows.mean(0).to(weight.device)).to(projection.bias.dtype))
 
 
 def processor(config: Config) -> None:

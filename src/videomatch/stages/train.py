@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 import yaml
@@ -25,6 +26,9 @@ from videomatch.data import tokenize
 from videomatch.training import STATE, Run, load_weights, objectives_of, reproducible, settings_of
 
 log = logging.getLogger(__name__)
+
+#: examples that a model sees before it starts, if it asks for some
+LOOKED_AT = 512
 
 
 def train(
@@ -95,7 +99,7 @@ def _train(
         torch.manual_seed(seed)
         model = room.Model(room.Config(**drawn.facts(), **model_options))
         if not (scratch / STATE).exists():
-            _begin(room, model, init or [])
+            _begin(room, model, init or [], drawn)
         run = Run(
             model,
             objectives_of(objectives, system["objectives"]),
@@ -119,10 +123,13 @@ def _train(
     pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv", null_value="NaN")
 
 
-def _begin(room: Any, model: torch.nn.Module, init: list[Path]) -> None:
-    """Fill a fresh model with the weights that it starts from."""
+def _begin(room: Any, model: torch.nn.Module, init: list[Path], drawn: examples_.Examples) -> None:
+    """Fill a fresh model with the weights that it starts from; some depend on what its inputs look like."""
     if hasattr(room, "initialise"):
         room.initialise(model)
+    if hasattr(room, "look"):
+        rng = np.random.default_rng(0)
+        room.look(model, lambda: drawn.batch(drawn.epoch(rng)[:LOOKED_AT], rng))
     for folder in init:
         taken = load_weights(model, load_file(folder / "model.safetensors"))
         log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
