@@ -179,18 +179,10 @@ def _handed_over(argv: list[str]) -> int | None:
     if "WORLD_SIZE" in os.environ or preload.address() is None:
         return None
     done = preload.delegate(argv)
-    if done is None and _needs_torch(argv):
+    if done is None and argv and provenance.code_needs("torch", argv[0]):
         preload.begin()
         done = preload.delegate(argv)
     return done
-
-
-def _needs_torch(argv: list[str]) -> bool:
-    try:
-        job = json.loads(Path(argv[argv.index("--settings") + 1]).read_text(encoding="utf-8"))
-        return provenance.code_needs("torch", argv[0], *job["modules"])
-    except (OSError, ValueError, LookupError):  # what is wrong with it, the job will say
-        return False
 
 
 if __name__ == "__main__":

@@ -220,9 +220,9 @@ def code_digest(stage: str, *names: str) -> str:
     return digest({module: _read_module(path)[0] for module, path in files.items() if path})
 
 
-def code_needs(package: str, stage: str, *names: str) -> bool:
-    """Whether the code that a stage reaches imports a package. Arguments as of :func:`code_digest`."""
-    files = filter(None, map(_module_file, code_modules(f"stages.{stage}", *names)))
+def code_needs(package: str, stage: str) -> bool:
+    """Whether the code that a stage reaches by imports (not what it loads by name) imports a package."""
+    files = filter(None, map(_module_file, code_modules(f"stages.{stage}")))
     return any(name.split(".")[0] == package for file in files for name in _read_module(file)[1])
 
 
