@@ -40,7 +40,7 @@ def write(
         corpus: result of ``prepare``.
         segments: result of ``align``.
         features: of ``extract`` or ``condense``.
-        compared: ``expert``, ``similarity``, ``bias`` and ``noise`` of the maps.
+        compared: ``expert``, ``similarity``, ``bias``, ``every`` and ``noise`` of the maps.
         split: the protocol.
         output: empty folder.
         title: heading. about: a line below it. top: queries. printed: tables for the first page.
@@ -52,6 +52,7 @@ def write(
         compared.get("bias", 0.0),
         compared.get("noise"),
         corpus,
+        compared.get("every"),
     )
     splits, there = tables.read("splits", corpus), set(frames.store.ids)
     sides = {role: set(split_ids(splits, split, role)) & there for role in ("query", "reference")}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from videomatch.data.examples import Batch
+from videomatch.data.examples import Batch, Source
 from videomatch.data.examples.similarity_map import SimilarityMap, masked
 
 
@@ -22,14 +23,22 @@ class CopiedFrames(SimilarityMap):
     Args:
         source: with a store of vectors with times.
         expert: whose features.
-        options: ``split``, ``validation``, ``per_pair`` as for :class:`SimilarityMap`.
+        split, validation, per_pair: as for :class:`SimilarityMap`.
 
     Raises:
         ValueError: rows that are no vectors.
     """
 
-    def __init__(self, source: Any, *, expert: str = "copy", **options: Any) -> None:
-        super().__init__(source, expert=expert, synthetic=0, **options)
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str = "copy",
+        split: str | Sequence[str] = "copies_train",
+        validation: str | None = "copies_val",
+        per_pair: int = 1,
+    ) -> None:
+        super().__init__(source, expert=expert, split=split, validation=validation, synthetic=0, per_pair=per_pair)
         if len(self._store.shape) != 1:
             raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
 
