@@ -323,13 +323,13 @@ def _normed(norms: list[nn.BatchNorm1d], x: Float[Tensor, "batch wide"]) -> Floa
     """Several batch norms side by side as one; each keeps its own running statistics."""
     first, training = norms[0], norms[0].training
     weight, bias = (torch.cat([getattr(norm, kind) for norm in norms]) for kind in ("weight", "bias"))
-    running: Any = [torch.cat([getattr(norm, f"running_{kind}") for norm in norms]) for kind in ("mean", "var")]
-    found = F.batch_norm(x, *running, weight, bias, training, first.momentum or 0.0, first.eps)
+    mean, var = (torch.cat([getattr(norm, f"running_{kind}") for norm in norms]) for kind in ("mean", "var"))
+    found = F.batch_norm(x, mean, var, weight, bias, training, first.momentum or 0.0, first.eps)
     if training:
         with torch.no_grad():
-            for norm, mean, var in zip(norms, *(r.chunk(len(norms)) for r in running), strict=True):
-                norm.running_mean.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
-                norm.running_var.copy_(var)  # pyright: ignore[reportOptionalMemberAccess]
+            for norm, own_mean, own_var in zip(norms, mean.chunk(len(norms)), var.chunk(len(norms)), strict=True):
+                norm.running_mean.copy_(own_mean)  # pyright: ignore[reportOptionalMemberAccess]
+                norm.running_var.copy_(own_var)  # pyright: ignore[reportOptionalMemberAccess]
                 norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
     return found
 
@@ -352,7 +352,7 @@ def initialise(model: Model) -> None:
 
 @torch.no_grad()
 def look(model: Model, draw: Callable[[], Mapping[str, Tensor]]) -> None:
-    """Set the projections by examples, if ``config.centred``: as if every expert's rows came with mean 0 and variance 1.
+    """Set the projections by examples, if ``config.centred``: as if all experts' rows came with mean 0 and variance 1.
 
     # Deviation: the published projections start at random. Rows of small networks lie in a narrow cone; made unit
     vectors they are then all but equal, and stay so for thousands of steps. (Such a start from data: Salimans and
