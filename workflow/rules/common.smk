@@ -34,6 +34,10 @@ if workflow.is_main_process:
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # jobs would compile what they import again and again
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # unbuffered, Snakemake writes a line and its end apart, and a job's own line may come between
+    sys.stderr.reconfigure(line_buffering=True, write_through=False)
 
 
 def job(stage, output, settings, modules=None, reads=None, files=None, **inputs):

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from videomatch.models import key_frames, segment_detector
-from videomatch.objectives import at_least_single
+from videomatch.precision import at_least_single
 
 #: options of ``detect`` that are tried where it is tuned like an aligner
 GRIDS = segment_detector.GRIDS

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from videomatch.objectives import at_least_single
+from videomatch.precision import at_least_single
 
 
 class Config(PretrainedConfig):
