@@ -149,5 +149,33 @@ class Model(PreTrainedModel):
         return self.scorer(frames, mask)
 
 
+<<<<<<< HEAD
+def stand_ins(
+    keep_logits: Float[Tensor, "batch frames"],
+    frames: Float[Tensor, "batch frames dim"],
+    mask: Bool[Tensor, "batch frames"],
+    *,
+    far: float = 0.00625,
+) -> Float[Tensor, "batch frames frames"]:
+    """How likely frame j stands for frame i: it is kept, and none that is nearer to i is; see the objective
+    ``key_frame_coverage``, which is one minus the mean cosine with what stands for a frame.
+
+    Args:
+        keep_logits: log odds that a frame is kept. frames: unit vectors. mask: true where a frame is.
+        far: cosine by which another frame, one step further away, must be more alike.
+    """
+    place = torch.arange(frames.shape[1], device=frames.device)
+    nearness = (frames @ frames.transpose(1, 2)).detach() - far * (place[:, None] - place).abs()
+    order = nearness.masked_fill(~mask[:, None], -torch.inf).argsort(-1, descending=True)
+    kept, left = (
+        x.masked_fill(~mask, low)[:, None].expand(order.shape).gather(2, order)
+        for x, low in ((F.logsigmoid(keep_logits), -torch.inf), (F.logsigmoid(-keep_logits), 0.0))
+    )
+    chance = (kept + left.cumsum(-1) - left).exp()
+    return torch.zeros_like(chance).scatter(2, order, chance)
+
+
+=======
+>>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 def processor(config: Config) -> None:
     """It reads features, no images."""
