@@ -24,15 +24,9 @@ def examples_of(data):  # noqa: F811
     return CopiedFrames(source, expert="frames", split="copies_val", validation="copies_val").parts()
 
 
-<<<<<<< HEAD
 def model_of(dim: int, **options) -> key_frame_detector.Model:
     torch.manual_seed(0)
     return key_frame_detector.Model(key_frame_detector.Config(frame_dim=dim, scorer={"width": 16}, **SMALL, **options))
-=======
-def model_of(dim: int) -> key_frame_detector.Model:
-    torch.manual_seed(0)
-    return key_frame_detector.Model(key_frame_detector.Config(frame_dim=dim, scorer={"width": 16}, **SMALL))
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 
 
 def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
@@ -51,17 +45,11 @@ def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
         assert len(alike) > 50 and alike.median() > 0.6
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("through", key_frame_detector.THROUGH)
 def test_what_the_detector_loses_reaches_the_scorer(data, through):  # noqa: F811
     train, _ = examples_of(data)
     batch = train.batch(np.arange(12), np.random.default_rng(0))
     model = model_of(train.facts()["frame_dim"], through=through)
-=======
-def test_what_the_detector_loses_reaches_the_scorer(data):  # noqa: F811
-    train, _ = examples_of(data)
-    batch, model = train.batch(np.arange(12), np.random.default_rng(0)), model_of(train.facts()["frame_dim"])
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
     outputs = model(**batch)
     assert outputs["keep_logits"].shape[0] == outputs["shown"].shape[0] == 24
     chosen = objectives_of(objectives, {n: o for n, o in LOSSES.items() if n not in SCORER})
@@ -105,7 +93,6 @@ def test_the_loop_trains_it(data):  # noqa: F811
     assert after["segment_line"] < 0.97 * before["segment_line"]
 
 
-<<<<<<< HEAD
 def test_what_stands_for_a_frame_is_what_coverage_counts():
     rows = torch.nn.functional.normalize(torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
     mask, logits = torch.ones(2, 9, dtype=torch.bool), torch.randn(2, 9, generator=torch.Generator().manual_seed(1))
@@ -123,8 +110,5 @@ def test_what_stands_for_a_frame_is_what_coverage_counts():
 def test_what_is_no_option_is_refused():
     with pytest.raises(ValueError, match="through 'walls'"):
         key_frame_detector.Config(through="walls")
-=======
-def test_what_is_no_option_is_refused():
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
     with pytest.raises(ValueError, match="kernel 4"):
         key_frame_detector.Config(scorer={"kernel": 4})

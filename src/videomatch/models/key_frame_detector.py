@@ -1,6 +1,5 @@
 """A scorer of key frames and a detector of copied segments that learn together: one checkpoint that keeps and detects.
 
-<<<<<<< HEAD
 Every frame of both videos gets a probability of being kept (:mod:`videomatch.models.key_frames`), and the detector
 (:mod:`videomatch.models.segment_detector`) finds the segments on a map in which that shows: what it loses by a frame
 that is not kept reaches the scorer as a gradient. Either the map of the frames is multiplied with the roots of both
@@ -9,13 +8,6 @@ frames' probabilities (``weights``), or it is the map of what stands for each fr
 That is what a map of key frames looks like once they are spread out again. Beside the detector's objectives the scorer
 has its own (``key_frame_coverage``, ``key_frame_budget``, ``key_frame_stability``), over all videos of the batch; those
 of a copy count as its edits.
-=======
-Every frame of both videos gets a probability of being kept (:mod:`videomatch.models.key_frames`), the map of their
-cosines is multiplied with the roots of both frames' probabilities, and the detector
-(:mod:`videomatch.models.segment_detector`) finds the segments there: what it loses by a frame that fades reaches the
-scorer as a gradient. Beside the detector's objectives the scorer has its own (``key_frame_coverage``,
-``key_frame_budget``, ``key_frame_stability``), over all videos of the batch; those of a copy count as its edits.
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 
 It may begin with the weights of a scorer and of a detector that were trained alone: their names agree.
 
@@ -32,19 +24,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from videomatch.models import key_frames, segment_detector
-<<<<<<< HEAD
-from videomatch.objectives import at_least_single
+from videomatch.precision import at_least_single
 
 #: options of ``detect`` that are tried where it is tuned like an aligner
 GRIDS = segment_detector.GRIDS
 #: the ways in which a frame's probability reaches the map
 THROUGH = ("stand_ins", "weights")
-=======
-from videomatch.precision import at_least_single
-
-#: options of ``detect`` that are tried where it is tuned like an aligner
-GRIDS = segment_detector.GRIDS
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 
 
 class Config(segment_detector.Config):
@@ -53,20 +38,15 @@ class Config(segment_detector.Config):
     Args:
         frame_dim: dimensions of a frame; the stage fills it.
         scorer: options of :class:`videomatch.models.key_frames.Config`.
-<<<<<<< HEAD
         through: ``stand_ins`` or ``weights``.
         options: of :class:`videomatch.models.segment_detector.Config`.
 
     Raises:
         ValueError: another way through, or options that the two refuse.
-=======
-        options: of :class:`videomatch.models.segment_detector.Config`.
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
     """
 
     model_type = "key_frame_detector"
 
-<<<<<<< HEAD
     def __init__(
         self,
         *,
@@ -78,10 +58,6 @@ class Config(segment_detector.Config):
         if through not in THROUGH:
             raise ValueError(f"key_frame_detector: through {through!r}, expected {' or '.join(THROUGH)}")
         self.frame_dim, self.scorer, self.through = frame_dim, scorer or {}, through
-=======
-    def __init__(self, *, frame_dim: int = 256, scorer: dict[str, Any] | None = None, **options: Any) -> None:
-        self.frame_dim, self.scorer = frame_dim, scorer or {}
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
         key_frames.Config(frame_dim=frame_dim, **self.scorer)  # refuses what is no option
         super().__init__(**options)
 
@@ -105,11 +81,7 @@ class Model(segment_detector.Model):
         segments_mask: Bool[Tensor, "maps segments"] | None = None,
         **_: Tensor,
     ) -> dict[str, Tensor]:
-<<<<<<< HEAD
         """What the detector says of the map, and with segments also what the scorer's objectives read:
-=======
-        """What the detector says of the weighed map, and with segments also what the scorer's objectives read:
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
         ``frames``, ``mask`` and ``keep_logits`` of the references, then the queries, ``(2 maps, frames …)``;
         ``edited_keep_logits`` of the queries and ``shown``, which frame of the reference each of theirs shows.
 
@@ -119,7 +91,6 @@ class Model(segment_detector.Model):
         sides = (query_frames, query_mask), (reference_frames, reference_mask)
         query, reference = (self.scorer(*side) for side in sides)
         units = [F.normalize(at_least_single(frames), dim=-1) for frames, _ in sides]
-<<<<<<< HEAD
         shown_by, weights = units, (None, None)
         if self.config.through == "weights":
             weights = query.sigmoid(), reference.sigmoid()
@@ -132,13 +103,6 @@ class Model(segment_detector.Model):
         with torch.autocast(query_frames.device.type, enabled=False):
             similarity = shown_by[0] @ shown_by[1].transpose(1, 2)
         found = super().forward(similarity, query_mask, reference_mask, segments, segments_mask, *weights)
-=======
-        with torch.autocast(query_frames.device.type, enabled=False):
-            similarity = units[0] @ units[1].transpose(1, 2)
-        found = super().forward(
-            similarity, query_mask, reference_mask, segments, segments_mask, query.sigmoid(), reference.sigmoid()
-        )
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
         if segments is None or segments_mask is None:
             return found
         longest = max(query.shape[1], reference.shape[1])

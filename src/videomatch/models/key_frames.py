@@ -149,7 +149,6 @@ class Model(PreTrainedModel):
         return self.scorer(frames, mask)
 
 
-<<<<<<< HEAD
 def stand_ins(
     keep_logits: Float[Tensor, "batch frames"],
     frames: Float[Tensor, "batch frames dim"],
@@ -175,7 +174,5 @@ def stand_ins(
     return torch.zeros_like(chance).scatter(2, order, chance)
 
 
-=======
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 def processor(config: Config) -> None:
     """It reads features, no images."""

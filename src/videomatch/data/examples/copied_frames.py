@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 from collections.abc import Sequence
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 from typing import Any
 
 import numpy as np
 import torch
 
-<<<<<<< HEAD
-from videomatch.data.examples import Batch
-=======
 from videomatch.data.examples import Batch, Source
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 from videomatch.data.examples.similarity_map import SimilarityMap, masked
 
 
@@ -30,20 +23,12 @@ class CopiedFrames(SimilarityMap):
     Args:
         source: with a store of vectors with times.
         expert: whose features.
-<<<<<<< HEAD
-        options: ``split``, ``validation``, ``per_pair`` as for :class:`SimilarityMap`.
-=======
         split, validation, per_pair: as for :class:`SimilarityMap`.
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
 
     Raises:
         ValueError: rows that are no vectors.
     """
 
-<<<<<<< HEAD
-    def __init__(self, source: Any, *, expert: str = "copy", **options: Any) -> None:
-        super().__init__(source, expert=expert, synthetic=0, **options)
-=======
     def __init__(
         self,
         source: Source,
@@ -54,7 +39,6 @@ class CopiedFrames(SimilarityMap):
         per_pair: int = 1,
     ) -> None:
         super().__init__(source, expert=expert, split=split, validation=validation, synthetic=0, per_pair=per_pair)
->>>>>>> 4e81a6a60bb008662f6db04a3a4f9a26794ef1e9
         if len(self._store.shape) != 1:
             raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
 
