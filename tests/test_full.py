@@ -186,7 +186,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
         job("embed", plan.embedding("videos", system), plan.embed_settings("videos", system), corpus=corpus, **inputs)
     parts = plan.combined("videos", "ensemble")
     job("combine", plan.embedding("videos", "ensemble"), plan.combine_settings("ensemble"), embeddings=parts)
-    embeddings = {"corpus": corpus, "embeddings": [plan.submitted("aiac")]}
+    embeddings = {"corpus": corpus, **plan.submitted("aiac")}
     job("submit", plan.submission("aiac"), plan.submit_settings("aiac"), **embeddings)
 
     archive = Path(plan.submission("aiac")).parent / "result.zip"
