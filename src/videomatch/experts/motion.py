@@ -123,7 +123,7 @@ class Expert:
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """``(n, num_frames, height, width, 3)`` uint8 to ``(n, dim)`` float32."""
         with torch.inference_mode():
-            frames = torch.from_numpy(np.require(batch, requirements="CW")).to(self.device, non_blocking=True)
+            frames = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device, non_blocking=True)
             pixels = self.pixels.floats(frames.flatten(0, 1), self.precision)
             clips = pixels.contiguous().unflatten(0, frames.shape[:2])
             return features(self.model, clips, self.pooling).float().cpu().numpy()

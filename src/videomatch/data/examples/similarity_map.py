@@ -108,13 +108,15 @@ class SimilarityMap(Examples):
         """Maps side by side, padded to the largest; made-up maps of a batch are about as large as one another, so that
         little of it is padding."""
         judged = numbers < len(self._pairs) * (self.per_pair if self._trains else 1)
-        samples = {n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)]) for n in np.flatnonzero(judged)}
+        samples = {
+            n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)]) for n in np.flatnonzero(judged).tolist()
+        }
         if self._trains:
             samples = {n: self._augmented(*sample, rng) for n, sample in samples.items()}
         side = max([max(values.shape) for values, _ in samples.values()], default=0)
         side = side or int(np.exp(rng.uniform(np.log(SMALLEST), np.log(self.longest))))
         side = min(max(side, SMALLEST), self.longest)
-        for n in np.flatnonzero(~judged):
+        for n in np.flatnonzero(~judged).tolist():
             if self._trains:
                 shortest = max(8, int(side / UNEQUAL))
                 sample = self._augmented(*synthetic_maps.drawn(rng, shortest=shortest, longest=side), rng)
