@@ -56,6 +56,21 @@ def test_the_recipe_of_mmt_is_the_published_one(plan: Plan):
     assert system["training"]["batch"] == 32 and system["training"]["lr"] == 5e-5
 
 
+@pytest.mark.parametrize("plan", ["msrvtt", "msvd"], indirect=True)
+def test_the_recipe_of_dual_encoding_is_the_published_one(plan: Plan):
+    system = plan.train_settings("dual_encoding", "seed0")["system"]
+    model, training = system["model"], system["training"]
+    assert (model["dim"], model["hidden"], model["filters"]) == (2048, 1024, 512)
+    assert (model["word_dim"], model["word_hidden"], model["word_filters"]) == (500, 512, 512)
+    assert model["fuse"] == "concatenate" and model.get("dropout", 0.2) == 0.2 and not model.get("centred")
+    assert (
+        system["objectives"]["triplet"].get("hardest", True)
+        and system["objectives"]["triplet"].get("margin", 0.2) == 0.2
+    )
+    assert (training["batch"], training["lr"], training["weight_decay"]) == (128, 1e-4, 0.0)
+    assert not training.get("lr_scale") and training.get("ema") is None
+
+
 @pytest.mark.parametrize("plan", ["avs"], indirect=True)
 def test_topics_are_searched_a_thousand_deep_with_what_was_learned_elsewhere(plan: Plan):
     assert plan.search_settings("videos", "captions_tv21", "dmt")["top"] >= 1000

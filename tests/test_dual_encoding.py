@@ -197,6 +197,40 @@ def test_videos_equal_a_plain_twin_and_do_not_depend_on_their_batch():
         assert (quirk.embed_videos(**batch_of(given))[0] - found[0]).abs().max() > 1e-3
 
 
+def test_frames_are_centred_as_examples_were():
+    plain, centred = built(), built(centred=True)
+    centred.load_state_dict(plain.state_dict(), strict=False)
+    batch = batch_of([video * torch.arange(1, 13) * 0.01 + torch.arange(12) for video in videos()])
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    dual_encoding.look(plain, lambda: batch)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    dual_encoding.look(centred, lambda: batch)
+    rows = batch["frames"][batch["frame_mask"]].double()
+    mean, spread = rows.mean(0), rows.std(0)
+    shown = {**batch, "frame_mean": ((batch["frame_mean"] - mean) / spread).float()}
+    shown["frames"] = torch.where(batch["frame_mask"][..., None], (batch["frames"] - mean) / spread, 0.0).float()
+    with torch.inference_mode():
+        for model in (plain.eval(), centred.eval()):
+            model.config.padded = True  # what is not there has to stay zero
+        torch.testing.assert_close(centred.embed_videos(**batch), plain.embed_videos(**shown), rtol=1e-3, atol=1e-4)
+        assert (centred.embed_videos(**batch) - plain.embed_videos(**batch)).abs().max() > 1e-2
+
+
+def test_a_number_that_never_varies_stays_finite_and_centring_is_saved(tmp_path):
+    model = built(centred=True)
+    batch = batch_of(videos())
+    batch["frames"][..., 3] = 0.5
+    dual_encoding.look(model, lambda: batch)
+    assert model.frame_spread[3] > 0
+    with torch.inference_mode():
+        found = model.eval().embed_videos(**batch)
+        model.save_pretrained(tmp_path)
+        again = dual_encoding.Model.from_pretrained(tmp_path).eval()
+        torch.testing.assert_close(again.embed_videos(**batch), found)
+    assert found.isfinite().all()
+
+
 @pytest.mark.parametrize("padded", [False, True])
 def test_gradients_equal_a_plain_twin(padded):
     """With padding fed as published, against torch's GRU over the padded batch."""

@@ -12,6 +12,8 @@ from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.library import Library
 from videomatch.stages._maps import frames_of
+from videomatch.stages.align import align
+from videomatch.stages.condense import condense
 from videomatch.stages.evaluate import evaluate
 from videomatch.stages.shortlist import shortlist
 from videomatch.stages.submit import submit
@@ -99,6 +101,26 @@ def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F81
     assert about["noise"] == noise and about["bias"] == 0.5
     with pytest.raises(ValueError, match="not of similarity 'chamfer'"):
         frames_of([data / "features"], "frames", "chamfer", 0.0, noise, data / "corpus")
+
+
+def test_queries_may_bring_more_frames_than_the_library_keeps(data, tmp_path):  # noqa: F811
+    condense(
+        features=[data / "features"], output=tmp_path, expert="frames", name="keys", method="uniform", share=0.5,
+        dtype="float32",
+    )  # fmt: skip
+    folders = [data / "features", tmp_path]
+    frames = frames_of(folders, "keys", "cosine", 0.0, query_expert="frames")
+    values, query_times, reference_times = frames.map("q0", "r0")
+    assert values.shape == (44, 30) and len(query_times) == 44 and reference_times[-1, 1] == 30
+    spread = frames_of(folders, "keys", "cosine", 0.0, every=0.5, query_expert="frames").map("q0", "r0")[0]
+    assert spread.shape == (44, 60)
+    (tmp_path / "out").mkdir()
+    align(
+        corpus=data / "corpus", features=folders, output=tmp_path / "out", split="copies_val", expert="keys",
+        query_expert="frames", aligner="temporal_network", options={"min_similarity": 0.4, "min_length": 2}, every=0.5,
+    )  # fmt: skip
+    about = json.loads((tmp_path / "out/align.json").read_text())
+    assert about["query_expert"] == "frames" and about["frames"] == 6 * 30 and about["pairs with a segment"] >= 6
 
 
 @pytest.fixture

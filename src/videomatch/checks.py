@@ -43,6 +43,7 @@ ALIGN = (
     "similarity",
     "bias",
     "every",
+    "query_expert",
     "noise",
     "score",
     "shortlist",
@@ -298,7 +299,8 @@ class Check:
     def _align(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``align: {expert, aligner | detector, …}``: the segments that two videos share, from their frames."""
         self.keys(path, entry, ALIGN)
-        self.one_of((*path, "expert"), "expert", entry.get("expert"), self.params["experts"])
+        for key in ("expert", *(["query_expert"] if "query_expert" in entry else [])):
+            self.one_of((*path, key), "expert", entry.get(key), self.params["experts"])
         if ("aligner" in entry) == ("detector" in entry):
             self.add(path, "expected either `aligner:` (a file of aligners/) or `detector:` (a trained system)")
             return

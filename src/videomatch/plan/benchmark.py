@@ -194,7 +194,11 @@ class BenchmarkPlan(SegmentsPlan):
         aligned = {}
         if self.localises(entry["system"]):
             asked = self.systems[entry["system"]]["align"]
-            compared = {k: v for k, v in asked.items() if k in ("expert", "similarity", "bias", "every", "noise")}
+            compared = {
+                k: v
+                for k, v in asked.items()
+                if k in ("expert", "similarity", "bias", "every", "query_expert", "noise")
+            }
             aligned = {"split": entry["split"], "compared": compared}
         return aligned | {
             "title": entry.get("title", page),

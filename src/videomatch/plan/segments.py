@@ -29,12 +29,18 @@ class SegmentsPlan(SystemsPlan):
 
     def align_features(self, dataset: str, system: str) -> list[str]:
         """Features that a system compares."""
-        return self.features(dataset, self.systems[system]["align"]["expert"])
+        found = [path for expert in self._compared(system) for path in self.features(dataset, expert)]
+        return list(dict.fromkeys(found))
+
+    def _compared(self, system: str) -> list[str]:
+        """Whose frames are held against each other."""
+        entry = self.systems[system]["align"]
+        return [entry[key] for key in ("expert", "query_expert") if key in entry]
 
     def align_reads(self, system: str) -> dict[str, list[str]]:
         """Which files ``tune`` and ``align`` read."""
         tables = ["splits.parquet", "relevance.parquet", "segments.parquet"]
-        return {"corpus": tables, "features": [f"{self.systems[system]['align']['expert']}/*"]}
+        return {"corpus": tables, "features": [f"{expert}/*" for expert in self._compared(system)]}
 
     def align_run(self, system: str, member: str) -> str | None:
         """The detector's run."""
@@ -61,7 +67,9 @@ class SegmentsPlan(SystemsPlan):
         """What ``tune`` sees."""
         entry = self.systems[system]["align"]
         return {
-            k: entry[k] for k in ("expert", "aligner", "similarity", "bias", "every", "noise") if k in entry
+            k: entry[k]
+            for k in ("expert", "aligner", "similarity", "bias", "every", "query_expert", "noise")
+            if k in entry
         } | entry["tune"]
 
     def align_settings(self, split: str, system: str) -> Json:
@@ -69,7 +77,7 @@ class SegmentsPlan(SystemsPlan):
         entry = self.systems[system]["align"]
         known = ["expert", "score"]
         if "tune" not in entry:
-            known += ["aligner", "options", "similarity", "bias", "every", "noise"]
+            known += ["aligner", "options", "similarity", "bias", "every", "query_expert", "noise"]
         top = {"top": entry["shortlist"]["top"]} if "top" in entry.get("shortlist", {}) else {}
         return {"split": split} | {k: entry[k] for k in known if k in entry} | top
 

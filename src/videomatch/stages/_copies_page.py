@@ -40,7 +40,7 @@ def write(
         corpus: result of ``prepare``.
         segments: result of ``align``.
         features: of ``extract`` or ``condense``.
-        compared: ``expert``, ``similarity``, ``bias``, ``every`` and ``noise`` of the maps.
+        compared: ``expert``, ``similarity``, ``bias``, ``every``, ``query_expert`` and ``noise`` of the maps.
         split: the protocol.
         output: empty folder.
         title: heading. about: a line below it. top: queries. printed: tables for the first page.
@@ -53,9 +53,14 @@ def write(
         compared.get("noise"),
         corpus,
         compared.get("every"),
+        compared.get("query_expert"),
     )
-    splits, there = tables.read("splits", corpus), set(frames.store.ids)
-    sides = {role: set(split_ids(splits, split, role)) & there for role in ("query", "reference")}
+    splits = tables.read("splits", corpus)
+    there = set(frames.queries.ids)
+    sides = {
+        "query": set(split_ids(splits, split, "query")) & there,
+        "reference": set(split_ids(splits, split, "reference")) & set(frames.store.ids),
+    }
     inside = [pl.col(f"{role}_id").is_in(list(ids)) for role, ids in sides.items()]
     found, true = (tables.read("segments", folder).filter(inside) for folder in (segments, corpus))
     asked = [i for i in split_ids(splits, split, "query") if i in there]

@@ -43,6 +43,7 @@ class Frames:
             clipped as VCSL does).
         bias: what is added to every similarity. normalisation: of scores, by frames of other videos.
         every: s between frames, to which key frames are spread out; null leaves frames where they are.
+        query_roots: stores that queries come from instead: all their frames, against the key frames of references.
     """
 
     roots: tuple[Path, ...]
@@ -50,6 +51,8 @@ class Frames:
     bias: float = 0.0
     normalisation: ScoreNormalisation | None = None
     every: float | None = None
+    query_roots: tuple[Path, ...] | None = None
+    _queries: Store | None = field(default=None, repr=False)
     _store: Store | None = field(default=None, repr=False)
     _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
@@ -62,7 +65,7 @@ class Frames:
             raise ValueError(f"every {self.every}, similarity {self.similarity!r}: expected seconds, and cosines")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Frames, (self.roots, self.similarity, self.bias, self.normalisation, self.every)
+        return Frames, (self.roots, self.similarity, self.bias, self.normalisation, self.every, self.query_roots)
 
     @property
     def store(self) -> Store:
@@ -70,10 +73,16 @@ class Frames:
         self._store = self._store or Store.open(*self.roots)
         return self._store
 
+    @property
+    def queries(self) -> Store:
+        """The features of queries."""
+        self._queries = self._queries or (self.store if self.query_roots is None else Store.open(*self.query_roots))
+        return self._queries
+
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
         if self._last is None or self._last[0] != query:  # pairs of a query stand together
-            rows, times = self.frames(query)
+            rows, times = self.frames(query, self.queries)
             self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
         right, reference_times = self.frames(reference)
@@ -87,12 +96,13 @@ class Frames:
             values = left @ right.T
         return values + values.dtype.type(self.bias), query_times, reference_times
 
-    def frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """The frames ``(L, D)`` of a video, and their times ``(L, 2)`` without gaps."""
-        times = self.store.times(video_id)
+    def frames(self, video_id: str, store: Store | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The frames ``(L, D)`` of a video, and their times ``(L, 2)`` without gaps; a reference's if not said."""
+        store = store or self.store
+        times = store.times(video_id)
         if times is None:
-            raise ValueError(f"{self.store.roots[0]} has no times: nobody can say where a segment begins")
-        rows, times = np.asarray(self.store[video_id], np.float32), intervals.filled(times)
+            raise ValueError(f"{store.roots[0]} has no times: nobody can say where a segment begins")
+        rows, times = np.asarray(store[video_id], np.float32), intervals.filled(times)
         return (rows, times) if self.every is None else frame_similarity.resampled(rows, times, self.every)
 
 
@@ -104,6 +114,7 @@ def frames_of(
     noise: Mapping[str, Any] | None = None,
     corpus: Path | None = None,
     every: float | None = None,
+    query_expert: str | None = None,
 ) -> Frames:
     """The features of one expert in result folders of ``extract``.
 
@@ -114,14 +125,17 @@ def frames_of(
         noise: ``{split, beta, drop}``: scores are normalised by the references of a split, which are not searched.
         corpus: folder of ``prepare``, which knows that split.
         every: s between frames, to which key frames are spread out.
+        query_expert: whose features queries bring, where these are others.
 
     Raises:
-        ValueError: none of the folders holds it, or the split of the noise has no frame.
+        ValueError: none of the folders holds it, queries and references have rows of other shapes, or the split of
+            the noise has no frame.
     """
-    roots = tuple(folder / expert for folder in features if (folder / expert).is_dir())
-    if not roots:
-        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
-    frames = Frames(roots, similarity, bias, every=every)
+    roots = _roots(features, expert)
+    asked = None if query_expert is None else _roots(features, query_expert)
+    frames = Frames(roots, similarity, bias, every=every, query_roots=asked)
+    if frames.queries.shape != frames.store.shape:
+        raise ValueError(f"{roots[0]} holds rows {frames.store.shape}, queries bring {frames.queries.shape}")
     if noise is None:
         return frames
     assert corpus is not None
@@ -133,6 +147,13 @@ def frames_of(
     return replace(frames, normalisation=ScoreNormalisation.fit(np.asarray(rows, np.float32), **options))
 
 
+def _roots(features: Iterable[Path], expert: str) -> tuple[Path, ...]:
+    roots = tuple(folder / expert for folder in features if (folder / expert).is_dir())
+    if not roots:
+        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
+    return roots
+
+
 def pairs_of(corpus: Path, split: str | list[str], frames: Frames) -> list[Pair]:
     """The judged pairs of a protocol of which both videos have features, with their true segments, by query.
 
@@ -140,7 +161,7 @@ def pairs_of(corpus: Path, split: str | list[str], frames: Frames) -> list[Pair]
         ValueError: there is none.
     """
     judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
-    there = judged.filter(pl.col("query_id").is_in(frames.store.ids) & pl.col("reference_id").is_in(frames.store.ids))
+    there = judged.filter(pl.col("query_id").is_in(frames.queries.ids) & pl.col("reference_id").is_in(frames.store.ids))
     if len(there) < len(judged):
         log.warning("%d of %d pairs of split %s have no features", len(judged) - len(there), len(judged), split)
     if there.is_empty():

@@ -47,6 +47,7 @@ def align(
     bias: float = 0.0,
     noise: dict[str, Any] | None = None,
     every: float | None = None,
+    query_expert: str | None = None,
     score: str = "mean",
     threads: int = 1,
 ) -> None:
@@ -60,7 +61,7 @@ def align(
         expert: whose features.
         aligner: file in ``aligners/``.
         options: of the aligner.
-        tuned: result of ``tune`` that gives aligner, options, similarity, bias, noise and every instead.
+        tuned: result of ``tune`` that gives aligner, options, similarity, bias, noise, every and query_expert instead.
         run: result of ``train``: the detector that aligns instead of an aligner, with ``options``, or those of
             ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
@@ -71,6 +72,7 @@ def align(
         noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
         every: seconds between frames, to which key frames are spread out: then the line of a copy is straight, as a
             trained detector expects it.
+        query_expert: whose frames queries bring, where ``expert``'s are the key frames of references.
         score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box (VSC
             2022's).
         threads: processes.
@@ -85,9 +87,10 @@ def align(
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
         aligner, options = found["aligner"], found["options"]
-        similarity, bias, noise, every = (found[k] for k in ("similarity", "bias", "noise", "every"))
+        similarity, bias, noise = (found[k] for k in ("similarity", "bias", "noise"))
+        every, query_expert = found["every"], found["query_expert"]
     align_of(aligner, run)  # an unknown one is refused before any work
-    frames = frames_of(features, expert, similarity, bias, noise, corpus, every)
+    frames = frames_of(features, expert, similarity, bias, noise, corpus, every, query_expert)
     pairs = pairs_of(corpus, split, frames) if rankings is None else _nearest(corpus, split, rankings, top, frames)
     starts = range(0, len(pairs), BATCH)
     jobs = [(frames, pairs[at : at + BATCH], (aligner, run), options or {}, score) for at in starts]
@@ -108,6 +111,7 @@ def align(
         "bias": bias,
         "noise": noise,
         "every": every,
+        "query_expert": query_expert,
         "score": score,
         **_size(frames, sorted({pair.reference for pair in pairs})),
         "pairs": len(pairs),
@@ -134,7 +138,9 @@ def _nearest(corpus: Path, split: str | list[str], rankings: Path, top: int, fra
     found = tables.read("rankings", rankings)
     for role, ids in sides.items():
         column = pl.col(f"{role}_id")
-        found = found.filter(column.is_in(ids) & column.is_in(frames.store.ids))
+        found = found.filter(
+            column.is_in(ids) & column.is_in((frames.queries if role == "query" else frames.store).ids)
+        )
     found = found.sort("query_id", "better", "reference_id").group_by("query_id", maintain_order=True).head(top)
     if found.is_empty():
         raise ValueError(f"{rankings} ranks no pair of split {split!r} with features")

@@ -51,6 +51,7 @@ def tune(
     bias: float = 0.0,
     noise: dict[str, Any] | None = None,
     every: float | None = None,
+    query_expert: str | None = None,
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and what they reach) and ``trials.csv`` (every combination, in the order
@@ -70,6 +71,7 @@ def tune(
         noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
         every: seconds between frames, to which key frames are spread out: then the line of a copy is straight, as a
             trained detector expects it.
+        query_expert: whose frames queries bring, where ``expert``'s are the key frames of references.
         threads: processes.
 
     Raises:
@@ -77,7 +79,7 @@ def tune(
     """
     function, grids = align_of(aligner, run)
     values = _grid(function, grids, aligner or "detector", grid)
-    frames = frames_of(features, expert, similarity, bias, noise, corpus, every)
+    frames = frames_of(features, expert, similarity, bias, noise, corpus, every, query_expert)
     pairs = pairs_of(corpus, split, frames)
     combinations = list(combined(values))
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
@@ -96,6 +98,7 @@ def tune(
         "bias": bias,
         "noise": noise,
         "every": every,
+        "query_expert": query_expert,
         "pairs": len(pairs),
         "copies": sum(len(pair.truth) > 0 for pair in pairs),
         "combinations": len(combinations),
