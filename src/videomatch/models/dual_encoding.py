@@ -203,6 +203,8 @@ class Model(PreTrainedModel):
 
     config_class = Config
     main_input_name = "frames"
+    frame_centre: Tensor
+    frame_spread: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
