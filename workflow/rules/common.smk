@@ -5,6 +5,8 @@ import platform
 import sys
 from pathlib import Path
 
+from snakemake.scheduling.job_scheduler import JobScheduler
+
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch import cli
 from videomatch import params as parameters
@@ -36,6 +38,9 @@ if workflow.is_main_process:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # jobs would compile what they import again and again
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # for its limit of 100 jobs a second, Snakemake 9.27 looks at all ready jobs again a second after it last did, once more
+    # for every job that ended: late in a long run that takes most of a processor, and no run starts 100 jobs a second
+    JobScheduler._schedule_reevalutation = lambda self, delay: None
     # unbuffered, Snakemake writes a line and its end apart, and a job's own line may come between
     sys.stderr.reconfigure(line_buffering=True, write_through=False)
 
