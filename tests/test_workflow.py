@@ -55,7 +55,8 @@ def test_every_rule_is_a_stage_of_the_package_and_its_outputs_are_versioned():
     ), "only common.smk reads the configuration"
     plan = Plan(parameters.resolved(yaml.safe_load((ROOT / "params.yaml").read_text())))
     outs = {o for s in dvcfile.content(plan, [])["stages"].values() for out in s["outs"] for o in out}
-    for result in [*plan.data_results(), *plan.systems_results(), *plan.segments_results(), *plan.benchmark_results()]:
+    assert set(plan.results()) == {p.stem for p in (ROOT / "workflow/rules").glob("*.smk")} - {"common"}
+    for result in [result for results in plan.results().values() for result in results]:
         assert any(result.startswith(o.replace("${scale}", "demo") + "/") for o in outs), result
 
 

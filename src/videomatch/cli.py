@@ -228,7 +228,7 @@ def prune_results(plan: Plan, delete: bool) -> int:
     """List (or delete) results below results/<scale> that the current parameters do not make."""
     from videomatch import provenance
 
-    wanted = {*plan.data_results(), *plan.systems_results(), *plan.benchmark_results()}
+    wanted = {result for results in plan.results().values() for result in results}
     kept = {parent for path in wanted for parent in Path(path).parents}
     found = sorted(Path(plan.root).rglob(provenance.MANIFEST))
     # neither a folder that wanted results lie in, nor what a running job is writing

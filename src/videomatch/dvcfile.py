@@ -23,13 +23,7 @@ HEAD = "# Generated from the rules by `videomatch dvc`; a test compares. Edit wo
 def stages(plan: Plan) -> dict[str, list[str]]:
     """Stage -> the folders below ``results/<scale>`` that its results lie in."""
     found: dict[str, list[str]] = {}
-    results = {
-        "data": plan.data_results(),
-        "systems": plan.systems_results(),
-        "segments": plan.segments_results(),
-        "benchmark": plan.benchmark_results(),
-    }
-    for stage, paths in results.items():
+    for stage, paths in plan.results().items():
         found[stage] = list(dict.fromkeys(Path(p).relative_to(plan.root).parts[0] for p in paths))
     return found
 

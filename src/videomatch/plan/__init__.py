@@ -168,6 +168,15 @@ class Plan(BenchmarkPlan):
             *(self.submission(name) for name in self.params["submissions"]),
         ]
 
+    def results(self) -> dict[str, list[str]]:
+        """Stage -> all its results."""
+        return {
+            "data": self.data_results(),
+            "systems": self.systems_results(),
+            "segments": self.segments_results(),
+            "benchmark": self.benchmark_results(),
+        }
+
     def check(self) -> None:
         """Ask for the inputs of every job.
 
