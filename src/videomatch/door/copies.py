@@ -114,6 +114,7 @@ class Aligner:
         published: ends are last frames.
         raw: it reads cosines as they are.
         bias: added to every similarity.
+        every: seconds between frames, to which key frames are spread out before they are compared.
     """
 
     align: Callable[[np.ndarray, float], np.ndarray]
@@ -122,6 +123,7 @@ class Aligner:
     published: bool = False
     raw: bool = True
     bias: float = 0.0
+    every: float | None = None
 
 
 def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> Aligner:
@@ -141,7 +143,7 @@ def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None
     if name is not None and (run is not None or tuned is not None):
         raise Refused("an aligner, and a detector or tuned options: expected one or the other")
     options: dict[str, Any] = {}
-    bias = 0.0
+    bias, every = 0.0, None
     if tuned is not None:
         path = tuned / "tuned.json" if tuned.is_dir() else tuned
         if not path.is_file():
@@ -149,7 +151,10 @@ def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None
         said = json.loads(path.read_text(encoding="utf-8"))
         if said["similarity"] != "cosine":
             raise Refused(f"{path} was tuned on {said['similarity']!r} similarities; a library has cosines")
+        if said.get("noise") is not None:
+            raise Refused(f"{path} was tuned on normalised scores; a library has plain cosines")
         name, options, bias = said["aligner"], said["options"], float(said["bias"])
+        every = said.get("every")
         if (name is None) != (run is not None):
             raise Refused(f"{path} holds options of {name or 'a detector: say which'}")
     if run is not None:
@@ -159,11 +164,13 @@ def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None
             detect = align_of(None, run)[0]
         except (ValueError, KeyError) as error:
             raise Refused(str(error)) from error
-        return Aligner(lambda values, _: detect(values, **options), f"the detector {run}", whole=False, bias=bias)
+        return Aligner(
+            lambda values, _: detect(values, **options), f"the detector {run}", False, bias=bias, every=every
+        )
     if name is None:
         return Aligner(_by_seconds, "the temporal network", raw=False)
     align, published = align_of(name, None)[0], bool(options.get("published", False))
-    return Aligner(lambda values, _: align(values, **options), name, published=published, bias=bias)
+    return Aligner(lambda values, _: align(values, **options), name, published=published, bias=bias, every=every)
 
 
 def _by_seconds(values: np.ndarray, frame: float) -> np.ndarray:
@@ -268,6 +275,9 @@ class Search:
     ) -> np.ndarray:
         """Segments ``(N, 5)`` in seconds; long queries come in pieces, so that no map is too large for the memory."""
         parts = []
+        if self.by.every is not None:
+            query, times = frame_similarity.resampled(query, times, self.by.every)
+            there, reference_times = frame_similarity.resampled(there, reference_times, self.by.every)
         frame = float(np.median(np.concatenate([np.diff(times), np.diff(reference_times)])))
         for start in range(0, len(query), ROWS):
             piece = slice(start, start + ROWS)
