@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import yaml
 from PIL import Image
 
 import films
+from pages import Page
 from videomatch import cli, named
 from videomatch.door import copies, copies_page
 from videomatch.door.descriptors import Descriptor, chosen
@@ -245,26 +245,6 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
-
-
-class Page(HTMLParser):
-    """Tags with attributes, and the words outside of styles."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.inside = [], [], None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_data(self, data):
-        if self.inside != "style":
-            self.words.append(data)
-
-    def of(self, tag, kind=None):
-        return [a for found, a in self.tags if found == tag and (kind is None or a.get("class") == kind)]
 
 
 @pytest.fixture(scope="module")

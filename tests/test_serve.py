@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 import doors
+from pages import Page
 from videomatch.door import web
 from videomatch.door.desk import Desk
 from videomatch.door.library import Library
@@ -46,26 +46,6 @@ def got(server, address, method="GET", host=None):
     content = reply.read()
     link.close()
     return reply.status, reply.headers, content
-
-
-class Page(HTMLParser):
-    """Tags with attributes, and the words outside of styles."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.inside = [], [], None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.inside = tag
-
-    def handle_data(self, data):
-        if self.inside != "style":
-            self.words.append(data)
-
-    def of(self, tag):
-        return [attributes for found, attributes in self.tags if found == tag]
 
 
 def page(server, **query):
