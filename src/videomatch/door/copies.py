@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import numpy as np
 from videomatch import frame_similarity, named, provenance
 from videomatch.aligners import temporal_network
 from videomatch.data import intervals
+from videomatch.door.answers import Answered
 from videomatch.door.footage import Footage
 from videomatch.door.library import MOST, Refused, unknown
 from videomatch.library import Library
@@ -66,7 +65,7 @@ class Segment:
 
 
 @dataclass
-class Copies:
+class Copies(Answered):
     """What was found of a query.
 
     Attributes:
@@ -89,18 +88,6 @@ class Copies:
     candidates: int = 0
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Count the time inside for ``what``, and for all."""
-        started = time.perf_counter()
-        yield
-        for name in (what, "total"):
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 4)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import difflib
 import importlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import polars as pl
 from videomatch import provenance
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.door.answers import Answered
 from videomatch.index import Index
 from videomatch.plan import Plan
 from videomatch.signatures import source
@@ -48,7 +48,7 @@ class Hit:
 
 
 @dataclass
-class Answer:
+class Answer(Answered):
     """What was found, best first.
 
     Attributes:
@@ -66,17 +66,6 @@ class Answer:
     hits: list[Hit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """Count the time inside for ``what``."""
-        started = time.perf_counter()
-        yield
-        self.seconds[what] = round(self.seconds.get(what, 0.0) + time.perf_counter() - started, 4)
 
 
 class Library:
