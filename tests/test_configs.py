@@ -89,11 +89,17 @@ def test_same_source_segments_of_real_data_need_features_alone(name: str, protoc
     plan.check()
     assert plan.needed_datasets() == ["films"] and plan.passes("films") == {"copy": ["copy"]}
     assert {split for _, split, _ in plan.localised_cells()} == protocols
-    assert not plan.needed_runs() and not plan.needed_backbones(["films"]), "nothing is trained"
-    assert not plan.systems_results() and plan.segments_results() and plan.benchmark_results()
+    assert not plan.needed_backbones(["films"]) and plan.segments_results() and plan.benchmark_results()
+    assert set(plan.needed_runs()) <= {"detector", "labelled"}, "nothing else is trained"
+    labelled = plan.train_settings("labelled", "seed0")["system"]["examples"]
+    assert (labelled["expert"], labelled["split"]) == ("copy", "copies_train"), "never on what a table shows"
+    assert plan.train_init("labelled", "seed0") == [plan.run("detector", "seed0")]
+    assert plan.train_corpus("detector") == plan.train_corpus("labelled") == plan.corpus("films")
     for _, split, system in plan.localised_cells():
         settings = plan.align_settings(split, system)
-        assert settings["expert"] == "copy" and ("aligner" in settings) != ("tune" in plan.systems[system]["align"])
+        asked = plan.systems[system]["align"]
+        assert settings["expert"] == "copy"
+        assert ("aligner" in settings) == ("aligner" in asked and "tune" not in asked)
 
 
 def test_the_baseline_of_vsc2022_is_the_published_one(tmp_path: Path):
