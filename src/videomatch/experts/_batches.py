@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from videomatch.experts._expert import Extractor
+from videomatch.experts._expert import Expert
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Batches:
 
     def __init__(
         self,
-        expert: Extractor,
+        expert: Expert,
         executor: Executor,
         in_flight: int,
         write: Callable[[str, np.ndarray, np.ndarray], None],

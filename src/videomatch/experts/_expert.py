@@ -11,18 +11,16 @@ from videomatch.media.decode import FrameRequest
 from videomatch.media.sound import SoundRequest
 
 
-class Extractor(Protocol):
-    """The class ``Expert`` of every module of this room. Its options are keyword-only arguments of ``__init__``.
-
-    Each item of the request (a picture, a window of sound) becomes one row. An expert whose rows are made of several
-    consecutive items has one more attribute, ``windows`` (:class:`videomatch.experts._windows.Windows`): what
-    :meth:`prepare` gives is then grouped, and :meth:`infer` reads ``(n, length, …)``. Rows are independent of each
-    other: which others share a batch changes a row by rounding at most.
+class Expert(Protocol):
+    """What the classes ``Expert`` of this room have in common: each is an :class:`Extractor`, of which every item
+    becomes a row, or a :class:`videomatch.experts._reading.Reader`, which finds any number of them in a video. Their
+    options are keyword-only arguments of ``__init__``. Rows are independent of each other: which others share a batch
+    changes a row by rounding at most.
 
     Attributes:
         shape, dtype: of one row as it is stored.
         request: what the expert wants to see or hear; None: nothing of the media.
-        batch: items of one call of :meth:`infer`; 0 if :meth:`prepare` gives the rows already.
+        batch: prepared rows of one call of :meth:`infer`; 0 if they are finished already.
         about: what else made the features (device, precision …): JSON values, kept with the store.
     """
 
@@ -32,12 +30,21 @@ class Extractor(Protocol):
     batch: int
     about: dict[str, Any]
 
-    def prepare(self, values: np.ndarray) -> np.ndarray:
-        """``(n, …)`` items of one video to what is batched across videos. Runs beside decoding, in many threads."""
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """``(n, …)`` prepared rows to ``(n, *shape)`` finished ones."""
         ...
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        """``(n, …)`` prepared items to ``(n, *shape)`` rows."""
+
+class Extractor(Expert, Protocol):
+    """An expert that makes one row of each item of its request (a picture, a window of sound).
+
+    One whose rows are made of several consecutive items has one more attribute, ``windows``
+    (:class:`videomatch.experts._windows.Windows`): what :meth:`prepare` gives is then grouped, and :meth:`infer` reads
+    ``(n, length, …)``.
+    """
+
+    def prepare(self, values: np.ndarray) -> np.ndarray:
+        """``(n, …)`` items of one video to what is batched across videos. Runs beside decoding, in many threads."""
         ...
 
 

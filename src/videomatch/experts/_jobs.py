@@ -41,7 +41,7 @@ class Job:
     """One video on its way: a thread runs :meth:`run`, the main thread takes :meth:`pieces`."""
 
     def __init__(
-        self, video_id: str, path: str | None, experts: dict[str, Extractor], sources: dict[str, Store]
+        self, video_id: str, path: str | None, experts: dict[str, Extractor | Reader], sources: dict[str, Store]
     ) -> None:
         self.video_id, self.path, self.experts, self.sources = video_id, path, experts, sources
         self.failure: str | None = None
@@ -110,10 +110,11 @@ class Job:
 
     def _rows(self, name: str, values: np.ndarray, first: int) -> Iterator[Piece]:
         """What an expert makes at once of some items, the first of them number ``first``; windows if it wants those."""
-        if name in self._readings:
+        expert = self.experts[name]
+        if isinstance(expert, Reader):
             self._readings[name].see(values, first)
             return
-        rows = self.experts[name].prepare(values)
+        rows = expert.prepare(values)
         if name in self._groups:
             rows = self._groups[name].add(rows)
         if len(rows):

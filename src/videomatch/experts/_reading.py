@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import polars as pl
 
-from videomatch.experts._expert import Extractor
+from videomatch.experts._expert import Expert
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Found:
     """What was found in a video.
 
     Attributes:
-        rows: ``(n, …)`` as :meth:`Extractor.infer` reads them, or finished where ``batch`` is 0.
+        rows: ``(n, …)`` as :meth:`Reader.infer` reads them, or finished where ``batch`` is 0.
         times: ``(n, 2)`` start and end, seconds.
         texts: the words of every row; empty for an expert that reads none.
     """
@@ -40,8 +40,9 @@ class Reading(Protocol):
 
 
 @runtime_checkable
-class Reader(Extractor, Protocol):
-    """An expert that reads videos as a whole. Its ``request`` may be None: it looks at no media.
+class Reader(Expert, Protocol):
+    """An expert that reads videos as a whole and makes a row of whatever it finds there. Its ``request`` may be None:
+    it looks at no media.
 
     Attributes:
         texts: kind of the texts that its words are (``ocr``, ``asr``), which are written to ``texts.parquet`` in the

@@ -78,10 +78,6 @@ class Expert:
         """Begin a video."""
         return Reading(self)
 
-    def prepare(self, values: np.ndarray) -> np.ndarray:
-        """A video is read by :meth:`start`."""
-        raise NotImplementedError("ocr: a video is read as a whole")
-
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """Nothing is left to do."""
         return batch

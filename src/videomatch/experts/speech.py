@@ -93,10 +93,6 @@ class Expert:
         """Begin a video."""
         return Reading(self, video_id)
 
-    def prepare(self, values: np.ndarray) -> np.ndarray:
-        """A video is heard by :meth:`start`."""
-        raise NotImplementedError("speech: a video is heard as a whole")
-
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """Nothing is left to do."""
         return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,7 @@ from videomatch.provenance import MANIFEST
 from videomatch.signatures import field_default, objective_modules, source
 
 
-class SystemsPlan(DataPlan):
+class SystemsPlan(DataPlan, ABC):
     """Paths and settings of runs and embeddings. A run is one member's; the embeddings of all members are one result:
     a process that starts costs more than to embed a corpus of ordinary size."""
 
@@ -101,9 +102,10 @@ class SystemsPlan(DataPlan):
         encoder = self.systems[system]["embeddings"].get("text_encoder")
         return self.backbone_runs([encoder]) if encoder else []
 
+    @abstractmethod
     def queried(self, dataset: str, system: str) -> list[str]:
-        """Protocols whose captions are held against a system's videos: texts of others are not embedded."""
-        raise NotImplementedError  # what is held against what is known to the whole plan
+        """Protocols whose captions are held against a system's videos: texts of others are not embedded. What is held
+        against what only the whole plan knows."""
 
     def embed_settings(self, dataset: str, system: str) -> Json:
         """What ``embed`` sees; of a data set that names splits in ``embed`` only their videos."""

@@ -158,7 +158,7 @@ def _found(expert: Released, name: str, ids: list[str], released: dict[str, Any]
     return corpus.frame_features(Path(released["raw"]).expanduser(), frozenset(ids))
 
 
-def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor | Released:
+def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor | Reader | Released:
     given = {k: v for k, v in options.items() if k not in ("extractor", "reads")}
     if "backbone" in given:
         if given["backbone"] not in backbones:
@@ -166,7 +166,7 @@ def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Ex
         given["backbone"] = backbones[given["backbone"]]
     if "encoder" in given:  # of words: a backbone's name, or a folder or hub id itself
         given["encoder"] = backbones.get(given["encoder"], given["encoder"])
-    return cast(Extractor | Released, named.module("experts", options["extractor"]).Expert(**given))
+    return cast(Extractor | Reader | Released, named.module("experts", options["extractor"]).Expert(**given))
 
 
 def _source(name: str, reads: str, features: list[Path]) -> Store:
