@@ -55,6 +55,44 @@ def _area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 1] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 2] + 1)
 
 
+def along(
+    values: np.ndarray,
+    path: np.ndarray,
+    *,
+    straight: int,
+    gap: int,
+    min_similarity: float,
+    mean_similarity: float,
+    min_length: int,
+    published: bool,
+) -> list[tuple[float, float, float, float, float]]:
+    """The segments on a path ``(L, 2)`` through a map, as :func:`segments` reads them.
+
+    Args:
+        values: the map. path: cells, by rising frames.
+        straight: cells along one axis after which the path is cut.
+        gap: cells below ``min_similarity`` in a row after which it is cut, too.
+        min_similarity: of a match; a part ends with its first and last one.
+        mean_similarity: of a segment must be more.
+        min_length: cells of a segment, and last minus first frame on both axes, must be more.
+        published: parts stay as they are, whatever the path passes on its way.
+    """
+    parts = straight_runs(path, straight)
+    if not published:
+        alike = values[path[:, 0], path[:, 1]] >= min_similarity
+        parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(alike[s:e], gap)]
+    boxes = []
+    for start, end in parts:
+        if end - start <= min_length:
+            continue
+        cells = path[start:end]
+        mean = float(values[cells[:, 0], cells[:, 1]].mean())
+        (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
+        if mean > mean_similarity and min(q_high - q_low, r_high - r_low) > min_length:
+            boxes.append((q_low, q_high, r_low, r_high, mean))
+    return boxes
+
+
 def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:
     """The parts of a path ``(L, 2)`` between runs along one axis of more than ``longest`` cells, as ``[start, end)``.
 

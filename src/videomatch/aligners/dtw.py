@@ -14,16 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.aligners._boxes import (
-    Map,
-    Segments,
-    checked,
-    diagonals,
-    matched_parts,
-    segments,
-    skewed,
-    straight_runs,
-)
+from videomatch.aligners._boxes import Map, Segments, along, checked, diagonals, segments, skewed
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
@@ -50,20 +41,16 @@ def align(
     values = checked(similarity)
     if not values.size:
         return segments([], published=published)
-    path = cheapest_path(1 - values)
-    boxes = []
-    parts = straight_runs(path, gap)
-    if not published:
-        alike = values[path[:, 0], path[:, 1]] >= min_similarity
-        parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(alike[s:e], gap)]
-    for start, end in parts:
-        if end - start <= min_length:
-            continue
-        cells = path[start:end]
-        mean = float(values[cells[:, 0], cells[:, 1]].mean())
-        (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
-        if mean > min_similarity and min(q_high - q_low, r_high - r_low) > min_length:
-            boxes.append((q_low, q_high, r_low, r_high, mean))
+    boxes = along(
+        values,
+        cheapest_path(1 - values),
+        straight=gap,
+        gap=gap,
+        min_similarity=min_similarity,
+        mean_similarity=min_similarity,
+        min_length=min_length,
+        published=published,
+    )
     return segments(boxes, published=published)
 
 

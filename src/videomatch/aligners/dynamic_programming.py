@@ -21,16 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.aligners._boxes import (
-    Map,
-    Segments,
-    checked,
-    diagonals,
-    matched_parts,
-    segments,
-    skewed,
-    straight_runs,
-)
+from videomatch.aligners._boxes import Map, Segments, along, checked, diagonals, segments, skewed
 
 _SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -83,20 +74,20 @@ def align(
     if not values.size:
         return segments([], published=published)
     sums, moves = table(values, gap=gap, min_similarity=min_similarity)[:2]
-    boxes = []
-    for path in _paths(sums, moves):
-        parts = straight_runs(path, max_straight)
-        if not published:
-            alike = values[path[:, 0], path[:, 1]] >= min_similarity
-            parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(alike[s:e], gap)]
-        for start, end in parts:
-            if end - start <= min_length:
-                continue
-            cells = path[start:end]
-            mean = float(values[cells[:, 0], cells[:, 1]].mean())
-            (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
-            if mean > mean_similarity and min(q_high - q_low, r_high - r_low) > min_length:
-                boxes.append((q_low, q_high, r_low, r_high, mean))
+    boxes = [
+        box
+        for path in _paths(sums, moves)
+        for box in along(
+            values,
+            path,
+            straight=max_straight,
+            gap=gap,
+            min_similarity=min_similarity,
+            mean_similarity=mean_similarity,
+            min_length=min_length,
+            published=published,
+        )
+    ]
     return segments(boxes, published=published)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetImageProcessorPil
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from videomatch.models import _labels
 from videomatch.models._pixels import normalise
 
 
@@ -48,9 +49,7 @@ class Config(EfficientNetConfig):
             dropout_rate=dropout,
             drop_connect_rate=drop_connect,
             batch_norm_momentum=0.1,  # transformers' default 0.99 is TensorFlow's way round: hardly any averaging
-            id2label=id2label,
-            label2id={name: number for number, name in id2label.items()} if id2label else None,
-            problem_type="multi_label_classification",
+            **_labels.several(id2label),
         )
 
 

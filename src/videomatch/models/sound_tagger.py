@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
+from videomatch.models import _labels
+
 #: of AudioSet's log-mel, as in the published checkpoints
 MEAN, STD = -4.2677393, 4.5689974
 
@@ -45,8 +47,7 @@ class Config(ASTConfig):
         dropout: float = 0.0,
         id2label: dict[int, str] | None = None,
     ) -> None:
-        if width % 32:
-            raise ValueError(f"sound_tagger: width {width}, expected a multiple of 32 (the size of a head)")
+        sizes = _labels.encoder("sound_tagger", width=width, layers=layers, dropout=dropout)
         if min(num_frames, bands) < patch_size:
             raise ValueError(f"sound_tagger: no patch of {patch_size} fits {num_frames} frames of {bands} bands")
         super().__init__(
@@ -55,14 +56,8 @@ class Config(ASTConfig):
             patch_size=patch_size,
             frequency_stride=patch_size,
             time_stride=patch_size,
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 32,
-            intermediate_size=4 * width,
-            hidden_dropout_prob=dropout,
-            id2label=id2label,
-            label2id={name: number for number, name in id2label.items()} if id2label else None,
-            problem_type="multi_label_classification",
+            **sizes,
+            **_labels.several(id2label),
         )
 
 

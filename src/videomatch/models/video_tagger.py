@@ -18,6 +18,7 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from videomatch.models import _labels
 from videomatch.models._pixels import normalise
 
 
@@ -50,8 +51,7 @@ class Config(VideoMAEConfig):
         dropout: float = 0.0,
         id2label: dict[int, str] | None = None,
     ) -> None:
-        if width % 32:
-            raise ValueError(f"video_tagger: width {width}, expected a multiple of 32 (the size of a head)")
+        sizes = _labels.encoder("video_tagger", width=width, layers=layers, dropout=dropout)
         if image_size % patch_size or num_frames % tubelet_size:
             raise ValueError(
                 f"video_tagger: {num_frames} frames of {image_size} pixels are no whole number of patches of "
@@ -62,14 +62,8 @@ class Config(VideoMAEConfig):
             num_frames=num_frames,
             patch_size=patch_size,
             tubelet_size=tubelet_size,
-            hidden_size=width,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 32,
-            intermediate_size=4 * width,
-            hidden_dropout_prob=dropout,
-            id2label=id2label,
-            label2id={name: number for number, name in id2label.items()} if id2label else None,
-            problem_type="multi_label_classification",
+            **sizes,
+            **_labels.several(id2label),
         )
 
 

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
 import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 from PIL import Image
 
 from videomatch.page.chart import tag
-from videomatch.page.template import STYLE
+from videomatch.page.template import framed
 
 #: room for the map, and the least of a side, in units of the drawing
 WIDTH, HEIGHT, LEAST = 780.0, 560.0, 120.0
@@ -248,10 +247,7 @@ th:nth-child(3), td:nth-child(3) { overflow-wrap: anywhere; white-space: normal;
 th:first-child, td:first-child { min-width: 2rem; } .axis { stroke: var(--soft); }
 """
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>{{ style }}</style></head><body>
-<h1>{{ title }}</h1>
+PAGE = """<h1>{{ title }}</h1>
 {% for line in about %}<p>{{ line }}</p>
 {% endfor %}
 {% if not boxes %}<p>No part of it was found.</p>{% else %}
@@ -265,8 +261,7 @@ PAGE = """<!doctype html>
 <p>Below, the time of the library's video runs to the right, that of the query down; light is alike. A line from the top
 left to the bottom right is the same footage.</p>{% endif %}
 {% for pair in pairs %}<section class="pair"><h3>{{ pair.reference }}</h3>{{ pair.drawing }}</section>
-{% endfor %}</body></html>
-"""
+{% endfor %}"""
 
 
 def render(*, title: str, about: Sequence[str], boxes: Sequence[Box], pairs: Sequence[Pair]) -> str:
@@ -276,7 +271,5 @@ def render(*, title: str, about: Sequence[str], boxes: Sequence[Box], pairs: Seq
         title: heading. about: lines below it. boxes: of all pairs, by their number. pairs: in the order in which they
         are drawn.
     """
-    page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    return page.render(
-        style=Markup(STYLE + MORE), title=title, about=about, boxes=boxes, pairs=pairs, clock=clock
-    )  # fmt: skip
+    page = framed(PAGE, style=MORE)
+    return page.render(title=title, about=about, boxes=boxes, pairs=pairs, clock=clock)

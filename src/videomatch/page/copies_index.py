@@ -6,15 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jinja2
 from markupsafe import Markup
 
-from videomatch.page.template import STYLE
+from videomatch.page.template import framed
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>{{ style }}</style></head><body>
-<h1>{{ title }}</h1>
+PAGE = """<h1>{{ title }}</h1>
 {% for line in about %}<p>{{ line }}</p>
 {% endfor %}
 <div class="wide"><table id="queries"><thead><tr><th>Query</th><th>True segments</th><th>Found of them</th>
@@ -23,8 +19,7 @@ PAGE = """<!doctype html>
 <td>{{ row.right }}</td><td>{{ row.wrong }}</td></tr>
 {% endfor %}</tbody></table></div>
 {% for table in tables %}<section>{{ table }}</section>
-{% endfor %}</body></html>
-"""
+{% endfor %}"""
 
 
 @dataclass(frozen=True)
@@ -41,5 +36,4 @@ class Row:
 
 def render(*, title: str, about: Sequence[str], rows: Sequence[Row], tables: Sequence[Markup] = ()) -> str:
     """The page; values that are no markup are escaped."""
-    page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    return page.render(style=Markup(STYLE), title=title, about=about, rows=rows, tables=tables)
+    return framed(PAGE).render(title=title, about=about, rows=rows, tables=tables)

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from videomatch.page.template import STYLE
+from videomatch.page.template import framed
 
 MORE = """
 form { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; }
@@ -26,10 +23,7 @@ button { background: var(--train); color: var(--paper); border-color: var(--trai
 .like { display: flex; gap: 1rem; align-items: center; overflow-wrap: anywhere; } .like .still { min-width: 120px; }
 """
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{% if question %}{{ question }} – {% endif %}{{ title }}</title><style>{{ style }}</style></head><body>
-{% macro systems(names, chosen) %}<select name="system" aria-label="system">{% for name in names %}<option
+PAGE = """{% macro systems(names, chosen) %}<select name="system" aria-label="system">{% for name in names %}<option
 {% if name == chosen %} selected{% endif %}>{{ name }}</option>{% endfor %}</select>{% endmacro %}
 <h1>{{ title }}</h1>
 <form action="/" role="search"><input type="search" name="q" value="{{ question }}" maxlength="{{ longest }}"
@@ -48,12 +42,11 @@ aria-label="what to look for" placeholder="What do the videos show?"{% if not li
 src="{{ hit.picture }}" alt="no picture"></div><div class="words"><span class="score">{{ "%.3f"|format(hit.score)
 }}</span> {{ hit.title }} <span class="id">{{ hit.id }}</span></div></a></li>
 {% endfor %}</ol>{% endif %}
-</body></html>
 """
 
-TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
+TEMPLATE = framed(PAGE, title="{% if question %}{{ question }} – {% endif %}{{ title }}", style=MORE)
 
 
 def render(**values: Any) -> str:
     """The page; every value is escaped."""
-    return TEMPLATE.render(style=Markup(STYLE + MORE), **values)
+    return TEMPLATE.render(**values)

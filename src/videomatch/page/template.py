@@ -1,4 +1,4 @@
-"""The page of a run: one file, readable in light and dark, on a telephone and on paper."""
+"""The frame of every page: readable in light and dark, on a telephone and on paper. And the page of a run: one file."""
 
 from __future__ import annotations
 
@@ -51,10 +51,14 @@ img { max-height: 110px; max-width: 100%; display: block; }
 @media print { .chart, .row { break-inside: avoid; } nav { display: none; } }
 """
 
-PAGE = """<!doctype html>
+#: around the body of a page
+FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>{{ style }}</style></head><body>
-{% macro legend(chart) %}<div class="legend">{% for side, text in chart.legend %}<span><span
+<title>TITLE</title><style>{{ style }}</style></head><body>
+BODY</body></html>
+"""
+
+PAGE = """{% macro legend(chart) %}<div class="legend">{% for side, text in chart.legend %}<span><span
 class="key {{ side }}"></span>{{ text }}</span>{% endfor %}</div>{% endmacro %}
 {% macro still(video) %}<div class="still">
 {% if video.picture %}<img alt="" src="{{ video.picture }}">{% else %}no picture{% endif %}</div>{% endmacro %}
@@ -90,11 +94,21 @@ class="id">{{ query.id }}</span></figcaption></figure>
 {% for near in query.near %}<figure>{{ still(near) }}<figcaption>
 <span class="score">{{ "%.3f"|format(near.score) }}</span> {{ near.title }}
 <span class="id">{{ near.id }}</span></figcaption></figure>{% endfor %}</div>
-{% endfor %}</section></body></html>
-"""
+{% endfor %}</section>"""
+
+
+def framed(body: str, *, title: str = "{{ title }}", style: str = "") -> jinja2.Template:
+    """A whole page; what it is filled with is escaped, but for markup.
+
+    Args:
+        body: the template of what stands between ``<body>`` and ``</body>``. title: that of the window's title.
+        style: of this page, beside that of all.
+    """
+    pages = jinja2.Environment(autoescape=True, trim_blocks=True)
+    source = FRAME.replace("TITLE", title).replace("BODY", body)
+    return pages.from_string(source, globals={"style": Markup(STYLE + style)})
 
 
 def render(**values: Any) -> str:
     """The page; values that are no markup are escaped."""
-    page = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    return page.render(style=Markup(STYLE), **values)
+    return framed(PAGE).render(**values)
