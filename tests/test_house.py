@@ -39,7 +39,7 @@ FLOORS = [
     {"similarity"},
     {"provenance"},
     {"signatures"},
-    {"named", "precision", "progress", "workers", "distributed", "preload"},
+    {"named", "csvfile", "precision", "progress", "workers", "distributed", "preload"},
 ]
 #: who may look across, and why
 ALLOWED = {("corpora", "world"): "the generated corpus reads the generated world"}

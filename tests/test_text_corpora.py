@@ -236,7 +236,7 @@ def test_msvd_wrong_files_are_refused(real_msvd, tmp_path):
     shutil.copy(real_msvd / "val_list.txt", tmp_path / "test_list.txt")
     with pytest.raises(ValueError, match=r"test_list.txt: 100 videos, expected 670"):
         msvd.read(raw=tmp_path)
-    with pytest.raises(ValueError, match="stands in the list of val videos, too"):
+    with pytest.raises(ValueError, match="stands in the val file, too"):
         msvd.read(raw=tmp_path, partial=True)
 
 

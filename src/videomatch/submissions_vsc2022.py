@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from videomatch import csvfile
+
 COLUMNS = ("query_id", "ref_id", "query_start", "query_end", "ref_start", "ref_end", "score")
 #: numbers a descriptor may have
 LARGEST_DIM = 512
@@ -65,24 +67,18 @@ def check_vsc2022_matching(path: Path, queries: Mapping[str, float], references:
             video by more than a second; the message names the line.
     """
     sides = ("query", queries, 2), ("ref", references, 4)
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [c for c in COLUMNS if c not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path}: no column {missing[0]!r} among {reader.fieldnames}")
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            numbers = [_number(row[c], c, where) for c in COLUMNS[2:]]
-            for side, durations, at in sides:
-                video_id = row[f"{side}_id"]
-                if video_id not in durations:
-                    raise ValueError(f"{where}: {side}_id {video_id!r} is none of the {len(durations)} videos")
-                start, end = numbers[at - 2 : at]
-                if not start < end:
-                    raise ValueError(f"{where}: {side} from {start} to {end}, expected start < end")
-                if start < 0 or end > durations[video_id] + SLACK:
-                    span = f"{side} from {start} to {end}"
-                    raise ValueError(f"{where}: {span}, but {video_id!r} lasts from 0 to {durations[video_id]} s")
+    for where, row in csvfile.rows(path, COLUMNS):
+        numbers = [csvfile.number(row, c, where) for c in COLUMNS[2:]]
+        for side, durations, at in sides:
+            video_id = row[f"{side}_id"]
+            if video_id not in durations:
+                raise ValueError(f"{where}: {side}_id {video_id!r} is none of the {len(durations)} videos")
+            start, end = numbers[at - 2 : at]
+            if not start < end:
+                raise ValueError(f"{where}: {side} from {start} to {end}, expected start < end")
+            if start < 0 or end > durations[video_id] + SLACK:
+                span = f"{side} from {start} to {end}"
+                raise ValueError(f"{where}: {span}, but {video_id!r} lasts from 0 to {durations[video_id]} s")
 
 
 def vsc2022_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Path:
@@ -197,13 +193,3 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in names}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is no archive of descriptors ({error})") from error
-
-
-def _number(value: str | None, column: str, where: str) -> float:
-    try:
-        number = float(value or "")
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{where}: {column} is {value!r}, expected a finite number")
-    return number

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import polars as pl
 
 from videomatch.corpora.folder import EXTENSIONS
 from videomatch.data import text as texts
-from videomatch.data.tables import SCHEMAS, check
+from videomatch.data.tables import SCHEMAS, check, videos
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,14 @@ class Collected:
         self.videos[video_id] = {"video_id": video_id, "category": category}
         if source is not None:
             self.sources.append((video_id, source, start, end))
+
+    def clip(self, video_id: str, name: re.Pattern[str]) -> None:
+        """Add a clip of a video of YouTube that is named by that, its start and its end (s), the groups of ``name``."""
+        timed = name.fullmatch(video_id)
+        if timed is None:
+            return self.video(video_id, source=f"youtube:{video_id}")
+        source, start, end = timed.groups()
+        return self.video(video_id, source=f"youtube:{source}", start=float(start), end=float(end))
 
     def text(
         self,
@@ -104,7 +113,7 @@ class Collected:
         if self.blank:
             log.warning("%s: %d captions are blank and left out", raw, self.blank)
         tables = {
-            "videos": _videos(self.videos.values()),
+            "videos": videos(self.videos.values()),
             "texts": _frame("texts", self.rows.values()),
             "splits": _frame("splits", self.splits),
             "relevance": _frame("relevance", [(text_id, row[1], 1.0) for text_id, row in self.rows.items()]),
@@ -118,11 +127,6 @@ class Collected:
 
 def _frame(table: str, rows: Iterable[Sequence[Any]]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=SCHEMAS[table], orient="row")
-
-
-def _videos(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    rows = [{**row, "tags": [], "shard": 0} for row in rows]
-    return pl.DataFrame(rows, schema=SCHEMAS["videos"])
 
 
 def media_files(raw: Path, media: str | None) -> dict[str, str]:
@@ -165,6 +169,18 @@ def maybe(raw: Path, names: str | Sequence[str] | None) -> Path | None:
         if (raw / name).is_file():
             return raw / name
     return None
+
+
+def present(raw: Path, given: Mapping[str, str]) -> dict[str, Path]:
+    """Split -> its file, of those files that are there.
+
+    Raises:
+        ValueError: none is; the message lists them.
+    """
+    found = {split: path for split, name in given.items() if (path := maybe(raw, name))}
+    if not found:
+        find(raw, list(given.values()), "the annotations")
+    return found
 
 
 def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
@@ -247,6 +263,19 @@ def expect(path: Path, found: int, wanted: int | None, what: str, partial: bool)
             f"{path}: {found:,} {what}, expected {wanted:,} (`partial: true` takes what is there, and is no longer "
             f"the published protocol)"
         )
+
+
+def apart(path: Path, ids: Iterable[str], split: str, seen: dict[str, str]) -> None:
+    """Note in ``seen`` that the videos of a file are of this split.
+
+    Raises:
+        ValueError: one is of another already.
+    """
+    ids = list(ids)
+    both = next((i for i in ids if i in seen), None)
+    if both is not None:
+        raise ValueError(f"{path}: {both!r} stands in the {seen[both]} file, too")
+    seen |= dict.fromkeys(ids, split)
 
 
 def known(path: Path, ids: Iterable[str], there: Iterable[str], what: str, partial: bool) -> list[str]:

@@ -60,10 +60,7 @@ def read(
     if unit not in ("paragraph", "sentence"):
         raise ValueError(f"unit {unit!r}, expected paragraph or sentence")
     raw = Path(raw)
-    given = {"train": train, "val1": val1, "val2": val2}
-    found = {split: path for split, name in given.items() if (path := captions.maybe(raw, name))}
-    if not found:
-        captions.find(raw, list(given.values()), "the annotations")
+    found = captions.present(raw, {"train": train, "val1": val1, "val2": val2})
     out = Collected()
     for split, path in found.items():
         content = captions.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')

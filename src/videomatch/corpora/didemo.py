@@ -54,18 +54,12 @@ def read(
         ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
     raw = Path(raw)
-    given = {"train": train, "val": val, "test": test}
-    found = {split: path for split, name in given.items() if (path := captions.maybe(raw, name))}
-    if not found:
-        captions.find(raw, list(given.values()), "the annotations")
+    found = captions.present(raw, {"train": train, "val": val, "test": test})
     out = Collected()
     seen: dict[str, str] = {}
     for split, path in found.items():
         said = _said(path)
-        both = next((v for v in said if v in seen), None)
-        if both is not None:
-            raise ValueError(f"{path}: {both!r} stands in the {seen[both]} file, too")
-        seen |= dict.fromkeys(said, split)
+        captions.apart(path, said, split, seen)
         if len(said) > FEW and all(len(s) == 1 and s[0].count(".") < 2 for s in said.values()) and not partial:
             raise ValueError(
                 f"{path}: one sentence for each of {len(said):,} videos, expected several, which make the paragraph "

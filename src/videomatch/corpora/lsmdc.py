@@ -58,10 +58,7 @@ def read(
         ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
     raw = Path(raw)
-    given = {"train": train, "val": val, "test": test}
-    found = {split: path for split, name in given.items() if (path := captions.maybe(raw, name))}
-    if not found:
-        captions.find(raw, list(given.values()), "the annotations")
+    found = captions.present(raw, {"train": train, "val": val, "test": test})
     out = Collected()
     for split, path in found.items():
         rows = _rows(path)

@@ -82,20 +82,10 @@ def read(
         ids = captions.id_list(path)
         captions.expect(path, len(ids), SIZES[split], "videos", partial)
         ids = captions.known(path, ids, said, " and ".join(files), partial)
-        both = next((i for i in ids if i in seen), None)
-        if both is not None:
-            raise ValueError(f"{path}: {both!r} stands in the list of {seen[both]} videos, too")
-        seen |= dict.fromkeys(ids, split)
+        captions.apart(path, ids, split, seen)
         queries = []
         for video_id in ids:
-            timed = _TIMED.fullmatch(video_id)
-            source, start, end = timed.groups() if timed else (video_id, None, None)
-            out.video(
-                video_id,
-                source=f"youtube:{source}",
-                start=None if start is None else float(start),
-                end=None if end is None else float(end),
-            )
+            out.clip(video_id, _TIMED)
             queries += [out.text(f"{video_id}:{n}", video_id, sentence) for n, sentence in enumerate(said[video_id])]
         out.split(split, ids, [q for q in queries if q])
     return out.tables(raw, media, cleaned, emoji)

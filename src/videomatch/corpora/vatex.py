@@ -121,14 +121,7 @@ def _captions(path: Path, languages: Sequence[str]) -> Said:
 
 def _add(out: Collected, video_id: str, language: str, sentences: Sequence[str]) -> list[str]:
     """Add a video and its captions; their ids."""
-    timed = _TIMED.fullmatch(video_id)
-    source, start, end = timed.groups() if timed else (video_id, None, None)
-    out.video(
-        video_id,
-        source=f"youtube:{source}",
-        start=None if start is None else float(start),
-        end=None if end is None else float(end),
-    )
+    out.clip(video_id, _TIMED)
     ids = [
         out.text(f"{video_id}:{language}:{n}", video_id, words, language=language) for n, words in enumerate(sentences)
     ]

@@ -23,7 +23,6 @@ labels end where they begin, or before.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -33,7 +32,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.data.tables import SCHEMAS, check
+from videomatch import csvfile
+from videomatch.data.tables import SCHEMAS, check, videos
 
 log = logging.getLogger(__name__)
 
@@ -163,16 +163,11 @@ def _rows(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
     """Two columns of a csv file."""
     if not path.is_file():
         raise ValueError(f"{path} is missing")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [c for c in columns if c not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path}: no column {missing[0]!r} among {reader.fieldnames}")
-        for row in reader:
-            first, second = ((row[c] or "").strip() for c in columns)
-            if not (first and second):
-                raise ValueError(f"{path}, line {reader.line_num}: {columns[bool(first)]} is empty")
-            yield first, second
+    for where, row in csvfile.rows(path, columns):
+        first, second = ((row[c] or "").strip() for c in columns)
+        if not (first and second):
+            raise ValueError(f"{where}: {columns[bool(first)]} is empty")
+        yield first, second
 
 
 def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, Boxes]:
@@ -238,18 +233,14 @@ def _videos(raw: Path, ids: list[str], category: Mapping[str, str]) -> pl.DataFr
     frames = raw / "frames_all.csv"
     seconds = dict(_rows(frames, ("uuid", "frame_count"))) if frames.is_file() else {}
     paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
-    rows = {
-        "video_id": ids,
-        "path": [paths.get(i) for i in ids],
-        "duration": [float(seconds[i]) if i in seconds else None for i in ids],
-        "category": [category.get(i) for i in ids],
-    }
-    table = pl.DataFrame(rows, schema={name: SCHEMAS["videos"][name] for name in rows})
-    rest = [c for c in SCHEMAS["videos"] if c not in (*rows, "tags", "shard")]
-    return table.with_columns(
-        *[pl.lit(None, SCHEMAS["videos"][c]).alias(c) for c in rest],
-        pl.lit([], SCHEMAS["videos"]["tags"]).alias("tags"),
-        pl.lit(0, pl.Int64).alias("shard"),
+    return videos(
+        {
+            "video_id": i,
+            "path": paths.get(i),
+            "duration": float(seconds[i]) if i in seconds else None,
+            "category": category.get(i),
+        }
+        for i in ids
     )
 
 

@@ -19,7 +19,6 @@ segment are not listed: the challenge searches all of them.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from videomatch import csvfile
+from videomatch.data import tables as tables_
 from videomatch.data.tables import SCHEMAS, check
 
 PAIR = ("query_id", "ref_id")
@@ -59,8 +60,7 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
             for path in sorted(part.glob(f"*{role}_metadata.csv")):
                 ids[role] |= _metadata(path, role)
         for path in sorted(part.glob("*ground_truth.csv")):
-            for line, row in _rows(path, PAIR):
-                where = f"{path}, line {line}"
+            for where, row in csvfile.rows(path, PAIR):
                 pair = _id(row["query_id"], "query", where), _id(row["ref_id"], "reference", where)
                 for role, video_id in zip(LETTERS, pair, strict=True):
                     ids[role].setdefault(video_id, {})
@@ -74,7 +74,7 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
                 videos[video_id] = {"path": paths.get(video_id), **about}
                 splits += [(part.name, "reference", video_id), (f"copies_{part.name}", role, video_id)]
     tables = {
-        "videos": _videos(videos),
+        "videos": tables_.videos({"video_id": i, **about} for i, about in videos.items()),
         "texts": pl.DataFrame(schema=SCHEMAS["texts"]),
         "splits": pl.DataFrame(splits, schema=SCHEMAS["splits"], orient="row"),
         "relevance": pl.DataFrame([(*p, 1.0) for p in relevance], schema=SCHEMAS["relevance"], orient="row"),
@@ -145,16 +145,6 @@ def _parts(raw: Path) -> list[Path]:
     return found
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [c for c in columns if c not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path}: no column {missing[0]!r} among {reader.fieldnames}")
-        for row in reader:
-            yield reader.line_num, row
-
-
 def _id(value: str | None, role: str, where: str) -> str:
     value = (value or "").strip()
     if not value.startswith(LETTERS[role]):
@@ -162,18 +152,8 @@ def _id(value: str | None, role: str, where: str) -> str:
     return value
 
 
-def _number(value: str | None, column: str, where: str) -> float:
-    try:
-        number = float(value or "")
-    except ValueError:
-        number = np.nan
-    if not np.isfinite(number):
-        raise ValueError(f"{where}: {column} is {value!r}, expected a number")
-    return number
-
-
 def _times(row: dict[str, str], where: str) -> list[float]:
-    times = [_number(row.get(c), c, where) for c in TIMES]
+    times = [csvfile.number(row, c, where) for c in TIMES]
     if not (times[0] < times[1] and times[2] < times[3]):
         raise ValueError(f"{where}: segment {times}, expected query start < end, reference start < end")
     return times
@@ -181,24 +161,8 @@ def _times(row: dict[str, str], where: str) -> list[float]:
 
 def _metadata(path: Path, role: str) -> dict[str, dict[str, Any]]:
     found = {}
-    for line, row in _rows(path, ("video_id",)):
-        where = f"{path}, line {line}"
-        about = {n: _number(row[c], c, where) for n, c in METADATA.items() if row.get(c)}
+    for where, row in csvfile.rows(path, ("video_id",)):
+        about: dict[str, Any] = {n: csvfile.number(row, c, where) for n, c in METADATA.items() if row.get(c)}
+        about |= {n: int(about[n]) for n in ("width", "height") if n in about}
         found[_id(row["video_id"], role, where)] = about
     return found
-
-
-def _videos(videos: dict[str, dict[str, Any]]) -> pl.DataFrame:
-    schema = SCHEMAS["videos"]
-    columns: dict[str, list[Any]] = {"video_id": list(videos)}
-    for name in (*METADATA, "path"):
-        columns[name] = [about.get(name) for about in videos.values()]
-    for name in ("width", "height"):
-        columns[name] = [None if value is None else int(value) for value in columns[name]]
-    table = pl.DataFrame(columns, schema={name: schema[name] for name in columns})
-    rest = [c for c in schema if c not in (*columns, "tags", "shard")]
-    return table.with_columns(
-        *[pl.lit(None, schema[c]).alias(c) for c in rest],
-        pl.lit([], schema["tags"]).alias("tags"),
-        pl.lit(0, pl.Int64).alias("shard"),
-    )

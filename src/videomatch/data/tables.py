@@ -6,7 +6,7 @@ a result folder as ``<name>.parquet``; :func:`write` validates and orders the co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,11 @@ KEYS: dict[str, list[str]] = {
     "sources": ["video_id"],
     "strata": ["query_id", "reference_id"],
 }
+
+
+def videos(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """The table of some videos before ``prepare`` has looked at them: what a row does not say is not known."""
+    return pl.DataFrame([{"tags": [], "shard": 0, **row} for row in rows], schema=SCHEMAS["videos"])
 
 
 def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -> Path:
