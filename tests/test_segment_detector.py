@@ -17,6 +17,7 @@ from videomatch.data.examples.similarity_map import SimilarityMap, augmented, co
 from videomatch.data.store import Store
 from videomatch.metrics import segments
 from videomatch.models import _segment_boxes as boxes_
+from videomatch.models import _segment_corners as corners_
 from videomatch.models import _segment_line as line_
 from videomatch.models.segment_detector import Config, Model
 from videomatch.stages.align import align
@@ -85,13 +86,14 @@ def drawn_model(seed: int = 0, **options) -> Model:
 
 class TestBoxes:
     def test_iou_in_closed_form(self):
-        boxes = torch.tensor([[0.0, 4, 0, 4], [2, 6, 2, 6], [4, 8, 0, 4]])
+        boxes = np.array([[0.0, 4, 0, 4], [2, 6, 2, 6], [4, 8, 0, 4]])
         assert boxes_.iou(boxes, boxes)[0].tolist() == pytest.approx([1, 4 / 28, 0])
 
     def test_the_likelier_of_two_stays(self):
-        boxes = torch.tensor([[0.0, 10, 0, 10], [1, 10, 0, 10], [20, 30, 0, 10]])
-        assert boxes_.suppressed(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5).tolist() == [1, 2]
-        assert boxes_.suppressed(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.95).tolist() == [1, 0, 2]
+        boxes, score = np.array([[0.0, 10, 0, 10], [1, 10, 0, 10], [20, 30, 0, 10]]), np.array([0.5, 0.9, 0.3])
+        assert boxes_.suppressed(boxes, score, 0.5).tolist() == [1, 2]
+        assert boxes_.suppressed(boxes, score, 0.95).tolist() == [1, 0, 2]
+        assert boxes_.suppressed(boxes[:0], score[:0], 0.5).tolist() == []
 
     def test_cells_around_the_centre_are_to_find_a_segment(self):
         anchors = boxes_.anchors(((16, 16), (8, 8), (4, 4)), torch.device("cpu"))
@@ -117,12 +119,12 @@ class TestBoxes:
 class TestLines:
     """Where a segment's line runs, and boxes that follow it."""
 
-    BOX = torch.tensor([[10.0, 40, 20, 50]])
+    BOX = np.array([[10.0, 40, 20, 50]], np.float32)
 
     @staticmethod
-    def odds(truth: torch.Tensor, shape: tuple[int, int] = (64, 72)) -> torch.Tensor:
-        cells = line_.on_line(truth[None], torch.ones(1, len(truth), dtype=torch.bool), shape)[0]
-        return torch.where(cells, 4.0, -6.0)
+    def odds(truth: np.ndarray, shape: tuple[int, int] = (64, 72)) -> np.ndarray:
+        cells = line_.on_line(torch.from_numpy(truth)[None], torch.ones(1, len(truth), dtype=torch.bool), shape)[0]
+        return np.where(cells.numpy(), np.float32(4), np.float32(-6))
 
     def test_cells_of_a_line_by_hand(self):
         there = torch.tensor([[True, False]])
@@ -134,10 +136,10 @@ class TestLines:
 
     @pytest.mark.parametrize("speed", [0.5, 0.7, 1.0, 1.4, 2.0])
     def test_a_box_that_is_off_is_set_right(self, speed):
-        truth = torch.tensor([[12.0, 42, 8, 8 + 30 * speed]])
-        off = truth + torch.tensor([[3.0, -3, -2, 1], [-2, 4, 2, 3], [6, 2, 4, -1]])
+        truth = np.array([[12.0, 42, 8, 8 + 30 * speed]], np.float32)
+        off = truth + np.array([[3.0, -3, -2, 1], [-2, 4, 2, 3], [6, 2, 4, -1]], np.float32)
         found, likely = line_.followed(self.odds(truth), off)
-        torch.testing.assert_close(found, truth.expand(3, 4), rtol=0, atol=1.3)
+        np.testing.assert_allclose(found, truth.repeat(3, 0), rtol=0, atol=1.3)
         assert (likely > 0.9).all()
 
     def test_a_gap_is_bridged_and_two_segments_stay_apart(self):
@@ -149,16 +151,16 @@ class TestLines:
         assert found[1] - found[0] == pytest.approx(5, abs=1)
 
     def test_it_turns_with_the_map(self):
-        truth, off = torch.tensor([[12.0, 42, 8, 50]]), torch.tensor([[15.0, 40, 6, 50]])
+        truth, off = np.array([[[12, 42, 8, 50]], [[15, 40, 6, 50]]], np.float32)
         found = line_.followed(self.odds(truth), off)[0]
-        turned = line_.followed(self.odds(truth).T.contiguous(), off[:, [2, 3, 0, 1]])[0]
-        torch.testing.assert_close(turned[:, [2, 3, 0, 1]], found, rtol=0, atol=0.6)
+        turned = line_.followed(self.odds(truth).T, off[:, [2, 3, 0, 1]])[0]
+        np.testing.assert_allclose(turned[:, [2, 3, 0, 1]], found, rtol=0, atol=0.6)
 
     def test_where_no_line_is_boxes_stay_and_are_unlikely(self):
-        empty = torch.full((30, 30), -6.0)
-        found, likely = line_.followed(empty, torch.tensor([[5.0, 20, 5, 20]]))
+        empty = np.full((30, 30), -6, np.float32)
+        found, likely = line_.followed(empty, np.array([[5, 20, 5, 20]], np.float32))
         assert found.tolist() == [[5, 20, 5, 20]] and likely.item() < 0.05
-        assert line_.followed(empty, torch.zeros(0, 4))[0].shape == (0, 4)
+        assert line_.followed(empty, np.zeros((0, 4), np.float32))[0].shape == (0, 4)
 
 
 class TestObjectives:
@@ -310,6 +312,22 @@ class TestModel:
         assert not np.array_equal(before, model.detect(values))
 
 
+class TestCorners:
+    def test_numpy_moves_them_as_torch_does(self):
+        torch.manual_seed(0)
+        corners, fine = corners_.Corners(6), torch.randn(1, 6, 20, 27)
+        for parameter in corners.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        segments = torch.tensor([[[3.0, 30, 5, 50], [-4, 4, 0, 1], [38, 39, 50, 60], [0, 1, 8, 9]]])
+        for coarse in (True, False):
+            wanted = corners(fine, segments, coarse=coarse)[0].detach().numpy()
+            found = corners_.moved(
+                fine[0].permute(1, 2, 0).numpy(), segments[0].numpy(), corners.weights(), coarse=coarse
+            )
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+            assert np.abs(found - segments[0].numpy()).max() > 1
+
+
 class TestTrained:
     def test_it_finds_lines_and_nothing_else(self, detector, lines):
         unseen = lines[40:]
@@ -328,10 +346,10 @@ class TestTrained:
 
     def test_no_two_are_the_same(self, detector, lines):
         for overlap in (0.1, 0.3):
-            found = [torch.from_numpy(detector.detect(v, confidence=0.0, overlap=overlap)) for v, _ in lines]
+            found = [detector.detect(v, confidence=0.0, overlap=overlap) for v, _ in lines]
             assert sum(len(f) for f in found) > len(lines)
             for boxes in found:
-                alike = boxes_.iou(boxes[:, :4], boxes[:, :4]).fill_diagonal_(0)
+                alike = boxes_.iou(boxes[:, :4], boxes[:, :4]) - np.eye(len(boxes))
                 assert not len(boxes) or alike.max() <= overlap + 1e-5
 
     def test_corners_are_set_right(self, detector, lines):

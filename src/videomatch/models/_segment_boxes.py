@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Boxes = Float[np.ndarray, "boxes 4"]
 
 #: a level finds segments whose longer side is between so many sides of its cells; neighbours overlap
 SHORTEST, LONGEST = 3.0, 10.0
@@ -76,31 +79,32 @@ def shifted(segments: Float[Tensor, "maps segments 4"]) -> Float[Tensor, "maps s
     return segments + torch.randn_like(segments) * (1 + 0.04 * length)
 
 
-def iou(boxes: Float[Tensor, "left 4"], others: Float[Tensor, "right 4"]) -> Float[Tensor, "left right"]:
+def iou(boxes: Float[np.ndarray, "left 4"], others: Float[np.ndarray, "right 4"]) -> Float[np.ndarray, "left right"]:
     """Intersection over union of all with all."""
-    start = torch.maximum(boxes[:, None, 0::2], others[None, :, 0::2])
-    end = torch.minimum(boxes[:, None, 1::2], others[None, :, 1::2])
-    both = (end - start).clamp(min=0).prod(2)
-    areas = [(x[:, 1::2] - x[:, 0::2]).clamp(min=0).prod(1) for x in (boxes, others)]
-    return both / (areas[0][:, None] + areas[1][None, :] - both).clamp(min=1e-9)
+    (a, b, c, d), (e, f, g, h) = boxes.T[..., None], others.T
+    query, reference = np.minimum(b, f) - np.maximum(a, e), np.minimum(d, h) - np.maximum(c, g)
+    both = np.maximum(query, 0) * np.maximum(reference, 0)
+    areas = [np.maximum(x[:, 1] - x[:, 0], 0) * np.maximum(x[:, 3] - x[:, 2], 0) for x in (boxes, others)]
+    return both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)
 
 
 def suppressed(
-    boxes: Float[Tensor, "boxes 4"],
-    score: Float[Tensor, " boxes"],  # pyright: ignore[reportUndefinedVariable]
+    boxes: Boxes,
+    score: Float[np.ndarray, " boxes"],  # pyright: ignore[reportUndefinedVariable]
     overlap: float,
-) -> Int[Tensor, " kept"]:  # pyright: ignore[reportUndefinedVariable]
+) -> Int[np.ndarray, " kept"]:  # pyright: ignore[reportUndefinedVariable]
     """Boxes that no likelier box that stays overlaps by more than ``overlap`` (IoU), the likeliest first."""
-    order = score.argsort(descending=True, stable=True)
-    same = (iou(boxes[order], boxes[order]) > overlap).cpu().numpy()
-    kept: list[int] = []
+    order = np.argsort(-score, kind="stable")
+    boxes = boxes[order]
+    differs = iou(boxes, boxes) <= overlap
+    left, kept = np.ones(len(order), bool), []
     for number in range(len(order)):
-        if not same[number, kept].any():
+        if left[number]:
             kept.append(number)
-    return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
+            left &= differs[number]
+    return order[kept] if kept else order
 
 
-def clipped(boxes: Float[Tensor, "boxes 4"], shape: Sequence[int]) -> Float[Tensor, "boxes 4"]:
+def clipped(boxes: Boxes, shape: Sequence[int]) -> Boxes:
     """Boxes inside a map of so many query and reference frames."""
-    most = torch.tensor([shape[0], shape[0], shape[1], shape[1]], dtype=boxes.dtype, device=boxes.device)
-    return torch.minimum(boxes.clamp(min=0), most)
+    return np.clip(boxes, 0, np.repeat(shape, 2).astype(boxes.dtype))

@@ -8,10 +8,13 @@ speak independently. No weight is learned here.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Boxes = Float[np.ndarray, "boxes 4"]
+Shares = Float[np.ndarray, " boxes"]  # pyright: ignore[reportUndefinedVariable]
 
 #: points along a line at which it is fitted, on each side of it, and at which it may end
 ALONG, BESIDE, POINTS = 24, 8, 96
@@ -21,8 +24,17 @@ FAR = (0.2, 0.06)
 ACROSS = 2
 #: how far log odds count for and against a line
 MOST, LEAST = 3.0, -2.0
-#: log odds of what is no cell of the map
-OUTSIDE = -9.0
+#: log odds of what is no cell of the map; and what none is beyond
+OUTSIDE, SURE = -9.0, 30.0
+
+#: where a line is looked for: along a box's diagonal and beside it, each -1 to 1 at the ends ``(2, points)``
+_PLACES = np.stack(np.meshgrid(np.linspace(-0.96, 0.96, ALONG), np.linspace(-1, 1, 2 * BESIDE + 1), indexing="ij"))
+_PLACES = _PLACES.reshape(2, -1).astype(np.float32)
+#: what is added up over these places for the fit: 1, x, y, xx, xy, nearer ones counting more ``(points, 5)``
+_along, _beside = _PLACES
+_MOMENTS = np.exp(-2 * _beside**2)[:, None] * np.stack(
+    [np.ones_like(_along), _along, _beside, _along**2, _along * _beside], 1
+)
 
 
 def on_line(
@@ -46,89 +58,83 @@ def on_line(
 
 
 def followed(
-    line: Float[Tensor, "query_frames reference_frames"], boxes: Float[Tensor, "boxes 4"], *, floor: float = 0.0
-) -> tuple[Float[Tensor, "boxes 4"], Float[Tensor, " boxes"]]:  # pyright: ignore[reportUndefinedVariable]
+    line: Float[np.ndarray, "query_frames reference_frames"], boxes: Boxes, *, floor: float = 0.0
+) -> tuple[Boxes, Shares]:
     """Boxes whose diagonals follow the likely cells, and how likely these are on the average, 0 to 1.
 
     Args:
         line: log odds of the cells. boxes: in frames. floor: log odds at which a cell counts neither way.
     """
     if not len(boxes):
-        return boxes, boxes.new_zeros(0)
-    line = F.pad(line, (1, 1, 1, 1), value=OUTSIDE)
+        return boxes, np.zeros(0, boxes.dtype)
+    bordered = np.full((line.shape[0] + 2, line.shape[1] + 2), OUTSIDE, np.float32)
+    np.clip(line, -SURE, SURE, out=bordered[1:-1, 1:-1])
     for share in FAR:
-        boxes = _fitted(line, boxes, share)
-    return _ended(line, boxes, floor)
+        boxes = _fitted(bordered, boxes, share)
+    return _ended(bordered, boxes, floor)
 
 
-def _fitted(line: Tensor, boxes: Tensor, share: float) -> Tensor:
+def _fitted(line: np.ndarray, boxes: Boxes, share: float) -> Boxes:
     """Boxes with their diagonals moved and turned onto the likely cells beside them, at most ``share`` of their
     length away."""
-    start, side = boxes[:, 0::2], (boxes[:, 1::2] - boxes[:, 0::2]).clamp(min=0.5)
-    length = side.norm(dim=1)
-    along = torch.linspace(0.02, 0.98, ALONG, device=line.device)
-    normal = torch.stack([-side[:, 1], side[:, 0]], 1) / length[:, None]
-    most = (share * length).clamp(min=1.5)
-    beside = torch.linspace(-1, 1, 2 * BESIDE + 1, device=line.device)
-    off = beside * most[:, None]  # (N, J)
-    query, reference = (
-        (start[:, n, None] + along * side[:, n, None])[:, :, None] + (off * normal[:, n, None])[:, None]
-        for n in range(2)
-    )
-    weight = _at(line, query, reference).sigmoid().square() * torch.exp(-2 * beside.square())
-    total = weight.sum((1, 2)).clamp(min=1e-6)
-    centred = (along - 0.5)[None, :, None]
-    x, y = (weight * centred).sum((1, 2)) / total, (weight * off[:, None]).sum((1, 2)) / total
-    xx = (weight * (centred - x[:, None, None]).square()).sum((1, 2)) / total + 4e-3
-    xy = (weight * (centred - x[:, None, None]) * (off[:, None] - y[:, None, None])).sum((1, 2)) / total
-    turn = xy / xx
+    start = boxes[:, 0::2]
+    side = np.maximum(boxes[:, 1::2] - start, 0.5)
+    length = np.sqrt((side * side).sum(1))
+    most = np.maximum(share * length, 1.5)
+    normal = side[:, ::-1] * np.array([-1, 1], side.dtype) / length[:, None]
+    reach = np.stack([side / 2, normal * most[:, None]], 2)  # (N, axes, along and beside)
+    at = (start + side / 2)[:, :, None] + reach @ _PLACES
+    weight = _sigmoid(_at(line, at))
+    sums = (weight * weight) @ _MOMENTS
+    total = np.maximum(sums[:, 0], 1e-6)
+    x, y, xx, xy = (sums[:, 1:] / total[:, None]).T
+    turn = (xy - x * y) / (xx - x * x + 1.6e-2)
     shift = y - turn * x
-    sure = (total / (total + 1e-2))[:, None]
-    first = start + normal * (shift - turn / 2)[:, None] * sure
-    last = start + side + normal * (shift + turn / 2)[:, None] * sure
-    moved = torch.stack([first[:, 0], last[:, 0], first[:, 1], last[:, 1]], 1)
-    slope = (last - first)[:, 1] / (last - first)[:, 0]
-    sane = ((last - first).amin(1) > 0.5) & (slope > 0.2) & (slope < 5)
-    return torch.where(sane[:, None], moved, boxes)
+    sure = most * total / (total + 1e-2)
+    first = start + normal * ((shift - turn) * sure)[:, None]
+    last = start + side + normal * ((shift + turn) * sure)[:, None]
+    query, reference = (last - first).T
+    sane = (np.minimum(query, reference) > 0.5) & (reference > 0.2 * query) & (reference < 5 * query)
+    return np.where(sane[:, None], np.stack([first, last], 2).reshape(-1, 4), boxes)
 
 
-def _ended(line: Tensor, boxes: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+def _ended(line: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Shares]:
     """Boxes cut or drawn out along their diagonals to where these are likeliest, and the mean probability there.
 
     How likely a point of the line is copied is the sum over the cells beside it: exactly where the line runs does not
     matter for that.
     """
     start, side = boxes[:, 0::2], boxes[:, 1::2] - boxes[:, 0::2]
-    more = (4 / side.amax(1)).clamp(0.5, 2.0)
-    edges = -more[:, None] + (1 + 2 * more[:, None]) * torch.linspace(0, 1, POINTS + 1, device=line.device)
+    longer = side.max(1, keepdims=True)
+    more = np.clip(4 / longer, 0.5, 2.0)
+    edges = (1 + 2 * more) * np.linspace(0, 1, POINTS + 1, dtype=np.float32) - more
     middle = (edges[:, 1:] + edges[:, :-1]) / 2
-    query, reference = (start[:, n, None] + middle * side[:, n, None] for n in range(2))
-    fast = (side[:, 1] > side[:, 0]).to(side.dtype)[:, None]
-    steps = torch.arange(-ACROSS, ACROSS + 1, device=line.device)[:, None, None]
-    beside = _at(line, query + steps * fast, reference + steps * (1 - fast))
-    values = beside.sigmoid().sum(0).clamp(1e-4, 0.98).logit()
-    longer = side.amax(1)[:, None] * (edges[:, 1:] - edges[:, :-1])  # frames of a step
-    gains = (values - floor).clamp(LEAST, MOST) * longer
-    sums = torch.cat([gains.new_zeros(len(gains), 1), gains.cumsum(1)], 1)
-    lowest, which = sums.cummin(1)
-    end = (sums - lowest).argmax(1, keepdim=True)
-    begin = which.gather(1, end)
-    ends = [edges.gather(1, x) for x in (begin, end)]
-    some = (end > begin)[:, 0]
-    place = torch.arange(POINTS, device=line.device)
-    inside = (place >= begin) & (place < end)
-    mean = (values.sigmoid() * inside).sum(1) / inside.sum(1).clamp(min=1)
-    low, high = (start + x * side for x in ends)
-    moved = torch.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], 1)
-    return torch.where(some[:, None], moved, boxes), torch.where(some, mean, 0.0)
+    fast = side[:, 1] > side[:, 0]
+    steps = np.stack([fast, ~fast], 1)[:, :, None] * np.arange(-ACROSS, ACROSS + 1, dtype=np.float32)
+    at = (start[:, :, None] + steps)[..., None] + (side[:, :, None] * middle[:, None])[:, :, None]
+    likely = _sigmoid(_at(line, at)).sum(1).clip(1e-4, 0.98)
+    gains = np.clip(np.log(likely / (1 - likely)) - floor, LEAST, MOST) * longer * (edges[:, 1:] - edges[:, :-1])
+    sums = np.pad(gains.cumsum(1), ((0, 0), (1, 0)))
+    lowest = np.minimum.accumulate(sums, 1)
+    rows = np.arange(len(boxes))
+    end = (sums - lowest).argmax(1)
+    # of equally low places before the end, the last
+    begin = np.maximum.accumulate(np.where(sums == lowest, np.arange(POINTS + 1), 0), 1)[rows, end]
+    place = np.arange(POINTS)
+    inside = (place >= begin[:, None]) & (place < end[:, None])
+    mean = (likely * inside).sum(1) / np.maximum(inside.sum(1), 1)
+    low, high = (start + edges[rows, x][:, None] * side for x in (begin, end))
+    some = end > begin
+    return np.where(some[:, None], np.stack([low, high], 2).reshape(-1, 4), boxes), np.where(some, mean, 0)
 
 
-def _at(
-    bordered: Float[Tensor, "rows columns"],
-    query: Float[Tensor, ...],
-    reference: Float[Tensor, ...],
-) -> Float[Tensor, ...]:
-    """Log odds of the cells in which points lie, of a map with a border one cell wide, which is all that is outside."""
-    rows, columns = bordered.shape
-    row = (query + 1).clamp_(0, rows - 1).long()
-    return bordered.flatten()[row.mul_(columns).add_((reference + 1).clamp_(0, columns - 1).long())]
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-odds))
+
+
+def _at(bordered: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Log odds of the cells in which points ``(N, query and reference, …)`` lie, of a map with a border one cell wide,
+    which is all that is outside."""
+    last = np.array(bordered.shape, points.dtype).reshape(2, *(1,) * (points.ndim - 2)) - 1
+    cells = np.minimum(np.maximum(points + 1, 0), last).astype(np.intp)
+    return bordered.ravel()[cells[:, 0] * bordered.shape[1] + cells[:, 1]]

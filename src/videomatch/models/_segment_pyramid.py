@@ -1,4 +1,4 @@
-"""The network of the segment detector: a feature pyramid, its one head, and a closer look at corners.
+"""The network of the segment detector: a feature pyramid with one head for its levels, and one for the map's cells.
 
 Cells outside the map are set to zero after every layer, as a convolution's own padding is, so neither padding nor
 tiles change what a cell says.
@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: channels that are read
-READ = 5
-#: channels at the resolution of the map itself
-STEM = 8
+READ = 4
 
 
 class Layer(nn.Module):
@@ -26,7 +24,7 @@ class Layer(nn.Module):
 
     def __init__(self, inner: int, outer: int, size: int = 3, stride: int = 1) -> None:
         super().__init__()
-        self.conv: nn.Module = nn.Conv2d(inner, outer, size, stride, size // 2, bias=False)
+        self.conv: nn.Module = nn.Conv2d(inner, outer, size, stride, (size - 1) // 2, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(outer)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -36,11 +34,15 @@ class Layer(nn.Module):
 
 
 class Level(nn.Module):
-    """Half the resolution, and a residual layer."""
+    """Half the resolution, and a residual layer.
 
-    def __init__(self, inner: int, outer: int) -> None:
+    Args:
+        inner, outer: channels. size: of what is read for a cell, in cells of the finer grid.
+    """
+
+    def __init__(self, inner: int, outer: int, size: int = 3) -> None:
         super().__init__()
-        self.down = Layer(inner, outer, stride=2)
+        self.down = Layer(inner, outer, size, stride=2)
         self.more = Layer(outer, outer)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -59,15 +61,15 @@ class Pyramid(nn.Module):
 
     def __init__(self, width: int, levels: int, head: int) -> None:
         super().__init__()
-        self.stem = Layer(READ, STEM)
-        sizes = [STEM, *(min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels))]
-        self.levels = nn.ModuleList([Level(a, b) for a, b in itertools.pairwise(sizes)])
-        self.across = nn.ModuleList([Layer(size, head, size=1) for size in sizes[1:]])
+        sizes = [min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels)]
+        # the map itself is read two by two, and all around these: no layer works on every single cell of it
+        first = Level(READ, sizes[0], size=4)
+        self.levels = nn.ModuleList([first, *(Level(a, b) for a, b in itertools.pairwise(sizes))])
+        self.across = nn.ModuleList([Layer(size, head, size=1) for size in sizes])
         self.head = Layer(head, head)
         self.says = nn.Conv2d(head, 5, 1)
-        self.up = Layer(head, STEM, size=1)
-        self.close = Layer(STEM, STEM)
-        self.line = nn.Conv2d(STEM, 1, 1)
+        self.close = Layer(head, sizes[0])
+        self.line = nn.Conv2d(sizes[0], 4, 1)
         for layer, bias in ((self.says, [-4.6, 0, 0, 0, 0]), (self.line, [-4.6])):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
@@ -83,30 +85,27 @@ class Pyramid(nn.Module):
         return -(-far // sides[-1]) * sides[-1]
 
     def forward(
-        self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"]
+        self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"] | None
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Fine features ``(B, head, rows / 2, columns / 2)``; ``(B, 1, rows, columns)`` whether a cell lies on a
         segment's line, before the sigmoid; and of every level but the finest ``(B, 5, …)``: objectness, centre and
         logarithm of the sides. Rows and columns are multiples of the coarsest cell."""
-        masks: list[Tensor | None] = [None] * (len(self.levels) + 1)
-        if not bool(mask.all()):
+        masks: list[Tensor | None] = [None] * len(self.levels)
+        if mask is not None and not bool(mask.all()):
             some: Tensor = mask[:, None].to(read.dtype)
-            masks[0] = some
-            for number in range(len(self.levels)):
+            for number in range(len(masks)):
                 some = F.max_pool2d(some, 2)
-                masks[number + 1] = some
-        x = stem = self.stem(read, masks[0])
-        seen = []
-        for level, across, own in zip(self.levels, self.across, masks[1:], strict=True):
+                masks[number] = some
+        x, seen = read, []
+        for level, across, own in zip(self.levels, self.across, masks, strict=True):
             x = level(x, own)
             seen.append(across(x, own))
         for number in range(len(seen) - 1, 0, -1):
             finer = seen[number - 1] + F.interpolate(seen[number], scale_factor=2, mode="nearest")
-            own = masks[number]
+            own = masks[number - 1]
             seen[number - 1] = finer if own is None else finer * own
-        close = stem + F.interpolate(self.up(seen[0], masks[1]), scale_factor=2, mode="nearest")
-        line = self.line(self.close(close, masks[0]))
-        says = [self.says(self.head(y, own)) for y, own in zip(seen[1:], masks[2:], strict=True)]
+        line = F.pixel_shuffle(self.line(self.close(seen[0], masks[0])), 2)
+        says = [self.says(self.head(y, own)) for y, own in zip(seen[1:], masks[1:], strict=True)]
         return seen[0], line, says
 
     def tiled(
@@ -142,64 +141,11 @@ class Pyramid(nn.Module):
         return whole[0], whole[1], whole[2:]
 
 
-class Corners(nn.Module):
-    """Looks at the map around a segment's start and end, and moves both.
-
-    Args:
-        channels: of the fine features.
-        points: that are looked at on each axis.
-        hidden: of the layer in between.
-    """
-
-    def __init__(self, channels: int, points: int = 7, hidden: int = 48) -> None:
-        super().__init__()
-        self.points = points
-        self.layers = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(channels * points**2 + 2, hidden), nn.ReLU(), nn.Linear(hidden, 2))
-                for _ in range(2)
-            ]
-        )
-        for layer in self.layers:
-            nn.init.zeros_(layer[-1].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
-            nn.init.zeros_(layer[-1].bias)  # pyright: ignore[reportIndexIssue, reportArgumentType]
-
-    def forward(
-        self,
-        fine: Float[Tensor, "maps channels rows columns"],
-        segments: Float[Tensor, "maps segments 4"],
-        *,
-        coarse: bool,
-    ) -> Float[Tensor, "maps segments 4"]:
-        """Segments with corners set right.
-
-        Args:
-            fine: a cell is two frames. coarse: look further around long segments.
-        """
-        if not segments.shape[1]:
-            return segments
-        sides = (segments[..., 1::2] - segments[..., 0::2]).clamp(min=0.5)
-        mean = sides.mean(2)
-        step = (mean / 12).clamp(1.5, 8) if coarse else torch.full_like(mean, 1.5)
-        spread = torch.arange(self.points, device=fine.device) - (self.points - 1) / 2
-        size = torch.tensor(fine.shape[:1:-1], device=fine.device) * 2.0  # columns, rows, in frames
-        moved = []
-        for number, layer in enumerate(self.layers):
-            corner = segments[..., number::2]
-            query = corner[..., 0, None, None] + (spread[:, None] * step[..., None, None])
-            reference = corner[..., 1, None, None] + (spread[None, :] * step[..., None, None])
-            grid = torch.stack(torch.broadcast_tensors(reference, query), -1) / size * 2 - 1
-            around = F.grid_sample(fine, grid.flatten(2, 3), align_corners=False)  # (B, C, M, points²)
-            facts = torch.stack([mean.log(), (sides[..., 0] / sides[..., 1]).log()], 2)
-            read = torch.cat([around.transpose(1, 2).flatten(2), facts], 2)
-            moved.append(corner + layer(read) * step[..., None])
-        return torch.stack(moved, 3).flatten(2)
-
-
 def fused(pyramid: Pyramid) -> Pyramid:
-    """A copy for inference, with norms folded into their convolutions."""
+    """A copy for inference, with norms folded into their convolutions, which read channels last: with as few as here
+    that takes a third less time."""
     found = copy.deepcopy(pyramid).eval()
     for module in found.modules():
         if isinstance(module, Layer) and isinstance(module.conv, nn.Conv2d) and isinstance(module.norm, nn.BatchNorm2d):
             module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
-    return found.requires_grad_(False)
+    return found.requires_grad_(False).to(memory_format=torch.channels_last)

@@ -24,8 +24,9 @@ thousand weights instead of millions, and never scales a map, whose frames would
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Self
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from videomatch.models import _segment_boxes as boxes_
 from videomatch.models import _segment_line as line_
-from videomatch.models._segment_pyramid import Corners, Pyramid, fused
+from videomatch.models._segment_corners import Corners, Weights, moved
+from videomatch.models._segment_pyramid import Pyramid, fused
 
 #: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
 TILE, CELLS = 1536, 2048 * 2048
@@ -43,8 +45,8 @@ TILE, CELLS = 1536, 2048 * 2048
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "ours": {"confidence": [0.25, 0.35, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75], "floor": [-1.0, 0.0]},
 }
-#: boxes that are compared, for each that may stay; and their intersection over union before they are set right
-CANDIDATES, ALIKE = 4, 0.5
+#: boxes of cells are the same from this intersection over union
+ALIKE = 0.5
 
 
 class Config(PreTrainedConfig):
@@ -86,6 +88,15 @@ class Config(PreTrainedConfig):
         super().__init__(**others)
 
 
+class _Prepared(NamedTuple):
+    """A detector for inference, and the weights of which it was made."""
+
+    pyramid: Pyramid
+    corners: list[Weights]
+    tensors: list[Tensor]
+    versions: list[tuple[int, int]]
+
+
 class Model(PreTrainedModel):
     """The detector; :meth:`detect` is what an aligner does."""
 
@@ -95,7 +106,7 @@ class Model(PreTrainedModel):
         super().__init__(config)
         self.pyramid = Pyramid(config.width, config.levels, config.head)
         self.corners = nn.ModuleList([Corners(config.head) for _ in range(2)])
-        self._frozen: tuple[Pyramid, list[tuple[int, int]]] | None = None
+        self._frozen: _Prepared | None = None
         # small convolutions are a third faster
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.post_init()
@@ -197,40 +208,50 @@ class Model(PreTrainedModel):
         if query_weight is not None and reference_weight is not None:
             sides = [np.asarray(weight, np.float32) for weight in (query_weight, reference_weight)]
             given = weighed(given, *(torch.from_numpy(side).to(device)[None] for side in sides))
-        mask = torch.ones_like(given, dtype=torch.bool)
-        read, mask = padded(channels(given, mask), mask, self.step)
-        pyramid = self._prepared()
+        read, mask = padded(channels(given), torch.ones_like(given, dtype=torch.bool), self.step)
+        prepared = self._prepared()
         if tile is None and values.size > CELLS:
             tile = TILE // self.step * self.step
+        pyramid = prepared.pyramid
         fine, line, raw = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
-        anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in raw), device)
         limit = self.config.confidence if confidence is None else confidence
-        score = torch.cat([x[0, 0].flatten() for x in raw]).sigmoid()
-        inside = (anchors[:, 0] < values.shape[0]) & (anchors[:, 1] < values.shape[1])
-        at = ((score >= limit**2) & inside).nonzero()[:, 0]  # the line's share of the score is 1 at most
-        if not len(at):
-            return np.zeros((0, 5))
-        at = at[score[at].argsort(descending=True, stable=True)[: CANDIDATES * self.config.most]]
-        flat = torch.cat([x.flatten(2) for x in raw], 2)[:, :, at]
-        found, score = decoded(flat, anchors[at])["boxes"][0], score[at]
-        kept = boxes_.suppressed(found, score, ALIKE)[: 2 * self.config.most]
-        whole = line[0, 0, : values.shape[0], : values.shape[1]]
-        found, likely = line_.followed(whole, found[kept], floor=self.config.floor if floor is None else floor)
-        score = (score[kept] * likely).sqrt()
+        overlap = self.config.overlap if overlap is None else overlap
+        found, score = _found([says[0].cpu().numpy() for says in raw], values.shape, limit)
+        kept = boxes_.suppressed(found, score, ALIKE)[: self.config.most]
+        line = line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
+        found, likely = line_.followed(line, found[kept], floor=self.config.floor if floor is None else floor)
+        score = np.sqrt(score[kept] * likely)
         found, score = found[score >= limit], score[score >= limit]
-        found = boxes_.clipped(self._refined(fine, found[None])[0, :, -1], values.shape)
-        kept = boxes_.suppressed(found, score, self.config.overlap if overlap is None else overlap)[: self.config.most]
+        kept = boxes_.suppressed(found, score, overlap)  # several may have followed the same line
         found, score = found[kept], score[kept]
-        table = torch.cat([found, score[:, None]], 1).double().cpu().numpy()
-        whole = (table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])
-        return table[whole]
+        if not len(found):
+            return np.zeros((0, 5))
+        fine = fine[0].permute(1, 2, 0).cpu().numpy()
+        for number, corners in enumerate(prepared.corners):
+            found = moved(fine, found, corners, coarse=number == 0)
+        found = boxes_.clipped(found, values.shape)
+        kept = boxes_.suppressed(found, score, overlap)
+        table = np.concatenate([found[kept], score[kept, None]], 1).astype(np.float64)
+        return table[(table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])]
 
-    def _prepared(self) -> Pyramid:
-        """The pyramid with its norms folded, made anew when weights have changed."""
-        key = [(p.data_ptr(), p._version) for p in (*self.pyramid.parameters(), *self.pyramid.buffers())]
-        if self._frozen is None or self._frozen[1] != key:
-            self._frozen = (fused(self.pyramid), key)
-        return self._frozen[0]
+    def _prepared(self) -> _Prepared:
+        """What :meth:`detect` computes with, made anew when weights have changed."""
+        made = self._frozen
+        if made is None or made.versions != [(t.data_ptr(), t._version) for t in made.tensors]:
+            tensors = [*self.parameters(), *self.buffers()]
+            versions = [(t.data_ptr(), t._version) for t in tensors]
+            corners = [corners.weights() for corners in self.corners if isinstance(corners, Corners)]
+            made = self._frozen = _Prepared(fused(self.pyramid), corners, tensors, versions)
+        return made
+
+    def train(self, mode: bool = True) -> Self:
+        """Weights may be others now."""
+        self._frozen = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._frozen = None
+        return super()._apply(fn, recurse)
 
 
 def weighed(
@@ -245,22 +266,24 @@ def weighed(
 
 def channels(
     similarity: Float[Tensor, "maps query_frames reference_frames"],
-    mask: Bool[Tensor, "maps query_frames reference_frames"],
-) -> Float[Tensor, "maps 5 query_frames reference_frames"]:
+    mask: Bool[Tensor, "maps query_frames reference_frames"] | None = None,
+) -> Float[Tensor, "maps 4 query_frames reference_frames"]:
     """The similarity; by how many deviations it is above the mean of its row and of its column; how near it comes to
-    the largest of both (1 where it is, less by a factor of e for each deviation that lacks); and where it is one."""
-    values = torch.where(mask, similarity, 0.0)
-    read, near = [2 * values], torch.zeros_like(values)
+    the largest of both (1 where it is, less by a factor of e for each deviation that lacks)."""
+    values = similarity if mask is None else torch.where(mask, similarity, 0.0)
+    read, near = [2 * values], None
     for axis in (2, 1):
-        count = mask.sum(axis, keepdim=True).clamp(min=1)
-        mean = values.sum(axis, keepdim=True) / count
-        far = torch.where(mask, values - mean, 0.0)
-        spread = (far.square().sum(axis, keepdim=True) / count + 1e-4).sqrt()
-        far = far / spread
-        near = near + (far - far.amax(axis, keepdim=True))
+        count = values.shape[axis] if mask is None else mask.sum(axis, keepdim=True).clamp(min=1)
+        far = values - values.sum(axis, keepdim=True) / count
+        if mask is not None:
+            far = torch.where(mask, far, 0.0)
+        far = far * (far.square().sum(axis, keepdim=True) / count + 1e-4).rsqrt()
+        lacks = far - far.amax(axis, keepdim=True)
+        near = lacks if near is None else near + lacks
         read.append((0.4 * far).clamp(-2, 2))
-    read.append(near.exp() * mask)
-    return torch.stack([*read, mask.to(values.dtype)], 1)
+    assert near is not None
+    near = near.exp()
+    return torch.stack([*read, near if mask is None else near * mask], 1)
 
 
 def padded(read: Tensor, mask: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -275,6 +298,29 @@ def decoded(raw: Float[Tensor, "maps 5 cells"], anchors: Float[Tensor, "cells 3"
     centre = anchors[:, :2] + says[..., 1:3] * anchors[:, 2:]
     half = 2 * anchors[:, 2:] * says[..., 3:5].clamp(-5, 5).exp()
     return {"objectness": says[..., 0], "boxes": torch.stack([centre - half, centre + half], 3).flatten(2)}
+
+
+def _found(raw: list[np.ndarray], shape: tuple[int, ...], limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes ``(N, 4)`` of the cells of a map that find something, and their objectness, 0 to 1.
+
+    Of neighbours only the likeliest is asked: boxes a cell apart overlap by more than two segments may.
+    """
+    share = min(limit**2, 1 - 1e-9)  # the line's share of the score is 1 at most
+    least = np.log(share / (1 - share)) if share else -np.inf
+    says, places = [np.zeros((5, 0), np.float32)], [np.zeros((3, 0), np.float32)]
+    for number, own in enumerate(raw):
+        side = 2.0 ** (number + 2)
+        rows, columns = (int(np.ceil(size / side - 0.5)) for size in shape)  # whose centres are of the map
+        if rows and columns:
+            odds = np.ascontiguousarray(own[0, :rows, :columns])
+            at = np.nonzero((odds >= least) & (odds >= cv2.dilate(odds, None)))  # pyright: ignore[reportArgumentType]
+            says.append(own[:, at[0], at[1]])
+            places.append(np.stack([at[0] + 0.5, at[1] + 0.5, np.ones(len(at[0]))]) * side)
+    odds, *values = np.concatenate(says, 1)
+    places = np.concatenate(places, 1)
+    centre, half = places[:2] + values[:2] * places[2], 2 * places[2] * np.exp(np.clip(values[2:], -5, 5))
+    boxes = np.stack([centre - half, centre + half], 1).reshape(4, -1).T
+    return np.ascontiguousarray(boxes, np.float32), 1 / (1 + np.exp(-odds.clip(-30, 30)))
 
 
 def processor(config: Config) -> None:
