@@ -38,6 +38,8 @@ FLOORS = [
     },
     {"similarity"},
     {"provenance"},
+    {"reached"},
+    {"digests"},
     {"signatures"},
     {"named", "csvfile", "precision", "progress", "workers", "distributed", "preload"},
 ]

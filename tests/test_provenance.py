@@ -1,12 +1,13 @@
 """What is current is decided by content: settings, code, inputs, files."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from videomatch import provenance
+from videomatch import provenance, reached
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_a_changed_file_is_seen_at_once_even_within_the_clocks_resolution(there:
     file = Path("f")
     for number in range(50):
         file.write_text(f"{number:04d}")
-        assert provenance.file_digest(file) == provenance.hashlib.sha256(f"{number:04d}".encode()).hexdigest()
+        assert provenance.file_digest(file) == hashlib.sha256(f"{number:04d}".encode()).hexdigest()
 
 
 def test_snakemake_is_told_by_times_and_nothing_is_touched(there: Path):
@@ -188,15 +189,15 @@ def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path:
     stage, helper = package / "stages/work.py", package / "helper.py"
     stage.write_text('"""Doc."""\nfrom videomatch import helper\n\n\ndef work():\n    return helper.x  # why\n')
     helper.write_text("x = 1\n")
-    monkeypatch.setattr(provenance, "PACKAGE", package)
+    monkeypatch.setattr(reached, "PACKAGE", package)
 
     def digest() -> str:
-        provenance._read_module.cache_clear()
-        provenance._module_file.cache_clear()
-        return provenance.code_digest("work")
+        reached._read_module.cache_clear()
+        reached._module_file.cache_clear()
+        return reached.code_digest("work")
 
     first = digest()
-    assert provenance.code_modules("stages.work") == ["videomatch", "videomatch.helper", "videomatch.stages.work"]
+    assert reached.code_modules("stages.work") == ["videomatch", "videomatch.helper", "videomatch.stages.work"]
     stage.write_text('"""Other."""\nfrom videomatch import helper\n\ndef work():\n    "new"\n    return helper.x\n')
     assert digest() == first
     helper.write_text("x = 2\n")
@@ -208,12 +209,12 @@ def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path:
 def test_a_parsed_module_is_remembered_by_its_content(there: Path, monkeypatch: pytest.MonkeyPatch):
     module = there / "module.py"
     parsed = []
-    real = provenance._parse_module
-    monkeypatch.setattr(provenance, "_parse_module", lambda *given: parsed.append(1) or real(*given))
+    real = reached._parse_module
+    monkeypatch.setattr(reached, "_parse_module", lambda *given: parsed.append(1) or real(*given))
 
     def read() -> tuple[str, frozenset[str]]:
-        provenance._read_module.cache_clear()
-        return provenance._read_module(module)
+        reached._read_module.cache_clear()
+        return reached._read_module(module)
 
     for text, imported in (("import os\n", {"os"}), ("import re\n", {"re"})):  # of one size, at one time
         module.write_text(text)
@@ -233,18 +234,18 @@ def test_a_job_reaches_the_objectives_that_it_names(tmp_path: Path, monkeypatch:
     (package / "objectives/pairs.py").write_text("from videomatch.precision import x\n")
     (package / "objectives/views.py").write_text("")
     (package / "precision.py").write_text("x = 1\n")
-    monkeypatch.setattr(provenance, "PACKAGE", package)
+    monkeypatch.setattr(reached, "PACKAGE", package)
 
-    provenance._module_file.cache_clear()
+    reached._module_file.cache_clear()
 
-    def reached(*names: str) -> set[str]:
-        every = provenance.code_modules("stages.work", *names)
+    def named(*names: str) -> set[str]:
+        every = reached.code_modules("stages.work", *names)
         return {m.removeprefix("videomatch.") for m in every} - {"videomatch", "objectives", "stages.work"}
 
-    assert reached("objectives.views") == {"objectives.views"}
-    assert reached("objectives.pairs") == {"objectives.pairs", "precision"}
-    assert reached() == {"objectives.pairs", "objectives.views", "precision"}, "no names: all that may be meant"
-    provenance._module_file.cache_clear()
+    assert named("objectives.views") == {"objectives.views"}
+    assert named("objectives.pairs") == {"objectives.pairs", "precision"}
+    assert named() == {"objectives.pairs", "objectives.views", "precision"}, "no names: all that may be meant"
+    reached._module_file.cache_clear()
 
 
 def test_a_folder_is_replaced_whole(there: Path):

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from videomatch import preload, progress, provenance
+from videomatch import preload, progress, provenance, reached
 
 log = logging.getLogger("videomatch")
 
@@ -179,7 +179,7 @@ def _handed_over(argv: list[str]) -> int | None:
     if "WORLD_SIZE" in os.environ or preload.address() is None:
         return None
     done = preload.delegate(argv)
-    if done is None and argv and provenance.code_needs("torch", argv[0]):
+    if done is None and argv and reached.code_needs("torch", argv[0]):
         preload.begin()
         done = preload.delegate(argv)
     return done

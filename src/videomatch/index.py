@@ -30,7 +30,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from videomatch import provenance
+from videomatch import digests
 from videomatch.data.store import Store
 from videomatch.data.storefiles import name_of
 
@@ -84,7 +84,7 @@ class Index:
         self._lists: Any = None
         self.about: dict[str, Any] = {"kind": "exact", "rows": len(self.store), "dim": self.store.shape[0]}
         if len(self.store) > exact:
-            digest = provenance.digest([provenance.tree_digest(root), cosine])
+            digest = digests.digest([digests.tree_digest(root), cosine])
             found = load(cache, digest, len(self.store), self.store.shape[0])
             if found is None:
                 build(root, self.store, cache, digest, cosine)
@@ -225,7 +225,7 @@ def build(root: Path, store: Store, cache: Path, digest: str, cosine: bool = Tru
     cache.mkdir(parents=True, exist_ok=True)
     temporary = cache / f".{os.getpid()}.new"
     faiss.write_index(lists, str(temporary))
-    sha256 = provenance.file_digest(temporary)
+    sha256 = digests.file_digest(temporary)
     name = f"{sha256[:16]}.faiss"
     temporary.replace(cache / name)
     about = {
@@ -263,7 +263,7 @@ def load(cache: Path, digest: str, rows: int, dim: int) -> tuple[Any, dict[str, 
             return None
         path = cache / Path(about["file"]).name
         # faiss believes what a file says of its own sizes: only the very bytes that were written are opened
-        if provenance.file_digest(path) != about["sha256"]:
+        if digests.file_digest(path) != about["sha256"]:
             log.warning("%s is not the file that was written: building it again", path)
             return None
         lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)

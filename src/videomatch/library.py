@@ -35,7 +35,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from videomatch import provenance
+from videomatch import digests
 from videomatch.data.store import Store
 from videomatch.library_parts import CODECS, Codec, Part, Rows, parts_of, sweep, write_part
 
@@ -312,8 +312,8 @@ class _Mapped:
 
 def _digest(roots: Sequence[Path]) -> str:
     """Of a store, or of several in this order."""
-    each = [provenance.tree_digest(root) for root in roots]
-    return each[0] if len(each) == 1 else provenance.digest(each)
+    each = [digests.tree_digest(root) for root in roots]
+    return each[0] if len(each) == 1 else digests.digest(each)
 
 
 def _cut(lengths: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 import polars as pl
 
-from videomatch import provenance
+from videomatch import digests
 from videomatch.data.ids import Ids
 from videomatch.data.store import Store
 
@@ -119,7 +119,7 @@ class Codec:
         path = folder / "projection.npy"
         projection = np.load(path) if "projection.npy" in about["files"] else None
         empty = faiss.read_index(str(folder / "lists.faiss"))
-        return cls(empty, projection, int(about["inputs"]), provenance.digest(about))
+        return cls(empty, projection, int(about["inputs"]), digests.digest(about))
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _ids(lists: Any, number: int) -> np.ndarray:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {p.name: provenance.file_digest(p) for p in sorted(folder.iterdir())}
+    return {p.name: digests.file_digest(p) for p in sorted(folder.iterdir())}
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -285,6 +285,6 @@ def _checked(folder: Path) -> dict[str, Any]:
     about = _about(folder)
     for name, wanted in about["files"].items():
         path = folder / Path(name).name
-        if not path.exists() or provenance.file_digest(path) != wanted:
+        if not path.exists() or digests.file_digest(path) != wanted:
             raise ValueError(f"{path} is not the file that was written: remove {folder} and add its store again")
     return about

@@ -13,217 +13,30 @@ unchanged restores it instead of working again), and the state of interrupted jo
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
 import hashlib
 import json
 import os
 import platform
 import shutil
-import sqlite3
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from videomatch import reached
+from videomatch.digests import SCRATCH, digest, dumps, file_digest, tree_digest
+from videomatch.reached import code_digest
+
+# with what else the rules need of the modules below
+__all__ = ["SCRATCH", "code_digest", "digest", "dumps", "file_digest", "tree_digest"]
+
 MANIFEST = "manifest.json"
-SCRATCH = Path(".scratch")
-PACKAGE = Path(__file__).parent
-#: modules that cannot change a result
-INERT = {"videomatch.progress"}
-#: packages that load their modules by name: who imports one reaches those that the job names, or else all
-BY_NAME = {"objectives"}
 
 
 class Damaged(Exception):
     """A result folder does not hold what its manifest says."""
-
-
-# ---------------------------------------------------------------------------------------------------------- digests
-
-
-def dumps(value: Any) -> str:
-    """JSON with sorted keys: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def digest(value: Any) -> str:
-    """sha256 of a JSON value."""
-    return hashlib.sha256(dumps(value).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, remembered by its size, times and inode so that an untouched file is read once."""
-    stat = path.stat()
-    key = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-    name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-    known = _remembered(name)
-    if known is not None and known[0] == key:
-        return known[1]
-    with path.open("rb") as file:
-        value = hashlib.file_digest(file, "sha256").hexdigest()
-    # a file written to within the clock's resolution of now could change again under the same times
-    if time.time_ns() - stat.st_mtime_ns > 20_000_000:
-        _remember(name, key, value)
-    return value
-
-
-@functools.cache
-def _database(process: int, thread: int) -> sqlite3.Connection:
-    """This thread's connection to the cache of digests (SQLite's connections do not cross threads or forks)."""
-    SCRATCH.mkdir(exist_ok=True)
-    connection = sqlite3.connect(SCRATCH / "digests.sqlite", timeout=30, isolation_level=None)
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, key TEXT, sha256 TEXT)")
-    return connection
-
-
-def _query(statement: str, values: tuple[str, ...]) -> tuple[str, str] | None:
-    try:
-        return _database(os.getpid(), threading.get_ident()).execute(statement, values).fetchone()
-    except sqlite3.Error:  # the cache is a convenience: a file system without locks only costs time
-        return None
-
-
-def _remembered(name: str) -> tuple[str, str] | None:
-    return _query("SELECT key, sha256 FROM digests WHERE path = ?", (name,))
-
-
-def _remember(name: str, key: str, value: str) -> None:
-    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (name, key, value))
-
-
-def tree_digest(folder: Path) -> str:
-    """Digest of all files below a folder (names and content), or of one file.
-
-    Links to folders are followed, each real folder once. Hidden files do not count; one that cannot be read counts by
-    its name: who reads the folder will say what is wrong with it.
-    """
-    if folder.is_file():
-        return file_digest(folder)
-    found: list[tuple[str, str]] = []
-    seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        stat = Path(place).stat()
-        if (stat.st_dev, stat.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for path in (Path(place) / f for f in files if not f.startswith(".")):
-            try:
-                content = file_digest(path) if path.is_file() else "no file"
-            except OSError:
-                content = "unreadable"
-            found.append((path.relative_to(folder).as_posix(), content))
-    return digest(sorted(found))
-
-
-# ------------------------------------------------------------------------------------------------------------- code
-
-
-@functools.cache
-def _module_file(module: str) -> Path | None:
-    """The file of ``videomatch.x.y``, or None if the name is a package's attribute or lies outside the package."""
-    parts = module.split(".")
-    if parts[0] != PACKAGE.name:
-        return None
-    path = PACKAGE.joinpath(*parts[1:])
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.exists():
-            return candidate
-    return None
-
-
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return tree
-
-
-@functools.cache
-def _read_module(path: Path) -> tuple[str, frozenset[str]]:
-    """Digest of a module's syntax tree (comments, layout and docstrings left out) and the names that it imports.
-
-    Parsing all that a stage reaches takes half a second, and every job asks twice: so it is remembered by the file's
-    content, by this file's, and by the version of Python.
-    """
-    name, content = f"code of {path.resolve()}", path.read_bytes()
-    key = " ".join([platform.python_version(), file_digest(Path(__file__)), hashlib.sha256(content).hexdigest()])
-    known = _remembered(name)
-    if known is None or known[0] != key:
-        known = key, dumps(_parse_module(content, path))
-        _remember(name, *known)
-    code, imported = json.loads(known[1])
-    return code, frozenset(imported)
-
-
-def _parse_module(content: bytes, path: Path) -> tuple[str, list[str]]:
-    """What :func:`_read_module` remembers."""
-    tree = ast.parse(content, filename=str(path))
-    imported: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            imported.add(node.module)
-            imported.update(f"{node.module}.{alias.name}" for alias in node.names)
-    code = dumps(_plain(_without_docstrings(tree)))
-    return hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest(), sorted(imported)
-
-
-def _plain(node: Any) -> Any:
-    """A syntax tree as JSON values; what is empty is left out, since versions of Python differ in that."""
-    if isinstance(node, ast.AST):
-        parts = {name: _plain(value) for name, value in ast.iter_fields(node) if value is not None and value != []}
-        return [type(node).__name__, parts]
-    return [_plain(part) for part in node] if isinstance(node, list) else repr(node)
-
-
-def code_modules(*modules: str) -> list[str]:
-    """The package's modules that the given ones reach by imports, themselves included, sorted."""
-    found: set[str] = set()
-    waiting = [f"{PACKAGE.name}.{m}" for m in modules]
-    chosen = {m.split(".")[0] for m in modules}
-    while waiting:
-        module = waiting.pop()
-        path = _module_file(module)
-        if path is None or module in found or module in INERT:
-            continue
-        found.add(module)
-        waiting.extend(_read_module(path)[1])
-        room = module.removeprefix(f"{PACKAGE.name}.")
-        if room in BY_NAME - chosen:
-            waiting.extend(f"{module}.{p.stem}" for p in path.parent.glob("*.py") if p.stem != "__init__")
-    return sorted(found)
-
-
-def code_digest(stage: str, *names: str) -> str:
-    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name.
-
-    Args:
-        stage: a module of ``stages``.
-        names: modules loaded by a name of the parameters, like ``experts.image``.
-    """
-    modules = code_modules(f"stages.{stage}", *names)
-    files = {module: _module_file(module) for module in modules}
-    return digest({module: _read_module(path)[0] for module, path in files.items() if path})
-
-
-def code_needs(package: str, stage: str) -> bool:
-    """Whether the code that a stage reaches by imports (not what it loads by name) imports a package."""
-    files = filter(None, map(_module_file, code_modules(f"stages.{stage}")))
-    return any(name.split(".")[0] == package for file in files for name in _read_module(file)[1])
 
 
 # ---------------------------------------------------------------------------------------------------------- results
@@ -291,9 +104,8 @@ def request(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed_meanwhile(stage: str, job: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether the code or the inputs of a job are no longer what they were when it began."""
-    _module_file.cache_clear()
-    _read_module.cache_clear()
-    return code_digest(stage, *job["modules"]) != job["code"] or request(job) != wanted
+    reached.forget()
+    return reached.code_digest(stage, *job["modules"]) != job["code"] or request(job) != wanted
 
 
 def _listed(paths: str | list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from videomatch import frame_similarity, named, provenance
+from videomatch import digests, frame_similarity, named
 from videomatch.aligners import temporal_network
 from videomatch.data import intervals
 from videomatch.door.answers import Answered
@@ -199,7 +199,7 @@ class Search:
             raise Refused(f"{file}: expected a video, and there is no such file")
         self._seen = {}
         answer = Copies(str(file), str(self.footage.folder), str(self.footage.descriptor), self.by.name)
-        digest = provenance.file_digest(file)
+        digest = digests.file_digest(file)
         same = [i for i, row in self.files.items() if row["sha256"] == digest]
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from videomatch import keyframes, named, provenance
+from videomatch import digests, keyframes, named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -231,8 +231,8 @@ def chosen(
     if not 0 < kept <= 1 or (key_frames is None and share is not None):
         raise Refused(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
     paths = [*backbones.values(), *([scorer] if scorer else [])]
-    digests = {path: weights(Path(path)) for path in paths if Path(path).is_dir()}
-    return Descriptor(name, options, source, backbones, digests, method, scorer, kept)
+    made_by = {path: weights(Path(path)) for path in paths if Path(path).is_dir()}
+    return Descriptor(name, options, source, backbones, made_by, method, scorer, kept)
 
 
 def trained(plan: Plan, system: str) -> Path:
@@ -254,7 +254,7 @@ def trained(plan: Plan, system: str) -> Path:
 def weights(folder: Path) -> str:
     """Digest of what a checkpoint makes of frames."""
     found = sorted(p for pattern in WEIGHTS for p in folder.glob(pattern))
-    return provenance.digest([[p.name, provenance.file_digest(p)] for p in found])
+    return digests.digest([[p.name, digests.file_digest(p)] for p in found])
 
 
 def _trained(plan: Plan) -> list[str]:

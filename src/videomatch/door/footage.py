@@ -32,7 +32,7 @@ from typing import Any
 
 import polars as pl
 
-from videomatch import provenance
+from videomatch import digests, provenance
 from videomatch.corpora.folder import EXTENSIONS
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -153,18 +153,18 @@ class Footage:
             found = list(_files(paths, added.rejected))
             self._sweep()
             known = self.videos()
-            digests, ids = set(known["sha256"]), set(known["video_id"])
+            seen, ids = set(known["sha256"]), set(known["video_id"])
             new: dict[str, Path] = {}
             for path, below in track(found, label="known?"):
                 try:
-                    digest = provenance.file_digest(path)
+                    digest = digests.file_digest(path)
                 except OSError as error:
                     added.rejected.append(_no(path, error.strerror or str(error)))
                     continue
-                if digest in digests:
+                if digest in seen:
                     added.known += 1
                     continue
-                digests.add(digest)
+                seen.add(digest)
                 name = _name(path, below, ids)
                 if (reason := odd_id(name)) is not None:
                     added.rejected.append(_no(path, reason))
@@ -188,7 +188,7 @@ class Footage:
             store, rows = described.store, described.videos.select(*COLUMNS)
             if store is None or not len(rows):
                 return
-            name = provenance.digest(sorted(rows["sha256"]))[:16]
+            name = digests.digest(sorted(rows["sha256"]))[:16]
             new = self.folder / "features" / f".{name}.new.{os.getpid()}"
             with StoreWriter(new, shape=store.shape, dtype="float16", times=True) as writer:
                 for video_id in rows["video_id"]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch import provenance
+from videomatch import digests
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.door.answers import Answered
@@ -201,7 +201,7 @@ class Library:
 
     def kept(self, made_from: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         """What ``make`` gives, kept as long as the results (manifests) that it is made from stay as they are."""
-        state = provenance.digest([[path, _stamp(Path(path))] for path in made_from])
+        state = digests.digest([[path, _stamp(Path(path))] for path in made_from])
         found = self._kept.get(key)
         if found is None or found[0] != state:
             self._kept[key] = found = (state, make())
@@ -316,7 +316,7 @@ class Library:
 
     def _same_file(self, dataset: str, file: Path, answer: Answer) -> str | None:
         """The id of the video whose file has the same content."""
-        digest = provenance.file_digest(file)
+        digest = digests.file_digest(file)
         same = self.videos(dataset).filter(pl.col("sha256") == digest)["video_id"]
         if same.is_empty():
             return None
@@ -360,7 +360,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 def opened(root: Path) -> Index:
     """The index over one member's videos, compared as ``embed.json`` says. Its lists lie below ``.scratch/``: beside
     the embeddings, in a result's own folder, they would be a change of the result."""
-    return Index(root, provenance.SCRATCH / "index" / root, cosine=score_of(root.parent) == "cosine")
+    return Index(root, digests.SCRATCH / "index" / root, cosine=score_of(root.parent) == "cosine")
 
 
 def score_of(folder: Path) -> str:

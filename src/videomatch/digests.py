@@ -1,0 +1,95 @@
+"""Digests of values, files and folders, those of files remembered below ``.scratch/``."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+#: what is local to a folder of work
+SCRATCH = Path(".scratch")
+
+
+def dumps(value: Any) -> str:
+    """JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value."""
+    return hashlib.sha256(dumps(value).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, remembered by its size, times and inode so that an untouched file is read once."""
+    stat = path.stat()
+    key = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    known = remembered(name)
+    if known is not None and known[0] == key:
+        return known[1]
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    # a file written to within the clock's resolution of now could change again under the same times
+    if time.time_ns() - stat.st_mtime_ns > 20_000_000:
+        remember(name, key, value)
+    return value
+
+
+@functools.cache
+def _database(process: int, thread: int) -> sqlite3.Connection:
+    """This thread's connection to the cache of digests (SQLite's connections do not cross threads or forks)."""
+    SCRATCH.mkdir(exist_ok=True)
+    connection = sqlite3.connect(SCRATCH / "digests.sqlite", timeout=30, isolation_level=None)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, key TEXT, sha256 TEXT)")
+    return connection
+
+
+def _query(statement: str, values: tuple[str, ...]) -> tuple[str, str] | None:
+    try:
+        return _database(os.getpid(), threading.get_ident()).execute(statement, values).fetchone()
+    except sqlite3.Error:  # the cache is a convenience: a file system without locks only costs time
+        return None
+
+
+def remembered(name: str) -> tuple[str, str] | None:
+    """Key and value of something that was found out before, or None."""
+    return _query("SELECT key, sha256 FROM digests WHERE path = ?", (name,))
+
+
+def remember(name: str, key: str, value: str) -> None:
+    """Keep a value, and a key by which it will be seen whether it still holds."""
+    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (name, key, value))
+
+
+def tree_digest(folder: Path) -> str:
+    """Digest of all files below a folder (names and content), or of one file.
+
+    Links to folders are followed, each real folder once. Hidden files do not count; one that cannot be read counts by
+    its name: who reads the folder will say what is wrong with it.
+    """
+    if folder.is_file():
+        return file_digest(folder)
+    found: list[tuple[str, str]] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        stat = Path(place).stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for path in (Path(place) / f for f in files if not f.startswith(".")):
+            try:
+                content = file_digest(path) if path.is_file() else "no file"
+            except OSError:
+                content = "unreadable"
+            found.append((path.relative_to(folder).as_posix(), content))
+    return digest(sorted(found))
