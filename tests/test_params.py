@@ -134,6 +134,7 @@ def test_the_command_line_says_the_same(tmp_path: Path):
         ("systems.title_and_frames.combine", {}, "a list of at least one"),
         ("systems.tiny_clip.training.lr", "1e-3", "write 1.0e-3, not 1e-3"),
         ("systems.tiny_clip.training.epochs", "three", "is not a value of type int"),
+        ("systems.detector.examples.synthetic", "many", "is not a value of type int"),
         ("systems.tiny_clip.seeds", 3, "is not a list of whole numbers"),
         ("systems.tiny_clip.init", "tiny_clip", "starts from itself"),
         ("systems.tiny_clip.init", ["tiny_effnet", "title"], "is not trained"),

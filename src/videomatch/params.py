@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from videomatch.checks import Check, unknown
+from videomatch.checks import Check
+from videomatch.checks.mistakes import unknown
 
 
 class ParamsError(ValueError):

@@ -100,6 +100,13 @@ def field_types(file: Path, name: str) -> dict[str, str]:
     return {i.target.id: ast.unparse(i.annotation) for i in inner if isinstance(i.target, ast.Name)}
 
 
+def argument_types(file: Path, name: str) -> dict[str, str]:
+    """Annotations of the keyword-only arguments of a class's ``__init__``, as written."""
+    node = next(n for n in tree(file).body if isinstance(n, ast.ClassDef) and n.name == name)
+    made = (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    return {a.arg: ast.unparse(a.annotation) for n in made for a in n.args.kwonlyargs if a.annotation}
+
+
 #: arguments of a corpus's ``read`` that the workflow fills
 FILLED = {"raw", "renders", "seed", "shards", "options"}
 
