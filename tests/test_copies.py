@@ -83,7 +83,9 @@ def test_parts_of_the_picture_are_found(search, world, name, view, reference):
 
 
 def test_films_that_are_nowhere_else_have_no_segments(search, world):
-    assert search.copies(world / "own.mp4").segments == []
+    nothing = search.copies(world / "own.mp4")
+    assert nothing.segments == [] and "the other way round" in nothing.notes[-1]
+    assert "--whole" in search.copies(world / "own.mp4", views=False).notes[-1]
     answer = search.copies(world / "raw/film4.mp4")  # of the library itself
     assert answer.segments == [] and "this very file is in the library, as film4.mp4" in answer.notes[0]
 
@@ -206,20 +208,20 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     typed = ["library", "add", str(library), str(world / "raw/film1.mp4"), str(tmp_path / "broken.mp4")]
     assert cli.main(typed) == 0
     said = capsys.readouterr()
-    assert said.out.startswith("1 videos added, 48 frames") and "rejected: " in said.err and "broken.mp4" in said.err
+    assert said.out.startswith("1 video added, 48 frames") and "rejected: " in said.err and "broken.mp4" in said.err
     assert cli.main([*typed, "--key-frames", "uniform"]) == 1
     assert "leave the options out" in capsys.readouterr().err
     assert cli.main(["library", "list", str(library), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [v["video_id"] for v in listed["videos"]] == ["film1.mp4"] and listed["frames"] == 48
     assert cli.main(["library", "list", str(library)]) == 0
-    assert re.search(r"00:12\.0  film1\.mp4\n1 videos, 0\.00 hours, 48 frames", capsys.readouterr().out)
+    assert re.search(r"00:12\.0  film1\.mp4\n1 video, 00:12\.0 in all, 48 frames", capsys.readouterr().out)
     out = tmp_path / "page.html"
     assert cli.main(["copies", "beside.mp4", "--library", str(library), "--page", str(out)]) == 0
     said = capsys.readouterr()
     line = r"00:00\.\d-00:0[78]\.\d  00:02\.\d-00:(09|10)\.\d +\d\.\d{3}  film1\.mp4  \(left half\)\n"
     assert re.fullmatch(line, said.out), said.out
-    assert "1 segments: 32 frames against 48 of 1 videos" in said.err and "film1.mp4" in out.read_text()
+    assert "1 segment: 32 frames against 48 of 1 video," in said.err and "film1.mp4" in out.read_text()
     assert cli.main(["copies", "beside.mp4", "--library", str(library), "--json", "--whole"]) == 0
     assert json.loads(capsys.readouterr().out)["segments"] == []
     assert cli.main(["copies", "film1.mp4", "--library", str(library)]) == 0  # an id of the library
@@ -228,6 +230,12 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     assert "is no library: make one with" in capsys.readouterr().err
     assert cli.main(["copies", "none.mp4", "--library", str(library)]) == 1
     assert "there is no such file" in capsys.readouterr().err
+    assert cli.main(["copies", "film1.mp", "--library", str(library)]) == 1
+    assert "did you mean 'film1.mp4'?" in capsys.readouterr().err
+    assert cli.main(["copies", str(tmp_path), "--library", str(library)]) == 1
+    assert "is a folder; expected one video" in capsys.readouterr().err
+    assert cli.main([*typed, "--expert", "clip"]) == 1
+    assert "params.yaml" in (said := capsys.readouterr().err) and "is there already: leave the options out" in said
     assert cli.main(["copies", "own.mp4", "--library", str(library), "--system", "detector"]) == 1
     assert "params.yaml" in capsys.readouterr().err
 

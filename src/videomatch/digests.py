@@ -55,7 +55,7 @@ def _database(process: int, thread: int) -> sqlite3.Connection:
 def _query(statement: str, values: tuple[str, ...]) -> tuple[str, str] | None:
     try:
         return _database(os.getpid(), threading.get_ident()).execute(statement, values).fetchone()
-    except sqlite3.Error:  # the cache is a convenience: a file system without locks only costs time
+    except (sqlite3.Error, OSError):  # a convenience: a file system without locks, or to read only, costs time
         return None
 
 

@@ -9,6 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
+def counted(number: int, what: str) -> str:
+    """``1 video``, ``2 videos``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 @dataclass
 class Answered:
     """An answer that counts where the time went, in ``seconds``."""

@@ -19,7 +19,9 @@ def arguments(commands: Any) -> None:
     verbs = library.add_subparsers(dest="verb", required=True)
     add = verbs.add_parser("add", help="add videos; the first call makes the library, and says how it sees frames")
     add.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    add.add_argument("videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders of them")
+    add.add_argument(
+        "videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders with all that lies below"
+    )
     seen = add.add_mutually_exclusive_group()
     seen.add_argument("--expert", help="of the parameters; by default grey pixels, which need no training")
     seen.add_argument("--system", help="a trained system whose image network describes frames")
@@ -40,7 +42,9 @@ def arguments(commands: Any) -> None:
     found.add_argument("--aligner", help="one of aligners/, as it is")
     copies.add_argument("--tuned", type=Path, help="result of `tune`: which aligner, or options of the detector")
     copies.add_argument("--top", type=int, default=10, help="how many videos of the library are compared in full")
-    copies.add_argument("--whole", action="store_true", help="do not look at parts of the picture")
+    copies.add_argument(
+        "--whole", action="store_true", help="look at the picture as it is only, not also mirrored and by halves"
+    )
     copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
     for command in (add, listed, copies):
         command.add_argument("--json", action="store_true", help="for programs")
@@ -55,6 +59,7 @@ def answer(options: argparse.Namespace) -> int:
 
 def add_videos(options: argparse.Namespace) -> int:
     """Make or grow a library; 1 where it holds nothing afterwards."""
+    from videomatch.door.answers import counted
     from videomatch.door.config import plan_of
     from videomatch.door.descriptors import chosen
     from videomatch.door.footage import Footage
@@ -63,7 +68,14 @@ def add_videos(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("expert", "system", "run", "every", "key_frames", "share")}
     is_new = not (options.library / "library.json").exists()
     if is_new or any(value is not None for value in given.values()):
-        wanted = chosen(lambda: plan_of(options.configfile, options.config), **given)
+        try:
+            wanted = chosen(lambda: plan_of(options.configfile, options.config), **given)
+        except ValueError as error:
+            if is_new:
+                raise
+            raise Refused(
+                f"{error} ({options.library} is there already: leave the options out to add to it)"
+            ) from error
         footage = Footage.made(options.library, wanted) if is_new else Footage(options.library)
         if footage.descriptor != wanted:
             raise Refused(
@@ -74,9 +86,10 @@ def add_videos(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(vars(added), ensure_ascii=False, indent=1))
     else:
-        print(f"{len(added.videos)} videos added, {added.frames} frames ({footage.descriptor})")
+        frames = counted(added.frames, "frame")
+        print(f"{counted(len(added.videos), 'video')} added, {frames} ({footage.descriptor})")
         if added.known:
-            print(f"{added.known} were there already")
+            print(f"{counted(added.known, 'file')} there already")
         for row in added.rejected:
             print(f"rejected: {row['path']}: {row['reason']}", file=sys.stderr)
     return int(not len(footage.videos()))
@@ -84,6 +97,7 @@ def add_videos(options: argparse.Namespace) -> int:
 
 def show_library(options: argparse.Namespace) -> int:
     """Print what a library holds."""
+    from videomatch.door.answers import counted
     from videomatch.door.footage import Footage, summary
     from videomatch.page.copies import clock
 
@@ -93,8 +107,9 @@ def show_library(options: argparse.Namespace) -> int:
         return 0
     for video in said["videos"]:
         print(f"{clock(video['duration'] or 0):>10}  {video['video_id']}")
+    videos, frames = counted(len(said["videos"]), "video"), counted(said["frames"], "frame")
     print(
-        f"{len(said['videos'])} videos, {said['hours']:.2f} hours, {said['frames']} frames ({said['described by']}), "
+        f"{videos}, {clock(3600 * said['hours'])} in all, {frames} ({said['described by']}), "
         f"{said['bytes'] / 1e6:.1f} MB"
     )
     for row in said["rejected"]:
@@ -128,17 +143,22 @@ def show_copies(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1))
         return 0
+    from videomatch.door.answers import counted
     from videomatch.page.copies import clock
 
+    if answer.segments:
+        print("in the video     where it is from  alike  of which video", file=sys.stderr)
     for one in answer.segments:
         there = f"{clock(one.reference_start)}-{clock(one.reference_end)}"
         view = "" if one.view == copies.WHOLE else f"  ({one.view})"
         query = f"{clock(one.query_start)}-{clock(one.query_end)}"
         print(f"{query}  {there}  {one.score:6.3f}  {one.reference}{view}")
     seconds = ", ".join(f"{what} {spent:.2f}" for what, spent in answer.seconds.items() if what != "total")
+    found = counted(len(answer.segments), "segment") if answer.segments else "nothing found"
+    library = f"{search.library.frames} of {counted(len(search.library), 'video')}"
     print(
-        f"{len(answer.segments)} segments: {answer.frames} frames against {search.library.frames} of "
-        f"{len(search.library)} videos, {answer.candidates} compared in full by {answer.aligner}; seconds: {seconds}",
+        f"{found}: {counted(answer.frames, 'frame')} against {library}, {answer.candidates} compared in full by "
+        f"{answer.aligner}; seconds: {seconds}",
         file=sys.stderr,
     )
     for note in answer.notes:

@@ -12,8 +12,16 @@ from videomatch.plan import Plan
 
 
 def read_config(files: Sequence[Path], values: Sequence[str] = ()) -> dict:
-    """params.yaml with further files and values laid over it, as Snakemake does it."""
+    """params.yaml with further files and values laid over it, as Snakemake does it.
+
+    Raises:
+        ParamsError: there is no params.yaml here.
+    """
     config: dict = {}
+    if not Path("params.yaml").is_file():
+        raise parameters.ParamsError(
+            "what was asked for is of the parameters, and there is no params.yaml here: go to the project's folder"
+        )
     for file in (Path("params.yaml"), *files):
         config = parameters.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     for value in values:

@@ -4,6 +4,10 @@ The frames of the file vote for videos of the library; each of those gets a map 
 aligns finds the segments in it. Where the picture as a whole is found nowhere, it is looked at mirrored and by halves,
 too (two videos side by side, one below the other).
 
+Only the query is: of the library's videos the halves are not kept. They would make it five times as large and every
+question as much slower, for what can be asked the other way round: a library of the query alone, and the copies of each
+video that may hold it beside another. (Mirrored is mirrored from either side.)
+
 The map
     Cosines, less what is usual: 0 is what a frame has in common with frames of the library drawn at random, 1 the same
     frame. So one threshold does for all descriptors (grey pixels of different videos are uncorrelated; CLIP's cosines
@@ -12,6 +16,7 @@ The map
 
 from __future__ import annotations
 
+import difflib
 import json
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -196,7 +201,7 @@ class Search:
         if not 1 <= top <= MOST:
             raise Refused(f"top = {top}, expected 1 to {MOST}")
         if not file.is_file():
-            raise Refused(f"{file}: expected a video, and there is no such file")
+            raise Refused(f"{file}: {self._absent(file)}")
         self._seen = {}
         answer = Copies(str(file), str(self.footage.folder), str(self.footage.descriptor), self.by.name)
         digest = digests.file_digest(file)
@@ -223,7 +228,28 @@ class Search:
                 for view in store.ids:
                     self._look(answer, view, store[view], intervals.filled(_times(store.times(view))), top, same)
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
+        if not answer.segments:
+            answer.notes += self._why_nothing(answer, views)
         return answer
+
+    def _absent(self, file: Path) -> str:
+        """Why a path is no query, and which video of the library may be meant."""
+        if file.is_dir():
+            return "is a folder; expected one video"
+        near = [i for i in self.files if Path(i).name == file.name]
+        near = near or difflib.get_close_matches(str(file), self.files, 1)
+        return f"there is no such file, nor a video of the library{f'; did you mean {near[0]!r}?' if near else ''}"
+
+    def _why_nothing(self, answer: Copies, views: bool) -> list[str]:
+        """What somebody should know who finds nothing."""
+        if self.by.align is _by_seconds and answer.duration < SHORTEST:
+            return [f"it lasts {answer.duration:.2f} s, and a segment lasts {SHORTEST} s at least"]
+        if not views:
+            return ["its picture was looked at as a whole only (--whole)"]
+        return [
+            "of the library's videos the whole pictures were compared: one that shows this video in a half of its own "
+            "is found the other way round, by the copies of that one in a library of this"
+        ]
 
     def _look(
         self, answer: Copies, view: str, rows: np.ndarray, times: np.ndarray, top: int, exclude: Collection[str]
