@@ -9,9 +9,10 @@ Two trials, both with the same maps for everybody:
     synthetic maps, and once finetuned on the pairs of ``copies_train`` as well.
 
 Aligners are tuned with their grid ``ours`` and the detector's with its own, by F1 on the validation part. Prints F1,
-precision, recall (VCSL's overall, %), FRR and FAR, and the CPU time of a map (medians). One thread; some four minutes
-of CPU with the options as they are; ``--full`` trains and tests on more. ``--maps 0`` and ``--run FOLDER`` take a
-detector that was trained before.
+precision, recall (VCSL's overall, %), FRR and FAR, and the CPU time of a map (medians): of everybody on the same
+synthetic maps of 128 x 128, and of the detector on other sizes. A detector that has not trained finds nothing, which
+takes less time: train it, or take one that was trained before (``--maps 0 --run FOLDER``). One thread; some four
+minutes of CPU with the options as they are; ``--full`` trains and tests on more.
 """
 
 from __future__ import annotations
@@ -68,15 +69,40 @@ def saved(model: Any, folder: Path) -> Path:
     return folder
 
 
-def milliseconds(function: Any, values: np.ndarray, repeats: int = 15) -> float:
-    """CPU time of a call, the median of some."""
-    function(values)
-    spent = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function(values)
-        spent.append(time.process_time() - start)
-    return 1000 * float(np.median(spent))
+def milliseconds(function: Any, maps: list[np.ndarray], repeats: int = 5) -> list[float]:
+    """CPU time of each map, the median of some calls."""
+    function(maps[0])
+    found = []
+    for values in maps:
+        spent = []
+        for _ in range(repeats):
+            start = time.process_time()
+            function(values)
+            spent.append(time.process_time() - start)
+        found.append(1000 * float(np.median(spent)))
+    return found
+
+
+def square(side: int, count: int) -> list[np.ndarray]:
+    """Synthetic maps of so many frames on both sides."""
+    rng, found = np.random.default_rng([SEED, 9]), []
+    while len(found) < count:  # edits may leave a shorter query
+        values = synthetic_maps.drawn(rng, shortest=side + 1, longest=side + 1)[0][:side, :side]
+        if values.shape == (side, side):
+            found.append(np.ascontiguousarray(values))
+    return found
+
+
+def speed(detector: Any, names: list[str]) -> None:
+    """CPU time of a map of everybody, one thread."""
+    maps = square(128, 40)
+    todo = {name: named.module("aligners", name).align for name in names} | {"detector": detector.detect}
+    for name, function in todo.items():
+        spent = milliseconds(function, maps)
+        log.info("  %-28s 128 x 128: %6.1f ms, at most %6.1f", name, np.median(spent), max(spent))
+    for side in (64, 300, 1000):
+        spent = milliseconds(detector.detect, square(side, 5))
+        log.info("  %-28s %d x %d: %6.1f ms", "detector", side, side, np.median(spent))
 
 
 def told(name: str, scores: dict[str, float], more: str = "") -> None:
@@ -190,9 +216,8 @@ def main() -> None:
         run = saved(model, asked.keep or work / "synthetic")
         size = sum(p.numel() for p in model.parameters())
         log.info("detector: %d weights, %.0f s of CPU", size, time.process_time() - begun)
-        for side in (64, 128, 300, 1000):
-            values = np.random.default_rng(0).uniform(size=(side, side)).astype(np.float32) * 0.3
-            log.info("  %4d x %4d: %6.1f ms", side, side, milliseconds(model.detect, values))
+        log.info("CPU time of a synthetic map, medians")
+        speed(model, names)
         if asked.test:
             log.info("synthetic maps, %d, tuned on %d others", asked.test, asked.test // 2)
             synthetic(model, asked.test, names)

@@ -86,7 +86,7 @@ def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
 def test_the_loop_trains_it(data):  # noqa: F811
     train, val = examples_of(data)
     model = model_of(train.facts()["frame_dim"])
-    run = Run(model, objectives_of(objectives, LOSSES), Training(epochs=6, batch=4, lr=4e-3), seed=0)
+    run = Run(model, objectives_of(objectives, LOSSES), Training(epochs=8, batch=4, lr=4e-3), seed=0)
     before = run.validate(val)
     run.fit(train)
     after = run.validate(val)

@@ -95,6 +95,8 @@ def suppressed(
 ) -> Int[np.ndarray, " kept"]:  # pyright: ignore[reportUndefinedVariable]
     """Boxes that no likelier box that stays overlaps by more than ``overlap`` (IoU), the likeliest first."""
     order = np.argsort(-score, kind="stable")
+    if len(order) < 2:
+        return order
     boxes = boxes[order]
     differs = iou(boxes, boxes) <= overlap
     left, kept = np.ones(len(order), bool), []
@@ -102,9 +104,9 @@ def suppressed(
         if left[number]:
             kept.append(number)
             left &= differs[number]
-    return order[kept] if kept else order
+    return order[kept]
 
 
 def clipped(boxes: Boxes, shape: Sequence[int]) -> Boxes:
     """Boxes inside a map of so many query and reference frames."""
-    return np.clip(boxes, 0, np.repeat(shape, 2).astype(boxes.dtype))
+    return np.minimum(np.maximum(boxes, 0), np.repeat(shape, 2).astype(boxes.dtype))

@@ -35,6 +35,10 @@ _along, _beside = _PLACES
 _MOMENTS = np.exp(-2 * _beside**2)[:, None] * np.stack(
     [np.ones_like(_along), _along, _beside, _along**2, _along * _beside], 1
 )
+#: where it may end, and the middles between, as parts of the stretch that is looked at; and cells across it
+_EDGES = np.arange(POINTS + 1)
+_MIDDLES = ((_EDGES[:-1] + 0.5) / POINTS).astype(np.float32)
+_STEPS = np.arange(-ACROSS, ACROSS + 1, dtype=np.float32)
 
 
 def on_line(
@@ -106,26 +110,25 @@ def _ended(line: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Shares]
     """
     start, side = boxes[:, 0::2], boxes[:, 1::2] - boxes[:, 0::2]
     longer = side.max(1, keepdims=True)
-    more = np.clip(4 / longer, 0.5, 2.0)
-    edges = (1 + 2 * more) * np.linspace(0, 1, POINTS + 1, dtype=np.float32) - more
-    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    more = np.minimum(np.maximum(4 / longer, 0.5), 2.0)
+    whole = 1 + 2 * more
     fast = side[:, 1] > side[:, 0]
-    steps = np.stack([fast, ~fast], 1)[:, :, None] * np.arange(-ACROSS, ACROSS + 1, dtype=np.float32)
-    at = (start[:, :, None] + steps)[..., None] + (side[:, :, None] * middle[:, None])[:, :, None]
-    likely = _sigmoid(_at(line, at)).sum(1).clip(1e-4, 0.98)
-    gains = np.clip(np.log(likely / (1 - likely)) - floor, LEAST, MOST) * longer * (edges[:, 1:] - edges[:, :-1])
-    sums = np.pad(gains.cumsum(1), ((0, 0), (1, 0)))
-    lowest = np.minimum.accumulate(sums, 1)
-    rows = np.arange(len(boxes))
+    steps = np.stack([fast, ~fast], 1)[:, :, None] * _STEPS
+    at = (start[:, :, None] + steps)[..., None] + (side[:, :, None] * (whole * _MIDDLES - more)[:, None])[:, :, None]
+    likely = np.minimum(np.maximum(_sigmoid(_at(line, at)).sum(1), 1e-4), 0.98)
+    gains = np.minimum(np.maximum(np.log(likely / (1 - likely)) - floor, LEAST), MOST) * (longer * whole / POINTS)
+    sums = np.zeros((len(boxes), POINTS + 1), gains.dtype)
+    np.cumsum(gains, 1, out=sums[:, 1:])
+    lowest, rows = np.minimum.accumulate(sums, 1), np.arange(len(boxes))
     end = (sums - lowest).argmax(1)
     # of equally low places before the end, the last
-    begin = np.maximum.accumulate(np.where(sums == lowest, np.arange(POINTS + 1), 0), 1)[rows, end]
-    place = np.arange(POINTS)
-    inside = (place >= begin[:, None]) & (place < end[:, None])
-    mean = (likely * inside).sum(1) / np.maximum(inside.sum(1), 1)
-    low, high = (start + edges[rows, x][:, None] * side for x in (begin, end))
+    begin = np.maximum.accumulate(np.where(sums == lowest, _EDGES, 0), 1)[rows, end]
+    inside = (_EDGES[:-1] >= begin[:, None]) & (_EDGES[:-1] < end[:, None])
     some = end > begin
-    return np.where(some[:, None], np.stack([low, high], 2).reshape(-1, 4), boxes), np.where(some, mean, 0)
+    mean = (likely * inside).sum(1) / np.maximum(end - begin, 1)
+    ends = np.stack([begin, end], 1) * (whole / POINTS) - more
+    moved = start[:, :, None] + side[:, :, None] * ends[:, None]
+    return np.where(some[:, None], moved.reshape(-1, 4), boxes).astype(boxes.dtype), np.where(some, mean, 0)
 
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ thousand weights instead of millions, and never scales a map, whose frames would
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import cv2
@@ -37,7 +38,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from videomatch.models import _segment_boxes as boxes_
 from videomatch.models import _segment_line as line_
 from videomatch.models._segment_corners import Corners, Weights, moved
-from videomatch.models._segment_pyramid import Pyramid, fused
+from videomatch.models._segment_pyramid import Folded, Pyramid
 
 #: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
 TILE, CELLS = 1536, 2048 * 2048
@@ -47,6 +48,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 }
 #: boxes of cells are the same from this intersection over union
 ALIKE = 0.5
+#: a cell and its neighbours
+_AROUND = np.ones((3, 3), np.uint8)
 
 
 class Config(PreTrainedConfig):
@@ -91,10 +94,10 @@ class Config(PreTrainedConfig):
 class _Prepared(NamedTuple):
     """A detector for inference, and the weights of which it was made."""
 
-    pyramid: Pyramid
+    pyramid: Folded
     corners: list[Weights]
     tensors: list[Tensor]
-    versions: list[tuple[int, int]]
+    versions: list[int]
 
 
 class Model(PreTrainedModel):
@@ -144,10 +147,9 @@ class Model(PreTrainedModel):
         mask = query[:, :, None] & reference[:, None, :]
         if query_weight is not None and reference_weight is not None:
             similarity = weighed(similarity, query_weight, reference_weight)
-        fine, line, raw = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
-        anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in raw), similarity.device)
-        flat = torch.cat([x.flatten(2) for x in raw], 2)
-        outputs = {**decoded(flat, anchors), "is_cell": boxes_.cells(mask, anchors)}
+        fine, line, heads = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
+        anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in heads), similarity.device)
+        outputs = {**decoded(self.pyramid.said(heads), anchors), "is_cell": boxes_.cells(mask, anchors)}
         outputs["line"] = line[:, 0, : mask.shape[1], : mask.shape[2]]
         if segments is not None and segments_mask is not None:
             levels = torch.tensor([4.0, 2.0**self.config.levels], device=similarity.device)
@@ -203,26 +205,28 @@ class Model(PreTrainedModel):
             return np.zeros((0, 5))
         if self.training:
             raise ValueError("segment_detector: detect in training mode, expected a model that is set to evaluate")
-        device = self.device
+        prepared, options = self._prepared(), vars(self.config)  # every look at an attribute of these takes its time
+        pyramid, device, step = prepared.pyramid, prepared.tensors[0].device, 2 ** len(prepared.pyramid.levels)
         given = torch.from_numpy(values).to(device)[None]
         if query_weight is not None and reference_weight is not None:
             sides = [np.asarray(weight, np.float32) for weight in (query_weight, reference_weight)]
             given = weighed(given, *(torch.from_numpy(side).to(device)[None] for side in sides))
-        read, mask = padded(channels(given), torch.ones_like(given, dtype=torch.bool), self.step)
-        prepared = self._prepared()
+        read, mask = channels(given), None
+        if any(size % step for size in values.shape):
+            read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
         if tile is None and values.size > CELLS:
-            tile = TILE // self.step * self.step
-        pyramid = prepared.pyramid
-        fine, line, raw = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
-        limit = self.config.confidence if confidence is None else confidence
-        overlap = self.config.overlap if overlap is None else overlap
-        found, score = _found([says[0].cpu().numpy() for says in raw], values.shape, limit)
-        kept = boxes_.suppressed(found, score, ALIKE)[: self.config.most]
+            tile = TILE // step * step
+        fine, line, heads = pyramid.forward(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+        limit = options["confidence"] if confidence is None else confidence
+        apart = options["overlap"] if overlap is None else overlap
+        raw = pyramid.said(heads)[0].cpu().numpy()
+        found, score = _found(raw, [x.shape[2:] for x in heads], values.shape, limit)
+        kept = boxes_.suppressed(found, score, ALIKE)[: options["most"]]
         line = line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
-        found, likely = line_.followed(line, found[kept], floor=self.config.floor if floor is None else floor)
+        found, likely = line_.followed(line, found[kept], floor=options["floor"] if floor is None else floor)
         score = np.sqrt(score[kept] * likely)
         found, score = found[score >= limit], score[score >= limit]
-        kept = boxes_.suppressed(found, score, overlap)  # several may have followed the same line
+        kept = boxes_.suppressed(found, score, apart)  # several may have followed the same line
         found, score = found[kept], score[kept]
         if not len(found):
             return np.zeros((0, 5))
@@ -230,18 +234,18 @@ class Model(PreTrainedModel):
         for number, corners in enumerate(prepared.corners):
             found = moved(fine, found, corners, coarse=number == 0)
         found = boxes_.clipped(found, values.shape)
-        kept = boxes_.suppressed(found, score, overlap)
+        kept = boxes_.suppressed(found, score, apart)
         table = np.concatenate([found[kept], score[kept, None]], 1).astype(np.float64)
         return table[(table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])]
 
     def _prepared(self) -> _Prepared:
         """What :meth:`detect` computes with, made anew when weights have changed."""
         made = self._frozen
-        if made is None or made.versions != [(t.data_ptr(), t._version) for t in made.tensors]:
+        if made is None or made.versions != [t._version for t in made.tensors]:
             tensors = [*self.parameters(), *self.buffers()]
-            versions = [(t.data_ptr(), t._version) for t in tensors]
+            versions = [t._version for t in tensors]
             corners = [corners.weights() for corners in self.corners if isinstance(corners, Corners)]
-            made = self._frozen = _Prepared(fused(self.pyramid), corners, tensors, versions)
+            made = self._frozen = _Prepared(Folded(self.pyramid), corners, tensors, versions)
         return made
 
     def train(self, mode: bool = True) -> Self:
@@ -300,27 +304,30 @@ def decoded(raw: Float[Tensor, "maps 5 cells"], anchors: Float[Tensor, "cells 3"
     return {"objectness": says[..., 0], "boxes": torch.stack([centre - half, centre + half], 3).flatten(2)}
 
 
-def _found(raw: list[np.ndarray], shape: tuple[int, ...], limit: float) -> tuple[np.ndarray, np.ndarray]:
+def _found(
+    raw: Float[np.ndarray, "5 cells"], grids: Sequence[Sequence[int]], shape: tuple[int, ...], limit: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Boxes ``(N, 4)`` of the cells of a map that find something, and their objectness, 0 to 1.
 
     Of neighbours only the likeliest is asked: boxes a cell apart overlap by more than two segments may.
     """
     share = min(limit**2, 1 - 1e-9)  # the line's share of the score is 1 at most
     least = np.log(share / (1 - share)) if share else -np.inf
-    says, places = [np.zeros((5, 0), np.float32)], [np.zeros((3, 0), np.float32)]
-    for number, own in enumerate(raw):
-        side = 2.0 ** (number + 2)
-        rows, columns = (int(np.ceil(size / side - 0.5)) for size in shape)  # whose centres are of the map
+    cells, places, first = [np.zeros(0, np.intp)], [np.zeros((3, 0), np.float32)], 0
+    for number, (height, width) in enumerate(grids):
+        side = 2 ** (number + 2)
+        rows, columns = ((size + side // 2 - 1) // side for size in shape)  # whose centres are of the map
         if rows and columns:
-            odds = np.ascontiguousarray(own[0, :rows, :columns])
-            at = np.nonzero((odds >= least) & (odds >= cv2.dilate(odds, None)))  # pyright: ignore[reportArgumentType]
-            says.append(own[:, at[0], at[1]])
-            places.append(np.stack([at[0] + 0.5, at[1] + 0.5, np.ones(len(at[0]))]) * side)
-    odds, *values = np.concatenate(says, 1)
-    places = np.concatenate(places, 1)
-    centre, half = places[:2] + values[:2] * places[2], 2 * places[2] * np.exp(np.clip(values[2:], -5, 5))
-    boxes = np.stack([centre - half, centre + half], 1).reshape(4, -1).T
-    return np.ascontiguousarray(boxes, np.float32), 1 / (1 + np.exp(-odds.clip(-30, 30)))
+            odds = raw[0, first : first + height * width].reshape(height, width)[:rows, :columns]
+            row, column = ((odds >= least) & (odds >= cv2.dilate(odds, _AROUND))).nonzero()
+            cells.append(row * width + column + first)
+            places.append(np.array([(row + 0.5) * side, (column + 0.5) * side, np.full(len(row), side)], np.float32))
+        first += height * width
+    says, places = raw[:, np.concatenate(cells)], np.concatenate(places, 1)
+    centre = places[:2] + says[1:3] * places[2]
+    half = 2 * places[2] * np.exp(np.minimum(np.maximum(says[3:], -5), 5))
+    boxes = np.array([centre - half, centre + half]).transpose(2, 1, 0).reshape(-1, 4)
+    return boxes, 1 / (1 + np.exp(-np.maximum(says[0], -30)))
 
 
 def processor(config: Config) -> None:
