@@ -90,11 +90,11 @@ def test_same_source_segments_of_real_data_need_features_alone(name: str, protoc
     assert plan.needed_datasets() == ["films"] and plan.passes("films") == {"copy": ["copy"]}
     assert {split for _, split, _ in plan.localised_cells()} == protocols
     assert not plan.needed_backbones(["films"]) and plan.segments_results() and plan.benchmark_results()
-    assert set(plan.needed_runs()) <= {"detector", "labelled"}, "nothing else is trained"
+    assert set(plan.needed_runs()) <= {"made_up", "labelled"}, "nothing else is trained"
     labelled = plan.train_settings("labelled", "seed0")["system"]["examples"]
     assert (labelled["expert"], labelled["split"]) == ("copy", "copies_train"), "never on what a table shows"
-    assert plan.train_init("labelled", "seed0") == [plan.run("detector", "seed0")]
-    assert plan.train_corpus("detector") == plan.train_corpus("labelled") == plan.corpus("films")
+    assert plan.train_init("labelled", "seed0") == [plan.run("made_up", "seed0")]
+    assert plan.train_corpus("made_up") == plan.train_corpus("labelled") == plan.corpus("films")
     for _, split, system in plan.localised_cells():
         settings = plan.align_settings(split, system)
         asked = plan.systems[system]["align"]
