@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-#: weights and biases of the two layers, of starts and of ends
-Weights = list[tuple[np.ndarray, ...]]
+#: weight and bias of the inner and of the outer layer, those of starts and those of ends ``(2, …)``
+Weights = tuple[np.ndarray, ...]
 #: how far apart the points are that are looked at: frames at least, at most, and parts of a segment's length
 LEAST, MOST, PART = 1.5, 8.0, 12.0
+#: a cell and the next, and what a point is to be apart from to count for either
+_NEXT, _OTHER = np.arange(2), np.array([1, 0], np.float32)
 
 
 class Corners(nn.Module):
@@ -68,12 +70,16 @@ class Corners(nn.Module):
         return (corners + torch.stack(moves, 2) * step).transpose(2, 3).flatten(2)
 
     def weights(self) -> Weights:
-        """What :func:`moved` reads."""
-        found = []
-        for layer in self.layers:
-            assert isinstance(layer, nn.Sequential)
-            found.append(tuple(p.detach().cpu().numpy() for p in layer.parameters()))
-        return found
+        """What :func:`moved` reads, point by point."""
+        inner, inner_bias, outer, outer_bias = (
+            torch.stack([layer[n].get_parameter(name) for layer in self.layers]).detach().cpu()  # pyright: ignore[reportIndexIssue]
+            for n in (0, 2)
+            for name in ("weight", "bias")
+        )
+        looks = inner[..., :-2].unflatten(2, (-1, self.points**2)).transpose(2, 3).flatten(2)
+        inner = torch.cat([looks, inner[..., -2:]], 2)
+        layers = (inner.transpose(1, 2), inner_bias[:, None], outer.transpose(1, 2), outer_bias[:, None])
+        return tuple(np.ascontiguousarray(x.numpy()) for x in layers)
 
 
 def moved(
@@ -86,28 +92,29 @@ def moved(
     """Segments of one map with corners set right, as :class:`Corners` does."""
     corners = segments.reshape(-1, 2, 2).transpose(0, 2, 1)  # (M, start and end, query and reference)
     sides = np.maximum(corners[:, 1] - corners[:, 0], 0.5)
-    mean = sides.mean(1)
-    step = np.clip(mean / PART, LEAST, MOST) if coarse else np.full_like(mean, LEAST)
-    points = round(((weights[0][0].shape[1] - 2) / fine.shape[2]) ** 0.5)
+    mean = (sides[:, 0] + sides[:, 1]) / 2
+    step = np.minimum(np.maximum(mean / PART, LEAST), MOST) if coarse else np.full_like(mean, LEAST)
+    inner, inner_bias, outer, outer_bias = weights
+    points = round(((inner.shape[1] - 2) / fine.shape[2]) ** 0.5)
     spread = np.arange(points, dtype=np.float32) - (points - 1) / 2
     # a point lies between the middles of two cells on each axis
     at = (corners[..., None] + spread * step[:, None, None, None]) / 2 - 0.5
     low = np.floor(at)
-    share = np.stack([1 - (at - low), at - low], -1)
-    cell = low.astype(np.intp)[..., None] + np.arange(2)
-    size = np.array(fine.shape[:2])[:, None, None]
-    share *= (cell >= 0) & (cell < size)
-    cell = np.minimum(np.maximum(cell, 0), size - 1)
-    query, reference = cell.reshape(*cell.shape[:3], -1).transpose(2, 0, 1, 3)
+    share = np.abs((at - low)[..., None] - _OTHER)
+    cell = low.astype(np.intp)[..., None] + _NEXT
+    last = np.array(fine.shape[:2])[:, None, None] - 1
+    near = np.minimum(np.maximum(cell, 0), last)
+    share *= near == cell  # outside there is nothing
+    query, reference = near.reshape(*near.shape[:3], -1).transpose(2, 0, 1, 3)
     around = fine[query[..., None], reference[..., None, :]]  # (M, 2, 2 points, 2 points, C)
     around = around.reshape(len(segments), 2, points, 2, 2 * points, -1)
     around = (around * share[:, :, 0, :, :, None, None]).sum(3)
     around = around.reshape(len(segments), 2, points, points, 2, -1)
-    around = (around * share[:, :, 1, None, :, :, None]).sum(4)
-    read = around.reshape(len(segments), 2, points**2, -1).swapaxes(2, 3).reshape(len(segments), 2, -1)
-    facts = np.log(np.stack([mean, sides[:, 0] / sides[:, 1]], 1))
-    moves = []
-    for number, (inner, inner_bias, outer, outer_bias) in enumerate(weights):
-        hidden = np.concatenate([read[:, number], facts], 1) @ inner.T + inner_bias
-        moves.append(np.maximum(hidden, 0) @ outer.T + outer_bias)
-    return (corners + np.stack(moves, 1) * step[:, None, None]).transpose(0, 2, 1).reshape(-1, 4)
+    around *= share[:, :, 1, None, :, :, None]
+    read = np.empty((2, len(segments), inner.shape[1]), np.float32)
+    looks = read[..., :-2].reshape(2, len(segments), points, points, -1).swapaxes(0, 1)
+    np.add(around[..., 0, :], around[..., 1, :], out=looks)
+    read[..., -2] = np.log(mean)
+    read[..., -1] = np.log(sides[:, 0] / sides[:, 1])
+    moves = np.maximum(read @ inner + inner_bias, 0) @ outer + outer_bias  # (2, M, query and reference)
+    return (corners + moves.swapaxes(0, 1) * step[:, None, None]).transpose(0, 2, 1).reshape(-1, 4)

@@ -39,6 +39,7 @@ _MOMENTS = np.exp(-2 * _beside**2)[:, None] * np.stack(
 _EDGES = np.arange(POINTS + 1)
 _MIDDLES = ((_EDGES[:-1] + 0.5) / POINTS).astype(np.float32)
 _STEPS = np.arange(-ACROSS, ACROSS + 1, dtype=np.float32)
+_TURN = np.array([-1, 1], np.float32)
 
 
 def on_line(
@@ -85,8 +86,8 @@ def _fitted(line: np.ndarray, boxes: Boxes, share: float) -> Boxes:
     side = np.maximum(boxes[:, 1::2] - start, 0.5)
     length = np.sqrt((side * side).sum(1))
     most = np.maximum(share * length, 1.5)
-    normal = side[:, ::-1] * np.array([-1, 1], side.dtype) / length[:, None]
-    reach = np.stack([side / 2, normal * most[:, None]], 2)  # (N, axes, along and beside)
+    normal = side[:, ::-1] * _TURN / length[:, None]
+    reach = np.array([side / 2, normal * most[:, None]]).transpose(1, 2, 0)  # (N, axes, along and beside)
     at = (start + side / 2)[:, :, None] + reach @ _PLACES
     weight = _sigmoid(_at(line, at))
     sums = (weight * weight) @ _MOMENTS
@@ -99,7 +100,7 @@ def _fitted(line: np.ndarray, boxes: Boxes, share: float) -> Boxes:
     last = start + side + normal * ((shift + turn) * sure)[:, None]
     query, reference = (last - first).T
     sane = (np.minimum(query, reference) > 0.5) & (reference > 0.2 * query) & (reference < 5 * query)
-    return np.where(sane[:, None], np.stack([first, last], 2).reshape(-1, 4), boxes)
+    return np.where(sane[:, None], np.array([first, last]).transpose(1, 2, 0).reshape(-1, 4), boxes)
 
 
 def _ended(line: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Shares]:
@@ -113,12 +114,12 @@ def _ended(line: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Shares]
     more = np.minimum(np.maximum(4 / longer, 0.5), 2.0)
     whole = 1 + 2 * more
     fast = side[:, 1] > side[:, 0]
-    steps = np.stack([fast, ~fast], 1)[:, :, None] * _STEPS
+    steps = np.array([fast, ~fast]).T[:, :, None] * _STEPS
     at = (start[:, :, None] + steps)[..., None] + (side[:, :, None] * (whole * _MIDDLES - more)[:, None])[:, :, None]
     likely = np.minimum(np.maximum(_sigmoid(_at(line, at)).sum(1), 1e-4), 0.98)
     gains = np.minimum(np.maximum(np.log(likely / (1 - likely)) - floor, LEAST), MOST) * (longer * whole / POINTS)
     sums = np.zeros((len(boxes), POINTS + 1), gains.dtype)
-    np.cumsum(gains, 1, out=sums[:, 1:])
+    gains.cumsum(1, out=sums[:, 1:])
     lowest, rows = np.minimum.accumulate(sums, 1), np.arange(len(boxes))
     end = (sums - lowest).argmax(1)
     # of equally low places before the end, the last
@@ -126,7 +127,7 @@ def _ended(line: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Shares]
     inside = (_EDGES[:-1] >= begin[:, None]) & (_EDGES[:-1] < end[:, None])
     some = end > begin
     mean = (likely * inside).sum(1) / np.maximum(end - begin, 1)
-    ends = np.stack([begin, end], 1) * (whole / POINTS) - more
+    ends = np.array([begin, end]).T * (whole / POINTS) - more
     moved = start[:, :, None] + side[:, :, None] * ends[:, None]
     return np.where(some[:, None], moved.reshape(-1, 4), boxes).astype(boxes.dtype), np.where(some, mean, 0)
 
