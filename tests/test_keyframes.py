@@ -36,8 +36,9 @@ def test_budget_ends_and_gaps(method, count, share, longest, seed):
     assert len(set(kept.tolist())) == len(kept) and (np.diff(kept) > 0).all()
     if not count:
         return
-    assert kept[0] == 0 and kept[-1] == count - 1
-    assert np.diff(times[kept].mean(axis=1)).max(initial=0) <= longest + 1e-9
+    if method != "coverage":
+        assert kept[0] == 0 and kept[-1] == count - 1
+        assert np.diff(times[kept].mean(axis=1)).max(initial=0) <= longest + 1e-9
     steps = int(longest * 2 + 1e-9)
     needed = -(-(count - 1) // steps) + 1
     assert len(kept) == min(count, max(int(np.ceil(share * count - 1e-9)), needed))
@@ -55,9 +56,10 @@ def test_what_each_method_finds():
     assert set(starts.tolist()) <= set(shots.tolist()) and len(shots) == 2 * 5
     differences = keyframes.choose(rows, times, method="differences", share=0.15)
     assert set(starts.tolist()) <= set(differences.tolist())
+    covering = keyframes.choose(rows, times, method="coverage", share=0.125)
     centres = keyframes.choose(rows, times, method="k_center", share=0.125)
     shot = np.repeat(np.arange(5), lengths)
-    assert sorted(shot[centres].tolist()) == [0, 1, 2, 3, 4]  # one of each shot
+    assert sorted(shot[centres].tolist()) == shot[covering].tolist() == [0, 1, 2, 3, 4]  # one of each shot
     uniform = keyframes.choose(rows, times, method="uniform", share=0.125)
     assert uniform.tolist() == [0, 10, 20, 29, 39]
     assert keyframes.coverage(rows, centres) > 0.98 > keyframes.coverage(rows, uniform)

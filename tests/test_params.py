@@ -31,6 +31,15 @@ def test_the_projects_own_parameters_are_right():
     assert params.resolved(config())["scale"] == "demo"
 
 
+def test_values_of_the_command_line_have_the_types_of_a_file():
+    given = "{a: {epochs: 8, lr: 1.0e-3, on: true, tune: null, name: x, list: [1, '2', y]}, b: '@home', c: 'k: v'}"
+    as_snakemake_reads_it = yaml.load(given, Loader=yaml.BaseLoader)
+    assert as_snakemake_reads_it["a"]["epochs"] == "8"
+    inner = {"epochs": 8, "lr": 1e-3, "on": True, "tune": None, "name": "x", "list": [1, 2, "y"]}
+    # what was in quotes Snakemake does not tell
+    assert params.typed(as_snakemake_reads_it) == {"a": inner, "b": "@home", "c": "k: v"}
+
+
 def test_from_merges_replaces_and_removes():
     systems = {
         "a": {"model": {"name": "x", "width": 1}, "objectives": {"p": {}, "q": {"weight": 2}}, "seeds": [0, 1]},

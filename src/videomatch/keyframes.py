@@ -2,21 +2,24 @@
 
 Conventions
     ``features (N, D)`` are the frames of one video in the order of time, unit vectors or not (only directions count);
-    ``times (N, 2)`` start and end of each, s. Positions count from 0, rise, and always hold the first and the last
-    frame. ``share`` is the budget: ``ceil(share * N)`` key frames, the two ends included. Key frames lie at most
-    ``longest`` seconds apart (where frames do); a budget too small for that is exceeded, and it comes out of the budget
-    otherwise, so that all methods are compared at the same number.
+    ``times (N, 2)`` start and end of each, s. Positions count from 0, rise, and hold the first and the last frame,
+    except those of ``coverage``. ``share`` is the budget: ``ceil(share * N)`` key frames, the two ends included. Key
+    frames lie at most ``longest`` seconds apart (where frames do), or, by ``coverage``, stand for as much at most; a
+    budget too small for that is exceeded, and it comes out of the budget otherwise, so that all methods are compared at
+    the same number.
 
 A key frame stands for an interval ``[start, end)``: from halfway to the key frame before it to halfway to the one
 behind it, to the ends of the video at the ends (:func:`spans`). What an aligner finds among key frames becomes seconds
 by these intervals (:func:`videomatch.data.intervals.to_seconds`).
 
-Methods, all but the first from the literature on key frames; a trained one is :mod:`videomatch.models.key_frames`:
+Methods; a trained one is :mod:`videomatch.models.key_frames`:
 
 ``uniform``      equal steps.
 ``shots``        the video is cut at its largest changes; each shot gives its first and its middle frame.
 ``k_center``     the frame that is least like all chosen so far, again and again (Gonzalez 1985).
 ``differences``  the largest local maxima of the change from frame to frame, apart from one another.
+``coverage``     runs of frames and one of each, such that all frames are as alike to theirs as can be
+                 (:mod:`videomatch.keyframe_cover`).
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Int
 
+from videomatch.keyframe_cover import cover
 from videomatch.similarity import normalise
 
-METHODS = ("uniform", "shots", "k_center", "differences")
+METHODS = ("uniform", "shots", "k_center", "differences", "coverage")
 #: of all frames
 SHARE = 0.15
 #: between key frames, s
@@ -54,6 +58,8 @@ def choose(
     """
     if method not in METHODS:
         raise ValueError(f"no method {method!r} to choose key frames; there are {', '.join(METHODS)}")
+    if method == "coverage":
+        return covering(features, times, share=share, longest=longest)
     limits = _Limits.of(times, share, longest)
     count = len(times)
     if len(features) != count:
@@ -69,6 +75,40 @@ def choose(
     if method == "shots":
         return limits.chosen(_shots(change, limits.budget))
     return from_scores(_peaks(change), times, share=share, longest=longest)
+
+
+def covering(
+    features: Features,
+    times: Times,
+    *,
+    scores: Float[np.ndarray, " frames"] | None = None,
+    share: float = SHARE,
+    longest: float = LONGEST,
+) -> Positions:
+    """Positions of the key frames that stand best for all frames, those with scores preferred
+    (:mod:`videomatch.keyframe_cover`).
+
+    Args:
+        features: of all frames.
+        times: start and end of every frame, s.
+        scores: one a frame; those of a trained scorer, for example.
+        share: of frames that are chosen.
+        longest: seconds for which a key frame stands, by the middles of its frames.
+
+    Raises:
+        ValueError: a share outside (0, 1], scores or times that do not fit.
+    """
+    limits = _Limits.of(times, share, longest)
+    count = len(times)
+    if len(features) != count:
+        raise ValueError(f"{len(features)} frames with {count} times, expected one each")
+    if scores is not None and (len(scores) != count or not np.isfinite(scores).all()):
+        raise ValueError(f"{len(scores)} scores with {count} times, expected one finite score a frame")
+    if limits.budget >= count:
+        return np.arange(count)
+    middle = np.asarray(times, np.float64).mean(axis=1)
+    reach = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1
+    return cover(normalise(features), reach, limits.budget, scores)
 
 
 def from_scores(

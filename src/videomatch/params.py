@@ -46,6 +46,22 @@ def overlay(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
+def typed(value: Any) -> Any:
+    """What Snakemake made of ``--config``, with the types that a file would give it: inside of mappings and lists it
+    takes every number, ``true`` and ``null`` for a text."""
+    if isinstance(value, Mapping):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:  # a text all the same, as `@home`
+        return value
+    return value if isinstance(read, Mapping | list) else read
+
+
 def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
     """Systems with their ``from:`` filled in.
 

@@ -14,8 +14,9 @@ from videomatch import preload, provenance
 from videomatch.plan import Plan
 
 config_files = [Path(f) for f in ("params.yaml", *workflow.configfiles) if Path(f).exists()]
+given = parameters.overlay(config, parameters.typed(dict(workflow.config_settings.config)))
 try:
-    plan = Plan(parameters.resolved({k: v for k, v in config.items() if k != "stage"}, dict.fromkeys(config_files)))
+    plan = Plan(parameters.resolved({k: v for k, v in given.items() if k != "stage"}, dict.fromkeys(config_files)))
     plan.check()
 except ValueError as error:
     sys.exit(f"{error}")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from videomatch import frame_similarity, keyframes
+
 Map = Float[np.ndarray, "query_frames reference_frames"]
 Boxes = Float[np.ndarray, "segments 4"]
 
@@ -38,7 +40,7 @@ class _Look:
 
 
 def drawn(
-    rng: np.random.Generator, *, shortest: int = 10, longest: int = 128, copied: float = 0.7
+    rng: np.random.Generator, *, shortest: int = 10, longest: int = 128, copied: float = 0.7, condensed: float = 0.0
 ) -> tuple[Map, Boxes]:
     """A map and its segments in frames, half open.
 
@@ -46,6 +48,7 @@ def drawn(
         rng: source of everything random.
         shortest, longest: frames of either video.
         copied: share of maps that hold a segment.
+        condensed: share of maps whose reference has key frames only, spread out again over all of its frames.
 
     Raises:
         ValueError: lengths that are none.
@@ -69,9 +72,26 @@ def drawn(
     if rng.random() < copied:
         query, found = _planted(rng, host, reference, look, longest)
         host, boxes = (query, found) if found else (host, [])
-    query = host[FINE // 2 :: FINE]
-    values = _unit(query) @ _unit(reference[FINE // 2 :: FINE]).T
+    query, reference = (_unit(film[FINE // 2 :: FINE]) for film in (host, reference))
+    if rng.random() < condensed:
+        reference = condensed_rows(rng, reference)
+    values = query @ reference.T
     return values.astype(np.float32), np.array(boxes, np.float64).reshape(-1, 4)
+
+
+def condensed_rows(rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
+    """What key frames of a video, chosen in any way, say of all of its frames.
+
+    Args:
+        rng: source of everything random. rows: ``(L, D)`` frames at equal distances.
+
+    Returns:
+        unit vectors ``(L, D)``.
+    """
+    times = np.arange(len(rows))[:, None] + np.array([0.0, 1.0])
+    share = np.exp(rng.uniform(np.log(0.1), np.log(0.35)))
+    kept = keyframes.choose(rows, times, method=rng.choice(keyframes.METHODS), share=share, longest=20.0)
+    return frame_similarity.resampled(rows[kept], keyframes.spans(kept, times, features=rows), 1.0)[0]
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -23,17 +23,39 @@ Function = Callable[[Tensor, Tensor | None], Tensor]
 READ = 4
 
 
+class Norm(nn.BatchNorm2d):
+    """BatchNorm of the cells of maps alone: what is padded in training says nothing of the maps that are to come."""
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """``(B, C, rows, columns)``; ``mask`` ``(B, 1, rows, columns)`` of 1 and 0, or null where all of it is map."""
+        if mask is None or not self.training:
+            return super().forward(x)
+        count = mask.sum().clamp(min=2)
+        mean = (x * mask).sum((0, 2, 3)) / count
+        centred = x - mean[:, None, None]
+        variance = (centred.square() * mask).sum((0, 2, 3)) / count
+        with torch.no_grad():
+            assert (
+                self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+            )
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.0)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
 class Layer(nn.Module):
     """Convolution, BatchNorm, ReLU, and nothing outside the map."""
 
     def __init__(self, inner: int, outer: int, size: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inner, outer, size, stride, (size - 1) // 2, bias=False)
-        self.norm = nn.BatchNorm2d(outer)
+        self.norm = Norm(outer)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """``(B, C, rows, columns)``; ``mask`` of the layer's own grid, or null where all of it is map."""
-        x = F.relu(self.norm(self.conv(x)), inplace=True)
+        x = F.relu(self.norm(self.conv(x), mask), inplace=True)
         return x if mask is None else x * mask
 
 

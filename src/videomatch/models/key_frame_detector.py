@@ -1,13 +1,11 @@
 """A scorer of key frames and a detector of copied segments that learn together: one checkpoint that keeps and detects.
 
-Every frame of both videos gets a probability of being kept (:mod:`videomatch.models.key_frames`), and the detector
-(:mod:`videomatch.models.segment_detector`) finds the segments on a map in which that shows: what it loses by a frame
-that is not kept reaches the scorer as a gradient. Either the map of the frames is multiplied with the roots of both
-frames' probabilities (``weights``), or it is the map of what stands for each frame, in expectation over which are kept
-(``stand_ins``): the mean of the frames that may, each with the probability that it is kept and no more alike one is.
-That is what a map of key frames looks like once they are spread out again. Beside the detector's objectives the scorer
-has its own (``key_frame_coverage``, ``key_frame_budget``, ``key_frame_stability``), over all videos of the batch; those
-of a copy count as its edits.
+The scorer says how likely each frame of a reference stands for each other (:mod:`videomatch.models.key_frames`), and
+the detector (:mod:`videomatch.models.segment_detector`) finds the segments on the map of the query's frames and of what
+stands for the reference's, in expectation over the choices of key frames. That is what a map of key frames looks like
+once they are spread out again, so what the detector loses by a choice reaches the scorer as a gradient. Queries bring
+all their frames, or key frames as well (``both``). Beside the detector's objectives the scorer has its own
+(``key_frame_coverage``, ``key_frame_stability``), over all videos of the batch; those of a copy count as its edits.
 
 It may begin with the weights of a scorer and of a detector that were trained alone: their names agree.
 
@@ -28,8 +26,6 @@ from videomatch.precision import at_least_single
 
 #: options of ``detect`` that are tried where it is tuned like an aligner
 GRIDS = segment_detector.GRIDS
-#: the ways in which a frame's probability reaches the map
-THROUGH = ("stand_ins", "weights")
 
 
 class Config(segment_detector.Config):
@@ -38,11 +34,11 @@ class Config(segment_detector.Config):
     Args:
         frame_dim: dimensions of a frame; the stage fills it.
         scorer: options of :class:`videomatch.models.key_frames.Config`.
-        through: ``stand_ins`` or ``weights``.
+        both: queries have key frames, too.
         options: of :class:`videomatch.models.segment_detector.Config`.
 
     Raises:
-        ValueError: another way through, or options that the two refuse.
+        ValueError: options that the two refuse.
     """
 
     model_type = "key_frame_detector"
@@ -52,12 +48,10 @@ class Config(segment_detector.Config):
         *,
         frame_dim: int = 256,
         scorer: dict[str, Any] | None = None,
-        through: str = "stand_ins",
+        both: bool = False,
         **options: Any,
     ) -> None:
-        if through not in THROUGH:
-            raise ValueError(f"key_frame_detector: through {through!r}, expected {' or '.join(THROUGH)}")
-        self.frame_dim, self.scorer, self.through = frame_dim, scorer or {}, through
+        self.frame_dim, self.scorer, self.both = frame_dim, scorer or {}, both
         key_frames.Config(frame_dim=frame_dim, **self.scorer)  # refuses what is no option
         super().__init__(**options)
 
@@ -82,54 +76,52 @@ class Model(segment_detector.Model):
         **_: Tensor,
     ) -> dict[str, Tensor]:
         """What the detector says of the map, and with segments also what the scorer's objectives read:
-        ``frames``, ``mask`` and ``keep_logits`` of the references, then the queries, ``(2 maps, frames …)``;
-        ``edited_keep_logits`` of the queries and ``shown``, which frame of the reference each of theirs shows.
+        ``frames``, ``mask``, ``stands_for`` and ``kept`` of the references, then the queries, ``(2 maps, frames …)``;
+        ``edited_kept`` of the queries and ``shown``, which frame of the reference each of theirs shows.
 
         Args:
             query_frames, reference_frames: in the order of time, padded at the end. segments: in frames.
         """
         sides = (query_frames, query_mask), (reference_frames, reference_mask)
-        query, reference = (self.scorer(*side) for side in sides)
+        stands_for = [self.scorer.stands_for(*side) for side in sides]
         units = [F.normalize(at_least_single(frames), dim=-1) for frames, _ in sides]
-        shown_by, weights = units, (None, None)
-        if self.config.through == "weights":
-            weights = query.sigmoid(), reference.sigmoid()
-        else:
-            logits = query, reference
-            shown_by = [
-                F.normalize(key_frames.stand_ins(logit, unit, mask) @ unit, dim=-1)
-                for logit, unit, (_, mask) in zip(logits, units, sides, strict=True)
-            ]
         with torch.autocast(query_frames.device.type, enabled=False):
-            similarity = shown_by[0] @ shown_by[1].transpose(1, 2)
-        found = super().forward(similarity, query_mask, reference_mask, segments, segments_mask, *weights)
+            query, reference = (F.normalize(s @ unit, dim=-1) for s, unit in zip(stands_for, units, strict=True))
+            similarity = (query if self.config.both else units[0]) @ reference.transpose(1, 2)
+        found = super().forward(similarity, query_mask, reference_mask, segments, segments_mask)
         if segments is None or segments_mask is None:
             return found
         longest = max(query.shape[1], reference.shape[1])
-        stacked = [
+        mask, frames, square = (
             torch.cat([_filled(a, longest), _filled(b, longest)])
-            for a, b in ((reference, query), (reference_mask, query_mask), (units[1], units[0]))
-        ]
-        keep_logits, mask, frames = stacked
+            for a, b in (
+                (reference_mask, query_mask),
+                (units[1], units[0]),
+                (_filled(stands_for[1], longest, 2), _filled(stands_for[0], longest, 2)),
+            )
+        )
+        kept = square.diagonal(dim1=1, dim2=2)
         shown = _shown(query_mask, segments, segments_mask)
+        maps = len(similarity)
         return found | {
-            "keep_logits": keep_logits,
+            "stands_for": square,
+            "kept": kept,
             "mask": mask,
             "frames": frames,
-            "edited_keep_logits": torch.cat([query, query]),
+            "edited_kept": kept[maps:, : query.shape[1]].repeat(2, 1),
             "shown": torch.cat([shown, torch.full_like(shown, -1)]),
         }
 
     def keep(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """Logarithm of the odds that a frame is kept."""
+        """How much is in favour of keeping a frame."""
         return self.scorer(frames, mask)
 
 
-def _filled(rows: Tensor, length: int) -> Tensor:
-    """Rows ``(B, L, …)`` with zeros behind them."""
-    return F.pad(rows, (0, 0) * (rows.ndim - 2) + (0, length - rows.shape[1]))
+def _filled(rows: Tensor, length: int, axis: int = 1) -> Tensor:
+    """Rows ``(B, L, …)`` with zeros behind them, along an axis."""
+    return F.pad(rows, (0, 0) * (rows.ndim - 1 - axis) + (0, length - rows.shape[axis]))
 
 
 def _shown(

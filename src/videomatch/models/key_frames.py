@@ -2,17 +2,18 @@
 
 What a frame is scored by: its own feature F_i, the change |F_i - F_{i-1}|, and how alike it is to the frames around it
 (cosines with the ``neighbours`` frames on either side, and the largest of them). Convolutions over time make one score
-of that; its sigmoid is p_i.
+of that. Scores alone choose badly, since which frames go well together is no matter of each; so they are preferences
+within a choice that covers all frames (:mod:`videomatch.keyframe_cover`), zero to begin with, and learn through the
+mean over all such choices (:mod:`videomatch.models._soft_cover`), which number of key frames is always the budget.
 
 # Deviation: SSAN (Jiang et al., "Learning Segment Similarity and Alignment in Large-Scale Content Based Video
 Retrieval", ACM MM 2021, arXiv:2309.11091) trains a key-frame extractor together with its alignment, without labels, at
 some 15 % of the frames. Neither its loss nor its network is public. This network and its objectives
-(``key_frame_coverage``, ``key_frame_budget``, ``key_frame_stability``, ``key_frame_alignment``) are ours.
+(``key_frame_coverage``, ``key_frame_stability``) are ours.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from videomatch.models._soft_cover import stand_ins
 from videomatch.precision import at_least_single
 
 
@@ -33,10 +35,11 @@ class Config(PretrainedConfig):
         layers: residual convolutions.
         kernel: frames that a convolution sees, odd.
         neighbours: frames on either side with which a frame is compared.
-        share: of frames that it starts out to keep; no more than a start.
+        share: of frames that are kept.
+        longest: frames for which a key frame stands at most.
 
     Raises:
-        ValueError: an even kernel, or no neighbours.
+        ValueError: an even kernel, no neighbours, or a share that is none.
     """
 
     model_type = "key_frames"
@@ -50,15 +53,16 @@ class Config(PretrainedConfig):
         kernel: int = 5,
         neighbours: int = 4,
         share: float = 0.15,
+        longest: int = 20,
         **others: Any,
     ) -> None:
-        if kernel % 2 == 0 or kernel < 1 or neighbours < 1 or not 0 < share < 1:
+        if kernel % 2 == 0 or kernel < 1 or neighbours < 1 or not 0 < share < 1 or longest < 1:
             raise ValueError(
-                f"key_frames: kernel {kernel}, neighbours {neighbours}, share {share}: expected an odd kernel, at "
-                "least 1 neighbour and a share between 0 and 1"
+                f"key_frames: kernel {kernel}, neighbours {neighbours}, share {share}, longest {longest}: expected an "
+                "odd kernel, at least 1 neighbour, a share between 0 and 1 and at least 1 frame"
             )
         self.frame_dim, self.width, self.layers = frame_dim, width, layers
-        self.kernel, self.neighbours, self.share = kernel, neighbours, share
+        self.kernel, self.neighbours, self.share, self.longest = kernel, neighbours, share, longest
         super().__init__(**others)
 
 
@@ -77,15 +81,13 @@ class Scorer(nn.Module):
             nn.Conv1d(width, width, config.kernel, padding=config.kernel // 2) for _ in range(config.layers)
         )
         self.score = nn.Linear(width, 1)
-        bias: Any = self.score.bias
-        with torch.no_grad():
-            bias.fill_(math.log(config.share / (1 - config.share)))
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)
 
     def forward(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """Logarithm of the odds that a frame is kept; gradients reach it from whatever weighs frames by its sigmoid
-        (a similarity map times the root of both frames', for one)."""
+        """How much is in favour of keeping a frame; 0 where none is."""
         there = mask[..., None].to(frames.dtype)
         unit = F.normalize(at_least_single(frames), dim=-1) * there
         before = torch.cat([unit[:, :1], unit[:, :-1]], dim=1)
@@ -96,6 +98,14 @@ class Scorer(nn.Module):
             row = F.gelu(norm(hidden)) * there  # the padding is as empty as what lies beyond the tensor's end
             hidden = hidden + convolution(row.transpose(1, 2)).transpose(1, 2)
         return self.score(self.norms[-1](hidden))[..., 0] * mask
+
+    def stands_for(
+        self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch frames frames"]:
+        """How likely frame j is the key frame that stands for frame i; gradients reach the scores from it."""
+        unit = F.normalize(at_least_single(frames), dim=-1)
+        scores = at_least_single(self(frames, mask))
+        return stand_ins(scores, unit, mask.bool(), share=self.config.share, longest=self.config.longest)
 
     def _around(self, unit: Float[Tensor, "batch frames frame_dim"]) -> Float[Tensor, "batch frames numbers"]:
         """Cosines with the frames before and behind, nearest first, and the largest; 0 where none is."""
@@ -130,16 +140,23 @@ class Model(PreTrainedModel):
         edited_mask: Bool[Tensor, "batch copied"] | None = None,
         **_: Tensor,
     ) -> dict[str, Tensor]:
-        """``keep_logits`` ``(batch, frames)``; with a copy also ``edited_keep_logits``. 0 where no frame is.
+        """``stands_for`` ``(batch, frames, frames)``, how likely frame j stands for frame i, and ``kept`` ``(batch,
+        frames)``, how likely a frame is a key frame; with a copy also ``edited_kept``. 0 where no frame is. When it is
+        not training, also ``scores`` and ``edited_scores``.
 
         Args:
             frames: in the order of time, padded at the end; only their directions count.
             mask: true where a frame is.
             edited, edited_mask: the same of the edited copy.
         """
-        found = {"keep_logits": self.keep(frames, mask)}
+        stands_for = self.scorer.stands_for(frames, mask)
+        found = {"stands_for": stands_for, "kept": stands_for.diagonal(dim1=1, dim2=2)}
         if edited is not None and edited_mask is not None:
-            found["edited_keep_logits"] = self.keep(edited, edited_mask)
+            found["edited_kept"] = self.scorer.stands_for(edited, edited_mask).diagonal(dim1=1, dim2=2)
+        if not self.training:
+            found["scores"] = self.keep(frames, mask)
+            if edited is not None and edited_mask is not None:
+                found["edited_scores"] = self.keep(edited, edited_mask)
         return found
 
     def keep(
@@ -147,31 +164,6 @@ class Model(PreTrainedModel):
     ) -> Float[Tensor, "batch frames"]:
         """See :class:`Scorer`."""
         return self.scorer(frames, mask)
-
-
-def stand_ins(
-    keep_logits: Float[Tensor, "batch frames"],
-    frames: Float[Tensor, "batch frames dim"],
-    mask: Bool[Tensor, "batch frames"],
-    *,
-    far: float = 0.00625,
-) -> Float[Tensor, "batch frames frames"]:
-    """How likely frame j stands for frame i: it is kept, and none that is nearer to i is; see the objective
-    ``key_frame_coverage``, which is one minus the mean cosine with what stands for a frame.
-
-    Args:
-        keep_logits: log odds that a frame is kept. frames: unit vectors. mask: true where a frame is.
-        far: cosine by which another frame, one step further away, must be more alike.
-    """
-    place = torch.arange(frames.shape[1], device=frames.device)
-    nearness = (frames @ frames.transpose(1, 2)).detach() - far * (place[:, None] - place).abs()
-    order = nearness.masked_fill(~mask[:, None], -torch.inf).argsort(-1, descending=True)
-    kept, left = (
-        x.masked_fill(~mask, low)[:, None].expand(order.shape).gather(2, order)
-        for x, low in ((F.logsigmoid(keep_logits), -torch.inf), (F.logsigmoid(-keep_logits), 0.0))
-    )
-    chance = (kept + left.cumsum(-1) - left).exp()
-    return torch.zeros_like(chance).scatter(2, order, chance)
 
 
 def processor(config: Config) -> None:

@@ -84,7 +84,7 @@ def condense(
                     kept = keyframes.choose(rows, times, method=method, share=share, longest=longest)
                 else:
                     scores = scorer(rows) if len(rows) else np.zeros(0)
-                    kept = keyframes.from_scores(scores, times, share=share, longest=longest)
+                    kept = keyframes.covering(rows, times, scores=scores, share=share, longest=longest)
                 writer.add(video_id, rows[kept], times=keyframes.spans(kept, times, features=rows))
                 counts["videos"] += 1
                 counts["frames"] += len(rows)

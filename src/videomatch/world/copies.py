@@ -5,7 +5,7 @@ takes from 1, 2 or 3 references (82, 10, 8 %), a pair has one segment (94 %) or 
 at the median (5 to 95 %: 0.11 to 0.96), 43 % of the segments keep their speed and the others spread over [0.60, 1.50]
 (reference seconds per query second).
 
-# Deviation: lengths in seconds follow the clips, which are shorter here than the challenge's (35 s on average).
+# Deviation: lengths in seconds follow the clips, which are often made shorter than the challenge's (35 s on average).
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from videomatch.world.story import (
 
 Time = TypeVar("Time", float, np.ndarray)
 
-#: shortest segment, s (VSC 2022: 2.2 of 35 s of video; here the videos are a quarter as long)
-SHORTEST = 1.0
+#: shortest segment, s, of films as long as those of VSC 2022, and of shorter ones
+SHORTEST, SHORTEST_OF_SHORT = 2.2, 1.0
+#: median length of a film from which segments are as long as those, s
+LONG = 25.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def copy_of(seed: int, index: int, options: WorldOptions) -> Copy:
             break
         story = library_story(seed, source, options)
         for _ in range(1 if rng.random() < 0.94 else 2):
-            drawn.append(_segment(rng, source, story))
+            drawn.append(_segment(rng, source, story, options))
     if len(drawn) > 2:  # several copies stand in a longer host, as far as clips may be long
         host = with_duration(host, min(host.duration * 1.5, options.max_duration))
     return _placed(rng, host, side, drawn)
@@ -112,10 +114,11 @@ def _source(rng: np.random.Generator, side: str, options: WorldOptions, taken: s
     return None
 
 
-def _segment(rng: np.random.Generator, source: int, story: Story) -> Segment:
+def _segment(rng: np.random.Generator, source: int, story: Story, options: WorldOptions) -> Segment:
     """A stretch of the source at some speed; its place in the query is still open (it starts at 0)."""
     share = min(0.40 * math.exp(0.53 * rng.normal()), 1.0)
-    length = min(max(story.duration * share, SHORTEST), story.duration)
+    shortest = SHORTEST if options.median_duration >= LONG else SHORTEST_OF_SHORT
+    length = min(max(story.duration * share, shortest), story.duration)
     start = rng.uniform(0, story.duration - length)
     speed = 1.0
     if rng.random() > 0.43:

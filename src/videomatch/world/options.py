@@ -24,6 +24,7 @@ class WorldOptions:
         topics: ad-hoc topics with many relevant videos each, judged in part, over the test side.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); without, only music and noises are heard.
+        frame_rate: frames a second at most; faster videos leave out every other frame, or more.
         vertical: share of the videos that are taller than wide.
         rotated: share of the videos stored turned, with a display matrix that turns them back.
         label_noise: standard deviation of the annotators' mean on the grade before rounding to 0.05.
@@ -41,6 +42,7 @@ class WorldOptions:
     topics: int = 0
     silent: float = 0.08
     speech: bool = True
+    frame_rate: float = 60.0
     vertical: float = 0.15
     rotated: float = 0.06
     label_noise: float = 0.18
@@ -58,6 +60,8 @@ class WorldOptions:
                 "world options: expected 2 <= min_duration <= median_duration <= max_duration, got "
                 f"{self.min_duration}, {self.median_duration}, {self.max_duration}"
             )
+        if not 2 <= self.frame_rate <= 60:
+            raise ValueError(f"world option 'frame_rate' is {self.frame_rate}, expected 2 to 60 frames a second")
         if self.pairs <= 0 or not 1 <= self.captions <= 14 or self.label_noise < 0:
             raise ValueError(
                 "world options: expected pairs > 0, captions from 1 to 14 and label_noise >= 0, got "

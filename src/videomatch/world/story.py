@@ -181,6 +181,7 @@ def _finish(
 
 def _shot(rng: np.random.Generator, options: WorldOptions) -> Shot:
     fps = FRAME_RATES[rng.choice(len(FRAME_RATES), p=FRAME_RATE_SHARES)]
+    fps /= math.ceil(float(fps) / options.frame_rate)  # every other frame, or every third …
     short = options.size * SIZES[rng.choice(3, p=SIZE_SHARES)]
     aspect = ASPECTS[rng.choice(len(ASPECTS), p=ASPECT_SHARES)]
     height, width = round(short / 2) * 2, round(short * float(aspect) / 2) * 2

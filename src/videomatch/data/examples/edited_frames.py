@@ -33,21 +33,21 @@ SAME_SPEED, SPEEDS = 0.43, (0.60, 1.50)
 SHORTEST = 8
 
 
-def coverage(keep_logits: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor) -> float:
+def coverage(scores: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor) -> float:
     """Mean cosine of every frame with the most alike key frame, of those that are chosen at 15 % of one-second steps.
 
     See :func:`videomatch.keyframes.coverage`.
     """
-    values = []
-    for scores, rows, there in zip(keep_logits.numpy(), frames.numpy(), mask.numpy().astype(bool), strict=True):
-        kept = keyframes.from_scores(scores[there], _clock(int(there.sum())))
-        values.append(keyframes.coverage(rows[there], kept))
+    found = zip(scores.numpy(), frames.numpy(), mask.numpy().astype(bool), strict=True)
+    values = [keyframes.coverage(rows[there], _chosen(own, rows, there)) for own, rows, there in found]
     return float(np.mean(values))
 
 
 def repeatability(
-    keep_logits: torch.Tensor,
-    edited_keep_logits: torch.Tensor,
+    scores: torch.Tensor,
+    edited_scores: torch.Tensor,
+    frames: torch.Tensor,
+    edited: torch.Tensor,
     mask: torch.Tensor,
     edited_mask: torch.Tensor,
     shown: torch.Tensor,
@@ -57,14 +57,17 @@ def repeatability(
     See :func:`videomatch.keyframes.repeatability`.
     """
     values = []
-    tensors = (keep_logits, edited_keep_logits, mask.bool(), edited_mask.bool(), shown)
-    for scores, edited_scores, there, edited_there, at in zip(*(t.numpy() for t in tensors), strict=True):
-        clock, moments = _clock(int(there.sum())), np.where(at >= 0, at + 0.5, np.nan)[edited_there]
-        kept = keyframes.from_scores(scores[there], clock)
-        edited = keyframes.from_scores(edited_scores[edited_there], _clock(int(edited_there.sum())))
-        values.append(keyframes.repeatability(kept, clock, edited, moments, within=1.0))
+    tensors = (scores, frames, mask.bool(), edited_scores, edited, edited_mask.bool(), shown)
+    for own, rows, there, other, copied, edited_there, at in zip(*(t.numpy() for t in tensors), strict=True):
+        moments = np.where(at >= 0, at + 0.5, np.nan)[edited_there]
+        kept, again = _chosen(own, rows, there), _chosen(other, copied, edited_there)
+        values.append(keyframes.repeatability(kept, _clock(int(there.sum())), again, moments, within=1.0))
     values = [v for v in values if not np.isnan(v)]
     return float(np.mean(values)) if values else float("nan")
+
+
+def _chosen(scores: np.ndarray, rows: np.ndarray, there: np.ndarray) -> np.ndarray:
+    return keyframes.covering(rows[there], _clock(int(there.sum())), scores=scores[there])
 
 
 def _clock(count: int) -> np.ndarray:

@@ -41,6 +41,7 @@ class SimilarityMap(Examples):
         per_pair: how often an epoch visits a judged pair.
         longest: frames of a map in training, on either side; longer ones are cropped.
         augment: how much of the augmentation, as a share of its chances.
+        condensed: share of the maps in training of which one side has key frames only, spread out again.
 
     Raises:
         ValueError: neither an expert nor synthetic maps.
@@ -57,13 +58,14 @@ class SimilarityMap(Examples):
         per_pair: int = 1,
         longest: int = 128,
         augment: float = 1.0,
+        condensed: float = 0.0,
     ) -> None:
         super().__init__(source, split=split, validation=validation, per_video=1)
         if (expert is None and synthetic < 1) or synthetic < 0 or per_pair < 1:
             given = f"expert {expert}, synthetic {synthetic}, per_pair {per_pair}"
             raise ValueError(f"SimilarityMap: {given}: expected maps of one kind or the other")
         self.expert, self.synthetic, self.per_pair = expert, synthetic, per_pair
-        self.longest, self.augment = longest, augment
+        self.longest, self.augment, self.condensed = longest, augment, condensed
         self._pairs: list[tuple[str, str]] = []
         self._truth: dict[tuple[str, str], np.ndarray] = {}
         self._trains = False
@@ -83,13 +85,17 @@ class SimilarityMap(Examples):
         self._trains = False
         if self.expert is None:
             return
-        judged = judged_pairs(self.source.corpus, split).unique(["query_id", "reference_id"])
-        judged = judged.sort("query_id", "reference_id").select("query_id", "reference_id")
-        there = [self._store.rows(judged[c]) > 0 for c in judged.columns]
+        keys = ["query_id", "reference_id"]
+        times = ("query_start", "query_end", "reference_start", "reference_end")
+        judged = judged_pairs(self.source.corpus, split).unique(keys).sort(keys)
+        known = tables.read("segments", self.source.corpus).select(keys).unique()
+        # copies of which nobody knows where they are teach nothing
+        judged = pl.concat([judged.filter(pl.col("grade") <= 0), judged.join(known, on=keys, how="semi")])
+        judged = judged.select(keys).unique().sort(keys)
+        there = [self._store.rows(judged[c]) > 0 for c in keys]
         self._pairs = judged.filter(pl.Series(there[0] & there[1])).rows()
         if not self._pairs:
             raise ValueError(f"SimilarityMap: none of the {len(judged)} pairs of split {split!r} has features")
-        times = ("query_start", "query_end", "reference_start", "reference_end")
         rows: dict[tuple[str, str], list[tuple[float, ...]]] = {pair: [] for pair in self._pairs}
         for row in tables.read("segments", self.source.corpus).select("query_id", "reference_id", *times).iter_rows():
             if row[:2] in rows:
@@ -109,7 +115,8 @@ class SimilarityMap(Examples):
         little of it is padding."""
         judged = numbers < len(self._pairs) * (self.per_pair if self._trains else 1)
         samples = {
-            n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)]) for n in np.flatnonzero(judged).tolist()
+            n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)], rng)
+            for n in np.flatnonzero(judged).tolist()
         }
         if self._trains:
             samples = {n: self._augmented(*sample, rng) for n, sample in samples.items()}
@@ -119,17 +126,21 @@ class SimilarityMap(Examples):
         for n in np.flatnonzero(~judged).tolist():
             if self._trains:
                 shortest = max(8, int(side / UNEQUAL))
-                sample = self._augmented(*synthetic_maps.drawn(rng, shortest=shortest, longest=side), rng)
+                made = synthetic_maps.drawn(rng, shortest=shortest, longest=side, condensed=self.condensed)
+                sample = self._augmented(*made, rng)
             else:  # the same each time
-                sample = synthetic_maps.drawn(np.random.default_rng([int(numbers[n]), 1]), longest=self.longest)
+                own = np.random.default_rng([int(numbers[n]), 1])
+                sample = synthetic_maps.drawn(own, longest=self.longest, condensed=self.condensed)
             samples[n] = sample
         return collated([samples[n] for n in range(len(numbers))])
 
     def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> Sample:
         return augmented(values, boxes, rng, share=self.augment, longest=self.longest)
 
-    def _real(self, query: str, reference: str) -> Sample:
+    def _real(self, query: str, reference: str, rng: np.random.Generator) -> Sample:
         sides = [np.asarray(self._store[video], np.float32) for video in (query, reference)]
+        if self._trains and rng.random() < self.condensed:
+            sides[1] = synthetic_maps.condensed_rows(rng, sides[1])
         return frame_similarity.cosines(*sides), self._in_frames(query, reference)
 
     def _in_frames(self, query: str, reference: str) -> np.ndarray:
