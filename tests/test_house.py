@@ -36,7 +36,7 @@ FLOORS = [
         "submissions",
         "submissions_vsc2022",
     },
-    {"similarity"},
+    {"similarity", "keyframe_cover"},
     {"provenance"},
     {"reached"},
     {"digests"},

@@ -21,6 +21,8 @@ Sample = tuple[np.ndarray, np.ndarray]
 LEFT = 1.5
 #: longer side of made-up maps, at least, frames; and how much shorter the shorter side may be
 SMALLEST, UNEQUAL = 28, 3.0
+#: longer side to which the maps of judged pairs are cropped in training, at least, as a share of the longest
+CROPPED = 0.6
 
 
 class SimilarityMap(Examples):
@@ -111,31 +113,30 @@ class SimilarityMap(Examples):
         return {}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Maps side by side, padded to the largest; made-up maps of a batch are about as large as one another, so that
-        little of it is padding."""
+        """Maps side by side, padded to the largest; those of a batch are about as large as one another, cropped or made
+        up so, that less of it is padding."""
         judged = numbers < len(self._pairs) * (self.per_pair if self._trains else 1)
         samples = {
             n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)], rng)
             for n in np.flatnonzero(judged).tolist()
         }
+        least = max(SMALLEST, int(CROPPED * self.longest)) if samples else SMALLEST
+        side = int(np.exp(rng.uniform(np.log(min(least, self.longest)), np.log(self.longest))))
         if self._trains:
-            samples = {n: self._augmented(*sample, rng) for n, sample in samples.items()}
-        side = max([max(values.shape) for values, _ in samples.values()], default=0)
-        side = side or int(np.exp(rng.uniform(np.log(SMALLEST), np.log(self.longest))))
-        side = min(max(side, SMALLEST), self.longest)
+            samples = {n: self._augmented(*sample, rng, side) for n, sample in samples.items()}
         for n in np.flatnonzero(~judged).tolist():
             if self._trains:
                 shortest = max(8, int(side / UNEQUAL))
                 made = synthetic_maps.drawn(rng, shortest=shortest, longest=side, condensed=self.condensed)
-                sample = self._augmented(*made, rng)
+                sample = self._augmented(*made, rng, side)
             else:  # the same each time
                 own = np.random.default_rng([int(numbers[n]), 1])
                 sample = synthetic_maps.drawn(own, longest=self.longest, condensed=self.condensed)
             samples[n] = sample
         return collated([samples[n] for n in range(len(numbers))])
 
-    def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> Sample:
-        return augmented(values, boxes, rng, share=self.augment, longest=self.longest)
+    def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, longest: int) -> Sample:
+        return augmented(values, boxes, rng, share=self.augment, longest=longest)
 
     def _real(self, query: str, reference: str, rng: np.random.Generator) -> Sample:
         sides = [np.asarray(self._store[video], np.float32) for video in (query, reference)]
