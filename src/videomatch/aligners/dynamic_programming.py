@@ -41,7 +41,6 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "gap": [2, 3, 6],
         "min_similarity": [0.3, 0.4, 0.5, 0.6],
         "mean_similarity": [0.3, 0.4, 0.5],
-        "min_length": [2, 5],
     },
 }
 #: paths that are followed

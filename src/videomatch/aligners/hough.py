@@ -26,7 +26,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 #: what upstream's tuning tries, as far as it is known, and ours
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"min_similarity": [0.2, 0.3, 0.7], "max_overlap": [0.9], "published": [True]},
-    "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7], "gap": [2, 5, 9], "min_length": [3, 5]},
+    "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7], "gap": [2, 5, 9]},
 }
 
 

@@ -37,7 +37,6 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "max_step": [5, 10, 15],
         "top_k": [2, 3, 5, 10],
         "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6],
-        "min_length": [2, 5],
     },
 }
 

@@ -44,7 +44,7 @@ from videomatch.models._segment_pyramid import Folded, Pyramid
 TILE, CELLS = 1536, 2048 * 2048
 #: options of ``detect`` that are tried where a detector is tuned like an aligner
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "ours": {"confidence": [0.25, 0.35, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75], "floor": [-1.0, 0.0]},
+    "ours": {"confidence": [0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]},
 }
 #: boxes of cells are the same from this intersection over union
 ALIKE = 0.5
