@@ -22,7 +22,7 @@ from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits
 
 from videomatch.data.store import Store, StoreWriter
-from videomatch.similarity import normalise
+from videomatch.retrieval.similarity import normalise
 from videomatch.stages.combine import combine
 
 MEMBERS, WIDTH, DIM, PAIRS = 6, 256, 256, 200_000

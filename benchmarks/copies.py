@@ -36,13 +36,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import faiss
 import numpy as np
 
-from videomatch import keyframes
 from videomatch.aligners import temporal_network
-from videomatch.data.intervals import regular, to_seconds
 from videomatch.data.store import StoreWriter
-from videomatch.library import Library
+from videomatch.localisation import keyframes
+from videomatch.localisation.intervals import regular, to_seconds
 from videomatch.metrics import segments
-from videomatch.similarity import normalise
+from videomatch.retrieval.library import Library
+from videomatch.retrieval.similarity import normalise
 
 log = logging.getLogger("benchmark")
 RATE = 2.0

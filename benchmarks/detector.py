@@ -2,7 +2,7 @@
 
 Two trials, both with the same maps for everybody:
 
-``synthetic``  maps made up by :mod:`videomatch.data.synthetic_maps`; the detector has trained on others of them.
+``synthetic``  maps made up by :mod:`localisation.synthetic_maps`; the detector has trained on others of them.
 ``generated``  videos and edited copies of the generated world, drawn without files at 64 pixels; frames are described
     by a copy descriptor that has seen the training side's library and edits of its own, never a copy. Sources and
     copies of validation and test are of other stories than those of training. The detector once as it comes from
@@ -29,21 +29,23 @@ import numpy as np
 import torch
 import yaml
 
-from videomatch import named, objectives
-from videomatch.data import intervals, synthetic_maps, tables
-from videomatch.data.examples import Source
-from videomatch.data.examples.edited_views import EditedViews
-from videomatch.data.examples.similarity_map import SimilarityMap
+from videomatch import objectives
+from videomatch.common import named
+from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
+from videomatch.examples import Source
+from videomatch.examples.edited_views import EditedViews
+from videomatch.examples.similarity_map import SimilarityMap
+from videomatch.localisation import intervals, synthetic_maps
 from videomatch.metrics import segments
 from videomatch.models import copy_descriptor, segment_detector
 from videomatch.stages._localisation import localised
 from videomatch.stages.align import align
 from videomatch.stages.tune import combined, tune
-from videomatch.training import Run, Training, objectives_of
-from videomatch.world import annotate, copies, draw, film
-from videomatch.world.options import WorldOptions
-from videomatch.world.story import library_story
+from videomatch.synthetic import annotate, copies, draw, film
+from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.story import library_story
+from videomatch.training.loop import Run, Training, objectives_of
 
 RATE, SIZE, SEED = 4.0, 64, 0
 LOSSES: dict[str, Any] = {

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from videomatch.metrics import ranking
-from videomatch.similarity import normalise, search
+from videomatch.retrieval.similarity import normalise, search
 
 NAMES = ("R@1", "R@5", "R@10", "MdR", "MnR", "mAP")
 log = logging.getLogger("benchmark")

@@ -22,9 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import faiss
 import numpy as np
 
-from videomatch import index as indices
 from videomatch.data.store import StoreWriter
-from videomatch.similarity import normalise
+from videomatch.retrieval import index as indices
+from videomatch.retrieval.similarity import normalise
 
 log = logging.getLogger("benchmark")
 #: dimensions that stories differ in, and in which videos differ from their story

@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videomatch import objectives
-from videomatch.fitting.weights import optimiser
 from videomatch.models.mmt import Config, Model
+from videomatch.training.weights import optimiser
 
 BATCH, ROWS, TOKENS, WORDS = 32, 30, 30, 28_996
 EXPERTS = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}

@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videomatch import objectives
-from videomatch.fitting.weights import optimiser
 from videomatch.models.fusion_bert import Config, Model
+from videomatch.training.weights import optimiser
 
 BATCH, FRAMES, TOKENS, DIM, WORDS, TAGS = 32, 32, 36, 1536, 21_128, 10_000
 SIZES = {

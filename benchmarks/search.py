@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 import torch
 
-from videomatch.similarity import normalise, search
+from videomatch.retrieval.similarity import normalise, search
 
 TOP, BLOCK = 10, 256
 log = logging.getLogger("benchmark")

@@ -23,10 +23,10 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from videomatch.data.examples import Batch, Examples, Source
 from videomatch.data.store import SHARD_BYTES, Store
 from videomatch.data.storefiles import FORMAT, INDEX, name_of, write_header
-from videomatch.training import Objective, Run, Training
+from videomatch.examples import Batch, Examples, Source
+from videomatch.training.loop import Objective, Run, Training
 
 FRAMES, WIDTH, BATCH, SETTLED = 16, 1536, 128, 50
 log = logging.getLogger("benchmark")

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 import clips
-from videomatch import provenance
-from videomatch.door.config import plan_of
-from videomatch.plan import Plan
+from videomatch.app.config import plan_of
+from videomatch.pipeline import provenance
+from videomatch.pipeline.plan import Plan
 from videomatch.stages.combine import combine
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract

@@ -10,12 +10,13 @@ import pytest
 
 from paths import fixtures, realdata
 from records import example, field, write
+from videomatch.corpora import _tfrecord as tfrecord
 from videomatch.corpora import aiac
-from videomatch.data import tables, tfrecord
+from videomatch.data import tables
 from videomatch.data.corpus import write_videos
-from videomatch.data.sampling import frame_index, pad_frames
 from videomatch.data.store import Store
 from videomatch.data.tables import SCHEMAS, check
+from videomatch.examples.sampling import frame_index, pad_frames
 from videomatch.stages.extract import extract
 
 IDS = ["6336973634502313010", "8165451341450605169", "8299534402131611821", "6760076624805041510"]

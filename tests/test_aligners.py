@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import fixtures, realdata
-from videomatch import named, signatures
 from videomatch.aligners import _boxes, dtw, dynamic_programming, temporal_network
-from videomatch.data import intervals
+from videomatch.common import named
+from videomatch.localisation import intervals
 from videomatch.metrics import segments
+from videomatch.pipeline import signatures
 
 ALIGNERS = named.names("aligners")
 #: published names of the parameters, by method

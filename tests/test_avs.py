@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import fixtures, realdata
-from videomatch import submissions
 from videomatch.corpora import avs as corpus
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.ranked import ranked
 from videomatch.data.store import StoreWriter
 from videomatch.metrics import avs
+from videomatch.reports import submissions
 from videomatch.stages.evaluate import evaluate
 from videomatch.stages.prepare import prepare
 from videomatch.stages.search import search

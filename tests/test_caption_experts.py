@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from paths import fixtures
 from videomatch.data import tables
-from videomatch.data.examples import Source
-from videomatch.data.examples.caption_experts import CaptionExperts
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tokenize import wrap
+from videomatch.examples import Source
+from videomatch.examples.caption_experts import CaptionExperts
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "."]
 RNG = np.random.default_rng
@@ -265,7 +265,7 @@ def test_captions_are_the_published(published):
 
 
 def test_subsets_are_the_published(published):
-    from videomatch.data.examples.caption_experts import _fixed
+    from videomatch.examples.caption_experts import _fixed
 
     for key, known in published[2].items():
         if key.startswith("choose_or_pad_"):

@@ -8,7 +8,7 @@ import pytest
 from paths import fixtures
 from videomatch.data.store import Store, StoreWriter
 from videomatch.metrics import correlation
-from videomatch.similarity import normalise
+from videomatch.retrieval.similarity import normalise
 from videomatch.stages import combine as stage
 from videomatch.stages.combine import combine, components, concatenate, project, shares_of
 

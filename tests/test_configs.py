@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from videomatch import params
-from videomatch.plan import Plan
+from videomatch.pipeline import params
+from videomatch.pipeline.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 #: config -> its corpus, its table's protocols

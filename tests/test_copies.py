@@ -16,12 +16,13 @@ from PIL import Image
 
 import films
 from pages import Page
-from videomatch import cli, named
-from videomatch.door import copies, copies_page
-from videomatch.door.descriptors import Descriptor, chosen
-from videomatch.door.footage import Footage
-from videomatch.door.library import Refused
-from videomatch.page import copies as page
+from videomatch import cli
+from videomatch.app import copies, copies_page
+from videomatch.app.descriptors import Descriptor, chosen
+from videomatch.app.library import Refused
+from videomatch.app.video_library import Footage
+from videomatch.common import named
+from videomatch.reports import copies as page
 
 NASTY = '<script>alert("1")</script>&.mp4'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -10,13 +10,12 @@ from transformers import AutoModel, ConvNextModel
 
 from toys import toy
 from videomatch import objectives
-from videomatch.data import views
-from videomatch.data.examples import Source
-from videomatch.data.examples.edited_views import EditedViews
 from videomatch.data.store import Store
+from videomatch.examples import Source, views
+from videomatch.examples.edited_views import EditedViews
 from videomatch.experts.image import Expert
 from videomatch.models.copy_descriptor import Config, Model, processor
-from videomatch.training import Run, Training, objectives_of
+from videomatch.training.loop import Run, Training, objectives_of
 
 SMALL = {"image_size": 32, "sizes": (16, 32), "depths": (1, 1)}
 

@@ -16,10 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videomatch import distributed, objectives, provenance, training
-from videomatch.__main__ import main
-from videomatch.data.examples import Examples
-from videomatch.training import Objective, Run, Training
+from videomatch import objectives
+from videomatch.common import distributed
+from videomatch.examples import Examples
+from videomatch.pipeline import provenance
+from videomatch.pipeline.job import main
+from videomatch.training import loop as training
+from videomatch.training.loop import Objective, Run, Training
 
 
 class Points(Examples):

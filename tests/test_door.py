@@ -17,10 +17,10 @@ import clips
 import doors
 from paths import ROOT
 from videomatch import cli
+from videomatch.app import warm
+from videomatch.app.library import Library, Refused
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.door import warm
-from videomatch.door.library import Library, Refused
 
 VIDEO = doors.name(3)
 

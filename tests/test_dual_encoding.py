@@ -13,11 +13,11 @@ from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from paths import fixtures
 from toys import toy
+from videomatch import examples as examples_
 from videomatch import objectives
-from videomatch.data import examples as examples_
 from videomatch.data import tokenize
-from videomatch.data.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.data.store import Store, StoreWriter
+from videomatch.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.models import clip, dual_encoding
 from videomatch.models._levels import Packed
 from videomatch.objectives import margins

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from paths import fixtures
 from toys import toy
-from videomatch.data import examples as examples_
+from videomatch import examples as examples_
 from videomatch.data import tables
 from videomatch.data.corpus import write_videos
-from videomatch.data.examples import Source
-from videomatch.data.examples.frame_tags import FrameTags
-from videomatch.data.examples.video_pair import VideoPair, mse, spearman
-from videomatch.data.examples.video_text import VideoText
 from videomatch.data.joined import joined_texts
 from videomatch.data.pairs import fold_pairs
-from videomatch.data.sampling import frame_index
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tokenize import encode, tokenizer, wrap
+from videomatch.examples import Source
+from videomatch.examples.frame_tags import FrameTags
+from videomatch.examples.sampling import frame_index
+from videomatch.examples.video_pair import VideoPair, mse, spearman
+from videomatch.examples.video_text import VideoText
 from videomatch.metrics.correlation import rank_normalised
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]

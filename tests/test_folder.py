@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from paths import realdata
+from videomatch.corpora import _subtitles as subtitles
 from videomatch.corpora import folder
-from videomatch.data import subtitles
 from videomatch.data.tables import check
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\n{}\n\n2\n00:00:03,000 --> 00:00:04,000\n<i>second</i> line\n"

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import films
+from videomatch.app import descriptors
+from videomatch.app import video_library as footage
+from videomatch.app.descriptors import chosen
+from videomatch.app.library import Refused
+from videomatch.app.video_library import Footage, summary
 from videomatch.data.store import Store
-from videomatch.door import descriptors, footage
-from videomatch.door.descriptors import chosen
-from videomatch.door.footage import Footage, summary
-from videomatch.door.library import Refused
 from videomatch.experts import grey
 
 

@@ -14,11 +14,11 @@ import yaml
 from paths import ROOT
 from records import example, write
 from repo import Repo
-from videomatch import params
 from videomatch.data.store import Store
-from videomatch.plan import Plan
-from videomatch.similarity import normalise
-from videomatch.submissions import check_aiac
+from videomatch.pipeline import params
+from videomatch.pipeline.plan import Plan
+from videomatch.reports.submissions import check_aiac
+from videomatch.retrieval.similarity import normalise
 
 TEST_B = [str(9 * 10**17 + n) for n in range(8)]
 

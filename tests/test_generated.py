@@ -9,12 +9,12 @@ import pytest
 
 from videomatch.corpora import generated
 from videomatch.stages.render import render
-from videomatch.world import draw, encode, film
-from videomatch.world.copies import copy_of
-from videomatch.world.edits import EDITS, KIND_OF, KINDS
-from videomatch.world.options import WorldOptions
-from videomatch.world.speech import Speaker
-from videomatch.world.story import Shot, library_story
+from videomatch.synthetic import draw, encode, film
+from videomatch.synthetic.copies import copy_of
+from videomatch.synthetic.edits import EDITS, KIND_OF, KINDS
+from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.speech import Speaker
+from videomatch.synthetic.story import Shot, library_story
 
 SEED = 4
 TINY = {"videos": 30, "size": 64, "min_duration": 2.0, "median_duration": 2.0, "max_duration": 4.0, "speech": False}

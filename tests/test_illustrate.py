@@ -11,7 +11,7 @@ import pytest
 
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.page import axes, chart, curves, markdown
+from videomatch.reports import axes, chart, curves, markdown
 from videomatch.stages.illustrate import illustrate
 
 NASTY = '<script>alert("1")</script>&'

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from videomatch import index as indices
 from videomatch.data.store import StoreWriter
-from videomatch.index import Index
+from videomatch.retrieval import index as indices
+from videomatch.retrieval.index import Index
 
 
 def written(folder, rows, shard_bytes=1 << 30):

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch import objectives
 from videomatch.data import tables
-from videomatch.data.examples import Source
-from videomatch.data.examples.copied_frames import CopiedFrames
 from videomatch.data.store import Store
+from videomatch.examples import Source
+from videomatch.examples.copied_frames import CopiedFrames
 from videomatch.models import key_frame_detector, key_frames, segment_detector
-from videomatch.training import Run, Training, load_weights, objectives_of
+from videomatch.training.loop import Run, Training, load_weights, objectives_of
 
 SMALL = {"width": 8, "levels": 4, "head": 8}
 SCORER = {"key_frame_coverage": {}, "key_frame_stability": {}}

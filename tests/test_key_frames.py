@@ -6,9 +6,9 @@ import torch
 
 from test_examples import corpus_of
 from videomatch import objectives
-from videomatch.data.examples import Source
-from videomatch.data.examples.edited_frames import EditedFrames
 from videomatch.data.store import Store, StoreWriter
+from videomatch.examples import Source
+from videomatch.examples.edited_frames import EditedFrames
 from videomatch.models import key_frames
 
 RNG = np.random.default_rng

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from videomatch import keyframe_cover
-from videomatch.data import intervals
-from videomatch.keyframes import covering
+from videomatch.localisation import intervals, keyframe_cover
+from videomatch.localisation.keyframes import covering
 from videomatch.models import _soft_cover
-from videomatch.similarity import normalise
+from videomatch.retrieval.similarity import normalise
 
 
 def case(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

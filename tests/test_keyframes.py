@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videomatch import keyframes
-from videomatch.data import intervals
 from videomatch.data.store import Store, StoreWriter
-from videomatch.frame_similarity import resampled
-from videomatch.similarity import normalise
+from videomatch.localisation import intervals, keyframes
+from videomatch.localisation.frame_similarity import resampled
+from videomatch.retrieval.similarity import normalise
 from videomatch.stages.condense import condense
 
 RNG = np.random.default_rng

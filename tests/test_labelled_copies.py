@@ -11,10 +11,10 @@ import yaml
 
 import labelled_copies
 from paths import ROOT
-from videomatch import params
-from videomatch.data import examples as examples_
+from videomatch import examples as examples_
 from videomatch.data import tables
-from videomatch.plan import Plan
+from videomatch.pipeline import params
+from videomatch.pipeline.plan import Plan
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import prepare
 from videomatch.stages.train import train

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import realdata
+from videomatch.app import leaks
 from videomatch.corpora import msrvtt, msvd
-from videomatch.data import leaks, tables
+from videomatch.data import tables
 from videomatch.data.store import StoreWriter
 from videomatch.data.tables import SCHEMAS
 

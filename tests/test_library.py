@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from videomatch import library as library_
-from videomatch import library_parts
 from videomatch.data.store import Store, StoreWriter
-from videomatch.library import Library
+from videomatch.retrieval import library as library_
+from videomatch.retrieval import library_parts
+from videomatch.retrieval.library import Library
 
 DIM = 32
 

@@ -15,14 +15,14 @@ from paths import fixtures
 from toys import CLIP, toy
 from videomatch import objectives
 from videomatch.data import tables
-from videomatch.data.examples.caption_experts import CaptionExperts, scores
 from videomatch.data.store import Store, StoreWriter
-from videomatch.fitting.weights import load_weights
+from videomatch.examples.caption_experts import CaptionExperts, scores
 from videomatch.metrics import ranking
 from videomatch.models import clip, mmt
 from videomatch.stages.embed import embed
 from videomatch.stages.search import search
 from videomatch.stages.train import train
+from videomatch.training.weights import load_weights
 
 EXPERTS = {"face": 5, "motion": 4, "speech": 3}
 SMALL = {"layers": 2, "heads": 2, "width": 16, "ffn": 32, "dropout": 0.0}

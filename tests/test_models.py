@@ -13,7 +13,7 @@ from transformers import (
 
 from paths import ROOT
 from toys import CLIP, TAGGER
-from videomatch import named
+from videomatch.common import named
 from videomatch.models._pixels import normalise
 
 FRAMES = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -35,9 +35,9 @@ from paths import realdata
 from toys import toy
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.examples import Source
-from videomatch.data.examples.clip_tags import ClipTags
 from videomatch.data.store import Store, StoreWriter
+from videomatch.examples import Source
+from videomatch.examples.clip_tags import ClipTags
 from videomatch.experts._windows import Grouping, Windows
 from videomatch.experts.motion import Expert as Motion
 from videomatch.experts.motion import pixels_of, unfold

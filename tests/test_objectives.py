@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from paths import ROOT, fixtures
-from videomatch import named, objectives, signatures
+from videomatch import objectives
+from videomatch.common import named
 from videomatch.objectives import contrast, margins, pairs, tags_and_masks
+from videomatch.pipeline import signatures
 
 
 def test_a_name_means_one_objective():

@@ -9,8 +9,8 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch import params
-from videomatch.plan import Plan
+from videomatch.pipeline import params
+from videomatch.pipeline.plan import Plan
 
 
 def config() -> dict:

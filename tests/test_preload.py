@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from videomatch import preload
+from videomatch.pipeline import preload
 
 #: a job that says where it runs; its argument says how it ends
 JOB = """

@@ -11,7 +11,7 @@ import pytest
 
 import clips
 from paths import realdata
-from videomatch import named
+from videomatch.common import named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.stages.prepare import odd_id, prepare

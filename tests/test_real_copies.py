@@ -8,9 +8,9 @@ import csv
 import pytest
 
 from paths import realdata
-from videomatch.door import copies
-from videomatch.door.descriptors import chosen
-from videomatch.door.footage import Footage
+from videomatch.app import copies
+from videomatch.app.descriptors import chosen
+from videomatch.app.video_library import Footage
 
 PAIRS = "derived/shared_video_copy_pairs.tsv"
 #: s by which found and printed offsets may differ

@@ -8,10 +8,10 @@ import pytest
 from test_search_stage import corpus as corpus_of
 from test_search_stage import store
 from test_similarity import counts
-from videomatch import similarity
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.rescoring import Asked, Frames, dual_softmax, frame_max, frame_softmax, qb_norm
+from videomatch.retrieval import similarity
+from videomatch.retrieval.rescoring import Asked, Frames, dual_softmax, frame_max, frame_softmax, qb_norm
 from videomatch.stages import search as search_
 
 

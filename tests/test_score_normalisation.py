@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from paths import fixtures
-from videomatch import frame_similarity
-from videomatch.score_normalisation import ScoreNormalisation, candidates
+from videomatch.localisation import frame_similarity
+from videomatch.retrieval.score_normalisation import ScoreNormalisation, candidates
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_search_in_blocks_is_the_search_of_the_whole(monkeypatch):
     queries, references = rng.normal(size=(50, 4)), rng.normal(size=(40, 4))
     video = np.arange(50) // 5, np.arange(40) // 4
     whole = candidates(queries, video[0], references, video[1], nearest=100)
-    monkeypatch.setattr("videomatch.score_normalisation.ROWS", 7)
+    monkeypatch.setattr("videomatch.retrieval.score_normalisation.ROWS", 7)
     blocks = candidates(queries, video[0], references, video[1], nearest=100)
     assert all((a == b).all() for a, b in zip(whole[:2], blocks[:2], strict=True))
     assert whole[2] == pytest.approx(blocks[2])

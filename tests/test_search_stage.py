@@ -9,7 +9,7 @@ import pytest
 from videomatch.data import tables
 from videomatch.data.store import StoreWriter
 from videomatch.metrics import correlation
-from videomatch.similarity import normalise
+from videomatch.retrieval.similarity import normalise
 from videomatch.stages import evaluate as evaluate_
 from videomatch.stages import search as search_
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch import objectives
-from videomatch.data import intervals, synthetic_maps, tables
-from videomatch.data.examples import Source
-from videomatch.data.examples.similarity_map import SimilarityMap, augmented, collated, cropped, reversed_in_time
+from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.examples import Source
+from videomatch.examples.similarity_map import SimilarityMap, augmented, collated, cropped, reversed_in_time
+from videomatch.localisation import intervals, synthetic_maps
 from videomatch.metrics import segments
 from videomatch.models import _segment_boxes as boxes_
 from videomatch.models import _segment_corners as corners_
@@ -23,7 +24,7 @@ from videomatch.models.segment_detector import Config, Model
 from videomatch.stages.align import align
 from videomatch.stages.train import train
 from videomatch.stages.tune import tune
-from videomatch.training import Run, Training, objectives_of
+from videomatch.training.loop import Run, Training, objectives_of
 
 SMALL = {"width": 8, "levels": 4, "head": 8}
 LOSSES = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {}, "segment_line": {}}

@@ -15,9 +15,9 @@ from PIL import Image
 
 import doors
 from pages import Page
-from videomatch.door import web
-from videomatch.door.desk import Desk
-from videomatch.door.library import Library
+from videomatch.app import web
+from videomatch.app.library import Library
+from videomatch.app.service import Desk
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 

@@ -10,8 +10,8 @@ from test_align_stage import OPTIONS, aligned
 from test_tune import data, run  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.library import Library
-from videomatch.stages._maps import frames_of
+from videomatch.localisation.maps import frames_of
+from videomatch.retrieval.library import Library
 from videomatch.stages.align import align
 from videomatch.stages.condense import condense
 from videomatch.stages.evaluate import evaluate

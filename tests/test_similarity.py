@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videomatch.similarity import error_bound, normalise, scores_of, search
+from videomatch.retrieval.similarity import error_bound, normalise, scores_of, search
 
 
 def naive(queries, references, exclude=None):

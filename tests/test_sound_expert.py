@@ -29,9 +29,9 @@ from paths import realdata
 from toys import toy
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.examples import Source
-from videomatch.data.examples.sound_tags import SoundTags
 from videomatch.data.store import Store, StoreWriter
+from videomatch.examples import Source
+from videomatch.examples.sound_tags import SoundTags
 from videomatch.experts import _fbank
 from videomatch.experts.log_mel import Expert as LogMel
 from videomatch.experts.sound import Expert as Sound

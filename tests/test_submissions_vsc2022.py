@@ -7,7 +7,7 @@ import pytest
 
 from paths import fixtures, realdata
 from videomatch.corpora import vsc2022
-from videomatch.submissions_vsc2022 import (
+from videomatch.reports.submissions_vsc2022 import (
     check_vsc2022_descriptors,
     check_vsc2022_matching,
     one_a_second,

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from videomatch import submissions
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
+from videomatch.reports import submissions
 from videomatch.stages.submit import submit
 
 IDS = [str(10**18 + n) for n in range(12)]

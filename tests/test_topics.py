@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from videomatch.metrics import avs
-from videomatch.world import words
-from videomatch.world.annotate import annotate
-from videomatch.world.options import WorldOptions
-from videomatch.world.story import family_of, library_story, side_of
-from videomatch.world.topics import LEAST, topics
+from videomatch.synthetic import words
+from videomatch.synthetic.annotate import annotate
+from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.story import family_of, library_story, side_of
+from videomatch.synthetic.topics import LEAST, topics
 
 OPTIONS = WorldOptions(videos=400, copies=0.0, topics=14)
 

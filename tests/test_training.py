@@ -19,18 +19,18 @@ import yaml
 from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from toys import CLIP, TAGGER, toy
+from videomatch import examples as examples_
 from videomatch import objectives as functions
-from videomatch import training
-from videomatch.data import examples as examples_
 from videomatch.data import tables, tokenize
-from videomatch.data.examples import Source
-from videomatch.data.examples.frame_caption import FrameCaption
-from videomatch.data.examples.frame_tags import FrameTags
 from videomatch.data.store import Store, StoreWriter
-from videomatch.fitting.weights import Average, optimiser, rate_factors
+from videomatch.examples import Source
+from videomatch.examples.frame_caption import FrameCaption
+from videomatch.examples.frame_tags import FrameTags
 from videomatch.models import image_tagger
 from videomatch.stages.train import train
-from videomatch.training import Objective, Run, Training
+from videomatch.training import loop as training
+from videomatch.training.loop import Objective, Run, Training
+from videomatch.training.weights import Average, optimiser, rate_factors
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from videomatch.aligners import temporal_network
-from videomatch.data import intervals, tables
+from videomatch.data import tables
 from videomatch.data.store import StoreWriter
+from videomatch.localisation import intervals
+from videomatch.localisation.maps import Frames
 from videomatch.metrics import segments
-from videomatch.stages._maps import Frames
 from videomatch.stages.tune import best, combined, score_pair, tune
 
 RATE = 2.0

@@ -35,10 +35,10 @@ from videomatch.experts.ocr import _Box, _stamp, is_word
 from videomatch.experts.speech import Expert as Speech
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
-from videomatch.world import draw, film
-from videomatch.world.options import WorldOptions
-from videomatch.world.scenes import scenes
-from videomatch.world.story import library_story
+from videomatch.synthetic import draw, film
+from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.scenes import scenes
+from videomatch.synthetic.story import library_story
 
 OPTIONS = WorldOptions(videos=60, size=112, max_duration=6, median_duration=5)
 SEED = 3

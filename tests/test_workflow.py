@@ -12,9 +12,9 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch import dvcfile
-from videomatch import params as parameters
-from videomatch.plan import Plan
+from videomatch.pipeline import dvcfile
+from videomatch.pipeline import params as parameters
+from videomatch.pipeline.plan import Plan
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from videomatch.data import tables
-from videomatch.world import copies, draw, faces, language, words
-from videomatch.world.annotate import annotate
-from videomatch.world.card import card, copy_statistics, label_shape, oracles
-from videomatch.world.edits import EDITS, Edit, apply
-from videomatch.world.options import WorldOptions
-from videomatch.world.pairs import pairs
-from videomatch.world.scenes import scenes
-from videomatch.world.story import FACTORS, SHARE, family_of, library_story, likeness, side_of
+from videomatch.synthetic import copies, draw, faces, language, words
+from videomatch.synthetic.annotate import annotate
+from videomatch.synthetic.card import card, copy_statistics, label_shape, oracles
+from videomatch.synthetic.edits import EDITS, Edit, apply
+from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.pairs import pairs
+from videomatch.synthetic.scenes import scenes
+from videomatch.synthetic.story import FACTORS, SHARE, family_of, library_story, likeness, side_of
 
 SEED = 11
 BIG = WorldOptions(videos=2000)

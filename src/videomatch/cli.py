@@ -1,6 +1,6 @@
 """``videomatch``: what a person types beside ``snakemake`` and ``dvc``.
 
-``find`` and ``similar`` ask a process that has everything loaded (:mod:`videomatch.door.warm`), so little is imported
+``find`` and ``similar`` ask a process that has everything loaded (:mod:`videomatch.app.warm`), so little is imported
 here before it is known to be needed.
 """
 
@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videomatch.door import commands
+from videomatch.app import commands
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from videomatch.plan import Plan
+    from videomatch.pipeline.plan import Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve(options)
         if options.command in ("library", "copies"):
             return commands.answer(options)
-        from videomatch.door.config import plan_of
+        from videomatch.app.config import plan_of
 
         plan = plan_of(options.configfile, options.config)
         if options.command == "leaks":
@@ -90,7 +90,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def show_leaks(plan: Plan, options: argparse.Namespace) -> int:
     """Print what two sides of a data set share; 1 where they share a video or its footage."""
-    from videomatch.data import leaks
+    from videomatch.app import leaks
 
     if options.dataset not in plan.datasets:
         raise FileNotFoundError(f"no data set named {options.dataset!r}; there are {', '.join(plan.datasets)}")
@@ -118,11 +118,11 @@ def ask(options: argparse.Namespace) -> int:
         question["file"] = str(Path(options.asked).expanduser().absolute())
     started = False
     if options.alone:
-        from videomatch.door import desk
+        from videomatch.app import service as desk
 
         reply = desk.opened(options.configfile, options.config).reply(question)
     else:
-        from videomatch.door import warm
+        from videomatch.app import warm
 
         path = warm.address(options.configfile, options.config)
         reply, started = warm.ask_or_start(path, question, options.configfile, options.config)
@@ -146,7 +146,7 @@ def show_answer(reply: dict[str, Any], started: bool) -> None:
     for note in reply["notes"]:
         print(note, file=sys.stderr)
     if started:
-        from videomatch.door.warm import IDLE
+        from videomatch.app.warm import IDLE
 
         print(
             f"a process with all that loaded stays for {IDLE // 60} minutes: the next answer is fast", file=sys.stderr
@@ -155,7 +155,8 @@ def show_answer(reply: dict[str, Any], started: bool) -> None:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve the page, and the socket that `find` asks, until interrupted."""
-    from videomatch.door import desk, warm, web
+    from videomatch.app import service as desk
+    from videomatch.app import warm, web
 
     path, state = warm.address(options.configfile, options.config), warm.state_of(options.configfile)
     made = desk.opened(options.configfile, options.config)
@@ -181,7 +182,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def write_dvc(check: bool) -> int:
     """Write dvc.yaml, or compare it."""
-    from videomatch import dvcfile, provenance
+    from videomatch.pipeline import dvcfile, provenance
 
     wanted, file = dvcfile.text(Path("params.yaml")), Path("dvc.yaml")
     if check:
@@ -226,7 +227,7 @@ def rejections(plan: Plan) -> dict[str, pl.DataFrame]:
 
 def prune_results(plan: Plan, delete: bool) -> int:
     """List (or delete) results below results/<scale> that the current parameters do not make."""
-    from videomatch import provenance
+    from videomatch.pipeline import provenance
 
     wanted = {result for results in plan.results().values() for result in results}
     kept = {parent for path in wanted for parent in Path(path).parents}

@@ -1,5 +1,5 @@
 # From embeddings to tables, pages and submissions: search, evaluate, tabulate, illustrate, submit.
-from videomatch.provenance import MANIFEST
+from videomatch.pipeline.provenance import MANIFEST
 
 CELL = "{dataset}/{split}/{system}"
 RANKINGS = f"{plan.root}/rankings/{CELL}/{MANIFEST}"

@@ -9,9 +9,9 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch import cli
-from videomatch import params as parameters
-from videomatch import preload, provenance
-from videomatch.plan import Plan
+from videomatch.pipeline import params as parameters
+from videomatch.pipeline import preload, provenance
+from videomatch.pipeline.plan import Plan
 
 config_files = [Path(f) for f in ("params.yaml", *workflow.configfiles) if Path(f).exists()]
 given = parameters.overlay(config, parameters.typed(dict(workflow.config_settings.config)))

@@ -1,5 +1,5 @@
 # From media to features: render and prepare the data sets, train the backbones that are trained here, extract, condense.
-from videomatch.provenance import MANIFEST
+from videomatch.pipeline.provenance import MANIFEST
 
 RENDER = f"{plan.root}/media/{{dataset}}/{{shard}}/{MANIFEST}"
 CORPUS = f"{plan.root}/corpora/{{dataset}}/{MANIFEST}"

@@ -1,5 +1,5 @@
 # From features to same-source segments: shortlist, tune, align.
-from videomatch.provenance import MANIFEST
+from videomatch.pipeline.provenance import MANIFEST
 
 SHORTLIST = f"{plan.root}/shortlists/{{dataset}}/{{split}}/{{expert}}/{MANIFEST}"
 TUNED = f"{plan.root}/tuned/{{dataset}}/{{system}}/{{member}}/{MANIFEST}"

@@ -1,5 +1,5 @@
 # From features to embeddings: train, embed, combine.
-from videomatch.provenance import MANIFEST
+from videomatch.pipeline.provenance import MANIFEST
 
 RUN = f"{plan.root}/runs/{{system}}/{{member}}/{MANIFEST}"
 EMBEDDINGS = f"{plan.root}/embeddings/{{dataset}}/{{system}}/{MANIFEST}"

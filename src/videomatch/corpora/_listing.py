@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from videomatch.data.subtitles import read_text
+from videomatch.corpora._subtitles import read_text
 
 NAMES = ("videos.csv", "videos.jsonl")
 COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")

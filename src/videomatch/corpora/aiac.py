@@ -27,9 +27,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from videomatch.data import text, tfrecord
+from videomatch.common.progress import track
+from videomatch.corpora import _tfrecord as tfrecord
+from videomatch.data import text
 from videomatch.data.tables import SCHEMAS, check
-from videomatch.progress import track
 
 log = logging.getLogger(__name__)
 

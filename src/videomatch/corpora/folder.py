@@ -24,9 +24,9 @@ from typing import Any
 import polars as pl
 
 from videomatch.corpora import _listing
+from videomatch.corpora._subtitles import SUBTITLES, Cue, read_text, subtitles, whisper
 from videomatch.data import text as texts
 from videomatch.data.language import tag
-from videomatch.data.subtitles import SUBTITLES, Cue, read_text, subtitles, whisper
 from videomatch.data.tables import SCHEMAS, check
 
 log = logging.getLogger(__name__)

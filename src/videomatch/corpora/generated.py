@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from videomatch.world import card as world_card
-from videomatch.world.annotate import annotate
-from videomatch.world.options import WorldOptions
+from videomatch.synthetic import card as world_card
+from videomatch.synthetic.annotate import annotate
+from videomatch.synthetic.options import WorldOptions
 
 
 def read(
@@ -23,7 +23,7 @@ def read(
 
     Args:
         renders: result folders of ``render`` (with the same ``seed``, ``shards`` and ``options``), one a shard.
-        options: as in :class:`videomatch.world.options.WorldOptions`.
+        options: as in :class:`videomatch.synthetic.options.WorldOptions`.
 
     Raises:
         ValueError: an unknown option, or videos that lie in none of the folders.

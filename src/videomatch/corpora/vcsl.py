@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch import csvfile
+from videomatch.common import csvfile
 from videomatch.data.tables import SCHEMAS, check, videos
 
 log = logging.getLogger(__name__)

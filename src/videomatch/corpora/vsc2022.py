@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch import csvfile
+from videomatch.common import csvfile
 from videomatch.data import tables as tables_
 from videomatch.data.tables import SCHEMAS, check
 

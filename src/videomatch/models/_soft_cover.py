@@ -1,7 +1,7 @@
 """All ways to cut videos into runs with a key frame each, every one as likely as e to the minus its cost: which frame
 stands for which, in expectation, so that gradients reach the scores of the frames.
 
-The likeliest of them is what :func:`videomatch.keyframe_cover.cover` chooses; costs and scores are the same. The
+The likeliest of them is what :func:`localisation.keyframe_cover.cover` chooses; costs and scores are the same. The
 number of key frames of a video is exact, not a penalty. (Sums over segmentations as in a semi-Markov conditional random
 field: Sarawagi and Cohen, NIPS 2004.)
 """
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from videomatch.keyframe_cover import TEMPERATURE, longest_run
+from videomatch.localisation.keyframe_cover import TEMPERATURE, longest_run
 
 #: logarithm of the likelihood of what can't be
 NEVER = -1e6

@@ -35,10 +35,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 
+from videomatch.common.precision import at_least_single
 from videomatch.models import _encoders
 from videomatch.models._fusion_config import Config
 from videomatch.models._packed import Packing, Some, encode, joined, numbered, take
-from videomatch.precision import at_least_single
 
 
 class _MaskedHead(nn.Module):

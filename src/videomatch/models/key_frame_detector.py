@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from videomatch.common.precision import at_least_single
 from videomatch.models import key_frames, segment_detector
-from videomatch.precision import at_least_single
 
 #: options of ``detect`` that are tried where it is tuned like an aligner
 GRIDS = segment_detector.GRIDS

@@ -3,7 +3,7 @@
 What a frame is scored by: its own feature F_i, the change |F_i - F_{i-1}|, and how alike it is to the frames around it
 (cosines with the ``neighbours`` frames on either side, and the largest of them). Convolutions over time make one score
 of that. Scores alone choose badly, since which frames go well together is no matter of each; so they are preferences
-within a choice that covers all frames (:mod:`videomatch.keyframe_cover`), zero to begin with, and learn through the
+within a choice that covers all frames (:mod:`localisation.keyframe_cover`), zero to begin with, and learn through the
 mean over all such choices (:mod:`videomatch.models._soft_cover`), which number of key frames is always the budget.
 
 # Deviation: SSAN (Jiang et al., "Learning Segment Similarity and Alignment in Large-Scale Content Based Video
@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from videomatch.common.precision import at_least_single
 from videomatch.models._soft_cover import stand_ins
-from videomatch.precision import at_least_single
 
 
 class Config(PretrainedConfig):

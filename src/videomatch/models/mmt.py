@@ -41,7 +41,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, CLIPTextModel, PreTr
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
-from videomatch.distributed import everyone
+from videomatch.common.distributed import everyone
 from videomatch.models import _clip_text, _encoders
 from videomatch.models._mmt_config import Config
 from videomatch.models._packed import Packing, Some, encode, joined, linear

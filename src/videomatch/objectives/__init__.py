@@ -6,7 +6,7 @@ outputs and the batch; keyword-only arguments are options of the parameters. An 
 its batch, so that losses do not depend on the batch's size.
 
 Where several processes train together each has rows of its own, and the loop weighs its loss by their share. What an
-objective compares its rows with comes from all processes (:func:`videomatch.distributed.everyone`).
+objective compares its rows with comes from all processes (:func:`videomatch.common.distributed.everyone`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-from videomatch import named
-from videomatch.precision import at_least_single as at_least_single
+from videomatch.common import named
+from videomatch.common.precision import at_least_single as at_least_single
 
 
 def __getattr__(name: str) -> Callable[..., Tensor]:

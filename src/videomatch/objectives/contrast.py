@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from videomatch.distributed import everyone
+from videomatch.common.distributed import everyone
 
 
 def clip_contrastive(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from videomatch.precision import at_least_single
+from videomatch.common.precision import at_least_single
 
 
 def key_frame_coverage(

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from videomatch.distributed import earlier, everyone
-from videomatch.precision import at_least_single
+from videomatch.common.distributed import earlier, everyone
+from videomatch.common.precision import at_least_single
 
 
 def max_margin(

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from videomatch.distributed import everyone
-from videomatch.precision import at_least_single
+from videomatch.common.distributed import everyone
+from videomatch.common.precision import at_least_single
 
 
 def cosine_mse(similarity: Float[Tensor, " pairs"], grade: Float[Tensor, " pairs"]) -> Float[Tensor, ""]:  # pyright: ignore[reportUndefinedVariable]

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from videomatch.distributed import everyone
-from videomatch.precision import at_least_single
+from videomatch.common.distributed import everyone
+from videomatch.common.precision import at_least_single
 
 
 def segment_focal(

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from videomatch.distributed import earlier, everyone
-from videomatch.precision import at_least_single
+from videomatch.common.distributed import earlier, everyone
+from videomatch.common.precision import at_least_single
 
 
 def bce_tags(

@@ -1,4 +1,4 @@
-"""What a rescoring reads beside two embeddings: frames of videos, other queries; see :mod:`videomatch.rescoring`.
+"""What a rescoring reads beside two embeddings: frames of videos, other queries; see :mod:`retrieval.rescoring`.
 
 Which side is a text's follows from the kind of search; frames are those of the other side's videos.
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from videomatch import rescoring
-from videomatch.data.examples import pooled_ids, split_texts
 from videomatch.data.store import Store
+from videomatch.examples import pooled_ids, split_texts
+from videomatch.retrieval import rescoring
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch import workers
+from videomatch.common import workers
+from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
-from videomatch.data.intervals import to_seconds
-from videomatch.progress import track
-from videomatch.stages._aligners import align_of
-from videomatch.stages._maps import Frames, Pair, frames_of, pairs_of
+from videomatch.localisation.aligning import align_of
+from videomatch.localisation.intervals import to_seconds
+from videomatch.localisation.maps import Frames, Pair, frames_of, pairs_of
 
 log = logging.getLogger(__name__)
 

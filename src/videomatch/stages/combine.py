@@ -22,7 +22,7 @@ from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
 from videomatch.data.store import Store, StoreWriter
-from videomatch.similarity import normalise
+from videomatch.retrieval.similarity import normalise
 
 log = logging.getLogger(__name__)
 

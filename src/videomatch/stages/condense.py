@@ -1,7 +1,7 @@
 """``condense``: the key frames of the videos of one shard, out of the features of an expert.
 
 One call a shard, as ``extract`` has it: videos that are added to a corpus leave the stores of other shards as they are.
-Each key frame keeps the interval that it stands for (:func:`videomatch.keyframes.spans`), so what is found among key
+Each key frame keeps the interval that it stands for (:func:`localisation.keyframes.spans`), so what is found among key
 frames has times.
 """
 
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import yaml
 
-from videomatch import keyframes, named
+from videomatch.common import named
+from videomatch.common.progress import track
 from videomatch.data.store import Store, StoreWriter
-from videomatch.progress import track
-from videomatch.training import reproducible
+from videomatch.localisation import keyframes
+from videomatch.training.loop import reproducible
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def condense(
         output: empty folder.
         expert: whose features.
         name: of the key frames as an expert; that of the expert itself by default.
-        method: one of :data:`videomatch.keyframes.METHODS`.
+        method: one of :data:`videomatch.localisation.keyframes.METHODS`.
         run: checkpoint of a trained scorer instead (a system whose model has ``keep``, like ``key_frames``).
         share: of frames that are kept.
         longest: seconds between key frames at most.

@@ -32,14 +32,14 @@ import torch.nn.functional as F
 import yaml
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from videomatch import named
+from videomatch import examples as examples_
+from videomatch.common import named
+from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
-from videomatch.data import examples as examples_
 from videomatch.data import tables
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store, StoreWriter
-from videomatch.progress import track
-from videomatch.training import hardware, reproducible
+from videomatch.training.loop import hardware, reproducible
 
 if TYPE_CHECKING:
     from videomatch.data.lsa import Lsa

@@ -22,7 +22,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from videomatch import named
+from videomatch.common import named
+from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.released import Features
@@ -33,7 +34,6 @@ from videomatch.experts._jobs import Job, ahead
 from videomatch.experts._reading import Found, Reader
 from videomatch.experts.released import Expert as Released
 from videomatch.media.allocator import keep_memory
-from videomatch.progress import track
 
 log = logging.getLogger(__name__)
 

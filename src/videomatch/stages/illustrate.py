@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
+from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables as corpus_tables
 from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
-from videomatch.page import chart, curves, markdown, template
-from videomatch.progress import track
-from videomatch.stages import _copies_page
+from videomatch.reports import chart, curves, markdown, template
+from videomatch.reports import segments_page as _copies_page
 
 #: queries on one page: more would be a page that no browser opens quickly
 MOST_QUERIES = 60

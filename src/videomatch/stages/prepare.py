@@ -16,13 +16,13 @@ from typing import Any
 
 import polars as pl
 
-from videomatch import named, workers
+from videomatch.common import named, workers
+from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.media import card
 from videomatch.media.container import Unreadable
 from videomatch.media.probe import probe
-from videomatch.progress import track
 
 log = logging.getLogger(__name__)
 

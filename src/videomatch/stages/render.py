@@ -9,12 +9,12 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
-from videomatch import workers
+from videomatch.common import workers
+from videomatch.common.progress import track
 from videomatch.data.corpus import shard_of
-from videomatch.progress import track
-from videomatch.world.film import shoot, video_ids
-from videomatch.world.options import WorldOptions
-from videomatch.world.speech import Speaker
+from videomatch.synthetic.film import shoot, video_ids
+from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.speech import Speaker
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def render(
     ``scratch``, so that a killed job goes on where it was.
 
     Args:
-        options: as in :class:`videomatch.world.options.WorldOptions`.
+        options: as in :class:`videomatch.synthetic.options.WorldOptions`.
 
     Raises:
         ValueError: an unknown option, or a shard that does not exist.

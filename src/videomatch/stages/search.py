@@ -5,7 +5,7 @@ of the protocol that have an embedding; a video is never its own reference. The 
 references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. What has no
 embedding (a video that could not be decoded) is left out, counted and listed.
 
-With ``rescore`` more than the two embeddings has a say in a score; see :mod:`videomatch.rescoring`.
+With ``rescore`` more than the two embeddings has a say in a score; see :mod:`videomatch.retrieval.rescoring`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from videomatch import similarity
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store
-from videomatch.rescoring import Asked
+from videomatch.retrieval import similarity
+from videomatch.retrieval.rescoring import Asked
 from videomatch.stages._rescore import Rescoring
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def search(
         members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
             and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
         threads: of the matrix product.
-        rescore: ``{method, …}``: a method of :mod:`videomatch.rescoring` with its options, ``expert`` if it reads
+        rescore: ``{method, …}``: a method of :mod:`retrieval.rescoring` with its options, ``expert`` if it reads
             frames, and ``bank``, the split (or several) of other queries, if it holds them against these.
         features: results of ``extract`` with the frames that a rescoring reads.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.

@@ -14,11 +14,11 @@ from typing import Any
 
 import faiss
 
+from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.store import Store, StoreWriter
-from videomatch.library import Library
-from videomatch.progress import track
+from videomatch.retrieval.library import Library
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def shortlist(
         split: the protocol: its references make up the library, its queries are looked up.
         expert: whose frames.
         top: references of a query at most.
-        codec: how the library keeps a frame, one of :data:`videomatch.library.CODECS`.
+        codec: how the library keeps a frame, one of :data:`videomatch.retrieval.library.CODECS`.
         dim: numbers of a frame that the library keeps.
         seed: of the frames that the library learns its codes from.
         threads: of the search.

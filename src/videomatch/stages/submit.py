@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from videomatch import submissions
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.ranked import ranked
 from videomatch.data.store import Store
-from videomatch.stages import _vsc2022
+from videomatch.reports import submissions
+from videomatch.reports import vsc2022 as _vsc2022
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def submit(
         segments: result of ``align``, for format ``vsc2022_matching``.
         features: results of ``extract`` with the frames of ``expert``, for format ``vsc2022_descriptors``.
         noise: ``{split, beta, drop}``: those frames are normalised by the references of that split.
-        format: a function of :mod:`videomatch.submissions`, or one of the two tracks of VSC 2022.
+        format: a function of :mod:`videomatch.reports.submissions`, or one of the two tracks of VSC 2022.
         missing: what becomes of a video that has no embedding (nothing of it could be read): ``error``, or ``zeros``,
             since a challenge wants every id. The cosine of zeros is 0 with anything, or refused by the challenge.
         run: what a challenge wants to know of a run: see the format.

@@ -20,10 +20,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from videomatch import distributed, named, objectives
-from videomatch.data import examples as examples_
+from videomatch import examples as examples_
+from videomatch import objectives
+from videomatch.common import distributed, named
 from videomatch.data import tokenize
-from videomatch.training import STATE, Run, load_weights, objectives_of, reproducible, settings_of
+from videomatch.training.loop import STATE, Run, load_weights, objectives_of, reproducible, settings_of
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch import workers
-from videomatch.data.intervals import to_seconds
+from videomatch.common import workers
+from videomatch.common.progress import track
+from videomatch.localisation.aligning import Align, Grids, align_of
+from videomatch.localisation.intervals import to_seconds
+from videomatch.localisation.maps import Frames, Pair, frames_of, pairs_of
 from videomatch.metrics import segments
-from videomatch.progress import track
-from videomatch.stages._aligners import Align, Grids, align_of
-from videomatch.stages._maps import Frames, Pair, frames_of, pairs_of
 
 log = logging.getLogger(__name__)
 

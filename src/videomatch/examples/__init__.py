@@ -1,0 +1,206 @@
+"""What one training example is: which are drawn in an epoch, and how some of them become tensors.
+
+``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, whose
+keyword-only arguments are the options. Whatever has to be counted is counted over the first split that examples turn
+to (:meth:`Examples.on`), so the train split. All randomness comes in by argument, so that any batch of any epoch can be
+drawn again without those before it. Features are read from the store batch by batch; what is held in memory are ids,
+labels and the texts of one split.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from videomatch.common import named
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
+from videomatch.data.store import Store
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What examples are made from: a corpus folder, features and the tokenizer, where there are any.
+
+    Attributes:
+        store: the features of the expert that examples read, for kinds that read one.
+        stores: expert -> its features, for kinds that read several.
+    """
+
+    corpus: Path
+    store: Store | None = None
+    tokenizer: PreTrainedTokenizerFast | None = None
+    stores: Mapping[str, Store] = field(default_factory=dict)
+
+
+def kind(name: str) -> type[Examples]:
+    """The class of a kind of examples: ``FrameCaption`` of ``frame_caption.py``.
+
+    Raises:
+        KeyError: there is no such kind; the message lists those that exist.
+    """
+    known = named.names("examples")
+    if name not in known:
+        raise KeyError(f"no kind of examples named {name!r}; there are {', '.join(known)}")
+    return getattr(importlib.import_module(f"{__name__}.{name}"), name.title().replace("_", ""))
+
+
+def source(
+    corpus: Path, features: Sequence[Path], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None
+) -> Source:
+    """What examples with these options read of the results of ``extract``: ``expert`` is one, ``experts`` several."""
+    names = [options["expert"]] if options.get("expert") else list(options.get("experts") or [])
+    stores = {name: Store.open(*[folder / name for folder in features if (folder / name).is_dir()]) for name in names}
+    return Source(corpus, stores.get(options.get("expert") or ""), tokenizer, stores)
+
+
+def pooled_ids(corpus: Path, split: str | Sequence[str], roles: Sequence[str] = ("reference",)) -> list[str]:
+    """Ids of one split or of several, in the order of the splits and by id within one, none twice.
+
+    Raises:
+        ValueError: a split does not exist; the message lists those that do.
+    """
+    splits = tables.read("splits", corpus)
+    names = [split] if isinstance(split, str) else split
+    return list(dict.fromkeys(i for name in names for role in roles for i in corpora.split_ids(splits, name, role)))
+
+
+def split_texts(
+    corpus: Path,
+    split: str | Sequence[str],
+    kinds: Sequence[str] | None = None,
+    roles: Sequence[str] = ("reference",),
+) -> pl.DataFrame:
+    """Rows of ``texts`` (of some kinds, or all) that belong to the videos of a split, ordered by video and id."""
+    texts = tables.read("texts", corpus).filter(pl.col("video_id").is_in(pooled_ids(corpus, split, roles)))
+    if kinds is not None:
+        texts = texts.filter(pl.col("kind").is_in(list(kinds)))
+    return texts.sort("video_id", "text_id")
+
+
+class Examples(ABC):
+    """Examples of a split, numbered from 0; an epoch visits each of them ``per_video`` times, drawn anew each time.
+
+    Building one reads nothing; :meth:`on` turns to a split, :meth:`parts` makes those to train and to validate on.
+    Without a split it still reads videos and texts for embedding.
+
+    Attributes:
+        source: where they come from.
+        split: what the system trains on: a split, or several that are pooled.
+        validation: what it validates on; None for nothing.
+        per_video: how often an epoch visits each video.
+        max_length: tokens of a text, start and end included; longer ones are cut.
+        videos: ids of the videos of the split turned to that can serve as an example, in order; kinds that count
+            otherwise leave it empty.
+        metrics: name -> function of outputs and batch tensors over a whole validation pass (filled by name), a float.
+    """
+
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {}
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        split: str | Sequence[str],
+        validation: str | None = "val",
+        per_video: int = 1,
+        max_length: int | None = None,
+    ) -> None:
+        self.source, self.split, self.validation = source, split, validation
+        self.per_video, self.max_length = per_video, max_length
+        self.videos: list[str] = []
+
+    @abstractmethod
+    def _select(self, split: str | Sequence[str]) -> None:
+        """Fill in what depends on the split."""
+
+    @abstractmethod
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Draw examples and put them side by side; every tensor has one row an example."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Options of the model's configuration that follow from the data (vocabulary, labels)."""
+
+    @classmethod
+    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
+        """Texts that a tokenizer is trained on: here all those of the split to train on.
+
+        Args:
+            corpus: folder of ``prepare``.
+            options: of this kind, as in the parameters.
+        """
+        return split_texts(corpus, options.get("split", "train"))["text"].to_list()
+
+    def on(self, split: str | Sequence[str]) -> Self:
+        """These examples over a split, or several pooled; what was counted over the first (labels) stays as it is."""
+        other = copy.copy(self)
+        other._select(split)
+        return other
+
+    def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
+        """The examples to train on, and those to validate on (None without ``validation``).
+
+        Args:
+            fold: (f, k), the fold f of k; only for kinds that know folds.
+
+        Raises:
+            ValueError: a fold of a kind that knows none.
+        """
+        if fold is not None:
+            raise ValueError(f"{type(self).__name__} knows no folds, asked for fold {fold[0]} of {fold[1]}")
+        train = self.on(self.split)
+        return train, None if self.validation is None else train.on(self.validation)
+
+    def epoch(self, rng: np.random.Generator) -> np.ndarray:
+        """Numbers of one epoch: rounds in each of which every example comes once, so a batch holds few twice."""
+        return np.concatenate([rng.permutation(self._count()) for _ in range(self.per_video)])
+
+    def __len__(self) -> int:
+        return self._count() * self.per_video
+
+    def _count(self) -> int:
+        return len(self.videos)
+
+    def usable(self, ids: Iterable[str]) -> list[str]:
+        """Those of ``ids`` that :meth:`read_videos` can read, here those with a frame, in the order given."""
+        listed = list(ids)
+        return [i for i, rows in zip(listed, self._store.rows(listed), strict=True) if rows]
+
+    def read_videos(self, ids: Sequence[str]) -> Batch:
+        """Whole videos for ``embed_videos``: ``frames`` ``(B, L, …)`` padded with zeros, ``mask`` ``(B, L)``."""
+        frames, mask = self._store.batch(ids)
+        return {"frames": torch.from_numpy(frames), "mask": torch.from_numpy(mask)}
+
+    def read_texts(self, texts: Sequence[str]) -> Batch:
+        """Texts for ``embed_texts``: ``input_ids`` and ``attention_mask`` ``(B, T)``, padded to the longest."""
+        if self.source.tokenizer is None:
+            raise ValueError(f"{type(self).__name__} reads texts only with a tokenizer; the system names none")
+        encoded = self.source.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # pyright: ignore[reportReturnType]
+
+    @property
+    def _store(self) -> Store:
+        if self.source.store is None:
+            raise ValueError(f"{type(self).__name__} reads features; the system names no expert")
+        return self.source.store
+
+    def _found(self, usable: list[str], ids: Sequence[str], split: str | Sequence[str]) -> list[str]:
+        if not usable:
+            raise ValueError(f"{type(self).__name__}: none of the {len(ids)} videos of split {split!r} can be used")
+        return usable

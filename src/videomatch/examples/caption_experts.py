@@ -1,0 +1,272 @@
+"""A caption and what several experts saw of its video: what a text and video encoder of many experts learns from.
+
+Source: MMT (Gabeur et al., ECCV 2020), preprocessing as in its published code: of every expert at most so many rows are
+kept, each with the second in which it lies, and all of its rows, kept or not, go into an aggregate.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from videomatch.data.joined import joined_texts
+from videomatch.data.store import Store
+from videomatch.examples import Batch, Examples, Source, split_texts
+from videomatch.metrics import ranking
+
+#: position of a row of which nobody knows when it was; that of the first second is one higher (0 is the aggregates')
+UNKNOWN = 1
+
+
+def recall(
+    k: int, texts: Tensor, videos: Tensor, weights: Tensor | None = None, available: Tensor | None = None
+) -> float:
+    """R@k, percent, of caption i searching for video i among all of a pass; see :func:`scores`."""
+    return _metrics(texts, videos, weights, available)[f"R@{k}"]
+
+
+def recall_1(
+    text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
+) -> float:
+    """R@1 of captions searching for their videos, percent."""
+    return recall(1, text_vectors, video_vectors, text_weights, available)
+
+
+def recall_5(
+    text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
+) -> float:
+    """R@5 of captions searching for their videos, percent."""
+    return recall(5, text_vectors, video_vectors, text_weights, available)
+
+
+def median_rank(
+    text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
+) -> float:
+    """Median rank of the videos that captions search for."""
+    return _metrics(text_vectors, video_vectors, text_weights, available)["MdR"]
+
+
+def scores(texts: Tensor, videos: Tensor, weights: Tensor | None, available: Tensor | None) -> np.ndarray:
+    """Similarities (captions, videos): inner products of (N, D) vectors; given a caption's weights (N, experts) divided
+    by the sum of those of experts that the video has (N, experts)."""
+    found = texts.double() @ videos.double().T
+    if weights is not None and available is not None:
+        found = found / (weights.double() @ available.double().T).clamp(min=1e-5)
+    return found.numpy()
+
+
+def _metrics(texts: Tensor, videos: Tensor, weights: Tensor | None, available: Tensor | None) -> dict[str, float]:
+    own = np.arange(len(texts))
+    return ranking.metrics(own, *ranking.places(scores(texts, videos, weights, available), own, own))
+
+
+class CaptionExperts(Examples):
+    """A video, as its experts saw it, and a caption of it. Videos without a caption or without any row are left out.
+
+    B examples, E experts in alphabetical order, T rows of the longest, D the sum of the experts' dimensions. Batch:
+    ``features`` (B, T, D) float32, row t of all experts side by side, zeros where an expert has fewer rows;
+    ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 0 for nobody, 1 for an unknown time, 2 + n for the
+    second (or ``window``) n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are none;
+    ``input_ids`` and ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
+
+    An expert without an entry, without rows, or (as data sets mark it) with a first value that is not a number, is
+    missing: it has no row.
+
+    # Deviation: with windows other than a second, the published code gives unknown times other positions (those of
+    aggregates, for half a second). Here they keep theirs.
+
+    Args:
+        experts: their names.
+        max_tokens: rows of an expert at most. In training, of more a random subset in order of time; elsewhere the one
+            that the published code draws with seed 0.
+        window: seconds that share a position.
+        clockless: experts whose rows get the unknown time; other experts need times in their store. A time that is
+            negative or not a number is unknown, too.
+        shuffle_times: exchange the positions of an expert's rows at random (an ablation: what is order worth?).
+        captions: ``one`` of a video's captions at random, or all ``joined`` to a paragraph, in order of time.
+        full_stop: end a caption that ends with none of ``. ? !`` with a full stop, as published.
+        max_length: tokens of a caption, start and end included.
+    """
+
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@1": recall_1, "R@5": recall_5, "MdR": median_rank}
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        experts: Sequence[str],
+        split: str | Sequence[str] = "train",
+        validation: str | None = "val",
+        per_video: int = 1,
+        max_tokens: int = 30,
+        window: float = 1.0,
+        clockless: Sequence[str] = (),
+        shuffle_times: bool = False,
+        captions: Literal["one", "joined"] = "one",
+        full_stop: bool = False,
+        max_length: int = 30,
+    ) -> None:
+        super().__init__(source, split=split, validation=validation, per_video=per_video, max_length=max_length)
+        if source.tokenizer is None:
+            raise ValueError("examples of kind caption_experts need a tokenizer")
+        if captions not in ("one", "joined"):
+            raise ValueError(f"captions {captions!r}, expected one or joined")
+        if max_tokens < 1 or window <= 0:
+            raise ValueError(f"max_tokens {max_tokens}, window {window}: expected at least 1 and more than 0 seconds")
+        self.experts = sorted(experts)
+        absent = [name for name in self.experts if name not in source.stores]
+        if absent or not self.experts:
+            raise ValueError(f"experts {self.experts}, there are features of {sorted(source.stores)}")
+        if odd := sorted(set(clockless) - set(experts)):
+            raise ValueError(f"clockless {odd[0]!r} is none of the experts {self.experts}")
+        self.stores = [source.stores[name] for name in self.experts]
+        for name, store in zip(self.experts, self.stores, strict=True):
+            if len(store.shape) != 1:
+                raise ValueError(
+                    f"expert {name!r}: rows of {store.roots[0]} have shape {store.shape}, expected vectors"
+                )
+        self.max_tokens, self.window, self.clockless = max_tokens, window, frozenset(clockless)
+        self.shuffle_times, self.captions, self.full_stop = shuffle_times, captions, full_stop
+        self._varies = True  # subsets are drawn, not fixed
+
+    @classmethod
+    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
+        """Texts that a tokenizer is trained on: the captions of the split to train on."""
+        return split_texts(corpus, options.get("split", "train"), ["caption"])["text"].to_list()
+
+    def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
+        """The examples to train on, and those to validate on: every video once, with the rows that embedding reads."""
+        train, val = super().parts(fold)
+        if val is not None:
+            val._varies, val.per_video = False, 1
+        return train, val
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        texts = split_texts(self.source.corpus, split, ["caption"]).select("video_id", "text")
+        captioned = texts["video_id"].unique(maintain_order=True).to_list()
+        self.videos = self._found(self.usable(captioned), captioned, split)
+        if self.captions == "joined":
+            texts = joined_texts(self.source.corpus, ["caption"], self.videos).rename({"caption": "text"})
+        texts = texts.filter(pl.col("video_id").is_in(self.videos))
+        self._captions = texts["text"]
+        self._counts = texts.group_by("video_id", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
+        self._first = np.cumsum(self._counts) - self._counts
+
+    def facts(self) -> dict[str, Any]:
+        tokenizer = self.source.tokenizer
+        assert tokenizer is not None
+        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        return {
+            "experts": {name: store.shape[0] for name, store in zip(self.experts, self.stores, strict=True)},
+            "text_length": self.max_length,
+            "vocab_size": len(tokenizer),
+            **{name: i for name, i in ids.items() if i is not None},
+        }
+
+    def usable(self, ids: Iterable[str]) -> list[str]:
+        """Those of ``ids`` of which any expert has a row, in the order given."""
+        wanted = list(ids)
+        rows = sum(store.rows(wanted) for store in self.stores)
+        return [i for i, some in zip(wanted, np.asarray(rows) > 0, strict=True) if some]
+
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        rows = self._first[numbers] + (rng.random(len(numbers)) * self._counts[numbers]).astype(np.int64)
+        return {
+            **self._read([self.videos[n] for n in numbers], rng, varies=self._varies),
+            **self.read_texts(self._captions.gather(rows).to_list()),
+            "video": torch.from_numpy(numbers.astype(np.int64)),
+        }
+
+    def read_videos(self, ids: Sequence[str]) -> Batch:
+        """Whole videos for ``embed_videos``: what a batch holds of them, the same each time."""
+        return self._read(ids, np.random.default_rng(0), varies=False)
+
+    def read_texts(self, texts: Sequence[str]) -> Batch:
+        if self.full_stop:
+            texts = [text if text.strip().endswith((".", "?", "!")) else f"{text.strip()}." for text in texts]
+        return super().read_texts(texts)
+
+    def _read(self, ids: Sequence[str], rng: np.random.Generator, *, varies: bool) -> Batch:
+        seen = [
+            self._rows(name, store, ids, rng, varies) for name, store in zip(self.experts, self.stores, strict=True)
+        ]
+        dims = [store.shape[0] for store in self.stores]
+        longest = max(int(mine[0].max(initial=0)) for mine in seen)
+        features = np.zeros((len(ids), longest, sum(dims)), np.float32)
+        mask = np.zeros((len(ids), longest, len(seen)), bool)
+        positions = np.full(mask.shape, UNKNOWN, np.int64)
+        edges = np.cumsum([0, *dims])
+        for number, (counts, values, at, _, _) in enumerate(seen):
+            rows = np.repeat(np.arange(len(ids)), counts)
+            places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+            features[rows, places, edges[number] : edges[number + 1]] = values
+            mask[rows, places, number] = True
+            positions[rows, places, number] = at
+        found = {
+            "features": features,
+            "feature_mask": mask,
+            "positions": positions,
+            "maxima": np.concatenate([mine[3] for mine in seen], axis=1),
+            "means": np.concatenate([mine[4] for mine in seen], axis=1),
+        }
+        return {name: torch.from_numpy(array) for name, array in found.items()}
+
+    def _rows(
+        self, name: str, store: Store, ids: Sequence[str], rng: np.random.Generator, varies: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of one expert: how many rows are kept of each video, those rows and their positions, maxima and means."""
+        maxima = np.zeros((len(ids), store.shape[0]), np.float32)
+        means = np.zeros_like(maxima)
+        counts = store.rows(ids)
+        there = np.flatnonzero(counts)
+        some = [ids[n] for n in there.tolist()]
+        values, lengths = store.gather(some)
+        values = values.astype(np.float32, copy=False)
+        starts = np.cumsum(lengths) - lengths
+        at = np.full(len(values), UNKNOWN) if name in self.clockless else self._positions(name, store, some)
+        if len(there):
+            maxima[there] = np.maximum.reduceat(values, starts, axis=0)
+            means[there] = np.add.reduceat(values, starts, axis=0) / lengths[:, None]
+        missing = np.isnan(values[starts, 0])
+        counts[there] = np.where(missing, 0, np.minimum(lengths, self.max_tokens))
+        maxima[there[missing]] = means[there[missing]] = 0.0
+        starts, lengths = starts[~missing], lengths[~missing]
+        if varies:  # the smallest lots of every video, in order of time
+            owner = np.repeat(np.arange(len(lengths)), lengths)
+            place = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            drawn = np.lexsort((rng.random(len(owner)), owner))[place < self.max_tokens]
+            rows = np.sort(starts[owner[drawn]] + place[drawn])
+        else:
+            fixed = (_fixed(int(n), self.max_tokens) if n > self.max_tokens else np.arange(n) for n in lengths)
+            kept = [first + places for first, places in zip(starts, fixed, strict=True)]
+            rows = np.concatenate([np.zeros(0, np.int64), *kept])
+        at = at[rows]
+        if self.shuffle_times:
+            owner = np.repeat(np.arange(len(ids)), counts)
+            at = at[np.lexsort((rng.random(len(at)), owner))]
+        return counts, values[rows], at, maxima, means
+
+    def _positions(self, name: str, store: Store, ids: Sequence[str]) -> np.ndarray:
+        """Of all rows: two more than the number of the window in which the middle of a row lies."""
+        try:
+            times, _ = store.gather(ids, "times")
+        except ValueError as error:
+            raise ValueError(f"expert {name!r}: {error}; without times it has to be among `clockless`") from None
+        middles = times.mean(axis=1)
+        known = middles >= 0  # not so of what is not a number
+        return np.where(known, np.floor(np.where(known, middles, 0.0) / self.window + UNKNOWN + 1), UNKNOWN).astype(
+            np.int64
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _fixed(length: int, count: int) -> np.ndarray:
+    """The rows that the published code keeps of so many when it evaluates: of numpy's old generator."""
+    return np.sort(np.random.RandomState(0).choice(length, count, replace=False))

@@ -1,0 +1,114 @@
+"""A caption and the frames of its video: what a dual encoder of sentences and videos learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from videomatch.examples import Batch, Examples, Source, split_texts
+from videomatch.metrics import ranking
+from videomatch.retrieval import similarity
+
+
+def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> float:
+    """R@1 + R@5 + R@10 of both directions, percent: dual encoding's measure of validation (600 at most).
+
+    Args:
+        video_embeds: (N, levels, D) or (N, D) of the video of every caption; a score is the mean over the levels.
+        text_embeds: (N, D) of the captions.
+        video: (N,) number of the video.
+    """
+    videos, texts = video_embeds.double().reshape(len(video_embeds), -1).numpy(), text_embeds.double().numpy()
+    _, first, owner = np.unique(video.numpy(), return_index=True, return_inverse=True)
+    texts = np.tile(texts, videos.shape[1] // texts.shape[1])
+    videos = videos[first]
+    pairs = np.stack([np.arange(len(texts)), owner], axis=1)
+    total = 0.0
+    for queries, references, judged in ((texts, videos, pairs), (videos, texts, pairs[:, ::-1])):
+        found = similarity.search(queries, references, pairs=judged, device="cpu")
+        total += ranking.metrics(judged[:, 0], found.better, found.equal, ks=(1, 5, 10))["R@sum"]
+    return total
+
+
+class CaptionVideo(Examples):
+    """A caption and the first frames of its video; an epoch visits every caption of every video of the split once.
+
+    Batch: ``frames`` (B, F, D) float32, zeros behind the last; ``frame_mask`` (B, F); ``frame_mean`` (B, D) of all
+    frames, also those that were cut off; ``input_ids`` and ``attention_mask`` (B, T); ``video`` (B,), equal for
+    examples of one video.
+
+    Source: the published system of dual encoding (Dong et al., CVPR 2019), where 64 frames, one every half second, are
+    the first 32 seconds.
+
+    Args:
+        max_frames: frames whose order is read.
+        max_length: tokens of a caption, start and end included.
+    """
+
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str,
+        split: str | Sequence[str] = "train",
+        validation: str | None = "val",
+        max_frames: int = 64,
+        max_length: int = 77,
+    ) -> None:
+        if source.tokenizer is None:
+            raise ValueError("examples of kind caption_video need a tokenizer")
+        super().__init__(source, split=split, validation=validation, max_length=max_length)
+        if max_frames < 1:
+            raise ValueError(f"max_frames {max_frames}, expected at least 1")
+        if len(self._store.shape) != 1:
+            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
+        self.expert, self.max_frames = expert, max_frames
+        self._tokenizer = source.tokenizer
+
+    @classmethod
+    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
+        """Texts that a vocabulary is made from: the captions of the split to train on."""
+        return split_texts(corpus, options.get("split", "train"), ["caption"])["text"].to_list()
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        texts = split_texts(self.source.corpus, split, ["caption"]).select("video_id", "text")
+        captioned = texts["video_id"].unique(maintain_order=True).to_list()
+        self.videos = self._found(self.usable(captioned), captioned, split)
+        numbers = pl.DataFrame({"video_id": self.videos, "number": np.arange(len(self.videos))})
+        texts = texts.join(numbers, on="video_id", maintain_order="left")
+        self._captions, self._numbers = texts["text"], texts["number"].to_numpy()
+
+    def _count(self) -> int:
+        return len(self._captions)
+
+    def facts(self) -> dict[str, Any]:
+        return {"frame_dim": self._store.shape[0], "vocab_size": len(self._tokenizer)}
+
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        videos = self._numbers[numbers]
+        return {
+            **self.read_videos([self.videos[n] for n in videos]),
+            **self.read_texts(self._captions.gather(numbers).to_list()),
+            "video": torch.from_numpy(videos.astype(np.int64)),
+        }
+
+    def read_videos(self, ids: Sequence[str]) -> Batch:
+        """``frames``, ``frame_mask`` and ``frame_mean`` of videos with frames."""
+        unique, which = np.unique(np.asarray(ids), return_inverse=True)  # a video with several captions is read once
+        values, lengths = self._store.gather(unique.tolist())
+        values = values.astype(np.float32, copy=False)
+        starts = np.cumsum(lengths) - lengths
+        means = np.add.reduceat(values, starts, axis=0) / lengths[:, None]
+        mask = np.arange(min(int(lengths.max()), self.max_frames)) < lengths[:, None]
+        frames = np.zeros((*mask.shape, values.shape[1]), np.float32)
+        frames[mask] = values[np.arange(len(values)) - np.repeat(starts, lengths) < self.max_frames]
+        found = {"frames": frames, "frame_mask": mask, "frame_mean": means.astype(np.float32)}
+        return {name: torch.from_numpy(array[which]) for name, array in found.items()}

@@ -1,0 +1,207 @@
+"""Frames of a video and those of an edited copy of it, with the time map: what a scorer of key frames learns from.
+
+Two ways to come by a copy (``copies``):
+
+``made``      out of the features themselves, anew each time: a stretch of the window, faster or slower, some frames
+              dropped, one in ten blacked out, all moved by one constant and each by noise, at times mixed with another
+              video (blend, picture in picture).
+``segments``  from the table ``segments`` of the corpus: the query's frames within a segment, and the reference's around
+              it, that is, edits of the pictures themselves.
+
+Speeds are those of the copies of the Video Similarity Challenge 2022: 43 % as the original, the others in
+[0.60, 1.50].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import torch
+
+from videomatch.data import tables
+from videomatch.examples import Batch, Examples, Source, pooled_ids
+from videomatch.localisation import keyframes
+from videomatch.retrieval.similarity import normalise
+
+COPIES = ("made", "segments")
+#: share of copies that keep their speed, and the speeds of the others
+SAME_SPEED, SPEEDS = 0.43, (0.60, 1.50)
+#: shortest copy, frames
+SHORTEST = 8
+
+
+def coverage(scores: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor) -> float:
+    """Mean cosine of every frame with the most alike key frame, of those that are chosen at 15 % of one-second steps.
+
+    See :func:`videomatch.localisation.keyframes.coverage`.
+    """
+    found = zip(scores.numpy(), frames.numpy(), mask.numpy().astype(bool), strict=True)
+    values = [keyframes.coverage(rows[there], _chosen(own, rows, there)) for own, rows, there in found]
+    return float(np.mean(values))
+
+
+def repeatability(
+    scores: torch.Tensor,
+    edited_scores: torch.Tensor,
+    frames: torch.Tensor,
+    edited: torch.Tensor,
+    mask: torch.Tensor,
+    edited_mask: torch.Tensor,
+    shown: torch.Tensor,
+) -> float:
+    """Share of the copies' key frames that show a key frame of the original, or the frame beside one.
+
+    See :func:`videomatch.localisation.keyframes.repeatability`.
+    """
+    values = []
+    tensors = (scores, frames, mask.bool(), edited_scores, edited, edited_mask.bool(), shown)
+    for own, rows, there, other, copied, edited_there, at in zip(*(t.numpy() for t in tensors), strict=True):
+        moments = np.where(at >= 0, at + 0.5, np.nan)[edited_there]
+        kept, again = _chosen(own, rows, there), _chosen(other, copied, edited_there)
+        values.append(keyframes.repeatability(kept, _clock(int(there.sum())), again, moments, within=1.0))
+    values = [v for v in values if not np.isnan(v)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _chosen(scores: np.ndarray, rows: np.ndarray, there: np.ndarray) -> np.ndarray:
+    return keyframes.covering(rows[there], _clock(int(there.sum())), scores=scores[there])
+
+
+def _clock(count: int) -> np.ndarray:
+    starts = np.arange(count, dtype=np.float64)
+    return np.stack([starts, starts + 1], axis=1)
+
+
+class EditedFrames(Examples):
+    """A window of ``num_frames`` frames of a video and an edited copy of a part of it.
+
+    Batch (all padded at the end to ``num_frames``): ``frames`` ``(B, L, D)`` float32 unit vectors and ``mask``
+    ``(B, L)``; ``edited`` and ``edited_mask`` of the copy; ``shown`` ``(B, L)`` which frame of the window a frame of
+    the copy shows, -1 for none (black, or beyond the window).
+
+    Args:
+        source: with a store of vectors (with times for ``segments``).
+        expert: whose features.
+        split, validation, per_video: as everywhere, but both roles of the splits count; what has no features (a text)
+            is passed over.
+        copies: ``made`` or ``segments``.
+        num_frames: of a window.
+        drop: share of frames that a copy leaves out. blackout: share that turn black.
+        noise: length of the noise on a unit vector, at most; drawn for each copy, half for all its frames alike.
+        mix: share of copies that are mixed with another video.
+
+    Raises:
+        ValueError: an option is out of range, or the store does not fit.
+    """
+
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"coverage": coverage, "repeatability": repeatability}
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str = "clip",
+        split: str | Sequence[str] = "train",
+        validation: str | None = "val",
+        per_video: int = 1,
+        copies: str = "made",
+        num_frames: int = 64,
+        drop: float = 0.1,
+        blackout: float = 0.1,
+        noise: float = 0.6,
+        mix: float = 0.2,
+    ) -> None:
+        if copies not in COPIES:
+            raise ValueError(f"edited_frames: copies {copies!r}, expected {' or '.join(COPIES)}")
+        if num_frames < SHORTEST or not 0 <= drop < 1 or not 0 <= blackout < 1:
+            raise ValueError(
+                f"edited_frames: num_frames {num_frames}, drop {drop}, blackout {blackout}: expected at least "
+                f"{SHORTEST} frames and shares below 1"
+            )
+        super().__init__(source, split=split, validation=validation, per_video=per_video)
+        self.expert, self.copies, self.num_frames = expert, copies, num_frames
+        self.drop, self.blackout, self.noise, self.mix = drop, blackout, noise, mix
+        self._pairs: list[tuple[str, str, tuple[float, ...]]] = []
+        if len(self._store.shape) != 1:
+            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        ids = pooled_ids(self.source.corpus, split, ("reference", "query"))
+        if self.copies == "made":
+            long = self._store.rows(ids) >= SHORTEST
+            self.videos = self._found([i for i, fits in zip(ids, long, strict=True) if fits], ids, split)
+            return
+        table = tables.read("segments", self.source.corpus).filter(pl.col("query_id").is_in(ids))
+        keys = ("query_start", "query_end", "reference_start", "reference_end")
+        pairs = [(q, r, tuple(t)) for q, r, *t in table.select("query_id", "reference_id", *keys).iter_rows()]
+        self._pairs = [p for p in pairs if (self._store.rows(list(p[:2])) > 0).all()]
+        self._found([p[0] for p in self._pairs], ids, split)
+
+    def _count(self) -> int:
+        return len(self.videos) if self.copies == "made" else len(self._pairs)
+
+    def facts(self) -> dict[str, Any]:
+        return {"frame_dim": self._store.shape[0]}
+
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        shape = (len(numbers), self.num_frames)
+        frames, edited = (np.zeros((*shape, self._store.shape[0]), np.float32) for _ in range(2))
+        mask, edited_mask, shown = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
+        for row, number in enumerate(numbers.tolist()):
+            window, copied, at = self._made(number, rng) if self.copies == "made" else self._cut(number, rng)
+            frames[row, : len(window)], mask[row, : len(window)] = window, True
+            edited[row, : len(copied)], edited_mask[row, : len(copied)] = copied, True
+            shown[row, : len(copied)] = at
+        arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask, "shown": shown}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _window(self, rows: np.ndarray, rng: np.random.Generator, around: int | None = None) -> tuple[np.ndarray, int]:
+        """Frames of a window somewhere, or around one frame, and where it begins."""
+        room = max(0, len(rows) - self.num_frames)
+        begin = int(rng.integers(room + 1)) if around is None else int(np.clip(around - self.num_frames // 2, 0, room))
+        return normalise(rows[begin : begin + self.num_frames].astype(np.float32)), begin
+
+    def _made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        window, _ = self._window(self._store[self.videos[number]], rng)
+        other, _ = self._window(self._store[self.videos[int(rng.integers(len(self.videos)))]], rng)
+        at = self._times(len(window), rng)
+        copied = window[at]
+        if rng.random() < self.mix:
+            share = rng.uniform(0.3, 0.8)
+            copied = share * copied + (1 - share) * other[np.arange(len(at)) % len(other)]
+        dim = window.shape[1]
+        strength = rng.uniform(0, self.noise, 2) / np.sqrt(2 * dim)
+        copied = copied + strength[0] * rng.normal(size=(1, dim)) + strength[1] * rng.normal(size=copied.shape)
+        copied = normalise(copied.astype(np.float32))
+        black = rng.random(len(at)) < self.blackout
+        copied[black] = 1 / np.sqrt(dim)  # one vector for all that is black
+        return window, copied, np.where(black, -1, at)
+
+    def _times(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Which frame of the window every frame of the copy shows."""
+        speed = 1.0 if rng.random() < SAME_SPEED else float(rng.uniform(*SPEEDS))
+        longest = min(self.num_frames, int((count - 1) / speed) + 1)
+        length = int(rng.integers(min(SHORTEST, longest), longest + 1))
+        start = rng.uniform(0, max(0.0, count - 1 - (length - 1) * speed))
+        at = np.minimum(np.floor(start + speed * np.arange(length)), count - 1).astype(np.int64)
+        kept = at[rng.random(length) >= self.drop]
+        return kept if len(kept) else at[:1]
+
+    def _cut(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        query, reference, (q0, q1, r0, r1) = self._pairs[number]
+        times = {i: np.asarray(self._store.gather([i], "times")[0]).mean(axis=1) for i in (query, reference)}
+        inside = np.flatnonzero((times[query] >= q0) & (times[query] < q1))
+        if len(inside) > self.num_frames:
+            begin = int(rng.integers(len(inside) - self.num_frames + 1))
+            inside = inside[begin : begin + self.num_frames]
+        moments = r0 + (times[query][inside] - q0) * (r1 - r0) / (q1 - q0)
+        middle = int(np.abs(times[reference] - (moments.mean() if len(moments) else r0)).argmin())
+        window, begin = self._window(self._store[reference], rng, around=middle)
+        apart = np.abs(moments[:, None] - times[reference][begin : begin + len(window)])
+        at = apart.argmin(axis=1) if len(moments) else np.zeros(0, np.int64)
+        period = np.median(np.diff(times[reference])) if len(times[reference]) > 1 else r1 - r0
+        at = np.where(apart.min(axis=1) <= period, at, -1) if len(moments) else at
+        return window, normalise(self._store[query][inside].astype(np.float32)), at

@@ -1,0 +1,234 @@
+"""A similarity map and its segments: what a segment detector learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import torch
+
+from videomatch.data import tables
+from videomatch.data.pairs import judged_pairs
+from videomatch.examples import Batch, Examples, Source
+from videomatch.localisation import frame_similarity, intervals, synthetic_maps
+
+Sample = tuple[np.ndarray, np.ndarray]
+
+#: a segment cut off by a crop is one as long as so many frames are left
+LEFT = 1.5
+#: longer side of made-up maps, at least, frames; and how much shorter the shorter side may be
+SMALLEST, UNEQUAL = 28, 3.0
+#: longer side to which the maps of judged pairs are cropped in training, at least, as a share of the longest
+CROPPED = 0.6
+
+
+class SimilarityMap(Examples):
+    """A map of two videos, and the segments in it; maps are of a corpus's judged pairs, made up, or both.
+
+    An epoch visits every judged pair of the protocol ``per_pair`` times (if an ``expert`` is named), and ``synthetic``
+    made-up maps (:mod:`localisation.synthetic_maps`), never the same. In training all are augmented: transposed,
+    turned so that both videos run backwards, cropped, blurred, with other contrast, noise, and fewer frames a second.
+    A validation is not: it holds the judged pairs of its protocol, or the same ``synthetic`` maps each time.
+
+    Batch: ``similarity`` ``(B, Q, R)`` float32, ``query_mask`` ``(B, Q)``, ``reference_mask`` ``(B, R)``, ``segments``
+    ``(B, M, 4)`` in frames, half open, ``segments_mask`` ``(B, M)``.
+
+    Args:
+        expert: whose features make the maps; null for synthetic maps only.
+        split: protocol (or several) whose judged pairs train. validation: protocol to validate on.
+        synthetic: made-up maps an epoch.
+        per_pair: how often an epoch visits a judged pair.
+        longest: frames of a map in training, on either side; longer ones are cropped.
+        augment: how much of the augmentation, as a share of its chances.
+        condensed: share of the maps in training of which one side has key frames only, spread out again.
+
+    Raises:
+        ValueError: neither an expert nor synthetic maps.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str | None = None,
+        split: str | Sequence[str] = "copies_train",
+        validation: str | None = "copies_val",
+        synthetic: int = 2000,
+        per_pair: int = 1,
+        longest: int = 128,
+        augment: float = 1.0,
+        condensed: float = 0.0,
+    ) -> None:
+        super().__init__(source, split=split, validation=validation, per_video=1)
+        if (expert is None and synthetic < 1) or synthetic < 0 or per_pair < 1:
+            given = f"expert {expert}, synthetic {synthetic}, per_pair {per_pair}"
+            raise ValueError(f"SimilarityMap: {given}: expected maps of one kind or the other")
+        self.expert, self.synthetic, self.per_pair = expert, synthetic, per_pair
+        self.longest, self.augment, self.condensed = longest, augment, condensed
+        self._pairs: list[tuple[str, str]] = []
+        self._truth: dict[tuple[str, str], np.ndarray] = {}
+        self._trains = False
+
+    @classmethod
+    def vocabulary(cls, corpus: Any, options: Any) -> list[str]:
+        """Nothing here is text."""
+        return []
+
+    def parts(self, fold: tuple[int, int] | None = None) -> tuple[SimilarityMap, SimilarityMap | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The maps to train on, and those to validate on."""
+        train, val = super().parts(fold)
+        train._trains = True
+        return train, val
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        self._trains = False
+        if self.expert is None:
+            return
+        keys = ["query_id", "reference_id"]
+        times = ("query_start", "query_end", "reference_start", "reference_end")
+        judged = judged_pairs(self.source.corpus, split).unique(keys).sort(keys)
+        known = tables.read("segments", self.source.corpus).select(keys).unique()
+        # copies of which nobody knows where they are teach nothing
+        judged = pl.concat([judged.filter(pl.col("grade") <= 0), judged.join(known, on=keys, how="semi")])
+        judged = judged.select(keys).unique().sort(keys)
+        there = [self._store.rows(judged[c]) > 0 for c in keys]
+        self._pairs = judged.filter(pl.Series(there[0] & there[1])).rows()
+        if not self._pairs:
+            raise ValueError(f"SimilarityMap: none of the {len(judged)} pairs of split {split!r} has features")
+        rows: dict[tuple[str, str], list[tuple[float, ...]]] = {pair: [] for pair in self._pairs}
+        for row in tables.read("segments", self.source.corpus).select("query_id", "reference_id", *times).iter_rows():
+            if row[:2] in rows:
+                rows[row[:2]].append(row[2:])
+        self._truth = {pair: np.array(boxes, np.float64).reshape(-1, 4) for pair, boxes in rows.items()}
+
+    def _count(self) -> int:
+        judged = len(self._pairs) * (self.per_pair if self._trains else 1)
+        return judged + (self.synthetic if self._trains or not judged else 0)
+
+    def facts(self) -> dict[str, Any]:
+        """None: a map is a map."""
+        return {}
+
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Maps side by side, padded to the largest; those of a batch are about as large as one another, cropped or made
+        up so, that less of it is padding."""
+        judged = numbers < len(self._pairs) * (self.per_pair if self._trains else 1)
+        samples = {
+            n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)], rng)
+            for n in np.flatnonzero(judged).tolist()
+        }
+        least = max(SMALLEST, int(CROPPED * self.longest)) if samples else SMALLEST
+        side = int(np.exp(rng.uniform(np.log(min(least, self.longest)), np.log(self.longest))))
+        if self._trains:
+            samples = {n: self._augmented(*sample, rng, side) for n, sample in samples.items()}
+        for n in np.flatnonzero(~judged).tolist():
+            if self._trains:
+                shortest = max(8, int(side / UNEQUAL))
+                made = synthetic_maps.drawn(rng, shortest=shortest, longest=side, condensed=self.condensed)
+                sample = self._augmented(*made, rng, side)
+            else:  # the same each time
+                own = np.random.default_rng([int(numbers[n]), 1])
+                sample = synthetic_maps.drawn(own, longest=self.longest, condensed=self.condensed)
+            samples[n] = sample
+        return collated([samples[n] for n in range(len(numbers))])
+
+    def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, longest: int) -> Sample:
+        return augmented(values, boxes, rng, share=self.augment, longest=longest)
+
+    def _real(self, query: str, reference: str, rng: np.random.Generator) -> Sample:
+        sides = [np.asarray(self._store[video], np.float32) for video in (query, reference)]
+        if self._trains and rng.random() < self.condensed:
+            sides[1] = synthetic_maps.condensed_rows(rng, sides[1])
+        return frame_similarity.cosines(*sides), self._in_frames(query, reference)
+
+    def _in_frames(self, query: str, reference: str) -> np.ndarray:
+        """True segments of a pair, in frames."""
+        times = []
+        for video in (query, reference):
+            seconds = self._store.times(video)
+            if seconds is None:
+                raise ValueError(f"{self._store.roots[0]} has no times: nobody can say where a segment lies")
+            times.append(intervals.filled(seconds))
+        truth = intervals.to_frames(self._truth[query, reference], *times)
+        return truth[np.minimum(truth[:, 1] - truth[:, 0], truth[:, 3] - truth[:, 2]) > 0]
+
+
+def collated(samples: Sequence[Sample]) -> Batch:
+    """Maps and segments as a batch of tensors."""
+    batch = masked([values.shape for values, _ in samples], [boxes for _, boxes in samples])
+    size = batch["query_mask"].shape[1], batch["reference_mask"].shape[1]
+    similarity = np.zeros((len(samples), *size), np.float32)
+    for n, (values, _) in enumerate(samples):
+        similarity[n, : values.shape[0], : values.shape[1]] = values
+    return {"similarity": torch.from_numpy(similarity), **batch}
+
+
+def masked(shapes: Sequence[Sequence[int]], boxes: Sequence[np.ndarray]) -> Batch:
+    """Masks of the frames of maps of some shapes; their segments, and which are some."""
+    sizes = np.array(shapes)
+    there = np.arange(max(1, *map(len, boxes), 1)) < np.array([len(b) for b in boxes])[:, None]
+    segments = np.zeros((*there.shape, 4), np.float32)
+    segments[..., 1::2] = 1  # a box, so that nothing divides by no length
+    for n, some in enumerate(boxes):
+        segments[n, : len(some)] = some
+    masks = [np.arange(sizes[:, axis].max()) < sizes[:, axis, None] for axis in (0, 1)]
+    arrays = {"query_mask": masks[0], "reference_mask": masks[1], "segments": segments, "segments_mask": there}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def augmented(
+    values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *, share: float = 1.0, longest: int = 128
+) -> Sample:
+    """A map that could as well have been, and its segments.
+
+    Args:
+        values: ``(Q, R)``. boxes: ``(M, 4)`` in frames.
+        rng: source of everything random. share: of the chances of each change. longest: frames of either side.
+    """
+    if rng.random() < 0.5 * share:  # who is the query?
+        values, boxes = values.T, boxes[:, [2, 3, 0, 1]]
+    if rng.random() < 0.5 * share:
+        values, boxes = reversed_in_time(values, boxes)
+    if rng.random() < 0.15 * share and min(values.shape) >= 24:  # fewer frames a second, of both
+        values, boxes = values[::2, ::2], boxes / 2
+    if rng.random() < 0.4 * share or max(values.shape) > longest:
+        sizes = [min(int(np.ceil(n * rng.uniform(0.4, 1))), longest) for n in values.shape]
+        first = [int(rng.integers(0, n - size + 1)) for n, size in zip(values.shape, sizes, strict=True)]
+        values, boxes = cropped(values, boxes, first[0], first[0] + sizes[0], first[1], first[1] + sizes[1])
+    if rng.random() < 0.15 * share:
+        values = cv2.GaussianBlur(np.ascontiguousarray(values), (0, 0), rng.uniform(0.4, 1.0))
+    if rng.random() < 0.5 * share:
+        values = values * rng.uniform(0.6, 1.2) + rng.uniform(-0.15, 0.2)
+    if rng.random() < 0.15 * share:  # the first place of VSC 2022: the square root
+        values = np.sqrt(np.maximum(values, 0))
+    if rng.random() < 0.3 * share:
+        values = values + rng.uniform(0.01, 0.1) * rng.normal(size=values.shape)
+    if rng.random() < 0.15 * share:  # damaged frames: black ones, titles
+        axis = int(rng.integers(2))
+        values = values.copy()
+        lost = rng.random(values.shape[axis]) < rng.uniform(0, 0.2)
+        values[(lost, slice(None)) if axis == 0 else (slice(None), lost)] = rng.uniform(-0.1, 0.4)
+    return np.ascontiguousarray(values, np.float32), boxes
+
+
+def reversed_in_time(values: np.ndarray, boxes: np.ndarray) -> Sample:
+    """Both videos backwards: a segment still runs the way it did."""
+    rows, columns = values.shape
+    ends = np.array([rows, rows, columns, columns])
+    return values[::-1, ::-1], ends - boxes[:, [1, 0, 3, 2]]
+
+
+def cropped(values: np.ndarray, boxes: np.ndarray, top: int, bottom: int, left: int, right: int) -> Sample:
+    """A part of a map and what is left of its segments there, each followed along its diagonal."""
+    kept = []
+    for start, end, first, last in boxes.tolist():
+        speed = (last - first) / (end - start)
+        low = max(start, top, start + (left - first) / speed)
+        high = min(end, bottom, start + (right - first) / speed)
+        if min(high - low, (high - low) * speed) >= min(LEFT, 0.8 * min(end - start, last - first)):
+            origin = first - start * speed - left
+            kept.append((low - top, high - top, origin + low * speed, origin + high * speed))
+    return values[top:bottom, left:right], np.array(kept, np.float64).reshape(-1, 4)

@@ -1,0 +1,140 @@
+"""A judged pair of videos and its grade: what a joint encoder is finetuned on."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from videomatch.data.pairs import fold_pairs, judged_pairs
+from videomatch.examples import Batch, Source
+from videomatch.examples._videos import Layout, VideoExamples
+from videomatch.metrics import correlation
+
+log = logging.getLogger(__name__)
+
+
+def spearman(similarity: Tensor, grade: Tensor) -> float:
+    """Spearman's correlation of similarities and grades, (P,) each."""
+    return correlation.spearman(_numbers(similarity), _numbers(grade))
+
+
+def mse(similarity: Tensor, grade: Tensor) -> float:
+    """Mean squared difference of similarities and grades, (P,) each; against ranks where labels are ``rank``."""
+    return correlation.mse(_numbers(similarity), _numbers(grade))
+
+
+class VideoPair(VideoExamples):
+    """A pair of videos, query first, and its grade. Pairs of which a side cannot be read are left out.
+
+    Batch: ``frames`` (B, 2, F, D) float32, ``frame_mask`` (B, 2, F), ``input_ids`` and ``attention_mask`` (B, 2, T),
+    ``grade`` (B,) float32.
+
+    Args:
+        split: protocols (splits with queries and references) whose judged pairs train, pooled; with a fold they are
+            what is cut into folds.
+        validation: protocol to validate on; not used with a fold.
+        texts, layout, max_frames, pad: as of ``video_text``.
+        protocol: of the folds, ``disjoint`` or ``remainder``; see :func:`videomatch.data.pairs.fold_pairs`.
+        labels: ``rank``: a grade becomes its mean rank among all labels, scaled to 0 … 1; ``plain``: as it is. As
+            published, "all labels" are those of ``split`` and ``validation`` (with a fold: of ``split``) together,
+            read or not. So the histogram of the validation labels enters into the targets of training, nothing about
+            any one pair: the mapping is monotone, hence Spearman does not see it, and MSE is against ranks.
+    """
+
+    SPLIT = "pairs_train"
+    ROLES = ("query", "reference")
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"Spearman": spearman, "MSE": mse}
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str | None = None,
+        split: str | Sequence[str] = "pairs_train",
+        validation: str | None = "pairs_val",
+        texts: Mapping[str, int],
+        layout: Layout = "frames_inside",
+        max_frames: int = 32,
+        pad: bool = False,
+        protocol: Literal["disjoint", "remainder"] = "disjoint",
+        labels: Literal["rank", "plain"] = "rank",
+    ) -> None:
+        super().__init__(
+            source,
+            split=split,
+            validation=validation,
+            expert=expert,
+            texts=texts,
+            layout=layout,
+            max_frames=max_frames,
+            pad=pad,
+        )
+        if labels not in ("rank", "plain"):
+            raise ValueError(f"labels {labels!r}, expected rank or plain")
+        self.protocol, self.labels = protocol, labels
+        self._known: tuple[np.ndarray, np.ndarray] | None = None  # grades in ascending order, and their ranks
+
+    def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
+        """The pairs to train on, and those to validate on.
+
+        Args:
+            fold: (f, k): train and validate on the pairs of ``split`` that fold f of k says; None for those of
+                ``split`` and of ``validation``.
+        """
+        if fold is None:
+            return super().parts()
+        found = fold_pairs(self.source.corpus, self.split, fold=fold[0], folds=fold[1], protocol=self.protocol)
+        train = copy.copy(self)
+        train._count_grades(judged_pairs(self.source.corpus, self.split))
+        train._take(found[0], f"fold {fold[0]} of {fold[1]}, train")
+        val = copy.copy(train)
+        val._take(found[1], f"fold {fold[0]} of {fold[1]}, val")
+        return train, val
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        if self._known is None:
+            train = [self.split] if isinstance(self.split, str) else self.split
+            pooled = [*train, *([] if self.validation is None else [self.validation])]
+            self._count_grades(judged_pairs(self.source.corpus, pooled))
+        self._take(judged_pairs(self.source.corpus, split), str(split))
+
+    def _count_grades(self, pairs: pl.DataFrame) -> None:
+        grades = pairs["grade"].to_numpy()
+        known, first = np.unique(grades, return_index=True)
+        self._known = known, correlation.rank_normalised(grades)[first] if self.labels == "rank" else known
+
+    def _take(self, pairs: pl.DataFrame, which: str) -> None:
+        """Turn to these pairs: what is held are the videos, and each pair's two rows among them."""
+        ids = pl.concat([pairs["query_id"], pairs["reference_id"]]).unique().sort()
+        self._rows = self._table(ids)
+        row = self._rows.select("video_id", row=pl.int_range(pl.len(), dtype=pl.Int32))
+        for side in ("query", "reference"):
+            named = row.rename({"video_id": f"{side}_id", "row": side})
+            pairs = pairs.join(named, on=f"{side}_id", how="left", maintain_order="left")
+        there = pairs.drop_nulls(["query", "reference"])
+        lost = len(pairs) - len(there)
+        log.info("%s: %d pairs, %d left out (a side has neither frames nor text)", which, len(there), lost)
+        if there.is_empty():
+            raise ValueError(f"VideoPair: none of the {len(pairs)} pairs of {which} can be used")
+        self._sides = there.select("query", "reference").to_numpy()
+        assert self._known is not None
+        self._grades = np.interp(there["grade"].to_numpy(), *self._known).astype(np.float32)
+
+    def _count(self) -> int:
+        return len(self._sides)
+
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        batch = self._read(self._rows[self._sides[numbers].ravel()])
+        pairs = {name: tensor.reshape(len(numbers), 2, *tensor.shape[1:]) for name, tensor in batch.items()}
+        return {**pairs, "grade": torch.from_numpy(self._grades[numbers])}
+
+
+def _numbers(values: Tensor) -> np.ndarray:
+    return torch.as_tensor(values).detach().double().cpu().numpy()

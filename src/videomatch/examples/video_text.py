@@ -1,0 +1,137 @@
+"""A video, frames and texts, with parts hidden and its tags: what a joint encoder is pretrained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from videomatch.data import corpus as corpora
+from videomatch.examples import Batch, Source, pooled_ids
+from videomatch.examples._videos import Layout, VideoExamples
+from videomatch.examples.masking import mask_frames, mask_tokens
+
+
+class VideoText(VideoExamples):
+    """A whole video; which of its tokens and frames are hidden is drawn anew each time.
+
+    Batch, beside ``frames`` (B, F, D) float32, ``frame_mask`` (B, F), ``input_ids`` and ``attention_mask`` (B, T):
+    ``token_labels`` (B, T), -100 where a token is not to be guessed; ``masked_frames`` (B, F) bool, hidden by the
+    model; ``labels`` (B, N) float32 of the tags; ``is_tagged`` (B,) bool, False where the corpus knows no tag of a
+    video at all (test sets). Without the rate or the number that they belong to, these are left out.
+
+    Args:
+        texts: kind of text -> tokens at most; the AIAC 2021 winners: ``{title: 33}``, in ``frames_first`` 34.
+        layout: ``frames_inside``: [CLS] frames [SEP] text [SEP] (winners' jobs 1, 4, 5, 6), or ``frames_first``.
+        max_frames: 0 for a model of texts alone.
+        num_tags: labels, the most frequent tags of the first split, equally frequent ones by name.
+        categories: the categories of the first split are labels, too, named ``category:…``.
+        untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
+        mask_tokens: rate; see :func:`videomatch.examples.masking.mask_tokens`.
+        mask_frames: rate, the effective one (the winners' is 0.135).
+        pad: pad texts to all budgets together, not to the longest of the batch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str | None = None,
+        split: str | Sequence[str] = "train",
+        validation: str | None = "val",
+        texts: Mapping[str, int],
+        layout: Layout = "frames_inside",
+        max_frames: int = 32,
+        num_tags: int = 0,
+        categories: bool = False,
+        untagged: Sequence[str] = (),
+        mask_tokens: float = 0.15,
+        mask_frames: float = 0.15,
+        pad: bool = False,
+    ) -> None:
+        super().__init__(
+            source,
+            split=split,
+            validation=validation,
+            expert=expert,
+            texts=texts,
+            layout=layout,
+            max_frames=max_frames,
+            pad=pad,
+        )
+        self.num_tags, self.categories, self.untagged = num_tags, categories, tuple(untagged)
+        self.mask_tokens, self.mask_frames = mask_tokens if texts else 0.0, mask_frames if max_frames else 0.0
+        if not (0 <= mask_tokens <= 1 and 0 <= mask_frames <= 1):
+            raise ValueError(f"mask_tokens {mask_tokens}, mask_frames {mask_frames}: expected rates from 0 to 1")
+        self._mask_id: Any = getattr(source.tokenizer, "mask_token_id", None)
+        if self.mask_tokens and self._mask_id is None:
+            raise ValueError("mask_tokens needs a tokenizer with [MASK], like `tokenizer: {style: bert}`")
+        self.labels: list[str] = []
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        ids = pooled_ids(self.source.corpus, split)
+        self._rows = self._table(ids)
+        self._found(self._rows["video_id"].head(1).to_list(), ids, split)
+        if self.num_tags:
+            self._select_tags(ids, split)
+
+    def _select_tags(self, ids: list[str], split: str | Sequence[str]) -> None:
+        """Tags as positions of labels, those of example n from ``_first[n]`` to ``_first[n + 1]`` of ``_tags``."""
+        hidden = pooled_ids(self.source.corpus, self.untagged)
+        videos = corpora.videos(self.source.corpus).filter(~pl.col("video_id").is_in(hidden))
+        tags = videos.select("video_id", pl.col("tags").list.unique())
+        if not self.labels:
+            counted = tags.filter(pl.col("video_id").is_in(ids)).select(pl.col("tags").explode()).drop_nulls()
+            frequent = counted.group_by("tags").len().sort(["len", "tags"], descending=[True, False])
+            self.labels = frequent["tags"].head(self.num_tags).to_list()
+            if self.categories:
+                named = videos.filter(pl.col("video_id").is_in(ids))["category"].drop_nulls().unique().sort()
+                self.labels += [f"category:{name}" for name in named]
+            if not self.labels:
+                raise ValueError(f"VideoText: no video of split {split!r} has a tag; set num_tags to 0")
+        numbers = pl.DataFrame(
+            {"tags": self.labels, "number": np.arange(len(self.labels), dtype=np.int32)},
+            schema_overrides={"tags": pl.String},
+        )
+        if self.categories:
+            category = pl.concat_list("category:" + pl.col("category")).list.drop_nulls()
+            tags = videos.select("video_id", pl.concat_list(pl.col("tags").list.unique(), category))
+        own = self._rows.select("video_id").join(tags, on="video_id", how="left", maintain_order="left")
+        self._is_tagged = (own["tags"].list.len().fill_null(0) > 0).to_numpy()
+        listed = own.select("tags").with_row_index("row").explode("tags").join(numbers, on="tags").sort("row", "number")
+        self._tags = listed["number"].to_numpy()
+        self._first = np.r_[0, np.cumsum(np.bincount(listed["row"].to_numpy(), minlength=len(own)))]
+
+    def _count(self) -> int:
+        return len(self._rows)
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), **({"id2label": dict(enumerate(self.labels))} if self.num_tags else {})}
+
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+        batch = self._read(self._rows[numbers])
+        tokenizer = self.source.tokenizer
+        if self.mask_tokens and tokenizer is not None:
+            ids, labels = mask_tokens(
+                batch["input_ids"].numpy(),
+                rate=self.mask_tokens,
+                special=tokenizer.all_special_ids,
+                mask_id=self._mask_id,
+                vocab_size=len(tokenizer),
+                rng=rng,
+            )
+            batch |= {"input_ids": torch.from_numpy(ids), "token_labels": torch.from_numpy(labels)}
+        if self.mask_frames:
+            hidden = mask_frames(batch["frame_mask"].numpy(), rate=self.mask_frames, rng=rng)
+            batch["masked_frames"] = torch.from_numpy(hidden)
+        if self.num_tags:
+            first, counts = self._first[numbers], self._first[numbers + 1] - self._first[numbers]
+            rows = np.repeat(np.arange(len(numbers)), counts)
+            places = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+            labels = torch.zeros(len(numbers), len(self.labels))
+            labels[torch.from_numpy(rows), torch.from_numpy(self._tags[places].astype(np.int64))] = 1.0
+            batch |= {"labels": labels, "is_tagged": torch.from_numpy(self._is_tagged[numbers])}
+        return batch

@@ -1,0 +1,192 @@
+"""``python -m videomatch STAGE …``: the one way in which a rule calls a stage.
+
+A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
+workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
+result turns out to be current already ends at once.
+
+Under torchrun or accelerate several processes call the stage together; process 0 alone writes the log and the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from videomatch.common import progress
+from videomatch.pipeline import preload, provenance, reached
+
+log = logging.getLogger("videomatch")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one job; 0 when its result stands, 1 with one clear line on standard error when it does not."""
+    parser = argparse.ArgumentParser(prog="python -m videomatch", description=__doc__)
+    parser.add_argument("stage", help="a file of videomatch/stages")
+    parser.add_argument("--settings", required=True, type=Path, help="the job's settings, written by the workflow")
+    parser.add_argument("--output", required=True, type=Path, help="the manifest of the result")
+    parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(argv)
+    _log_to(None if _helps() else options.log)
+    _end_with_the_workflow()
+    try:
+        run(options.stage, options.settings, options.output, options.threads)
+    except Exception as error:
+        log.exception("%s failed", options.stage)
+        where = f" (log: {options.log})" if options.log else ""
+        _tell(f"videomatch {options.stage}: {error or type(error).__name__}{where}")
+        return 1
+    return 0
+
+
+def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
+    """Make the result that a settings file asks for, unless it stands already."""
+    job = json.loads(settings.read_text(encoding="utf-8"))
+    if provenance.code_digest(stage, *job["modules"]) != job["code"]:
+        raise RuntimeError("the source code changed while the workflow was running; start it again")
+    wanted = provenance.request(job)
+    if provenance.restore(manifest, wanted):
+        if not _helps():
+            _say(manifest, "unchanged")
+        return
+    for paths in wanted["inputs"].values():
+        for entry in paths:
+            _check_input(Path(entry["path"]), job)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
+    _use_threads(threads)
+    folder = manifest.parent
+    temporary = folder.with_name(f".{folder.name}.new.{os.getpid()}")
+    scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
+    arguments = _arguments(function, job, temporary, scratch, threads)
+    if _helps():
+        function(**arguments)
+        return
+    _sweep(folder)
+    temporary.mkdir(parents=True)
+    started, cpu = time.monotonic(), time.process_time()
+    log.info("%s started: %s", stage, provenance.dumps(job["settings"]))
+    try:
+        function(**arguments)
+        if provenance.changed_meanwhile(stage, job, wanted):
+            raise RuntimeError("its code or inputs changed while it worked; start the workflow again")
+        provenance.seal(temporary, wanted)
+        provenance.replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    provenance.remember(manifest)
+    shutil.rmtree(scratch, ignore_errors=True)
+    log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)
+    _say(manifest, f"{time.monotonic() - started:.1f} s")
+
+
+def _helps() -> bool:
+    """Whether torchrun or the like started this process beside the one that writes the result."""
+    return "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
+def _say(manifest: Path, outcome: str) -> None:
+    """One line for the person who watches; the log has the rest."""
+    log.info("%s: %s", manifest.parent, outcome)
+    _tell(f"✓ {manifest.parent}  {outcome}")
+
+
+def _tell(line: str) -> None:
+    progress.terminal.write(line + "\n")
+    progress.terminal.flush()
+
+
+def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, threads: int) -> dict[str, Any]:
+    """Inputs become folders, settings stay as they are, and what else the stage declares is filled in."""
+    declared = inspect.signature(function).parameters
+    arguments: dict[str, Any] = dict(job["settings"])
+    for name, paths in job["inputs"].items():
+        arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
+    arguments["output"] = output
+    if "threads" in declared:
+        arguments["threads"] = threads
+    if "scratch" in declared:
+        scratch.mkdir(parents=True, exist_ok=True)
+        arguments["scratch"] = scratch
+    return arguments
+
+
+def _check_input(manifest: Path, job: dict[str, Any]) -> None:
+    """An input that another stage made is taken as it lies there: so it has to be whole."""
+    record = provenance.load(manifest)
+    problem = "it has no manifest" if record is None else provenance.damage(manifest.parent, record)
+    if problem:
+        raise provenance.Damaged(f"{job['stage']} cannot use {manifest.parent}: {problem}; run `snakemake` to mend it")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs of the same job left beside the result."""
+    for left in folder.parent.glob(f".{folder.name}.*.*"):
+        owner = left.suffix[1:]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _log_to(path: Path | None) -> None:
+    """Send all that is written to standard error into the log, what libraries write there included; a person at the
+    terminal sees the bars and one line a job."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        progress.terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.captureWarnings(True)
+
+
+def _end_with_the_workflow() -> None:
+    """Stop when the workflow that started this job has been killed: an orphan would work on for nobody.
+
+    The kernel can tell a process that its parent died, but the parent is a shell that outlives its own parent, so the
+    workflow's process id comes by the environment and is looked at twice a second.
+    """
+    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
+    if host != platform.node() or not Path(f"/proc/{owner}").exists():
+        return  # started by hand, or on another machine of a cluster
+
+    def watch() -> None:
+        while Path(f"/proc/{owner}").exists():
+            time.sleep(0.5)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _use_threads(threads: int) -> None:
+    """Libraries that were imported before this job was known take their number of threads now."""
+    if "threadpoolctl" in sys.modules:
+        sys.modules["threadpoolctl"].threadpool_limits(threads)
+
+
+def _handed_over(argv: list[str]) -> int | None:
+    """Have a process that has imported torch already run the job: its exit status; None where there is none, or no need
+    of one."""
+    if "WORLD_SIZE" in os.environ or preload.address() is None:
+        return None
+    done = preload.delegate(argv)
+    if done is None and argv and reached.code_needs("torch", argv[0]):
+        preload.begin()
+        done = preload.delegate(argv)
+    return done
+
+
+def start(argv: list[str]) -> int:
+    """Run one job, in the process that has imported torch where there is one; the exit status."""
+    done = _handed_over(argv)
+    return main(argv) if done is None else done

@@ -1,0 +1,168 @@
+"""``params.yaml``: merging of recipes (``from:``, ``null``) and the check of every name before the first job.
+
+All mistakes (:mod:`pipeline.checks`) are listed at once, each with the file and line where it stands and the nearest
+name that exists.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videomatch.pipeline.checks import Check
+from videomatch.pipeline.checks.mistakes import unknown
+
+
+class ParamsError(ValueError):
+    """Everything that is wrong with the parameters, one line each."""
+
+
+# ---------------------------------------------------------------------------------------------------------- merging
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``change`` laid over ``base``: mappings merge, everything else replaces, ``null`` removes."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        if value is None and key in merged:
+            del merged[key]
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def overlay(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A second file laid over a first, as Snakemake does it: mappings merge, everything else (null too) replaces."""
+    result = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = overlay(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def typed(value: Any) -> Any:
+    """What Snakemake made of ``--config``, with the types that a file would give it: inside of mappings and lists it
+    takes every number, ``true`` and ``null`` for a text."""
+    if isinstance(value, Mapping):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:  # a text all the same, as `@home`
+        return value
+    return value if isinstance(read, Mapping | list) else read
+
+
+def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
+    """Systems with their ``from:`` filled in.
+
+    Raises:
+        ParamsError: a ``from:`` names no system, or leads back to itself.
+    """
+
+    def one(name: str, path: tuple[str, ...]) -> Any:
+        system = systems[name]
+        if not isinstance(system, Mapping) or "from" not in system:
+            return system  # what is no mapping is the check's to complain of
+        parent = system["from"]
+        if parent in path:
+            raise ParamsError(f"systems.{name}: `from` leads in a circle: {' → '.join((*path, parent))}")
+        if parent not in systems:
+            raise ParamsError(f"systems.{name}.from: {unknown('system', parent, systems)}")
+        # the parent is finished first, so that a null removes what the parent had and not what it would get
+        return merge(one(parent, (*path, parent)), {k: v for k, v in system.items() if k != "from"})
+
+    return {name: _without_parts(one(name, (name,))) for name in systems}
+
+
+def _without_parts(system: Any) -> Any:
+    """A system without the parts, and without the options of its model and tokenizer, that a further file emptied
+    (elsewhere a null may be the value of an option)."""
+    if not isinstance(system, Mapping):
+        return system
+    kept = {k: v for k, v in system.items() if v is not None}
+    for part in ("model", "tokenizer", "align"):
+        if isinstance(kept.get(part), Mapping):
+            kept[part] = _without_nulls(kept[part])
+    return kept
+
+
+def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, Any]:
+    """The checked parameters with every system resolved and every emptied (``null``) entry gone.
+
+    Args:
+        config: the merged parameters.
+        files: the YAML files they came from, to say where a mistake stands.
+
+    Raises:
+        ParamsError: listing every mistake.
+    """
+    config = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in config.items() if v is not None}
+    for section in ("datasets", "backbones", "experts"):
+        entries = config.get(section)
+        if isinstance(entries, Mapping):  # in a system a null may be the value of an option
+            config[section] = {
+                k: _without_nulls(v, deep=True) if isinstance(v, Mapping) else v for k, v in entries.items()
+            }
+    params = {
+        "datasets": {},
+        "backbones": {},
+        "experts": {},
+        "systems": {},
+        "tables": [],
+        "pages": {},
+        "submissions": {},
+        **config,
+    }
+    params["systems"] = resolve(params["systems"])
+    mistakes = Check(params).mistakes
+    if mistakes:
+        lines = Lines(files)
+        listed = "\n".join(f"  {lines.place(path)}: {text}" for path, text in mistakes)
+        raise ParamsError(f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the parameters:\n{listed}")
+    return params
+
+
+def _without_nulls(section: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
+    inner = {k: _without_nulls(v, deep) if deep and isinstance(v, Mapping) else v for k, v in section.items()}
+    return {k: v for k, v in inner.items() if v is not None}
+
+
+# ------------------------------------------------------------------------------------------------- where things stand
+
+
+class Lines:
+    """File and line of each key of some YAML files."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._lines: dict[tuple[str, ...], str] = {}
+        for file in files:
+            node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            self._walk(node, (), str(file))
+
+    def _walk(self, node: Any, path: tuple[str, ...], file: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*path, str(key.value))
+                self._lines[inner] = f"{file}:{key.start_mark.line + 1}"
+                self._walk(value, inner, file)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                self._walk(value, (*path, str(number)), file)
+
+    def place(self, path: tuple[str, ...]) -> str:
+        """``params.yaml:12 systems.tiny_clip.model``: the line of the key, or of the nearest key above it."""
+        dotted = ".".join(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in self._lines:
+                return f"{self._lines[path[:length]]} {dotted}"
+        return dotted

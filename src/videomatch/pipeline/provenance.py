@@ -1,0 +1,274 @@
+"""What a result was made from, and whether it still is what it says: content decides, never time.
+
+A **result** is a folder with a ``manifest.json``, written last. The manifest holds the settings (the slice of the
+parameters that the stage saw), the digest of the code that the stage reaches, the digest of every input and of every
+output file. A result is *current* when its manifest says exactly what would be asked for now and its files are intact.
+Nothing else is consulted: neither modification times nor Snakemake's own records, which describe the last run in this
+directory and not the file that lies there after a checkout.
+
+What travels with the data (git, DVC, a copy) is the manifest. What is local lives below ``.scratch/``: a cache of file
+digests, the settings files that jobs read, the last manifest of each result (so that a job whose inputs turn out to be
+unchanged restores it instead of working again), and the state of interrupted jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from videomatch.common.digests import SCRATCH, digest, dumps, file_digest, tree_digest
+from videomatch.pipeline import reached
+from videomatch.pipeline.reached import code_digest
+
+# with what else the rules need of the modules below
+__all__ = ["SCRATCH", "code_digest", "digest", "dumps", "file_digest", "tree_digest"]
+
+MANIFEST = "manifest.json"
+
+
+class Damaged(Exception):
+    """A result folder does not hold what its manifest says."""
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+def load(manifest: Path) -> dict[str, Any] | None:
+    """The manifest's content; None where there is none, or not a whole one."""
+    try:
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "outputs" in record else None
+
+
+def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """What is wrong with the files of a result (the first thing found), or None if they are as recorded."""
+    for name, entry in record["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != entry["size"] or file_digest(path) != entry["sha256"]:
+            return f"{path} is not the file that was made"
+    return None
+
+
+def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """``{path, digest}`` of the results that a job reads as one input: of all files, or of those whose names match
+    one of the patterns ``reads``.
+
+    Raises:
+        Damaged: there is no whole manifest at a path, a result holds nothing that is read, or a pattern matches no file
+            of any (what a job reads by another name would change unseen).
+    """
+    found, seen = [], set[str]()
+    for path in manifests:
+        record = load(Path(path))
+        if record is None:
+            raise Damaged(f"{path} is missing or not whole")
+        files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
+        if reads is not None:
+            patterns = {name: [p for p in reads if fnmatch(name, p)] for name in files}
+            files = {name: value for name, value in files.items() if patterns[name]}
+            seen |= {p for matching in patterns.values() for p in matching}
+            if reads and not files:
+                raise Damaged(f"{Path(path).parent} holds no {' and no '.join(reads)}")
+        found.append({"path": path, "digest": digest(files)})
+    absent = [pattern for pattern in reads or [] if manifests and pattern not in seen]
+    if absent:
+        raise Damaged(f"{', '.join(str(Path(p).parent) for p in manifests)} hold no {absent[0]}")
+    return found
+
+
+def request(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest must say to be current: the job's stage, settings, code, and the digests of its inputs as they
+    lie there now. ``job`` is the content of a settings file."""
+    reads = job.get("reads", {})
+    return {
+        "stage": job["stage"],
+        "settings": job["settings"],
+        "code": job["code"],
+        "inputs": {name: input_digests(_listed(paths), reads.get(name)) for name, paths in job["inputs"].items()},
+        "files": job.get("files", {}),
+    }
+
+
+def changed_meanwhile(stage: str, job: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether the code or the inputs of a job are no longer what they were when it began."""
+    reached.forget()
+    return reached.code_digest(stage, *job["modules"]) != job["code"] or request(job) != wanted
+
+
+def _listed(paths: str | list[str]) -> list[str]:
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+def stale(manifest: Path, job: Mapping[str, Any]) -> str | None:
+    """Why the result at ``manifest`` is not what ``job`` asks for (a sentence for people), or None if it is current."""
+    record = load(manifest)
+    if record is None:
+        return "there is no result yet"
+    try:
+        wanted = request(job)
+    except Damaged as error:
+        return str(error)
+    return difference(record, wanted) or damage(manifest.parent, record)
+
+
+def difference(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first way in which a manifest differs from a request, or None."""
+    if record["settings"] != wanted["settings"]:
+        return "settings changed: " + ", ".join(_changed(record["settings"], wanted["settings"]))
+    if (record["stage"], record["code"]) != (wanted["stage"], wanted["code"]):
+        return f"the code of {wanted['stage']} changed"
+    if record.get("files") != wanted["files"]:
+        return "files changed: " + ", ".join(_changed(record.get("files"), wanted["files"]))
+    if record["inputs"] != wanted["inputs"]:
+        names = [n for n in wanted["inputs"] if record["inputs"].get(n) != wanted["inputs"][n]]
+        return "input changed: " + ", ".join(names or sorted(record["inputs"]))
+    return None
+
+
+def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """Dotted names of what differs between two JSON values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = sorted(before.keys() | after.keys())
+        return [c for n in names for c in _changed(before.get(n), after.get(n), f"{prefix}.{n}" if prefix else n)]
+    return [] if before == after else [prefix]
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result was made with: recorded for people, they decide nothing."""
+    from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
+
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("torch", "transformers", "av", "numpy", "scipy", "polars"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest of a finished folder and return it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    outputs = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_digest(p)} for p in files}
+    record = {**wanted, "outputs": outputs, "environment": environment()}
+    write_text(folder / MANIFEST, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return record
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, never through a link into somebody else's copy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put a finished folder into place; what lay there goes away only after that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".{target.name}.old.{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------- what is remembered here
+
+
+def memory_file(manifest: str | Path) -> Path:
+    """Where the last manifest of a result is remembered on this machine."""
+    return SCRATCH / "manifests" / f"{manifest}"
+
+
+def remember(manifest: Path) -> None:
+    """Keep a copy of a result's manifest beside the caches, for :func:`restore`."""
+    copy = memory_file(manifest)
+    text = manifest.read_text(encoding="utf-8")
+    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        write_text(copy, text)
+
+
+def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
+    """Put a result's manifest back if the files that lie there are exactly what is wanted; True if so.
+
+    Snakemake decides what to run before anything has run, so it also starts jobs whose inputs, once made again, turn
+    out to be the same. Those end here.
+    """
+    for candidate in (manifest, memory_file(manifest)):
+        record = load(candidate)
+        if record and difference(record, wanted) is None and damage(manifest.parent, record) is None:
+            text = candidate.read_text(encoding="utf-8")
+            write_text(manifest, text)
+            return True
+    return False
+
+
+# ------------------------------------------------------------------------------------------ what Snakemake is told
+
+#: where the modification times of current results begin. Snakemake compares times and nothing else, so times are how it
+#: is told: settings of a current result are older than it, those of a stale one are newer
+STEADY = 1_000_000_000
+
+
+def settle(manifest: Path, job: Mapping[str, Any]) -> Path:
+    """Judge a result by content and tell Snakemake so; returns the job's settings file, which the job reads.
+
+    Called for every job while the DAG is built. No result is touched: a dry run may be followed by another mind.
+    """
+    settings = SCRATCH / "settings" / manifest
+    text = dumps(job)
+    job = json.loads(text)  # as the job will read it: keys are strings there
+    if not settings.exists() or settings.read_text(encoding="utf-8") != text:
+        write_text(settings, text)
+    if stale(manifest, job) is not None:
+        _own(manifest)
+        # newer than the result even where the clock has been set back since
+        now = max(time.time(), manifest.stat().st_mtime + 1 if manifest.exists() else 0)
+        os.utime(settings, (now, now))
+        return settings
+    remember(manifest)
+    os.utime(settings, (STEADY, STEADY))
+    for path in (manifest, *(Path(p) for paths in job["inputs"].values() for p in _listed(paths))):
+        _own(path)
+        when = _steady_time(path)
+        if path.stat().st_mtime != when:
+            os.utime(path, (when, when))
+    return settings
+
+
+def _own(path: Path) -> None:
+    """Give a small file that a cache has linked or locked a body of its own, instead of changing the cache's."""
+    if path.is_symlink() or (path.exists() and (path.stat().st_nlink > 1 or not os.access(path, os.W_OK))):
+        write_text(path, path.read_text(encoding="utf-8"))
+
+
+def _steady_time(manifest: Path) -> float:
+    """When a current manifest is said to have been written: after its inputs, and, to the second's fraction, by its
+    content, since DVC takes a file of the same size, inode and time for the same file."""
+    fraction = int(hashlib.sha256(manifest.read_bytes()).hexdigest()[:5], 16) / 16**5
+    return STEADY + _depth(manifest) + round(0.9 * fraction, 6)
+
+
+def _depth(manifest: Path) -> int:
+    """How many results stand one below the other up to this one."""
+    record = load(manifest)
+    key = (str(manifest), digest(record["inputs"]) if record else "")
+    if key not in _DEPTHS:
+        below = [Path(entry["path"]) for paths in (record or {"inputs": {}})["inputs"].values() for entry in paths]
+        _DEPTHS[key] = 1 + max(map(_depth, below), default=0)
+    return _DEPTHS[key]
+
+
+_DEPTHS: dict[tuple[str, str], int] = {}

@@ -1,0 +1,81 @@
+"""Sound tracks: music of the story's mood, the place's noise, a sound of the action, and the presenter's voice."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.signal import lfilter
+
+from videomatch.synthetic import language
+from videomatch.synthetic.scenes import scenes
+from videomatch.synthetic.speech import RATE as VOICE_RATE
+from videomatch.synthetic.speech import Speaker
+from videomatch.synthetic.story import Story
+
+MUSIC = 30
+#: by mood: steps of the scale (semitones), notes per second, lowest note (Hz), strength of the overtones
+MOODS: list[tuple[tuple[int, ...], float, float, tuple[float, ...]]] = [
+    ((0, 4, 7, 9, 12), 4.0, 330.0, (1.0, 0.4, 0.2)),
+    ((0, 5, 7, 12), 1.0, 196.0, (1.0, 0.15)),
+    ((0, 1, 6, 7), 6.0, 98.0, (1.0, 0.8, 0.6, 0.5)),
+    ((0, 3, 7, 10), 1.5, 165.0, (1.0, 0.3, 0.1)),
+    ((0, 7, 12, 15, 19), 2.5, 110.0, (1.0, 0.7, 0.5, 0.3, 0.2)),
+    ((0, 2, 4, 7, 9, 14), 5.0, 523.0, (1.0, 0.0, 0.35)),
+]  # fmt: skip
+
+
+def track(story: Story, rate: int, speaker: Speaker | None) -> np.ndarray:
+    """The whole sound of a story: float32 in [-1, 1], mono, ``rate`` samples per second, duration x rate samples.
+
+    ``speaker`` None leaves the presenter silent.
+    """
+    count = round(story.duration * rate)
+    sound = 0.30 * _music(story, count, rate) + 0.12 * _noise(story, count, rate)
+    for scene in scenes(story)[1:]:  # a cut is heard a little
+        at = round(scene.start * rate)
+        swish = np.exp(-np.arange(min(rate // 10, count - at)) / (rate * 0.02), dtype=np.float64)
+        sound[at : at + len(swish)] += 0.1 * swish * np.sin(np.arange(len(swish)) * 0.4)
+    if speaker is not None:
+        for said in language.speech(story)[0]:
+            voice = _fitted(speaker.say(said.text, story.language, story.latents["presenter"]), said, rate)
+            at = round(said.start * rate)
+            part = sound[at : at + len(voice)]
+            part *= 0.45  # the music steps back while somebody speaks
+            part += 0.8 * voice[: len(part)]
+    return np.clip(sound, -1, 1).astype(np.float32)
+
+
+def _music(story: Story, count: int, rate: int) -> np.ndarray:
+    rng = story.rng(MUSIC)
+    steps, tempo, lowest, overtones = MOODS[story.latents["mood"]]
+    tempo, lowest = tempo * rng.uniform(0.9, 1.1), lowest * 2 ** (rng.integers(-3, 4) / 12)
+    sound = np.zeros(count)
+    length = min(round(rate * min(1.6 / tempo, 1.2)), count)
+    time = np.arange(length) / rate
+    fall = np.exp(-time * tempo * 1.4) * np.minimum(time * 60, 1)
+    notes = {}
+    for step in steps:
+        pitch = lowest * 2 ** (step / 12)
+        waves = [a * np.sin(2 * math.pi * pitch * (k + 1) * time) for k, a in enumerate(overtones)]
+        notes[step] = fall * np.sum(waves, axis=0) / sum(overtones)
+    for k in range(int(count / rate * tempo)):
+        at = round(k / tempo * rate)
+        note = notes[steps[rng.integers(len(steps))]]
+        sound[at : at + length] += note[: count - at]
+    return sound
+
+
+def _noise(story: Story, count: int, rate: int) -> np.ndarray:
+    """Hiss coloured by a hidden number, with a slow swell; it tells nothing."""
+    rng = story.rng(MUSIC + 1)
+    colour, swell = rng.uniform(0.5, 0.97), rng.uniform(0.1, 0.6)
+    white = rng.standard_normal(count, dtype=np.float32)
+    hiss = lfilter([1 - colour], [1, -colour], white)
+    return hiss * (0.6 + 0.4 * np.sin(2 * math.pi * swell * np.arange(count) / rate))
+
+
+def _fitted(voice: np.ndarray, said: language.Utterance, rate: int) -> np.ndarray:
+    """The voice at ``rate`` samples per second, squeezed (never stretched) into the planned time."""
+    samples = max(min(round((said.end - said.start) * rate), round(len(voice) * rate / VOICE_RATE)), 1)
+    return np.interp(np.linspace(0, max(len(voice) - 1, 0), samples), np.arange(len(voice)), voice)
