@@ -26,8 +26,8 @@ TABLES = (
     *("search_avs", "samesource_aligners", "samesource_frames", "samesource_edits"),
 )
 SIZES: dict[str, dict[str, Any]] = {
-    "videos": {"videos": 80, "pairs": 4, "size": 64, "topics": 4, "captions": 4, "speech": False},
-    "films": {"videos": 40, "size": 64, "median_duration": 8, "max_duration": 20},
+    "videos": {"videos": 200, "pairs": 4, "size": 64, "topics": 4, "captions": 4},
+    "films": {"videos": 100, "size": 64, "median_duration": 10, "max_duration": 20},
 }
 
 

@@ -231,7 +231,7 @@ def test_a_job_reaches_the_objectives_that_it_names(tmp_path: Path, monkeypatch:
     for name in ("", "stages/", "objectives/"):
         (package / f"{name}__init__.py").write_text("")
     (package / "stages/work.py").write_text("from videomatch import objectives\n")
-    (package / "objectives/pairs.py").write_text("from videomatch.common.precision import x\n")
+    (package / "objectives/pairs.py").write_text("from videomatch.precision import x\n")
     (package / "objectives/views.py").write_text("")
     (package / "precision.py").write_text("x = 1\n")
     monkeypatch.setattr(reached, "PACKAGE", package)
