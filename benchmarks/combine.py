@@ -21,8 +21,8 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
-from videomatch.retrieval.similarity import normalise
 from videomatch.stages.combine import combine
 
 MEMBERS, WIDTH, DIM, PAIRS = 6, 256, 256, 200_000
@@ -54,13 +54,13 @@ def embeddings(videos: int, along_axes: bool) -> list[np.ndarray]:
         rows = (shared + 0.7 * rng.normal(size=shared.shape).astype(np.float32)) * spectrum
         if not along_axes:
             rows = rows @ np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
-        found.append(normalise(rows))
+        found.append(unit_rows(rows))
     return found
 
 
 def weighed(members: list[np.ndarray]) -> np.ndarray:
     """The concatenation, double precision."""
-    return np.concatenate([np.sqrt(1 / MEMBERS) * normalise(m.astype(np.float64)) for m in members], axis=1)
+    return np.concatenate([np.sqrt(1 / MEMBERS) * unit_rows(m.astype(np.float64)) for m in members], axis=1)
 
 
 def exact(members: list[np.ndarray]) -> np.ndarray:
@@ -86,7 +86,7 @@ def ours(folder: Path) -> np.ndarray:
 
 def cosines(rows: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Of pairs of rows."""
-    unit = normalise(rows.astype(np.float64))
+    unit = unit_rows(rows.astype(np.float64))
     return np.einsum("nd,nd->n", unit[pairs[0]], unit[pairs[1]])
 
 

@@ -37,12 +37,12 @@ import faiss
 import numpy as np
 
 from videomatch.aligners import temporal_network
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import StoreWriter
 from videomatch.localisation import keyframes
 from videomatch.localisation.intervals import regular, to_seconds
 from videomatch.metrics import segments
 from videomatch.retrieval.library import Library
-from videomatch.retrieval.similarity import normalise
 
 log = logging.getLogger("benchmark")
 RATE = 2.0
@@ -94,12 +94,12 @@ class World:
         drift = np.cumsum(self.drifts[at : at + count], axis=0)
         first = np.searchsorted(shot, np.arange(len(centres)))
         scale = np.where(is_common, 0.0, 0.15)[shot, None].astype(np.float32)
-        return normalise(centres[shot] + scale * (drift - drift[first[shot]]))
+        return unit_rows(centres[shot] + scale * (drift - drift[first[shot]]))
 
     def query(self, number: int, library: int) -> tuple[np.ndarray, list[tuple[int, list[float]]]]:
         """A query's rows, and (library video, segment in s) for everything that was planted."""
         rng = np.random.default_rng([number, 2])
-        host, black = self.video(10**7 + number), normalise(self.common[:1])
+        host, black = self.video(10**7 + number), unit_rows(self.common[:1])
         pieces, truth, at, done = [], [], 0, 0
         for cut in np.sort(rng.integers(0, len(host), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))):
             source = int(rng.integers(library))
@@ -109,7 +109,7 @@ class World:
             start = float(rng.uniform(0, len(rows) - 1 - length * speed))
             copied = rows[np.floor(start + speed * np.arange(length)).astype(int)]
             noise = rng.standard_normal((length + 1, self.dim), dtype=np.float32) / np.sqrt(self.dim)
-            copied = normalise(copied + rng.uniform(0.3, 0.9) * noise[:1] + rng.uniform(0.3, 0.9) * noise[1:])
+            copied = unit_rows(copied + rng.uniform(0.3, 0.9) * noise[:1] + rng.uniform(0.3, 0.9) * noise[1:])
             copied[rng.random(length) < 0.1] = black
             pieces += [host[done:cut], copied]
             at += cut - done

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from videomatch.common.vectors import unit_rows
 from videomatch.metrics import ranking
-from videomatch.retrieval.similarity import normalise, search
+from videomatch.retrieval.exact import search
 
 NAMES = ("R@1", "R@5", "R@10", "MdR", "MnR", "mAP")
 log = logging.getLogger("benchmark")
@@ -32,7 +33,7 @@ def vectors(videos: int, each: int, width: int) -> tuple[np.ndarray, np.ndarray,
     rows = rng.normal(size=(videos, width)).astype(np.float32)
     owner = np.repeat(np.arange(videos), each)
     captions = rows[owner] + 7.0 * rng.normal(size=(len(owner), width)).astype(np.float32)
-    return normalise(captions), normalise(rows), owner
+    return unit_rows(captions), unit_rows(rows), owner
 
 
 def ours(captions: np.ndarray, videos: np.ndarray, owner: np.ndarray) -> dict[str, float]:

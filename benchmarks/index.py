@@ -22,9 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import faiss
 import numpy as np
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import StoreWriter
 from videomatch.retrieval import index as indices
-from videomatch.retrieval.similarity import normalise
 
 log = logging.getLogger("benchmark")
 #: dimensions that stories differ in, and in which videos differ from their story
@@ -38,7 +38,7 @@ class World:
     def __init__(self, dim: int, stories: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         basis = np.linalg.qr(rng.normal(size=(dim, dim)))[0].astype(np.float32)
-        self.centres = normalise(rng.normal(size=(stories, WORLD)).astype(np.float32)) @ basis[:WORLD]
+        self.centres = unit_rows(rng.normal(size=(stories, WORLD)).astype(np.float32)) @ basis[:WORLD]
         turns = rng.normal(size=(64, OWN, dim)).astype(np.float32)
         self.turns = turns / np.linalg.norm(turns, axis=2, keepdims=True)
         self.sizes = 1 / np.arange(1, stories + 1) ** 0.8
@@ -56,7 +56,7 @@ class World:
             mine = np.flatnonzero(kind == number)
             rows[mine] += amounts[mine] @ self.turns[number]
         rows += rng.normal(size=(count, self.dim)).astype(np.float32) * np.float32(0.4 / np.sqrt(self.dim))
-        return normalise(rows + (self.gap if text else -self.gap))
+        return unit_rows(rows + (self.gap if text else -self.gap))
 
 
 def peak() -> float:

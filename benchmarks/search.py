@@ -18,7 +18,8 @@ import faiss
 import numpy as np
 import torch
 
-from videomatch.retrieval.similarity import normalise, search
+from videomatch.common.vectors import unit_rows
+from videomatch.retrieval.exact import search
 
 TOP, BLOCK = 10, 256
 log = logging.getLogger("benchmark")
@@ -35,9 +36,9 @@ def vectors(queries: int, references: int, width: int) -> tuple[np.ndarray, np.n
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(max(1, references // 100), width)).astype(np.float32)
     spread = rng.normal(size=(references, width)).astype(np.float32)
-    rows = normalise(centres[rng.integers(0, len(centres), references)] + spread)
+    rows = unit_rows(centres[rng.integers(0, len(centres), references)] + spread)
     own = rng.integers(0, references, queries)
-    return normalise(rows[own] + 0.2 * rng.normal(size=(queries, width)).astype(np.float32)), rows, own
+    return unit_rows(rows[own] + 0.2 * rng.normal(size=(queries, width)).astype(np.float32)), rows, own
 
 
 def ways(queries: np.ndarray, references: np.ndarray, own: np.ndarray) -> dict[str, Callable[[], object]]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from paths import fixtures
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
 from videomatch.metrics import correlation
-from videomatch.retrieval.similarity import normalise
 from videomatch.stages import combine as stage
 from videomatch.stages.combine import combine, components, concatenate, project, shares_of
 
@@ -43,7 +43,7 @@ def test_combined_cosines_are_weighted_means(tmp_path):
     folders, parts = [tmp_path / "0", tmp_path / "1"], [[0, "seed0", 3], [1, "all", 1]]
     out, about = made(tmp_path / "out", folders, parts)
     assert about["missing"]["videos"] == ["v3"] and about["counts"]["videos"] == 24 and about["parts"] == parts
-    known = [normalise(m[:3]) @ normalise(m[:3]).T for m in members]
+    known = [unit_rows(m[:3]) @ unit_rows(m[:3]).T for m in members]
     np.testing.assert_allclose(cosines(out / "videos", ids[:3]), 0.75 * known[0] + 0.25 * known[1], atol=1e-6)
     whole, _ = made(tmp_path / "whole", folders, parts, dim=12)  # no smaller than the parts together
     np.testing.assert_array_equal(cosines(whole / "videos"), cosines(out / "videos"))
@@ -58,7 +58,7 @@ def test_every_member_is_made_of_its_own_parts(tmp_path):
     members["all"] = [[s, m, w] for s, w in ((0, 0.2), (1, 0.3)) for m in ("fold0-seed0", "fold1-seed0")]
     (tmp_path / "out").mkdir()
     combine(embeddings=[tmp_path / "0", tmp_path / "1"], output=tmp_path / "out", members=members)
-    known = {key: normalise(values) @ normalise(values).T for key, values in rows.items()}
+    known = {key: unit_rows(values) @ unit_rows(values).T for key, values in rows.items()}
     for member in ("fold0-seed0", "fold1-seed0"):
         wanted = (known["0", member] + known["1", member]) / 2
         np.testing.assert_allclose(cosines(tmp_path / "out" / member / "videos"), wanted, atol=1e-6)
@@ -102,11 +102,11 @@ def test_a_sum_in_single_precision_is_as_good_as_needed():
     rows = (
         rng.normal(size=(300, 1536)) * np.arange(1, 1537) ** -0.7
     )  # the first coordinate outweighs what is added to it
-    rows = normalise(rows)
+    rows = unit_rows(rows)
     directions = np.linalg.qr(rng.normal(size=(1536, 256)))[0]
-    exact, ours = normalise(rows @ directions), normalise(project(rows.astype(np.float32), directions))
+    exact, ours = unit_rows(rows @ directions), unit_rows(project(rows.astype(np.float32), directions))
     assert np.abs(ours @ ours.T - exact @ exact.T).max() < 1e-6
-    plain = normalise((rows.astype(np.float32) @ directions.astype(np.float32)).astype(float))
+    plain = unit_rows((rows.astype(np.float32) @ directions.astype(np.float32)).astype(float))
     assert np.abs(ours @ ours.T - exact @ exact.T).mean() < np.abs(plain @ plain.T - exact @ exact.T).mean()
 
 
@@ -143,19 +143,19 @@ def test_fixture_ensemble(tmp_path):
     arrays = np.load(fixtures() / "aiac_ensemble.npz", allow_pickle=False)
     members, size = list(arrays["embeddings"]), len(arrays["embeddings"][0])
     rows = concatenate(members, np.full(6, 1 / 6))
-    unit = normalise(rows)
+    unit = unit_rows(rows)
     np.testing.assert_allclose(unit[:50] @ unit[:50].T, arrays["expected_concat_cos_first50"], atol=1e-9)
     dim = int(arrays["n_components"])
     directions, _ = components(iter([rows[:200], rows[200:]]), rows.shape, dim)
     projected = project(rows, directions)
     np.testing.assert_allclose(np.abs(projected[:10]), arrays["expected_abs_projection_first10"], atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(projected, axis=1), arrays["expected_row_norm"], atol=1e-9)
-    few = normalise(projected)
+    few = unit_rows(projected)
     np.testing.assert_allclose(few[:50] @ few[:50].T, arrays["expected_cos_first50"], atol=1e-9)
     upper = np.triu_indices(size, 1)
     np.testing.assert_allclose((few @ few.T)[upper], arrays["expected_cos_upper"], atol=1e-6)
     a, b, target = arrays["pair_a"], arrays["pair_b"], correlation.rank_normalised(arrays["pair_score"])
-    systems = [*(normalise(m.astype(float)) for m in members), few, unit]
+    systems = [*(unit_rows(m.astype(float)) for m in members), few, unit]
     for system, (spearman, mse) in zip(systems, arrays["spearman_mse"], strict=True):
         score = (system[a] * system[b]).sum(axis=1)
         assert correlation.spearman(score, target) == pytest.approx(spearman, abs=1e-6)

@@ -14,11 +14,11 @@ import yaml
 from paths import ROOT
 from records import example, write
 from repo import Repo
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.pipeline import params
 from videomatch.pipeline.plan import Plan
 from videomatch.reports.submissions import check_aiac
-from videomatch.retrieval.similarity import normalise
 
 TEST_B = [str(9 * 10**17 + n) for n in range(8)]
 
@@ -192,10 +192,10 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     archive = Path(plan.submission("aiac")).parent / "result.zip"
     check_aiac(archive, TEST_B)
     result = json.loads(zipfile.ZipFile(archive).read("result.json"))
-    rows = normalise(np.array([result[video_id] for video_id in TEST_B]))
+    rows = unit_rows(np.array([result[video_id] for video_id in TEST_B]))
     assert rows.shape == (8, 16)
     folders = [Path(p).parent / f"fold{f}-seed2021/videos" for p in parts for f in (0, 1)]
-    members = [normalise(Store.open(folder).gather(TEST_B)[0].astype(float)) for folder in folders]
+    members = [unit_rows(Store.open(folder).gather(TEST_B)[0].astype(float)) for folder in folders]
     # 64 dimensions to 16: the cosines of the 8 videos are nearly the mean of the members'
     np.testing.assert_allclose(rows @ rows.T, np.mean([m @ m.T for m in members], axis=0), atol=0.1)
 

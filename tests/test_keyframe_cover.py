@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from videomatch.common.vectors import unit_rows
 from videomatch.localisation import intervals, keyframe_cover
 from videomatch.localisation.keyframes import covering
 from videomatch.models import _soft_cover
-from videomatch.retrieval.similarity import normalise
 
 
 def case(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, 4)).astype(np.float32)
     rows[3:6] = rows[3] + 0.3 * rng.normal(size=(3, 4))
-    return normalise(rows), rng.normal(size=count)
+    return unit_rows(rows), rng.normal(size=count)
 
 
 def counted(unit: np.ndarray, scores: np.ndarray, budget: int, longest: int) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -71,7 +71,7 @@ def test_videos_of_a_batch_have_budgets_of_their_own():
 
 def test_no_choice_covers_more_and_scores_are_preferences():
     rng = np.random.default_rng(0)
-    unit = normalise(np.repeat(rng.normal(size=(12, 8)), 5, axis=0) + 0.2 * rng.normal(size=(60, 8)))
+    unit = unit_rows(np.repeat(rng.normal(size=(12, 8)), 5, axis=0) + 0.2 * rng.normal(size=(60, 8)))
     times = intervals.regular(60, 2.0)
 
     def lost(kept: np.ndarray) -> float:

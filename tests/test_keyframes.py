@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import intervals, keyframes
 from videomatch.localisation.frame_similarity import resampled
-from videomatch.retrieval.similarity import normalise
 from videomatch.stages.condense import condense
 
 RNG = np.random.default_rng
@@ -141,7 +141,7 @@ def test_key_frames_spread_out_again():
     kept = np.array([0, 3, 9, 20, 23])
     spread, moments = resampled(rows[kept], keyframes.spans(kept, times, features=rows), 0.5)
     assert moments == pytest.approx(times)
-    assert np.einsum("nd,nd->n", spread, normalise(rows)).min() > 0.98  # every shot is itself again
+    assert np.einsum("nd,nd->n", spread, unit_rows(rows)).min() > 0.98  # every shot is itself again
     drift = np.stack([np.cos(np.linspace(0, 1, 24)), np.sin(np.linspace(0, 1, 24))], axis=1)
     kept = np.array([0, 8, 16, 23])
     smooth, _ = resampled(drift[kept], keyframes.spans(kept, times), 0.5)

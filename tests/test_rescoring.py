@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from test_exact import counts
 from test_search_stage import corpus as corpus_of
 from test_search_stage import store
-from test_similarity import counts
+from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.retrieval import similarity
-from videomatch.retrieval.rescoring import Asked, Frames, dual_softmax, frame_max, frame_softmax, qb_norm
+from videomatch.retrieval import exact
+from videomatch.retrieval.exact import Request
+from videomatch.retrieval.rescoring import Frames, dual_softmax, frame_max, frame_softmax, qb_norm
 from videomatch.stages import search as search_
 
 
@@ -44,14 +46,14 @@ class Case:
         """(Q, T) of every video."""
         return [self.texts @ (v / np.linalg.norm(v, axis=1, keepdims=True)).T for v in self.videos]
 
-    def found(self, method, asked, **options):
+    def found(self, method, request, **options):
         return {
-            "frame_max": lambda: frame_max(self.queries, self.references, self.texts, self.frames, asked, **options),
+            "frame_max": lambda: frame_max(self.queries, self.references, self.texts, self.frames, request, **options),
             "frame_softmax": lambda: frame_softmax(
-                self.queries, self.references, self.texts, self.frames, asked, **options
+                self.queries, self.references, self.texts, self.frames, request, **options
             ),
-            "qb_norm": lambda: qb_norm(self.queries, self.references, self.bank, asked, **options),
-            "dual_softmax": lambda: dual_softmax(self.queries, self.references, asked, **options),
+            "qb_norm": lambda: qb_norm(self.queries, self.references, self.bank, request, **options),
+            "dual_softmax": lambda: dual_softmax(self.queries, self.references, request, **options),
         }[method]()
 
     def naive(self, method) -> np.ndarray:
@@ -79,19 +81,19 @@ class Case:
 METHODS = ["frame_max", "frame_softmax", "qb_norm", "dual_softmax"]
 
 
-def check(found, matrix, asked):
+def check(found, matrix, request):
     """The result against a matrix of which equal scores may differ by rounding."""
     size = 10.0 ** np.floor(np.log10(np.abs(matrix)))
     matrix = np.round(matrix / size, 4) * size
-    np.testing.assert_allclose(found.scores, matrix[asked.pairs[:, 0], asked.pairs[:, 1]], rtol=2e-4)
-    better, equal = counts(matrix, asked.pairs)
+    np.testing.assert_allclose(found.scores, matrix[request.pairs[:, 0], request.pairs[:, 1]], rtol=2e-4)
+    better, equal = counts(matrix, request.pairs)
     np.testing.assert_array_equal(found.better, better)
     np.testing.assert_array_equal(found.equal, equal)
     for row, own in enumerate(matrix):
-        order = np.lexsort((np.arange(len(own)), -own))[: asked.top]
+        order = np.lexsort((np.arange(len(own)), -own))[: request.top]
         np.testing.assert_allclose(found.top_scores[row], own[order], rtol=2e-4)
-        assert len(set(found.top[row].tolist())) == asked.top
-        better, equal = counts(matrix, np.stack([np.full(asked.top, row), found.top[row]], axis=1))
+        assert len(set(found.top[row].tolist())) == request.top
+        better, equal = counts(matrix, np.stack([np.full(request.top, row), found.top[row]], axis=1))
         np.testing.assert_array_equal(found.top_better[row], better)
         np.testing.assert_array_equal(found.top_equal[row], equal)
 
@@ -100,14 +102,14 @@ def check(found, matrix, asked):
 @pytest.mark.parametrize("method", METHODS)
 def test_equals_the_matrix_written_out(method, memory):
     case = Case()
-    asked = Asked(case.pairs, top=5, memory=memory)
-    check(case.found(method, asked), case.naive(method), asked)
+    request = Request(case.pairs, top=5, memory=memory)
+    check(case.found(method, request), case.naive(method), request)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_blocks_do_not_change_a_score(method):
     case = Case(1)
-    one, other = (case.found(method, Asked(case.pairs, top=4, memory=m)) for m in (1, 1 << 28))
+    one, other = (case.found(method, Request(case.pairs, top=4, memory=m)) for m in (1, 1 << 28))
     for name in one.__dataclass_fields__:
         exact = method != "frame_softmax" or name not in ("scores", "top_scores")
         compare = np.testing.assert_array_equal if exact else np.testing.assert_allclose
@@ -122,46 +124,46 @@ def test_videos_may_be_the_queries(method):
     pairs = case.pairs[:, ::-1]
     function = {"frame_max": frame_max, "frame_softmax": frame_softmax}[method]
     for memory in (1, 2000, 1 << 28):
-        asked = Asked(pairs, top=3, memory=memory)
-        found = function(case.references, case.queries, case.texts, case.frames, asked)
-        check(found, case.naive(method).T, asked)
+        request = Request(pairs, top=3, memory=memory)
+        found = function(case.references, case.queries, case.texts, case.frames, request)
+        check(found, case.naive(method).T, request)
 
 
 def test_without_a_say_nothing_changes():
-    case, asked = Case(3), Asked(Case(3).pairs, top=5)
-    plain = similarity.search(case.queries, case.references, top=5, pairs=case.pairs)
-    found = case.found("frame_max", asked, weight=0.0)
+    case, request = Case(3), Request(Case(3).pairs, top=5)
+    plain = exact.search(case.queries, case.references, top=5, pairs=case.pairs)
+    found = case.found("frame_max", request, weight=0.0)
     np.testing.assert_allclose(found.scores, plain.scores, atol=1e-6)
     np.testing.assert_array_equal(found.better, plain.better)
     np.testing.assert_array_equal(found.top_better, plain.top_better)
-    alike = qb_norm(case.queries, case.references, np.zeros((4, 6)), asked)  # a bank that finds all equally
+    alike = qb_norm(case.queries, case.references, np.zeros((4, 6)), request)  # a bank that finds all equally
     np.testing.assert_array_equal(alike.better, plain.better)
 
 
 def test_limits_of_the_temperature():
-    case, asked = Case(4), Asked(Case(4).pairs)
-    coldest = case.found("frame_softmax", asked, temperature=1e-4)
+    case, request = Case(4), Request(Case(4).pairs)
+    coldest = case.found("frame_softmax", request, temperature=1e-4)
     best = np.stack([c.max(1) for c in case.cosines], axis=1)
     np.testing.assert_allclose(coldest.scores, best[case.pairs[:, 0], case.pairs[:, 1]], atol=1e-3)
-    warmest = case.found("frame_softmax", asked, temperature=1e6)
+    warmest = case.found("frame_softmax", request, temperature=1e6)
     means = [(v / np.linalg.norm(v, axis=1, keepdims=True)).mean(0) for v in case.videos]
-    cosine = case.texts @ similarity.normalise(np.stack(means)).T
+    cosine = case.texts @ unit_rows(np.stack(means)).T
     np.testing.assert_allclose(warmest.scores, cosine[case.pairs[:, 0], case.pairs[:, 1]], atol=1e-5)
 
 
 def test_a_hub_is_found_less():
     # reference 0 is near everything; the bank finds it again and again, so that the second best comes first
-    references = similarity.normalise(np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
-    bank = similarity.normalise(np.array([[1.0, 1.0, 0.9], [0.9, 1.0, 1.0], [1.0, 0.9, 1.0]]))
-    query = similarity.normalise(np.array([[1.0, 0.45, 0.45]]))
-    asked = Asked(np.array([[0, 1]]), top=1)
-    assert similarity.search(query, references, top=1).top[0, 0] == 0
-    found = qb_norm(query, references, bank, asked)
+    references = unit_rows(np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    bank = unit_rows(np.array([[1.0, 1.0, 0.9], [0.9, 1.0, 1.0], [1.0, 0.9, 1.0]]))
+    query = unit_rows(np.array([[1.0, 0.45, 0.45]]))
+    request = Request(np.array([[0, 1]]), top=1)
+    assert exact.search(query, references, top=1).top[0, 0] == 0
+    found = qb_norm(query, references, bank, request)
     assert found.top[0, 0] == 1 and found.better[0] == 0
-    elsewhere = qb_norm(query, references, references[2:3], asked)  # whose best is another: nothing is normalised
+    elsewhere = qb_norm(query, references, references[2:3], request)  # whose best is another: nothing is normalised
     assert elsewhere.top[0, 0] == 0
     before = bank.copy(), query.copy(), references.copy()
-    qb_norm(query, references, bank, asked)
+    qb_norm(query, references, bank, request)
     assert all(np.array_equal(a, b) for a, b in zip(before, (bank, query, references), strict=True))
 
 
@@ -170,30 +172,30 @@ def test_what_is_excluded_is_not_found(method):
     case = Case(5, queries=41)
     own = np.arange(41)
     pairs = case.pairs[case.pairs[:, 0] != case.pairs[:, 1]]
-    found = case.found(method, Asked(pairs, top=41, exclude=own))
+    found = case.found(method, Request(pairs, top=41, exclude=own))
     assert not (found.top == own[:, None]).any() and (found.top[:, -1] == -1).all()
     assert (found.top[:, :-1] >= 0).all() and np.isfinite(found.scores).all()
     with pytest.raises(ValueError, match="excluded"):
-        case.found(method, Asked(np.array([[1, 1]]), exclude=own))
+        case.found(method, Request(np.array([[1, 1]]), exclude=own))
 
 
 def test_what_does_not_fit_is_named():
-    case, asked = Case(), Asked(Case().pairs)
+    case, request = Case(), Request(Case().pairs)
     for options, said in (({"beta": 0.0}, "beta 0"), ({"beta": 1e5}, "beta 100000")):
         for method in ("qb_norm", "dual_softmax"):
             with pytest.raises(ValueError, match=said):
-                case.found(method, asked, **options)
+                case.found(method, request, **options)
     with pytest.raises(ValueError, match="temperature 0"):
-        case.found("frame_softmax", asked, temperature=0)
+        case.found("frame_softmax", request, temperature=0)
     with pytest.raises(ValueError, match="bank holds no query"):
-        qb_norm(case.queries, case.references, case.bank[:0], asked)
+        qb_norm(case.queries, case.references, case.bank[:0], request)
     with pytest.raises(ValueError, match="texts and frames of 41 videos"):
-        frame_max(case.queries, case.references, case.texts[:3], case.frames, asked)
+        frame_max(case.queries, case.references, case.texts[:3], case.frames, request)
     case.lengths[5] = 0
     with pytest.raises(ValueError, match="video 5 has no frame"):
-        case.found("frame_max", asked)
+        case.found("frame_max", request)
     with pytest.raises(ValueError, match="outside the 23 queries"):
-        case.found("qb_norm", Asked(np.array([[0, 41]])))
+        case.found("qb_norm", Request(np.array([[0, 41]])))
 
 
 # ------------------------------------------------------------------------------------------------------- the stage

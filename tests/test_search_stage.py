@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import StoreWriter
 from videomatch.metrics import correlation
-from videomatch.retrieval.similarity import normalise
 from videomatch.stages import evaluate as evaluate_
 from videomatch.stages import search as search_
 
@@ -63,7 +63,7 @@ def test_captions_both_ways(tmp_path, captions, kind):
     assert about["missing"] == ["v7"] and about["counts"]["pairs left out"] == 2 and about["counts"]["pairs"] == 78
     names = [list(texts), [v for v in videos if v != "v7"]]
     rows = [
-        normalise(np.array([side[i] for i in ids], np.float32))
+        unit_rows(np.array([side[i] for i in ids], np.float32))
         for side, ids in zip((texts, videos), names, strict=True)
     ]
     sims = rows[0].astype(float) @ rows[1].T.astype(float)
@@ -107,7 +107,7 @@ def test_graded_pairs_and_a_video_never_meets_itself(tmp_path):
     metrics = ["Spearman", "Pearson", "MSE", "MSE (plain)", "MnR"]
     evaluate(rankings=tmp_path / "f", output=tmp_path / "m", metrics=metrics)
     result = read(tmp_path / "m/all", "metrics.json")
-    cosine = {(a, b): np.dot(*normalise(np.array([videos[a], videos[b]]))) for a, b, _ in pairs[:30]}
+    cosine = {(a, b): np.dot(*unit_rows(np.array([videos[a], videos[b]]))) for a, b, _ in pairs[:30]}
     score, grade = np.array(list(cosine.values())), np.array([g for _, _, g in pairs[:30]])
     assert result["metrics"]["Spearman"] == pytest.approx(correlation.spearman(score, grade))
     expected = np.mean((score - correlation.rank_normalised(grade)) ** 2)

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.store import Store
-from videomatch.retrieval import similarity
 
 CHECKS = ("same id", "same source", "same text", "near vector")
 #: columns of a table of leaks: ``detail`` says what is shared, ``amount`` how much (seconds, or a cosine)
@@ -241,6 +241,6 @@ def _means(store: Store, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
         if len(odd):
             at = int(np.searchsorted(np.cumsum(lengths), odd[0], side="right"))
             raise ValueError(f"{store.roots[0]}: the vectors of {some[at]!r} are not finite")
-        rows = similarity.normalise(values)
+        rows = unit_rows(values)
         means[first : first + len(some)] = np.add.reduceat(rows, np.cumsum(lengths) - lengths, axis=0)
-    return there, similarity.normalise(means) if len(means) else means
+    return there, unit_rows(means) if len(means) else means

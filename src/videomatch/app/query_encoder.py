@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 
 from videomatch import examples as examples_
 from videomatch.common import named
+from videomatch.common.vectors import unit_rows
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
-from videomatch.retrieval.similarity import normalise
 from videomatch.stages import embed
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> Texts:
     def encode(texts: Sequence[str]) -> np.ndarray:
         with torch.inference_mode():
             rows = model.embed_texts(**reader.read_texts(list(texts))).float().numpy()
-        return normalise(rows) if getattr(model, "score", "cosine") == "cosine" else rows
+        return unit_rows(rows) if getattr(model, "score", "cosine") == "cosine" else rows
 
     return encode
 
@@ -141,14 +141,14 @@ def joiner(library: Library, dataset: str, system: str, member: str) -> Callable
         own = Store.open(Path(result).parent / member / "videos")
         some = own.ids[:: max(1, len(own) // PROBES)]
         again = rows(some)
-        compare(normalise(again if directions is None else project(again, directions)), own, some)
+        compare(unit_rows(again if directions is None else project(again, directions)), own, some)
         return directions
 
     directions = library.kept([*manifests, result], ("directions", dataset, system, member), find)
 
     def join(rows: Sequence[np.ndarray]) -> np.ndarray:
         whole = concatenate(rows, shares, "float32")
-        return normalise(whole if directions is None else project(whole, directions)).astype(np.float32)
+        return unit_rows(whole if directions is None else project(whole, directions)).astype(np.float32)
 
     return join
 

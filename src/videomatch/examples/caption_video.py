@@ -13,7 +13,7 @@ from torch import Tensor
 
 from videomatch.examples import Batch, Examples, Source, split_texts
 from videomatch.metrics import ranking
-from videomatch.retrieval import similarity
+from videomatch.retrieval import exact
 
 
 def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> float:
@@ -31,7 +31,7 @@ def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> floa
     pairs = np.stack([np.arange(len(texts)), owner], axis=1)
     total = 0.0
     for queries, references, judged in ((texts, videos, pairs), (videos, texts, pairs[:, ::-1])):
-        found = similarity.search(queries, references, pairs=judged, device="cpu")
+        found = exact.search(queries, references, pairs=judged, device="cpu")
         total += ranking.metrics(judged[:, 0], found.better, found.equal, ks=(1, 5, 10))["R@sum"]
     return total
 

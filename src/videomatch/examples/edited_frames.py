@@ -21,10 +21,10 @@ import numpy as np
 import polars as pl
 import torch
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.examples import Batch, Examples, Source, pooled_ids
 from videomatch.localisation import keyframes
-from videomatch.retrieval.similarity import normalise
 
 COPIES = ("made", "segments")
 #: share of copies that keep their speed, and the speeds of the others
@@ -162,7 +162,7 @@ class EditedFrames(Examples):
         """Frames of a window somewhere, or around one frame, and where it begins."""
         room = max(0, len(rows) - self.num_frames)
         begin = int(rng.integers(room + 1)) if around is None else int(np.clip(around - self.num_frames // 2, 0, room))
-        return normalise(rows[begin : begin + self.num_frames].astype(np.float32)), begin
+        return unit_rows(rows[begin : begin + self.num_frames].astype(np.float32)), begin
 
     def _made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         window, _ = self._window(self._store[self.videos[number]], rng)
@@ -175,7 +175,7 @@ class EditedFrames(Examples):
         dim = window.shape[1]
         strength = rng.uniform(0, self.noise, 2) / np.sqrt(2 * dim)
         copied = copied + strength[0] * rng.normal(size=(1, dim)) + strength[1] * rng.normal(size=copied.shape)
-        copied = normalise(copied.astype(np.float32))
+        copied = unit_rows(copied.astype(np.float32))
         black = rng.random(len(at)) < self.blackout
         copied[black] = 1 / np.sqrt(dim)  # one vector for all that is black
         return window, copied, np.where(black, -1, at)
@@ -204,4 +204,4 @@ class EditedFrames(Examples):
         at = apart.argmin(axis=1) if len(moments) else np.zeros(0, np.int64)
         period = np.median(np.diff(times[reference])) if len(times[reference]) > 1 else r1 - r0
         at = np.where(apart.min(axis=1) <= period, at, -1) if len(moments) else at
-        return window, normalise(self._store[query][inside].astype(np.float32)), at
+        return window, unit_rows(self._store[query][inside].astype(np.float32)), at

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from videomatch.retrieval.similarity import normalise
+from videomatch.common.vectors import unit_rows
 
 #: similarities of regions beyond which VCSL takes two frames for the same
 CHAMFER_TOP = 0.3
@@ -28,7 +28,7 @@ def cosines(
         ValueError: shapes that do not fit.
     """
     _check(query, reference, 2)
-    return normalise(query) @ normalise(reference).T
+    return unit_rows(query) @ unit_rows(reference).T
 
 
 def resampled(
@@ -44,7 +44,7 @@ def resampled(
         frames: of one video. times: intervals that they stand for, s, one after the other without gaps.
         every: s.
     """
-    unit = normalise(frames)
+    unit = unit_rows(frames)
     if not len(unit):
         return unit, np.zeros((0, 2))
     first, last = float(times[0, 0]), float(times[-1, 1])
@@ -59,7 +59,7 @@ def resampled(
     share = 0.5 * np.minimum(np.abs(moments - middle[own]) / np.maximum(room, 1e-9), 1)
     alike = np.einsum("nd,nd->n", unit[own], unit[other])
     share = (share * np.clip((alike - APART) / (TOGETHER - APART), 0, 1))[:, None].astype(unit.dtype)
-    return normalise((1 - share) * unit[own] + share * unit[other]), np.stack([edges[:-1], edges[1:]], axis=1)
+    return unit_rows((1 - share) * unit[own] + share * unit[other]), np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def chamfer(

@@ -32,8 +32,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Int
 
+from videomatch.common.vectors import unit_rows
 from videomatch.localisation.keyframe_cover import cover
-from videomatch.retrieval.similarity import normalise
 
 METHODS = ("uniform", "shots", "k_center", "differences", "coverage")
 #: of all frames
@@ -68,7 +68,7 @@ def choose(
         return np.arange(count)
     if method == "uniform":
         return limits.chosen(np.round(np.linspace(0, count - 1, limits.budget)).astype(np.int64).tolist())
-    unit = normalise(features)
+    unit = unit_rows(features)
     if method == "k_center":
         return limits.chosen(_farthest(unit, limits.budget))
     change = changes(unit)
@@ -108,7 +108,7 @@ def covering(
         return np.arange(count)
     middle = np.asarray(times, np.float64).mean(axis=1)
     reach = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1
-    return cover(normalise(features), reach, limits.budget, scores)
+    return cover(unit_rows(features), reach, limits.budget, scores)
 
 
 def from_scores(
@@ -164,7 +164,7 @@ def spans(
     own = times[positions]
     between = (own[:-1, 1] + own[1:, 0]) / 2  # from the end of one frame to the start of the next: halfway
     if features is not None:
-        unit = normalise(features)
+        unit = unit_rows(features)
         for gap, (before, after) in enumerate(pairwise(positions.tolist())):
             parted = _parted(unit[before : after + 1])
             if parted is not None:
@@ -184,7 +184,7 @@ def _parted(rows: Features) -> int | None:
 
 def coverage(features: Features, positions: Positions) -> float:
     """How well key frames stand for all frames: mean over frames of the cosine with the most alike key frame."""
-    unit = normalise(features)
+    unit = unit_rows(features)
     return float((unit @ unit[positions].T).max(axis=1).mean())
 
 

@@ -119,7 +119,7 @@ class Best:
 def places(
     similarity: Float[np.ndarray, "queries references"], query: Int[np.ndarray, " pairs"], reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """better and equal of listed pairs from a whole matrix (small ones: elsewhere, ``similarity.search``)."""
+    """better and equal of listed pairs from a whole matrix (small ones: elsewhere, ``retrieval.exact.search``)."""
     own = similarity[query, reference][:, None]
     rows = similarity[query]
     return (rows > own).sum(axis=1), (rows == own).sum(axis=1) - 1

@@ -1,40 +1,42 @@
-"""Rescoring: what a score becomes when a video's single frames, other queries, or all queries of the test have a say.
+"""Rescoring: scores that also use a video's single frames, a bank of other queries, or all queries of the test.
 
 Methods
     ``frame_max``      s + weight max_t cos(text, frame_t): what a reranker of ad-hoc video search adds (CLIPRerank).
-    ``frame_softmax``  cos(text, frames weighed by softmax_t(cos(text, frame_t) / temperature)): pooling that asks the
-                       query (Bain et al. 2022, arXiv:2205.08508); temperature 0 is the best frame, infinity the mean.
+    ``frame_softmax``  cos(text, frames weighted by softmax_t(cos(text, frame_t) / temperature)): query-scored pooling
+                       (Bain et al. 2022, arXiv:2205.08508); temperature 0 is the best frame, infinity the mean.
     ``qb_norm``        the dynamic inverted softmax over a bank of other queries (Bogolin et al., CVPR 2022,
                        arXiv:2112.12777).
     ``dual_softmax``   s softmax(beta s) over all queries of the test (Cheng et al. 2021, arXiv:2109.04290). It is
-                       **transductive**: a query's result depends on the others, and it takes for granted that each
-                       reference belongs to one query.
+                       **transductive**: a query's result depends on the others, and it assumes that each reference
+                       belongs to one query.
+
+A method is a function of this module; its keyword-only arguments are the options of ``rescore:`` in the parameters.
 
 Conventions
-    As :mod:`retrieval.similarity`: ``queries (Q, D)``, ``references (N, D)``, scores are inner products, higher is
-    better, the result is its :class:`~retrieval.similarity.Found`. Frames belong to the videos of either side.
+    As :mod:`videomatch.retrieval.exact`: ``queries (Q, D)``, ``references (N, D)``, scores are inner products, higher
+    is better. Frames belong to the videos of either side.
 
-Exactness
+Exact ties are promised
     Rows are rounded to fixed point, 26 bits below the longest row's length, so that the inner product of two of them is
-    exact in double precision, in whatever order it is added up: equal rows tie, and no score depends on the size of a
-    block (but for the last bits of ``frame_softmax``). What rounding does to a cosine is of the order of 1e-8.
+    exact in float64, in whatever order it is added up: equal rows tie, and no score depends on the size of a block (but
+    for the last bits of ``frame_softmax``). The rounding changes a cosine by about 1e-8.
 
 Memory
-    Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in double
-    precision. Frames are read chunk by chunk, again for every block of queries unless all of them fit.
+    Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
+    Frames are read chunk by chunk, again for every block of queries unless all of them fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from videomatch.retrieval.similarity import MEMORY, Found, normalise
-from videomatch.retrieval.similarity import _empty_top as empty_top  # pyright: ignore[reportPrivateUsage]
-from videomatch.retrieval.similarity import _fill_top as fill_top  # pyright: ignore[reportPrivateUsage]
+from videomatch.common.vectors import unit_rows
+from videomatch.retrieval.exact import Request, SearchResult, rank
 
 #: methods of which a query's result depends on the other queries of the test
 TRANSDUCTIVE = ("dual_softmax",)
@@ -42,25 +44,8 @@ TRANSDUCTIVE = ("dual_softmax",)
 BITS = 26
 #: queries of a block: more do not make the products faster
 ROWS = 1024
-#: exp of a larger number than this is dangerously near the end of double precision
-LARGEST = 600.0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a search is asked for, as of :func:`videomatch.retrieval.similarity.search`.
-
-    Attributes:
-        pairs: ``(P, 2)`` positions (query, reference).
-        top: how many references to return for every query.
-        exclude: ``(Q,)`` the reference that a query must not meet, or -1.
-        memory: bytes for the blocks.
-    """
-
-    pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    top: int = 0
-    exclude: np.ndarray | None = None
-    memory: int = MEMORY
+#: largest exponent of exp that stays clear of overflow in float64
+LARGEST_EXPONENT = 600.0
 
 
 @dataclass(frozen=True)
@@ -76,13 +61,19 @@ class Frames:
     read: Callable[[int, int], np.ndarray]
 
 
-#: a block of scores (last - first, N) of queries
-Scores = Callable[[int, int], np.ndarray]
+#: scores ``(rows, N)`` of a slice of the queries
+Scores = Callable[[slice], np.ndarray]
 
 
 def frame_max(
-    queries: np.ndarray, references: np.ndarray, texts: np.ndarray, frames: Frames, asked: Asked, *, weight: float = 0.5
-) -> Found:
+    queries: np.ndarray,
+    references: np.ndarray,
+    texts: np.ndarray,
+    frames: Frames,
+    request: Request,
+    *,
+    weight: float = 0.5,
+) -> SearchResult:
     """The score, and the best frame's cosine with the text times ``weight``.
 
     Args:
@@ -90,12 +81,12 @@ def frame_max(
         texts: ``(Q or N, F)`` vectors of the texts' side in the frames' space.
         frames: of the videos of the other side: of the references if there are as many as these, and the texts as
             many as the queries; otherwise of the queries.
-        asked: pairs, top and the rest.
+        request: what to return.
         weight: of the best frame.
     """
     left, right = _fixed(queries), _fixed(references)
-    best = _frame_scores(len(queries), len(references), texts, frames, asked.memory, None)
-    return _found(lambda a, b: (left[a:b] @ right.T).numpy() + weight * best(a, b), len(left), len(right), asked)
+    best = _frame_scores(len(queries), len(references), texts, frames, request.memory, None)
+    return _ranked(lambda at: (left[at] @ right.T).numpy() + weight * best(at), len(left), len(right), request)
 
 
 def frame_softmax(
@@ -103,27 +94,26 @@ def frame_softmax(
     references: np.ndarray,
     texts: np.ndarray,
     frames: Frames,
-    asked: Asked,
+    request: Request,
     *,
     temperature: float = 0.1,
-) -> Found:
-    """The cosine of the text with the video's frames, weighed by what the text finds in each; other embeddings than the
-    texts' and frames' do not matter.
+) -> SearchResult:
+    """The cosine of the text with the video's frames, weighted by the softmax of their cosines with the text.
 
     Args:
         queries, references: only counted.
-        texts, frames, asked: as of :func:`frame_max`.
+        texts, frames, request: as of :func:`frame_max`.
         temperature: of the softmax over a video's frames.
     """
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}, expected more than 0")
-    pooled = _frame_scores(len(queries), len(references), texts, frames, asked.memory, temperature)
-    return _found(pooled, len(queries), len(references), asked)
+    pooled = _frame_scores(len(queries), len(references), texts, frames, request.memory, temperature)
+    return _ranked(pooled, len(queries), len(references), request)
 
 
 def qb_norm(
-    queries: np.ndarray, references: np.ndarray, bank: np.ndarray, asked: Asked, *, beta: float = 20.0
-) -> Found:
+    queries: np.ndarray, references: np.ndarray, bank: np.ndarray, request: Request, *, beta: float = 20.0
+) -> SearchResult:
     """Less for references that many other queries find, for queries whose best reference is the best of one of those.
 
     The published score exp(beta s) / sum over the bank of exp(beta s_b) is written on the scale of s here, as
@@ -133,7 +123,7 @@ def qb_norm(
     Args:
         queries, references: ``(Q, D)`` and ``(N, D)``.
         bank: ``(B, D)`` other queries: of the training split.
-        asked: pairs, top and the rest.
+        request: what to return.
         beta: inverse temperature.
 
     Raises:
@@ -144,27 +134,27 @@ def qb_norm(
     left, right, others = _fixed(queries), _fixed(references), _fixed(bank)
     ceiling = _ceiling(others, right, beta)
     is_best, total = np.zeros(len(right), bool), np.zeros(len(right))
-    for first, last in _steps(len(others), len(right), asked.memory):
-        block = (others[first:last] @ right.T).numpy()
+    for at in request.steps(len(others), len(right), ROWS, 8):
+        block = (others[at] @ right.T).numpy()
         is_best[block.argmax(axis=1)] = True
         _add_rows(total, np.exp(beta * (block - ceiling)))
     less = np.log(total / len(others)) / beta + ceiling
 
-    def scores(first: int, last: int) -> np.ndarray:
-        block = _without((left[first:last] @ right.T).numpy(), asked, first)
+    def scores(at: slice) -> np.ndarray:
+        block = request.mask((left[at] @ right.T).numpy(), at.start)
         block[is_best[block.argmax(axis=1)]] -= less
         return block
 
-    return _found(scores, len(left), len(right), asked)
+    return _ranked(scores, len(left), len(right), request)
 
 
-def dual_softmax(queries: np.ndarray, references: np.ndarray, asked: Asked, *, beta: float = 100.0) -> Found:
+def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, *, beta: float = 100.0) -> SearchResult:
     """s times the softmax of beta s over all queries. Transductive; of negative scores the product turns the order
     around, as published.
 
     Args:
         queries, references: ``(Q, D)`` and ``(N, D)``.
-        asked: pairs, top and the rest.
+        request: what to return.
         beta: inverse temperature: published scores are cosines times 100.
 
     Raises:
@@ -174,25 +164,22 @@ def dual_softmax(queries: np.ndarray, references: np.ndarray, asked: Asked, *, b
     ceiling = _ceiling(left, right, beta)
     total = np.zeros(len(right))
 
-    def block(first: int, last: int) -> np.ndarray:
-        return _without((left[first:last] @ right.T).numpy(), asked, first)
+    def block(at: slice) -> np.ndarray:
+        return request.mask((left[at] @ right.T).numpy(), at.start)
 
-    for first, last in _steps(len(left), len(right), asked.memory):
-        _add_rows(total, np.exp(beta * (block(first, last) - ceiling)))
+    for at in request.steps(len(left), len(right), ROWS, 8):
+        _add_rows(total, np.exp(beta * (block(at) - ceiling)))
 
-    def scores(first: int, last: int) -> np.ndarray:
-        plain = block(first, last)
+    def scores(at: slice) -> np.ndarray:
+        plain = block(at)
         share = np.exp(beta * (plain - ceiling)) / total
         return np.multiply(plain, share, out=plain, where=share > 0)  # what is excluded stays -inf
 
-    return _found(scores, len(left), len(right), asked)
-
-
-# --------------------------------------------------------------------------------------------------------- pieces
+    return _ranked(scores, len(left), len(right), request)
 
 
 def _fixed(rows: np.ndarray) -> torch.Tensor:
-    """Rows in double precision, rounded so that inner products of two such rows are exact."""
+    """Rows in float64, rounded so that inner products of two such rows are exact."""
     wide = np.asarray(rows, np.float64)
     longest = float(np.sqrt(np.einsum("nd,nd->n", wide, wide).max(initial=0.0)))
     if not np.isfinite(longest):
@@ -202,65 +189,30 @@ def _fixed(rows: np.ndarray) -> torch.Tensor:
 
 
 def _ceiling(left: torch.Tensor, right: torch.Tensor, beta: float) -> float:
-    """What no score exceeds."""
+    """A bound of all scores; a ValueError if exp(beta s) may overflow."""
     ceiling = float(left.norm(dim=1).max() * right.norm(dim=1).max()) if len(left) and len(right) else 0.0
-    if beta <= 0 or 2 * beta * ceiling > LARGEST:
+    if beta <= 0 or 2 * beta * ceiling > LARGEST_EXPONENT:
         raise ValueError(
-            f"beta {beta} with scores up to {ceiling:.3g}, expected above 0 and at most {LARGEST / 2:g} by it"
+            f"beta {beta} with scores up to {ceiling:.3g}, expected above 0 and at most {LARGEST_EXPONENT / 2:g} by it"
         )
     return ceiling
 
 
 def _add_rows(total: np.ndarray, block: np.ndarray) -> None:
-    """Add rows one after the other: the sum does not depend on how they come in blocks."""
+    """Add rows one after the other: the sum does not depend on the size of the blocks."""
     for row in block:
         total += row
 
 
-def _without(block: np.ndarray, asked: Asked, first: int) -> np.ndarray:
-    """-inf where a query must not look."""
-    if asked.exclude is not None:
-        away = asked.exclude[first : first + len(block)]
-        rows = np.flatnonzero(away >= 0)
-        block[rows, away[rows]] = -np.inf
-    return block
-
-
-def _steps(queries: int, references: int, memory: int) -> Iterator[tuple[int, int]]:
-    step = int(np.clip(memory // (32 * max(1, references)), 1, ROWS))
-    for first in range(0, queries, step):
-        yield first, min(queries, first + step)
-
-
-def _found(scores: Scores, queries: int, references: int, asked: Asked) -> Found:
-    """What :func:`videomatch.retrieval.similarity.search` finds, of scores that come in blocks."""
-    pairs = np.asarray(asked.pairs, np.int64).reshape(-1, 2)
-    if len(pairs) and (pairs.min() < 0 or (pairs >= [queries, references]).any()):
-        raise ValueError(f"a pair lies outside the {queries} queries and {references} references")
-    order = np.argsort(pairs[:, 0], kind="stable")
-    own = np.zeros(len(pairs))
-    better, equal = np.zeros(len(pairs), np.int64), np.zeros(len(pairs), np.int64)
-    tops = empty_top(queries, asked.top)
-    for first, last in _steps(queries, references, asked.memory) if references else ():
-        block = _without(scores(first, last), asked, first)
-        if asked.top:
-            kept = min(asked.top, references)
-            floor = np.partition(block, references - kept, axis=1)[:, references - kept]
-            rows, columns = np.nonzero((block >= floor[:, None]) & (block > -np.inf))
-            fill_top(tops, rows + first, columns, block[rows, columns], asked.top)
-        for at in order[slice(*np.searchsorted(pairs[order, 0], [first, last]))].tolist():
-            row = block[pairs[at, 0] - first]
-            own[at] = row[pairs[at, 1]]
-            better[at], equal[at] = np.count_nonzero(row > own[at]), np.count_nonzero(row == own[at]) - 1
-    if not np.isfinite(own).all():
-        raise ValueError("a pair is excluded from its own query's references")
-    return Found(*tops, own, better, equal)
+def _ranked(scores: Scores, queries: int, references: int, request: Request) -> SearchResult:
+    steps = request.steps(queries, references, ROWS, 8)
+    return rank(((at.start, scores(at)) for at in steps), (queries, references), request)
 
 
 def _frame_scores(
     queries: int, references: int, texts: np.ndarray, frames: Frames, memory: int, temperature: float | None
 ) -> Scores:
-    """Blocks of what texts and frames say: the best frame's cosine, or that of frames weighed by the softmax."""
+    """The best frame's cosine with each text, or that of frames weighted by the softmax."""
     videos = len(frames.lengths)
     if (len(texts), videos) not in ((queries, references), (references, queries)):
         raise ValueError(
@@ -268,53 +220,45 @@ def _frame_scores(
         )
     if videos and frames.lengths.min() < 1:
         raise ValueError(f"video {int(frames.lengths.argmin())} has no frame, expected at least one each")
-    said = _fixed(normalise(texts))
-    chunk = max(1, memory // (32 * (ROWS + texts.shape[1])))
+    words = _fixed(unit_rows(texts))
     ends = np.cumsum(frames.lengths)
-    held: dict[tuple[int, int], torch.Tensor] = {}
+    chunk = max(1, memory // (32 * (ROWS + texts.shape[1])))
 
     def read(first: int, last: int) -> torch.Tensor:
-        if (first, last) in held:
-            return held[first, last]
-        rows = _fixed(normalise(frames.read(first, last)))
-        if ends[-1] * texts.shape[1] * 8 <= memory:
-            held[first, last] = rows
-        return rows
+        return _fixed(unit_rows(frames.read(first, last)))
 
-    def runs(first: int, last: int) -> Iterator[tuple[int, int]]:
+    if videos and ends[-1] * texts.shape[1] * 8 <= memory:
+        read = functools.cache(read)
+
+    def scores(some: torch.Tensor, first: int, last: int) -> np.ndarray:
+        """Of some texts with the videos [first, last), whose frames are read in chunks."""
+        parts = []
         while first < last:
             stop = int(np.searchsorted(ends, ends[first] - frames.lengths[first] + chunk, side="right"))
             stop = min(last, max(stop, first + 1))
-            yield first, stop
+            rows, lengths = read(first, stop), frames.lengths[first:stop]
+            blocks = [_pooled(some[n : n + ROWS], rows, lengths, temperature) for n in range(0, len(some), ROWS)]
+            parts.append(np.concatenate(blocks))
             first = stop
-
-    def of_queries(first: int, last: int) -> np.ndarray:
-        parts = [_pooled(said[first:last], read(a, b), frames.lengths[a:b], temperature) for a, b in runs(0, videos)]
         return np.concatenate(parts, axis=1)
 
-    def of_references(first: int, last: int) -> np.ndarray:
-        parts = []
-        for a, b in runs(first, last):
-            rows, lengths = read(a, b), frames.lengths[a:b]
-            pooled = [_pooled(said[n : n + ROWS], rows, lengths, temperature).T for n in range(0, len(said), ROWS)]
-            parts.append(np.concatenate(pooled, axis=1))
-        return np.concatenate(parts)
-
-    return of_queries if (len(texts), videos) == (queries, references) else of_references
+    if (len(texts), videos) == (queries, references):
+        return lambda at: scores(words[at], 0, videos)
+    return lambda at: np.ascontiguousarray(scores(words, at.start, at.stop).T)
 
 
 def _pooled(texts: torch.Tensor, frames: torch.Tensor, lengths: np.ndarray, temperature: float | None) -> np.ndarray:
     """One score of every text (n, D) with every video (n, videos), of cosines with its frames (sum of lengths, D)."""
     each = (texts @ frames.T).numpy()
     starts = np.cumsum(lengths) - lengths
-    most = np.maximum.reduceat(each, starts, axis=1)
+    largest = np.maximum.reduceat(each, starts, axis=1)
     if temperature is None:
-        return most
-    weight = np.exp((each - np.repeat(most, lengths, axis=1)) / temperature)
+        return largest
+    weight = np.exp((each - np.repeat(largest, lengths, axis=1)) / temperature)
     along = np.add.reduceat(weight * each, starts, axis=1)
     squares = np.empty_like(along)
     for number, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
         mine, rows = weight[:, start : start + length], frames[start : start + length]
         squares[:, number] = np.einsum("nt,nt->n", mine @ (rows @ rows.T).numpy(), mine)
-    size = np.sqrt(np.maximum(squares, 0.0))  # of the weighed sum, which may be nothing: its cosine is 0
+    size = np.sqrt(np.maximum(squares, 0.0))  # of the weighted sum; where that vanishes, the cosine is 0
     return np.divide(along, size, out=np.zeros_like(along), where=size > 1e-12)

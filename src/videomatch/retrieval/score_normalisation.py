@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from videomatch.retrieval.similarity import normalise
+from videomatch.common.vectors import unit_rows
 
 #: rows whose products with the noise set are in memory at once
 ROWS = 1024
@@ -80,7 +80,7 @@ class ScoreNormalisation:
             raise ValueError(f"rows of shape {rows.shape}, expected {width} columns as in the noise set")
         if self.dropped is not None:
             rows = np.delete(rows, self.dropped, axis=1)
-        return normalise(rows) if self.unit else rows
+        return unit_rows(rows) if self.unit else rows
 
 
 def candidates(

@@ -21,8 +21,8 @@ import numpy as np
 from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
-from videomatch.retrieval.similarity import normalise
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
         with StoreWriter(output / side, shape=shape, dtype="float32", made_by={"combine": len(stores)}) as writer:
             done = 0
             for chunk in rows:
-                unit = normalise(chunk if directions is None else project(chunk, directions)).astype(np.float32)
+                unit = unit_rows(chunk if directions is None else project(chunk, directions)).astype(np.float32)
                 writer.add_rows(ids[done : done + len(unit)], unit)
                 done += len(unit)
     return about

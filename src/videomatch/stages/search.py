@@ -2,16 +2,18 @@
 
 Scores are cosines, or inner products where the embeddings' ``embed.json`` says ``"score": "dot"``. References are those
 of the protocol that have an embedding; a video is never its own reference. The result holds, of every row, how many
-references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. What has no
-embedding (a video that could not be decoded) is left out, counted and listed.
+references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. Items without an
+embedding (videos that could not be decoded) are left out, counted and listed.
 
-With ``rescore`` more than the two embeddings has a say in a score; see :mod:`videomatch.retrieval.rescoring`.
+With ``rescore`` a score also uses frames of videos or other queries; see :mod:`videomatch.retrieval.rescoring`.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,23 @@ import numpy as np
 import polars as pl
 import torch
 
+from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store
-from videomatch.retrieval import similarity
-from videomatch.retrieval.rescoring import Asked
-from videomatch.stages._rescore import Rescoring
+from videomatch.examples import pooled_ids, split_texts
+from videomatch.retrieval import exact, rescoring
+from videomatch.retrieval.exact import Request, SearchResult
 
 log = logging.getLogger(__name__)
 
-#: which store the queries and the references of a protocol lie in
+#: the stores of the queries and of the references of a protocol
 KINDS = {"video_video": ("videos", "videos"), "text_video": ("texts", "videos"), "video_text": ("videos", "texts")}
+#: rescoring method -> the entry of ``rescore:`` that names its further input
+INPUTS = {"frame_max": "expert", "frame_softmax": "expert", "qb_norm": "bank", "dual_softmax": None}
+#: kinds of texts that are queries
+QUERIES = ("caption", "query")
 
 
 def search(
@@ -72,12 +79,17 @@ def search(
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
     torch.set_num_threads(threads)
-    more = Rescoring(corpus, kind, rescore, features or [], frame_embeddings or embeddings) if rescore else None
+    if rescore:
+        _check_rescore(rescore, kind)
     whole = None if any(members.values()) else _protocol(corpus, str(split), kind)
     for member, fold in members.items():
-        folders = [e / member for e in embeddings]
         protocol = whole or _fold_protocol(corpus, split, fold or {})
-        _search(folders, output / member, protocol, kind, top, more and more.of(member))
+        given = (
+            Rescoring(corpus, kind, rescore, features or [], frame_embeddings or embeddings, member)
+            if rescore
+            else None
+        )
+        _search([e / member for e in embeddings], output / member, protocol, kind, top, given)
 
 
 @dataclass(frozen=True)
@@ -110,35 +122,133 @@ def _fold_protocol(corpus: Path, split: str | list[str], fold: dict[str, Any]) -
     return Protocol(f"{name} (fold {number} of {folds})", sides[0], sides[1], judged)
 
 
+@dataclass(frozen=True)
+class Rescoring:
+    """The options of ``rescore:``, and where the inputs of its method are.
+
+    Attributes:
+        corpus: result of ``prepare``.
+        kind: of the search.
+        options: ``{method, …}``, checked.
+        features: results of ``extract``.
+        embeddings: folders with ``<member>/texts/`` in the space of the frames.
+        member: of the system.
+    """
+
+    corpus: Path
+    kind: str
+    options: Mapping[str, Any]
+    features: Sequence[Path]
+    embeddings: Sequence[Path]
+    member: str
+
+    def search(
+        self,
+        embedded: Sequence[np.ndarray],
+        ids: Sequence[Sequence[str]],
+        bank: np.ndarray | None,
+        request: Request,
+    ) -> SearchResult:
+        """Rows and ids of the queries and the references, and rows of the bank -> the result."""
+        method, wanted = self.options["method"], INPUTS[self.options["method"]]
+        options = {name: value for name, value in self.options.items() if name not in ("method", wanted)}
+        inputs: list[Any] = []
+        if wanted == "bank":
+            inputs = [bank]
+        elif wanted == "expert":
+            texts, videos = ids if self.kind == "text_video" else ids[::-1]
+            inputs = [self._texts(texts), self._frames(videos)]
+        return getattr(rescoring, method)(*embedded, *inputs, request, **options)
+
+    def bank(self, store: Store, queries: Sequence[str]) -> list[str] | None:
+        """Ids of the bank's queries, of the same side as the protocol's; None for a method without one.
+
+        Raises:
+            ValueError: one of them is a query of the protocol, or none has an embedding.
+        """
+        if INPUTS[self.options["method"]] != "bank":
+            return None
+        split = self.options["bank"]
+        if self.kind == "text_video":
+            wanted = split_texts(self.corpus, split, QUERIES)["text_id"].to_list()
+        else:
+            wanted = pooled_ids(self.corpus, split)
+        shared = set(wanted) & set(queries)
+        if shared:
+            raise ValueError(f"rescore.bank {split!r} holds {len(shared)} of the queries that are searched for")
+        found, _ = _present(store, wanted)
+        if not found:
+            raise ValueError(f"rescore.bank {split!r}: none of its {len(wanted)} queries has an embedding")
+        log.info("a bank of %d queries", len(found))
+        return found
+
+    def _texts(self, ids: Sequence[str]) -> np.ndarray:
+        folders = [folder / self.member for folder in self.embeddings]
+        if not all(folder.is_dir() for folder in folders):  # another system, whose members have other names
+            members = [sorted(p.parent.name for p in folder.glob("*/texts")) for folder in self.embeddings]
+            folders = [folder / names[0] for folder, names in zip(self.embeddings, members, strict=True) if names]
+        store = Store.open(*(folder / "texts" for folder in folders))
+        rows, lengths = store.gather(list(ids))
+        if (lengths != 1).any():
+            raise ValueError(f"{store.roots[0]}: {ids[int((lengths != 1).argmax())]!r} has no single embedding")
+        return rows.reshape(len(ids), -1)
+
+    def _frames(self, ids: Sequence[str]) -> rescoring.Frames:
+        expert = self.options["expert"]
+        folders = [folder / expert for folder in self.features if (folder / expert).is_dir()]
+        if not folders:
+            raise ValueError(f"rescore.expert {expert!r}: no features of it in {list(map(str, self.features))}")
+        store = Store.open(*folders)
+        at = store.index(ids)
+        lengths = store.lengths[at]
+        if (lengths < 1).any():
+            raise ValueError(f"{store.roots[0]}: {ids[int((lengths < 1).argmax())]!r} has an embedding but no frame")
+
+        def read(first: int, last: int) -> np.ndarray:
+            rows, _ = store.gather(at[first:last])
+            return rows.reshape(len(rows), -1)
+
+        return rescoring.Frames(lengths, read)
+
+
+def _check_rescore(options: Mapping[str, Any], kind: str) -> None:
+    method = options.get("method")
+    if method not in INPUTS:
+        raise ValueError(f"rescore.method {method!r}, expected one of {', '.join(INPUTS)}")
+    needed = [INPUTS[method]] if INPUTS[method] else []
+    arguments = inspect.signature(getattr(rescoring, method)).parameters.values()
+    known = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
+    odd = [n for n in options if n not in ("method", *needed, *known)] + [n for n in needed if n not in options]
+    if odd:
+        raise ValueError(f"rescore {dict(options)}: see {odd[0]!r}; expected {needed}, and may be {known}")
+    if needed == ["expert"] and kind == "video_video":
+        raise ValueError(f"rescore.method {method!r} compares texts with frames; this search compares videos")
+
+
 def _search(
-    folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int, rescoring: Rescoring | None
+    folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int, given: Rescoring | None
 ) -> None:
     """One member's result."""
-    stores = {name: Store.open(*(e / name for e in folders)) for name in set(KINDS[kind])}
-    query_store, reference_store = (stores[name] for name in KINDS[kind])
-    queries, no_query = _there(query_store, protocol.queries)
-    references, no_reference = _there(reference_store, protocol.references)
+    query_store, reference_store = (Store.open(*(e / name for e in folders)) for name in KINDS[kind])
+    queries, no_query = _present(query_store, protocol.queries)
+    references, no_reference = _present(reference_store, protocol.references)
     if not queries or not references:
         raise ValueError(
             f"split {protocol.name!r}: {len(queries)} queries and {len(references)} references have an embedding"
         )
-    sides = [protocol.queries, protocol.references]
-    judged, lost = _judged(protocol.relevance, sides, queries, references, kind)
-    position = {r: n for n, r in enumerate(references)}
-    rows = {q: n for n, q in enumerate(queries)}
-    pairs = np.array(
-        [(rows[q], position[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()], np.int64
-    ).reshape(-1, 2)
-    own = np.array([position.get(q, -1) for q in queries]) if kind == "video_video" else None
-    bank = [] if rescoring is None else rescoring.bank(query_store, protocol.queries)
-    read = [(query_store, queries), (reference_store, references), (query_store, bank)]
-    embedded = [_embeddings(store, ids) for store, ids in read]
-    if _score(folders) == "cosine":
-        embedded = [similarity.normalise(side) for side in embedded]
-    if rescoring is None:
-        found = similarity.search(embedded[0], embedded[1], top=top, pairs=pairs, exclude=own)
+    judged, lost = _judged(protocol, queries, references, kind)
+    rows, columns = ({name: n for n, name in enumerate(ids)} for ids in (queries, references))
+    pairs = [(rows[q], columns[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()]
+    own = np.array([columns.get(q, -1) for q in queries]) if kind == "video_video" else None
+    request = Request(np.array(pairs, np.int64).reshape(-1, 2), top, own)
+    is_cosine = _score(folders) == "cosine"
+    embedded = [_embeddings(query_store, queries, is_cosine), _embeddings(reference_store, references, is_cosine)]
+    if given is None:
+        found = exact.search(*embedded, top=top, pairs=request.pairs, exclude=own)
     else:
-        found = rescoring.found(embedded, [queries, references], Asked(pairs, top, own))
+        bank = given.bank(query_store, protocol.queries)
+        banked = None if bank is None else _embeddings(query_store, bank, is_cosine)
+        found = given.search(embedded, [queries, references], banked, request)
     output.mkdir(parents=True, exist_ok=True)
     tables.write("rankings", _rankings(judged, found, queries, references), output)
     missing = sorted({*no_query, *no_reference})
@@ -157,12 +267,13 @@ def _search(
         "own": [] if own is None else [q for q, at in zip(queries, own.tolist(), strict=True) if at >= 0],
         "missing": missing,
     }
-    if rescoring is not None:
-        about["rescore"] = rescoring.about
+    if given is not None:
+        is_transductive = given.options["method"] in rescoring.TRANSDUCTIVE
+        about["rescore"] = {**given.options, "transductive": is_transductive}
     (output / "search.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _there(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
+def _present(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
     """Ids with and without an embedding, both in order."""
     lengths = dict(zip(ids, store.rows(ids).tolist(), strict=True))
     several = [i for i, length in lengths.items() if length > 1]
@@ -171,29 +282,30 @@ def _there(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
     return [i for i in ids if lengths[i]], [i for i in ids if not lengths[i]]
 
 
-def _embeddings(store: Store, ids: list[str]) -> np.ndarray:
-    rows, _ = store.gather(ids)
-    rows = rows.reshape(len(ids), int(np.prod(store.shape)))
+def _embeddings(store: Store, ids: list[str], is_cosine: bool) -> np.ndarray:
+    rows = store.gather(ids)[0].reshape(len(ids), -1)
     odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(odd):
         raise ValueError(f"{store.roots[0]}: the embedding of {ids[odd[0]]!r} is not finite")
-    return rows
+    return unit_rows(rows) if is_cosine else rows
 
 
 def _score(folders: list[Path]) -> str:
     """How these embeddings are compared: ``cosine`` or ``dot``."""
     files = [folder / "embed.json" for folder in folders]
-    said = [json.loads(f.read_text(encoding="utf-8")).get("score", "cosine") if f.exists() else "cosine" for f in files]
-    if len(set(said)) > 1 or said[0] not in ("cosine", "dot"):
-        raise ValueError(f"{', '.join(map(str, folders))}: scores are {said}, expected all cosine or all dot")
-    return said[0]
+    scores = [
+        json.loads(f.read_text(encoding="utf-8")).get("score", "cosine") if f.exists() else "cosine" for f in files
+    ]
+    if len(set(scores)) > 1 or scores[0] not in ("cosine", "dot"):
+        raise ValueError(f"{', '.join(map(str, folders))}: scores are {scores}, expected all cosine or all dot")
+    return scores[0]
 
 
-def _judged(
-    relevance: pl.DataFrame, sides: list[list[str]], queries: list[str], references: list[str], kind: str
-) -> tuple[pl.DataFrame, int]:
+def _judged(protocol: Protocol, queries: list[str], references: list[str], kind: str) -> tuple[pl.DataFrame, int]:
     """The judged pairs of the protocol that can be scored, and how many cannot."""
-    listed = relevance.filter(pl.col("query_id").is_in(sides[0]) & pl.col("reference_id").is_in(sides[1]))
+    listed = protocol.relevance.filter(
+        pl.col("query_id").is_in(protocol.queries) & pl.col("reference_id").is_in(protocol.references)
+    )
     listed = listed.group_by("query_id", "reference_id").agg(pl.col("grade").mean())  # a pair may be judged twice
     if kind == "video_video":
         listed = listed.filter(pl.col("query_id") != pl.col("reference_id"))
@@ -201,7 +313,7 @@ def _judged(
     return judged.sort("query_id", "reference_id"), len(listed) - len(judged)
 
 
-def _rankings(judged: pl.DataFrame, found: similarity.Found, queries: list[str], references: list[str]) -> pl.DataFrame:
+def _rankings(judged: pl.DataFrame, found: SearchResult, queries: list[str], references: list[str]) -> pl.DataFrame:
     """Judged pairs, and the nearest references that are not judged."""
     pairs = judged.with_columns(
         pl.Series("score", found.scores), pl.Series("better", found.better), pl.Series("equal", found.equal)

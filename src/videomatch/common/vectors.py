@@ -1,0 +1,14 @@
+"""Rows of vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows ``(n, D)`` scaled to length 1, in the type of ``rows`` (float32 at least); lengths are computed in float64.
+    A row of zeros stays zero: its cosines are 0."""
+    wide = np.asarray(rows, np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return unit.astype(np.result_type(rows, np.float32))
