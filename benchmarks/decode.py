@@ -23,8 +23,8 @@ from pathlib import Path
 import av
 
 import _clips
+from videomatch.media.container import probe
 from videomatch.media.decode import FrameRequest, Sampler
-from videomatch.media.probe import probe
 
 SHORT = 224
 BAR = 0.7

@@ -13,9 +13,8 @@ import pytest
 
 import clips
 from paths import realdata
-from videomatch.media.container import Unreadable
+from videomatch.media.container import Unreadable, probe
 from videomatch.media.decode import FrameRequest, Sampler
-from videomatch.media.probe import probe
 from videomatch.media.sound import SoundRequest
 
 HALF = Fraction(1, 2)
@@ -129,6 +128,13 @@ def test_requests_share_one_decoding(tmp_path: Path) -> None:
     assert sampler.times(0)[-1, 1] == pytest.approx(5.0)
 
 
+def test_sound_requests_share_one_decoding(tmp_path: Path) -> None:
+    path = clips.write(tmp_path / "a.mp4", CFR, tone=0.5)
+    (half, whole), _ = collect(path, SoundRequest(HALF), SoundRequest(Fraction(1)))
+    assert np.array_equal(half.reshape(-1), whole.reshape(-1))
+    assert np.array_equal(whole, collect(path, SoundRequest(Fraction(1)))[0][0])
+
+
 def test_sound_is_counted_from_the_first_picture(tmp_path: Path) -> None:
     # pictures begin 1 s after the sound does: the tone from 2 s on is heard 1 s after the first picture
     path = clips.write(tmp_path / "a.mkv", [n + 30 for n in CFR], tone=2.0)
@@ -148,7 +154,7 @@ def test_geometry(tmp_path: Path) -> None:
         assert np.array_equal(turned, np.stack([np.rot90(f, turns) for f in plain]))
         facts = probe(path)
         assert (facts.height, facts.width) == turned.shape[1:3]
-        assert facts.rotation == turns * 90 % 360
+        assert 90 * facts.turns == turns * 90 % 360
         (small,), _ = collect(path, FrameRequest(HALF, (30, 20)))
         assert small.shape[1:3] == (30, 20)
         assert np.array_equal(

@@ -1,29 +1,135 @@
-"""Opening media files: one door, so that everything that can be wrong with a file arrives as one error.
+"""Media files: opening them, reading their packets, and probing (duration, frame rate, size).
 
-Everything below ``videomatch.media`` raises :class:`Unreadable` and nothing else about the contents of a file: FFmpeg's
-errors, a folder in the place of a file, a file without pictures. Files are opened through FFmpeg's ``file:`` protocol
-only, so that neither a path nor a play list inside a file can reach the network.
+Everything that can be wrong with the contents of a file is raised as :class:`Unreadable`. Files are opened through
+FFmpeg's ``file:`` protocol only, so that neither a path nor a play list inside a file can reach the network. Times come
+from the packets and not from the header: headers of truncated, re-muxed or edited files are wrong about duration and
+frame rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 import av.logging
+import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-# FFmpeg's own messages go to standard error from its threads; what matters is recorded as a warning of the video
+#: time stamp of a packet that has none
+NONE = np.iinfo(np.int64).min
+#: a file is truncated if its header promises this many seconds, and this share, more than its packets hold
+MISSING_SECONDS, MISSING_SHARE = 0.5, 0.05
+#: seconds; time stamps that span more are damaged, and would fill the disk with one repeated frame
+MAX_SECONDS = 48 * 3600
+
+# FFmpeg writes messages to standard error from its threads; what matters is recorded as a warning of the video
 av.logging.set_level(av.logging.PANIC)
 
 
 class Unreadable(Exception):
-    """A file of which not a single picture can be read; the message is the reason, in a person's words."""
+    """No frame of a file can be read; the message is the reason and does not hold the path."""
+
+
+@dataclass
+class Timeline:
+    """The packets of a video stream and the geometry of its frames.
+
+    Attributes:
+        time_base: seconds of one tick; ``pts``, ``start`` and ``end`` count ticks.
+        pts: (packets,) time stamp of each packet in decoding order, ``NONE`` where it has none.
+        key: (packets,) whether a decoder can start at the packet.
+        discard: (packets,) whether an edit list hides the frame of the packet.
+        start: time stamp of the first frame that decodes.
+        end: when the last frame leaves the screen.
+        stored: (width, height) with square pixels, before the rotation.
+        turns: quarter turns counterclockwise that make the frame upright.
+        is_ordered: the n-th decoded frame is shown at the n-th time stamp, whatever its own is. AVI has no time
+            stamps; where frames are stored in another order than shown, FFmpeg's guesses are one frame off.
+        warnings: what is wrong with the file although it can be read.
+    """
+
+    time_base: Fraction
+    pts: np.ndarray
+    key: np.ndarray
+    discard: np.ndarray
+    start: int
+    end: int
+    stored: tuple[int, int]
+    turns: int
+    codec: str
+    has_audio: bool
+    is_ordered: bool
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """Pixels of a frame as shown: upright, square pixels."""
+        return self.stored[self.turns % 2]
+
+    @property
+    def height(self) -> int:
+        """Pixels of a frame as shown: upright, square pixels."""
+        return self.stored[1 - self.turns % 2]
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last."""
+        return float((self.end - self.start) * self.time_base)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are shown."""
+        return int((~self.discard).sum())
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average."""
+        return float(self.num_frames / ((self.end - self.start) * self.time_base))
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether every packet has a time stamp of its own, which then identifies its frame."""
+        return not self.is_ordered and bool((self.pts != NONE).all()) and len(np.unique(self.pts)) == len(self.pts)
+
+    def grid(self, every: Fraction) -> np.ndarray:
+        """(points,) the last tick of each grid point.
+
+        Point k is at ``start + k * every`` in exact fractions. The frame on screen there is the last one with a time
+        stamp <= that point. Points go on as long as a frame is on screen. (``ffmpeg -vf fps=2`` rounds to the nearest
+        point instead, so that every frame is 0.25 s late.)
+        """
+        step = every / self.time_base
+        if step <= 0:
+            raise ValueError(f"every = {every} seconds, expected more than 0")
+        # k * step < end - start
+        points = -(-(self.end - self.start) // step)
+        k = np.arange(max(1, int(points)), dtype=np.int64)
+        if len(k) * step.numerator < 2**62:
+            return self.start + k * step.numerator // step.denominator
+        exact = [self.start + int(n) * step.numerator // step.denominator for n in k]
+        return np.array(exact, np.int64)
+
+
+def probe(path: Path) -> Timeline:
+    """The timeline of a video: all packets are read, and frames are decoded up to the first.
+
+    Raises:
+        Unreadable: no frame of it can be decoded.
+    """
+    with opened(path) as container:
+        return _scan(container)
 
 
 @contextmanager
@@ -50,7 +156,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first stream of moving pictures; cover pictures of music files are none.
+    """The first video stream that is not the cover picture of a music file.
 
     Raises:
         Unreadable: there is no such stream.
@@ -67,6 +173,120 @@ def video_stream(container: InputContainer) -> VideoStream:
     raise Unreadable(f"no video stream (it holds: {', '.join(kinds) or 'nothing'})")
 
 
+def packets(container: InputContainer, streams: Sequence[Stream], warnings: list[str]) -> Iterator[Packet]:
+    """The packets of some streams, then an empty one per stream, which flushes its decoder. An early end is a
+    warning."""
+    try:
+        yield from container.demux(*streams)
+        return
+    except av.error.FFmpegError as error:
+        warn(warnings, f"reading stopped early: {reason(error)}")
+    for stream in streams:
+        flush = Packet(0)
+        flush.stream = stream
+        yield flush
+
+
+def decoded(
+    stream: VideoStream | AudioStream, packet: Packet, warnings: list[str], what: str = "a packet"
+) -> list[Any]:
+    """Decode one packet (an empty one flushes the decoder); what cannot be decoded is a warning."""
+    try:
+        return stream.codec_context.decode(packet if packet.size else None)
+    except av.error.EOFError:
+        return []
+    except (av.error.FFmpegError, ValueError) as error:
+        warn(warnings, f"{what} could not be decoded: {reason(error)}")
+        return []
+
+
 def reason(error: BaseException) -> str:
-    """What an FFmpeg error says, without the path (paths of one machine do not belong into tables)."""
+    """The message of an FFmpeg error without the path (paths of one machine do not belong into tables)."""
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def warn(warnings: list[str], text: str) -> None:
+    """Record a warning once."""
+    if text not in warnings:
+        warnings.append(text)
+
+
+def _scan(container: InputContainer) -> Timeline:
+    stream = video_stream(container)
+    if stream.time_base is None:
+        raise Unreadable("its video stream has no time base")
+    pts, duration = array("q"), array("q")
+    key, discard = bytearray(), bytearray()
+    warnings: list[str] = []
+    first: VideoFrame | None = None
+    for packet in packets(container, [stream], warnings):
+        if packet.size:
+            pts.append(NONE if packet.pts is None else packet.pts)
+            duration.append(packet.duration or 0)
+            key.append(packet.is_keyframe)
+            discard.append(packet.is_discard)
+        if first is None:
+            first = next(iter(decoded(stream, packet, warnings)), None)
+    if first is None:
+        raise Unreadable(warnings[-1] if warnings else "no picture of it can be decoded")
+    times = np.frombuffer(pts, np.int64) if pts else np.zeros(0, np.int64)
+    lengths = np.frombuffer(duration, np.int64) if duration else np.zeros(0, np.int64)
+    hidden = np.frombuffer(discard, bool)
+    is_ordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames) and NONE not in times
+    start, end = _span(times, lengths, hidden, None if is_ordered else first.pts, stream)
+    seconds = (end - start) * stream.time_base
+    if seconds > MAX_SECONDS:
+        raise Unreadable(
+            f"its time stamps span {float(seconds / 3600):.0f} hours, expected at most {MAX_SECONDS // 3600}"
+        )
+    promised = _promised_seconds(container, stream)
+    if promised - float(seconds) > max(MISSING_SECONDS, MISSING_SHARE * promised):
+        warn(warnings, f"truncated: {float(seconds):.1f} of {promised:.1f} seconds are there")
+    if first.rotation % 90:
+        warn(warnings, f"a rotation by {first.rotation} degrees is ignored")
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, 10) <= aspect <= 10:
+        aspect = Fraction(1)  # damaged
+    return Timeline(
+        time_base=stream.time_base,
+        pts=times,
+        key=np.frombuffer(key, bool),
+        discard=hidden,
+        start=start,
+        end=end,
+        stored=(max(1, round(first.width * aspect)), first.height),
+        turns=0 if first.rotation % 90 else first.rotation // 90 % 4,
+        codec=stream.codec_context.name,
+        has_audio=any(s.codec_context is not None for s in container.streams.audio),
+        is_ordered=is_ordered,
+        warnings=warnings,
+    )
+
+
+def _span(
+    times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: int | None, stream: VideoStream
+) -> tuple[int, int]:
+    """First time stamp and end, in ticks. A frame lasts as long as its packet says, else as the median gap."""
+    shown = (times != NONE) & ~discard
+    assert stream.time_base is not None
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    gap = max(1, round(1 / (rate * stream.time_base)))
+    if not shown.any():
+        start = first or 0
+        return start, start + gap * max(1, len(times))
+    order = np.sort(times[shown])
+    start = int(order[0]) if first is None else first
+    if len(order) > 1:
+        gap = max(1, int(np.median(np.diff(order))))
+    last = int(order[-1])
+    length = int(lengths[shown][times[shown] == last][0]) or gap
+    return start, max(last + length, start + 1)
+
+
+def _promised_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """The duration in the header; 0 if it does not say."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and not container.streams.audio:
+        return container.duration / av.time_base
+    return 0.0

@@ -1,9 +1,16 @@
-"""Pictures of a video on an exact grid, and its sound, in one pass.
+"""Frames of a video on an exact grid of times, and its sound, in one pass.
 
-:class:`Sampler` streams: memory stays the same however long the video is. Pictures are those a full decode would give,
-bit for bit; only packets that the grid needs are decoded (:mod:`videomatch.media.plan`), and where a file breaks that
-plan (a damaged stream, wrong flags) the rest is decoded in full. Pictures are scaled by swscale while they are
-converted to RGB, turned upright, and stretched to square pixels.
+:class:`Sampler` streams: memory does not grow with the length of a video. Its frames are those of a full decode, bit
+for bit, but only the packets that the grid needs are decoded:
+
+- Within a group of pictures nothing after the last wanted packet is decoded, and frames that no other frame refers to
+  are skipped unless they are wanted.
+- A group is kept whole when the next one opens with wanted frames that are shown before its key frame (open groups
+  refer back).
+- Where a file breaks this plan (a damaged stream, wrong flags), the rest is decoded in full.
+
+Measured by ``benchmarks/decode.py`` against ``ffmpeg -vf fps=2``. Frames are scaled by swscale while they are converted
+to RGB, turned upright, and stretched to square pixels.
 """
 
 from __future__ import annotations
@@ -17,65 +24,60 @@ import av.error
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from videomatch.media.chunk import Chunk
-from videomatch.media.container import Unreadable, opened, reason, video_stream
-from videomatch.media.plan import Plan, grid, on_screen, plan
+from videomatch.media.container import Timeline, Unreadable, decoded, opened, packets, probe, reason, video_stream, warn
 from videomatch.media.sound import Listener, SoundRequest
-from videomatch.media.timeline import Timeline, frames, packets, restart, scan, warn
 
-#: pictures handed on at a time
+#: frames of a chunk
 CHUNK = 32
+#: decoders whose packets are not always frames (hidden reference frames have packets of their own)
+UNPLANNED = frozenset({"vp8", "libvpx"})
 
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """Pictures that a consumer wants.
+    """Frames that a consumer wants.
 
     Attributes:
         every: seconds between grid points.
-        size: (height, width) to squash each picture to; or the short side that it is scaled down to, keeping its
-            shape (a smaller one stays as it is); or None for the size of the video.
+        size: (height, width) to squash each frame to; or the short side that it is scaled down to, keeping its shape
+            (a smaller one stays as it is); or None for the size of the video.
     """
 
     every: Fraction
     size: tuple[int, int] | int | None = None
 
     def shape(self, width: int, height: int) -> tuple[int, int]:
-        """(height, width) of what is delivered for a video of this size."""
+        """(height, width) of the delivered frames of a video of this size."""
         if isinstance(self.size, tuple):
             return self.size
         if self.size is None or min(width, height) <= self.size:
             return height, width
-        # rounded down, as transformers' image processors do
-        short = self.size
-        return (short, short * width // height) if height <= width else (short * height // width, short)
+        return scaled(self.size, height, width)
 
 
-@dataclass
-class _Queue:
-    """What one frame request still waits for."""
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive items of one request.
 
-    number: int
-    request: FrameRequest
-    limits: np.ndarray
-    expected: np.ndarray | None
-    reformatter: VideoReformatter = field(default_factory=VideoReformatter)
-    next: int = 0
-    held: list[np.ndarray] = field(default_factory=list)
+    Attributes:
+        request: number of the request.
+        first: grid number of the first item.
+        values: (n, height, width, 3) uint8 RGB, or (n, samples) float32 sound.
+    """
 
-    def take(self, least: int) -> Iterator[Chunk]:
-        if self.held and len(self.held) >= least:
-            values = np.stack(self.held)
-            yield Chunk(self.number, self.next - len(values), values)
-            self.held = []
+    request: int
+    first: int
+    values: np.ndarray
 
 
-class _Irregular(Exception):
-    """The planned packets did not give the planned pictures."""
+def scaled(short: int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) with the short side ``short``; rounded down, as transformers' image processors do."""
+    return (short, short * width // height) if height <= width else (short * height // width, short)
 
 
 class Sampler:
@@ -83,14 +85,14 @@ class Sampler:
 
     Args:
         path: the file.
-        requests: what to deliver; pictures and sound.
+        requests: for frames and sound.
         decode_all: decode every packet instead of the planned ones (slow; the same result).
 
     Attributes:
         timeline: packets and geometry of the video, once iteration has begun.
         warnings: what was wrong with the file; complete after the iteration.
-        num_corrupt: decoded pictures that the decoder marked as damaged.
-        num_decoded: pictures that were decoded.
+        num_corrupt: decoded frames that the decoder marked as damaged.
+        num_decoded: frames that were decoded.
     """
 
     def __init__(
@@ -105,165 +107,235 @@ class Sampler:
         self._decode_all = decode_all
 
     def times(self, request: int) -> np.ndarray:
-        """(points, 2) start and end of every grid point of a request, seconds after the first picture."""
+        """(points, 2) start and end of every grid point of a request, seconds after the first frame."""
         assert self.timeline is not None, "times are known once the iteration has begun"
-        wish = self.requests[request]
-        points = len(grid(self.timeline, wish.every))
-        every = float(wish.every)
-        start = np.arange(points) * every
+        exact = self.requests[request].every
+        every = float(exact)
+        start = np.arange(len(self.timeline.grid(exact))) * every
         return np.stack([start, np.minimum(start + every, self.timeline.duration)], axis=1)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Decode.
 
         Raises:
-            Unreadable: pictures are wanted and not one can be decoded. Nothing else: damage further on is a warning,
-                and what could not be decoded shows the picture before it.
+            Unreadable: frames are wanted and none can be decoded. Other damage is a warning, and the frame before it is
+                delivered instead of one that cannot be decoded.
         """
-        with opened(self.path) as container:
-            self.timeline = timeline = scan(container)
+        self.timeline = timeline = probe(self.path)
         self.warnings = timeline.warnings
-        queues = [self._queue(n, r, timeline) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
-        listeners = [Listener(n, r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)]
-        wanted = [q.expected for q in queues if q.expected is not None]
-        planned = None
-        if not self._decode_all and wanted and len(wanted) == len(queues):
-            planned = plan(timeline, np.unique(np.concatenate(wanted)))
+        grids = [self._grid(n, r, timeline) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
+        listeners = {n: Listener(r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)}
+        expected = [grid.expected for grid in grids if grid.expected is not None]
+        plan = None
+        if expected and len(expected) == len(grids):
+            plan = _plan(timeline, np.unique(np.concatenate(expected)))
         with opened(self.path) as container:
-            regular = yield from self._pass(container, timeline, planned, queues, listeners)
-        if not regular:
-            for queue in queues:
-                queue.expected = None
+            as_planned = yield from self._read(container, _Decoder(self, timeline, grids, plan), listeners)
+        if not as_planned:
+            for grid in grids:
+                grid.expected = None
             with opened(self.path) as container:
-                yield from self._pass(container, timeline, None, queues, [])
-        if queues and not self.num_decoded:
+                yield from self._read(container, _Decoder(self, timeline, grids, None), {})
+        if grids and not self.num_decoded:
             raise Unreadable("no picture of it can be decoded")
         if self.num_corrupt:
             warn(self.warnings, f"{self.num_corrupt} of {self.num_decoded} decoded pictures are damaged")
 
-    def _queue(self, number: int, request: FrameRequest, timeline: Timeline) -> _Queue:
-        limits = grid(timeline, request.every)
-        expected = None if self._decode_all or not timeline.is_timed else on_screen(timeline, limits)
-        return _Queue(number, request, limits, expected)
+    def _grid(self, number: int, request: FrameRequest, timeline: Timeline) -> _Grid:
+        limits = timeline.grid(request.every)
+        if self._decode_all or not timeline.is_timed:
+            return _Grid(number, request, limits, None)
+        shown = np.sort(timeline.pts[~timeline.discard & (timeline.pts >= timeline.start)])
+        return _Grid(number, request, limits, shown[np.searchsorted(shown, limits, side="right") - 1])
 
-    def _pass(
-        self,
-        container: InputContainer,
-        timeline: Timeline,
-        planned: Plan | None,
-        queues: list[_Queue],
-        listeners: list[Listener],
+    def _read(
+        self, container: InputContainer, decoder: _Decoder, listeners: dict[int, Listener]
     ) -> Generator[Chunk, None, bool]:
-        """One run over the file. Returns (as a generator does) whether all went as planned."""
+        """Run over the file once. The generator returns whether all frames were as planned."""
         stream = video_stream(container)
-        streams: list[VideoStream | AudioStream] = [stream] if queues else []
+        streams: list[VideoStream | AudioStream] = [stream] if decoder.grids else []
         sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if listeners else []
         streams += sounds
         if not streams:
             return True  # demuxing no stream would be demuxing all of them
-        for listener in listeners:
-            listener.open(sounds[0] if sounds else None)
-        picker = _Picker(self, timeline, queues, planned)
-        regular = True
+        as_planned = True
         for packet in packets(container, streams, self.warnings):
             if packet.stream_index != stream.index:
-                for listener in listeners:
-                    yield from listener.hear(packet, self.warnings)
-            elif regular:
+                # one decoding for all: a decoder that gets a packet twice gives wrong sound
+                heard = decoded(sounds[0], packet, self.warnings, "sound")
+                for number, listener in listeners.items():
+                    for first, values in listener.hear(heard, self.warnings):
+                        yield Chunk(number, first, values)
+            elif as_planned:
                 try:
-                    yield from picker.feed(stream, packet)
+                    yield from decoder.feed(stream, packet)
                 except _Irregular:
-                    regular = False
+                    as_planned = False
                     if not sounds:
                         break
-        for listener in listeners:
-            yield from listener.finish()
-        if regular:
+        for number, listener in listeners.items():
+            for first, values in listener.finish():
+                yield Chunk(number, first, values)
+        if as_planned:
             try:
-                yield from picker.finish()
+                yield from decoder.finish()
             except _Irregular:
-                regular = False
-        return regular
+                as_planned = False
+        return as_planned
 
 
-class _Picker:
-    """Decodes the packets of one pass and hands each grid point the picture on screen."""
+@dataclass
+class _Grid:
+    """The state of one frame request.
 
-    def __init__(self, sampler: Sampler, timeline: Timeline, queues: list[_Queue], planned: Plan | None) -> None:
-        self.sampler, self.timeline, self.queues, self.planned = sampler, timeline, queues, planned
-        self.packet = 0
-        self.before: VideoFrame | None = None
-        self.at = 0  # time stamp of ``before``
+    Attributes:
+        limits: (points,) the last tick of each grid point.
+        expected: (points,) time stamp of the frame on screen there; None where time stamps do not identify frames.
+        next: grid point of the next frame.
+        held: frames of the next chunk.
+    """
+
+    number: int
+    request: FrameRequest
+    limits: np.ndarray
+    expected: np.ndarray | None
+    reformatter: VideoReformatter = field(default_factory=VideoReformatter)
+    next: int = 0
+    held: list[np.ndarray] = field(default_factory=list)
+
+    def take(self, at_least: int) -> Iterator[Chunk]:
+        """The held frames, if there are enough of them."""
+        if len(self.held) >= at_least:
+            values = np.stack(self.held)
+            yield Chunk(self.number, self.next - len(values), values)
+            self.held = []
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What to do with each packet, in decoding order.
+
+    Attributes:
+        feed: (packets,) whether the decoder gets it.
+        wanted: (packets,) whether its frame is wanted; others may be skipped if no frame refers to them.
+        jump: (packets,) whether packets before it were left out, so that the decoder must be flushed as after a seek
+            (H.264 counts frames across groups: after a gap it would drop good ones).
+    """
+
+    feed: np.ndarray
+    wanted: np.ndarray
+    jump: np.ndarray
+
+
+def _plan(timeline: Timeline, wanted_pts: np.ndarray) -> _Plan | None:
+    """The plan that yields the frames with the time stamps ``wanted_pts``; None where everything must be decoded
+    (packets without time stamps, or hidden ones)."""
+    count = len(timeline.pts)
+    if not timeline.is_timed or timeline.codec in UNPLANNED or not count:
+        return None
+    wanted = np.isin(timeline.pts, wanted_pts)
+    starts = np.flatnonzero(np.diff(np.cumsum(timeline.key), prepend=-1))
+    group = np.searchsorted(starts, np.arange(count), side="right") - 1
+    last = np.full(len(starts), -1)
+    np.maximum.at(last, group[wanted], np.flatnonzero(wanted))
+    # frames shown before the key frame of their group may refer to the group before
+    leading = wanted & (timeline.pts < timeline.pts[starts][group])
+    ends = np.append(starts[1:], count) - 1
+    before = np.unique(group[leading]) - 1
+    before = before[before >= 0]
+    last[before] = ends[before]
+    feed = np.arange(count) <= last[group]
+    return _Plan(feed=feed, wanted=wanted, jump=feed & ~np.concatenate([[True], feed[:-1]]))
+
+
+class _Irregular(Exception):
+    """The planned packets did not give the planned frames."""
+
+
+class _Decoder:
+    """Decodes the packets of one run over the file and hands each grid point the frame on screen."""
+
+    def __init__(self, sampler: Sampler, timeline: Timeline, grids: list[_Grid], plan: _Plan | None) -> None:
+        self.sampler, self.timeline, self.grids, self.plan = sampler, timeline, grids, plan
+        self.num_packets = 0
+        self.num_frames = 0
+        self.before: VideoFrame | None = None  # the frame on screen
+        self.at = 0  # its time stamp
         self.skipping = False
         self.order = np.sort(timeline.pts) if timeline.is_ordered else timeline.pts
-        self.seen = 0
 
-    def feed(self, stream: VideoStream, packet: av.Packet) -> Iterator[Chunk]:
-        if packet.size and self.planned is not None:
-            number = self.packet
-            self.packet += 1
-            if number >= len(self.planned.feed) or packet.pts != self.timeline.pts[number]:
+    def feed(self, stream: VideoStream, packet: Packet) -> Iterator[Chunk]:
+        """Decode a packet if it is planned."""
+        warnings = self.sampler.warnings
+        if packet.size and self.plan is not None:
+            number = self.num_packets
+            self.num_packets += 1
+            if number >= len(self.plan.feed) or packet.pts != self.timeline.pts[number]:
                 raise _Irregular
-            if not self.planned.feed[number]:
+            if not self.plan.feed[number]:
                 return
-            if self.planned.jump[number]:
-                for frame in restart(stream, self.sampler.warnings):
-                    yield from self.see(frame)
-            skip = not self.planned.wanted[number]
+            if self.plan.jump[number]:
+                held = decoded(stream, Packet(0), warnings)
+                stream.codec_context.flush_buffers()
+                for frame in held:
+                    yield from self._show(frame)
+            skip = not self.plan.wanted[number]
             if skip != self.skipping:
                 stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
                 self.skipping = skip
-        for frame in frames(stream, packet, self.sampler.warnings):
-            yield from self.see(frame)
+        for frame in decoded(stream, packet, warnings):
+            yield from self._show(frame)
 
-    def see(self, frame: VideoFrame) -> Iterator[Chunk]:
+    def finish(self) -> Iterator[Chunk]:
+        """The rest: the last frame stays on screen."""
+        if self.before is not None:
+            yield from self._serve(np.iinfo(np.int64).max)
+        for grid in self.grids:
+            yield from grid.take(1)
+
+    def _show(self, frame: VideoFrame) -> Iterator[Chunk]:
+        """A decoded frame comes on screen."""
         self.sampler.num_decoded += 1
         if frame.is_corrupt:
-            if self.planned is not None:
+            if self.plan is not None:
                 raise _Irregular
             self.sampler.num_corrupt += 1
         at = frame.pts
         if self.timeline.is_ordered:
-            at = int(self.order[self.seen]) if self.seen < len(self.order) else None
-            self.seen += 1
+            at = int(self.order[self.num_frames]) if self.num_frames < len(self.order) else None
+            self.num_frames += 1
         if at is None:
             at = self.timeline.start if self.before is None else self.at + max(1, self.before.duration)
         if self.before is not None:
             if at <= self.at:
-                if self.planned is not None:
+                if self.plan is not None:
                     raise _Irregular
                 warn(self.sampler.warnings, "time stamps go backwards")
                 return
-            yield from self.serve(at)
+            yield from self._serve(at)
         self.before, self.at = frame, at
 
-    def serve(self, until: int) -> Iterator[Chunk]:
-        """Hand ``before`` to every grid point up to (not including) the tick ``until``."""
-        done: dict[tuple[int, int], np.ndarray] = {}
-        for queue in self.queues:
-            while queue.next < len(queue.limits) and queue.limits[queue.next] < until:
-                if self.planned is not None and queue.expected is not None and queue.expected[queue.next] != self.at:
+    def _serve(self, until: int) -> Iterator[Chunk]:
+        """Hand the frame on screen to every grid point up to (not including) the tick ``until``."""
+        converted: dict[tuple[int, int], np.ndarray] = {}
+        for grid in self.grids:
+            while grid.next < len(grid.limits) and grid.limits[grid.next] < until:
+                if self.plan is not None and grid.expected is not None and grid.expected[grid.next] != self.at:
                     raise _Irregular
-                shape = queue.request.shape(self.timeline.width, self.timeline.height)
-                if shape not in done:
-                    done[shape] = self.convert(queue, shape)
-                queue.held.append(done[shape])
-                queue.next += 1
-                yield from queue.take(CHUNK)
+                shape = grid.request.shape(self.timeline.width, self.timeline.height)
+                if shape not in converted:
+                    converted[shape] = self._convert(grid, shape)
+                grid.held.append(converted[shape])
+                grid.next += 1
+                yield from grid.take(CHUNK)
 
-    def finish(self) -> Iterator[Chunk]:
-        if self.before is not None:
-            yield from self.serve(np.iinfo(np.int64).max)
-        for queue in self.queues:
-            yield from queue.take(1)
-
-    def convert(self, queue: _Queue, shape: tuple[int, int]) -> np.ndarray:
+    def _convert(self, grid: _Grid, shape: tuple[int, int]) -> np.ndarray:
         """(height, width, 3) uint8 RGB, upright."""
         assert self.before is not None
         turns = self.timeline.turns
         height, width = shape[::-1] if turns % 2 else shape
         try:
-            picture = queue.reformatter.reformat(
+            picture = grid.reformatter.reformat(
                 self.before,
                 width=width,
                 height=height,

@@ -1,9 +1,10 @@
-"""One small picture of a video, for pages that people look at."""
+"""Small frames of a video for pages that people look at."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,28 +16,29 @@ from videomatch.media.decode import FrameRequest, Sampler
 
 
 def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray | None:
-    """The frame on screen at half of the video, (height, width, 3) uint8, short side at most ``side``; None if the file
-    cannot be read any more."""
+    """The frame at half of the video, (height, width, 3) uint8, short side at most ``side``; None if the file cannot
+    be read any more."""
     half = Fraction(max(duration or 0.0, 0.2) / 2).limit_denominator(1000)
     try:
-        chunks = [chunk.values for chunk in Sampler(path, [FrameRequest(every=half, size=side)])]
+        return _grid(path, half, side, [1])[0]
     except Unreadable:
         return None
-    pictures = np.concatenate(chunks)
-    return pictures[min(1, len(pictures) - 1)]
 
 
 def strip(path: Path, duration: float, count: int, side: int = 72) -> list[np.ndarray | None]:
-    """Pictures at the middles of ``count`` equal parts of a video, as :func:`thumbnail` gives them; None for what
-    cannot be read any more."""
+    """The frames in the middle of ``count`` equal parts of a video, as :func:`thumbnail` gives them."""
     # every other point of a grid with twice as many is the middle of a part
     half = Fraction(max(duration, 0.02) / (2 * max(1, count))).limit_denominator(100_000)
     try:
-        chunks = [chunk.values for chunk in Sampler(path, [FrameRequest(every=half, size=side)])]
+        return [*_grid(path, half, side, range(1, 2 * count, 2))]
     except (Unreadable, OSError):
         return [None] * count
-    pictures = np.concatenate(chunks)
-    return [pictures[min(2 * n + 1, len(pictures) - 1)] for n in range(count)]
+
+
+def _grid(path: Path, every: Fraction, side: int, points: Iterable[int]) -> list[np.ndarray]:
+    """The frames at some points of a grid; the last one for points beyond the end."""
+    frames = np.concatenate([chunk.values for chunk in Sampler(path, [FrameRequest(every, side)])])
+    return [frames[min(point, len(frames) - 1)] for point in points]
 
 
 def data_url(picture: np.ndarray, quality: int = 80) -> str:

@@ -21,8 +21,7 @@ from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.media import card
-from videomatch.media.container import Unreadable
-from videomatch.media.probe import probe
+from videomatch.media.container import Unreadable, probe
 
 log = logging.getLogger(__name__)
 
