@@ -24,6 +24,7 @@ FLOORS = [
     {"localisation", "media"},
     {"retrieval"},
     {"data"},
+    {"specs"},
     {"objectives", "metrics"},
     {"common"},
 ]

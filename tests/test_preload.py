@@ -15,7 +15,7 @@ from videomatch.pipeline import preload
 #: a job that says where it runs; its argument says how it ends
 JOB = """
 import json, os, sys, time
-from videomatch import preload
+from videomatch.pipeline import preload
 
 def run(argv):
     ready = "fractions" in sys.modules
@@ -33,7 +33,7 @@ def run(argv):
 
 preload.serve(sys.argv[1], sys.argv[2], run, ("fractions",))
 """
-ASK = "import sys; from videomatch import preload; sys.exit(preload.delegate(sys.argv[1:]))"
+ASK = "import sys; from videomatch.pipeline import preload; sys.exit(preload.delegate(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_those_who_need_a_nursery_start_one_together(tmp_path: Path):
     (tmp_path / ".scratch").mkdir()
     owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     environment = {**os.environ, "VIDEOMATCH_WORKFLOW": f"{platform.node()}:{owner.pid}"}
-    begin = "import sys; from videomatch import preload; preload.begin(*sys.argv[1:]); "
+    begin = "import sys; from videomatch.pipeline import preload; preload.begin(*sys.argv[1:]); "
     wait = begin + "print(preload.delegate(['no', 'stage']))"
     command = [sys.executable, "-c", wait, "fractions"]
     jobs = [

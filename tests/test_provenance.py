@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from videomatch.common import files
 from videomatch.pipeline import provenance, reached
 
 
@@ -251,6 +252,6 @@ def test_a_job_reaches_the_objectives_that_it_names(tmp_path: Path, monkeypatch:
 def test_a_folder_is_replaced_whole(there: Path):
     made("out", "old")
     made("new", "new")
-    provenance.replace_folder(Path("new"), Path("out"))
+    files.replace_folder(Path("new"), Path("out"))
     assert Path("out/value.txt").read_text() == "new"
     assert sorted(p.name for p in there.iterdir() if not p.name.startswith(".scratch")) == ["out"]

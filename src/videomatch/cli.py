@@ -182,14 +182,15 @@ def serve(options: argparse.Namespace) -> int:
 
 def write_dvc(check: bool) -> int:
     """Write dvc.yaml, or compare it."""
-    from videomatch.pipeline import dvcfile, provenance
+    from videomatch.common import files
+    from videomatch.pipeline import dvcfile
 
     wanted, file = dvcfile.text(Path("params.yaml")), Path("dvc.yaml")
     if check:
         same = file.exists() and file.read_text(encoding="utf-8") == wanted
         print("dvc.yaml is up to date" if same else "dvc.yaml is out of date: run `videomatch dvc`")
         return 0 if same else 1
-    provenance.write_text(file, wanted)
+    files.write_text(file, wanted)
     return 0
 
 

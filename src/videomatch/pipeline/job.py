@@ -18,12 +18,11 @@ import os
 import platform
 import shutil
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from videomatch.common import progress
+from videomatch.common import files, progress
 from videomatch.pipeline import preload, provenance, reached
 
 log = logging.getLogger("videomatch")
@@ -67,13 +66,13 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
     _use_threads(threads)
     folder = manifest.parent
-    temporary = folder.with_name(f".{folder.name}.new.{os.getpid()}")
+    temporary = files.unfinished(folder)
     scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
     arguments = _arguments(function, job, temporary, scratch, threads)
     if _helps():
         function(**arguments)
         return
-    _sweep(folder)
+    files.sweep(folder.parent, f".{folder.name}.*.*")
     temporary.mkdir(parents=True)
     started, cpu = time.monotonic(), time.process_time()
     log.info("%s started: %s", stage, provenance.dumps(job["settings"]))
@@ -82,7 +81,7 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
         if provenance.changed_meanwhile(stage, job, wanted):
             raise RuntimeError("its code or inputs changed while it worked; start the workflow again")
         provenance.seal(temporary, wanted)
-        provenance.replace_folder(temporary, folder)
+        files.replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     provenance.remember(manifest)
@@ -130,14 +129,6 @@ def _check_input(manifest: Path, job: dict[str, Any]) -> None:
         raise provenance.Damaged(f"{job['stage']} cannot use {manifest.parent}: {problem}; run `snakemake` to mend it")
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed runs of the same job left beside the result."""
-    for left in folder.parent.glob(f".{folder.name}.*.*"):
-        owner = left.suffix[1:]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-
-
 def _log_to(path: Path | None) -> None:
     """Send all that is written to standard error into the log, what libraries write there included; a person at the
     terminal sees the bars and one line a job."""
@@ -153,19 +144,13 @@ def _log_to(path: Path | None) -> None:
 def _end_with_the_workflow() -> None:
     """Stop when the workflow that started this job has been killed: an orphan would work on for nobody.
 
-    The kernel can tell a process that its parent died, but the parent is a shell that outlives its own parent, so the
-    workflow's process id comes by the environment and is looked at twice a second.
+    Its process id comes by the environment: the job's parent is a shell, which outlives the workflow.
     """
     host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
-    if host != platform.node() or not Path(f"/proc/{owner}").exists():
+    if host != platform.node() or not files.alive(owner):
         return  # started by hand, or on another machine of a cluster
 
-    def watch() -> None:
-        while Path(f"/proc/{owner}").exists():
-            time.sleep(0.5)
-        os._exit(143)
-
-    threading.Thread(target=watch, daemon=True).start()
+    files.end_with(int(owner))
 
 
 def _use_threads(threads: int) -> None:

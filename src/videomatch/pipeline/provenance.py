@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common.digests import SCRATCH, digest, dumps, file_digest, tree_digest
+from videomatch.common.files import write_json, write_text
 from videomatch.pipeline import reached
 from videomatch.pipeline.reached import code_digest
 
@@ -162,26 +162,8 @@ def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     outputs = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_digest(p)} for p in files}
     record = {**wanted, "outputs": outputs, "environment": environment()}
-    write_text(folder / MANIFEST, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_json(folder / MANIFEST, record, sort_keys=True)
     return record
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, never through a link into somebody else's copy."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Put a finished folder into place; what lay there goes away only after that."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}.old.{os.getpid()}")
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------- what is remembered here

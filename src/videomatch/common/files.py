@@ -1,0 +1,123 @@
+"""Files that are written whole or not at all, locks, and processes that end with the one that started them.
+
+What is being written has a hidden name with its writer's process id (``.NAME.new.PID``) beside its place, and is
+renamed when it is finished. A killed writer leaves such a name behind; :func:`sweep` removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+#: exit status of a process that ends because the one it worked for has ended (as after SIGTERM)
+ORPHANED = 143
+
+
+def unfinished(path: Path) -> Path:
+    """The hidden name beside ``path`` under which this process writes it."""
+    return path.with_name(f".{path.name}.new.{os.getpid()}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write a file or a folder under; it takes the place of ``path`` at the end, or goes away after an error.
+
+    The caller makes the file or the folder. A folder at ``path`` is replaced as :func:`replace_folder` does it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = unfinished(path)
+    try:
+        yield new
+        if new.is_dir():
+            replace_folder(new, path)
+        else:
+            new.replace(path)
+    finally:
+        remove(new)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. A link at ``path`` is replaced, the file it leads to is left alone."""
+    with replacing(path) as new:
+        new.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all, as :func:`write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any, *, sort_keys: bool = False) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=sort_keys) + "\n")
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Rename a finished folder to ``target``; a folder that was there is removed after that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".{target.name}.old.{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; nothing happens if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, pattern: str = ".*.*.*") -> None:
+    """Remove from a folder what processes that have ended left unfinished: names that end with their process id."""
+    for left in folder.glob(pattern):
+        owner = left.suffix.removeprefix(".")
+        if owner.isdigit() and not alive(owner):
+            remove(left)
+
+
+def lock(path: Path) -> IO[str] | None:
+    """Lock a file for this process alone, or return None where another process holds it.
+
+    The lock ends when the returned file is closed, or with the process, however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def alive(process: int | str) -> bool:
+    """Whether a process of that id runs on this machine."""
+    return str(process).isdigit() and Path(f"/proc/{process}").exists()
+
+
+def end_with(process: int) -> None:
+    """End this process (status 143) as soon as another one of this machine has ended, killed or not.
+
+    The kernel can do this for a parent only, and a parent may be a shell that outlives the process which counts.
+    """
+    try:
+        watched = os.pidfd_open(process)
+    except ProcessLookupError:
+        os._exit(ORPHANED)
+
+    def watch() -> None:
+        select.select([watched], [], [])  # a pidfd becomes readable when its process ends
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
