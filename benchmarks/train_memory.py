@@ -72,7 +72,7 @@ class Whole(Examples):
     def _select(self, split: Any) -> None:
         pass
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         """Nothing follows from the data."""
         return {}
 

@@ -16,7 +16,7 @@ from videomatch.data import tables
 from videomatch.data.corpus import write_videos
 from videomatch.data.store import Store
 from videomatch.data.tables import SCHEMAS, check
-from videomatch.examples.sampling import frame_index, pad_frames
+from videomatch.examples import frame_index
 from videomatch.stages.extract import extract
 
 IDS = ["6336973634502313010", "8165451341450605169", "8299534402131611821", "6760076624805041510"]
@@ -136,7 +136,10 @@ def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
     assert store.ids == IDS and store.lengths.tolist() == expected["n_frames"].tolist()
     assert store.dtype == np.float16 and store.shape == (1536,)
     for n, video_id in enumerate(IDS):
-        frames, mask = pad_frames(np.asarray(store[video_id]), 32)
+        kept = frame_index(len(store[video_id]), 32)
+        mask = np.arange(32) < len(kept)
+        frames = np.zeros((32, aiac.DIM), np.float16)
+        frames[mask] = store[video_id][kept]
         np.testing.assert_array_equal(frames[:, :8].astype(np.float32), expected[f"v{n}__frames_first8"])
         np.testing.assert_allclose(frames.astype(np.float64).sum(1), expected[f"v{n}__frame_sums"], rtol=1e-6)
         np.testing.assert_array_equal(mask, expected[f"v{n}__frame_mask"] == 1)
@@ -254,15 +257,9 @@ def test_subsampling_equals_the_winners_fixture(maxlen):
             continue
         kept = frame_index(n, maxlen).tolist()
         assert kept + [-1] * (maxlen - len(kept)) == index, n
-        frames, mask = pad_frames(np.arange(1, n + 1)[:, None], maxlen)
-        assert frames[:, 0].tolist() == [i + 1 for i in index]
-        if n > maxlen:
-            assert mask.all()  # theirs hides some of them
-        elif maxlen == 32:
-            assert mask.astype(int).tolist() == found[str(n)]["frame_mask"]
 
 
 def test_subsampling_of_nothing_and_nonsense():
-    assert len(frame_index(0, 8)) == 0 and not pad_frames(np.zeros((0, 3)), 8)[1].any()
+    assert len(frame_index(0, 8)) == 0
     with pytest.raises(ValueError, match="expected at least 0 and 1"):
         frame_index(5, 0)

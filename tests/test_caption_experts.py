@@ -105,7 +105,7 @@ def test_a_batch_holds_what_each_expert_saw(source):
     assert half.tolist() == (np.floor((np.arange(3) * 0.75 + 0.25) / 0.5) + 2).tolist()
 
 
-def test_training_varies_and_the_rest_is_fixed(source):
+def test_training_varies_and_the_rest_isevaluation_rows(source):
     train, val = CaptionExperts(source, experts=["eye", "ear"], clockless=["ear"], max_tokens=3, per_video=4).parts()
     assert val is not None and (len(train), len(val)) == (16, 2) and val.videos == ["v2", "v4"]
     drawn = {str(train.batch(np.array([2]), RNG(n))["features"].tolist()) for n in range(20)}
@@ -142,7 +142,7 @@ def test_captions_joined_and_ended(source):
 
 def test_facts_and_usable_videos(source):
     made = examples(source)
-    assert made.facts() == {
+    assert made.derived_config() == {
         "experts": {"ear": 2, "eye": 3}, "text_length": 30, "vocab_size": len(WORDS), "pad_token_id": 0,
     }  # fmt: skip
     assert made.usable(["v5", "v3", "nowhere", "v1"]) == ["v5", "v1"]
@@ -265,10 +265,10 @@ def test_captions_are_the_published(published):
 
 
 def test_subsets_are_the_published(published):
-    from videomatch.examples.caption_experts import _fixed
+    from videomatch.examples.caption_experts import evaluation_rows
 
     for key, known in published[2].items():
         if key.startswith("choose_or_pad_"):
             length = int(key.removeprefix("choose_or_pad_"))
             if length > known["max_tokens"]:
-                assert _fixed(length, known["max_tokens"]).tolist() == known["picked"]
+                assert evaluation_rows(length, known["max_tokens"]).tolist() == known["picked"]

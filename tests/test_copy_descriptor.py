@@ -11,8 +11,8 @@ from transformers import AutoModel, ConvNextModel
 from toys import toy
 from videomatch import objectives
 from videomatch.data.store import Store
-from videomatch.examples import Source, views
-from videomatch.examples.edited_views import EditedViews
+from videomatch.examples import Source
+from videomatch.examples.edited_views import EDITS, EditedViews, view
 from videomatch.experts.image import Expert
 from videomatch.models.copy_descriptor import Config, Model, processor
 from videomatch.training.loop import Run, Training, objectives_of
@@ -71,7 +71,7 @@ class TestObjectives:
 
 
 class TestViews:
-    @pytest.mark.parametrize("edit", views.EDITS, ids=lambda e: e.__name__)
+    @pytest.mark.parametrize("edit", EDITS, ids=lambda e: e.__name__)
     def test_every_edit_changes_a_picture_and_keeps_its_shape(self, edit):
         rng = np.random.default_rng(0)
         picture, other = rng.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
@@ -83,9 +83,9 @@ class TestViews:
 
     def test_the_same_seed_sees_the_same(self):
         picture, other = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-        one, two = (views.view(picture, other, np.random.default_rng(4)) for _ in range(2))
+        one, two = (view(picture, other, np.random.default_rng(4)) for _ in range(2))
         assert np.array_equal(one, two)
-        assert np.array_equal(views.view(picture, other, np.random.default_rng(4), most=0), picture)
+        assert np.array_equal(view(picture, other, np.random.default_rng(4), max_edits=0), picture)
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ class Points(Examples):
     def _select(self, split):
         pass
 
-    def facts(self):
+    def derived_config(self):
         return {}
 
     def batch(self, numbers, rng):

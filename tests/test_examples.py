@@ -1,5 +1,6 @@
 """Whole videos and judged pairs as training examples, against corpora small enough to say what must come out."""
 
+import inspect
 import json
 import logging
 from pathlib import Path
@@ -14,15 +15,15 @@ from hypothesis import strategies as st
 from paths import fixtures
 from toys import toy
 from videomatch import examples as examples_
+from videomatch.common import named
 from videomatch.data import tables
 from videomatch.data.corpus import write_videos
 from videomatch.data.joined import joined_texts
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tokenize import encode, tokenizer, wrap
-from videomatch.examples import Source
+from videomatch.examples import Examples, Source, frame_index
 from videomatch.examples.frame_tags import FrameTags
-from videomatch.examples.sampling import frame_index
 from videomatch.examples.video_pair import VideoPair, mse, spearman
 from videomatch.examples.video_text import VideoText
 from videomatch.metrics.correlation import rank_normalised
@@ -108,7 +109,7 @@ def test_a_batch_of_whole_videos(source):
     assert batch["labels"].tolist() == [[1, 1], [1, 0], [0, 0], [1, 1]]
     assert batch["is_tagged"].tolist() == [True, True, False, True]
     assert set(batch) == {"input_ids", "attention_mask", "frames", "frame_mask", "labels", "is_tagged"}
-    assert examples.facts() == {
+    assert examples.derived_config() == {
         "vocab_size": 13,
         "pad_token_id": PAD,
         "cls_token_id": CLS,
@@ -130,11 +131,11 @@ def test_layouts_and_budgets(source):
     first = VideoText(source, texts=kinds, layout="frames_first", pad=True, **PLAIN).on("train")
     batch = first.batch(np.array([0, 3]), RNG(0))
     assert batch["input_ids"].tolist() == [[CLS, A, B, C, SEP, E, F, SEP], [CLS, SEP, SEP, *[PAD] * 5]]
-    assert first.facts()["max_tokens"] == batch["input_ids"].shape[1] == 8
+    assert first.derived_config()["max_tokens"] == batch["input_ids"].shape[1] == 8
     silent = VideoText(Source(source.corpus, source.store), texts={}, max_frames=8).on("train")
     batch = silent.batch(np.arange(3), RNG(0))
-    assert batch["input_ids"].tolist() == [[1, 2]] * 3 and silent.facts()["max_tokens"] == 2
-    assert "token_labels" not in batch and "labels" not in batch and "id2label" not in silent.facts()
+    assert batch["input_ids"].tolist() == [[1, 2]] * 3 and silent.derived_config()["max_tokens"] == 2
+    assert "token_labels" not in batch and "labels" not in batch and "id2label" not in silent.derived_config()
     read = VideoText(Source(source.corpus, None, source.tokenizer), texts={"title": 3}, max_frames=0, **PLAIN)
     batch = read.on("train").batch(np.array([0, 2]), RNG(0))
     assert len(read.on("train")) == 3  # those with a title
@@ -298,7 +299,7 @@ def test_a_batch_of_pairs(judged, caplog):
     assert val.batch(np.array([0, 1]), RNG(0))["grade"].tolist() == pytest.approx([known[0.25], 1.0])
     plain = VideoPair(judged, texts={"title": 2}, labels="plain").on("pairs_train").batch(np.arange(3), RNG(0))
     assert plain["grade"].tolist() == [0.0, 0.5, 0.0]
-    assert "id2label" not in train.facts() and train.facts()["max_tokens"] == 5
+    assert "id2label" not in train.derived_config() and train.derived_config()["max_tokens"] == 5
     read = train.read_videos(["v1", "v0"])
     assert torch.equal(read["frames"], batch["frames"][1])
     assert VideoPair.vocabulary(judged.corpus, {"texts": {"title": 2}}) == ["a b c", "d", "h g z"]
@@ -389,8 +390,16 @@ def test_frames_of_pooled_splits(tmp_path):
         FrameTags(Source(corpus)).on("train")
 
 
-def test_kinds_are_files():
-    assert examples_.kind("video_text") is VideoText and examples_.kind("video_pair") is VideoPair
+@pytest.mark.parametrize("name", named.names("examples"))
+def test_kinds_are_files_that_keep_the_protocol(name):
+    kind = examples_.kind(name)
+    assert issubclass(kind, Examples) and not kind.__abstractmethods__
+    source, *options = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    assert source.name == "source" and {"split", "validation"} <= {option.name for option in options}
+    assert all(option.kind is inspect.Parameter.KEYWORD_ONLY for option in options)
+
+
+def test_a_kind_that_is_no_file_is_refused():
     with pytest.raises(KeyError, match=r"there are .*frame_caption, frame_tags, .*video_pair, video_text"):
         examples_.kind("_videos")
 

@@ -49,7 +49,7 @@ def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
 def test_what_the_detector_loses_reaches_the_scorer(data, both):  # noqa: F811
     train, _ = examples_of(data)
     batch = train.batch(np.arange(12), np.random.default_rng(0))
-    model = model_of(train.facts()["frame_dim"], both=both)
+    model = model_of(train.derived_config()["frame_dim"], both=both)
     torch.nn.init.normal_(model.scorer.score.weight)  # zero lets nothing through
     outputs = model(**batch)
     assert outputs["kept"].shape[0] == outputs["shown"].shape[0] == 24
@@ -62,7 +62,7 @@ def test_what_the_detector_loses_reaches_the_scorer(data, both):  # noqa: F811
 
 def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
     train, _ = examples_of(data)
-    dim = train.facts()["frame_dim"]
+    dim = train.derived_config()["frame_dim"]
     torch.manual_seed(1)
     parts = [
         key_frames.Model(key_frames.Config(frame_dim=dim, width=16)),
@@ -86,7 +86,7 @@ def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
 
 def test_the_loop_trains_it(data):  # noqa: F811
     train, val = examples_of(data)
-    model = model_of(train.facts()["frame_dim"])
+    model = model_of(train.derived_config()["frame_dim"])
     run = Run(model, objectives_of(objectives, LOSSES), Training(epochs=12, batch=4, lr=4e-3), seed=0)
     before = run.validate(val)
     run.fit(train)

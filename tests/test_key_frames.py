@@ -91,7 +91,7 @@ def source(tmp_path_factory) -> Source:
 
 def test_a_made_copy_shows_what_it_says(source):
     examples = EditedFrames(source, num_frames=32, noise=0.0, mix=0.0, blackout=0.2).on("train")
-    assert examples.facts() == {"frame_dim": DIM} and len(examples) == 4  # those with features
+    assert examples.derived_config() == {"frame_dim": DIM} and len(examples) == 4  # those with features
     batch = examples.batch(np.array([0, 1, 2, 3]), RNG(1))
     shown, there = batch["shown"], batch["edited_mask"]
     assert batch["frames"].shape == batch["edited"].shape == (4, 32, DIM)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videomatch.examples.masking import IGNORED, mask_frames, mask_tokens
+from videomatch.examples.video_text import IGNORED, mask_frames, mask_tokens
 
 SPECIAL, MASK, VOCABULARY = [0, 1, 2, 3, 4], 4, 500
 

@@ -316,7 +316,7 @@ def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     assert some.labels == ["word:left", "word:red"]
     with pytest.raises(ValueError, match="no caption of split 'train' has the word 'violet'"):
         ClipTags(Source(corpus, store), words=["violet"]).on("train")
-    assert examples.facts()["image_size"] == 32 and examples.facts()["num_frames"] == 3
+    assert examples.derived_config()["image_size"] == 32 and examples.derived_config()["num_frames"] == 3
 
 
 def test_short_videos_repeat_their_last_frame(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_spectrogram_and_its_labels(heard: tuple[Path, Path]) -> None:
     examples = SoundTags(Source(corpus, store), num_tags=4).on("train")
     listed = [f"v{n:03d}" for n in range(96) if n // 8 % 3 == 0]
     assert examples.videos == [v for v in listed if int(v[1:]) % 5 != 4]  # those with sound
-    assert examples.facts()["num_frames"] == 48 and examples.facts()["bands"] == 32
+    assert examples.derived_config()["num_frames"] == 48 and examples.derived_config()["bands"] == 32
     batch = examples.batch(np.arange(len(examples.videos)), np.random.default_rng(0))
     assert batch["log_mel"].dtype == torch.float32
     for video, row, marked in zip(examples.videos, batch["log_mel"].numpy(), batch["labels"].numpy(), strict=True):

@@ -95,7 +95,7 @@ def test_learns_and_overfits_one_batch(toys):
     drawn.__class__ = One
     torch.manual_seed(0)
     options = {"image_size": 32, "width": 0.25, "depth": 0.2, "dropout": 0.0}
-    model = image_tagger.Model(image_tagger.Config(**drawn.facts(), **options))
+    model = image_tagger.Model(image_tagger.Config(**drawn.derived_config(), **options))
     trainee = Run(
         model,
         {"bce_tags": Objective(functions.bce_tags)},
@@ -199,7 +199,7 @@ class Line(examples_.Examples):
     def _select(self, split):
         pass
 
-    def facts(self):
+    def derived_config(self):
         return {}
 
     def batch(self, numbers, rng):

@@ -1,16 +1,21 @@
-"""What one training example is: which are drawn in an epoch, and how some of them become tensors.
+"""What one training example is: which are sampled in an epoch, and how some of them become tensors.
 
-``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, whose
-keyword-only arguments are the options. Whatever has to be counted is counted over the first split that examples turn
-to (:meth:`Examples.on`), so the train split. All randomness comes in by argument, so that any batch of any epoch can be
-drawn again without those before it. Features are read from the store batch by batch; what is held in memory are ids,
-labels and the texts of one split.
+``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, a subclass of
+:class:`Examples`, whose keyword-only arguments are the options. A kind must define
+
+- ``_select(split)``: which examples a split has,
+- ``batch(numbers, rng)``: those examples as tensors,
+- ``derived_config()``: options of the model's configuration that follow from the data,
+
+and has defaults, which it may override, for everything else. Counts (labels, tags) are taken over the first split that
+:meth:`Examples.on` is called with, so the train split. All randomness is passed in, so that any batch of any epoch can
+be drawn again without those before it. Features are read from the store batch by batch; only ids, labels and the texts
+of one split are held in memory.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,10 +57,7 @@ def kind(name: str) -> type[Examples]:
     Raises:
         KeyError: there is no such kind; the message lists those that exist.
     """
-    known = named.names("examples")
-    if name not in known:
-        raise KeyError(f"no kind of examples named {name!r}; there are {', '.join(known)}")
-    return getattr(importlib.import_module(f"{__name__}.{name}"), name.title().replace("_", ""))
+    return vars(named.module("examples", name))[name.title().replace("_", "")]
 
 
 def source(
@@ -79,10 +81,7 @@ def pooled_ids(corpus: Path, split: str | Sequence[str], roles: Sequence[str] = 
 
 
 def split_texts(
-    corpus: Path,
-    split: str | Sequence[str],
-    kinds: Sequence[str] | None = None,
-    roles: Sequence[str] = ("reference",),
+    corpus: Path, split: str | Sequence[str], kinds: Sequence[str] | None = None, roles: Sequence[str] = ("reference",)
 ) -> pl.DataFrame:
     """Rows of ``texts`` (of some kinds, or all) that belong to the videos of a split, ordered by video and id."""
     texts = tables.read("texts", corpus).filter(pl.col("video_id").is_in(pooled_ids(corpus, split, roles)))
@@ -91,10 +90,40 @@ def split_texts(
     return texts.sort("video_id", "text_id")
 
 
-class Examples(ABC):
-    """Examples of a split, numbered from 0; an epoch visits each of them ``per_video`` times, drawn anew each time.
+def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
+    """Positions of the frames that a model sees of ``num_frames``, at most ``max_frames`` of them.
 
-    Building one reads nothing; :meth:`on` turns to a split, :meth:`parts` makes those to train and to validate on.
+    The rule of the AIAC 2021 winners: all of them while they fit, else frame ``round((i + 1/2) (n - 1) / m)`` for
+    i = 0 … m - 1, the middles of m equal parts, with halves rounded to the even number.
+
+    # Deviation: for n = m + 1 their condition ``(n - 1) / m > 1`` is false and they return m + 1 frames; ours are
+    # subsampled then, too. Our mask is all ones where frames were left out; theirs hides the last n - m of those kept.
+
+    Returns:
+        (min(n, m),) int64, ascending.
+    """
+    if num_frames < 0 or max_frames < 1:
+        raise ValueError(f"{num_frames} frames, at most {max_frames}: expected at least 0 and 1")
+    if num_frames <= max_frames:
+        return np.arange(num_frames, dtype=np.int64)
+    middles = (np.arange(max_frames) + 0.5) * (num_frames - 1) / max_frames
+    return np.rint(middles).astype(np.int64)  # rint rounds halves to even
+
+
+def text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
+    ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    return {"vocab_size": len(tokenizer), **{name: i for name, i in ids.items() if i is not None}}
+
+
+class Examples(ABC):
+    """Examples of a split, numbered from 0; an epoch visits each of them ``per_video`` times, sampled anew each time.
+
+    Building one reads nothing; :meth:`on` selects a split, :meth:`parts` makes those to train and to validate on.
     Without a split it still reads videos and texts for embedding.
 
     Attributes:
@@ -103,12 +132,15 @@ class Examples(ABC):
         validation: what it validates on; None for nothing.
         per_video: how often an epoch visits each video.
         max_length: tokens of a text, start and end included; longer ones are cut.
-        videos: ids of the videos of the split turned to that can serve as an example, in order; kinds that count
+        expert: whose features are read, for kinds that read one expert.
+        videos: ids of the videos of the selected split that can serve as an example, in order; kinds that count
             otherwise leave it empty.
         metrics: name -> function of outputs and batch tensors over a whole validation pass (filled by name), a float.
+        text_kinds: kinds of texts that a tokenizer is trained on; None for all.
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {}
+    text_kinds: ClassVar[Sequence[str] | None] = None
 
     def __init__(
         self,
@@ -116,10 +148,11 @@ class Examples(ABC):
         *,
         split: str | Sequence[str],
         validation: str | None = "val",
+        expert: str | None = None,
         per_video: int = 1,
         max_length: int | None = None,
     ) -> None:
-        self.source, self.split, self.validation = source, split, validation
+        self.source, self.split, self.validation, self.expert = source, split, validation, expert
         self.per_video, self.max_length = per_video, max_length
         self.videos: list[str] = []
 
@@ -129,21 +162,23 @@ class Examples(ABC):
 
     @abstractmethod
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Draw examples and put them side by side; every tensor has one row an example."""
+        """These examples as tensors, each with one row per example."""
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         """Options of the model's configuration that follow from the data (vocabulary, labels)."""
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Texts that a tokenizer is trained on: here all those of the split to train on.
+        """Texts that a tokenizer is trained on: those of ``text_kinds`` of the split to train on.
 
         Args:
             corpus: folder of ``prepare``.
             options: of this kind, as in the parameters.
         """
-        return split_texts(corpus, options.get("split", "train"))["text"].to_list()
+        if cls.text_kinds is not None and not cls.text_kinds:
+            return []
+        return split_texts(corpus, options.get("split", "train"), cls.text_kinds)["text"].to_list()
 
     def on(self, split: str | Sequence[str]) -> Self:
         """These examples over a split, or several pooled; what was counted over the first (labels) stays as it is."""
@@ -199,6 +234,11 @@ class Examples(ABC):
         if self.source.store is None:
             raise ValueError(f"{type(self).__name__} reads features; the system names no expert")
         return self.source.store
+
+    def _check_rows(self, dimensions: int, expected: str) -> None:
+        """A ValueError unless a row of the store has so many dimensions."""
+        if len(self._store.shape) != dimensions:
+            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected {expected}")
 
     def _found(self, usable: list[str], ids: Sequence[str], split: str | Sequence[str]) -> list[str]:
         if not usable:

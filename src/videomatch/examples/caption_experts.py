@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,39 +17,11 @@ from torch import Tensor
 
 from videomatch.data.joined import joined_texts
 from videomatch.data.store import Store
-from videomatch.examples import Batch, Examples, Source, split_texts
+from videomatch.examples import Batch, Examples, Source, split_texts, text_config
 from videomatch.metrics import ranking
 
-#: position of a row of which nobody knows when it was; that of the first second is one higher (0 is the aggregates')
+#: position of a row of unknown time; that of the first second is one higher (0 is the aggregates')
 UNKNOWN = 1
-
-
-def recall(
-    k: int, texts: Tensor, videos: Tensor, weights: Tensor | None = None, available: Tensor | None = None
-) -> float:
-    """R@k, percent, of caption i searching for video i among all of a pass; see :func:`scores`."""
-    return _metrics(texts, videos, weights, available)[f"R@{k}"]
-
-
-def recall_1(
-    text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
-) -> float:
-    """R@1 of captions searching for their videos, percent."""
-    return recall(1, text_vectors, video_vectors, text_weights, available)
-
-
-def recall_5(
-    text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
-) -> float:
-    """R@5 of captions searching for their videos, percent."""
-    return recall(5, text_vectors, video_vectors, text_weights, available)
-
-
-def median_rank(
-    text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
-) -> float:
-    """Median rank of the videos that captions search for."""
-    return _metrics(text_vectors, video_vectors, text_weights, available)["MdR"]
 
 
 def scores(texts: Tensor, videos: Tensor, weights: Tensor | None, available: Tensor | None) -> np.ndarray:
@@ -62,9 +33,17 @@ def scores(texts: Tensor, videos: Tensor, weights: Tensor | None, available: Ten
     return found.numpy()
 
 
-def _metrics(texts: Tensor, videos: Tensor, weights: Tensor | None, available: Tensor | None) -> dict[str, float]:
-    own = np.arange(len(texts))
-    return ranking.metrics(own, *ranking.places(scores(texts, videos, weights, available), own, own))
+def search_metric(name: str) -> Callable[..., float]:
+    """A function of a whole validation pass: R@1, R@5 (percent) or MdR of caption i searching for video i."""
+
+    def metric(
+        text_vectors: Tensor, video_vectors: Tensor, text_weights: Tensor | None = None, available: Tensor | None = None
+    ) -> float:
+        own = np.arange(len(text_vectors))
+        found = scores(text_vectors, video_vectors, text_weights, available)
+        return ranking.metrics(own, *ranking.places(found, own, own))[name]
+
+    return metric
 
 
 class CaptionExperts(Examples):
@@ -72,9 +51,9 @@ class CaptionExperts(Examples):
 
     B examples, E experts in alphabetical order, T rows of the longest, D the sum of the experts' dimensions. Batch:
     ``features`` (B, T, D) float32, row t of all experts side by side, zeros where an expert has fewer rows;
-    ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 0 for nobody, 1 for an unknown time, 2 + n for the
-    second (or ``window``) n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are none;
-    ``input_ids`` and ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
+    ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 0 for the aggregates, 1 for an unknown time, 2 + n
+    for the second (or ``window``) n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are
+    none; ``input_ids`` and ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
 
     An expert without an entry, without rows, or (as data sets mark it) with a first value that is not a number, is
     missing: it has no row.
@@ -95,7 +74,10 @@ class CaptionExperts(Examples):
         max_length: tokens of a caption, start and end included.
     """
 
-    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@1": recall_1, "R@5": recall_5, "MdR": median_rank}
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {
+        name: search_metric(name) for name in ("R@1", "R@5", "MdR")
+    }
+    text_kinds = ("caption",)
 
     def __init__(
         self,
@@ -134,18 +116,14 @@ class CaptionExperts(Examples):
                 )
         self.max_tokens, self.window, self.clockless = max_tokens, window, frozenset(clockless)
         self.shuffle_times, self.captions, self.full_stop = shuffle_times, captions, full_stop
-        self._varies = True  # subsets are drawn, not fixed
-
-    @classmethod
-    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Texts that a tokenizer is trained on: the captions of the split to train on."""
-        return split_texts(corpus, options.get("split", "train"), ["caption"])["text"].to_list()
+        self._tokenizer = source.tokenizer
+        self._trains = True  # subsets are sampled, not fixed
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
         """The examples to train on, and those to validate on: every video once, with the rows that embedding reads."""
         train, val = super().parts(fold)
         if val is not None:
-            val._varies, val.per_video = False, 1
+            val._trains, val.per_video = False, 1
         return train, val
 
     def _select(self, split: str | Sequence[str]) -> None:
@@ -159,15 +137,11 @@ class CaptionExperts(Examples):
         self._counts = texts.group_by("video_id", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
         self._first = np.cumsum(self._counts) - self._counts
 
-    def facts(self) -> dict[str, Any]:
-        tokenizer = self.source.tokenizer
-        assert tokenizer is not None
-        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    def derived_config(self) -> dict[str, Any]:
         return {
             "experts": {name: store.shape[0] for name, store in zip(self.experts, self.stores, strict=True)},
             "text_length": self.max_length,
-            "vocab_size": len(tokenizer),
-            **{name: i for name, i in ids.items() if i is not None},
+            **text_config(self._tokenizer),
         }
 
     def usable(self, ids: Iterable[str]) -> list[str]:
@@ -179,23 +153,23 @@ class CaptionExperts(Examples):
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         rows = self._first[numbers] + (rng.random(len(numbers)) * self._counts[numbers]).astype(np.int64)
         return {
-            **self._read([self.videos[n] for n in numbers], rng, varies=self._varies),
+            **self._read([self.videos[n] for n in numbers], rng, sampled=self._trains),
             **self.read_texts(self._captions.gather(rows).to_list()),
             "video": torch.from_numpy(numbers.astype(np.int64)),
         }
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
         """Whole videos for ``embed_videos``: what a batch holds of them, the same each time."""
-        return self._read(ids, np.random.default_rng(0), varies=False)
+        return self._read(ids, np.random.default_rng(0), sampled=False)
 
     def read_texts(self, texts: Sequence[str]) -> Batch:
         if self.full_stop:
             texts = [text if text.strip().endswith((".", "?", "!")) else f"{text.strip()}." for text in texts]
         return super().read_texts(texts)
 
-    def _read(self, ids: Sequence[str], rng: np.random.Generator, *, varies: bool) -> Batch:
+    def _read(self, ids: Sequence[str], rng: np.random.Generator, *, sampled: bool) -> Batch:
         seen = [
-            self._rows(name, store, ids, rng, varies) for name, store in zip(self.experts, self.stores, strict=True)
+            self._rows(name, store, ids, rng, sampled) for name, store in zip(self.experts, self.stores, strict=True)
         ]
         dims = [store.shape[0] for store in self.stores]
         longest = max(int(mine[0].max(initial=0)) for mine in seen)
@@ -219,7 +193,7 @@ class CaptionExperts(Examples):
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
     def _rows(
-        self, name: str, store: Store, ids: Sequence[str], rng: np.random.Generator, varies: bool
+        self, name: str, store: Store, ids: Sequence[str], rng: np.random.Generator, sampled: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of one expert: how many rows are kept of each video, those rows and their positions, maxima and means."""
         maxima = np.zeros((len(ids), store.shape[0]), np.float32)
@@ -238,13 +212,13 @@ class CaptionExperts(Examples):
         counts[there] = np.where(missing, 0, np.minimum(lengths, self.max_tokens))
         maxima[there[missing]] = means[there[missing]] = 0.0
         starts, lengths = starts[~missing], lengths[~missing]
-        if varies:  # the smallest lots of every video, in order of time
+        if sampled:  # the smallest lots of every video, in order of time
             owner = np.repeat(np.arange(len(lengths)), lengths)
             place = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             drawn = np.lexsort((rng.random(len(owner)), owner))[place < self.max_tokens]
             rows = np.sort(starts[owner[drawn]] + place[drawn])
         else:
-            fixed = (_fixed(int(n), self.max_tokens) if n > self.max_tokens else np.arange(n) for n in lengths)
+            fixed = (evaluation_rows(int(n), self.max_tokens) if n > self.max_tokens else np.arange(n) for n in lengths)
             kept = [first + places for first, places in zip(starts, fixed, strict=True)]
             rows = np.concatenate([np.zeros(0, np.int64), *kept])
         at = at[rows]
@@ -267,6 +241,6 @@ class CaptionExperts(Examples):
 
 
 @functools.lru_cache(maxsize=4096)
-def _fixed(length: int, count: int) -> np.ndarray:
+def evaluation_rows(length: int, count: int) -> np.ndarray:
     """The rows that the published code keeps of so many when it evaluates: of numpy's old generator."""
     return np.sort(np.random.RandomState(0).choice(length, count, replace=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,6 +51,7 @@ class CaptionVideo(Examples):
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
+    text_kinds = ("caption",)
 
     def __init__(
         self,
@@ -65,18 +65,11 @@ class CaptionVideo(Examples):
     ) -> None:
         if source.tokenizer is None:
             raise ValueError("examples of kind caption_video need a tokenizer")
-        super().__init__(source, split=split, validation=validation, max_length=max_length)
+        super().__init__(source, expert=expert, split=split, validation=validation, max_length=max_length)
         if max_frames < 1:
             raise ValueError(f"max_frames {max_frames}, expected at least 1")
-        if len(self._store.shape) != 1:
-            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
-        self.expert, self.max_frames = expert, max_frames
-        self._tokenizer = source.tokenizer
-
-    @classmethod
-    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Texts that a vocabulary is made from: the captions of the split to train on."""
-        return split_texts(corpus, options.get("split", "train"), ["caption"])["text"].to_list()
+        self._check_rows(1, "vectors")
+        self.max_frames, self._tokenizer = max_frames, source.tokenizer
 
     def _select(self, split: str | Sequence[str]) -> None:
         texts = split_texts(self.source.corpus, split, ["caption"]).select("video_id", "text")
@@ -89,7 +82,7 @@ class CaptionVideo(Examples):
     def _count(self) -> int:
         return len(self._captions)
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         return {"frame_dim": self._store.shape[0], "vocab_size": len(self._tokenizer)}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:

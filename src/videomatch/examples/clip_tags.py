@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from videomatch.examples import Batch, Source
-from videomatch.examples._tagged import TaggedExamples
+from videomatch.examples._bases import TaggedExamples
 
 
 class ClipTags(TaggedExamples):
@@ -36,9 +36,10 @@ class ClipTags(TaggedExamples):
     ) -> None:
         if num_frames < 1:
             raise ValueError(f"clip_tags: num_frames = {num_frames}, expected at least 1")
-        self.expert, self.num_frames = expert, num_frames
+        self.num_frames = num_frames
         super().__init__(
             source,
+            expert=expert,
             split=split,
             validation=validation,
             num_tags=num_tags,
@@ -47,14 +48,13 @@ class ClipTags(TaggedExamples):
             categories=categories,
             per_video=per_video,
         )
-        if len(self._store.shape) != 3:
-            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected frames")
+        self._check_rows(3, "frames")
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         height, width, _ = self._store.shape
         if height != width:
             raise ValueError(f"frames of {self._store.roots[0]} are {height} x {width}, expected squares")
-        return {**super().facts(), "image_size": height, "num_frames": self.num_frames}
+        return {**super().derived_config(), "image_size": height, "num_frames": self.num_frames}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         unique, which = np.unique(numbers, return_inverse=True)

@@ -42,7 +42,7 @@ class CopiedFrames(SimilarityMap):
         if len(self._store.shape) != 1:
             raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         """Dimensions of a frame."""
         return {"frame_dim": self._store.shape[0]}
 

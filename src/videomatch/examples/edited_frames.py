@@ -143,7 +143,7 @@ class EditedFrames(Examples):
     def _count(self) -> int:
         return len(self.videos) if self.copies == "made" else len(self._pairs)
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         return {"frame_dim": self._store.shape[0]}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:

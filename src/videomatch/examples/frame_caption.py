@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from videomatch.examples import Batch, Source, split_texts
-from videomatch.examples._frames import FrameExamples
+from videomatch.examples import Batch, Source, split_texts, text_config
+from videomatch.examples._bases import FrameExamples
 
 
 class FrameCaption(FrameExamples):
@@ -32,9 +32,10 @@ class FrameCaption(FrameExamples):
     ) -> None:
         if source.tokenizer is None:
             raise ValueError("examples of kind frame_caption need a tokenizer")
-        self.expert = expert
         self._tokenizer = source.tokenizer
-        super().__init__(source, split=split, validation=validation, per_video=per_video, max_length=max_length)
+        super().__init__(
+            source, expert=expert, split=split, validation=validation, per_video=per_video, max_length=max_length
+        )
 
     def _select(self, split: str | Sequence[str]) -> None:
         texts = split_texts(self.source.corpus, split, ["caption"])
@@ -47,10 +48,8 @@ class FrameCaption(FrameExamples):
         self._first = np.cumsum(self._counts) - self._counts
         self._timed = bool(np.isfinite(self._windows).any())
 
-    def facts(self) -> dict[str, Any]:
-        tokenizer = self._tokenizer
-        ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        return {"vocab_size": len(tokenizer), **{name: i for name, i in ids.items() if i is not None}}
+    def derived_config(self) -> dict[str, Any]:
+        return text_config(self._tokenizer)
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         rows = self._first[numbers] + (rng.random(len(numbers)) * self._counts[numbers]).astype(np.int64)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from videomatch.examples import Batch, Source
-from videomatch.examples._frames import FrameExamples
-from videomatch.examples._tagged import TaggedExamples
+from videomatch.examples._bases import FrameExamples, TaggedExamples
 
 
 class FrameTags(TaggedExamples, FrameExamples):
@@ -28,8 +27,9 @@ class FrameTags(TaggedExamples, FrameExamples):
         num_tags: int = 64,
         per_video: int = 16,
     ) -> None:
-        self.expert = expert
-        super().__init__(source, split=split, validation=validation, num_tags=num_tags, per_video=per_video)
+        super().__init__(
+            source, expert=expert, split=split, validation=validation, num_tags=num_tags, per_video=per_video
+        )
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         return {

@@ -108,7 +108,7 @@ class SimilarityMap(Examples):
         judged = len(self._pairs) * (self.per_pair if self._trains else 1)
         return judged + (self.synthetic if self._trains or not judged else 0)
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         """None: a map is a map."""
         return {}
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.examples import Batch, Source
-from videomatch.examples._frames import FrameExamples
-from videomatch.examples._tagged import TaggedExamples
+from videomatch.examples._bases import FrameExamples, TaggedExamples
 
 
 class SoundTags(TaggedExamples, FrameExamples):
@@ -33,9 +32,9 @@ class SoundTags(TaggedExamples, FrameExamples):
         categories: bool = True,
         per_video: int = 4,
     ) -> None:
-        self.expert = expert
         super().__init__(
             source,
+            expert=expert,
             split=split,
             validation=validation,
             num_tags=num_tags,
@@ -44,12 +43,11 @@ class SoundTags(TaggedExamples, FrameExamples):
             categories=categories,
             per_video=per_video,
         )
-        if len(self._store.shape) != 2:
-            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected (frames, bands)")
+        self._check_rows(2, "(frames, bands)")
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         frames, bands = self._store.shape
-        return {**super().facts(), "num_frames": frames, "bands": bands}
+        return {**super().derived_config(), "num_frames": frames, "bands": bands}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         return {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from videomatch.data.pairs import fold_pairs, judged_pairs
 from videomatch.examples import Batch, Source
-from videomatch.examples._videos import Layout, VideoExamples
+from videomatch.examples._bases import Layout, VideoExamples
 from videomatch.metrics import correlation
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,57 @@ import torch
 
 from videomatch.data import corpus as corpora
 from videomatch.examples import Batch, Source, pooled_ids
-from videomatch.examples._videos import Layout, VideoExamples
-from videomatch.examples.masking import mask_frames, mask_tokens
+from videomatch.examples._bases import Layout, VideoExamples
+
+#: label of a token that is not to be guessed (what PyTorch's cross entropy leaves out)
+IGNORED = -100
+#: of the tokens to guess, this share becomes the mask token, and this share a random one; the rest stays
+MASKED, RANDOM = 0.8, 0.1
+
+
+def mask_tokens(
+    input_ids: np.ndarray,
+    *,
+    rate: float,
+    special: Collection[int],
+    mask_id: int,
+    vocab_size: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """BERT's masked language modelling (Devlin et al. 2019, arXiv:1810.04805) as transformers' collator does it.
+
+    Args:
+        input_ids: (B, T) int64.
+        rate: probability of each token that is not special.
+        special: ids that are never drawn. The AIAC 2021 winners count the unknown token among them, as transformers
+            does (``tokenizer.all_special_ids``).
+        mask_id: what 80 % of the drawn tokens become; 10 % become any id of the vocabulary (special ones included),
+            10 % stay.
+        vocab_size: ids are below it.
+        rng: the draws.
+
+    Returns:
+        ids with the masks, (B, T), and labels (B, T): the original id where drawn, else -100.
+    """
+    drawn = (rng.random(input_ids.shape) < rate) & ~np.isin(input_ids, np.fromiter(special, np.int64))
+    labels = np.where(drawn, input_ids, IGNORED)
+    count = int(drawn.sum())
+    fate, other = rng.random(count), rng.integers(0, vocab_size, count)
+    masked = input_ids.copy()
+    masked[drawn] = np.where(fate < MASKED, mask_id, np.where(fate < MASKED + RANDOM, other, input_ids[drawn]))
+    return masked, labels
+
+
+def mask_frames(frame_mask: np.ndarray, *, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Which frames are hidden (the model sees zeros in their place), (B, F) bool.
+
+    Args:
+        frame_mask: (B, F) bool, True where there is a frame.
+        rate: probability of each frame, the effective one: the AIAC 2021 winners' README says 0.15, their code draws
+            with 0.9 x 0.15 = 0.135 (and 0.225 in the member with more masks).
+        rng: the draws.
+    """
+    return (rng.random(frame_mask.shape) < rate) & frame_mask
 
 
 class VideoText(VideoExamples):
@@ -30,7 +79,7 @@ class VideoText(VideoExamples):
         num_tags: labels, the most frequent tags of the first split, equally frequent ones by name.
         categories: the categories of the first split are labels, too, named ``category:…``.
         untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
-        mask_tokens: rate; see :func:`videomatch.examples.masking.mask_tokens`.
+        mask_tokens: rate; see :func:`mask_tokens`.
         mask_frames: rate, the effective one (the winners' is 0.135).
         pad: pad texts to all budgets together, not to the longest of the batch.
     """
@@ -108,8 +157,8 @@ class VideoText(VideoExamples):
     def _count(self) -> int:
         return len(self._rows)
 
-    def facts(self) -> dict[str, Any]:
-        return {**super().facts(), **({"id2label": dict(enumerate(self.labels))} if self.num_tags else {})}
+    def derived_config(self) -> dict[str, Any]:
+        return {**super().derived_config(), **({"id2label": dict(enumerate(self.labels))} if self.num_tags else {})}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         batch = self._read(self._rows[numbers])

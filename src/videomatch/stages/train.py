@@ -98,7 +98,7 @@ def _train(
     drawn, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
     with reproducible(max(1, threads // distributed.local_size())):
         torch.manual_seed(seed)
-        model = room.Model(room.Config(**drawn.facts(), **model_options))
+        model = room.Model(room.Config(**drawn.derived_config(), **model_options))
         if not (scratch / STATE).exists():
             _begin(room, model, init or [], drawn)
         run = Run(

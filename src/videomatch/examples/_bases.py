@@ -1,15 +1,9 @@
-"""Examples that are whole videos: their frame features and texts as one sequence for a joint encoder.
-
-Tensors: B examples, F frames of D features, T tokens. A row of tokens opens with ``[CLS] [SEP]`` in the layout
-``frames_inside`` (the model puts the frames between the two) and with ``[CLS]`` in ``frames_first`` (the frames come
-before it); each kind of text follows, cut to its own budget, with a ``[SEP]`` of its own even where it is empty.
-
-What is held of a video are its id and its texts; frames are read from the store, and texts tokenised, batch by batch.
-"""
+"""Base classes of kinds of examples: a frame of a video, the labels of a video, a whole video."""
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from videomatch.data import corpus as corpora
 from videomatch.data.joined import joined_texts
 from videomatch.data.tokenize import encode_parts
-from videomatch.examples import Batch, Examples, Source, split_texts
-from videomatch.examples.sampling import frame_index
+from videomatch.examples import Batch, Examples, Source, frame_index, pooled_ids, split_texts
 
 Layout = Literal["frames_inside", "frames_first"]
 #: kinds of texts in the order in which they stand in a sequence, whatever the order of the options (which are sorted on
@@ -30,24 +24,151 @@ Layout = Literal["frames_inside", "frames_first"]
 ORDER = ("title", "asr", "ocr", "caption", "query")
 #: ids of [PAD], [CLS] and [SEP] where there is no text and so no tokenizer
 _NO_TEXT = (0, 1, 2)
+WORD = re.compile(r"\w[\w'-]*")
+#: words of more than this share of the captioned videos say nothing about one of them
+COMMON = 0.5
+
+
+class FrameExamples(Examples):
+    """Example ``n`` of a split is a frame of its video ``n``, sampled anew each time."""
+
+    def _frames(self, ids: Sequence[str], rng: np.random.Generator, windows: np.ndarray | None = None) -> Tensor:
+        """A random frame of each video, inside its window ``(B, 2)`` of seconds if one is given and holds a frame."""
+        unique, which = np.unique(np.asarray(ids), return_inverse=True)
+        values, lengths = self._store.gather(unique.tolist())
+        starts = np.cumsum(lengths) - lengths
+        draws = rng.random(len(ids))
+        rows = starts[which] + (draws * lengths[which]).astype(np.int64)
+        if windows is not None:
+            times, _ = self._store.gather(unique.tolist(), "times")
+            middles = times.mean(1)
+            for n in np.flatnonzero(np.isfinite(windows).all(1)):
+                first, last = starts[which[n]], starts[which[n]] + lengths[which[n]]
+                own = middles[first:last]
+                inside = np.flatnonzero((own >= windows[n, 0]) & (own < windows[n, 1]))
+                if len(inside):
+                    rows[n] = first + inside[int(draws[n] * len(inside))]
+        return torch.from_numpy(values[rows])
+
+
+class TaggedExamples(Examples):
+    """Example ``n`` of a split is a part of its video ``n``, with the labels of the video.
+
+    Labels are the most frequent tags of the first split and all its categories, named ``tag:…`` and ``category:…``; and
+    where ``num_words`` is not 0 as many words of its captions, the most frequent of those that at most half of the
+    captioned videos have: ``word:…`` (the concepts of the hybrid space of dual encoding, Dong et al. 2021,
+    arXiv:2009.05381; here captions are split at everything but letters, so Chinese text between two marks is one
+    word). ``words`` names those to take instead of the most frequent, for what can be heard or seen at all;
+    ``categories: false`` leaves the categories out.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        expert: str,
+        split: str | Sequence[str],
+        validation: str | None,
+        num_tags: int,
+        per_video: int,
+        num_words: int = 0,
+        words: Sequence[str] = (),
+        categories: bool = True,
+    ) -> None:
+        self.num_tags, self.num_words = num_tags, num_words
+        self.words, self.categories = list(words), categories
+        self.labels: list[str] = []
+        super().__init__(source, expert=expert, split=split, validation=validation, per_video=per_video)
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        named = self._named(split)
+        if not self.labels:
+            self.labels = self._chosen(named, split)
+            if not self.labels:
+                raise ValueError(f"{type(self).__name__}: no video of split {split!r} has a tag or a category")
+        listed = named["video_id"].to_list()
+        self.videos = self._found(self.usable(listed), listed, split)
+        number = {label: n for n, label in enumerate(self.labels)}
+        of_video = dict(named.iter_rows())
+        self._labels = [np.array([number[x] for x in of_video[v] if x in number], np.int64) for v in self.videos]
+
+    def _named(self, split: str | Sequence[str]) -> pl.DataFrame:
+        """video_id and labels (a list without repetition) of the videos of a split."""
+        ids = pooled_ids(self.source.corpus, split)
+        videos = corpora.videos(self.source.corpus).filter(pl.col("video_id").is_in(ids))
+        columns = [
+            pl.col("tags").list.eval("tag:" + pl.element()),
+            pl.concat_list("category:" + pl.col("category")).list.drop_nulls(),
+        ]
+        if self.num_words or self.words:
+            captions = split_texts(self.source.corpus, split, ["caption"]).select(
+                "video_id", words=pl.col("text").map_elements(_words_of, pl.List(pl.String))
+            )
+            captions = captions.explode("words").drop_nulls().group_by("video_id").agg(pl.col("words").unique())
+            videos = videos.join(captions, on="video_id", how="left", maintain_order="left")
+            columns.append(pl.col("words").fill_null([]).list.eval("word:" + pl.element()))
+        return videos.select("video_id", pl.concat_list(columns).list.unique().alias("labels"))
+
+    def _chosen(self, named: pl.DataFrame, split: str | Sequence[str]) -> list[str]:
+        """The labels, those of one kind together, from the most frequent on (categories by name)."""
+        counts = (
+            named.explode("labels")
+            .drop_nulls()
+            .group_by("labels")
+            .len()
+            .sort(["len", "labels"], descending=[True, False])
+        )
+        tags = counts.filter(pl.col("labels").str.starts_with("tag:"))["labels"].head(self.num_tags)
+        categories = counts.filter(pl.col("labels").str.starts_with("category:"))["labels"].sort()
+        if not self.categories:
+            categories = categories.clear()
+        words = counts.filter(pl.col("labels").str.starts_with("word:"))
+        if self.words:
+            absent = sorted(set(self.words) - {w.removeprefix("word:") for w in words["labels"]})
+            if absent:
+                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
+            return [*tags, *categories, *(f"word:{w}" for w in self.words)]
+        if self.num_words and len(words):
+            captioned = split_texts(self.source.corpus, split, ["caption"])["video_id"].n_unique()
+            words = words.filter(pl.col("len") <= COMMON * captioned)
+        return [*tags, *categories, *words["labels"].head(self.num_words)]
+
+    def derived_config(self) -> dict[str, Any]:
+        return {"id2label": dict(enumerate(self.labels))}
+
+    def _marked(self, numbers: np.ndarray) -> Tensor:
+        """``(B, N)`` float32, 1 for the labels of each example's video."""
+        labels = torch.zeros(len(numbers), len(self.labels))
+        for row, n in enumerate(numbers):
+            labels[row, torch.from_numpy(self._labels[n])] = 1.0
+        return labels
+
+
+def _words_of(caption: str) -> list[str]:
+    return WORD.findall(caption.lower())
 
 
 class VideoExamples(Examples):
-    """What kinds of examples made of whole videos share.
+    """Examples that are whole videos: their frame features and texts as one sequence for a joint encoder.
+
+    Tensors: B examples, F frames of D features, T tokens. A row of tokens begins with ``[CLS] [SEP]`` in the layout
+    ``frames_inside`` (the model puts the frames between the two) and with ``[CLS]`` in ``frames_first`` (the frames
+    come before it); each kind of text follows, cut to its own budget, with a ``[SEP]`` of its own even where it is
+    empty. A video's id and texts are held in memory; frames are read, and texts tokenised, batch by batch.
 
     Args:
         source: with a store unless ``max_frames`` is 0, with a tokenizer unless ``texts`` is empty.
         texts: kind of text -> tokens of it at most, without special ones; empty for no text.
         layout: ``frames_inside`` or ``frames_first``.
         max_frames: frames of a video at most, longer ones are subsampled evenly
-            (:func:`videomatch.examples.sampling.frame_index`); 0 for none.
+            (:func:`frame_index`); 0 for none.
         pad: pad texts to all budgets together, not to the longest of the batch.
 
     Raises:
         ValueError: an option does not fit the others or the source.
     """
 
-    #: where nothing says what to train on, and the roles whose videos that means
+    #: the split, and the roles of its videos, that the tokenizer is trained on where the options name none
     SPLIT = "train"
     ROLES: tuple[str, ...] = ("reference",)
 
@@ -63,8 +184,8 @@ class VideoExamples(Examples):
         max_frames: int,
         pad: bool,
     ) -> None:
-        super().__init__(source, split=split, validation=validation)
-        self.expert, self.layout, self.max_frames, self.pad = expert, layout, max_frames, pad
+        super().__init__(source, expert=expert, split=split, validation=validation)
+        self.layout, self.max_frames, self.pad = layout, max_frames, pad
         odd = [kind for kind, budget in texts.items() if kind not in ORDER or budget < 1]
         if odd:
             known = ", ".join(ORDER)
@@ -74,14 +195,14 @@ class VideoExamples(Examples):
             raise ValueError(f"layout {layout!r}, expected frames_inside or frames_first")
         if max_frames < 0 or not (max_frames or texts):
             raise ValueError(f"max_frames {max_frames} with texts {dict(texts)}: nothing of a video would be read")
-        if max_frames and len(self._store.shape) != 1:
-            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
+        if max_frames:
+            self._check_rows(1, "vectors")
         pad_id, cls_id, sep_id = _NO_TEXT
         if texts:
             tokenizer = source.tokenizer
             if tokenizer is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
                 raise ValueError("texts need a tokenizer with [CLS] and [SEP], like `tokenizer: {style: bert}`")
-            pad_id, cls_id, sep_id = (getattr(tokenizer, f"{name}_token_id") for name in ("pad", "cls", "sep"))
+            pad_id, cls_id, sep_id = tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id
         self._ids = {"pad_token_id": pad_id, "cls_token_id": cls_id, "sep_token_id": sep_id}
         self._start = [cls_id, sep_id] if layout == "frames_inside" else [cls_id]
 
@@ -91,7 +212,7 @@ class VideoExamples(Examples):
         kinds = list(options.get("texts") or {})
         return split_texts(corpus, options.get("split", cls.SPLIT), kinds, cls.ROLES)["text"].to_list()
 
-    def facts(self) -> dict[str, Any]:
+    def derived_config(self) -> dict[str, Any]:
         return {
             "vocab_size": len(self.source.tokenizer) if self.texts and self.source.tokenizer else len(_NO_TEXT),
             **self._ids,
