@@ -141,8 +141,9 @@ def trained(folder, name, **options):
     torch.manual_seed(0)
     room = named.module("models", name)
     config = room.Config(**options)
-    room.Model(config).save_pretrained(folder)
-    if (processor := room.processor(config)) is not None:
+    model = room.Model(config)
+    model.save_pretrained(folder)
+    if (processor := model.processor()) is not None:
         processor.save_pretrained(folder)
     (folder / "system.yaml").write_text(yaml.safe_dump({"model": {"name": name}}))
     return folder

@@ -14,7 +14,7 @@ from videomatch.data.store import Store
 from videomatch.examples import Source
 from videomatch.examples.edited_views import EDITS, EditedViews, view
 from videomatch.experts.image import Expert
-from videomatch.models.copy_descriptor import Config, Model, processor
+from videomatch.models.copy_descriptor import Config, Model
 from videomatch.training.loop import Run, Training, objectives_of
 
 SMALL = {"image_size": 32, "sizes": (16, 32), "depths": (1, 1)}
@@ -131,7 +131,7 @@ class TestModel:
         torch.manual_seed(0)
         model, given = Model(Config(**SMALL)).eval(), drawn_views()
         model.save_pretrained(tmp_path)
-        processor(model.config).save_pretrained(tmp_path)
+        model.processor().save_pretrained(tmp_path)
         assert type(AutoModel.from_pretrained(tmp_path)) is ConvNextModel
         expert = Expert(backbone=str(tmp_path), precision="float32")
         assert expert.shape == (32,) and expert.about["pooling"] == "pooled"

@@ -165,7 +165,7 @@ def built(backbone=None, **options) -> dual_encoding.Model:
     torch.manual_seed(0)
     given = SMALL | (SENTENCE if backbone is None else {"pretrained": str(backbone), "vocab_size": 40})
     model = dual_encoding.Model(dual_encoding.Config(**(given | options)))
-    dual_encoding.initialise(model)
+    model.initialise()
     return model
 
 
@@ -202,10 +202,10 @@ def test_frames_are_centred_as_examples_were():
     centred.load_state_dict(plain.state_dict(), strict=False)
     batch = batch_of([video * torch.arange(1, 13) * 0.01 + torch.arange(12) for video in videos()])
     before = {name: value.clone() for name, value in plain.state_dict().items()}
-    dual_encoding.look(plain, lambda: batch)
+    plain.fit_statistics(lambda: batch)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    dual_encoding.look(centred, lambda: batch)
+    centred.fit_statistics(lambda: batch)
     rows = batch["frames"][batch["frame_mask"]].double()
     mean, spread = rows.mean(0), rows.std(0)
     shown = {**batch, "frame_mean": ((batch["frame_mean"] - mean) / spread).float()}
@@ -221,7 +221,7 @@ def test_a_number_that_never_varies_stays_finite_and_centring_is_saved(tmp_path)
     model = built(centred=True)
     batch = batch_of(videos())
     batch["frames"][..., 3] = 0.5
-    dual_encoding.look(model, lambda: batch)
+    model.fit_statistics(lambda: batch)
     assert model.frame_spread[3] > 0
     with torch.inference_mode():
         found = model.eval().embed_videos(**batch)

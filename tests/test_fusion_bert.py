@@ -303,7 +303,7 @@ def test_reads_text_as_the_pretrained_encoder_does(kind, tmp_path: Path):
         pretrained=str(tmp_path), heads=["tokens"], dropout=0.0, pad_token_id=1, **{**FACTS, "max_frames": 0}
     )
     model = fusion_bert.Model(config)
-    fusion_bert.initialise(model)
+    model.initialise()
     batch = inputs()
     ids = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, 1)
     ids[:, 0] = 4
@@ -326,7 +326,7 @@ def test_packed_is_plain_for_other_encoders(kind, tmp_path: Path):
     encoder(kind, tmp_path)
     options = {**FACTS, "frame_dim": 12, "pretrained": str(tmp_path), "dropout": 0.0, "pad_token_id": 1, "heads": ALL}
     model = fusion_bert.Model(fusion_bert.Config(**options))
-    fusion_bert.initialise(model)
+    model.initialise()
     batch = inputs(masks=True)
     batch["input_ids"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, 1)
     batch["input_ids"][:, 0] = 4
@@ -359,7 +359,7 @@ def test_refuses_another_checkpoint_and_longer_inputs(tmp_path: Path):
     config = fusion_bert.Config(pretrained=str(tmp_path), **FACTS)
     config.encoder = AutoConfig.for_model(**{**config.encoder.to_dict(), "intermediate_size": 96})
     with pytest.raises(ValueError, match="does not fit the configured encoder"):
-        fusion_bert.initialise(fusion_bert.Model(config))
+        fusion_bert.Model(config).initialise()
     batch = inputs()
     with pytest.raises(ValueError, match="6 frames and 9 tokens, expected at most 5 and 9"):
         build(max_frames=5)(**batch)

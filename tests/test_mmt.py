@@ -164,10 +164,10 @@ def test_projections_start_from_what_rows_look_like():
     shown = {**batch, "features": batch["features"] * 0.01 + shift}
     plain_start, centred = build(), build(centred=True)
     before = {n: p.clone() for n, p in centred.named_parameters()}
-    mmt.look(plain_start, lambda: shown)
+    plain_start.fit_statistics(lambda: shown)
     for name, value in plain_start.named_parameters():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    mmt.look(centred, lambda: shown)
+    centred.fit_statistics(lambda: shown)
     changed = {n for n, p in centred.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {f"video_experts.{e}.projection.{kind}" for e in EXPERTS for kind in ("weight", "bias")}
     edge = 0
@@ -329,7 +329,7 @@ def test_a_bert_brings_its_weights(tmp_path: Path):
     model = mmt.Model(
         mmt.Config(**SMALL, experts=EXPERTS, pretrained=str(tmp_path), vocab_size=40, text_length=9)
     ).eval()
-    mmt.initialise(model)
+    model.initialise()
     batch = texts_of(inputs())
     with torch.inference_mode():
         state = source.bert(**batch).last_hidden_state[:, 0]
@@ -347,7 +347,7 @@ def test_a_clip_brings_its_text_tower(tmp_path: Path):
     source.save_pretrained(tmp_path)
     ids = {"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 39, "text_length": 9}
     brought = mmt.Model(mmt.Config(**SMALL, **ids, experts=EXPERTS, pretrained=str(tmp_path))).eval()
-    mmt.initialise(brought)
+    brought.initialise()
     size = {"text": "clip", "text_layers": 1, "text_width": 64, "text_heads": 1, "text_ffn": 256}
     started = mmt.Model(mmt.Config(**SMALL, **{**ids, "text_length": 32}, **size, experts=EXPERTS)).eval()
     taken = load_weights(started, source.state_dict())  # what `init:` does with a run of the workflow
@@ -581,4 +581,4 @@ def test_validation_ranks_as_search_does(toys):
     assert CaptionExperts.metrics["R@1"](**named) == pytest.approx(100 * (rank == 0).mean())
     assert CaptionExperts.metrics["R@5"](**named) == pytest.approx(100 * (rank < 5).mean())
     assert CaptionExperts.metrics["MdR"](**named) == pytest.approx(np.median(rank) + 1)
-    assert ranking.KS[:2] == (1, 5) and model.score == "dot"
+    assert ranking.KS[:2] == (1, 5) and model.comparison == "dot"

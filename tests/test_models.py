@@ -8,12 +8,15 @@ from transformers import (
     AutoModel,
     CLIPModel,
     EfficientNetForImageClassification,
+    PretrainedConfig,
+    PreTrainedModel,
     VideoMAEForVideoClassification,
 )
 
 from paths import ROOT
 from toys import CLIP, TAGGER
 from videomatch.common import named
+from videomatch.models import SystemModel
 from videomatch.models._pixels import normalise
 
 FRAMES = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -92,8 +95,7 @@ class TestContract:
 @pytest.mark.parametrize("name", [name for name in FACTS if name != "sound_tagger"])
 def test_processor_prepares_what_the_model_normalises(name, tmp_path):
     model = build(name)
-    room = named.module("models", name)
-    room.processor(model.config).save_pretrained(tmp_path)
+    model.processor().save_pretrained(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     ours = normalise(FRAMES, processor.image_mean, processor.image_std)
     theirs = processor(images=list(FRAMES.numpy()), return_tensors="pt")["pixel_values"]
@@ -120,10 +122,25 @@ def test_sound_tagger_is_transformers_ast(tmp_path):
         torch.testing.assert_close(model(log_mel)["logits"], theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", named.names("models"))
+def test_every_file_is_a_system_model(name):
+    room = named.module("models", name)
+    assert issubclass(room.Config, PretrainedConfig)
+    assert issubclass(room.Model, PreTrainedModel) and issubclass(room.Model, SystemModel)
+    methods = {
+        "embed_videos": room.Model.embeds_videos,
+        "embed_texts": room.Model.embeds_texts,
+        "keep": room.Model.scores_frames,
+        "detect": room.Model.detects_segments,
+    }
+    assert {method: hasattr(room.Model, method) for method in methods} == methods
+    assert room.Model.comparison in ("cosine", "dot")
+
+
 @pytest.mark.parametrize("name", ["video_tagger", "sound_tagger"])
 def test_small_transformers_start_alive(name):
     model = build(name)
-    named.module("models", name).initialise(model)
+    model.initialise()
     spread = model.train()(**inputs(name))["logits"].std(0)
     assert (spread > 1e-3).all()
 

@@ -16,10 +16,10 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
-import yaml
 
 from videomatch.app.library import Refused, unknown
-from videomatch.common import digests, named
+from videomatch.common import digests
+from videomatch.common.checkpoint import model_class
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -308,8 +308,9 @@ def _scorer(plan: Callable[[], Plan], key_frames: str | None) -> str | None:
 
 def _scores(run: Path) -> Path:
     """A checkpoint that scores frames; looked at here, before a library is made with it."""
-    name = yaml.safe_load((run / "system.yaml").read_text(encoding="utf-8"))["model"]["name"]
-    if not hasattr(named.module("models", name).Model, "keep"):
+    found, system = model_class(run)
+    if not found.scores_frames:
+        name = system["model"]["name"]
         raise Refused(f"{run} holds a {name}, which scores no frames: expected a model like key_frames")
     return run
 

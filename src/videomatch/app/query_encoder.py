@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import yaml
-from transformers import AutoTokenizer
 
-from videomatch import examples as examples_
-from videomatch.common import named
 from videomatch.common.vectors import unit_rows
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
@@ -60,17 +56,12 @@ def texts_of(library: Library, dataset: str, system: str, member: str) -> Texts:
 
 def trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> Texts:
     """``embed_texts`` of a trained system."""
-    system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
-    model: Any = named.module("models", system["model"]["name"]).Model.from_pretrained(checkpoint).eval()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
-    options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    source = examples_.source(corpus, features, options, tokenizer)
-    reader = examples_.kind(system["examples"]["kind"])(source, **options)
+    model, reader = embed.trained(checkpoint, corpus, features)
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         with torch.inference_mode():
             rows = model.embed_texts(**reader.read_texts(list(texts))).float().numpy()
-        return unit_rows(rows) if getattr(model, "score", "cosine") == "cosine" else rows
+        return unit_rows(rows) if model.comparison == "cosine" else rows
 
     return encode
 

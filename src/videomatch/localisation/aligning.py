@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from videomatch.common import named
+from videomatch.common.checkpoint import load_checkpoint
 
 Align = Callable[..., np.ndarray]
 Grids = Mapping[str, Mapping[str, Sequence[Any]]]
@@ -38,10 +38,8 @@ def align_of(aligner: str | None, run: Path | None) -> tuple[Align, Grids]:
 
 @functools.lru_cache(maxsize=4)
 def _detector(run: Path) -> tuple[Align, Grids]:
-    system = yaml.safe_load((run / "system.yaml").read_text(encoding="utf-8"))
+    model, system = load_checkpoint(run, "cuda" if torch.cuda.is_available() else "cpu")
     name = system["model"]["name"]
-    room = named.module("models", name)
-    if not hasattr(room.Model, "detect"):
+    if not model.detects_segments:
         raise ValueError(f"{run} holds a {name}, which detects no segments, expected a model like segment_detector")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return room.Model.from_pretrained(run).eval().to(device).detect, room.GRIDS
+    return model.detect, named.module("models", name).GRIDS

@@ -1,0 +1,49 @@
+"""Architectures, one a file: ``model: {name: clip, …}`` of a system is ``models/clip.py``.
+
+A file has two classes:
+
+``Config``  a ``PretrainedConfig`` whose keyword arguments are the options of the parameters. What follows from the data
+            (vocabulary, labels, dimensions) are arguments as well; ``train`` fills them from the examples.
+``Model``   a ``PreTrainedModel`` and a :class:`SystemModel`. ``forward`` takes tensors of a batch by name and returns
+            the tensors that objectives and metrics take, by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+
+class SystemModel:
+    """What a model of this package may have beyond ``forward``. By default it has nothing of it.
+
+    Attributes:
+        embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.
+        embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
+        scores_frames: it has ``keep(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
+        detects_segments: it has ``detect(similarity (Q, R), **options) -> (N, 5)``, as an aligner has ``align``; its
+            file has ``GRIDS``.
+        comparison: how embeddings are compared: by their cosine, or by their inner product as they are.
+    """
+
+    embeds_videos: ClassVar[bool] = False
+    embeds_texts: ClassVar[bool] = False
+    scores_frames: ClassVar[bool] = False
+    detects_segments: ClassVar[bool] = False
+    comparison: ClassVar[Literal["cosine", "dot"]] = "cosine"
+
+    def initialise(self) -> None:
+        """Replace fresh weights by those that training starts from, like a pretrained encoder's."""
+
+    def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Set weights or buffers by statistics of the training examples.
+
+        Args:
+            sample: returns a batch of them.
+        """
+
+    def processor(self) -> Any:
+        """The processor of transformers that prepares images or sound for this model; saved beside the weights."""
+        return None

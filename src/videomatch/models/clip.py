@@ -7,7 +7,7 @@ is spelt, and that the model reads stored frames (bytes) and returns what the ob
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from videomatch.models import SystemModel
 from videomatch.models._pixels import normalise
 
 
@@ -78,8 +79,11 @@ class Config(CLIPConfig):
         )
 
 
-class Model(CLIPModel):
+class Model(CLIPModel, SystemModel):
     """``CLIPModel`` that reads frames as they are stored."""
+
+    embeds_videos: ClassVar[bool] = True
+    embeds_texts: ClassVar[bool] = True
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -116,12 +120,11 @@ class Model(CLIPModel):
         total = torch.zeros(len(frames), each.shape[1], device=each.device).index_add_(0, owner, each)
         return F.normalize(total, dim=-1)
 
+    def processor(self) -> CLIPImageProcessorPil:
+        """Of images."""
+        size: Any = self.config.vision_config.image_size
+        return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+
 
 # config.json names the class that the weights belong to
 Model.__name__ = CLIPModel.__name__
-
-
-def processor(config: CLIPConfig) -> CLIPImageProcessorPil:
-    """What prepares images for this model; saved beside the weights."""
-    size: Any = config.vision_config.image_size  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel, ViTImageProcessorPil
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from videomatch.models import SystemModel
 from videomatch.models._pixels import normalise
 
 
@@ -57,7 +58,7 @@ class Config(ConvNextConfig):
         )
 
 
-class Model(ConvNextModel):
+class Model(ConvNextModel, SystemModel):
     """``ConvNextModel`` that reads views as they are stored."""
 
     def __init__(self, config: ConvNextConfig) -> None:
@@ -74,12 +75,12 @@ class Model(ConvNextModel):
         pooled: Any = super().forward(pixel_values=pixels).pooler_output
         return {"view_embeds": F.normalize(pooled.float(), dim=1).unflatten(0, views.shape[:2])}
 
+    def processor(self) -> ViTImageProcessorPil:
+        """Of images. (ConvNeXt's own would cut off an eighth.)"""
+        size: Any = {"height": self.config.image_size, "width": self.config.image_size}
+        mean, std = list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
+        return ViTImageProcessorPil(size=size, image_mean=mean, image_std=std)
+
 
 # config.json names the class that the weights belong to
 Model.__name__ = ConvNextModel.__name__
-
-
-def processor(config: ConvNextConfig) -> ViTImageProcessorPil:
-    """What prepares images for this model; saved beside the weights. (ConvNeXt's own would cut off an eighth.)"""
-    size: Any = {"height": config.image_size, "width": config.image_size}
-    return ViTImageProcessorPil(size=size, image_mean=list(IMAGENET_DEFAULT_MEAN), image_std=list(IMAGENET_DEFAULT_STD))

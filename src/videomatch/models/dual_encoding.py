@@ -23,7 +23,7 @@ dual encoding's own layers and defaults, of whatever CLIP is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ from transformers import (
 )
 from transformers import initialization as init
 
+from videomatch.models import SystemModel
 from videomatch.models._levels import BiGru, Convolutions, Packed
 from videomatch.objectives import at_least_single
 
@@ -198,9 +199,11 @@ class _Remembered(dict[bytes, Tensor]):
         return self
 
 
-class Model(PreTrainedModel):
+class Model(PreTrainedModel, SystemModel):
     """Both sides of dual encoding."""
 
+    embeds_videos: ClassVar[bool] = True
+    embeds_texts: ClassVar[bool] = True
     config_class = Config
     main_input_name = "frames"
     frame_centre: Tensor
@@ -332,47 +335,41 @@ class Model(PreTrainedModel):
         found = torch.stack([fresh[key] if key in fresh else self._said[key] for key in keys])
         return found.to(input_ids.device)
 
+    def initialise(self) -> None:
+        """Give the text tower the weights of ``config.pretrained``.
 
-def initialise(model: Model) -> None:
-    """Give the text tower the weights of ``config.pretrained``.
+        Raises:
+            ValueError: the checkpoint's tower is not the configured one.
+        """
+        if self.config.text != "clip" or self.config.pretrained is None:
+            return
+        source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)
+        weights, own = source.state_dict(), self.tower.state_dict()
+        if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
+            raise ValueError(f"the text tower of {self.config.pretrained} is not the configured one")
+        self.tower.load_state_dict(weights)
 
-    Raises:
-        ValueError: the checkpoint's tower is not the configured one.
-    """
-    if model.config.text != "clip" or model.config.pretrained is None:
-        return
-    source = CLIPTextModelWithProjection.from_pretrained(model.config.pretrained, dtype=torch.float32)
-    weights, own = source.state_dict(), model.tower.state_dict()
-    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
-        raise ValueError(f"the text tower of {model.config.pretrained} is not the configured one")
-    model.tower.load_state_dict(weights)
+    @torch.no_grad()
+    def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Learn from examples how to bring frames to mean 0 and variance 1, if ``config.centred``.
 
+        # Deviation: the published system reads frames as they are. Those of a small network lie in a narrow cone, where
+        a GRU with fresh weights sees the same frame over and over. (Such a start from data: Salimans and Kingma,
+        "Weight Normalization", NeurIPS 2016.)
 
-@torch.no_grad()
-def look(model: Model, draw: Callable[[], Mapping[str, Tensor]]) -> None:
-    """Learn from examples how to bring frames to mean 0 and variance 1, if ``config.centred``.
-
-    # Deviation: the published system reads frames as they are. Those of a small network lie in a narrow cone, where a
-    GRU with fresh weights sees the same frame over and over. (Such a start from data: Salimans and Kingma, "Weight
-    Normalization", NeurIPS 2016.)
-
-    Args:
-        draw: gives a batch.
-    """
-    if not model.config.centred:
-        return
-    batch = draw()
-    rows = batch["frames"][batch["frame_mask"]].double()
-    if len(rows) < 2:
-        return
-    spread = rows.std(0)
-    model.frame_centre.copy_(rows.mean(0))
-    model.frame_spread.copy_(spread.clamp(min=max(float(spread.median()) / 10, 1e-6)))  # what hardly varies stays small
-
-
-def processor(config: Config) -> None:
-    """Nothing prepares this model's inputs but the examples."""
-    return
+        Args:
+            sample: returns a batch.
+        """
+        if not self.config.centred:
+            return
+        batch = sample()
+        rows = batch["frames"][batch["frame_mask"]].double()
+        if len(rows) < 2:
+            return
+        spread = rows.std(0)
+        self.frame_centre.copy_(rows.mean(0))
+        # dimensions that hardly vary stay small
+        self.frame_spread.copy_(spread.clamp(min=max(float(spread.median()) / 10, 1e-6)))
 
 
 Model.__name__ = "DualEncoding"  # what config.json names

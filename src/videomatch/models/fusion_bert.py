@@ -26,7 +26,7 @@ depend on its batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
-from videomatch.models import _encoders
+from videomatch.models import SystemModel, _encoders
 from videomatch.models._fusion_config import Config
 from videomatch.models._packed import Packing, Some, encode, joined, numbered, take
 
@@ -92,9 +92,10 @@ class _Inputs:
         return _Inputs(*long, longer(self.labels, t, -100), longer(self.hidden, f))
 
 
-class Model(PreTrainedModel):
+class Model(PreTrainedModel, SystemModel):
     """The joint encoder with its heads."""
 
+    embeds_videos: ClassVar[bool] = True
     config_class = Config
     main_input_name = "frames"
 
@@ -242,20 +243,14 @@ class Model(PreTrainedModel):
         scores = packing.pad(self.attention_pool(rows)).squeeze(-1).masked_fill(~packing.taken, -torch.inf)
         return (packing.pad(rows) * scores.softmax(-1)[..., None]).sum(1)
 
+    def initialise(self) -> None:
+        """Give the encoder, and a head for masked tokens, the weights of ``config.pretrained``; nothing without one.
 
-def initialise(model: Model) -> None:
-    """Give the encoder, and a head for masked tokens, the weights of ``config.pretrained``; nothing without one.
-
-    Raises:
-        ValueError: the checkpoint's encoder is not the configured one.
-    """
-    if model.config.pretrained is not None:
-        _encoders.pretrained(model.config.pretrained, model.encoder, model.token_head)
-
-
-def processor(config: Config) -> None:
-    """Nothing prepares this model's inputs but the examples."""
-    return
+        Raises:
+            ValueError: the checkpoint's encoder is not the configured one.
+        """
+        if self.config.pretrained is not None:
+            _encoders.pretrained(self.config.pretrained, self.encoder, self.token_head)
 
 
 Model.__name__ = "FusionBert"  # what config.json names

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetImageProcessorPil
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from videomatch.models import _labels
+from videomatch.models import SystemModel, _labels
 from videomatch.models._pixels import normalise
 
 
@@ -53,7 +53,7 @@ class Config(EfficientNetConfig):
         )
 
 
-class Model(EfficientNetForImageClassification):
+class Model(EfficientNetForImageClassification, SystemModel):
     """``EfficientNetForImageClassification`` that reads frames as they are stored."""
 
     def __init__(self, config: EfficientNetConfig) -> None:
@@ -74,19 +74,18 @@ class Model(EfficientNetForImageClassification):
         pooled = self.efficientnet(pixels).pooler_output
         return {"logits": self.classifier(self.dropout(pooled))}
 
+    def processor(self) -> EfficientNetImageProcessorPil:
+        """Of images."""
+        size: Any = {"height": self.config.image_size, "width": self.config.image_size}
+        return EfficientNetImageProcessorPil(
+            size=size,
+            crop_size=size,
+            image_mean=list(IMAGENET_DEFAULT_MEAN),
+            image_std=list(IMAGENET_DEFAULT_STD),
+            include_top=False,  # True divides by the deviation a second time
+            rescale_offset=False,
+        )
+
 
 # config.json names the class that the weights belong to
 Model.__name__ = EfficientNetForImageClassification.__name__
-
-
-def processor(config: EfficientNetConfig) -> EfficientNetImageProcessorPil:
-    """What prepares images for this model; saved beside the weights."""
-    size: Any = {"height": config.image_size, "width": config.image_size}
-    return EfficientNetImageProcessorPil(
-        size=size,
-        crop_size=size,
-        image_mean=list(IMAGENET_DEFAULT_MEAN),
-        image_std=list(IMAGENET_DEFAULT_STD),
-        include_top=False,  # True divides by the deviation a second time
-        rescale_offset=False,
-    )

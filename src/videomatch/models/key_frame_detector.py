@@ -14,7 +14,7 @@ It may begin with the weights of a scorer and of a detector that were trained al
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,8 @@ class Config(segment_detector.Config):
 
 class Model(segment_detector.Model):
     """Both."""
+
+    scores_frames: ClassVar[bool] = True
 
     config_class = Config
 
@@ -136,7 +138,3 @@ def _shown(
     at = first + (middle - start) * (last - first) / (end - start)
     frame = at.floor().clamp(min=0).long()
     return torch.where(inside, frame, -1).amax(-1) if segments.shape[1] else torch.full_like(mask, -1, dtype=torch.long)
-
-
-def processor(config: Config) -> None:
-    """It reads features, no images."""

@@ -14,7 +14,7 @@ some 15 % of the frames. Neither its loss nor its network is public. This networ
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from videomatch.common.precision import at_least_single
+from videomatch.models import SystemModel
 from videomatch.models._soft_cover import stand_ins
 
 
@@ -118,8 +119,10 @@ class Scorer(nn.Module):
         return torch.cat([rows, rows.amax(-1, keepdim=True)], dim=-1)
 
 
-class Model(PreTrainedModel):
+class Model(PreTrainedModel, SystemModel):
     """Scores of frames, and of the frames of an edited copy where the batch holds one."""
+
+    scores_frames: ClassVar[bool] = True
 
     config_class = Config
     main_input_name = "frames"
@@ -164,7 +167,3 @@ class Model(PreTrainedModel):
     ) -> Float[Tensor, "batch frames"]:
         """See :class:`Scorer`."""
         return self.scorer(frames, mask)
-
-
-def processor(config: Config) -> None:
-    """It reads features, no images."""

@@ -14,10 +14,10 @@ Conventions
     others, so it has an embedding and keeps its weight.
 
 Embedding
-    ``score = "dot"``: embeddings are no unit vectors, and their inner product is the similarity. With ``keep_missing``
-    a video is the concatenation of its E unit vectors, a caption that of its E weighed ones. Without, the sum of
-    weights depends on which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a version for
-    every pattern and a video's is zero but at its own, which is exact, but for few experts only.
+    ``comparison = "dot"``: embeddings are no unit vectors, and their inner product is the similarity. With
+    ``keep_missing`` a video is the concatenation of its E unit vectors, a caption that of its E weighed ones. Without,
+    the sum of weights depends on which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a
+    version for every pattern and a video's is zero but at its own, which is exact, but for few experts only.
 
 Cost
     Only what is needed is computed (:mod:`videomatch.models._packed`): no padded row, no token of a missing expert
@@ -31,7 +31,7 @@ of the expert embedding for experts that do not exist (19 in all). They are left
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,7 @@ from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
 from videomatch.common.distributed import everyone
-from videomatch.models import _clip_text, _encoders
+from videomatch.models import SystemModel, _clip_text, _encoders
 from videomatch.models._mmt_config import Config
 from videomatch.models._packed import Packing, Some, encode, joined, linear
 from videomatch.objectives import at_least_single
@@ -95,13 +95,14 @@ class _Sequence:
         self.positions.append(positions)
 
 
-class Model(PreTrainedModel):
+class Model(PreTrainedModel, SystemModel):
     """Both sides and their similarity."""
 
+    embeds_videos: ClassVar[bool] = True
+    embeds_texts: ClassVar[bool] = True
     config_class = Config
     main_input_name = "features"
-    #: how embeddings are compared: by their inner product as they are
-    score: ClassVar[str] = "dot"
+    comparison: ClassVar[Literal["cosine", "dot"]] = "dot"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -318,6 +319,47 @@ class Model(PreTrainedModel):
         first = torch.arange(mask.shape[1], device=mask.device) == 0
         return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Some.of([first & mask], [mask]))
 
+    def initialise(self) -> None:
+        """Give the text encoder the weights of ``config.pretrained``; nothing without one.
+
+        Raises:
+            ValueError: the checkpoint's encoder is not the configured one.
+        """
+        name = self.config.pretrained
+        if name is None:
+            return
+        if not self.is_clip:
+            _encoders.pretrained(name, self.text_model, None)
+            return
+        source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
+        self.text_model.load_state_dict(getattr(source, "text_model", source).state_dict())
+
+    @torch.no_grad()
+    def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Set the projections by examples, if ``config.centred``: as if experts' rows came with mean 0 and variance 1.
+
+        # Deviation: the published projections start at random. Rows of small networks lie in a narrow cone; made unit
+        vectors they are then all but equal, and stay so for thousands of steps. (Such a start from data: Salimans and
+        Kingma, "Weight Normalization", NeurIPS 2016.)
+
+        Args:
+            sample: returns a batch.
+        """
+        if not self.config.centred:
+            return
+        batch, edge = sample(), 0
+        for number, (name, dim) in enumerate(self.config.experts.items()):
+            rows = batch["features"][..., edge : edge + dim][batch["feature_mask"][..., number]].double()
+            edge += dim
+            if len(rows) < 2:
+                continue
+            spread = rows.std(0)
+            spread = spread.clamp(min=max(float(spread.median()) / 10, 1e-6))  # numbers that hardly vary stay small
+            projection: Any = self.video_experts[name].projection  # pyright: ignore[reportAttributeAccessIssue]
+            weight = projection.weight.double() / spread.to(projection.weight.device)
+            projection.weight.copy_(weight)
+            projection.bias.sub_((weight @ rows.mean(0).to(weight.device)).to(projection.bias.dtype))
+
 
 def _normed(norms: list[nn.BatchNorm1d], x: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch wide"]:
     """Several batch norms side by side as one; each keeps its own running statistics."""
@@ -332,54 +374,6 @@ def _normed(norms: list[nn.BatchNorm1d], x: Float[Tensor, "batch wide"]) -> Floa
                 norm.running_var.copy_(own_var)  # pyright: ignore[reportOptionalMemberAccess]
                 norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
     return found
-
-
-def initialise(model: Model) -> None:
-    """Give the text encoder the weights of ``config.pretrained``; nothing without one.
-
-    Raises:
-        ValueError: the checkpoint's encoder is not the configured one.
-    """
-    name = model.config.pretrained
-    if name is None:
-        return
-    if not model.is_clip:
-        _encoders.pretrained(name, model.text_model, None)
-        return
-    source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
-    model.text_model.load_state_dict(getattr(source, "text_model", source).state_dict())
-
-
-@torch.no_grad()
-def look(model: Model, draw: Callable[[], Mapping[str, Tensor]]) -> None:
-    """Set the projections by examples, if ``config.centred``: as if all experts' rows came with mean 0 and variance 1.
-
-    # Deviation: the published projections start at random. Rows of small networks lie in a narrow cone; made unit
-    vectors they are then all but equal, and stay so for thousands of steps. (Such a start from data: Salimans and
-    Kingma, "Weight Normalization", NeurIPS 2016.)
-
-    Args:
-        draw: gives a batch.
-    """
-    if not model.config.centred:
-        return
-    batch, edge = draw(), 0
-    for number, (name, dim) in enumerate(model.config.experts.items()):
-        rows = batch["features"][..., edge : edge + dim][batch["feature_mask"][..., number]].double()
-        edge += dim
-        if len(rows) < 2:
-            continue
-        spread = rows.std(0)
-        spread = spread.clamp(min=max(float(spread.median()) / 10, 1e-6))  # numbers that hardly vary stay small
-        projection: Any = model.video_experts[name].projection  # pyright: ignore[reportAttributeAccessIssue]
-        weight = projection.weight.double() / spread.to(projection.weight.device)
-        projection.weight.copy_(weight)
-        projection.bias.sub_((weight @ rows.mean(0).to(weight.device)).to(projection.bias.dtype))
-
-
-def processor(config: Config) -> None:
-    """Nothing prepares this model's inputs but the examples."""
-    return
 
 
 Model.__name__ = "Mmt"  # what config.json names

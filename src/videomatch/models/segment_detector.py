@@ -25,7 +25,7 @@ thousand weights instead of millions, and never scales a map, whose frames would
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from videomatch.models import SystemModel
 from videomatch.models import _segment_boxes as boxes_
 from videomatch.models import _segment_line as line_
 from videomatch.models._segment_corners import Corners, Weights, moved
@@ -100,8 +101,10 @@ class _Prepared(NamedTuple):
     versions: list[int]
 
 
-class Model(PreTrainedModel):
+class Model(PreTrainedModel, SystemModel):
     """The detector; :meth:`detect` is what an aligner does."""
+
+    detects_segments: ClassVar[bool] = True
 
     config_class = Config
 
@@ -328,7 +331,3 @@ def _found(
     half = 2 * places[2] * np.exp(np.minimum(np.maximum(says[3:], -5), 5))
     boxes = np.array([centre - half, centre + half]).transpose(2, 1, 0).reshape(-1, 4)
     return boxes, 1 / (1 + np.exp(-np.maximum(says[0], -30)))
-
-
-def processor(config: Config) -> None:
-    """It reads similarity maps, no images."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from videomatch.models import _labels
+from videomatch.models import SystemModel, _labels
 
 #: of AudioSet's log-mel, as in the published checkpoints
 MEAN, STD = -4.2677393, 4.5689974
@@ -61,7 +61,7 @@ class Config(ASTConfig):
         )
 
 
-class Model(ASTForAudioClassification):
+class Model(ASTForAudioClassification, SystemModel):
     """``ASTForAudioClassification`` that reads log-mel as it is stored."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -71,19 +71,18 @@ class Model(ASTForAudioClassification):
         pooled = self.audio_spectrogram_transformer((log_mel - MEAN) / (2 * STD)).pooler_output
         return {"logits": self.classifier(pooled)}
 
+    def initialise(self) -> None:
+        """Positions and class tokens start at random (N(0, 0.02), as in vision transformers), not at transformers'
+        zeros: two class tokens that start alike stay alike."""
+        embeddings = self.audio_spectrogram_transformer.embeddings
+        for weight in (embeddings.position_embeddings, embeddings.cls_token, embeddings.distillation_token):
+            torch.nn.init.trunc_normal_(weight, std=0.02)
+
+    def processor(self) -> ASTFeatureExtractor:
+        """Of sound."""
+        config = self.config
+        return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=MEAN, std=STD)
+
 
 # config.json names the class that the weights belong to
 Model.__name__ = ASTForAudioClassification.__name__
-
-
-def initialise(model: Model) -> None:
-    """Places and class tokens start at random (N(0, 0.02), as in vision transformers), not at transformers' zeros: two
-    class tokens that start alike stay alike."""
-    embeddings = model.audio_spectrogram_transformer.embeddings
-    for weight in (embeddings.position_embeddings, embeddings.cls_token, embeddings.distillation_token):
-        torch.nn.init.trunc_normal_(weight, std=0.02)
-
-
-def processor(config: ASTConfig) -> ASTFeatureExtractor:
-    """What prepares sound for this model; saved beside the weights."""
-    return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=MEAN, std=STD)

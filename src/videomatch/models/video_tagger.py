@@ -18,7 +18,7 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from videomatch.models import _labels
+from videomatch.models import SystemModel, _labels
 from videomatch.models._pixels import normalise
 
 
@@ -67,7 +67,7 @@ class Config(VideoMAEConfig):
         )
 
 
-class Model(VideoMAEForVideoClassification):
+class Model(VideoMAEForVideoClassification, SystemModel):
     """``VideoMAEForVideoClassification`` that reads frames as they are stored. Patches are cut out and multiplied as
     one matrix: the same sums as the three-dimensional convolution, whose backward pass is slow on a CPU."""
 
@@ -93,24 +93,22 @@ class Model(VideoMAEForVideoClassification):
         # batch, time, tube, channel, row, height, column, width
         return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
 
+    def initialise(self) -> None:
+        """The patches' filters start like a linear layer (Xavier uniform), as in ViTs without pretraining."""
+        filters = self.videomae.embeddings.patch_embeddings.projection.weight
+        torch.nn.init.xavier_uniform_(filters.view(len(filters), -1))
+
+    def processor(self) -> VideoMAEImageProcessorPil:
+        """Of frames. They are resized to a square, as the stored ones are."""
+        size: Any = {"height": self.config.image_size, "width": self.config.image_size}
+        return VideoMAEImageProcessorPil(
+            size=size,
+            crop_size=size,
+            do_center_crop=False,
+            image_mean=list(IMAGENET_DEFAULT_MEAN),
+            image_std=list(IMAGENET_DEFAULT_STD),
+        )
+
 
 # config.json names the class that the weights belong to
 Model.__name__ = VideoMAEForVideoClassification.__name__
-
-
-def initialise(model: Model) -> None:
-    """Filters of the patches as of a linear layer (Xavier uniform), as ViTs are begun without a pretrained model."""
-    filters = model.videomae.embeddings.patch_embeddings.projection.weight
-    torch.nn.init.xavier_uniform_(filters.view(len(filters), -1))
-
-
-def processor(config: VideoMAEConfig) -> VideoMAEImageProcessorPil:
-    """What prepares frames for this model; saved beside the weights. They are squashed, as the stored ones are."""
-    size: Any = {"height": config.image_size, "width": config.image_size}
-    return VideoMAEImageProcessorPil(
-        size=size,
-        crop_size=size,
-        do_center_crop=False,
-        image_mean=list(IMAGENET_DEFAULT_MEAN),
-        image_std=list(IMAGENET_DEFAULT_STD),
-    )

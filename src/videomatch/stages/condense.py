@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from videomatch.common import named
+from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.progress import track
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import keyframes
@@ -100,10 +99,11 @@ def condense(
 
 def _scorer(run: Path, dim: int) -> Scorer:
     """The trained scorer of a checkpoint."""
-    system = yaml.safe_load((run / "system.yaml").read_text(encoding="utf-8"))
-    model = named.module("models", system["model"]["name"]).Model.from_pretrained(run).eval()
-    if not hasattr(model, "keep"):
-        raise ValueError(f"{run}: model {system['model']['name']!r} scores no frames, expected one with `keep`")
+    model, system = load_checkpoint(run)
+    if not model.scores_frames:
+        raise ValueError(
+            f"{run} holds a {system['model']['name']}, which scores no frames: expected one like key_frames"
+        )
     if model.config.frame_dim != dim:
         raise ValueError(f"{run} scores frames of {model.config.frame_dim} dimensions, these have {dim}")
 

@@ -29,11 +29,10 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
-import yaml
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from videomatch import examples as examples_
-from videomatch.common import named
+from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -165,18 +164,23 @@ def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
         yield rows["text_id"].to_list(), vectors
 
 
+def trained(
+    checkpoint: Path, corpus: Path, features: Sequence[Path], device: torch.device | str = "cpu"
+) -> tuple[Any, examples_.Examples]:
+    """The model of a checkpoint, and the examples that read its inputs from a corpus and its features."""
+    model, system = load_checkpoint(checkpoint, device)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
+    options = {name: value for name, value in system["examples"].items() if name != "kind"}
+    source = examples_.source(corpus, features, options, tokenizer)
+    return model, examples_.kind(system["examples"]["kind"])(source, **options)
+
+
 def _trained(
     corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path, queries: Sequence[str] | None
 ) -> tuple[dict[str, tuple[Sequence[str], Vectors]], str]:
     """What the model of a checkpoint makes of videos, and of queries if it reads texts; and how they are compared."""
-    system = yaml.safe_load((checkpoint / "system.yaml").read_text(encoding="utf-8"))
-    room = named.module("models", system["model"]["name"])
     device, _ = hardware("fp32")
-    model = room.Model.from_pretrained(checkpoint).eval().to(device)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
-    options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    source = examples_.source(corpus, features, options, tokenizer)
-    reader = examples_.kind(system["examples"]["kind"])(source, **options)
+    model, reader = trained(checkpoint, corpus, features, device)
 
     def vectors(embed_batch: Any, chunks: Sequence[Any], read: Any) -> Vectors:
         for chunk, inputs in track(chunks, label="embed"):
@@ -184,16 +188,16 @@ def _trained(
             yield chunk, embed_batch(**batch).float().cpu().numpy()
 
     found: dict[str, tuple[Sequence[str], Vectors]] = {}
-    if hasattr(model, "embed_videos"):
+    if model.embeds_videos:
         chunks = [(c, c) for c in _chunks(reader.usable(ids), VIDEOS)]
         found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
-    if hasattr(model, "embed_texts") and queries != []:
+    if model.embeds_texts and queries != []:
         texts = _queries(corpus, queries)
         chunks = [(t["text_id"].to_list(), t["text"].to_list()) for t in texts.iter_slices(TEXTS)]
         found["texts"] = (texts["text_id"].to_list(), vectors(model.embed_texts, chunks, reader.read_texts))
     if not found:
-        raise ValueError(f"model {system['model']['name']!r} has neither embed_videos nor embed_texts")
-    return found, getattr(model, "score", COSINE)
+        raise ValueError(f"{checkpoint}: its model embeds neither videos nor texts")
+    return found, model.comparison
 
 
 def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = QUERIES) -> pl.DataFrame:

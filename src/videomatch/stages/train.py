@@ -28,8 +28,8 @@ from videomatch.training.loop import STATE, Run, load_weights, objectives_of, re
 
 log = logging.getLogger(__name__)
 
-#: examples that a model sees before it starts, if it asks for some
-LOOKED_AT = 512
+#: examples over which a model fits statistics before it trains
+SAMPLE = 512
 
 
 def train(
@@ -100,7 +100,7 @@ def _train(
         torch.manual_seed(seed)
         model = room.Model(room.Config(**drawn.derived_config(), **model_options))
         if not (scratch / STATE).exists():
-            _begin(room, model, init or [], drawn)
+            _initialise(model, init or [], drawn)
         run = Run(
             model,
             objectives_of(objectives, system["objectives"]),
@@ -115,7 +115,7 @@ def _train(
     if distributed.rank():
         return
     model.to("cpu").save_pretrained(output)
-    processor = room.processor(model.config)
+    processor = model.processor()
     if processor is not None:
         processor.save_pretrained(output)
     if tokenizer is not None:
@@ -124,13 +124,11 @@ def _train(
     pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv", null_value="NaN")
 
 
-def _begin(room: Any, model: torch.nn.Module, init: list[Path], drawn: examples_.Examples) -> None:
-    """Fill a fresh model with the weights that it starts from; some depend on what its inputs look like."""
-    if hasattr(room, "initialise"):
-        room.initialise(model)
-    if hasattr(room, "look"):
-        rng = np.random.default_rng(0)
-        room.look(model, lambda: drawn.batch(drawn.epoch(rng)[:LOOKED_AT], rng))
+def _initialise(model: Any, init: list[Path], drawn: examples_.Examples) -> None:
+    """Fill a fresh model with the weights that it starts from."""
+    model.initialise()
+    rng = np.random.default_rng(0)
+    model.fit_statistics(lambda: drawn.batch(drawn.epoch(rng)[:SAMPLE], rng))
     for folder in init:
         taken = load_weights(model, load_file(folder / "model.safetensors"))
         log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
