@@ -17,7 +17,7 @@ from videomatch.data.corpus import split_ids
 from videomatch.data.ranked import ranked
 from videomatch.data.store import StoreWriter
 from videomatch.metrics import avs
-from videomatch.reports import submissions
+from videomatch.reports import submission_avs
 from videomatch.stages.evaluate import evaluate
 from videomatch.stages.prepare import prepare
 from videomatch.stages.search import search
@@ -400,9 +400,9 @@ def run_of(answers, start="", **attributes):
 
 
 def test_what_others_write_is_accepted(tmp_path):
-    start = f'<?xml version="1.0"?>\n<!DOCTYPE videoAdhocSearchResults SYSTEM "{submissions.DTD}">\n'
+    start = f'<?xml version="1.0"?>\n<!DOCTYPE videoAdhocSearchResults SYSTEM "{submission_avs.DTD}">\n'
     (tmp_path / "run.xml").write_text(run_of([("2", 0, ""), ("1", 12, GOOD)], start))
-    submissions.check_avs(tmp_path / "run.xml", ["1", "2"], ["shot1_1", "shot1_2"])
+    submission_avs.check(tmp_path / "run.xml", ["1", "2"], ["shot1_1", "shot1_2"])
 
 
 @pytest.mark.parametrize(
@@ -438,4 +438,4 @@ def test_what_others_write_is_accepted(tmp_path):
 def test_broken_runs_are_refused(tmp_path, text, message):
     (tmp_path / "run.xml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        submissions.check_avs(tmp_path / "run.xml", ["1", "2"], ["shot1_1", "shot1_2"])
+        submission_avs.check(tmp_path / "run.xml", ["1", "2"], ["shot1_1", "shot1_2"])

@@ -22,7 +22,7 @@ from videomatch.app.descriptors import Descriptor, chosen
 from videomatch.app.library import Refused
 from videomatch.app.video_library import Footage
 from videomatch.common import named
-from videomatch.reports import copies as page
+from videomatch.reports import segment_maps as maps
 
 NASTY = '<script>alert("1")</script>&.mp4'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -269,7 +269,7 @@ def test_the_page_holds_map_boxes_strips_and_table(html):
     assert len(got.of("svg")) == 2 and len(got.of("rect", "segment")) == 2 and len(got.of("image", "map")) == 2
     rows = [w for w in got.words if re.match(r"\d\d:\d\d\.\d–", w)]
     assert len(rows) == 4  # two segments, both sides
-    sizes = page.layout(14, 12)
+    sizes = maps.layout(14, 12)
     assert len(got.of("image")) == 2 * (1 + sizes.across + sizes.down)
     box, where = got.of("rect", "segment")[0], got.of("image", "map")[0]
     scale = float(where["width"]) / 12
@@ -299,27 +299,27 @@ def test_a_map_in_equal_cells_of_time_is_the_naive_one():
     times = np.stack([np.r_[0, ends[:-1]], ends], 1)
     values = rng.normal(size=(40, 7))
     for cells in (1, 10, 33, 640):
-        got = page.resampled(values, times, ends[-1], cells)
+        got = maps.resampled(values, times, ends[-1], cells)
         count = min(cells, int(np.ceil(ends[-1] / 0.25 - 1e-6)))
         assert len(got) == count
         edges = np.linspace(0, ends[-1], count + 1)
         for cell, (low, high) in enumerate(itertools.pairwise(edges)):
             inside = (times[:, 0] < high - 1e-6) & (times[:, 1] > low + 1e-6)
             assert (got[cell] == values[inside].max(axis=0)).all()
-        across = page.resampled(values.T, times, ends[-1], cells, axis=1)
+        across = maps.resampled(values.T, times, ends[-1], cells, axis=1)
         assert (across == got.T).all()
     with pytest.raises(ValueError, match="39 times for axis 0"):
-        page.resampled(values, times[1:], 1.0)
+        maps.resampled(values, times[1:], 1.0)
 
 
 def test_drawings_have_one_second_a_length_on_both_axes():
-    sizes = page.layout(30, 60)
-    assert sizes.width / 60 == pytest.approx(sizes.height / 30) and sizes.width == page.WIDTH
-    assert page.layout(3600, 10).width == page.LEAST
-    assert [page.clock(s) for s in (0, 59.96, 61.25, 3600)] == ["00:00.0", "01:00.0", "01:01.2", "1:00:00.0"]
-    assert page.ticks(16, 10) == (2, [0, 2, 4, 6, 8, 10, 12, 14, 16])
-    image = page.picture(np.array([[0.0, 1.0], [np.nan, 0.5]]))
-    assert image.startswith("data:image/png;base64,") and page.picture(np.zeros((0, 0))).startswith("data:")
+    sizes = maps.layout(30, 60)
+    assert sizes.width / 60 == pytest.approx(sizes.height / 30) and sizes.width == maps.WIDTH
+    assert maps.layout(3600, 10).width == maps.LEAST
+    assert [maps.clock(s) for s in (0, 59.96, 61.25, 3600)] == ["00:00.0", "01:00.0", "01:01.2", "1:00:00.0"]
+    assert maps.ticks(16, 10) == (2, [0, 2, 4, 6, 8, 10, 12, 14, 16])
+    image = maps.picture(np.array([[0.0, 1.0], [np.nan, 0.5]]))
+    assert image.startswith("data:image/png;base64,") and maps.picture(np.zeros((0, 0))).startswith("data:")
 
 
 def test_a_browser_shows_the_page(html, tmp_path):
@@ -338,5 +338,5 @@ def test_a_browser_shows_the_page(html, tmp_path):
     )
     seen = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
     orange = (np.abs(seen - (0xFF, 0x5A, 0x36)).max(axis=2) < 40).sum()  # edges of boxes
-    yellow = (np.abs(seen - page.COLOURS[-1]).max(axis=2) < 40).sum()  # what is alike
+    yellow = (np.abs(seen - maps.COLOURS[-1]).max(axis=2) < 40).sum()  # what is alike
     assert orange > 500 and yellow > 300

@@ -18,7 +18,7 @@ from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.pipeline import params
 from videomatch.pipeline.plan import Plan
-from videomatch.reports.submissions import check_aiac
+from videomatch.reports.submission_aiac import check
 
 TEST_B = [str(9 * 10**17 + n) for n in range(8)]
 
@@ -190,7 +190,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     job("submit", plan.submission("aiac"), plan.submit_settings("aiac"), **embeddings)
 
     archive = Path(plan.submission("aiac")).parent / "result.zip"
-    check_aiac(archive, TEST_B)
+    check(archive, TEST_B)
     result = json.loads(zipfile.ZipFile(archive).read("result.json"))
     rows = unit_rows(np.array([result[video_id] for video_id in TEST_B]))
     assert rows.shape == (8, 16)

@@ -11,13 +11,13 @@ import pytest
 
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.reports import axes, chart, curves, markdown
+from videomatch.reports import charts, learning_curves
 from videomatch.stages.illustrate import illustrate
 
 NASTY = '<script>alert("1")</script>&'
 VIDEOS = ["v1", "v2", "v3", "<b>&.mp4"]
 #: tags that have no end
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
@@ -124,9 +124,9 @@ def test_no_text_becomes_markup_and_nothing_is_fetched(run, tmp_path):
     text, page = shown(run, tmp_path / "page")
     assert page.count("script") == 0
     assert "<b>&" not in text
-    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert "http" not in text and "url(" not in text.replace("url(#", "") and "@import" not in text
     for tag, attributes in page.tags:
-        assert tag not in {"link", "iframe", "object", "use", "image"}
+        assert tag not in {"link", "iframe", "object", "image"}
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
@@ -181,42 +181,20 @@ def test_few_judged_pairs(run, tmp_path, number):
     assert any(("Spearman 0.000" in word) for word in page.words) == (number == 2)
 
 
-def test_a_table_of_any_columns(tmp_path):
-    (tmp_path / "table.csv").write_text("label,Spearman (valid),é\na<,0.5,\n")
-    page = Page(str(markdown.csv_html(tmp_path / "table.csv")))
-    assert [w for w in page.words if w.strip()] == ["label", "Spearman (valid)", "é", "a<", "0.5"]
-    assert page.count("td") == 3
-
-
-@pytest.mark.parametrize(
-    "values", [[], [3.0], [0.0], [math.nan], [1, 20], [1e-9, 2e-9], [-1e6, 1e6], [0.1, 0.1 + 1e-16]]
-)
-@pytest.mark.parametrize("whole", [False, True])
-def test_an_axis_holds_its_values_between_round_ticks(values, whole):
-    found = axes.axis(values, 10, 110, whole=whole)
-    assert min((found(v) for v in values if math.isfinite(v)), default=10) >= 10
-    assert max((found(v) for v in values if math.isfinite(v)), default=110) <= 110
-    assert len(found.ticks) <= 8
-    assert all(10 - 1e-6 <= found(t) <= 110 + 1e-6 for t in found.ticks)
-    assert len(set(found.labels)) == len(found.ticks)
-    if whole:
-        assert all(t == round(t) for t in found.ticks)
-
-
 def test_the_mean_is_of_epochs_that_all_members_have():
     members = {"a": ([1, 2, 3], [1.0, 2.0, math.nan]), "b": ([1, 2, 3], [3.0, 6.0, 5.0]), "c": ([], [])}
-    assert chart.Lines("val", members).mean() == ([1, 2], [2.0, 4.0])
+    assert charts.mean_line(members) == [(1, 2.0), (2, 4.0)]
 
 
 @pytest.mark.parametrize("count", [3, 50])
 def test_every_grade_lies_in_one_box(count):
     grade = np.random.default_rng(0).choice(np.linspace(0, 1, count), 300)
-    edges, centres = chart.steps(grade)
-    assert len(edges) == len(centres) + 1 == min(count, chart.MOST_BOXES) + 1
+    edges, centres = charts.boxes(grade)
+    assert len(edges) == len(centres) + 1 == min(count, charts.MAX_BOXES) + 1
     assert sum(((grade >= a) & (grade < b)).sum() for a, b in pairwise(edges)) == 300
 
 
 def test_a_log_reads_as_it_was_written(tmp_path):
     pl.DataFrame({"epoch": [1, 2], "val/Spearman": [None, 0.25]}).write_csv(tmp_path / "log.csv")
-    log = curves.read_log(tmp_path / "log.csv")
+    log = learning_curves.read_log(tmp_path / "log.csv")
     assert log["epoch"] == [1, 2] and math.isnan(log["val/Spearman"][0]) and log["val/Spearman"][1] == 0.25

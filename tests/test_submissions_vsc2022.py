@@ -7,12 +7,12 @@ import pytest
 
 from paths import fixtures, realdata
 from videomatch.corpora import vsc2022
-from videomatch.reports.submissions_vsc2022 import (
-    check_vsc2022_descriptors,
-    check_vsc2022_matching,
+from videomatch.reports.submission_vsc2022 import (
+    check_descriptors,
+    check_matching,
     one_a_second,
-    vsc2022_descriptors,
-    vsc2022_matching,
+    write_descriptors,
+    write_matching,
 )
 
 QUERIES, REFERENCES = {"Q1": 10.5, "Q2": 3.0}, {"R1": 30.0}
@@ -20,16 +20,16 @@ ROWS = [("Q1", "R1", 0.5, 4.25, 10.0, 13.0, 0.7), ("Q2", "R1", 0.0, 3.0, 1.0, 4.
 
 
 def test_matching_round_trip(tmp_path):
-    path = vsc2022_matching(tmp_path, ROWS)
-    check_vsc2022_matching(path, QUERIES, REFERENCES)
+    path = write_matching(tmp_path, ROWS)
+    check_matching(path, QUERIES, REFERENCES)
     with path.open() as file:
         lines = list(csv.DictReader(file))
     assert [line["query_id"] for line in lines] == ["Q2", "Q1"]
     assert tuple(float(lines[1][c]) for c in list(lines[1])[2:]) == ROWS[0][2:]
     content = path.read_bytes()
-    assert vsc2022_matching(tmp_path, ROWS[::-1]).read_bytes() == content
+    assert write_matching(tmp_path, ROWS[::-1]).read_bytes() == content
     with pytest.raises(ValueError, match="expected finite numbers"):
-        vsc2022_matching(tmp_path, [("Q1", "R1", 0, 1, 0, 1, float("nan"))])
+        write_matching(tmp_path, [("Q1", "R1", 0, 1, 0, 1, float("nan"))])
 
 
 def test_fixture_published_matches_pass(tmp_path):
@@ -37,10 +37,10 @@ def test_fixture_published_matches_pass(tmp_path):
     with path.open() as file:
         lines = list(csv.DictReader(file))
     durations = [{line[c]: 1000.0 for line in lines} for c in ("query_id", "ref_id")]
-    check_vsc2022_matching(path, *durations)
+    check_matching(path, *durations)
     durations[0].pop(lines[3]["query_id"])
     with pytest.raises(ValueError, match="is none of the"):
-        check_vsc2022_matching(path, *durations)
+        check_matching(path, *durations)
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_matching_rules(tmp_path, row, message):
     path = tmp_path / "m.csv"
     path.write_text(f"query_id,ref_id,query_start,query_end,ref_start,ref_end,score\n{row}\n")
     with pytest.raises(ValueError, match=message):
-        check_vsc2022_matching(path, QUERIES, REFERENCES)
+        check_matching(path, QUERIES, REFERENCES)
     path.write_text("query_id,ref_id,score\n")
     with pytest.raises(ValueError, match="no column 'query_start'"):
-        check_vsc2022_matching(path, QUERIES, REFERENCES)
+        check_matching(path, QUERIES, REFERENCES)
 
 
 def clock(length):
@@ -73,10 +73,10 @@ def clock(length):
 def test_descriptor_round_trip(tmp_path):
     rng = np.random.default_rng(0)
     rows = [("Q1", rng.normal(size=(11, 8)), clock(11)), ("Q2", rng.normal(size=(3, 8)), clock(3))]
-    path = vsc2022_descriptors(tmp_path, "query", rows)
-    check_vsc2022_descriptors(path, QUERIES)
+    path = write_descriptors(tmp_path, "query", rows)
+    check_descriptors(path, QUERIES)
     content = path.read_bytes()
-    assert vsc2022_descriptors(tmp_path, "query", rows).read_bytes() == content
+    assert write_descriptors(tmp_path, "query", rows).read_bytes() == content
     found = {v: (values, times) for v, values, times in vsc2022.frame_features(tmp_path)}
     assert (found["Q1"][0] == rows[0][1].astype(np.float32)).all() and (found["Q2"][1] == clock(3)).all()
 
@@ -101,35 +101,34 @@ def test_descriptor_round_trip(tmp_path):
 def test_descriptor_rules(tmp_path, change, message):
     given = {"video_ids": np.array(["Q2"] * 3), "features": np.zeros((3, 8), np.float32), "timestamps": clock(3)}
     np.savez(tmp_path / "d.npz", **given)
-    check_vsc2022_descriptors(tmp_path / "d.npz", QUERIES)
+    check_descriptors(tmp_path / "d.npz", QUERIES)
     np.savez(tmp_path / "d.npz", **{**given, **change})
     with pytest.raises(ValueError, match=message):
-        check_vsc2022_descriptors(tmp_path / "d.npz", QUERIES)
+        check_descriptors(tmp_path / "d.npz", QUERIES)
 
 
 def test_more_than_one_descriptor_a_second(tmp_path):
     values, times = np.arange(8.0)[:, None] + np.zeros((8, 4)), np.stack([np.arange(8) / 2, np.arange(8) / 2 + 0.5], 1)
-    path = vsc2022_descriptors(tmp_path, "query", [("Q2", values[:6], times[:6])])
+    path = write_descriptors(tmp_path, "query", [("Q2", values[:6], times[:6])])
     with pytest.raises(ValueError, match=r"'Q2' has 6 descriptors in 3\.0 s, expected at most 3"):
-        check_vsc2022_descriptors(path, QUERIES)
+        check_descriptors(path, QUERIES)
     kept, when = one_a_second(values[:6], times[:6], 3.0)
     assert kept[:, 0].tolist() == [0, 2, 4] and when[:, 0].tolist() == [0, 1, 2]
-    check_vsc2022_descriptors(vsc2022_descriptors(tmp_path, "query", [("Q2", kept, when)]), QUERIES)
-    assert len(one_a_second(values, times, 4.0, most=2)[0]) == 2
+    check_descriptors(write_descriptors(tmp_path, "query", [("Q2", kept, when)]), QUERIES)
 
 
 def test_descriptors_that_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match="no reference has a descriptor"):
-        vsc2022_descriptors(tmp_path, "reference", [])
+        write_descriptors(tmp_path, "reference", [])
     with pytest.raises(ValueError, match="expected query or reference"):
-        vsc2022_descriptors(tmp_path, "ref", [])
+        write_descriptors(tmp_path, "ref", [])
     with pytest.raises(ValueError, match="4 numbers a row, 8 before it"):
-        vsc2022_descriptors(tmp_path, "query", [("Q1", np.zeros((1, 8)), clock(1)), ("Q2", np.zeros((1, 4)), clock(1))])
+        write_descriptors(tmp_path, "query", [("Q1", np.zeros((1, 8)), clock(1)), ("Q2", np.zeros((1, 4)), clock(1))])
     with pytest.raises(ValueError, match="not finite in float32"):
-        vsc2022_descriptors(tmp_path, "query", [("Q1", np.full((1, 8), 1e300), clock(1))])
+        write_descriptors(tmp_path, "query", [("Q1", np.full((1, 8), 1e300), clock(1))])
     (tmp_path / "d.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match="is no archive"):
-        check_vsc2022_descriptors(tmp_path / "d.npz", QUERIES)
+        check_descriptors(tmp_path / "d.npz", QUERIES)
 
 
 def test_real_metadata_gives_the_durations(tmp_path):
@@ -139,5 +138,5 @@ def test_real_metadata_gives_the_durations(tmp_path):
         (tmp_path / "test" / name).symlink_to(source / name)
     videos = vsc2022.read(raw=tmp_path)["videos"]
     durations = dict(videos.select("video_id", "duration").iter_rows())
-    path = vsc2022_matching(tmp_path, [("Q100001", "R100001", 1.0, 46.0, 2.5, 47.5, 0.3)])
-    check_vsc2022_matching(path, durations, durations)
+    path = write_matching(tmp_path, [("Q100001", "R100001", 1.0, 46.0, 2.5, 47.5, 0.3)])
+    check_matching(path, durations, durations)

@@ -99,7 +99,7 @@ def show_library(options: argparse.Namespace) -> int:
     """Print what a library holds."""
     from videomatch.app.answers import counted
     from videomatch.app.video_library import Footage, summary
-    from videomatch.reports.copies import clock
+    from videomatch.reports.pages import clock
 
     said = summary(Footage(options.library))
     if options.json:
@@ -144,7 +144,7 @@ def show_copies(options: argparse.Namespace) -> int:
         print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1))
         return 0
     from videomatch.app.answers import counted
-    from videomatch.reports.copies import clock
+    from videomatch.reports.pages import clock
 
     if answer.segments:
         print("in the video     where it is from  alike  of which video", file=sys.stderr)

@@ -33,7 +33,7 @@ from videomatch.app.video_library import Footage
 from videomatch.common import digests, named
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.localisation.aligning import align_of
-from videomatch.reports.copies import CELLS, resampled
+from videomatch.reports.segment_maps import CELLS, resampled
 from videomatch.retrieval.library import Library
 
 #: similarity, less what is usual, from which frames count as the same; seconds that a segment lasts at least

@@ -26,7 +26,7 @@ from PIL import Image
 from videomatch.app.library import LONGEST, Library, Refused
 from videomatch.app.service import Desk
 from videomatch.media.thumbnail import thumbnail
-from videomatch.reports import search
+from videomatch.reports import pages
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,8 @@ class Site:
             for hit in reply.get("hits", [])
         ]
         chosen = reply.get("system", query.get("system"))
-        html = search.render(
+        html = pages.render(
+            "search.html",
             title=f"Search in {self.dataset}",
             question="" if like_id else question,
             longest=LONGEST,

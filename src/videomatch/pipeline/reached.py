@@ -103,7 +103,8 @@ def code_modules(*modules: str) -> list[str]:
 
 
 def code_digest(stage: str, *names: str) -> str:
-    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name.
+    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name,
+    with the templates beside them.
 
     Args:
         stage: a module of ``stages``.
@@ -111,7 +112,9 @@ def code_digest(stage: str, *names: str) -> str:
     """
     modules = code_modules(f"stages.{stage}", *names)
     files = {module: _module_file(module) for module in modules}
-    return digest({module: _read_module(path)[0] for module, path in files.items() if path})
+    templates = {f for path in files.values() if path for f in path.parent.glob("templates/*")}
+    beside = {str(file.relative_to(PACKAGE)): file_digest(file) for file in templates}
+    return digest({module: _read_module(path)[0] for module, path in files.items() if path} | beside)
 
 
 def code_needs(package: str, stage: str) -> bool:

@@ -1,1 +1,6 @@
-"""What pages for people are made of: charts and tables as text, without scripts and without addresses."""
+"""Pages, charts and the files of challenges.
+
+``pages`` renders the templates of ``templates/``; ``charts`` and ``learning_curves`` draw for the page of a run,
+``segment_maps`` and ``segments_page`` for pages of similarity maps. A file ``submission_<challenge>`` writes and checks
+what that challenge asks for.
+"""

@@ -1,4 +1,4 @@
-"""Pages of the segments that a system found: the maps of some queries with their segments, found and true."""
+"""Pages of the segments that a system found: a list of queries, and the maps of each with found and true segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from videomatch.data.corpus import split_ids
 from videomatch.localisation.maps import Frames, frames_of
 from videomatch.media.thumbnail import data_url, strip
 from videomatch.metrics.segments import overlaps
-from videomatch.reports import copies, copies_index
+from videomatch.reports import pages
+from videomatch.reports.segment_maps import DrawnSegment, drawing, layout, page, resampled
 
 TIMES = ("query_start", "query_end", "reference_start", "reference_end")
 
@@ -32,18 +33,21 @@ def write(
     title: str,
     about: str,
     top: int,
-    printed: list[Markup],
+    tables_html: list[Markup],
 ) -> None:
-    """Write ``index.html`` and a page of each of the ``top`` queries, those with true or found segments first.
+    """Write ``index.html`` and a page for each of the ``top`` queries, those with true or found segments first.
 
     Args:
         corpus: result of ``prepare``.
         segments: result of ``align``.
-        features: of ``extract`` or ``condense``.
-        compared: ``expert``, ``similarity``, ``bias``, ``every``, ``query_expert`` and ``noise`` of the maps.
+        features: results of ``extract`` or ``condense``.
+        compared: options of the maps: ``expert``, ``similarity``, ``bias``, ``every``, ``query_expert``, ``noise``.
         split: the protocol.
         output: empty folder.
-        title: heading. about: a line below it. top: queries. printed: tables for the first page.
+        title: heading of the first page.
+        about: a line below it.
+        top: number of queries.
+        tables_html: tables for the first page.
     """
     frames = frames_of(
         features,
@@ -56,79 +60,70 @@ def write(
         compared.get("query_expert"),
     )
     splits = tables.read("splits", corpus)
-    there = set(frames.queries.ids)
-    sides = {
-        "query": set(split_ids(splits, split, "query")) & there,
-        "reference": set(split_ids(splits, split, "reference")) & set(frames.store.ids),
-    }
-    inside = [pl.col(f"{role}_id").is_in(list(ids)) for role, ids in sides.items()]
-    found, true = (tables.read("segments", folder).filter(inside) for folder in (segments, corpus))
-    asked = [i for i in split_ids(splits, split, "query") if i in there]
-    some = set(found["query_id"]) | set(true["query_id"])
-    asked = [*(i for i in asked if i in some), *(i for i in asked if i not in some)][:top]
+    queries, references = set(frames.queries.ids), set(frames.store.ids) & set(split_ids(splits, split, "reference"))
+    asked = [i for i in split_ids(splits, split, "query") if i in queries]
+    is_shown = pl.col("query_id").is_in(asked) & pl.col("reference_id").is_in(list(references))
+    found, true = (tables.read("segments", folder).filter(is_shown) for folder in (segments, corpus))
+    with_segments = {*found["query_id"], *true["query_id"]}
     paths = dict(corpora.videos(corpus).select("video_id", "path").iter_rows())
     rows = []
-    for number, query in enumerate(track(asked, label="pages"), 1):
-        mine, known = (table.filter(pl.col("query_id") == query) for table in (found, true))
+    asked.sort(key=lambda query: query not in with_segments)
+    for number, query in enumerate(track(asked[:top], label="pages"), 1):
         file = f"query{number:03d}.html"
-        page, row = _query(frames, paths, query, mine, known, file)
-        (output / file).write_text(page, encoding="utf-8")
-        rows.append(row)
-    page = copies_index.render(title=title, about=[about], rows=rows, tables=printed)
-    (output / "index.html").write_text(page, encoding="utf-8")
+        of_query = (table.filter(pl.col("query_id") == query) for table in (found, true))
+        html, counts = _query_page(frames, paths, query, *of_query)
+        (output / file).write_text(html, encoding="utf-8")
+        rows.append({"query": query, "file": file} | counts)
+    html = pages.render("segments.html", title=title, about=about, rows=rows, tables=tables_html)
+    (output / "index.html").write_text(html, encoding="utf-8")
 
 
-def _query(
-    frames: Frames, paths: dict[str, str | None], query: str, found: pl.DataFrame, true: pl.DataFrame, file: str
-) -> tuple[str, copies_index.Row]:
-    """The page of one query, and its row of the first page."""
-    boxes: list[copies.Box] = []
-    pairs: list[copies.Pair] = []
-    met, right, wrong = 0, 0, 0
+def _query_page(
+    frames: Frames, paths: dict[str, str | None], query: str, found: pl.DataFrame, true: pl.DataFrame
+) -> tuple[str, dict[str, int]]:
+    """The page of one query, and how many segments are true, ``found`` of these, or found without a true one."""
+    drawn: list[DrawnSegment] = []
+    maps: list[tuple[str, Markup]] = []
+    counts = {"true": 0, "found": 0, "wrong": 0}
     references = [*found["reference_id"].unique(maintain_order=True), *true["reference_id"].unique(maintain_order=True)]
     for reference in dict.fromkeys(references):
-        here = found.filter(pl.col("reference_id") == reference)
-        given, known = (
-            here.select(TIMES).to_numpy(),
-            true.filter(pl.col("reference_id") == reference).select(TIMES).to_numpy(),
-        )
-        meets = overlaps(given, known)
-        met, right = met + int(meets.any(axis=0).sum()), right + len(known)
-        hits = [bool(row.any()) for row in meets]
-        wrong += hits.count(False)
-        mine = [
-            copies.Box(
-                *(start, end, first, last),
-                score=score or 0.0,
-                number=len(boxes) + n,
-                reference=reference,
-                note="" if hit else "no true segment",
-            )
-            for n, ((start, end, first, last), score, hit) in enumerate(
-                zip(given.tolist(), here["score"].to_list(), hits, strict=True), 1
-            )
+        here, known = (table.filter(pl.col("reference_id") == reference) for table in (found, true))
+        times, true_times = (table.select(TIMES).to_numpy() for table in (here, known))
+        meets = overlaps(times, true_times)
+        is_right = meets.any(axis=1).tolist()
+        counts["true"] += len(true_times)
+        counts["found"] += int(meets.any(axis=0).sum())
+        counts["wrong"] += is_right.count(False)
+        segments = [
+            DrawnSegment(*four, score or 0.0, len(drawn) + n, reference, "" if right else "no true segment")
+            for n, (four, score, right) in enumerate(zip(times.tolist(), here["score"], is_right, strict=True), 1)
         ]
-        drawn = _drawing(frames, paths, query, reference, mine, known)
-        boxes += mine
-        pairs.append(copies.Pair(reference, drawn, mine))
-    about = [f"{right} true segments (dashed), {met} of them found; {wrong} found that are none."]
-    page = copies.render(title=f"Where {query} comes from", about=about, boxes=boxes, pairs=pairs)
-    return page, copies_index.Row(query, file, right, met, wrong)
+        drawn += segments
+        maps.append((reference, _map(frames, paths, query, reference, segments, true_times)))
+    about = (
+        f"{counts['true']} true segments (dashed), {counts['found']} of them found; {counts['wrong']} false segments."
+    )
+    return page(title=f"Where {query} comes from", about=[about], segments=drawn, maps=maps), counts
 
 
-def _drawing(
-    frames: Frames, paths: dict[str, str | None], query: str, reference: str, boxes: list[copies.Box], true: np.ndarray
+def _map(
+    frames: Frames,
+    paths: dict[str, str | None],
+    query: str,
+    reference: str,
+    segments: list[DrawnSegment],
+    true: np.ndarray,
 ) -> Markup:
     values, *times = frames.map(query, reference)
-    lengths = [float(clock[-1, 1]) for clock in times]
+    durations = [float(clock[-1, 1]) for clock in times]
     for axis in (0, 1):
-        values = copies.resampled(values, times[axis], lengths[axis], axis=axis)
-    sizes = copies.layout(*lengths)
+        values = resampled(values, times[axis], durations[axis], axis=axis)
+    sizes = layout(*durations)
     strips = [
-        _strip(paths.get(video_id), length, count)
-        for video_id, length, count in zip((query, reference), lengths, (sizes.down, sizes.across), strict=True)
+        _strip(paths.get(query), durations[0], sizes.down),
+        _strip(paths.get(reference), durations[1], sizes.across),
     ]
-    return copies.drawing(values, boxes, sizes, *strips, title=f"similarity of {query} and {reference}", true=true)
+    return drawing(values, segments, sizes, *strips, title=f"similarity of {query} and {reference}", true=true)
 
 
 def _strip(path: str | None, duration: float, count: int) -> list[str | None]:

@@ -1,8 +1,7 @@
-"""``illustrate``: a page of a run to look at: tables, learning curves, scores over grades, and nearest neighbours; or
-the maps of a system that aligns videos, with its segments.
+"""``illustrate``: a page of a run to look at: tables, learning curves, scores over grades and nearest neighbours; or
+the similarity maps of a system that aligns videos, with its segments.
 
-The page is one file without scripts or addresses of other places; titles, names and ids are escaped. The neighbours are
-always there, everything else where it is given.
+Pages have neither scripts nor addresses of other places; titles, names and ids are escaped.
 """
 
 from __future__ import annotations
@@ -13,20 +12,19 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from markupsafe import Markup
 
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables as corpus_tables
 from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
-from videomatch.reports import chart, curves, markdown, template
-from videomatch.reports import segments_page as _copies_page
+from videomatch.reports import learning_curves, pages, segments_page
+from videomatch.reports.charts import scatter_chart
 
-#: queries on one page: more would be a page that no browser opens quickly
-MOST_QUERIES = 60
+#: queries on one page: a browser takes long to open a page of more
+MAX_QUERIES = 60
 #: points of one scatter: more hide each other
-MOST_POINTS = 1500
+MAX_POINTS = 1500
 
 
 def illustrate(
@@ -50,7 +48,7 @@ def illustrate(
 ) -> None:
     """Write ``index.html``, ``neighbours.csv`` (query_id, rank, reference_id, score) and, of judged rankings,
     ``similarity-<system>-<member>.csv`` (query_id, reference_id, grade, score); or, of segments, ``index.html`` and a
-    page of each query.
+    page for each query.
 
     Args:
         corpus: result of ``prepare``.
@@ -60,17 +58,17 @@ def illustrate(
         member: the member of it that is shown.
         rankings: result of ``search`` between videos, whose neighbours are shown.
         segments: result of ``align`` instead, with the ``features`` and the ``split`` that it is of, and how frames
-            were ``compared`` (``expert``, ``similarity``, ``bias``, ``noise``).
+            were ``compared`` (the options of the maps).
         judged: results of ``search`` whose judged pairs are drawn, scores over grades.
         judged_names: [system, member] of each of them.
         tables: results of ``tabulate``, shown in this order.
         runs: results of ``train``, whose logs are drawn; runs of one system share charts.
         run_names: [system, member] of each of them.
     """
-    printed = [table(folder) for folder in tables]
+    tables_html = [pages.markdown((folder / "table.md").read_text(encoding="utf-8")) for folder in tables]
     if segments is not None:
         assert compared is not None and split is not None
-        _copies_page.write(
+        segments_page.write(
             corpus=corpus,
             segments=segments,
             features=list(features),
@@ -80,7 +78,7 @@ def illustrate(
             title=title,
             about=f"System {system} ({member}) on {split}.",
             top=top,
-            printed=printed,
+            tables_html=tables_html,
         )
         return
     assert rankings is not None
@@ -91,17 +89,18 @@ def illustrate(
         pairs = judged_pairs(folder / part)
         pairs.write_csv(output / f"similarity-{name}-{part}.csv")
         scatters.append(scatter(name if part == "all" else f"{name}, {part}", pairs))
-    logs: dict[str, dict[str, curves.Log]] = {}
+    logs: dict[str, dict[str, learning_curves.Log]] = {}
     for folder, (name, part) in zip(runs, run_names, strict=True):
-        logs.setdefault(name, {})[part] = curves.read_log(folder / "log.csv")
-    rows, total = described(corpus, nearest)
-    html = template.render(
+        logs.setdefault(name, {})[part] = learning_curves.read_log(folder / "log.csv")
+    queries, total = query_rows(corpus, nearest)
+    html = pages.render(
+        "run.html",
         title=title,
         system=system,
         top=top,
-        queries=rows,
+        queries=queries,
         total=total,
-        tables=printed,
+        tables=tables_html,
         scatters=scatters,
         systems=[training(name, members) for name, members in logs.items()],
     )
@@ -124,26 +123,21 @@ def judged_pairs(folder: Path) -> pl.DataFrame:
     return found.select("query_id", "reference_id", "grade", "score").sort("query_id", "reference_id")
 
 
-def described(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]], int]:
+def query_rows(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]], int]:
     """The queries that fit on a page, with titles, pictures and their ``near``; and how many queries there are."""
     queries = nearest["query_id"].unique(maintain_order=True).to_list()
-    shown = queries[:: max(1, -(-len(queries) // MOST_QUERIES))]
-    part = nearest.filter(pl.col("query_id").is_in(shown))
-    needed = set(shown) | set(part["reference_id"])
-    videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(list(needed)))
-    stills = {
-        v["video_id"]: picture(v["path"], v["duration"])
-        for v in track(videos.select("video_id", "path", "duration").to_dicts(), label="thumbnails")
+    part = nearest.filter(pl.col("query_id").is_in(every_nth(queries, MAX_QUERIES)))
+    shown = pl.concat([part["query_id"], part["reference_id"]]).unique().implode()
+    texts = corpus_tables.read("texts", corpus).filter(pl.col("kind") == "title")
+    titles = dict(texts.select("video_id", "text").iter_rows())
+    videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(shown)).select("video_id", "path", "duration")
+    known = {
+        video_id: {"id": video_id, "title": titles.get(video_id, ""), "picture": picture(path, duration)}
+        for video_id, path, duration in track(videos.rows(), label="thumbnails")
     }
-    titles = dict(
-        corpus_tables.read("texts", corpus)
-        .filter((pl.col("kind") == "title") & pl.col("video_id").is_in(list(needed)))
-        .select("video_id", "text")
-        .iter_rows()
-    )
 
-    def of(video_id: str) -> dict[str, object]:
-        return {"id": video_id, "title": titles.get(video_id, ""), "picture": stills.get(video_id)}
+    def of(video_id: str) -> dict[str, Any]:
+        return known.get(video_id, {"id": video_id, "title": titles.get(video_id, ""), "picture": None})
 
     rows = [
         of(query) | {"near": [of(r) | {"score": s} for r, s in group.select("reference_id", "score").iter_rows()]}
@@ -158,36 +152,31 @@ def picture(path: str | None, duration: float | None) -> str | None:
     return data_url(still) if still is not None else None
 
 
-def table(folder: Path) -> Markup:
-    """A benchmark table as ``tabulate`` printed it, or its csv as it is."""
-    printed = folder / "table.md"
-    if printed.exists():
-        return markdown.html(printed.read_text(encoding="utf-8"))
-    return Markup("<h3>{}</h3>").format(folder.name) + markdown.csv_html(folder / "table.csv")
+def every_nth(values: Sequence[Any], count: int) -> Sequence[Any]:
+    """At most ``count`` of some values, evenly."""
+    return values[:: max(1, -(-len(values) // count))]
 
 
 def scatter(system: str, pairs: pl.DataFrame) -> dict[str, Any]:
-    """``name``, ``note`` (Spearman and Pearson over all pairs) and ``svg`` (at most ``MOST_POINTS`` of them)."""
+    """``name``, ``note`` (Spearman and Pearson over all pairs) and ``svg`` (at most :data:`MAX_POINTS` of them)."""
     grade, score = pairs["grade"].to_numpy().astype(np.float64), pairs["score"].to_numpy().astype(np.float64)
     note = f"{len(pairs):,} pairs"
     if len(pairs) > 1:
         spearman, pearson = correlation.spearman(score, grade), correlation.pearson(score, grade)
         note = f"Spearman {spearman:.3f} · Pearson {pearson:.3f} · {note}"
-    shown = np.arange(len(pairs))[:: max(1, -(-len(pairs) // MOST_POINTS))]
+    shown = np.array(every_nth(range(len(pairs)), MAX_POINTS), np.int64)
     if len(shown) < len(pairs):
         note += f", {len(shown):,} drawn"
-    names = [
-        f"{q} – {r}: cosine {s:.3f}, grade {g:.3g}"
-        for q, r, g, s in pairs[shown].select("query_id", "reference_id", "grade", "score").iter_rows()
-    ]
-    drawn = chart.scatter(
-        f"cosine over grade, {system}", grade, score, shown, names, x_label="grade", y_label="cosine similarity"
-    )
-    return {"name": system, "note": note, "svg": drawn}
+    hints = [f"{q} – {r}: cosine {s:.3f}, grade {g:.3g}" for q, r, g, s in pairs[shown].iter_rows()]
+    return {
+        "name": system,
+        "note": note,
+        "svg": scatter_chart(f"cosine over grade, {system}", grade, score, shown, hints),
+    }
 
 
-def training(system: str, members: dict[str, curves.Log]) -> dict[str, Any]:
+def training(system: str, members: dict[str, learning_curves.Log]) -> dict[str, Any]:
     """``name``, ``note`` and ``charts`` of a system's runs."""
     epochs = max((len(log.get("epoch", [])) for log in members.values()), default=0)
     note = f"{len(members)} {'run' if len(members) == 1 else 'runs'} ({', '.join(members)}), {epochs} epochs"
-    return {"name": system, "note": note, "charts": curves.charts(members)}
+    return {"name": system, "note": note, "charts": learning_curves.charts(members)}

@@ -17,11 +17,17 @@ import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from videomatch.common import csvfile
+from videomatch.data import tables
+from videomatch.data.corpus import split_ids, videos
+from videomatch.localisation.maps import frames_of
 
+ROLES = ("query", "reference")
 COLUMNS = ("query_id", "ref_id", "query_start", "query_end", "ref_start", "ref_end", "score")
 #: numbers a descriptor may have
 LARGEST_DIM = 512
@@ -32,7 +38,75 @@ SLACK = 1.0
 Row = tuple[str, str, float, float, float, float, float]
 
 
-def vsc2022_matching(folder: Path, rows: Iterable[Row]) -> Path:
+def submit_matching(corpus: Path, output: Path, split: str, segments: Path) -> dict[str, Any]:
+    """Write and check ``matches.csv`` of the segments of a result of ``align``; returns what it holds.
+
+    Raises:
+        ValueError: a segment without a score, or a file that breaks the rules.
+    """
+    durations = _durations(corpus, split)
+    found = tables.read("segments", segments)
+    for role in ROLES:
+        found = found.filter(pl.col(f"{role}_id").is_in(list(durations[role])))
+    if found["score"].null_count():
+        raise ValueError(f"{segments}: {found['score'].null_count()} segments have no score, and the challenge ranks")
+    file = write_matching(output, found.iter_rows())
+    check_matching(file, durations["query"], durations["reference"])
+    pairs = found.select("query_id", "reference_id").n_unique()
+    return {"file": file.name, "segments": len(found), "pairs": pairs}
+
+
+def submit_descriptors(
+    corpus: Path, output: Path, split: str, features: list[Path], expert: str, noise: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Write and check both files of descriptors, at most one row a second; returns what they hold.
+
+    Args:
+        corpus: result of ``prepare``.
+        output: folder to write into.
+        split: whose queries and references to describe.
+        features: results of ``extract`` with the frames of ``expert``.
+        noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
+
+    Raises:
+        ValueError: features without times, or files that break the rules.
+    """
+    durations = _durations(corpus, split)
+    frames = frames_of(features, expert, "cosine", 0.0, noise, corpus)
+    there, scores = set(frames.store.ids), frames.normalisation
+    about: dict[str, Any] = {"files": [], "rows": {}, "missing": {}}
+    for role in ROLES:
+        rows = []
+        for video_id in sorted(durations[role].keys() & there):
+            values, times = frames.frames(video_id)
+            values, times = one_a_second(values, times, durations[role][video_id])
+            if scores is None:
+                values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+            else:
+                values = scores.queries(values) if role == "query" else scores.references(values)
+            rows.append((video_id, values, times))
+        file = write_descriptors(output, role, rows)
+        check_descriptors(file, durations[role])
+        about["files"].append(file.name)
+        about["rows"][role] = sum(len(values) for _, values, _ in rows)
+        about["missing"][role] = sorted(durations[role].keys() - there)
+    return about
+
+
+def _durations(corpus: Path, split: str) -> dict[str, dict[str, float]]:
+    """Role -> id -> seconds of the protocol's videos."""
+    lengths = dict(videos(corpus).select("video_id", "duration").iter_rows())
+    splits = tables.read("splits", corpus)
+    listed = {role: split_ids(splits, split, role) for role in ROLES}
+    unknown = [i for ids in listed.values() for i in ids if lengths.get(i) is None]
+    if unknown:
+        raise ValueError(
+            f"{corpus}: the duration of {unknown[0]!r} is unknown, and the challenge asks for times within"
+        )
+    return {role: {i: float(lengths[i]) for i in ids} for role, ids in listed.items()}
+
+
+def write_matching(folder: Path, rows: Iterable[Row]) -> Path:
     """Write ``matches.csv``, best score first; the same rows in any order give the same bytes.
 
     Args:
@@ -54,7 +128,7 @@ def vsc2022_matching(folder: Path, rows: Iterable[Row]) -> Path:
     return path
 
 
-def check_vsc2022_matching(path: Path, queries: Mapping[str, float], references: Mapping[str, float]) -> None:
+def check_matching(path: Path, queries: Mapping[str, float], references: Mapping[str, float]) -> None:
     """Check a matching file by the challenge's rules.
 
     Args:
@@ -62,9 +136,8 @@ def check_vsc2022_matching(path: Path, queries: Mapping[str, float], references:
         queries, references: id -> duration, s, of the videos that are searched.
 
     Raises:
-        ValueError: a column is missing, an id is unknown, a number is none, or a segment has no extent or lies outside
-        its
-            video by more than a second; the message names the line.
+        ValueError: a column is missing, an id is unknown, a number is not finite, or a segment has no extent or lies
+            outside its video by more than a second; the message names the line.
     """
     sides = ("query", queries, 2), ("ref", references, 4)
     for where, row in csvfile.rows(path, COLUMNS):
@@ -81,17 +154,19 @@ def check_vsc2022_matching(path: Path, queries: Mapping[str, float], references:
                 raise ValueError(f"{where}: {span}, but {video_id!r} lasts from 0 to {durations[video_id]} s")
 
 
-def vsc2022_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Path:
+def write_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Path:
     """Write ``<role>_descriptors.npz``; the same rows give the same bytes.
 
     Args:
-        folder: to write into. role: ``query`` or ``reference``. rows: id, descriptors ``(L, D)`` and times ``(L, 2)``
-        (s) of each video; a video without a descriptor is left out.
+        folder: to write into.
+        role: ``query`` or ``reference``.
+        rows: id, descriptors ``(L, D)`` and times ``(L, 2)`` (s) of each video; a video without a descriptor is left
+            out.
 
     Raises:
         ValueError: another role, no descriptor at all, rows of different sizes, or a number too large for float32.
     """
-    if role not in ("query", "reference"):
+    if role not in ROLES:
         raise ValueError(f"role {role!r}, expected query or reference")
     ids: list[np.ndarray] = []
     values: list[np.ndarray] = []
@@ -111,24 +186,20 @@ def vsc2022_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.nd
     if not sum(map(len, values)):
         raise ValueError(f"no {role} has a descriptor")
     path = folder / f"{role}_descriptors.npz"
-    arrays = {
-        name: np.concatenate(a)
-        for name, a in zip(("video_ids", "features", "timestamps"), (ids, values, times), strict=True)
-    }
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, video_ids=np.concatenate(ids), features=np.concatenate(values), timestamps=np.concatenate(times))
     return path
 
 
-def check_vsc2022_descriptors(path: Path, durations: Mapping[str, float]) -> None:
+def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
     """Check a descriptor file by the challenge's rules.
 
     Args:
         path: the npz file.
-        durations: id -> duration, s, of the videos of its side.
+        durations: id -> duration, s, of the videos of its role.
 
     Raises:
-        ValueError: it is no such archive, its arrays have other shapes or types, D is over 512, an id is unknown or its
-            rows do not stand together, a video has more rows than seconds, or a time lies outside it.
+        ValueError: the file is not such an archive, its arrays have other shapes or types, D is over 512, an id is
+            unknown or its rows do not stand together, a video has more rows than seconds, or a time lies outside it.
     """
     arrays = _arrays(path)
     video_ids, values, times = arrays["video_ids"], arrays["features"], arrays["timestamps"]
@@ -166,21 +237,18 @@ def check_vsc2022_descriptors(path: Path, durations: Mapping[str, float]) -> Non
             raise ValueError(f"{path}: {video_id!r} has times from {low} to {high}, but lasts {durations[video_id]} s")
 
 
-def one_a_second(
-    values: np.ndarray, times: np.ndarray, duration: float, most: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a video that the rules allow: of those whose middle lies in the same second the first.
+def one_a_second(values: np.ndarray, times: np.ndarray, duration: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a video that the rules allow: the first of those whose middle lies in the same second.
 
     Args:
         values: (L, D) descriptors.
         times: (L, 2) start and end, s, rising.
         duration: of the video, s.
-        most: rows to keep at most, evenly; None: as many as the rules allow.
     """
     _, first = np.unique(np.floor(np.asarray(times).mean(axis=1)), return_index=True)
-    room = math.ceil(duration) if most is None else min(most, math.ceil(duration))
+    room = math.ceil(duration)
     if len(first) > room:
-        first = first[np.linspace(0, len(first) - 1, room).round().astype(np.int64)] if room else first[:0]
+        first = first[np.linspace(0, len(first) - 1, room).round().astype(np.int64)]
     return values[first], times[first]
 
 

@@ -1,0 +1,174 @@
+"""Charts as SVG to stand inside a page: lines over epochs, and scores over grades. Drawn by matplotlib.
+
+A chart has no script, no font and no address; all text is escaped and stays text. The same values give the same bytes.
+Colours are the page's (``templates/style.css``), so that a chart follows light and dark; the two hues can be told apart
+with every common kind of colour blindness, and the training side is dashed besides.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+#: values by epoch: the epochs, and as many values
+Line = tuple[Sequence[float], Sequence[float]]
+
+#: inches; a page scales the drawing
+SIZE = (4.2, 2.9)
+#: colours of the drawing -> the page's variables that replace them
+COLOURS = {"#010101": "var(--soft)", "#020202": "var(--line)", "#030303": "var(--train)", "#040404": "var(--val)"}
+INK, GRID, TRAIN, VALIDATION = COLOURS
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "videomatch",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linestyle": ":",
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+#: a box needs so many points
+MIN_IN_BOX = 5
+#: more different grades than this are drawn in as many equal steps
+MAX_BOXES = 12
+#: matplotlib writes an element's address; this one, with a number, marks where a hint belongs
+HINT = "#hint"
+
+
+def finite(line: Line) -> list[tuple[float, float]]:
+    """The points of a line whose two values are numbers."""
+    return [(x, y) for x, y in zip(*line, strict=True) if math.isfinite(x) and math.isfinite(y)]
+
+
+def mean_line(members: Mapping[str, Line]) -> list[tuple[float, float]]:
+    """The mean over members, at the epochs at which every member with finite values has one."""
+    found = [points for line in members.values() if (points := dict(finite(line)))]
+    shared = sorted(set.intersection(*map(set, found))) if found else []
+    return [(x, math.fsum(points[x] for points in found) / len(found)) for x in shared]
+
+
+@mpl.rc_context(STYLE)
+def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup:
+    """A quantity over epochs: thin lines of the members, a thick one of their mean.
+
+    Args:
+        quantity: its name.
+        sides: ``train`` or ``val`` -> member -> its line.
+    """
+    figure, axes = _axes("epoch", quantity)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    hints: list[str] = []
+
+    def draw(points: list[tuple[float, float]], hint: str, width: float, opacity: float, side: str) -> None:
+        colour, style = (TRAIN, "--") if side == "train" else (VALIDATION, "-")
+        axes.plot(*zip(*points, strict=True), style, color=colour, lw=width, alpha=opacity, url=f"{HINT}{len(hints)}")
+        if width > 1 or len(points) == 1:  # a dot, so that a line of one point is seen
+            axes.plot(*points[-1], "o", color=colour, markersize=4, alpha=opacity)
+        hints.append(hint)
+
+    for side, members in sides.items():
+        lines = {member: points for member, line in members.items() if (points := finite(line))}
+        for member, points in lines.items():
+            draw(points, member, *((1.0, 0.45) if len(lines) > 1 else (2.0, 1.0)), side)
+        mean = mean_line(members)
+        if mean and len(lines) > 1:
+            draw(mean, "mean", 2.0, 1.0, side)
+    return _svg(figure, axes, f"{quantity} by epoch", hints)
+
+
+@mpl.rc_context(STYLE)
+def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> Markup:
+    """Cosines over grades: points, and a box a grade, which spans the middle half of its scores around their median.
+
+    Args:
+        title: for those who cannot see it.
+        grade, score: of all pairs, which make the boxes. More than :data:`MAX_BOXES` grades are drawn in equal steps.
+        shown: numbers of the pairs that are drawn as points, moved sideways a little by a function of their names.
+        names: of those, as hints.
+    """
+    figure, axes = _axes("grade", "cosine similarity")
+    if len(grade):
+        edges, centres = boxes(grade)
+        width = float(np.diff(edges).min())
+        spread = 0.6 * width if len(centres) == len(np.unique(grade)) else 0.0
+        shift = spread * np.array([zlib.crc32(name.encode()) / 2**32 - 0.5 for name in names])
+        urls = [f"{HINT}{n}" for n in range(len(names))]
+        axes.scatter(grade[shown] + shift, score[shown], s=8, color=TRAIN, alpha=0.4, linewidths=0, urls=urls)
+        groups = [score[(grade >= a) & (grade < b)] for a, b in itertools.pairwise(edges)]
+        large = [n for n, group in enumerate(groups) if len(group) >= MIN_IN_BOX]
+        look: dict[str, Any] = {"patch_artist": True, "manage_ticks": False, "widths": 0.7 * width}
+        look |= {"showfliers": False, "showcaps": False, "whiskerprops": {"visible": False}}
+        look |= {
+            "boxprops": {"facecolor": "none", "edgecolor": VALIDATION},
+            "medianprops": {"color": VALIDATION, "lw": 2},
+        }
+        if large:
+            axes.boxplot([groups[n] for n in large], positions=centres[large], **look)
+    return _svg(figure, axes, title, names)
+
+
+def boxes(grade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (one more than boxes; the last lies above all grades) and centres of the boxes."""
+    distinct = np.unique(grade)
+    if len(distinct) > MAX_BOXES:
+        edges = np.linspace(distinct[0], distinct[-1], MAX_BOXES + 1)
+        centres = (edges[:-1] + edges[1:]) / 2
+        edges[-1] = np.nextafter(edges[-1], np.inf)
+        return edges, centres
+    between = (distinct[:-1] + distinct[1:]) / 2
+    half = float(np.diff(distinct).min()) / 2 if len(distinct) > 1 else 0.5
+    return np.concatenate([distinct[:1] - half, between, distinct[-1:] + half]), distinct
+
+
+def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(SIZE)
+    axes = figure.add_axes((0.17, 0.16, 0.81, 0.78))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Axes, title: str, hints: Sequence[str]) -> Markup:
+    """The drawing as an element of a page, named for those who cannot see it; elements with a hint show it."""
+    if not axes.has_data():
+        axes.text(0.5, 0.5, "no values", ha="center", transform=axes.transAxes)
+    file = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    text = file.getvalue()
+    drawn = text[text.index("<g ") :]  # without the head, which holds addresses
+    used = set(re.findall(r"#(\w+)", drawn))
+    drawn = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", drawn).replace("xlink:href", "href")
+    for colour, variable in COLOURS.items():
+        drawn = drawn.replace(colour, variable)
+    drawn = re.sub(
+        rf'<a href="{HINT}(\d+)"[^>]*>(.*?)</a>',
+        lambda m: f"<g><title>{escape(hints[int(m[1])])}</title>{m[2]}</g>",
+        drawn,
+        flags=re.DOTALL,
+    )
+    width, height = (72 * side for side in SIZE)
+    return Markup(f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">{drawn}')

@@ -1,0 +1,212 @@
+"""Similarity maps with the segments drawn in: the page of a query video and where its parts come from.
+
+Each pair of videos is one drawing: the reference's time runs to the right, the query's down, both strips of frames are
+along their axis, and a segment is a box. Everything is in the page itself: no script, no font, no address; all text is
+escaped. These are functions of arrays, times and pictures (``data:`` addresses), not of files.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup
+from PIL import Image
+
+from videomatch.reports import pages
+from videomatch.reports.pages import clock
+
+#: room for the map, and the least of a side, in units of the drawing
+WIDTH, HEIGHT, LEAST = 780.0, 560.0, 120.0
+#: of a frame in the strips; between strip and map, for the ticks; around all
+STILL_WIDTH, STILL_HEIGHT, TICKS, MARGIN = 84.0, 52.0, 48.0, 6.0
+#: top left corner of the map
+LEFT, TOP = MARGIN + STILL_WIDTH + TICKS, MARGIN + STILL_HEIGHT + 20
+#: cells of a map's picture on a side at most
+CELLS = 640
+#: steps of a time axis, s
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+#: colours of similarities from low to high (dark to light in steps that look equal, for every kind of colour vision)
+COLOURS = np.array([[0, 20, 60], [40, 62, 110], [108, 110, 116], [176, 160, 106], [255, 234, 90]], np.float64)
+
+
+@dataclass(frozen=True)
+class DrawnSegment:
+    """A segment: four times in seconds, its score, its number in the table, and a note on it."""
+
+    query_start: float
+    query_end: float
+    reference_start: float
+    reference_end: float
+    score: float
+    number: int
+    reference: str = ""
+    note: str = ""
+
+    @property
+    def speed(self) -> float:
+        """Seconds of the reference a second of the query."""
+        return (self.reference_end - self.reference_start) / max(self.query_end - self.query_start, 1e-9)
+
+    @property
+    def hint(self) -> str:
+        """The segment in words."""
+        query, reference = (
+            f"{clock(start)}–{clock(end)}"
+            for start, end in ((self.query_start, self.query_end), (self.reference_start, self.reference_end))
+        )
+        note = f", {self.note}" if self.note else ""
+        return f"{self.number}: {query} is {reference}, score {self.score:.3f}{note}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of one drawing.
+
+    Attributes:
+        query_duration, reference_duration: s.
+        width, height: of the map. A second has one length on both axes, unless a side would be shorter than
+            :data:`LEAST`.
+        across, down: frames of the reference's and the query's strip.
+    """
+
+    query_duration: float
+    reference_duration: float
+    width: float
+    height: float
+    across: int
+    down: int
+
+    def x(self, second: float) -> float:
+        """Where a time of the reference is in the drawing."""
+        return LEFT + second * self.width / self.reference_duration
+
+    def y(self, second: float) -> float:
+        """Where a time of the query is in the drawing."""
+        return TOP + second * self.height / self.query_duration
+
+
+def layout(query_duration: float, reference_duration: float) -> Layout:
+    """How large the drawing of two videos is, and how many frames are along its sides."""
+    query, reference = (max(float(d), 1e-3) for d in (query_duration, reference_duration))
+    scale = min(WIDTH / reference, HEIGHT / query)
+    width, height = max(LEAST, scale * reference), max(LEAST, scale * query)
+    across, down = (max(1, round(side / still)) for side, still in ((width, STILL_WIDTH), (height, STILL_HEIGHT)))
+    return Layout(query, reference, width, height, across, down)
+
+
+def resampled(
+    values: Float[np.ndarray, "rows columns"],
+    times: Float[np.ndarray, "frames 2"],
+    duration: float,
+    cells: int = CELLS,
+    axis: int = 0,
+) -> np.ndarray:
+    """A map in equal cells of time on one axis: each the maximum of the frames in it, so that a thin line stays one. A
+    cell in which no frame starts has the frame on screen.
+
+    Args:
+        values: the map.
+        times: start and end of every frame of that axis, s, rising.
+        duration: that the cells span, s.
+        cells: at most; never fewer than it takes to tell the shortest frame, up to that.
+        axis: 0 the query's, 1 the reference's.
+
+    Raises:
+        ValueError: times that are not as many as frames.
+    """
+    if len(times) != values.shape[axis]:
+        raise ValueError(f"{len(times)} times for axis {axis} of a map of shape {values.shape}, expected one each")
+    if not len(times):
+        return values
+    shortest = float(np.diff(times, axis=1).min())
+    count = cells if shortest <= 0 else int(np.clip(math.ceil(duration / shortest - 1e-6), 1, cells))
+    edges = np.arange(count + 1) * (duration / count)
+    first = np.clip(np.searchsorted(times[:, 0], edges[:-1] + 1e-9, side="right") - 1, 0, len(times) - 1)
+    last = np.clip(np.searchsorted(times[:, 0], edges[1:] - 1e-9) - 1, 0, len(times) - 1)
+    # `reduceat` goes up to the frame on screen where the next cell begins, which may have begun in this one
+    return np.maximum(np.maximum.reduceat(values, first, axis=axis), np.take(values, last, axis=axis))
+
+
+def drawing(
+    similarity: Float[np.ndarray, "rows columns"],
+    segments: Sequence[DrawnSegment],
+    sizes: Layout,
+    query_strip: Sequence[str | None],
+    reference_strip: Sequence[str | None],
+    *,
+    title: str,
+    true: Float[np.ndarray, "segments 4"] | None = None,
+) -> Markup:
+    """A map with its segments, both strips and both axes.
+
+    Args:
+        similarity: equal cells of time on both axes (:func:`resampled`), in any range.
+        segments: of this pair.
+        sizes: of :func:`layout`.
+        query_strip, reference_strip: ``data:`` addresses of frames at the middles of equal parts of each video, in the
+            order of time; None where there is none.
+        title: for those who cannot see it.
+        true: the true segments, s, drawn dashed.
+    """
+    step, seconds = ticks(sizes.reference_duration, sizes.width / 70)
+    query_step, query_seconds = ticks(sizes.query_duration, sizes.height / 40)
+    svg = pages.render(
+        "map.svg",
+        title=title,
+        picture=picture(similarity),
+        segments=segments,
+        truth=[] if true is None else true.tolist(),
+        sizes=sizes,
+        query_strip=query_strip,
+        reference_strip=reference_strip,
+        reference_ticks=[(s, clock(s, step)) for s in seconds],
+        query_ticks=[(s, clock(s, query_step)) for s in query_seconds],
+        left=LEFT,
+        top=TOP,
+        margin=MARGIN,
+        still_width=STILL_WIDTH,
+        still_height=STILL_HEIGHT,
+    )
+    return Markup(svg)
+
+
+def picture(similarity: Float[np.ndarray, "rows columns"]) -> str:
+    """A map as the address of a PNG, from the 20 % quantile (dark) to the maximum (light)."""
+    values = np.nan_to_num(np.asarray(similarity, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if not values.size:
+        values = np.zeros((1, 1))
+    low, high = np.quantile(values, 0.2), values.max()
+    share = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+    stops = np.linspace(0, 1, len(COLOURS))
+    table = np.stack([np.interp(np.linspace(0, 1, 256), stops, COLOURS[:, c]) for c in range(3)], axis=1)
+    image = Image.fromarray(np.round(share * 255).astype(np.uint8), "P")
+    image.putpalette(np.round(table).astype(np.uint8).tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def ticks(duration: float, most: float) -> tuple[float, list[float]]:
+    """A round step, and its multiples from 0 to the end of a video, about ``most`` of them at most."""
+    step = next((s for s in STEPS if duration / s <= max(1.0, most)), duration)
+    return step, [n * step for n in range(math.floor(duration / step + 1e-9) + 1)]
+
+
+def page(
+    *, title: str, about: Sequence[str], segments: Sequence[DrawnSegment], maps: Sequence[tuple[str, Markup]]
+) -> str:
+    """The page of a query.
+
+    Args:
+        title: heading.
+        about: lines below it.
+        segments: of all maps, by their number.
+        maps: a heading and a :func:`drawing` each.
+    """
+    return pages.render("query.html", title=title, about=about, segments=segments, maps=maps)

@@ -1,0 +1,177 @@
+"""AIAC 2021, track 1: the archive of embeddings ``result.zip``, written, and checked without knowing who wrote it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
+from videomatch.data.store import Store
+
+log = logging.getLogger(__name__)
+
+#: numbers of an embedding
+LARGEST_DIM = 256
+#: name of the only file in an archive
+MEMBER = "result.json"
+#: bytes of that file for each video, at most: four times what the longest numbers of float16 take
+LARGEST_ENTRY = 1 << 15
+#: videos that are read at once
+ROWS = 1024
+
+
+class JsonObject(list[tuple[str, Any]]):
+    """Keys and values of a JSON object in order, repeated keys included."""
+
+
+def submit(corpus: Path, output: Path, split: str, embeddings: list[Path], missing: str) -> dict[str, Any]:
+    """Write and check the archive of the references of a split, sorted by id; returns what it holds.
+
+    Args:
+        corpus: result of ``prepare``.
+        output: folder to write into.
+        split: whose references to submit.
+        embeddings: folders of one member's stores, which are one, with disjoint ids.
+        missing: ``error``, or ``zeros`` for a video without an embedding.
+
+    Raises:
+        ValueError: videos without an embedding, or an archive that breaks the rules.
+    """
+    ids = corpora.split_ids(tables.read("splits", corpus), split, "reference")
+    store = Store.open(*(folder / "videos" for folder in embeddings))
+    at = {video_id: n for n, (video_id, length) in enumerate(zip(store.ids, store.lengths, strict=True)) if length}
+    absent = [i for i in ids if i not in at]
+    if absent and missing == "error":
+        raise ValueError(
+            f"{len(absent)} of the {len(ids)} videos of split {split!r} have no embedding, first {absent[0]!r}; "
+            f"`missing: zeros` submits zeros for them"
+        )
+    archive = write(output, _rows(store, ids, at))
+    check(archive, ids)
+    if absent:
+        log.warning("%d videos have no embedding and are submitted as zeros", len(absent))
+    return {"file": archive.name, "videos": len(ids), "dim": int(np.prod(store.shape)), "zeros": absent}
+
+
+def _rows(store: Store, ids: list[str], at: dict[str, int]) -> Iterator[tuple[str, np.ndarray]]:
+    """Id and embedding of every video, zeros for one that has none."""
+    width = int(np.prod(store.shape))
+    for start in range(0, len(ids), ROWS):
+        some = ids[start : start + ROWS]
+        rows = np.zeros((len(some), width), store.dtype)
+        there = [n for n, video_id in enumerate(some) if video_id in at]
+        rows[there] = store.gather(np.array([at[some[n]] for n in there], np.int64))[0].reshape(len(there), width)
+        yield from zip(some, rows, strict=True)
+
+
+def write(folder: Path, rows: Iterable[tuple[str, np.ndarray]]) -> Path:
+    """Write ``result.zip``: one deflated file ``result.json``, ``{video id: [numbers]}``.
+
+    Values are rounded to float16, as the organisers' baseline does, and written with all digits that this leaves. The
+    same rows give the same bytes.
+
+    Args:
+        folder: to write into.
+        rows: id and embedding ``(D,)`` of each video; one is in memory at a time.
+
+    Returns:
+        the archive.
+
+    Raises:
+        ValueError: a value is not finite, or too large for float16.
+    """
+    texts = [repr(float(number)) for number in np.arange(1 << 16, dtype=np.uint16).view(np.float16)]
+    entry = zipfile.ZipInfo(MEMBER, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.create_system = 3  # the same bytes on every system
+    entry.external_attr = 0o644 << 16
+    archive = folder / "result.zip"
+    with zipfile.ZipFile(archive, "w") as opened, opened.open(entry, "w") as file:
+        before = "{"
+        for video_id, row in rows:
+            with np.errstate(over="ignore"):
+                small = np.asarray(row).astype(np.float16)
+            if not np.isfinite(small).all():
+                raise ValueError(f"the embedding of {video_id!r} holds {np.asarray(row)[~np.isfinite(small)][0]}")
+            numbers = ", ".join([texts[bits] for bits in small.view(np.uint16).tolist()])
+            file.write(f"{before}{json.dumps(video_id)}: [{numbers}]".encode())
+            before = ",\n"
+        file.write(b"{}" if before == "{" else b"}")
+    return archive
+
+
+def check(archive: Path, ids: Collection[str]) -> None:
+    """Check a ``result.zip`` by the competition's rules.
+
+    Args:
+        archive: the file.
+        ids: the videos that it must hold, each exactly once.
+
+    Raises:
+        ValueError: the file is not a zip archive with the one deflated file ``result.json``, that file is not a JSON
+            object of lists, an id is missing, unknown or repeated, or a list does not hold 1 to 256 finite numbers of
+            float16, as many as the others do.
+    """
+    limit = LARGEST_ENTRY * (len(ids) + 1)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+            if names != [MEMBER]:
+                raise ValueError(f"{archive} holds {names}, expected only {MEMBER!r}")
+            if opened.getinfo(MEMBER).compress_type != zipfile.ZIP_DEFLATED:
+                raise ValueError(f"{archive}: {MEMBER} is not deflated")
+            with opened.open(MEMBER) as file:
+                content = file.read(limit + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{archive} is no whole zip archive ({error})") from error
+    if len(content) > limit:
+        raise ValueError(f"{archive}: {MEMBER} is larger than {limit} bytes, too large for {len(ids)} videos")
+    try:
+        entries = json.loads(content.decode("utf-8"), object_pairs_hook=JsonObject)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{archive}: {MEMBER} is no JSON object of ids and lists ({error})") from error
+    if not isinstance(entries, JsonObject):
+        raise ValueError(f"{archive}: {MEMBER} is no JSON object of ids and lists")
+    wanted, seen, dim = set(ids), set[str](), None
+    for video_id, numbers in entries:
+        where = f"{archive}: {video_id!r}"
+        if video_id in seen:
+            raise ValueError(f"{where} stands twice")
+        if video_id not in wanted:
+            raise ValueError(f"{where} is none of the {len(wanted)} videos to embed")
+        seen.add(video_id)
+        if not isinstance(numbers, list) or not 1 <= len(numbers) <= LARGEST_DIM:
+            found = f"{len(numbers)} values" if isinstance(numbers, list) else repr(numbers)
+            raise ValueError(f"{where} has {found}, expected a list of 1 to {LARGEST_DIM}")
+        dim = dim or len(numbers)
+        if len(numbers) != dim:
+            raise ValueError(f"{where} has {len(numbers)} values, those before it {dim}")
+        problem = _problem(numbers)
+        if problem:
+            raise ValueError(f"{where} {problem}")
+    absent = sorted(wanted - seen)
+    if absent:
+        raise ValueError(f"{archive}: {len(absent)} of {len(wanted)} videos are missing, first {absent[0]!r}")
+
+
+def _problem(numbers: list[Any]) -> str | None:
+    """What is wrong with the values of one embedding."""
+    if not set(map(type, numbers)) <= {int, float}:  # True would pass for 1
+        odd = next(n for n in numbers if type(n) not in (int, float))
+        return f"holds {odd!r}, which is no number"
+    try:
+        values = np.array(numbers, np.float64)
+    except OverflowError:
+        return "holds a number too large for float16"
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16)
+    bad = ~np.isfinite(rounded) | (rounded != values)
+    return f"holds {values[bad][0]}, expected finite numbers rounded to float16" if bad.any() else None

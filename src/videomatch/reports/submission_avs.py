@@ -1,0 +1,171 @@
+"""TRECVID's ad-hoc video search (AVS): a run of shots as XML, written, and checked without knowing who wrote it."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from videomatch.data import tables
+from videomatch.data.corpus import split_ids
+from videomatch.data.ranked import ranked
+
+#: shots that a run may name for a topic
+MAX_SHOTS = 1000
+#: address of the DTD of the runs of 2021, and the values that an attribute of a run may take
+DTD = "https://www-nlpir.nist.gov/projects/tv2021/dtds/videoAdhocSearchResults.dtd"
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "trType": ("A", "D", "E", "F"),
+    "class": ("F", "M", "R"),
+    "task": ("M", "P"),
+    "novelty": ("N", "C"),
+    "priority": tuple(str(n) for n in range(1, 11)),
+    "pid": (),
+    "desc": (),
+}
+
+
+def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str, Any], elapsed: int) -> dict[str, Any]:
+    """Write and check the run of a split's queries; returns what it holds.
+
+    Args:
+        corpus: result of ``prepare``.
+        output: folder to write into.
+        split: whose queries are the topics, and whose references the shots.
+        rankings: folder of one member in a result of ``search``.
+        run, elapsed: as of :func:`write`.
+
+    Raises:
+        ValueError: rankings of another split or without a topic, or a run that breaks the rules.
+    """
+    searched = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
+    if searched["split"] != split:
+        raise ValueError(f"{rankings}: ranks split {searched['split']!r}, to submit is {split!r}")
+    splits = tables.read("splits", corpus)
+    queries, shots = (split_ids(splits, split, role) for role in ("query", "reference"))
+    best = ranked(tables.read("rankings", rankings), MAX_SHOTS, searched["counts"]["references"])
+    found = {
+        str(topic): rows["reference_id"].to_list() for (topic,), rows in best.group_by("query_id", maintain_order=True)
+    }
+    absent = [topic for topic in queries if topic not in found]
+    if absent:
+        raise ValueError(f"{rankings}: {len(absent)} of {len(queries)} topics have no ranking, first {absent[0]!r}")
+    file = write(output, {topic: found[topic] for topic in queries}, run, elapsed)
+    check(file, queries, shots)
+    return {"file": file.name, "topics": len(queries), "shots": len(best), "run": run}
+
+
+def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str, Any], elapsed: int = 1) -> Path:
+    """Write ``run.xml``, a run of TRECVID's ad-hoc video search as of 2021.
+
+    Args:
+        folder: to write into.
+        topics: number -> its shots, best first.
+        attributes: ``trType`` (A only the collection's own training data, D any other, E and F without annotation),
+            ``class`` (F fully automatic, M manually assisted, R relevance feedback), ``task`` (M main, P progress),
+            ``novelty`` (N novel, C common), ``pid`` (the team's, as registered), ``priority`` (1 to 10) and ``desc``.
+        elapsed: whole seconds that each topic took.
+
+    Returns:
+        the file.
+
+    Raises:
+        ValueError: an attribute is missing, unknown, or of another value.
+    """
+    problem = _attributes_problem({name: str(value) for name, value in attributes.items()})
+    if problem:
+        raise ValueError(f"run attributes: {problem}")
+    given = " ".join(f"{name}={quoteattr(str(attributes[name]))}" for name in ATTRIBUTES)
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<!DOCTYPE videoAdhocSearchResults SYSTEM "{DTD}">']
+    lines += ["<videoAdhocSearchResults>", f"<videoAdhocSearchRunResult {given}>"]
+    for topic, shots in topics.items():
+        lines.append(f'<videoAdhocSearchTopicResult tNum={quoteattr(topic)} elapsedTime="{elapsed}">')
+        lines += [f'<item seqNum="{n}" shotId={quoteattr(shot)} />' for n, shot in enumerate(shots, start=1)]
+        lines.append("</videoAdhocSearchTopicResult>")
+    lines += ["</videoAdhocSearchRunResult>", "</videoAdhocSearchResults>", ""]
+    file = folder / "run.xml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
+    """Check an AVS run by what NIST's own program checks, and by the DTD's attributes.
+
+    Args:
+        file: the run.
+        topics: the topics that it must answer, each exactly once.
+        shots: the shots that there are.
+
+    Raises:
+        ValueError: the file is not such XML, holds a topic twice, one too many or too few, more than 1,000 shots of a
+            topic, one of them twice, one that does not exist, or a number that is not whole.
+    """
+    text = file.read_bytes()
+    if b"<!ENTITY" in text:  # an entity could grow without end while it is read
+        raise ValueError(f"{file}: declares an entity, which a run has no use for")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{file} is no XML ({error})") from error
+    runs = list(root)
+    if root.tag != "videoAdhocSearchResults" or not runs or {r.tag for r in runs} != {"videoAdhocSearchRunResult"}:
+        raise ValueError(f"{file}: {root.tag} of {sorted({r.tag for r in runs})}, expected videoAdhocSearchRunResult")
+    wanted, there = set(topics), set(shots)
+    for run in runs:
+        problem = _attributes_problem(run.attrib)
+        if problem:
+            raise ValueError(f"{file}: {problem}")
+        seen: set[str] = set()
+        for answer in run:
+            topic = answer.get("tNum", "")
+            where = f"{file}, topic {topic!r}"
+            if answer.tag != "videoAdhocSearchTopicResult" or topic not in wanted:
+                raise ValueError(f"{where}: {answer.tag}, expected one of the {len(wanted)} topics")
+            if topic in seen:
+                raise ValueError(f"{where} stands twice")
+            seen.add(topic)
+            _check_answer(where, answer, there)
+        missing = sorted(wanted - seen)
+        if missing:
+            raise ValueError(f"{file}: {len(missing)} of {len(wanted)} topics are missing, first {missing[0]!r}")
+
+
+def _check_answer(where: str, answer: ElementTree.Element, there: Collection[str]) -> None:
+    elapsed = answer.get("elapsedTime", "")
+    if not _is_whole(elapsed):
+        raise ValueError(f"{where}: elapsedTime {elapsed!r}, expected a whole number of seconds")
+    if len(answer) > MAX_SHOTS:
+        raise ValueError(f"{where} names {len(answer)} shots, expected at most {MAX_SHOTS}")
+    places: set[int] = set()
+    shots: set[str] = set()
+    for item in answer:
+        place, shot = item.get("seqNum", ""), item.get("shotId", "")
+        if item.tag != "item" or not _is_whole(place) or not 1 <= int(place) <= MAX_SHOTS:
+            raise ValueError(f"{where}: {item.tag} with seqNum {place!r}, expected 1 to {MAX_SHOTS}")
+        if int(place) in places:
+            raise ValueError(f"{where}: seqNum {place} stands twice")
+        if shot not in there:
+            raise ValueError(f"{where}, seqNum {place}: there is no shot {shot!r}")
+        if shot in shots:
+            raise ValueError(f"{where}: shot {shot} stands twice")
+        places.add(int(place))
+        shots.add(shot)
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) < 1 << 31
+
+
+def _attributes_problem(given: Mapping[str, str]) -> str | None:
+    """What is wrong with the attributes of a run."""
+    for name in [*ATTRIBUTES, *given]:
+        if name not in ATTRIBUTES:
+            return f"unknown attribute {name!r}, there are {', '.join(ATTRIBUTES)}"
+        if not given.get(name, "").strip():
+            return f"attribute {name!r} is missing"
+        if ATTRIBUTES[name] and given[name] not in ATTRIBUTES[name]:
+            return f"{name} {given[name]!r}, expected one of {', '.join(ATTRIBUTES[name])}"
+    return None
