@@ -29,7 +29,7 @@ PARAMS: dict[str, Any] = {
     "backbones": {"clip": {"system": "tiny_clip"}},
     "experts": {
         "frames": {"extractor": "frames", "every": 0.5, "size": 32},
-        "clip": {"extractor": "image", "backbone": "clip", "reads": "frames"},
+        "clip": {"extractor": "image", "backbone": "clip", "source": "frames"},
     },
     "systems": {
         "tiny_clip": {

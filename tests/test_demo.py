@@ -59,7 +59,7 @@ def test_stages_are_called_with_what_they_declare(built: Repo):
     settings = sorted((built.folder / ".scratch/settings").rglob("manifest.json"))
     assert {json.loads(s.read_text())["stage"] for s in settings} == {
         *("render", "prepare", "train", "extract", "embed", "combine"),
-        *("condense", "shortlist", "tune", "align"),
+        *("select_key_frames", "shortlist", "tune", "align"),
         *("search", "evaluate", "tabulate", "illustrate", "submit"),
     }
     assert not list((built.folder / ".scratch/jobs").glob("*")), "finished jobs leave nothing to resume"

@@ -292,7 +292,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
     assert "not a media file" in rejected["reason"][0]
     assert json.loads((output / "warnings.json").read_text()) == {}
     # the same network on the stored frames, without the media
-    second = {"again": {"extractor": "image", "backbone": "b", "reads": "frames", "precision": "float32"}}
+    second = {"again": {"extractor": "image", "backbone": "b", "source": "frames", "precision": "float32"}}
     extract(
         corpus=corpus, shard=0, experts=second, backbones={"b": clip}, features=[output], output=tmp_path / "second"
     )
@@ -310,7 +310,7 @@ def test_extract_says_what_is_missing(corpus: Path, tmp_path: Path) -> None:
         extract(corpus=corpus, shard=0, experts={"x": image}, backbones={}, output=tmp_path)
     clip = {"b": str(tiny_clip(tmp_path / "clip"))}
     with pytest.raises(ValueError, match="reads 'frames', which is in none"):
-        extract(corpus=corpus, shard=0, experts={"x": {**image, "reads": "frames"}}, backbones=clip, output=tmp_path)
+        extract(corpus=corpus, shard=0, experts={"x": {**image, "source": "frames"}}, backbones=clip, output=tmp_path)
     with pytest.raises(ValueError, match="trained backbones are missing"):
         extract(corpus=corpus, shard=0, experts={}, backbones={}, output=tmp_path, runs=[tmp_path / "gone"])
 

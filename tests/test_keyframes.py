@@ -9,7 +9,7 @@ from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import intervals, keyframes
 from videomatch.localisation.frame_similarity import resampled
-from videomatch.stages.condense import condense
+from videomatch.stages.select_key_frames import select_key_frames
 
 RNG = np.random.default_rng
 
@@ -111,18 +111,20 @@ def test_what_cannot_be_asked(options, said):
         keyframes.choose(np.ones((4, 2)), intervals.regular(4), **options)
 
 
-def test_condense_writes_key_frames_with_their_intervals(tmp_path):
+def test_selected_key_frames_come_key_frames_with_their_intervals(tmp_path):
     with StoreWriter(tmp_path / "features/clip", shape=(24,), times=True) as writer:
         for name, lengths in (("a", [9, 3, 14]), ("b", [5]), ("none", [])):
             rows = clip(lengths) if lengths else np.zeros((0, 24), np.float32)
             writer.add(name, rows, times=intervals.regular(len(rows), 2.0))
-    condense(features=[tmp_path / "features"], output=tmp_path / "out", expert="clip", method="k_center", share=0.2)
+    select_key_frames(
+        features=[tmp_path / "features"], output=tmp_path / "out", expert="clip", method="k_center", share=0.2
+    )
     store, frames = Store.open(tmp_path / "out/clip"), Store.open(tmp_path / "features/clip")
     kept = keyframes.choose(frames["a"], frames.times("a"), method="k_center", share=0.2)
     assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
     assert store.lengths.tolist() == [6, 2, 0]
     with pytest.raises(ValueError, match="expected one of a method and the run"):
-        condense(features=[tmp_path / "features"], output=tmp_path / "other", expert="clip")
+        select_key_frames(features=[tmp_path / "features"], output=tmp_path / "other", expert="clip")
 
 
 def test_intervals_end_at_cuts():

@@ -271,7 +271,7 @@ def test_extract_deals_frames_to_windows(tmp_path: Path) -> None:
         alone = expert.infer(expert.prepare(padded[start : start + 4])[None])[0]
         assert np.abs(found["motion"]["v2"][row] - alone).max() < 2e-3 * np.abs(alone).max()
     # stored frames are read at the rate at which they were stored
-    second = {"again": {**options, "reads": "frames", "rate": 5, "every": 0.4}}
+    second = {"again": {**options, "source": "frames", "rate": 5, "every": 0.4}}
     arguments = {"corpus": corpus, "shard": 0, "backbones": {"b": folder}, "features": [tmp_path / "out1"]}
     extract(**arguments, experts=second, output=tmp_path / "second")
     again = Store.open(tmp_path / "second/again")
@@ -280,7 +280,7 @@ def test_extract_deals_frames_to_windows(tmp_path: Path) -> None:
     stored = found["frames"]["v2"]
     alone = expert.infer(expert.prepare(np.concatenate([stored[10:], *[stored[-1:]] * 3]))[None])[0]
     assert np.abs(again["v2"][5] - alone).max() < 2e-3 * np.abs(alone).max()
-    wrong = {"again": {**options, "reads": "frames", "rate": 2}}
+    wrong = {"again": {**options, "source": "frames", "rate": 2}}
     with pytest.raises(ValueError, match=r"a frame every 0.5 s, but the stored ones of video 'v0' lie 0.2 s apart"):
         extract(**arguments, experts=wrong, output=tmp_path / "third")
 

@@ -13,7 +13,7 @@ from videomatch.data.store import Store
 from videomatch.localisation.maps import frames_of
 from videomatch.retrieval.library import Library
 from videomatch.stages.align import align
-from videomatch.stages.condense import condense
+from videomatch.stages.select_key_frames import select_key_frames
 from videomatch.stages.evaluate import evaluate
 from videomatch.stages.shortlist import shortlist
 from videomatch.stages.submit import submit
@@ -104,7 +104,7 @@ def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F81
 
 
 def test_queries_may_bring_more_frames_than_the_library_keeps(data, tmp_path):  # noqa: F811
-    condense(
+    select_key_frames(
         features=[data / "features"], output=tmp_path, expert="frames", name="keys", method="uniform", share=0.5,
         dtype="float32",
     )  # fmt: skip

@@ -1,11 +1,11 @@
-# From media to features: render and prepare the data sets, train the backbones that are trained here, extract, condense.
+# From media to features: render and prepare the data sets, train the backbones that are trained here, extract, select key frames.
 from videomatch.pipeline.provenance import MANIFEST
 
 RENDER = f"{plan.root}/media/{{dataset}}/{{shard}}/{MANIFEST}"
 CORPUS = f"{plan.root}/corpora/{{dataset}}/{MANIFEST}"
 FEATURES = f"{plan.root}/features/{{dataset}}/{{passage}}/{{shard}}/{MANIFEST}"
 KEY_FRAMES = f"{plan.root}/features/{{dataset}}/{{expert}}/{{shard}}/{MANIFEST}"
-CONDENSED = sorted({e for d in plan.datasets for e in plan.condensed(d)})
+SELECTED = sorted({e for d in plan.datasets for e in plan.key_frame_experts(d)})
 BACKBONE = f"{plan.root}/backbones/{{system}}/{{member}}/{MANIFEST}"
 
 
@@ -97,7 +97,7 @@ rule extract:
                 reads=lambda w: plan.extract_reads(w.dataset, w.passage, w.shard),
                 files=lambda w: plan.pass_files(w.dataset, w.passage),
                 corpus=CORPUS,
-                features=lambda w: plan.read_features(w.dataset, w.passage, w.shard),
+                features=lambda w: plan.source_features(w.dataset, w.passage, w.shard),
                 runs=lambda w: plan.pass_runs(w.dataset, w.passage),
             )
         ),
@@ -106,7 +106,7 @@ rule extract:
     log:
         f"logs/{plan.params['scale']}/features/{{dataset}}/{{passage}}/{{shard}}.log",
     wildcard_constraints:
-        passage=f"(?!(?:{'|'.join(CONDENSED)})/)\\w+" if CONDENSED else r"\w+",
+        passage=f"(?!(?:{'|'.join(SELECTED)})/)\\w+" if SELECTED else r"\w+",
     threads: 1
     resources:
         mem_mb=4000,
@@ -117,17 +117,17 @@ rule extract:
         STAGE
 
 
-rule condense:
+rule select_key_frames:
     input:
         unpack(
             job(
-                "condense",
+                "select_key_frames",
                 KEY_FRAMES,
-                lambda w: plan.condense_settings(w.expert),
-                modules=lambda w: plan.condense_modules(w.expert),
-                reads=lambda w: {"features": [f"{plan.experts[w.expert]['condense']}/*"]},
-                features=lambda w: plan.condense_features(w.dataset, w.expert, w.shard),
-                run=lambda w: plan.condense_run(w.expert),
+                lambda w: plan.key_frames_settings(w.expert),
+                modules=lambda w: plan.key_frames_modules(w.expert),
+                reads=lambda w: {"features": [f"{plan.experts[w.expert]["key_frames_of"]}/*"]},
+                features=lambda w: plan.key_frames_features(w.dataset, w.expert, w.shard),
+                run=lambda w: plan.key_frames_run(w.expert),
             )
         ),
     output:
@@ -135,10 +135,10 @@ rule condense:
     log:
         f"logs/{plan.params['scale']}/features/{{dataset}}/{{expert}}/{{shard}}.log",
     wildcard_constraints:
-        expert="|".join(CONDENSED) or "none",
+        expert="|".join(SELECTED) or "none",
     resources:
         mem_mb=1000,
     params:
-        stage="condense",
+        stage="select_key_frames",
     shell:
         STAGE

@@ -370,5 +370,5 @@ def _same(one: Segment, other: Segment) -> bool:
 
 
 def _times(times: np.ndarray | None) -> np.ndarray:
-    assert times is not None, "extract and condense write times"
+    assert times is not None, "extract and select_key_frames write times"
     return times

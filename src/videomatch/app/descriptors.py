@@ -1,7 +1,7 @@
 """How frames of people's own files are described: by which expert, and which of them are kept.
 
 A descriptor is said once, when a library is made, and lies in the library; whatever is added or asked later is
-described in the same way, by the stages themselves (``prepare``'s probing, ``extract``, ``condense``) on a corpus of
+described in the same way, by the stages themselves (``prepare``'s probing, ``extract``, ``select_key_frames``) on a corpus of
 these files. Where nothing is trained, ``grey`` (:mod:`videomatch.experts.grey`) does.
 """
 
@@ -142,13 +142,13 @@ class Descriptor:
                 parts = [cv2.resize(f, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA) for f in parts]
                 writer.add(name, np.stack(parts) if parts else whole, times=times)
         corpora.write_videos(_rows(list(VIEWS), None), folder / "corpus", 1)
-        self._extract(folder, ROWS, {**self.options, "reads": SOURCE}, [cut.parent], threads)
+        self._extract(folder, ROWS, {**self.options, "source": SOURCE}, [cut.parent], threads)
         kept = self._kept(folder)
         assert kept is not None
         return kept
 
     def _options(self) -> dict[str, Any]:
-        return self.options if self.source is None else {**self.options, "reads": SOURCE}
+        return self.options if self.source is None else {**self.options, "source": SOURCE}
 
     def _extract(
         self, folder: Path, name: str, options: dict[str, Any], features: list[Path], threads: int
@@ -166,11 +166,13 @@ class Descriptor:
             shape = Store.open(root).shape
             raise Refused(f"expert {self.name!r} gives rows of shape {shape}, expected one vector a frame")
         if self.method is not None or self.scorer is not None:
-            from videomatch.stages.condense import condense  # the training loop comes with it
+            from videomatch.stages.select_key_frames import select_key_frames  # the training loop comes with it
 
             run = None if self.scorer is None else Path(self.scorer)
             kept = _made(folder / "kept")
-            condense(features=[root.parent], output=kept, expert=ROWS, method=self.method, run=run, share=self.share)
+            select_key_frames(
+                features=[root.parent], output=kept, expert=ROWS, method=self.method, run=run, share=self.share
+            )
             root = kept / ROWS
         return Store.open(root)
 
@@ -280,11 +282,11 @@ def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | Non
     """Options of an expert of the parameters, of the frames that it reads, and the folders of its backbones."""
     if name not in plan.experts:
         raise Refused(unknown("expert", name, [*plan.experts, GREY]))
-    options = {k: v for k, v in plan.experts[name].items() if k not in ("pass", "reads")}
+    options = {k: v for k, v in plan.experts[name].items() if k not in ("extraction_pass", "source")}
     if options["extractor"] == "released":
         raise Refused(f"expert {name!r} reads features that come with a data set, and describes no file")
-    reads = plan.experts[name].get("reads")
-    source = None if reads is None else {k: v for k, v in plan.experts[reads].items() if k != "pass"}
+    reads = plan.experts[name].get("source")
+    source = None if reads is None else {k: v for k, v in plan.experts[reads].items() if k != "extraction_pass"}
     backbones = {}
     for key in ("backbone", "encoder"):
         if (backbone := options.get(key)) is not None:

@@ -122,11 +122,11 @@ def _features(library: Library, dataset: str, experts: list[str], corpus: Path) 
     from videomatch.app.library import Refused
 
     plan = library.plan
-    needed = set(experts) | {plan.experts[e]["reads"] for e in experts if "reads" in plan.experts[e]}
+    needed = set(experts) | {plan.experts[e]["source"] for e in experts if "source" in plan.experts[e]}
     done: list[Path] = []
     passes = {p: e for p, e in plan.passes(dataset).items() if needed & set(e)}
     # those that read another's frames come after it
-    for passage in sorted(passes, key=lambda p: any("reads" in plan.experts[e] for e in passes[p])):
+    for passage in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
         output = corpus.parent / "features" / passage
         output.mkdir(parents=True)
         settings = plan.extract_settings(dataset, passage, "0")

@@ -40,7 +40,7 @@ def write(
     Args:
         corpus: result of ``prepare``.
         segments: result of ``align``.
-        features: results of ``extract`` or ``condense``.
+        features: results of ``extract`` or ``select_key_frames``.
         compared: options of the maps: ``expert``, ``similarity``, ``bias``, ``every``, ``query_expert``, ``noise``.
         split: the protocol.
         output: empty folder.

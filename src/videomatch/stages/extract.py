@@ -58,7 +58,7 @@ def extract(
     Args:
         corpus: result of ``prepare``.
         shard: which part of its videos.
-        experts: name -> ``{"extractor": file in experts/, "reads": expert whose frames are read instead of the media,
+        experts: name -> ``{"extractor": file in experts/, "source": expert whose frames are read instead of the media,
             options…}``.
         backbones: name of a backbone -> folder or hub id.
         features: results of earlier passes, for ``reads``.
@@ -75,7 +75,9 @@ def extract(
     loaded = {name: _expert(name, options, backbones) for name, options in experts.items()}
     made = {name: expert for name, expert in loaded.items() if not isinstance(expert, Released)}
     sources = {
-        name: _source(name, options["reads"], features or []) for name, options in experts.items() if "reads" in options
+        name: _source(name, options["source"], features or [])
+        for name, options in experts.items()
+        if "source" in options
     }
     videos = list(corpora.videos(corpus, shard).sort("video_id").iter_rows(named=True))
     rejected: list[dict[str, str]] = []
@@ -159,7 +161,7 @@ def _found(expert: Released, name: str, ids: list[str], released: dict[str, Any]
 
 
 def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor | Reader | Released:
-    given = {k: v for k, v in options.items() if k not in ("extractor", "reads")}
+    given = {k: v for k, v in options.items() if k not in ("extractor", "source")}
     if "backbone" in given:
         if given["backbone"] not in backbones:
             raise ValueError(f"expert {name!r}: no backbone {given['backbone']!r}; there are {sorted(backbones)}")

@@ -41,7 +41,7 @@ def shortlist(
 
     Args:
         corpus: result of ``prepare``.
-        features: results of ``extract`` or ``condense``.
+        features: results of ``extract`` or ``select_key_frames``.
         output: empty folder.
         split: the protocol: its references make up the library, its queries are looked up.
         expert: whose frames.

@@ -114,34 +114,39 @@ class Check(SystemsCheck):
 
     def expert(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         """``experts.<name>``: the options of its extractor."""
-        if "condense" in entry:
-            self._condense(path, entry)
+        if "key_frames_of" in entry:
+            self._key_frames(path, entry)
             return
         if not self.one_of((*path, "extractor"), "extractor", entry.get("extractor"), named.names("experts")):
             return
         known = fields(source("experts", entry["extractor"]), "Expert")
-        given = {k: v for k, v in entry.items() if k not in ("extractor", "pass", "reads")}
+        given = {k: v for k, v in entry.items() if k not in ("extractor", "extraction_pass", "source")}
         self.options(path, given, known)
         for key in ("backbone", "encoder"):
             if key in entry:
                 self.one_of((*path, key), "backbone", entry[key], self.params["backbones"])
-        if "reads" in entry:
-            self.one_of((*path, "reads"), "expert", entry["reads"], self.params["experts"])
-            if {"reads", "condense"} & (self.params["experts"].get(entry["reads"]) or {}).keys():
-                self.add((*path, "reads"), f"expert {entry['reads']!r} reads another's frames itself")
+        if "source" in entry:
+            self.one_of((*path, "source"), "expert", entry["source"], self.params["experts"])
+            if {"source", "key_frames_of"} & (self.params["experts"].get(entry["source"]) or {}).keys():
+                self.add((*path, "source"), f"expert {entry['source']!r} reads another's frames itself")
         for key in ("folder", "detector"):
             if key in entry and not Path(entry[key]).expanduser().exists():
                 self.add((*path, key), f"{entry[key]} does not exist")
         if not float(entry.get("every", 1) or 0) > 0:
             self.add((*path, "every"), f"{entry.get('every')!r} is not a number of seconds above 0")
 
-    def _condense(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
-        """``experts.<name>: {condense: clip, method: uniform}``: the key frames of another expert."""
-        known = functions(source("stages", "condense"))["condense"].keys() - {"features", "output", "name", "run"}
-        self.keys(path, entry, ("condense", "backbone", *sorted(known - {"expert", "threads"})))
-        known = self.one_of((*path, "condense"), "expert", entry["condense"], self.params["experts"])
-        if known and "condense" in (self.params["experts"][entry["condense"]] or {}):
-            self.add((*path, "condense"), f"expert {entry['condense']!r} is key frames itself")
+    def _key_frames(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        """``experts.<name>: {key_frames_of: clip, method: uniform}``: the key frames of another expert."""
+        known = functions(source("stages", "select_key_frames"))["select_key_frames"].keys() - {
+            "features",
+            "output",
+            "name",
+            "run",
+        }
+        self.keys(path, entry, ("key_frames_of", "backbone", *sorted(known - {"expert", "threads"})))
+        known = self.one_of((*path, "key_frames_of"), "expert", entry["key_frames_of"], self.params["experts"])
+        if known and "key_frames_of" in (self.params["experts"][entry["key_frames_of"]] or {}):
+            self.add((*path, "key_frames_of"), f"expert {entry['key_frames_of']!r} is key frames itself")
         if ("method" in entry) == ("backbone" in entry):
             self.add(path, "expected either `method:` or `backbone:` (a trained scorer of frames) to choose key frames")
         if "method" in entry:

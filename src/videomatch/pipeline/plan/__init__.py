@@ -138,7 +138,7 @@ class Plan(BenchmarkPlan):
             results += [*self.renders(dataset), self.corpus(dataset)]
             for experts in self.passes(dataset).values():
                 results += self.features(dataset, experts[0])
-            for expert in self.condensed(dataset):
+            for expert in self.key_frame_experts(dataset):
                 results += self.features(dataset, expert)
         return results + [self.run(s, m) for s in self.needed_backbones(datasets) for m in self.members(s)]
 
@@ -186,9 +186,9 @@ class Plan(BenchmarkPlan):
         datasets = self.needed_datasets()
         for dataset in datasets:
             for passage in self.passes(dataset):
-                self.read_features(dataset, passage, "0")
-            for expert in self.condensed(dataset):
-                self.condense_features(dataset, expert, "0")
+                self.source_features(dataset, passage, "0")
+            for expert in self.key_frame_experts(dataset):
+                self.key_frames_features(dataset, expert, "0")
         for dataset, _, system in self.localised_cells():
             self.align_features(dataset, system)
         for system in (*self.needed_runs(), *self.needed_backbones(datasets)):

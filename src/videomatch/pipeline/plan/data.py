@@ -85,12 +85,12 @@ class DataPlan:
         that read another's frames or released features, or need a backbone that is trained here, have a pass of their
         own."""
         entry = self.experts[expert]
-        if "condense" in entry:
+        if "key_frames_of" in entry:
             return expert
-        if "pass" in entry:
-            return str(entry["pass"])
+        if "extraction_pass" in entry:
+            return str(entry["extraction_pass"])
         trained = any("system" in self.backbones[b] for b in self._backbones_of([expert]))
-        alone = trained or "reads" in entry or self._is_released(expert) or self._reads_texts(expert)
+        alone = trained or "source" in entry or self._is_released(expert) or self._reads_texts(expert)
         return expert if alone else "media"
 
     def _reads_texts(self, expert: str) -> bool:
@@ -110,30 +110,30 @@ class DataPlan:
         """Pass -> its experts, of one data set; key frames are no pass over the videos."""
         found: dict[str, list[str]] = {}
         for expert in self.dataset(dataset).get("experts", []):
-            if "condense" not in self.experts[expert]:
+            if "key_frames_of" not in self.experts[expert]:
                 found.setdefault(self.pass_of(expert), []).append(expert)
         return found
 
-    def condensed(self, dataset: str) -> list[str]:
+    def key_frame_experts(self, dataset: str) -> list[str]:
         """Experts of a data set that are the key frames of another."""
-        return [e for e in self.dataset(dataset).get("experts", []) if "condense" in self.experts[e]]
+        return [e for e in self.dataset(dataset).get("experts", []) if "key_frames_of" in self.experts[e]]
 
-    def condense_settings(self, expert: str) -> Json:
-        """What ``condense`` sees."""
-        entry = {k: v for k, v in self.experts[expert].items() if k not in ("condense", "backbone")}
-        return {"expert": self.experts[expert]["condense"], "name": expert} | entry
+    def key_frames_settings(self, expert: str) -> Json:
+        """What ``select_key_frames`` sees."""
+        entry = {k: v for k, v in self.experts[expert].items() if k not in ("key_frames_of", "backbone")}
+        return {"expert": self.experts[expert]["key_frames_of"], "name": expert} | entry
 
-    def condense_features(self, dataset: str, expert: str, shard: str) -> list[str]:
+    def key_frames_features(self, dataset: str, expert: str, shard: str) -> list[str]:
         """The features of one shard of which key frames are kept."""
-        return [self.features(dataset, self.experts[expert]["condense"])[int(shard)]]
+        return [self.features(dataset, self.experts[expert]["key_frames_of"])[int(shard)]]
 
-    def condense_run(self, expert: str) -> str | None:
+    def key_frames_run(self, expert: str) -> str | None:
         """The trained scorer of frames."""
         runs = self.backbone_runs(self._backbones_of([expert]))
         return runs[0] if runs else None
 
-    def condense_modules(self, expert: str) -> list[str]:
-        """Modules that ``condense`` loads by name."""
+    def key_frames_modules(self, expert: str) -> list[str]:
+        """Modules that ``select_key_frames`` loads by name."""
         scorers = [self.backbones[b]["system"] for b in self._backbones_of([expert])]
         return [module for system in scorers for module in self.model_modules(system)]
 
@@ -156,13 +156,15 @@ class DataPlan:
         released = {"released": {"corpus": entry["corpus"], "raw": entry.get("raw")}}
         return (released if any(map(self._is_brought, experts)) else {}) | {
             "shard": int(shard),
-            "experts": {name: {k: v for k, v in self.experts[name].items() if k != "pass"} for name in experts},
+            "experts": {
+                name: {k: v for k, v in self.experts[name].items() if k != "extraction_pass"} for name in experts
+            },
             "backbones": {b: self.backbone_path(b) for b in self._backbones_of(experts)},
         }
 
-    def read_features(self, dataset: str, passage: str, shard: str) -> list[str]:
+    def source_features(self, dataset: str, passage: str, shard: str) -> list[str]:
         """Features that the experts of a pass read instead of the media."""
-        reads = {self.experts[e]["reads"] for e in self.passes(dataset)[passage] if "reads" in self.experts[e]}
+        reads = {self.experts[e]["source"] for e in self.passes(dataset)[passage] if "source" in self.experts[e]}
         return [self.features(dataset, expert)[int(shard)] for expert in sorted(reads)]
 
     def pass_runs(self, dataset: str, passage: str) -> list[str]:
@@ -181,7 +183,7 @@ class DataPlan:
     def extract_reads(self, dataset: str, passage: str, shard: str) -> dict[str, list[str]]:
         """Which files ``extract`` reads of its inputs: the videos of its shard (a new video leaves the other shards as
         they are) and the features that its experts name."""
-        reads = {self.experts[e]["reads"] for e in self.passes(dataset)[passage] if "reads" in self.experts[e]}
+        reads = {self.experts[e]["source"] for e in self.passes(dataset)[passage] if "source" in self.experts[e]}
         texts = ["texts.parquet"] if any(map(self._reads_texts, self.passes(dataset)[passage])) else []
         return {"corpus": [shard_file(int(shard)), *texts], "features": [f"{expert}/*" for expert in sorted(reads)]}
 

@@ -1,4 +1,4 @@
-"""``condense``: the key frames of the videos of one shard, out of the features of an expert.
+"""``select_key_frames``: the key frames of the videos of one shard, out of the features of an expert.
 
 One call a shard, as ``extract`` has it: videos that are added to a corpus leave the stores of other shards as they are.
 Each key frame keeps the interval that it stands for (:func:`localisation.keyframes.spans`), so what is found among key
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Scorer = Callable[[np.ndarray], np.ndarray]
 
 
-def condense(
+def select_key_frames(
     *,
     features: list[Path],
     output: Path,
@@ -42,7 +42,7 @@ def condense(
     threads: int = 1,
 ) -> None:
     """Write ``output/<name>/`` (a store: key frames, with the intervals that they stand for, s) and
-    ``condense.json`` (how many of how many frames, and bytes an hour of video).
+    ``key_frames.json`` (how many of how many frames, and bytes an hour of video).
 
     Args:
         features: results of ``extract`` for one shard.
@@ -75,7 +75,7 @@ def condense(
         made_by = {"condensed": store.made_by, **how}
         writer = StoreWriter(output / (name or expert), shape=store.shape, dtype=dtype, made_by=made_by, times=True)
         with writer:
-            for video_id in track(store.ids, label="condense"):
+            for video_id in track(store.ids, label="key frames"):
                 rows, times = store[video_id], store.times(video_id)
                 if times is None:
                     raise ValueError(f"{roots[0]} has no times: nobody can say how long a key frame stands for")
@@ -93,7 +93,7 @@ def condense(
     size = sum(p.stat().st_size for p in (output / (name or expert)).iterdir())
     about: dict[str, Any] = {**how, "dtype": dtype, **counts, "hours": seconds / 3600}
     about["bytes an hour"] = round(size / about["hours"]) if seconds else None
-    (output / "condense.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (output / "key_frames.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     log.info("%d of %d frames kept of %d videos", counts["key frames"], counts["frames"], counts["videos"])
 
 
