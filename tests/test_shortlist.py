@@ -13,8 +13,8 @@ from videomatch.data.store import Store
 from videomatch.localisation.maps import frames_of
 from videomatch.retrieval.library import Library
 from videomatch.stages.align import align
-from videomatch.stages.select_key_frames import select_key_frames
 from videomatch.stages.evaluate import evaluate
+from videomatch.stages.select_key_frames import select_key_frames
 from videomatch.stages.shortlist import shortlist
 from videomatch.stages.submit import submit
 

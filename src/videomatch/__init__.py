@@ -4,8 +4,8 @@ The whole in one picture (imports only go down)::
 
     workflow/rules/*.smk         in which order: one rule a stage, content decides what is current
       python -m videomatch       the glue: settings file in, finished result folder out
-        stages/                  VERBS: render prepare extract select_key_frames train embed combine search shortlist tune align
-                                 evaluate tabulate illustrate submit
+        stages/                  VERBS: render prepare extract select_key_frames train embed combine search shortlist
+                                 tune align evaluate tabulate illustrate submit
           models/ experts/ corpora/ aligners/ world/
                                  one file an architecture, a feature extractor, a data set, an alignment; the
                                  generated world
