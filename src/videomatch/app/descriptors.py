@@ -1,8 +1,8 @@
 """How frames of people's own files are described: by which expert, and which of them are kept.
 
 A descriptor is said once, when a library is made, and lies in the library; whatever is added or asked later is
-described in the same way, by the stages themselves (``prepare``'s probing, ``extract``, ``select_key_frames``) on a corpus
-of these files. Where nothing is trained, ``grey`` (:mod:`videomatch.experts.grey`) does.
+described in the same way, by the stages themselves (``prepare``'s probing, ``extract``, ``select_key_frames``) on a
+corpus of these files. Where nothing is trained, ``grey`` (:mod:`videomatch.experts.grey`) does.
 """
 
 from __future__ import annotations
