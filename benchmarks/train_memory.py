@@ -23,8 +23,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from videomatch.data.store import SHARD_BYTES, Store
-from videomatch.data.storefiles import FORMAT, INDEX, name_of, write_header
+from videomatch.data.store import FORMAT, INDEX, SHARD_BYTES, Store, name_of, write_header
 from videomatch.examples import Batch, Examples, Source
 from videomatch.training.loop import Objective, Run, Training
 

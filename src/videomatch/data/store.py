@@ -7,36 +7,57 @@ nothing). Ids are any strings; they are never file names. A store is a folder::
     times-00000.npy …    (sum of L, 2) float64, start and end in seconds; only if written with times
     weights-00000.npy …  (sum of L,) float32; only if written with weights
     index.parquet        id, shard, offset, length: rows of an item, in the order in which items were added
-    store.json           shape, dtype, rows per file, made_by; written last, so a folder without it is no store
+    store.json           shape, dtype, rows per file, made_by; written last, so a folder without it is not a store
 
 The files are plain ``.npy`` (``np.load(path, mmap_mode="r")`` opens them). :class:`Store` itself reads with ``pread``
-straight into the batch: it is as fast as fancy indexing of a memory map, and the process does not grow with the store
-(pages touched through a map count as resident memory, those of the page cache do not); see ``benchmarks/store.py``.
+straight into the batch. Measured with ``benchmarks/store.py``: 0.6 of the speed of the fastest way to read a memory
+map, and the process does not grow with the store (pages read through a map count as resident memory).
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 import polars as pl
 
-from videomatch.data.ids import Ids
-from videomatch.data.storefiles import FORMAT, INDEX, NpyFile, Parts, name_of, open_index, parts_of, write_header
-
+FORMAT = 1
+INDEX = {"id": pl.String, "shard": pl.Int64, "offset": pl.Int64, "length": pl.Int64}
 #: bytes of values after which the next item opens a new file
 SHARD_BYTES = 1 << 30
 #: files that a store keeps open at once
 OPEN_FILES = 128
 
+#: row shape and type of every part of a store
+Parts = dict[str, tuple[tuple[int, ...], np.dtype]]
+
+
+def name_of(part: str, shard: int) -> str:
+    """File name of one shard of ``values``, ``times`` or ``weights``."""
+    return f"{part}-{shard:05d}.npy"
+
+
+def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Write an npy header. Its size does not depend on the number of rows: numpy leaves room for 21 digits."""
+    np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": dtype.str})
+
+
+def _parts(shape: tuple[int, ...], dtype: str, times: bool, weights: bool) -> Parts:
+    parts: Parts = {"values": (shape, np.dtype(dtype))}
+    if times:
+        parts["times"] = ((2,), np.dtype("float64"))
+    if weights:
+        parts["weights"] = ((), np.dtype("float32"))
+    return parts
+
 
 class StoreWriter:
-    """Writes a store item by item; nothing is kept in memory but the index.
+    """Writes a store item by item; only the index is kept in memory.
 
     Use as a context manager. The store exists once the block is left without an exception; after one, the files written
     so far are removed.
@@ -66,14 +87,10 @@ class StoreWriter:
         if (self.root / "store.json").exists():
             raise FileExistsError(f"{self.root} holds a store already; a store is never written over")
         self.shape = tuple(int(n) for n in shape)
-        if any(n < 1 for n in self.shape):
-            raise ValueError(f"{self.root}: shape {self.shape} of a row, expected sizes of at least 1")
-        if np.dtype(dtype).hasobject:
-            raise ValueError(f"{self.root}: dtype {dtype!r}, expected a plain number type")
         self.dtype = np.dtype(dtype)
         self.made_by = dict(made_by or {})
         json.dumps(self.made_by)  # what cannot be written is refused before the work, not after it
-        self._parts = parts_of(self.shape, self.dtype.str, times, weights)
+        self._parts = _parts(self.shape, self.dtype.str, times, weights)
         self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
         self._shard_bytes = shard_bytes
         self._rows: list[int] = []  # rows of every shard
@@ -83,17 +100,14 @@ class StoreWriter:
         self._clear()  # what a killed writer left
 
     def _clear(self) -> None:
-        for path in [p for part in ("values", "times", "weights") for p in self.root.glob(f"{part}-*.npy")]:
-            path.unlink()
-        for name in ("index.parquet", "store.json.part"):
-            (self.root / name).unlink(missing_ok=True)
+        for pattern in ("values-*.npy", "times-*.npy", "weights-*.npy", "index.parquet", "store.json.part"):
+            for path in self.root.glob(pattern):
+                path.unlink()
 
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
             self._finish()
         else:
@@ -115,29 +129,22 @@ class StoreWriter:
         Raises:
             ValueError: a shape, a type or an id does not fit; the message names the item.
         """
-        if item_id in self._index:
-            raise ValueError(f"{self.root}: id {item_id!r} stands twice")
-        item_id.encode()  # a string that is no valid unicode cannot be written to the index
+        self._check_new([item_id])
         given = {"values": values, "times": times, "weights": weights}
-        odd = [part for part, array in given.items() if (array is not None) != (part in self._parts)]
-        if odd:
+        if [part for part, array in given.items() if array is not None] != list(self._parts):
             raise ValueError(f"{self.root}: id {item_id!r} came with the wrong parts, expected {list(self._parts)}")
         rows = {part: self._fit(item_id, part, np.asarray(given[part])) for part in self._parts}
         length = len(rows["values"])
         if {len(r) for r in rows.values()} != {length}:
             lengths = {part: len(r) for part, r in rows.items()}
             raise ValueError(f"{self.root}: id {item_id!r} has parts of different lengths: {lengths}")
-        used = self._rows[-1] * self._row_bytes if self._rows else 0
-        if not self._rows or (used and used + length * self._row_bytes > self._shard_bytes):
-            self._roll()
+        self._open_for(length)
         self._index[item_id] = (len(self._rows) - 1, self._rows[-1], length)
-        for part, array in rows.items():
-            self._files[part].write(array.reshape(-1).view(np.uint8).data)
-        self._rows[-1] += length
+        self._append(rows)
 
     def add_rows(self, ids: Sequence[str], values: np.ndarray) -> None:
         """Append items of one row each, ``(len(ids), *shape)``, to a store without times and weights. The same as
-        :meth:`add` with each of them, in fewer steps: a file takes all the rows that it has room for at once.
+        :meth:`add` with each of them, in one write per file.
 
         Raises:
             ValueError: as of :meth:`add`.
@@ -147,22 +154,21 @@ class StoreWriter:
         rows = self._fit(f"{ids[0]} …" if len(ids) else "", "values", np.asarray(values))
         if len(rows) != len(ids):
             raise ValueError(f"{self.root}: {len(ids)} ids came with {len(rows)} rows")
+        self._check_new(ids)
+        done = 0
+        while done < len(ids):
+            self._open_for(1)
+            shard, first = len(self._rows) - 1, self._rows[-1]
+            some = ids[done : done + max(1, self._shard_bytes // self._row_bytes - first)]
+            self._index |= {item_id: (shard, first + n, 1) for n, item_id in enumerate(some)}
+            self._append({"values": rows[done : done + len(some)]})
+            done += len(some)
+
+    def _check_new(self, ids: Sequence[str]) -> None:
         if len(set(ids)) < len(ids) or not self._index.keys().isdisjoint(ids):
             twice = Counter([*ids, *(i for i in ids if i in self._index)]).most_common(1)[0][0]
             raise ValueError(f"{self.root}: id {twice!r} stands twice")
-        "".join(ids).encode()
-        done = 0
-        while done < len(ids):
-            used = self._rows[-1] * self._row_bytes if self._rows else 0
-            if not self._rows or (used and used + self._row_bytes > self._shard_bytes):
-                self._roll()
-            room = max(1, self._shard_bytes // self._row_bytes - self._rows[-1])
-            some = ids[done : done + room]
-            shard, first = len(self._rows) - 1, self._rows[-1]
-            self._index |= {item_id: (shard, first + n, 1) for n, item_id in enumerate(some)}
-            self._files["values"].write(rows[done : done + len(some)].reshape(-1).view(np.uint8).data)
-            self._rows[-1] += len(some)
-            done += len(some)
+        "".join(ids).encode()  # a string that is not valid unicode cannot be written to the index
 
     def _fit(self, item_id: str, part: str, array: np.ndarray) -> np.ndarray:
         """``array`` in the type of ``part``, contiguous, or a ValueError that says why it does not fit."""
@@ -183,13 +189,20 @@ class StoreWriter:
             raise ValueError(f"{where} hold {array[damaged][0]}, which does not fit {dtype}")
         return fitted
 
-    def _roll(self) -> None:
+    def _open_for(self, length: int) -> None:
+        """Begin a new shard unless the last one has room for so many rows, or is empty."""
+        if self._rows and (not self._rows[-1] or (self._rows[-1] + length) * self._row_bytes <= self._shard_bytes):
+            return
         self._close()
         self._rows.append(0)
         for part, (shape, dtype) in self._parts.items():
-            file = (self.root / name_of(part, len(self._rows) - 1)).open("wb")
-            self._files[part] = file
-            write_header(file, (0, *shape), dtype)
+            self._files[part] = (self.root / name_of(part, len(self._rows) - 1)).open("wb")
+            write_header(self._files[part], (0, *shape), dtype)
+
+    def _append(self, rows: Mapping[str, np.ndarray]) -> None:
+        for part, array in rows.items():
+            self._files[part].write(array.reshape(-1).view(np.uint8).data)
+        self._rows[-1] += len(rows["values"])
 
     def _close(self) -> None:
         for part, file in self._files.items():
@@ -218,27 +231,134 @@ class StoreWriter:
         part.replace(self.root / "store.json")
 
 
+class Ids:
+    """Distinct ids and their positions, for many ids in little memory.
+
+    A dict of Python objects costs some 230 bytes per id, which is what grows when a corpus of a million videos is
+    opened. Here the ids stay one Arrow column (16 bytes, and the text of longer ones) and are found by 64 bits of hash
+    in a sorted array (16 bytes more). An unknown id is taken for a known one with a chance of N / 2^64.
+
+    Args:
+        column: the ids in the order that positions refer to.
+
+    Raises:
+        ValueError: an id stands twice; the message is that id.
+    """
+
+    def __init__(self, column: pl.Series) -> None:
+        self.column = column.rechunk()
+        hashes = self._hashed(self.column)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+        if len(same):
+            raise ValueError(self.column[int(self._order[same[0]])])
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def locate(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
+        """The position of each of ``ids``, (n,) int64; -1 for an unknown one."""
+        if not len(self):
+            return np.full(len(ids), -1)
+        wanted = self._hashed(ids)
+        rows = np.minimum(np.searchsorted(self._hashes, wanted), len(self) - 1)
+        return np.where(self._hashes[rows] == wanted, self._order[rows], -1)
+
+    @staticmethod
+    def _hashed(ids: Sequence[str] | pl.Series) -> np.ndarray:
+        return np.fromiter(map(hash, ids), np.int64, len(ids))
+
+
+class _NpyFile:
+    """An open npy file: its descriptor (closed with the object) and where its data begins."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(os.dup(self.descriptor), "rb") as file:
+            np.lib.format.read_magic(file)
+            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)
+            self.start = file.tell()
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """A ValueError unless the file holds exactly ``shape`` of ``dtype``."""
+        size = self.start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        found = os.fstat(self.descriptor).st_size
+        if self.shape != shape or self.dtype != dtype or found != size:
+            raise ValueError(
+                f"{self.path} holds {self.shape} {self.dtype} in {found} bytes, expected {shape} {dtype} in {size}: "
+                f"the file does not belong to this store.json, or it is cut"
+            )
+
+    def read(self, into: memoryview, offset: int) -> None:
+        """Fill ``into`` with the bytes at ``offset`` of the data."""
+        done = 0
+        while done < len(into):  # one call returns 2 GiB at most
+            count = os.preadv(self.descriptor, [into[done:]], self.start + offset + done)
+            if not count:
+                raise ValueError(f"{self.path} ends at byte {self.start + offset + done}: it was cut while in use")
+            done += count
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
+    """``store.json`` and the index of one folder, checked against each other."""
+    if not (root / "store.json").is_file():
+        raise FileNotFoundError(f"{root} holds no store: there is no store.json (it is written last)")
+    about = json.loads((root / "store.json").read_text())
+    if about.get("format") != FORMAT:
+        raise ValueError(f"{root}/store.json has format {about.get('format')!r}, expected {FORMAT}")
+    if not (root / "index.parquet").is_file():
+        raise FileNotFoundError(f"{root} has a store.json but no index.parquet")
+    frame = pl.read_parquet(root / "index.parquet", columns=list(INDEX))
+    rows = np.asarray(about["rows"], np.int64)
+    shard, offset, length = (frame[c].to_numpy() for c in ("shard", "offset", "length"))
+    fits = len(frame) == about["items"] and ((shard >= 0) & (shard < len(rows)) & (offset >= 0) & (length >= 0)).all()
+    if fits:
+        fits = (offset + length <= rows[shard]).all() and np.array_equal(
+            np.bincount(shard, weights=length, minlength=len(rows)).astype(np.int64), rows
+        )
+    if not fits:
+        raise ValueError(
+            f"{root}/index.parquet does not fit store.json ({about['items']} items in {rows.tolist()} rows)"
+        )
+    return about, frame
+
+
 class Store:
     """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
+
+    Args:
+        roots: its folder, or the folders of several stores with disjoint ids and rows of equal shape and type.
+        open_files: how many files are kept open at once.
 
     Attributes:
         shape, dtype: of one row of values.
         lengths: ``(N,)`` rows of every item.
-        made_by: what made the store, one mapping a root.
+        made_by: what made the store, one mapping per root.
+
+    Raises:
+        FileNotFoundError: a folder holds no (complete) store.
+        ValueError: the files do not fit the index, or the roots do not fit each other.
     """
 
-    def __init__(self, *roots: Path) -> None:
+    def __init__(self, *roots: Path, open_files: int = OPEN_FILES) -> None:
         if not roots:
             raise ValueError("a store needs at least one folder")
         self.roots = tuple(Path(r) for r in roots)
-        self._files: dict[tuple[str, int], NpyFile] = {}
+        self.open_files = open_files
+        self._files: dict[tuple[str, int], _NpyFile] = {}
         self._parts: list[Parts] = []  # of every root
         self._shards: list[tuple[int, int]] = []  # (root, number in that root) of every shard
         self.made_by: list[dict[str, Any]] = []
         frames = []
         for number, root in enumerate(self.roots):
-            about, frame = open_index(root)
-            parts = parts_of(tuple(about["shape"]), about["dtype"], about["times"], about["weights"])
+            about, frame = _open_index(root)
+            parts = _parts(tuple(about["shape"]), about["dtype"], about["times"], about["weights"])
             if self._parts and parts["values"] != self._parts[0]["values"]:
                 raise ValueError(
                     f"{root} holds rows of {parts['values']}, expected {self._parts[0]['values']} as in {self.roots[0]}"
@@ -249,7 +369,7 @@ class Store:
             for shard, rows in enumerate(about["rows"]):
                 self._shards.append((number, shard))
                 for part, (shape, dtype) in parts.items():
-                    NpyFile(root / name_of(part, shard)).check((rows, *shape), dtype)
+                    _NpyFile(root / name_of(part, shard)).check((rows, *shape), dtype)
         index = pl.concat(frames)
         self.shape, self.dtype = self._parts[0]["values"]
         self.lengths: np.ndarray = index["length"].to_numpy()
@@ -261,12 +381,7 @@ class Store:
 
     @classmethod
     def open(cls, *roots: Path) -> Store:
-        """Open the store in a folder, or the stores in several (with disjoint ids, equal shape and dtype) as one.
-
-        Raises:
-            FileNotFoundError: a folder holds no (complete) store.
-            ValueError: the files do not fit the index, or the roots do not fit each other.
-        """
+        """The same as the constructor."""
         return cls(*roots)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -284,7 +399,7 @@ class Store:
         return self._ids.column.to_list()
 
     def rows(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
-        """How many rows each of ``ids`` has, ``(n,)``; 0 for one that is not there."""
+        """How many rows each of ``ids`` has, ``(n,)``; 0 for an unknown one."""
         at = self._ids.locate(ids)
         return np.where(at >= 0, self.lengths[at], 0) if len(self) else np.zeros(len(at), np.int64)
 
@@ -293,7 +408,7 @@ class Store:
         return self.gather([item_id])[0]
 
     def index(self, ids: Iterable[str]) -> np.ndarray:
-        """Positions of ``ids`` in :attr:`ids`. KeyError names the first id that is not there."""
+        """Positions of ``ids`` in :attr:`ids`. KeyError names the first unknown id."""
         wanted = list(ids)
         at = self._ids.locate(wanted)
         if (at < 0).any():
@@ -316,28 +431,20 @@ class Store:
         ends = np.cumsum(lengths)
         shape, dtype = self._part(at, part)
         rows = np.empty((int(ends[-1]) if len(ends) else 0, *shape), dtype)
-        self._read(part, at, lengths, ends - lengths, rows)
+        self._read(part, at, ends - lengths, rows)
         return rows, lengths
 
-    def batch(
-        self, ids: Sequence[str], max_length: int | None = None, part: str = "values"
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Items side by side, padded with zeros to the longest of them.
-
-        Args:
-            ids: B ids.
-            max_length: of longer items, only the first ``max_length`` rows are read.
-            part: ``values``, ``times`` or ``weights``.
+    def batch(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The values of items side by side, padded with zeros to the longest of them.
 
         Returns:
             rows ``(B, L, *shape)``, and ``(B, L)`` True where a row is an item's own.
         """
         at = self.index(ids)
-        lengths = self.lengths[at] if max_length is None else np.minimum(self.lengths[at], max_length)
+        lengths = self.lengths[at]
         longest = int(lengths.max(initial=0))
-        shape, dtype = self._part(at, part)
-        rows = np.zeros((len(at), longest, *shape), dtype)
-        self._read(part, at, lengths, np.arange(len(at)) * longest, rows.reshape(-1, *shape))
+        rows = np.zeros((len(at), longest, *self.shape), self.dtype)
+        self._read("values", at, np.arange(len(at)) * longest, rows.reshape(-1, *self.shape))
         return rows, np.arange(longest) < lengths[:, None]
 
     def times(self, item_id: str) -> np.ndarray | None:
@@ -349,8 +456,7 @@ class Store:
         return self._one(item_id, "weights")
 
     def _one(self, item_id: str, part: str) -> np.ndarray | None:
-        position = int(self.index([item_id])[0])
-        root = self._shards[self._shard[position]][0]
+        root = self._shards[self._shard[self.index([item_id])[0]]][0]
         return self.gather([item_id], part)[0] if part in self._parts[root] else None
 
     def _part(self, at: np.ndarray, part: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -361,8 +467,9 @@ class Store:
                 raise ValueError(f"{self.roots[root]} has no {part}, only {', '.join(self._parts[root])}")
         return self._parts[min(roots)][part]
 
-    def _read(self, part: str, at: np.ndarray, counts: np.ndarray, to: np.ndarray, rows: np.ndarray) -> None:
-        """Fill ``rows[to : to + counts]`` with the first ``counts`` rows of the items ``at``, in file order."""
+    def _read(self, part: str, at: np.ndarray, to: np.ndarray, rows: np.ndarray) -> None:
+        """Fill ``rows`` from each of ``to`` on with the rows of the items ``at``, in file order."""
+        counts = self.lengths[at]
         some = np.flatnonzero(counts)
         if not len(some):
             return
@@ -383,12 +490,12 @@ class Store:
                 file, current = self._file(part, number), number
             file.read(into[begin : begin + size], start)
 
-    def _file(self, part: str, number: int) -> NpyFile:
+    def _file(self, part: str, number: int) -> _NpyFile:
         file = self._files.get((part, number))
         if file is None:
             root, shard = self._shards[number]
-            file = NpyFile(self.roots[root] / name_of(part, shard))
-            while len(self._files) >= OPEN_FILES:  # another thread that still reads from it holds it open
+            file = _NpyFile(self.roots[root] / name_of(part, shard))
+            while len(self._files) >= self.open_files:  # another thread that still reads from it holds it open
                 self._files.pop(next(iter(self._files)), None)
             self._files[part, number] = file
         return file

@@ -31,8 +31,7 @@ import faiss
 import numpy as np
 
 from videomatch.common import digests
-from videomatch.data.store import Store
-from videomatch.data.storefiles import name_of
+from videomatch.data.store import Store, name_of
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.common import digests
-from videomatch.data.ids import Ids
-from videomatch.data.store import Store
+from videomatch.data.store import Ids, Store
 
 FORMAT = 1
 #: how a vector of ``dim`` numbers is kept: a byte, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
