@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import yaml
 
-from videomatch import objectives
+from videomatch import aligners, objectives
 from videomatch.common import named
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -98,12 +98,12 @@ def square(side: int, count: int) -> list[np.ndarray]:
 def speed(detector: Any, names: list[str]) -> None:
     """CPU time of a map of everybody, one thread."""
     maps = square(128, 40)
-    todo = {name: named.module("aligners", name).align for name in names} | {"detector": detector.detect}
+    todo = {name: aligners.load(name).align for name in names} | {"detector": detector.align}
     for name, function in todo.items():
         spent = milliseconds(function, maps)
         log.info("  %-28s 128 x 128: %6.1f ms, at most %6.1f", name, np.median(spent), max(spent))
     for side in (64, 300, 1000):
-        spent = milliseconds(detector.detect, square(side, 5))
+        spent = milliseconds(detector.align, square(side, 5))
         log.info("  %-28s %d x %d: %6.1f ms", "detector", side, side, np.median(spent))
 
 
@@ -118,17 +118,15 @@ def synthetic(detector: Any, count: int, names: list[str]) -> None:
     rng = np.random.default_rng([SEED, 7])
     maps = [synthetic_maps.drawn(rng) for _ in range(count + count // 2)]
     val, test = maps[: count // 2], maps[count // 2 :]
-    rooms = {name: named.module("aligners", name) for name in names}
-    todo = {name: (room.align, room.GRIDS["ours"]) for name, room in rooms.items()}
-    todo["detector"] = detector.detect, segment_detector.GRIDS["ours"]
-    for name, (function, grid) in todo.items():
+    todo = {name: aligners.load(name) for name in names} | {"detector": detector}
+    for name, aligner in todo.items():
         tried = []
-        for options in combined(grid):
-            pairs = [(function(values, **options), boxes) for values, boxes in val]
+        for options in combined(aligner.GRIDS["ours"]):
+            pairs = [(aligner.align(values, **options), boxes) for values, boxes in val]
             tried.append((segments.overall(segments.per_pair(pairs))["F1"], options))
         best = max(tried, key=lambda one: one[0])[1]
         start = time.process_time()
-        pairs = [(function(values, **best), boxes) for values, boxes in test]
+        pairs = [(aligner.align(values, **best), boxes) for values, boxes in test]
         spent = (time.process_time() - start) / len(test)
         told(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
 
@@ -174,11 +172,12 @@ def described(corpus: Path, features: Path, epochs: int) -> None:
 
 def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[str], work: Path) -> None:
     """Everybody on the copies of a generated world, through the stages."""
-    common = {"corpus": corpus, "features": [features], "expert": "copy"}
+    common = {"corpus": corpus, "features": [features]}
     for name, how in [(n, {"aligner": n}) for n in names] + [(n, {"run": run}) for n, run in runs.items()]:
         for folder in ("tuned", "aligned"):
             (work / folder / name).mkdir(parents=True)
-        tune(**common, output=work / "tuned" / name, split="copies_val", **how)  # pyright: ignore[reportArgumentType]
+        given = {**common, "similarity_map": {"expert": "copy"}, **how}
+        tune(**given, output=work / "tuned" / name, split="copies_val")  # pyright: ignore[reportArgumentType]
         run = {"run": how["run"]} if "run" in how else {}
         align(**common, output=work / "aligned" / name, split="copies_test", tuned=work / "tuned" / name, **run)  # pyright: ignore[reportArgumentType]
         found = tables.read("segments", work / "aligned" / name)

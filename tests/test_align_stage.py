@@ -17,7 +17,8 @@ OPTIONS = {"aligner": "temporal_network", "options": {"min_similarity": 0.6}}
 
 def aligned(data, output, **options):  # noqa: F811
     output.mkdir()
-    given = {"split": "copies_val", "expert": "frames", **options}
+    how = {} if "tuned" in options else {"similarity_map": {"expert": "frames"}}
+    given = {"split": "copies_val", **how, **options}
     align(corpus=data / "corpus", features=[data / "features"], output=output, **given)
     return tables.read("segments", output), json.loads((output / "align.json").read_text())
 
@@ -33,17 +34,17 @@ def test_planted_segments_are_found_in_seconds(data, tmp_path):  # noqa: F811
     assert len(both) == 6 and both["score_found"].is_between(0.6, 1).all()
 
 
-def test_processes_change_nothing(data, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("videomatch.stages.align.BATCH", 5)
+def test_processes_change_nothing(data, tmp_path):  # noqa: F811
     one, _ = aligned(data, tmp_path / "one", **OPTIONS)
     two, _ = aligned(data, tmp_path / "two", **OPTIONS, threads=2)
     assert one.equals(two)
 
 
 def test_with_what_was_tuned(data, tmp_path):  # noqa: F811
-    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.2, 0.6]}, bias=0.05)
+    compared = {"expert": "frames", "bias": 0.05}
+    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.2, 0.6]}, similarity_map=compared)
     found, about = aligned(data, tmp_path / "out", tuned=tmp_path / "tuned")
-    assert (about["options"], about["bias"]) == (best["options"], 0.05)
+    assert (about["options"], about["similarity_map"]) == (best["options"], compared)
     truth, pairs = tables.read("segments", data / "corpus"), []
     for keys in tables.read("relevance", data / "corpus").select("query_id", "reference_id").iter_rows():
         one = [t.filter((pl.col("query_id") == keys[0]) & (pl.col("reference_id") == keys[1])) for t in (found, truth)]

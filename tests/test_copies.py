@@ -125,13 +125,14 @@ def test_what_cannot_align_is_refused(world, monkeypatch, options, said):
 
 
 def test_tuned_options_align(search, world, tmp_path):
-    said = {"aligner": "temporal_network", "options": {"min_similarity": 0.8, "min_length": 3}, "bias": 0.0}
-    (tmp_path / "tuned.json").write_text(json.dumps({**said, "similarity": "cosine"}))
+    tuned = {"aligner": "temporal_network", "options": {"min_similarity": 0.8, "min_length": 3}}
+    compared = {"expert": "copy"}
+    (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": compared}))
     search.by = copies.aligner(tuned=tmp_path)
     assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
     search.by = copies.aligner("hough")
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
-    (tmp_path / "tuned.json").write_text(json.dumps({**said, "similarity": "inner"}))
+    (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": {**compared, "similarity": "inner"}}))
     with pytest.raises(Refused, match="a library has cosines"):
         copies.aligner(tuned=tmp_path)
 
@@ -166,22 +167,23 @@ def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_p
     longest = max(answer.segments, key=lambda s: s.query_end - s.query_start)
     # half of the frames, chosen by chance, part by up to a second
     assert abs(longest.reference_start - longest.query_start - 2) <= 1.0
-    (tmp_path / "tuned.json").write_text(
-        json.dumps({"aligner": None, "options": {"confidence": 0.0}, "bias": 0.0, "similarity": "cosine"})
-    )
+    options = {"aligner": None, "options": {"confidence": 0.0}}
+    (tmp_path / "tuned.json").write_text(json.dumps({**options, "similarity_map": {"expert": "copy"}}))
     with pytest.raises(Refused, match="a detector: say which"):
         copies.aligner(tuned=tmp_path)
     by = copies.aligner(run=detector, tuned=tmp_path)
-    assert not by.whole and by.raw
+    assert by.raw
     answer = copies.Search(library, by).copies(tmp_path / "copy.mp4", views=False)
     assert answer.segments and "detector" in answer.aligner
     assert all(0 <= s.query_start < s.query_end <= 8.01 and 0 <= s.reference_start < 12.01 for s in answer.segments)
-    options = {"aligner": None, "options": {"confidence": 0.0}, "bias": 0.0, "similarity": "cosine", "every": 0.25}
-    (tmp_path / "tuned.json").write_text(json.dumps(options))
+    compared: dict[str, object] = {"expert": "copy", "every": 0.25}
+    (tmp_path / "tuned.json").write_text(json.dumps({**options, "similarity_map": compared}))
     spread = copies.aligner(run=detector, tuned=tmp_path)
     assert spread.every == 0.25
     assert copies.Search(library, spread).copies(tmp_path / "copy.mp4", views=False).segments
-    (tmp_path / "tuned.json").write_text(json.dumps({**options, "noise": {"split": "train"}}))
+    (tmp_path / "tuned.json").write_text(
+        json.dumps({**options, "similarity_map": {**compared, "noise": {"split": "train"}}})
+    )
     with pytest.raises(Refused, match="normalised scores"):
         copies.aligner(run=detector, tuned=tmp_path)
     with pytest.raises(Refused, match="detects no segments"):

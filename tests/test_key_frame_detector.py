@@ -80,8 +80,8 @@ def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
         torch.testing.assert_close(
             again.keep(rows, torch.ones(1, 30, dtype=torch.bool)), parts[0].eval().keep(rows, torch.ones(1, 30) > 0)
         )
-    found = parts[1].eval().detect(values, confidence=0.0)
-    np.testing.assert_allclose(again.detect(values, confidence=0.0), found, rtol=1e-4, atol=1e-4)
+    found = parts[1].eval().align(values, confidence=0.0)
+    np.testing.assert_allclose(again.align(values, confidence=0.0), found, rtol=1e-4, atol=1e-4)
 
 
 def test_the_loop_trains_it(data):  # noqa: F811

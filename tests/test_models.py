@@ -131,7 +131,7 @@ def test_every_file_is_a_system_model(name):
         "embed_videos": room.Model.embeds_videos,
         "embed_texts": room.Model.embeds_texts,
         "keep": room.Model.scores_frames,
-        "detect": room.Model.detects_segments,
+        "align": room.Model.detects_segments,
     }
     assert {method: hasattr(room.Model, method) for method in methods} == methods
     assert room.Model.comparison in ("cosine", "dot")

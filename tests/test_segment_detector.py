@@ -237,12 +237,10 @@ class TestMaps:
     def test_seconds_and_frames_there_and_back(self):
         times = [intervals.filled(np.array([[0, 0.5], [0.5, 1], [3, 3.5], [4, 5]])), intervals.regular(9, 2.0)]
         found = np.array([[0.3, 3.7, 1.2, 8.9]])
-        seconds = intervals.to_seconds(found, *times, whole=False)
+        seconds = intervals.to_seconds(found, *times)
         assert intervals.to_frames(seconds, *times) == pytest.approx(found)
-        whole = np.array([[1.0, 3, 2, 7]])
-        assert intervals.to_seconds(whole, *times, whole=False) == pytest.approx(intervals.to_seconds(whole, *times))
-        with pytest.raises(ValueError, match="expected some of 0 to 4"):
-            intervals.to_seconds(np.array([[0.0, 4.5, 0, 1]]), *times, whole=False)
+        with pytest.raises(ValueError, match="expected rising frames in 0 to 4"):
+            intervals.to_seconds(np.array([[0.0, 4.5, 0, 1]]), *times)
 
 
 class TestModel:
@@ -262,7 +260,7 @@ class TestModel:
     def test_tiles_change_nothing(self):
         model = drawn_model(most=10)
         values = np.random.default_rng(0).uniform(size=(330, 270)).astype(np.float32)
-        whole, tiles = (model.detect(values, confidence=0.0, tile=tile) for tile in (None, 48))
+        whole, tiles = (model.align(values, confidence=0.0, tile=tile) for tile in (None, 48))
         assert model.pyramid.reach < 150 and len(whole) > 3
         np.testing.assert_allclose(whole, tiles, rtol=1e-3, atol=1e-3)
 
@@ -271,7 +269,7 @@ class TestModel:
         model.save_pretrained(tmp_path)
         again = Model.from_pretrained(tmp_path).eval()
         values = np.random.default_rng(0).uniform(size=(60, 70))
-        np.testing.assert_allclose(again.detect(values), model.detect(values), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(again.align(values), model.align(values), rtol=1e-4, atol=1e-4)
         assert again.config.confidence == 0.0
 
     def test_gradients_reach_the_weights_of_key_frames(self):
@@ -290,27 +288,27 @@ class TestModel:
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 90), (3, 5), (17, 200)])
     def test_maps_of_any_size(self, size):
-        found = drawn_model(confidence=0.0).detect(np.random.default_rng(0).uniform(size=size))
+        found = drawn_model(confidence=0.0).align(np.random.default_rng(0).uniform(size=size))
         assert found.shape[1] == 5 and (found[:, 1::2][:, :2] > found[:, 0:4:2]).all()
         assert (found[:, :2] >= 0).all() and (found[:, 1] <= size[0]).all() and (found[:, 3] <= size[1]).all()
 
     def test_what_is_no_map_is_refused(self):
         model = drawn_model()
-        assert model.detect(np.zeros((0, 5))).shape == (0, 5)
+        assert model.align(np.zeros((0, 5))).shape == (0, 5)
         with pytest.raises(ValueError, match="shape"):
-            model.detect(np.full((4, 4), np.nan))
+            model.align(np.full((4, 4), np.nan))
         with pytest.raises(ValueError, match="training mode"):
-            model.train().detect(np.zeros((4, 4)))
+            model.train().align(np.zeros((4, 4)))
         with pytest.raises(ValueError, match="confidence 2"):
             Config(confidence=2)
 
     def test_new_weights_are_used(self):
         model = drawn_model(confidence=0.0)
         values = np.random.default_rng(0).uniform(size=(40, 40))
-        before = model.detect(values)
+        before = model.align(values)
         with torch.no_grad():
             model.pyramid.says.bias.add_(0.3)
-        assert not np.array_equal(before, model.detect(values))
+        assert not np.array_equal(before, model.align(values))
 
 
 class TestCorners:
@@ -332,7 +330,7 @@ class TestCorners:
 class TestTrained:
     def test_it_finds_lines_and_nothing_else(self, detector, lines):
         unseen = lines[40:]
-        scores = segments.overall(segments.per_pair([(detector.detect(v), boxes) for v, boxes in unseen]))
+        scores = segments.overall(segments.per_pair([(detector.align(v), boxes) for v, boxes in unseen]))
         assert scores["F1"] > 0.75 and scores["FAR"] == 0
 
     def test_segments_shift_with_their_map(self, detector):
@@ -340,14 +338,14 @@ class TestTrained:
         values = diagonal(48, 48, (10, 28, 12, 30), rng)
         moved = np.pad(values, ((16, 0), (0, 0)), mode="wrap")[:48]
         # noise moved over the map's edge may look like a weak segment; the likeliest is the line
-        one, two = detector.detect(values)[:1], detector.detect(moved)[:1]
+        one, two = detector.align(values)[:1], detector.align(moved)[:1]
         assert one.shape == two.shape == (1, 5) and min(one[0, 4], two[0, 4]) > 0.6
         np.testing.assert_allclose(one[:, :4], [[10, 28, 12, 30]], atol=1.5)
         np.testing.assert_allclose(two[:, :4] - one[:, :4], [[16, 16, 0, 0]], atol=1.5)
 
     def test_no_two_are_the_same(self, detector, lines):
         for overlap in (0.1, 0.3):
-            found = [detector.detect(v, confidence=0.0, overlap=overlap) for v, _ in lines]
+            found = [detector.align(v, confidence=0.0, overlap=overlap) for v, _ in lines]
             assert sum(len(f) for f in found) > len(lines)
             for boxes in found:
                 alike = boxes_.iou(boxes[:, :4], boxes[:, :4]) - np.eye(len(boxes))
@@ -384,12 +382,13 @@ def test_trained_tuned_and_used_by_the_stages(data, tmp_path):  # noqa: F811
         system=system, seed=0,
     )  # fmt: skip
     assert yaml.safe_load((places["run"] / "system.yaml").read_text())["model"]["name"] == "segment_detector"
-    common = {"corpus": data / "corpus", "features": features, "split": "copies_val", "expert": "frames"}
-    grid = {"confidence": [0.0, 0.999]}
-    tune(**common, output=places["tuned"], run=places["run"], grid=grid)
+    common = {"corpus": data / "corpus", "features": features, "split": "copies_val"}
+    compared, grid = {"expert": "frames"}, {"confidence": [0.0, 0.999]}
+    tune(**common, similarity_map=compared, output=places["tuned"], run=places["run"], grid=grid)
     about = json.loads((places["tuned"] / "tuned.json").read_text())
     assert about["aligner"] is None and about["combinations"] == 2
-    align(**common, output=places["aligned"], run=places["run"], options={"confidence": 0.0}, score="max")
+    given = {"run": places["run"], "options": {"confidence": 0.0}, "score": "max"}
+    align(**common, similarity_map=compared, output=places["aligned"], **given)
     found = tables.read("segments", places["aligned"])
     assert len(found) and (found["query_end"] > found["query_start"]).all() and found["query_end"].max() <= 22
     again = tmp_path / "again"
@@ -397,7 +396,7 @@ def test_trained_tuned_and_used_by_the_stages(data, tmp_path):  # noqa: F811
     align(**common, output=again, run=places["run"], tuned=places["tuned"])
     assert json.loads((again / "align.json").read_text())["options"] == about["options"]
     with pytest.raises(ValueError, match="expected one of an aligner and a trained detector"):
-        tune(**common, output=places["tuned"], run=places["run"], aligner="hough")
+        tune(**common, similarity_map=compared, output=places["tuned"], run=places["run"], aligner="hough")
 
 
 def test_examples_of_a_corpus(data):  # noqa: F811

@@ -1,6 +1,7 @@
 """From frames to shortlists, segments of what stands on them, their measures, and the challenge's files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -10,8 +11,9 @@ from test_align_stage import OPTIONS, aligned
 from test_tune import data, run  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.localisation.maps import frames_of
+from videomatch.localisation.maps import SimilarityMaps
 from videomatch.retrieval.library import Library
+from videomatch.specs.similarity import Noise, SimilarityMap
 from videomatch.stages.align import align
 from videomatch.stages.evaluate import evaluate
 from videomatch.stages.select_key_frames import select_key_frames
@@ -88,19 +90,21 @@ def test_edits_are_measured_where_the_corpus_tells_them(data, tmp_path):  # noqa
 
 def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F811
     noise = {"split": "copies_val", "beta": 0.8, "drop": False}
-    frames = frames_of([data / "features"], "frames", "cosine", 0.0, noise, data / "corpus")
-    plain = frames_of([data / "features"], "frames", "cosine", 0.0).map("q0", "r1")[0]
+    normalised = SimilarityMap("frames", noise=Noise(**noise))
+    maps = SimilarityMaps.of([data / "features"], normalised, data / "corpus")
+    plain = SimilarityMaps.of([data / "features"], SimilarityMap("frames")).map("q0", "r1")[0]
     store = Store.open(data / "features/frames")
     rows, _ = store.gather([f"r{n}" for n in range(6)])
     unit, query = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (rows, store["q0"]))
     expected = plain - 0.8 * (query @ unit.T).max(axis=1, keepdims=True)
-    np.testing.assert_allclose(frames.map("q0", "r1")[0], expected, atol=1e-5)
-    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.05]}, noise=noise, bias=0.5)
-    assert best["noise"] == noise
+    np.testing.assert_allclose(maps.map("q0", "r1")[0], expected, atol=1e-5)
+    compared = {"expert": "frames", "noise": noise, "bias": 0.5}
+    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.05]}, similarity_map=compared)
+    assert best["similarity_map"] == compared
     _, about = aligned(data, tmp_path / "out", tuned=tmp_path / "tuned")
-    assert about["noise"] == noise and about["bias"] == 0.5
+    assert about["similarity_map"] == compared
     with pytest.raises(ValueError, match="not of similarity 'chamfer'"):
-        frames_of([data / "features"], "frames", "chamfer", 0.0, noise, data / "corpus")
+        SimilarityMaps.of([data / "features"], replace(normalised, similarity="chamfer"), data / "corpus")
 
 
 def test_queries_may_bring_more_frames_than_the_library_keeps(data, tmp_path):  # noqa: F811
@@ -109,18 +113,23 @@ def test_queries_may_bring_more_frames_than_the_library_keeps(data, tmp_path):  
         dtype="float32",
     )  # fmt: skip
     folders = [data / "features", tmp_path]
-    frames = frames_of(folders, "keys", "cosine", 0.0, query_expert="frames")
-    values, query_times, reference_times = frames.map("q0", "r0")
+    compared = SimilarityMap("keys", query_expert="frames")
+    values, query_times, reference_times = SimilarityMaps.of(folders, compared).map("q0", "r0")
     assert values.shape == (44, 30) and len(query_times) == 44 and reference_times[-1, 1] == 30
-    spread = frames_of(folders, "keys", "cosine", 0.0, every=0.5, query_expert="frames").map("q0", "r0")[0]
+    spread = SimilarityMaps.of(folders, replace(compared, every=0.5)).map("q0", "r0")[0]
     assert spread.shape == (44, 60)
     (tmp_path / "out").mkdir()
     align(
-        corpus=data / "corpus", features=folders, output=tmp_path / "out", split="copies_val", expert="keys",
-        query_expert="frames", aligner="temporal_network", options={"min_similarity": 0.4, "min_length": 2}, every=0.5,
+        corpus=data / "corpus", features=folders, output=tmp_path / "out", split="copies_val",
+        similarity_map=replace(compared, every=0.5).settings(), aligner="temporal_network",
+        options={"min_similarity": 0.4, "min_length": 2},
     )  # fmt: skip
     about = json.loads((tmp_path / "out/align.json").read_text())
-    assert about["query_expert"] == "frames" and about["frames"] == 6 * 30 and about["pairs with a segment"] >= 6
+    assert (
+        about["similarity_map"]["query_expert"] == "frames"
+        and about["frames"] == 6 * 30
+        and about["pairs with a segment"] >= 6
+    )
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from videomatch.aligners import temporal_network
+from videomatch import aligners
 from videomatch.data import tables
 from videomatch.data.store import StoreWriter
 from videomatch.localisation import intervals
-from videomatch.localisation.maps import Frames
+from videomatch.localisation.maps import SimilarityMaps
 from videomatch.metrics import segments
-from videomatch.stages.tune import best, combined, score_pair, tune
+from videomatch.stages.tune import best, combined, tune
 
 RATE = 2.0
 
@@ -45,7 +45,7 @@ def data(tmp_path_factory):
 
 def run(data, output, **options):
     output.mkdir()
-    given = {"split": "copies_val", "expert": "frames", "aligner": "temporal_network", **options}
+    given = {"split": "copies_val", "aligner": "temporal_network", "similarity_map": {"expert": "frames"}, **options}
     tune(corpus=data / "corpus", features=[data / "features"], output=output, **given)
     return json.loads((output / "tuned.json").read_text()), pl.read_csv(output / "trials.csv")
 
@@ -65,8 +65,7 @@ def test_the_planted_optimum_is_found(data, tmp_path):
     assert (strict["F1"] == 0).all() and (strict["FRR"] == 1).all()
 
 
-def test_processes_change_nothing(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("videomatch.stages.tune.BATCH", 5)
+def test_processes_change_nothing(data, tmp_path):
     run(data, tmp_path / "one", grid=GRID)
     run(data, tmp_path / "two", grid=GRID, threads=2)
     for name in ("tuned.json", "trials.csv"):
@@ -89,21 +88,22 @@ def test_of_equal_trials_the_simplest_wins():
     assert best([{"F1": 0.4}, {"F1": 0.5}, {"F1": 0.5}, {"F1": 0.4}], options, usual) == 1
 
 
-def test_a_pair_is_scored_on_its_own_clocks(data):
-    frames = Frames((data / "features/frames",))
-    values, query_times, reference_times = frames.map("q0", "r0")
+def test_a_pair_is_aligned_in_seconds(data):
+    maps = SimilarityMaps((data / "features/frames",))
+    values, query_times, reference_times = maps.map("q0", "r0")
     assert values.shape == (44, 60) and query_times[-1].tolist() == [21.5, 22]
-    truth = tables.read("segments", data / "corpus").row(0)[2:6]
-    options = [{"min_similarity": 0.6}, {"min_similarity": 0.6, "published": True}]
-    ours, published = score_pair(
-        temporal_network.align, values, query_times, reference_times, np.array([truth]), options
+    network = aligners.load("temporal_network")
+    ours, published = (
+        aligners.find_segments(network, *maps.map("q0", "r0"), {"min_similarity": 0.6, "published": published})
+        for published in (False, True)
     )
-    found = intervals.to_seconds(temporal_network.align(values, **options[0]), query_times, reference_times)
-    assert ours == (*segments.pair(found, np.array([truth])), 1)
-    assert ours[1] > published[1]  # a frame short on both axes
-    biased = Frames((data / "features/frames",), bias=0.5).map("q0", "r0")[0]
+    frames = network.align(values, min_similarity=0.6)
+    assert ours == pytest.approx(intervals.to_seconds(frames, query_times, reference_times))
+    truth = np.array([tables.read("segments", data / "corpus").row(0)[2:6]])
+    assert segments.pair(ours, truth)[1] > segments.pair(published, truth)[1]  # a frame short on both axes
+    biased = SimilarityMaps((data / "features/frames",), bias=0.5).map("q0", "r0")[0]
     assert biased == pytest.approx(values + 0.5)
-    inner = Frames((data / "features/frames",), similarity="inner").map("q0", "r0")[0]
+    inner = SimilarityMaps((data / "features/frames",), similarity="inner").map("q0", "r0")[0]
     assert inner[10, 0] != pytest.approx(values[10, 0])
 
 
@@ -113,9 +113,9 @@ def test_a_pair_is_scored_on_its_own_clocks(data):
         ({"grid": {"gap": [1]}}, "has no option 'gap'; there are max_step"),
         ({"grid": {"top_k": 3}}, "top_k is 3, expected a list"),
         ({"grid": "theirs"}, "no grid 'theirs'; there are published, ours"),
-        ({"expert": "faces"}, "expert 'faces' is in none of"),
+        ({"similarity_map": {"expert": "faces"}}, "expert 'faces' is in none of"),
         ({"split": "copies_test"}, "no split 'copies_test'"),
-        ({"similarity": "euclidean"}, "no similarity 'euclidean'"),
+        ({"similarity_map": {"expert": "frames", "similarity": "euclidean"}}, "no similarity 'euclidean'"),
     ],
 )
 def test_wrong_settings_are_named(data, tmp_path, options, message):
@@ -133,4 +133,4 @@ def test_features_without_times_are_refused(data, tmp_path):
         for name in ("q0", "r0"):
             writer.add(name, np.eye(2, dtype=np.float32))
     with pytest.raises(ValueError, match="has no times"):
-        Frames((tmp_path / "features/frames",)).map("q0", "r0")
+        SimilarityMaps((tmp_path / "features/frames",)).map("q0", "r0")

@@ -1,17 +1,127 @@
-"""Temporal alignment, one file an algorithm: ``align(similarity, *, …)`` finds the segments that two videos share.
+"""Temporal alignment: from the similarity map of two videos to the segments that they share. One file per algorithm.
 
 What goes in
     ``similarity (Q, R)``: cosines of the query's frames with the reference's, any float type; the map is not changed.
     Thresholds are cosines. Add a bias to the map beforehand where scores were normalised below 0 (VSC 2022 adds 0.5).
 
 What comes out
-    ``(N, 5)`` float64: ``query_start, query_end, reference_start, reference_end, score``, best found first. Times are
-    frames, half open: a segment holds frames ``start`` to ``end - 1``. ``data.intervals.to_seconds`` makes them
-    seconds. The score is the mean similarity along what was matched.
+    ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first. Times are frames,
+    half open: a segment holds frames ``start`` to ``end - 1``. The score is the mean similarity along what was
+    matched. :func:`find_segments` gives the same in seconds.
 
-``published=True`` and :data:`PUBLISHED`
+``published=True`` and ``PUBLISHED``
     Every file has ``PUBLISHED``: named sets of parameters as VCSL (He et al., CVPR 2022; ``vcsl/vta.py``) and the
     papers after it report them. They set ``published=True``, which gives the boxes of that code exactly: its ends are
     the *last* frames of a segment, and read as seconds they lie a frame short on both axes (on VCSL's test labels that
     alone brings a perfect F1 down to 0.951). The other peculiarities stand in each file.
 """
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from videomatch.common import named
+from videomatch.common.checkpoint import load_checkpoint
+from videomatch.localisation.intervals import to_seconds
+from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START, SCORE
+
+Map = Float[np.ndarray, "query_frames reference_frames"]
+Segments = Float[np.ndarray, "segments 5"]
+#: values to try of each option
+Grid = Mapping[str, Sequence[Any]]
+
+#: what the score of a segment may be: the aligner's own, or the largest similarity in its box (VSC 2022's)
+SCORES = ("mean", "max")
+
+
+class Aligner(Protocol):
+    """What a file of this room provides, and the ``Model`` of a segment detector."""
+
+    @property
+    def GRIDS(self) -> Mapping[str, Grid]:
+        """Named grids of options for ``tune`` to search; every aligner has ``ours``."""
+        ...
+
+    @property
+    def align(self) -> Callable[..., Segments]:
+        """``align(similarity, *, …)``: the segments of a map, in frames. Its keyword-only arguments are the options,
+        each with a default. See the head of this module."""
+        ...
+
+
+@functools.lru_cache(maxsize=4)
+def load(name: str | None = None, run: Path | None = None) -> Aligner:
+    """An algorithm of this room, or a trained detector on the GPU if there is one.
+
+    Args:
+        name: a file of this room.
+        run: result of ``train``: a system whose model has ``detects_segments``.
+
+    Raises:
+        ValueError: both arguments or neither, or a model that finds no segments.
+        KeyError: an unknown name; the message lists those that exist.
+    """
+    if (name is None) == (run is None):
+        raise ValueError(f"aligner {name}, run {run}: expected one of an aligner and a trained detector")
+    if name is not None:
+        module: Any = named.module("aligners", name)
+        return module
+    assert run is not None
+    model, system = load_checkpoint(run, "cuda" if torch.cuda.is_available() else "cpu")
+    if not model.detects_segments:
+        raise ValueError(f"{run}: model {system['model']['name']!r} detects no segments, expected a segment_detector")
+    return model
+
+
+def defaults(aligner: Aligner) -> dict[str, Any]:
+    """The options of an aligner and their defaults."""
+    arguments = inspect.signature(aligner.align).parameters.values()
+    return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY}
+
+
+def find_segments(
+    aligner: Aligner,
+    similarity: Map,
+    query_times: Float[np.ndarray, "query_frames 2"],
+    reference_times: Float[np.ndarray, "reference_frames 2"],
+    options: Mapping[str, Any] | None = None,
+    *,
+    score: str = "mean",
+) -> Segments:
+    """The segments of one map, in seconds. Segments without length are left out (as published, those of one frame).
+
+    Args:
+        aligner: what finds them.
+        similarity: the map.
+        query_times, reference_times: start and end of each frame, s, without gaps
+            (:func:`videomatch.localisation.intervals.filled`).
+        options: of the aligner.
+        score: one of :data:`SCORES`.
+
+    Raises:
+        ValueError: an unknown score, or times that do not fit the map.
+    """
+    if score not in SCORES:
+        raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
+    options = options or {}
+    found = aligner.align(similarity, **options)
+    if score == "max":
+        last_is_inside = int(bool(options.get("published", False)))
+        found[:, SCORE] = [_largest(similarity, box, last_is_inside) for box in found.tolist()]
+    found = to_seconds(found, query_times, reference_times)
+    return found[(found[:, QUERY_END] > found[:, QUERY_START]) & (found[:, REFERENCE_END] > found[:, REFERENCE_START])]
+
+
+def _largest(similarity: np.ndarray, box: list[float], more: int) -> float:
+    """The largest similarity among all frames that a box touches; ``more`` frames are added at its ends."""
+    starts = [int(np.floor(box[column])) for column in (QUERY_START, REFERENCE_START)]
+    ends = [int(np.ceil(box[column])) + more for column in (QUERY_END, REFERENCE_END)]
+    return float(similarity[starts[0] : ends[0], starts[1] : ends[1]].max())

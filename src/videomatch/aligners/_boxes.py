@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
 
-Map = Float[np.ndarray, "query_frames reference_frames"]
-Segments = Float[np.ndarray, "segments 5"]
+from videomatch.aligners import Segments
 
 
 def checked(similarity: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.aligners._boxes import Map, Segments, along, checked, diagonals, segments, skewed
+from videomatch.aligners import Map, Segments
+from videomatch.aligners._boxes import along, checked, diagonals, segments, skewed
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},

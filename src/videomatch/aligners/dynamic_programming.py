@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.aligners._boxes import Map, Segments, along, checked, diagonals, segments, skewed
+from videomatch.aligners import Map, Segments
+from videomatch.aligners._boxes import along, checked, diagonals, segments, skewed
 
 _SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {

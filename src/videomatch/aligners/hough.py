@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.aligners._boxes import Map, Segments, checked, containment, iou, matched_parts, segments
+from videomatch.aligners import Map, Segments
+from videomatch.aligners._boxes import checked, containment, iou, matched_parts, segments
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True},

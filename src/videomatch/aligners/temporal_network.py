@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.aligners._boxes import Map, Segments, checked, iou, segments
+from videomatch.aligners import Map, Segments
+from videomatch.aligners._boxes import checked, iou, segments
 
 _SAME = {"max_paths": 10, "max_iou": 0.3, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {

@@ -19,22 +19,22 @@ from __future__ import annotations
 import difflib
 import json
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from videomatch.aligners import temporal_network
+from videomatch import aligners
 from videomatch.app.answers import Answered
 from videomatch.app.library import MOST, Refused, unknown
 from videomatch.app.video_library import Footage
 from videomatch.common import digests, named
 from videomatch.localisation import frame_similarity, intervals
-from videomatch.localisation.aligning import align_of
 from videomatch.reports.segment_maps import CELLS, resampled
 from videomatch.retrieval.library import Library
+from videomatch.specs.similarity import SimilarityMap
 
 #: similarity, less what is usual, from which frames count as the same; seconds that a segment lasts at least
 SAME, SHORTEST = 0.7, 1.25
@@ -100,19 +100,17 @@ class Aligner:
     """What finds segments in a map.
 
     Attributes:
-        align: map ``(Q, R)``, and seconds a frame, to segments in frames.
+        aligner: of :mod:`videomatch.aligners`.
         name: for people.
-        whole: ends are whole frames.
-        published: ends are last frames.
+        options: seconds per frame to options of ``aligner``.
         raw: it reads cosines as they are.
         bias: added to every similarity.
         every: seconds between frames, to which key frames are spread out before they are compared.
     """
 
-    align: Callable[[np.ndarray, float], np.ndarray]
+    aligner: aligners.Aligner
     name: str
-    whole: bool = True
-    published: bool = False
+    options: Callable[[float], Mapping[str, Any]]
     raw: bool = True
     bias: float = 0.0
     every: float | None = None
@@ -140,34 +138,29 @@ def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None
         path = tuned / "tuned.json" if tuned.is_dir() else tuned
         if not path.is_file():
             raise Refused(f"{path} is not there: expected a result of `tune`")
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said["similarity"] != "cosine":
-            raise Refused(f"{path} was tuned on {said['similarity']!r} similarities; a library has cosines")
-        if said.get("noise") is not None:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        compared = SimilarityMap.read(found["similarity_map"])
+        if compared.similarity != "cosine":
+            raise Refused(f"{path} was tuned on {compared.similarity!r} similarities; a library has cosines")
+        if compared.noise is not None:
             raise Refused(f"{path} was tuned on normalised scores; a library has plain cosines")
-        name, options, bias = said["aligner"], said["options"], float(said["bias"])
-        every = said.get("every")
+        name, options, bias, every = found["aligner"], found["options"], compared.bias, compared.every
         if (name is None) != (run is not None):
             raise Refused(f"{path} holds options of {name or 'a detector: say which'}")
-    if run is not None:
-        if not (run / "system.yaml").is_file():
-            raise Refused(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
-        try:
-            detect = align_of(None, run)[0]
-        except (ValueError, KeyError) as error:
-            raise Refused(str(error)) from error
-        return Aligner(
-            lambda values, _: detect(values, **options), f"the detector {run}", False, bias=bias, every=every
-        )
-    if name is None:
-        return Aligner(_by_seconds, "the temporal network", raw=False)
-    align, published = align_of(name, None)[0], bool(options.get("published", False))
-    return Aligner(lambda values, _: align(values, **options), name, published=published, bias=bias, every=every)
+    if run is not None and not (run / "system.yaml").is_file():
+        raise Refused(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
+    if name is None and run is None:
+        return Aligner(aligners.load("temporal_network"), "the temporal network", _by_seconds, raw=False)
+    try:
+        loaded = aligners.load(name, run)
+    except (ValueError, KeyError) as error:
+        raise Refused(str(error)) from error
+    return Aligner(loaded, name or f"the detector {run}", lambda _: options, bias=bias, every=every)
 
 
-def _by_seconds(values: np.ndarray, frame: float) -> np.ndarray:
-    """The temporal network, its least length a time."""
-    return temporal_network.align(values, min_similarity=SAME, min_length=max(1, round(SHORTEST / frame)))
+def _by_seconds(frame: float) -> dict[str, Any]:
+    """Options of the temporal network, its least length a time."""
+    return {"min_similarity": SAME, "min_length": max(1, round(SHORTEST / frame))}
 
 
 class Search:
@@ -242,7 +235,7 @@ class Search:
 
     def _why_nothing(self, answer: Copies, views: bool) -> list[str]:
         """What somebody should know who finds nothing."""
-        if self.by.align is _by_seconds and answer.duration < SHORTEST:
+        if self.by.options is _by_seconds and answer.duration < SHORTEST:
             return [f"it lasts {answer.duration:.2f} s, and a segment lasts {SHORTEST} s at least"]
         if not views:
             return ["its picture was looked at as a whole only (--whole)"]
@@ -291,17 +284,12 @@ class Search:
         if self.by.every is not None:
             query, times = frame_similarity.resampled(query, times, self.by.every)
             there, reference_times = frame_similarity.resampled(there, reference_times, self.by.every)
-        frame = float(np.median(np.concatenate([np.diff(times), np.diff(reference_times)])))
+        options = self.by.options(float(np.median(np.concatenate([np.diff(times), np.diff(reference_times)]))))
         for start in range(0, len(query), ROWS):
             piece = slice(start, start + ROWS)
-            found = self.by.align(self._values(query[piece], there) + self.by.bias, frame)
-            parts.append(
-                intervals.to_seconds(
-                    found, times[piece], reference_times, published=self.by.published, whole=self.by.whole
-                )
-            )
-        found = joined(parts, [float(times[start, 0]) for start in range(ROWS, len(query), ROWS)])
-        return found[(found[:, 1] > found[:, 0]) & (found[:, 3] > found[:, 2])]
+            values = self._values(query[piece], there) + self.by.bias
+            parts.append(aligners.find_segments(self.by.aligner, values, times[piece], reference_times, options))
+        return joined(parts, [float(times[start, 0]) for start in range(ROWS, len(query), ROWS)])
 
     def _values(self, query: np.ndarray, there: np.ndarray) -> np.ndarray:
         values = frame_similarity.cosines(query, there)

@@ -1,32 +1,38 @@
-"""The pairs that are aligned, and the similarity maps of their frames: what ``tune`` and ``align`` read."""
+"""The pairs of videos that ``tune`` and ``align`` work on, and the similarity maps of their frames."""
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
+from videomatch.common import workers
+from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import Store
 from videomatch.localisation import frame_similarity, intervals
+from videomatch.metrics.segments import TIMES
 from videomatch.retrieval.score_normalisation import ScoreNormalisation
+from videomatch.specs.similarity import SimilarityMap
 
 log = logging.getLogger(__name__)
 
-#: how frames are held against each other
 SIMILARITIES = ("cosine", "inner", "chamfer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two videos and their true segments (M, 4), s; none if the second is no source of the first."""
+class CandidatePair:
+    """Two videos, and their true segments (M, 4) in s: none if the reference is no source of the query, or if the
+    truth was not looked up."""
 
     query: str
     reference: str
@@ -34,16 +40,17 @@ class Pair:
 
 
 @dataclass
-class Frames:
-    """Features of frames, from which it makes maps; pickled as its arguments.
+class SimilarityMaps:
+    """Features of frames in stores, from which it computes maps. Pickled as its arguments.
 
     Attributes:
-        roots: stores with times, which are one. similarity: ``cosine``; ``inner`` (rows as they are: after score
-        normalisation); or ``chamfer`` (rows of regions,
-            clipped as VCSL does).
-        bias: what is added to every similarity. normalisation: of scores, by frames of other videos.
-        every: s between frames, to which key frames are spread out; null leaves frames where they are.
-        query_roots: stores that queries come from instead: all their frames, against the key frames of references.
+        roots: stores with times, read as one.
+        similarity: ``cosine``; ``inner`` product of the rows as they are; or ``chamfer`` over rows of regions, clipped
+            as VCSL does.
+        bias: added to every similarity.
+        normalisation: of scores, by frames of other videos.
+        every: seconds between frames to which key frames are spread out; None leaves frames where they are.
+        query_roots: stores of the queries where they are others: all frames, against the key frames of references.
     """
 
     roots: tuple[Path, ...]
@@ -65,27 +72,63 @@ class Frames:
             raise ValueError(f"every {self.every}, similarity {self.similarity!r}: expected seconds, and cosines")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Frames, (self.roots, self.similarity, self.bias, self.normalisation, self.every, self.query_roots)
+        given = (self.roots, self.similarity, self.bias, self.normalisation, self.every, self.query_roots)
+        return SimilarityMaps, given
+
+    @classmethod
+    def of(cls, features: Iterable[Path], spec: SimilarityMap, corpus: Path | None = None) -> SimilarityMaps:
+        """The maps of the features in result folders of ``extract``.
+
+        Args:
+            features: the folders.
+            spec: which features, and how they are compared.
+            corpus: folder of ``prepare``, which has the split of ``spec.noise``.
+
+        Raises:
+            ValueError: none of the folders holds the expert, queries and references have rows of other shapes, or the
+                split of the noise has no frame.
+        """
+        roots = _roots(features, spec.expert)
+        query_roots = None if spec.query_expert is None else _roots(features, spec.query_expert)
+        maps = cls(roots, spec.similarity, spec.bias, every=spec.every, query_roots=query_roots)
+        if maps.queries.shape != maps.references.shape:
+            raise ValueError(f"{roots[0]} holds rows {maps.references.shape}, queries have {maps.queries.shape}")
+        if spec.noise is None:
+            return maps
+        assert corpus is not None
+        listed = split_ids(tables.read("splits", corpus), spec.noise.split, "reference")
+        rows, _ = maps.references.gather([i for i in listed if i in set(maps.references.ids)])
+        if not len(rows):
+            raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {roots[0]}")
+        normalisation = ScoreNormalisation.fit(
+            np.asarray(rows, np.float32),
+            beta=spec.noise.beta,
+            drop=spec.noise.drop,
+            unit=spec.similarity == "cosine",
+        )
+        return cls(roots, spec.similarity, spec.bias, normalisation, spec.every, query_roots)
 
     @property
-    def store(self) -> Store:
-        """The features, opened where they are first needed."""
+    def references(self) -> Store:
+        """The features of references, opened where they are first needed."""
         self._store = self._store or Store.open(*self.roots)
         return self._store
 
     @property
     def queries(self) -> Store:
         """The features of queries."""
-        self._queries = self._queries or (self.store if self.query_roots is None else Store.open(*self.query_roots))
+        if self.query_roots is None:
+            return self.references
+        self._queries = self._queries or Store.open(*self.query_roots)
         return self._queries
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
-        if self._last is None or self._last[0] != query:  # pairs of a query stand together
+        if self._last is None or self._last[0] != query:  # pairs are ordered by query
             rows, times = self.frames(query, self.queries)
             self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
-        right, reference_times = self.frames(reference)
+        right, reference_times = self.frames(reference, self.references)
         if self.normalisation is not None:
             values = left @ self.normalisation.references(right).T
         elif self.similarity == "cosine":
@@ -96,55 +139,13 @@ class Frames:
             values = left @ right.T
         return values + values.dtype.type(self.bias), query_times, reference_times
 
-    def frames(self, video_id: str, store: Store | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The frames ``(L, D)`` of a video, and their times ``(L, 2)`` without gaps; a reference's if not said."""
-        store = store or self.store
+    def frames(self, video_id: str, store: Store) -> tuple[np.ndarray, np.ndarray]:
+        """The frames ``(L, D)`` of a video of a store, and their times ``(L, 2)`` without gaps."""
         times = store.times(video_id)
         if times is None:
-            raise ValueError(f"{store.roots[0]} has no times: nobody can say where a segment begins")
+            raise ValueError(f"{store.roots[0]} has no times, expected features with times to place segments by")
         rows, times = np.asarray(store[video_id], np.float32), intervals.filled(times)
         return (rows, times) if self.every is None else frame_similarity.resampled(rows, times, self.every)
-
-
-def frames_of(
-    features: Iterable[Path],
-    expert: str,
-    similarity: str,
-    bias: float,
-    noise: Mapping[str, Any] | None = None,
-    corpus: Path | None = None,
-    every: float | None = None,
-    query_expert: str | None = None,
-) -> Frames:
-    """The features of one expert in result folders of ``extract``.
-
-    Args:
-        features: the folders.
-        expert: its name.
-        similarity, bias: as of :class:`Frames`.
-        noise: ``{split, beta, drop}``: scores are normalised by the references of a split, which are not searched.
-        corpus: folder of ``prepare``, which knows that split.
-        every: s between frames, to which key frames are spread out.
-        query_expert: whose features queries bring, where these are others.
-
-    Raises:
-        ValueError: none of the folders holds it, queries and references have rows of other shapes, or the split of
-            the noise has no frame.
-    """
-    roots = _roots(features, expert)
-    asked = None if query_expert is None else _roots(features, query_expert)
-    frames = Frames(roots, similarity, bias, every=every, query_roots=asked)
-    if frames.queries.shape != frames.store.shape:
-        raise ValueError(f"{roots[0]} holds rows {frames.store.shape}, queries bring {frames.queries.shape}")
-    if noise is None:
-        return frames
-    assert corpus is not None
-    options = {k: v for k, v in noise.items() if k != "split"} | {"unit": similarity == "cosine"}
-    listed = split_ids(tables.read("splits", corpus), noise["split"], "reference")
-    rows, _ = frames.store.gather([i for i in listed if i in set(frames.store.ids)])
-    if not len(rows):
-        raise ValueError(f"noise: no reference of split {noise['split']!r} has a frame in {roots[0]}")
-    return replace(frames, normalisation=ScoreNormalisation.fit(np.asarray(rows, np.float32), **options))
 
 
 def _roots(features: Iterable[Path], expert: str) -> tuple[Path, ...]:
@@ -154,21 +155,59 @@ def _roots(features: Iterable[Path], expert: str) -> tuple[Path, ...]:
     return roots
 
 
-def pairs_of(corpus: Path, split: str | list[str], frames: Frames) -> list[Pair]:
+def pairs_of_split(corpus: Path, split: str | list[str], maps: SimilarityMaps) -> list[CandidatePair]:
     """The judged pairs of a protocol of which both videos have features, with their true segments, by query.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such pair.
     """
     judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
-    there = judged.filter(pl.col("query_id").is_in(frames.queries.ids) & pl.col("reference_id").is_in(frames.store.ids))
-    if len(there) < len(judged):
-        log.warning("%d of %d pairs of split %s have no features", len(judged) - len(there), len(judged), split)
-    if there.is_empty():
-        raise ValueError(f"split {split!r}: none of its {len(judged)} pairs has features in {frames.roots[0]}")
-    times = ("query_start", "query_end", "reference_start", "reference_end")
-    truth: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for row in tables.read("segments", corpus).select("query_id", "reference_id", *times).iter_rows():
-        truth.setdefault(row[:2], []).append(row[2:])
-    pairs = there.select("query_id", "reference_id").rows()
-    return [Pair(q, r, np.array(truth.get((q, r), []), np.float64).reshape(-1, 4)) for q, r in pairs]
+    has_features = pl.col("query_id").is_in(maps.queries.ids) & pl.col("reference_id").is_in(maps.references.ids)
+    found = judged.filter(has_features)
+    if len(found) < len(judged):
+        log.warning("%d of %d pairs of split %s have no features", len(judged) - len(found), len(judged), split)
+    if found.is_empty():
+        raise ValueError(f"split {split!r}: none of its {len(judged)} pairs has features in {maps.roots[0]}")
+    truth = boxes_by_pair(tables.read("segments", corpus))
+    none = np.zeros((0, 4))
+    return [CandidatePair(q, r, truth.get((q, r), none)) for q, r in found.select("query_id", "reference_id").rows()]
+
+
+def boxes_by_pair(segments: pl.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """The times ``(M, 4)`` of a table ``segments``, in its order, of each (query_id, reference_id)."""
+    rows: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for query, reference, *times in segments.select("query_id", "reference_id", *TIMES).iter_rows():
+        rows.setdefault((query, reference), []).append(tuple(times))
+    return {pair: np.array(boxes, np.float64) for pair, boxes in rows.items()}
+
+
+def for_each_pair(
+    function: Callable[[CandidatePair], Result],
+    pairs: Sequence[CandidatePair],
+    *,
+    threads: int,
+    label: str,
+    batch: int = 64,
+) -> list[Result]:
+    """What a function gives for each pair, in their order, computed by several processes.
+
+    Args:
+        function: can be pickled, for example a ``functools.partial`` with a :class:`SimilarityMaps`.
+        pairs: consecutive ones share their query's features.
+        threads: processes.
+        label: of the progress bar.
+        batch: pairs that a process works on between reports, at most.
+    """
+    size = max(1, min(batch, -(-len(pairs) // threads)))
+    parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    work = functools.partial(_for_each, function)
+    if threads < 2 or len(parts) < 2:
+        done = [work(part) for part in track(parts, label=label)]
+    else:
+        with workers.pool(min(threads, len(parts))) as pool:
+            done = list(track(pool.map(work, parts), total=len(parts), label=label))
+    return [result for part in done for result in part]
+
+
+def _for_each(function: Callable[[CandidatePair], Result], pairs: Sequence[CandidatePair]) -> list[Result]:
+    return [function(pair) for pair in pairs]

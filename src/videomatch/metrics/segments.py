@@ -40,6 +40,17 @@ from jaxtyping import Float
 
 Segments = Float[np.ndarray, "segments columns"]
 
+#: columns of an array of segments ``(N, 4 or 5)``; times in seconds or frames, as its function says
+COLUMNS = ("query_start", "query_end", "reference_start", "reference_end", "score")
+#: the four times
+TIMES = COLUMNS[:4]
+#: column numbers
+QUERY_START, QUERY_END, REFERENCE_START, REFERENCE_END, SCORE = range(5)
+#: start and end on each axis; starts and ends of both axes; the order of the columns with query and reference swapped
+QUERY, REFERENCE = slice(0, 2), slice(2, 4)
+STARTS, ENDS = slice(0, 4, 2), slice(1, 4, 2)
+SWAPPED = (REFERENCE_START, REFERENCE_END, QUERY_START, QUERY_END)
+
 #: seconds in the published denominators
 EPSILON = 1e-6
 

@@ -23,8 +23,7 @@ class SystemModel:
         embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.
         embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
         scores_frames: it has ``keep(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
-        detects_segments: it has ``detect(similarity (Q, R), **options) -> (N, 5)``, as an aligner has ``align``; its
-            file has ``GRIDS``.
+        detects_segments: it is an aligner (:class:`videomatch.aligners.Aligner`), with ``align`` and ``GRIDS``.
         comparison: how embeddings are compared: by their cosine, or by their inner product as they are.
     """
 

@@ -24,9 +24,6 @@ from torch import Tensor
 from videomatch.common.precision import at_least_single
 from videomatch.models import key_frames, segment_detector
 
-#: options of ``detect`` that are tried where it is tuned like an aligner
-GRIDS = segment_detector.GRIDS
-
 
 class Config(segment_detector.Config):
     """A detector and a scorer.

@@ -43,10 +43,6 @@ from videomatch.models._segment_pyramid import Folded, Pyramid
 
 #: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
 TILE, CELLS = 1536, 2048 * 2048
-#: options of ``detect`` that are tried where a detector is tuned like an aligner
-GRIDS: dict[str, dict[str, list[Any]]] = {
-    "ours": {"confidence": [0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]},
-}
 #: boxes of cells are the same from this intersection over union
 ALIKE = 0.5
 #: a cell and its neighbours
@@ -102,11 +98,12 @@ class _Prepared(NamedTuple):
 
 
 class Model(PreTrainedModel, SystemModel):
-    """The detector; :meth:`detect` is what an aligner does."""
+    """The detector: an aligner as in :mod:`videomatch.aligners`."""
 
     detects_segments: ClassVar[bool] = True
 
     config_class = Config
+    GRIDS: ClassVar = {"ours": {"confidence": [0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]}}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -178,7 +175,7 @@ class Model(PreTrainedModel, SystemModel):
         return torch.stack(steps, 2)
 
     @torch.inference_mode()
-    def detect(
+    def align(
         self,
         similarity: np.ndarray,
         *,
@@ -207,7 +204,7 @@ class Model(PreTrainedModel, SystemModel):
         if not values.size:
             return np.zeros((0, 5))
         if self.training:
-            raise ValueError("segment_detector: detect in training mode, expected a model that is set to evaluate")
+            raise ValueError("segment_detector: align in training mode, expected a model that is set to evaluate")
         prepared, options = self._prepared(), vars(self.config)  # every look at an attribute of these takes its time
         pyramid, device, step = prepared.pyramid, prepared.tensors[0].device, 2 ** len(prepared.pyramid.levels)
         given = torch.from_numpy(values).to(device)[None]
@@ -242,7 +239,7 @@ class Model(PreTrainedModel, SystemModel):
         return table[(table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])]
 
     def _prepared(self) -> _Prepared:
-        """What :meth:`detect` computes with, made anew when weights have changed."""
+        """What :meth:`align` computes with, made anew when weights have changed."""
         made = self._frozen
         if made is None or made.versions != [t._version for t in made.tensors]:
             tensors = [*self.parameters(), *self.buffers()]

@@ -13,13 +13,12 @@ from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
-from videomatch.localisation.maps import Frames, frames_of
+from videomatch.localisation.maps import SimilarityMaps
 from videomatch.media.thumbnail import data_url, strip
-from videomatch.metrics.segments import overlaps
+from videomatch.metrics.segments import TIMES, overlaps
 from videomatch.reports import pages
 from videomatch.reports.segment_maps import DrawnSegment, drawing, layout, page, resampled
-
-TIMES = ("query_start", "query_end", "reference_start", "reference_end")
+from videomatch.specs.similarity import SimilarityMap
 
 
 def write(
@@ -49,18 +48,12 @@ def write(
         top: number of queries.
         tables_html: tables for the first page.
     """
-    frames = frames_of(
-        features,
-        compared["expert"],
-        compared.get("similarity", "cosine"),
-        compared.get("bias", 0.0),
-        compared.get("noise"),
-        corpus,
-        compared.get("every"),
-        compared.get("query_expert"),
-    )
+    source = SimilarityMaps.of(features, SimilarityMap.read(compared), corpus)
     splits = tables.read("splits", corpus)
-    queries, references = set(frames.queries.ids), set(frames.store.ids) & set(split_ids(splits, split, "reference"))
+    queries, references = (
+        set(source.queries.ids),
+        set(source.references.ids) & set(split_ids(splits, split, "reference")),
+    )
     asked = [i for i in split_ids(splits, split, "query") if i in queries]
     is_shown = pl.col("query_id").is_in(asked) & pl.col("reference_id").is_in(list(references))
     found, true = (tables.read("segments", folder).filter(is_shown) for folder in (segments, corpus))
@@ -71,7 +64,7 @@ def write(
     for number, query in enumerate(track(asked[:top], label="pages"), 1):
         file = f"query{number:03d}.html"
         of_query = (table.filter(pl.col("query_id") == query) for table in (found, true))
-        html, counts = _query_page(frames, paths, query, *of_query)
+        html, counts = _query_page(source, paths, query, *of_query)
         (output / file).write_text(html, encoding="utf-8")
         rows.append({"query": query, "file": file} | counts)
     html = pages.render("segments.html", title=title, about=about, rows=rows, tables=tables_html)
@@ -79,7 +72,7 @@ def write(
 
 
 def _query_page(
-    frames: Frames, paths: dict[str, str | None], query: str, found: pl.DataFrame, true: pl.DataFrame
+    source: SimilarityMaps, paths: dict[str, str | None], query: str, found: pl.DataFrame, true: pl.DataFrame
 ) -> tuple[str, dict[str, int]]:
     """The page of one query, and how many segments are true, ``found`` of these, or found without a true one."""
     drawn: list[DrawnSegment] = []
@@ -99,7 +92,7 @@ def _query_page(
             for n, (four, score, right) in enumerate(zip(times.tolist(), here["score"], is_right, strict=True), 1)
         ]
         drawn += segments
-        maps.append((reference, _map(frames, paths, query, reference, segments, true_times)))
+        maps.append((reference, _map(source, paths, query, reference, segments, true_times)))
     about = (
         f"{counts['true']} true segments (dashed), {counts['found']} of them found; {counts['wrong']} false segments."
     )
@@ -107,14 +100,14 @@ def _query_page(
 
 
 def _map(
-    frames: Frames,
+    source: SimilarityMaps,
     paths: dict[str, str | None],
     query: str,
     reference: str,
     segments: list[DrawnSegment],
     true: np.ndarray,
 ) -> Markup:
-    values, *times = frames.map(query, reference)
+    values, *times = source.map(query, reference)
     durations = [float(clock[-1, 1]) for clock in times]
     for axis in (0, 1):
         values = resampled(values, times[axis], durations[axis], axis=axis)

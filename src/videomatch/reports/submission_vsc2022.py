@@ -25,7 +25,8 @@ import polars as pl
 from videomatch.common import csvfile
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids, videos
-from videomatch.localisation.maps import frames_of
+from videomatch.localisation.maps import SimilarityMaps
+from videomatch.specs.similarity import SimilarityMap
 
 ROLES = ("query", "reference")
 COLUMNS = ("query_id", "ref_id", "query_start", "query_end", "ref_start", "ref_end", "score")
@@ -72,13 +73,13 @@ def submit_descriptors(
         ValueError: features without times, or files that break the rules.
     """
     durations = _durations(corpus, split)
-    frames = frames_of(features, expert, "cosine", 0.0, noise, corpus)
-    there, scores = set(frames.store.ids), frames.normalisation
+    maps = SimilarityMaps.of(features, SimilarityMap.read({"expert": expert, "noise": noise}), corpus)
+    there, scores = set(maps.references.ids), maps.normalisation
     about: dict[str, Any] = {"files": [], "rows": {}, "missing": {}}
     for role in ROLES:
         rows = []
         for video_id in sorted(durations[role].keys() & there):
-            values, times = frames.frames(video_id)
+            values, times = maps.frames(video_id, maps.references)
             values, times = one_a_second(values, times, durations[role][video_id])
             if scores is None:
                 values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

@@ -1,33 +1,27 @@
 """Align: the segments that pairs of videos share, from the features of their frames.
 
 Pairs are those that a protocol judges (VCSL), or the nearest references that a search found for every query (VSC 2022).
-Maps come and go one at a time, and pairs are shared out among processes.
+One map is in memory at a time, and pairs are distributed over processes.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from videomatch.common import workers
-from videomatch.common.progress import track
+from videomatch import aligners
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
-from videomatch.localisation.aligning import align_of
-from videomatch.localisation.intervals import to_seconds
-from videomatch.localisation.maps import Frames, Pair, frames_of, pairs_of
+from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
+from videomatch.specs.similarity import SimilarityMap
 
 log = logging.getLogger(__name__)
-
-#: pairs that a process aligns before it reports
-BATCH = 64
-SCORES = ("mean", "max")
 
 
 def align(
@@ -36,18 +30,13 @@ def align(
     features: list[Path],
     output: Path,
     split: str | list[str],
-    expert: str,
+    similarity_map: dict[str, Any] | None = None,
     aligner: str | None = None,
     options: dict[str, Any] | None = None,
     tuned: Path | None = None,
     run: Path | None = None,
     rankings: Path | None = None,
     top: int = 5,
-    similarity: str = "cosine",
-    bias: float = 0.0,
-    noise: dict[str, Any] | None = None,
-    every: float | None = None,
-    query_expert: str | None = None,
     score: str = "mean",
     threads: int = 1,
 ) -> None:
@@ -58,62 +47,44 @@ def align(
         features: results of ``extract``.
         output: empty folder.
         split: the protocol.
-        expert: whose features.
+        similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
         aligner: file in ``aligners/``.
         options: of the aligner.
-        tuned: result of ``tune`` that gives aligner, options, similarity, bias, noise, every and query_expert instead.
-        run: result of ``train``: the detector that aligns instead of an aligner, with ``options``, or those of
-            ``tuned``.
+        tuned: result of ``tune``, which has aligner, options and similarity map.
+        run: result of ``train``: this detector aligns instead of an aligner, with ``options`` or those of ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
         top: of ``rankings``.
-        similarity: of frames: ``cosine``, ``inner`` or ``chamfer``.
-        bias: added to every similarity.
-        noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
-        every: seconds between frames, to which key frames are spread out: then the line of a copy is straight, as a
-            trained detector expects it.
-        query_expert: whose frames queries bring, where ``expert``'s are the key frames of references.
         score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box (VSC
             2022's).
         threads: processes.
 
     Raises:
-        ValueError: neither aligner nor tuned or both (nor a run), an unknown score, or no pair.
+        ValueError: neither aligner nor tuned or both (nor a run), no similarity map, an unknown score, or no pair.
     """
     if (aligner is None) == (tuned is None) and (run is None or aligner is not None):
         raise ValueError("expected one of an aligner and the result of tune, to say how to align")
-    if score not in SCORES:
-        raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
+    if score not in aligners.SCORES:
+        raise ValueError(f"no score {score!r}; there are {', '.join(aligners.SCORES)}")
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
-        aligner, options = found["aligner"], found["options"]
-        similarity, bias, noise = (found[k] for k in ("similarity", "bias", "noise"))
-        every, query_expert = found["every"], found["query_expert"]
-    align_of(aligner, run)  # an unknown one is refused before any work
-    frames = frames_of(features, expert, similarity, bias, noise, corpus, every, query_expert)
-    pairs = pairs_of(corpus, split, frames) if rankings is None else _nearest(corpus, split, rankings, top, frames)
-    starts = range(0, len(pairs), BATCH)
-    jobs = [(frames, pairs[at : at + BATCH], (aligner, run), options or {}, score) for at in starts]
-    if threads < 2 or len(jobs) < 2:
-        done = [_align_some(job) for job in track(jobs, label="align")]
-    else:
-        with workers.pool(min(threads, len(jobs))) as pool:
-            done = list(track(pool.map(_align_some, jobs), total=len(jobs), label="align"))
-    rows = [row for part in done for row in part]
+        aligner, options, similarity_map = found["aligner"], found["options"], found["similarity_map"]
+    if similarity_map is None:
+        raise ValueError("expected the similarity map, or the result of tune that holds it")
+    aligners.load(aligner, run)  # an unknown one is refused before any work
+    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
+    pairs = pairs_of_split(corpus, split, maps) if rankings is None else _nearest(corpus, split, rankings, top, maps)
+    function = functools.partial(_align_pair, maps, aligner, run, options or {}, score)
+    rows = [row for of_pair in for_each_pair(function, pairs, threads=threads, label="align") for row in of_pair]
     table = pl.DataFrame(rows, schema=tables.SCHEMAS["segments"], orient="row")
     tables.write("segments", table, output)
     about = {
         "split": split,
-        "expert": expert,
         "aligner": aligner or "detector",
         "options": options or {},
-        "similarity": similarity,
-        "bias": bias,
-        "noise": noise,
-        "every": every,
-        "query_expert": query_expert,
+        "similarity_map": similarity_map,
         "score": score,
-        **_size(frames, sorted({pair.reference for pair in pairs})),
+        **_size(maps, sorted({pair.reference for pair in pairs})),
         "pairs": len(pairs),
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),
         "segments": len(table),
@@ -122,50 +93,38 @@ def align(
     log.info("%d segments in %d pairs", len(table), len(pairs))
 
 
-def _size(frames: Frames, references: list[str]) -> dict[str, float]:
-    """How many frames were kept of how many hours of references."""
-    times = [frames.store.times(reference) for reference in references]
-    kept = [clock for clock in times if clock is not None and len(clock)]
-    return {"frames": sum(map(len, kept)), "hours": sum(float(clock[-1, 1]) for clock in kept) / 3600}
+def _size(maps: SimilarityMaps, references: list[str]) -> dict[str, float]:
+    """How many frames of how many hours of references are compared."""
+    times = [maps.references.times(reference) for reference in references]
+    used = [of_video for of_video in times if of_video is not None and len(of_video)]
+    return {"frames": sum(map(len, used)), "hours": sum(float(of_video[-1, 1]) for of_video in used) / 3600}
 
 
-def _nearest(corpus: Path, split: str | list[str], rankings: Path, top: int, frames: Frames) -> list[Pair]:
-    """The ``top`` best references of every query of the split, where both have features; their truth is not looked
-    up."""
+def _nearest(
+    corpus: Path, split: str | list[str], rankings: Path, top: int, maps: SimilarityMaps
+) -> list[CandidatePair]:
+    """The ``top`` best references of every query of the split, where both have features; without their truth."""
     splits = tables.read("splits", corpus)
     names = [split] if isinstance(split, str) else split
-    sides = {role: [i for name in names for i in split_ids(splits, name, role)] for role in ("query", "reference")}
     found = tables.read("rankings", rankings)
-    for role, ids in sides.items():
-        column = pl.col(f"{role}_id")
-        found = found.filter(
-            column.is_in(ids) & column.is_in((frames.queries if role == "query" else frames.store).ids)
-        )
+    for role, store in (("query", maps.queries), ("reference", maps.references)):
+        ids = [i for name in names for i in split_ids(splits, name, role)]
+        found = found.filter(pl.col(f"{role}_id").is_in(ids) & pl.col(f"{role}_id").is_in(store.ids))
     found = found.sort("query_id", "better", "reference_id").group_by("query_id", maintain_order=True).head(top)
     if found.is_empty():
         raise ValueError(f"{rankings} ranks no pair of split {split!r} with features")
-    return [Pair(q, r, np.zeros((0, 4))) for q, r in found.select("query_id", "reference_id").iter_rows()]
+    return [CandidatePair(q, r, np.zeros((0, 4))) for q, r in found.select("query_id", "reference_id").iter_rows()]
 
 
-def _align_some(
-    job: tuple[Frames, list[Pair], tuple[str | None, Path | None], dict[str, Any], str],
+def _align_pair(
+    maps: SimilarityMaps,
+    aligner: str | None,
+    run: Path | None,
+    options: dict[str, Any],
+    score: str,
+    pair: CandidatePair,
 ) -> list[tuple[Any, ...]]:
-    """Rows of ``segments`` of some pairs: what a process does."""
-    frames, pairs, aligner, options, score = job
-    align_map, published = align_of(*aligner)[0], bool(options.get("published", False))
-    rows: list[tuple[Any, ...]] = []
-    for pair in pairs:
-        values, query_times, reference_times = frames.map(pair.query, pair.reference)
-        found = align_map(values, **options)
-        if score == "max":
-            found[:, 4] = [_largest(values, box, published) for box in found[:, :4].tolist()]
-        whole = aligner[1] is None
-        found = to_seconds(found, query_times, reference_times, published=published, whole=whole)
-        # read as published, a segment of one frame has no length
-        rows += [(pair.query, pair.reference, *s) for s in found.tolist() if s[1] > s[0] and s[3] > s[2]]
-    return rows
-
-
-def _largest(values: np.ndarray, box: list[float], published: bool) -> float:
-    (q_start, r_start), (q_end, r_end) = map(math.floor, box[0::2]), map(math.ceil, box[1::2])
-    return float(values[q_start : q_end + published, r_start : r_end + published].max())
+    """The rows of ``segments`` of one pair."""
+    loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
+    found = aligners.find_segments(loaded, *of_pair, options, score=score)
+    return [(pair.query, pair.reference, *segment) for segment in found.tolist()]

@@ -11,6 +11,7 @@ from videomatch.common import named
 from videomatch.pipeline.plan.data import Json
 from videomatch.pipeline.plan.segments import SegmentsPlan
 from videomatch.pipeline.provenance import MANIFEST
+from videomatch.specs.similarity import SimilarityMap
 
 TABLES = named.PACKAGE.parents[1] / "workflow" / "tables"
 #: measures of a protocol that was judged in part look at long lists
@@ -193,13 +194,8 @@ class BenchmarkPlan(SegmentsPlan):
         entry = self.params["pages"][page]
         aligned = {}
         if self.localises(entry["system"]):
-            asked = self.systems[entry["system"]]["align"]
-            compared = {
-                k: v
-                for k, v in asked.items()
-                if k in ("expert", "similarity", "bias", "every", "query_expert", "noise")
-            }
-            aligned = {"split": entry["split"], "compared": compared}
+            compared = SimilarityMap.read(self.systems[entry["system"]]["align"])
+            aligned = {"split": entry["split"], "compared": compared.settings()}
         return aligned | {
             "title": entry.get("title", page),
             "top": entry.get("top", 5),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from videomatch.pipeline.plan.data import Json
 from videomatch.pipeline.plan.systems import SystemsPlan
 from videomatch.pipeline.provenance import MANIFEST
+from videomatch.specs.similarity import SimilarityMap
 
 
 class SegmentsPlan(SystemsPlan):
@@ -66,20 +67,18 @@ class SegmentsPlan(SystemsPlan):
     def tune_settings(self, system: str) -> Json:
         """What ``tune`` sees."""
         entry = self.systems[system]["align"]
-        return {
-            k: entry[k]
-            for k in ("expert", "aligner", "similarity", "bias", "every", "query_expert", "noise")
-            if k in entry
-        } | entry["tune"]
+        aligner = {"aligner": entry["aligner"]} if "aligner" in entry else {}
+        return {"similarity_map": SimilarityMap.read(entry).settings()} | aligner | entry["tune"]
 
     def align_settings(self, split: str, system: str) -> Json:
         """What ``align`` sees."""
         entry = self.systems[system]["align"]
-        known = ["expert", "score"]
+        given = {k: entry[k] for k in ("score",) if k in entry}
         if "tune" not in entry:
-            known += ["aligner", "options", "similarity", "bias", "every", "query_expert", "noise"]
+            given["similarity_map"] = SimilarityMap.read(entry).settings()
+            given |= {k: entry[k] for k in ("aligner", "options") if k in entry}
         top = {"top": entry["shortlist"]["top"]} if "top" in entry.get("shortlist", {}) else {}
-        return {"split": split} | {k: entry[k] for k in known if k in entry} | top
+        return {"split": split} | given | top
 
     def shortlist_settings(self, dataset: str, split: str, expert: str) -> Json:
         """What ``shortlist`` sees: the longest list that a system asks for."""
