@@ -18,9 +18,9 @@ import films
 from pages import Page
 from videomatch import cli
 from videomatch.app import copies, copies_page
-from videomatch.app.descriptors import Descriptor, chosen
-from videomatch.app.library import Refused
-from videomatch.app.video_library import Footage
+from videomatch.app.descriptors import Descriptor, choose
+from videomatch.app.requests import RequestError
+from videomatch.app.video_library import VideoLibrary
 from videomatch.common import named
 from videomatch.reports import segment_maps as maps
 
@@ -37,7 +37,7 @@ def world(tmp_path_factory):
     for number in range(5):
         films.write(folder / f"raw/film{number}.mp4", (number, 0, 12))
     films.write(folder / "raw" / NASTY.replace("/", "_"), (5, 0, 12))
-    library = Footage.made(folder / "library", chosen(lambda: None))  # pyright: ignore[reportArgumentType]
+    library = VideoLibrary.create(folder / "library", choose(lambda: None))  # pyright: ignore[reportArgumentType]
     library.add([folder / "raw"])
     films.write(folder / "cut.mp4", (60, 0, 3), (2, 4, 9), (61, 0, 2), (0, 1, 5), edit=films.darker)
     films.write(folder / "mirrored.mp4", (3, 2, 10), edit=films.mirrored)
@@ -51,7 +51,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def search(world, monkeypatch):
     monkeypatch.chdir(world)
-    return copies.Search(Footage(world / "library"), copies.aligner())
+    return copies.CopySearch(VideoLibrary(world / "library"), copies.choose_aligner())
 
 
 def found(answer):
@@ -120,21 +120,21 @@ def test_what_goes_on_across_a_border_is_one_segment():
 ])  # fmt: skip
 def test_what_cannot_align_is_refused(world, monkeypatch, options, said):
     monkeypatch.chdir(world)
-    with pytest.raises(Refused, match=said):
-        copies.aligner(**options)
+    with pytest.raises(RequestError, match=said):
+        copies.choose_aligner(**options)
 
 
 def test_tuned_options_align(search, world, tmp_path):
     tuned = {"aligner": "temporal_network", "options": {"min_similarity": 0.8, "min_length": 3}}
     compared = {"expert": "copy"}
     (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": compared}))
-    search.by = copies.aligner(tuned=tmp_path)
+    search.by = copies.choose_aligner(tuned=tmp_path)
     assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
-    search.by = copies.aligner("hough")
+    search.by = copies.choose_aligner("hough")
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
     (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": {**compared, "similarity": "inner"}}))
-    with pytest.raises(Refused, match="a library has cosines"):
-        copies.aligner(tuned=tmp_path)
+    with pytest.raises(RequestError, match="a library has cosines"):
+        copies.choose_aligner(tuned=tmp_path)
 
 
 def trained(folder, name, **options):
@@ -157,48 +157,48 @@ def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_p
     scorer = trained(tmp_path / "scorer", "key_frames", frame_dim=16, width=8)
     detector = trained(tmp_path / "detector", "segment_detector", width=4, levels=3, head=4)
     asked = {"run": network, "every": 0.25, "key_frames": str(scorer), "share": 0.5}
-    descriptor = chosen(lambda: None, **asked)  # pyright: ignore[reportArgumentType]
+    descriptor = choose(lambda: None, **asked)  # pyright: ignore[reportArgumentType]
     assert set(descriptor.digests) == {str(network), str(scorer)} and "50% key frames" in str(descriptor)
-    library = Footage.made(tmp_path / "library", descriptor)
+    library = VideoLibrary.create(tmp_path / "library", descriptor)
     assert library.add([world / "raw/film1.mp4", world / "raw/film2.mp4"]).frames == 48
     films.write(tmp_path / "copy.mp4", (2, 2, 10))
-    answer = copies.Search(library, copies.aligner()).copies(tmp_path / "copy.mp4", views=False)
+    answer = copies.CopySearch(library, copies.choose_aligner()).copies(tmp_path / "copy.mp4", views=False)
     assert answer.frames == 16 and {s.reference for s in answer.segments} == {"film2.mp4"}
     longest = max(answer.segments, key=lambda s: s.query_end - s.query_start)
     # half of the frames, chosen by chance, part by up to a second
     assert abs(longest.reference_start - longest.query_start - 2) <= 1.0
     options = {"aligner": None, "options": {"confidence": 0.0}}
     (tmp_path / "tuned.json").write_text(json.dumps({**options, "similarity_map": {"expert": "copy"}}))
-    with pytest.raises(Refused, match="a detector: say which"):
-        copies.aligner(tuned=tmp_path)
-    by = copies.aligner(run=detector, tuned=tmp_path)
+    with pytest.raises(RequestError, match="a detector: say which"):
+        copies.choose_aligner(tuned=tmp_path)
+    by = copies.choose_aligner(run=detector, tuned=tmp_path)
     assert by.raw
-    answer = copies.Search(library, by).copies(tmp_path / "copy.mp4", views=False)
+    answer = copies.CopySearch(library, by).copies(tmp_path / "copy.mp4", views=False)
     assert answer.segments and "detector" in answer.aligner
     assert all(0 <= s.query_start < s.query_end <= 8.01 and 0 <= s.reference_start < 12.01 for s in answer.segments)
     compared: dict[str, object] = {"expert": "copy", "every": 0.25}
     (tmp_path / "tuned.json").write_text(json.dumps({**options, "similarity_map": compared}))
-    spread = copies.aligner(run=detector, tuned=tmp_path)
+    spread = copies.choose_aligner(run=detector, tuned=tmp_path)
     assert spread.every == 0.25
-    assert copies.Search(library, spread).copies(tmp_path / "copy.mp4", views=False).segments
+    assert copies.CopySearch(library, spread).copies(tmp_path / "copy.mp4", views=False).segments
     (tmp_path / "tuned.json").write_text(
         json.dumps({**options, "similarity_map": {**compared, "noise": {"split": "train"}}})
     )
-    with pytest.raises(Refused, match="normalised scores"):
-        copies.aligner(run=detector, tuned=tmp_path)
-    with pytest.raises(Refused, match="detects no segments"):
-        copies.aligner(run=scorer)
-    with pytest.raises(Refused, match="scores no frames"):
-        chosen(lambda: None, run=network, key_frames=str(detector))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RequestError, match="normalised scores"):
+        copies.choose_aligner(run=detector, tuned=tmp_path)
+    with pytest.raises(RequestError, match="detects no segments"):
+        copies.choose_aligner(run=scorer)
+    with pytest.raises(RequestError, match="scores no frames"):
+        choose(lambda: None, run=network, key_frames=str(detector))  # pyright: ignore[reportArgumentType]
 
 
 def test_queries_that_cannot_be_answered(search, world, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
-    with pytest.raises(Refused, match=r"broken\.mp4: not a media file"):
+    with pytest.raises(RequestError, match=r"broken\.mp4: not a media file"):
         search.copies(tmp_path / "broken.mp4")
-    with pytest.raises(Refused, match="there is no such file"):
+    with pytest.raises(RequestError, match="there is no such file"):
         search.copies(tmp_path / "nothing.mp4")
-    with pytest.raises(Refused, match="top = 0, expected 1 to"):
+    with pytest.raises(RequestError, match="top = 0, expected 1 to"):
         search.copies(world / "cut.mp4", top=0)
 
 
@@ -239,7 +239,7 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     assert cli.main(["copies", str(tmp_path), "--library", str(library)]) == 1
     assert "is a folder; expected one video" in capsys.readouterr().err
     assert cli.main([*typed, "--expert", "clip"]) == 1
-    assert "params.yaml" in (said := capsys.readouterr().err) and "is there already: leave the options out" in said
+    assert "params.yaml" in (said := capsys.readouterr().err) and "exists already: leave the options out" in said
     assert cli.main(["copies", "own.mp4", "--library", str(library), "--system", "detector"]) == 1
     assert "params.yaml" in capsys.readouterr().err
 
@@ -252,8 +252,8 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
     said = json.loads((folder / "library.json").read_text())
     said["descriptor"] = Descriptor("grey", {"extractor": "grey", "every": 0.25, "size": 8}).as_json()
     (folder / "library.json").write_text(json.dumps(said))
-    with pytest.raises(Refused, match=r"64 numbers a frame.*256"):
-        copies.Search(Footage(folder), copies.aligner()).copies(world / "cut.mp4")
+    with pytest.raises(RequestError, match=r"64 numbers a frame.*256"):
+        copies.CopySearch(VideoLibrary(folder), copies.choose_aligner()).copies(world / "cut.mp4")
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
@@ -261,8 +261,8 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
 
 @pytest.fixture(scope="module")
 def html(world):
-    search = copies.Search(Footage(world / "library"), copies.aligner())
-    return {name: copies_page.written(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")}
+    search = copies.CopySearch(VideoLibrary(world / "library"), copies.choose_aligner())
+    return {name: copies_page.render(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")}
 
 
 def test_the_page_holds_map_boxes_strips_and_table(html):

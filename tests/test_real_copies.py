@@ -9,8 +9,8 @@ import pytest
 
 from paths import realdata
 from videomatch.app import copies
-from videomatch.app.descriptors import chosen
-from videomatch.app.video_library import Footage
+from videomatch.app.descriptors import choose
+from videomatch.app.video_library import VideoLibrary
 
 PAIRS = "derived/shared_video_copy_pairs.tsv"
 #: s by which found and printed offsets may differ
@@ -32,9 +32,9 @@ def real(tmp_path_factory):
         pairs = list(csv.DictReader(file, delimiter="\t"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("real"))
-        library = Footage.made(tmp_path_factory.mktemp("library") / "all", chosen(lambda: None))  # pyright: ignore[reportArgumentType]
+        library = VideoLibrary.create(tmp_path_factory.mktemp("library") / "all", choose(lambda: None))  # pyright: ignore[reportArgumentType]
         added = library.add([root / "videos"], threads=2)
-        search = copies.Search(library, copies.aligner())
+        search = copies.CopySearch(library, copies.choose_aligner())
         named = {p[side] for p in pairs for side in ("query", "ref")}
         # unrelated clips are all looked for as a whole; of long ones, their parts are not looked at, for time's sake
         found = {

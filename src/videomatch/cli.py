@@ -1,245 +1,153 @@
-"""``videomatch``: what a person types beside ``snakemake`` and ``dvc``.
+"""``videomatch``: the command line beside ``snakemake`` and ``dvc``.
 
-``find`` and ``similar`` ask a process that has everything loaded (:mod:`videomatch.app.warm`), so little is imported
-here before it is known to be needed.
+What a command needs is imported once the command is known: ``--help``, and ``find`` and ``similar`` where a server
+answers, load the standard library only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from videomatch.app import commands
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from videomatch.pipeline.plan import Plan
+from videomatch.app import client
+from videomatch.app.requests import RequestError
+from videomatch.common import named
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = arguments(argv)
+    options = parser().parse_args(argv)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        if options.command == "dvc":
-            return write_dvc(options.check)
         if options.command in ("find", "similar"):
-            return ask(options)
-        if options.command == "serve":
-            return serve(options)
-        if options.command in ("library", "copies"):
-            return commands.answer(options)
-        from videomatch.app.config import plan_of
-
-        plan = plan_of(options.configfile, options.config)
-        if options.command == "leaks":
-            return show_leaks(plan, options)
-        return show_tables(plan) if options.command == "tables" else prune_results(plan, options.yes)
-    except (ValueError, OSError) as error:
-        if type(error).__name__ not in ("ParamsError", "Refused") and isinstance(error, ValueError):
-            raise
+            return search(options)
+        module, function = options.handler
+        return getattr(named.module("app", module), function)(options)
+    except (RequestError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was typed."""
-    parser = argparse.ArgumentParser(prog="videomatch", description="What a person types beside snakemake and dvc.")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options; ``handler`` is the module of ``app`` and its function that runs the command."""
+    top = argparse.ArgumentParser(prog="videomatch", description="Search videos, and look after the results.")
+    top.add_argument(
         "--configfile", type=Path, action="append", default=[], help="laid over params.yaml, as in snakemake"
     )
-    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
-    subparsers = parser.add_subparsers(dest="command", required=True)
-    subparsers.add_parser("tables", help="print the tables of the last run, and where everything lies")
-    dvc = subparsers.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
-    dvc.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    prune = subparsers.add_parser("prune", help="list results that no rule makes any more")
-    prune.add_argument("--yes", action="store_true", help="delete them")
-    find = subparsers.add_parser("find", help="the videos that show what a sentence says")
+    top.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
+    commands = top.add_subparsers(dest="command", required=True)
+    _add_search(commands)
+    _add_results(commands)
+    _add_copies(commands)
+    return top
+
+
+def _add_search(commands: Any) -> None:
+    find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", help="what to look for")
-    similar = subparsers.add_parser("similar", help="the videos that are like one")
+    similar = commands.add_parser("similar", help="the videos that are similar to one")
     similar.add_argument("asked", metavar="VIDEO", help="an id of the corpus, or any file")
-    server = subparsers.add_parser(
-        "serve", help="a page to search on, on this machine alone; `find` answers faster, too"
-    )
-    server.add_argument("--port", type=int, default=8000, help="0 for any that is free")
-    shared = subparsers.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
-    shared.add_argument("dataset", help="a data set that is prepared")
-    shared.add_argument("--train", action="append", required=True, metavar="SPLIT", help="may be repeated")
-    shared.add_argument("--test", action="append", required=True, metavar="SPLIT", help="may be repeated")
-    shared.add_argument("--system", help="also compare the embeddings of this system")
-    commands.arguments(subparsers)
-    for command in (find, similar, server):
+    serve = commands.add_parser("serve", help="serve a page to search on, and answer `find` and `similar` at once")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any that is free")
+    serve.set_defaults(handler=("server", "serve"))
+    for command in (find, similar, serve):
         command.add_argument("--dataset", help="whose videos; by default the one that a page shows")
-        command.add_argument("--top", type=int, default=24 if command is server else 10, help="how many videos")
+        command.add_argument("--top", type=int, default=24 if command is serve else 10, help="how many videos")
     for command in (find, similar):
         command.add_argument("--system", help="which system; by default one that can")
         command.add_argument("--member", help="which member of the system; by default the first")
         command.add_argument("--json", action="store_true", help="the answer as JSON")
-        command.add_argument("--alone", action="store_true", help="answer in this process, and leave none behind")
-    return parser.parse_args(argv)
+        command.add_argument("--alone", action="store_true", help="do not ask a running `videomatch serve`")
 
 
-def show_leaks(plan: Plan, options: argparse.Namespace) -> int:
-    """Print what two sides of a data set share; 1 where they share a video or its footage."""
-    from videomatch.app import leaks
-
-    if options.dataset not in plan.datasets:
-        raise FileNotFoundError(f"no data set named {options.dataset!r}; there are {', '.join(plan.datasets)}")
-    corpus = Path(plan.corpus(options.dataset)).parent
-    if not corpus.is_dir():
-        raise FileNotFoundError(f"{corpus} is not there yet: run `snakemake {plan.corpus(options.dataset)}`")
-    vectors = []
-    if options.system:
-        vectors = [
-            Path(plan.embedding(options.dataset, options.system)).parent / plan.members(options.system)[0] / "videos"
-        ]
-    text, shared = leaks.told(corpus, options.train, options.test, vectors=vectors)
-    print(text)
-    return int(shared > 0)
+def _add_results(commands: Any) -> None:
+    tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
+    tables.set_defaults(handler=("results", "show_tables"))
+    dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
+    dvc.add_argument("--check", action="store_true", help="only tell whether it is up to date")
+    dvc.set_defaults(handler=("results", "write_dvc"))
+    prune = commands.add_parser("prune", help="list results that no rule makes any more")
+    prune.add_argument("--yes", action="store_true", help="delete them")
+    prune.set_defaults(handler=("results", "prune"))
+    leaks = commands.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
+    leaks.add_argument("dataset", help="a data set that is prepared")
+    leaks.add_argument("--train", action="append", required=True, metavar="SPLIT", help="may be repeated")
+    leaks.add_argument("--test", action="append", required=True, metavar="SPLIT", help="may be repeated")
+    leaks.add_argument("--system", help="also compare the embeddings of this system")
+    leaks.set_defaults(handler=("results", "show_leaks"))
 
 
-# ------------------------------------------------------------------------------------------------------------ questions
+def _add_copies(commands: Any) -> None:
+    library = commands.add_parser("library", help="a library of your own videos, to be searched for copies")
+    verbs = library.add_subparsers(dest="verb", required=True)
+    add = verbs.add_parser(
+        "add", help="add videos; the first call makes the library and fixes how frames are described"
+    )
+    add.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
+    add.add_argument("videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders with all videos below")
+    described = add.add_mutually_exclusive_group()
+    described.add_argument("--expert", help="of the parameters; by default grey pixels, which need no training")
+    described.add_argument("--system", help="a trained system whose image network describes frames")
+    described.add_argument("--run", type=Path, help="folder of a checkpoint of an image network")
+    add.add_argument("--every", type=float, metavar="SECONDS", help="between frames; by default the expert's own")
+    add.add_argument(
+        "--key-frames", metavar="HOW", help="keep some frames only: a method, or a trained system that scores frames"
+    )
+    add.add_argument("--share", type=float, help="of frames that are kept as key frames")
+    add.set_defaults(handler=("copies_commands", "add_videos"))
+    listed = verbs.add_parser("list", help="what a library holds, and which files could not be read")
+    listed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
+    listed.set_defaults(handler=("copies_commands", "list_videos"))
+    copies = commands.add_parser("copies", help="where each part of a video comes from")
+    copies.add_argument("asked", metavar="VIDEO", help="a file, or an id of the library")
+    copies.add_argument("--library", type=Path, required=True, help="folder of `videomatch library add`")
+    aligner = copies.add_mutually_exclusive_group()
+    aligner.add_argument("--system", help="a trained detector of segments; by default the temporal network finds them")
+    aligner.add_argument("--run", type=Path, help="folder of a detector's checkpoint")
+    aligner.add_argument("--aligner", help="one of aligners/, with its own defaults")
+    copies.add_argument("--tuned", type=Path, help="result of `tune`: which aligner, or options of the detector")
+    copies.add_argument("--top", type=int, default=10, help="how many videos of the library are aligned")
+    copies.add_argument("--whole", action="store_true", help="compare the whole picture only, not mirrored and halves")
+    copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
+    copies.set_defaults(handler=("copies_commands", "show_copies"))
+    for command in (add, listed, copies):
+        command.add_argument("--json", action="store_true", help="the answer as JSON")
 
 
-def ask(options: argparse.Namespace) -> int:
-    """Put a question and print the answer; 1 where there is none."""
-    question = {"command": options.command, "asked": options.asked}
-    question |= {name: getattr(options, name) for name in ("dataset", "system", "member", "top")}
+def search(options: argparse.Namespace) -> int:
+    """``find`` and ``similar``: ask the running server, or load what is needed; 1 where there is no answer."""
+    names = ("command", "asked", "dataset", "system", "member", "top")
+    request = {name: getattr(options, name) for name in names}
     if options.command == "similar":
-        question["file"] = str(Path(options.asked).expanduser().absolute())
-    started = False
-    if options.alone:
-        from videomatch.app import service as desk
-
-        reply = desk.opened(options.configfile, options.config).reply(question)
-    else:
-        from videomatch.app import warm
-
-        path = warm.address(options.configfile, options.config)
-        reply, started = warm.ask_or_start(path, question, options.configfile, options.config)
+        request["file"] = str(Path(options.asked).expanduser().absolute())
+    reply = None if options.alone else client.ask(request, options.configfile, options.config)
+    if reply is None:
+        reply = named.module("app", "search").reply_once(request, options.configfile, options.config)
     if options.json:
         print(json.dumps(reply, ensure_ascii=False, indent=1))
-    elif "error" not in reply:
-        show_answer(reply, started)
-    if "error" in reply and not options.json:
+    elif "error" in reply:
         print(reply["error"], file=sys.stderr)
+    else:
+        _print_hits(reply)
     return int("error" in reply)
 
 
-def show_answer(reply: dict[str, Any], started: bool) -> None:
-    """A line a video, and on standard error what else there is to say."""
+def _print_hits(reply: dict[str, Any]) -> None:
     for rank, hit in enumerate(reply["hits"], 1):
         print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {' '.join(hit['title'].split())}  {hit['path'] or ''}")
     seconds = reply["seconds"]
-    parts = ", ".join(f"{what} {spent:.2f}" for what, spent in seconds.items() if what != "total" and spent >= 0.05)
-    said = f"{reply['dataset']} by {reply['system']} ({reply['member']}), {seconds['total']:.3f} s"
-    print(said + (f": {parts}" if parts else ""), file=sys.stderr)
+    steps = [f"{step} {spent:.2f}" for step, spent in seconds.items() if step != "total" and spent >= 0.05]
+    answered = f"{reply['dataset']} by {reply['system']} ({reply['member']}), {seconds['total']:.3f} s"
+    print(": ".join(filter(None, [answered, ", ".join(steps)])), file=sys.stderr)
     for note in reply["notes"]:
         print(note, file=sys.stderr)
-    if started:
-        from videomatch.app.warm import IDLE
-
-        print(
-            f"a process with all that loaded stays for {IDLE // 60} minutes: the next answer is fast", file=sys.stderr
-        )
-
-
-def serve(options: argparse.Namespace) -> int:
-    """Serve the page, and the socket that `find` asks, until interrupted."""
-    from videomatch.app import service as desk
-    from videomatch.app import warm, web
-
-    path, state = warm.address(options.configfile, options.config), warm.state_of(options.configfile)
-    made = desk.opened(options.configfile, options.config)
-    site = web.Site(made, options.dataset, options.top)
-    try:
-        server = web.Server(site, options.port)
-    except OSError as error:
-        print(f"port {options.port}: {error.strerror}; choose another with --port", file=sys.stderr)
-        return 1
-    if path.exists():
-        warm.ask(path, {"command": "end"})
-    with warm.listening(path) as door, server:
-        if door is not None:
-            asked = threading.Thread(target=warm.answer_all, args=(door, made.reply, state, None), daemon=True)
-            asked.start()
-        print(f"{server.url}  (data set {site.dataset}; Ctrl-C ends it)", flush=True)
-        server.serve_forever()
-    return 0
-
-
-# ------------------------------------------------------------------------------------------------------------ workbench
-
-
-def write_dvc(check: bool) -> int:
-    """Write dvc.yaml, or compare it."""
-    from videomatch.common import files
-    from videomatch.pipeline import dvcfile
-
-    wanted, file = dvcfile.text(Path("params.yaml")), Path("dvc.yaml")
-    if check:
-        same = file.exists() and file.read_text(encoding="utf-8") == wanted
-        print("dvc.yaml is up to date" if same else "dvc.yaml is out of date: run `videomatch dvc`")
-        return 0 if same else 1
-    files.write_text(file, wanted)
-    return 0
-
-
-def show_tables(plan: Plan) -> int:
-    """Print every table, the number of rejected videos, and where the results lie."""
-    import polars as pl
-
-    for name in plan.tables:
-        path = Path(plan.table(name)).parent / "table.md"
-        print(path.read_text(encoding="utf-8") if path.exists() else f"{path} is not there yet: run `snakemake`\n")
-    for dataset, rejected in rejections(plan).items():
-        print(f"{dataset}: {len(rejected)} files were rejected" + (":" if len(rejected) else ""))
-        with pl.Config(tbl_rows=-1, fmt_str_lengths=100, tbl_hide_dataframe_shape=True, tbl_width_chars=160):
-            if len(rejected):
-                print(rejected.select("path", "reason"))
-    print(f"\ntables:  {plan.root}/tables/*/table.md")
-    for page in plan.params["pages"]:
-        print(f"page:    {Path(plan.page(page)).parent}/index.html")
-    for dataset in plan.needed_datasets():
-        print(f"corpus:  {Path(plan.corpus(dataset)).parent}/card.md")
-    return 0
-
-
-def rejections(plan: Plan) -> dict[str, pl.DataFrame]:
-    """Data set -> its ``rejected`` rows, of reading and of every pass over the videos."""
-    from videomatch.data import tables
-
-    found = {}
-    for dataset in plan.needed_datasets():
-        features = {m for e in plan.dataset(dataset).get("experts", []) for m in plan.features(dataset, e)}
-        folders = [Path(m).parent for m in (plan.corpus(dataset), *sorted(features))]
-        found[dataset] = tables.read("rejected", *folders).unique(["path", "reason"]).sort("path")
-    return found
-
-
-def prune_results(plan: Plan, delete: bool) -> int:
-    """List (or delete) results below results/<scale> that the current parameters do not make."""
-    from videomatch.pipeline import provenance
-
-    wanted = {result for results in plan.results().values() for result in results}
-    kept = {parent for path in wanted for parent in Path(path).parents}
-    found = sorted(Path(plan.root).rglob(provenance.MANIFEST))
-    # neither a folder that wanted results lie in, nor what a running job is writing
-    unused = [m for m in found if m.parent not in kept and not any(p.startswith(".") for p in m.parts)]
-    for manifest in unused:
-        print(("deleted " if delete else "unused  ") + str(manifest.parent))
-        if delete:
-            shutil.rmtree(manifest.parent)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
-"""Doors for people: questions in words and by video, asked of embeddings that the workflow made.
+"""The commands and the server: find videos by texts and videos, and find where parts of a video come from.
 
-``library`` answers (which systems there are, what they find), with ``asking`` (texts as a system's vectors) and
-``newcomer`` (a file that is not in the corpus on its way to one); ``warm`` keeps a process with everything loaded
-behind a private socket, and ``web`` serves a page on this machine. Same-source search has doors of its own:
-``footage`` is a library of people's own files, ``descriptors`` how their frames are described, ``copies`` (and
-``copies_page``) where each part of a video comes from, ``commands`` what is typed for it.
+Search of the workflow's embeddings: ``catalogue`` (which systems can be searched), ``query_encoder`` (texts as vectors
+of a system), ``query_file`` (a file that is not in the corpus), ``search`` (``find`` and ``similar``), ``server`` (the
+page, and answers as JSON) and ``client`` (ask a running server). Search for copies: ``video_library`` (own files),
+``descriptors`` (how their frames are described), ``copies`` and ``copies_page``. ``results`` and ``copies_commands``
+print; ``leaks`` compares splits.
 
-Nothing here writes a result: what is kept lies below ``.scratch/`` and can be deleted, or in the library that was
-asked for.
-
-Nothing is imported here: asking a warm process must not cost the seconds that its libraries take.
+Nothing here writes a result of the workflow: what is cached is below ``.scratch/`` and can be deleted.
 """

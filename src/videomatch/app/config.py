@@ -1,4 +1,4 @@
-"""The parameters as they were typed: files and values laid over params.yaml."""
+"""The parameters of a command: ``params.yaml`` with the files and values of the command line laid over it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from pathlib import Path
 
 import yaml
 
+from videomatch.app.requests import RequestError
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
 
+PARAMS = Path("params.yaml")
 
-def read_config(files: Sequence[Path], values: Sequence[str] = ()) -> dict:
-    """params.yaml with further files and values laid over it, as Snakemake does it.
+
+def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
+    """All paths and settings of the parameters.
+
+    Args:
+        files: of ``--configfile``, laid over ``params.yaml`` in this order.
+        values: of ``--config``, each ``KEY=VALUE``.
 
     Raises:
-        ParamsError: there is no params.yaml here.
+        RequestError: there is no params.yaml, or the parameters have mistakes; the message lists them all.
     """
+    if not PARAMS.is_file():
+        raise RequestError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
     config: dict = {}
-    if not Path("params.yaml").is_file():
-        raise parameters.ParamsError(
-            "what was asked for is of the parameters, and there is no params.yaml here: go to the project's folder"
-        )
-    for file in (Path("params.yaml"), *files):
+    for file in (PARAMS, *files):
         config = parameters.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     for value in values:
         key, _, text = value.partition("=")
         config = parameters.overlay(config, {key: yaml.safe_load(text)})
-    return config
-
-
-def plan_of(files: Sequence[Path], values: Sequence[str] = ()) -> Plan:
-    """All paths and settings of these parameters.
-
-    Raises:
-        ParamsError: listing every mistake.
-    """
-    return Plan(parameters.resolved(read_config(files, values), [Path("params.yaml"), *files]))
+    try:
+        return Plan(parameters.resolved(config, [PARAMS, *files]))
+    except parameters.ParamsError as error:
+        raise RequestError(str(error)) from error

@@ -27,13 +27,12 @@ from typing import Any
 import numpy as np
 
 from videomatch import aligners
-from videomatch.app.answers import Answered
-from videomatch.app.library import MOST, Refused, unknown
-from videomatch.app.video_library import Footage
+from videomatch.app.requests import Answer, RequestError, check_top, unknown
+from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.reports.segment_maps import CELLS, resampled
-from videomatch.retrieval.library import Library
+from videomatch.retrieval.library import Library as FrameIndex
 from videomatch.specs.similarity import SimilarityMap
 
 #: similarity, less what is usual, from which frames count as the same; seconds that a segment lasts at least
@@ -70,7 +69,7 @@ class Segment:
 
 
 @dataclass
-class Copies(Answered):
+class Copies(Answer):
     """What was found of a query.
 
     Attributes:
@@ -79,8 +78,6 @@ class Copies(Answered):
         duration: of the query, s.
         frames: of the query that were compared.
         candidates: videos that were aligned, those of each view counted.
-        notes: what the person who asked should know.
-        seconds: where the time went; ``total`` is all of it.
     """
 
     asked: str
@@ -91,8 +88,6 @@ class Copies(Answered):
     duration: float = 0.0
     frames: int = 0
     candidates: int = 0
-    notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ class Aligner:
     every: float | None = None
 
 
-def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> Aligner:
+def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> Aligner:
     """What aligns.
 
     Args:
@@ -126,35 +121,35 @@ def aligner(name: str | None = None, run: Path | None = None, tuned: Path | None
         tuned: result of ``tune``: of an aligner, or of the detector ``run``.
 
     Raises:
-        Refused: there is no such thing.
+        RequestError: there is no such thing.
     """
     if name is not None and name not in named.names("aligners"):
-        raise Refused(unknown("aligner", name, named.names("aligners")))
+        raise RequestError(unknown("aligner", name, named.names("aligners")))
     if name is not None and (run is not None or tuned is not None):
-        raise Refused("an aligner, and a detector or tuned options: expected one or the other")
+        raise RequestError("an aligner, and a detector or tuned options: expected one or the other")
     options: dict[str, Any] = {}
     bias, every = 0.0, None
     if tuned is not None:
         path = tuned / "tuned.json" if tuned.is_dir() else tuned
         if not path.is_file():
-            raise Refused(f"{path} is not there: expected a result of `tune`")
+            raise RequestError(f"{path} is not there: expected a result of `tune`")
         found = json.loads(path.read_text(encoding="utf-8"))
         compared = SimilarityMap.read(found["similarity_map"])
         if compared.similarity != "cosine":
-            raise Refused(f"{path} was tuned on {compared.similarity!r} similarities; a library has cosines")
+            raise RequestError(f"{path} was tuned on {compared.similarity!r} similarities; a library has cosines")
         if compared.noise is not None:
-            raise Refused(f"{path} was tuned on normalised scores; a library has plain cosines")
+            raise RequestError(f"{path} was tuned on normalised scores; a library has plain cosines")
         name, options, bias, every = found["aligner"], found["options"], compared.bias, compared.every
         if (name is None) != (run is not None):
-            raise Refused(f"{path} holds options of {name or 'a detector: say which'}")
+            raise RequestError(f"{path} holds options of {name or 'a detector: say which'}")
     if run is not None and not (run / "system.yaml").is_file():
-        raise Refused(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
+        raise RequestError(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
     if name is None and run is None:
         return Aligner(aligners.load("temporal_network"), "the temporal network", _by_seconds, raw=False)
     try:
         loaded = aligners.load(name, run)
     except (ValueError, KeyError) as error:
-        raise Refused(str(error)) from error
+        raise RequestError(str(error)) from error
     return Aligner(loaded, name or f"the detector {run}", lambda _: options, bias=bias, every=every)
 
 
@@ -163,20 +158,20 @@ def _by_seconds(frame: float) -> dict[str, Any]:
     return {"min_similarity": SAME, "min_length": max(1, round(SHORTEST / frame))}
 
 
-class Search:
+class CopySearch:
     """Questions to one library.
 
     Args:
-        footage: the library.
+        library: that is searched.
         by: what aligns.
     """
 
-    def __init__(self, footage: Footage, by: Aligner) -> None:
-        self.footage, self.by = footage, by
-        footage.descriptor.check()
-        self.library = footage.searchable()
-        self.files = {row["video_id"]: row for row in footage.videos().iter_rows(named=True)}
-        self._usual = _drawn(self.library)
+    def __init__(self, library: VideoLibrary, by: Aligner) -> None:
+        self.library, self.by = library, by
+        library.descriptor.check()
+        self.index = library.open_index()
+        self.files = {row["video_id"]: row for row in library.videos().iter_rows(named=True)}
+        self._usual = _drawn(self.index)
         self._seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def copies(self, file: Path, *, top: int = 10, views: bool = True, threads: int = 1) -> Copies:
@@ -189,27 +184,26 @@ class Search:
             threads: that decode.
 
         Raises:
-            Refused: the file cannot be read, or ``top`` is not possible.
+            RequestError: the file cannot be read, or ``top`` is not possible.
         """
-        if not 1 <= top <= MOST:
-            raise Refused(f"top = {top}, expected 1 to {MOST}")
+        check_top(top)
         if not file.is_file():
-            raise Refused(f"{file}: {self._absent(file)}")
+            raise RequestError(f"{file}: {self._absent(file)}")
         self._seen = {}
-        answer = Copies(str(file), str(self.footage.folder), str(self.footage.descriptor), self.by.name)
+        answer = Copies(str(file), str(self.library.folder), str(self.library.descriptor), self.by.name)
         digest = digests.file_digest(file)
         same = [i for i, row in self.files.items() if row["sha256"] == digest]
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
-                found = self.footage.descriptor.described({"query": file}, Path(scratch) / WHOLE, threads)
+                found = self.library.descriptor.describe({"query": file}, Path(scratch) / WHOLE, threads)
             if found.store is None or not len(found.videos):
-                raise Refused(f"{file}: {found.rejected['reason'][0]}")
+                raise RequestError(f"{file}: {found.rejected['reason'][0]}")
             answer.duration = float(found.videos["duration"][0] or 0.0)
-            if found.store.shape != (self.library.codec.inputs,):
-                raise Refused(
-                    f"{self.footage.descriptor} gives {found.store.shape[0]} numbers a frame, the index of "
-                    f"{self.footage.folder} was made for {self.library.codec.inputs}: it belongs to another library"
+            if found.store.shape != (self.index.codec.inputs,):
+                raise RequestError(
+                    f"{self.library.descriptor} gives {found.store.shape[0]} numbers a frame, the index of "
+                    f"{self.library.folder} was made for {self.index.codec.inputs}: it belongs to another library"
                 )
             rows = found.store["query"]
             answer.frames = len(rows)
@@ -217,7 +211,7 @@ class Search:
             self._look(answer, WHOLE, rows, times, top, same)
             if views and _covered(answer.segments) < FOUND * answer.duration:
                 with answer.timed("frames"):
-                    store = self.footage.descriptor.views(file, Path(scratch) / "views", threads)
+                    store = self.library.descriptor.describe_views(file, Path(scratch) / "views", threads)
                 for view in store.ids:
                     self._look(answer, view, store[view], intervals.filled(_times(store.times(view))), top, same)
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
@@ -249,13 +243,13 @@ class Search:
     ) -> None:
         """Add what one view of the query shares with the library."""
         with answer.timed("search"):
-            found = self.library.search(rows, top, exclude=exclude)
-            query = self.library.project(rows)
+            found = self.index.search(rows, top, exclude=exclude)
+            query = self.index.project(rows)
         self._seen[view] = query, times
         answer.candidates += len(found)
         for candidate in found:
             with answer.timed("align"):
-                there, reference_times = self.library.features(candidate.reference)
+                there, reference_times = self.index.features(candidate.reference)
                 segments = self._aligned(query, times, there, intervals.filled(reference_times))
             path = str(self.files.get(candidate.reference, {}).get("path") or "")
             for q_start, q_end, r_start, r_end, score in segments.tolist():
@@ -267,7 +261,7 @@ class Search:
         """The similarity map of the query that was asked last with a video of the library, at most ``cells`` equal
         cells of time on a side, and the seconds that it spans on both axes: those of the query and of the reference."""
         query, times = self._seen[view]
-        there, reference_times = self.library.features(reference)
+        there, reference_times = self.index.features(reference)
         reference_times = intervals.filled(reference_times)
         ends = [float(t[-1, 1]) if len(t) else 0.0 for t in (times, reference_times)]
         across = [
@@ -326,16 +320,16 @@ def joined(parts: Sequence[np.ndarray], borders: Sequence[float], gap: float = S
     return np.array(found, np.float64).reshape(-1, 5)
 
 
-def _drawn(library: Library) -> np.ndarray:
+def _drawn(index: FrameIndex) -> np.ndarray:
     """Unit vectors of frames of the library, drawn at random."""
     generator = np.random.default_rng(0)
-    some = generator.permutation(len(library))[:USUAL_VIDEOS].tolist()
+    some = generator.permutation(len(index))[:USUAL_VIDEOS].tolist()
     each = -(-USUAL // max(1, len(some)))
     rows = []
     for number in some:
-        frames = library.features(library.ids[number])[0]
+        frames = index.features(index.ids[number])[0]
         rows.append(frames[generator.permutation(len(frames))[:each]])
-    found = np.concatenate([np.zeros((0, library.codec.empty.d), np.float32), *rows])
+    found = np.concatenate([np.zeros((0, index.codec.empty.d), np.float32), *rows])
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
 

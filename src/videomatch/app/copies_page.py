@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from videomatch.app.copies import WHOLE, Copies, Search
+from videomatch.app.copies import WHOLE, Copies, CopySearch
 from videomatch.media.thumbnail import data_url, strip
 from videomatch.reports import segment_maps
 
@@ -14,7 +14,7 @@ from videomatch.reports import segment_maps
 MOST = 40
 
 
-def written(search: Search, answer: Copies) -> str:
+def render(search: CopySearch, answer: Copies) -> str:
     """The page of the question that ``search`` was asked last."""
     boxes = [
         segment_maps.DrawnSegment(
@@ -30,7 +30,7 @@ def written(search: Search, answer: Copies) -> str:
     about = [
         f"{segment_maps.clock(answer.duration)} long, {answer.frames} frames ({answer.descriptor}); "
         f"{len(boxes)} segments, aligned by {answer.aligner} in {answer.candidates} candidates "
-        f"of {len(search.library)} videos of the library {answer.library}.",
+        f"of {len(search.index)} videos of the library {answer.library}.",
         *(f"{note[:1].upper()}{note[1:]}." for note in answer.notes),
     ]
     if len(asked) > MOST:
@@ -40,7 +40,7 @@ def written(search: Search, answer: Copies) -> str:
 
 
 def _map(
-    search: Search, answer: Copies, reference: str, view: str, boxes: list[segment_maps.DrawnSegment]
+    search: CopySearch, answer: Copies, reference: str, view: str, boxes: list[segment_maps.DrawnSegment]
 ) -> tuple[str, Markup]:
     values, query, there = search.map(view, reference)
     sizes = segment_maps.layout(query, there)

@@ -1,8 +1,8 @@
 """What the splits of a corpus share that they should not: near-duplicates of test videos among training videos.
 
-Four checks of two sides, (say) the videos to train on and the videos to test with:
+Four checks of two sides, for example the videos to train on and the videos to test with:
 
-``same id``      a video stands on both sides.
+``same id``      a video is on both sides.
 ``same source``  two videos were cut from one film or upload and overlap in time (table ``sources``).
 ``same text``    a text of one is a text of the other, but for case, punctuation and blanks.
 ``near vector``  the cosine of two features (a mean over their frames) or embeddings is at least ``threshold``.
@@ -15,7 +15,7 @@ official test. Captions are short and repeat by chance, so ``same text`` only po
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.store import Store
 
-CHECKS = ("same id", "same source", "same text", "near vector")
-#: columns of a table of leaks: ``detail`` says what is shared, ``amount`` how much (seconds, or a cosine)
+#: what is shared: ``detail`` names it, ``amount`` is its size (seconds, or a cosine)
 SCHEMA = {
     "check": pl.String,
     "test_id": pl.String,
@@ -36,21 +35,21 @@ SCHEMA = {
     "amount": pl.Float64,
     "detail": pl.String,
 }
+CHECKS = ("same id", "same source", "same text", "near vector")
 #: seconds that two videos must share at least
 SHARED = 0.1
-#: videos whose vectors are compared at a time
-ROWS = 1024
+
+Splits = str | Sequence[str]
 
 
-def leaks(
+def find_leaks(
     corpus: Path,
-    train: str | Sequence[str],
-    test: str | Sequence[str],
+    train: Splits,
+    test: Splits,
     *,
     vectors: Sequence[Path] = (),
     threshold: float = 0.98,
     kinds: Sequence[str] = ("title", "caption", "query"),
-    texts: bool = True,
 ) -> pl.DataFrame:
     """What two sides of a corpus share.
 
@@ -61,84 +60,61 @@ def leaks(
         vectors: stores of features or embeddings, by video id; several are one, with disjoint ids.
         threshold: cosine from which two vectors count as near.
         kinds: of the texts to compare.
-        texts: compare texts at all.
 
     Returns:
-        check, test_id, train_id, amount, detail, ordered; a pair stands once for each thing that it shares.
+        check, test_id, train_id, amount, detail, ordered; a pair has a row for each thing that it shares.
 
     Raises:
         ValueError: an unknown split, one without videos, or vectors that are not finite.
     """
     sides = [_videos(corpus, split) for split in (test, train)]
     found = [_same_id(*sides), same_source(tables.read("sources", corpus), *sides)]
-    if texts:
-        said = tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds)))
-        found.append(_same_text(corpus, said, (test, train), sides))
+    if kinds:
+        texts = tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds)))
+        found.append(_same_text(corpus, texts, (test, train), sides))
     if vectors:
         found.append(near_vectors(Store.open(*vectors), *sides, threshold=threshold))
     order = ["check", "test_id", "train_id", "detail"]
     return pl.concat([rows.select(list(SCHEMA)) for rows in found]).sort(order)
 
 
-def report(found: pl.DataFrame, sizes: Mapping[str, int], *, examples: int = 3, checks: Sequence[str] = CHECKS) -> str:
-    """A table of leaks in words: how many test videos each check finds, and the first of them.
-
-    Args:
-        found: of :func:`leaks`.
-        sizes: how many videos ``test`` and ``train`` hold.
-        examples: pairs to show of each check.
-        checks: those that were made.
-    """
-    lines = [f"{sizes['test']:,} test videos against {sizes['train']:,} training videos"]
-    for check in CHECKS:
-        if check not in checks:
-            lines.append(f"{check}: not compared")
-            continue
-        rows = found.filter(pl.col("check") == check)
-        count = rows["test_id"].n_unique()
-        lines.append(
-            f"{check}: {count:,} test videos ({100 * count / max(1, sizes['test']):.1f} %), {len(rows):,} pairs"
-        )
-        for test_id, train_id, amount, detail in rows.head(examples).select(list(SCHEMA)[1:]).iter_rows():
-            lines.append(f"  {test_id} ~ {train_id}: {detail}" + (f" ({amount:.3g})" if amount is not None else ""))
-    return "\n".join(lines)
-
-
-def told(
-    corpus: Path, train: str | Sequence[str], test: str | Sequence[str], *, examples: int = 3, **options: Any
-) -> tuple[str, int]:
-    """The report on two sides of a corpus, and how many test videos share anything but a text.
+def report(corpus: Path, train: Splits, test: Splits, *, examples: int = 3, **options: Any) -> tuple[str, int]:
+    """How many test videos each check finds, and examples; and how many share anything but a text.
 
     Args:
         corpus: folder of ``prepare``.
         train: one split or several.
         test: likewise.
         examples: pairs to show of each check.
-        options: of :func:`leaks`.
+        options: of :func:`find_leaks`.
     """
-    found = leaks(corpus, train, test, **options)
-    made = {
+    found = find_leaks(corpus, train, test, **options)
+    compared = {
         "same id": True,
         "same source": len(tables.read("sources", corpus)) > 0,
-        "same text": options.get("texts", True),
+        "same text": bool(options.get("kinds", True)),
         "near vector": bool(options.get("vectors")),
     }
-    checks = [check for check in CHECKS if made[check]]
-    text = report(found, sizes(corpus, train, test), examples=examples, checks=checks)
-    return text, found.filter(pl.col("check") != "same text")["test_id"].n_unique()
+    size = len(_videos(corpus, test))
+    lines = [f"{size:,} test videos against {len(_videos(corpus, train)):,} training videos"]
+    for check in CHECKS:
+        if not compared[check]:
+            lines.append(f"{check}: not compared")
+            continue
+        rows = found.filter(pl.col("check") == check)
+        count = rows["test_id"].n_unique()
+        lines.append(f"{check}: {count:,} test videos ({100 * count / size:.1f} %), {len(rows):,} pairs")
+        for test_id, train_id, amount, detail in rows.head(examples).select(list(SCHEMA)[1:]).iter_rows():
+            lines.append(f"  {test_id} ~ {train_id}: {detail}" + (f" ({amount:.3g})" if amount is not None else ""))
+    return "\n".join(lines), found.filter(pl.col("check") != "same text")["test_id"].n_unique()
 
 
-def sizes(corpus: Path, train: str | Sequence[str], test: str | Sequence[str]) -> dict[str, int]:
-    """How many videos the two sides hold."""
-    return {"test": len(_videos(corpus, test)), "train": len(_videos(corpus, train))}
-
-
-def _names(split: str | Sequence[str]) -> list[str]:
+def _names(split: Splits) -> list[str]:
     return [split] if isinstance(split, str) else list(split)
 
 
-def _videos(corpus: Path, split: str | Sequence[str]) -> list[str]:
-    """The videos of some splits, in either role (captions are queries, too: they are no videos)."""
+def _videos(corpus: Path, split: Splits) -> list[str]:
+    """The videos of some splits, in either role. (Captions are queries, too, and are left out.)"""
     listed = tables.read("splits", corpus)
     ids = {i for name in _names(split) for role in ("query", "reference") for i in split_ids(listed, name, role)}
     ids -= set(tables.read("texts", corpus)["text_id"])
@@ -147,16 +123,17 @@ def _videos(corpus: Path, split: str | Sequence[str]) -> list[str]:
     return sorted(ids)
 
 
-def _frame(check: str, rows: pl.DataFrame) -> pl.DataFrame:
-    absent = {"amount": pl.lit(None, pl.Float64), "detail": pl.lit("", pl.String), "check": pl.lit(check)}
-    return rows.with_columns([value.alias(name) for name, value in absent.items() if name not in rows.columns])
+def _rows_of(check: str, rows: pl.DataFrame, **values: Any) -> pl.DataFrame:
+    """Rows of a check; ``values`` are the columns that all rows have in common."""
+    return rows.with_columns(
+        pl.lit(value, SCHEMA[name]).alias(name) for name, value in {"check": check, **values}.items()
+    )
 
 
 def _same_id(test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
-    both = sorted(set(test) & set(train))
-    schema = {"test_id": pl.String, "train_id": pl.String}
-    rows = pl.DataFrame({"test_id": both, "train_id": both}, schema=schema)
-    return _frame("same id", rows.with_columns(pl.lit("on both sides").alias("detail")))
+    both = pl.Series("test_id", sorted(set(test) & set(train)), pl.String)
+    rows = pl.DataFrame([both, both.alias("train_id")])
+    return _rows_of("same id", rows, amount=None, detail="on both sides")
 
 
 def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
@@ -182,65 +159,71 @@ def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]
         .filter(pl.col("amount").is_null() | (pl.col("amount") >= SHARED))
         .rename({"source": "detail"})
     )
-    return _frame("same source", rows)
+    return _rows_of("same source", rows)
 
 
 def _same_text(
-    corpus: Path, said: pl.DataFrame, splits: tuple[str | Sequence[str], ...], sides: list[list[str]]
+    corpus: Path, texts: pl.DataFrame, splits: tuple[Splits, Splits], sides: list[list[str]]
 ) -> pl.DataFrame:
     """Pairs of different videos with a text in common: of a protocol its own queries count, of a list of videos all
     texts of its videos."""
     listed = tables.read("splits", corpus)
-    known = set(said["text_id"])
     parts = []
     for name, split, ids in zip(("test_id", "train_id"), splits, sides, strict=True):
-        queries = {i for s in _names(split) for i in split_ids(listed, s, "query")} & known
-        own = pl.col("text_id").is_in(list(queries)) if queries else pl.col("video_id").is_in(ids)
-        rows = said.filter(own & pl.col("video_id").is_in(ids)).select("video_id", "text").rename({"video_id": name})
+        queries = {i for s in _names(split) for i in split_ids(listed, s, "query")} & set(texts["text_id"])
+        counts = pl.col("text_id").is_in(list(queries)) if queries else pl.lit(True)
+        rows = texts.filter(counts & pl.col("video_id").is_in(ids)).select(pl.col("video_id").alias(name), "text")
         plain = rows["text"].map_elements(_plain, return_dtype=pl.String).alias("detail")
         parts.append(rows.select(name).with_columns(plain).filter(pl.col("detail") != "").unique())
     rows = parts[0].join(parts[1], on="detail").filter(pl.col("test_id") != pl.col("train_id"))
-    return _frame("same text", rows)
+    return _rows_of("same text", rows, amount=None)
 
 
-def _plain(words: str) -> str:
-    """A text without what two writers of one sentence may differ in."""
-    folded = unicodedata.normalize("NFKC", words).casefold()
+def _plain(text: str) -> str:
+    """A text without case, punctuation and repeated blanks."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
 
 
-def near_vectors(store: Store, test: Sequence[str], train: Sequence[str], *, threshold: float) -> pl.DataFrame:
+def near_vectors(
+    store: Store, test: Sequence[str], train: Sequence[str], *, threshold: float, block: int = 1024
+) -> pl.DataFrame:
     """Pairs of different videos whose mean vectors have a cosine of at least ``threshold``.
+
+    Args:
+        store: vectors by video id.
+        test: ids of one side.
+        train: ids of the other.
+        threshold: least cosine.
+        block: videos that are compared at a time.
 
     Raises:
         ValueError: a vector is not finite.
     """
-    left, right = (_means(store, ids) for ids in (test, train))
-    rows: list[tuple[str, str, float]] = []
-    for first in range(0, len(left[0]), ROWS):
-        cosine = left[1][first : first + ROWS] @ right[1].T
-        for at, column in np.argwhere(cosine >= threshold).tolist():
-            pair = left[0][first + at], right[0][column]
-            if pair[0] != pair[1]:
-                rows.append((*pair, float(cosine[at, column])))
-    schema = {"test_id": pl.String, "train_id": pl.String, "amount": pl.Float64}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    return _frame("near vector", frame.with_columns(pl.lit("cosine").alias("detail")))
+    (left_ids, left), (right_ids, right) = (_means(store, ids, block) for ids in (test, train))
+    pairs: list[tuple[str, str, float]] = []
+    for start in range(0, len(left_ids), block):
+        cosine = left[start : start + block] @ right.T
+        for row, column in np.argwhere(cosine >= threshold).tolist():
+            if left_ids[start + row] != right_ids[column]:
+                pairs.append((left_ids[start + row], right_ids[column], float(cosine[row, column])))
+    schema = {name: SCHEMA[name] for name in ("test_id", "train_id", "amount")}
+    return _rows_of("near vector", pl.DataFrame(pairs, schema=schema, orient="row"), detail="cosine")
 
 
-def _means(store: Store, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
+def _means(store: Store, ids: Sequence[str], block: int) -> tuple[list[str], np.ndarray]:
     """Ids that have rows, and the mean of each one's unit rows as a unit vector, (ids, D) float32."""
-    there = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
+    ids = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
     width = int(np.prod(store.shape))
-    means = np.zeros((len(there), width), np.float32)
-    for first in range(0, len(there), ROWS):
-        some = there[first : first + ROWS]
+    means = np.zeros((len(ids), width), np.float32)
+    for start in range(0, len(ids), block):
+        some = ids[start : start + block]
         values, lengths = store.gather(some)
         values = values.reshape(len(values), width).astype(np.float32)
-        odd = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(odd):
-            at = int(np.searchsorted(np.cumsum(lengths), odd[0], side="right"))
+        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(wrong):
+            at = int(np.searchsorted(np.cumsum(lengths), wrong[0], side="right"))
             raise ValueError(f"{store.roots[0]}: the vectors of {some[at]!r} are not finite")
         rows = unit_rows(values)
-        means[first : first + len(some)] = np.add.reduceat(rows, np.cumsum(lengths) - lengths, axis=0)
-    return there, unit_rows(means) if len(means) else means
+        means[start : start + len(some)] = np.add.reduceat(rows, np.cumsum(lengths) - lengths, axis=0)
+    return ids, unit_rows(means) if len(means) else means

@@ -1,60 +1,58 @@
-"""Texts as a system's vectors, by the very weights that embedded its corpus.
+"""Texts as vectors of a system, made by the weights that embedded the corpus.
 
-A CLIP-like encoder's text tower, a trained system's ``embed_texts``, latent semantic analysis fitted again on the texts
-it was fitted on (held against the vectors that lie there), or the combination of several.
+A text goes through a CLIP-like encoder's text tower, a trained system's ``embed_texts``, latent semantic analysis, or
+all systems of a combination. Analyses and the directions of a combination are not stored: they are fitted again on the
+same rows, and compared with the embeddings of the corpus.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from videomatch.app.catalogue import Catalogue
 from videomatch.common.vectors import unit_rows
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
-from videomatch.stages import embed
-
-if TYPE_CHECKING:
-    from videomatch.app.library import Library
-    from videomatch.data.lsa import Lsa
+from videomatch.stages import combine, embed
 
 #: texts -> (N, D) rows, float32, of unit length unless the system compares by ``dot``; zeros for unknown texts
-Texts = Callable[[Sequence[str]], np.ndarray]
-#: how far a row that is made again may be from the one that lies there
+TextEncoder = Callable[[Sequence[str]], np.ndarray]
+#: rows of a combination's parts -> rows of the combination
+Join = Callable[[Sequence[np.ndarray]], np.ndarray]
+#: largest difference between an embedding and the same one computed again
 TOLERANCE = 2e-3
-#: rows that are made again to see whether they are
+#: embeddings that are computed again to see whether they are the same
 PROBES = 16
 
 
-def texts_of(library: Library, dataset: str, system: str, member: str) -> Texts:
-    """How a system reads texts.
+def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -> TextEncoder:
+    """The encoder of a system's texts.
 
     Raises:
-        ValueError: what it is made from is not what embedded the corpus.
+        ValueError: the embeddings of the corpus were made from something else.
     """
-    entry = library.plan.systems[system]
+    plan, entry = catalogue.plan, catalogue.plan.systems[system]
     if "combine" in entry:
-        parts = combined_parts(library, system, member)
-        encoders = [texts_of(library, dataset, part, name) for part, name, _ in parts]
-        join = joiner(library, dataset, system, member)
+        parts = combined_parts(catalogue, system, member)
+        encoders = [text_encoder(catalogue, dataset, part, name) for part, name, _ in parts]
+        join = joiner(catalogue, dataset, system, member)
         return lambda texts: join([encode(texts) for encode in encoders])
-    plan = library.plan
     if "model" in entry:
         run = plan.run(system, member)
         features = [Path(m).parent for m in plan.embed_features(dataset, system)]
         corpus = Path(plan.corpus(dataset)).parent
-        return library.kept([run], ("texts", run, dataset), lambda: trained(Path(run).parent, corpus, features))
+        return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
     if "text_encoder" in entry["embeddings"]:
-        encoder = plan.backbone_path(entry["embeddings"]["text_encoder"])
-        return library.kept(plan.embed_runs(system) or [encoder], ("texts", encoder), lambda: embed.text_tower(encoder))
-    return analysis(library, dataset, system).embed
+        tower = plan.backbone_path(entry["embeddings"]["text_encoder"])
+        return catalogue.cached(plan.embed_runs(system) or [tower], ("texts", tower), lambda: embed.text_tower(tower))
+    return text_analysis(catalogue, dataset, system)
 
 
-def trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> Texts:
+def _trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> TextEncoder:
     """``embed_texts`` of a trained system."""
     model, reader = embed.trained(checkpoint, corpus, features)
 
@@ -66,92 +64,87 @@ def trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> Texts:
     return encode
 
 
-def analysis(library: Library, dataset: str, system: str) -> Lsa:
-    """The latent semantic analysis of a system, fitted again as ``embed`` did.
+def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncoder:
+    """The latent semantic analysis of a system, fitted as ``embed`` did.
 
     Raises:
-        ValueError: it does not give the vectors that lie there.
+        ValueError: it does not give the embeddings of the corpus.
     """
-    plan = library.plan
-    options = plan.systems[system]["embeddings"]
-    corpus, result = Path(plan.corpus(dataset)).parent, plan.embedding(dataset, system)
+    plan = catalogue.plan
+    options, result = plan.systems[system]["embeddings"], plan.embedding(dataset, system)
+    corpus = Path(plan.corpus(dataset)).parent
 
-    def fit() -> Lsa:
-        said = whole_texts(corpus, options["texts"])
-        lsa = embed.analysis(corpus, said, options.get("dim", 256), plan.seed)
+    def fit() -> TextEncoder:
+        texts = whole_texts(corpus, options["texts"])
+        lsa = embed.analysis(corpus, texts, options.get("dim", 256), plan.seed)
         store = Store.open(Path(result).parent / plan.members(system)[0] / "videos")
-        some = [i for i in store.ids[:: max(1, len(store) // PROBES)] if i in said]
-        compare(lsa.embed([said[i] for i in some]), store, some)
-        return lsa
+        some = [i for i in store.ids[:: max(1, len(store) // PROBES)] if i in texts]
+        _compare(lsa.embed([texts[i] for i in some]), store, some)
+        return lsa.embed
 
-    return library.kept([plan.corpus(dataset), result], ("analysis", dataset, system), fit)
-
-
-# ------------------------------------------------------------------------------------------------------------ combined
+    return catalogue.cached([plan.corpus(dataset), result], ("analysis", dataset, system), fit)
 
 
-def combined_parts(library: Library, system: str, member: str) -> list[tuple[str, str, float]]:
-    """(system, member, weight) of what a combined system is made of."""
-    names = library.plan.systems[system]["combine"]["systems"]
-    made = library.plan.combine_settings(system)["members"][member]
-    return [(names[number], name, weight) for number, name, weight in made]
+# -------------------------------------------------------------------------------------------------------- combinations
 
 
-def joiner(library: Library, dataset: str, system: str, member: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """What makes one row of the parts' rows, as ``combine`` did. The directions of its singular value decomposition are
-    not stored: they are found again from the parts, and held against the rows that lie there.
+def combined_parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
+    """(system, member, weight) of all parts of a combined system."""
+    names = catalogue.plan.systems[system]["combine"]["systems"]
+    parts = catalogue.plan.combine_settings(system)["members"][member]
+    return [(names[number], name, weight) for number, name, weight in parts]
+
+
+def joiner(catalogue: Catalogue, dataset: str, system: str, member: str) -> Join:
+    """The function that combines the parts' rows as ``combine`` did.
 
     Raises:
-        ValueError: a part is not built, or the rows that lie there were made of others.
+        ValueError: a part is not built, or the embeddings of the corpus were made of others.
     """
-    from videomatch.stages.combine import ROWS, components, concatenate, project, shares_of
-
-    plan, parts = library.plan, combined_parts(library, system, member)
+    plan, parts = catalogue.plan, combined_parts(catalogue, system, member)
     result, dim = plan.embedding(dataset, system), plan.systems[system]["combine"].get("dim")
-    shares = shares_of([weight for _, _, weight in parts])
+    shares = combine.shares_of([weight for _, _, weight in parts])
     manifests = [plan.embedding(dataset, part) for part, _, _ in parts]
 
-    def find() -> np.ndarray | None:
-        absent = [m for m in manifests if not Path(m).exists()]
-        if absent:
-            raise ValueError(f"system {system!r} is made of others, and {absent[0]} is not there")
-        folders = [Path(m).parent / name for m, (_, name, _) in zip(manifests, parts, strict=True)]
-        stores = [Store.open(folder / "videos") for folder in folders]
-        there = set.intersection(*(set(store.ids) for store in stores))
-        ids = [i for i in stores[0].ids if i in there]
+    def find_directions() -> np.ndarray | None:
+        missing = [m for m in manifests if not Path(m).exists()]
+        if missing:
+            raise ValueError(f"system {system!r} combines others, and {missing[0]} does not exist: run `snakemake`")
+        stores = [
+            Store.open(Path(m).parent / name / "videos") for m, (_, name, _) in zip(manifests, parts, strict=True)
+        ]
+        shared = set.intersection(*(set(store.ids) for store in stores))
+        ids = [i for i in stores[0].ids if i in shared]
         width = sum(store.shape[0] for store in stores)
 
         def rows(some: Sequence[str]) -> np.ndarray:
-            return concatenate([store.gather(some)[0] for store in stores], shares, "float32")
+            return combine.concatenate([store.gather(some)[0] for store in stores], shares, "float32")
 
         def chunks() -> Iterator[np.ndarray]:
-            for start in range(0, len(ids), ROWS):
-                yield rows(ids[start : start + ROWS])
+            for start in range(0, len(ids), combine.ROWS):
+                yield rows(ids[start : start + combine.ROWS])
 
-        directions = components(chunks(), (len(ids), width), dim)[0] if dim is not None and dim < width else None
-        own = Store.open(Path(result).parent / member / "videos")
-        some = own.ids[:: max(1, len(own) // PROBES)]
-        again = rows(some)
-        compare(unit_rows(again if directions is None else project(again, directions)), own, some)
+        directions = None
+        if dim is not None and dim < width:
+            directions = combine.components(chunks(), (len(ids), width), dim)[0]
+        store = Store.open(Path(result).parent / member / "videos")
+        some = store.ids[:: max(1, len(store) // PROBES)]
+        _compare(_projected(rows(some), directions), store, some)
         return directions
 
-    directions = library.kept([*manifests, result], ("directions", dataset, system, member), find)
-
-    def join(rows: Sequence[np.ndarray]) -> np.ndarray:
-        whole = concatenate(rows, shares, "float32")
-        return unit_rows(whole if directions is None else project(whole, directions)).astype(np.float32)
-
-    return join
+    key = ("directions", dataset, system, member)
+    directions = catalogue.cached([*manifests, result], key, find_directions)
+    return lambda rows: _projected(combine.concatenate(rows, shares, "float32"), directions).astype(np.float32)
 
 
-def compare(again: np.ndarray, store: Store, ids: Sequence[str]) -> None:
-    """Rows made again against those that lie there.
+def _projected(rows: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+    return unit_rows(rows if directions is None else combine.project(rows, directions))
 
-    Raises:
-        ValueError: they differ by more than rounding.
-    """
-    there = store.gather(ids)[0]
-    if again.shape != there.shape or np.abs(again - there).max(initial=0) > TOLERANCE:
+
+def _compare(rows: np.ndarray, store: Store, ids: Sequence[str]) -> None:
+    """Raise a ValueError where rows computed again differ from the embeddings by more than rounding."""
+    embedded = store.gather(ids)[0]
+    if rows.shape != embedded.shape or np.abs(rows - embedded).max(initial=0) > TOLERANCE:
         raise ValueError(
-            f"{store.roots[0]} was not made of what lies there now (parts, texts or code changed): run `snakemake`"
+            f"{store.roots[0]} was made from other parts, texts or code than those of now: run `snakemake`"
         )

@@ -1,192 +1,185 @@
-"""A file that is not in the corpus, on its way to an embedding: the stages themselves, on a corpus of this one video.
+"""The embedding of a file that is not in the corpus, made by the stages themselves on a corpus of this one video.
 
-The file and what lies beside it (``NAME.srt``, ``NAME.json``, ``NAME.txt``) are read as the corpus ``folder`` reads
-them; then come the passes over the media that the system needs, and ``embed``. So the vector is the one that the video
-would have had in the corpus.
+The file and what is beside it (``NAME.srt``, ``NAME.json``, ``NAME.txt``) are read as the corpus ``folder`` reads
+them; then come the extraction passes that the system needs, and ``embed``. So the vector is the one that the video
+would have in the corpus.
 """
 
 from __future__ import annotations
 
-import logging
+import glob
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from videomatch.app.query_encoder import analysis, combined_parts, joiner
+from videomatch.app.catalogue import Catalogue
+from videomatch.app.query_encoder import combined_parts, joiner, text_analysis
+from videomatch.app.requests import RequestError
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
+from videomatch.pipeline.plan import Plan
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
 
-if TYPE_CHECKING:
-    from videomatch.app.library import Library
-
-log = logging.getLogger(__name__)
+#: (system, member)
+Part = tuple[str, str]
 
 
-def embedded(library: Library, dataset: str, system: str, member: str, file: Path, notes: list[str]) -> np.ndarray:
+def embed_file(
+    catalogue: Catalogue, dataset: str, system: str, member: str, file: Path, notes: list[str]
+) -> np.ndarray:
     """The vector ``(D,)`` of a file by one member of a system.
 
     Args:
-        library: where the system lies.
+        catalogue: of the system.
         dataset: whose experts and options are used.
+        system: that embeds.
+        member: of the system.
         file: a video.
-        notes: what the person who asked should know is added.
+        notes: what the user should know is appended.
 
     Raises:
-        Refused: the file cannot be read, holds nothing that the system reads, or the system reads what only the data
-            set brings.
+        RequestError: the file cannot be read or holds nothing that the system reads, or the system reads features that
+            only the data set has.
     """
-    from videomatch.app.library import Refused
-
-    plan = library.plan
-    parts = leaves(library, system, member)
-    bound = sorted({s for s, _ in parts if any(_released(plan, e) for e in plan._experts_of(s))})
-    if bound:
-        able = [s for s in library.built(dataset) if not _bound(library, s)]
-        raise Refused(
-            f"system {system!r} reads features that only come with data set {dataset!r} ({', '.join(bound)}); "
+    plan = catalogue.plan
+    parts = _uncombined(catalogue, system, member)
+    released = sorted({s for s, _ in parts if _reads_released(plan, s)})
+    if released:
+        able = [s for s in catalogue.embedded_by(dataset) if not _needs_released(catalogue, s)]
+        raise RequestError(
+            f"system {system!r} reads features that only come with data set {dataset!r} ({', '.join(released)}); "
             f"systems that read files: {', '.join(able) or 'none'}"
         )
     with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-        corpus = _corpus(Path(scratch), library, dataset, file)
-        texts = tables.read("texts", corpus)
-        wanted = {kind for s, _ in parts for kind in _kinds(plan, s)}
-        missing = sorted(wanted - set(texts["kind"]))
+        corpus = _corpus_of(plan, dataset, file, Path(scratch))
+        kinds = {kind for s, _ in parts for kind in _text_kinds(plan, s)}
+        missing = sorted(kinds - set(tables.read("texts", corpus)["kind"]))
         if missing:
-            notes.append(f"the system reads {', '.join(missing)}, of which nothing lies beside the file")
-        features = _features(library, dataset, sorted({e for s, _ in parts for e in plan._experts_of(s)}), corpus)
-        made: dict[tuple[str, str], np.ndarray] = {}
-        for part, name in parts:
-            made[part, name] = _embedded(library, dataset, part, name, corpus, features)
-        return _joined(library, dataset, system, member, made)
+            notes.append(f"the system reads {', '.join(missing)}, of which there is nothing beside the file")
+        experts = {e for s, _ in parts for e in plan.experts_of(s)}
+        features = _extract(plan, dataset, experts, corpus)
+        rows = {part: _embed(catalogue, dataset, *part, corpus, features) for part in parts}
+        return _combine(catalogue, dataset, system, member, rows)
 
 
-def leaves(library: Library, system: str, member: str) -> list[tuple[str, str]]:
-    """(system, member) of all that a system is made of in the end, none twice."""
-    if "combine" not in library.plan.systems[system]:
+def _uncombined(catalogue: Catalogue, system: str, member: str) -> list[Part]:
+    """The systems that a system combines in the end, each once; itself if it combines none."""
+    if "combine" not in catalogue.plan.systems[system]:
         return [(system, member)]
-    parts = combined_parts(library, system, member)
-    return list(dict.fromkeys(leaf for part, name, _ in parts for leaf in leaves(library, part, name)))
+    parts = combined_parts(catalogue, system, member)
+    return list(dict.fromkeys(leaf for part, name, _ in parts for leaf in _uncombined(catalogue, part, name)))
 
 
-def _joined(
-    library: Library, dataset: str, system: str, member: str, made: dict[tuple[str, str], np.ndarray]
-) -> np.ndarray:
-    if (system, member) in made:
-        return made[system, member]
-    parts = combined_parts(library, system, member)
-    rows = [_joined(library, dataset, part, name, made)[None] for part, name, _ in parts]
-    return joiner(library, dataset, system, member)(rows)[0]
+def _combine(catalogue: Catalogue, dataset: str, system: str, member: str, rows: dict[Part, np.ndarray]) -> np.ndarray:
+    if (system, member) in rows:
+        return rows[system, member]
+    parts = combined_parts(catalogue, system, member)
+    each = [_combine(catalogue, dataset, part, name, rows)[None] for part, name, _ in parts]
+    return joiner(catalogue, dataset, system, member)(each)[0]
 
 
-def _corpus(scratch: Path, library: Library, dataset: str, file: Path) -> Path:
+def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     """The tables of a corpus of one video."""
-    from videomatch.app.library import Refused
-
     raw, corpus = scratch / "raw", scratch / "corpus"
     raw.mkdir()
     corpus.mkdir()
-    file = Path(os.path.abspath(file))  # noqa: PTH100 (a link stays one: what lies beside it counts)
+    file = Path(os.path.abspath(file))  # noqa: PTH100 (a link is not resolved: what is beside the link counts)
     name = file.name if file.suffix else f"{file.name}.mp4"
     (raw / name).symlink_to(file)
-    for other in sorted(file.parent.glob(f"{_literal(file.stem)}.*")):
+    for other in sorted(file.parent.glob(f"{glob.escape(file.stem)}.*")):
         if other.name != file.name and other.suffix.lower() not in folders.EXTENSIONS and other.is_file():
             (raw / other.name).symlink_to(other)
-    entry = library.plan.dataset(dataset)
+    entry = plan.dataset(dataset)
     options = {k: v for k, v in entry.get("options", {}).items() if k != "extensions"}
     found = folders.read(raw=raw, extensions=[Path(name).suffix], **(options if entry["corpus"] == "folder" else {}))
     videos, bad = probed(found["videos"].with_columns(pl.col("tags").fill_null([])), 1, 1)
     if videos.is_empty():
-        raise Refused(f"{file}: {bad['reason'][0]}")
+        raise RequestError(f"{file}: {bad['reason'][0]}")
     corpora.write_videos(tables.check("videos", videos), corpus, 1)
-    tables.write("texts", found["texts"], corpus)
-    tables.write("splits", found["splits"], corpus)
+    for table in ("texts", "splits"):
+        tables.write(table, found[table], corpus)
     return corpus
 
 
-def _literal(stem: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
-
-
-def _features(library: Library, dataset: str, experts: list[str], corpus: Path) -> list[Path]:
+def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[Path]:
     """Folders with the features of some experts, and of those whose frames they read."""
-    from videomatch.app.library import Refused
-
-    plan = library.plan
-    needed = set(experts) | {plan.experts[e]["source"] for e in experts if "source" in plan.experts[e]}
-    done: list[Path] = []
+    needed = experts | {plan.experts[e]["source"] for e in experts if "source" in plan.experts[e]}
     passes = {p: e for p, e in plan.passes(dataset).items() if needed & set(e)}
-    # those that read another's frames come after it
-    for passage in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
-        output = corpus.parent / "features" / passage
+    done: list[Path] = []
+    # experts that read the frames of others come after these
+    for name in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
+        output = corpus.parent / "features" / name
         output.mkdir(parents=True)
-        settings = plan.extract_settings(dataset, passage, "0")
+        settings = plan.extract_settings(dataset, name, "0")
         settings["experts"] = {e: o for e, o in settings["experts"].items() if e in needed}
         used = {o.get("backbone") for o in settings["experts"].values()}
         settings["backbones"] = {b: path for b, path in settings["backbones"].items() if b in used}
-        runs = [Path(run).parent for run in plan.pass_runs(dataset, passage)]
+        runs = [Path(run).parent for run in plan.pass_runs(dataset, name)]
         extract(corpus=corpus, output=output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings)
         rejected = tables.read("rejected", output)
         if len(rejected):
-            raise Refused(f"{rejected['path'][0]}: {rejected['reason'][0]}")
+            raise RequestError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
         done = [*done, output]
     return done
 
 
-def _embedded(
-    library: Library, dataset: str, system: str, member: str, corpus: Path, features: list[Path]
+def _embed(
+    catalogue: Catalogue, dataset: str, system: str, member: str, corpus: Path, features: list[Path]
 ) -> np.ndarray:
-    """What ``embed`` makes of the video."""
-    from videomatch.app.library import Refused
-
-    plan = library.plan
+    """The vector of the video by a system that combines no others."""
+    plan = catalogue.plan
     entry: dict[str, Any] = plan.embed_settings(dataset, system)["system"]
-    if "texts" in entry.get("embeddings", {}) and "features" not in entry["embeddings"]:
-        said = whole_texts(corpus, entry["embeddings"]["texts"])
-        found = analysis(library, dataset, system).embed(list(said.values())) if said else np.zeros((1, 1))
-        if not found.any():
-            raise Refused(
-                f"system {system!r} reads {' and '.join(_kinds(plan, system))}, and knows no word beside the file"
-            )
-        return found[0]
+    options = entry.get("embeddings", {})
+    if "texts" in options and "features" not in options:
+        texts = list(whole_texts(corpus, options["texts"]).values())
+        rows = text_analysis(catalogue, dataset, system)(texts) if texts else np.zeros((1, 1))
+        if not rows.any():
+            kinds = " and ".join(_text_kinds(plan, system))
+            raise RequestError(f"system {system!r} reads {kinds}, and knows no word beside the file")
+        return rows[0]
     run = None
     if "model" in entry:
         run = [Path(plan.run(system, member)).parent]
         texts = tables.read("texts", corpus)
         if not texts["kind"].is_in(["caption", "query"]).any():
-            # a model of texts embeds those of the corpus, too, and `embed` takes it for a mistake if there are none
+            # a model of texts embeds those of the corpus, too, and `embed` raises if there are none
             row = dict.fromkeys(tables.SCHEMAS["texts"]) | {"text_id": "-", "kind": "query", "text": "-"}
-            texts = pl.concat([texts, pl.DataFrame([row], schema=tables.SCHEMAS["texts"])])
-            tables.write("texts", texts, corpus)
-    else:  # the pictures' side alone: nothing is asked in words
-        entry = {"embeddings": {k: v for k, v in entry["embeddings"].items() if k not in ("text_encoder", "texts")}}
+            tables.write("texts", pl.concat([texts, pl.DataFrame([row], schema=tables.SCHEMAS["texts"])]), corpus)
+    else:
+        entry = {"embeddings": {k: v for k, v in options.items() if k not in ("text_encoder", "texts")}}
     output = corpus.parent / "embeddings" / system
-    wanted = [f for f in features if any((f / expert).is_dir() for expert in plan._experts_of(system))]
+    nothing = RequestError(f"the file holds nothing that system {system!r} reads")
     try:
         embed(
-            corpus=corpus, features=wanted, output=output, system=entry, threads=1, members=[member], run=run,
+            corpus=corpus,
+            features=[f for f in features if any((f / expert).is_dir() for expert in plan.experts_of(system))],
+            output=output,
+            system=entry,
+            threads=1,
+            members=[member],
+            run=run,
             seed=plan.seed,
-        )  # fmt: skip
+        )
     except ValueError as error:
         if "nothing to embed" in str(error):
-            raise Refused(f"the file holds nothing that system {system!r} reads") from error
+            raise nothing from error
         raise
     store = Store.open(output / member / "videos")
     if not len(store):
-        raise Refused(f"the file holds nothing that system {system!r} reads")
+        raise nothing
     return store.gather(store.ids[:1])[0][0]
 
 
-def _kinds(plan: Any, system: str) -> list[str]:
+def _text_kinds(plan: Plan, system: str) -> list[str]:
     """Kinds of texts of a video that a system reads."""
     entry = plan.systems[system]
     if "features" in entry.get("embeddings", {}):
@@ -194,11 +187,11 @@ def _kinds(plan: Any, system: str) -> list[str]:
     return list((entry.get("embeddings") or entry.get("examples", {})).get("texts") or [])
 
 
-def _released(plan: Any, expert: str) -> bool:
-    return plan.experts[expert].get("extractor") == "released"
+def _reads_released(plan: Plan, system: str) -> bool:
+    """Whether a system reads features that only come with a data set."""
+    return any(plan.experts[e].get("extractor") == "released" for e in plan.experts_of(system))
 
 
-def _bound(library: Library, system: str) -> bool:
-    """Whether some part of a system reads features that only come with a data set."""
-    members = leaves(library, system, library.plan.members(system)[0])
-    return any(_released(library.plan, e) for s, _ in members for e in library.plan._experts_of(s))
+def _needs_released(catalogue: Catalogue, system: str) -> bool:
+    parts = _uncombined(catalogue, system, catalogue.plan.members(system)[0])
+    return any(_reads_released(catalogue.plan, part) for part, _ in parts)

@@ -1,28 +1,27 @@
-"""A library of people's own videos: frames of files, described in one way, to be searched for copies.
+"""A library of the user's own videos: frames of files, described in one way, to be searched for copies.
 
 On the disk::
 
-    library.json         how frames are described (:mod:`videomatch.app.descriptors`)
-    videos/<batch>.parquet   which files are in a batch: id, path, duration, digest
-    features/<batch>/    the frames of a batch, while the index is young
-    index/               :mod:`videomatch.retrieval.library` over all batches
-    rejected.parquet     files that could not be read, and why
+    library.json                    the descriptor of frames (:mod:`videomatch.app.descriptors`)
+    batches/<name>/videos.parquet   which files are in a batch: id, path, duration, digest
+    batches/<name>/features/        the frames of a batch, as long as the index may be made again
+    index/                          the inverted file over the frames of all batches; ``learned.json`` is the number of
+                                    frames that its lists were learned from
+    rejected.parquet                files that could not be read, and why
 
-Files are added in batches that appear whole, each described once: a kill loses the batch at work, and adding the same
-files again goes on behind the others. A file counts by its content; moved or renamed it is not described again.
+Files are added in batches; each is described once and appears whole, so a killed process loses the batch at work. A
+file is known by its content: moved or renamed it is not described again.
 
-The index learns its lists from what is there when it is made. While it is young it is made anew from the features
-whenever there are :data:`GROWTH` times as many frames (nothing is decoded for that); once it has learned from
-:data:`SETTLED` frames it stays, and features are not kept any longer.
+While the library is small, the index is made again from the features whenever there are ``growth`` times as many frames
+as it has learned from (nothing is decoded for that). Once it has learned from ``settled`` frames it only grows, and the
+features are deleted.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,38 +32,31 @@ from typing import Any
 import polars as pl
 
 from videomatch.app.descriptors import Descriptor
-from videomatch.app.library import Refused
-from videomatch.common import digests
+from videomatch.app.requests import RequestError
+from videomatch.common import digests, files
 from videomatch.common.progress import track
 from videomatch.corpora.folder import EXTENSIONS
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.pipeline import provenance
-from videomatch.retrieval.library import Library
+from videomatch.retrieval.library import Library as FrameIndex
 from videomatch.stages.prepare import odd_id
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-#: files of a batch
-BATCH = 32
-#: times more frames than the index has learned from, from which on a young one is made anew
-GROWTH = 4
-#: frames from which on an index stays as it is
-SETTLED = 1 << 17
+FORMAT = 2
 #: dimensions of the index
 DIM = 256
-#: names of a batch in the folder of its features: hidden, as it is no part of the store
-NAMES = ".videos.parquet"
 COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sha256": pl.String}
 
 
 @dataclass
 class Added:
-    """What :meth:`Footage.add` did.
+    """What :meth:`VideoLibrary.add` did.
 
     Attributes:
-        videos: ids that are new. known: files that were there, or stand twice. frames: of the new videos.
+        videos: new ids.
+        known: files that the library holds already, or that were given twice.
+        frames: of the new videos.
         rejected: ``path`` and ``reason`` of files that could not be read.
     """
 
@@ -73,209 +65,213 @@ class Added:
     frames: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
 
+    def reject(self, path: Path, reason: str) -> None:
+        """Note a file that cannot be used."""
+        self.rejected.append({"path": _printable(path), "reason": _printable(reason)})
 
-class Footage:
+
+class VideoLibrary:
     """A library of own videos.
 
     Args:
-        folder: of :meth:`made`.
+        folder: of :meth:`create`.
+        batch: files of a batch.
+        growth: times more frames than the index has learned from, from which on it is made again.
+        settled: frames from which on an index is not made again.
 
     Raises:
-        Refused: there is none, or it was made by another version.
+        RequestError: there is no library, or it was made by another version.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        path = folder / "library.json"
-        if not path.is_file():
-            raise Refused(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
-        said = json.loads(path.read_text(encoding="utf-8"))
-        if said.get("format") != FORMAT:
-            raise Refused(f"{path} has format {said.get('format')!r}, expected {FORMAT}: make a new library")
-        self.descriptor = Descriptor(**said["descriptor"])
+    def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
+        self.folder, self.batch, self.growth, self.settled = folder, batch, growth, settled
+        if not self.exists(folder):
+            raise RequestError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
+        about = json.loads((folder / "library.json").read_text(encoding="utf-8"))
+        if about.get("format") != FORMAT:
+            found = f"{folder}/library.json has format {about.get('format')!r}"
+            raise RequestError(f"{found}, expected {FORMAT}: make a new library")
+        self.descriptor = Descriptor(**about["descriptor"])
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether a folder is a library."""
+        return (folder / "library.json").is_file()
 
     @classmethod
-    def made(cls, folder: Path, descriptor: Descriptor) -> Footage:
-        """An empty library.
+    def create(cls, folder: Path, descriptor: Descriptor, **options: int) -> VideoLibrary:
+        """Make an empty library; ``options`` are those of the class.
 
         Raises:
-            Refused: something else lies there.
+            RequestError: the folder is not empty.
         """
         if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
-            raise Refused(f"{folder} is there and is no library: expected a new or an empty folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        said = {"format": FORMAT, "descriptor": descriptor.as_json()}
-        provenance.write_text(folder / "library.json", json.dumps(said, indent=1, ensure_ascii=False) + "\n")
-        return cls(folder)
+            raise RequestError(f"{folder} exists and is no library: expected a new or an empty folder")
+        about = {"format": FORMAT, "descriptor": descriptor.as_json()}
+        files.write_json(folder / "library.json", about)
+        return cls(folder, **options)
 
-    # -------------------------------------------------------------------------------------------------- what there is
+    # ------------------------------------------------------------------------------------------------------- contents
 
     @property
-    def index(self) -> Path:
-        """Folder of the index."""
+    def _index(self) -> Path:
         return self.folder / "index"
 
-    def searchable(self) -> Library:
-        """The index, opened.
+    def open_index(self) -> FrameIndex:
+        """The index of all frames.
 
         Raises:
-            Refused: nothing was added yet.
+            RequestError: nothing was added yet.
         """
-        if not (self.index / "codec").is_dir():
-            raise Refused(f"{self.folder} holds no video yet: `videomatch library add {self.folder} VIDEOS`")
-        return Library(self.index)
+        if not self._index.exists():
+            raise RequestError(f"{self.folder} holds no video yet: `videomatch library add {self.folder} VIDEOS`")
+        return FrameIndex(self._index)
 
     def videos(self) -> pl.DataFrame:
-        """``video_id``, ``path``, ``duration`` (s) and ``sha256`` of all videos that were described."""
-        there = [pl.read_parquet(path) for path in sorted((self.folder / "videos").glob("[!.]*.parquet"))]
-        return pl.concat(there) if there else pl.DataFrame(schema=COLUMNS)
+        """``video_id``, ``path``, ``duration`` (s) and ``sha256`` of all videos."""
+        found = [pl.read_parquet(path) for path in sorted(self.folder.glob("batches/[!.]*/videos.parquet"))]
+        return pl.concat(found) if found else pl.DataFrame(schema=COLUMNS)
+
+    def features(self) -> list[Path]:
+        """The stores of all batches whose frames are kept beside the index."""
+        return sorted(self.folder.glob("batches/[!.]*/features"))
 
     def rejected(self) -> pl.DataFrame:
-        """Files that could not be read."""
-        return tables.read("rejected", self.folder)
+        """``path`` and ``reason`` of files that could not be read."""
+        return tables.read("rejected", self.folder).select("path", "reason")
 
-    def _batches(self) -> list[Path]:
-        """Features of the batches that still have some."""
-        return sorted((self.folder / "features").glob("[!.]*"))
+    def summary(self) -> dict[str, Any]:
+        """What the library holds, as plain values."""
+        videos = self.videos()
+        return {
+            "library": str(self.folder),
+            "described by": str(self.descriptor),
+            "videos": videos.sort("video_id").select("video_id", "duration", "path").to_dicts(),
+            "frames": self.open_index().frames if len(videos) else 0,
+            "hours": float(videos["duration"].fill_null(0).sum()) / 3600,
+            "bytes": sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file()),
+            "rejected": self.rejected().to_dicts(),
+        }
 
     # --------------------------------------------------------------------------------------------------------- adding
 
-    def add(self, paths: Sequence[Path], threads: int = 1, label: str = "videos") -> Added:
-        """Describe files, or all videos below folders, and make them searchable.
+    def add(self, paths: Sequence[Path], threads: int = 1) -> Added:
+        """Describe files, or all videos below folders, and add them to the index.
 
-        What cannot be read is listed and never stops the rest.
+        A file that cannot be read is listed in the result and stops nothing.
 
         Raises:
-            Refused: a path does not exist, another process is adding, or the descriptor is not what it was.
+            RequestError: a path does not exist, another process is adding, or a checkpoint of the descriptor changed.
         """
         self.descriptor.check()
         added = Added()
-        with self._alone():
-            found = list(_files(paths, added.rejected))
-            self._sweep()
-            known = self.videos()
-            seen, ids = set(known["sha256"]), set(known["video_id"])
-            new: dict[str, Path] = {}
-            for path, below in track(found, label="known?"):
-                try:
-                    digest = digests.file_digest(path)
-                except OSError as error:
-                    added.rejected.append(_no(path, error.strerror or str(error)))
-                    continue
-                if digest in seen:
-                    added.known += 1
-                    continue
-                seen.add(digest)
-                name = _name(path, below, ids)
-                if (reason := odd_id(name)) is not None:
-                    added.rejected.append(_no(path, reason))
-                    continue
-                ids.add(name)
-                new[name] = path
-            names = list(new)
-            batches = [names[n : n + BATCH] for n in range(0, len(names), BATCH)]
-            for batch in track(batches, label=f"batches of {label}"):
-                self._batch({name: new[name] for name in batch}, threads, added)
-            self._index_all()
-            self._reject(added, [path for path, _ in found])
+        with self._locked():
+            found = list(_videos_below(paths, added))
+            new = self._new_files(found, added)
+            batches = [list(new)[start : start + self.batch] for start in range(0, len(new), self.batch)]
+            for batch in track(batches, label="batches of videos"):
+                self._add_batch({video_id: new[video_id] for video_id in batch}, threads, added)
+            self._update_index()
+            self._write_rejected(added, [path for path, _ in found])
         return added
 
-    def _batch(self, files: dict[str, Path], threads: int, added: Added) -> None:
-        """Describe some files; their features and names appear whole."""
+    def _new_files(self, found: Sequence[tuple[Path, Path]], added: Added) -> dict[str, Path]:
+        """Id -> file of what the library does not hold."""
+        videos = self.videos()
+        contents, ids = set(videos["sha256"]), set(videos["video_id"])
+        new: dict[str, Path] = {}
+        for path, below in track(found, label="digests"):
+            try:
+                digest = digests.file_digest(path)
+            except OSError as error:
+                added.reject(path, error.strerror or str(error))
+                continue
+            if digest in contents:
+                added.known += 1
+                continue
+            contents.add(digest)
+            video_id = _new_id(path, below, ids)
+            if (reason := odd_id(video_id)) is not None:
+                added.reject(path, reason)
+                continue
+            ids.add(video_id)
+            new[video_id] = path
+        return new
+
+    def _add_batch(self, new_files: dict[str, Path], threads: int, added: Added) -> None:
+        """Describe some files; their names and features appear together."""
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-            described = self.descriptor.described(files, Path(scratch), threads)
-            shown = {str(path): _shown(path) for path in files.values()}
-            added.rejected += [_no(shown[r["path"]], r["reason"]) for r in described.rejected.iter_rows(named=True)]
+            described = self.descriptor.describe(new_files, Path(scratch), threads)
+            for row in described.rejected.iter_rows(named=True):
+                added.reject(row["path"], row["reason"])
             store, rows = described.store, described.videos.select(*COLUMNS)
             if store is None or not len(rows):
                 return
             name = digests.digest(sorted(rows["sha256"]))[:16]
-            new = self.folder / "features" / f".{name}.new.{os.getpid()}"
-            with StoreWriter(new, shape=store.shape, dtype="float16", times=True) as writer:
-                for video_id in rows["video_id"]:
-                    frames = store[video_id]
-                    writer.add(video_id, frames, times=store.times(video_id))
-                    added.frames += len(frames)
-            rows.write_parquet(new / NAMES)
-            new.replace(self.folder / "features" / name)
-        self._note(name)
+            with files.replacing(self.folder / "batches" / name) as new:
+                with StoreWriter(new / "features", shape=store.shape, dtype="float16", times=True) as writer:
+                    for video_id in rows["video_id"]:
+                        frames = store[video_id]
+                        writer.add(video_id, frames, times=store.times(video_id))
+                        added.frames += len(frames)
+                rows.write_parquet(new / "videos.parquet")
         added.videos += rows["video_id"].to_list()
 
-    def _note(self, batch: str) -> None:
-        """Names stay when features go."""
-        there = self.folder / "videos"
-        there.mkdir(exist_ok=True)
-        new = there / f".{batch}.new.{os.getpid()}"
-        shutil.copyfile(self.folder / "features" / batch / NAMES, new)
-        new.replace(there / f"{batch}.parquet")
-
-    def _index_all(self) -> None:
-        """Bring the index to what is described."""
-        state = self.index / "batches.json"
-        said = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {"learned": 0, "batches": []}
-        there = self._batches()
-        pending = [batch for batch in there if batch.name not in said["batches"]]
-        frames = int(Store.open(*there).lengths.sum()) if there else 0
-        if not pending or not frames:
-            return
-        if said["learned"] < SETTLED and frames >= GROWTH * said["learned"]:
-            new, old = (self.folder / f".index.new.{os.getpid()}{end}" for end in ("", ".0"))
-            Library.create(new, there, expected=GROWTH * frames, dim=DIM)
-            Library.add(new, *there)
-            said = {"learned": frames, "batches": [batch.name for batch in there]}
-            provenance.write_text(new / state.name, json.dumps(said) + "\n")
-            if self.index.exists():
-                self.index.replace(old)
-            new.replace(self.index)
-            shutil.rmtree(old, ignore_errors=True)
+    def _update_index(self) -> None:
+        """Add all features that the index lacks, or make it again; delete what a settled one needs no more."""
+        features = self.features()
+        frames = int(Store.open(*features).lengths.sum()) if features else 0
+        learned_file = self._index / "learned.json"
+        learned = json.loads(learned_file.read_text(encoding="utf-8")) if learned_file.exists() else 0
+        if learned:
+            indexed = set(FrameIndex(self._index, memory=0).ids)
+            missing = [root for root in features if not indexed.issuperset(Store.open(root).ids)]
         else:
-            Library.add(self.index, *pending)
-            said["batches"] += [batch.name for batch in pending]
-            provenance.write_text(state, json.dumps(said) + "\n")
-        if said["learned"] >= SETTLED:
-            for batch in there:
-                shutil.rmtree(batch)
+            missing = features
+        if frames and missing:
+            if learned < self.settled and frames >= self.growth * learned:
+                with files.replacing(self._index) as new:
+                    FrameIndex.create(new, features, expected=self.growth * frames, dim=DIM)
+                    FrameIndex.add(new, *features)
+                    files.write_json(new / learned_file.name, frames)
+                learned = frames
+            else:
+                FrameIndex.add(self._index, *missing)
+        if learned >= self.settled:
+            for root in features:
+                root.rename(hidden := files.unfinished(root))
+                files.remove(hidden)
 
-    def _reject(self, added: Added, looked_at: Iterable[Path]) -> None:
-        """Note what was rejected now; of files that were looked at before, what they were rejected for is forgotten."""
-        seen = {_shown(path) for path in looked_at}
-        before = self.rejected().filter(~pl.col("path").is_in(list(seen)))
-        rows = [{"video_id": "", **row} for row in added.rejected]
-        now = pl.DataFrame(rows, schema=tables.SCHEMAS["rejected"])
+    def _write_rejected(self, added: Added, found: Iterable[Path]) -> None:
+        """Note the files rejected now. Earlier reasons of files that were read again are dropped."""
+        again = [_printable(path) for path in found]
+        before = tables.read("rejected", self.folder).filter(~pl.col("path").is_in(again))
+        now = pl.DataFrame([{"video_id": "", **row} for row in added.rejected], schema=tables.SCHEMAS["rejected"])
         tables.write("rejected", pl.concat([before, now]).unique("path", keep="last", maintain_order=True), self.folder)
 
-    def _sweep(self) -> None:
-        """Remove what killed processes left half-written, and finish what they left whole."""
-        (self.folder / "features").mkdir(exist_ok=True)
-        for left in (*self.folder.glob(".index.new.*"), *self.folder.glob("*/.*.new.*")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for batch in self._batches():
-            if not (self.folder / "videos" / f"{batch.name}.parquet").exists():
-                self._note(batch.name)
-        self._index_all()
-
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process adds meanwhile."""
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Refused(f"another process is adding to {self.folder}: wait for it") from error
+    def _locked(self) -> Iterator[None]:
+        """Only one process adds at a time; what killed ones left unfinished is removed."""
+        lock = files.lock(self.folder / ".lock")
+        if lock is None:
+            raise RequestError(f"another process is adding to {self.folder}: wait for it")
+        with lock:
+            for folder in (self.folder, self.folder / "batches", *self.folder.glob("batches/*")):
+                files.sweep(folder)
             yield
 
 
-def _files(paths: Sequence[Path], rejected: list[dict[str, str]]) -> Iterator[tuple[Path, Path]]:
-    """Every video, and the folder that its id is below; hidden files and links to folders are passed over."""
+def _videos_below(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, Path]]:
+    """Every video, and the folder that its id is relative to; hidden files and links to folders are ignored."""
     for given in paths:
         if not given.exists():
-            raise Refused(f"{_shown(given)}: expected a video or a folder of videos, and nothing is there")
+            raise RequestError(f"{_printable(given)} does not exist: expected a video or a folder of videos")
         below = given if given.is_dir() else given.parent
         for path in _walk(given) if given.is_dir() else [given]:
             try:
                 str(path).encode()
             except UnicodeEncodeError:
-                rejected.append(_no(path, "file name is not valid UTF-8, which tables cannot hold"))
+                added.reject(path, "file name is not valid UTF-8, which tables cannot hold")
                 continue
             yield path, below
 
@@ -288,43 +284,19 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield Path(place) / name
 
 
-def _name(path: Path, below: Path, taken: set[str]) -> str:
-    """The id of a file: its path below a folder, with as many of that folder's own names as it takes to be the only
-    one."""
+def _new_id(path: Path, below: Path, taken: set[str]) -> str:
+    """The id of a file: its path below a folder, with as many of that folder's own names as make it unique."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100 (a link keeps its own name)
-    count = len(path.relative_to(below).parts)
     parts = [_printable(part) for part in whole.parts]
-    for length in range(count, len(parts)):
-        name = "/".join(parts[-length:])
-        if name not in taken:
-            return name
-    number = next(n for n in range(2, len(taken) + 3) if f"{'/'.join(parts)} ({n})" not in taken)
-    return f"{'/'.join(parts)} ({number})"
+    for length in range(len(path.relative_to(below).parts), len(parts)):
+        video_id = "/".join(parts[-length:])
+        if video_id not in taken:
+            return video_id
+    numbered = (f"{'/'.join(parts)} ({number})" for number in range(2, len(taken) + 3))
+    return next(video_id for video_id in numbered if video_id not in taken)
 
 
-def _printable(text: str) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode()
+def _printable(text: str | Path) -> str:
+    """A text that can be shown in a line: what is not printable is written as ``%0A`` or ``\\udcff``."""
+    text = str(text).encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)
-
-
-def _shown(path: Path) -> str:
-    return _printable(str(path))
-
-
-def _no(path: Path | str, reason: str) -> dict[str, str]:
-    return {"path": path if isinstance(path, str) else _shown(path), "reason": _printable(reason)}
-
-
-def summary(footage: Footage) -> dict[str, Any]:
-    """What a library holds, as plain values."""
-    videos = footage.videos()
-    files = [p for p in footage.folder.rglob("*") if p.is_file()]
-    return {
-        "library": str(footage.folder),
-        "described by": str(footage.descriptor),
-        "videos": videos.sort("video_id").select("video_id", "duration", "path").to_dicts(),
-        "frames": footage.searchable().frames if len(videos) else 0,
-        "hours": float(videos["duration"].fill_null(0).sum()) / 3600,
-        "bytes": sum(p.stat().st_size for p in files),
-        "rejected": footage.rejected().select("path", "reason").to_dicts(),
-    }

@@ -17,9 +17,9 @@ class SystemsPlan(DataPlan, ABC):
 
     def system_reads(self, system: str) -> dict[str, list[str]]:
         """Which files ``train`` and ``embed`` read: the tables, and the features of some experts."""
-        return {"corpus": ["*.parquet"], "features": [f"{expert}/*" for expert in self._experts_of(system)]}
+        return {"corpus": ["*.parquet"], "features": [f"{expert}/*" for expert in self.experts_of(system)]}
 
-    def _experts_of(self, system: str) -> list[str]:
+    def experts_of(self, system: str) -> list[str]:
         """The experts whose features a system reads."""
         entry = self.systems[system]
         examples = entry.get("examples", {})
@@ -27,7 +27,7 @@ class SystemsPlan(DataPlan, ABC):
         return [one] if one else list(examples.get("experts", []))
 
     def _features_of(self, dataset: str, system: str) -> list[str]:
-        found = (path for expert in self._experts_of(system) for path in self.features(dataset, expert))
+        found = (path for expert in self.experts_of(system) for path in self.features(dataset, expert))
         return list(dict.fromkeys(found))  # experts of one pass share their results
 
     def text_files(self, system: str) -> list[str]:

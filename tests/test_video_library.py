@@ -1,5 +1,6 @@
-"""A library of own files: what is added once, what is refused, and what a kill leaves."""
+"""A library of own videos: what is added once, what is refused, and what a killed process leaves."""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -9,16 +10,16 @@ import pytest
 
 import films
 from videomatch.app import descriptors
-from videomatch.app import video_library as footage
-from videomatch.app.descriptors import chosen
-from videomatch.app.library import Refused
-from videomatch.app.video_library import Footage, summary
+from videomatch.app.descriptors import choose
+from videomatch.app.requests import RequestError
+from videomatch.app.video_library import VideoLibrary
 from videomatch.data.store import Store
 from videomatch.experts import grey
+from videomatch.retrieval.library import Library as FrameIndex
 
 
 def no_parameters():
-    raise AssertionError("nobody asks for the parameters")
+    raise AssertionError("the parameters are not needed")
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +40,20 @@ def place(tmp_path, monkeypatch):
     return tmp_path / "library"
 
 
-def made(place, **options):
-    return Footage.made(place, chosen(no_parameters, **options))
+def made(place, sizes=None, **options):
+    return VideoLibrary.create(place, choose(no_parameters, **options), **(sizes or {}))
 
 
 def counted(monkeypatch):
     """Ids that are described, call by call."""
     calls = []
-    before = descriptors.Descriptor.described
+    before = descriptors.Descriptor.describe
 
-    def described(self, files, folder, threads):
+    def describe(self, files, folder, threads):
         calls.append(sorted(files))
         return before(self, files, folder, threads)
 
-    monkeypatch.setattr(descriptors.Descriptor, "described", described)
+    monkeypatch.setattr(descriptors.Descriptor, "describe", describe)
     return calls
 
 
@@ -62,75 +63,83 @@ def test_files_are_added_once_and_broken_ones_are_named(raw, place, monkeypatch)
     assert sorted(added.videos) == ["deep/film0.mp4", "film0.mp4", "film1 again.mp4", "film2.mp4"]
     assert added.known == 1 and added.frames == 3 * 32 + 20
     assert [Path(r["path"]).name for r in added.rejected] == ["broken.mp4"] and "FFmpeg" in added.rejected[0]["reason"]
-    library = Footage(place).searchable()
+    library = VideoLibrary(place).open_index()
     assert library.frames == added.frames and sorted(library.ids) == sorted(added.videos)
     # again, moved, and with one more: only that one is decoded
     films.write(place.parent / "more/film3.mp4", (3, 0, 4))
     shutil.copy(raw / "film2.mp4", place.parent / "more/moved.mp4")
-    before = {p: p.stat().st_mtime_ns for p in (place / "features").rglob("*.npy")}
+    before = {p: p.stat().st_mtime_ns for p in (place / "batches").rglob("*.npy")}
     calls.clear()
-    added = Footage(place).add([raw, place.parent / "more"])
+    added = VideoLibrary(place).add([raw, place.parent / "more"])
     assert added.videos == ["film3.mp4"] and added.known == 6
     assert calls == [["broken.mp4", "film3.mp4"]]
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert len(Footage(place).searchable()) == 5
-    said = summary(Footage(place))
-    assert [v["video_id"] for v in said["videos"]] == sorted(Footage(place).searchable().ids)
+    assert len(VideoLibrary(place).open_index()) == 5
+    said = VideoLibrary(place).summary()
+    assert [v["video_id"] for v in said["videos"]] == sorted(VideoLibrary(place).open_index().ids)
     assert said["frames"] == 3 * 32 + 20 + 16 and len(said["rejected"]) == 1
     # what was broken and is mended is a video
-    shutil.copy(raw / "film0.mp4", place.parent / "broken.mp4")
-    monkeypatch.setattr(footage, "_shown", lambda path: Path(path).name)
-    assert Footage(place).add([place.parent / "broken.mp4"]).known == 1
+    broken = place.parent / "more/broken.mp4"
+    broken.write_bytes((raw / "broken.mp4").read_bytes())
+    assert len(VideoLibrary(place).add([broken]).rejected) == 1 and len(VideoLibrary(place).rejected()) == 2
+    shutil.copy(raw / "film0.mp4", broken)
+    assert VideoLibrary(place).add([broken]).known == 1 and len(VideoLibrary(place).rejected()) == 1
+
+
+def killed(monkeypatch, owner, name, when):
+    """Make a function raise an interrupt at its call number ``when``, from 0."""
+    before, calls = getattr(owner, name), []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > when:
+            raise KeyboardInterrupt
+        return before(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
 
 
 def test_what_is_described_is_not_lost_by_a_kill(raw, place, monkeypatch):
-    monkeypatch.setattr(footage, "BATCH", 1)
     wanted = made(place.parent / "whole")
     wanted.add([raw])
+    library = made(place, sizes={"batch": 1})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed(patch, descriptors.Descriptor, "describe", 3)  # broken.mp4 and two videos are described
+        library.add([raw])
+    (place / "batches/.half.new.99999999/features").mkdir(parents=True)
+    (place / ".index.new.99999999").mkdir()
+    done = sorted(library.videos()["video_id"])
+    assert len(done) == 2
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed(patch, FrameIndex, "add", 0)
+        library.add([raw])
+    with pytest.raises(RequestError, match="holds no video yet"):
+        library.open_index()
     calls = counted(monkeypatch)
-    library = made(place)
-    before = Footage._note
-    monkeypatch.setattr(Footage, "_note", lambda self, batch: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):  # the features of one batch stand, and nothing else
-        library.add([raw])
-    monkeypatch.setattr(Footage, "_note", before)
-    (place / "features/.half.new.1").mkdir()
-    (place / ".index.new.1").mkdir()
-    done = [ids for ids in calls if ids != ["broken.mp4"]]
-    calls.clear()
-    monkeypatch.setattr(footage.Library, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):  # while the index is made
-        library.add([raw])
-    monkeypatch.undo()
-    monkeypatch.chdir(place.parent)
-    with pytest.raises(Refused, match="holds no video yet"):
-        library.searchable()
-    monkeypatch.setattr(footage, "BATCH", 1)
-    later = counted(monkeypatch)
-    assert library.add([raw]).known == 2  # the lost one, and the file that stands twice
-    assert done[0] not in calls + later and not list(place.glob("**/*.new.*"))
-    assert sorted(Footage(place).searchable().ids) == sorted(wanted.searchable().ids)
-    ours, theirs = (Store.open(*one._batches()) for one in (library, wanted))
-    for video in wanted.searchable().ids:
+    assert library.add([raw]).known == 5  # all four, and the file that is there twice
+    assert calls == [["broken.mp4"]]
+    assert sorted(VideoLibrary(place).open_index().ids) == sorted(wanted.open_index().ids)
+    assert not list(place.rglob("*.9999*"))
+    ours, theirs = (Store.open(*one.features()) for one in (library, wanted))
+    for video in wanted.open_index().ids:
         assert ours[video].tolist() == theirs[video].tolist()
 
 
-def test_an_index_grows_with_the_library_and_settles(place, monkeypatch):
-    monkeypatch.setattr(footage, "SETTLED", 100)
+def test_an_index_grows_with_the_library_and_settles(place):
     for number in range(12):
         films.write(place.parent / f"raw/{number}.mp4", (number, 0, 5))
-    library = made(place)
+    library = made(place, sizes={"settled": 100})
     learned = []
     for number in range(12):
         library.add([place.parent / f"raw/{number}.mp4"])
-        learned.append(json.loads((place / "index/batches.json").read_text())["learned"])
-        assert len(library.searchable()) == number + 1
+        learned.append(json.loads((place / "index/learned.json").read_text()))
+        assert len(library.open_index()) == number + 1
     assert learned == [20] * 3 + [80] * 9
     assert len(library.videos()) == 12
-    monkeypatch.setattr(footage, "SETTLED", 80)
+    library = VideoLibrary(place, settled=80)
     films.write(place.parent / "raw/12.mp4", (12, 0, 5))
     library.add([place.parent / "raw/12.mp4"])
-    assert not list((place / "features").glob("[!.]*")) and len(library.searchable()) == 13
+    assert not library.features() and len(library.open_index()) == 13
     # nothing is described again though no features are kept
     assert library.add([place.parent / "raw"]).known == 13
 
@@ -146,7 +155,7 @@ def test_ids_are_names_that_can_be_shown_and_are_never_paths(raw, place):
     added = library.add([place.parent / "odd", raw / "film0.mp4", place.parent / "other", place.parent / "b/other"])
     assert {"a%0Ab.mp4", nasty[0], "film0.mp4", "other/film0.mp4", "b/other/film0.mp4"} < set(added.videos)
     assert ["UTF-8" in r["reason"] for r in added.rejected] == [True]
-    assert all(i.isprintable() for i in library.searchable().ids)
+    assert all(i.isprintable() for i in library.open_index().ids)
     outside = {p.name for p in place.parent.iterdir()} - {".scratch"}  # where digests are remembered
     assert outside == {"library", "odd", "other", "b"}
 
@@ -164,37 +173,38 @@ def test_ids_are_names_that_can_be_shown_and_are_never_paths(raw, place):
     ],
 )
 def test_what_cannot_describe_frames_is_refused(place, options, said):
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(RequestError, match=said):
         made(place, **options)
     assert not place.exists()
 
 
 def test_what_is_no_library_is_refused(raw, place):
-    with pytest.raises(Refused, match="is no library: make one"):
-        Footage(place)
-    with pytest.raises(Refused, match="new or an empty folder"):
+    with pytest.raises(RequestError, match="is no library: make one"):
+        VideoLibrary(place)
+    with pytest.raises(RequestError, match="new or an empty folder"):
         made(raw)
     library = made(place)
-    with pytest.raises(Refused, match="holds no video yet"):
-        library.searchable()
-    with pytest.raises(Refused, match="nothing is there"):
+    with pytest.raises(RequestError, match="holds no video yet"):
+        library.open_index()
+    with pytest.raises(RequestError, match="does not exist"):
         library.add([place.parent / "nothing"])
     (place / "library.json").write_text('{"format": 99}')
-    with pytest.raises(Refused, match="format 99, expected 1"):
-        Footage(place)
+    with pytest.raises(RequestError, match="format 99, expected 2"):
+        VideoLibrary(place)
 
 
 def test_one_process_adds_at_a_time(raw, place):
-    library = made(place)
-    with library._alone(), pytest.raises(Refused, match="another process is adding"):
-        Footage(place).add([raw])
+    made(place)
+    with (place / ".lock").open("w") as lock, pytest.raises(RequestError, match="another process is adding"):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        VideoLibrary(place).add([raw])
 
 
 def test_a_retrained_checkpoint_is_another_descriptor(place):
     run = place.parent / "run"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
-    with pytest.raises(Refused, match="no image network"):
+    with pytest.raises(RequestError, match="no image network"):
         made(place, run=run)
     (run / "preprocessor_config.json").write_text("{}")
     (run / "model.safetensors").write_bytes(b"1")
@@ -203,17 +213,17 @@ def test_a_retrained_checkpoint_is_another_descriptor(place):
     (run / "log.csv").write_text("says nothing of the weights")
     library.descriptor.check()
     (run / "model.safetensors").write_bytes(b"2")
-    with pytest.raises(Refused, match="other weights"):
-        Footage(place).add([place.parent])
+    with pytest.raises(RequestError, match="other weights"):
+        VideoLibrary(place).add([place.parent])
     shutil.rmtree(run)
-    with pytest.raises(Refused, match="is not there"):
-        Footage(place).add([place.parent])
+    with pytest.raises(RequestError, match="is missing"):
+        VideoLibrary(place).add([place.parent])
 
 
 def test_key_frames_stand_for_all_of_a_video(raw, place):
     library = made(place, key_frames="differences", share=0.25)
     library.add([raw / "film0.mp4"])
-    frames, times = library.searchable().features("film0.mp4")
+    frames, times = library.open_index().features("film0.mp4")
     assert len(frames) == 8 and times[0, 0] == 0 and abs(times[-1, 1] - 8) < 0.01
     assert np.allclose(times[1:, 0], times[:-1, 1])
 
@@ -222,11 +232,11 @@ def test_an_expert_that_reads_stored_frames_describes_files(raw, place):
     """The frames it reads are made first, in their own size."""
     options = {"extractor": "grey", "size": 8}
     source = {"extractor": "frames", "every": 0.5, "size": 32}
-    library = Footage.made(place, descriptors.Descriptor("small", options, source))
+    library = VideoLibrary.create(place, descriptors.Descriptor("small", options, source))
     assert library.add([raw]).frames == 3 * 16 + 10
-    store = Store.open(*library._batches())
+    store = Store.open(*library.features())
     assert store.shape == (64,)
-    views = library.descriptor.views(raw / "film0.mp4", place.parent / "views", 1)
+    views = library.descriptor.describe_views(raw / "film0.mp4", place.parent / "views", 1)
     assert set(views.ids) == set(descriptors.VIEWS) and set(views.lengths.tolist()) == {16}
     row = store["film0.mp4"][3].reshape(8, 8)
     assert np.abs(views["mirrored"][3].reshape(8, 8) - row[:, ::-1]).max() < 0.02

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 import clips
-from videomatch.app.config import plan_of
+from videomatch.app.config import load_plan
 from videomatch.pipeline import provenance
 from videomatch.pipeline.plan import Plan
 from videomatch.stages.combine import combine
@@ -74,7 +74,7 @@ def built(folder: Path) -> Plan:
         rows.append('{},"{}",a {} film|{} bars,train'.format(name(n), title.replace('"', '""'), n, "xyz"[n % 3]))
     (raw / "videos.csv").write_text("\n".join(rows) + "\n")
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
-    plan = plan_of([])
+    plan = load_plan()
     corpus = made(plan.corpus("mine"), prepare, **plan.prepare_settings("mine"))
     for passage, experts in sorted(plan.passes("mine").items(), key=lambda item: item[0] == "clip"):
         if passage == "clip":

@@ -1,0 +1,222 @@
+"""The systems that can be searched: which have embedded which data set, and what a search loads of them.
+
+A system's vectors of a corpus are those that ``embed`` or ``combine`` wrote. What is loaded is cached until the result
+that it came from changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from videomatch.app.config import load_plan
+from videomatch.app.requests import RequestError, unknown
+from videomatch.common import digests, named
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
+from videomatch.pipeline.plan import Plan
+from videomatch.retrieval.index import Index
+
+
+class Catalogue:
+    """All embeddings of one set of parameters.
+
+    Args:
+        plan: where results are, relative to the working folder.
+        options: ``--configfile …`` as typed, for the commands that messages advise.
+    """
+
+    def __init__(self, plan: Plan, options: str = "") -> None:
+        self.plan, self.options = plan, options
+        self._cache: dict[tuple[str, ...], tuple[str, Any]] = {}
+
+    # ---------------------------------------------------------------------------------------------- data sets, systems
+
+    def embedded_by(self, dataset: str) -> list[str]:
+        """Systems that have embedded a data set, in the order of the parameters."""
+        return [s for s in self.plan.systems if Path(self.plan.embedding(dataset, s)).exists()]
+
+    def text_systems(self, dataset: str) -> list[str]:
+        """Systems that can be searched with a text; those that compare texts with videos' own texts come last."""
+        able = [s for s in self.plan.systems if self.reads_texts(s) and self._embedded_as(dataset, s)]
+        return sorted(able, key=lambda s: "texts" in self._embeddings(s) and "features" not in self._embeddings(s))
+
+    def reads_texts(self, system: str) -> bool:
+        """Whether a system has vectors of texts."""
+        entry = self.plan.systems[system]
+        if {"rescore", "align"} & entry.keys():
+            return False  # no embeddings: scores of a whole protocol, or segments
+        if "combine" in entry:
+            return all(map(self.reads_texts, entry["combine"]["systems"]))
+        if "model" in entry:
+            return _embeds_texts(entry["model"]["name"])
+        return "text_encoder" in entry["embeddings"] or "features" not in entry["embeddings"]
+
+    def _embeddings(self, system: str) -> dict[str, Any]:
+        return self.plan.systems[system].get("embeddings", {})
+
+    def _embedded_as(self, dataset: str, system: str) -> str | None:
+        """The system that embedded the videos of ``system``: itself, or one that pools the same features and only lacks
+        the text encoder; None if there is neither."""
+        if Path(self.plan.embedding(dataset, system)).exists():
+            return system
+        own = self._embeddings(system)
+        if "text_encoder" in own:
+            pooled = {"features": own["features"], "pool": own.get("pool", "mean")}
+            for other in self.embedded_by(dataset):
+                entry = {"pool": "mean"} | self._embeddings(other)
+                if {k: entry.get(k) for k in pooled} == pooled:
+                    return other
+        return None
+
+    def dataset(self, name: str | None) -> str:
+        """A data set by name; without one that of a page, or the first that is embedded.
+
+        Raises:
+            RequestError: it does not exist, or nothing is embedded.
+        """
+        if name is not None:
+            if name not in self.plan.datasets:
+                raise RequestError(unknown("data set", name, self.plan.datasets))
+            return name
+        embedded = [d for d in self.plan.datasets if self.embedded_by(d)]
+        if not embedded:
+            raise RequestError(f"nothing is embedded below {self.plan.root}: run `{self._snakemake()}` first")
+        pages = [page.get("dataset") for page in self.plan.params["pages"].values()]
+        return next((d for d in pages if d in embedded), embedded[0])
+
+    def system(self, dataset: str, name: str | None, *, for_text: bool) -> str:
+        """A system by name; without one that of a page, or the first that can answer.
+
+        Raises:
+            RequestError: it does not exist, has not embedded the data set, or reads no texts.
+        """
+        able = self.text_systems(dataset) if for_text else self.embedded_by(dataset)
+        if name is None:
+            pages = (p["system"] for p in self.plan.params["pages"].values() if p.get("dataset", dataset) == dataset)
+            chosen = next((s for s in pages if s in able), able[0] if able else None)
+            if chosen is None:
+                kind = "no system that reads texts has" if for_text else "no system has"
+                first = next((s for s in self.plan.systems if not for_text or self.reads_texts(s)), None)
+                advice = "the parameters list none" if first is None else self._advice(dataset, first)
+                raise RequestError(f"{kind} embedded data set {dataset!r}: {advice}")
+            return chosen
+        if name not in self.plan.systems:
+            raise RequestError(unknown("system", name, self.plan.systems))
+        if for_text and not self.reads_texts(name):
+            others = f"systems that can: {', '.join(able)}" if able else "no system that can is built"
+            raise RequestError(f"system {name!r} embeds videos alone and cannot be asked in words; {others}")
+        if self._embedded_as(dataset, name) is None:
+            raise RequestError(
+                f"system {name!r} has not embedded data set {dataset!r}: {self._advice(dataset, name)}; "
+                f"systems that have: {', '.join(able) or 'none'}"
+            )
+        return name
+
+    def member(self, system: str, name: str | None) -> str:
+        """A member of a system by name, or its first."""
+        members = self.plan.members(system)
+        if name is not None and name not in members:
+            raise RequestError(unknown(f"member of {system!r}", name, members))
+        return name or members[0]
+
+    def _advice(self, dataset: str, system: str) -> str:
+        """The command that makes a system's embeddings, or why there is none."""
+        try:
+            self._check_inputs(dataset, system)
+        except ValueError as error:
+            return f"it cannot ({error})"
+        return f"run `{self._snakemake(self.plan.embedding(dataset, system))}`"
+
+    def _check_inputs(self, dataset: str, system: str) -> None:
+        entry = self.plan.systems[system]
+        if "align" in entry:
+            raise ValueError("it finds the segments that two videos share: ask `videomatch copies`")
+        if "combine" not in entry:
+            self.plan.embed_features(dataset, system)
+        for part in entry.get("combine", {}).get("systems", []):
+            self._check_inputs(dataset, part)
+
+    def _snakemake(self, target: str = "") -> str:
+        # the options come last: snakemake's --configfile and --config take any number of values
+        return " ".join(filter(None, ["snakemake", target, self.options]))
+
+    # ------------------------------------------------------------------------------------------------- what is loaded
+
+    def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
+        state = digests.digest([[path, _stamp(Path(path))] for path in sources])
+        found = self._cache.get(key)
+        if found is None or found[0] != state:
+            self._cache[key] = found = (state, make())
+        return found[1]
+
+    def index(self, dataset: str, system: str, member: str) -> Index:
+        """The index of a system's videos.
+
+        Its inverted lists are cached below ``.scratch/``: in the folder of a result they would change the result.
+
+        Raises:
+            RequestError: the member has no embeddings.
+        """
+        source = self._embedded_as(dataset, system)
+        assert source is not None
+        manifest = self.plan.embedding(dataset, source)
+        root = Path(manifest).parent / self.member(source, member if source == system else None) / "videos"
+        if not (root / "store.json").exists():
+            raise RequestError(f"{root} does not exist: run `{self._snakemake(manifest)}`")
+
+        def load() -> Index:
+            about = root.parent / "embed.json"
+            embed = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
+            return Index(root, digests.SCRATCH / "index" / root, cosine=embed.get("score", "cosine") == "cosine")
+
+        return self.cached([manifest], ("index", str(root)), load)
+
+    def videos(self, dataset: str) -> pl.DataFrame:
+        """video_id, path, duration, sha256 and title of all videos of a data set."""
+        manifest = self.plan.corpus(dataset)
+        if not Path(manifest).exists():
+            raise RequestError(f"the corpus of data set {dataset!r} does not exist: run `{self._snakemake(manifest)}`")
+
+        def read() -> pl.DataFrame:
+            folder = Path(manifest).parent
+            titles = tables.read("texts", folder).filter(pl.col("kind") == "title").unique("video_id", keep="first")
+            rows = corpora.videos(folder).select("video_id", "path", "duration", "sha256")
+            return rows.join(titles.select("video_id", title="text"), on="video_id", how="left")
+
+        return self.cached([manifest], ("videos", dataset), read)
+
+    def video(self, dataset: str, video_id: str) -> dict[str, Any] | None:
+        """One row of :meth:`videos`."""
+        return next(self.videos(dataset).filter(pl.col("video_id") == video_id).iter_rows(named=True), None)
+
+
+def open_catalogue(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Catalogue:
+    """The catalogue of some parameters; arguments as of :func:`videomatch.app.config.load_plan`."""
+    options = [f"--configfile {' '.join(map(str, files))}"] if files else []
+    options += [f"--config {' '.join(map(_quoted, values))}"] if values else []
+    return Catalogue(load_plan(files, values), " ".join(options))
+
+
+def _quoted(value: str) -> str:
+    return f"'{value}'" if set(value) & set(' {}[]*?~$&;|<>()"') else value
+
+
+@functools.cache
+def _embeds_texts(model: str) -> bool:
+    return named.module("models", model).Model.embeds_texts
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """What differs between a file and the one that replaces it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]

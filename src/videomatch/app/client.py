@@ -1,0 +1,83 @@
+"""Ask a running ``videomatch serve``, which answers in milliseconds what a new process loads libraries for.
+
+A server writes a file below ``.scratch/`` of the project: its port, a token, and the state of the parameters and of the
+source that it was started with. Only the user can read the file, and a request with the token may name files to read.
+Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from videomatch.common import files
+from videomatch.common.digests import SCRATCH, digest
+
+HOST = "127.0.0.1"
+PACKAGE = Path(__file__).parents[1]
+
+
+def server_file(configfiles: Sequence[Path], values: Sequence[str]) -> Path:
+    """The file of a server of some parameters (``--configfile`` and ``--config``), relative to the project's folder."""
+    return SCRATCH / "servers" / f"{digest([[str(f) for f in configfiles], list(values)])[:16]}.json"
+
+
+def current_state(configfiles: Sequence[Path]) -> str:
+    """A digest of the parameters' files and of the source as it is now."""
+    found = hashlib.sha256()
+    for file in (Path("params.yaml"), *configfiles):
+        found.update(file.read_bytes())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        stat = path.stat()
+        found.update(f"{path.relative_to(PACKAGE)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def announced(path: Path, port: int, state: str, token: str) -> Iterator[None]:
+    """The file of a server, as long as it runs."""
+    content = json.dumps({"port": port, "state": state, "token": token})
+    with files.replacing(path) as new:
+        new.touch(mode=0o600)
+        new.write_text(content, encoding="utf-8")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if path.read_text(encoding="utf-8") == content:  # another server of the same parameters may have come since
+                path.unlink()
+
+
+def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[str]) -> dict[str, Any] | None:
+    """The reply of the running server of some parameters; None if there is none, or if the parameters, the source or
+    the server changed since it was started.
+
+    Raises:
+        OSError: the server failed.
+    """
+    try:
+        server = json.loads(server_file(configfiles, values).read_text(encoding="utf-8"))
+        if server["state"] != current_state(configfiles):
+            return None
+    except FileNotFoundError:
+        return None
+    link = http.client.HTTPConnection(HOST, server["port"])
+    headers = {"Authorization": f"Bearer {server['token']}", "Content-Type": "application/json"}
+    try:
+        link.request("POST", "/reply", json.dumps(request), headers)
+        response = link.getresponse()
+        content = response.read()
+    except (ConnectionError, http.client.HTTPException):
+        return None  # it was killed, or is ending
+    finally:
+        link.close()
+    if response.status in (401, 403, 404):
+        return None  # another program has this port now
+    if response.status >= 500:
+        raise OSError(f"the server on port {server['port']} failed; its terminal says why")
+    return json.loads(content)

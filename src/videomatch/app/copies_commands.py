@@ -1,0 +1,105 @@
+"""The commands for copies: ``library add``, ``library list`` and ``copies``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from videomatch.app import copies, copies_page
+from videomatch.app.config import load_plan
+from videomatch.app.descriptors import checkpoint_of, choose
+from videomatch.app.requests import RequestError, count
+from videomatch.app.video_library import VideoLibrary
+from videomatch.common import files
+from videomatch.reports.pages import clock
+
+
+def add_videos(options: argparse.Namespace) -> int:
+    """Make or extend a library; 1 where it holds nothing afterwards."""
+    library = _open_or_create(options)
+    added = library.add(options.videos, threads=os.cpu_count() or 1)
+    if options.json:
+        print(json.dumps(vars(added), ensure_ascii=False, indent=1))
+    else:
+        print(f"{count(len(added.videos), 'video')} added, {count(added.frames, 'frame')} ({library.descriptor})")
+        if added.known:
+            print(f"{count(added.known, 'file')} there already")
+        for row in added.rejected:
+            print(f"rejected: {row['path']}: {row['reason']}", file=sys.stderr)
+    return int(not len(library.videos()))
+
+
+def _open_or_create(options: argparse.Namespace) -> VideoLibrary:
+    """The library of the command line. Options that describe frames must be those that it was made with."""
+    given = {name: getattr(options, name) for name in ("expert", "system", "run", "every", "key_frames", "share")}
+    if not VideoLibrary.exists(options.library):
+        descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
+        return VideoLibrary.create(options.library, descriptor)
+    library = VideoLibrary(options.library)
+    if all(value is None for value in given.values()):
+        return library
+    advice = "leave the options out to add to it, or make another library"
+    try:
+        descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
+    except RequestError as error:
+        raise RequestError(f"{error} ({options.library} exists already: {advice})") from error
+    if library.descriptor != descriptor:
+        raise RequestError(f"{options.library} describes frames by {library.descriptor}, not by {descriptor}: {advice}")
+    return library
+
+
+def list_videos(options: argparse.Namespace) -> int:
+    """Print what a library holds."""
+    found = VideoLibrary(options.library).summary()
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+        return 0
+    for video in found["videos"]:
+        print(f"{clock(video['duration'] or 0):>10}  {video['video_id']}")
+    print(
+        f"{count(len(found['videos']), 'video')}, {clock(3600 * found['hours'])} in all, "
+        f"{count(found['frames'], 'frame')} ({found['described by']}), {found['bytes'] / 1e6:.1f} MB"
+    )
+    for row in found["rejected"]:
+        print(f"rejected: {row['path']}: {row['reason']}")
+    return 0
+
+
+def show_copies(options: argparse.Namespace) -> int:
+    """Print where the parts of a video come from, a line per segment; write the page."""
+    library = VideoLibrary(options.library)
+    run = options.run
+    if options.system:
+        run = checkpoint_of(load_plan(options.configfile, options.config), options.system)
+    search = copies.CopySearch(library, copies.choose_aligner(options.aligner, run, options.tuned))
+    file = Path(options.asked).expanduser()
+    if not file.exists() and options.asked in search.files:
+        file = Path(search.files[options.asked]["path"])
+    answer = search.copies(file, top=options.top, views=not options.whole, threads=os.cpu_count() or 1)
+    if options.page:
+        with answer.timed("page"):
+            files.write_text(options.page, copies_page.render(search, answer))
+    if options.json:
+        print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1))
+        return 0
+    if answer.segments:
+        print("in the video     where it is from  score  of which video", file=sys.stderr)
+    for one in answer.segments:
+        query = f"{clock(one.query_start)}-{clock(one.query_end)}"
+        reference = f"{clock(one.reference_start)}-{clock(one.reference_end)}"
+        view = "" if one.view == copies.WHOLE else f"  ({one.view})"
+        print(f"{query}  {reference}  {one.score:6.3f}  {one.reference}{view}")
+    seconds = ", ".join(f"{step} {spent:.2f}" for step, spent in answer.seconds.items() if step != "total")
+    found = count(len(answer.segments), "segment") if answer.segments else "nothing found"
+    print(
+        f"{found}: {count(answer.frames, 'frame')} against {search.index.frames} of "
+        f"{count(len(search.index), 'video')}, {answer.candidates} compared in full by {answer.aligner}; "
+        f"seconds: {seconds}",
+        file=sys.stderr,
+    )
+    for note in answer.notes:
+        print(note, file=sys.stderr)
+    return 0

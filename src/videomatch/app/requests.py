@@ -1,0 +1,65 @@
+"""What all requests to the app share: the error of one that cannot be answered, limits, and answers that are timed.
+
+Only the standard library is imported here, so that the command line can read it before it knows what is needed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: results of an answer
+MAX_RESULTS = 1000
+#: characters of a question
+MAX_CHARACTERS = 2000
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered; the message says why, and what would help."""
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """What all answers have.
+
+    Attributes:
+        notes: what the user should know besides.
+        seconds: time by step; ``total`` is the sum.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time spent inside to ``step`` and to the total."""
+        started = time.perf_counter()
+        yield
+        for name in (step, "total"):
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 4)
+
+
+def check_top(top: int) -> None:
+    """Raise a :class:`RequestError` unless ``top`` results can be asked for."""
+    if not 1 <= top <= MAX_RESULTS:
+        raise RequestError(f"top = {top}, expected 1 to {MAX_RESULTS}")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence about a name that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+    return f"no {kind} named {name!r}; {hint}"
+
+
+def count(number: int, what: str) -> str:
+    """``1 video``, ``2 videos``."""
+    return f"{number} {what}{'s' * (number != 1)}"

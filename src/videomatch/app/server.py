@@ -1,0 +1,214 @@
+"""``videomatch serve``: a page to search on, and the answers as JSON, on this machine alone.
+
+``/`` is the page (``?q=`` a text, ``?like=`` an id), ``/find?q=…&top=…`` and ``/similar?id=…&top=…`` give JSON,
+``/thumbnail?id=…`` gives a picture; these name ids and never files: a path comes from the corpus's own table.
+``POST /reply`` answers the command line, which may name files, and needs the token that :mod:`videomatch.app.client`
+reads.
+
+The server listens on 127.0.0.1 and answers only requests that were sent to that name or ``localhost``, so that a page
+elsewhere cannot reach it by a name of its own (DNS rebinding). No request changes anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import numpy as np
+import uvicorn
+from fastapi import Body, FastAPI, Header, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from PIL import Image
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from videomatch.app import client, search
+from videomatch.app.catalogue import Catalogue, open_catalogue
+from videomatch.app.requests import MAX_CHARACTERS, RequestError
+from videomatch.media.thumbnail import thumbnail
+from videomatch.reports import pages
+
+log = logging.getLogger(__name__)
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+FAILED = "no answer; the server's terminal says why\n"
+
+
+class Thumbnails:
+    """Pictures of the videos of a data set, cut when they are first asked for.
+
+    Args:
+        catalogue: of the data set.
+        dataset: its name.
+        size: pictures in memory, some 5 kB each.
+        cut: file and duration in seconds -> ``(h, w, 3)``, or None without a picture.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        dataset: str,
+        size: int = 4096,
+        cut: Callable[[Path, float | None], np.ndarray | None] = thumbnail,
+    ) -> None:
+        self.catalogue, self.dataset, self.cut = catalogue, dataset, cut
+        self._decoders = threading.Semaphore(os.cpu_count() or 1)
+        self._cached = functools.lru_cache(size)(self._jpeg)
+
+    def get(self, video_id: str) -> bytes | None:
+        """A JPEG; None for an id that is not in the corpus, or a video without a picture."""
+        row = self.catalogue.video(self.dataset, video_id)
+        if row is None or row["path"] is None:
+            return None
+        return self._cached(row["path"], row["duration"], row["sha256"])
+
+    def _jpeg(self, path: str, duration: float | None, sha256: str | None) -> bytes | None:
+        with self._decoders:
+            picture = self.cut(Path(path), duration)
+        if picture is None:
+            return None
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=80)
+        return file.getvalue()
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve until interrupted, with the options of the command line.
+
+    Raises:
+        RequestError: nothing is embedded, or the port is taken.
+    """
+    state = client.current_state(options.configfile)  # before the parameters are read
+    catalogue = open_catalogue(options.configfile, options.config)
+    dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
+    app = create_app(catalogue, Thumbnails(catalogue, dataset), options.top, token)
+    try:
+        listener = socket.create_server((client.HOST, options.port))
+    except OSError as error:
+        raise RequestError(f"port {options.port}: {error.strerror}; choose another with --port") from error
+    port = listener.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    with listener, client.announced(client.server_file(options.configfile, options.config), port, state, token):
+        print(f"http://{client.HOST}:{port}/  (data set {dataset}; Ctrl-C ends it)", flush=True)
+        server.run(sockets=[listener])
+    return 0
+
+
+def create_app(
+    catalogue: Catalogue, thumbnails: Thumbnails, default_top: int = 24, token: str | None = None
+) -> FastAPI:
+    """The server's application.
+
+    Args:
+        catalogue: that is searched.
+        thumbnails: of the data set of the page and of ``/find`` and ``/similar``.
+        default_top: results where a request does not say how many.
+        token: of ``/reply``; None refuses all requests to it.
+    """
+    dataset = thumbnails.dataset
+    one_at_a_time = threading.Lock()
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[client.HOST, "localhost"], www_redirect=False)
+
+    @app.middleware("http")
+    async def add_headers(request: Request, proceed: Any) -> Response:
+        response = await proceed(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, error: Exception) -> Response:
+        log.error("%s failed", request.url.path, exc_info=error)
+        return PlainTextResponse(FAILED, 500, HEADERS)
+
+    def reply(request: dict[str, Any]) -> dict[str, Any]:
+        with one_at_a_time:
+            return search.reply(catalogue, request)
+
+    def reply_to(command: str, asked: str, system: str, top: str) -> dict[str, Any]:
+        if top and (not top.isdecimal() or len(top) > 6):
+            return {"error": f"top = {top!r}, expected a whole number"}
+        request = {"command": command, "asked": asked, "dataset": dataset, "system": system or None}
+        return reply(request | {"top": int(top or default_top)})
+
+    @app.api_route("/find", methods=["GET", "HEAD"])
+    def find(q: str = "", system: str = "", top: str = "") -> Response:
+        return _json(reply_to("find", q, system, top))
+
+    @app.api_route("/similar", methods=["GET", "HEAD"])
+    def similar(id: str = "", system: str = "", top: str = "") -> Response:
+        return _json(reply_to("similar", id, system, top))
+
+    @app.post("/reply")
+    def reply_to_client(
+        request: Annotated[dict[str, Any], Body()], authorization: Annotated[str, Header()] = ""
+    ) -> Response:
+        if token is None or not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(403)
+        return _json(reply(request))
+
+    @app.api_route("/thumbnail", methods=["GET", "HEAD"])
+    def picture(id: str = "") -> Response:
+        jpeg = thumbnails.get(id)
+        if jpeg is None:
+            raise HTTPException(404)
+        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+    @app.api_route("/", methods=["GET", "HEAD"])
+    def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:
+        answer: dict[str, Any] = {}
+        video = None
+        if like:
+            answer = reply_to("similar", like, system, top)
+            row = catalogue.video(dataset, like)
+            video = row and {"id": like, "title": row["title"] or "", "picture": _address("/thumbnail", id=like)}
+        elif q.strip():
+            answer = reply_to("find", q, system, top)
+        error = answer.get("error")
+        chosen = answer.get("system", system)
+        hits = [
+            hit | {"picture": _address("/thumbnail", id=hit["id"]), "more": _address("/", like=hit["id"])}
+            for hit in answer.get("hits", [])
+        ]
+        html = pages.render(
+            "search.html",
+            title=f"Search in {dataset}",
+            question="" if like else q,
+            max_characters=MAX_CHARACTERS,
+            text_systems=catalogue.text_systems(dataset),
+            systems=catalogue.embedded_by(dataset),
+            text_system=None if like else chosen,
+            system=chosen,
+            top=top or default_top,
+            like=video,
+            answer=None if error or not answer else answer,
+            hits=hits,
+            error=error,
+        )
+        return HTMLResponse(html.encode("utf-8", "replace"), 400 if error else 200)
+
+    return app
+
+
+def _json(reply: dict[str, Any]) -> Response:
+    return JSONResponse(reply, 400 if "error" in reply else 200)
+
+
+def _address(path: str, **query: str) -> str:
+    return f"{path}?{urlencode(query)}"

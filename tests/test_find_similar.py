@@ -1,0 +1,268 @@
+"""find and similar: the right vectors for texts, ids and files, and what is said where there is no answer."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import clips
+import small_project
+from paths import ROOT
+from videomatch import cli
+from videomatch.app import client
+from videomatch.app.catalogue import Catalogue, open_catalogue
+from videomatch.app.config import load_plan
+from videomatch.app.requests import RequestError
+from videomatch.app.search import find, similar
+from videomatch.data import tables
+from videomatch.data.store import Store
+
+VIDEO = small_project.name(3)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    before = Path.cwd()
+    small_project.built(folder)
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture
+def catalogue(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return open_catalogue()
+
+
+def store(catalogue, system, member, side="videos"):
+    return Store.open(Path(catalogue.plan.embedding("mine", system)).parent / member / side)
+
+
+def naive(catalogue, system, member, vector, exclude=None):
+    """Every video by cosine, best first."""
+    rows = store(catalogue, system, member)
+    values = rows.gather(rows.ids)[0].astype(np.float64)
+    cosines = values @ vector / np.linalg.norm(values, axis=1) / np.linalg.norm(vector)
+    order = np.argsort(-cosines, kind="stable")
+    return [(rows.ids[n], cosines[n]) for n in order if rows.ids[n] != exclude]
+
+
+@pytest.mark.parametrize("system", ["zero_shot", "tiny_clip", "whole"])
+def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, system):
+    member = catalogue.plan.members(system)[0]
+    texts = store(catalogue, system, member, "texts")
+    words = dict(tables.read("texts", Path(catalogue.plan.corpus("mine")).parent).select("text_id", "text").iter_rows())
+    for text_id in texts.ids[::5]:
+        answer = find(catalogue, words[text_id], system=system, top=5)
+        wanted = naive(catalogue, system, member, texts[text_id][0].astype(np.float64))[:5]
+        np.testing.assert_allclose([h.score for h in answer.hits], [s for _, s in wanted], atol=1e-5)
+        assert {h.id for h in answer.hits} <= {i for i, s in naive(catalogue, system, member, texts[text_id][0])
+                                               if s >= wanted[-1][1] - 1e-5}  # fmt: skip
+
+
+def test_a_title_is_found_by_its_own_words(catalogue):
+    answer = find(catalogue, "film delta number 0", system="title", top=3)
+    assert answer.hits[0].id == small_project.name(3) and answer.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert answer.hits[0].title == "film delta number 0" and Path(answer.hits[0].path).exists()
+    nothing = find(catalogue, "qqqqqq", system="title")
+    assert nothing.hits == [] and "no word" in nothing.notes[0]
+
+
+def test_a_missing_zero_shot_system_is_found_through_the_features_that_are_there(catalogue):
+    one, other = (find(catalogue, "x bars", system=s) for s in ("unbuilt", "zero_shot"))
+    assert one.hits == other.hits and one.system == "unbuilt"
+
+
+@pytest.mark.parametrize("system", small_project.BUILT)
+def test_similar_by_id_is_the_naive_ranking_without_itself(catalogue, system):
+    member = catalogue.plan.members(system)[0]
+    answer = similar(catalogue, VIDEO, system=system, top=20)
+    wanted = naive(catalogue, system, member, store(catalogue, system, member)[VIDEO][0].astype(np.float64), VIDEO)
+    assert [h.id for h in answer.hits] == [i for i, _ in wanted]
+    np.testing.assert_allclose([h.score for h in answer.hits], [s for _, s in wanted], atol=1e-6)
+
+
+@pytest.mark.parametrize("system", small_project.BUILT)
+def test_a_copy_of_a_video_gets_the_vector_that_the_video_has(catalogue, tmp_path, system):
+    copy = tmp_path / "an*other [1].mp4"
+    copy.write_bytes((Path("raw") / VIDEO).read_bytes() + b"\0")  # not the same file, but the same film
+    copy.with_suffix(".txt").write_text("film delta number 0")
+    (tmp_path / "an*other [1] b.txt").write_text("somebody else's title")
+    answer = similar(catalogue, str(copy), file=str(copy), system=system, top=8)
+    assert answer.hits[0].id == VIDEO and answer.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert answer.notes == []
+    member = catalogue.plan.members(system)[0]
+    wanted = naive(catalogue, system, member, store(catalogue, system, member)[VIDEO][0].astype(np.float64))
+    np.testing.assert_allclose([h.score for h in answer.hits], [s for _, s in wanted], atol=1e-3)
+
+
+def test_a_file_of_the_corpus_is_its_video(catalogue, project):
+    answer = similar(catalogue, "x", file=str(project / "raw" / VIDEO), system="pooled", top=8)
+    assert VIDEO not in [h.id for h in answer.hits] and VIDEO in answer.notes[0]
+
+
+def test_a_file_without_the_texts_that_a_system_reads(catalogue, tmp_path):
+    file = clips.write(tmp_path / "new.mp4", range(40))
+    assert similar(catalogue, "new", file=str(file), system="pooled").hits
+    with pytest.raises(RequestError, match="title"):
+        similar(catalogue, "new", file=str(file), system="projected")
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    with pytest.raises(RequestError, match="not a media file"):
+        similar(catalogue, "broken", file=str(tmp_path / "broken.mp4"), system="pooled")
+
+
+def test_what_changed_is_read_again(project, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    monkeypatch.chdir(copy)
+    catalogue = open_catalogue()
+    before = similar(catalogue, VIDEO, system="pooled").hits
+    folder = Path(catalogue.plan.embedding("mine", "pooled")).parent
+    shutil.rmtree(folder)
+    shutil.copytree(Path(catalogue.plan.embedding("mine", "title")).parent, folder)
+    after = similar(catalogue, VIDEO, system="pooled").hits
+    assert [h.score for h in after] != [h.score for h in before]
+    assert after == similar(catalogue, VIDEO, system="title").hits
+    with pytest.raises(ValueError, match="run `snakemake`"):  # the combination was made of other parts
+        similar(catalogue, "x", file=str(_copy(copy)), system="projected")
+
+
+def _copy(folder):
+    file = folder / "elsewhere.mp4"
+    file.write_bytes((folder / "raw" / VIDEO).read_bytes() + b"\0")
+    file.with_suffix(".txt").write_text("film delta number 0")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"system": "zeroshot"}, "did you mean 'zero_shot'"),
+        ({"system": "pooled"}, "cannot be asked in words; systems that can: .*zero_shot"),
+        ({"system": "aligned"}, "cannot be asked in words; systems that can: .*zero_shot"),
+        ({"dataset": "mime"}, "did you mean 'mine'"),
+        ({"member": "seed1"}, "no member"),
+        ({"top": 0}, "top = 0"),
+    ],
+)
+def test_what_is_said_where_there_is_no_answer(catalogue, asked, said):
+    with pytest.raises(RequestError, match=said):
+        find(catalogue, "bars", **asked)
+
+
+def test_segments_are_asked_elsewhere(catalogue, project):
+    with pytest.raises(RequestError, match=r"has not embedded .*ask `videomatch copies`"):
+        similar(catalogue, "clip2.mp4", system="aligned")
+
+
+def test_what_is_not_built_says_what_builds_it(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "raw"):
+        (tmp_path / name).symlink_to(project / name)
+    catalogue = Catalogue(load_plan(), "--configfile mine.yaml")
+    with pytest.raises(RequestError, match="run `snakemake --configfile mine\\.yaml` first"):
+        find(catalogue, "bars")
+    with pytest.raises(
+        RequestError,
+        match=re.escape("run `snakemake results/tiny/embeddings/mine/title/manifest.json --configfile mine.yaml`"),
+    ):
+        find(catalogue, "bars", dataset="mine", system="title")
+
+
+def test_ids_are_looked_up_and_never_opened(catalogue, project):
+    for asked in ("../../etc/passwd", "raw/clip0.mp4", "/etc/passwd", "", "clip00.mp4"):
+        with pytest.raises(RequestError, match="neither a video"):
+            similar(catalogue, asked)
+    with pytest.raises(RequestError, match=r"did you mean 'clip3\.mp4'"):
+        similar(catalogue, "clip33.mp4", file=str(project / "clip33.mp4"))
+    for text in ("", "  \n ", "x" * 2001):
+        with pytest.raises(RequestError, match="the question"):
+            find(catalogue, text)
+
+
+# --------------------------------------------------------------------------------------------------- the command line
+
+
+def typed(project, *words, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "videomatch.cli", *words], cwd=project, env=environment, capture_output=True, text=True,
+        check=False, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running(project):
+    """`videomatch serve` of the project: its process, and its file."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "videomatch.cli", "serve", "--port", "0"]
+    process = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
+    assert "http://127.0.0.1:" in process.stdout.readline()
+    yield process, project / client.server_file([], [])
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_running_server_answers_at_once(project, running, monkeypatch):
+    _, file = running
+    assert file.stat().st_mode & 0o777 == 0o600
+    first = json.loads(typed(project, "find", "x bars", "--system", "zero_shot", "--json").stdout)
+    assert len(first["hits"]) == small_project.COUNT and first["seconds"]["total"] > 0
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        again = typed(project, "find", "x bars", "--system", "zero_shot")
+        times.append(time.monotonic() - started)
+    assert min(times) < 1, times
+    assert again.stdout.splitlines()[0].split()[2] == first["hits"][0]["id"].split()[0]
+    found = typed(project, "similar", "raw/clip2.mp4", "--system", "pooled", "--json")  # a file, not an id
+    assert "clip2.mp4" in json.loads(found.stdout)["notes"][0]
+    refused = typed(project, "similar", "nothing.mp4")
+    assert refused.returncode == 1 and "neither a video" in refused.stderr and not refused.stdout
+    alone = json.loads(typed(project, "find", "x bars", "--system", "zero_shot", "--json", "--alone").stdout)
+    assert [(hit["id"], hit["score"]) for hit in alone["hits"]] == [(h["id"], h["score"]) for h in first["hits"]]
+
+
+def test_a_server_of_other_parameters_or_source_is_not_asked(project, running, monkeypatch, tmp_path):
+    monkeypatch.chdir(project)
+    request = {"command": "find", "asked": "film bravo", "system": "title"}
+    assert client.ask(request, [], [])["hits"]
+    assert client.ask(request, [], ["seed=1"]) is None
+    _, file = running
+    before = file.read_text()
+    try:
+        file.write_text(json.dumps({**json.loads(before), "state": "older"}))
+        assert client.ask(request, [], []) is None
+        file.write_text(json.dumps({**json.loads(before), "token": "wrong"}))
+        assert client.ask(request, [], []) is None
+    finally:
+        file.write_text(before)
+
+
+def test_a_killed_server_is_not_missed(project, running, monkeypatch, capsys):
+    process, file = running
+    process.kill()
+    process.wait()
+    monkeypatch.chdir(project)
+    assert file.exists()
+    assert cli.main(["find", "film bravo", "--system", "title", "--top", "2"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2 and "deep/clip 1.mp4" in printed.out.splitlines()[0]
+    assert "mine by title (all)" in printed.err
+
+
+def test_mistakes_in_the_parameters_are_the_answer(project, tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"systems": {"title": {"embeddings": {"feature": "clip"}}}}))
+    monkeypatch.chdir(project)
+    assert cli.main(["--configfile", str(tmp_path / "other.yaml"), "find", "x", "--alone"]) == 1
+    assert "did you mean 'features'" in capsys.readouterr().err
