@@ -87,7 +87,7 @@ def built(folder: Path) -> Plan:
             plan.features("mine", experts[0])[0],
             extract,
             corpus=corpus,
-            features=[Path(m).parent for m in plan.read_features("mine", passage, "0")],
+            features=[Path(m).parent for m in plan.source_features("mine", passage, "0")],
             runs=[Path(m).parent for m in plan.pass_runs("mine", passage)],
             **plan.extract_settings("mine", passage, "0"),
         )

@@ -1,8 +1,8 @@
 """How the frames of a library's videos are described: by which expert, and which of them are kept.
 
 A descriptor is chosen when a library is made and stored with it. Videos that are added or searched later are described
-in the same way, by the stages themselves (the probing of ``prepare``, ``extract``, ``select_key_frames``) on a corpus of these
-files. The default, :mod:`videomatch.experts.grey`, needs no training.
+in the same way, by the stages themselves (the probing of ``prepare``, ``extract``, ``select_key_frames``) on a corpus
+of these files. The default, :mod:`videomatch.experts.grey`, needs no training.
 """
 
 from __future__ import annotations
