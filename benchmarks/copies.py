@@ -42,7 +42,7 @@ from videomatch.data.store import StoreWriter
 from videomatch.localisation import keyframes
 from videomatch.localisation.intervals import regular, to_seconds
 from videomatch.metrics import segments
-from videomatch.retrieval.library import Library
+from videomatch.retrieval.frame_index import FrameIndex
 
 log = logging.getLogger("benchmark")
 RATE = 2.0
@@ -138,14 +138,14 @@ def built(folder: Path, world: World, ways: list[Way], videos: int) -> dict[str,
             if not first:
                 # as many lists for both ways, so that both look at the same share of their library
                 expected = int(videos * VIDEO * RATE * keyframes.SHARE)
-                Library.create(library, [writer.root], expected=expected, dim=world.dim)
-            Library.add(library, writer.root)
+                FrameIndex.create(library, [writer.root], expected=expected, dim=world.dim)
+            FrameIndex.add(library, writer.root)
             seconds[way.name] += time.monotonic() - started
             shutil.rmtree(writer.root)
     return {**seconds, "hours": frames / RATE / 3600}
 
 
-def asked(library: Library, way: Way, query: np.ndarray) -> tuple[list[str], dict[str, np.ndarray]]:
+def asked(library: FrameIndex, way: Way, query: np.ndarray) -> tuple[list[str], dict[str, np.ndarray]]:
     """Candidates of one query, and the segments (N, 4) found with each, s."""
     rows, times = way.frames(query)
     candidates = [c.reference for c in library.search(rows, TOP)]
@@ -185,7 +185,7 @@ def searched(
     folder: Path, world: World, ways: list[Way], videos: int, queries: int, rounds: int
 ) -> tuple[dict[str, list[float]], float]:
     """Ask every query every way in turns; log what is found; seconds of CPU of every round, and hours of queries."""
-    libraries = {way.name: Library(folder / f"library {way.name}", memory=1 << 34) for way in ways}
+    libraries = {way.name: FrameIndex(folder / f"library {way.name}") for way in ways}
     asks = [world.query(number, videos) for number in range(queries)]
     hours = sum(len(rows) for rows, _ in asks) / RATE / 3600
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -216,57 +216,55 @@ def found_by(way: Way, asks: list[Any], answers: list[tuple[list[str], dict[str,
              way.name, planted, 100 * reached / planted, TOP, 100 * located / planted, scores["F1"])  # fmt: skip
 
 
-def killed(folder: Path, world: World, way: Way, count: int = 1500) -> None:
+def killed(folder: Path, world: World, way: Way, count: int = 1500, stores: int = 12) -> None:
     """Kill the building of an index in the middle, go on, and compare with one that was not."""
-    rows = []
-    with StoreWriter(folder / "some", shape=(world.dim,), times=True) as writer:
-        for number in range(count):
-            values, times = way.frames(world.video(number))
-            writer.add(f"v{number}", values, times=times)
-            rows.append(len(values))
-    part = max(1, sum(rows) // 12)
+    roots, frames = [folder / f"some{n}" for n in range(stores)], 0
+    for n, root in enumerate(roots):
+        with StoreWriter(root, shape=(world.dim,), times=True) as writer:
+            for number in range(n, count, stores):
+                values, times = way.frames(world.video(number))
+                writer.add(f"v{number}", values, times=times)
+                frames += len(values)
     code = (
-        "import sys; from pathlib import Path; from videomatch import library; "
-        f"library.PART_ROWS = {part}; library.Library.add(Path(sys.argv[1]), Path(sys.argv[2]))"
+        "import sys; from pathlib import Path; from videomatch.retrieval.frame_index import FrameIndex; "
+        "[FrameIndex.add(Path(sys.argv[1]), Path(root)) for root in sys.argv[2:]]"
     )
-    found = []
+    found, written = [], 0
     for name in ("whole", "killed"):
         place = folder / name
-        Library.create(place, [folder / "some"], dim=world.dim)
-        command = [sys.executable, "-c", code, str(place), str(folder / "some")]
+        FrameIndex.create(place, roots, dim=world.dim)
+        command = [sys.executable, "-c", code, str(place), *map(str, roots)]
         if name == "killed":
             process = subprocess.Popen(command)
             while process.poll() is None and len(list((place / "parts").glob("[!.]*"))) < 4:
                 time.sleep(0.002)
             process.kill()
             process.wait()
-            stood = len(list((place / "parts").glob("[!.]*")))
+            written = len(list((place / "parts").glob("[!.]*")))
         subprocess.run(command, check=True)
-        library = Library(place)
-        found.append((library.frames, library.neighbours(way.frames(world.query(0, count)[0])[0], 8)[1]))
-    same = found[0][0] == found[1][0] == sum(rows) and np.array_equal(found[0][1], found[1][1])
-    log.info("killed after %d of some 12 parts, then built on: %s", stood, "the same index" if same else "NOT THE SAME")
+        index = FrameIndex(place)
+        found.append((index.frames, index.neighbours(way.frames(world.query(0, count)[0])[0], 8)[1]))
+    same = found[0][0] == found[1][0] == frames and np.array_equal(found[0][1], found[1][1])
+    log.info("killed after %d of %d parts, then built on: %s", written, stores,
+             "the same index" if same else "NOT THE SAME")  # fmt: skip
 
 
 def latency(folder: Path, world: World, way: Way, videos: int) -> None:
-    """Log memory and time of the library alone, read into memory and mapped."""
+    """Log memory and time of the index alone."""
     rows = np.concatenate([way.frames(world.query(n, videos)[0])[0] for n in range(10)])
-    for kind, limit in (("in memory", 1 << 34), ("mapped", 0)):
-        Path("/proc/self/clear_refs").write_text("5")
-        before, started = memory("RssAnon"), time.monotonic()
-        library = Library(folder / f"library {way.name}", memory=limit)
-        opened, times = time.monotonic() - started, []
-        for row in rows[:200]:
-            started = time.perf_counter()
-            library.neighbours(row[None], 32)
-            times.append(1000 * (time.perf_counter() - started))
+    before, started = memory("RssAnon"), time.monotonic()
+    index = FrameIndex(folder / f"library {way.name}")
+    opened, times = time.monotonic() - started, []
+    for row in rows[:200]:
         started = time.perf_counter()
-        library.neighbours(rows, 32)
-        together = 1000 * (time.perf_counter() - started) / len(rows)
-        log.info("%d library frames %s: opened in %.1f s, %.2f ms a query frame (median; 95 %%: %.2f), %.2f ms in "
-                 "batches, %.0f MB more memory", library.frames, kind, opened, np.median(times),
-                 np.percentile(times, 95), together, memory("RssAnon") - before)  # fmt: skip
-        del library
+        index.neighbours(row[None], 32)
+        times.append(1000 * (time.perf_counter() - started))
+    started = time.perf_counter()
+    index.neighbours(rows, 32)
+    together = 1000 * (time.perf_counter() - started) / len(rows)
+    log.info("%d frames: opened in %.1f s, %.2f ms a query frame (median; 95 %%: %.2f), %.2f ms in batches, %.0f MB "
+             "more memory", index.frames, opened, np.median(times), np.percentile(times, 95), together,
+             memory("RssAnon") - before)  # fmt: skip
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import StoreWriter
-from videomatch.retrieval import index as indices
+from videomatch.retrieval.index import EXACT, Index
 
 log = logging.getLogger("benchmark")
 #: dimensions that stories differ in, and in which videos differ from their story
@@ -75,9 +75,7 @@ def written(folder: Path, world: World, rows: int) -> Path:
     return folder / "videos"
 
 
-def asked(
-    index: indices.Index, queries: np.ndarray, true: np.ndarray, kind: str = "rows"
-) -> tuple[float, np.ndarray, float]:
+def asked(index: Index, queries: np.ndarray, true: np.ndarray, kind: str = "rows") -> tuple[float, np.ndarray, float]:
     """recall@10, milliseconds of every query, and of CPU on average."""
     hits, times, cpu = 0, [], time.process_time()
     for query, best in zip(queries, true, strict=True):
@@ -105,7 +103,7 @@ def main() -> None:
         asks = {kind: world.draw(options.queries, 10**6 + 1, kind == "texts") for kind in ("videos", "texts")}
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
         before, started = peak(), time.monotonic()
-        index = indices.Index(root, folder / "cache", exact=0)
+        index = Index(root, folder / "cache", exact=0)
         log.info("built in %.0f s (%s), at most %.0f MB more", time.monotonic() - started, index.about["seconds"],
                  peak() - before)  # fmt: skip
         size = sum(p.stat().st_size for p in (folder / "cache").iterdir()) / 1e6
@@ -113,18 +111,18 @@ def main() -> None:
                  index.about["nlist"], index.about["nprobe"], size, options.rows * options.dim * 4 / 1e6,
                  index.about["recall"])  # fmt: skip
         started = time.monotonic()
-        index = indices.Index(root, folder / "cache", exact=0)
+        index = Index(root, folder / "cache", exact=0)
         log.info("opened again in %.2f s", time.monotonic() - started)
         for kind, queries in asks.items():
-            true = indices.nearest(index.store, queries, 10)
+            true = index.nearest(queries, 10)
             recall, times, cpu = asked(index, queries, true, "texts" if kind == "texts" else "rows")
             log.info("%-7s recall@10 %.4f, %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", kind, recall,
                      np.median(times), np.percentile(times, 95), cpu)  # fmt: skip
         if options.exact:
-            few = written(folder / "few", world, indices.EXACT)
-            index = indices.Index(few, folder / "none")
+            few = written(folder / "few", world, EXACT)
+            index = Index(few, folder / "none")
             _, times, cpu = asked(index, asks["videos"], np.zeros((options.queries, 10), int))
-            log.info("exact, %d rows: %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", indices.EXACT,
+            log.info("exact, %d rows: %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", EXACT,
                      np.median(times),
                      np.percentile(times, 95), cpu)  # fmt: skip
     finally:

@@ -12,7 +12,7 @@ from test_tune import data, run  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.localisation.maps import SimilarityMaps
-from videomatch.retrieval.library import Library
+from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.specs.similarity import Noise, SimilarityMap
 from videomatch.stages.align import align
 from videomatch.stages.evaluate import evaluate
@@ -39,7 +39,7 @@ def test_the_source_of_every_query_is_first(listed):
     assert (about["queries"], about["references"], about["frames"], about["missing"]) == (6, 6, 360, [])
     size = sum(p.stat().st_size for p in (listed / "library").rglob("*") if p.is_file())
     assert about["hours"] == pytest.approx(6 * 30 / 3600) and about["bytes an hour"] == round(size / about["hours"])
-    assert sorted(Library(listed / "library").ids) == [f"r{n}" for n in range(6)]
+    assert sorted(FrameIndex(listed / "library").ids) == [f"r{n}" for n in range(6)]
     assert not (listed / "references").exists()
 
 

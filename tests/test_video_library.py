@@ -15,7 +15,7 @@ from videomatch.app.requests import RequestError
 from videomatch.app.video_library import VideoLibrary
 from videomatch.data.store import Store
 from videomatch.experts import grey
-from videomatch.retrieval.library import Library as FrameIndex
+from videomatch.retrieval.frame_index import FrameIndex
 
 
 def no_parameters():

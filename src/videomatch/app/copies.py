@@ -32,7 +32,7 @@ from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.reports.segment_maps import CELLS, resampled
-from videomatch.retrieval.library import Library as FrameIndex
+from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.specs.similarity import SimilarityMap
 
 #: similarity, less what is usual, from which frames count as the same; seconds that a segment lasts at least
@@ -200,10 +200,10 @@ class CopySearch:
             if found.store is None or not len(found.videos):
                 raise RequestError(f"{file}: {found.rejected['reason'][0]}")
             answer.duration = float(found.videos["duration"][0] or 0.0)
-            if found.store.shape != (self.index.codec.inputs,):
+            if found.store.shape != (self.index.inputs,):
                 raise RequestError(
                     f"{self.library.descriptor} gives {found.store.shape[0]} numbers a frame, the index of "
-                    f"{self.library.folder} was made for {self.index.codec.inputs}: it belongs to another library"
+                    f"{self.library.folder} was made for {self.index.inputs}: it belongs to another library"
                 )
             rows = found.store["query"]
             answer.frames = len(rows)
@@ -329,7 +329,7 @@ def _drawn(index: FrameIndex) -> np.ndarray:
     for number in some:
         frames = index.features(index.ids[number])[0]
         rows.append(frames[generator.permutation(len(frames))[:each]])
-    found = np.concatenate([np.zeros((0, index.codec.empty.d), np.float32), *rows])
+    found = np.concatenate([np.zeros((0, index.dim), np.float32), *rows])
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
 

@@ -38,7 +38,7 @@ from videomatch.common.progress import track
 from videomatch.corpora.folder import EXTENSIONS
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.retrieval.library import Library as FrameIndex
+from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.stages.prepare import odd_id
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ class VideoLibrary:
         learned_file = self._index / "learned.json"
         learned = json.loads(learned_file.read_text(encoding="utf-8")) if learned_file.exists() else 0
         if learned:
-            indexed = set(FrameIndex(self._index, memory=0).ids)
+            indexed = set(FrameIndex(self._index).ids)
             missing = [root for root in features if not indexed.issuperset(Store.open(root).ids)]
         else:
             missing = features

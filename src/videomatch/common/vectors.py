@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows ``(n, D)`` scaled to length 1, in the type of ``rows`` (float32 at least); lengths are computed in float64.
-    A row of zeros stays zero: its cosines are 0."""
-    wide = np.asarray(rows, np.float64)
+def unit_rows(rows: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+    """Rows ``(n, D)`` scaled to length 1, computed in ``dtype``, in the type of ``rows`` (float32 at least). A row of
+    zeros stays zero: its cosines are 0."""
+    wide = np.asarray(rows, dtype)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
-    return unit.astype(np.result_type(rows, np.float32))
+    return unit.astype(np.result_type(rows, np.float32), copy=False)

@@ -1,0 +1,97 @@
+"""Approximate search: faiss's inverted files (Sivic and Zisserman 2003, "Video Google"; Douze et al. 2024,
+arXiv:2401.08281), written as folders and mapped into memory.
+
+A vector belongs to the list of its nearest centre and is kept in few bytes; a query is compared with the vectors of the
+``nprobe`` lists nearest to it. Scores are inner products, of the vectors as their codes have them.
+
+A folder appears whole or not at all. Its ``about.json`` holds the digest of every file, and files are opened only if
+they are what was written: faiss does not check the sizes that a file states.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from videomatch.common import digests, files
+
+FORMAT = 2
+#: how a vector of ``dim`` numbers is kept: a byte, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
+CODECS = ("SQ8", "SQ6", "SQ4", "PQ64", "PQ32")
+#: vectors per list that an inverted file is trained on, and bytes of them at most
+SAMPLE, SAMPLE_BYTES = 48, 1 << 28
+#: rounds of the k-means
+ROUNDS = 8
+#: how files are opened
+MAPPED = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY
+
+
+def lists_for(vectors: int) -> int:
+    """How many lists suit a number of vectors: some 2 sqrt(n), a power of 2."""
+    return 2 ** round(np.log2(2 * np.sqrt(max(1, vectors))))
+
+
+def sample_size(nlist: int, dim: int) -> int:
+    """How many vectors of ``dim`` float32 numbers an inverted file is trained on."""
+    return min(SAMPLE * nlist, SAMPLE_BYTES // (4 * dim))
+
+
+def train(rows: np.ndarray, nlist: int, codec: str = "SQ8", seed: int = 0) -> Any:
+    """An empty inverted file that has learned its centres and codes from unit rows ``(n, D)`` float32."""
+    if codec not in CODECS:
+        raise ValueError(f"no codec {codec!r}; there are {', '.join(CODECS)}")
+    index: Any = faiss.index_factory(rows.shape[1], f"IVF{nlist},{codec}", faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter, index.cp.spherical, index.cp.seed = ROUNDS, True, seed
+    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, SAMPLE
+    index.train(rows)
+    return index
+
+
+def write_lists(index: Any, path: Path) -> None:
+    """Write the inverted lists of an index without its centres."""
+    writer = faiss.FileIOWriter(str(path))
+    faiss.write_InvertedLists(index.invlists, writer)
+    del writer  # closes the file
+
+
+def read_lists(empty: Any, path: Path, vectors: int) -> Any:
+    """An index with the centres of ``empty`` and the lists in a file, mapped into memory."""
+    lists: Any = faiss.read_InvertedLists(faiss.FileIOReader(str(path)), MAPPED)
+    index: Any = faiss.clone_index(empty)
+    index.replace_invlists(lists, True)
+    lists.this.disown()  # the index frees them
+    index.ntotal = vectors
+    return index
+
+
+@contextlib.contextmanager
+def written(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
+    """A new folder to write files into; at the end it takes the place of ``folder``, with ``about.json``."""
+    with files.replacing(folder) as new:
+        new.mkdir()
+        yield new
+        made = {path.name: digests.file_digest(path) for path in sorted(new.iterdir())}
+        files.write_json(new / "about.json", {"format": FORMAT, **about, "files": made})
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """``about.json`` of a folder whose files are what was written.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a file is damaged, or was written by another version.
+    """
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError(f"{folder}/about.json is not of format {FORMAT}: remove {folder} and make it again")
+    for name, digest in about["files"].items():
+        path = folder / Path(name).name
+        if not path.exists() or digests.file_digest(path) != digest:
+            raise ValueError(f"{path} is not the file that was written: remove {folder} and make it again")
+    return about

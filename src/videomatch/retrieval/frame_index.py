@@ -1,0 +1,363 @@
+"""An index of frames: which videos of a large corpus show what a query video shows, frame by frame.
+
+Every frame (key frames, as a rule: :mod:`videomatch.localisation.keyframes`) of every video is a few bytes in an
+inverted file (:mod:`videomatch.retrieval.ann`). Each frame of a query finds its nearest frames, these vote for their
+videos, and the videos with the most votes are worth aligning.
+
+On the disk::
+
+    codec/          how vectors become codes, trained once: projection to ``dim`` dimensions, centres of the lists
+    parts/<name>/   the videos of a store: their codes in lists, their ids and the times of their frames
+
+A part appears whole and never changes: a killed :meth:`FrameIndex.add` leaves the others as they are and is repeated.
+
+A vote
+    The similarity of a query frame to a video is that to the video's nearest frame. A vote is this similarity less a
+    baseline: the similarity to the video that comes ``shared``-th among those found, at least :data:`FLOOR`. Frames
+    that many videos share (black, title cards) so weigh nothing, as in score normalisation
+    (:mod:`videomatch.retrieval.score_normalisation`). A query frame is *saturated* if all its nearest frames belong to
+    fewer videos than that; it is searched again more deeply, and if still saturated, its baseline is the similarity to
+    the last frame found, since no other video is more similar. The score of a video is the sum over the query's frames.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import polars as pl
+
+from videomatch.common import digests, files
+from videomatch.common.vectors import unit_rows
+from videomatch.data.store import Store
+from videomatch.retrieval import ann
+
+log = logging.getLogger(__name__)
+
+#: nearest frames of a query frame, and the rank among their videos whose similarity is the baseline
+NEIGHBOURS, SHARED = 32, 10
+#: times as many nearest frames for saturated query frames
+DEEPER = 8
+#: smallest baseline
+FLOOR = 0.0
+#: query frames that are searched at once, and frames that are encoded at once
+QUERIES, ROWS = 1024, 1 << 14
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A video that may share something with the query: its id, its score and how many query frames voted for it."""
+
+    reference: str
+    score: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How vectors become codes.
+
+    Attributes:
+        empty: faiss's inverted file without a vector. projection: ``(inputs, dim)``, or None if nothing is left out.
+        inputs: dimensions of the vectors that come in. digest: of what is on the disk.
+    """
+
+    empty: Any
+    projection: np.ndarray | None
+    inputs: int
+    digest: str
+
+    @classmethod
+    def load(cls, folder: Path) -> Codec:
+        """Read the codec of an index.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: a file is not what was written.
+        """
+        if not (folder / "codec").is_dir():
+            raise FileNotFoundError(f"{folder} is no index of frames: it has no codec")
+        about = ann.checked(folder / "codec")
+        projection = np.load(folder / "codec/projection.npy") if "projection.npy" in about["files"] else None
+        empty = faiss.read_index(str(folder / "codec/lists.faiss"))
+        return cls(empty, projection, int(about["inputs"]), digests.digest(about))
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """Unit vectors ``(n, dim)`` float32."""
+        rows = _unit(rows)
+        return rows if self.projection is None else _unit(rows @ self.projection)
+
+
+class FrameIndex:
+    """An opened index; frames that are added later are found once it is opened again.
+
+    Attributes:
+        folder: of the index. ids: of all videos, by number. nprobe: lists that a query frame is compared with.
+        inputs, dim: dimensions of the frames that come in, and of those that are kept.
+    """
+
+    def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
+        """Open an index.
+
+        Args:
+            folder: of :meth:`create`.
+            nprobe: lists that a query frame is compared with; a sixty-fourth of all by default, at least 32.
+
+        Raises:
+            FileNotFoundError: there is no index.
+            ValueError: a part is damaged, belongs to another codec, or holds a video that another one holds, too.
+        """
+        self.folder, self._codec = folder, Codec.load(folder)
+        empty = self._codec.empty
+        self.inputs, self.dim = self._codec.inputs, int(empty.d)
+        self.nprobe = min(empty.nlist, nprobe or max(32, empty.nlist // 64))
+        self._parts, self._times = [], []
+        self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
+        videos = [pl.DataFrame(schema={"id": pl.String, "length": pl.Int64})]
+        for part in _parts(folder):
+            about = ann.checked(part)
+            if about["codec"] != self._codec.digest:
+                raise ValueError(
+                    f"{part} was made with another codec than that of {folder}: remove it and add it again"
+                )
+            lists = ann.read_lists(empty, part / "lists.faiss", about["frames"])
+            lists.nprobe = self.nprobe
+            lists.make_direct_map()  # where the code of each frame is
+            self._index.add_shard(lists)
+            self._parts.append(lists)
+            self._times.append(np.load(part / "times.npy", mmap_mode="r"))
+            videos.append(pl.read_parquet(part / "videos.parquet"))
+        self.ids: list[str] = pl.concat(videos)["id"].to_list()
+        self._number = {name: number for number, name in enumerate(self.ids)}
+        if len(self._number) < len(self.ids):
+            raise ValueError(f"{folder}: a video is in two stores; every video is added once")
+        self._lengths = pl.concat(videos)["length"].to_numpy()
+        self._ends = np.cumsum(self._lengths)  # of each video
+        self._starts = np.cumsum([0, *(part.ntotal for part in self._parts)])  # of each part
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        roots: Sequence[Path],
+        *,
+        expected: int | None = None,
+        dim: int = 256,
+        codec: str = "SQ8",
+        seed: int = 0,
+    ) -> None:
+        """Make an empty index, its codec trained on frames of randomly chosen videos.
+
+        Args:
+            folder: for the index.
+            roots: stores of vectors to learn from; they are not added.
+            expected: frames that the index may come to hold; those of ``roots`` by default. Ten times more or fewer
+                do no harm.
+            dim: dimensions that are kept of longer vectors (the principal ones, without centring).
+            codec: one of :data:`videomatch.retrieval.ann.CODECS`.
+            seed: of the choice.
+
+        Raises:
+            FileExistsError: there is an index.
+            ValueError: an unknown codec, or nothing to learn from.
+        """
+        if (folder / "codec").exists():
+            raise FileExistsError(f"{folder} is an index already")
+        store = Store.open(*roots)
+        if len(store.shape) != 1 or not store.lengths.sum():
+            raise ValueError(f"{roots[0]}: {int(store.lengths.sum())} rows of shape {store.shape}, expected vectors")
+        inputs = store.shape[0]
+        nlist = ann.lists_for(expected or int(store.lengths.sum()))
+        order = np.random.default_rng(seed).permutation(len(store))
+        wanted = ann.sample_size(nlist, inputs)
+        some = order[: 1 + int(np.searchsorted(np.cumsum(store.lengths[order]), wanted))]
+        rows = _unit(store.gather(np.sort(some))[0])[: 2 * wanted]
+        nlist = int(min(nlist, max(1, len(rows) // 39)))
+        projection = None
+        if dim < inputs:
+            wide = rows.astype(np.float64)
+            projection = np.linalg.eigh(wide.T @ wide)[1][:, : -dim - 1 : -1].astype(np.float32)
+            rows = _unit(rows @ projection)
+        empty = ann.train(rows, nlist, codec, seed)
+        with ann.written(folder / "codec", {"inputs": inputs}) as new:
+            faiss.write_index(empty, str(new / "lists.faiss"))
+            if projection is not None:
+                np.save(new / "projection.npy", projection)
+
+    @staticmethod
+    def add(folder: Path, *roots: Path) -> int:
+        """Add the videos of a store as one part; returns how many frames were encoded (0: the store was added before).
+
+        Args:
+            folder: of the index.
+            roots: a store, or several that are added, and removed, as one.
+
+        Raises:
+            FileNotFoundError: no index, or no store.
+            ValueError: the store does not fit the codec, has no times, or holds a video of another store.
+        """
+        codec, store = Codec.load(folder), Store.open(*roots)
+        if store.shape != (codec.inputs,):
+            raise ValueError(f"{roots[0]}: rows of shape {store.shape}, the index was made for ({codec.inputs},)")
+        part = _part(folder, roots)
+        files.sweep(part.parent)
+        if part.exists():
+            return 0
+        known = {i for other in _parts(folder) for i in pl.read_parquet(other / "videos.parquet")["id"]}
+        twice = next((i for i in store.ids if i in known), None)
+        if twice is not None:
+            raise ValueError(f"{roots[0]}: video {twice!r} is in the index already, from another store")
+        lists, times = faiss.clone_index(codec.empty), [np.zeros((0, 2), np.float32)]
+        for at in _blocks(store.lengths):
+            rows = store.gather(at)[0]
+            if not np.isfinite(rows).all():
+                raise ValueError(f"{roots[0]}: a frame holds a value that is not finite")
+            lists.add(codec.project(rows))
+            times.append(store.gather(at, "times")[0].astype(np.float32))
+        with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
+            ann.write_lists(lists, new / "lists.faiss")
+            np.save(new / "times.npy", np.concatenate(times))
+            videos = pl.DataFrame({"id": pl.Series(store.ids, dtype=pl.String), "length": store.lengths})
+            videos.write_parquet(new / "videos.parquet", compression="zstd")
+        log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
+        return int(lists.ntotal)
+
+    @staticmethod
+    def remove(folder: Path, *roots: Path) -> bool:
+        """Remove a store (or several that were added as one); returns whether it was there."""
+        part = _part(folder, roots)
+        if not part.exists():
+            return False
+        hidden = files.unfinished(part)
+        part.rename(hidden)
+        shutil.rmtree(hidden)
+        return True
+
+    @property
+    def frames(self) -> int:
+        """How many frames it holds."""
+        return int(self._starts[-1])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def search(
+        self,
+        features: np.ndarray,
+        top: int = 10,
+        *,
+        neighbours: int = NEIGHBOURS,
+        shared: int = SHARED,
+        exclude: Collection[str] = (),
+    ) -> list[Candidate]:
+        """The videos that the frames of one query vote for, most votes first; of equal ones the one added first.
+
+        Args:
+            features: ``(Q, D)`` frames of the query, of any length.
+            top: videos at most.
+            neighbours: frames that each query frame finds.
+            shared: rank of the video whose similarity is the baseline.
+            exclude: ids that do not count (the query itself).
+
+        Raises:
+            ValueError: frames that do not fit the index.
+        """
+        excluded = np.array([self._number[i] for i in exclude if i in self._number], np.int64)
+        features = np.asarray(features, np.float32)
+        query, video, vote, is_saturated = self._votes(features, neighbours, shared, excluded)
+        if is_saturated.any():
+            keep = ~is_saturated[query]
+            _, deeper, votes, _ = self._votes(features[is_saturated], DEEPER * neighbours, shared, excluded)
+            video, vote = np.concatenate([video[keep], deeper]), np.concatenate([vote[keep], votes])
+        found, at = np.unique(video[vote > 0], return_inverse=True)
+        scores = np.bincount(at, vote[vote > 0], len(found))
+        frames = np.bincount(at, minlength=len(found))
+        order = np.lexsort((found, -scores))[:top]
+        return [Candidate(self.ids[found[n]], float(scores[n]), int(frames[n])) for n in order]
+
+    def _votes(
+        self, features: np.ndarray, neighbours: int, shared: int, excluded: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Query frame, video and vote of every pair of them, three arrays; and which query frames ``(Q,)`` are
+        saturated."""
+        similarity, frame = self.neighbours(features, neighbours)
+        query = np.repeat(np.arange(len(similarity)), neighbours)
+        value, video = similarity.ravel(), self.owners(frame.ravel())
+        is_full = (frame >= 0).all(axis=1)
+        hit = (video >= 0) & ~np.isin(video, excluded)
+        query, value, video = query[hit], value[hit], video[hit]
+        # nearest frames come first: the first of a (query frame, video) is its similarity
+        first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
+        query, value, video = query[first], value[first], video[first]
+        starts = np.searchsorted(query, np.arange(len(similarity) + 1))
+        baseline = np.maximum(FLOOR, np.where(is_full, similarity[:, -1], FLOOR))
+        is_known = np.diff(starts) >= shared
+        many = np.flatnonzero(is_known)
+        baseline[many] = np.maximum(FLOOR, value[starts[many] + shared - 1])
+        return query, video, np.maximum(value - baseline[query], 0), is_full & ~is_known
+
+    def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines ``(Q, count)`` and numbers of the nearest frames of each query frame, nearest first; -1 is none."""
+        features = np.asarray(features, np.float32)
+        if features.ndim != 2 or features.shape[1] != self.inputs or not np.isfinite(features).all():
+            raise ValueError(f"a query of shape {features.shape}, expected finite (frames, {self.inputs})")
+        similarity = np.full((len(features), count), -np.inf, np.float32)
+        frame = np.full((len(features), count), -1)
+        for start in range(0, len(features) if self._parts else 0, QUERIES):
+            at = slice(start, start + QUERIES)
+            similarity[at], frame[at] = self._index.search(self.project(features[at]), count)
+        return similarity, frame
+
+    def owners(self, frames: np.ndarray) -> np.ndarray:
+        """Number of the video that each frame belongs to; -1 for -1."""
+        return np.where(frames < 0, -1, np.searchsorted(self._ends, frames, side="right"))
+
+    def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """The frames of a video as their codes have them, ``(L, dim)``, and start and end of each, s.
+
+        Raises:
+            KeyError: it is not in the index.
+        """
+        if video_id not in self._number:
+            raise KeyError(f"no video {video_id!r} among the {len(self)} of {self.folder}")
+        number = self._number[video_id]
+        length, end = int(self._lengths[number]), int(self._ends[number])
+        if not length:
+            return np.zeros((0, self.dim), np.float32), np.zeros((0, 2))
+        part = int(np.searchsorted(self._starts, end - 1, side="right")) - 1
+        rows = np.arange(end - length, end) - self._starts[part]
+        return self._parts[part].reconstruct_batch(rows), self._times[part][rows].astype(np.float64)
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """Query frames as unit vectors of ``dim`` numbers, to be compared with :meth:`features`."""
+        return self._codec.project(features)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return unit_rows(np.asarray(rows, np.float32), np.float32)
+
+
+def _part(folder: Path, roots: Sequence[Path]) -> Path:
+    """The folder of a store, or of several that are added as one in this order."""
+    each = [digests.tree_digest(root) for root in roots]
+    return folder / "parts" / (each[0] if len(each) == 1 else digests.digest(each))[:16]
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted((folder / "parts").glob("[!.]*"))
+
+
+def _blocks(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Positions of consecutive videos with at most :data:`ROWS` frames together, or one longer video."""
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(lengths):
+        stop = int(np.searchsorted(ends, ends[first] - lengths[first] + ROWS, side="right"))
+        yield np.arange(first, max(first + 1, stop))
+        first = max(first + 1, stop)
