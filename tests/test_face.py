@@ -15,9 +15,8 @@ from paths import realdata
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.experts import _mtcnn
-from videomatch.experts._reading import Reader
-from videomatch.experts.face import UPRIGHT, Expert, aligned, describe
+from videomatch.experts import Extracted
+from videomatch.experts.face import FACE, UPRIGHT, Detector, Expert, aligned, describe, load_detector, nms
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
 from videomatch.synthetic import draw, faces, film
@@ -46,14 +45,14 @@ def turned(points: np.ndarray, angle: float, scale: float, move: tuple[float, fl
 
 
 @pytest.fixture(scope="module")
-def detect() -> _mtcnn.Detector:
-    return _mtcnn.detector(None, smallest=24, score=0.8)
+def detect() -> Detector:
+    return load_detector(None, min_size=24, score=0.8)
 
 
 # -------------------------------------------------------------------------------------------------------- detection
 
 
-def test_every_presenter_is_found_where_the_face_is(detect: _mtcnn.Detector) -> None:
+def test_every_presenter_is_found_where_the_face_is(detect: Detector) -> None:
     pictures = np.stack([portrait(k, 96) for k in range(len(faces.FACES))])
     found = detect(pictures)
     assert [len(f) for f in found] == [1] * len(pictures)
@@ -66,28 +65,28 @@ def test_every_presenter_is_found_where_the_face_is(detect: _mtcnn.Detector) -> 
         assert left[0] < nose[0] < right[0] and max(left[1], right[1]) < nose[1]
 
 
-def test_pictures_of_one_size_are_found_alike_alone_and_together(detect: _mtcnn.Detector) -> None:
+def test_pictures_of_one_size_are_found_alike_alone_and_together(detect: Detector) -> None:
     pictures = np.stack([portrait(k, 64 + 8 * k, at=(5, 10 * k)) for k in range(5)])
     for alone, together in zip(pictures, detect(pictures), strict=True):
         np.testing.assert_allclose(detect(alone[None])[0], together, atol=1e-2)
 
 
-def test_two_faces_are_two_and_none_is_none(detect: _mtcnn.Detector) -> None:
+def test_two_faces_are_two_and_none_is_none(detect: Detector) -> None:
     both = np.concatenate([portrait(0, 96), portrait(8, 96)], axis=1)
     assert len(detect(both[None])[0]) == 2
     noise = np.random.default_rng(0).integers(0, 256, (1, 120, 160, 3), dtype=np.uint8)
     for picture in (np.zeros((1, 120, 160, 3), np.uint8), noise, np.zeros((1, 8, 300, 3), np.uint8)):
-        assert [f.shape for f in detect(picture)] == [(0, _mtcnn.FACE)]
+        assert [f.shape for f in detect(picture)] == [(0, FACE)]
 
 
 def test_boxes_that_overlap_give_way_to_the_surest() -> None:
     boxes = np.array([[0, 0, 10, 10, 0.7], [1, 0, 11, 10, 0.9], [20, 0, 30, 10, 0.5], [22, 2, 26, 6, 0.4]], float)
-    assert _mtcnn.apart(boxes, 0.5).tolist() == [1, 2, 3]
-    assert _mtcnn.apart(boxes, 0.5, of_smaller=True).tolist() == [1, 2]
-    assert _mtcnn.apart(boxes[:0], 0.5).tolist() == []
+    assert nms(boxes, 0.5).tolist() == [1, 2, 3]
+    assert nms(boxes, 0.5, of_smaller=True).tolist() == [1, 2]
+    assert nms(boxes[:0], 0.5).tolist() == []
 
 
-def test_presenters_of_scenes_are_found(detect: _mtcnn.Detector) -> None:
+def test_presenters_of_scenes_are_found(detect: Detector) -> None:
     present = found = absent = false = 0
     for index in range(40):
         story = library_story(SEED, index, OPTIONS)
@@ -115,7 +114,7 @@ FRONTAL = {
 
 
 @pytest.mark.parametrize("name", FRONTAL)
-def test_real_faces_are_found(detect: _mtcnn.Detector, name: str) -> None:
+def test_real_faces_are_found(detect: Detector, name: str) -> None:
     sampler = Sampler(realdata() / "videos" / name, [FrameRequest(Fraction(1), 240)])
     found = [len(f) > 0 for chunk in sampler for f in detect(chunk.values)]
     if FRONTAL[name]:
@@ -179,7 +178,7 @@ def test_gradients_of_a_ramp_fall_into_their_direction() -> None:
 
 def test_rows_tell_who_it_is() -> None:
     expert = Expert(every=1.0, size=112)
-    assert isinstance(expert, Reader) and expert.shape == (512,)
+    assert expert.shape == (512,)
     rows, who, video = [], [], []
     for index in range(0, 240, 3):
         story = library_story(SEED, index, OPTIONS)
@@ -196,10 +195,10 @@ def test_rows_tell_who_it_is() -> None:
 
 
 def see(expert: Expert, frames: np.ndarray):
-    reading = expert.start("v")
-    reading.see(frames, 0)
+    extractor = expert.start("v")
+    rows = extractor.update(frames, 0)
     start = np.arange(len(frames)) * 1.0
-    return reading.finish(np.stack([start, start + 1], axis=1))
+    return Extracted(rows, extractor.finalize(np.stack([start, start + 1], axis=1)).times)
 
 
 def test_rows_have_the_times_of_their_frames_and_the_largest_come_first_where_there_are_many() -> None:
@@ -245,12 +244,10 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
     expert = Expert(backbone=net["net"], every=1, size=112, precision="float32")
     for video in videos:
         sampler = Sampler(tmp_path / f"{video}.mp4", [expert.request])
-        reading = expert.start(video)
-        for chunk in sampler:
-            reading.see(chunk.values, chunk.first)
-        found = reading.finish(sampler.times(0))
-        np.testing.assert_allclose(face.times(video), found.times)
-        if len(found.rows):
-            np.testing.assert_allclose(face[video], expert.infer(found.rows), atol=2e-3)
+        extractor = expert.start(video)
+        rows = [part for chunk in sampler if len(part := extractor.update(chunk.values, chunk.first))]
+        np.testing.assert_allclose(face.times(video), extractor.finalize(sampler.times(0)).times)
+        if rows:
+            np.testing.assert_allclose(face[video], expert.infer(np.concatenate(rows)), atol=2e-3)
     again = Store.open(tmp_path / "out2/face")
     np.testing.assert_array_equal(face.gather(videos)[0], again.gather(videos)[0])

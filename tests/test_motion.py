@@ -38,7 +38,7 @@ from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.clip_tags import ClipTags
-from videomatch.experts._windows import Grouping, Windows
+from videomatch.experts import BaseExpert, Windows
 from videomatch.experts.motion import Expert as Motion
 from videomatch.experts.motion import pixels_of, unfold
 from videomatch.media.decode import Sampler
@@ -91,16 +91,19 @@ def naive(count: int, windows: Windows) -> list[list[int | None]]:
 )
 def test_windows_are_those_of_a_naive_loop(pieces: list[int], length: int, step: int, fill: Any) -> None:
     windows = Windows(length, step, fill)
-    grouping = Grouping(windows)
+    expert = BaseExpert()
+    expert.windows = windows
+    extractor = expert.start("v")
     items = np.arange(1, sum(pieces) + 1)[:, None].repeat(2, 1)
-    found = [grouping.add(part) for part in np.split(items, np.cumsum(pieces)[:-1])] if pieces else []
-    found.append(grouping.finish())
+    spans = np.stack([np.arange(len(items)), np.arange(len(items)) + 1.0], 1)
+    found = [extractor.update(part, 0) for part in np.split(items, np.cumsum(pieces)[:-1])] if pieces else []
+    last = extractor.finalize(spans)
+    found.append(last.rows)
     rows = [row for part in found for row in part.tolist()]
     assert rows == [[[0, 0] if n is None else [n + 1] * 2 for n in row] for row in naive(len(items), windows)]
     assert all(part.shape[1:] == (length, 2) for part in found[:-1])
-    spans = np.stack([np.arange(len(items)), np.arange(len(items)) + 1.0], 1)
     own = [list(range(s, min(s + length, len(items)))) for s in range(0, len(items), step)]
-    assert grouping.times(spans).tolist() == [[row[0], row[-1] + 1] for row in own]
+    assert last.times.tolist() == [[row[0], row[-1] + 1] for row in own]
 
 
 def test_windows_refuse_to_stand_still() -> None:

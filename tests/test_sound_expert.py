@@ -32,7 +32,7 @@ from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.sound_tags import SoundTags
-from videomatch.experts import _fbank
+from videomatch.experts import log_mel
 from videomatch.experts.log_mel import Expert as LogMel
 from videomatch.experts.sound import Expert as Sound
 from videomatch.media.decode import Sampler
@@ -76,18 +76,18 @@ def test_filter_banks_are_those_of_transformers() -> None:
     for bands in (40, 128):
         theirs = ASTFeatureExtractor(num_mel_bins=bands, max_length=98, do_normalize=False)
         expected = np.asarray(theirs(list(sound), sampling_rate=RATE, return_tensors="np")["input_values"])
-        found = _fbank.log_mel(sound, RATE, bands)
-        assert found.shape == expected.shape == (5, _fbank.num_frames(RATE), bands)
+        found = log_mel.log_mel(sound, RATE, bands)
+        assert found.shape == expected.shape == (5, log_mel.num_frames(RATE), bands)
         assert np.abs(found - expected).max() < 1e-3
         assert expected.std() > 1  # not all the floor
-    assert _fbank.num_frames(399) == 0 and _fbank.num_frames(400) == 1 and _fbank.num_frames(560) == 2
+    assert log_mel.num_frames(399) == 0 and log_mel.num_frames(400) == 1 and log_mel.num_frames(560) == 2
 
 
 def test_log_mel_rows_are_spectrograms() -> None:
     expert = LogMel(bands=40, every=0.5)
     sound = tones(3, 0.5)
     assert expert.shape == (48, 40) and expert.dtype == "float16"
-    assert np.array_equal(expert.infer(expert.prepare(sound)), _fbank.log_mel(sound, RATE, 40))
+    assert np.array_equal(expert.infer(expert.prepare(sound)), log_mel.log_mel(sound, RATE, 40))
     for options, said in (({"every": 0.01}, "every = 0.01"), ({"bands": 0}, "bands = 0"), ({"batch": 0}, "batch = 0")):
         with pytest.raises(ValueError, match=said):
             LogMel(**options)

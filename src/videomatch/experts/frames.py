@@ -1,21 +1,16 @@
-"""The pictures themselves: small RGB frames, as bytes.
+"""The frames themselves: small RGB frames, as bytes.
 
-Frames are squashed to a square: nothing at the borders is lost (copies are cropped, bordered and captioned there, and
-cutting the centre would hide it), no padding has to be told from picture, and all frames have one size. The price is
-that shapes depend on the aspect ratio of the video.
+Frames are squashed to a square: nothing at the borders is lost (copies are cropped, bordered and captioned there),
+there is no padding, and all frames have one size. The price is that shapes depend on the aspect ratio of the video.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from videomatch.experts._expert import seconds
+from videomatch.experts import BaseExpert, seconds
 from videomatch.media.decode import FrameRequest
 
 
-class Expert:
+class Expert(BaseExpert):
     """One frame every ``every`` seconds.
 
     Args:
@@ -29,13 +24,3 @@ class Expert:
         self.shape = (size, size, 3)
         self.dtype = "uint8"
         self.request = FrameRequest(seconds(every), (size, size))
-        self.batch = 0
-        self.about: dict[str, Any] = {}
-
-    def prepare(self, values: np.ndarray) -> np.ndarray:
-        """Frames are kept as they come: ``(n, size, size, 3)`` uint8."""
-        return values
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        """Nothing is left to do."""
-        return batch

@@ -1,28 +1,25 @@
-"""The picture itself as a descriptor: a few grey pixels of every frame, nothing to train and nothing to download.
+"""A descriptor without training: the brightness of a frame on a coarse grid, less its mean, at length 1.
 
-What a frame is described by: its brightness on a coarse grid, less the mean, at length 1. The cosine of two frames is
-then the correlation of their thumbnails, which compression, size, colour and brightness hardly change. It finds
-footage that was copied as a whole (also trimmed, or with a logo); crops, mirroring and rotation need a trained
-descriptor. Frames without a picture (black, white, one colour) are zeros, alike to nothing.
+The cosine of two frames is the correlation of their thumbnails, which compression, size, colour and brightness hardly
+change. It finds videos that were copied as a whole (also trimmed, or with a logo); crops, mirroring and rotation need a
+trained descriptor. Frames of one colour are zeros, similar to no frame.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 
-from videomatch.experts._expert import seconds
+from videomatch.experts import BaseExpert, seconds
 from videomatch.media.decode import FrameRequest
 
 #: parts of red, green and blue in brightness (ITU-R BT.601)
 LUMA = (0.299, 0.587, 0.114)
-#: deviation of brightness, of 255, below which a frame shows nothing
+#: deviation of brightness, of 255, below which a frame is of one colour
 FLAT = 2.0
 
 
-class Expert:
+class Expert(BaseExpert):
     """One descriptor of ``size`` times ``size`` numbers every ``every`` seconds.
 
     Args:
@@ -35,11 +32,8 @@ class Expert:
             raise ValueError(f"grey: size = {size} pixels, expected 2 to 128")
         self.size = size
         self.shape = (size * size,)
-        self.dtype = "float16"
-        # twice the grid, so that its cells are means of pixels whatever the scaler does
+        # twice the grid, so that its cells are means of pixels with any scaler
         self.request = FrameRequest(seconds(every), (2 * size, 2 * size))
-        self.batch = 0
-        self.about: dict[str, Any] = {}
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """``(n, height, width, 3)`` uint8 of any size to ``(n, size * size)`` float32 of length 1 or 0."""
@@ -49,7 +43,3 @@ class Expert:
         rows -= rows.mean(axis=1, keepdims=True)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > FLAT * self.size)
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        """Nothing is left to do."""
-        return batch

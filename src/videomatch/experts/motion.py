@@ -1,17 +1,13 @@
 """Any clip network of transformers: VideoMAE, TimeSformer, ViViT, V-JEPA 2, X-CLIP …
 
-Windows of ``num_frames`` frames, ``rate`` of them a second, go through a network that sees them together: one row a
-window, with the time that it saw. What a checkpoint reads is prepared as its own ``preprocessor_config.json`` says
-(:mod:`videomatch.experts._pixels`). The role of S3D in MMT (Gabeur et al. 2020, arXiv:2007.10639): its motion expert.
-
-Frames come from the media, or from a store of frames (``reads:``) whose rate must then be ``rate``; squashed ones stay
-squashed. The last window of a video repeats the last frame.
+A row is the embedding of a window of ``num_frames`` frames, ``rate`` of them per second. Frames come from the media, or
+from a store of frames (``source:``) whose rate must then be ``rate``; squashed ones stay squashed. The last window of a
+video repeats the last frame. The role of S3D in MMT (Gabeur et al. 2020, arXiv:2007.10639): its motion expert.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,14 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
-from transformers.utils.hub import cached_file
 
-from videomatch.experts import _network, _pixels
-from videomatch.experts._expert import seconds
-from videomatch.experts._windows import Windows
+from videomatch.experts import Windows, _backbone, seconds
+from videomatch.experts._backbone import NetworkExpert, Pixels
 from videomatch.media.decode import FrameRequest
 
-POOLINGS = ("auto", "pooled", "first", "mean")
 #: files that say how frames are prepared, the one for videos first
 FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 #: what the processors do that their files need not say
@@ -42,8 +35,8 @@ IMPLIED: dict[str, dict[str, Any]] = {
 }
 
 
-class Expert:
-    """One embedding a window of frames.
+class Expert(NetworkExpert):
+    """One embedding per window of frames.
 
     Args:
         backbone: folder or hub id of a checkpoint.
@@ -51,14 +44,14 @@ class Expert:
         num_frames: frames of a window; null for as many as the checkpoint was trained with.
         every: seconds from the begin of a window to that of the next, a whole number of frames; null for windows that
             follow one another without overlap.
-        batch: windows at a time, of as many videos as it takes.
+        batch: windows at a time, across videos.
         pooling: ``pooled`` (what the model itself calls its embedding), ``first`` (the first token), ``mean`` (of all
             tokens); ``auto`` is ``pooled`` where there is such a thing with weights, then ``first`` for networks that
             have a class token (TimeSformer, ViViT), else ``mean`` (VideoMAE, V-JEPA 2).
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
 
     Raises:
-        ValueError: an option is out of bounds, or the checkpoint is none of a clip network.
+        ValueError: an option is out of bounds, or the checkpoint is no clip network.
     """
 
     def __init__(
@@ -72,12 +65,8 @@ class Expert:
         pooling: str = "auto",
         precision: str = "auto",
     ) -> None:
-        if pooling not in POOLINGS:
-            raise ValueError(f"motion: pooling {pooling!r}, expected one of {', '.join(POOLINGS)}")
-        if batch < 1:
-            raise ValueError(f"motion: batch = {batch}, expected at least 1")
-        config = _network.config_of(backbone)
-        trained = frames_of(config)
+        model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
+        trained = frames_of(self.config)
         if trained is None and num_frames is None:
             raise ValueError(f"motion: {backbone} does not say how many frames it reads; give num_frames")
         length = num_frames or trained or 0
@@ -86,35 +75,24 @@ class Expert:
         if step != int(step):
             raise ValueError(f"motion: every = {every} seconds is {float(step):g} frames at rate {rate:g}, not whole")
         self.windows = Windows(length, int(step))
-        self.pixels = pixels_of(backbone, config)
-        if (self.pixels.crop or self.pixels.resize) is None or not isinstance(
-            self.pixels.crop or self.pixels.resize, tuple
-        ):
-            raise ValueError(f"motion: frames of any shape cannot be batched (resize {self.pixels.resize}, no crop)")
+        self.pixels = pixels_of(backbone, self.config)
         self.request = FrameRequest(gap, self.pixels.resize)
-        self.device, self.precision = _network.device_and_dtype(precision)
-        model, has_pooler = _network.load(backbone, config)
-        self.pooling = pooling if pooling != "auto" else _pooling(model, has_pooler)
         if self.device.type == "cpu":
             unfold(model)
-        self.model = model.to(self.device, self.precision)  # pyright: ignore[reportArgumentType]
-        self.batch = batch
-        self.dtype = "float16"
-        height, width = self.pixels.crop or self.pixels.resize  # pyright: ignore[reportGeneralTypeIssues]
-        self.shape = self._try(np.zeros((1, length, height, width, 3), np.uint8), backbone, trained).shape[1:]
-        self.about: dict[str, Any] = {
-            "device": self.device.type,
-            "precision": str(self.precision).removeprefix("torch."),
-            "pooling": self.pooling,
-            "num_frames": length,
-        }
-
-    def _try(self, clips: np.ndarray, backbone: str, trained: int | None) -> np.ndarray:
+        self.model = self.placed(model)
+        self.about = {**self.about, "num_frames": length}
+        height, width = self.pixels.size("motion")
         try:
-            return self.infer(clips)
+            self.shape = self.infer(np.zeros((1, length, height, width, 3), np.uint8)).shape[1:]
         except (RuntimeError, ValueError, TypeError) as error:
-            what = f"{clips.shape[1]} frames of {clips.shape[2]} x {clips.shape[3]}"
+            what = f"{length} frames of {height} x {width}"
             raise ValueError(f"motion: {backbone} (trained on {trained} frames) cannot read {what}: {error}") from error
+
+    def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
+        """``pooled`` where there is a trained pooling layer, else ``first`` for networks with a class token."""
+        if hasattr(model, "get_video_features") or (has_pooler and getattr(model, "pooler", None) is not None):
+            return "pooled"
+        return "first" if any(name.endswith("cls_token") for name, _ in model.named_parameters()) else "mean"
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """``(n, h, w, 3)`` uint8 of one video to ``(n, height, width, 3)`` uint8 of the network's size."""
@@ -135,18 +113,17 @@ def frames_of(config: PreTrainedConfig) -> int | None:
     return getattr(vision, "num_frames", None) or getattr(config, "frames_per_clip", None)
 
 
-def pixels_of(checkpoint: str, config: PreTrainedConfig) -> _pixels.Pixels:
+def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
     """What the checkpoint's file about its frames says. The file is read as it is, as transformers' own video
-    processors need torchvision; without one as :func:`videomatch.experts._pixels.of_checkpoint`.
+    processors need torchvision; without one as for images.
 
     Raises:
         ValueError: the processor does something that is not done here, or no size is known.
     """
-    found = [cached_file(checkpoint, n, _raise_exceptions_for_missing_entries=False) for n in FILES]
-    file = next((f for f in found if f), None)
+    file = _backbone.find_file(checkpoint, *FILES)
     if file is None:
-        return _pixels.of_checkpoint(checkpoint, config)
-    given = json.loads(Path(file).read_text(encoding="utf-8"))
+        return _backbone.pixels_of(checkpoint, config)
+    given = json.loads(file.read_text(encoding="utf-8"))
     given = given.get("video_processor", given.get("image_processor", given))
     names = ("video_processor_type", "image_processor_type", "feature_extractor_type")
     kind = next((given[n] for n in names if given.get(n)), "")
@@ -156,16 +133,15 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> _pixels.Pixels:
         values["crop_size"] = dict.fromkeys(("height", "width"), values["crop_size"])
     processor: Any = VideoMAEImageProcessorPil(**values)
     processor.rescale_offset = values.get("offset", False)  # ViViT's name for the same
-    return _pixels.of_processor(processor)
+    return _backbone.pixels_of_processor(processor)
 
 
 def features(model: PreTrainedModel, clips: torch.Tensor, pooling: str) -> torch.Tensor:
     """``(n, num_frames, 3, h, w)`` to ``(n, dim)``."""
     network: Any = model
     if pooling == "pooled" and hasattr(network, "get_video_features"):
-        out = network.get_video_features(pixel_values=clips)
-        return out if isinstance(out, torch.Tensor) else out.pooler_output
-    # V-JEPA 2's second network predicts what is masked: not asked
+        return _backbone.tensor_of(network.get_video_features(pixel_values=clips))
+    # V-JEPA 2's second network predicts what is masked: not needed
     more = {"skip_predictor": True} if hasattr(network, "predictor") else {}
     out = network(**{model.main_input_name: clips}, **more)
     if pooling == "pooled":
@@ -202,10 +178,3 @@ def unfold(model: nn.Module) -> None:
                 plain = child.padding in ((0, 0, 0), "valid") and child.dilation == (1, 1, 1)
                 if plain:
                     setattr(parent, name, Patches(child))
-
-
-def _pooling(model: PreTrainedModel, has_pooler: bool) -> str:
-    """What ``auto`` is."""
-    if hasattr(model, "get_video_features") or (has_pooler and getattr(model, "pooler", None) is not None):
-        return "pooled"
-    return "first" if any(name.endswith("cls_token") for name, _ in model.named_parameters()) else "mean"

@@ -1,9 +1,7 @@
-"""Features that a data set brings itself, or that others released: nothing is decoded, nothing computed.
+"""Features that are copied instead of computed: those of the data set itself, or others that were released.
 
-A reader of ``corpora`` that has such features says so by a function ``frame_features(raw, ids)``, which yields
-``(video id, values (L, dim), times (L, 2) in seconds)`` for those of ``ids`` that it has, each once, in any order and a
-video at a time. The features of AIAC lie in its TFRecords. Features that come in files of their own, for any data set,
-name their ``format`` and ``folder``: see :mod:`videomatch.data.released`.
+The data set's own come from a function ``frame_features(raw, ids)`` of its reader in ``corpora``. Features in files of
+their own, for any data set, name their ``format`` and ``folder``: see :mod:`videomatch.data.released`.
 """
 
 from __future__ import annotations
@@ -11,24 +9,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
+from videomatch.common import named
 from videomatch.data import released
+from videomatch.experts import BaseExpert
 
-#: what a format's own function calls its options
-FORMATS = ("mmt_h5", "npy", "bigfile")
+#: functions of :mod:`videomatch.data.released`
+FORMATS = {"mmt_h5": released.mmt_h5, "npy": released.npy, "bigfile": released.bigfile}
 
 
-class Expert:
+class Expert(BaseExpert):
     """Released features of one size.
 
     Args:
-        dim: numbers a row.
+        dim: numbers per row.
         dtype: of the store.
         format: ``mmt_h5``, ``npy`` or ``bigfile``; None for features that the data set's reader finds.
         folder: of the files.
         name: of the expert in the files (``mmt_h5``).
-        every: seconds that a row stands for, where the files do not say; None where nobody knows.
+        every: seconds per row, where the files do not say; None where they are unknown.
         clock: use the times that the files hold (``mmt_h5``).
         frames: rows are frames of videos (``bigfile``); None to see by the files.
 
@@ -50,26 +49,40 @@ class Expert:
     ) -> None:
         self.shape = (dim,)
         self.dtype = dtype
-        self.about: dict[str, Any] = {}
         self.format = format
         self.folder = None if folder is None else Path(folder).expanduser()
         given = {"name": name, "every": every, "clock": clock, "frames": frames}
         self.options = {option: value for option, value in given.items() if value is not None}
         if format is None:
-            odd = [*self.options, *(["folder"] if folder is not None else [])]
-            if odd:
-                raise ValueError(f"released features with {', '.join(odd)}, but without `format`: {', '.join(FORMATS)}")
+            unused = [*self.options, *(["folder"] if folder is not None else [])]
+            if unused:
+                raise ValueError(
+                    f"released features with {', '.join(unused)}, but without `format`: {', '.join(FORMATS)}"
+                )
             return
         if format not in FORMATS:
             raise ValueError(f"no format {format!r} of released features; there are {', '.join(FORMATS)}")
-        known = inspect.signature(getattr(released, format)).parameters
-        odd = [option for option in self.options if option not in known]
-        if odd or self.folder is None or ("name" in known and name is None):
-            needed = ["folder", *(["name"] if "name" in known else [])]
-            said = f"has no option {odd[0]!r}" if odd else f"needs {' and '.join(needed)}"
-            raise ValueError(f"released features of format {format!r}: it {said}")
+        known = inspect.signature(FORMATS[format]).parameters
+        unknown = [option for option in self.options if option not in known]
+        if unknown:
+            raise ValueError(f"released features of format {format!r}: it has no option {unknown[0]!r}")
+        if self.folder is None or ("name" in known and name is None):
+            needed = "folder and name" if "name" in known else "folder"
+            raise ValueError(f"released features of format {format!r}: it needs {needed}")
 
-    def features(self, ids: Collection[str]) -> released.Features:
-        """What the files hold of some videos, a video at a time; only where there is a ``format``."""
-        assert self.format is not None
-        return getattr(released, self.format)(self.folder, ids, dim=self.shape[0], **self.options)
+    def released_features(
+        self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
+    ) -> released.Features:
+        """The features of some videos: in files of their own, or among those of the data set.
+
+        Raises:
+            ValueError: the data set has no folder of files, or its reader finds no features.
+        """
+        if self.format is not None:
+            return FORMATS[self.format](self.folder, ids, dim=self.shape[0], **self.options)
+        if corpus is None or raw is None:
+            raise ValueError(f"{name!r} reads released features, but the data set has no `raw:` folder to find them in")
+        reader = named.module("corpora", corpus)
+        if not hasattr(reader, "frame_features"):
+            raise ValueError(f"{name!r} reads released features, but corpora/{corpus}.py has none")
+        return reader.frame_features(raw, frozenset(ids))

@@ -14,15 +14,12 @@ import numpy as np
 import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, PreTrainedModel
 
-from videomatch.experts import _fbank, _network
-from videomatch.experts._expert import seconds
-from videomatch.experts._windows import Windows
+from videomatch.experts import Windows, log_mel, seconds
+from videomatch.experts._backbone import NetworkExpert, tensor_of
 from videomatch.media.sound import SoundRequest
 
-POOLINGS = ("auto", "pooled", "mean")
 
-
-class Expert:
+class Expert(NetworkExpert):
     """One embedding every ``every`` seconds.
 
     Args:
@@ -30,7 +27,7 @@ class Expert:
         every: seconds from the begin of a window to that of the next.
         span: seconds of a window, a multiple of ``every``; null for ``every``. What lies beyond the end of the video is
             silence.
-        batch: windows at a time, of as many videos as it takes.
+        batch: windows at a time, across videos.
         pooling: ``pooled`` (what the model itself calls its embedding; AST's is the mean of its two class tokens),
             ``mean`` (of all tokens); ``auto`` is ``pooled`` where there is such a thing, else ``mean``.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
@@ -38,6 +35,8 @@ class Expert:
     Raises:
         ValueError: an option is out of bounds, or a window is longer than what the checkpoint hears.
     """
+
+    poolings = ("auto", "pooled", "mean")
 
     def __init__(
         self,
@@ -49,39 +48,26 @@ class Expert:
         pooling: str = "auto",
         precision: str = "auto",
     ) -> None:
-        if pooling not in POOLINGS:
-            raise ValueError(f"sound: pooling {pooling!r}, expected one of {', '.join(POOLINGS)}")
-        if batch < 1:
-            raise ValueError(f"sound: batch = {batch}, expected at least 1")
         step, length = seconds(every), seconds(every if span is None else span)
         if (length / step).denominator != 1:
             raise ValueError(f"sound: span = {span} seconds, expected a multiple of every = {every}")
-        config = _network.config_of(backbone)
+        model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
         self.extractor = _extractor(backbone)
         self.rate = int(self.extractor.sampling_rate)
         self.request = SoundRequest(step, self.rate)
         self.windows = Windows(int(length / step), 1, "zeros")
         longest = _longest(self.extractor)
         samples = self.windows.length * self.request.samples
-        if not _fbank.FRAME <= samples <= longest:
-            heard = f"between {_fbank.FRAME / self.rate:g} and {longest / self.rate:g}"
+        if not log_mel.FRAME <= samples <= longest:
+            heard = f"between {log_mel.FRAME / self.rate:g} and {longest / self.rate:g}"
             raise ValueError(f"sound: windows of {float(length):g} seconds, but {backbone} hears {heard}")
-        self.device, self.precision = _network.device_and_dtype(precision)
-        model, has_pooler = _network.load(backbone, config)
-        self.pooling = pooling if pooling != "auto" else _pooling(model, has_pooler)
-        self.model = model.to(self.device, self.precision)  # pyright: ignore[reportArgumentType]
-        self.batch = batch
-        self.dtype = "float16"
+        self.model = self.placed(model)
         self.shape = self.infer(np.zeros((1, self.windows.length, self.request.samples), np.float32)).shape[1:]
-        self.about: dict[str, Any] = {
-            "device": self.device.type,
-            "precision": str(self.precision).removeprefix("torch."),
-            "pooling": self.pooling,
-        }
 
-    def prepare(self, values: np.ndarray) -> np.ndarray:
-        """Windows are batched as they come: ``(n, samples)`` float32."""
-        return values
+    def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
+        """``pooled`` where the model has an embedding of its own."""
+        named = hasattr(model, "get_audio_features") or model.config.model_type == "audio-spectrogram-transformer"
+        return "pooled" if named or (has_pooler and getattr(model, "pooler", None) is not None) else "mean"
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """``(n, length, samples)`` sound to ``(n, dim)`` float32."""
@@ -97,7 +83,7 @@ class Expert:
             name = next(n for n in ("input_features", "input_values") if n in made)
             return name, np.asarray(made[name], np.float32)
         settings = self.extractor
-        found = _fbank.log_mel(sound, self.rate, settings.num_mel_bins)
+        found = log_mel.log_mel(sound, self.rate, settings.num_mel_bins)
         found = np.pad(found, ((0, 0), (0, settings.max_length - found.shape[1]), (0, 0)))
         return "input_values", (found - settings.mean) / (2 * settings.std) if settings.do_normalize else found
 
@@ -113,23 +99,16 @@ def _extractor(checkpoint: str) -> Any:
 def _longest(extractor: Any) -> float:
     """Samples that a feature extractor does not cut."""
     if type(extractor) is ASTFeatureExtractor:
-        return (extractor.max_length - 1) * _fbank.HOP + _fbank.FRAME + _fbank.HOP - 1
+        return (extractor.max_length - 1) * log_mel.HOP + log_mel.FRAME + log_mel.HOP - 1
     return getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None) or float("inf")
 
 
 def features(model: PreTrainedModel, name: str, inputs: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Spectrograms ``(n, …)`` to ``(n, dim)``; of a model that also writes, its encoder is asked."""
+    """Spectrograms ``(n, …)`` to ``(n, dim)``; of a model with a decoder, by its encoder."""
     network: Any = model
     if pooling == "pooled" and hasattr(network, "get_audio_features"):
-        out = network.get_audio_features(**{name: inputs})
-        return out if isinstance(out, torch.Tensor) else out.pooler_output
+        return tensor_of(network.get_audio_features(**{name: inputs}))
     if hasattr(network, "get_encoder") and model.config.is_encoder_decoder:
         network = network.get_encoder()
     out = network(**{name: inputs})
     return out.pooler_output if pooling == "pooled" else out.last_hidden_state.mean(1)
-
-
-def _pooling(model: PreTrainedModel, has_pooler: bool) -> str:
-    """What ``auto`` is."""
-    named = hasattr(model, "get_audio_features") or model.config.model_type == "audio-spectrogram-transformer"
-    return "pooled" if named or (has_pooler and getattr(model, "pooler", None) is not None) else "mean"

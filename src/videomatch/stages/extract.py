@@ -1,41 +1,50 @@
-"""``extract``: features of the videos of one shard, one store an expert.
+"""``extract``: features of the videos of one shard, one store per expert.
 
-Each video is decoded once for all experts. Decoding threads run ahead of the networks, which read batches across videos
-(PyAV and torch both let other Python threads run). On a CPU every batch is computed by one torch thread and ``threads``
-batches at a time: nobody waits at a barrier, and the features do not depend on the number of threads. Batches are
-cut from the frames in the order of the video ids, so timing changes nothing; another set of videos shifts them, which
-changes features by rounding only.
+The path of a video: a decoding thread reads its file once for all experts and queues prepared rows
+(:class:`_VideoJob`); the main thread cuts them into batches across videos (:class:`_Batches`); network threads compute
+the batches; finished videos are written in the order of their ids. PyAV and torch both let other Python threads run.
 
-Features that the data set brings itself (``experts/released.py``) are copied from its files and need no media.
+On a CPU every batch is computed by one torch thread and ``threads`` batches at a time: no thread waits at a barrier,
+and the features do not depend on the number of threads. Batches are cut from the rows in the order of the video ids, so
+that timing changes nothing; another set of videos shifts them, which changes features by rounding only.
+
+Features that were released (``experts/released.py``) are copied from their files and need no media.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from videomatch.common import named
+from videomatch.common import files, named
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.released import Features
 from videomatch.data.store import Store, StoreWriter
-from videomatch.experts._batches import Batches
-from videomatch.experts._expert import Extractor
-from videomatch.experts._jobs import Job, ahead
-from videomatch.experts._reading import Found, Reader
-from videomatch.experts.released import Expert as Released
+from videomatch.experts import BaseExpert, Extracted
 from videomatch.media.allocator import keep_memory
+from videomatch.media.container import Unreadable
+from videomatch.media.decode import CHUNK, Sampler
 
 log = logging.getLogger(__name__)
+
+#: chunks of a video (of 32 frames) that wait for the networks before its decoding pauses
+QUEUED_CHUNKS = 4
+#: seconds after which a paused decoding thread looks whether the run has ended
+POLL = 0.2
+#: seconds by which the rate of stored frames may differ from the one that an expert requests
+RATE_TOLERANCE = 1e-3
 
 
 def extract(
@@ -52,8 +61,8 @@ def extract(
 ) -> None:
     """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds), ``rejected.parquet`` (videos
     that could not be read, which are in no store) and ``warnings.json`` (``video_id`` -> what was wrong with videos
-    that could). Released features stand in the order of the data set's files. What an expert read (words on the
-    picture, speech) stands beside its store as ``output/<expert>/texts.parquet``.
+    that could). Released features are in the order of their files. Recognised texts (in the frames, speech) are beside
+    the store as ``output/<expert>/texts.parquet``.
 
     Args:
         corpus: result of ``prepare``.
@@ -61,8 +70,8 @@ def extract(
         experts: name -> ``{"extractor": file in experts/, "source": expert whose frames are read instead of the media,
             options…}``.
         backbones: name of a backbone -> folder or hub id.
-        features: results of earlier passes, for ``reads``.
-        runs: results of training that ``backbones`` points into; an error if one of them is not there.
+        features: results of earlier extraction passes, for ``source``.
+        runs: results of training that ``backbones`` points into; an error if one of them is missing.
         released: ``{"corpus": reader in corpora/, "raw": folder of the data set's files}``, for released features.
         output: empty folder.
         threads: decoding threads, and as many for the networks.
@@ -72,128 +81,117 @@ def extract(
         raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
     keep_memory()
     torch.set_num_threads(1)
-    loaded = {name: _expert(name, options, backbones) for name, options in experts.items()}
-    made = {name: expert for name, expert in loaded.items() if not isinstance(expert, Released)}
+    computed = {name: _load(name, options, backbones) for name, options in experts.items()}
     sources = {
         name: _source(name, options["source"], features or [])
         for name, options in experts.items()
         if "source" in options
     }
     videos = list(corpora.videos(corpus, shard).sort("video_id").iter_rows(named=True))
+    writers = {
+        name: StoreWriter(
+            output / name,
+            shape=expert.shape,
+            dtype=expert.dtype,
+            made_by={**experts[name], **expert.about},
+            times=True,
+        )
+        for name, expert in computed.items()
+    }
     rejected: list[dict[str, str]] = []
     warnings: dict[str, list[str]] = {}
-    for name, expert in loaded.items():
-        if isinstance(expert, Released):
-            rejected += _copy(expert, output / name, [row["video_id"] for row in videos], released, experts[name])
-    words: dict[str, list[dict[str, Any]]] = {}
-    for name, expert in made.items():
-        if isinstance(expert, Reader):
-            if expert.reads is not None:
-                expert.give(tables.read("texts", corpus).filter(pl.col("kind") == expert.reads))
-            if expert.texts is not None:
-                words[name] = []
+    texts: dict[str, list[dict[str, Any]]] = {}
+    ids = [video["video_id"] for video in videos]
+    reader, raw = (released or {}).get("corpus"), (released or {}).get("raw")
+    for name, expert in list(computed.items()):
+        found = expert.released_features(name, ids, reader, None if raw is None else Path(raw).expanduser())
+        if found is not None:
+            del computed[name]
+            if reader is not None:
+                writers[name].made_by["corpus"] = reader
+            rejected += _copy(name, writers[name], ids, found)
+        if expert.source_text_kind is not None:
+            expert.set_texts(tables.read("texts", corpus).filter(pl.col("kind") == expert.source_text_kind))
+        if expert.text_kind is not None:
+            texts[name] = []
     with ExitStack() as stack:
         networks = stack.enter_context(ThreadPoolExecutor(1 if torch.cuda.is_available() else threads, "network"))
-        batches: dict[str, Batches] = {}
-        for name, expert in made.items():
-            writer = StoreWriter(
-                output / name,
-                shape=expert.shape,
-                dtype=expert.dtype,
-                made_by={**experts[name], **expert.about},
-                times=True,
-            )
-            stack.enter_context(writer)
-            batches[name] = Batches(expert, networks, 2 * threads, _adder(writer))
-        jobs = (Job(row["video_id"], row["path"], made, sources) for row in (videos if made else []))
-        for job in track(ahead(jobs, threads), total=len(videos) if made else 0, label="extract"):
-            for batch in batches.values():
-                batch.begin(job.video_id)
-            for piece in job.pieces():
-                batches[piece.expert].add(piece.rows)
+        batches = {
+            name: _Batches(expert, networks, 2 * threads, stack.enter_context(writers[name]))
+            for name, expert in computed.items()
+        }
+        jobs = (_VideoJob(video["video_id"], video["path"], computed, sources) for video in videos if computed)
+        for job in track(_ahead(jobs, threads), total=len(videos) if computed else 0, label="extract"):
+            for name, rows in job.rows():
+                batches[name].add(rows)
             for name, batch in batches.items():
-                batch.end(job.times.get(name) if job.failure is None else None)
+                batch.end_video(job.video_id, job.extracted[name].times if job.failure is None else None)
             if job.failure is not None:
                 rejected.append({"video_id": job.video_id, "path": job.path or "", "reason": job.failure})
-            else:
-                for name, rows in words.items():
-                    rows += _texts(job.video_id, name, cast(Reader, made[name]).texts, job.found[name])
-            if job.warnings:
+            elif job.warnings:
                 warnings[job.video_id] = job.warnings
+            for name, rows in texts.items() if job.failure is None else ():
+                rows += _texts(job.video_id, name, computed[name].text_kind, job.extracted[name])
         for batch in batches.values():
             batch.finish()
-    for name, rows in words.items():
+    for name, rows in texts.items():
         tables.write("texts", rows, output / name)
     tables.write("rejected", rejected, output)
-    text = json.dumps(warnings, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    (output / "warnings.json").write_text(text, encoding="utf-8")
+    files.write_json(output / "warnings.json", warnings, sort_keys=True)
     log.info("%d videos, %d of them rejected, %d with warnings", len(videos), len(rejected), len(warnings))
 
 
-def _copy(
-    expert: Released, root: Path, ids: list[str], released: dict[str, Any] | None, options: dict[str, Any]
-) -> list[dict[str, str]]:
-    """Write the store of released features of some videos; rows of ``rejected`` for those that have none."""
-    unseen, rejected = dict.fromkeys(ids), []
-    made_by = {**options, **expert.about} | ({"corpus": released["corpus"]} if released else {})
-    with StoreWriter(root, shape=expert.shape, dtype=expert.dtype, made_by=made_by, times=True) as writer:
-        for video_id, values, times in track(_found(expert, root.name, ids, released), total=len(ids), label=root.name):
-            del unseen[video_id]
-            if np.isfinite(values).all():
-                writer.add(video_id, values, times=times)
-            else:
-                reason = f"its released {root.name!r} features hold a number that is not finite"
-                rejected.append({"video_id": video_id, "path": "", "reason": reason})
-    reason = f"the data set has no released {root.name!r} features of it"
-    return rejected + [{"video_id": video_id, "path": "", "reason": reason} for video_id in unseen]
-
-
-def _found(expert: Released, name: str, ids: list[str], released: dict[str, Any] | None) -> Features:
-    """The released features of some videos: in files of their own, or among those of the data set."""
-    if expert.format is not None:
-        return expert.features(ids)
-    if released is None or released.get("raw") is None:
-        raise ValueError(f"{name!r} reads released features, but the data set has no `raw:` folder to find them in")
-    corpus = named.module("corpora", released["corpus"])
-    if not hasattr(corpus, "frame_features"):
-        raise ValueError(f"{name!r} reads released features, but corpora/{released['corpus']}.py has none")
-    return corpus.frame_features(Path(released["raw"]).expanduser(), frozenset(ids))
-
-
-def _expert(name: str, options: dict[str, Any], backbones: dict[str, str]) -> Extractor | Reader | Released:
+def _load(name: str, options: dict[str, Any], backbones: dict[str, str]) -> BaseExpert:
     given = {k: v for k, v in options.items() if k not in ("extractor", "source")}
     if "backbone" in given:
         if given["backbone"] not in backbones:
             raise ValueError(f"expert {name!r}: no backbone {given['backbone']!r}; there are {sorted(backbones)}")
         given["backbone"] = backbones[given["backbone"]]
-    if "encoder" in given:  # of words: a backbone's name, or a folder or hub id itself
+    if "encoder" in given:  # of texts: the name of a backbone, or a folder or hub id itself
         given["encoder"] = backbones.get(given["encoder"], given["encoder"])
-    return cast(Extractor | Reader | Released, named.module("experts", options["extractor"]).Expert(**given))
+    return named.module("experts", options["extractor"]).Expert(**given)
 
 
-def _source(name: str, reads: str, features: list[Path]) -> Store:
-    """The frames that an expert reads instead of the media."""
-    roots = [folder / reads for folder in features if (folder / reads).is_dir()]
+def _source(name: str, source: str, features: list[Path]) -> Store:
+    """The stored frames that an expert reads instead of the media."""
+    roots = [folder / source for folder in features if (folder / source).is_dir()]
     if not roots:
-        raise ValueError(f"expert {name!r} reads {reads!r}, which is in none of {[str(f) for f in features]}")
+        raise ValueError(f"expert {name!r} reads {source!r}, which is in none of {[str(f) for f in features]}")
     store = Store.open(*roots)
     if store.dtype != np.uint8 or len(store.shape) != 3 or store.shape[-1] != 3:
         raise ValueError(
-            f"expert {name!r} reads {reads!r}: rows of {store.dtype} {store.shape}, expected frames (height, width, 3)"
+            f"expert {name!r} reads {source!r}: rows of {store.dtype} {store.shape}, expected frames (height, width, 3)"
         )
     return store
 
 
-def _texts(video_id: str, name: str, kind: str | None, found: Found) -> list[dict[str, Any]]:
-    """What an expert read in a video, as rows of ``texts``."""
-    spans = zip(found.texts, found.times.tolist(), strict=True)
+def _copy(
+    name: str, writer: StoreWriter, ids: list[str], found: Iterator[tuple[str, np.ndarray, np.ndarray]]
+) -> list[dict[str, str]]:
+    """Write released features; returns rows of ``rejected`` for videos without usable ones."""
+    absent, rejected = dict.fromkeys(ids), []
+    with writer:
+        for video_id, values, times in track(found, total=len(ids), label=name):
+            del absent[video_id]
+            if np.isfinite(values).all():
+                writer.add(video_id, values, times=times)
+            else:
+                reason = f"its released {name!r} features hold a number that is not finite"
+                rejected.append({"video_id": video_id, "path": "", "reason": reason})
+    reason = f"the data set has no released {name!r} features of it"
+    return rejected + [{"video_id": video_id, "path": "", "reason": reason} for video_id in absent]
+
+
+def _texts(video_id: str, name: str, kind: str | None, extracted: Extracted) -> list[dict[str, Any]]:
+    """The recognised texts of a video, as rows of ``texts``."""
+    spans = zip(extracted.texts, extracted.times.tolist(), strict=True)
     return [
         {
             "text_id": f"{video_id}-{name}{number}",
             "video_id": video_id,
             "kind": kind,
             "language": None,
-            "start": start if start >= 0 else None,  # -1: nobody knows when
+            "start": start if start >= 0 else None,  # -1: unknown
             "end": end if start >= 0 else None,
             "text": text,
         }
@@ -201,8 +199,183 @@ def _texts(video_id: str, name: str, kind: str | None, found: Found) -> list[dic
     ]
 
 
-def _adder(writer: StoreWriter):
-    def add(video_id: str, rows: np.ndarray, times: np.ndarray) -> None:
-        writer.add(video_id, rows, times=times)
+class _VideoJob:
+    """One video: a decoding thread calls :meth:`run`, the main thread reads :meth:`rows` and then the attributes.
 
-    return add
+    Attributes:
+        failure: why it could not be read; None if it could.
+        extracted: the end of the extraction by each expert.
+    """
+
+    def __init__(
+        self, video_id: str, path: str | None, experts: dict[str, BaseExpert], sources: dict[str, Store]
+    ) -> None:
+        self.video_id, self.path, self.experts, self.sources = video_id, path, experts, sources
+        self.failure: str | None = None
+        self.warnings: list[str] = []
+        self.extracted: dict[str, Extracted] = {}
+        self.future: Future[None] | None = None
+        self._queue: queue.Queue[tuple[str, np.ndarray] | None] = queue.Queue(QUEUED_CHUNKS)
+
+    def run(self, stop: threading.Event) -> None:
+        """Read the video and queue its prepared rows."""
+        torch.set_num_threads(1)
+        try:
+            for name, rows in self._read():
+                if len(rows) and not self._put((name, rows), stop):
+                    return
+        except Unreadable as error:
+            self.failure = str(error)
+        finally:
+            self._put(None, stop)
+
+    def rows(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Expert and prepared rows as they come. An error of an expert is raised at the end."""
+        while (item := self._queue.get()) is not None:
+            yield item
+        assert self.future is not None
+        self.future.result()
+
+    def _put(self, item: tuple[str, np.ndarray] | None, stop: threading.Event) -> bool:
+        while not stop.is_set():
+            try:
+                self._queue.put(item, timeout=POLL)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _read(self) -> Iterator[tuple[str, np.ndarray]]:
+        extractors = {name: expert.start(self.video_id) for name, expert in self.experts.items()}
+        times = {name: np.zeros((0, 2)) for name in self.experts}
+        for name, store in self.sources.items():
+            frames, times[name] = self._stored_frames(name, store)
+            for start in range(0, len(frames), CHUNK):
+                yield name, extractors[name].update(frames[start : start + CHUNK], start)
+        requests = {n: e.request for n, e in self.experts.items() if n not in self.sources and e.request is not None}
+        if requests:
+            names = list(requests)
+            sampler = Sampler(self._existing_path(), list(requests.values()))
+            for chunk in sampler:
+                yield names[chunk.request], extractors[names[chunk.request]].update(chunk.values, chunk.first)
+            times |= {name: sampler.times(number) for number, name in enumerate(names)}
+            self.warnings = sampler.warnings
+        for name, extractor in extractors.items():
+            self.extracted[name] = extractor.finalize(times[name])
+            yield name, self.extracted[name].rows
+
+    def _stored_frames(self, name: str, store: Store) -> tuple[np.ndarray, np.ndarray]:
+        """Frames and their times. Windows last as long as they say only if frames were stored at the requested rate."""
+        if self.video_id not in store:
+            raise Unreadable(f"there are no frames of it for expert {name!r}")
+        frames, times, expert = store[self.video_id], store.times(self.video_id), self.experts[name]
+        if times is None:
+            return frames, np.zeros((len(frames), 2))
+        if expert.windows is not None and expert.request is not None and len(times) > 1:
+            every, gaps = float(expert.request.every), np.diff(times[:, 0])
+            furthest = gaps[abs(gaps - every).argmax()]
+            if abs(furthest - every) > RATE_TOLERANCE:
+                raise ValueError(
+                    f"expert {name!r} reads a frame every {every:g} s, but the stored ones of video {self.video_id!r} "
+                    f"lie {furthest:g} s apart"
+                )
+        return frames, times
+
+    def _existing_path(self) -> Path:
+        if self.path is None:
+            raise Unreadable("the corpus names no file for it")
+        if not Path(self.path).exists():
+            # prepare has read it: a disk that is not mounted is no reason to reject its videos
+            raise FileNotFoundError(f"{self.path} was there when the corpus was prepared and is gone now")
+        return Path(self.path)
+
+
+def _ahead(jobs: Iterator[_VideoJob], threads: int) -> Iterator[_VideoJob]:
+    """Hand on the jobs in order while threads work on the next ones."""
+    stop = threading.Event()
+    started: deque[_VideoJob] = deque()
+    with ThreadPoolExecutor(threads, "decode") as decoders:
+        try:
+            for job in jobs:
+                job.future = decoders.submit(job.run, stop)
+                started.append(job)
+                if len(started) > 2 * threads:
+                    yield started.popleft()
+            while started:
+                yield started.popleft()
+        finally:
+            stop.set()
+
+
+class _Batches:
+    """Rows of one expert, video after video: every ``batch`` of them are computed together, whichever videos they
+    belong to, and come back in the same order to be written.
+
+    Args:
+        expert: of the rows.
+        executor: computes batches.
+        in_flight: maximum number of batches that are computed or wait for it.
+        writer: gets each finished video, in order.
+    """
+
+    def __init__(self, expert: BaseExpert, executor: Executor, in_flight: int, writer: StoreWriter) -> None:
+        self.expert, self.executor, self.in_flight, self.writer = expert, executor, in_flight, writer
+        self.num_rows = 0  # of the current video
+        self.videos: deque[tuple[str, int, np.ndarray | None]] = deque()  # ended, not yet written: id, rows, times
+        self.waiting: list[np.ndarray] = []  # for their batch
+        self.num_waiting = 0
+        self.futures: deque[Future[np.ndarray]] = deque()
+        self.finished: deque[np.ndarray] = deque()
+        self.num_finished = 0
+
+    def add(self, prepared: np.ndarray) -> None:
+        """Further rows of the current video."""
+        self.num_rows += len(prepared)
+        if not self.expert.batch:
+            self._finished(prepared)
+            return
+        self.waiting.append(prepared)
+        self.num_waiting += len(prepared)
+        while self.num_waiting >= self.expert.batch:
+            self._send(self.expert.batch)
+
+    def end_video(self, video_id: str, times: np.ndarray | None) -> None:
+        """The current video is complete; ``times`` None: it is not written."""
+        self.videos.append((video_id, self.num_rows, times))
+        self.num_rows = 0
+        self._write()
+
+    def finish(self) -> None:
+        """Compute the last, smaller batch and write everything."""
+        if self.num_waiting:
+            self._send(self.num_waiting)
+        while self.futures:
+            self._finished(self.futures.popleft().result())
+        self._write()
+
+    def _send(self, count: int) -> None:
+        rows = np.concatenate(self.waiting) if len(self.waiting) > 1 else self.waiting[0]
+        self.waiting = [rows[count:]] if len(rows) > count else []
+        self.num_waiting -= count
+        while len(self.futures) >= self.in_flight:
+            self._finished(self.futures.popleft().result())
+        self.futures.append(self.executor.submit(self.expert.infer, rows[:count]))
+
+    def _finished(self, rows: np.ndarray) -> None:
+        self.finished.append(rows)
+        self.num_finished += len(rows)
+
+    def _write(self) -> None:
+        """Write the videos whose rows are all finished."""
+        while self.videos and self.num_finished >= self.videos[0][1]:
+            video_id, count, times = self.videos.popleft()
+            self.num_finished -= count
+            parts = [np.zeros((0, *self.expert.shape), self.expert.dtype)] if not count else []
+            while count:
+                rows = self.finished.popleft()
+                if len(rows) > count:
+                    self.finished.appendleft(rows[count:])
+                parts.append(rows[:count])
+                count -= len(parts[-1])
+            if times is not None:
+                self.writer.add(video_id, np.concatenate(parts), times=times)
