@@ -125,7 +125,7 @@ rule select_key_frames:
                 KEY_FRAMES,
                 lambda w: plan.key_frames_settings(w.expert),
                 modules=lambda w: plan.key_frames_modules(w.expert),
-                reads=lambda w: {"features": [f"{plan.experts[w.expert]["key_frames_of"]}/*"]},
+                reads=lambda w: {"features": [f"{plan.experts[w.expert]['key_frames_of']}/*"]},
                 features=lambda w: plan.key_frames_features(w.dataset, w.expert, w.shard),
                 run=lambda w: plan.key_frames_run(w.expert),
             )
