@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,15 @@ class Catalogue:
         """Systems that have embedded a data set, in the order of the parameters."""
         return [s for s in self.plan.systems if Path(self.plan.embedding(dataset, s)).exists()]
 
-    def text_systems(self, dataset: str) -> list[str]:
+    def text_systems(self, dataset: str) -> Iterator[str]:
         """Systems that can be searched with a text; those that compare texts with videos' own texts come last."""
-        able = [s for s in self.plan.systems if self.reads_texts(s) and self._embedded_as(dataset, s)]
-        return sorted(able, key=lambda s: "texts" in self._embeddings(s) and "features" not in self._embeddings(s))
+
+        def reads_no_features(system: str) -> bool:
+            return "texts" in self._embeddings(system) and "features" not in self._embeddings(system)
+
+        for system in sorted(self.plan.systems, key=reads_no_features):
+            if self._embedded_as(dataset, system) and self.reads_texts(system):
+                yield system
 
     def reads_texts(self, system: str) -> bool:
         """Whether a system has vectors of texts."""
@@ -96,26 +101,27 @@ class Catalogue:
         Raises:
             RequestError: it does not exist, has not embedded the data set, or reads no texts.
         """
-        able = self.text_systems(dataset) if for_text else self.embedded_by(dataset)
+        able = self.text_systems(dataset) if for_text else iter(self.embedded_by(dataset))
         if name is None:
-            pages = (p["system"] for p in self.plan.params["pages"].values() if p.get("dataset", dataset) == dataset)
-            chosen = next((s for s in pages if s in able), able[0] if able else None)
-            if chosen is None:
-                kind = "no system that reads texts has" if for_text else "no system has"
-                first = next((s for s in self.plan.systems if not for_text or self.reads_texts(s)), None)
-                advice = "the parameters list none" if first is None else self._advice(dataset, first)
-                raise RequestError(f"{kind} embedded data set {dataset!r}: {advice}")
-            return chosen
+            for page in self.plan.params["pages"].values():
+                system = page["system"]
+                fits = page.get("dataset", dataset) == dataset and self._embedded_as(dataset, system)
+                if fits and (not for_text or self.reads_texts(system)):
+                    return system
+            if (first := next(able, None)) is not None:
+                return first
+            kind = "no system that reads texts has" if for_text else "no system has"
+            other = next((s for s in self.plan.systems if not for_text or self.reads_texts(s)), None)
+            advice = "the parameters list none" if other is None else self._advice(dataset, other)
+            raise RequestError(f"{kind} embedded data set {dataset!r}: {advice}")
         if name not in self.plan.systems:
             raise RequestError(unknown("system", name, self.plan.systems))
         if for_text and not self.reads_texts(name):
-            others = f"systems that can: {', '.join(able)}" if able else "no system that can is built"
+            others = f"systems that can: {', '.join(able) or 'none'}"
             raise RequestError(f"system {name!r} embeds videos alone and cannot be asked in words; {others}")
         if self._embedded_as(dataset, name) is None:
-            raise RequestError(
-                f"system {name!r} has not embedded data set {dataset!r}: {self._advice(dataset, name)}; "
-                f"systems that have: {', '.join(able) or 'none'}"
-            )
+            advice = f"{self._advice(dataset, name)}; systems that have: {', '.join(able) or 'none'}"
+            raise RequestError(f"system {name!r} has not embedded data set {dataset!r}: {advice}")
         return name
 
     def member(self, system: str, name: str | None) -> str:

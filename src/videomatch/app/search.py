@@ -1,4 +1,8 @@
-"""Find videos of a data set by a text or by a video: the vector of what is asked, and its nearest neighbours."""
+"""Find videos of a data set by a text or by a video: the vector of what is asked, and its nearest neighbours.
+
+What embeds a text (:mod:`videomatch.app.query_encoder`) or a file (:mod:`videomatch.app.query_file`) is loaded when it
+is needed: with torch and transformers it takes seconds, and a search by an id takes less than one.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.app import query_encoder, query_file
 from videomatch.app.catalogue import Catalogue, open_catalogue
 from videomatch.app.requests import MAX_CHARACTERS, Answer, RequestError, check_top
-from videomatch.common import digests
+from videomatch.common import digests, named
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ def find(
     system = catalogue.system(dataset, system, for_text=True)
     answer = SearchAnswer(text, dataset, system, catalogue.member(system, member))
     with answer.timed("models"):
-        encode = query_encoder.text_encoder(catalogue, dataset, system, answer.member)
+        encode = named.module("app", "query_encoder").text_encoder(catalogue, dataset, system, answer.member)
     with answer.timed("question"):
         vector = encode([text])[0]
     if vector.any():
@@ -132,7 +135,9 @@ def similar(
         return answer
     assert file is not None
     with answer.timed("question"):
-        vector = query_file.embed_file(catalogue, dataset, system, answer.member, Path(file), answer.notes)
+        vector = named.module("app", "query_file").embed_file(
+            catalogue, dataset, system, answer.member, Path(file), answer.notes
+        )
     _add_hits(catalogue, answer, vector, top)
     return answer
 
