@@ -91,9 +91,9 @@ def test_films_that_are_nowhere_else_have_no_segments(search, world):
     assert answer.segments == [] and "this very file is in the library, as film4.mp4" in answer.notes[0]
 
 
-def test_a_query_in_pieces_gives_the_same_segments(search, world, monkeypatch):
+def test_a_query_in_pieces_gives_the_same_segments(search, world):
     whole = found(search.copies(world / "cut.mp4"))
-    monkeypatch.setattr(copies, "ROWS", 24)  # through the middle of a segment
+    search.rows = 24  # a border in the middle of a segment
     pieces = found(search.copies(world / "cut.mp4"))
     assert [p[:2] for p in pieces] == [w[:2] for w in whole]
     assert np.abs(np.subtract([p[2:] for p in pieces], [w[2:] for w in whole])).max() <= 0.5
@@ -102,14 +102,14 @@ def test_a_query_in_pieces_gives_the_same_segments(search, world, monkeypatch):
 def test_what_goes_on_across_a_border_is_one_segment():
     first = np.array([[2.0, 10, 32, 40, 0.8], [0, 4, 7, 11, 0.5]])
     second = np.array([[10.0, 14, 40.5, 44.5, 0.6], [10, 14, 90, 94, 0.9], [12.0, 14, 42, 44, 0.9]])
-    got = copies.joined([first, second], [10.0])
+    got = copies.join_pieces([first, second], [10.0])
     assert got.tolist() == [
         [2, 14, 32, 44.5, pytest.approx((0.8 * 8 + 0.6 * 4) / 12)],
         [0, 4, 7, 11, 0.5],
         [10, 14, 90, 94, 0.9],
         [12, 14, 42, 44, 0.9],
     ]
-    assert copies.joined([], []).shape == (0, 5)
+    assert copies.join_pieces([], []).shape == (0, 5)
 
 
 @pytest.mark.parametrize(("options", "said"), [
@@ -128,9 +128,9 @@ def test_tuned_options_align(search, world, tmp_path):
     tuned = {"aligner": "temporal_network", "options": {"min_similarity": 0.8, "min_length": 3}}
     compared = {"expert": "copy"}
     (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": compared}))
-    search.by = copies.choose_aligner(tuned=tmp_path)
+    search.aligner = copies.choose_aligner(tuned=tmp_path)
     assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
-    search.by = copies.choose_aligner("hough")
+    search.aligner = copies.choose_aligner("hough")
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
     (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": {**compared, "similarity": "inner"}}))
     with pytest.raises(RequestError, match="a library has cosines"):
@@ -169,10 +169,10 @@ def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_p
     assert abs(longest.reference_start - longest.query_start - 2) <= 1.0
     options = {"aligner": None, "options": {"confidence": 0.0}}
     (tmp_path / "tuned.json").write_text(json.dumps({**options, "similarity_map": {"expert": "copy"}}))
-    with pytest.raises(RequestError, match="a detector: say which"):
+    with pytest.raises(RequestError, match="a detector: name it, too"):
         copies.choose_aligner(tuned=tmp_path)
     by = copies.choose_aligner(run=detector, tuned=tmp_path)
-    assert by.raw
+    assert not by.rescaled
     answer = copies.CopySearch(library, by).copies(tmp_path / "copy.mp4", views=False)
     assert answer.segments and "detector" in answer.aligner
     assert all(0 <= s.query_start < s.query_end <= 8.01 and 0 <= s.reference_start < 12.01 for s in answer.segments)
@@ -252,7 +252,7 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
     said = json.loads((folder / "library.json").read_text())
     said["descriptor"] = Descriptor("grey", {"extractor": "grey", "every": 0.25, "size": 8}).as_json()
     (folder / "library.json").write_text(json.dumps(said))
-    with pytest.raises(RequestError, match=r"64 numbers a frame.*256"):
+    with pytest.raises(RequestError, match=r"64 numbers per frame.*256"):
         copies.CopySearch(VideoLibrary(folder), copies.choose_aligner()).copies(world / "cut.mp4")
 
 
