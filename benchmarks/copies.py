@@ -39,7 +39,7 @@ import numpy as np
 from videomatch.aligners import temporal_network
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import StoreWriter
-from videomatch.localisation import keyframes
+from videomatch.localisation import key_frame_selection
 from videomatch.localisation.intervals import regular, to_seconds
 from videomatch.metrics import segments
 from videomatch.retrieval.frame_index import FrameIndex
@@ -67,8 +67,8 @@ class Way:
         times = regular(len(features), RATE)
         if self.method is None:
             return features, times
-        kept = keyframes.choose(features, times, method=self.method)
-        return features[kept], keyframes.spans(kept, times, features=features)
+        kept = key_frame_selection.select(features, times, method=self.method)
+        return features[kept], key_frame_selection.assigned_intervals(kept, times, features=features)
 
 
 class World:
@@ -137,7 +137,7 @@ def built(folder: Path, world: World, ways: list[Way], videos: int) -> dict[str,
             library = folder / f"library {way.name}"
             if not first:
                 # as many lists for both ways, so that both look at the same share of their library
-                expected = int(videos * VIDEO * RATE * keyframes.SHARE)
+                expected = int(videos * VIDEO * RATE * key_frame_selection.SHARE)
                 FrameIndex.create(library, [writer.root], expected=expected, dim=world.dim)
             FrameIndex.add(library, writer.root)
             seconds[way.name] += time.monotonic() - started
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="in which times are taken")
     parser.add_argument("--queries", type=int, default=10, help="query videos, some three minutes each")
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--method", choices=keyframes.METHODS, default="k_center", help="to choose key frames")
+    parser.add_argument("--method", choices=key_frame_selection.METHODS, default="k_center")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("videomatch").setLevel(logging.WARNING)

@@ -39,7 +39,7 @@ def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
     for seed in range(6):  # swapped, backwards, both: what is copied stays alike
         batch = train.batch(np.arange(12), np.random.default_rng(seed))
         unit = [torch.nn.functional.normalize(batch[f"{side}_frames"], dim=-1) for side in ("query", "reference")]
-        shown = key_frame_detector._shown(batch["query_mask"], batch["segments"], batch["segments_mask"])
+        shown = key_frame_detector.source_frames(batch["query_mask"], batch["segments"], batch["segments_mask"])
         pair, query = (shown >= 0).nonzero(as_tuple=True)
         alike = (unit[0][pair, query] * unit[1][pair, shown[pair, query]]).sum(-1)
         assert len(alike) > 50 and alike.median() > 0.6
@@ -52,7 +52,7 @@ def test_what_the_detector_loses_reaches_the_scorer(data, both):  # noqa: F811
     model = model_of(train.derived_config()["frame_dim"], both=both)
     torch.nn.init.normal_(model.scorer.score.weight)  # zero lets nothing through
     outputs = model(**batch)
-    assert outputs["kept"].shape[0] == outputs["shown"].shape[0] == 24
+    assert outputs["keep_probability"].shape[0] == outputs["source_frame"].shape[0] == 24
     chosen = objectives_of(objectives, {n: o for n, o in LOSSES.items() if n not in SCORER})
     torch.stack([objective({**batch, **outputs})[0] for objective in chosen.values()]).sum().backward()
     slopes = [p.grad for p in model.scorer.parameters()]

@@ -67,12 +67,12 @@ def test_stability_counts_what_is_shown():
 def test_coverage_is_what_key_frames_leave_out():
     rows = torch.eye(DIM)[None, [0, 0, 0, 1, 1, 1]]
     mask = torch.tensor([[True] * 5 + [False]])
-    stands_for = torch.zeros(1, 6, 6)
-    stands_for[0, :3, 1] = 1
-    stands_for[0, 3:5, 4] = 1
-    assert objectives.key_frame_coverage(stands_for, 3 * rows, mask).item() == pytest.approx(0, abs=1e-6)
-    stands_for[0, 3:5] = torch.tensor([0.0, 0.5, 0, 0, 0.5, 0])
-    assert objectives.key_frame_coverage(stands_for, rows, mask).item() == pytest.approx(0.2, abs=1e-6)
+    assignment = torch.zeros(1, 6, 6)
+    assignment[0, :3, 1] = 1
+    assignment[0, 3:5, 4] = 1
+    assert objectives.key_frame_coverage(assignment, 3 * rows, mask).item() == pytest.approx(0, abs=1e-6)
+    assignment[0, 3:5] = torch.tensor([0.0, 0.5, 0, 0, 0.5, 0])
+    assert objectives.key_frame_coverage(assignment, rows, mask).item() == pytest.approx(0.2, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_made_copy_shows_what_it_says(source):
     examples = EditedFrames(source, num_frames=32, noise=0.0, mix=0.0, blackout=0.2).on("train")
     assert examples.derived_config() == {"frame_dim": DIM} and len(examples) == 4  # those with features
     batch = examples.batch(np.array([0, 1, 2, 3]), RNG(1))
-    shown, there = batch["shown"], batch["edited_mask"]
+    shown, there = batch["source_frame"], batch["edited_mask"]
     assert batch["frames"].shape == batch["edited"].shape == (4, 32, DIM)
     assert (shown[~there] == -1).all() and 0 < (shown[there] < 0).float().mean() < 0.5
     for row in range(4):
@@ -114,8 +114,10 @@ def test_it_learns_to_choose_the_same_in_a_copy(source):
     def losses(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         batch = examples.batch(np.arange(4).repeat(3), RNG(seed))
         found = model(**batch)
-        lost = objectives.key_frame_coverage(found["stands_for"], batch["frames"], batch["mask"])
-        return lost, objectives.key_frame_stability(found["edited_kept"], found["kept"], batch["shown"])
+        lost = objectives.key_frame_coverage(found["assignment"], batch["frames"], batch["mask"])
+        return lost, objectives.key_frame_stability(
+            found["edited_keep_probability"], found["keep_probability"], batch["source_frame"]
+        )
 
     def mean() -> tuple[float, float]:
         with torch.no_grad():

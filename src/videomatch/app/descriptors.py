@@ -23,7 +23,7 @@ from videomatch.common.checkpoint import model_class
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.localisation import keyframes
+from videomatch.localisation import key_frame_selection
 from videomatch.pipeline.plan import Plan
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
@@ -69,7 +69,7 @@ class Descriptor:
         source: options of the frames that it reads, or None.
         backbones: name -> folder or hub id.
         digests: path of a local checkpoint -> digest of its weights.
-        method: of :data:`videomatch.localisation.keyframes.METHODS`, or None.
+        method: of :data:`videomatch.localisation.key_frame_selection.METHODS`, or None.
         scorer: checkpoint of a trained scorer of frames, or None; without method and scorer all frames are kept.
         share: of frames that are kept.
     """
@@ -204,7 +204,7 @@ def choose(
         system: one that is trained, whose network describes frames.
         run: folder of a checkpoint.
         every: seconds between frames, instead of the expert's own.
-        key_frames: one of :data:`videomatch.localisation.keyframes.METHODS`, a trained system, or its folder; all
+        key_frames: one of :data:`localisation.key_frame_selection.METHODS`, a trained system, or its folder; all
             frames are kept if None.
         share: of frames that are key frames.
 
@@ -231,9 +231,9 @@ def choose(
             options = {**options, "every": every}
         else:
             source = {**source, "every": every}
-    method = key_frames if key_frames in keyframes.METHODS else None
+    method = key_frames if key_frames in key_frame_selection.METHODS else None
     scorer = None if key_frames is None or method is not None else str(_scorer(plan, key_frames))
-    kept = 1.0 if key_frames is None else keyframes.SHARE if share is None else share
+    kept = 1.0 if key_frames is None else key_frame_selection.SHARE if share is None else share
     if not 0 < kept <= 1 or (key_frames is None and share is not None):
         raise RequestError(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
     checkpoints = [path for path in (*backbones.values(), scorer) if path is not None and Path(path).is_dir()]
@@ -297,7 +297,8 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
         systems = plan().systems if PARAMS.exists() else []
         if key_frames not in systems:
             trained = filter(plan().is_trained, systems) if systems else []
-            raise RequestError(unknown("way to choose key frames", key_frames, [*keyframes.METHODS, *trained]))
+            known = [*key_frame_selection.METHODS, *trained]
+            raise RequestError(unknown("way to choose key frames", key_frames, known))
         run = checkpoint_of(plan(), key_frames)
     model, entry = model_class(run)
     if not model.scores_frames:

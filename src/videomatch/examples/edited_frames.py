@@ -24,7 +24,9 @@ import torch
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.examples import Batch, Examples, Source, pooled_ids
-from videomatch.localisation import keyframes
+from videomatch.localisation import key_frame_selection as selection
+from videomatch.localisation.intervals import regular
+from videomatch.metrics.segments import TIMES
 
 COPIES = ("made", "segments")
 #: share of copies that keep their speed, and the speeds of the others
@@ -34,12 +36,12 @@ SHORTEST = 8
 
 
 def coverage(scores: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor) -> float:
-    """Mean cosine of every frame with the most alike key frame, of those that are chosen at 15 % of one-second steps.
+    """Mean cosine of every frame with the most similar key frame, with 15 % of the frames selected, one per second.
 
-    See :func:`videomatch.localisation.keyframes.coverage`.
+    See :func:`videomatch.localisation.key_frame_selection.coverage`.
     """
-    found = zip(scores.numpy(), frames.numpy(), mask.numpy().astype(bool), strict=True)
-    values = [keyframes.coverage(rows[there], _chosen(own, rows, there)) for own, rows, there in found]
+    videos = zip(scores.numpy(), frames.numpy(), mask.numpy().astype(bool), strict=True)
+    values = [selection.coverage(rows[is_frame], _selected(own, rows, is_frame)) for own, rows, is_frame in videos]
     return float(np.mean(values))
 
 
@@ -50,37 +52,33 @@ def repeatability(
     edited: torch.Tensor,
     mask: torch.Tensor,
     edited_mask: torch.Tensor,
-    shown: torch.Tensor,
+    source_frame: torch.Tensor,
 ) -> float:
-    """Share of the copies' key frames that show a key frame of the original, or the frame beside one.
+    """Share of the copies' key frames that show a key frame of the original, or a frame next to one.
 
-    See :func:`videomatch.localisation.keyframes.repeatability`.
+    See :func:`videomatch.localisation.key_frame_selection.repeatability`.
     """
     values = []
-    tensors = (scores, frames, mask.bool(), edited_scores, edited, edited_mask.bool(), shown)
-    for own, rows, there, other, copied, edited_there, at in zip(*(t.numpy() for t in tensors), strict=True):
-        moments = np.where(at >= 0, at + 0.5, np.nan)[edited_there]
-        kept, again = _chosen(own, rows, there), _chosen(other, copied, edited_there)
-        values.append(keyframes.repeatability(kept, _clock(int(there.sum())), again, moments, within=1.0))
+    tensors = (scores, frames, mask.bool(), edited_scores, edited, edited_mask.bool(), source_frame)
+    for own, rows, is_frame, other, copied, is_copied, at in zip(*(t.numpy() for t in tensors), strict=True):
+        moments = np.where(at >= 0, at + 0.5, np.nan)[is_copied]
+        keys, copy_keys = _selected(own, rows, is_frame), _selected(other, copied, is_copied)
+        times = regular(int(is_frame.sum()))
+        values.append(selection.repeatability(keys, times, copy_keys, moments, tolerance=1.0))
     values = [v for v in values if not np.isnan(v)]
     return float(np.mean(values)) if values else float("nan")
 
 
-def _chosen(scores: np.ndarray, rows: np.ndarray, there: np.ndarray) -> np.ndarray:
-    return keyframes.covering(rows[there], _clock(int(there.sum())), scores=scores[there])
-
-
-def _clock(count: int) -> np.ndarray:
-    starts = np.arange(count, dtype=np.float64)
-    return np.stack([starts, starts + 1], axis=1)
+def _selected(scores: np.ndarray, rows: np.ndarray, is_frame: np.ndarray) -> np.ndarray:
+    return selection.select_covering(rows[is_frame], regular(int(is_frame.sum())), scores=scores[is_frame])
 
 
 class EditedFrames(Examples):
     """A window of ``num_frames`` frames of a video and an edited copy of a part of it.
 
     Batch (all padded at the end to ``num_frames``): ``frames`` ``(B, L, D)`` float32 unit vectors and ``mask``
-    ``(B, L)``; ``edited`` and ``edited_mask`` of the copy; ``shown`` ``(B, L)`` which frame of the window a frame of
-    the copy shows, -1 for none (black, or beyond the window).
+    ``(B, L)``; ``edited`` and ``edited_mask`` of the copy; ``source_frame`` ``(B, L)`` which frame of the window a
+    frame of the copy shows, -1 for none (black, or beyond the window).
 
     Args:
         source: with a store of vectors (with times for ``segments``).
@@ -135,8 +133,7 @@ class EditedFrames(Examples):
             self.videos = self._found([i for i, fits in zip(ids, long, strict=True) if fits], ids, split)
             return
         table = tables.read("segments", self.source.corpus).filter(pl.col("query_id").is_in(ids))
-        keys = ("query_start", "query_end", "reference_start", "reference_end")
-        pairs = [(q, r, tuple(t)) for q, r, *t in table.select("query_id", "reference_id", *keys).iter_rows()]
+        pairs = [(q, r, tuple(t)) for q, r, *t in table.select("query_id", "reference_id", *TIMES).iter_rows()]
         self._pairs = [p for p in pairs if (self._store.rows(list(p[:2])) > 0).all()]
         self._found([p[0] for p in self._pairs], ids, split)
 
@@ -149,13 +146,14 @@ class EditedFrames(Examples):
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         shape = (len(numbers), self.num_frames)
         frames, edited = (np.zeros((*shape, self._store.shape[0]), np.float32) for _ in range(2))
-        mask, edited_mask, shown = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
+        mask, edited_mask, source_frame = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
         for row, number in enumerate(numbers.tolist()):
             window, copied, at = self._made(number, rng) if self.copies == "made" else self._cut(number, rng)
             frames[row, : len(window)], mask[row, : len(window)] = window, True
             edited[row, : len(copied)], edited_mask[row, : len(copied)] = copied, True
-            shown[row, : len(copied)] = at
-        arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask, "shown": shown}
+            source_frame[row, : len(copied)] = at
+        arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask}
+        arrays["source_frame"] = source_frame
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _window(self, rows: np.ndarray, rng: np.random.Generator, around: int | None = None) -> tuple[np.ndarray, int]:

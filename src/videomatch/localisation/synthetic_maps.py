@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from videomatch.localisation import frame_similarity, keyframes
+from videomatch.localisation import frame_similarity, key_frame_selection
 
 Map = Float[np.ndarray, "query_frames reference_frames"]
 Boxes = Float[np.ndarray, "segments 4"]
@@ -90,8 +90,10 @@ def condensed_rows(rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
     """
     times = np.arange(len(rows))[:, None] + np.array([0.0, 1.0])
     share = np.exp(rng.uniform(np.log(0.1), np.log(0.35)))
-    kept = keyframes.choose(rows, times, method=rng.choice(keyframes.METHODS), share=share, longest=20.0)
-    return frame_similarity.resampled(rows[kept], keyframes.spans(kept, times, features=rows), 1.0)[0]
+    method = rng.choice(key_frame_selection.METHODS)
+    keys = key_frame_selection.select(rows, times, method=method, share=share, longest=20.0)
+    covered = key_frame_selection.assigned_intervals(keys, times, features=rows)
+    return frame_similarity.resampled(rows[keys], covered, 1.0)[0]
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""A scorer of key frames and a detector of copied segments that learn together: one checkpoint that keeps and detects.
+"""A scorer of key frames and a detector of copied segments in one checkpoint, trained together.
 
-The scorer says how likely each frame of a reference stands for each other (:mod:`videomatch.models.key_frames`), and
-the detector (:mod:`videomatch.models.segment_detector`) finds the segments on the map of the query's frames and of what
-stands for the reference's, in expectation over the choices of key frames. That is what a map of key frames looks like
-once they are spread out again, so what the detector loses by a choice reaches the scorer as a gradient. Queries bring
-all their frames, or key frames as well (``both``). Beside the detector's objectives the scorer has its own
-(``key_frame_coverage``, ``key_frame_stability``), over all videos of the batch; those of a copy count as its edits.
+The scorer (:mod:`videomatch.models.key_frames`) gives the soft assignment of a reference's frames to key frames; the
+detector (:mod:`videomatch.models.segment_detector`) finds the segments on the map of the query's frames and of the
+expected key frames of the reference's. That resembles a map of key frames that were spread out again, so the
+detector's loss reaches the scorer as a gradient. Queries have all their frames, or key frames as well (``both``).
+Beside the detector's objectives the scorer has its own (``key_frame_coverage``, ``key_frame_stability``), over all
+videos of the batch; copied frames of the query count as its edits.
 
-It may begin with the weights of a scorer and of a detector that were trained alone: their names agree.
+It may start from a scorer and a detector that were trained alone: the names of the weights agree.
 
 # Deviation: SSAN (arXiv:2309.11091) trains both together, too; how, is not public. This is ours.
 """
@@ -31,7 +31,7 @@ class Config(segment_detector.Config):
     Args:
         frame_dim: dimensions of a frame; the stage fills it.
         scorer: options of :class:`videomatch.models.key_frames.Config`.
-        both: queries have key frames, too.
+        both: queries have key frames too.
         options: of :class:`videomatch.models.segment_detector.Config`.
 
     Raises:
@@ -54,7 +54,7 @@ class Config(segment_detector.Config):
 
 
 class Model(segment_detector.Model):
-    """Both."""
+    """The detector, and the scorer as a submodule."""
 
     scores_frames: ClassVar[bool] = True
 
@@ -74,64 +74,67 @@ class Model(segment_detector.Model):
         segments_mask: Bool[Tensor, "maps segments"] | None = None,
         **_: Tensor,
     ) -> dict[str, Tensor]:
-        """What the detector says of the map, and with segments also what the scorer's objectives read:
-        ``frames``, ``mask``, ``stands_for`` and ``kept`` of the references, then the queries, ``(2 maps, frames …)``;
-        ``edited_kept`` of the queries and ``shown``, which frame of the reference each of theirs shows.
+        """The detector's outputs, and with segments also the inputs of the scorer's objectives: ``frames``, ``mask``,
+        ``assignment`` and ``keep_probability`` of the references, then of the queries, ``(2 maps, frames …)``;
+        ``edited_keep_probability`` of the queries and ``source_frame``, which frame of the reference each of theirs
+        shows.
 
         Args:
-            query_frames, reference_frames: in the order of time, padded at the end. segments: in frames.
+            query_frames, reference_frames: in the order of time, padded at the end.
+            query_mask, reference_mask: true where a frame is.
+            segments, segments_mask: in frames.
         """
         sides = (query_frames, query_mask), (reference_frames, reference_mask)
-        stands_for = [self.scorer.stands_for(*side) for side in sides]
+        assignments = [self.scorer.assignment(*side) for side in sides]
         units = [F.normalize(at_least_single(frames), dim=-1) for frames, _ in sides]
         with torch.autocast(query_frames.device.type, enabled=False):
-            query, reference = (F.normalize(s @ unit, dim=-1) for s, unit in zip(stands_for, units, strict=True))
+            query, reference = (F.normalize(a @ unit, dim=-1) for a, unit in zip(assignments, units, strict=True))
             similarity = (query if self.config.both else units[0]) @ reference.transpose(1, 2)
-        found = super().forward(similarity, query_mask, reference_mask, segments, segments_mask)
+        outputs = super().forward(similarity, query_mask, reference_mask, segments, segments_mask)
         if segments is None or segments_mask is None:
-            return found
+            return outputs
         longest = max(query.shape[1], reference.shape[1])
-        mask, frames, square = (
-            torch.cat([_filled(a, longest), _filled(b, longest)])
-            for a, b in (
+        mask, frames, assignment = (
+            torch.cat([_padded(of_reference, longest), _padded(of_query, longest)])
+            for of_reference, of_query in (
                 (reference_mask, query_mask),
                 (units[1], units[0]),
-                (_filled(stands_for[1], longest, 2), _filled(stands_for[0], longest, 2)),
+                (_padded(assignments[1], longest, 2), _padded(assignments[0], longest, 2)),
             )
         )
-        kept = square.diagonal(dim1=1, dim2=2)
-        shown = _shown(query_mask, segments, segments_mask)
+        keep_probability = assignment.diagonal(dim1=1, dim2=2)
+        source_frame = source_frames(query_mask, segments, segments_mask)
         maps = len(similarity)
-        return found | {
-            "stands_for": square,
-            "kept": kept,
+        return outputs | {
+            "assignment": assignment,
+            "keep_probability": keep_probability,
             "mask": mask,
             "frames": frames,
-            "edited_kept": kept[maps:, : query.shape[1]].repeat(2, 1),
-            "shown": torch.cat([shown, torch.full_like(shown, -1)]),
+            "edited_keep_probability": keep_probability[maps:, : query.shape[1]].repeat(2, 1),
+            "source_frame": torch.cat([source_frame, torch.full_like(source_frame, -1)]),
         }
 
     def keep(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """How much is in favour of keeping a frame."""
+        """See :class:`videomatch.models.key_frames.Scorer`."""
         return self.scorer(frames, mask)
 
 
-def _filled(rows: Tensor, length: int, axis: int = 1) -> Tensor:
-    """Rows ``(B, L, …)`` with zeros behind them, along an axis."""
+def _padded(rows: Tensor, length: int, axis: int = 1) -> Tensor:
+    """Rows ``(B, L, …)`` padded with zeros at the end of an axis."""
     return F.pad(rows, (0, 0) * (rows.ndim - 1 - axis) + (0, length - rows.shape[axis]))
 
 
-def _shown(
+def source_frames(
     mask: Bool[Tensor, "maps query_frames"],
     segments: Float[Tensor, "maps segments 4"],
-    there: Bool[Tensor, "maps segments"],
+    segments_mask: Bool[Tensor, "maps segments"],
 ) -> Int[Tensor, "maps query_frames"]:
-    """Which reference frame a query frame's middle shows; -1 for none."""
+    """Which reference frame the middle of each query frame shows; -1 for none."""
     middle = torch.arange(mask.shape[1], device=mask.device)[None, :, None] + 0.5
     start, end, first, last = segments[:, None].unbind(-1)
-    inside = (middle >= start) & (middle < end) & there[:, None] & mask[..., None]
+    inside = (middle >= start) & (middle < end) & segments_mask[:, None] & mask[..., None]
     at = first + (middle - start) * (last - first) / (end - start)
     frame = at.floor().clamp(min=0).long()
     return torch.where(inside, frame, -1).amax(-1) if segments.shape[1] else torch.full_like(mask, -1, dtype=torch.long)

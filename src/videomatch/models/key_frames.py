@@ -1,10 +1,10 @@
-"""A scorer of key frames: how much each frame of a video deserves to be kept, read off frozen frame features.
+"""A scorer of key frames: a score of each frame of a video, from frozen frame features.
 
-What a frame is scored by: its own feature F_i, the change |F_i - F_{i-1}|, and how alike it is to the frames around it
-(cosines with the ``neighbours`` frames on either side, and the largest of them). Convolutions over time make one score
-of that. Scores alone choose badly, since which frames go well together is no matter of each; so they are preferences
-within a choice that covers all frames (:mod:`localisation.keyframe_cover`), zero to begin with, and learn through the
-mean over all such choices (:mod:`videomatch.models._soft_cover`), which number of key frames is always the budget.
+The input of a frame is its own feature F_i, the change |F_i - F_{i-1}|, and its cosines with the ``neighbours`` frames
+on either side and the largest of them. Convolutions over time turn that into one score. The best set of frames does
+not follow from scores of single frames, so scores are preferences within the selection ``coverage`` of
+:mod:`videomatch.localisation.key_frame_selection`. They start at zero and learn through the expectation over all such
+selections (:func:`soft_assignment`), whose number of key frames is always the budget.
 
 # Deviation: SSAN (Jiang et al., "Learning Segment Similarity and Alignment in Large-Scale Content Based Video
 Retrieval", ACM MM 2021, arXiv:2309.11091) trains a key-frame extractor together with its alignment, without labels, at
@@ -14,6 +14,7 @@ some 15 % of the frames. Neither its loss nor its network is public. This networ
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -23,8 +24,11 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from videomatch.common.precision import at_least_single
+from videomatch.localisation.key_frame_selection import TEMPERATURE, max_run
 from videomatch.models import SystemModel
-from videomatch.models._soft_cover import stand_ins
+
+#: logarithm of the probability of what is impossible
+IMPOSSIBLE = -1e6
 
 
 class Config(PretrainedConfig):
@@ -36,11 +40,11 @@ class Config(PretrainedConfig):
         layers: residual convolutions.
         kernel: frames that a convolution sees, odd.
         neighbours: frames on either side with which a frame is compared.
-        share: of frames that are kept.
-        longest: frames for which a key frame stands at most.
+        share: of frames that are key frames.
+        longest: frames that a key frame covers at most.
 
     Raises:
-        ValueError: an even kernel, no neighbours, or a share that is none.
+        ValueError: an even kernel, no neighbours, or a share outside (0, 1).
     """
 
     model_type = "key_frames"
@@ -88,28 +92,28 @@ class Scorer(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """How much is in favour of keeping a frame; 0 where none is."""
-        there = mask[..., None].to(frames.dtype)
-        unit = F.normalize(at_least_single(frames), dim=-1) * there
+        """Score of every frame, the higher the more it should be a key frame; 0 in the padding."""
+        is_frame = mask[..., None].to(frames.dtype)
+        unit = F.normalize(at_least_single(frames), dim=-1) * is_frame
         before = torch.cat([unit[:, :1], unit[:, :-1]], dim=1)
         hidden = self.content(unit * self.config.frame_dim**0.5)
         hidden = hidden + self.change((unit - before).abs() * self.config.frame_dim**0.5)
         hidden = hidden + self.around(self._around(unit))
         for norm, convolution in zip(self.norms, self.convolutions, strict=False):
-            row = F.gelu(norm(hidden)) * there  # the padding is as empty as what lies beyond the tensor's end
+            row = F.gelu(norm(hidden)) * is_frame  # padding is zero, as beyond the end of the tensor
             hidden = hidden + convolution(row.transpose(1, 2)).transpose(1, 2)
         return self.score(self.norms[-1](hidden))[..., 0] * mask
 
-    def stands_for(
+    def assignment(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames frames"]:
-        """How likely frame j is the key frame that stands for frame i; gradients reach the scores from it."""
+        """See :func:`soft_assignment`; gradients reach the scores."""
         unit = F.normalize(at_least_single(frames), dim=-1)
         scores = at_least_single(self(frames, mask))
-        return stand_ins(scores, unit, mask.bool(), share=self.config.share, longest=self.config.longest)
+        return soft_assignment(scores, unit, mask.bool(), share=self.config.share, longest=self.config.longest)
 
     def _around(self, unit: Float[Tensor, "batch frames frame_dim"]) -> Float[Tensor, "batch frames numbers"]:
-        """Cosines with the frames before and behind, nearest first, and the largest; 0 where none is."""
+        """Cosines with the frames before and after, nearest first, and the largest; 0 beyond the ends."""
         sides = []
         for step in range(1, self.config.neighbours + 1):
             cosine = (unit[:, step:] * unit[:, :-step]).sum(-1)
@@ -120,7 +124,7 @@ class Scorer(nn.Module):
 
 
 class Model(PreTrainedModel, SystemModel):
-    """Scores of frames, and of the frames of an edited copy where the batch holds one."""
+    """Scores and assignments of frames, and of the frames of an edited copy if the batch has one."""
 
     scores_frames: ClassVar[bool] = True
 
@@ -133,7 +137,7 @@ class Model(PreTrainedModel, SystemModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Layers begin as they were drawn."""
+        """Layers keep PyTorch's own initialisation."""
 
     def forward(
         self,
@@ -143,27 +147,107 @@ class Model(PreTrainedModel, SystemModel):
         edited_mask: Bool[Tensor, "batch copied"] | None = None,
         **_: Tensor,
     ) -> dict[str, Tensor]:
-        """``stands_for`` ``(batch, frames, frames)``, how likely frame j stands for frame i, and ``kept`` ``(batch,
-        frames)``, how likely a frame is a key frame; with a copy also ``edited_kept``. 0 where no frame is. When it is
-        not training, also ``scores`` and ``edited_scores``.
+        """``assignment`` ``(batch, frames, frames)`` as of :func:`soft_assignment` and ``keep_probability`` ``(batch,
+        frames)`` that a frame is a key frame; with a copy also ``edited_keep_probability``. In evaluation also
+        ``scores`` and ``edited_scores``.
 
         Args:
             frames: in the order of time, padded at the end; only their directions count.
             mask: true where a frame is.
             edited, edited_mask: the same of the edited copy.
         """
-        stands_for = self.scorer.stands_for(frames, mask)
-        found = {"stands_for": stands_for, "kept": stands_for.diagonal(dim1=1, dim2=2)}
+        assignment = self.scorer.assignment(frames, mask)
+        outputs = {"assignment": assignment, "keep_probability": assignment.diagonal(dim1=1, dim2=2)}
         if edited is not None and edited_mask is not None:
-            found["edited_kept"] = self.scorer.stands_for(edited, edited_mask).diagonal(dim1=1, dim2=2)
+            of_copy = self.scorer.assignment(edited, edited_mask)
+            outputs["edited_keep_probability"] = of_copy.diagonal(dim1=1, dim2=2)
         if not self.training:
-            found["scores"] = self.keep(frames, mask)
+            outputs["scores"] = self.keep(frames, mask)
             if edited is not None and edited_mask is not None:
-                found["edited_scores"] = self.keep(edited, edited_mask)
-        return found
+                outputs["edited_scores"] = self.keep(edited, edited_mask)
+        return outputs
 
     def keep(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
         """See :class:`Scorer`."""
         return self.scorer(frames, mask)
+
+
+def soft_assignment(
+    scores: Float[Tensor, "batch frames"],
+    unit: Float[Tensor, "batch frames dim"],
+    mask: Bool[Tensor, "batch frames"],
+    *,
+    share: float,
+    longest: int,
+) -> Float[Tensor, "batch frames frames"]:
+    """Probability that frame j is the key frame that covers frame i; 0 in the padding, else rows sum to 1. The diagonal
+    is the probability that a frame is a key frame.
+
+    The selection is drawn from all cuts of a video into runs with one key frame each, with probability proportional to
+    ``exp(-cost)``; the most likely one is what :func:`videomatch.localisation.key_frame_selection.select_covering`
+    selects. The number of key frames of each video is exact. (Sums over segmentations as in a semi-Markov conditional
+    random field: Sarawagi and Cohen, NIPS 2004.)
+
+    Args:
+        scores: in favour of a frame; only differences count.
+        unit: unit vectors.
+        mask: true where a frame is; padded at the end.
+        share: of frames that are key frames, rounded up.
+        longest: frames that a key frame covers at most.
+    """
+    batch, count = mask.shape
+    sizes = mask.sum(1)
+    budgets = [max(1, math.ceil(share * n - 1e-9)) if n else 0 for n in sizes.tolist()]
+    runs = [max_run(k, n) for k, n in zip(budgets, sizes.tolist(), strict=True) if n]
+    longest = min(count, longest, max(runs, default=1))
+    at = torch.arange(count, device=mask.device)[:, None] + torch.arange(longest, device=mask.device)
+    inside = at[None] < sizes[:, None, None]  # (batch, starts, frames of the run)
+    at = at.clamp(max=count - 1)
+    with torch.autocast(unit.device.type, enabled=False):
+        cost = (1 - unit @ unit.transpose(1, 2)) / TEMPERATURE
+    # log weight of the run from a frame on with l frames (third axis) and a key frame of them (fourth)
+    run = scores[:, at][:, :, None] - cost[:, at[:, :, None], at[:, None, :]].cumsum(2)
+    possible = inside[:, :, :, None] & torch.ones(longest, longest, dtype=torch.bool, device=mask.device).tril()
+    run = run.masked_fill(~possible, IMPOSSIBLE)
+    length = run.logsumexp(3)
+    probability = _run_probabilities(length, sizes, budgets)[..., None] * (run - length[..., None]).exp()
+    covered = probability.flip(2).cumsum(2).flip(2)  # the l-th frame of a run belongs to all runs of l or more frames
+    place = at[:, :, None] * count + at[:, None, :]
+    flat = scores.new_zeros(batch, count * count)
+    flat = flat.index_add(1, place.flatten(), (covered * possible.any(2)[:, :, None] * inside[..., None]).flatten(1))
+    return flat.view(batch, count, count)
+
+
+def _run_probabilities(
+    length: Float[Tensor, "batch frames lengths"], sizes: Tensor, budgets: list[int]
+) -> Float[Tensor, "batch frames lengths"]:
+    """Probability that a run of each length begins at each frame: forward-backward over all cuts."""
+    batch, count, longest = length.shape
+    device, rounds = length.device, max(budgets, default=0)
+    starts = torch.arange(count + 1, device=device)[:, None] - torch.arange(1, longest + 1, device=device)
+    ends = torch.arange(count, device=device)[:, None] + torch.arange(1, longest + 1, device=device)
+    early, late = starts < 0, ends > count
+    starts, ends = starts.clamp(min=0), ends.clamp(max=count)
+    into = length[:, starts.clamp(max=count - 1), torch.arange(longest, device=device)].masked_fill(early, IMPOSSIBLE)
+    onward = length.masked_fill(late, IMPOSSIBLE)
+    edge = torch.arange(count + 1, device=device)
+    before = torch.where(edge == 0, 0.0, IMPOSSIBLE).expand(batch, -1)
+    after = torch.where(edge == sizes[:, None], 0.0, IMPOSSIBLE)
+    beyond = after.new_full((batch, 1), IMPOSSIBLE)
+    forward, backward = [before], [after]
+    for _ in range(rounds):
+        forward.append((forward[-1][:, starts] + into).logsumexp(2).clamp(min=IMPOSSIBLE))
+        back = (backward[-1][:, ends] + onward).logsumexp(2).clamp(min=IMPOSSIBLE)
+        backward.append(torch.cat([back, beyond], 1))
+    found = []
+    for number, budget in enumerate(budgets):
+        if not budget:
+            found.append(torch.zeros_like(length[number]))
+            continue
+        whole = forward[budget][number, sizes[number]]
+        ahead = torch.stack([forward[k][number, :count] for k in range(budget)])
+        behind = torch.stack([backward[budget - 1 - k][number] for k in range(budget)])
+        found.append(((ahead[:, :, None] + behind[:, ends] - whole).logsumexp(0) + onward[number]).exp())
+    return torch.stack(found)

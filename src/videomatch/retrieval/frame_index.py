@@ -1,6 +1,6 @@
 """An index of frames: which videos of a large corpus show what a query video shows, frame by frame.
 
-Every frame (key frames, as a rule: :mod:`videomatch.localisation.keyframes`) of every video is a few bytes in an
+Every frame (key frames, as a rule: :mod:`localisation.key_frame_selection`) of every video is a few bytes in an
 inverted file (:mod:`videomatch.retrieval.ann`). Each frame of a query finds its nearest frames, these vote for their
 videos, and the videos with the most votes are worth aligning.
 

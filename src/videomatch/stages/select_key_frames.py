@@ -1,8 +1,8 @@
 """``select_key_frames``: the key frames of the videos of one shard, out of the features of an expert.
 
-One call a shard, as ``extract`` has it: videos that are added to a corpus leave the stores of other shards as they are.
-Each key frame keeps the interval that it stands for (:func:`localisation.keyframes.spans`), so what is found among key
-frames has times.
+One call per shard, like ``extract``: videos that are added to a corpus leave the stores of other shards as they are.
+Each key frame has the interval that it covers (:func:`localisation.key_frame_selection.assigned_intervals`), so
+segments of key frames have times.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.progress import track
 from videomatch.data.store import Store, StoreWriter
-from videomatch.localisation import keyframes
+from videomatch.localisation import key_frame_selection as selection
 from videomatch.training.loop import reproducible
 
 log = logging.getLogger(__name__)
@@ -36,22 +36,22 @@ def select_key_frames(
     name: str | None = None,
     method: str | None = None,
     run: Path | None = None,
-    share: float = keyframes.SHARE,
-    longest: float = keyframes.LONGEST,
+    share: float = selection.SHARE,
+    longest: float = selection.LONGEST,
     dtype: str = "float16",
     threads: int = 1,
 ) -> None:
-    """Write ``output/<name>/`` (a store: key frames, with the intervals that they stand for, s) and
-    ``key_frames.json`` (how many of how many frames, and bytes an hour of video).
+    """Write ``output/<name>/`` (a store: key frames, with the intervals that they cover, s) and
+    ``key_frames.json`` (how many of how many frames, and bytes per hour of video).
 
     Args:
         features: results of ``extract`` for one shard.
         output: empty folder.
         expert: whose features.
         name: of the key frames as an expert; that of the expert itself by default.
-        method: one of :data:`videomatch.localisation.keyframes.METHODS`.
+        method: one of :data:`videomatch.localisation.key_frame_selection.METHODS`.
         run: checkpoint of a trained scorer instead (a system whose model has ``keep``, like ``key_frames``).
-        share: of frames that are kept.
+        share: of frames that are selected.
         longest: seconds between key frames at most.
         dtype: of what is written.
         threads: of torch.
@@ -60,7 +60,7 @@ def select_key_frames(
         ValueError: neither method nor run or both, or features without times or that are no vectors.
     """
     if (method is None) == (run is None):
-        raise ValueError("expected one of a method and the run of a trained scorer, to choose key frames")
+        raise ValueError("expected one of a method and the run of a trained scorer, to select key frames")
     roots = [folder / expert for folder in features if (folder / expert).is_dir()]
     if not roots:
         raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
@@ -78,23 +78,24 @@ def select_key_frames(
             for video_id in track(store.ids, label="key frames"):
                 rows, times = store[video_id], store.times(video_id)
                 if times is None:
-                    raise ValueError(f"{roots[0]} has no times: nobody can say how long a key frame stands for")
+                    raise ValueError(f"{roots[0]} has no times: expected features with times")
                 if scorer is None:
                     assert method is not None
-                    kept = keyframes.choose(rows, times, method=method, share=share, longest=longest)
+                    keys = selection.select(rows, times, method=method, share=share, longest=longest)
                 else:
                     scores = scorer(rows) if len(rows) else np.zeros(0)
-                    kept = keyframes.covering(rows, times, scores=scores, share=share, longest=longest)
-                writer.add(video_id, rows[kept], times=keyframes.spans(kept, times, features=rows))
+                    keys = selection.select_covering(rows, times, scores=scores, share=share, longest=longest)
+                covered = selection.assigned_intervals(keys, times, features=rows)
+                writer.add(video_id, rows[keys], times=covered)
                 counts["videos"] += 1
                 counts["frames"] += len(rows)
-                counts["key frames"] += len(kept)
+                counts["key frames"] += len(keys)
                 seconds += float(times[-1, 1]) if len(times) else 0.0
     size = sum(p.stat().st_size for p in (output / (name or expert)).iterdir())
     about: dict[str, Any] = {**how, "dtype": dtype, **counts, "hours": seconds / 3600}
     about["bytes an hour"] = round(size / about["hours"]) if seconds else None
     (output / "key_frames.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    log.info("%d of %d frames kept of %d videos", counts["key frames"], counts["frames"], counts["videos"])
+    log.info("%d of %d frames selected of %d videos", counts["key frames"], counts["frames"], counts["videos"])
 
 
 def _scorer(run: Path, dim: int) -> Scorer:

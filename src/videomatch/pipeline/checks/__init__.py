@@ -154,7 +154,7 @@ class Check(SystemsCheck):
                 (*path, "method"),
                 "method of key frames",
                 entry["method"],
-                constant(source("localisation", "keyframes"), "METHODS"),
+                constant(source("localisation", "key_frame_selection"), "METHODS"),
             )
         if "backbone" in entry:
             self.one_of((*path, "backbone"), "backbone", entry["backbone"], self.params["backbones"])

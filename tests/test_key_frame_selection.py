@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
-from videomatch.localisation import intervals, keyframes
+from videomatch.localisation import intervals
+from videomatch.localisation import key_frame_selection as selection
 from videomatch.localisation.frame_similarity import resampled
 from videomatch.stages.select_key_frames import select_key_frames
 
@@ -21,7 +22,7 @@ def clip(lengths: list[int], dim: int = 24, seed: int = 0) -> np.ndarray:
     return (rows + 0.02 * rng.normal(size=rows.shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("method", keyframes.METHODS)
+@pytest.mark.parametrize("method", selection.METHODS)
 @settings(max_examples=30, deadline=None)
 @given(
     count=st.integers(0, 90),
@@ -31,7 +32,7 @@ def clip(lengths: list[int], dim: int = 24, seed: int = 0) -> np.ndarray:
 )
 def test_budget_ends_and_gaps(method, count, share, longest, seed):
     rows, times = RNG(seed).normal(size=(count, 6)), intervals.regular(count, 2.0)
-    kept = keyframes.choose(rows, times, method=method, share=share, longest=longest)
+    kept = selection.select(rows, times, method=method, share=share, longest=longest)
     assert len(set(kept.tolist())) == len(kept) and (np.diff(kept) > 0).all()
     if not count:
         return
@@ -41,7 +42,7 @@ def test_budget_ends_and_gaps(method, count, share, longest, seed):
     steps = int(longest * 2 + 1e-9)
     needed = -(-(count - 1) // steps) + 1
     assert len(kept) == min(count, max(int(np.ceil(share * count - 1e-9)), needed))
-    spans = keyframes.spans(kept, times)
+    spans = selection.assigned_intervals(kept, times)
     assert spans[0, 0] == 0 and spans[-1, 1] == times[-1, 1]
     assert (spans[1:, 0] == spans[:-1, 1]).all() and (spans[:, 1] > spans[:, 0]).all()
     assert intervals.filled(spans) == pytest.approx(spans)  # aligning leaves the intervals as they are
@@ -51,17 +52,17 @@ def test_what_each_method_finds():
     lengths = [5, 3, 18, 6, 8]  # equal steps pass the second by
     rows, times = clip(lengths), intervals.regular(sum(lengths), 2.0)
     starts = np.cumsum([0, *lengths[:-1]])
-    shots = keyframes.choose(rows, times, method="shots", share=0.25)
+    shots = selection.select(rows, times, method="shots", share=0.25)
     assert set(starts.tolist()) <= set(shots.tolist()) and len(shots) == 2 * 5
-    differences = keyframes.choose(rows, times, method="differences", share=0.15)
+    differences = selection.select(rows, times, method="differences", share=0.15)
     assert set(starts.tolist()) <= set(differences.tolist())
-    covering = keyframes.choose(rows, times, method="coverage", share=0.125)
-    centres = keyframes.choose(rows, times, method="k_center", share=0.125)
+    covering = selection.select(rows, times, method="coverage", share=0.125)
+    centres = selection.select(rows, times, method="k_center", share=0.125)
     shot = np.repeat(np.arange(5), lengths)
     assert sorted(shot[centres].tolist()) == shot[covering].tolist() == [0, 1, 2, 3, 4]  # one of each shot
-    uniform = keyframes.choose(rows, times, method="uniform", share=0.125)
+    uniform = selection.select(rows, times, method="uniform", share=0.125)
     assert uniform.tolist() == [0, 10, 20, 29, 39]
-    assert keyframes.coverage(rows, centres) > 0.98 > keyframes.coverage(rows, uniform)
+    assert selection.coverage(rows, centres) > 0.98 > selection.coverage(rows, uniform)
 
 
 def test_k_center_is_the_naive_greedy_choice():
@@ -71,7 +72,7 @@ def test_k_center_is_the_naive_greedy_choice():
     while len(chosen) < 8:
         nearest = [max(float(unit[n] @ unit[c]) for c in chosen) for n in range(40)]
         chosen.append(int(np.argmin(nearest)))
-    kept = keyframes.choose(rows, intervals.regular(40, 2.0), method="k_center", share=0.2, longest=100)
+    kept = selection.select(rows, intervals.regular(40, 2.0), method="k_center", share=0.2, longest=100)
     assert kept.tolist() == sorted(chosen)
 
 
@@ -79,27 +80,27 @@ def test_scores_are_thinned_out():
     scores = np.zeros(40)
     scores[10:16] = [5, 9, 8, 7, 6, 5]  # neighbours of one event: one of them is enough
     scores[30] = 1
-    kept = keyframes.from_scores(scores, intervals.regular(40, 2.0), share=0.1, longest=100)
+    kept = selection.select_by_score(scores, intervals.regular(40, 2.0), share=0.1, longest=100)
     assert kept.tolist() == [0, 11, 30, 39]
 
 
 def test_key_frames_far_apart_cost_no_more_than_half_a_gap():
     rows, times = clip([7, 5, 12, 8, 16]), intervals.regular(48, 2.0)
-    kept = keyframes.choose(rows, times, share=0.15)
-    spans = keyframes.spans(kept, times)
+    kept = selection.select(rows, times, share=0.15)
+    spans = selection.assigned_intervals(kept, times)
     found = np.array([[1.0, 4, 1, 4]])  # key frames 1 to 3, of both
     seconds = intervals.to_seconds(found, spans, spans)[0]
     assert seconds[0] == (times[kept[0], 1] + times[kept[1], 0]) / 2
     assert seconds[1] == (times[kept[3], 1] + times[kept[4], 0]) / 2
-    assert keyframes.spans(kept, times, duration=30.0)[-1, 1] == 30.0
+    assert selection.assigned_intervals(kept, times, duration=30.0)[-1, 1] == 30.0
 
 
 def test_repeatability():
     times = intervals.regular(10)
     came_from = np.array([np.nan, 2.5, 3.5, 4.5, 8.0])
-    value = keyframes.repeatability(np.array([2, 8]), times, np.array([0, 1, 3, 4]), came_from)
+    value = selection.repeatability(np.array([2, 8]), times, np.array([0, 1, 3, 4]), came_from)
     assert value == pytest.approx(2 / 3)  # 2.5 and 8.0 of three that show anything
-    assert np.isnan(keyframes.repeatability(np.array([2]), times, np.array([0]), came_from))
+    assert np.isnan(selection.repeatability(np.array([2]), times, np.array([0]), came_from))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_repeatability():
 )
 def test_what_cannot_be_asked(options, said):
     with pytest.raises(ValueError, match=said):
-        keyframes.choose(np.ones((4, 2)), intervals.regular(4), **options)
+        selection.select(np.ones((4, 2)), intervals.regular(4), **options)
 
 
 def test_selected_key_frames_come_key_frames_with_their_intervals(tmp_path):
@@ -120,7 +121,7 @@ def test_selected_key_frames_come_key_frames_with_their_intervals(tmp_path):
         features=[tmp_path / "features"], output=tmp_path / "out", expert="clip", method="k_center", share=0.2
     )
     store, frames = Store.open(tmp_path / "out/clip"), Store.open(tmp_path / "features/clip")
-    kept = keyframes.choose(frames["a"], frames.times("a"), method="k_center", share=0.2)
+    kept = selection.select(frames["a"], frames.times("a"), method="k_center", share=0.2)
     assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
     assert store.lengths.tolist() == [6, 2, 0]
     with pytest.raises(ValueError, match="expected one of a method and the run"):
@@ -132,22 +133,24 @@ def test_intervals_end_at_cuts():
     rows, times = clip(lengths), intervals.regular(sum(lengths), 2.0)
     kept = np.array([0, 6, 12, 30, 39])  # one frame of each shot, nowhere near the middle
     cuts = np.cumsum(lengths)[:-1] / 2
-    assert keyframes.spans(kept, times, features=rows)[1:, 0] == pytest.approx(cuts)
-    assert np.abs(keyframes.spans(kept, times)[1:, 0] - cuts).max() > 1
+    assert selection.assigned_intervals(kept, times, features=rows)[1:, 0] == pytest.approx(cuts)
+    assert np.abs(selection.assigned_intervals(kept, times)[1:, 0] - cuts).max() > 1
     still = np.ones((40, 4))  # no cut: halfway
-    assert keyframes.spans(kept, times, features=still) == pytest.approx(keyframes.spans(kept, times))
+    assert selection.assigned_intervals(kept, times, features=still) == pytest.approx(
+        selection.assigned_intervals(kept, times)
+    )
 
 
 def test_key_frames_spread_out_again():
     rows, times = clip([6, 10, 8]), intervals.regular(24, 2.0)
     kept = np.array([0, 3, 9, 20, 23])
-    spread, moments = resampled(rows[kept], keyframes.spans(kept, times, features=rows), 0.5)
+    spread, moments = resampled(rows[kept], selection.assigned_intervals(kept, times, features=rows), 0.5)
     assert moments == pytest.approx(times)
     assert np.einsum("nd,nd->n", spread, unit_rows(rows)).min() > 0.98  # every shot is itself again
     drift = np.stack([np.cos(np.linspace(0, 1, 24)), np.sin(np.linspace(0, 1, 24))], axis=1)
     kept = np.array([0, 8, 16, 23])
-    smooth, _ = resampled(drift[kept], keyframes.spans(kept, times), 0.5)
-    nearest = drift[kept][np.searchsorted(keyframes.spans(kept, times)[:, 1], times.mean(1), side="right")]
+    smooth, _ = resampled(drift[kept], selection.assigned_intervals(kept, times), 0.5)
+    nearest = drift[kept][np.searchsorted(selection.assigned_intervals(kept, times)[:, 1], times.mean(1), side="right")]
     error = [1 - np.einsum("nd,nd->n", x, drift).mean() for x in (smooth, nearest)]
     assert error[0] < 0.5 * error[1]  # what lies between is between
     assert resampled(np.zeros((0, 3)), np.zeros((0, 2)), 0.5)[0].shape == (0, 3)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from videomatch.common.vectors import unit_rows
-from videomatch.localisation import intervals, keyframe_cover
-from videomatch.localisation.keyframes import covering
-from videomatch.models import _soft_cover
+from videomatch.localisation import intervals
+from videomatch.localisation import key_frame_selection as selection
+from videomatch.localisation.key_frame_selection import select_covering
+from videomatch.models.key_frames import soft_assignment
 
 
 def case(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +22,7 @@ def case(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def counted(unit: np.ndarray, scores: np.ndarray, budget: int, longest: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """How likely each frame stands for each, and the likeliest key frames, of all choices there are."""
+    """Probability that each frame is assigned to each, and the most likely key frames, over all selections."""
     count, total = len(unit), 0.0
     chance, best = np.zeros((count, count)), (math.inf, ())
     for cuts in itertools.combinations(range(1, count), budget - 1):
@@ -30,7 +31,7 @@ def counted(unit: np.ndarray, scores: np.ndarray, budget: int, longest: int) -> 
             continue
         for keys in itertools.product(*(range(a, b) for a, b in runs)):
             cost = sum(
-                (1 - unit[a:b] @ unit[key]).sum() / keyframe_cover.TEMPERATURE - scores[key]
+                (1 - unit[a:b] @ unit[key]).sum() / selection.TEMPERATURE - scores[key]
                 for (a, b), key in zip(runs, keys, strict=True)
             )
             best = min(best, (cost, keys))
@@ -45,12 +46,12 @@ def test_both_agree_with_counting(budget, longest):
     for seed in range(3):
         unit, scores = case(9, seed)
         chance, keys = counted(unit, scores, budget, longest)
-        reach = np.minimum(np.arange(9) + longest - 1, 8)
-        assert tuple(keyframe_cover.cover(unit, reach, budget, scores).tolist()) == keys
+        lengths = np.minimum(longest, 9 - np.arange(9))
+        assert tuple(selection.cheapest_runs(unit, lengths, budget, scores).tolist()) == keys
         rows = torch.from_numpy(np.vstack([unit, unit[:2]]))[None]  # two of them padding
         mask = torch.tensor([[True] * 9 + [False] * 2])
         padded = torch.from_numpy(np.r_[scores, 5.0, 5.0]).float()[None]
-        found = _soft_cover.stand_ins(padded, rows, mask, share=budget / 9, longest=longest)[0].numpy()
+        found = soft_assignment(padded, rows, mask, share=budget / 9, longest=longest)[0].numpy()
         np.testing.assert_allclose(found[:9, :9], chance, atol=1e-5)
         assert not found[9:].any() and not found[:, 9:].any()
 
@@ -60,7 +61,7 @@ def test_videos_of_a_batch_have_budgets_of_their_own():
     mask = torch.arange(33) < torch.tensor(lengths)[:, None]
     rows = torch.nn.functional.normalize(torch.randn(4, 33, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
     scores = torch.randn(4, 33, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    found = _soft_cover.stand_ins(scores, rows, mask, share=0.15, longest=20)
+    found = soft_assignment(scores, rows, mask, share=0.15, longest=20)
     torch.testing.assert_close(found.sum(2), mask.float(), atol=1e-4, rtol=0)
     kept = found.diagonal(dim1=1, dim2=2).sum(1)
     torch.testing.assert_close(kept, torch.tensor([3.0, 2, 0, 5]), atol=1e-3, rtol=0)
@@ -75,22 +76,22 @@ def test_no_choice_covers_more_and_scores_are_preferences():
     times = intervals.regular(60, 2.0)
 
     def lost(kept: np.ndarray) -> float:
-        edges = [0, *(keyframe_edge(unit, a, b) for a, b in itertools.pairwise(kept.tolist())), 60]
+        edges = [0, *(boundary(unit, a, b) for a, b in itertools.pairwise(kept.tolist())), 60]
         runs = zip(itertools.pairwise(edges), kept.tolist(), strict=True)
         return sum((1 - unit[a:b] @ unit[key]).sum() for (a, b), key in runs)
 
-    kept = covering(unit, times, share=0.2)
+    kept = select_covering(unit, times, share=0.2)
     assert len(kept) == 12
     for _ in range(50):
         other = np.sort(rng.choice(60, 12, replace=False))
         assert lost(kept) <= lost(other) + 1e-9
     wanted = np.zeros(60)
     wanted[[2, 31]] = 1000
-    assert {2, 31} <= set(covering(unit, times, share=0.2, scores=wanted).tolist())
-    np.testing.assert_array_equal(covering(unit, times, share=0.2, scores=np.full(60, 7.0)), kept)
+    assert {2, 31} <= set(select_covering(unit, times, share=0.2, scores=wanted).tolist())
+    np.testing.assert_array_equal(select_covering(unit, times, share=0.2, scores=np.full(60, 7.0)), kept)
 
 
-def keyframe_edge(unit: np.ndarray, before: int, after: int) -> int:
+def boundary(unit: np.ndarray, before: int, after: int) -> int:
     """Where two key frames part the frames between them best."""
     costs = [
         (1 - unit[before:edge] @ unit[before]).sum() + (1 - unit[edge : after + 1] @ unit[after]).sum()
@@ -100,12 +101,12 @@ def keyframe_edge(unit: np.ndarray, before: int, after: int) -> int:
 
 
 def test_long_videos_and_gaps_in_time():
-    rows = np.random.default_rng(0).normal(size=(keyframe_cover.BLOCK + 300, 4)).astype(np.float32)
-    kept = covering(rows, intervals.regular(len(rows), 2.0), share=0.1)
+    rows = np.random.default_rng(0).normal(size=(selection.BLOCK + 300, 4)).astype(np.float32)
+    kept = select_covering(rows, intervals.regular(len(rows), 2.0), share=0.1)
     assert len(kept) == math.ceil(0.1 * len(rows)) and (np.diff(kept) > 0).all() and np.diff(kept).max() <= 40
     times = intervals.regular(30, 2.0)
     times[15:] += 100.0  # nothing can stand across that
-    kept = covering(rows[:30], times, share=0.05, longest=4.0)
+    kept = select_covering(rows[:30], times, share=0.05, longest=4.0)
     assert len(kept) == 6 and (kept < 15).sum() >= 2 <= (kept >= 15).sum()
     with pytest.raises(ValueError, match="one finite score"):
-        covering(rows[:30], times, scores=np.full(30, np.nan))
+        select_covering(rows[:30], times, scores=np.full(30, np.nan))

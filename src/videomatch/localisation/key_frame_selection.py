@@ -1,0 +1,391 @@
+"""Key frames: select a few frames of a video, and the interval that each of them covers.
+
+Conventions
+    ``features (N, D)`` are the frames of one video in the order of time, unit vectors or not (only directions count);
+    ``times (N, 2)`` start and end of each, s. Positions count from 0 and rise. ``share`` is the budget:
+    ``ceil(share * N)`` key frames. Key frames lie at most ``longest`` seconds apart (where frames do), and the first
+    and the last frame are among them; with ``coverage``, a key frame covers a run of at most that length instead. A
+    budget too small for that is exceeded, so that all methods are compared at the same number.
+
+Methods; a trained scorer is :mod:`videomatch.models.key_frames`
+    ==============  ================================================================================================
+    uniform         equal steps
+    shots           cut the video at its largest changes; the first and the middle frame of each shot
+    k_center        repeatedly the frame least similar to all selected so far (Gonzalez 1985)
+    differences     the largest local maxima of the change from frame to frame, apart from one another
+    coverage        exact k-medoids of a sequence, by dynamic programming
+    ==============  ================================================================================================
+
+Coverage
+    The video is cut into ``budget`` runs of frames with one key frame each. A run costs the sum over its frames of one
+    minus the cosine with its key frame, divided by :data:`TEMPERATURE`, less the score of that frame; the cheapest
+    selection is found exactly. A trained scorer learns the scores through the expectation over all selections, each
+    with probability proportional to ``exp(-cost)`` (:func:`videomatch.models.key_frames.soft_assignment`); this is the
+    most likely one.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from videomatch.common.vectors import unit_rows
+
+METHODS = ("uniform", "shots", "k_center", "differences", "coverage")
+#: of all frames
+SHARE = 0.15
+#: between key frames, s
+LONGEST = 10.0
+#: cosine that weighs as much as a score of 1
+TEMPERATURE = 0.05
+#: a run has at most this many times the frames of an even one
+MAX_UNEVENNESS = 6
+#: frames between which runs are optimised at once; longer videos in blocks, each with its part of the budget
+BLOCK = 4096
+#: cosines by which frames must differ, in sum, for a boundary elsewhere than halfway
+MIN_DIFFERENCE = 0.05
+
+Features = Float[np.ndarray, "frames D"]
+Times = Float[np.ndarray, "frames 2"]
+Positions = Int[np.ndarray, " keys"]
+Scores = Float[np.ndarray, " frames"]
+
+
+def select(
+    features: Features, times: Times, *, method: str = "uniform", share: float = SHARE, longest: float = LONGEST
+) -> Positions:
+    """Positions of the key frames of one video by one of :data:`METHODS`.
+
+    Raises:
+        ValueError: an unknown method, a share outside (0, 1], or times that do not fit.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r} to select key frames; there are {', '.join(METHODS)}")
+    if method == "coverage":
+        return select_covering(features, times, share=share, longest=longest)
+    if method == "differences":
+        return select_by_score(_peaks(changes(unit_rows(features))), times, share=share, longest=longest)
+    limits, count = _Limits.of(times, share, longest), _checked(features, times)
+    if limits.budget >= count:
+        return np.arange(count)
+    if method == "uniform":
+        return limits.selected(np.round(np.linspace(0, count - 1, limits.budget)).astype(np.int64).tolist())
+    unit = unit_rows(features)
+    return limits.selected(_farthest(unit, limits.budget) if method == "k_center" else _shots(unit, limits.budget))
+
+
+def select_by_score(
+    scores: Scores, times: Times, *, share: float = SHARE, longest: float = LONGEST, spacing: float = 0.5
+) -> Positions:
+    """Positions of the frames with the highest scores, by non-maximum suppression. Of equal scores the earlier frame
+    wins.
+
+    Args:
+        scores: of all frames.
+        times: start and end of every frame, s.
+        share: of frames that are selected.
+        longest: seconds between key frames.
+        spacing: minimum distance of key frames while there are others, relative to their mean distance in frames.
+
+    Raises:
+        ValueError: a share outside (0, 1], scores or times that do not fit.
+    """
+    limits, count = _Limits.of(times, share, longest), _checked(scores, times)
+    if limits.budget >= count:
+        return np.arange(count)
+    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    return limits.selected(order, spacing=max(1, math.floor(spacing * count / limits.budget)))
+
+
+def select_covering(
+    features: Features,
+    times: Times,
+    *,
+    scores: Scores | None = None,
+    share: float = SHARE,
+    longest: float = LONGEST,
+) -> Positions:
+    """Positions of the key frames of the cheapest selection by ``coverage``.
+
+    Args:
+        features: of all frames.
+        times: start and end of every frame, s.
+        scores: of all frames, in favour of selecting them, as from a trained scorer; only differences count.
+        share: of frames that are selected.
+        longest: seconds that a key frame covers, between the middles of its frames.
+
+    Raises:
+        ValueError: a share outside (0, 1], scores or times that do not fit.
+    """
+    limits, count = _Limits.of(times, share, longest), _checked(features, times)
+    scores = np.zeros(count) if scores is None else np.asarray(scores, np.float64)
+    _checked(scores, times)
+    if limits.budget >= count:
+        return np.arange(count)
+    middle = np.asarray(times, np.float64).mean(axis=1)
+    last = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1  # that a run from each frame on may hold
+    edges = np.linspace(0, count, max(1, math.ceil(count / BLOCK)) + 1).round().astype(int)
+    budgets = np.diff(np.round(edges * (limits.budget / count)).astype(int))
+    unit, blocks = unit_rows(features), []
+    for start, end, budget in zip(edges[:-1].tolist(), edges[1:].tolist(), budgets.tolist(), strict=True):
+        lengths = np.minimum(last[start:end], end - 1) - np.arange(start, end) + 1
+        budget = min(max(budget, _min_runs(lengths)), end - start)
+        blocks.append(start + cheapest_runs(unit[start:end], lengths, budget, scores[start:end]))
+    return np.concatenate(blocks)
+
+
+def cheapest_runs(unit: Features, lengths: Int[np.ndarray, " frames"], budget: int, scores: Scores) -> Positions:
+    """Positions of the key frames of the cheapest cut into ``budget`` runs, by dynamic programming.
+
+    Args:
+        unit: unit vectors.
+        lengths: frames of the longest run that may begin at each frame.
+        budget: runs, enough for these lengths.
+        scores: of frames.
+    """
+    count = len(unit)
+    longest = int(min(lengths.max(), max(max_run(budget, count), 1)))
+    if _min_runs(np.minimum(lengths, longest)) > budget:
+        longest = int(lengths.max())
+    cost, key = _run_costs(unit, scores, longest)
+    cost[np.arange(1, longest + 1) > lengths[:, None]] = np.inf
+    # total[b]: of the cheapest cut of the first b frames; a run of l frames from frame a on ends at b = a + l
+    ends = np.arange(count + 1)[:, None]
+    starts = ends - np.arange(1, longest + 1)
+    is_outside = starts < 0
+    starts = np.maximum(starts, 0)
+    into = np.where(is_outside, np.inf, cost[np.minimum(starts, count - 1), np.arange(longest)])
+    total = np.where(ends[:, 0] == 0, 0.0, np.inf)
+    best_length = np.zeros((budget, count + 1), np.int32)
+    for number in range(budget):
+        reached = total[starts] + into
+        best_length[number] = reached.argmin(axis=1)
+        total = np.take_along_axis(reached, best_length[number][:, None], axis=1)[:, 0]
+    keys, end = [], count
+    for number in range(budget - 1, -1, -1):
+        length = int(best_length[number, end]) + 1
+        end -= length
+        keys.append(end + int(key[end, length - 1]))
+    return np.array(keys[::-1], np.int64)
+
+
+def max_run(budget: int, count: int) -> int:
+    """Frames that a key frame covers at most, with ``budget`` key frames for ``count`` frames."""
+    return min(count, math.ceil(MAX_UNEVENNESS * count / budget))
+
+
+def assigned_intervals(
+    positions: Positions, times: Times, duration: float | None = None, *, features: Features | None = None
+) -> Float[np.ndarray, "keys 2"]:
+    """The interval ``[start, end)`` that each key frame covers, s; together they are the whole video.
+
+    Args:
+        positions: of key frames, rising.
+        times: of all frames.
+        duration: of the video, where it is known to go on behind its last frame.
+        features: of all frames: the boundary of two key frames is then where the frames between them become more
+            similar to the later one, so at a cut if there is one. Halfway without, or where all are alike.
+
+    Raises:
+        ValueError: positions that do not rise, or lie outside.
+    """
+    positions, times = np.asarray(positions, np.int64), np.asarray(times, np.float64)
+    if len(positions) and (positions[0] < 0 or positions[-1] >= len(times) or (np.diff(positions) <= 0).any()):
+        raise ValueError(f"key frames {positions.tolist()[:10]} …, expected rising positions below {len(times)}")
+    if not len(positions):
+        return np.zeros((0, 2))
+    selected = times[positions]
+    between = (selected[:-1, 1] + selected[1:, 0]) / 2
+    if features is not None:
+        unit = unit_rows(features)
+        for gap, (before, after) in enumerate(pairwise(positions.tolist())):
+            boundary = _boundary(unit[before : after + 1])
+            if boundary is not None:
+                between[gap] = (times[before + boundary - 1, 1] + times[before + boundary, 0]) / 2
+    last = max(float(times[-1, 1]), duration or 0.0)
+    return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, last]], axis=1)
+
+
+def coverage(features: Features, positions: Positions) -> float:
+    """Mean over frames of the cosine with the most similar key frame."""
+    unit = unit_rows(features)
+    return float((unit @ unit[positions].T).max(axis=1).mean())
+
+
+def repeatability(
+    positions: Positions,
+    times: Times,
+    copy_positions: Positions,
+    source_times: Float[np.ndarray, " copy_frames"],
+    tolerance: float = 0.5,
+) -> float:
+    """Share of the key frames of an edited copy that show a moment close to a key frame of the original.
+
+    Args:
+        positions: key frames of the original.
+        times: of all frames of the original, s.
+        copy_positions: key frames of the copy.
+        source_times: the second of the original that each frame of the copy shows; nan if it shows none of it.
+        tolerance: s.
+
+    Returns:
+        nan if no key frame of the copy shows the original.
+    """
+    moments = np.asarray(times, np.float64)[positions].mean(axis=1)
+    shown = source_times[copy_positions]
+    shown = shown[np.isfinite(shown)]
+    if not len(shown) or not len(moments):
+        return math.nan
+    return float((np.abs(shown[:, None] - moments).min(axis=1) <= tolerance).mean())
+
+
+def changes(unit: Features) -> Scores:
+    """One minus the cosine of every frame with the frame before it; 0 for the first."""
+    return np.r_[np.zeros(min(1, len(unit))), 1 - np.einsum("nd,nd->n", unit[1:], unit[:-1], dtype=np.float64)]
+
+
+def _checked(values: np.ndarray, times: np.ndarray) -> int:
+    """How many frames there are."""
+    if len(values) != len(times):
+        raise ValueError(f"{len(values)} frames with {len(times)} times, expected one each")
+    if values.ndim == 1 and not np.isfinite(values).all():
+        raise ValueError("a score is not finite, expected one finite score per frame")
+    return len(times)
+
+
+def _boundary(rows: Features) -> int | None:
+    """How many of the rows from one key frame to the next belong to the first; None where it makes no difference."""
+    sums = np.cumsum(rows @ rows[0] - rows @ rows[-1])[:-1]
+    if len(rows) < 3 or sums.max() - sums.min() < MIN_DIFFERENCE:
+        return None
+    return int(sums.argmax()) + 1
+
+
+def _peaks(change: np.ndarray) -> np.ndarray:
+    """Changes, with local maxima before all others."""
+    around = np.r_[-np.inf, change, -np.inf]
+    is_peak = (change >= around[:-2]) & (change > around[2:])
+    return change + np.where(is_peak, change.max(initial=0) + 1, 0)
+
+
+def _shots(unit: np.ndarray, budget: int) -> list[int]:
+    """First and middle frame of as many shots as the budget holds."""
+    change = changes(unit)
+    shots = max(1, budget // 2)
+    cuts = np.sort(np.argsort(-change[1:], kind="stable")[: shots - 1] + 1)
+    starts, ends = np.r_[0, cuts], np.r_[cuts, len(change)]
+    return [*starts.tolist(), *((starts + ends) // 2).tolist()]
+
+
+def _farthest(unit: np.ndarray, budget: int) -> list[int]:
+    """The ends, then each time the frame least similar to those before it."""
+    order = [0, len(unit) - 1]
+    nearest = np.maximum(unit @ unit[0], unit @ unit[-1])
+    while len(order) < budget:
+        order.append(int(nearest.argmin()))
+        np.maximum(nearest, unit @ unit[order[-1]], out=nearest)
+    return order
+
+
+def _min_runs(lengths: np.ndarray) -> int:
+    """How many runs are needed at least, with the longest possible run from each frame on."""
+    start = runs = 0
+    while start < len(lengths):
+        start, runs = start + int(lengths[start]), runs + 1
+    return runs
+
+
+def _run_costs(unit: np.ndarray, scores: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cost of the run of every length, 1 to ``longest``, from every frame on, and which of its frames is its key frame:
+    (frames, lengths) each; infinite where the video ends before."""
+    count = len(unit)
+    cost, key = np.full((count, longest), np.inf), np.zeros((count, longest), np.int32)
+    padded = np.concatenate([unit, np.zeros((longest, unit.shape[1]), unit.dtype)])
+    bonus = np.concatenate([TEMPERATURE * scores, np.full(longest, -np.inf)])
+    is_beyond = np.triu(np.ones((longest, longest), bool), 1)  # the key frame is one of the run's frames
+    step = max(1, 2**22 // longest**2)
+    for start in range(0, count, step):
+        at = np.arange(start, min(start + step, count))[:, None] + np.arange(longest)
+        rows = padded[at]
+        costs = np.cumsum(1.0 - rows @ rows.transpose(0, 2, 1), axis=1)  # (starts, frames of the run, key frames)
+        costs = costs - bonus[at][:, None]
+        costs[:, is_beyond] = np.inf
+        key[at[:, 0]] = costs.argmin(axis=2)
+        cost[at[:, 0]] = costs.min(axis=2)
+    cost[np.arange(count)[:, None] + np.arange(longest) >= count] = np.inf
+    return cost, key
+
+
+class _Limits:
+    """What every selection keeps to: the budget, the two ends, and the longest gap.
+
+    Attributes:
+        count: of frames.
+        budget: number of key frames.
+        reach: for every frame the last one that may follow it as the next key frame.
+    """
+
+    def __init__(self, count: int, budget: int, reach: list[int]) -> None:
+        self.count, self.reach = count, reach
+        self.budget = min(count, max(budget, min(count, 2) + (self._steps(0, count - 1) if count else 0)))
+
+    @classmethod
+    def of(cls, times: Times, share: float, longest: float) -> _Limits:
+        times = np.asarray(times, np.float64)
+        if not 0 < share <= 1 or longest <= 0:
+            raise ValueError(f"share {share} and longest {longest}, expected a share in (0, 1] and seconds above 0")
+        middle = times.reshape(-1, 2).mean(axis=1)
+        if times.shape != (len(middle), 2) or not np.isfinite(times).all() or (np.diff(middle) < 0).any():
+            raise ValueError(f"times of shape {times.shape}, expected (frames, 2), rising")
+        far = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1
+        reach = np.maximum(far, np.arange(len(middle)) + 1)
+        return cls(len(middle), math.ceil(share * len(middle) - 1e-9), reach.tolist())
+
+    def _steps(self, first: int, last: int) -> int:
+        """Key frames that are needed between two for no gap to be too long."""
+        steps = 0
+        while self.reach[first] < last:
+            first, steps = self.reach[first], steps + 1
+        return steps
+
+    def selected(self, wanted: Iterable[int], spacing: int = 1) -> np.ndarray:
+        """The first of ``wanted`` that fit: ``budget`` frames, some of them reserved for gaps that are too long."""
+        selected = sorted({0, self.count - 1})
+        spare = self.budget - len(selected) - self._steps(0, self.count - 1)
+        wanted = list(wanted)
+        for distance in dict.fromkeys((spacing, 1)):
+            for frame in wanted:
+                if spare <= 0 and len(selected) >= self.budget:
+                    break
+                at = bisect_left(selected, frame)
+                if not at or selected[at] - frame < distance or frame - selected[at - 1] < distance:
+                    continue
+                before, after = selected[at - 1], selected[at]
+                saved = self._steps(before, after) - self._steps(before, frame) - self._steps(frame, after)
+                if spare + saved < 1:
+                    continue
+                spare += saved - 1
+                insort(selected, frame)
+        self._fill(selected)
+        return np.array(selected, np.int64)
+
+    def _fill(self, selected: list[int]) -> None:
+        """Divide the gaps that are too long; then the longest, until the budget is spent."""
+        for before, after in list(pairwise(selected)):
+            steps = self._steps(before, after)
+            even = np.round(np.linspace(before, after, steps + 2)).astype(np.int64).tolist()
+            if any(self.reach[a] < b for a, b in pairwise(even)):
+                even = [before]
+                for _ in range(steps):
+                    even.append(self.reach[even[-1]])
+            for frame in even[1 : steps + 1]:
+                insort(selected, frame)
+        while len(selected) < self.budget:
+            gaps = np.diff(selected)
+            widest = int(gaps.argmax())
+            selected.insert(widest + 1, selected[widest] + int(gaps[widest]) // 2)
