@@ -7,7 +7,7 @@ same rows, and compared with the embeddings of the corpus.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,43 +102,24 @@ def joiner(catalogue: Catalogue, dataset: str, system: str, member: str) -> Join
         ValueError: a part is not built, or the embeddings of the corpus were made of others.
     """
     plan, parts = catalogue.plan, combined_parts(catalogue, system, member)
-    result, dim = plan.embedding(dataset, system), plan.systems[system]["combine"].get("dim")
+    folder = Path(plan.embedding(dataset, system)).parent / member
     shares = combine.shares_of([weight for _, _, weight in parts])
     manifests = [plan.embedding(dataset, part) for part, _, _ in parts]
 
-    def find_directions() -> np.ndarray | None:
+    def load_directions() -> np.ndarray | None:
         missing = [m for m in manifests if not Path(m).exists()]
         if missing:
             raise ValueError(f"system {system!r} combines others, and {missing[0]} does not exist: run `snakemake`")
-        stores = [
-            Store.open(Path(m).parent / name / "videos") for m, (_, name, _) in zip(manifests, parts, strict=True)
-        ]
-        shared = set.intersection(*(set(store.ids) for store in stores))
-        ids = [i for i in stores[0].ids if i in shared]
-        width = sum(store.shape[0] for store in stores)
-
-        def rows(some: Sequence[str]) -> np.ndarray:
-            return combine.concatenate([store.gather(some)[0] for store in stores], shares, "float32")
-
-        def chunks() -> Iterator[np.ndarray]:
-            for start in range(0, len(ids), combine.ROWS):
-                yield rows(ids[start : start + combine.ROWS])
-
-        directions = None
-        if dim is not None and dim < width:
-            directions = combine.components(chunks(), (len(ids), width), dim)[0]
-        store = Store.open(Path(result).parent / member / "videos")
+        directions, store = combine.directions_of(folder), Store.open(folder / "videos")
         some = store.ids[:: max(1, len(store) // PROBES)]
-        _compare(_projected(rows(some), directions), store, some)
+        folders = [Path(m).parent / name for m, (_, name, _) in zip(manifests, parts, strict=True)]
+        rows = [Store.open(folder / "videos").gather(some)[0] for folder in folders]
+        _compare(combine.combined(rows, shares, directions), store, some)
         return directions
 
     key = ("directions", dataset, system, member)
-    directions = catalogue.cached([*manifests, result], key, find_directions)
-    return lambda rows: _projected(combine.concatenate(rows, shares, "float32"), directions).astype(np.float32)
-
-
-def _projected(rows: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
-    return unit_rows(rows if directions is None else combine.project(rows, directions))
+    directions = catalogue.cached([*manifests, plan.embedding(dataset, system)], key, load_directions)
+    return lambda rows: combine.combined(rows, shares, directions)
 
 
 def _compare(rows: np.ndarray, store: Store, ids: Sequence[str]) -> None:

@@ -1,12 +1,12 @@
 """Combine: one embedding from several systems' (the ensemble of the AIAC 2021 winners).
 
-Every part's embedding is normalised, weighed by the root of its weight and concatenated: the cosine of two such rows
-is the weighted mean of the parts' cosines. Optionally they are projected on their first ``dim`` singular directions
-(not centred, as in the source's TruncatedSVD; exact here), which keeps the cosines nearly.
+Every part's embedding is normalised, scaled by the root of its weight and concatenated: the cosine of two such rows is
+the weighted mean of the parts' cosines. Optionally they are projected on their first ``dim`` singular directions (not
+centred, as in the source's TruncatedSVD; exact here), which nearly keeps the cosines.
 
-The directions are the eigenvectors of the Gram matrix. Blocks are multiplied in single precision, and their products
-added up in double: a cosine is then within 1e-6 of the exact one (``benchmarks/combine.py``). Rows are
-read block by block, and twice: reading costs less than memory that was not touched before.
+The directions are the eigenvectors of the Gram matrix. Blocks are multiplied in float32, and their products added up in
+float64: a cosine is then within 1e-6 of the exact one (``benchmarks/combine.py``). Rows are read block by block, and
+twice: reading costs less than memory that was not touched before.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ log = logging.getLogger(__name__)
 
 #: rows that are read at once
 ROWS = 2048
-#: columns of a product whose sums are in single precision
-BLOCK = 256
-#: of fewer rows than dimensions: directions whose squared singular value is a smaller share of the largest are none
-SMALLEST = 1e-10
+#: with fewer rows than dimensions: smallest squared singular value, as a share of the largest, of a direction
+MIN_SHARE = 1e-10
 
 
 def combine(
@@ -42,18 +40,18 @@ def combine(
     dim: int | None = None,
     threads: int = 1,
 ) -> None:
-    """Write ``<member>/videos/`` (and ``<member>/texts/`` if all its parts have texts): unit rows, float32; and
-    ``combine.json``.
+    """Write ``<member>/videos/`` (and ``<member>/texts/`` if all parts have texts), unit rows in float32; with ``dim``
+    ``<member>/directions.npy``; and ``combine.json``.
 
     Args:
-        embeddings: a folder a system, which holds a folder a member with a ``videos/`` store.
-        members: what is made of what: name -> parts, each ``[number of a folder of embeddings, member in it, weight]``.
-            Weights are at least 0, and only their ratios count.
+        embeddings: a folder per system, with a folder per member that holds a ``videos/`` store.
+        members: name -> parts, each ``[number of a folder of embeddings, member in it, weight]``. Weights are at least
+            0, and only their ratios count.
         dim: singular directions to keep, found on the videos; all if None or no smaller than the parts together.
         threads: of the matrix products.
 
     Raises:
-        ValueError: weights that are none, a part that does not exist, or parts that share no video.
+        ValueError: weights that cannot be, a part that does not exist, or parts that share no video.
     """
     about: dict[str, Any] = {}
     with threadpool_limits(threads):
@@ -81,7 +79,7 @@ def shares_of(weights: Sequence[float]) -> np.ndarray:
 
 def concatenate(parts: Sequence[np.ndarray], shares: np.ndarray, dtype: str = "float64") -> np.ndarray:
     """Rows ``(N, sum of D)`` of unit length, of parts' rows ``(N, D)``; the shares sum to 1. A part's row of zeros
-    stays one. Lengths are computed in double precision whatever the ``dtype`` of the result."""
+    stays zero. Lengths are computed in float64 whatever the ``dtype`` of the result."""
     ends = np.cumsum([part.shape[1] for part in parts])
     rows = np.empty((len(parts[0]), ends[-1]), dtype)
     for part, share, end in zip(parts, shares, ends, strict=True):
@@ -97,8 +95,8 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
     the squared norm.
 
     They are the eigenvectors of the Gram matrix of the columns, or of the rows where these are fewer (then at most as
-    many as the rank). A chunk is multiplied in its own precision, the products are summed in double: in single
-    precision alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by the largest entry,
+    many as the rank). A chunk is multiplied in its own precision, the products are summed in float64: in float32
+    alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by the largest entry,
     so that results repeat.
 
     Args:
@@ -111,7 +109,7 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
         rows = np.concatenate([np.asarray(chunk, np.float64) for chunk in chunks])
         gram = rows @ rows.T
         values, vectors = eigh(gram, subset_by_index=[max(0, count - dim), count - 1])
-        kept = values > SMALLEST * values[-1]
+        kept = values > MIN_SHARE * values[-1]
         vectors = rows.T @ vectors[:, kept] / np.sqrt(values[kept])
         values = values[kept]
     else:
@@ -124,18 +122,30 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
     return vectors * signs, float(values.sum() / np.trace(gram))
 
 
-def project(rows: np.ndarray, directions: np.ndarray) -> np.ndarray:
+def project(rows: np.ndarray, directions: np.ndarray, columns: int = 256) -> np.ndarray:
     """``rows @ directions``, float64, of ``(n, D)`` and ``(D, K)``: products in the precision of the rows, of few
-    columns at a time, since a sum in single precision loses the small terms that come after a large one."""
+    ``columns`` at a time, since a sum in float32 loses small terms that come after a large one."""
     right = directions.astype(rows.dtype)
     result = np.zeros((len(rows), directions.shape[1]))
-    for left in range(0, rows.shape[1], BLOCK):
-        result += rows[:, left : left + BLOCK] @ right[left : left + BLOCK]
+    for left in range(0, rows.shape[1], columns):
+        result += rows[:, left : left + columns] @ right[left : left + columns]
     return result
 
 
+def combined(parts: Sequence[np.ndarray], shares: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+    """Unit rows ``(N, K)`` float32 of parts' rows ``(N, D)``, projected if there are directions."""
+    rows = concatenate(parts, shares, "float32")
+    return unit_rows(rows if directions is None else project(rows, directions)).astype(np.float32)
+
+
+def directions_of(folder: Path) -> np.ndarray | None:
+    """The directions that a member's embeddings were projected on, ``(D, K)``; None if they were not."""
+    path = folder / "directions.npy"
+    return np.load(path) if path.exists() else None
+
+
 def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | None) -> dict[str, Any]:
-    """Write the stores of one member; counts and what is missing."""
+    """Write the stores of one member; returns counts and what is missing."""
     directions: np.ndarray | None = None
     about: dict[str, Any] = {"counts": {}, "missing": {}}
     for side in ["videos", *(["texts"] if all((f / "texts" / "store.json").exists() for f in folders) else [])]:
@@ -147,20 +157,19 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
         if missing:
             log.warning("%s: %d ids are not in all parts and are left out", side, len(missing))
         width = sum(int(np.prod(s.shape)) for s in stores)
-        rows = _Rows(stores, ids, shares)
         if side == "videos" and dim is not None and dim < width:
             # Deviation: the source fits one basis on the validation videos and another on the test videos, which are
             # what it then embeds; here one basis is fitted on all videos of the data set, and serves its texts too.
+            rows = (concatenate(parts, shares, "float32") for _, parts in _read(stores, ids))
             directions, about["energy"] = components(rows, (len(ids), width), dim)
+            output.mkdir(parents=True, exist_ok=True)
+            np.save(output / "directions.npy", directions)
         if directions is not None and width != len(directions):
             raise ValueError(f"texts have {width} dimensions, videos {len(directions)}: no common directions")
         shape = (width if directions is None else directions.shape[1],)
         with StoreWriter(output / side, shape=shape, dtype="float32", made_by={"combine": len(stores)}) as writer:
-            done = 0
-            for chunk in rows:
-                unit = unit_rows(chunk if directions is None else project(chunk, directions)).astype(np.float32)
-                writer.add_rows(ids[done : done + len(unit)], unit)
-                done += len(unit)
+            for some, parts in _read(stores, ids):
+                writer.add_rows(some, combined(parts, shares, directions))
     return about
 
 
@@ -174,19 +183,13 @@ def _shared(stores: list[Store]) -> tuple[list[str], list[str]]:
             )
     if all(store.ids == stores[0].ids and store.lengths.all() for store in stores):
         return stores[0].ids, []
-    there = [{i for i, length in zip(s.ids, s.lengths.tolist(), strict=True) if length} for s in stores]
-    everywhere = set.intersection(*there)
-    return [i for i in stores[0].ids if i in everywhere], sorted(set.union(*there) - everywhere)
+    embedded = [{i for i, length in zip(s.ids, s.lengths.tolist(), strict=True) if length} for s in stores]
+    everywhere = set.intersection(*embedded)
+    return [i for i in stores[0].ids if i in everywhere], sorted(set.union(*embedded) - everywhere)
 
 
-class _Rows:
-    """The concatenated rows of some ids, read in chunks ``(n, D)`` float32 each time that they are gone through."""
-
-    def __init__(self, stores: list[Store], ids: list[str], shares: np.ndarray) -> None:
-        self.stores, self.shares = stores, shares
-        self.at = [np.arange(len(ids)) if ids == store.ids else store.index(ids) for store in stores]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.at[0]), ROWS):
-            read = [s.gather(at[start : start + ROWS])[0] for s, at in zip(self.stores, self.at, strict=True)]
-            yield concatenate([part.reshape(len(part), -1) for part in read], self.shares, "float32")
+def _read(stores: list[Store], ids: list[str]) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Some ids at a time, and every part's rows ``(n, D)`` of them."""
+    for start in range(0, len(ids), ROWS):
+        some = ids[start : start + ROWS]
+        yield some, [store.gather(some)[0].reshape(len(some), -1) for store in stores]
