@@ -9,12 +9,13 @@ import pytest
 
 from videomatch.corpora import generated
 from videomatch.stages.render import render
-from videomatch.synthetic import draw, encode, film
+from videomatch.synthetic import pictures
 from videomatch.synthetic.copies import copy_of
 from videomatch.synthetic.edits import EDITS, KIND_OF, KINDS
-from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.latent import VideoFormat, library_latent
+from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import Speaker
-from videomatch.synthetic.story import Shot, library_story
+from videomatch.synthetic.video import encode, render_video, video_ids
 
 SEED = 4
 TINY = {"videos": 30, "size": 64, "min_duration": 2.0, "median_duration": 2.0, "max_duration": 4.0, "speech": False}
@@ -39,12 +40,12 @@ def renders(tmp_path_factory):
 def test_shards_part_the_videos(renders):
     names = [{p.stem for p in folder.iterdir()} for folder in renders]
     assert not names[0] & names[1]
-    assert names[0] | names[1] == set(film.video_ids(WorldOptions.of(TINY)))
+    assert names[0] | names[1] == set(video_ids(SyntheticOptions(**TINY)))
     assert min(map(len, names)) > 5
 
 
 def test_tables_know_the_files_as_they_are(renders):
-    tables = generated.read(renders=renders, seed=SEED, shards=2, options=TINY)
+    tables = generated.read(renders=renders, seed=SEED, shards=2, **TINY)
     for row in tables["videos"].iter_rows(named=True):
         with av.open(row["path"]) as container:
             stream, sounds = container.streams.video[0], container.streams.audio
@@ -59,14 +60,14 @@ def test_tables_know_the_files_as_they_are(renders):
 
 def test_missing_files_and_folders_are_named(renders):
     with pytest.raises(ValueError, match="are in none of"):
-        generated.read(renders=renders[:1], seed=SEED, shards=2, options=TINY)
+        generated.read(renders=renders[:1], seed=SEED, shards=2, **TINY)
 
 
 def test_equal_arguments_give_equal_bytes(renders, tmp_path):
-    options = WorldOptions.of(TINY)
+    options = SyntheticOptions(**TINY)
     for folder in renders:
         for path in sorted(folder.iterdir())[:3]:
-            film.shoot(tmp_path / path.name, path.stem, seed=SEED, options=options, speaker=None)
+            render_video(tmp_path / path.name, path.stem, seed=SEED, options=options, speaker=None)
             assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
@@ -84,10 +85,10 @@ def test_render_goes_on_where_it_was_killed(renders, tmp_path):
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_rotation_flag_turns_the_stored_picture_back(tmp_path, rotation):
-    story = library_story(SEED, 2, WorldOptions())
-    shot = Shot(128, 72, story.shot.fps, 12, 2, 18, rotation, None)
-    picture = draw.frame(story, 0.5, 128, 72)
-    encode.write(tmp_path / "turned.mp4", iter([picture] * 5), shot, None)
+    latent = library_latent(SEED, 2, SyntheticOptions())
+    video_format = VideoFormat(128, 72, latent.format.fps, 12, 2, 18, rotation, None)
+    picture = pictures.frame(latent, 0.5, 128, 72)
+    encode(tmp_path / "turned.mp4", iter([picture] * 5), video_format, None)
     with av.open(str(tmp_path / "turned.mp4")) as container:
         frame = next(container.decode(video=0))
         stored = frame.to_ndarray(format="rgb24")
@@ -119,8 +120,8 @@ def picture_at(path, time):
 
 
 def test_edits_are_told_with_their_kinds(renders):
-    tables = generated.read(renders=renders, seed=SEED, shards=2, options=TINY)
-    options = WorldOptions.of(TINY)
+    tables = generated.read(renders=renders, seed=SEED, shards=2, **TINY)
+    options = SyntheticOptions(**TINY)
     told = {tuple(row[:3]): set() for row in tables["edits"].iter_rows()}
     for *segment, edit, kind in tables["edits"].iter_rows():
         assert edit in KINDS[kind]
@@ -135,9 +136,9 @@ def test_edits_are_told_with_their_kinds(renders):
 
 def test_segment_truth_holds_in_the_files(renders):
     """The middle of an unedited segment, decoded from the query's file, is the picture in the reference's file."""
-    tables = generated.read(renders=renders, seed=SEED, shards=2, options=TINY)
+    tables = generated.read(renders=renders, seed=SEED, shards=2, **TINY)
     path = dict(tables["videos"].select("video_id", "path").rows())
-    options = WorldOptions.of(TINY)
+    options = SyntheticOptions(**TINY)
     gaps = []
     for row in tables["segments"].iter_rows(named=True):
         segments = copy_of(SEED, int(row["query_id"][1:]), options).segments

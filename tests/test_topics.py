@@ -1,17 +1,17 @@
-"""Ad-hoc topics of the generated world: their truth, and what of it was judged."""
+"""Ad-hoc topics of the synthetic corpus: their truth, and what of it was judged."""
 
 import numpy as np
 import polars as pl
 import pytest
 
 from videomatch.metrics import avs
-from videomatch.synthetic import words
-from videomatch.synthetic.annotate import annotate
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.story import family_of, library_story, side_of
-from videomatch.synthetic.topics import LEAST, topics
+from videomatch.synthetic import vocabulary
+from videomatch.synthetic.annotations import annotate
+from videomatch.synthetic.latent import family_of, library_latent, split_of
+from videomatch.synthetic.options import SyntheticOptions
+from videomatch.synthetic.texts import MIN_RELEVANT, topics
 
-OPTIONS = WorldOptions(videos=400, copies=0.0, topics=14)
+OPTIONS = SyntheticOptions(videos=400, copies=0.0, topics=14)
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +19,15 @@ def tables() -> dict[str, pl.DataFrame]:
     return annotate(seed=3, shards=1, options=OPTIONS)
 
 
-def test_a_topic_is_shown_by_the_videos_whose_story_has_what_it_names():
-    stories = {f"w{n}": library_story(3, n, OPTIONS) for n in range(400) if side_of(family_of(n)) == "test"}
-    made = topics(stories, 14, seed=3)
+def test_a_topic_is_shown_by_the_videos_that_have_its_factors():
+    latents = {f"w{n}": library_latent(3, n, OPTIONS) for n in range(400) if split_of(family_of(n)) == "test"}
+    made = topics(latents, 14, seed=3)
     assert len(made) == 14 and len({t.text for t in made}) == 14
     about = next(t for t in made if t.text.startswith("a video about "))
     name = about.text.removeprefix("a video about ")
-    truth = [v for v, s in stories.items() if words.TOPICS[s.latents["topic"]][0] == name]
-    assert about.relevant == truth and len(truth) >= LEAST
-    assert made == topics(stories, 14, seed=3) != topics(stories, 14, seed=4)
+    truth = [v for v, s in latents.items() if vocabulary.TOPICS[s.factors["topic"]][0] == name]
+    assert about.relevant == truth and len(truth) >= MIN_RELEVANT
+    assert made == topics(latents, 14, seed=3) != topics(latents, 14, seed=4)
 
 
 def test_what_was_judged_is_true_and_only_a_part(tables: dict[str, pl.DataFrame]):
@@ -45,7 +45,7 @@ def test_what_was_judged_is_true_and_only_a_part(tables: dict[str, pl.DataFrame]
 
 
 def test_without_topics_there_is_no_pool():
-    assert "strata" not in annotate(seed=3, shards=1, options=WorldOptions(videos=30))
+    assert "strata" not in annotate(seed=3, shards=1, options=SyntheticOptions(videos=30))
 
 
 def test_the_best_order_is_estimated_to_be_about_perfect(tables: dict[str, pl.DataFrame]):

@@ -1,6 +1,6 @@
 """The corpus that the project generates itself: small, embedded, with known truth for every task.
 
-Its videos are real H.264/AAC files drawn by the stage ``render``; its annotations follow from the stories behind them.
+Its videos are real H.264/AAC files drawn by the stage ``render``; its annotations follow from their latent factors.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ from typing import Any
 
 import polars as pl
 
-from videomatch.synthetic import card as world_card
-from videomatch.synthetic.annotate import annotate
-from videomatch.synthetic.options import WorldOptions
+from videomatch.synthetic.annotations import annotate
+from videomatch.synthetic.card import write_card
+from videomatch.synthetic.options import SyntheticOptions as Options
 
 
-def read(
-    *, renders: list[Path], seed: int = 0, shards: int = 1, options: Mapping[str, Any] | None = None
-) -> dict[str, pl.DataFrame]:
-    """Tables ``videos``, ``texts``, ``splits``, ``relevance`` and ``segments``.
+def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any) -> dict[str, pl.DataFrame]:
+    """Tables ``videos``, ``texts``, ``splits``, ``relevance`` and ``segments``; see :func:`annotate`.
 
     Args:
-        renders: result folders of ``render`` (with the same ``seed``, ``shards`` and ``options``), one a shard.
-        options: as in :class:`videomatch.synthetic.options.WorldOptions`.
+        renders: results of ``render`` with the same ``seed``, ``shards`` and ``options``, one a shard.
+        options: as in :class:`Options`.
 
     Raises:
-        ValueError: an unknown option, or videos that lie in none of the folders.
+        ValueError: an unknown option, or videos that are in none of the folders.
     """
-    frames = annotate(seed=seed, shards=shards, options=WorldOptions.of(options or {}))
+    frames = annotate(seed=seed, shards=shards, options=Options(**options))
     paths = {p.stem: str(p) for folder in renders for p in sorted(Path(folder).glob("*.mp4"))}
     missing = [v for v in frames["videos"]["video_id"] if v not in paths]
     if missing:
@@ -40,8 +38,6 @@ def read(
     return {**frames, "videos": frames["videos"].with_columns(path)}
 
 
-def card(
-    *, output: Path, tables: Mapping[str, pl.DataFrame], seed: int = 0, options: Mapping[str, Any] | None = None
-) -> None:
+def card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: Mapping[str, Any]) -> None:
     """Write ``card.md`` and ``contact_sheet.jpg``: what the corpus holds, and what each modality alone can tell."""
-    world_card.card(output=output, tables=tables, seed=seed, options=WorldOptions.of(options or {}))
+    write_card(output=output, tables=tables, seed=seed, options=Options(**options))

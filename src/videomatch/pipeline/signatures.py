@@ -108,17 +108,22 @@ def argument_types(file: Path, name: str) -> dict[str, str]:
 
 
 #: arguments of a corpus's ``read`` that the workflow fills
-FILLED = {"raw", "renders", "seed", "shards", "options"}
+FILLED = {"raw", "renders", "seed", "shards"}
 
 
 def corpus_options(corpus: str) -> dict[str, bool]:
     """Options of ``datasets.<name>.options`` for a reader of ``corpora``."""
     arguments = functions(source("corpora", corpus))["read"]
-    if "options" in arguments:  # the generated corpus: one set of options for rendering and for reading
-        return fields(source("synthetic", "options"), "WorldOptions")
+    if "renders" in arguments:  # one set of options for rendering and for reading
+        return fields(source("synthetic", "options"), "SyntheticOptions")
     return {name: default for name, default in arguments.items() if name not in FILLED}
 
 
 def corpus_needs_raw(corpus: str) -> bool:
     """Whether a reader starts from files that a person has."""
     return "raw" in functions(source("corpora", corpus))["read"]
+
+
+def corpus_renders(corpus: str) -> bool:
+    """Whether a reader starts from files that the stage ``render`` writes."""
+    return "renders" in functions(source("corpora", corpus))["read"]

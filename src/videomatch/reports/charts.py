@@ -31,7 +31,7 @@ SIZE = (4.2, 2.9)
 #: colours of the drawing -> the page's variables that replace them
 COLOURS = {"#010101": "var(--soft)", "#020202": "var(--line)", "#030303": "var(--train)", "#040404": "var(--val)"}
 INK, GRID, TRAIN, VALIDATION = COLOURS
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "videomatch",
     "text.parse_math": False,

@@ -83,13 +83,15 @@ def _query_page(
         here, known = (table.filter(pl.col("reference_id") == reference) for table in (found, true))
         times, true_times = (table.select(TIMES).to_numpy() for table in (here, known))
         meets = overlaps(times, true_times)
-        is_right = meets.any(axis=1).tolist()
+        is_right = [bool(row.any()) for row in meets]
         counts["true"] += len(true_times)
         counts["found"] += int(meets.any(axis=0).sum())
         counts["wrong"] += is_right.count(False)
         segments = [
-            DrawnSegment(*four, score or 0.0, len(drawn) + n, reference, "" if right else "no true segment")
-            for n, (four, score, right) in enumerate(zip(times.tolist(), here["score"], is_right, strict=True), 1)
+            DrawnSegment(a, b, c, d, score or 0.0, len(drawn) + n, reference, "" if right else "no true segment")
+            for n, ((a, b, c, d), score, right) in enumerate(
+                zip(times.tolist(), here["score"], is_right, strict=True), 1
+            )
         ]
         drawn += segments
         maps.append((reference, _map(source, paths, query, reference, segments, true_times)))

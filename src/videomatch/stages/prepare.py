@@ -65,7 +65,7 @@ def prepare(
         raise ValueError(f"dataset {dataset!r}: shards = {shards}, expected at least 1")
     module = named.module("corpora", corpus)
     if corpus == "generated":
-        read = module.read(renders=renders or [], seed=seed, shards=shards, options=options)
+        read = module.read(renders=renders or [], seed=seed, shards=shards, **options)
     elif raw is None:
         raise ValueError(f"dataset {dataset!r}: corpus {corpus!r} needs `raw:`, the folder of its files")
     else:

@@ -1,7 +1,6 @@
-"""The generated world: stories whose every fact is known, and all that is seen, heard, written and copied of them.
+"""The synthetic corpus: videos drawn from latent factors, so that the truth of every task is known.
 
-Read in this order: ``options`` (what may be chosen), ``story`` (latents, families, likeness), ``scenes``, ``language``
-(what is written and said), ``draw`` with ``places`` and ``faces`` (pictures), ``sound`` with ``speech``, ``copies``
-with ``edits`` (same-source queries), ``pairs`` (graded similarity), ``film`` with ``encode`` (files), ``annotate``
-(tables), ``card``.
+Read in this order: ``options``; ``latent`` (factors, families, similarity, scenes) with its ``vocabulary``; ``texts``;
+``pictures`` with ``places``; ``audio`` with ``speech``; ``copies`` with ``edits`` (same-source queries); ``video``
+(files); ``annotations`` (tables); ``card``. The stage ``render`` writes the files, ``corpora/generated.py`` reads them.
 """

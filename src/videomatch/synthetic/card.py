@@ -1,56 +1,79 @@
-"""The card of a generated corpus: what is in it, the shape of its labels, and how far each modality alone would get.
+"""The card of the synthetic corpus: its size, the distribution of its labels, and what each modality alone can reach.
 
-The oracles know the latents exactly as far as one modality shows them; their Spearman correlation with the grades
-bounds what a model of that modality can be expected to reach, and they must lie well apart for a comparison to mean
-anything.
+An oracle knows the factors exactly as far as one modality shows them. Its Spearman correlation with the grades bounds
+what a model of that modality can reach; the oracles must differ clearly for a comparison to mean anything.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 import cv2
 import numpy as np
 import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
-from videomatch.synthetic import draw, language
-from videomatch.synthetic.copies import Copy, copy_of
-from videomatch.synthetic.copies import frame as copy_frame
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.pairs import SIDE_NUMBERS, Pair, pairs
-from videomatch.synthetic.story import FACTORS, Story, library_story, likeness, modality
+from videomatch.synthetic import pictures, texts
+from videomatch.synthetic.annotations import SPLIT_NAMES, GradedPair, graded_pairs
+from videomatch.synthetic.copies import Copy, copy_of, query_frame
+from videomatch.synthetic.latent import Latent, factors_of, library_latent, similarity
+from videomatch.synthetic.options import SyntheticOptions
 
 #: width and height of a tile of the contact sheet, px
 TILE = (160, 90)
+#: of the AIAC training labels, beside ours
+AIAC = {"zeros": 0.364, "ones": 0.139, "mean": 0.3586, "sd": 0.3788, "giant": 0.633, "couples": 0.906}
 
 
-def card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: WorldOptions) -> None:
+def write_card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: SyntheticOptions) -> None:
     """Write ``card.md`` and ``contact_sheet.jpg`` to ``output`` for the corpus with these ``tables``.
 
-    The pictures are redrawn from the stories, so no file is opened.
+    The pictures are drawn again from the latents, so no file is opened.
     """
-    labelled = pairs(seed, options)
+    labelled = graded_pairs(seed, options)
     copies = [copy_of(seed, k, options) for k in range(options.num_queries)]
-    sections = ["# Generated corpus", _counts(tables), _labels(labelled), _oracles(labelled, seed, options)]
-    sections.append(_copies(copies, seed, options))
+    labels = {name: f"{value:.3f} ({AIAC[name]:.3f})" for name, value in label_statistics(labelled).items()}
+    scores = {name: f"{value:.3f}" for name, value in oracles(labelled, seed, options).items()}
+    edits: Counter[str] = Counter(edit.name for c in copies for s in c.segments for edit in s.edits)
+    edits["none"] = sum(not s.edits for c in copies for s in c.segments)
+    by_count = sorted(edits.items(), key=lambda item: (-item[1], item[0]))
+    sections = [
+        "# Generated corpus",
+        _sizes(tables),
+        "## Labels",
+        _table(("quantity", "here (AIAC training labels)"), labels),
+        "## What each modality gives away",
+        "Spearman correlation with the grades of oracles that know the latents as "
+        f"far as the modality tells them ({len(labelled)} pairs). Captions are for text-to-video search only: "
+        "they tell of every modality.",
+        _table(("oracle", "Spearman"), scores),
+        "## Same-source copies",
+        _table(("quantity", "value"), copy_statistics(copies, seed, options)),
+        _table(("edit", "segments"), dict(by_count)),
+    ]
     output.mkdir(parents=True, exist_ok=True)
     (output / "card.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     contact_sheet(output / "contact_sheet.jpg", seed, options)
 
 
-def label_shape(labelled: list[Pair]) -> dict[str, float]:
-    """Shares of grade 0 and 1, mean and standard deviation; share of the pairs that lie in a side's largest component
-    (mean over sides), and share of the components that are two videos."""
+def label_statistics(labelled: list[GradedPair]) -> dict[str, float]:
+    """Shares of grade 0 and 1, mean and standard deviation; share of the pairs that are in a split's largest component
+    (mean over splits), and share of the components that are two videos."""
     grades = np.array([p.grade for p in labelled])
     giants, couples = [], []
-    for side in SIDE_NUMBERS:
-        sizes, inside = _components([(p.query, p.reference) for p in labelled if p.side == side])
-        if inside:
-            giants.append(max(inside.values()) / sum(inside.values()))
-            couples.append(sum(size == 2 for size in sizes.values()) / len(sizes))
+    for split in SPLIT_NAMES:
+        edges = np.array([(p.query, p.reference) for p in labelled if p.split == split], np.int64)
+        if len(edges):
+            _, nodes = np.unique(edges, return_inverse=True)
+            a, b = nodes.reshape(-1, 2).T
+            count = int(nodes.max()) + 1
+            _, component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)))
+            giants.append(np.bincount(component[a]).max() / len(edges))
+            couples.append(np.mean(np.bincount(component) == 2))
     return {
         "zeros": float((grades == 0).mean()),
         "ones": float((grades == 1).mean()),
@@ -61,30 +84,33 @@ def label_shape(labelled: list[Pair]) -> dict[str, float]:
     }
 
 
-def oracles(labelled: list[Pair], seed: int, options: WorldOptions) -> dict[str, float]:
-    """Spearman correlation with the grades of what an all-knowing reader of one modality (or several) would say."""
-    stories = {k: library_story(seed, k, options) for p in labelled for k in (p.query, p.reference)}
-    everything = set(FACTORS)
-    told: dict[str, dict[int, set[str]]] = {
-        "full information": dict.fromkeys(stories, everything),
-        "visual and text": {k: modality("visual", "text") for k in stories},
-        "visual only": {k: modality("visual") for k in stories},
-        "text factors only": {k: modality("text") for k in stories},
-        "sound only": {k: modality("sound") for k in stories},
-        "title only": {k: set(language.title(s).known) for k, s in stories.items()},
-        "tags only": {k: set(language.tags(s)[1]) for k, s in stories.items()},
-        "speech only": {k: set(language.speech(s)[1]) for k, s in stories.items()},
+def oracles(labelled: list[GradedPair], seed: int, options: SyntheticOptions) -> dict[str, float]:
+    """Spearman correlation with the grades of the similarity by the factors that a modality (or several) tells."""
+    latents = {k: library_latent(seed, k, options) for p in labelled for k in (p.query, p.reference)}
+    told: dict[str, Callable[[Latent], Set[str]]] = {
+        "full information": lambda _: factors_of("visual", "text", "sound"),
+        "visual and text": lambda _: factors_of("visual", "text"),
+        "visual only": lambda _: factors_of("visual"),
+        "text factors only": lambda _: factors_of("text"),
+        "sound only": lambda _: factors_of("sound"),
+        "title only": lambda latent: texts.title(latent)[1],
+        "tags only": lambda latent: texts.tags(latent)[1],
+        "speech only": lambda latent: texts.speech(latent)[1],
     }
-    grades = [p.grade for p in labelled]
+    ranks = rankdata([p.grade for p in labelled])
+
+    def spearman(scores: list[float]) -> float:
+        return float(np.corrcoef(rankdata(scores), ranks)[0, 1]) if len(set(scores)) > 1 else 0.0
+
     result = {}
-    for name, known in told.items():
-        scores = [_seen(stories, known, p) for p in labelled]
-        result[name] = _spearman(scores, grades)
-    result["chance"] = _spearman(np.random.default_rng([seed, len(labelled)]).random(len(labelled)).tolist(), grades)
-    return result
+    for name, tells in told.items():
+        known = {k: tells(latent) for k, latent in latents.items()}
+        both = [(latents[p.query], latents[p.reference], known[p.query] & known[p.reference]) for p in labelled]
+        result[name] = spearman([similarity(*pair) for pair in both])
+    return result | {"chance": spearman(np.random.default_rng([seed, len(labelled)]).random(len(labelled)).tolist())}
 
 
-def copy_statistics(copies: list[Copy], seed: int, options: WorldOptions) -> dict[str, float]:
+def copy_statistics(copies: list[Copy], seed: int, options: SyntheticOptions) -> dict[str, float]:
     """The quantities of the Video Similarity Challenge's table, for these query videos."""
     positive = [c for c in copies if c.segments]
     segments = [s for c in positive for s in c.segments]
@@ -93,39 +119,40 @@ def copy_statistics(copies: list[Copy], seed: int, options: WorldOptions) -> dic
     lengths = np.array([s.query_end - s.query_start for s in segments])
     query = [(s.query_end - s.query_start) / c.duration for c in positive for s in c.segments]
     reference = [
-        (s.reference_end - s.reference_start) / library_story(seed, s.source, options).duration for s in segments
+        (s.reference_end - s.reference_start) / library_latent(seed, s.source, options).duration for s in segments
     ]
-    sources = [len({s.source for s in c.segments}) for c in positive]
-    numbers = Counter((id(c), s.source) for c in positive for s in c.segments)
+    sources = np.array([len({s.source for s in c.segments}) for c in positive])
+    per_pair = np.array(list(Counter((n, s.source) for n, c in enumerate(positive) for s in c.segments).values()))
+    speeds = np.array([s.speed for s in segments])
     return {
         "queries": len(copies),
         "queries with a copy": len(positive),
-        "one reference per query, %": 100 * float(np.mean(np.array(sources) == 1)),
-        "one segment per pair, %": 100 * float(np.mean(np.array(list(numbers.values())) == 1)),
+        "one reference per query, %": 100 * float(np.mean(sources == 1)),
+        "one segment per pair, %": 100 * float(np.mean(per_pair == 1)),
         "length, median s": float(np.median(lengths)),
         "length, 5 % s": float(np.quantile(lengths, 0.05)),
         "length, 95 % s": float(np.quantile(lengths, 0.95)),
         "share of query, median": float(np.median(query)),
         "share of reference, median": float(np.median(reference)),
-        "speed within 2 % of 1, %": 100 * float(np.mean([abs(s.speed - 1) < 0.02 for s in segments])),
-        "slowest": min(s.speed for s in segments),
-        "fastest": max(s.speed for s in segments),
+        "speed within 2 % of 1, %": 100 * float(np.mean(np.abs(speeds - 1) < 0.02)),
+        "slowest": float(speeds.min()),
+        "fastest": float(speeds.max()),
     }
 
 
-def contact_sheet(path: Path, seed: int, options: WorldOptions) -> None:
+def contact_sheet(path: Path, seed: int, options: SyntheticOptions) -> None:
     """A picture of 36 library videos and, below, 12 query videos in the middle of their first copied segment."""
     step = max(options.num_library // 36, 1)
     tiles = []
     for k in range(min(36, options.num_library)):
-        story = library_story(seed, k * step, options)
-        tiles.append(_tile(draw.frame(story, 0.4 * story.duration, story.shot.width, story.shot.height)))
+        latent = library_latent(seed, k * step, options)
+        tiles.append(_tile(pictures.frame(latent, 0.4 * latent.duration, latent.format.width, latent.format.height)))
     for k in range(min(12, options.num_queries)):
         copy = copy_of(seed, k, options)
-        sources = {s.source: library_story(seed, s.source, options) for s in copy.segments}
+        sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
         first = copy.segments[0] if copy.segments else None
         time = (first.query_start + first.query_end) / 2 if first else copy.duration / 2
-        tiles.append(_tile(copy_frame(copy, sources, time, copy.host.shot.width, copy.host.shot.height)))
+        tiles.append(_tile(query_frame(copy, sources, time, copy.host.format.width, copy.host.format.height)))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 6)
     sheet = np.concatenate([np.concatenate(tiles[k : k + 6], 1) for k in range(0, len(tiles), 6)])
     cv2.imwrite(str(path), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
@@ -142,74 +169,23 @@ def _tile(picture: np.ndarray) -> np.ndarray:
     return tile
 
 
-def _spearman(scores: list[float], grades: list[float]) -> float:
-    """Rank correlation; 0 for scores that are all equal, which tell nothing."""
-    return float(np.corrcoef(rankdata(scores), rankdata(grades))[0, 1]) if len(set(scores)) > 1 else 0.0
-
-
-def _seen(stories: dict[int, Story], known: dict[int, set[str]], pair: Pair) -> float:
-    both = known[pair.query] & known[pair.reference]
-    return likeness(stories[pair.query], stories[pair.reference], both)
-
-
-def _components(edges: list[tuple[int, int]]) -> tuple[Counter[int], Counter[int]]:
-    """Number of nodes and of edges of each connected component, by any node of it."""
-    parent: dict[int, int] = {}
-
-    def root(k: int) -> int:
-        parent.setdefault(k, k)
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
-    for a, b in edges:
-        parent[root(a)] = root(b)
-    return Counter(root(k) for k in list(parent)), Counter(root(a) for a, _ in edges)
-
-
 def _table(head: tuple[str, str], rows: Mapping[str, object]) -> str:
     lines = [f"| {head[0]} | {head[1]} |", "| --- | ---: |"]
-    return "\n".join(
-        lines + [f"| {k} | {v:.3g} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in rows.items()]
-    )
+    lines += [f"| {k} | {v:.3g} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in rows.items()]
+    return "\n".join(lines)
 
 
-def _counts(tables: Mapping[str, pl.DataFrame]) -> str:
-    videos, texts = tables["videos"], tables["texts"]
-    rows: dict[str, object] = {name: len(table) for name, table in tables.items()}
-    rows |= {f"texts: {kind}": n for kind, n in texts["kind"].value_counts().sort("kind").rows()}
-    rows |= {f"language: {language}": n for language, n in texts["language"].value_counts().sort("language").rows()}
-    seconds = videos["duration"].drop_nulls()
+def _sizes(tables: Mapping[str, pl.DataFrame]) -> str:
+    videos = tables["videos"]
+    rows = {name: len(table) for name, table in tables.items()}
+    for column, label in (("kind", "texts"), ("language", "language")):
+        rows |= {f"{label}: {value}": n for value, n in tables["texts"][column].value_counts().sort(column).rows()}
     rows["different tags"] = videos["tags"].explode().n_unique()
     text = _table(("what", "how many"), rows)
+    seconds = videos["duration"].drop_nulls()
     if len(seconds):
         low, middle, high = (seconds.quantile(q) for q in (0.05, 0.5, 0.95))
         text += f"\n\nA video lasts {middle:.1f} s (90 % of them {low:.1f} to {high:.1f} s), "
         text += f"all together {seconds.sum() / 60:.0f} min."
     splits = tables["splits"].group_by("split", "role").len().sort("split", "role")
     return text + "\n\n" + _table(("split", "ids"), {f"{s} ({role})": n for s, role, n in splits.rows()})
-
-
-def _labels(labelled: list[Pair]) -> str:
-    real = {"zeros": 0.364, "ones": 0.139, "mean": 0.3586, "sd": 0.3788, "giant": 0.633, "couples": 0.906}
-    shape = label_shape(labelled)
-    rows = {name: f"{value:.3f} ({real[name]:.3f})" for name, value in shape.items()}
-    return "## Labels\n\n" + _table(("quantity", "here (AIAC training labels)"), rows)
-
-
-def _oracles(labelled: list[Pair], seed: int, options: WorldOptions) -> str:
-    rows = {k: f"{v:.3f}" for k, v in oracles(labelled, seed, options).items()}
-    return (
-        "## What each modality gives away\n\nSpearman correlation with the grades of oracles that know the latents as "
-        f"far as the modality tells them ({len(labelled)} pairs). Captions are for text-to-video search only: "
-        "they tell of every modality.\n\n" + _table(("oracle", "Spearman"), rows)
-    )
-
-
-def _copies(copies: list[Copy], seed: int, options: WorldOptions) -> str:
-    edits = Counter(e.name for c in copies for s in c.segments for e in s.edits)
-    untouched = sum(not s.edits for c in copies for s in c.segments)
-    edit_rows = dict(sorted({**edits, "none": untouched}.items(), key=lambda item: (-item[1], item[0])))
-    statistics = _table(("quantity", "value"), copy_statistics(copies, seed, options))
-    return f"## Same-source copies\n\n{statistics}\n\n{_table(('edit', 'segments'), edit_rows)}"

@@ -1,11 +1,11 @@
-"""Same-source copies: which segments of which library videos stand in which query video, to the exact moment.
+"""Same-source copies: which segments of which library videos are in which query video, to the exact frame.
 
 The statistics are those of the training set of the Video Similarity Challenge 2022 (2,707 segments, own count): a query
 takes from 1, 2 or 3 references (82, 10, 8 %), a pair has one segment (94 %) or two, a segment is 0.40 of its reference
 at the median (5 to 95 %: 0.11 to 0.96), 43 % of the segments keep their speed and the others spread over [0.60, 1.50]
 (reference seconds per query second).
 
-# Deviation: lengths in seconds follow the clips, which are often made shorter than the challenge's (35 s on average).
+Deviation: lengths in seconds follow the clips, which are often made shorter than the challenge's (35 s on average).
 """
 
 from __future__ import annotations
@@ -17,19 +17,10 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from videomatch.synthetic import draw
+from videomatch.synthetic import pictures
 from videomatch.synthetic.edits import EDITS, Edit, apply
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.story import (
-    COPY,
-    FAMILY_SIZE,
-    SIDES,
-    Story,
-    host_story,
-    library_story,
-    side_of,
-    with_duration,
-)
+from videomatch.synthetic.latent import COPY, FAMILY_SIZE, SPLITS, Latent, host_latent, library_latent, split_of
+from videomatch.synthetic.options import SyntheticOptions
 
 Time = TypeVar("Time", float, np.ndarray)
 
@@ -40,7 +31,7 @@ LONG = 25.0
 
 
 @dataclass(frozen=True)
-class Segment:
+class CopiedSegment:
     """Library video ``source`` from ``reference_start`` to ``reference_end`` shown in the query (s, half open)."""
 
     source: int
@@ -63,68 +54,63 @@ class Segment:
 
 @dataclass(frozen=True)
 class Copy:
-    """A query video: a host story, the copied segments in order of time, and the whole length (s)."""
+    """A query video: its host, the copied segments in order of time, and the whole length (s)."""
 
-    host: Story
-    side: str
-    segments: tuple[Segment, ...]
+    host: Latent
+    split: str
+    segments: tuple[CopiedSegment, ...]
     duration: float
 
-    def segment_at(self, time: float) -> Segment | None:
-        """The segment that is on screen at ``time``."""
+    def segment_at(self, time: float) -> CopiedSegment | None:
+        """The segment at ``time``."""
         return next((s for s in self.segments if s.query_start <= time < s.query_end), None)
 
     def host_time(self, time: float) -> float:
-        """How much of the host has been told by ``time``: inserted segments stop its clock."""
+        """The host's own time at ``time``: it does not run during inserted segments."""
         return time - sum(min(time, s.query_end) - s.query_start for s in self.segments if s.query_start < time)
 
 
-def copy_side(index: int) -> str:
-    """Side of query video ``index``: the pattern of the families, so that 60, 15 and 25 % fall to each side."""
-    return SIDES[index % len(SIDES)]
-
-
-def copy_of(seed: int, index: int, options: WorldOptions) -> Copy:
-    """Query video ``index``; its sources are library videos of its own side only."""
+def copy_of(seed: int, index: int, options: SyntheticOptions) -> Copy:
+    """Query video ``index``; its sources are library videos of its own split (the pattern of the families)."""
     rng = np.random.default_rng([seed, COPY, index])
-    host, side = host_story(seed, index, options), copy_side(index)
+    host, split = host_latent(seed, index, options), SPLITS[index % len(SPLITS)]
     if rng.random() < options.clean:
-        return Copy(host, side, (), host.duration)
-    drawn: list[Segment] = []
+        return Copy(host, split, (), host.duration)
+    drawn: list[CopiedSegment] = []
     for _ in range(rng.choice([1, 2, 3], p=[0.82, 0.10, 0.08])):
-        source = _source(rng, side, options, {s.source for s in drawn})
+        source = _source(rng, split, options, {s.source for s in drawn})
         if source is None:
             break
-        story = library_story(seed, source, options)
+        latent = library_latent(seed, source, options)
         for _ in range(1 if rng.random() < 0.94 else 2):
-            drawn.append(_segment(rng, source, story, options))
-    if len(drawn) > 2:  # several copies stand in a longer host, as far as clips may be long
-        host = with_duration(host, min(host.duration * 1.5, options.max_duration))
-    return _placed(rng, host, side, drawn)
+            drawn.append(_segment(rng, source, latent, options))
+    if len(drawn) > 2:  # several copies are in a longer host, within the limit of lengths
+        host = host.with_duration(min(host.duration * 1.5, options.max_duration))
+    return _placed(rng, host, split, drawn)
 
 
-def _source(rng: np.random.Generator, side: str, options: WorldOptions, taken: set[int]) -> int | None:
-    """A library video of this side that is not taken; None if there is no other."""
+def _source(rng: np.random.Generator, split: str, options: SyntheticOptions, taken: set[int]) -> int | None:
+    """A library video of this split that is not taken; None if there is no other."""
     families = math.ceil(options.num_library / FAMILY_SIZE)
     for _ in range(200):
         family = int(rng.integers(families))
         index = family * FAMILY_SIZE + int(rng.integers(FAMILY_SIZE))
-        if side_of(family) == side and index < options.num_library and index not in taken:
+        if split_of(family) == split and index < options.num_library and index not in taken:
             return index
     return None
 
 
-def _segment(rng: np.random.Generator, source: int, story: Story, options: WorldOptions) -> Segment:
-    """A stretch of the source at some speed; its place in the query is still open (it starts at 0)."""
+def _segment(rng: np.random.Generator, source: int, latent: Latent, options: SyntheticOptions) -> CopiedSegment:
+    """A part of the source at some speed; its place in the query is still open (it starts at 0)."""
     share = min(0.40 * math.exp(0.53 * rng.normal()), 1.0)
     shortest = SHORTEST if options.median_duration >= LONG else SHORTEST_OF_SHORT
-    length = min(max(story.duration * share, shortest), story.duration)
-    start = rng.uniform(0, story.duration - length)
+    length = min(max(latent.duration * share, shortest), latent.duration)
+    start = rng.uniform(0, latent.duration - length)
     speed = 1.0
     if rng.random() > 0.43:
         speed = float(rng.choice([rng.uniform(0.60, 0.97), rng.uniform(1.03, 1.50)]))
     edits = tuple(Edit(name, int(rng.integers(2**31))) for name in _edit_names(rng))
-    return Segment(source, 0.0, length / speed, start, start + length, edits, bool(rng.random() < 0.7))
+    return CopiedSegment(source, 0.0, length / speed, start, start + length, edits, bool(rng.random() < 0.7))
 
 
 def _edit_names(rng: np.random.Generator) -> list[str]:
@@ -134,11 +120,11 @@ def _edit_names(rng: np.random.Generator) -> list[str]:
     return [names[k] for k in sorted(rng.choice(len(names), count, replace=False), reverse=True)]
 
 
-def _placed(rng: np.random.Generator, host: Story, side: str, drawn: list[Segment]) -> Copy:
+def _placed(rng: np.random.Generator, host: Latent, split: str, drawn: list[CopiedSegment]) -> Copy:
     """Cut the host at random moments and insert the segments there; all times are whole frames of the query."""
-    fps = host.shot.fps
+    fps = host.format.fps
     cuts = np.sort(rng.uniform(0, host.duration, len(drawn)))
-    placed: list[Segment] = []
+    placed: list[CopiedSegment] = []
     inserted = 0.0
     for cut, segment in zip(cuts, drawn, strict=True):
         start = float(round(float(cut + inserted) * float(fps)) / fps)
@@ -148,28 +134,27 @@ def _placed(rng: np.random.Generator, host: Story, side: str, drawn: list[Segmen
         placed.append(replace(segment, query_start=start, query_end=end, reference_end=reference_end))
         inserted += end - start
     total = float(round((host.duration + inserted) * float(fps)) / fps)
-    return Copy(host, side, tuple(placed), total)
+    return Copy(host, split, tuple(placed), total)
 
 
-def frame(copy: Copy, stories: dict[int, Story], time: float, width: int, height: int) -> np.ndarray:
-    """The query's picture at ``time`` as (height, width, 3) uint8 RGB; ``stories`` holds the sources by index."""
+def query_frame(copy: Copy, sources: dict[int, Latent], time: float, width: int, height: int) -> np.ndarray:
+    """The query's picture at ``time`` as (height, width, 3) uint8 RGB; ``sources`` are by index."""
     segment = copy.segment_at(time)
 
     def host() -> np.ndarray:
-        return draw.frame(copy.host, min(copy.host_time(time), copy.host.duration), width, height)
+        return pictures.frame(copy.host, min(copy.host_time(time), copy.host.duration), width, height)
 
     if segment is None:
         return host()
-    copied = source_frame(stories[segment.source], segment.reference_time(time))
+    copied = source_frame(sources[segment.source], segment.reference_time(time))
     if copied.shape[:2] != (height, width):
         copied = cv2.resize(copied, (width, height), interpolation=cv2.INTER_AREA)
     return apply(segment.edits, copied, host)
 
 
-def source_frame(story: Story, time: float) -> np.ndarray:
+def source_frame(latent: Latent, time: float) -> np.ndarray:
     """The frame that the source's own file shows at ``time``: times between two frames show the earlier one."""
-    fps = story.shot.fps
-    number = min(math.floor(time * float(fps) + 1e-6), round(story.duration * float(fps)) - 1)
-    return draw.frame(
-        story, float(number // story.shot.hold * story.shot.hold / fps), story.shot.width, story.shot.height
-    )
+    fps = latent.format.fps
+    number = min(math.floor(time * float(fps) + 1e-6), round(latent.duration * float(fps)) - 1)
+    held = float(number // latent.format.hold * latent.format.hold / fps)
+    return pictures.frame(latent, held, latent.format.width, latent.format.height)

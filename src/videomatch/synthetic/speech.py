@@ -1,8 +1,8 @@
-"""Voices: text to speech by espeak-ng's library, the same bytes for the same utterance whenever it is said.
+"""Text to speech by espeak-ng's library: equal utterances give equal bytes.
 
 The library keeps state from one utterance to the next (equal calls in one process give different samples), so it runs
-in a process of its own which is opened fresh, never speaks itself, and forks a child for every utterance. Measured:
-equal bytes over runs and orders; 0.02 s an utterance.
+in a process of its own, which only initialises it and forks a child for every utterance. Measured: equal bytes over
+runs and orders; 0.02 s an utterance.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from videomatch.pipeline.signatures import (
     constant,
     corpus_needs_raw,
     corpus_options,
+    corpus_renders,
     field_types,
     fields,
     functions,
@@ -77,8 +78,8 @@ class Check(SystemsCheck):
         if self.one_of((*path, "corpus"), "corpus", entry.get("corpus"), named.names("corpora")):
             corpus = entry["corpus"]
             self.options((*path, "options"), entry.get("options") or {}, corpus_options(corpus))
-            if corpus == "generated":
-                known = field_types(source("synthetic", "options"), "WorldOptions")
+            if corpus_renders(corpus):
+                known = field_types(source("synthetic", "options"), "SyntheticOptions")
                 self.types((*path, "options"), entry.get("options") or {}, known)
             if corpus_needs_raw(corpus):
                 raw = entry.get("raw")

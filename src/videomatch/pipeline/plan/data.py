@@ -9,6 +9,7 @@ from typing import Any
 
 from videomatch.data.corpus import shard_file
 from videomatch.pipeline.provenance import MANIFEST
+from videomatch.pipeline.signatures import corpus_renders
 
 Json = dict[str, Any]
 #: options of experts that name a backbone
@@ -42,8 +43,8 @@ class DataPlan:
         return f"{self.root}/corpora/{dataset}/{MANIFEST}"
 
     def renders(self, dataset: str) -> list[str]:
-        """The rendered videos of a generated data set, shard by shard; none where people bring their own."""
-        if self.dataset(dataset)["corpus"] != "generated":
+        """The rendered videos of a data set, shard by shard; none where its reader starts from other files."""
+        if not corpus_renders(self.dataset(dataset)["corpus"]):
             return []
         return [f"{self.root}/media/{dataset}/{shard}/{MANIFEST}" for shard in range(self.shards(dataset))]
 

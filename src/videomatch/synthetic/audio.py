@@ -1,4 +1,4 @@
-"""Sound tracks: music of the story's mood, the place's noise, a sound of the action, and the presenter's voice."""
+"""Sound tracks: music of a mood, noise, a sound at every cut, and the presenter's voice."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import math
 import numpy as np
 from scipy.signal import lfilter
 
-from videomatch.synthetic import language
-from videomatch.synthetic.scenes import scenes
+from videomatch.synthetic import texts
+from videomatch.synthetic.latent import Latent, scenes
 from videomatch.synthetic.speech import RATE as VOICE_RATE
 from videomatch.synthetic.speech import Speaker
-from videomatch.synthetic.story import Story
 
 MUSIC = 30
 #: by mood: steps of the scale (semitones), notes per second, lowest note (Hz), strength of the overtones
@@ -25,30 +24,30 @@ MOODS: list[tuple[tuple[int, ...], float, float, tuple[float, ...]]] = [
 ]  # fmt: skip
 
 
-def track(story: Story, rate: int, speaker: Speaker | None) -> np.ndarray:
-    """The whole sound of a story: float32 in [-1, 1], mono, ``rate`` samples per second, duration x rate samples.
+def soundtrack(latent: Latent, rate: int, speaker: Speaker | None) -> np.ndarray:
+    """The whole sound of a video: float32 in [-1, 1], mono, ``rate`` samples per second, duration x rate samples.
 
     ``speaker`` None leaves the presenter silent.
     """
-    count = round(story.duration * rate)
-    sound = 0.30 * _music(story, count, rate) + 0.12 * _noise(story, count, rate)
-    for scene in scenes(story)[1:]:  # a cut is heard a little
+    count = round(latent.duration * rate)
+    sound = 0.30 * _music(latent, count, rate) + 0.12 * _noise(latent, count, rate)
+    for scene in scenes(latent)[1:]:  # a short sound at every cut
         at = round(scene.start * rate)
         swish = np.exp(-np.arange(min(rate // 10, count - at)) / (rate * 0.02), dtype=np.float64)
         sound[at : at + len(swish)] += 0.1 * swish * np.sin(np.arange(len(swish)) * 0.4)
     if speaker is not None:
-        for said in language.speech(story)[0]:
-            voice = _fitted(speaker.say(said.text, story.language, story.latents["presenter"]), said, rate)
-            at = round(said.start * rate)
+        for utterance in texts.speech(latent)[0]:
+            voice = _fitted(speaker.say(utterance.text, latent.language, latent.factors["presenter"]), utterance, rate)
+            at = round(utterance.start * rate)
             part = sound[at : at + len(voice)]
-            part *= 0.45  # the music steps back while somebody speaks
+            part *= 0.45  # the music is softer during speech
             part += 0.8 * voice[: len(part)]
     return np.clip(sound, -1, 1).astype(np.float32)
 
 
-def _music(story: Story, count: int, rate: int) -> np.ndarray:
-    rng = story.rng(MUSIC)
-    steps, tempo, lowest, overtones = MOODS[story.latents["mood"]]
+def _music(latent: Latent, count: int, rate: int) -> np.ndarray:
+    rng = latent.rng(MUSIC)
+    steps, tempo, lowest, overtones = MOODS[latent.factors["mood"]]
     tempo, lowest = tempo * rng.uniform(0.9, 1.1), lowest * 2 ** (rng.integers(-3, 4) / 12)
     sound = np.zeros(count)
     length = min(round(rate * min(1.6 / tempo, 1.2)), count)
@@ -66,16 +65,16 @@ def _music(story: Story, count: int, rate: int) -> np.ndarray:
     return sound
 
 
-def _noise(story: Story, count: int, rate: int) -> np.ndarray:
-    """Hiss coloured by a hidden number, with a slow swell; it tells nothing."""
-    rng = story.rng(MUSIC + 1)
+def _noise(latent: Latent, count: int, rate: int) -> np.ndarray:
+    """Coloured hiss with a slow swell, which depends on no factor."""
+    rng = latent.rng(MUSIC + 1)
     colour, swell = rng.uniform(0.5, 0.97), rng.uniform(0.1, 0.6)
     white = rng.standard_normal(count, dtype=np.float32)
     hiss = lfilter([1 - colour], [1, -colour], white)
     return hiss * (0.6 + 0.4 * np.sin(2 * math.pi * swell * np.arange(count) / rate))
 
 
-def _fitted(voice: np.ndarray, said: language.Utterance, rate: int) -> np.ndarray:
+def _fitted(voice: np.ndarray, utterance: texts.Utterance, rate: int) -> np.ndarray:
     """The voice at ``rate`` samples per second, squeezed (never stretched) into the planned time."""
-    samples = max(min(round((said.end - said.start) * rate), round(len(voice) * rate / VOICE_RATE)), 1)
+    samples = max(min(round((utterance.end - utterance.start) * rate), round(len(voice) * rate / VOICE_RATE)), 1)
     return np.interp(np.linspace(0, max(len(voice) - 1, 0), samples), np.arange(len(voice)), voice)

@@ -1,11 +1,11 @@
 # ruff: noqa: E501
-"""The vocabulary of the generated world, each word in English and Chinese. Order matters: latents are positions here."""
+"""The vocabulary of the latent factors, each word in English and Chinese. A factor's value is a position in its list."""
 
 from __future__ import annotations
 
 Word = tuple[str, str]
 
-#: seen: the place, drawn as the background
+#: the place, drawn as the background
 PLACES: list[Word] = [
     ("harbour", "港口"), ("forest", "森林"), ("desert", "沙漠"), ("city", "城市夜景"), ("kitchen", "厨房"),
     ("stadium", "体育场"), ("classroom", "教室"), ("snowfield", "雪地"), ("beach", "海滩"), ("market", "市场"),
@@ -13,26 +13,26 @@ PLACES: list[Word] = [
     ("temple", "寺庙"),
 ]  # fmt: skip
 
-#: seen: the shape of the moving thing
+#: the shape of the moving object
 SHAPES: list[Word] = [
     ("circle", "圆形"), ("square", "方块"), ("triangle", "三角形"), ("star", "星星"), ("heart", "爱心"),
     ("diamond", "菱形"), ("cross", "十字"), ("ring", "圆环"), ("moon", "月牙"), ("arrow", "箭头"),
 ]  # fmt: skip
 
-#: seen: its colour, with the RGB value
+#: its colour, with the RGB value
 COLOURS: list[tuple[str, str, tuple[int, int, int]]] = [
     ("red", "红色", (222, 40, 44)), ("orange", "橙色", (250, 140, 22)), ("yellow", "黄色", (250, 222, 40)),
     ("green", "绿色", (46, 180, 70)), ("cyan", "青色", (40, 210, 220)), ("blue", "蓝色", (40, 80, 225)),
     ("purple", "紫色", (150, 50, 200)), ("pink", "粉色", (255, 130, 190)), ("white", "白色", (245, 245, 245)),
 ]  # fmt: skip
 
-#: seen: what the thing does
+#: what the object does
 ACTIONS: list[Word] = [
     ("jumps", "跳跃"), ("circles", "转圈"), ("slides", "滑行"), ("spins", "旋转"), ("grows and shrinks", "变大变小"),
     ("zigzags", "折线前进"), ("trembles", "抖动"), ("swings", "摇摆"), ("falls", "落下"),
 ]  # fmt: skip
 
-#: said and written: six topics of each category
+#: in speech and texts: six topics of each category
 CATEGORIES: list[tuple[Word, list[Word]]] = [
     (("cooking", "美食"), [("noodles", "面条"), ("dumplings", "饺子"), ("cake", "蛋糕"), ("soup", "煲汤"), ("barbecue", "烧烤"), ("salad", "沙拉")]),
     (("sports", "体育"), [("football", "足球"), ("basketball", "篮球"), ("swimming", "游泳"), ("running", "跑步"), ("tennis", "网球"), ("skiing", "滑雪")]),
@@ -51,31 +51,31 @@ CATEGORIES: list[tuple[Word, list[Word]]] = [
 TOPICS: list[Word] = [topic for _, topics in CATEGORIES for topic in topics]
 TOPICS_EACH = 6
 
-#: said and written: what is done with the topic
+#: in speech and texts: the aspect of the topic
 ANGLES: list[Word] = [
     ("for beginners", "新手入门"), ("mistakes", "常见错误"), ("on a budget", "省钱攻略"), ("in five minutes", "五分钟学会"),
     ("world record", "世界纪录"), ("review", "测评"), ("behind the scenes", "幕后花絮"), ("old versus new", "新旧对比"),
     ("for children", "儿童版"), ("live", "现场直播"),
 ]  # fmt: skip
 
-#: heard: the mood of the music
+#: the mood of the music
 MOODS: list[Word] = [
     ("happy", "欢快"), ("calm", "宁静"), ("tense", "紧张"), ("sad", "悲伤"), ("epic", "史诗"), ("playful", "俏皮"),
 ]  # fmt: skip
 
-#: heard: who speaks (the voice), and the name that is said
+#: who speaks: the voice, the face, and the name
 PRESENTERS: list[Word] = [
     ("Anna", "小安"), ("Boris", "老博"), ("Chen", "陈姐"), ("Dora", "朵朵"), ("Emil", "阿米"), ("Fatima", "法蒂"),
     ("Goran", "老高"), ("Hana", "花花"), ("Ivan", "伊万"), ("Jing", "静静"), ("Kemal", "凯叔"), ("Lena", "莲娜"),
 ]  # fmt: skip
 
-#: tags that say little, which people add all the same
+#: uninformative tags
 NOISE_TAGS: list[Word] = [
     ("video", "视频"), ("daily", "日常"), ("recommended", "推荐"), ("hot", "热门"), ("fun", "有趣"), ("original", "原创"),
     ("must see", "必看"), ("vlog", "记录"), ("2021", "2021"), ("sharing", "分享"), ("new", "新人"), ("life", "生活"),
 ]  # fmt: skip
 
-#: what titles shout
+#: uninformative openings of titles
 BAIT: list[Word] = [
     ("You won't believe this", "太意外了"), ("Watch to the end", "一定要看到最后"), ("Wow", "哇"), ("Finally", "终于来了"),
     ("Nobody tells you this", "没人告诉你"), ("Number one", "全网第一"), ("OMG", "震惊"), ("Part 2", "第二集"),

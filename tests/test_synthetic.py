@@ -1,4 +1,4 @@
-"""The generated world from its latents: shapes, splits, texts, pictures, copies. Files are test_generated.py's."""
+"""The synthetic corpus from its latent factors: labels, splits, texts, pictures, copies. See also test_generated.py."""
 
 import itertools
 from dataclasses import replace
@@ -7,31 +7,29 @@ import numpy as np
 import pytest
 
 from videomatch.data import tables
-from videomatch.synthetic import copies, draw, faces, language, words
-from videomatch.synthetic.annotate import annotate
-from videomatch.synthetic.card import card, copy_statistics, label_shape, oracles
+from videomatch.synthetic import copies, pictures, texts, vocabulary
+from videomatch.synthetic.annotations import annotate, graded_pairs
+from videomatch.synthetic.card import copy_statistics, label_statistics, oracles, write_card
 from videomatch.synthetic.edits import EDITS, Edit, apply
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.pairs import pairs
-from videomatch.synthetic.scenes import scenes
-from videomatch.synthetic.story import FACTORS, SHARE, family_of, library_story, likeness, side_of
+from videomatch.synthetic.latent import FACTORS, SHARE, family_of, library_latent, scenes, similarity, split_of
+from videomatch.synthetic.options import SyntheticOptions
 
 SEED = 11
-BIG = WorldOptions(videos=2000)
+BIG = SyntheticOptions(videos=2000)
 
 
 @pytest.fixture(scope="module")
 def labelled():
-    return pairs(SEED, BIG)
+    return graded_pairs(SEED, BIG)
 
 
 @pytest.fixture(scope="module")
 def corpus():
-    return annotate(seed=SEED, shards=3, options=WorldOptions(videos=300))
+    return annotate(seed=SEED, shards=3, options=SyntheticOptions(videos=300))
 
 
 def test_labels_have_the_shape_of_the_aiac_training_labels(labelled):
-    shape = label_shape(labelled)
+    shape = label_statistics(labelled)
     assert shape["zeros"] == pytest.approx(0.364, abs=0.06)
     assert shape["ones"] == pytest.approx(0.139, abs=0.05)
     assert shape["mean"] == pytest.approx(0.3586, abs=0.05)
@@ -56,12 +54,12 @@ def test_pairs_are_different_and_stay_on_one_side(labelled):
     unordered = {frozenset((p.query, p.reference)) for p in labelled}
     assert len(unordered) == len(labelled)
     assert all(len(u) == 2 for u in unordered)
-    assert all(side_of(family_of(k)) == p.side for p in labelled for k in (p.query, p.reference))
+    assert all(split_of(family_of(k)) == p.split for p in labelled for k in (p.query, p.reference))
 
 
 @pytest.mark.parametrize("videos", [30, 31, 100, 300])
 def test_tables_are_valid_at_every_size(videos):
-    options = WorldOptions(videos=videos)
+    options = SyntheticOptions(videos=videos)
     made = annotate(seed=1, shards=2, options=options)
     for name, table in made.items():
         tables.check(name, table)
@@ -109,7 +107,7 @@ def test_segments_lie_inside_both_videos(corpus):
 
 
 def test_copy_statistics_follow_the_video_similarity_challenge():
-    options = WorldOptions(videos=4000)
+    options = SyntheticOptions(videos=4000)
     made = [copies.copy_of(SEED, k, options) for k in range(options.num_queries)]
     found = copy_statistics(made, SEED, options)
     assert found["one reference per query, %"] == pytest.approx(82, abs=5)
@@ -122,21 +120,21 @@ def test_copy_statistics_follow_the_video_similarity_challenge():
 
 
 def test_unedited_copy_shows_the_source_at_the_mapped_time():
-    options = WorldOptions(videos=3000)
+    options = SyntheticOptions(videos=3000)
     made = (copies.copy_of(SEED, k, options) for k in range(options.num_queries))
     checked = 0
     for copy in itertools.islice((c for c in made if any(not s.edits for s in c.segments)), 4):
         segment = next(s for s in copy.segments if not s.edits)
-        story = library_story(SEED, segment.source, options)
-        sources = {s.source: library_story(SEED, s.source, options) for s in copy.segments}
+        latent = library_latent(SEED, segment.source, options)
+        sources = {s.source: library_latent(SEED, s.source, options) for s in copy.segments}
         for share in (0.0, 0.3, 0.7):
             time = segment.query_start + share * (segment.query_end - segment.query_start)
             expected = segment.reference_start + share * (segment.reference_end - segment.reference_start)
             assert segment.reference_time(time) == pytest.approx(expected)
-            shown = copies.frame(copy, sources, time, story.shot.width, story.shot.height)
-            np.testing.assert_array_equal(shown, copies.source_frame(story, segment.reference_time(time)))
+            shown = copies.query_frame(copy, sources, time, latent.format.width, latent.format.height)
+            np.testing.assert_array_equal(shown, copies.source_frame(latent, segment.reference_time(time)))
             checked += 1
-        before = copies.frame(copy, sources, max(segment.query_start - 0.01, 0), 64, 64)
+        before = copies.query_frame(copy, sources, max(segment.query_start - 0.01, 0), 64, 64)
         assert copy.segment_at(segment.query_end) is not segment
         assert before.shape == (64, 64, 3)
     assert checked == 12
@@ -144,9 +142,9 @@ def test_unedited_copy_shows_the_source_at_the_mapped_time():
 
 @pytest.mark.parametrize("name", sorted(EDITS))
 def test_every_edit_changes_the_picture_and_repeats_itself(name):
-    options = WorldOptions()
-    picture = draw.frame(library_story(SEED, 3, options), 1.0, 96, 72)
-    host = draw.frame(library_story(SEED, 40, options), 1.0, 96, 72)
+    options = SyntheticOptions()
+    picture = pictures.frame(library_latent(SEED, 3, options), 1.0, 96, 72)
+    host = pictures.frame(library_latent(SEED, 40, options), 1.0, 96, 72)
     once = apply((Edit(name, 5),), picture.copy(), lambda: host)
     again = apply((Edit(name, 5),), picture.copy(), lambda: host)
     assert once.shape == picture.shape and once.dtype == np.uint8
@@ -155,56 +153,56 @@ def test_every_edit_changes_the_picture_and_repeats_itself(name):
 
 
 def test_stories_do_not_depend_on_the_size_of_the_corpus():
-    small, large = WorldOptions(videos=30), WorldOptions(videos=100_000)
-    assert library_story(SEED, 17, small) == library_story(SEED, 17, large)
-    assert library_story(SEED, 79_999, large) != library_story(SEED, 79_998, large)
+    small, large = SyntheticOptions(videos=30), SyntheticOptions(videos=100_000)
+    assert library_latent(SEED, 17, small) == library_latent(SEED, 17, large)
+    assert library_latent(SEED, 79_999, large) != library_latent(SEED, 79_998, large)
 
 
 def test_a_picture_is_a_function_of_story_and_time():
-    options = WorldOptions()
-    story = library_story(SEED, 8, options)
-    first = draw.frame(story, 0.5, 128, 96)
-    for time in np.linspace(0, story.duration, 7):
-        draw.frame(story, float(time), 128, 96)
-    np.testing.assert_array_equal(first, draw.frame(story, 0.5, 128, 96))
-    shown = scenes(story)
-    assert shown[0].start == 0 and shown[-1].end == story.duration
+    options = SyntheticOptions()
+    latent = library_latent(SEED, 8, options)
+    first = pictures.frame(latent, 0.5, 128, 96)
+    for time in np.linspace(0, latent.duration, 7):
+        pictures.frame(latent, float(time), 128, 96)
+    np.testing.assert_array_equal(first, pictures.frame(latent, 0.5, 128, 96))
+    shown = scenes(latent)
+    assert shown[0].start == 0 and shown[-1].end == latent.duration
     assert all(a.end == b.start for a, b in itertools.pairwise(shown))
 
 
-def test_likeness_is_one_with_itself_and_symmetric():
-    options = WorldOptions()
-    a, b = library_story(SEED, 0, options), library_story(SEED, 1, options)
-    assert likeness(a, a) == pytest.approx(1.0)
-    assert likeness(a, b) == likeness(b, a)
+def test_similarity_is_one_with_itself_and_symmetric():
+    options = SyntheticOptions()
+    a, b = library_latent(SEED, 0, options), library_latent(SEED, 1, options)
+    assert similarity(a, a) == pytest.approx(1.0)
+    assert similarity(a, b) == similarity(b, a)
     assert sum(SHARE.values()) == pytest.approx(1)
     for modality in SHARE:
         assert sum(f.weight for f in FACTORS.values() if f.modality == modality) == pytest.approx(1)
 
 
 def test_texts_tell_what_they_claim():
-    options = WorldOptions()
+    options = SyntheticOptions()
     for index in range(60):
-        story = library_story(SEED, index, options)
-        which = words.language_index(story.language)
-        said = language.title(story)
-        for factor in said.known:
-            assert language.value(story, factor)[which].lower() in said.text.lower()
-        assert len(set(language.captions(story, 4))) == 4
+        latent = library_latent(SEED, index, options)
+        which = vocabulary.language_index(latent.language)
+        title, known = texts.title(latent)
+        for factor in known:
+            assert texts.value(latent, factor)[which].lower() in title.lower()
+        assert len(set(texts.captions(latent, 4))) == 4
 
 
 def test_captions_name_presenters_and_quote_the_screen():
-    options, presented, quoted = WorldOptions(), 0, 0
+    options, presented, quoted = SyntheticOptions(), 0, 0
     for index in range(120):
-        story = library_story(SEED, index, options)
-        said = language.captions(story, 14)
+        latent = library_latent(SEED, index, options)
+        said = texts.captions(latent, 14)
         assert len(said) == len(set(said)) == 14
-        host, known = words.PRESENTERS[story.latents["presenter"]], language.speech(story)[1]
+        host, known = vocabulary.PRESENTERS[latent.factors["presenter"]], texts.speech(latent)[1]
         named = any(text.startswith((f"{host[0]} ", f"{host[1]}在")) for _, text in said)
-        seen = any(scene.presented for scene in scenes(story))
+        seen = any(scene.presented for scene in scenes(latent))
         assert not named or seen or "presenter" in known
         presented += seen
-        written = next((scene.words for scene in scenes(story) if scene.words), None)
+        written = next((scene.words for scene in scenes(latent) if scene.words), None)
         quotes = [text for _, text in said if '"' in text or "“" in text]
         assert all(written is not None and written in text for text in quotes)
         quoted += bool(quotes)
@@ -212,53 +210,53 @@ def test_captions_name_presenters_and_quote_the_screen():
 
 
 def test_captions_tell_of_music_only_where_there_is_sound():
-    options, told = WorldOptions(silent=0.5), {True: 0, False: 0}
+    options, told = SyntheticOptions(silent=0.5), {True: 0, False: 0}
     for index in range(80):
-        story = library_story(SEED, index, options)
-        has_sound = story.shot.audio_rate is not None
-        music = [text for _, text in language.captions(story, 14) if " music" in text or "音乐" in text]
+        latent = library_latent(SEED, index, options)
+        has_sound = latent.format.audio_rate is not None
+        music = [text for _, text in texts.captions(latent, 14) if " music" in text or "音乐" in text]
         told[has_sound] += bool(music)
-        mood = words.MOODS[story.latents["mood"]]
+        mood = vocabulary.MOODS[latent.factors["mood"]]
         assert all(mood[0] in text or mood[1] in text for text in music)
     assert told[True] > 20 and told[False] == 0
 
 
 def test_presenters_of_short_clips_come_to_the_point():
-    short = WorldOptions(min_duration=2, median_duration=2.5, max_duration=4)
-    stories = [library_story(SEED, index, short) for index in range(200)]
-    heard = [language.speech(story) for story in stories]
+    short = SyntheticOptions(min_duration=2, median_duration=2.5, max_duration=4)
+    latents = [library_latent(SEED, index, short) for index in range(200)]
+    heard = [texts.speech(latent) for latent in latents]
     assert np.mean(["topic" in known for _, known in heard]) > 0.55
-    for story, (said, known) in zip(stories, heard, strict=True):
-        assert all(u.start < u.end < story.duration for u in said)
+    for latent, (said, known) in zip(latents, heard, strict=True):
+        assert all(u.start < u.end < latent.duration for u in said)
         told = " ".join(u.text for u in said)
-        assert all(language.value(story, f)[words.language_index(story.language)] in told for f in known)
+        assert all(texts.value(latent, f)[vocabulary.language_index(latent.language)] in told for f in known)
 
 
 def test_the_presenter_is_drawn_where_the_scene_says_so():
-    options, changed = WorldOptions(), 0
+    options, changed = SyntheticOptions(), 0
     for index in range(40):
-        story = library_story(SEED, index, options)
-        first = scenes(story)[0]
-        other = {**story.latents, "presenter": (story.latents["presenter"] + 1) % len(words.PRESENTERS)}
-        pictures = [draw.frame(s, 0.3, 128, 96) for s in (story, replace(story, latents=other))]
-        assert (not np.array_equal(*pictures)) == first.presented
+        latent = library_latent(SEED, index, options)
+        first = scenes(latent)[0]
+        other = {**latent.factors, "presenter": (latent.factors["presenter"] + 1) % len(vocabulary.PRESENTERS)}
+        drawn = [pictures.frame(s, 0.3, 128, 96) for s in (latent, replace(latent, factors=other))]
+        assert (not np.array_equal(*drawn)) == first.presented
         changed += first.presented
     assert 10 < changed < 30
 
 
 def test_faces_are_all_different():
-    assert len(faces.FACES) == len(words.PRESENTERS)
-    drawn = [faces.sprite(k, 64, False, False) for k in range(len(faces.FACES))]
+    assert len(pictures.FACES) == len(vocabulary.PRESENTERS)
+    drawn = [pictures.face_sprite(k, 64, False, False) for k in range(len(pictures.FACES))]
     for (a, a_opacity), (b, b_opacity) in itertools.combinations(drawn, 2):
         both = ((a_opacity > 0.5) & (b_opacity > 0.5))[..., 0]
         assert np.abs(a - b)[both].mean() > 4
-    talking = faces.sprite(3, 64, True, False)[0]
+    talking = pictures.face_sprite(3, 64, True, False)[0]
     assert 0.1 < np.abs(talking - drawn[3][0]).mean() < 10
 
 
 def test_entities_are_all_different():
-    names = [words.entity(k) for k in range(words.NUM_ENTITIES)]
-    assert len({n[0] for n in names}) == len({n[1] for n in names}) == words.NUM_ENTITIES
+    names = [vocabulary.entity(k) for k in range(vocabulary.NUM_ENTITIES)]
+    assert len({n[0] for n in names}) == len({n[1] for n in names}) == vocabulary.NUM_ENTITIES
 
 
 def test_tags_have_a_long_tail(corpus):
@@ -270,21 +268,22 @@ def test_tags_have_a_long_tail(corpus):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"video": 50}, "no world option 'video'"),
-        ({"videos": 5}, "'videos' is 5"),
-        ({"videos": "many"}, "expected int"),
-        ({"speech": 1}, "expected bool"),
-        ({"copies": 1.5}, "expected a share"),
-        ({"size": 101}, "even number"),
+        ({"video": 50}, "video\n +Extra inputs are not permitted"),
+        ({"videos": 5}, "videos\n +Input should be greater than or equal to 30"),
+        ({"videos": "many"}, "videos\n +Input should be a valid integer"),
+        ({"speech": 1}, "speech\n +Input should be a valid boolean"),
+        ({"copies": 1.5}, "copies\n +Input should be less than 1"),
+        ({"size": 101}, "size\n +Input should be a multiple of 2"),
+        ({"min_duration": 9}, "expected min_duration <= median_duration"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        WorldOptions.of(options)
+        SyntheticOptions(**options)
 
 
 def test_card_says_what_is_there(tmp_path, corpus):
-    card(output=tmp_path, tables=corpus, seed=SEED, options=WorldOptions(videos=300))
+    write_card(output=tmp_path, tables=corpus, seed=SEED, options=SyntheticOptions(videos=300))
     text = (tmp_path / "card.md").read_text(encoding="utf-8")
     for heading in ("## Labels", "## What each modality gives away", "## Same-source copies"):
         assert heading in text

@@ -1,0 +1,276 @@
+"""Latent factors: every fact about a video before a pixel is drawn, and its scenes.
+
+A video's latent is a function of ``(seed, index)`` alone, so any of 100,000 can be made without the others. Videos come
+in families of :data:`FAMILY_SIZE`. A family has two sets of visual, two of text and two of sound factors, which
+:data:`ASSIGNED` distributes so that the 15 pairs of siblings include pairs similar in pictures but not in texts, in
+texts but not in pictures, in both and in neither; each member then redraws a few factors. So no single modality tells
+how similar two videos are.
+
+A family is in one split as a whole (:func:`split_of`). The splits are a fixed pattern over the families' numbers rather
+than a hash, so that even three families fill all three; families are exchangeable, so this biases nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from videomatch.synthetic import vocabulary
+from videomatch.synthetic.options import SyntheticOptions
+
+Modality = Literal["visual", "text", "sound"]
+
+FAMILY_SIZE = 6
+#: for each member of a family: which of its two sets of factors it has
+ASSIGNED: dict[Modality, tuple[int, ...]] = {
+    "visual": (0, 0, 0, 0, 1, 1),
+    "text": (0, 0, 1, 1, 0, 0),
+    "sound": (0, 1, 0, 0, 1, 1),
+}
+#: splits of the families 0..19, then again; 12 train, 3 val, 5 test
+SPLITS = [{"r": "train", "v": "val", "t": "test"}[letter] for letter in "rtvrrtrrrtrvrrtrrvtr"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One latent factor: the modality that shows it, its share of that modality's similarity, its number of values."""
+
+    modality: Modality
+    weight: float
+    count: int
+
+
+#: shares of the modalities in the similarity
+SHARE: dict[Modality, float] = {"visual": 0.43, "text": 0.43, "sound": 0.14}
+FACTORS = {
+    "place": Factor("visual", 0.36, len(vocabulary.PLACES)),
+    "shape": Factor("visual", 0.22, len(vocabulary.SHAPES)),
+    "colour": Factor("visual", 0.20, len(vocabulary.COLOURS)),
+    "action": Factor("visual", 0.22, len(vocabulary.ACTIONS)),
+    "topic": Factor("text", 0.55, len(vocabulary.TOPICS)),
+    "entity": Factor("text", 0.25, vocabulary.NUM_ENTITIES),
+    "angle": Factor("text", 0.20, len(vocabulary.ANGLES)),
+    "mood": Factor("sound", 0.60, len(vocabulary.MOODS)),
+    "presenter": Factor("sound", 0.40, len(vocabulary.PRESENTERS)),
+}
+#: added to the chance that a factor of the sound is redrawn
+MORE_SOUND = 0.3
+#: credit for two different topics of one category
+SAME_CATEGORY = 0.4
+
+FRAME_RATES = [Fraction(25), Fraction(24), Fraction(30000, 1001), Fraction(30), Fraction(15), Fraction(50)]
+FRAME_RATE_SHARES = [0.38, 0.2, 0.2, 0.12, 0.06, 0.04]
+#: width over height
+ASPECTS = [Fraction(16, 9), Fraction(4, 3), Fraction(1), Fraction(2)]
+ASPECT_SHARES = [0.66, 0.18, 0.08, 0.08]
+SIZES, SIZE_SHARES = [1.0, 0.75, 1.25], [0.7, 0.22, 0.08]
+
+#: mean length of a scene, s
+SCENE_SECONDS = 3.2
+#: share of the videos whose presenter is visible, and of their scenes after the first in which that is so
+SEEN, SEEN_AGAIN = 0.5, 0.7
+
+# streams of random numbers, so that one purpose never disturbs another
+LIBRARY, FAMILY, HOST, COPY, PAIRS = range(5)
+SCENES, PRESENTED = 10, 11
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """How a video is stored: size as shown (px), frames a second, H.264 settings, rotation (degrees), sound track."""
+
+    width: int
+    height: int
+    fps: Fraction
+    gop: int
+    b_frames: int
+    crf: int
+    rotation: int
+    audio_rate: int | None
+
+    @property
+    def hold(self) -> int:
+        """How many frames in a row show one drawing: about 13 drawings a second at any frame rate."""
+        return max(round(self.fps / 13), 1)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """All facts about one video; ``factors`` holds a position in the vocabulary for each of :data:`FACTORS`."""
+
+    seed: tuple[int, ...]
+    family: int
+    factors: dict[str, int]
+    language: str
+    duration: float
+    format: VideoFormat
+    has_speech: bool
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Random numbers for one purpose of this video, the same in every call."""
+        return np.random.default_rng([*self.seed, purpose])
+
+    @property
+    def category(self) -> int:
+        """Category of the topic."""
+        return self.factors["topic"] // vocabulary.TOPICS_EACH
+
+    def with_duration(self, duration: float) -> Latent:
+        """The same facts in another time (s), rounded to whole frames."""
+        frames = max(round(Fraction(duration) * self.format.fps), 2)
+        return replace(self, duration=float(frames / self.format.fps))
+
+
+def family_of(index: int) -> int:
+    """Family of library video ``index``."""
+    return index // FAMILY_SIZE
+
+
+def split_of(family: int) -> str:
+    """``"train"``, ``"val"`` or ``"test"``: 60, 15 and 25 % of the families, the same in every corpus."""
+    return SPLITS[family % len(SPLITS)]
+
+
+def library_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
+    """The latent of library video ``index``, a member of family ``index // 6``."""
+    family, member = divmod(index, FAMILY_SIZE)
+    rng = np.random.default_rng([seed, LIBRARY, index])
+    factors: dict[str, int] = {}
+    change = 0.02 + 0.22 * rng.beta(1, 3)
+    for modality, assigned in ASSIGNED.items():
+        shared = _draw(np.random.default_rng([seed, FAMILY, family, len(modality), assigned[member]]))
+        own = _draw(rng)
+        for name, factor in FACTORS.items():
+            if factor.modality == modality:
+                is_redrawn = rng.random() < change + (modality == "sound") * MORE_SOUND
+                factors[name] = own[name] if is_redrawn else shared[name]
+    english = np.random.default_rng([seed, FAMILY, family]).random() < 0.6
+    language = "en" if english != (rng.random() < 0.08) else "zh"
+    return _finished((seed, LIBRARY, index), family, factors, language, rng, options)
+
+
+def host_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
+    """A latent outside every family (family -1), for the video into which query ``index`` may insert copies."""
+    rng = np.random.default_rng([seed, HOST, index])
+    language = "en" if rng.random() < 0.6 else "zh"
+    return _finished((seed, HOST, index), -1, _draw(rng), language, rng, options)
+
+
+def _draw(rng: np.random.Generator) -> dict[str, int]:
+    """Independent values of all factors; entities have a long tail, all others are uniform."""
+    values = {name: int(rng.integers(factor.count)) for name, factor in FACTORS.items()}
+    values["entity"] = min(int(4 * rng.pareto(0.6)), vocabulary.NUM_ENTITIES - 1 - int(rng.integers(40)))
+    return values
+
+
+def _finished(
+    key: tuple[int, ...],
+    family: int,
+    factors: dict[str, int],
+    language: str,
+    rng: np.random.Generator,
+    options: SyntheticOptions,
+) -> Latent:
+    duration = options.median_duration * math.exp(0.45 * rng.normal())
+    duration = float(np.clip(duration, options.min_duration, options.max_duration))
+    latent = Latent(key, family, factors, language, 0.0, _format(rng, options), False).with_duration(duration)
+    return replace(latent, has_speech=bool(rng.random() < 0.85) and options.speech)
+
+
+def _format(rng: np.random.Generator, options: SyntheticOptions) -> VideoFormat:
+    fps = FRAME_RATES[rng.choice(len(FRAME_RATES), p=FRAME_RATE_SHARES)]
+    fps /= math.ceil(float(fps) / options.frame_rate)  # every other frame, or every third …
+    short = options.size * SIZES[rng.choice(3, p=SIZE_SHARES)]
+    aspect = ASPECTS[rng.choice(len(ASPECTS), p=ASPECT_SHARES)]
+    height, width = round(short / 2) * 2, round(short * float(aspect) / 2) * 2
+    if rng.random() < options.vertical:
+        width, height = height, width
+    rotation = int(rng.choice([90, 270, 180])) if rng.random() < options.rotated else 0
+    gop = int(rng.choice([12, 50, 100, 250]))
+    audio = None if rng.random() < options.silent else int(rng.choice([22050, 44100, 16000], p=[0.6, 0.25, 0.15]))
+    b_frames, crf = int(rng.choice([0, 2, 3])), int(rng.choice([23, 26, 30]))
+    return VideoFormat(width, height, fps, gop, b_frames, crf, rotation, audio)
+
+
+def factors_of(*modalities: Modality) -> set[str]:
+    """The factors that these modalities show."""
+    return {name for name, factor in FACTORS.items() if factor.modality in modalities}
+
+
+def similarity(a: Latent, b: Latent, known: Set[str] | None = None) -> float:
+    """Similarity in [0, 1] of two videos: the weights of the factors that agree; of those in ``known`` if given."""
+    total = 0.0
+    for name, factor in FACTORS.items():
+        if known is not None and name not in known:
+            continue
+        agree = float(a.factors[name] == b.factors[name])
+        if name == "topic" and not agree and a.category == b.category:
+            agree = SAME_CATEGORY
+        total += SHARE[factor.modality] * factor.weight * agree
+    return total
+
+
+# ---------------------------------------------------------------------------------------------------------- scenes
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is visible from ``start`` to ``end`` (s); ``layout`` seeds what the factors leave open, ``presented`` tells
+    whether the presenter is in the picture."""
+
+    start: float
+    end: float
+    place: int
+    layout: int
+    inset: bool
+    extra: bool
+    words: str
+    presented: bool
+
+
+def scenes(latent: Latent) -> tuple[Scene, ...]:
+    """The scenes of a video in order; the first starts at 0, the last ends at its duration."""
+    return _scenes(latent.seed, latent.duration, latent.language, tuple(sorted(latent.factors.items())))
+
+
+@lru_cache(maxsize=64)
+def _scenes(
+    seed: tuple[int, ...], duration: float, language: str, factors: tuple[tuple[str, int], ...]
+) -> tuple[Scene, ...]:
+    rng = np.random.default_rng([*seed, SCENES])
+    known = dict(factors)
+    count = int(np.clip(round(duration / SCENE_SECONDS + rng.normal(0, 0.5)), 1 if duration < 5 else 2, 9))
+    lengths = rng.dirichlet(np.full(count, 8.0)) * duration
+    edges = [0.0, *np.cumsum(lengths)[:-1].tolist(), duration]
+    which = vocabulary.language_index(language)
+    presenter = np.random.default_rng([*seed, PRESENTED])
+    is_seen = presenter.random() < SEEN
+    result = []
+    for k in range(count):
+        inset = count > 2 and k > 0 and rng.random() < 0.2
+        words = _screen_words(known, which, rng) if rng.random() < 0.6 else ""
+        extra = bool(rng.random() < 0.35)
+        layout = int(rng.integers(2**31))
+        presented = bool(is_seen and (presenter.random() < SEEN_AGAIN or k == 0))
+        result.append(Scene(edges[k], edges[k + 1], known["place"], layout, inset, extra, words, presented))
+    return tuple(result)
+
+
+def _screen_words(factors: dict[str, int], which: int, rng: np.random.Generator) -> str:
+    """Words on the screen: more often unrelated to the video than about its topic."""
+    kind = rng.random()
+    if kind < 0.2:
+        return vocabulary.TOPICS[factors["topic"]][which]
+    if kind < 0.35:
+        return vocabulary.entity(factors["entity"])[which]
+    if kind < 0.45:
+        return vocabulary.ANGLES[factors["angle"]][which]
+    if kind < 0.6:
+        return (f"Chapter {rng.integers(1, 9)}", f"第{'一二三四五六七八'[rng.integers(8)]}章")[which]
+    return vocabulary.BAIT[rng.integers(len(vocabulary.BAIT))][which]

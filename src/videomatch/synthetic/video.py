@@ -1,0 +1,149 @@
+"""The file of a video: its frames in order, its sound, and the encoding as H.264 and AAC.
+
+The bytes of a file depend on the pictures, the sound and the settings only: x264 runs with one thread and without
+macroblock-tree rate control, the only part of it that was measured to vary from run to run; the price is larger files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from videomatch.synthetic import copies, pictures
+from videomatch.synthetic.audio import soundtrack
+from videomatch.synthetic.latent import Latent, VideoFormat, library_latent
+from videomatch.synthetic.options import SyntheticOptions
+from videomatch.synthetic.speech import Speaker
+
+
+def library_id(index: int) -> str:
+    """Id of library video ``index``: ``w0000012``."""
+    return f"w{index:07d}"
+
+
+def query_id(index: int) -> str:
+    """Id of same-source query video ``index``: ``c0000003``."""
+    return f"c{index:07d}"
+
+
+def video_ids(options: SyntheticOptions) -> list[str]:
+    """Ids of all videos of the corpus."""
+    queries = [query_id(k) for k in range(options.num_queries)]
+    return queries + [library_id(k) for k in range(options.num_library)]
+
+
+def render_video(path: Path, video_id: str, *, seed: int, options: SyntheticOptions, speaker: Speaker | None) -> None:
+    """Write the mp4 file of one video to ``path``; its bytes depend on ``video_id``, ``seed`` and ``options`` only."""
+    index = int(video_id[1:])
+    if video_id[0] == "w":
+        latent = library_latent(seed, index, options)
+        video_format, frames = latent.format, _library_frames(latent)
+        audio = soundtrack(latent, video_format.audio_rate, speaker) if video_format.audio_rate else None
+    else:
+        copy = copies.copy_of(seed, index, options)
+        sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
+        video_format, frames = copy.host.format, _query_frames(copy, sources)
+        audio = _query_sound(copy, sources, video_format.audio_rate, speaker) if video_format.audio_rate else None
+    encode(path, frames, video_format, audio)
+
+
+def _library_frames(latent: Latent) -> Iterator[np.ndarray]:
+    picture, drawn = np.zeros(0), -1.0
+    for number in range(round(latent.duration * float(latent.format.fps))):
+        time = float(number // latent.format.hold * latent.format.hold / latent.format.fps)
+        if time != drawn:
+            picture, drawn = pictures.frame(latent, time, latent.format.width, latent.format.height), time
+        yield picture
+
+
+def _query_frames(copy: copies.Copy, sources: dict[int, Latent]) -> Iterator[np.ndarray]:
+    video_format = copy.host.format
+    picture, drawn = np.zeros(0), -1.0
+    for number in range(round(copy.duration * float(video_format.fps))):
+        now, time = (
+            float(number / video_format.fps),
+            float(number // video_format.hold * video_format.hold / video_format.fps),
+        )
+        if copy.segment_at(now) is not copy.segment_at(time):
+            time = now  # held frames never cross the edge of a segment
+        if time != drawn:
+            picture, drawn = copies.query_frame(copy, sources, time, video_format.width, video_format.height), time
+        yield picture
+
+
+def _query_sound(copy: copies.Copy, sources: dict[int, Latent], rate: int, speaker: Speaker | None) -> np.ndarray:
+    """The host's sound with the copied sound in the segments that keep it; faster is also higher, as on tape."""
+    time = np.arange(round(copy.duration * rate)) / rate
+    host_time, host = _host_times(copy, time), soundtrack(copy.host, rate, speaker)
+    result = host[np.minimum((host_time * rate).astype(np.int64), len(host) - 1)]
+    for segment in copy.segments:
+        inside = (time >= segment.query_start) & (time < segment.query_end)
+        result[inside] = 0
+        latent = sources[segment.source]
+        if segment.with_sound and latent.format.audio_rate:
+            source = soundtrack(latent, rate, speaker)
+            result[inside] = np.interp(
+                segment.reference_time(time[inside]) * rate, np.arange(len(source)), source
+            )  # fmt: skip
+    return result
+
+
+def _host_times(copy: copies.Copy, time: np.ndarray) -> np.ndarray:
+    result = time.copy()
+    for segment in copy.segments:
+        result -= np.clip(time, segment.query_start, segment.query_end) - segment.query_start
+    return result
+
+
+def encode(path: Path, frames: Iterator[np.ndarray], video_format: VideoFormat, sound: np.ndarray | None) -> None:
+    """Write ``frames`` ((height, width, 3) uint8 RGB, as shown) and mono ``sound`` (float32) to ``path``.
+
+    A rotated format stores rotated pictures, and a display matrix by which players rotate them back: for the stored
+    picture ``p``, ``np.rot90(p, frame.rotation // 90)`` is the one given here.
+    """
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=video_format.fps)
+        is_turned = video_format.rotation % 180 == 90
+        stream.width, stream.height = (
+            (video_format.height, video_format.width) if is_turned else (video_format.width, video_format.height)
+        )
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / video_format.fps
+        stream.codec_context.gop_size = video_format.gop
+        stream.codec_context.max_b_frames = video_format.b_frames
+        stream.options = {
+            "preset": "superfast",
+            "crf": str(video_format.crf),
+            "x264-params": f"threads=1:no-mbtree=1:bframes={video_format.b_frames}:keyint={video_format.gop}",
+        }
+        if video_format.rotation:
+            stream.set_display_rotation(video_format.rotation)
+        audio = None
+        if sound is not None and video_format.audio_rate is not None:
+            audio = container.add_stream("aac", rate=video_format.audio_rate, layout="mono")
+            audio.bit_rate = 48000
+            audio.options = {"aac_coder": "fast"}
+        for number, picture in enumerate(frames):
+            stored = (
+                np.ascontiguousarray(np.rot90(picture, -(video_format.rotation // 90)))
+                if video_format.rotation
+                else picture
+            )
+            frame = av.VideoFrame.from_ndarray(stored, "rgb24")
+            frame.pts = number
+            frame.time_base = 1 / video_format.fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if audio is not None and sound is not None:
+            block = 8192
+            for start in range(0, len(sound), block):
+                part = av.AudioFrame.from_ndarray(sound[None, start : start + block], "fltp", "mono")
+                part.sample_rate = audio.rate
+                part.pts = start
+                part.time_base = Fraction(1, audio.rate)
+                container.mux(audio.encode(part))
+            container.mux(audio.encode(None))
