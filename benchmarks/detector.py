@@ -3,9 +3,9 @@
 Two trials, both with the same maps for everybody:
 
 ``synthetic``  maps made up by :mod:`localisation.synthetic_maps`; the detector has trained on others of them.
-``generated``  videos and edited copies of the generated world, drawn without files at 64 pixels; frames are described
+``generated``  videos and edited copies of the synthetic corpus, drawn without files at 64 pixels; frames are described
     by a copy descriptor that has seen the training side's library and edits of its own, never a copy. Sources and
-    copies of validation and test are of other stories than those of training. The detector once as it comes from
+    copies of validation and test show other videos than those of training. The detector once as it comes from
     synthetic maps, and once finetuned on the pairs of ``copies_train`` as well.
 
 Aligners are tuned with their grid ``ours`` and the detector's with its own, by F1 on the validation part. Prints F1,
@@ -42,9 +42,9 @@ from videomatch.models import copy_descriptor, segment_detector
 from videomatch.stages._localisation import localised
 from videomatch.stages.align import align
 from videomatch.stages.tune import combined, tune
-from videomatch.synthetic import annotate, copies, draw, film
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.story import library_story
+from videomatch.synthetic import annotations, copies, pictures, video
+from videomatch.synthetic.latent import library_latent
+from videomatch.synthetic.options import SyntheticOptions
 from videomatch.training.loop import Run, Training, objectives_of
 
 RATE, SIZE, SEED = 4.0, 64, 0
@@ -131,23 +131,23 @@ def synthetic(detector: Any, count: int, names: list[str]) -> None:
         told(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
 
 
-def drawn_world(root: Path, videos: int) -> tuple[Path, Path]:
-    """Corpus and frames of a generated world."""
-    options = WorldOptions(videos=videos, size=SIZE, copies=0.5, silent=0.9, speech=False)
-    rows = annotate.annotate(seed=SEED, shards=1, options=options)
+def synthetic_corpus(root: Path, videos: int) -> tuple[Path, Path]:
+    """Corpus and frames of a synthetic corpus."""
+    options = SyntheticOptions(videos=videos, size=SIZE, copies=0.5, silent=0.9, speech=False)
+    rows = annotations.annotate(seed=SEED, shards=1, options=options)
     tables.write_all({name: rows[name] for name in ("splits", "relevance", "segments")}, root / "corpus")
     with StoreWriter(root / "features/frames", shape=(SIZE, SIZE, 3), dtype="uint8", times=True) as writer:
         for index in range(options.num_library):
-            story = library_story(SEED, index, options)
-            moments = (np.arange(int(story.duration * RATE)) + 0.5) / RATE
-            frames = [draw.frame(story, float(moment), SIZE, SIZE) for moment in moments]
-            writer.add(film.library_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
+            latent = library_latent(SEED, index, options)
+            moments = (np.arange(int(latent.duration * RATE)) + 0.5) / RATE
+            frames = [pictures.frame(latent, float(moment), SIZE, SIZE) for moment in moments]
+            writer.add(video.library_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
         for index in range(options.num_queries):
             copy = copies.copy_of(SEED, index, options)
-            stories = {s.source: library_story(SEED, s.source, options) for s in copy.segments}
+            latents = {s.source: library_latent(SEED, s.source, options) for s in copy.segments}
             moments = (np.arange(int(copy.duration * RATE)) + 0.5) / RATE
-            frames = [copies.frame(copy, stories, float(moment), SIZE, SIZE) for moment in moments]
-            writer.add(film.query_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
+            frames = [copies.query_frame(copy, latents, float(moment), SIZE, SIZE) for moment in moments]
+            writer.add(video.query_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
     return root / "corpus", root / "features"
 
 
@@ -171,7 +171,7 @@ def described(corpus: Path, features: Path, epochs: int) -> None:
 
 
 def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[str], work: Path) -> None:
-    """Everybody on the copies of a generated world, through the stages."""
+    """Everybody on the copies of a synthetic corpus, through the stages."""
     common = {"corpus": corpus, "features": [features]}
     for name, how in [(n, {"aligner": n}) for n in names] + [(n, {"run": run}) for n, run in runs.items()]:
         for folder in ("tuned", "aligned"):
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a trained detector to begin with")
     parser.add_argument("--keep", type=Path, help="where to keep the detector")
     parser.add_argument("--test", type=int, default=120, help="synthetic maps that are tested")
-    parser.add_argument("--videos", type=int, default=320, help="of the generated world")
+    parser.add_argument("--videos", type=int, default=320, help="of the synthetic corpus")
     parser.add_argument("--epochs", type=int, default=20, help="of the descriptor")
     parser.add_argument("--full", action="store_true", help="16,000 maps to train on, 400 to test on, 600 videos")
     asked = parser.parse_args()
@@ -223,8 +223,8 @@ def main() -> None:
             log.info("synthetic maps, %d, tuned on %d others", asked.test, asked.test // 2)
             synthetic(model, asked.test, names)
         if asked.videos:
-            log.info("generated world, %d videos", asked.videos)
-            corpus, features = drawn_world(work, asked.videos)
+            log.info("synthetic corpus, %d videos", asked.videos)
+            corpus, features = synthetic_corpus(work, asked.videos)
             described(corpus, features, asked.epochs)
             real = SimilarityMap(
                 Source(corpus, Store.open(features / "copy")),

@@ -19,12 +19,12 @@ from videomatch.experts import Extracted
 from videomatch.experts.face import FACE, UPRIGHT, Detector, Expert, aligned, describe, load_detector, nms
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
-from videomatch.synthetic import draw, faces, film
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.scenes import scenes
-from videomatch.synthetic.story import library_story
+from videomatch.synthetic import pictures as synthetic_pictures
+from videomatch.synthetic.latent import library_latent, scenes
+from videomatch.synthetic.options import SyntheticOptions
+from videomatch.synthetic.video import render_video
 
-OPTIONS = WorldOptions(videos=60, size=112, max_duration=6, median_duration=5)
+OPTIONS = SyntheticOptions(videos=60, size=112, max_duration=6, median_duration=5)
 SEED = 3
 
 
@@ -33,7 +33,7 @@ def portrait(
 ) -> np.ndarray:
     """A presenter ``high`` px high, ``at`` (y, x) of a grey picture."""
     picture = np.full((*size, 3), (120, 150, 180), np.uint8)
-    patch, alpha = faces.sprite(presenter, high, False, False)
+    patch, alpha = synthetic_pictures.face_sprite(presenter, high, False, False)
     area = picture[at[0] : at[0] + high, at[1] : at[1] + alpha.shape[1]]
     area[:] = area * (1 - alpha) + patch
     return picture
@@ -53,7 +53,7 @@ def detect() -> Detector:
 
 
 def test_every_presenter_is_found_where_the_face_is(detect: Detector) -> None:
-    pictures = np.stack([portrait(k, 96) for k in range(len(faces.FACES))])
+    pictures = np.stack([portrait(k, 96) for k in range(len(synthetic_pictures.FACES))])
     found = detect(pictures)
     assert [len(f) for f in found] == [1] * len(pictures)
     for (face,) in found:
@@ -89,9 +89,9 @@ def test_boxes_that_overlap_give_way_to_the_surest() -> None:
 def test_presenters_of_scenes_are_found(detect: Detector) -> None:
     present = found = absent = false = 0
     for index in range(40):
-        story = library_story(SEED, index, OPTIONS)
-        scene = scenes(story)[0]
-        frame = draw.frame(story, 0.5, story.shot.width, story.shot.height)
+        latent = library_latent(SEED, index, OPTIONS)
+        scene = scenes(latent)[0]
+        frame = synthetic_pictures.frame(latent, 0.5, latent.format.width, latent.format.height)
         number = len(detect(frame[None])[0])
         if scene.presented:
             present, found = present + 1, found + (number > 0)
@@ -181,12 +181,12 @@ def test_rows_tell_who_it_is() -> None:
     assert expert.shape == (512,)
     rows, who, video = [], [], []
     for index in range(0, 240, 3):
-        story = library_story(SEED, index, OPTIONS)
-        if scenes(story)[0].presented:
-            frame = draw.frame(story, 0.5, story.shot.width, story.shot.height)
+        latent = library_latent(SEED, index, OPTIONS)
+        if scenes(latent)[0].presented:
+            frame = synthetic_pictures.frame(latent, 0.5, latent.format.width, latent.format.height)
             found = see(expert, frame[None])
             rows += list(found.rows[:1])
-            who += [story.latents["presenter"]] * len(found.rows[:1])
+            who += [latent.factors["presenter"]] * len(found.rows[:1])
             video += [index] * len(found.rows[:1])
     similarity = np.stack(rows) @ np.stack(rows).T
     np.fill_diagonal(similarity, -1)
@@ -223,7 +223,7 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
     CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "net")
     videos = [f"w{k:07d}" for k in range(6)]
     for video in videos:
-        film.shoot(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
+        render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
     blank = {**dict.fromkeys(tables.SCHEMAS["videos"]), "tags": [], "shard": 0}
     rows = [{**blank, "video_id": v, "path": str(tmp_path / f"{v}.mp4")} for v in videos]
     corpus = tmp_path / "corpus"
@@ -236,7 +236,7 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
         output = tmp_path / f"out{threads}"
         extract(corpus=corpus, shard=0, experts=experts, backbones=net, output=output, threads=threads)
     face, gradients = Store.open(tmp_path / "out1/face"), Store.open(tmp_path / "out1/gradients")
-    presented = [any(s.presented for s in scenes(library_story(SEED, k, OPTIONS))) for k in range(len(videos))]
+    presented = [any(s.presented for s in scenes(library_latent(SEED, k, OPTIONS))) for k in range(len(videos))]
     assert face.lengths.tolist() == gradients.lengths.tolist()
     assert face.lengths.sum() > 4 and not face.lengths[~np.array(presented)].any()
     assert face.shape == (24,) and not (tmp_path / "out1/face/texts.parquet").exists()

@@ -34,12 +34,12 @@ from videomatch.experts.ocr import TextBox, is_word, stamp_of
 from videomatch.experts.speech import Expert as Speech
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
-from videomatch.synthetic import draw, film
-from videomatch.synthetic.options import WorldOptions
-from videomatch.synthetic.scenes import scenes
-from videomatch.synthetic.story import library_story
+from videomatch.synthetic import pictures as synthetic_pictures
+from videomatch.synthetic.latent import library_latent, scenes
+from videomatch.synthetic.options import SyntheticOptions
+from videomatch.synthetic.video import render_video
 
-OPTIONS = WorldOptions(videos=60, size=112, max_duration=6, median_duration=5)
+OPTIONS = SyntheticOptions(videos=60, size=112, max_duration=6, median_duration=5)
 SEED = 3
 
 
@@ -167,9 +167,9 @@ def test_readings_that_are_no_words() -> None:
 def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
     written = found = false = 0
     for index in range(24):
-        story = library_story(SEED, index, OPTIONS)
-        scene = scenes(story)[0]
-        frame = draw.frame(story, 0.4, story.shot.width, story.shot.height)
+        latent = library_latent(SEED, index, OPTIONS)
+        scene = scenes(latent)[0]
+        frame = synthetic_pictures.frame(latent, 0.4, latent.format.width, latent.format.height)
         texts = read(reader, frame[None]).texts
         matches = [_words.similarity(scene.words, text) for text in texts]
         if scene.words:
@@ -182,10 +182,12 @@ def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
 
 def test_a_text_that_stands_is_one_row_with_its_time(reader: Ocr) -> None:
     known = ("Number one", "Watch to the end", "Nobody tells you this", "You won't believe this")
-    stories = (library_story(SEED, k, OPTIONS) for k in range(300))
-    story = next(s for s in stories if scenes(s)[0].words in known and scenes(s)[0].end > 2)
-    words = scenes(story)[0].words
-    frames = np.stack([draw.frame(story, t, 200, 112) for t in np.linspace(0, scenes(story)[0].end - 0.1, 4)])
+    latents = (library_latent(SEED, k, OPTIONS) for k in range(300))
+    latent = next(s for s in latents if scenes(s)[0].words in known and scenes(s)[0].end > 2)
+    words = scenes(latent)[0].words
+    frames = np.stack(
+        [synthetic_pictures.frame(latent, t, 200, 112) for t in np.linspace(0, scenes(latent)[0].end - 0.1, 4)]
+    )
     blank = np.full_like(frames[:1], 90)
     found = read(reader, np.concatenate([blank, frames, blank, blank, blank]))
     where = next(k for k, text in enumerate(found.texts) if _words.similarity(text, words) > 0.8)
@@ -321,7 +323,7 @@ def test_another_model_than_whisper_is_refused(tmp_path: Path) -> None:
 def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
     videos = ["w0000000", "w0000003"]
     for video in videos:
-        film.shoot(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
+        render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
     rows = [
         {
             **dict.fromkeys(tables.SCHEMAS["videos"]),
