@@ -56,7 +56,7 @@ def write(
         if sar is not None:
             stream.codec_context.sample_aspect_ratio = sar
         if tone is not None:
-            _sound(container, tone, float(pts[-1] * time_base))
+            add_sound(container, tone, float(pts[-1] * time_base))
         for number, at in enumerate(pts):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
             frame.pts, frame.time_base = at, time_base
@@ -65,7 +65,7 @@ def write(
     return path
 
 
-def _sound(container: av.container.OutputContainer, start: float, end: float, rate: int = 16000) -> None:
+def add_sound(container: av.container.OutputContainer, start: float, end: float, rate: int = 16000) -> None:
     stream = container.add_stream("aac", rate=rate, layout="mono")
     time = np.arange(int(end * rate)) / rate
     samples = (0.5 * np.sin(2 * np.pi * 440 * time) * (time >= start)).astype(np.float32)

@@ -32,10 +32,10 @@ import clips
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.experts import _backbone
 from videomatch.experts.audio import Expert as Audio
 from videomatch.experts.audio import mel_filters
 from videomatch.experts.image import Expert as Picture
+from videomatch.experts.image import fold, pixels_of_processor
 from videomatch.stages.extract import extract
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
@@ -102,7 +102,7 @@ PROCESSORS = {
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_pixels_equal_the_processor(name: str) -> None:
     processor = PROCESSORS[name]
-    ours = _backbone.pixels_of_processor(processor)
+    ours = pixels_of_processor(processor)
     for height, width in SIZES:
         frames = natural(height, width)
         expected = processor([Image.fromarray(f) for f in frames], return_tensors="np")["pixel_values"]
@@ -115,7 +115,7 @@ def test_pixels_equal_the_processor(name: str) -> None:
 
 
 def test_pixels_of_extreme_shapes() -> None:
-    ours = _backbone.pixels_of_processor(PROCESSORS["clip"])
+    ours = pixels_of_processor(PROCESSORS["clip"])
     assert ours.bytes(np.zeros((1, 4, 20000, 3), np.uint8)).shape == (1, 48, 48, 3)
     assert ours.bytes(np.zeros((1, 20000, 1, 3), np.uint8)).shape == (1, 48, 48, 3)
 
@@ -169,7 +169,7 @@ def test_fold_leaves_what_it_cannot_fold() -> None:
             return out
 
     odd: Any = Odd().eval()
-    assert _backbone.fold(odd, torch.rand(2, 3, 8, 8)) is odd
+    assert fold(odd, torch.rand(2, 3, 8, 8)) is odd
 
 
 def test_other_backbones(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     text.write_text("no video at all\n" * 100)
     sound = tmp_path / "sound.m4a"
     with av.open(str(sound), "w") as container:
-        clips._sound(container, 0.0, 1.0)
+        clips.add_sound(container, 0.0, 1.0)
     whole = clips.write(tmp_path / "whole.mp4", CFR)
     headless = tmp_path / "headless.mp4"
     headless.write_bytes(whole.read_bytes()[:3000])  # the index of an mp4 stands at its end

@@ -14,7 +14,7 @@ from paths import realdata
 from videomatch.common import named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.stages.prepare import odd_id, prepare
+from videomatch.stages.prepare import id_problem, prepare
 
 
 class Reader:
@@ -121,12 +121,12 @@ def test_what_is_wrong_is_said(raw: Path, tmp_path: Path) -> None:
         prepare(output=tmp_path, dataset="d", corpus="folder", shards=1, raw=str(raw), seed=0, options={})
 
 
-def test_odd_ids() -> None:
-    assert odd_id("../../etc/passwd") is None  # ids are never file names
-    assert odd_id("视频 1/a.mp4") is None
-    assert "empty" in str(odd_id(" "))
-    assert "control" in str(odd_id("a\nb"))
-    assert "512" in str(odd_id("a" * 513))
+def test_ids_that_cannot_be_used() -> None:
+    assert id_problem("../../etc/passwd") is None  # ids are never file names
+    assert id_problem("视频 1/a.mp4") is None
+    assert "empty" in str(id_problem(" "))
+    assert "control" in str(id_problem("a\nb"))
+    assert "512" in str(id_problem("a" * 513))
 
 
 def test_real_folder(tmp_path: Path) -> None:

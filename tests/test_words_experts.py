@@ -28,9 +28,8 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
-from videomatch.experts import _words
 from videomatch.experts.ocr import Expert as Ocr
-from videomatch.experts.ocr import TextBox, is_word, stamp_of
+from videomatch.experts.ocr import TextBox, is_word, similarity, stamp_of
 from videomatch.experts.speech import Expert as Speech
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
@@ -43,8 +42,12 @@ OPTIONS = SyntheticOptions(videos=60, size=112, max_duration=6, median_duration=
 SEED = 3
 
 
+def hashed(text: str, dim: int) -> np.ndarray:
+    return Speech(dim=dim).words([text])[0]
+
+
 def cosine(a: str, b: str, dim: int = 300) -> float:
-    return float(_words.hashed(a, dim) @ _words.hashed(b, dim))
+    return float(hashed(a, dim) @ hashed(b, dim))
 
 
 # ------------------------------------------------------------------------------------------------------------ words
@@ -61,23 +64,24 @@ def test_near_equal_words_have_near_equal_rows() -> None:
 
 def test_rows_of_different_words_are_nearly_at_right_angles() -> None:
     letters = np.random.default_rng(0).integers(97, 123, (200, 8)).astype(np.uint8)
-    rows = np.stack([_words.hashed(bytes(word).decode(), 300) for word in letters])
+    rows = np.stack([hashed(bytes(word).decode(), 300) for word in letters])
     others = (rows @ rows.T)[~np.eye(len(rows), dtype=bool)]
     # random unit vectors: mean 0, deviation 1 / sqrt(300)
     assert abs(others.mean()) < 0.01 and others.std() == pytest.approx(300**-0.5, rel=0.3)
 
 
 def test_a_row_is_the_mean_of_its_words() -> None:
-    words = [_words.hashed(word, 64) for word in ("old", "town")]
+    words = [hashed(word, 64) for word in ("old", "town")]
     both = words[0] + words[1]
-    np.testing.assert_allclose(_words.hashed("Old town", 64), both / np.linalg.norm(both), atol=1e-6)
-    assert not _words.hashed("…!", 64).any()
-    assert _words.words_of("Tea 养生茶, x") == ["tea", "养", "生", "茶", "x", "养生", "生茶"]
+    np.testing.assert_allclose(hashed("Old town", 64), both / np.linalg.norm(both), atol=1e-6)
+    assert not hashed("…!", 64).any()
+    np.testing.assert_allclose(hashed("x, TEA!", 64), hashed("Tea x", 64), atol=1e-6)
+    assert not np.allclose(hashed("养生", 64), hashed("生养", 64))  # characters, and pairs of neighbours
 
 
 def test_rows_do_not_change_from_release_to_release() -> None:
     # these numbers stand in people's stores
-    row = _words.hashed("harbour", 16)
+    row = hashed("harbour", 16)
     known = [
         -0.1336,
         0.3341,
@@ -97,18 +101,17 @@ def test_rows_do_not_change_from_release_to_release() -> None:
         -0.1336,
     ]
     np.testing.assert_allclose(row, known, atol=1e-4)
-    np.testing.assert_array_equal(row, _words.Words(None, 16)(["harbour"])[0])
     assert np.linalg.norm(row) == pytest.approx(1)
-    assert _words.Words(None, 16)([]).shape == (0, 16)
+    assert Speech(dim=16).words([]).shape == (0, 16)
     with pytest.raises(ValueError, match="dim = 3"):
-        _words.Words(None, 3)
+        Speech(dim=3)
 
 
 def test_similarity_of_readings() -> None:
-    assert _words.similarity("Chapter 3", "chapter3") == 1
-    assert _words.similarity("Watch to the end", "Watch to he end") > 0.8
-    assert _words.similarity("Finally", "Number one") < 0.2
-    assert _words.similarity("第一章", "第二章") < 0.7
+    assert similarity("Chapter 3", "chapter3") == 1
+    assert similarity("Watch to the end", "Watch to he end") > 0.8
+    assert similarity("Finally", "Number one") < 0.2
+    assert similarity("第一章", "第二章") < 0.7
 
 
 def test_words_by_an_encoder(tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_words_by_an_encoder(tmp_path: Path) -> None:
     vocabulary = tokenizer(None, ["the old town", "a red heart", "新手入门"] * 3, vocab_size=80, folder=tmp_path)
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
     BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=20, **tower)).save_pretrained(tmp_path)
-    words = _words.Words(str(tmp_path))
+    words = Speech(encoder=str(tmp_path)).words
     rows = words(["the old town", "a red heart " * 30, "the old town"])
     assert rows.shape == (3, 32) and np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(rows[0], rows[2])
@@ -139,7 +142,7 @@ def test_words_by_a_clip(tmp_path: Path) -> None:
         expected = model.get_text_features(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         ).pooler_output
-    rows = _words.Words(str(tmp_path))(["a red heart"])
+    rows = Speech(encoder=str(tmp_path)).words(["a red heart"])
     np.testing.assert_allclose(rows, torch.nn.functional.normalize(expected, dim=-1).numpy(), atol=1e-5)
 
 
@@ -171,7 +174,7 @@ def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
         scene = scenes(latent)[0]
         frame = synthetic_pictures.frame(latent, 0.4, latent.format.width, latent.format.height)
         texts = read(reader, frame[None]).texts
-        matches = [_words.similarity(scene.words, text) for text in texts]
+        matches = [similarity(scene.words, text) for text in texts]
         if scene.words:
             written += 1
             found += max(matches, default=0) > 0.8
@@ -190,13 +193,13 @@ def test_a_text_that_stands_is_one_row_with_its_time(reader: Ocr) -> None:
     )
     blank = np.full_like(frames[:1], 90)
     found = read(reader, np.concatenate([blank, frames, blank, blank, blank]))
-    where = next(k for k, text in enumerate(found.texts) if _words.similarity(text, words) > 0.8)
-    assert len([text for text in found.texts if _words.similarity(text, words) > 0.5]) == 1
+    where = next(k for k, text in enumerate(found.texts) if similarity(text, words) > 0.8)
+    assert len([text for text in found.texts if similarity(text, words) > 0.5]) == 1
     assert found.times[where].tolist() == [1, 5]
-    np.testing.assert_array_equal(found.rows[where], _words.hashed(found.texts[where], 300))
+    np.testing.assert_array_equal(found.rows[where], hashed(found.texts[where], 300))
     # a text that comes again after a while is another row
     again = read(reader, np.concatenate([frames[:1], blank, blank, blank, frames[:1]]))
-    assert sum(_words.similarity(text, words) > 0.8 for text in again.texts) == 2
+    assert sum(similarity(text, words) > 0.8 for text in again.texts) == 2
     nothing = read(reader, blank)
     assert nothing.rows.shape == (0, 300) and nothing.times.shape == (0, 2)
 
@@ -221,7 +224,7 @@ def test_real_titles_are_read() -> None:
     found = reading.finalize(sampler.times(0))
     assert any("fps Photo JPEG" in text for text in found.texts), found.texts
     # the title shakes and stands on noise: it is read with errors
-    assert any(_words.similarity("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
+    assert any(similarity("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
     assert (found.times[:, 0] < found.times[:, 1]).all()
 
 
@@ -250,7 +253,7 @@ def test_transcripts_are_rows_in_order_of_time() -> None:
     found = expert.start("a").finalize(np.zeros((0, 2)))
     assert list(found.texts) == ["first one", "second"]
     assert found.times.tolist() == [[0.2, 0.8], [1.0, 2.5]]
-    np.testing.assert_array_equal(found.rows[1], _words.hashed("second", 64))
+    np.testing.assert_array_equal(found.rows[1], hashed("second", 64))
     assert expert.start("b").finalize(np.zeros((0, 2))).times.tolist() == [[-1, -1]]
     assert expert.start("c").finalize(np.zeros((0, 2))).rows.shape == (0, 64)
 
@@ -358,7 +361,7 @@ def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
         assert len(mine) == len(ocr[video])
         np.testing.assert_allclose(mine.select("start", "end").to_numpy(), ocr.times(video))
         for text, row in zip(mine["text"], ocr[video], strict=True):
-            np.testing.assert_allclose(row, _words.hashed(text, 64), atol=1e-3)
+            np.testing.assert_allclose(row, hashed(text, 64), atol=1e-3)
     assert len(Store.open(output / "frames")[videos[0]]) > 4
     for name in wanted:
         np.testing.assert_array_equal(

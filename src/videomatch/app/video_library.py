@@ -39,7 +39,7 @@ from videomatch.corpora.folder import EXTENSIONS
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.retrieval.frame_index import FrameIndex
-from videomatch.stages.prepare import odd_id
+from videomatch.stages.prepare import id_problem
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class VideoLibrary:
                 continue
             contents.add(digest)
             video_id = _new_id(path, below, ids)
-            if (reason := odd_id(video_id)) is not None:
+            if (reason := id_problem(video_id)) is not None:
                 added.reject(path, reason)
                 continue
             ids.add(video_id)

@@ -31,7 +31,7 @@ SPREAD = 8
 MAX_TOKENS = 64
 
 #: a word; or one character of a script without spaces between words
-_WORDS = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W_぀-ヿ㐀-鿿豈-﫿]+")
+WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W_぀-ヿ㐀-鿿豈-﫿]+")
 
 
 class Words:
@@ -95,25 +95,10 @@ def hashed(text: str, dim: int) -> np.ndarray:
 
 def words_of(text: str) -> list[str]:
     """The lower-case words of a text; in a script without spaces, each character and each two neighbours."""
-    words = _WORDS.findall(text.casefold())
+    words = WORD.findall(text.casefold())
     alone = [len(w) == 1 and not w.isascii() for w in words]
     pairs = [a + b for a, b, first, second in zip(words, words[1:], alone, alone[1:], strict=False) if first and second]
     return words + pairs
-
-
-def similarity(a: str, b: str) -> float:
-    """Dice coefficient in [0, 1] of the character pairs of two texts, without case, spaces and punctuation."""
-    first, second = (_bigrams("".join(_WORDS.findall(text.casefold()))) for text in (a, b))
-    return 2 * len(first & second) / max(len(first) + len(second), 1)
-
-
-def _bigrams(text: str) -> set[tuple[str, int]]:
-    """Neighbouring characters; repeated pairs are numbered."""
-    padded, counts, result = f"<{text}>", {}, set()
-    for pair in (padded[k : k + 2] for k in range(len(padded) - 1)):
-        counts[pair] = counts.get(pair, 0) + 1
-        result.add((pair, counts[pair]))
-    return result
 
 
 @lru_cache(maxsize=65536)

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+from transformers.audio_utils import mel_filter_bank
 
 from videomatch.experts import BaseExpert, seconds
 from videomatch.media.sound import SoundRequest
@@ -52,14 +55,10 @@ def mel_filters(bands: int) -> np.ndarray:
     """
     if bands < 1:
         raise ValueError(f"audio: bands = {bands}, expected at least 1")
-    low, high = 2595 * np.log10(1 + np.array([LOW, HIGH]) / 700)
-    mel = np.linspace(low, high, bands + 2)
-    edges = 700 * (10 ** (mel / 2595) - 1)
-    bins = np.fft.rfftfreq(FFT, 1 / RATE)[:, None]
-    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
-    empty = int((filters.sum(0) == 0).sum())
+    with warnings.catch_warnings():  # of empty bands, which are an error here
+        warnings.simplefilter("ignore")
+        made = mel_filter_bank(FFT // 2 + 1, bands, LOW, HIGH, RATE, norm=None, mel_scale="htk")
+    empty = int((made.sum(0) == 0).sum())
     if empty:
         raise ValueError(f"audio: bands = {bands} leaves {empty} bands without a bin of the spectrum; use fewer")
-    return filters
+    return made.astype(np.float32)

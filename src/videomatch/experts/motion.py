@@ -17,8 +17,8 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
-from videomatch.experts import Windows, _backbone, seconds
-from videomatch.experts._backbone import NetworkExpert, Pixels
+from videomatch.experts import Windows, image, seconds
+from videomatch.experts._backbone import NetworkExpert, find_file, tensor_of
 from videomatch.media.decode import FrameRequest
 
 #: files that say how frames are prepared, the one for videos first
@@ -113,16 +113,16 @@ def frames_of(config: PreTrainedConfig) -> int | None:
     return getattr(vision, "num_frames", None) or getattr(config, "frames_per_clip", None)
 
 
-def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
+def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
     """What the checkpoint's file about its frames says. The file is read as it is, as transformers' own video
     processors need torchvision; without one as for images.
 
     Raises:
         ValueError: the processor does something that is not done here, or no size is known.
     """
-    file = _backbone.find_file(checkpoint, *FILES)
+    file = find_file(checkpoint, *FILES)
     if file is None:
-        return _backbone.pixels_of(checkpoint, config)
+        return image.pixels_of(checkpoint, config)
     given = json.loads(file.read_text(encoding="utf-8"))
     given = given.get("video_processor", given.get("image_processor", given))
     names = ("video_processor_type", "image_processor_type", "feature_extractor_type")
@@ -133,14 +133,14 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
         values["crop_size"] = dict.fromkeys(("height", "width"), values["crop_size"])
     processor: Any = VideoMAEImageProcessorPil(**values)
     processor.rescale_offset = values.get("offset", False)  # ViViT's name for the same
-    return _backbone.pixels_of_processor(processor)
+    return image.pixels_of_processor(processor)
 
 
 def features(model: PreTrainedModel, clips: torch.Tensor, pooling: str) -> torch.Tensor:
     """``(n, num_frames, 3, h, w)`` to ``(n, dim)``."""
     network: Any = model
     if pooling == "pooled" and hasattr(network, "get_video_features"):
-        return _backbone.tensor_of(network.get_video_features(pixel_values=clips))
+        return tensor_of(network.get_video_features(pixel_values=clips))
     # V-JEPA 2's second network predicts what is masked: not needed
     more = {"skip_predictor": True} if hasattr(network, "predictor") else {}
     out = network(**{model.main_input_name: clips}, **more)

@@ -19,7 +19,7 @@ from rapidocr import RapidOCR
 from rapidocr.utils.process_img import get_rotate_crop_image
 
 from videomatch.experts import BaseExpert, Extracted, seconds
-from videomatch.experts._words import Words, similarity
+from videomatch.experts._words import WORD, Words
 from videomatch.media.decode import FrameRequest
 
 #: similarity of two recognised texts from which on they are the same
@@ -123,6 +123,21 @@ def is_word(text: str) -> bool:
     letters = {c for c in text.casefold() if unicodedata.category(c)[0] == "L"}
     digits = {c for c in text if c.isdigit()}
     return len(letters) > 1 or (not letters and len(digits) > 2)
+
+
+def similarity(a: str, b: str) -> float:
+    """Dice coefficient in [0, 1] of the character pairs of two texts, without case, spaces and punctuation."""
+    first, second = (_bigrams("".join(WORD.findall(text.casefold()))) for text in (a, b))
+    return 2 * len(first & second) / max(len(first) + len(second), 1)
+
+
+def _bigrams(text: str) -> set[tuple[str, int]]:
+    """Neighbouring characters; repeated pairs are numbered."""
+    padded, counts, result = f"<{text}>", {}, set()
+    for pair in (padded[k : k + 2] for k in range(len(padded) - 1)):
+        counts[pair] = counts.get(pair, 0) + 1
+        result.add((pair, counts[pair]))
+    return result
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
-"""``prepare``: a data set as the tables that every later stage reads, its media probed.
+"""``prepare``: a data set as the tables that every later stage reads, with the probed properties of its media.
 
-A reader (``corpora/<corpus>.py``) says what there is; this stage opens every file, moves what cannot be read to
-``rejected`` together with all that refers to it, and counts.
+A reader (``corpora/<corpus>.py``) gives the tables; this stage opens every file, moves what cannot be read to
+``rejected`` together with all rows that refer to it, and counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import unicodedata
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from videomatch.common import named, workers
+from videomatch.common import files, named, workers
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -25,11 +24,12 @@ from videomatch.media.container import Unreadable, probe
 
 log = logging.getLogger(__name__)
 
-PROBED = ("duration", "fps", "width", "height", "has_audio", "sha256")
+#: columns of ``videos`` that a reader may leave out; all but ``tags`` and ``category`` are filled by probing
+OPTIONAL_COLUMNS = ("duration", "fps", "width", "height", "has_audio", "sha256", "shard", "category", "tags", "path")
 #: files that a process probes before it reports
 BATCH = 8
-#: longest id: they stand in tables, pages and logs
-LONGEST_ID = 512
+#: characters of an id, which is shown in tables, pages and logs
+MAX_ID_LENGTH = 512
 
 
 def prepare(
@@ -44,14 +44,14 @@ def prepare(
     renders: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write the corpus folder: ``videos-*.parquet`` (one a shard), the other tables, ``corpus.json`` (counts),
+    """Write the corpus folder: ``videos-*.parquet`` (one per shard), the other tables, ``corpus.json`` (counts),
     ``card.md`` and ``contact_sheet.jpg``.
 
     Args:
         output: empty folder.
         dataset: its name, for the card.
         corpus: file in ``corpora/`` that reads it.
-        shards: how many parts the videos are divided into.
+        shards: number of parts of the videos.
         seed: of the generated corpus.
         options: of the reader.
         raw: folder of the downloaded files; None for the generated corpus.
@@ -59,7 +59,7 @@ def prepare(
         threads: processes that probe.
 
     Raises:
-        ValueError: the reader gives a table that is none, or no video can be used.
+        ValueError: the reader gives an unknown table, or no video can be used.
     """
     if shards < 1:
         raise ValueError(f"dataset {dataset!r}: shards = {shards}, expected at least 1")
@@ -79,122 +79,104 @@ def prepare(
     if videos.is_empty():
         first = f"; the first: {bad['path'][0]}: {bad['reason'][0]}" if len(bad) else ""
         raise ValueError(f"dataset {dataset!r}: none of its {len(bad)} videos can be used{first}")
-    found["videos"] = videos
-    found["rejected"] = pl.concat([tables.check("rejected", found["rejected"]), bad])
-    found, dropped = consistent(found)
+    rejected = pl.concat([tables.check("rejected", found["rejected"]), bad])
+    found, dropped = _consistent({**found, "videos": videos, "rejected": rejected})
     for name, rows in found.items():
         if name != "videos":
             tables.write(name, rows, output)
     corpora.write_videos(tables.check("videos", videos), output, shards)
-    counts = counted(dataset, corpus, shards, found, dropped)
-    text = json.dumps(counts, indent=1, ensure_ascii=False) + "\n"
-    (output / "corpus.json").write_text(text, encoding="utf-8")
+    counts = {"dataset": dataset, "corpus": corpus, "shards": shards, **_counts(found)}
+    counts["rows dropped with rejected videos"] = dropped
+    files.write_json(output / "corpus.json", counts)
     if hasattr(module, "card"):
         module.card(output=output, tables=found, seed=seed, options=options)
     else:
         card.write(output, dataset, counts, videos)
-    log.info("%s: %d videos, %d rejected", dataset, len(videos), len(found["rejected"]))
+    log.info("%s: %d videos, %d rejected", dataset, len(videos), len(rejected))
 
 
 def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The videos with what their files say and their shard, and the ``rejected`` rows of those that cannot be used.
-    Videos without a path (released features only) pass as they are."""
+    """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. Videos
+    without a path (released features only) are not probed."""
     rows = videos.sort("video_id").to_dicts()
     bad: list[dict[str, str]] = []
     good: list[dict[str, Any]] = []
-    files = [row["path"] for row in rows if row["path"] is not None]
-    answers = _answers(files, threads)
+    results = _probe_all([row["path"] for row in rows if row["path"] is not None], threads)
     for row in track(rows, label="probe"):
-        answer = next(answers) if row["path"] is not None else {}
-        reason = odd_id(row["video_id"]) or answer.get("reason")
+        result = next(results) if row["path"] is not None else {}
+        reason = id_problem(row["video_id"]) or result.get("reason")
         if reason is not None:
             bad.append({"video_id": row["video_id"], "path": row["path"] or "", "reason": reason})
             continue
-        good.append({**row, **answer, "shard": corpora.shard_of(row["video_id"], shards)})
-    schema = tables.SCHEMAS["videos"]
-    return pl.DataFrame(good, schema=schema), tables.check("rejected", bad)
+        good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
+    return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.check("rejected", bad)
 
 
-def odd_id(video_id: str) -> str | None:
-    """Why an id cannot be used; None if it can. Ids are never file names, so slashes and dots do no harm; what cannot
-    be shown in a line of text does."""
+def id_problem(video_id: str) -> str | None:
+    """Why an id cannot be used; None if it can. Ids are never file names, so that slashes and dots do no harm, but
+    they must be shown in a line of text."""
     if not video_id.strip():
         return "its id is empty"
-    if len(video_id) > LONGEST_ID:
-        return f"its id has {len(video_id)} characters, expected at most {LONGEST_ID}"
-    odd = [c for c in video_id if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
-    return f"its id holds the control character {odd[0]!r}" if odd else None
+    if len(video_id) > MAX_ID_LENGTH:
+        return f"its id has {len(video_id)} characters, expected at most {MAX_ID_LENGTH}"
+    control = [c for c in video_id if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+    return f"its id holds the control character {control[0]!r}" if control else None
 
 
-def examine(path: str) -> dict[str, Any]:
+def _probe_all(paths: list[str], threads: int) -> Iterator[dict[str, Any]]:
+    if threads < 2 or len(paths) <= BATCH:
+        yield from map(_probe, paths)
+        return
+    with workers.pool(threads) as pool:
+        yield from pool.map(_probe, paths, chunksize=BATCH)
+
+
+def _probe(path: str) -> dict[str, Any]:
     """The probed columns of one file, or ``{"reason": …}``."""
     try:
-        facts = probe(Path(path))
+        timeline = probe(Path(path))
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (Unreadable, OSError) as error:
         return {"reason": str(error)}
-    for warning in facts.warnings:
+    for warning in timeline.warnings:
         log.warning("%s: %s", path, warning)
-    return {
-        "duration": facts.duration,
-        "fps": facts.fps,
-        "width": facts.width,
-        "height": facts.height,
-        "has_audio": facts.has_audio,
-        "sha256": digest,
-    }
-
-
-def _answers(files: list[str], threads: int) -> Iterator[dict[str, Any]]:
-    """What :func:`examine` says of each file, in order."""
-    if threads < 2 or len(files) <= BATCH:
-        yield from map(examine, files)
-        return
-    with workers.pool(threads) as pool:
-        yield from pool.map(examine, files, chunksize=BATCH)
+    names = ("duration", "fps", "width", "height", "has_audio")
+    return {**{name: getattr(timeline, name) for name in names}, "sha256": digest}
 
 
 def _complete(rows: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
-    """``rows`` with the columns that only probing fills added as nulls, and no tags as an empty list."""
-    missing = [c for c in (*PROBED, "shard", "category", "tags", "path") if c in schema and c not in rows.columns]
+    """``rows`` with absent optional columns as nulls, and absent tags as empty lists."""
+    missing = [c for c in OPTIONAL_COLUMNS if c in schema and c not in rows.columns]
     rows = rows.with_columns([pl.lit(None, schema[c]).alias(c) for c in missing])
     if "tags" in schema:
         rows = rows.with_columns(pl.col("tags").cast(schema["tags"]).fill_null(pl.lit([], schema["tags"])))
     return rows
 
 
-def consistent(found: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
-    """The tables without rows that refer to videos or texts that are not there (any more), and how many went."""
-    before = {name: len(rows) for name, rows in found.items()}
-    videos = found["videos"]["video_id"]
-    found = dict(found)
-    texts = found["texts"] = found["texts"].filter(
-        pl.col("video_id").is_null() | pl.col("video_id").is_in(videos.implode())
-    )
-    known = pl.concat([videos, texts["text_id"]]).unique().implode()
-    found["splits"] = found["splits"].filter(pl.col("id").is_in(known))
-    for name in ("relevance", "segments"):
-        found[name] = found[name].filter(pl.col("query_id").is_in(known) & pl.col("reference_id").is_in(known))
-    if "sources" in found:
-        found["sources"] = found["sources"].filter(pl.col("video_id").is_in(videos.implode()))
-    if "strata" in found:  # a pool stays whole: what is estimated from it counts shots that cannot be read, too
-        found["strata"] = found["strata"].filter(pl.col("query_id").is_in(known))
-    return found, {n: before[n] - len(found[n]) for n in ("texts", "splits", "relevance", "segments")}
+def _consistent(found: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
+    """The tables without rows that refer to absent videos or texts, and how many rows were dropped."""
+    before = {name: len(found[name]) for name in ("texts", "splits", "relevance", "segments")}
+    videos = found["videos"]["video_id"].implode()
+    of_video = pl.col("video_id").is_in(videos)
+    found = {**found, "texts": found["texts"].filter(pl.col("video_id").is_null() | of_video)}
+    known = pl.concat([found["videos"]["video_id"], found["texts"]["text_id"]]).unique().implode()
+    of_query = pl.col("query_id").is_in(known)
+    of_pair = of_query & pl.col("reference_id").is_in(known)
+    # a pool stays whole (``strata``): what is estimated from it counts shots that cannot be read, too
+    kept = {"splits": pl.col("id").is_in(known), "relevance": of_pair, "segments": of_pair}
+    kept |= {"sources": of_video, "strata": of_query}
+    found |= {name: found[name].filter(rows) for name, rows in kept.items() if name in found}
+    return found, {name: count - len(found[name]) for name, count in before.items()}
 
 
-def counted(
-    dataset: str, corpus: str, shards: int, found: dict[str, pl.DataFrame], dropped: dict[str, int]
-) -> dict[str, Any]:
-    """What ``corpus.json`` says."""
+def _counts(found: dict[str, pl.DataFrame]) -> dict[str, Any]:
+    """The counts of ``corpus.json``."""
     videos, splits = found["videos"], found["splits"]
     kinds = found["texts"].group_by("kind").len().sort("kind")
     members = splits.group_by("split", "role").len().sort("split", "role")
     names = members["split"].unique(maintain_order=True)
     return {
-        "dataset": dataset,
-        "corpus": corpus,
-        "shards": shards,
         "videos": len(videos),
         "videos with media": int(videos["path"].is_not_null().sum()),
         "videos with sound": int(videos["has_audio"].fill_null(False).sum()),
@@ -204,5 +186,4 @@ def counted(
         "rejected": len(found["rejected"]),
         "texts": dict(zip(kinds["kind"], kinds["len"], strict=True)),
         "splits": {name: {role: n for split, role, n in members.iter_rows() if split == name} for name in names},
-        "rows dropped with rejected videos": dropped,
     }
