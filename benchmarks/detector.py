@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import yaml
 
-from videomatch import aligners, objectives
+from videomatch import aligners
 from videomatch.common import named
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -45,7 +45,8 @@ from videomatch.stages.tune import combined, tune
 from videomatch.synthetic import annotations, copies, pictures, video
 from videomatch.synthetic.latent import library_latent
 from videomatch.synthetic.options import SyntheticOptions
-from videomatch.training.loop import Run, Training, objectives_of
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 RATE, SIZE, SEED = 4.0, 64, 0
 LOSSES: dict[str, Any] = {
@@ -60,7 +61,7 @@ log = logging.getLogger("benchmark")
 def trained(model: Any, examples: Any, losses: dict[str, Any], **options: Any) -> Any:
     """A model after training, ready to be asked."""
     settings = Training(precision="fp32", validate_every=0, **options)
-    Run(model, objectives_of(objectives, losses), settings, seed=SEED).fit(examples)
+    Trainer(model, configured(losses), settings, seed=SEED).fit(examples)
     return model.eval()
 
 

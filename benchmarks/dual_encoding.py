@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videomatch import objectives
 from videomatch.models.dual_encoding import Config, Model
+from videomatch.objectives.margins import triplet
 
 BATCH, WORDS = 128, 7815
 #: how many times as fast as the plain way it has to be, and how far losses may be apart, relatively
@@ -100,7 +100,7 @@ def ways(dim: int, batches: list[dict[str, Tensor]]) -> tuple[dict[str, Callable
 
     def ours_once(batch: dict[str, Tensor]) -> Tensor:
         outputs = model(**{name: value for name, value in batch.items() if name != "video"})
-        return objectives.triplet(**outputs, video=batch["video"])
+        return triplet(**outputs, video=batch["video"])
 
     def plain_once(batch: dict[str, Tensor]) -> Tensor:
         return plain_loss(*plain(batch))

@@ -30,9 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videomatch import objectives
 from videomatch.models.mmt import Config, Model
-from videomatch.training.weights import optimiser
+from videomatch.objectives.margins import max_margin
+from videomatch.training.optimiser import optimiser
 
 BATCH, ROWS, TOKENS, WORDS = 32, 30, 30, 28_996
 EXPERTS = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}
@@ -79,7 +79,7 @@ def drawn(rng: np.random.Generator, kind: str) -> dict[str, Tensor]:
 
 def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
     """The loss by the model and the objective of the project."""
-    return objectives.max_margin(model(**batch)["similarity"])
+    return max_margin(model(**batch)["similarity"])
 
 
 def plain(model: Any, batch: dict[str, Tensor]) -> Tensor:

@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videomatch import objectives
 from videomatch.models.fusion_bert import Config, Model
-from videomatch.training.weights import optimiser
+from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
+from videomatch.training.optimiser import optimiser
 
 BATCH, FRAMES, TOKENS, DIM, WORDS, TAGS = 32, 32, 36, 1536, 21_128, 10_000
 SIZES = {
@@ -72,9 +72,9 @@ def drawn(rng: np.random.Generator) -> dict[str, Tensor]:
 def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
     """The weighted losses by the model and the objectives of the project."""
     o = model(**{name: value for name, value in batch.items() if name != "labels"})
-    tags = objectives.bce_tags(o["logits"], batch["labels"])
-    tokens = objectives.mlm(o["token_logits"], o["token_targets"])
-    frames = objectives.mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"])
+    tags = bce_tags(o["logits"], batch["labels"])
+    tokens = mlm(o["token_logits"], o["token_targets"])
+    frames = mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"])
     return torch.stack([TAG * tags, MLM * tokens, MFM * frames])
 
 

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from videomatch.data.store import FORMAT, INDEX, SHARD_BYTES, Store, name_of, write_header
 from videomatch.examples import Batch, Examples, Source
-from videomatch.training.loop import Objective, Run, Training
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import Objective
 
 FRAMES, WIDTH, BATCH, SETTLED = 16, 1536, 128, 50
 log = logging.getLogger("benchmark")
@@ -108,7 +109,7 @@ def measure(root: Path, steps: int) -> dict[str, float]:
     torch.set_num_threads(1)
     examples = Whole(Store.open(root), steps)
     settings = Training(epochs=1, batch=BATCH, precision="fp32", prefetch=2)
-    Run(Small(), {"ones": Objective(ones)}, settings, seed=0).fit(examples)
+    Trainer(Small(), {"ones": Objective(ones)}, settings, seed=0).fit(examples)
     return {"settled": examples.marks[SETTLED], "peak": peak(), "batches": len(examples.marks)}
 
 

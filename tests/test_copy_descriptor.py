@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from transformers import AutoModel, ConvNextModel
 
 from toys import toy
-from videomatch import objectives
 from videomatch.data.store import Store
 from videomatch.examples import Source
 from videomatch.examples.edited_views import EDITS, EditedViews, view
 from videomatch.experts.image import Expert
 from videomatch.models.copy_descriptor import Config, Model
-from videomatch.training.loop import Run, Training, objectives_of
+from videomatch.objectives.views import entropy_spread, info_nce_views
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 SMALL = {"image_size": 32, "sizes": (16, 32), "depths": (1, 1)}
 
@@ -32,10 +33,10 @@ def unit(*shape: int) -> torch.Tensor:
 class TestObjectives:
     def test_orthogonal_images_in_closed_form(self):
         embeds, video = torch.eye(4, dtype=torch.float64)[:, None].repeat(1, 2, 1), torch.arange(4)
-        loss = objectives.info_nce_views(embeds, video, temperature=0.5)
+        loss = info_nce_views(embeds, video, temperature=0.5)
         # each view has one positive (cosine 1) and 6 views of other images (cosine 0)
         assert loss.item() == pytest.approx(math.log(1 + 6 * math.exp(-2)))
-        assert objectives.entropy_spread(embeds, video).item() == pytest.approx(-math.log(2) / 2)
+        assert entropy_spread(embeds, video).item() == pytest.approx(-math.log(2) / 2)
 
     def test_info_nce_equals_its_slow_twin(self):
         embeds, video = unit(5, 3, 8), torch.tensor([0, 1, 2, 1, 3])
@@ -48,7 +49,7 @@ class TestObjectives:
                     if b != a:
                         own = math.exp(embeds[i, a] @ embeds[i, b] / 0.2)
                         terms.append(-math.log(own / (own + negatives)))
-        loss = objectives.info_nce_views(embeds, video, temperature=0.2)
+        loss = info_nce_views(embeds, video, temperature=0.2)
         assert loss.item() == pytest.approx(np.mean(terms))
 
     def test_entropy_equals_its_slow_twin(self):
@@ -60,12 +61,12 @@ class TestObjectives:
                     (embeds[i, a] - embeds[j, b]).norm() for j in range(4) for b in range(2) if video[j] != video[i]
                 ]
                 terms.append(-math.log(min(others)))
-        assert objectives.entropy_spread(embeds, video).item() == pytest.approx(np.mean(terms))
+        assert entropy_spread(embeds, video).item() == pytest.approx(np.mean(terms))
 
     def test_one_video_alone_gives_finite_gradients(self):
         embeds = unit(2, 2, 4).requires_grad_()
         video = torch.zeros(2, dtype=torch.long)
-        loss = objectives.info_nce_views(embeds, video) + objectives.entropy_spread(embeds, video)
+        loss = info_nce_views(embeds, video) + entropy_spread(embeds, video)
         loss.backward()
         assert loss.item() == 0 and embeds.grad is not None and torch.isfinite(embeds.grad).all()
 
@@ -149,6 +150,6 @@ def test_training_brings_views_together(source):
     examples, _ = EditedViews(source, per_video=8, edits=1, validation=None).parts()
     losses = {"info_nce_views": {"temperature": 0.1}, "entropy_spread": {"weight": 0.1}}
     torch.manual_seed(0)
-    run = Run(Model(Config(**SMALL)), objectives_of(objectives, losses), Training(epochs=5, batch=8, lr=3e-3), seed=0)
+    run = Trainer(Model(Config(**SMALL)), configured(losses), Training(epochs=5, batch=8, lr=3e-3), seed=0)
     rows = run.fit(examples)
     assert rows[-1]["train/info_nce_views"] < 0.85 * rows[0]["train/info_nce_views"]

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videomatch import objectives
 from videomatch.common import distributed
 from videomatch.examples import Examples
+from videomatch.objectives.contrast import clip_contrastive
 from videomatch.pipeline import provenance
 from videomatch.pipeline.job import main
-from videomatch.training import loop as training
-from videomatch.training.loop import Objective, Run, Training
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import Objective
 
 
 class Points(Examples):
@@ -34,7 +34,7 @@ class Points(Examples):
     }
 
     def __init__(self, count: int, stop: int | None = None) -> None:
-        self.per_video, self.videos, self.drawn, self.stop = 1, [str(n) for n in range(count)], 0, stop
+        self.per_video, self.videos, self.sampled, self.stop = 1, [str(n) for n in range(count)], 0, stop
         self.x = torch.randn(count, 6, generator=torch.Generator().manual_seed(0))
 
     def _select(self, split):
@@ -44,8 +44,8 @@ class Points(Examples):
         return {}
 
     def batch(self, numbers, rng):
-        self.drawn += 1
-        if self.drawn == self.stop:
+        self.sampled += 1
+        if self.sampled == self.stop:
             raise KeyboardInterrupt
         at = torch.from_numpy(numbers)
         noise = torch.from_numpy(rng.normal(size=(len(at), 6))).float()
@@ -82,9 +82,9 @@ def masked(filled, truth):
 def trained(folder: Path | None = None, stop: int | None = None, **options):
     """Rows of the log and weights; batches of 9 cannot be halved."""
     model = Towers()
-    weighed = {"contrastive": Objective(objectives.clip_contrastive), "masked": Objective(masked, 0.5)}
+    weighed = {"contrastive": Objective(clip_contrastive), "masked": Objective(masked, 0.5)}
     settings = {"epochs": 3, "batch": 9, "lr": 0.02, "precision": "fp32", "clip_norm": 0.5, "ema": 0.9, **options}
-    run = Run(model, weighed, Training(**settings), seed=0, scratch=folder)
+    run = Trainer(model, weighed, Training(**settings), seed=0, scratch=folder, save_seconds=0.0)
     rows = run.fit(Points(37, stop), Points(11))
     return rows, model.state_dict()
 
@@ -100,22 +100,21 @@ def in_a_group(folder: Path) -> None:
     """What each of two processes does: the exchanges by themselves, then training, and training that was stopped."""
     rank = distributed.rank()
     x = torch.arange(3 + rank, dtype=torch.float32)[:, None].requires_grad_()
-    rows = distributed.everyone(x)
-    assert rows[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 3] and distributed.earlier(x) == 3 * rank
+    rows = distributed.all_gather(x)
+    assert rows[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 3] and distributed.rank_offset(x) == 3 * rank
     ((rank + 1) * rows.square()).sum().backward()  # both losses reach every row: 2 x (1 + 2)
     assert x.grad is not None and torch.equal(x.grad, 6 * x.detach())
-    assert distributed.everyone(torch.ones(rank, 2, dtype=torch.bool)).tolist() == [[True, True]]
-    half = distributed.everyone(torch.full((1,), rank, dtype=torch.bfloat16))
+    assert distributed.all_gather(torch.ones(rank, 2, dtype=torch.bool)).tolist() == [[True, True]]
+    half = distributed.all_gather(torch.full((1,), rank, dtype=torch.bfloat16))
     assert half.dtype == torch.bfloat16 and half.tolist() == [0, 1]
     norm = nn.BatchNorm1d(1)
     norm(torch.full((2, 1), 10.0 * rank))
-    distributed.average_norms(norm)
+    distributed.average_batch_norms(norm)
     assert norm.running_mean is not None and norm.running_mean.tolist() == pytest.approx([0.5])
     for name, options in VARIANTS.items():
         found = trained(**options)
         if rank == 0:
             torch.save(found, folder / f"{name}.pt")
-    training.SAVE_SECONDS = 0.0
     scratch = folder / "scratch"
     with pytest.raises(KeyboardInterrupt):
         trained(scratch, stop=7, **VARIANTS["best"])
@@ -176,7 +175,7 @@ def test_launched_by_another(monkeypatch, tmp_path):
     with distributed.group():
         assert torch.distributed.is_initialized() and (distributed.rank(), distributed.size()) == (0, 1)
         x = torch.ones(2)
-        assert distributed.everyone(x) is x
+        assert distributed.all_gather(x) is x
     assert not torch.distributed.is_initialized()
 
 
@@ -202,7 +201,7 @@ def test_a_helper_leaves_result_and_log_alone(monkeypatch, tmp_path):
 ORPHAN = """
 import os, sys, time
 from pathlib import Path
-from videomatch import distributed
+from videomatch.common import distributed
 
 def wait(file):
     Path(file).write_text(str(os.getpid()))

@@ -14,13 +14,13 @@ from transformers import AutoModel, AutoTokenizer, CLIPModel
 from paths import fixtures
 from toys import toy
 from videomatch import examples as examples_
-from videomatch import objectives
 from videomatch.data import tokenize
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.models import clip, dual_encoding
 from videomatch.models._levels import Packed
 from videomatch.objectives import margins
+from videomatch.objectives.margins import triplet
 from videomatch.stages.embed import embed
 from videomatch.stages.train import train
 
@@ -327,7 +327,7 @@ def test_overfits_one_batch(text, backbone):
     said = sentences(vocabulary=40 if text == "clip" else 24)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(30):
-        loss = objectives.triplet(**model(**batch_of(videos()), **said))
+        loss = triplet(**model(**batch_of(videos()), **said))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -338,7 +338,7 @@ def test_bfloat16_does_not_stop_it(backbone):
     model = built(backbone)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = model(**batch_of(videos()), **sentences(vocabulary=40))
-        objectives.triplet(**outputs).backward()
+        triplet(**outputs).backward()
     assert outputs["video_embeds"].dtype == torch.float32
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
@@ -379,7 +379,7 @@ def test_a_video_without_frames_is_refused():
 def test_triplet_equals_the_published_loss(hardest, mean):
     z = arrays("loss_dual_encoding_triplet.npz")
     sides = [torch.from_numpy(z[name]).requires_grad_() for name in ("videos", "captions")]
-    loss = objectives.triplet(*sides, hardest=hardest, mean=mean)
+    loss = triplet(*sides, hardest=hardest, mean=mean)
     loss.backward()
     name = f"maxviol{int(hardest)}_{'mean' if mean else 'sum'}_all"
     assert loss.item() == pytest.approx(float(z[f"loss_{name}"]), rel=1e-9)
@@ -407,38 +407,38 @@ def drawn(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_triplet_equals_a_naive_twin_that_spares_the_same_video():
     embeds, texts, video = drawn()
     each = [naive_triplet((v @ texts.T).numpy(), video.numpy(), 0.3) for v in embeds.unbind(1)]
-    assert objectives.triplet(embeds, texts, video, margin=0.3).item() == pytest.approx(np.mean(each), rel=1e-12)
+    assert triplet(embeds, texts, video, margin=0.3).item() == pytest.approx(np.mean(each), rel=1e-12)
     joint = naive_triplet((embeds.mean(1) @ texts.T).numpy(), video.numpy(), 0.3)
-    found = objectives.triplet(embeds, texts, video, margin=0.3, each=False)
+    found = triplet(embeds, texts, video, margin=0.3, each=False)
     assert found.item() == pytest.approx(joint, rel=1e-12)
     alone = naive_triplet((embeds.mean(1) @ texts.T).numpy(), np.arange(7), 0.3)
-    found = objectives.triplet(embeds, texts, video, margin=0.3, each=False, same_video=True)
+    found = triplet(embeds, texts, video, margin=0.3, each=False, same_video=True)
     assert found.item() == pytest.approx(alone, rel=1e-12)
     assert alone > joint
 
 
 def test_triplet_closed_forms():
     eye = torch.eye(5)
-    assert objectives.triplet(eye, eye).item() == 0  # own 1, others 0
-    assert objectives.triplet(eye, eye, margin=1.5).item() == pytest.approx(5 * 2 * 0.5)
+    assert triplet(eye, eye).item() == 0  # own 1, others 0
+    assert triplet(eye, eye, margin=1.5).item() == pytest.approx(5 * 2 * 0.5)
     one = torch.ones(5, 1)
-    assert objectives.triplet(one, one).item() == pytest.approx(5 * 2 * 0.2)
-    assert objectives.triplet(one, one, torch.zeros(5)).item() == 0  # no negative
+    assert triplet(one, one).item() == pytest.approx(5 * 2 * 0.2)
+    assert triplet(one, one, torch.zeros(5)).item() == 0  # no negative
 
 
 def test_triplet_of_several_processes_is_that_of_one(monkeypatch):
     embeds, texts, video = drawn()
     for options in ({}, {"mean": True}, {"hardest": False}, {"hardest": False, "mean": True}):
-        whole, total = objectives.triplet(embeds, texts, video, **options), 0.0
+        whole, total = triplet(embeds, texts, video, **options), 0.0
         for first, last in ((0, 5), (5, 7)):
 
             def everyone(x, first=first, last=last):
                 return next(full for full in (embeds, texts, video) if full[first:last].shape == x.shape)
 
-            monkeypatch.setattr(margins, "everyone", everyone)
-            monkeypatch.setattr(margins, "earlier", lambda x, first=first: first)
+            monkeypatch.setattr(margins, "all_gather", everyone)
+            monkeypatch.setattr(margins, "rank_offset", lambda x, first=first: first)
             mine = (x[first:last] for x in (embeds, texts, video))
-            total += (last - first) / 7 * objectives.triplet(*mine, **options)
+            total += (last - first) / 7 * triplet(*mine, **options)
             monkeypatch.undo()
         torch.testing.assert_close(total, whole)
 

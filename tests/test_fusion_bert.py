@@ -18,9 +18,10 @@ from transformers import (
     XLMConfig,
 )
 
-from videomatch import objectives
 from videomatch.models import _packed, fusion_bert
 from videomatch.models._fusion_config import POOLS
+from videomatch.objectives.pairs import cosine_mse
+from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 
 ALL = ("tags", "tokens", "frames")
 SMALL = {"layers": 2, "width": 32, "heads_count": 4, "ffn": 64, "embedding_dim": 16, "frame_dim": 12, "dropout": 0.0}
@@ -167,7 +168,7 @@ def test_pairs_are_two_examples(pool):
     outputs, each = model(**pairs), model.embed_videos(**batch)
     torch.testing.assert_close(outputs["embedding"], each.unflatten(0, (2, 2)))
     torch.testing.assert_close(outputs["similarity"], (each[0::2] * each[1::2]).sum(-1))
-    objectives.cosine_mse(outputs["similarity"], torch.tensor([0.0, 1.0])).backward()
+    cosine_mse(outputs["similarity"], torch.tensor([0.0, 1.0])).backward()
     assert model.frames.projection.weight.grad.any()
 
 
@@ -206,9 +207,9 @@ def test_learns_one_batch(tags_from):
     for _ in range(100):
         o = model(**batch)
         losses = [
-            objectives.bce_tags(o["logits"], labels),
-            objectives.mlm(o["token_logits"], o["token_targets"]),
-            objectives.mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"]),
+            bce_tags(o["logits"], labels),
+            mlm(o["token_logits"], o["token_targets"]),
+            mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"]),
         ]
         optimiser.zero_grad()
         torch.stack(losses).sum().backward()
@@ -225,10 +226,10 @@ def test_empty_masks(heads):
     losses = [value.sum() * 0 for value in o.values() if value.requires_grad]
     if "tokens" in heads:
         assert o["token_logits"].shape == (0, 50)
-        losses.append(objectives.mlm(o["token_logits"], o["token_targets"]))
+        losses.append(mlm(o["token_logits"], o["token_targets"]))
     if "frames" in heads:
         assert o["frame_outputs"].shape == (0, 12)
-        losses.append(objectives.mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"]))
+        losses.append(mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"]))
     if not heads:
         assert o == {}
         return
@@ -270,7 +271,7 @@ def test_bfloat16_is_near():
     exact = model(**batch)
     with torch.autocast("cpu", torch.bfloat16):
         rough = model(**batch)
-        loss = objectives.mfm_nce(rough["frame_outputs"], rough["frame_candidates"], rough["frame_targets"])
+        loss = mfm_nce(rough["frame_outputs"], rough["frame_candidates"], rough["frame_targets"])
     assert rough["embedding"].dtype == torch.float32
     assert loss.dtype == torch.float32
     torch.testing.assert_close(rough["embedding"], exact["embedding"], rtol=0.05, atol=0.03)

@@ -8,8 +8,8 @@ import torch
 from transformers import BertConfig
 
 from paths import ROOT, fixtures
-from videomatch import objectives
 from videomatch.models import fusion_bert
+from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 
 JOBS = {
     # job 1 again, small enough to lie here: features, and the two weights they meet, in an orthonormal basis of the
@@ -164,9 +164,9 @@ class TestPublished:
             among = tasks.split("_")
             outputs = model(**batch_of(z, tokens="mlm" in among, frames="mfm" in among))
             terms = {
-                "tag": lambda o: 1250 * objectives.bce_tags(o["logits"], target),
-                "mlm": lambda o: objectives.mlm(o["token_logits"], o["token_targets"]) / 1.25,
-                "mfm": lambda o: objectives.mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"]) / 3,
+                "tag": lambda o: 1250 * bce_tags(o["logits"], target),
+                "mlm": lambda o: mlm(o["token_logits"], o["token_targets"]) / 1.25,
+                "mfm": lambda o: mfm_nce(o["frame_outputs"], o["frame_candidates"], o["frame_targets"]) / 3,
             }
             divisor = 3 if job == "arch_aiac_job4" else len(among)
             loss = torch.stack([terms[task](outputs) for task in among]).sum() / divisor

@@ -6,13 +6,14 @@ import torch
 from safetensors.torch import load_file
 
 from test_tune import data  # noqa: F401  (the planted corpus)
-from videomatch import objectives
+from videomatch.common.checkpoint import load_weights
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.examples import Source
 from videomatch.examples.copied_frames import CopiedFrames
 from videomatch.models import key_frame_detector, key_frames, segment_detector
-from videomatch.training.loop import Run, Training, load_weights, objectives_of
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 SMALL = {"width": 8, "levels": 4, "head": 8}
 SCORER = {"key_frame_coverage": {}, "key_frame_stability": {}}
@@ -53,7 +54,7 @@ def test_what_the_detector_loses_reaches_the_scorer(data, both):  # noqa: F811
     torch.nn.init.normal_(model.scorer.score.weight)  # zero lets nothing through
     outputs = model(**batch)
     assert outputs["keep_probability"].shape[0] == outputs["source_frame"].shape[0] == 24
-    chosen = objectives_of(objectives, {n: o for n, o in LOSSES.items() if n not in SCORER})
+    chosen = configured({n: o for n, o in LOSSES.items() if n not in SCORER})
     torch.stack([objective({**batch, **outputs})[0] for objective in chosen.values()]).sum().backward()
     slopes = [p.grad for p in model.scorer.parameters()]
     assert all(g is not None and torch.isfinite(g).all() for g in slopes)
@@ -87,7 +88,7 @@ def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
 def test_the_loop_trains_it(data):  # noqa: F811
     train, val = examples_of(data)
     model = model_of(train.derived_config()["frame_dim"])
-    run = Run(model, objectives_of(objectives, LOSSES), Training(epochs=12, batch=4, lr=4e-3), seed=0)
+    run = Trainer(model, configured(LOSSES), Training(epochs=12, batch=4, lr=4e-3), seed=0)
     before = run.validate(val)
     run.fit(train)
     after = run.validate(val)

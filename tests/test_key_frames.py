@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from videomatch.key_frames import key_frame_coverage, key_frame_stability
 
 from test_examples import corpus_of
-from videomatch import objectives
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.edited_frames import EditedFrames
@@ -61,7 +61,7 @@ def test_stability_counts_what_is_shown():
     kept = torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.5, 0.5, 1.0, 1.0]])
     shown = torch.tensor([[2, -1], [1, 0]])
     edited = torch.tensor([[1.0, 0], [0.5, 0.5]])
-    assert objectives.key_frame_stability(edited, kept, shown).item() == pytest.approx(0.25)
+    assert key_frame_stability(edited, kept, shown).item() == pytest.approx(0.25)
 
 
 def test_coverage_is_what_key_frames_leave_out():
@@ -70,9 +70,9 @@ def test_coverage_is_what_key_frames_leave_out():
     assignment = torch.zeros(1, 6, 6)
     assignment[0, :3, 1] = 1
     assignment[0, 3:5, 4] = 1
-    assert objectives.key_frame_coverage(assignment, 3 * rows, mask).item() == pytest.approx(0, abs=1e-6)
+    assert key_frame_coverage(assignment, 3 * rows, mask).item() == pytest.approx(0, abs=1e-6)
     assignment[0, 3:5] = torch.tensor([0.0, 0.5, 0, 0, 0.5, 0])
-    assert objectives.key_frame_coverage(assignment, rows, mask).item() == pytest.approx(0.2, abs=1e-6)
+    assert key_frame_coverage(assignment, rows, mask).item() == pytest.approx(0.2, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,8 @@ def test_it_learns_to_choose_the_same_in_a_copy(source):
     def losses(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         batch = examples.batch(np.arange(4).repeat(3), RNG(seed))
         found = model(**batch)
-        lost = objectives.key_frame_coverage(found["assignment"], batch["frames"], batch["mask"])
-        return lost, objectives.key_frame_stability(
+        lost = key_frame_coverage(found["assignment"], batch["frames"], batch["mask"])
+        return lost, key_frame_stability(
             found["edited_keep_probability"], found["keep_probability"], batch["source_frame"]
         )
 

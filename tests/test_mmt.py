@@ -13,16 +13,16 @@ from transformers import AutoModel, BertConfig, BertForMaskedLM
 
 from paths import fixtures
 from toys import CLIP, toy
-from videomatch import objectives
+from videomatch.common.checkpoint import load_weights
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_experts import CaptionExperts, scores
 from videomatch.metrics import ranking
 from videomatch.models import clip, mmt
+from videomatch.objectives.margins import max_margin
 from videomatch.stages.embed import embed
 from videomatch.stages.search import search
 from videomatch.stages.train import train
-from videomatch.training.weights import load_weights
 
 EXPERTS = {"face": 5, "motion": 4, "speech": 3}
 SMALL = {"layers": 2, "heads": 2, "width": 16, "ffn": 32, "dropout": 0.0}
@@ -287,7 +287,7 @@ def test_learns_one_batch(keep_missing):
     for _ in range(30):
         model.train()
         step.zero_grad()
-        loss = objectives.max_margin(model(**batch)["similarity"], margin=0.2)
+        loss = max_margin(model(**batch)["similarity"], margin=0.2)
         loss.backward()
         step.step()
     assert loss.item() < 0.02

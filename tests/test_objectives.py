@@ -10,19 +10,23 @@ from paths import ROOT, fixtures
 from videomatch import objectives
 from videomatch.common import named
 from videomatch.objectives import contrast, margins, pairs, tags_and_masks
+from videomatch.objectives.contrast import clip_contrastive
+from videomatch.objectives.margins import max_margin
+from videomatch.objectives.pairs import cosine_mse, pearson
+from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 from videomatch.pipeline import signatures
 
 
 def test_a_name_means_one_objective():
     modules = signatures.objective_modules()  # an error if two modules have one of the same name
     assert {"clip_contrastive", "max_margin", "segment_giou"} <= set(modules)
-    assert not set(modules) & set(named.names("objectives")), "a module of that name would hide it"
+    assert set(modules) == set(objectives.functions())
     for name, module in modules.items():
-        function = getattr(objectives, name)
+        function = objectives.function(name)
         assert (function.__module__, function.__name__) == (f"videomatch.objectives.{module}", name)
-    for name in ("max_margins", "everyone", "torch", "_overlap"):
-        with pytest.raises(AttributeError, match=name):
-            getattr(objectives, name)
+    for name in ("max_margins", "all_gather", "torch", "_overlap"):
+        with pytest.raises(KeyError, match=name):
+            objectives.function(name)
 
 
 def test_a_name_in_two_modules_is_an_error(tmp_path, monkeypatch):
@@ -42,13 +46,13 @@ def test_clip_contrastive_of_identity_is_closed_form():
     # n orthogonal pairs at inverse temperature s: every row's softmax is e^s / (e^s + n - 1)
     n, s = 8, 3.0
     eye = torch.eye(n)
-    loss = objectives.clip_contrastive(eye, eye, torch.tensor(math.log(s)), torch.arange(n))
+    loss = clip_contrastive(eye, eye, torch.tensor(math.log(s)), torch.arange(n))
     assert loss.item() == pytest.approx(math.log(math.exp(s) + n - 1) - s, rel=1e-6)
 
 
 def test_clip_contrastive_of_equal_embeddings_is_log_n():
     ones = torch.nn.functional.normalize(torch.ones(16, 4), dim=1)
-    loss = objectives.clip_contrastive(ones, ones, torch.tensor(2.0), torch.arange(16))
+    loss = clip_contrastive(ones, ones, torch.tensor(2.0), torch.arange(16))
     assert loss.item() == pytest.approx(math.log(16), rel=1e-6)
 
 
@@ -68,9 +72,7 @@ def test_clip_contrastive_equals_naive_twin_with_several_positives():
             total += -sum(scores[j] - normaliser for j in positives) / len(positives)
         return total / len(queries)
 
-    loss = objectives.clip_contrastive(
-        torch.tensor(image), torch.tensor(text), torch.tensor(math.log(5.0)), torch.tensor(video)
-    )
+    loss = clip_contrastive(torch.tensor(image), torch.tensor(text), torch.tensor(math.log(5.0)), torch.tensor(video))
     assert loss.item() == pytest.approx((one_way(image, text) + one_way(text, image)) / 2, rel=1e-5)
 
 
@@ -81,36 +83,34 @@ def test_clip_contrastive_is_symmetric_and_equals_clip_without_shared_videos():
     logits = a @ b.T * scale.exp()
     target = torch.arange(6)
     clip = (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
-    assert objectives.clip_contrastive(a, b, scale, video).item() == pytest.approx(clip.item(), rel=1e-6)
-    assert objectives.clip_contrastive(b, a, scale, video).item() == pytest.approx(clip.item(), rel=1e-6)
+    assert clip_contrastive(a, b, scale, video).item() == pytest.approx(clip.item(), rel=1e-6)
+    assert clip_contrastive(b, a, scale, video).item() == pytest.approx(clip.item(), rel=1e-6)
 
 
 def test_clip_contrastive_cuts_the_temperature_off():
     eye, video = torch.eye(3), torch.arange(3)
-    cut = objectives.clip_contrastive(eye, eye, torch.tensor(9.0), video, max_scale=2.0)
+    cut = clip_contrastive(eye, eye, torch.tensor(9.0), video, max_scale=2.0)
     assert cut.item() == pytest.approx(math.log(math.exp(2) + 2) - 2, rel=1e-6)
 
 
 def test_bce_tags_closed_form_and_naive_twin():
-    assert objectives.bce_tags(torch.zeros(2, 3), torch.ones(2, 3)).item() == pytest.approx(math.log(2))
+    assert bce_tags(torch.zeros(2, 3), torch.ones(2, 3)).item() == pytest.approx(math.log(2))
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(4, 3)), rng.integers(0, 2, (4, 3))
     chance = 1 / (1 + np.exp(-logits))
     naive = -np.mean(labels * np.log(chance) + (1 - labels) * np.log(1 - chance))
-    assert objectives.bce_tags(torch.tensor(logits), torch.tensor(labels)).item() == pytest.approx(naive, rel=1e-6)
+    assert bce_tags(torch.tensor(logits), torch.tensor(labels)).item() == pytest.approx(naive, rel=1e-6)
 
 
 def test_bce_tags_leaves_out_what_is_not_tagged():
     generator = torch.Generator().manual_seed(3)
     logits, labels = torch.randn(5, 4, generator=generator), (torch.rand(5, 4, generator=generator) < 0.5).float()
     is_tagged = torch.tensor([True, False, True, True, False])
-    some = objectives.bce_tags(logits, labels, is_tagged)
-    torch.testing.assert_close(some, objectives.bce_tags(logits[is_tagged], labels[is_tagged]))
-    torch.testing.assert_close(
-        objectives.bce_tags(logits, labels, torch.ones(5).bool()), objectives.bce_tags(logits, labels)
-    )
+    some = bce_tags(logits, labels, is_tagged)
+    torch.testing.assert_close(some, bce_tags(logits[is_tagged], labels[is_tagged]))
+    torch.testing.assert_close(bce_tags(logits, labels, torch.ones(5).bool()), bce_tags(logits, labels))
     logits.requires_grad_()
-    none = objectives.bce_tags(logits, labels, torch.zeros(5).bool())
+    none = bce_tags(logits, labels, torch.zeros(5).bool())
     none.backward()
     assert none.item() == 0
     assert not logits.grad.any()
@@ -118,11 +118,11 @@ def test_bce_tags_leaves_out_what_is_not_tagged():
 
 def test_mlm_closed_form_and_naive_twin():
     targets = torch.tensor([4, 0, 2])
-    assert objectives.mlm(torch.zeros(3, 9), targets).item() == pytest.approx(math.log(9))
-    assert objectives.mlm(50 * torch.eye(9)[targets], targets).item() == pytest.approx(0, abs=1e-6)
+    assert mlm(torch.zeros(3, 9), targets).item() == pytest.approx(math.log(9))
+    assert mlm(50 * torch.eye(9)[targets], targets).item() == pytest.approx(0, abs=1e-6)
     logits = np.random.default_rng(1).normal(size=(3, 9))
     naive = np.mean([math.log(sum(math.exp(x) for x in row)) - row[t] for row, t in zip(logits, targets, strict=True)])
-    assert objectives.mlm(torch.tensor(logits), targets).item() == pytest.approx(naive, rel=1e-12)
+    assert mlm(torch.tensor(logits), targets).item() == pytest.approx(naive, rel=1e-12)
 
 
 def masked_frames(case: str) -> tuple[dict[str, np.ndarray], torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
@@ -139,7 +139,7 @@ def masked_frames(case: str) -> tuple[dict[str, np.ndarray], torch.Tensor, torch
 @pytest.mark.parametrize(("norm", "options"), [(0, {}), (1, {"normalise": True, "temperature": 0.1})])
 def test_mfm_nce_equals_the_published_system(case, norm, options):
     z, outputs, candidates, targets, at = masked_frames(case)
-    loss = objectives.mfm_nce(outputs, candidates, targets, **options)
+    loss = mfm_nce(outputs, candidates, targets, **options)
     assert loss.item() == pytest.approx(float(z[f"loss_norm{norm}"]), rel=1e-9)
     loss.backward()
     wanted = z[f"grad_output_norm{norm}"]
@@ -151,13 +151,13 @@ def test_mfm_nce_closed_forms():
     # orthogonal candidates, outputs that point at their own with length s
     n, s = 6, 2.5
     eye = torch.eye(n)
-    loss = objectives.mfm_nce(s * eye[:4], eye, torch.arange(4))
+    loss = mfm_nce(s * eye[:4], eye, torch.arange(4))
     assert loss.item() == pytest.approx(math.log(math.exp(s) + n - 1) - s, rel=1e-6)
-    unit = objectives.mfm_nce(s * eye[:4], 3 * eye, torch.arange(4), normalise=True, temperature=0.5)
+    unit = mfm_nce(s * eye[:4], 3 * eye, torch.arange(4), normalise=True, temperature=0.5)
     assert unit.item() == pytest.approx(math.log(math.exp(2) + n - 1) - 2, rel=1e-6)
 
 
-@pytest.mark.parametrize("objective", [objectives.mlm, lambda o, t: objectives.mfm_nce(o, torch.ones(4, 3), t)])
+@pytest.mark.parametrize("objective", [mlm, lambda o, t: mfm_nce(o, torch.ones(4, 3), t)])
 def test_nothing_masked_is_zero_with_a_graph(objective):
     weight = torch.ones(5, 3, requires_grad=True)
     loss = objective(torch.zeros(0, 5) @ weight, torch.zeros(0, dtype=torch.long))
@@ -169,26 +169,26 @@ def test_nothing_masked_is_zero_with_a_graph(objective):
 def test_mfm_nce_does_not_blur_under_bfloat16():
     g = torch.Generator().manual_seed(4)
     outputs, candidates = torch.randn(5, 64, generator=g) * 4, torch.randn(9, 64, generator=g)
-    exact = objectives.mfm_nce(outputs, candidates, torch.arange(5))
+    exact = mfm_nce(outputs, candidates, torch.arange(5))
     with torch.autocast("cpu", torch.bfloat16):
-        assert objectives.mfm_nce(outputs, candidates, torch.arange(5)).item() == exact.item()
+        assert mfm_nce(outputs, candidates, torch.arange(5)).item() == exact.item()
 
 
 def test_cosine_mse_closed_form():
     similarity, grade = torch.tensor([1.0, 0.5, -1.0]), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-    assert objectives.cosine_mse(similarity, grade).item() == pytest.approx(1.25 / 3)
+    assert cosine_mse(similarity, grade).item() == pytest.approx(1.25 / 3)
 
 
 def test_pearson_closed_forms():
     grade = torch.tensor([0.1, 0.9, 0.4, 0.7])
     linear = 0.2 * grade.log()  # exp(s / 0.2) is the grade
-    assert objectives.pearson(linear, grade).item() == pytest.approx(0, abs=1e-6)
-    assert objectives.pearson(linear + 0.3, 5 * grade - 2).item() == pytest.approx(0, abs=1e-6)
-    assert objectives.pearson(linear, -grade).item() == pytest.approx(2, abs=1e-6)
-    assert objectives.pearson(0.5 * grade.log(), grade, temperature=0.5).item() == pytest.approx(0, abs=1e-6)
+    assert pearson(linear, grade).item() == pytest.approx(0, abs=1e-6)
+    assert pearson(linear + 0.3, 5 * grade - 2).item() == pytest.approx(0, abs=1e-6)
+    assert pearson(linear, -grade).item() == pytest.approx(2, abs=1e-6)
+    assert pearson(0.5 * grade.log(), grade, temperature=0.5).item() == pytest.approx(0, abs=1e-6)
     # two pairs correlate fully, whatever the temperature; orthogonal contrasts not at all
-    assert objectives.pearson(torch.tensor([0.2, 0.3]), torch.tensor([0.0, 1.0])).item() == pytest.approx(0, abs=1e-5)
-    apart = objectives.pearson(torch.tensor([0.0, 0.0, 0.5, 0.5]), torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    assert pearson(torch.tensor([0.2, 0.3]), torch.tensor([0.0, 1.0])).item() == pytest.approx(0, abs=1e-5)
+    apart = pearson(torch.tensor([0.0, 0.0, 0.5, 0.5]), torch.tensor([0.0, 1.0, 0.0, 1.0]))
     assert apart.item() == pytest.approx(1, abs=1e-6)
 
 
@@ -197,7 +197,7 @@ def test_pearson_equals_numpy():
     similarity, grade = rng.uniform(-1, 1, 30), rng.uniform(size=30)
     softmax = np.exp(similarity / 0.2) / np.exp(similarity / 0.2).sum()
     wanted = 1 - np.corrcoef(softmax, grade)[0, 1]
-    assert objectives.pearson(torch.tensor(similarity), torch.tensor(grade)).item() == pytest.approx(wanted, rel=1e-12)
+    assert pearson(torch.tensor(similarity), torch.tensor(grade)).item() == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("constant", ["similarity", "grade", "both"])
@@ -205,7 +205,7 @@ def test_pearson_of_a_constant_is_one(constant):
     spread = torch.linspace(0, 1, 5)
     similarity = torch.full((5,), 0.5) if constant != "grade" else spread.clone()
     similarity.requires_grad_()
-    loss = objectives.pearson(similarity, torch.full((5,), 0.3) if constant != "similarity" else spread)
+    loss = pearson(similarity, torch.full((5,), 0.3) if constant != "similarity" else spread)
     loss.backward()
     assert loss.item() == pytest.approx(1, abs=1e-5)
     assert torch.isfinite(similarity.grad).all()
@@ -225,8 +225,8 @@ def processes(monkeypatch, module, total: dict[str, torch.Tensor], sizes: dict[s
         def earlier(x, name_of=name_of, number=number):
             return sum(sizes[name_of(x)][:number])
 
-        monkeypatch.setattr(module, "everyone", everyone)
-        monkeypatch.setattr(module, "earlier", earlier, raising=False)
+        monkeypatch.setattr(module, "all_gather", everyone)
+        monkeypatch.setattr(module, "rank_offset", earlier, raising=False)
         yield number, mine
     monkeypatch.undo()
 
@@ -235,27 +235,27 @@ def test_clip_contrastive_of_several_processes_is_that_of_one(monkeypatch):
     generator = torch.Generator().manual_seed(5)
     image, text = torch.randn(2, 7, 4, generator=generator)
     video, scale = torch.tensor([3, 1, 3, 0, 1, 3, 2]), torch.tensor(0.5)
-    whole = objectives.clip_contrastive(image, text, scale, video)
+    whole = clip_contrastive(image, text, scale, video)
     total = 0.0
     names = {"image": image, "text": text, "video": video}
     for number, mine in processes(monkeypatch, contrast, names, {name: [5, 2] for name in names}):
         share = [5, 2][number] / 7
-        total += share * objectives.clip_contrastive(mine["image"], mine["text"], scale, mine["video"])
+        total += share * clip_contrastive(mine["image"], mine["text"], scale, mine["video"])
     torch.testing.assert_close(total, whole)
 
 
 def test_pearson_of_several_processes_is_that_of_one(monkeypatch):
     generator = torch.Generator().manual_seed(6)
     judged = {"similarity": torch.randn(7, generator=generator), "grade": torch.rand(7, generator=generator)}
-    whole = objectives.pearson(**judged)
+    whole = pearson(**judged)
     for _, mine in processes(monkeypatch, pairs, judged, {name: [4, 3] for name in judged}):
-        torch.testing.assert_close(objectives.pearson(**mine), whole)
+        torch.testing.assert_close(pearson(**mine), whole)
 
 
 def test_mfm_nce_of_several_processes_is_that_of_one(monkeypatch):
     _, outputs, candidates, targets, _ = masked_frames("wide")
     outputs = outputs.detach()
-    whole = objectives.mfm_nce(outputs, candidates, targets)
+    whole = mfm_nce(outputs, candidates, targets)
     half = len(candidates) // 2
     first = int((targets < half).sum())
     assert 0 < first < len(outputs)
@@ -264,7 +264,7 @@ def test_mfm_nce_of_several_processes_is_that_of_one(monkeypatch):
     total = 0.0
     for number, mine in processes(monkeypatch, tags_and_masks, {"c": candidates}, sizes):
         own, at = outputs.split(rows)[number], targets.split(rows)[number] - number * half
-        total += rows[number] / len(outputs) * objectives.mfm_nce(own, mine["c"], at)
+        total += rows[number] / len(outputs) * mfm_nce(own, mine["c"], at)
     torch.testing.assert_close(total, whole)
 
 
@@ -272,12 +272,12 @@ def test_bce_tags_of_several_processes_is_that_of_one(monkeypatch):
     generator = torch.Generator().manual_seed(3)
     logits, labels = torch.randn(7, 4, generator=generator), torch.ones(7, 4)
     is_tagged = torch.tensor([True, False, True, False, False, True, True])
-    whole = objectives.bce_tags(logits, labels, is_tagged)
+    whole = bce_tags(logits, labels, is_tagged)
     total = 0.0
     for number, mine in processes(monkeypatch, tags_and_masks, {"t": is_tagged}, {"t": [4, 3]}):
         share = [4, 3][number]
         own = (x.split([4, 3])[number] for x in (logits, labels))
-        total += share / 7 * objectives.bce_tags(*own, mine["t"])
+        total += share / 7 * bce_tags(*own, mine["t"])
     torch.testing.assert_close(total, whole)
 
 
@@ -289,17 +289,17 @@ def test_bce_tags_of_several_processes_is_that_of_one(monkeypatch):
 def test_max_margin_is_the_published(name, margin):
     with np.load(fixtures() / "loss_mmt_maxmargin.npz") as z:
         sims, key = torch.from_numpy(z[name]).requires_grad_(), f"{name}_margin{margin}_fixnorm1"
-        loss = objectives.max_margin(sims, margin=margin)
+        loss = max_margin(sims, margin=margin)
         loss.backward()
         assert loss.item() == pytest.approx(float(z[f"loss_{key}"]), rel=1e-9)
         np.testing.assert_allclose(sims.grad, z[f"grad_{key}"], rtol=0, atol=1e-12)
 
 
 def test_max_margin_closed_forms():
-    assert objectives.max_margin(torch.full((5, 5), 0.3), margin=0.05).item() == pytest.approx(0.05)  # ties lose
-    assert objectives.max_margin(torch.eye(5), margin=0.05).item() == 0
-    assert objectives.max_margin(torch.eye(5) - 1, margin=1.5).item() == pytest.approx(0.5)
-    assert objectives.max_margin(torch.ones(1, 1)).item() == 0  # no negative
+    assert max_margin(torch.full((5, 5), 0.3), margin=0.05).item() == pytest.approx(0.05)  # ties lose
+    assert max_margin(torch.eye(5), margin=0.05).item() == 0
+    assert max_margin(torch.eye(5) - 1, margin=1.5).item() == pytest.approx(0.5)
+    assert max_margin(torch.ones(1, 1)).item() == 0  # no negative
 
 
 def test_max_margin_leaves_captions_of_one_video_alone():
@@ -313,25 +313,25 @@ def test_max_margin_leaves_captions_of_one_video_alone():
         if video[i] != video[j]
     ]
     assert len(terms) == 2 * 10
-    assert objectives.max_margin(sims, video, margin=0.2).item() == pytest.approx(np.mean(terms), rel=1e-6)
-    everything = objectives.max_margin(sims, video, margin=0.2, same_video=True)
-    assert everything.item() == pytest.approx(objectives.max_margin(sims, margin=0.2).item())
+    assert max_margin(sims, video, margin=0.2).item() == pytest.approx(np.mean(terms), rel=1e-6)
+    everything = max_margin(sims, video, margin=0.2, same_video=True)
+    assert everything.item() == pytest.approx(max_margin(sims, margin=0.2).item())
     assert everything.item() != pytest.approx(np.mean(terms), rel=1e-3)
-    assert objectives.max_margin(sims, torch.zeros(4, dtype=torch.int64)).item() == 0
+    assert max_margin(sims, torch.zeros(4, dtype=torch.int64)).item() == 0
 
 
 @pytest.mark.parametrize("same_video", [False, True])
 def test_max_margin_of_several_processes_is_that_of_one(monkeypatch, same_video):
     video = torch.tensor([0, 1, 0, 2, 3, 1, 1])
     sims = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
-    whole = objectives.max_margin(sims, video, margin=0.2, same_video=same_video).item()
+    whole = max_margin(sims, video, margin=0.2, same_video=same_video).item()
     negative = video[:, None] != video if not same_video else ~torch.eye(7, dtype=torch.bool)
     total = {"video": video, "diagonal": sims.diagonal(), "counts": negative.sum(1)}
     losses, rows = [], {name: [4, 3] for name in total}
     for number, mine in processes(monkeypatch, margins, total, rows):
         own = sims[:4] if number == 0 else sims[4:]
-        monkeypatch.setattr(margins, "earlier", lambda x, number=number: 4 * number)
+        monkeypatch.setattr(margins, "rank_offset", lambda x, number=number: 4 * number)
         every = iter([sims.diagonal(), *([] if same_video else [video]), negative.sum(1)])
-        monkeypatch.setattr(margins, "everyone", lambda x, every=every: next(every))
-        losses.append(objectives.max_margin(own, mine["video"], margin=0.2, same_video=same_video).item())
+        monkeypatch.setattr(margins, "all_gather", lambda x, every=every: next(every))
+        losses.append(max_margin(own, mine["video"], margin=0.2, same_video=same_video).item())
     assert (4 * losses[0] + 3 * losses[1]) / 7 == pytest.approx(whole, rel=1e-6)

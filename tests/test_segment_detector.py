@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_tune import data  # noqa: F401  (the planted corpus)
-from videomatch import objectives
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.examples import Source
@@ -21,10 +20,12 @@ from videomatch.models import _segment_boxes as boxes_
 from videomatch.models import _segment_corners as corners_
 from videomatch.models import _segment_line as line_
 from videomatch.models.segment_detector import Config, Model
+from videomatch.objectives.segments import segment_corners, segment_focal, segment_giou, segment_line
 from videomatch.stages.align import align
 from videomatch.stages.train import train
 from videomatch.stages.tune import tune
-from videomatch.training.loop import Run, Training, objectives_of
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 SMALL = {"width": 8, "levels": 4, "head": 8}
 LOSSES = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {}, "segment_line": {}}
@@ -60,7 +61,7 @@ def detector(lines):
     torch.manual_seed(0)
     model = Model(Config(**SMALL))
     optimiser = torch.optim.AdamW(model.parameters(), 4e-3)
-    chosen, rng = objectives_of(objectives, LOSSES), np.random.default_rng(0)
+    chosen, rng = configured(LOSSES), np.random.default_rng(0)
     for step in range(120):
         for group in optimiser.param_groups:
             group["lr"] = 4e-3 * min(1, (120 - step) / 60)
@@ -168,35 +169,33 @@ class TestObjectives:
     def test_perfect_boxes_cost_nothing(self):
         boxes = torch.tensor([[[0.0, 4, 0, 4], [3, 9, 1, 5]]])
         there = torch.ones(1, 2, dtype=torch.bool)
-        assert objectives.segment_giou(boxes, boxes, there).item() == pytest.approx(0)
-        assert objectives.segment_corners(boxes[:, :, None], boxes, there).item() == 0
+        assert segment_giou(boxes, boxes, there).item() == pytest.approx(0)
+        assert segment_corners(boxes[:, :, None], boxes, there).item() == 0
         sure = torch.full((1, 2), 30.0)
-        assert objectives.segment_focal(sure, there, there, boxes, boxes).item() == pytest.approx(0, abs=1e-6)
+        assert segment_focal(sure, there, there, boxes, boxes).item() == pytest.approx(0, abs=1e-6)
 
     def test_giou_of_boxes_apart_in_closed_form(self):
         boxes, truth = torch.tensor([[[0.0, 2, 0, 2]]]), torch.tensor([[[4.0, 6, 0, 2]]])
-        loss = objectives.segment_giou(boxes, truth, torch.ones(1, 1, dtype=torch.bool))
+        loss = segment_giou(boxes, truth, torch.ones(1, 1, dtype=torch.bool))
         assert loss.item() == pytest.approx(1 + (12 - 8) / 12)
 
     def test_padding_and_unassigned_cells_do_not_count(self):
         boxes, truth = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
         none = torch.zeros(2, 3, dtype=torch.bool)
-        assert objectives.segment_giou(boxes, truth, none).item() == 0
-        assert objectives.segment_corners(boxes[:, :, None], truth, none).item() == 0
-        assert objectives.segment_focal(torch.randn(2, 3), none, none, boxes, truth).item() == 0
+        assert segment_giou(boxes, truth, none).item() == 0
+        assert segment_corners(boxes[:, :, None], truth, none).item() == 0
+        assert segment_focal(torch.randn(2, 3), none, none, boxes, truth).item() == 0
         nowhere = torch.zeros(2, 3, 4, dtype=torch.bool)
-        assert objectives.segment_line(torch.randn(2, 3, 4), nowhere, nowhere).item() == 0
+        assert segment_line(torch.randn(2, 3, 4), nowhere, nowhere).item() == 0
 
     def test_a_line_by_hand(self):
         is_line, is_map = torch.zeros(1, 2, 2, dtype=torch.bool), torch.ones(1, 2, 2, dtype=torch.bool)
         is_line[0, 0, 0] = True
-        assert objectives.segment_line(torch.zeros(1, 2, 2), is_line, is_map, usual=2).item() == pytest.approx(
-            4 * np.log(2) / 2
-        )
+        assert segment_line(torch.zeros(1, 2, 2), is_line, is_map, usual=2).item() == pytest.approx(4 * np.log(2) / 2)
 
     def test_a_false_alarm_by_hand(self):
         there, none = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool)
-        loss = objectives.segment_focal(torch.zeros(1, 1), there, none, torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))
+        loss = segment_focal(torch.zeros(1, 1), there, none, torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))
         assert loss.item() == pytest.approx(np.log(2) * 0.25 / 8)
 
 
@@ -279,7 +278,7 @@ class TestModel:
         given = {"segments": truth, "segments_mask": torch.ones(1, 1, dtype=torch.bool)}
         values = torch.rand(1, 40, 30)
         outputs = model(values, query_weight=weights[0], reference_weight=weights[1], **given)
-        chosen = objectives_of(objectives, LOSSES)
+        chosen = configured(LOSSES)
         torch.stack([objective({**given, **outputs})[0] for objective in chosen.values()]).sum().backward()
         assert all(w.grad is not None and torch.isfinite(w.grad).all() and w.grad.abs().max() > 0 for w in weights)
         ones = {"query_weight": torch.ones(1, 40), "reference_weight": torch.ones(1, 30)}
@@ -422,7 +421,7 @@ def test_the_loop_trains_it(tmp_path):
     """Validation maps are the same each time; the focal loss is no measure, as its target rises with the boxes' fit."""
     examples, validation = SimilarityMap(Source(tmp_path), synthetic=48, longest=40).parts()
     torch.manual_seed(0)
-    run = Run(Model(Config(**SMALL)), objectives_of(objectives, LOSSES), Training(epochs=8, batch=8, lr=4e-3), seed=0)
+    run = Trainer(Model(Config(**SMALL)), configured(LOSSES), Training(epochs=8, batch=8, lr=4e-3), seed=0)
     before = run.validate(validation)
     run.fit(examples)
     after = run.validate(validation)

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,17 +19,19 @@ from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from toys import CLIP, TAGGER, toy
 from videomatch import examples as examples_
-from videomatch import objectives as functions
+from videomatch.common.precision import reproducible
 from videomatch.data import tables, tokenize
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.frame_caption import FrameCaption
 from videomatch.examples.frame_tags import FrameTags
 from videomatch.models import image_tagger
+from videomatch.objectives.tags_and_masks import bce_tags
 from videomatch.stages.train import train
 from videomatch.training import loop as training
-from videomatch.training.loop import Objective, Run, Training
-from videomatch.training.weights import Average, optimiser, rate_factors
+from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import Objective, configured
+from videomatch.training.optimiser import moving_average, optimiser, rate_factors
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,9 @@ def test_learns_and_overfits_one_batch(toys):
     torch.manual_seed(0)
     options = {"image_size": 32, "width": 0.25, "depth": 0.2, "dropout": 0.0}
     model = image_tagger.Model(image_tagger.Config(**drawn.derived_config(), **options))
-    trainee = Run(
+    trainee = Trainer(
         model,
-        {"bce_tags": Objective(functions.bce_tags)},
+        {"bce_tags": Objective(bce_tags)},
         Training(epochs=6, batch=8, lr=1e-2, precision="fp32"),
         seed=0,
     )
@@ -109,12 +110,8 @@ def test_learns_and_overfits_one_batch(toys):
 KILLED = """
 import sys
 from pathlib import Path
-import torch
 from toys import CLIP
-from videomatch import objectives as functions
-from videomatch import training
 from videomatch.stages.train import train
-training.SAVE_SECONDS = 0.0
 CLIP["training"]["epochs"] = 6
 corpus, features, output, scratch = map(Path, sys.argv[1:])
 train(corpus=corpus, features=[features], output=output, scratch=scratch, threads=1, system=CLIP, seed=0)
@@ -127,10 +124,11 @@ def test_killed_and_resumed_equals_uninterrupted(toys, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "scratch").mkdir()
     arguments = [corpus, features, tmp_path / "out", tmp_path / "scratch"]
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    here = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)], env=here)
     state, saves, last = tmp_path / "scratch" / training.STATE, 0, 0
-    while process.poll() is None and saves < 3:  # killed in the middle of the first epoch, or a little later
+    while process.poll() is None and saves < 3:  # killed after the second epoch, or a little later
         now = state.stat().st_mtime_ns if state.exists() else 0
         saves, last = saves + (now != last), now
         time.sleep(0.001)
@@ -158,35 +156,40 @@ WATCHED["training"] |= {"plateau": 0.5, "prefetch": 2, "lr_scale": {"classifier"
 
 
 @pytest.mark.parametrize("stop", [1, 6])
-def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, monkeypatch, stop):
+def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, stop):
     """With BatchNorm's statistics and dropout, without a process of its own."""
-    expected = run(toys, tmp_path / "whole", WATCHED)
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
-    update, done = Run._update, []
+    train_examples, validation = FrameTags(
+        Source(toys[0], Store.open(toys[1] / "frames")),
+        **{name: value for name, value in WATCHED["examples"].items() if name not in ("kind", "expert")},
+    ).parts()
+    model_options = {name: value for name, value in WATCHED["model"].items() if name != "name"}
 
-    def fail(self, batch, rate):
-        if len(done) == stop:
-            raise KeyboardInterrupt
-        done.append(rate)
-        update(self, batch, rate)
+    def trainer(folder):
+        torch.manual_seed(0)
+        model = image_tagger.Model(image_tagger.Config(**train_examples.derived_config(), **model_options))
+        folder.mkdir(exist_ok=True)
+        settings = training.settings_of(WATCHED["training"])
+        return Trainer(model, configured(WATCHED["objectives"]), settings, seed=0, scratch=folder, save_seconds=0.0)
 
-    monkeypatch.setattr(Run, "_update", fail)
-    with pytest.raises(KeyboardInterrupt):
-        run(toys, tmp_path / "cut", WATCHED)
-    monkeypatch.setattr(Run, "_update", update)
-    shutil.rmtree(tmp_path / "cut/out")
-    (tmp_path / "cut/out").mkdir()
-    train(
-        corpus=toys[0],
-        features=[toys[1]],
-        output=tmp_path / "cut/out",
-        scratch=tmp_path / "cut/scratch",
-        threads=1,
-        system=WATCHED,
-        seed=0,
-    )
-    assert (tmp_path / "cut/out/model.safetensors").read_bytes() == expected
-    assert (tmp_path / "cut/out/log.csv").read_bytes() == (tmp_path / "whole/out/log.csv").read_bytes()
+    with reproducible(1):
+        whole = trainer(tmp_path / "whole")
+        rows = whole.fit(train_examples, validation)
+        cut = trainer(tmp_path / "cut")
+        step, done = cut.train_step, []
+
+        def fail(batch, rate):
+            if len(done) == stop:
+                raise KeyboardInterrupt
+            done.append(rate)
+            step(batch, rate)
+
+        cut.train_step = fail
+        with pytest.raises(KeyboardInterrupt):
+            cut.fit(train_examples, validation)
+        resumed = trainer(tmp_path / "cut")
+        assert resumed.fit(train_examples, validation) == rows
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
 class Line(examples_.Examples):
@@ -225,7 +228,7 @@ def fitted(*, validation=None, stop=None, **options):
     """The weights of a linear model, and the log; ``stop`` leaves it after so many epochs."""
     model = Linear()
     settings = Training(**{"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, **options})
-    trainee = Run(model, {"squares": Objective(squares)}, settings, seed=0)
+    trainee = Trainer(model, {"squares": Objective(squares)}, settings, seed=0)
     if stop is not None:
         trainee.settings = dataclasses.replace(settings, epochs=stop)
     rows = trainee.fit(Line(), validation)
@@ -248,7 +251,9 @@ def test_the_loop_fits_a_line():
 def test_objectives_are_weighed_and_take_options():
     model = Linear()
     objectives = {"near": Objective(squares, 0.5), "far": Objective(squares, 2.0, {"power": 3})}
-    trainee = Run(model, objectives, Training(epochs=1, batch=32, lr=1e-9, clip_norm=None, precision="fp32"), seed=0)
+    trainee = Trainer(
+        model, objectives, Training(epochs=1, batch=32, lr=1e-9, clip_norm=None, precision="fp32"), seed=0
+    )
     data = Line()
     losses = trainee.losses(data.batch(np.arange(32), np.random.default_rng(0)))
     expected = torch.autograd.grad(0.5 * losses["near"][0] + 2.0 * losses["far"][0], model.layer.weight)[0]
@@ -261,12 +266,14 @@ def test_a_missing_tensor_is_named():
         return guess.mean()
 
     with pytest.raises(KeyError, match=r"objective asks for 'absent'; there are guess, x, y"):
-        Run(Linear(), {"o": Objective(objective)}, Training(precision="fp32"), seed=0).fit(Line())
+        Trainer(Linear(), {"o": Objective(objective)}, Training(precision="fp32"), seed=0).fit(Line())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
-        Run(Linear(), {"o": Objective(lambda guess: guess.mean() / 0)}, Training(precision="fp32"), seed=0).fit(Line())
+        Trainer(Linear(), {"o": Objective(lambda guess: guess.mean() / 0)}, Training(precision="fp32"), seed=0).fit(
+            Line()
+        )
 
 
 def test_learning_rate():
@@ -339,13 +346,13 @@ def test_the_first_pattern_scales(caplog):
 def test_scaled_parameters_step_by_their_own_rate():
     before = Linear().layer.bias.detach().clone()
     options = {"epochs": 1, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
-    trainee = Run(Linear(), {"squares": Objective(squares)}, Training(**options, lr_scale={"bias": 0.0}), seed=0)
+    trainee = Trainer(Linear(), {"squares": Objective(squares)}, Training(**options, lr_scale={"bias": 0.0}), seed=0)
     trainee.fit(Line())
     assert torch.equal(trainee.model.layer.bias, before)
     first = {}
     for factor in (1.0, 0.5):  # AdamW's first step is the rate, whatever the gradient
         settings = Training(**options, batch=32, lr=0.1, lr_scale={"weight": factor}, precision="fp32")
-        trainee = Run(Linear(), {"squares": Objective(squares)}, settings, seed=0)
+        trainee = Trainer(Linear(), {"squares": Objective(squares)}, settings, seed=0)
         trainee.fit(Line())
         first[factor] = (trainee.model.layer.weight - Linear().layer.weight).detach()
     torch.testing.assert_close(first[1.0], 2 * first[0.5], rtol=1e-4, atol=1e-6)
@@ -354,32 +361,32 @@ def test_scaled_parameters_step_by_their_own_rate():
 def test_the_average_of_the_weights():
     """Against the recursion written out, with BatchNorm's statistics and its counter."""
     model = torch.nn.BatchNorm1d(2)
-    average = Average(model, 0.6)
+    average = moving_average(model, 0.6)
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     for step in range(1, 9):
         model(torch.randn(4, 2, generator=torch.Generator().manual_seed(step)))
         with torch.no_grad():
             model.weight += step
-        average.update(model)
+        average.update_parameters(model)
         keep = min(0.6, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             expected[name] = keep * expected[name] + (1 - keep) * value if value.is_floating_point() else value.clone()
-    for name, value in average.model.state_dict().items():
+    for name, value in average.module.state_dict().items():
         torch.testing.assert_close(value, expected[name])
 
 
 def test_the_result_is_the_average():
     (plain, _), (averaged, rows) = fitted(), fitted(ema=0.8, validation=Line(9))
-    model, average = Linear(), Average(Linear(), 0.8)
+    model, average = Linear(), moving_average(Linear(), 0.8)
     settings = Training(epochs=3, batch=16, lr=0.05, precision="fp32", warmup=0.0)
-    trainee = Run(model, {"squares": Objective(squares)}, settings, seed=0)
-    update = trainee._update
-    trainee._update = lambda batch, rate: (update(batch, rate), average.update(model))[0]
+    trainee = Trainer(model, {"squares": Objective(squares)}, settings, seed=0)
+    step = trainee.train_step
+    trainee.train_step = lambda batch, rate: (step(batch, rate), average.update_parameters(model))[0]
     trainee.fit(Line())
     assert torch.equal(model.layer.weight, plain)
-    assert torch.equal(average.model.layer.weight, averaged) and not torch.equal(plain, averaged)
+    assert torch.equal(average.module.layer.weight, averaged) and not torch.equal(plain, averaged)
     batch = Line(9).batch(np.arange(9), np.random.default_rng(0))
-    measured = squares(average.model(batch["x"])["guess"], batch["y"])
+    measured = squares(average.module(batch["x"])["guess"], batch["y"])
     assert rows[-1]["val/squares"] == pytest.approx(float(measured), rel=1e-5)
 
 
@@ -420,9 +427,8 @@ def test_learning_rate_falls_when_nothing_improves():
     assert [row["lr"] for row in rows] == pytest.approx([8 * 0.5**n * 0.9**e for e, n in enumerate(halved)])
 
 
-def test_the_best_and_its_age_survive_a_kill(tmp_path, monkeypatch):
+def test_the_best_and_its_age_survive_a_kill(tmp_path):
     """Stopped in the fourth epoch, after the best: neither is it forgotten nor patience renewed."""
-    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     told = Scored("MSE", [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
     options = {"batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, "schedule": "constant"}
     settings = Training(**options, epochs=9, keep="best", monitor="val/MSE", early_stop=3)
@@ -437,9 +443,13 @@ def test_the_best_and_its_age_survive_a_kill(tmp_path, monkeypatch):
             return super().batch(numbers, rng)
 
     with pytest.raises(KeyboardInterrupt):
-        Run(Linear(), {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path).fit(Cut(), told)
+        Trainer(Linear(), {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path, save_seconds=0.0).fit(
+            Cut(), told
+        )
     model = Linear()
-    rows = Run(model, {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path).fit(Line(), told)
+    rows = Trainer(model, {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path, save_seconds=0.0).fit(
+        Line(), told
+    )
     assert [row["val/MSE"] for row in rows] == [3.0, 1.0, 2.0, 2.0, 2.0]
     assert {row["best/MSE"] for row in rows[1:]} == {1.0}
     assert torch.equal(model.layer.weight, fitted(epochs=9, schedule="constant", stop=2)[0])
@@ -463,7 +473,7 @@ def test_validation_sees_every_example_once_in_order():
         metrics: ClassVar = {"seen": lambda x, guess: found.update(x=x, guess=guess) or 1.0}
 
     data = Whole(21)  # two batches of 16 would be 11 examples short
-    trainee = Run(Linear(), {"squares": Objective(squares)}, Training(batch=16, precision="fp32"), seed=0)
+    trainee = Trainer(Linear(), {"squares": Objective(squares)}, Training(batch=16, precision="fp32"), seed=0)
     row = trainee.validate(data)
     assert torch.equal(found["x"], data.x)
     everything = trainee.losses(data.batch(np.arange(21), np.random.default_rng(0)))["squares"][0].detach()
@@ -482,7 +492,7 @@ def test_an_error_while_drawing_ahead_is_told():
             raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        Run(Linear(), {"s": Objective(squares)}, Training(prefetch=3, precision="fp32"), seed=0).fit(Broken())
+        Trainer(Linear(), {"s": Objective(squares)}, Training(prefetch=3, precision="fp32"), seed=0).fit(Broken())
 
 
 def test_unknown_setting_is_named():

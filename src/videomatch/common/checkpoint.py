@@ -5,13 +5,18 @@ What a model can do is a class variable of ``models.SystemModel``, like ``embeds
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor, nn
 
 from videomatch.common import named
+
+log = logging.getLogger(__name__)
 
 
 def model_class(folder: Path) -> tuple[type[Any], dict[str, Any]]:
@@ -35,3 +40,29 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[A
     """
     found, system = model_class(folder)
     return found.from_pretrained(folder).eval().to(device), system
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Copy those weights that the model has under the same name and in the same shape; returns the names copied.
+
+    What does not fit goes to the log, names and shapes.
+
+    Raises:
+        ValueError: not one of them fits.
+    """
+    own = model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        first = next(iter(weights), None)
+        raise ValueError(f"none of the {len(weights)} weights ({first}, …) fits {type(model).__name__}")
+    for name, value in weights.items():
+        if name not in own:
+            log.info("not taken: %s %s, the model has no such weight", name, tuple(value.shape))
+        elif name not in fitting:
+            log.info("not taken: %s %s, the model's is %s", name, tuple(value.shape), tuple(own[name].shape))
+    taken = {own[name].data_ptr() for name in fitting}  # a checkpoint holds tied weights once
+    for name, value in own.items():
+        if name not in weights and value.data_ptr() not in taken:
+            log.info("left as it was: %s %s", name, tuple(value.shape))
+    model.load_state_dict(fitting, strict=False)
+    return list(fitting)

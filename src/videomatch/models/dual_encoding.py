@@ -39,9 +39,9 @@ from transformers import (
 )
 from transformers import initialization as init
 
+from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel
 from videomatch.models._levels import BiGru, Convolutions, Packed
-from videomatch.objectives import at_least_single
 
 #: in the order in which they are concatenated
 LEVELS = ("gru", "conv", "mean")

@@ -41,11 +41,11 @@ from transformers import AutoConfig, AutoModel, BertConfig, CLIPTextModel, PreTr
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
-from videomatch.common.distributed import everyone
+from videomatch.common.distributed import all_gather
+from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _clip_text, _encoders
 from videomatch.models._mmt_config import Config
 from videomatch.models._packed import Packing, Some, encode, joined, linear
-from videomatch.objectives import at_least_single
 
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
@@ -178,10 +178,10 @@ class Model(PreTrainedModel, SystemModel):
         with torch.autocast(units.device.type, enabled=False):
             texts = (weights[..., None] * units).flatten(1)
             outputs = {"text_vectors": texts, "video_vectors": videos.flatten(1)}
-            similarity = texts @ everyone(outputs["video_vectors"]).T
+            similarity = texts @ all_gather(outputs["video_vectors"]).T
             if not self.config.keep_missing:
                 outputs |= {"text_weights": weights, "available": available.to(weights.dtype)}
-                total = weights @ everyone(outputs["available"]).T
+                total = weights @ all_gather(outputs["available"]).T
                 similarity = similarity / torch.where(total == 0, 1e-5, total)
         return {"similarity": similarity, **outputs}
 

@@ -1,30 +1,46 @@
-"""What is minimised: pure functions from tensors to one number.
+"""What is minimised: pure functions from tensors to a scalar.
 
-A system names an objective and its weight (``objectives: {clip_contrastive: {weight: 1.0}}``): the public function of
-that name in one of the modules of this package. The loop fills the positional arguments by name from the model's
-outputs and the batch; keyword-only arguments are options of the parameters. An objective averages over the examples of
-its batch, so that losses do not depend on the batch's size.
+``objectives: {clip_contrastive: {weight: 1.0}}`` of a system names a public function of one of this package's modules;
+to add an objective is to write such a function. What it has to be:
 
-Where several processes train together each has rows of its own, and the loop weighs its loss by their share. What an
-objective compares its rows with comes from all processes (:func:`videomatch.common.distributed.everyone`).
+* Positional arguments are tensors; the loop fills them by name from the model's outputs and the batch. One with a
+  default is optional.
+* Keyword-only arguments are options of the parameters, all with defaults.
+* It returns a scalar, and is a mean over the rows of its first argument, so that losses do not depend on the batch's
+  size.
+* With several processes each has rows of its own, and the loop weights its loss by their number. An objective that
+  compares its rows with others gathers them (:func:`videomatch.common.distributed.all_gather`).
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
 from videomatch.common import named
-from videomatch.common.precision import at_least_single as at_least_single
 
 
-def __getattr__(name: str) -> Callable[..., Tensor]:
-    """``objectives.max_margin`` is the function of that name, in whichever module it lies."""
-    if not name.startswith("_"):
-        for module in (named.module("objectives", m) for m in named.names("objectives")):
-            found: Any = vars(module).get(name)
-            if getattr(found, "__module__", None) == module.__name__:
-                return found
-    raise AttributeError(f"there is no objective named {name!r}")
+@functools.cache
+def functions() -> dict[str, Callable[..., Tensor]]:
+    """All objectives by name."""
+    modules = [named.module("objectives", name) for name in named.names("objectives")]
+    return {
+        name: found
+        for module in modules
+        for name, found in inspect.getmembers(module, inspect.isfunction)
+        if found.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def function(name: str) -> Callable[..., Tensor]:
+    """An objective by its name.
+
+    Raises:
+        KeyError: there is none of this name; the message lists those that exist.
+    """
+    if name not in functions():
+        raise KeyError(f"no objective named {name!r}; there are {', '.join(sorted(functions()))}")
+    return functions()[name]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from videomatch.common.distributed import everyone
+from videomatch.common.distributed import all_gather
 
 
 def clip_contrastive(
@@ -35,8 +35,8 @@ def clip_contrastive(
     """
     images, texts = image_embeds.float(), text_embeds.float()
     scale = logit_scale.float().exp().clamp(max=max_scale)
-    positive = (video[:, None] == everyone(video)[None, :]).float()
+    positive = (video[:, None] == all_gather(video)[None, :]).float()
     target = positive / positive.sum(1, keepdim=True)  # symmetric relation: the same rows serve both directions
-    to_texts = F.cross_entropy(images @ everyone(texts).T * scale, target)
-    to_images = F.cross_entropy(texts @ everyone(images).T * scale, target)
+    to_texts = F.cross_entropy(images @ all_gather(texts).T * scale, target)
+    to_images = F.cross_entropy(texts @ all_gather(images).T * scale, target)
     return (to_texts + to_images) / 2

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from videomatch.common.distributed import earlier, everyone
+from videomatch.common.distributed import all_gather, rank_offset
 from videomatch.common.precision import at_least_single
 
 
@@ -38,14 +38,14 @@ def max_margin(
     """
     scores = at_least_single(similarity)
     own = torch.arange(len(scores), device=scores.device)
-    diagonal = scores[own, own + earlier(scores)]
-    short = (margin + scores - diagonal[:, None]).clamp(min=0) + (margin + scores - everyone(diagonal)).clamp(min=0)
+    diagonal = scores[own, own + rank_offset(scores)]
+    short = (margin + scores - diagonal[:, None]).clamp(min=0) + (margin + scores - all_gather(diagonal)).clamp(min=0)
     if same_video or video is None:
         others = torch.ones_like(scores, dtype=torch.bool)
-        others[own, own + earlier(scores)] = False
+        others[own, own + rank_offset(scores)] = False
     else:
-        others = video[:, None] != everyone(video)
-    counted = everyone(others.sum(1))
+        others = video[:, None] != all_gather(video)
+    counted = all_gather(others.sum(1))
     # the loop weighs each process's loss by its rows: this makes it a mean over all terms
     terms = (2 * counted.sum()).clamp(min=1).to(scores.dtype)
     return torch.where(others, short, 0.0).sum() / terms * (len(counted) / max(1, len(scores)))
@@ -84,7 +84,7 @@ def triplet(
     """
     texts, videos = at_least_single(text_embeds), at_least_single(video_embeds)
     videos = videos.reshape(len(videos), -1, videos.shape[-1])
-    all_texts, all_videos, first = everyone(texts), everyone(videos), earlier(texts)
+    all_texts, all_videos, first = all_gather(texts), all_gather(videos), rank_offset(texts)
     with torch.autocast(texts.device.type, enabled=False):  # a margin of bfloat16 scores would be noise
         by_video = torch.einsum("bld,nd->lbn", videos, all_texts)
         by_text = torch.einsum("bd,nld->lbn", texts, all_videos)
@@ -94,7 +94,7 @@ def triplet(
     places = torch.arange(total, device=texts.device)
     is_negative = places != places[first : first + count, None]
     if video is not None and not same_video:
-        is_negative = is_negative & (everyone(video) != video[:, None])
+        is_negative = is_negative & (all_gather(video) != video[:, None])
     own = by_video[:, :, first : first + count].diagonal(dim1=1, dim2=2)[..., None]
     costs = [(margin + x - own).clamp(min=0).masked_fill(~is_negative, 0.0) for x in (by_video, by_text)]
     added = sum((cost.amax(2) if hardest else cost).sum() for cost in costs) / len(by_video)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from videomatch.common.distributed import everyone
+from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 
 
@@ -39,8 +39,8 @@ def pearson(
         grade: judged similarities, larger is more alike.
         temperature: small ones look at the most alike pairs only.
     """
-    found = everyone(at_least_single(similarity))
+    found = all_gather(at_least_single(similarity))
     found = (found / temperature).softmax(0)
-    wanted = everyone(grade.to(found.dtype))
+    wanted = all_gather(grade.to(found.dtype))
     found, wanted = found - found.mean(), wanted - wanted.mean()
     return 1 - (F.normalize(found, dim=0) * F.normalize(wanted, dim=0)).sum()

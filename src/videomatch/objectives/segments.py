@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from videomatch.common.distributed import everyone
+from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 
 
@@ -110,7 +110,7 @@ def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _mean_of_some(each: Tensor, counts: Tensor) -> Tensor:
     """Mean over the examples that count, of all processes; 0 if none does."""
-    counted = everyone(counts.to(each.dtype))
+    counted = all_gather(counts.to(each.dtype))
     # the loop weighs each process's loss by its rows, counted or not
     scale = counted.numel() / max(1, len(each)) / counted.sum().clamp(min=1)
     return torch.where(counts, each, 0.0).sum() * scale

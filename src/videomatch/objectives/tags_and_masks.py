@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from videomatch.common.distributed import earlier, everyone
+from videomatch.common.distributed import all_gather, rank_offset
 from videomatch.common.precision import at_least_single
 
 
@@ -26,7 +26,7 @@ def bce_tags(
     scores = at_least_single(logits)
     if is_tagged is None:
         return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype))
-    counted = everyone(is_tagged.to(scores.dtype))
+    counted = all_gather(is_tagged.to(scores.dtype))
     each = F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="none").mean(1)
     # the loop weighs each process's loss by its rows, tagged or not: this makes it a mean over all that are tagged
     scale = counted.numel() / max(1, len(scores)) / counted.sum().clamp(min=1)
@@ -73,7 +73,7 @@ def mfm_nce(
     outputs, candidates = at_least_single(frame_outputs), at_least_single(frame_candidates)
     if normalise:
         outputs, candidates = F.normalize(outputs, dim=-1), F.normalize(candidates, dim=-1)
-    targets = frame_targets + earlier(candidates)
+    targets = frame_targets + rank_offset(candidates)
     with torch.autocast(outputs.device.type, enabled=False):  # raw features: large scores that bfloat16 would blur
-        scores = outputs @ everyone(candidates).T / temperature
+        scores = outputs @ all_gather(candidates).T / temperature
     return F.cross_entropy(scores, targets, reduction="sum") / max(1, len(scores))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from videomatch.common.distributed import earlier, everyone
+from videomatch.common.distributed import all_gather, rank_offset
 from videomatch.common.precision import at_least_single
 
 
@@ -29,16 +29,16 @@ def info_nce_views(
         temperature: of the softmax.
     """
     own = at_least_single(view_embeds)
-    found = everyone(own)
+    found = all_gather(own)
     count, views, dim = own.shape
-    first = earlier(own)
+    first = rank_offset(own)
     image = torch.arange(len(found), device=own.device)
     with torch.autocast(own.device.type, enabled=False):
         logits = own.reshape(-1, dim) @ found.reshape(-1, dim).T / temperature
     rows = image[first : first + count].repeat_interleave(views)
     columns = image.repeat_interleave(views)
     is_same = rows[:, None] == columns
-    is_video = everyone(video)[rows][:, None] == everyone(video)[columns]
+    is_video = all_gather(video)[rows][:, None] == all_gather(video)[columns]
     itself = torch.arange(len(rows), device=own.device)[:, None] + first * views
     is_self = torch.arange(len(columns), device=own.device) == itself
     others = logits.masked_fill(is_video, -torch.inf).logsumexp(1, keepdim=True)
@@ -58,9 +58,9 @@ def entropy_spread(
     everywhere. Nearest is looked for among views of other videos. 0 if there is only one video.
     """
     own = at_least_single(view_embeds)
-    found = everyone(own)
+    found = all_gather(own)
     views, dim = own.shape[1:]
-    owner, every = video.repeat_interleave(views), everyone(video).repeat_interleave(views)
+    owner, every = video.repeat_interleave(views), all_gather(video).repeat_interleave(views)
     others = owner[:, None] != every
     flat, whole = own.reshape(-1, dim), found.reshape(-1, dim)
     with torch.autocast(own.device.type, enabled=False), torch.no_grad():

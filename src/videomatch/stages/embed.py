@@ -33,12 +33,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from videomatch import examples as examples_
 from videomatch.common.checkpoint import load_checkpoint
+from videomatch.common.precision import default_device, reproducible
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store, StoreWriter
-from videomatch.training.loop import hardware, reproducible
 
 if TYPE_CHECKING:
     from videomatch.data.lsa import Lsa
@@ -179,7 +179,7 @@ def _trained(
     corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path, queries: Sequence[str] | None
 ) -> tuple[dict[str, tuple[Sequence[str], Vectors]], str]:
     """What the model of a checkpoint makes of videos, and of queries if it reads texts; and how they are compared."""
-    device, _ = hardware("fp32")
+    device = default_device()
     model, reader = trained(checkpoint, corpus, features, device)
 
     def vectors(embed_batch: Any, chunks: Sequence[Any], read: Any) -> Vectors:

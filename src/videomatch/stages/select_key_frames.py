@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from videomatch.common.checkpoint import load_checkpoint
+from videomatch.common.precision import reproducible
 from videomatch.common.progress import track
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection as selection
-from videomatch.training.loop import reproducible
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,12 @@ import yaml
 from safetensors.torch import load_file
 
 from videomatch import examples as examples_
-from videomatch import objectives
 from videomatch.common import distributed, named
+from videomatch.common.checkpoint import load_weights
+from videomatch.common.precision import reproducible
 from videomatch.data import tokenize
-from videomatch.training.loop import STATE, Run, load_weights, objectives_of, reproducible, settings_of
+from videomatch.training.loop import STATE, Trainer, settings_of
+from videomatch.training.objective import configured
 
 log = logging.getLogger(__name__)
 
@@ -95,23 +97,18 @@ def _train(
     example_options = {name: value for name, value in system["examples"].items() if name != "kind"}
     tokenizer = _tokenizer(corpus, system, init)
     source = examples_.source(corpus, features, example_options, tokenizer)
-    drawn, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
+    train_examples, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
     with reproducible(max(1, threads // distributed.local_size())):
         torch.manual_seed(seed)
-        model = room.Model(room.Config(**drawn.derived_config(), **model_options))
+        model = room.Model(room.Config(**train_examples.derived_config(), **model_options))
         if not (scratch / STATE).exists():
-            _initialise(model, init or [], drawn)
-        run = Run(
-            model,
-            objectives_of(objectives, system["objectives"]),
-            settings_of(system.get("training", {})),
-            seed=seed,
-            scratch=scratch,
-        )
+            _initialise(model, init or [], train_examples)
+        settings = settings_of(system.get("training", {}))
+        trainer = Trainer(model, configured(system["objectives"]), settings, seed=seed, scratch=scratch)
         size = sum(p.numel() for p in model.parameters())
-        where = f"{distributed.size()} x {run.device.type}"
-        log.info("%s: %d weights, %d examples an epoch on %s in %s", member, size, len(drawn), where, run.dtype)
-        rows = run.fit(drawn, validation)
+        where = f"{distributed.size()} x {trainer.device.type}, {'bf16' if trainer.use_bf16 else 'fp32'}"
+        log.info("%s: %d weights, %d examples per epoch on %s", member, size, len(train_examples), where)
+        rows = trainer.fit(train_examples, validation)
     if distributed.rank():
         return
     model.to("cpu").save_pretrained(output)
@@ -124,11 +121,11 @@ def _train(
     pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv", null_value="NaN")
 
 
-def _initialise(model: Any, init: list[Path], drawn: examples_.Examples) -> None:
+def _initialise(model: Any, init: list[Path], train_examples: examples_.Examples) -> None:
     """Fill a fresh model with the weights that it starts from."""
     model.initialise()
     rng = np.random.default_rng(0)
-    model.fit_statistics(lambda: drawn.batch(drawn.epoch(rng)[:SAMPLE], rng))
+    model.fit_statistics(lambda: train_examples.batch(train_examples.epoch(rng)[:SAMPLE], rng))
     for folder in init:
         taken = load_weights(model, load_file(folder / "model.safetensors"))
         log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)

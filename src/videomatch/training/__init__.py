@@ -1,6 +1,6 @@
-"""The parts of the training loop (:mod:`videomatch.training.loop`), each of which can be understood alone.
+"""The training loop, one for all systems.
 
-``batches``: which examples come when, and the seeds. ``objective``: an objective with its weight, and means over
-processes. ``weights``: the optimiser's groups, averages, initial weights. ``validation``: one pass without gradients.
-``machine``: device, precision, determinism.
+``loop``: options and :class:`Trainer`. ``data``: which examples form which batch, seeds, shards of a batch.
+``objective``: weighted objectives and metrics whose arguments are filled by name. ``optimiser``: AdamW's parameter
+groups and the running average of the weights. ``callbacks``: what validations decide.
 """

@@ -1,20 +1,23 @@
-"""An objective with its weight, tensors by name, and means over the processes that share a batch.
+"""Objectives with their weights, metrics, and how both are filled by name and averaged over processes.
 
-A loss of several processes is the mean of their losses, weighed by the rows of the objective's first argument. That is
-the undivided batch's loss for every mean over those rows (examples, masked tokens), and for objectives that turn to
-:func:`videomatch.common.distributed.everyone` for what other rows they need.
+With several processes a loss is the mean of the processes' losses, weighted by the rows of the objective's first
+argument. That equals the undivided batch's loss for every mean over those rows (examples, masked tokens), and for
+objectives that gather what they need of other rows (:func:`videomatch.common.distributed.all_gather`).
 """
 
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from videomatch import objectives
 from videomatch.common import distributed
 
 
@@ -27,17 +30,27 @@ class Objective:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-        """Its value, and how many rows it is a mean of: those of its first argument."""
-        chosen = by_name(self.function, tensors)
-        first = next(iter(chosen.values()), None)
-        return self.function(**chosen, **self.options), len(first) if first is not None and first.ndim else 1
+        """Its value, and the number of rows that it is a mean of: those of its first argument."""
+        arguments = by_name(self.function, tensors)
+        first = next(iter(arguments.values()), None)
+        return self.function(**arguments, **self.options), len(first) if first is not None and first.ndim else 1
+
+
+def configured(chosen: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Objective]:
+    """``objectives:`` of a system: name -> {weight, options}; the weight is 1 by default."""
+    found = {}
+    for name, entry in chosen.items():
+        options = dict(entry or {})
+        weight = float(options.pop("weight", 1.0))
+        found[name] = Objective(objectives.function(name), weight, options)
+    return found
 
 
 def by_name(function: Callable[..., Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of ``tensors`` that a function asks for by the names of its ordinary arguments.
+    """Those of ``tensors`` that are positional arguments of a function.
 
     Raises:
-        KeyError: an argument without a default is not among them; the message lists what there is.
+        KeyError: an argument without a default is not among them; the message lists the tensors.
     """
     found = {}
     for name, argument in inspect.signature(function).parameters.items():
@@ -46,27 +59,59 @@ def by_name(function: Callable[..., Any], tensors: Mapping[str, Tensor]) -> dict
         if name in tensors:
             found[name] = tensors[name]
         elif argument.default is argument.empty:
-            who = getattr(function, "__qualname__", function)
-            raise KeyError(f"{who} asks for {name!r}; there are {', '.join(sorted(tensors))}")
-    return found
-
-
-def objectives_of(module: Any, chosen: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Objective]:
-    """``objectives:`` of a system: name -> {weight, options}; weight 1 unless given."""
-    found = {}
-    for name, entry in chosen.items():
-        options = dict(entry or {})
-        weight = float(options.pop("weight", 1.0))
-        found[name] = Objective(getattr(module, name), weight, options)
+            raise KeyError(f"{function.__qualname__} asks for {name!r}; there are {', '.join(sorted(tensors))}")
     return found
 
 
 def over_processes(losses: Mapping[str, tuple[Tensor, int]]) -> dict[str, tuple[float, float]]:
-    """name -> (loss over the rows of all processes, this process's share of those rows)."""
+    """name -> (loss over the rows of all processes, this process's part of those rows)."""
     if distributed.size() == 1:
         return {name: (float(loss.detach()), 1.0) for name, (loss, _) in losses.items()}
     sums = torch.tensor([[n, n and n * float(loss.detach())] for loss, n in losses.values()], dtype=torch.float64)
     found = {}
-    for (name, (_, count)), (every, total) in zip(losses.items(), distributed.total(sums).tolist(), strict=True):
-        found[name] = (total / every, count / every) if every else (0.0, 1 / distributed.size())
+    for (name, (_, count)), (rows, total) in zip(
+        losses.items(), distributed.all_reduce_sum(sums).tolist(), strict=True
+    ):
+        found[name] = (total / rows, count / rows) if rows else (0.0, 1 / distributed.size())
     return found
+
+
+class Validation:
+    """Accumulates the mean losses and the metrics of a pass over the examples, batch by batch.
+
+    Args:
+        objectives: name -> objective; a mean is over the rows of its first argument.
+        metrics: name -> function whose positional arguments are filled by name with outputs and batch tensors,
+            concatenated over the pass, in the order of the examples' numbers where there is one row per example.
+    """
+
+    def __init__(self, objectives: Mapping[str, Objective], metrics: Mapping[str, Callable[..., float]]) -> None:
+        self._objectives, self._metrics = objectives, metrics
+        self._sums = np.zeros((len(objectives), 2))  # rows, and losses times rows
+        self._tensors: dict[str, list[Tensor]] = defaultdict(list)
+        self._numbers: list[np.ndarray] = []
+
+    def update(self, tensors: Mapping[str, Tensor], numbers: np.ndarray) -> None:
+        """Add a batch with the model's outputs, and its examples' numbers."""
+        for place, objective in enumerate(self._objectives.values()):
+            loss, rows = objective(tensors)
+            self._sums[place] += [rows, rows and rows * float(loss)]
+        for name in sorted({name for metric in self._metrics.values() for name in by_name(metric, tensors)}):
+            value = tensors[name].detach()
+            self._tensors[name].append((value.float() if value.dtype == torch.bfloat16 else value).cpu())
+        self._numbers.append(numbers)
+
+    def compute(self) -> dict[str, float]:
+        """Losses and metrics over the rows of all processes; an objective without any row is left out."""
+        sums = distributed.all_reduce_sum(torch.from_numpy(self._sums)).tolist()
+        means = {name: total / rows for name, (rows, total) in zip(self._objectives, sums, strict=True) if rows}
+        numbers = distributed.all_gather(torch.from_numpy(np.concatenate(self._numbers)))
+        order = torch.from_numpy(np.argsort(numbers.numpy(), kind="stable"))
+        tensors = {}
+        for name, values in self._tensors.items():
+            if not values[0].ndim:  # a scalar of the model, like a temperature
+                tensors[name] = values[-1]
+                continue
+            gathered = distributed.all_gather(torch.cat(values))
+            tensors[name] = gathered[order] if len(gathered) == len(order) else gathered
+        return means | {name: float(metric(**by_name(metric, tensors))) for name, metric in self._metrics.items()}

@@ -1,7 +1,7 @@
-"""Which examples come when, and what everything random is drawn from.
+"""Which examples form which batch, and the seeds of everything random.
 
-No generator has a state that outlives a batch: a batch is a function of its key ``(seed, epoch, step)``, so it can be
-drawn ahead in a thread, or again after a kill, and is the same.
+No generator keeps a state beyond a batch: a batch is a function of its key ``(seed, epoch, step)``. So it can be
+sampled ahead in a thread, or again after a kill, with the same result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from videomatch.common import distributed
 from videomatch.examples import Batch, Examples
@@ -22,25 +21,25 @@ Key = tuple[int, ...]
 
 
 def seed_torch(key: Key) -> None:
-    """Set torch's global generator (dropout) from a key; every process draws something of its own."""
+    """Seed torch's global generator (dropout) by a key and the rank: processes differ."""
     key = (*key, distributed.rank()) if distributed.rank() else key
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
-def batches(examples: Examples, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The numbers of an epoch's examples, batch by batch, without an incomplete last one."""
+def epoch_batches(examples: Examples, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The numbers of an epoch's examples, batch by batch; an incomplete last batch is dropped."""
     order = examples.epoch(rng)
     return [order[i : i + size] for i in range(0, max(1, len(order) - size + 1), size)]
 
 
-def evenly(order: np.ndarray, size: int) -> list[np.ndarray]:
+def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     """All of ``order`` in batches of nearly equal length, at most ``size``."""
     return np.array_split(order, max(1, -(-len(order) // size)))
 
 
-def drawn(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], ahead: int) -> Generator[Batch]:
-    """The batches of ``work`` (numbers of examples, key), up to ``ahead`` of them drawn in advance by a thread."""
-    if not ahead:
+def sampled(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], prefetch: int) -> Generator[Batch]:
+    """The batches of ``work`` (numbers of examples, key); a thread samples up to ``prefetch`` of them in advance."""
+    if not prefetch:
         for numbers, key in work:
             yield examples.batch(numbers, np.random.default_rng(key))
         return
@@ -49,7 +48,7 @@ def drawn(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], ahead: int
     try:
         for numbers, key in work:
             waiting.append(pool.submit(examples.batch, numbers, np.random.default_rng(key)))
-            if len(waiting) > ahead:
+            if len(waiting) > prefetch:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -57,23 +56,22 @@ def drawn(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], ahead: int
         pool.shutdown(cancel_futures=True)
 
 
-def pieces(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
-    """The batch in ``count`` runs of rows, each with its share of the examples; fewer, if otherwise a process would be
-    left without a row of a piece."""
+def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
+    """The batch in ``count`` runs of rows, each with its weight: its part of the rows. There are fewer if otherwise a
+    process would have no row of one."""
     size = rows(batch)
-    count = max(1, min(count, size // distributed.size()))
-    for first, last in itertools.pairwise(_edges(size, count)):
+    for first, last in itertools.pairwise(_edges(size, max(1, min(count, size // distributed.size())))):
         yield {name: value[first:last] for name, value in batch.items()}, (last - first) / size
 
 
-def own(batch: Batch) -> Batch:
-    """This process's rows of a batch that every process has drawn whole."""
-    part = own_rows(rows(batch))
+def local_shard(batch: Batch) -> Batch:
+    """This process's rows of a batch that all processes have sampled whole."""
+    part = local_rows(rows(batch))
     return {name: value[part] for name, value in batch.items()}
 
 
-def own_rows(size: int) -> slice:
-    """Which of so many rows this process computes.
+def local_rows(size: int) -> slice:
+    """Which of ``size`` rows this process computes.
 
     Raises:
         ValueError: there are fewer rows than processes.
@@ -85,8 +83,8 @@ def own_rows(size: int) -> slice:
     return slice(edges[distributed.rank()], edges[distributed.rank() + 1])
 
 
-def rows(batch: dict[str, Tensor]) -> int:
-    """How many examples a batch holds."""
+def rows(batch: Batch) -> int:
+    """The number of examples in a batch."""
     return len(next(iter(batch.values())))
 
 
