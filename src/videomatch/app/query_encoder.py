@@ -114,7 +114,9 @@ def joiner(catalogue: Catalogue, dataset: str, system: str, member: str) -> Join
         some = store.ids[:: max(1, len(store) // PROBES)]
         folders = [Path(m).parent / name for m, (_, name, _) in zip(manifests, parts, strict=True)]
         rows = [Store.open(folder / "videos").gather(some)[0] for folder in folders]
-        _compare(combine.combined(rows, shares, directions), store, some)
+        width = sum(part.shape[1] for part in rows)
+        fits = directions is None or len(directions) == width
+        _compare(combine.combined(rows, shares, directions) if fits else np.zeros((0, width)), store, some)
         return directions
 
     key = ("directions", dataset, system, member)
