@@ -136,7 +136,8 @@ def synthetic_corpus(root: Path, videos: int) -> tuple[Path, Path]:
     """Corpus and frames of a synthetic corpus."""
     options = SyntheticOptions(videos=videos, size=SIZE, copies=0.5, silent=0.9, speech=False)
     rows = annotations.annotate(seed=SEED, shards=1, options=options)
-    tables.write_all({name: rows[name] for name in ("splits", "relevance", "segments")}, root / "corpus")
+    for name in ("splits", "relevance", "segments"):
+        tables.write(name, rows[name], root / "corpus")
     with StoreWriter(root / "features/frames", shape=(SIZE, SIZE, 3), dtype="uint8", times=True) as writer:
         for index in range(options.num_library):
             latent = library_latent(SEED, index, options)

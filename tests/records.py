@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from videomatch.corpora import _tfrecord as tfrecord
+from videomatch.data import tfrecord
 
 
 def varint(value: int) -> bytes:

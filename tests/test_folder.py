@@ -1,5 +1,6 @@
 """Folders that people have."""
 
+import inspect
 import json
 import os
 import shutil
@@ -10,8 +11,9 @@ import polars as pl
 import pytest
 
 from paths import realdata
-from videomatch.corpora import _subtitles as subtitles
-from videomatch.corpora import folder
+from videomatch.common import named
+from videomatch.corpora import FeatureReader, folder
+from videomatch.data import subtitles
 from videomatch.data.tables import check
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\n{}\n\n2\n00:00:03,000 --> 00:00:04,000\n<i>second</i> line\n"
@@ -212,3 +214,24 @@ def test_a_folder_of_real_videos_real():
     tables = folder.read(raw=realdata() / "videos")
     assert tables["videos"].height == len(_ids(tables, "all", "query")) >= 40
     assert not tables["rejected"].height
+
+
+@pytest.mark.parametrize("name", named.names("corpora"))
+def test_every_reader_keeps_the_protocol(name):
+    module = named.module("corpora", name)
+    first, *options = inspect.signature(module.read).parameters.values()
+    assert first.name == ("renders" if name == "generated" else "raw") and first.kind is first.KEYWORD_ONLY
+    if name == "generated":
+        assert [option.name for option in options] == ["seed", "shards", "options"]
+    else:
+        assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)
+    if isinstance(module, FeatureReader):
+        assert list(inspect.signature(module.frame_features).parameters) == ["raw", "ids"]
+
+
+def test_captioned_data_sets_share_their_options():
+    shared = ["media", "partial", "cleaned", "emoji"]
+    for name in ("activitynet", "didemo", "lsmdc", "msrvtt", "msvd", "vatex"):
+        read = named.module("corpora", name).read
+        assert list(inspect.signature(read).parameters)[-4:] == shared
+        assert all(f"{option}:" in (read.__doc__ or "") for option in inspect.signature(read).parameters)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from paths import fixtures, realdata
-from videomatch.corpora._subtitles import subtitles
 from videomatch.data.language import language, tag
 from videomatch.data.loops import collapse, unshout
+from videomatch.data.subtitles import subtitles
 from videomatch.data.tables import SCHEMAS
 from videomatch.data.text import clean, clean_table, clean_tables
 from videomatch.data.tokenize import encode, tokenizer, wrap

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from paths import fixtures, realdata
-from videomatch.corpora import _captions, activitynet, didemo, lsmdc, msrvtt, msvd, vatex
+from videomatch.corpora import activitynet, didemo, lsmdc, msrvtt, msvd, vatex
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.stages.prepare import prepare
@@ -112,7 +112,13 @@ def test_msrvtt_training_and_test_of_each_protocol_are_apart(msrvtt_tables):
 def test_msrvtt_sources_are_uploads_and_times(msrvtt_tables):
     source = msrvtt_tables["sources"].filter(pl.col("video_id") == "video7010").row(0)
     assert source == ("video7010", "youtube:Sa4BUsvAcjc", 401.51, 419.65)
-    assert msrvtt._source("http://youtu.be/x?v=abc") == msrvtt._source("https://www.youtube.com/watch?t=3&v=abc")
+
+
+def test_msrvtt_addresses_of_one_upload_are_one_source(tmp_path):
+    addresses = ("http://youtu.be/x?v=abc", "https://www.youtube.com/watch?t=3&v=abc")
+    videos = [{"video_id": f"video{n}", "split": "train", "url": url} for n, url in enumerate(addresses)]
+    (tmp_path / "MSRVTT_data.json").write_text(json.dumps({"videos": videos, "sentences": []}))
+    assert msrvtt.read(raw=tmp_path, partial=True)["sources"]["source"].to_list() == ["youtube:abc"] * 2
 
 
 def test_msrvtt_annotations_alone_and_parts(real_msrvtt):
@@ -145,7 +151,7 @@ def test_msrvtt_annotations_alone_and_parts(real_msrvtt):
         (lambda f: (f / "MSRVTT_train.7k.csv").write_text(""), "no id in it"),
         (
             lambda f: (f / "MSRVTT_JSFUSION_test.csv").write_text("video_id\nvideo1\n"),
-            "columns .*, expected key,vid_key",
+            "no column 'sentence' among",
         ),
         (lambda f: fewer(f, "videos"), r"2,989 videos of the split 'test', expected 2,990|is none of its videos"),
         (lambda f: fewer(f, "sentences"), "has 19 captions, expected 20"),
@@ -240,13 +246,22 @@ def test_msvd_wrong_files_are_refused(real_msvd, tmp_path):
         msvd.read(raw=tmp_path, partial=True)
 
 
-def test_caption_lines_equal_the_published_reader_fixture():
+def test_caption_lines_equal_the_published_reader_fixture(tmp_path):
     folder = fixtures() / "bigfile_collection/toycollection"
     wanted = json.loads((fixtures() / "bigfile_expected.json").read_text())["caption_file"]
-    lines = list(_captions.caption_lines(folder / "TextData/toycollection.caption.txt"))
+    lines = list(msvd.caption_lines(folder / "TextData/toycollection.caption.txt"))
     assert list(dict.fromkeys(video for video, _ in lines)) == wanted["video_ids_in_order"]
     assert [sentence for _, sentence in lines] == [wanted["captions"][c] for c in wanted["cap_ids"]]
-    assert _captions.id_list(folder / "VideoSets/toycollection.txt") == wanted["video_ids_in_order"]
+    shutil.copy(folder / "TextData/toycollection.caption.txt", tmp_path / "toy.caption.txt")
+    shutil.copy(folder / "VideoSets/toycollection.txt", tmp_path / "train_list.txt")
+    (tmp_path / "captions.json").write_text(json.dumps({"w": ["One."], "x": ["Two."]}))
+    (tmp_path / "val_list.txt").write_text("w\n")
+    (tmp_path / "test_list.txt").write_text("x\n")
+    found = msvd.read(raw=tmp_path, annotations=["toy.caption.txt", "captions.json"], partial=True)
+    assert of(found, "train", "reference") == sorted(wanted["video_ids_in_order"])
+    said = words(found)
+    mine = sorted(said[text] for text in of(found, "captions_train"))
+    assert mine == sorted(wanted["captions"][c] for c in wanted["cap_ids"])
 
 
 # -------------------------------------------------------------------------------------------------------- ActivityNet

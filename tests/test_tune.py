@@ -36,7 +36,8 @@ def data(tmp_path_factory):
             rows["relevance"].append({"query_id": f"q{n}", "reference_id": f"r{other}", "grade": grade})
         rows["splits"] += [{"split": "copies_val", "role": "query", "id": f"q{n}"}]
         rows["splits"] += [{"split": "copies_val", "role": "reference", "id": f"r{n}"}]
-    tables.write_all(rows, root / "corpus")
+    for name, table in rows.items():
+        tables.write(name, table, root / "corpus")
     with StoreWriter(root / "features/frames", shape=(64,), dtype="float32", times=True) as writer:
         for video_id, values in unit.items():
             writer.add(video_id, values.astype(np.float32), times=intervals.regular(len(values), RATE))

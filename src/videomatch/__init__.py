@@ -17,7 +17,7 @@ The whole in one picture (imports only go down)::
 Beside the stages: ``training`` (the loop, on ``fitting`` and ``distributed``), ``submissions`` (challenges' files),
 ``params``, ``checks`` and ``signatures`` (what may be said in params.yaml), ``plan`` (where each result lies),
 ``provenance`` (whether it is current, by ``digests`` and the code that is ``reached``), and ``dvcfile``, ``cli``,
-``named``, ``csvfile``, ``progress`` and ``workers``. People's questions come by ``cli`` and ``door``: find, similar and
+``named``, ``progress`` and ``workers``. People's questions come by ``cli`` and ``door``: find, similar and
 serve answer from an ``index`` over the embeddings, copies from a ``library`` of frames.
 
 A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a

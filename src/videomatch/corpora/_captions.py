@@ -1,7 +1,7 @@
 """What the readers of captioned videos (text-video search) share.
 
-A data set of captioned videos is read from the annotation files that its authors, or the split files that later papers,
-give out. Videos need not be there: one whose file is not found has a null path, and its features come from elsewhere
+A data set of captioned videos is read from the annotation files of its authors, or the split files of later papers.
+Videos need not be there: one without a file has a null path, and its features come from elsewhere
 (``experts/released.py``). Captions stay as they are published unless cleaning is asked for.
 
 Splits come in pairs: ``<name>`` lists videos (as references, to train on or to embed), ``captions_<name>`` is the
@@ -11,10 +11,12 @@ sentences that serve a test protocol only, beside the captions of its videos, ar
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import polars as pl
 
 from videomatch.corpora.folder import EXTENSIONS
 from videomatch.data import text as texts
-from videomatch.data.tables import SCHEMAS, check, videos
+from videomatch.data.tables import check, frame, videos
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +32,57 @@ log = logging.getLogger(__name__)
 MEDIA = "videos"
 
 
-class Collected:
-    """Videos, captions and splits on their way to the tables."""
+def reader(collect: Callable[..., None]) -> Callable[..., dict[str, pl.DataFrame]]:
+    """Make ``read(*, raw, …)`` of a function ``collect(out, *, …)`` that puts a data set's videos, texts and splits
+    into ``out``. The options of ``collect`` come first, then those that all captioned data sets have."""
 
-    def __init__(self) -> None:
+    @functools.wraps(collect)
+    def read(
+        *,
+        raw: Path,
+        media: str | None = None,
+        partial: bool = False,
+        cleaned: bool = False,
+        emoji: texts.Emoji = "name",
+        **options: Any,
+    ) -> dict[str, pl.DataFrame]:
+        out = Collected(Path(raw), partial)
+        collect(out, **options)
+        return out.tables(media, cleaned, emoji)
+
+    shared = list(inspect.signature(read, follow_wrapped=False).parameters.values())
+    own = list(inspect.signature(collect).parameters.values())
+    vars(read)["__signature__"] = inspect.Signature([shared[0], *own[1:], *shared[1:-1]])
+    read.__doc__ = f"""{collect.__doc__}
+    Options of every captioned data set:
+        raw: the folder described above.
+        media: folder of the video files, below ``raw`` or anywhere; ``videos`` if there is one.
+        partial: take files, lists and splits that are not whole; that is not the published protocol any more.
+        cleaned: clean the texts (:mod:`videomatch.data.text`).
+        emoji: what cleaning does with emoji.
+
+    Raises:
+        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    """
+    return read
+
+
+class Collected:
+    """Videos, captions and splits of a data set on their way to the tables.
+
+    Args:
+        raw: its folder.
+        partial: whether parts of the published files are accepted.
+    """
+
+    def __init__(self, raw: Path, partial: bool) -> None:
+        self.raw, self.partial = raw, partial
         self.videos: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, tuple[Any, ...]] = {}
         self.splits: list[tuple[str, str, str]] = []
         self.sources: list[tuple[str, str, float | None, float | None]] = []
-        self.rejected: list[dict[str, str]] = []
         self.blank = 0
+        self._split_of: dict[str, str] = {}
 
     def video(
         self,
@@ -49,11 +92,13 @@ class Collected:
         source: str | None = None,
         start: float | None = None,
         end: float | None = None,
+        file: str | None = None,
     ) -> None:
-        """Add a video (once: later calls for the same id change nothing), and what it was cut from, where known."""
+        """Add a video (once: later calls for the same id change nothing), and what it was cut from, where known; its
+        file is ``<video_id>.<ending>`` or ``<file>.<ending>``."""
         if video_id in self.videos:
             return
-        self.videos[video_id] = {"video_id": video_id, "category": category}
+        self.videos[video_id] = {"video_id": video_id, "category": category, "path": file}
         if source is not None:
             self.sources.append((video_id, source, start, end))
 
@@ -75,58 +120,82 @@ class Collected:
         language: str | None = None,
         start: float | None = None,
         end: float | None = None,
-    ) -> str | None:
-        """Add a caption; its id, or None if nothing but blanks is in it."""
+    ) -> list[str]:
+        """Add a caption; a list of its id, empty if the caption is blank."""
         words = words.strip()
         if not words:
             self.blank += 1
-            return None
+            return []
         self.rows[text_id] = (text_id, video_id, kind, language, start, end, words)
-        return text_id
+        return [text_id]
 
-    def split(self, name: str, videos: Iterable[str], captions: Iterable[str] | None) -> None:
-        """Add the list ``name`` of videos, and the protocol ``captions_<name>`` where there are captions."""
+    def split(self, name: str, videos: Iterable[str], captions: Iterable[str]) -> None:
+        """Add the list ``name`` of videos, and their protocol ``captions_<name>``."""
         videos = list(dict.fromkeys(videos))
         self.splits += [(name, "reference", video_id) for video_id in videos]
-        if captions is not None:
-            self.splits += [(f"captions_{name}", "query", text_id) for text_id in dict.fromkeys(captions)]
-            self.splits += [(f"captions_{name}", "reference", video_id) for video_id in videos]
+        self.splits += [(f"captions_{name}", "query", text_id) for text_id in dict.fromkeys(captions)]
+        self.splits += [(f"captions_{name}", "reference", video_id) for video_id in videos]
 
-    def tables(
-        self, raw: Path, media: str | None, cleaned: bool, emoji: texts.Emoji, names: Mapping[str, str] | None = None
-    ) -> dict[str, pl.DataFrame]:
-        """The checked tables.
-
-        Args:
-            raw: the data set's folder.
-            media: folder of the video files, below ``raw`` or anywhere; None for ``videos`` if there is one.
-            cleaned: clean the captions.
-            emoji: what cleaning does with them.
-            names: video id -> file name without its ending, where the two differ.
-        """
-        files = media_files(raw, media)
+    def tables(self, media: str | None, cleaned: bool, emoji: texts.Emoji) -> dict[str, pl.DataFrame]:
+        """The checked tables; arguments as of :func:`reader`."""
+        files = media_files(self.raw, media)
         for video_id, row in self.videos.items():
-            row["path"] = files.get((names or {}).get(video_id, video_id))
+            row["path"] = files.get(row["path"] or video_id, files.get(video_id))
         absent = sum(row["path"] is None for row in self.videos.values())
         if files and absent:
             log.warning("%s: %d of %d videos have no file there", media or MEDIA, absent, len(self.videos))
         if self.blank:
-            log.warning("%s: %d captions are blank and left out", raw, self.blank)
+            log.warning("%s: %d captions are blank and left out", self.raw, self.blank)
         tables = {
             "videos": videos(self.videos.values()),
-            "texts": _frame("texts", self.rows.values()),
-            "splits": _frame("splits", self.splits),
-            "relevance": _frame("relevance", [(text_id, row[1], 1.0) for text_id, row in self.rows.items()]),
-            "rejected": pl.DataFrame(self.rejected, schema=SCHEMAS["rejected"]),
+            "texts": frame("texts", self.rows.values()),
+            "splits": frame("splits", self.splits),
+            "relevance": frame("relevance", [(text_id, row[1], 1.0) for text_id, row in self.rows.items()]),
+            "rejected": frame("rejected"),
         }
         if self.sources:
-            tables["sources"] = _frame("sources", self.sources)
+            tables["sources"] = frame("sources", self.sources)
         tables = texts.clean_tables(tables, emoji=emoji) if cleaned else tables
         return {name: check(name, rows) for name, rows in tables.items()}
 
+    def present(self, given: Mapping[str, str]) -> dict[str, Path]:
+        """Split -> its file, of those files that are there.
 
-def _frame(table: str, rows: Iterable[Sequence[Any]]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=SCHEMAS[table], orient="row")
+        Raises:
+            ValueError: none is; the message lists them.
+        """
+        found = {split: self.raw / name for split, name in given.items() if (self.raw / name).is_file()}
+        if not found:
+            find(self.raw, list(given.values()), "the annotations")
+        return found
+
+    def expect(self, path: Path, found: int, wanted: int | None, what: str) -> None:
+        """Refuse a file with another number of things than was published, unless parts are accepted."""
+        if wanted is not None and found != wanted and not self.partial:
+            raise ValueError(
+                f"{path}: {found:,} {what}, expected {wanted:,} (`partial: true` takes what is there, and is no longer "
+                f"the published protocol)"
+            )
+
+    def apart(self, path: Path, ids: Iterable[str], split: str) -> None:
+        """Refuse a file of a split with a video of another split."""
+        ids = list(ids)
+        both = next((i for i in ids if i in self._split_of), None)
+        if both is not None:
+            raise ValueError(f"{path}: {both!r} stands in the {self._split_of[both]} file, too")
+        self._split_of |= dict.fromkeys(ids, split)
+
+    def known(self, path: Path, ids: Iterable[str], there: Iterable[str], what: str) -> list[str]:
+        """Those of ``ids`` that are there; all must be, unless parts are accepted."""
+        ids, there = list(ids), set(there)
+        kept = [i for i in ids if i in there]
+        if len(kept) < len(ids) and not self.partial:
+            first = next(i for i in ids if i not in there)
+            raise ValueError(
+                f"{path}: {len(ids) - len(kept):,} of its {len(ids):,} videos are not in {what}, first {first!r}; "
+                f"`partial: true` leaves them out"
+            )
+        return kept
 
 
 def media_files(raw: Path, media: str | None) -> dict[str, str]:
@@ -147,47 +216,24 @@ def media_files(raw: Path, media: str | None) -> dict[str, str]:
     return found
 
 
-# -------------------------------------------------------------------------------------------------------------- files
-
-
 def find(raw: Path, names: str | Sequence[str], what: str) -> Path:
     """The first of some file names that exists in a folder.
 
     Raises:
         ValueError: none does; the message lists them.
     """
-    found = maybe(raw, names)
-    if found is None:
-        names = [names] if isinstance(names, str) else names
-        raise ValueError(f"{raw}: {what} is missing; looked for {', '.join(names)}")
-    return found
-
-
-def maybe(raw: Path, names: str | Sequence[str] | None) -> Path | None:
-    """The same, or None."""
-    for name in [names] if isinstance(names, str) else names or []:
+    names = [names] if isinstance(names, str) else names
+    for name in names:
         if (raw / name).is_file():
             return raw / name
-    return None
-
-
-def present(raw: Path, given: Mapping[str, str]) -> dict[str, Path]:
-    """Split -> its file, of those files that are there.
-
-    Raises:
-        ValueError: none is; the message lists them.
-    """
-    found = {split: path for split, name in given.items() if (path := maybe(raw, name))}
-    if not found:
-        find(raw, list(given.values()), "the annotations")
-    return found
+    raise ValueError(f"{raw}: {what} is missing; looked for {', '.join(names)}")
 
 
 def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
     """The content of a JSON file.
 
     Raises:
-        ValueError: it is no JSON, cut short, or not of this kind.
+        ValueError: it is not JSON, cut short, or not of this kind.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -214,8 +260,12 @@ def strings(path: Path, where: str, values: Any) -> list[str]:
     return values
 
 
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:60]!r}"
+
+
 def id_list(path: Path) -> list[str]:
-    """Ids, one a line, perhaps below a heading ``video_id``.
+    """Ids, one per line, perhaps below a heading ``video_id``.
 
     Raises:
         ValueError: an id stands twice, holds a blank or a comma, or there is none.
@@ -237,59 +287,3 @@ def id_list(path: Path) -> list[str]:
     if not ids:
         raise ValueError(f"{path}: no id in it")
     return list(ids)
-
-
-def caption_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Video id and sentence of a ``*.caption.txt`` file: lines ``video#k sentence``.
-
-    The id ends at the first ``#`` (``video#enc#k`` exists), and a trailing ``.mp4`` or ``.jpg`` is not part of it.
-
-    Raises:
-        ValueError: a line has no ``#`` in its first word, or no sentence.
-    """
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        word, _, sentence = line.strip().partition(" ")
-        if "#" not in word or not sentence.strip():
-            raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected `video#number sentence`")
-        yield word.partition("#")[0].removesuffix(".mp4").removesuffix(".jpg"), sentence.strip()
-
-
-def expect(path: Path, found: int, wanted: int | None, what: str, partial: bool) -> None:
-    """Refuse a file with another number of things than was published, unless parts are welcome."""
-    if wanted is not None and found != wanted and not partial:
-        raise ValueError(
-            f"{path}: {found:,} {what}, expected {wanted:,} (`partial: true` takes what is there, and is no longer "
-            f"the published protocol)"
-        )
-
-
-def apart(path: Path, ids: Iterable[str], split: str, seen: dict[str, str]) -> None:
-    """Note in ``seen`` that the videos of a file are of this split.
-
-    Raises:
-        ValueError: one is of another already.
-    """
-    ids = list(ids)
-    both = next((i for i in ids if i in seen), None)
-    if both is not None:
-        raise ValueError(f"{path}: {both!r} stands in the {seen[both]} file, too")
-    seen |= dict.fromkeys(ids, split)
-
-
-def known(path: Path, ids: Iterable[str], there: Iterable[str], what: str, partial: bool) -> list[str]:
-    """Those of ``ids`` that are there; without ``partial`` all must be."""
-    ids, there = list(ids), set(there)
-    kept = [i for i in ids if i in there]
-    if len(kept) < len(ids) and not partial:
-        first = next(i for i in ids if i not in there)
-        raise ValueError(
-            f"{path}: {len(ids) - len(kept):,} of its {len(ids):,} videos are not in {what}, first {first!r}; "
-            f"`partial: true` leaves them out"
-        )
-    return kept
-
-
-def _shown(value: Any) -> str:
-    return f"{type(value).__name__} {str(value)[:60]!r}"

@@ -18,64 +18,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
-
 from videomatch.corpora import _captions as captions
 from videomatch.corpora._captions import Collected
-from videomatch.data import text
 
 SIZES = {"train": 10009, "val1": 4917, "val2": 4885}
 #: a sentence may end this much (seconds) after its video: 36 do by about 0.01
 SLACK = 0.5
 
 
+@captions.reader
 def read(
+    out: Collected,
     *,
-    raw: Path,
     train: str = "train.json",
     val1: str = "val_1.json",
     val2: str = "val_2.json",
     unit: Literal["paragraph", "sentence"] = "paragraph",
-    media: str | None = None,
-    partial: bool = False,
-    cleaned: bool = False,
-    emoji: text.Emoji = "name",
-) -> dict[str, pl.DataFrame]:
+) -> None:
     """The tables of ActivityNet Captions.
 
     Args:
-        raw: the folder described above.
         train: annotations of the training videos.
         val1: the first annotations of the validation videos.
         val2: the second.
         unit: ``paragraph``, or ``sentence``: each one a text with its times (no published protocol).
-        media: folder of the videos, ``videos`` by default.
-        partial: take files that are not whole.
-        cleaned: clean texts (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
     if unit not in ("paragraph", "sentence"):
         raise ValueError(f"unit {unit!r}, expected paragraph or sentence")
-    raw = Path(raw)
-    found = captions.present(raw, {"train": train, "val1": val1, "val2": val2})
-    out = Collected()
+    found = out.present({"train": train, "val1": val1, "val2": val2})
     for split, path in found.items():
         content = captions.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')
-        captions.expect(path, len(content), SIZES[split], "videos", partial)
+        out.expect(path, len(content), SIZES[split], "videos")
         queries = []
         for video_id, entry in content.items():
             duration = captions.field(path, video_id, entry, "duration", (int, float))
-            out.video(video_id, source=f"youtube:{video_id.removeprefix('v_')}", start=0.0, end=float(duration))
+            name = video_id.removeprefix("v_")
+            out.video(video_id, source=f"youtube:{name}", start=0.0, end=float(duration), file=name)
             kind = "query" if split == "val2" else "caption"
             for text_id, words, start, end in _texts(path, split, video_id, entry, float(duration), unit):
-                queries.append(out.text(text_id, video_id, words, kind=kind, start=start, end=end))
-        out.split(split, content, [q for q in queries if q])
-    stems = captions.media_files(raw, media)
-    names = {v: v.removeprefix("v_") for v in out.videos if v.removeprefix("v_") in stems}
-    return out.tables(raw, media, cleaned, emoji, names)
+                queries += out.text(text_id, video_id, words, kind=kind, start=start, end=end)
+        out.split(split, content, queries)
 
 
 def _texts(

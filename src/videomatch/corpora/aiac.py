@@ -28,8 +28,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.common.progress import track
-from videomatch.corpora import _tfrecord as tfrecord
-from videomatch.data import text
+from videomatch.data import text, tfrecord
 from videomatch.data.tables import SCHEMAS, check
 
 log = logging.getLogger(__name__)

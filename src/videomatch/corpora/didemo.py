@@ -16,77 +16,60 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-import polars as pl
-
 from videomatch.corpora import _captions as captions
 from videomatch.corpora._captions import Collected
 from videomatch.corpora.folder import EXTENSIONS
-from videomatch.data import text
 
 #: fewer videos than this may all have one sentence by chance
 FEW = 20
 
 
+@captions.reader
 def read(
+    out: Collected,
     *,
-    raw: Path,
     train: str = "train_data.json",
     val: str = "val_data.json",
     test: str = "test_data.json",
-    media: str | None = None,
-    partial: bool = False,
-    cleaned: bool = False,
-    emoji: text.Emoji = "name",
-) -> dict[str, pl.DataFrame]:
+) -> None:
     """The tables of DiDeMo.
 
     Args:
-        raw: the folder described above.
         train: descriptions of the training videos.
         val: of the validation videos.
         test: of the test videos.
-        media: folder of the videos, ``videos`` by default.
-        partial: take files with one sentence a video.
-        cleaned: clean texts (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
-    raw = Path(raw)
-    found = captions.present(raw, {"train": train, "val": val, "test": test})
-    out = Collected()
-    seen: dict[str, str] = {}
+    found = out.present({"train": train, "val": val, "test": test})
     for split, path in found.items():
-        said = _said(path)
-        captions.apart(path, said, split, seen)
-        if len(said) > FEW and all(len(s) == 1 and s[0].count(".") < 2 for s in said.values()) and not partial:
+        described = _descriptions(path)
+        out.apart(path, described, split)
+        single = all(len(s) == 1 and s[0].count(".") < 2 for s in described.values())
+        if single and len(described) > FEW and not out.partial:
             raise ValueError(
-                f"{path}: one sentence for each of {len(said):,} videos, expected several, which make the paragraph "
-                f"(`partial: true` takes them, and is no longer the published protocol)"
+                f"{path}: one sentence for each of {len(described):,} videos, expected several, which make the "
+                f"paragraph (`partial: true` takes them, and is no longer the published protocol)"
             )
         queries = []
-        for video_id, sentences in said.items():
+        for video_id, sentences in described.items():
             out.video(video_id, source=f"flickr:{video_id}")
             paragraph = " ".join(s.strip() for s in sentences if s.strip())
-            queries.append(out.text(f"{video_id}:paragraph", video_id, paragraph))
-        out.split(split, said, [q for q in queries if q])
-    return out.tables(raw, media, cleaned, emoji)
+            queries += out.text(f"{video_id}:paragraph", video_id, paragraph)
+        out.split(split, described, queries)
 
 
-def _said(path: Path) -> dict[str, list[str]]:
+def _descriptions(path: Path) -> dict[str, list[str]]:
     """Video id -> sentences, in the order of the file."""
-    said: dict[str, list[str]] = {}
+    described: dict[str, list[str]] = {}
     content = captions.read_json(path, list, '[{"video", "description"}] or [{"video", "caption"}]')
     for number, entry in enumerate(content):
         name = captions.field(path, f"[{number}]", entry, "video", str)
         key = "description" if "description" in entry else "caption"
         words = captions.field(path, f"[{number}]", entry, key, (str, list))
         sentences = [words] if isinstance(words, str) else captions.strings(path, f"[{number}]", words)
-        said.setdefault(_id(name), []).extend(sentences)
-    if not said:
+        described.setdefault(_id(name), []).extend(sentences)
+    if not described:
         raise ValueError(f"{path}: no video in it")
-    return said
+    return described
 
 
 def _id(name: str) -> str:

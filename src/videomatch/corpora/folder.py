@@ -1,33 +1,39 @@
-"""A folder of videos that somebody has: any layout, with whatever lies beside the files.
+"""Any folder of videos, with the subtitles, texts and lists in it.
 
 For a video ``dir/NAME.mp4`` the reader takes, from the same folder: ``NAME.srt .vtt .ass .ssa`` and ``NAME.zh.srt`` …
-(subtitles, kind asr, times kept; one file a language), ``NAME.json`` (Whisper's output), ``NAME.txt`` (title, then
-description). One ``videos.csv`` or ``videos.jsonl`` at the top may list titles, tags, categories, captions and splits.
+(subtitles, kind asr, times kept; one file per language), ``NAME.json`` (Whisper's output), ``NAME.txt`` (title, then
+description). One ``videos.csv`` or ``videos.jsonl`` at the top may list the videos, with the columns ``path`` (or
+``file``; below the folder), ``title``, ``tags``, ``category``, ``captions``, ``split``. Several rows may be about one
+file (a row per caption, as caption sets are published): captions, tags and splits add up.
 
 Every video is query and reference of the split ``all``; captions are queries of ``captions_all``; splits that the list
 names get the same two (``<split>``, ``captions_<split>``).
 
-Hidden files are skipped. Links are followed, each real folder once, so that a circle of links ends: whoever put a link
-into the folder wants what it points at. What cannot be read never stops the reading: it is listed in ``rejected``.
+Hidden files are skipped. Links are followed, each real folder once, so that a circle of links ends. What cannot be read
+never stops the reading: it is listed in ``rejected``.
 """
 
 from __future__ import annotations
 
+import csv
+import difflib
+import io
+import json
 import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
 
-from videomatch.corpora import _listing
-from videomatch.corpora._subtitles import SUBTITLES, Cue, read_text, subtitles, whisper
 from videomatch.data import text as texts
 from videomatch.data.language import tag
-from videomatch.data.tables import SCHEMAS, check
+from videomatch.data.subtitles import SUBTITLES, Cue, read_text, subtitles, whisper
+from videomatch.data.tables import check, frame, videos
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,9 @@ EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv"),
     *(".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv"),
 )
+#: names of a list of the videos, and its columns
+LISTS = ("videos.csv", "videos.jsonl")
+COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
 
 
 def read(
@@ -71,25 +80,22 @@ def read(
         if path.suffix.lower() in endings:
             video_id = _id(path.relative_to(raw).as_posix())
             if video_id in files:
-                rejected.append(_no(video_id, path, "another file has the same name in another Unicode form"))
+                rejected.append(_rejected(video_id, path, "another file has the same name in another Unicode form"))
             else:
                 files[video_id] = path
         else:
             beside.setdefault(path.parent, []).append(path)
     if not files:
         raise ValueError(f"{raw}: no video; looked for {', '.join(sorted(endings))} in it and the folders below")
-    listed, missing = _listing.read(raw, {_id(k): k for k in files}, separator)
-    rejected += missing
-
-    videos, rows = [], []
+    listed = _listed(raw, {_id(k): k for k in files}, separator, rejected)
+    rows = []
     splits: dict[str, list[str]] = {"all": list(files)}
     captions: dict[str, list[str]] = {}
     owners = _owners(files, beside)
+    known: list[dict[str, Any]] = []
     for video_id, path in sorted(files.items()):
-        entry = listed.get(video_id, _listing.Entry())
-        videos.append(
-            {"video_id": video_id, "path": str(path), "category": entry.category, "tags": entry.tags, "shard": 0}
-        )
+        entry = listed.get(video_id, Entry())
+        known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": entry.tags})
         spoken = _spoken(video_id, owners[video_id], rejected)
         title = entry.title or _description(video_id, owners[video_id], spoken, rejected)
         if not title and title_from_name:
@@ -106,19 +112,131 @@ def read(
             splits.setdefault(split, []).append(video_id)
 
     tables = {
-        "videos": pl.DataFrame(videos, schema=SCHEMAS["videos"]),
-        "texts": pl.DataFrame(rows, schema=SCHEMAS["texts"], orient="row"),
-        "splits": _splits(splits, captions),
-        "relevance": pl.DataFrame(
-            [(query, video_id, 1.0) for video_id, queries in sorted(captions.items()) for query in queries],
-            schema=SCHEMAS["relevance"],
-            orient="row",
+        "videos": videos(known),
+        "texts": frame("texts", rows),
+        "splits": frame("splits", _splits(splits, captions)),
+        "relevance": frame(
+            "relevance", [(q, video_id, 1.0) for video_id, some in sorted(captions.items()) for q in some]
         ),
-        "rejected": pl.DataFrame(rejected, schema=SCHEMAS["rejected"]),
+        "rejected": frame("rejected", [tuple(row.values()) for row in rejected]),
     }
     for row in rejected:
         log.warning("%s: %s", row["path"], row["reason"])
     return {name: check(name, rows) for name, rows in texts.clean_tables(tables, emoji=emoji).items()}
+
+
+@dataclass
+class Entry:
+    """What ``videos.csv`` or ``videos.jsonl`` has about one video."""
+
+    title: str = ""
+    category: str | None = None
+    tags: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+
+
+def _listed(raw: Path, known: Mapping[str, str], separator: str, rejected: list[dict[str, str]]) -> dict[str, Entry]:
+    """The entries of the list by video id; a line that names no video of the folder goes to ``rejected``.
+
+    Args:
+        raw: the folder.
+        known: composed relative path -> video id of the videos found.
+        separator: between several values in one cell.
+        rejected: rows of that table, added to.
+
+    Raises:
+        ValueError: both files exist, a column is unknown, or a line is not JSON.
+    """
+    present = [raw / name for name in LISTS if (raw / name).is_file()]
+    if len(present) > 1:
+        raise ValueError(f"{raw}: has {' and '.join(LISTS)}; expected one of them")
+    entries: dict[str, Entry] = {}
+    for path in present:
+        for line, row in _csv(path) if path.suffix == ".csv" else _jsonl(path):
+            unknown = [column for column in row if column not in COLUMNS]
+            if unknown:
+                near = difflib.get_close_matches(str(unknown[0]).lower(), COLUMNS, 1, 0.5)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"{path}, line {line}: unknown column {unknown[0]!r}{hint} (columns are {', '.join(COLUMNS)})"
+                )
+            name = str(row.get("path") or row.get("file") or "").strip()
+            given = _relative(name, raw)
+            video_id = known.get(given)
+            if video_id is None:
+                exists = bool(name) and given != "" and (raw / given).is_file()
+                reason = "is not a video by its ending" if exists else "does not exist in the folder"
+                listed = given or name or f"line {line}"
+                rejected.append(_rejected(listed, path, f"line {line}: file {name!r} {reason}"))
+                continue
+            entry = entries.setdefault(video_id, Entry())
+            entry.title = entry.title or _text(row.get("title"))
+            entry.category = entry.category or _text(row.get("category")) or None
+            for target, column in ((entry.tags, "tags"), (entry.captions, "captions"), (entry.splits, "split")):
+                target += [value for value in _several(row.get(column), separator) if value not in target]
+    return entries
+
+
+def _csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    header = [column.strip() for column in reader.fieldnames or []]
+    if not {"path", "file"} & set(header):
+        near = next((c for c in header if difflib.get_close_matches(c.lower(), ("path", "file"), 1, 0.5)), None)
+        hint = f", did you mean {near!r}?" if near else ""
+        raise ValueError(f"{path}: no column 'path' or 'file' among {header}{hint}")
+    reader.fieldnames = header
+    rows = []
+    for row in reader:
+        if None in row:
+            raise ValueError(
+                f"{path}, line {reader.line_num}: more cells than the {len(header)} columns of the first line"
+            )
+        rows.append((reader.line_num, row))
+    return rows
+
+
+def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
+        rows.append((number, row))
+    return rows
+
+
+def _relative(name: str, raw: Path) -> str:
+    """``name`` as the id of a file below ``raw``; empty if it points outside."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    if pure.is_absolute():
+        try:
+            pure = PurePosixPath(Path(name).relative_to(raw.absolute()).as_posix())
+        except ValueError:
+            return ""
+    parts: list[str] = []
+    for part in pure.parts:
+        if part == "..":
+            if not parts:
+                return ""
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return unicodedata.normalize("NFC", "/".join(parts))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _several(value: Any, separator: str) -> list[str]:
+    values = value if isinstance(value, list) else _text(value).split(separator)
+    return [text for item in values if (text := _text(item))]
 
 
 def _walk(folder: Path, rejected: list[dict[str, str]]) -> Iterator[Path]:
@@ -134,20 +252,22 @@ def _walk(folder: Path, rejected: list[dict[str, str]]) -> Iterator[Path]:
         try:
             entries = sorted(here.iterdir())
         except PermissionError as error:
-            rejected.append(_no(_id(str(here)), here, f"folder cannot be opened ({error.strerror})"))
+            rejected.append(_rejected(_id(str(here)), here, f"folder cannot be opened ({error.strerror})"))
             continue
         below = []
         for path in entries:
             if path.name.startswith("."):
                 continue
             if not _is_text(path.name):
-                rejected.append(_no(_id(str(path)), path, "file name is not valid UTF-8, which tables cannot hold"))
+                rejected.append(
+                    _rejected(_id(str(path)), path, "file name is not valid UTF-8, which tables cannot hold")
+                )
             elif path.is_dir():
                 below.append(path)
             elif path.is_file():
                 yield path
             elif path.is_symlink():
-                rejected.append(_no(_id(path.relative_to(folder).as_posix()), path, "link to nothing"))
+                rejected.append(_rejected(_id(path.relative_to(folder).as_posix()), path, "link to nothing"))
         pending.extend(reversed(below))
 
 
@@ -190,11 +310,11 @@ def _spoken(
     for claim, paths in sorted(choices.items(), key=lambda item: item[0] or ""):
         for path in sorted(paths, key=lambda p: (order.index(p.suffix.lower()), p.name)):
             try:
-                cues, said = whisper(path) if path.suffix.lower() == ".json" else (subtitles(path), None)
+                cues, language = whisper(path) if path.suffix.lower() == ".json" else (subtitles(path), None)
             except (ValueError, OSError) as error:
-                rejected.append(_no(video_id, path, f"subtitle left out: {error}"))
+                rejected.append(_rejected(video_id, path, f"subtitle left out: {error}"))
                 continue
-            found.append((claim or (tag(said) if said else None), cues))
+            found.append((claim or (tag(language) if language else None), cues))
             break
     return found
 
@@ -212,7 +332,7 @@ def _description(
         try:
             content = read_text(path)
         except OSError as error:
-            rejected.append(_no(video_id, path, f"text left out: {error}"))
+            rejected.append(_rejected(video_id, path, f"text left out: {error}"))
             continue
         letters = re.sub(r"\W+", "", content)
         if not any(letters == re.sub(r"\W+", "", "".join(cue.text for cue in cues)) for _, cues in spoken):
@@ -220,17 +340,16 @@ def _description(
     return ""
 
 
-def _splits(splits: dict[str, list[str]], captions: dict[str, list[str]]) -> pl.DataFrame:
-    rows: list[dict[str, Any]] = []
+def _splits(splits: dict[str, list[str]], captions: dict[str, list[str]]) -> list[tuple[str, str, str]]:
+    rows = []
     for split, ids in splits.items():
         ids = sorted(set(ids))
-        rows += [{"split": split, "role": role, "id": video_id} for role in ("query", "reference") for video_id in ids]
+        rows += [(split, role, video_id) for role in ("query", "reference") for video_id in ids]
         queries = [query for video_id in ids for query in captions.get(video_id, [])]
         if queries:
-            name = f"captions_{split}"
-            rows += [{"split": name, "role": "query", "id": query} for query in queries]
-            rows += [{"split": name, "role": "reference", "id": video_id} for video_id in ids]
-    return pl.DataFrame(rows, schema=SCHEMAS["splits"])
+            rows += [(f"captions_{split}", "query", query) for query in queries]
+            rows += [(f"captions_{split}", "reference", video_id) for video_id in ids]
+    return rows
 
 
 def _id(relative: str) -> str:
@@ -247,6 +366,6 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _no(video_id: str, path: Path, reason: str) -> dict[str, str]:
+def _rejected(video_id: str, path: Path, reason: str) -> dict[str, str]:
     shown = str(path).encode("utf-8", "backslashreplace").decode()
     return {"video_id": video_id, "path": shown, "reason": reason.encode("utf-8", "backslashreplace").decode()}

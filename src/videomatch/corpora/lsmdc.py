@@ -19,11 +19,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import polars as pl
-
 from videomatch.corpora import _captions as captions
 from videomatch.corpora._captions import Collected
-from videomatch.data import text
 
 COLUMNS = 6
 #: rows of each file, where publications agree on them
@@ -31,52 +28,38 @@ ROWS = {"train": 101_079, "val": None, "test": 1000}
 _CLIP = re.compile(r"(.+)_(\d+)\.(\d+)\.(\d+)\.(\d+)-(\d+)\.(\d+)\.(\d+)\.(\d+)")
 
 
+@captions.reader
 def read(
+    out: Collected,
     *,
-    raw: Path,
     train: str = "LSMDC16_annos_training.csv",
     val: str = "LSMDC16_annos_val.csv",
     test: str = "LSMDC16_challenge_1000_publictect.csv",
-    media: str | None = None,
-    partial: bool = False,
-    cleaned: bool = False,
-    emoji: text.Emoji = "name",
-) -> dict[str, pl.DataFrame]:
+) -> None:
     """The tables of LSMDC.
 
     Args:
-        raw: the folder described above.
         train: the training sentences; of the three files those that are there are read.
         val: the validation sentences.
         test: the test sentences.
-        media: folder of the clips, ``videos`` by default.
-        partial: take files that are not whole.
-        cleaned: clean sentences (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
-    raw = Path(raw)
-    found = captions.present(raw, {"train": train, "val": val, "test": test})
-    out = Collected()
+    found = out.present({"train": train, "val": val, "test": test})
     for split, path in found.items():
         rows = _rows(path)
-        captions.expect(path, len(rows), ROWS[split], "rows", partial)
+        out.expect(path, len(rows), ROWS[split], "rows")
         clips: dict[str, int] = {}
         queries = []
         for clip, sentence in rows:
-            text_id = out.text(f"{clip}:{split}:{clips.get(clip, 0)}", clip, sentence)
-            if text_id is None:
+            added = out.text(f"{clip}:{split}:{clips.get(clip, 0)}", clip, sentence)
+            if not added:
                 continue
             clips[clip] = clips.get(clip, 0) + 1
             source, start, end = _film(clip)
             out.video(clip, source=source, start=start, end=end)
-            queries.append(text_id)
+            queries += added
         if split == "test" and len(clips) < len(queries):
             raise ValueError(f"{path}: {len(clips)} clips and {len(queries)} sentences, expected one a clip")
         out.split(split, clips, queries)
-    return out.tables(raw, media, cleaned, emoji)
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:

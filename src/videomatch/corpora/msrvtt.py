@@ -25,18 +25,15 @@ The same names without ``captions_`` list the videos. A 1k-A sentence that equal
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import numpy as np
-import polars as pl
 
 from videomatch.corpora import _captions as captions
 from videomatch.corpora._captions import Collected
-from videomatch.data import text
+from videomatch.data.tables import read_csv
 
 ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 #: split of the annotations -> ours, and its number of videos
@@ -51,79 +48,64 @@ LISTS = {
 CAPTIONS = 20
 
 
+@captions.reader
 def read(
+    out: Collected,
     *,
-    raw: Path,
     annotations: str | Sequence[str] | None = None,
     test_1ka: str = "MSRVTT_JSFUSION_test.csv",
     train_9k: str = LISTS["train_9k"][0],
     train_7k: str = LISTS["train_7k"][0],
     train_1kb: str = LISTS["1kb_train"][0],
     test_1kb: str = LISTS["1kb_test"][0],
-    media: str | None = None,
-    partial: bool = False,
-    cleaned: bool = False,
-    emoji: text.Emoji = "name",
-) -> dict[str, pl.DataFrame]:
+) -> None:
     """The tables of MSR-VTT.
 
     Args:
-        raw: the folder described above.
         annotations: one file or several; by default the first of those above, or the next two.
         test_1ka: of the 1k-A test; the next four: lists of ids. A file of these that is not there is no protocol.
         train_9k: of 1k-A.
         train_7k: of 1k-A.
         train_1kb: of 1k-B.
         test_1kb: of 1k-B.
-        media: folder of the clips, ``videos`` by default.
-        partial: take files that are not whole, and lists whose videos are not all annotated.
-        cleaned: clean captions (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
-    raw = Path(raw)
-    out = Collected()
+    raw = out.raw
     names = _annotation_files(raw, annotations)
     official: dict[str, list[str]] = {}
     own: dict[str, list[str]] = {}
     for path in names:
-        _annotations(path, out, official, own, partial)
+        _annotations(path, out, official, own)
     listed = " and ".join(path.name for path in names)
     for name, (split, wanted) in OFFICIAL.items():
         videos = official.get(name, [])
         if videos:
-            captions.expect(names[0].parent / listed, len(videos), wanted, f"videos of the split {name!r}", partial)
+            out.expect(names[0].parent / listed, len(videos), wanted, f"videos of the split {name!r}")
             out.split(split, videos, [t for v in videos for t in own[v]])
     given = {"train_9k": train_9k, "train_7k": train_7k, "1kb_train": train_1kb, "1kb_test": test_1kb}
-    lists = {name: path for name, file in given.items() if (path := captions.maybe(raw, file))}
-    read_lists = {name: captions.id_list(path) for name, path in lists.items()}
-    sentences = _sentences(raw / test_1ka, partial)
-    for name, path in lists.items():
-        ids = read_lists[name]
-        captions.expect(path, len(ids), LISTS[name][1], "videos", partial)
-        videos = captions.known(path, ids, own, listed, partial)
+    lists = {name: captions.id_list(raw / file) for name, file in given.items() if (raw / file).is_file()}
+    sentences = _sentences(raw / test_1ka, out)
+    for name, ids in lists.items():
+        path = raw / given[name]
+        out.expect(path, len(ids), LISTS[name][1], "videos")
+        videos = out.known(path, ids, own, listed)
         out.split(name, videos, [t for v in videos for t in (own[v][:1] if name == "1kb_test" else own[v])])
         if name == "train_9k":
             _selection(out, ids, own)
     if sentences:
-        there = captions.known(raw / test_1ka, sentences, own, listed, partial)
+        there = out.known(raw / test_1ka, sentences, own, listed)
         _test_1ka({v: sentences[v] for v in there}, out, own)
-    return out.tables(raw, media, cleaned, emoji)
 
 
 def _annotation_files(raw: Path, given: str | Sequence[str] | None) -> list[Path]:
     if given is not None:
         return [captions.find(raw, name, "annotations") for name in ([given] if isinstance(given, str) else given)]
-    whole = captions.maybe(raw, ANNOTATIONS[0])
-    found = [whole] if whole else [path for name in ANNOTATIONS[1:] if (path := captions.maybe(raw, name))]
-    return found or [captions.find(raw, ANNOTATIONS, "the annotations")]
+    found = [raw / name for name in ANNOTATIONS if (raw / name).is_file()] or [
+        captions.find(raw, ANNOTATIONS, "the annotations")
+    ]
+    return found[:1] if found[0].name == ANNOTATIONS[0] else found
 
 
-def _annotations(
-    path: Path, out: Collected, official: dict[str, list[str]], own: dict[str, list[str]], partial: bool
-) -> None:
+def _annotations(path: Path, out: Collected, official: dict[str, list[str]], own: dict[str, list[str]]) -> None:
     """Videos, captions (in the order of the file) and official splits of one annotation file."""
     content = captions.read_json(path, dict, "an object with `videos` and `sentences`")
     for number, video in enumerate(captions.field(path, "the whole", content, "videos", list)):
@@ -151,10 +133,9 @@ def _annotations(
         if video_id not in own:
             raise ValueError(f"{path}, {where}: {video_id!r} is none of its videos")
         words = captions.field(path, where, sentence, "caption", str)
-        text_id = out.text(f"{video_id}:{len(own[video_id])}", video_id, words)
-        own[video_id] += [text_id] if text_id else []
+        own[video_id] += out.text(f"{video_id}:{len(own[video_id])}", video_id, words)
     short = next((v for v, found in own.items() if len(found) != CAPTIONS), None)
-    if short is not None and not partial:
+    if short is not None and not out.partial:
         raise ValueError(f"{path}: {short!r} has {len(own[short])} captions, expected {CAPTIONS} (`partial: true`)")
 
 
@@ -175,26 +156,24 @@ def _selection(out: Collected, ids: list[str], own: dict[str, list[str]]) -> Non
     out.split("1ka_fit", fit, [t for v in fit for t in own[v]])
 
 
-def _sentences(path: Path, partial: bool) -> dict[str, str]:
+def _sentences(path: Path, out: Collected) -> dict[str, str]:
     """Video -> sentence of the 1k-A test; empty if there is no such file."""
     if not path.is_file():
         return {}
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-    if not rows or not {"video_id", "sentence"} <= set(rows[0]):
-        raise ValueError(f"{path}: columns {list(rows[0]) if rows else []}, expected key,vid_key,video_id,sentence")
-    odd = next((n for n, row in enumerate(rows, start=2) if not row["video_id"] or not row["sentence"]), None)
+    rows = read_csv(path, ("video_id", "sentence")).select("video_id", "sentence").rows()
+    odd = next((n for n, cells in enumerate(rows, start=2) if not all(cells)), None)
     if odd is not None:
         raise ValueError(f"{path}, line {odd}: no video_id or no sentence, expected key,vid_key,video_id,sentence")
-    captions.expect(path, len(rows), 1000, "rows", partial)
-    said = {row["video_id"]: row["sentence"].strip() for row in rows}
-    if len(said) < len(rows):
-        raise ValueError(f"{path}: {len(rows) - len(said)} videos stand twice, expected one sentence a video")
-    return said
+    out.expect(path, len(rows), 1000, "rows")
+    sentences = dict(rows)
+    if len(sentences) < len(rows):
+        raise ValueError(f"{path}: {len(rows) - len(sentences)} videos stand twice, expected one sentence a video")
+    return sentences
 
 
 def _test_1ka(sentences: dict[str, str], out: Collected, own: dict[str, list[str]]) -> None:
     queries = []
     for video_id, words in sentences.items():
         same = next((t for t in own[video_id] if out.rows[t][-1] == words), None)
-        queries.append(same or out.text(f"{video_id}:1ka", video_id, words, kind="query"))
-    out.split("1ka_test", sentences, [q for q in queries if q])
+        queries += [same] if same else out.text(f"{video_id}:1ka", video_id, words, kind="query")
+    out.split("1ka_test", sentences, queries)

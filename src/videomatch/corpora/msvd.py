@@ -16,76 +16,76 @@ Protocols: ``captions_train``, ``captions_val``, ``captions_test`` (every captio
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import polars as pl
 
 from videomatch.corpora import _captions as captions
 from videomatch.corpora._captions import Collected
-from videomatch.data import text
 
 SIZES = {"train": 1200, "val": 100, "test": 670}
 CAPTIONS = ("captions_msvd.json",)
 _TIMED = re.compile(r"(.+)_(\d+)_(\d+)")
 
 
+@captions.reader
 def read(
+    out: Collected,
     *,
-    raw: Path,
     annotations: str | Sequence[str] | None = None,
     train: str = "train_list.txt",
     val: str = "val_list.txt",
     test: str = "test_list.txt",
-    media: str | None = None,
-    partial: bool = False,
-    cleaned: bool = False,
-    emoji: text.Emoji = "name",
-) -> dict[str, pl.DataFrame]:
+) -> None:
     """The tables of MSVD.
 
     Args:
-        raw: the folder described above.
         annotations: files with the captions, ``.json`` or ``.caption.txt``.
         train: list of the training videos.
         val: list of the validation videos.
         test: list of the test videos.
-        media: folder of the clips, ``videos`` by default.
-        partial: take lists that are not whole, or whose videos have no captions.
-        cleaned: clean captions (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
-    raw = Path(raw)
     files = [annotations] if isinstance(annotations, str) else annotations
     if files is None:
         texts = [f"msvd{split}.caption.txt" for split in SIZES]
-        files = texts if not (raw / CAPTIONS[0]).is_file() and (raw / texts[0]).is_file() else CAPTIONS
-    said: dict[str, list[str]] = {}
+        files = texts if not (out.raw / CAPTIONS[0]).is_file() and (out.raw / texts[0]).is_file() else CAPTIONS
+    captioned: dict[str, list[str]] = {}
     for name in files:
-        path = captions.find(raw, name, "the captions")
+        path = captions.find(out.raw, name, "the captions")
         if path.suffix == ".json":
             for video_id, sentences in captions.read_json(path, dict, "{video id: [sentence]}").items():
-                said.setdefault(video_id, []).extend(captions.strings(path, video_id, sentences))
+                captioned.setdefault(video_id, []).extend(captions.strings(path, video_id, sentences))
         else:
-            for video_id, sentence in captions.caption_lines(path):
-                said.setdefault(video_id, []).append(sentence)
+            for video_id, sentence in caption_lines(path):
+                captioned.setdefault(video_id, []).append(sentence)
     listed = {
-        s: captions.find(raw, file, f"the list of {s} videos")
+        s: captions.find(out.raw, file, f"the list of {s} videos")
         for s, file in zip(SIZES, (train, val, test), strict=True)
     }
-    out = Collected()
-    seen: dict[str, str] = {}
     for split, path in listed.items():
         ids = captions.id_list(path)
-        captions.expect(path, len(ids), SIZES[split], "videos", partial)
-        ids = captions.known(path, ids, said, " and ".join(files), partial)
-        captions.apart(path, ids, split, seen)
+        out.expect(path, len(ids), SIZES[split], "videos")
+        ids = out.known(path, ids, captioned, " and ".join(files))
+        out.apart(path, ids, split)
         queries = []
         for video_id in ids:
             out.clip(video_id, _TIMED)
-            queries += [out.text(f"{video_id}:{n}", video_id, sentence) for n, sentence in enumerate(said[video_id])]
-        out.split(split, ids, [q for q in queries if q])
-    return out.tables(raw, media, cleaned, emoji)
+            for n, sentence in enumerate(captioned[video_id]):
+                queries += out.text(f"{video_id}:{n}", video_id, sentence)
+        out.split(split, ids, queries)
+
+
+def caption_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Video id and sentence of a ``*.caption.txt`` file: lines ``video#k sentence``.
+
+    The id ends at the first ``#`` (``video#enc#k`` exists), and a trailing ``.mp4`` or ``.jpg`` is not part of it.
+
+    Raises:
+        ValueError: a line has no ``#`` in its first word, or no sentence.
+    """
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        word, _, sentence = line.strip().partition(" ")
+        if "#" not in word or not sentence.strip():
+            raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected `video#number sentence`")
+        yield word.partition("#")[0].removesuffix(".mp4").removesuffix(".jpg"), sentence.strip()

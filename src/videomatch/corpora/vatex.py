@@ -22,11 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from videomatch.corpora import _captions as captions
 from videomatch.corpora._captions import Collected
-from videomatch.data import text
 
 FIELDS = {"en": "enCap", "zh": "chCap"}
 FILES = {"train": "vatex_training_v1.0.json", "val": "vatex_validation_v1.0.json"}
@@ -34,80 +31,72 @@ FILES = {"train": "vatex_training_v1.0.json", "val": "vatex_validation_v1.0.json
 SIZES = {"train": 25_991, "val": 1500, "test": 1500}
 _TIMED = re.compile(r"(.+)_(\d{6})_(\d{6})")
 
-Said = dict[str, dict[str, list[str]]]
+#: video id -> language -> captions
+Captions = dict[str, dict[str, list[str]]]
 
 
+@captions.reader
 def read(
+    out: Collected,
     *,
-    raw: Path,
     annotations: Sequence[str] | None = None,
     train: str = "train_list.txt",
     val: str = "val_list.txt",
     test: str = "test_list.txt",
     languages: Sequence[str] = ("en",),
-    media: str | None = None,
-    partial: bool = False,
-    cleaned: bool = False,
-    emoji: text.Emoji = "name",
-) -> dict[str, pl.DataFrame]:
+) -> None:
     """The tables of VATEX.
 
     Args:
-        raw: the folder described above.
         annotations: files with captions, of either form; by default those above that are there.
         train: list of ids; the next two as well. Those that are not there are no split.
         val: list of ids.
         test: list of ids.
         languages: ``en``, ``zh``, or both.
-        media: folder of the clips, ``videos`` by default.
-        partial: take lists that are not whole, or whose videos have no captions.
-        cleaned: clean captions (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
-    raw = Path(raw)
     odd = [language for language in languages if language not in FIELDS]
     if odd or not languages:
         raise ValueError(f"languages {list(languages)}, expected some of {', '.join(FIELDS)}")
+    raw = out.raw
     names = [*FILES.values(), "ref_captions.json"]
     files = [captions.find(raw, name, "captions") for name in annotations or []]
-    files = files or [path for name in names if (path := captions.maybe(raw, name))]
+    files = files or [raw / name for name in names if (raw / name).is_file()]
     files = files or [captions.find(raw, names, "the captions")]
-    said: Said = {}
+    captioned: Captions = {}
     of_file: dict[str, list[str]] = {}
     for path in files:
         found = _captions(path, languages)
-        both = next((v for v in found if v in said), None)
+        both = next((v for v in found if v in captioned), None)
         if both is not None:
             raise ValueError(f"{path}: {both!r} stands in another file, too")
-        said |= found
+        captioned |= found
         of_file |= {split: list(found) for split, name in FILES.items() if path.name == name}
-    lists = {s: path for s, name in zip(SIZES, (train, val, test), strict=True) if (path := captions.maybe(raw, name))}
+    lists = {s: raw / name for s, name in zip(SIZES, (train, val, test), strict=True) if (raw / name).is_file()}
     listed = " and ".join(path.name for path in files)
     splits = dict(of_file)
     for split, path in lists.items():
         ids = captions.id_list(path)
-        captions.expect(path, len(ids), SIZES[split], "videos", partial)
-        splits[split] = captions.known(path, ids, said, listed, partial)
+        out.expect(path, len(ids), SIZES[split], "videos")
+        splits[split] = out.known(path, ids, captioned, listed)
     if not splits:
         captions.find(raw, [*FILES.values(), train, val, test], "what says which videos are to train and to test on")
-    out = Collected()
     for split, ids in splits.items():
         for language in languages:
-            queries = [q for video_id in ids for q in _add(out, video_id, language, said[video_id][language])]
+            queries = []
+            for video_id in ids:
+                out.clip(video_id, _TIMED)
+                for n, words in enumerate(captioned[video_id][language]):
+                    queries += out.text(f"{video_id}:{language}:{n}", video_id, words, language=language)
             out.split(split if language == "en" else f"{split}_{language}", ids, queries)
-    return out.tables(raw, media, cleaned, emoji)
 
 
-def _captions(path: Path, languages: Sequence[str]) -> Said:
+def _captions(path: Path, languages: Sequence[str]) -> Captions:
     content: Any = captions.read_json(path, (list, dict), "[{videoID, enCap, chCap}] or {video id: [sentence]}")
     if isinstance(content, dict):
         if list(languages) != ["en"]:
             raise ValueError(f"{path}: holds captions of one language, languages are {list(languages)}")
-        return {video_id: {"en": captions.strings(path, video_id, said)} for video_id, said in content.items()}
-    found: Said = {}
+        return {video_id: {"en": captions.strings(path, video_id, value)} for video_id, value in content.items()}
+    found: Captions = {}
     for number, entry in enumerate(content):
         video_id = captions.field(path, f"[{number}]", entry, "videoID", str)
         if video_id in found:
@@ -117,12 +106,3 @@ def _captions(path: Path, languages: Sequence[str]) -> Said:
             for language in languages
         }
     return found
-
-
-def _add(out: Collected, video_id: str, language: str, sentences: Sequence[str]) -> list[str]:
-    """Add a video and its captions; their ids."""
-    out.clip(video_id, _TIMED)
-    ids = [
-        out.text(f"{video_id}:{language}:{n}", video_id, words, language=language) for n, words in enumerate(sentences)
-    ]
-    return [i for i in ids if i]

@@ -32,8 +32,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.common import csvfile
-from videomatch.data.tables import SCHEMAS, check, videos
+from videomatch.data.tables import check, frame, read_csv, videos
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +54,11 @@ def read(
     """The tables of the data set.
 
     Args:
-        raw: the folder described above. labels: names of label files below ``raw``, for data sets in the same form
-        (VCDB); None: all there are. pairs: split -> name of a pair file below ``raw``; None: those of the layout.
+        raw: the folder described above.
+        labels: names of label files below ``raw``, for data sets in the same form (VCDB); None: all there are.
+        pairs: split -> name of a pair file below ``raw``; None: those of the layout.
         repeats: keep pairs of a video with itself, and the second of a pair that is listed in both orders, as
-        published.
+            published.
 
     Raises:
         ValueError: no label file, one in another form, a pair labelled differently in two files, or a pair file without
@@ -73,13 +73,14 @@ def read(
     category = _categories(raw)
     sides = {split: _sides(some) for split, some in listed.items()}
     ids = dict.fromkeys(i for both in sides.values() for side in both for i in side) | dict.fromkeys(category)
+    unique = dict.fromkeys(pair for some in listed.values() for pair in some)
     tables = {
         "videos": _videos(raw, list(ids), category),
-        "texts": pl.DataFrame(schema=SCHEMAS["texts"]),
-        "splits": _splits(sides),
-        "relevance": _relevance(listed, boxes),
-        "segments": _segments(listed, boxes),
-        "rejected": pl.DataFrame(schema=SCHEMAS["rejected"]),
+        "texts": frame("texts"),
+        "splits": frame("splits", _splits(sides)),
+        "relevance": frame("relevance", [(*pair, float(pair in boxes)) for pair in unique]),
+        "segments": frame("segments", [(*pair, *box, None) for pair in unique for box in boxes.get(pair, [])]),
+        "rejected": frame("rejected"),
     }
     return {name: check(name, rows) for name, rows in tables.items()}
 
@@ -163,10 +164,9 @@ def _rows(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
     """Two columns of a csv file."""
     if not path.is_file():
         raise ValueError(f"{path} is missing")
-    for where, row in csvfile.rows(path, columns):
-        first, second = ((row[c] or "").strip() for c in columns)
+    for line, (first, second) in enumerate(read_csv(path, columns).select(columns).rows(), start=2):
         if not (first and second):
-            raise ValueError(f"{where}: {columns[bool(first)]} is empty")
+            raise ValueError(f"{path}, line {line}: {columns[bool(first)]} is empty")
         yield first, second
 
 
@@ -244,22 +244,8 @@ def _videos(raw: Path, ids: list[str], category: Mapping[str, str]) -> pl.DataFr
     )
 
 
-def _splits(sides: Mapping[str, tuple[list[str], list[str]]]) -> pl.DataFrame:
-    rows: list[tuple[str, str, str]] = []
+def _splits(sides: Mapping[str, tuple[list[str], list[str]]]) -> Iterator[tuple[str, str, str]]:
     for split, (queries, references) in sides.items():
-        rows += [(split, "reference", i) for i in dict.fromkeys([*queries, *references])]
-        rows += [(f"copies_{split}", "query", i) for i in queries]
-        rows += [(f"copies_{split}", "reference", i) for i in references]
-    return pl.DataFrame(rows, schema=SCHEMAS["splits"], orient="row")
-
-
-def _relevance(listed: Mapping[str, list[Pair]], boxes: Mapping[Pair, Boxes]) -> pl.DataFrame:
-    pairs = dict.fromkeys(pair for some in listed.values() for pair in some)
-    rows = [(*pair, float(pair in boxes)) for pair in pairs]
-    return pl.DataFrame(rows, schema=SCHEMAS["relevance"], orient="row")
-
-
-def _segments(listed: Mapping[str, list[Pair]], boxes: Mapping[Pair, Boxes]) -> pl.DataFrame:
-    pairs = dict.fromkeys(pair for some in listed.values() for pair in some)
-    rows = [(*pair, *box, None) for pair in pairs for box in boxes.get(pair, [])]
-    return pl.DataFrame(rows, schema=SCHEMAS["segments"], orient="row")
+        yield from ((split, "reference", i) for i in dict.fromkeys([*queries, *references]))
+        yield from ((f"copies_{split}", "query", i) for i in queries)
+        yield from ((f"copies_{split}", "reference", i) for i in references)

@@ -5,9 +5,9 @@ Layout; every part is a folder (``train``, ``val``, ``test``: any names), and wh
 metadata or a ground truth::
 
     raw/<part>/*query_metadata.csv       video_id, duration_sec, frames_per_sec, width, height
-    raw/<part>/*reference_metadata.csv   the same raw/<part>/*ground_truth.csv         query_id, ref_id, query_start,
-    query_end, ref_start, ref_end (s); a list of pairs
-                                         only (the descriptor track's) is read beside it or instead of it
+    raw/<part>/*reference_metadata.csv   the same
+    raw/<part>/*ground_truth.csv         query_id, ref_id, query_start, query_end, ref_start, ref_end (s); a list of
+                                         pairs only (the descriptor track's) is read beside it or instead of it
     raw/<part>/**/<id>.mp4               media
     raw/**/*.npz                         features: video_ids (F,), features (F, D), timestamps (F,) or (F, 2)
 
@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.common import csvfile
 from videomatch.data import tables as tables_
-from videomatch.data.tables import SCHEMAS, check
+from videomatch.data.tables import check, frame, read_csv
 
 PAIR = ("query_id", "ref_id")
 TIMES = ("query_start", "query_end", "ref_start", "ref_end")
@@ -44,9 +43,8 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
         raw: the folder described above.
 
     Raises:
-        ValueError: no part, a file without its columns, an id with the wrong letter, a time that is no number, a
-        segment
-            without extent, or a video of two parts.
+        ValueError: no part, a file without its columns, an id with the wrong letter, a time that is not a number, a
+            segment without extent, or a video of two parts.
     """
     raw = Path(raw)
     videos: dict[str, dict[str, Any]] = {}
@@ -60,7 +58,9 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
             for path in sorted(part.glob(f"*{role}_metadata.csv")):
                 ids[role] |= _metadata(path, role)
         for path in sorted(part.glob("*ground_truth.csv")):
-            for where, row in csvfile.rows(path, PAIR):
+            rows = read_csv(path, PAIR, optional=TIMES)
+            for line, row in enumerate(rows.iter_rows(named=True), start=2):
+                where = f"{path}, line {line}"
                 pair = _id(row["query_id"], "query", where), _id(row["ref_id"], "reference", where)
                 for role, video_id in zip(LETTERS, pair, strict=True):
                     ids[role].setdefault(video_id, {})
@@ -75,11 +75,11 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
                 splits += [(part.name, "reference", video_id), (f"copies_{part.name}", role, video_id)]
     tables = {
         "videos": tables_.videos({"video_id": i, **about} for i, about in videos.items()),
-        "texts": pl.DataFrame(schema=SCHEMAS["texts"]),
-        "splits": pl.DataFrame(splits, schema=SCHEMAS["splits"], orient="row"),
-        "relevance": pl.DataFrame([(*p, 1.0) for p in relevance], schema=SCHEMAS["relevance"], orient="row"),
-        "segments": pl.DataFrame(segments, schema=SCHEMAS["segments"], orient="row"),
-        "rejected": pl.DataFrame(schema=SCHEMAS["rejected"]),
+        "texts": frame("texts"),
+        "splits": frame("splits", splits),
+        "relevance": frame("relevance", [(*pair, 1.0) for pair in relevance]),
+        "segments": frame("segments", segments),
+        "rejected": frame("rejected"),
     }
     return {name: check(name, rows) for name, rows in tables.items()}
 
@@ -152,8 +152,8 @@ def _id(value: str | None, role: str, where: str) -> str:
     return value
 
 
-def _times(row: dict[str, str], where: str) -> list[float]:
-    times = [csvfile.number(row, c, where) for c in TIMES]
+def _times(row: dict[str, Any], where: str) -> list[float]:
+    times = [float(row[c] if row.get(c) is not None else "nan") for c in TIMES]
     if not (times[0] < times[1] and times[2] < times[3]):
         raise ValueError(f"{where}: segment {times}, expected query start < end, reference start < end")
     return times
@@ -161,8 +161,9 @@ def _times(row: dict[str, str], where: str) -> list[float]:
 
 def _metadata(path: Path, role: str) -> dict[str, dict[str, Any]]:
     found = {}
-    for where, row in csvfile.rows(path, ("video_id",)):
-        about: dict[str, Any] = {n: csvfile.number(row, c, where) for n, c in METADATA.items() if row.get(c)}
+    rows = read_csv(path, ("video_id",), optional=list(METADATA.values()))
+    for line, row in enumerate(rows.iter_rows(named=True), start=2):
+        about: dict[str, Any] = {n: row[c] for n, c in METADATA.items() if row.get(c) is not None}
         about |= {n: int(about[n]) for n in ("width", "height") if n in about}
-        found[_id(row["video_id"], role, where)] = about
+        found[_id(row["video_id"], role, f"{path}, line {line}")] = about
     return found

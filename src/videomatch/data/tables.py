@@ -1,12 +1,12 @@
-"""The small tables every stage speaks: parquet files with fixed schemas, checked where they are written.
+"""The tables that stages exchange: parquet files with fixed schemas, checked where they are written.
 
-Seconds are floats, ids are strings (AIAC ids have up to 19 digits: never a number), ranks count from 1. A table lies in
-a result folder as ``<name>.parquet``; :func:`write` validates and orders the columns, :func:`read` trusts.
+Seconds are floats, ids are strings (AIAC ids have up to 19 digits: never a number), ranks count from 1. A table is a
+file of a result folder, ``<name>.parquet``; :func:`write` validates and orders the columns, :func:`read` trusts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import polars as pl
 
 S, F, I, B = pl.String, pl.Float64, pl.Int64, pl.Boolean  # noqa: E741
 
-#: column -> dtype of every table; a name ending in ``?`` in :data:`NULLABLE` may hold nulls
+#: column -> dtype of every table
 SCHEMAS: dict[str, dict[str, Any]] = {
     "videos": {
         "video_id": S,
@@ -89,9 +89,54 @@ KEYS: dict[str, list[str]] = {
 }
 
 
-def videos(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """The table of some videos before ``prepare`` has looked at them: what a row does not say is not known."""
-    return pl.DataFrame([{"tags": [], "shard": 0, **row} for row in rows], schema=SCHEMAS["videos"])
+def frame(table: str, rows: Iterable[Sequence[Any]] = ()) -> pl.DataFrame:
+    """Rows, each with all columns of a table in their order, as a frame; not checked."""
+    return pl.DataFrame(list(rows), schema=SCHEMAS[table], orient="row")
+
+
+def videos(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """The table of videos before ``prepare`` has probed them: absent columns are null, without tags, and of shard 0."""
+    schema = SCHEMAS["videos"]
+    if not isinstance(rows, pl.DataFrame):
+        return pl.DataFrame([{"tags": [], "shard": 0, **row} for row in rows], schema=schema)
+    absent = {**dict.fromkeys(schema), "tags": [], "shard": 0}
+    columns = [pl.col(c) if c in rows.columns else pl.lit(absent[c], dtype=t).alias(c) for c, t in schema.items()]
+    return rows.select(columns).cast(schema)
+
+
+def read_csv(
+    path: Path, columns: Sequence[str], *, numbers: Sequence[str] = (), optional: Sequence[str] = ()
+) -> pl.DataFrame:
+    """A file of comma-separated values in which others give something: cells are strings without outer
+    blanks.
+
+    Args:
+        path: the file.
+        columns: columns that it must have; it may have others.
+        numbers: columns, among them or not, that must be there and hold finite numbers.
+        optional: columns of numbers that may be absent or empty.
+
+    Raises:
+        ValueError: the file is not CSV, a column is absent or a number is not one; the message names file and line.
+    """
+    try:
+        rows = pl.read_csv(path, infer_schema=False).with_columns(pl.all().fill_null("").str.strip_chars())
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path}: cannot be read as comma-separated values ({error})") from error
+    absent = [c for c in (*columns, *numbers) if c not in rows.columns]
+    if absent:
+        raise ValueError(f"{path}: no column {absent[0]!r} among {rows.columns}")
+    optional = [c for c in optional if c in rows.columns]
+    for column in (*numbers, *optional):
+        values = rows[column].cast(pl.Float64, strict=False)
+        odd = ~values.is_finite().fill_null(False)
+        if column in optional:
+            odd &= rows[column] != ""
+        if odd.any():
+            line = int(odd.arg_max() or 0)
+            raise ValueError(f"{path}, line {line + 2}: {column} is {rows[column][line]!r}, expected a finite number")
+        rows = rows.with_columns(values)
+    return rows
 
 
 def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -> Path:
@@ -146,9 +191,3 @@ def read(table: str, *folders: Path) -> pl.DataFrame:
     """The table from one folder, or from several one below the other. An absent table reads as an empty one."""
     frames = [pl.read_parquet(p) for f in folders if (p := Path(f) / f"{table}.parquet").exists()]
     return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMAS[table])
-
-
-def write_all(tables: Mapping[str, pl.DataFrame | list[dict[str, Any]]], folder: Path) -> None:
-    """Write several tables at once."""
-    for name, rows in tables.items():
-        write(name, rows, folder)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from videomatch.common import named
+from videomatch.corpora import FeatureReader
 from videomatch.data import released
 from videomatch.experts import BaseExpert
 
@@ -83,6 +84,6 @@ class Expert(BaseExpert):
         if corpus is None or raw is None:
             raise ValueError(f"{name!r} reads released features, but the data set has no `raw:` folder to find them in")
         reader = named.module("corpora", corpus)
-        if not hasattr(reader, "frame_features"):
+        if not isinstance(reader, FeatureReader):
             raise ValueError(f"{name!r} reads released features, but corpora/{corpus}.py has none")
         return reader.frame_features(raw, frozenset(ids))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +113,23 @@ def argument_types(file: Path, name: str) -> dict[str, str]:
 FILLED = {"raw", "renders", "seed", "shards"}
 
 
+def _read_arguments(corpus: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(named.module("corpora", corpus).read).parameters
+
+
 def corpus_options(corpus: str) -> dict[str, bool]:
     """Options of ``datasets.<name>.options`` for a reader of ``corpora``."""
-    arguments = functions(source("corpora", corpus))["read"]
+    arguments = _read_arguments(corpus)
     if "renders" in arguments:  # one set of options for rendering and for reading
         return fields(source("synthetic", "options"), "SyntheticOptions")
-    return {name: default for name, default in arguments.items() if name not in FILLED}
+    return {name: argument.default is not argument.empty for name, argument in arguments.items() if name not in FILLED}
 
 
 def corpus_needs_raw(corpus: str) -> bool:
     """Whether a reader starts from files that a person has."""
-    return "raw" in functions(source("corpora", corpus))["read"]
+    return "raw" in _read_arguments(corpus)
 
 
 def corpus_renders(corpus: str) -> bool:
     """Whether a reader starts from files that the stage ``render`` writes."""
-    return "renders" in functions(source("corpora", corpus))["read"]
+    return "renders" in _read_arguments(corpus)

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.common import csvfile
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids, videos
 from videomatch.localisation.maps import SimilarityMaps
@@ -141,8 +140,9 @@ def check_matching(path: Path, queries: Mapping[str, float], references: Mapping
             outside its video by more than a second; the message names the line.
     """
     sides = ("query", queries, 2), ("ref", references, 4)
-    for where, row in csvfile.rows(path, COLUMNS):
-        numbers = [csvfile.number(row, c, where) for c in COLUMNS[2:]]
+    rows = tables.read_csv(path, COLUMNS[:2], numbers=COLUMNS[2:])
+    for line, row in enumerate(rows.iter_rows(named=True), start=2):
+        where, numbers = f"{path}, line {line}", [row[c] for c in COLUMNS[2:]]
         for side, durations, at in sides:
             video_id = row[f"{side}_id"]
             if video_id not in durations:

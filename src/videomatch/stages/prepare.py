@@ -17,6 +17,7 @@ import polars as pl
 
 from videomatch.common import files, named, workers
 from videomatch.common.progress import track
+from videomatch.corpora import CardWriter
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.media import card
@@ -88,7 +89,7 @@ def prepare(
     counts = {"dataset": dataset, "corpus": corpus, "shards": shards, **_counts(found)}
     counts["rows dropped with rejected videos"] = dropped
     files.write_json(output / "corpus.json", counts)
-    if hasattr(module, "card"):
+    if isinstance(module, CardWriter):
         module.card(output=output, tables=found, seed=seed, options=options)
     else:
         card.write(output, dataset, counts, videos)
