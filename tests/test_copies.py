@@ -18,6 +18,7 @@ import films
 from pages import Page
 from videomatch import cli
 from videomatch.app import copies, copies_page
+from videomatch.app.config import load_plan
 from videomatch.app.descriptors import Descriptor, choose
 from videomatch.app.requests import RequestError
 from videomatch.app.video_library import VideoLibrary
@@ -37,7 +38,7 @@ def world(tmp_path_factory):
     for number in range(5):
         films.write(folder / f"raw/film{number}.mp4", (number, 0, 12))
     films.write(folder / "raw" / NASTY.replace("/", "_"), (5, 0, 12))
-    library = VideoLibrary.create(folder / "library", choose(lambda: None))  # pyright: ignore[reportArgumentType]
+    library = VideoLibrary.create(folder / "library", choose(load_plan))
     library.add([folder / "raw"])
     films.write(folder / "cut.mp4", (60, 0, 3), (2, 4, 9), (61, 0, 2), (0, 1, 5), edit=films.darker)
     films.write(folder / "mirrored.mp4", (3, 2, 10), edit=films.mirrored)
@@ -157,7 +158,7 @@ def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_p
     scorer = trained(tmp_path / "scorer", "key_frames", frame_dim=16, width=8)
     detector = trained(tmp_path / "detector", "segment_detector", width=4, levels=3, head=4)
     asked = {"run": network, "every": 0.25, "key_frames": str(scorer), "share": 0.5}
-    descriptor = choose(lambda: None, **asked)  # pyright: ignore[reportArgumentType]
+    descriptor = choose(load_plan, **asked)
     assert set(descriptor.digests) == {str(network), str(scorer)} and "50% key frames" in str(descriptor)
     library = VideoLibrary.create(tmp_path / "library", descriptor)
     assert library.add([world / "raw/film1.mp4", world / "raw/film2.mp4"]).frames == 48
@@ -189,7 +190,7 @@ def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_p
     with pytest.raises(RequestError, match="detects no segments"):
         copies.choose_aligner(run=scorer)
     with pytest.raises(RequestError, match="scores no frames"):
-        choose(lambda: None, run=network, key_frames=str(detector))  # pyright: ignore[reportArgumentType]
+        choose(load_plan, run=network, key_frames=str(detector))
 
 
 def test_queries_that_cannot_be_answered(search, world, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from paths import realdata
 from videomatch.app import copies
+from videomatch.app.config import load_plan
 from videomatch.app.descriptors import choose
 from videomatch.app.video_library import VideoLibrary
 
@@ -32,7 +33,7 @@ def real(tmp_path_factory):
         pairs = list(csv.DictReader(file, delimiter="\t"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("real"))
-        library = VideoLibrary.create(tmp_path_factory.mktemp("library") / "all", choose(lambda: None))  # pyright: ignore[reportArgumentType]
+        library = VideoLibrary.create(tmp_path_factory.mktemp("library") / "all", choose(load_plan))
         added = library.add([root / "videos"], threads=2)
         search = copies.CopySearch(library, copies.choose_aligner())
         named = {p[side] for p in pairs for side in ("query", "ref")}

@@ -10,16 +10,13 @@ import pytest
 
 import films
 from videomatch.app import descriptors
+from videomatch.app.config import load_plan
 from videomatch.app.descriptors import choose
 from videomatch.app.requests import RequestError
 from videomatch.app.video_library import VideoLibrary
 from videomatch.data.store import Store
 from videomatch.experts import grey
 from videomatch.retrieval.frame_index import FrameIndex
-
-
-def no_parameters():
-    raise AssertionError("the parameters are not needed")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def place(tmp_path, monkeypatch):
 
 
 def made(place, sizes=None, **options):
-    return VideoLibrary.create(place, choose(no_parameters, **options), **(sizes or {}))
+    return VideoLibrary.create(place, choose(load_plan, **options), **(sizes or {}))
 
 
 def counted(monkeypatch):

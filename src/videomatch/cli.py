@@ -124,7 +124,7 @@ def _add_copies(commands: Any) -> None:
 def search(options: argparse.Namespace) -> int:
     """``find`` and ``similar``: ask the running server, or load what is needed; 1 where there is no answer."""
     names = ("command", "asked", "dataset", "system", "member", "top")
-    request = {name: getattr(options, name) for name in names}
+    request = {name: vars(options)[name] for name in names}
     if options.command == "similar":
         request["file"] = str(Path(options.asked).expanduser().absolute())
     reply = None if options.alone else client.ask(request, options.configfile, options.config)

@@ -41,14 +41,17 @@ class Catalogue:
         """Systems that have embedded a data set, in the order of the parameters."""
         return [s for s in self.plan.systems if Path(self.plan.embedding(dataset, s)).exists()]
 
-    def text_systems(self, dataset: str) -> Iterator[str]:
-        """Systems that can be searched with a text; those that compare texts with videos' own texts come last."""
-
-        def reads_no_features(system: str) -> bool:
-            return "texts" in self._embeddings(system) and "features" not in self._embeddings(system)
-
-        for system in sorted(self.plan.systems, key=reads_no_features):
-            if self._embedded_as(dataset, system) and self.reads_texts(system):
+    def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
+        """Systems that can search a data set for a text, or for a video. Those of pages come first; those that compare a
+        text with texts of the videos come last."""
+        pages = [p["system"] for p in self.plan.params["pages"].values() if p.get("dataset", dataset) == dataset]
+        if for_text:
+            own_texts = {s for s in self.plan.systems if "texts" in (e := self._embeddings(s)) and "features" not in e}
+            systems = sorted(self.plan.systems, key=own_texts.__contains__)
+        else:
+            systems = self.embedded_by(dataset)
+        for system in dict.fromkeys([*pages, *systems]):
+            if self._embedded_as(dataset, system) and (not for_text or self.reads_texts(system)):
                 yield system
 
     def reads_texts(self, system: str) -> bool:
@@ -101,13 +104,8 @@ class Catalogue:
         Raises:
             RequestError: it does not exist, has not embedded the data set, or reads no texts.
         """
-        able = self.text_systems(dataset) if for_text else iter(self.embedded_by(dataset))
+        able = self.searchable(dataset, for_text=for_text)
         if name is None:
-            for page in self.plan.params["pages"].values():
-                system = page["system"]
-                fits = page.get("dataset", dataset) == dataset and self._embedded_as(dataset, system)
-                if fits and (not for_text or self.reads_texts(system)):
-                    return system
             if (first := next(able, None)) is not None:
                 return first
             kind = "no system that reads texts has" if for_text else "no system has"

@@ -34,7 +34,7 @@ def add_videos(options: argparse.Namespace) -> int:
 
 def _open_or_create(options: argparse.Namespace) -> VideoLibrary:
     """The library of the command line. Options that describe frames must be those that it was made with."""
-    given = {name: getattr(options, name) for name in ("expert", "system", "run", "every", "key_frames", "share")}
+    given = {k: v for k, v in vars(options).items() if k in ("expert", "system", "run", "every", "key_frames", "share")}
     if not VideoLibrary.exists(options.library):
         descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
         return VideoLibrary.create(options.library, descriptor)

@@ -215,7 +215,7 @@ def choose(
         raise RequestError("expert, system and run all choose what describes frames: expected one of them")
     name, options, source, backbones = GREY, {"extractor": GREY, "every": 0.25}, None, {}
     if system is not None:
-        run = checkpoint_of(_plan_for(plan, f"system {system!r}"), system)
+        run = checkpoint_of(plan(), system)
     if run is not None:
         if not (run / "preprocessor_config.json").is_file():
             raise RequestError(f"{run} is no image network: expected a checkpoint with a preprocessor_config.json")
@@ -223,7 +223,7 @@ def choose(
         options, backbones = {"extractor": "image", "backbone": "run", "every": EVERY}, {"run": str(run)}
     elif expert is not None and (expert != GREY or (PARAMS.exists() and GREY in plan().experts)):
         name = expert
-        options, source, backbones = _expert(_plan_for(plan, f"expert {expert!r}"), name)
+        options, source, backbones = _expert(plan(), name)
     if every is not None:
         if not 0.02 <= every <= 60:
             raise RequestError(f"every = {every:g}, expected 0.02 to 60 seconds between frames")
@@ -264,12 +264,6 @@ def weights_digest(folder: Path) -> str:
     return digests.digest([[p.name, digests.file_digest(p)] for p in found])
 
 
-def _plan_for(plan: Callable[[], Plan], name: str) -> Plan:
-    if not PARAMS.exists():
-        raise RequestError(f"{name} is of the parameters, and there is no params.yaml here: go to the project's folder")
-    return plan()
-
-
 def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, str]]:
     """Options of an expert of the parameters, of the frames that it reads, and the folders of its backbones."""
     if name not in plan.experts:
@@ -294,9 +288,8 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
     """The checkpoint of a trained scorer of frames: a folder, or that of a system."""
     run = Path(key_frames)
     if not (run / "system.yaml").exists():
-        systems = plan().systems if PARAMS.exists() else []
-        if key_frames not in systems:
-            trained = filter(plan().is_trained, systems) if systems else []
+        trained = list(filter(plan().is_trained, plan().systems)) if PARAMS.exists() else []
+        if key_frames not in trained:
             known = [*key_frame_selection.METHODS, *trained]
             raise RequestError(unknown("way to choose key frames", key_frames, known))
         run = checkpoint_of(plan(), key_frames)

@@ -191,7 +191,7 @@ def create_app(
             title=f"Search in {dataset}",
             question="" if like else q,
             max_characters=MAX_CHARACTERS,
-            text_systems=list(catalogue.text_systems(dataset)),
+            text_systems=list(catalogue.searchable(dataset, for_text=True)),
             systems=catalogue.embedded_by(dataset),
             text_system=None if like else chosen,
             system=chosen,
