@@ -42,8 +42,8 @@ class Catalogue:
         return [s for s in self.plan.systems if Path(self.plan.embedding(dataset, s)).exists()]
 
     def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
-        """Systems that can search a data set for a text, or for a video. Those of pages come first; those that compare a
-        text with texts of the videos come last."""
+        """Systems that can search a data set for a text, or for a video. Those of pages come first; those that
+        compare a text with texts of the videos come last."""
         pages = [p["system"] for p in self.plan.params["pages"].values() if p.get("dataset", dataset) == dataset]
         if for_text:
             own_texts = {s for s in self.plan.systems if "texts" in (e := self._embeddings(s)) and "features" not in e}
