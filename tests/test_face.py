@@ -223,7 +223,7 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
     CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "net")
     videos = [f"w{k:07d}" for k in range(6)]
     for video in videos:
-        render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
+        render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speak=None)
     blank = {**dict.fromkeys(tables.SCHEMAS["videos"]), "tags": [], "shard": 0}
     rows = [{**blank, "video_id": v, "path": str(tmp_path / f"{v}.mp4")} for v in videos]
     corpus = tmp_path / "corpus"

@@ -14,7 +14,7 @@ from videomatch.synthetic.copies import copy_of
 from videomatch.synthetic.edits import EDITS, KIND_OF, KINDS
 from videomatch.synthetic.latent import VideoFormat, library_latent
 from videomatch.synthetic.options import SyntheticOptions
-from videomatch.synthetic.speech import Speaker
+from videomatch.synthetic.speech import speaker
 from videomatch.synthetic.video import encode, render_video, video_ids
 
 SEED = 4
@@ -67,7 +67,7 @@ def test_equal_arguments_give_equal_bytes(renders, tmp_path):
     options = SyntheticOptions(**TINY)
     for folder in renders:
         for path in sorted(folder.iterdir())[:3]:
-            render_video(tmp_path / path.name, path.stem, seed=SEED, options=options, speaker=None)
+            render_video(tmp_path / path.name, path.stem, seed=SEED, options=options, speak=None)
             assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
@@ -102,8 +102,8 @@ def test_speech_is_the_same_whatever_was_said_before():
     lines = [(text, language, voice) for voice in range(12) for text, language in (("noodles", "en"), ("面条", "zh"))]
     digests = []
     for order in (lines, lines[::-1]):
-        with Speaker() as speaker:
-            said = {line: speaker.say(*line) for line in order}
+        with speaker() as speak:
+            said = {line: speak(*line) for line in order}
         digests.append({line: hashlib.sha256(samples.tobytes()).hexdigest() for line, samples in said.items()})
         assert min(len(samples) for samples in said.values()) > 2_000
         assert min(samples.std() for samples in said.values()) > 0.01

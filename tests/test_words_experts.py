@@ -326,7 +326,7 @@ def test_another_model_than_whisper_is_refused(tmp_path: Path) -> None:
 def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
     videos = ["w0000000", "w0000003"]
     for video in videos:
-        render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speaker=None)
+        render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speak=None)
     rows = [
         {
             **dict.fromkeys(tables.SCHEMAS["videos"]),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
-from concurrent.futures import as_completed
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,17 @@ from videomatch.common import workers
 from videomatch.common.progress import track
 from videomatch.data.corpus import shard_of
 from videomatch.synthetic.options import SyntheticOptions
-from videomatch.synthetic.speech import Speaker
+from videomatch.synthetic.speech import speaker
 from videomatch.synthetic.video import render_video, video_ids
 
 log = logging.getLogger(__name__)
 
+#: videos that a process renders before it reports
+PIECE = 16
+
 
 def render(
-    *,
-    output: Path,
-    scratch: Path,
-    threads: int,
-    shard: int,
-    shards: int,
-    seed: int,
-    options: Mapping[str, Any],
+    *, output: Path, scratch: Path, threads: int, shard: int, shards: int, seed: int, options: Mapping[str, Any]
 ) -> None:
     """Write ``output/<video_id>.mp4`` for the videos of the synthetic corpus whose shard is ``shard`` of ``shards``.
 
@@ -48,32 +45,20 @@ def render(
     missing = [v for v in wanted if not (scratch / f"{v}.mp4").exists()]
     if len(missing) < len(wanted):
         log.info("%d of %d videos were already rendered", len(wanted) - len(missing), len(wanted))
-    parts = [missing[k::threads] for k in range(max(threads, 1))]
-    done = _in_processes(parts, scratch, seed, checked) if threads > 1 else _render_all(missing, scratch, seed, checked)
-    for _ in track(done, total=len(missing), label="render"):
-        pass
+    pieces = [missing[k : k + PIECE] for k in range(0, len(missing), PIECE)]
+    render_piece = partial(_render_piece, scratch=scratch, seed=seed, options=checked)
+    with workers.pool(threads) if threads > 1 else nullcontext() as pool:
+        done = pool.map(render_piece, pieces) if pool else map(render_piece, pieces)
+        for _ in track(done, total=len(pieces), label="render"):
+            pass
     output.mkdir(parents=True, exist_ok=True)
     for video in wanted:
         shutil.move(scratch / f"{video}.mp4", output / f"{video}.mp4")
 
 
-def _render_all(videos: list[str], scratch: Path, seed: int, options: SyntheticOptions) -> Iterator[str]:
-    with Speaker() as speaker:
+def _render_piece(videos: list[str], scratch: Path, seed: int, options: SyntheticOptions) -> None:
+    with speaker() if options.speech else nullcontext() as speak:
         for video in videos:
             unfinished = scratch / f"{video}.part"
-            render_video(unfinished, video, seed=seed, options=options, speaker=speaker if options.speech else None)
+            render_video(unfinished, video, seed=seed, options=options, speak=speak)
             unfinished.replace(scratch / f"{video}.mp4")
-            yield video
-
-
-def _render_list(videos: list[str], scratch: Path, seed: int, options: SyntheticOptions) -> list[str]:
-    return list(_render_all(videos, scratch, seed, options))
-
-
-def _in_processes(parts: list[list[str]], scratch: Path, seed: int, options: SyntheticOptions) -> Iterator[str]:
-    """Render in as many processes as there are ``parts``, in pieces small enough for progress to be seen."""
-    pieces = [part[k : k + 16] for part in parts for k in range(0, len(part), 16)]
-    with workers.pool(len(parts)) as pool:
-        jobs = [pool.submit(_render_list, piece, scratch, seed, options) for piece in pieces]
-        for job in as_completed(jobs):
-            yield from job.result()

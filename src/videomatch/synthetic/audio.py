@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 from videomatch.synthetic import texts
 from videomatch.synthetic.latent import Latent, scenes
 from videomatch.synthetic.speech import RATE as VOICE_RATE
-from videomatch.synthetic.speech import Speaker
+from videomatch.synthetic.speech import Speak
 
 MUSIC = 30
 #: by mood: steps of the scale (semitones), notes per second, lowest note (Hz), strength of the overtones
@@ -24,10 +24,10 @@ MOODS: list[tuple[tuple[int, ...], float, float, tuple[float, ...]]] = [
 ]  # fmt: skip
 
 
-def soundtrack(latent: Latent, rate: int, speaker: Speaker | None) -> np.ndarray:
+def soundtrack(latent: Latent, rate: int, speak: Speak | None) -> np.ndarray:
     """The whole sound of a video: float32 in [-1, 1], mono, ``rate`` samples per second, duration x rate samples.
 
-    ``speaker`` None leaves the presenter silent.
+    ``speak`` None leaves the presenter silent.
     """
     count = round(latent.duration * rate)
     sound = 0.30 * _music(latent, count, rate) + 0.12 * _noise(latent, count, rate)
@@ -35,9 +35,9 @@ def soundtrack(latent: Latent, rate: int, speaker: Speaker | None) -> np.ndarray
         at = round(scene.start * rate)
         swish = np.exp(-np.arange(min(rate // 10, count - at)) / (rate * 0.02), dtype=np.float64)
         sound[at : at + len(swish)] += 0.1 * swish * np.sin(np.arange(len(swish)) * 0.4)
-    if speaker is not None:
+    if speak is not None:
         for utterance in texts.speech(latent)[0]:
-            voice = _fitted(speaker.say(utterance.text, latent.language, latent.factors["presenter"]), utterance, rate)
+            voice = _fitted(speak(utterance.text, latent.language, latent.factors["presenter"]), utterance, rate)
             at = round(utterance.start * rate)
             part = sound[at : at + len(voice)]
             part *= 0.45  # the music is softer during speech

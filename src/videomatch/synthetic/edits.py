@@ -1,8 +1,8 @@
-"""What people do to a copied segment: edits of single frames.
+"""Edits of a copied segment, frame by frame.
 
 The list follows the edits found in VCSL (crop, resize, picture-in-picture, text, logo and subtitle overlay, filters, …)
 and those of the third place's generator in the Video Similarity Challenge 2022 (AugLy), with milder ranges where those
-would leave nothing of a small picture. An edit has one strength, drawn once for a segment.
+would leave nothing of a small picture. The strength of an edit is drawn once for a segment.
 """
 
 from __future__ import annotations
@@ -110,14 +110,6 @@ def _logo(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     return cv2.addWeighted(result, 0.85, p, 0.15, 0)
 
 
-def _brightness(p: Picture, _: Host, r: np.random.Generator) -> Picture:
-    return cv2.convertScaleAbs(p, alpha=1.0, beta=r.uniform(25, 90))
-
-
-def _darkness(p: Picture, _: Host, r: np.random.Generator) -> Picture:
-    return cv2.convertScaleAbs(p, alpha=r.uniform(0.4, 0.75))
-
-
 def _contrast(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     gain = r.choice([r.uniform(0.35, 0.7), r.uniform(1.4, 2.0)])
     return np.clip((p.astype(np.float32) - 128) * gain + 128, 0, 255).astype(np.uint8)
@@ -127,14 +119,6 @@ def _tint(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     hsv = cv2.cvtColor(p, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0].astype(np.int16) + int(r.integers(10, 60))) % 180
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-
-
-def _gray(p: Picture, _: Host, __: np.random.Generator) -> Picture:
-    return cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-
-
-def _blur(p: Picture, _: Host, r: np.random.Generator) -> Picture:
-    return cv2.GaussianBlur(p, (0, 0), r.uniform(1.5, 4.5) * min(p.shape[:2]) / 192)
 
 
 def _pixelate(p: Picture, _: Host, r: np.random.Generator) -> Picture:
@@ -147,10 +131,6 @@ def _noise(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     # grain that stands still: noise that is new in every frame would cost x264 more than all the rest
     grain = np.float32(r.uniform(8, 25)) * r.standard_normal((*p.shape[:2], 1), dtype=np.float32)
     return np.clip(p + grain, 0, 255).astype(np.uint8)
-
-
-def _mirror(p: Picture, _: Host, __: np.random.Generator) -> Picture:
-    return p[:, ::-1]
 
 
 def _turn(p: Picture, _: Host, r: np.random.Generator) -> Picture:
@@ -185,14 +165,32 @@ def _low_quality(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
+#: the order is part of the random draws
 EDITS: dict[str, Function] = {
-    "crop": _crop, "pad": _pad, "picture_in_picture": _picture_in_picture, "overlay": _overlay, "beside": _beside,
-    "text": _text, "subtitle": _subtitle, "logo": _logo, "brightness": _brightness, "darkness": _darkness,
-    "contrast": _contrast, "tint": _tint, "gray": _gray, "blur": _blur, "pixelate": _pixelate, "noise": _noise,
-    "mirror": _mirror, "turn": _turn, "camcording": _camcording, "blend": _blend, "dots": _dots,
+    "crop": _crop,
+    "pad": _pad,
+    "picture_in_picture": _picture_in_picture,
+    "overlay": _overlay,
+    "beside": _beside,
+    "text": _text,
+    "subtitle": _subtitle,
+    "logo": _logo,
+    "brightness": lambda p, _, r: cv2.convertScaleAbs(p, alpha=1.0, beta=r.uniform(25, 90)),
+    "darkness": lambda p, _, r: cv2.convertScaleAbs(p, alpha=r.uniform(0.4, 0.75)),
+    "contrast": _contrast,
+    "tint": _tint,
+    "gray": lambda p, _, __: cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
+    "blur": lambda p, _, r: cv2.GaussianBlur(p, (0, 0), r.uniform(1.5, 4.5) * min(p.shape[:2]) / 192),
+    "pixelate": _pixelate,
+    "noise": _noise,
+    "mirror": lambda p, _, __: p[:, ::-1],
+    "turn": _turn,
+    "camcording": _camcording,
+    "blend": _blend,
+    "dots": _dots,
     "low_quality": _low_quality,
-}  # fmt: skip
-#: what an edit changes: where things are, what else is in the picture, what is written over it, colours, or detail
+}
+#: what an edit changes: positions, other content in the picture, marks over it, colours, or detail
 KINDS: dict[str, tuple[str, ...]] = {
     "geometry": ("crop", "pad", "mirror", "turn", "camcording"),
     "company": ("picture_in_picture", "overlay", "beside", "blend"),

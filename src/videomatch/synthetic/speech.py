@@ -13,7 +13,8 @@ import os
 import struct
 import subprocess
 import sys
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -22,40 +23,32 @@ RATE = 22050
 _SYNCHRONOUS, _CHARS_UTF8, _RATE_PARAMETER, _PITCH_PARAMETER = 2, 1, 1, 3
 
 
-class Speaker:
-    """A context manager with a running voice: ``speaker.say("hello", "en", voice=3)``."""
+#: text, ``"en"`` or ``"zh"``, voice (0, 1, …) -> samples in [-1, 1] (float32, mono, :data:`RATE`)
+Speak = Callable[[str, str, int], np.ndarray]
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Speaker:
-        return self
+@contextmanager
+def speaker() -> Iterator[Speak]:
+    """A running voice: ``with speaker() as speak: speak("hello", "en", 3)``.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            self._process.communicate()
-            self._process = None
+    Raises:
+        RuntimeError: the speech process ended; its message says why.
+    """
+    command = [sys.executable, "-m", "videomatch.synthetic.speech"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        requests, answers = process.stdin, process.stdout
+        assert requests is not None and answers is not None
 
-    def say(self, text: str, language: str, voice: int) -> np.ndarray:
-        """Samples in [-1, 1] (float32, mono, :data:`RATE`) of ``text`` in ``"en"`` or ``"zh"`` by voice 0, 1, ….
+        def speak(text: str, language: str, voice: int) -> np.ndarray:
+            requests.write(json.dumps([text, language, voice]).encode() + b"\n")
+            requests.flush()
+            head = answers.read(4)
+            if len(head) < 4:
+                raise RuntimeError(f"speech synthesis ended (exit status {process.wait()}) at {text!r}")
+            samples = np.frombuffer(answers.read(2 * struct.unpack("<I", head)[0]), "<i2")
+            return samples.astype(np.float32) / 32768
 
-        Raises:
-            RuntimeError: the speaking process ended; its message says why.
-        """
-        if self._process is None:
-            command = [sys.executable, "-m", "videomatch.synthetic.speech"]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        process = self._process
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps([text, language, voice]).encode() + b"\n")
-        process.stdin.flush()
-        head = process.stdout.read(4)
-        if len(head) < 4:
-            raise RuntimeError(f"speech synthesis ended (exit status {process.wait()}) at {text!r}")
-        samples = np.frombuffer(process.stdout.read(2 * struct.unpack("<I", head)[0]), "<i2")
-        return samples.astype(np.float32) / 32768
+        yield speak
 
 
 def _serve() -> None:

@@ -17,7 +17,7 @@ from videomatch.synthetic import copies, pictures
 from videomatch.synthetic.audio import soundtrack
 from videomatch.synthetic.latent import Latent, VideoFormat, library_latent
 from videomatch.synthetic.options import SyntheticOptions
-from videomatch.synthetic.speech import Speaker
+from videomatch.synthetic.speech import Speak
 
 
 def library_id(index: int) -> str:
@@ -36,18 +36,18 @@ def video_ids(options: SyntheticOptions) -> list[str]:
     return queries + [library_id(k) for k in range(options.num_library)]
 
 
-def render_video(path: Path, video_id: str, *, seed: int, options: SyntheticOptions, speaker: Speaker | None) -> None:
+def render_video(path: Path, video_id: str, *, seed: int, options: SyntheticOptions, speak: Speak | None) -> None:
     """Write the mp4 file of one video to ``path``; its bytes depend on ``video_id``, ``seed`` and ``options`` only."""
     index = int(video_id[1:])
     if video_id[0] == "w":
         latent = library_latent(seed, index, options)
         video_format, frames = latent.format, _library_frames(latent)
-        audio = soundtrack(latent, video_format.audio_rate, speaker) if video_format.audio_rate else None
+        audio = soundtrack(latent, video_format.audio_rate, speak) if video_format.audio_rate else None
     else:
         copy = copies.copy_of(seed, index, options)
         sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
         video_format, frames = copy.host.format, _query_frames(copy, sources)
-        audio = _query_sound(copy, sources, video_format.audio_rate, speaker) if video_format.audio_rate else None
+        audio = _query_sound(copy, sources, video_format.audio_rate, speak) if video_format.audio_rate else None
     encode(path, frames, video_format, audio)
 
 
@@ -75,17 +75,17 @@ def _query_frames(copy: copies.Copy, sources: dict[int, Latent]) -> Iterator[np.
         yield picture
 
 
-def _query_sound(copy: copies.Copy, sources: dict[int, Latent], rate: int, speaker: Speaker | None) -> np.ndarray:
+def _query_sound(copy: copies.Copy, sources: dict[int, Latent], rate: int, speak: Speak | None) -> np.ndarray:
     """The host's sound with the copied sound in the segments that keep it; faster is also higher, as on tape."""
     time = np.arange(round(copy.duration * rate)) / rate
-    host_time, host = _host_times(copy, time), soundtrack(copy.host, rate, speaker)
+    host_time, host = _host_times(copy, time), soundtrack(copy.host, rate, speak)
     result = host[np.minimum((host_time * rate).astype(np.int64), len(host) - 1)]
     for segment in copy.segments:
         inside = (time >= segment.query_start) & (time < segment.query_end)
         result[inside] = 0
         latent = sources[segment.source]
         if segment.with_sound and latent.format.audio_rate:
-            source = soundtrack(latent, rate, speaker)
+            source = soundtrack(latent, rate, speak)
             result[inside] = np.interp(
                 segment.reference_time(time[inside]) * rate, np.arange(len(source)), source
             )  # fmt: skip
