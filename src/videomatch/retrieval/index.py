@@ -117,14 +117,14 @@ class Index:
             return np.zeros(0, np.int64), np.zeros(0)
         wanted = max(CANDIDATES * (top + 1), MIN_CANDIDATES)
         if self.about["kind"] == "lists":
-            _, found = self._rough(query, wanted, self.about["nprobe"][kind])
-            return self._scored(query, found, top, exclude)
+            _, found = self._rough(query[None], wanted, self.about["nprobe"][kind])
+            return self._scored(query, found[0], top, exclude)
         while True:  # until no row outside the candidates may be among the best
             wanted = min(wanted, len(self.store))
-            rough, found = self._rough(query, wanted)
-            positions, scores = self._scored(query, found, top, exclude)
+            rough, found = self._rough(query[None], wanted)
+            positions, scores = self._scored(query, found[0], top, exclude)
             margin = 1e-5 * max(1.0, float(np.abs(rough).max()))
-            if wanted == len(self.store) or rough[-1] < scores[-1] - margin:
+            if wanted == len(self.store) or rough[0, -1] < scores[-1] - margin:
                 return positions, scores
             wanted *= 4
 
@@ -140,11 +140,10 @@ class Index:
         last = np.argsort(own[:, None] == heap.I, axis=1, kind="stable")[:, :top]
         return np.take_along_axis(heap.I, last, axis=1)
 
-    def _rough(self, query: np.ndarray, wanted: int, nprobe: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and positions of candidates, best first; position -1 where there are fewer."""
-        options = {} if nprobe is None else {"params": faiss.SearchParametersIVF(nprobe=nprobe)}  # pyright: ignore[reportCallIssue]
-        scores, found = self._index.search(query.astype(np.float32)[None], wanted, **options)
-        return scores[0], found[0]
+    def _rough(self, queries: np.ndarray, wanted: int, nprobe: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and positions ``(Q, wanted)`` of candidates, best first; position -1 where there are fewer."""
+        parameters = None if nprobe is None else faiss.SearchParametersIVF(nprobe=nprobe)  # pyright: ignore[reportCallIssue]
+        return self._index.search(queries.astype(np.float32), wanted, params=parameters)
 
     def _scored(
         self, query: np.ndarray, found: np.ndarray, top: int, exclude: int | None
@@ -211,9 +210,9 @@ class Index:
 
         def recall(nprobe: int) -> float:
             hits = 0
-            for query, best, exclude in zip(queries, true, own.tolist(), strict=True):
-                found, _ = self._scored(query, self._rough(query, wanted, nprobe)[1], top, exclude)
-                hits += len(set(found.tolist()) & set(best))
+            rough = self._rough(queries, wanted, nprobe)[1]
+            for query, found, best, exclude in zip(queries, rough, true, own.tolist(), strict=True):
+                hits += len(set(self._scored(query, found, top, exclude)[0].tolist()) & set(best))
             return hits / (top * len(queries))
 
         low, high = 0, 1

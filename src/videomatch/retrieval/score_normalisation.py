@@ -1,10 +1,10 @@
-"""Score normalisation: how much more alike a pair is than the query is to videos that it has nothing to do with.
+"""Score normalisation: how much more similar a pair is than the query is to videos that are not searched.
 
-Some frames (black, titles, sky) are alike to everything. The score of a query frame is lowered by ``beta`` times its
+Some frames (black, titles, sky) are similar to everything. The score of a query frame is lowered by ``beta`` times its
 largest similarity to a frame of an independent *noise* set: ``<q, r> - beta max_n <q, n>``. One more dimension holds
 it, so that an inner product of the new rows is the normalised score and any index can search it (Pizzi et al., The 2023
 Video Similarity Dataset and Challenge; worth 0.10 to 0.18 of its descriptor track's uAP). To keep the size, the
-dimension of least variance over the noise set makes room.
+dimension of least variance over the noise set is dropped.
 
 Conventions
     Frames are rows ``(L, D)``; results are as many rows of D numbers (D + 1 if no dimension is dropped). Normalised
@@ -58,11 +58,10 @@ class ScoreNormalisation:
         if noise.ndim != 2 or not len(noise) or not np.isfinite(noise).all():
             raise ValueError(f"noise of shape {noise.shape}, expected at least one row of finite numbers")
         dropped = int(noise.var(axis=0).argmin()) if drop else None
-        self = cls(noise[:0], dropped, unit, beta)
-        return cls(self._prepared(noise), dropped, unit, beta)
+        return cls(_prepared(noise, dropped, unit), dropped, unit, beta)
 
     def queries(self, rows: Float[np.ndarray, "L D"]) -> Float[np.ndarray, "L E"]:
-        """Rows with their bias ``-beta max <q, n>`` behind them."""
+        """Rows with their bias ``-beta max <q, n>`` as last column."""
         rows = self._prepared(rows)
         bias = np.empty((len(rows), 1), rows.dtype)
         for start in range(0, len(rows), ROWS):
@@ -70,55 +69,18 @@ class ScoreNormalisation:
         return np.concatenate([rows, -self.beta * bias], axis=1, dtype=rows.dtype)
 
     def references(self, rows: Float[np.ndarray, "L D"]) -> Float[np.ndarray, "L E"]:
-        """Rows with a 1 behind them."""
+        """Rows with 1 as last column."""
         rows = self._prepared(rows)
         return np.concatenate([rows, np.ones_like(rows[:, :1])], axis=1)
 
     def _prepared(self, rows: np.ndarray) -> np.ndarray:
-        width = len(self.noise.T) + (self.dropped is not None) if len(self.noise) else rows.shape[1]
+        width = self.noise.shape[1] + (self.dropped is not None)
         if rows.ndim != 2 or rows.shape[1] != width:
             raise ValueError(f"rows of shape {rows.shape}, expected {width} columns as in the noise set")
-        if self.dropped is not None:
-            rows = np.delete(rows, self.dropped, axis=1)
-        return unit_rows(rows) if self.unit else rows
+        return _prepared(rows, self.dropped, self.unit)
 
 
-def candidates(
-    queries: Float[np.ndarray, "Q D"],
-    query_video: np.ndarray,
-    references: Float[np.ndarray, "N D"],
-    reference_video: np.ndarray,
-    *,
-    nearest: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of videos by a search over all pairs of frames at once: the ``nearest`` best pairs of frames of the whole
-    collection vote for their videos, whose score is the best of theirs.
-
-    Args:
-        queries, references: frames.
-        query_video, reference_video: (Q,) and (N,), the video of every frame, any integers.
-        nearest: pairs of frames to keep; VSC 2022 takes 1,200 a query video, and 25 pairs of videos for each.
-
-    Returns:
-        query video, reference video, score: (P,) each, best first; of equal scores, the lower numbers.
-    """
-    if nearest < 1:
-        raise ValueError(f"nearest = {nearest}, expected at least 1")
-    floor = -np.inf
-    score, row, column = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for start in range(0, len(queries), ROWS):
-        scores = queries[start : start + ROWS] @ references.T
-        some, more = np.nonzero(scores >= floor)
-        score = np.concatenate([score, scores[some, more]], dtype=np.float64)
-        row, column = np.concatenate([row, some + start]), np.concatenate([column, more])
-        if len(score) > nearest:
-            # stable, so that of equal scores at the border the earlier frames stay
-            best = np.sort(np.argsort(-score, kind="stable")[:nearest])
-            score, row, column = score[best], row[best], column[best]
-            floor = float(score.min())
-    pairs = np.stack([np.asarray(query_video)[row], np.asarray(reference_video)[column]], axis=1)
-    pairs, key = np.unique(pairs, axis=0, return_inverse=True)
-    largest = np.full(len(pairs), -np.inf)
-    np.maximum.at(largest, key.ravel(), score)
-    order = np.argsort(-largest, kind="stable")
-    return pairs[order, 0], pairs[order, 1], largest[order]
+def _prepared(rows: np.ndarray, dropped: int | None, unit: bool) -> np.ndarray:
+    if dropped is not None:
+        rows = np.delete(rows, dropped, axis=1)
+    return unit_rows(rows) if unit else rows
