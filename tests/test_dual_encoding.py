@@ -18,7 +18,6 @@ from videomatch.data import tokenize
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.models import clip, dual_encoding
-from videomatch.models._levels import Packed
 from videomatch.objectives import margins
 from videomatch.objectives.margins import triplet
 from videomatch.stages.embed import embed
@@ -364,11 +363,12 @@ def test_a_tokenizer_of_another_backbone_is_refused(backbone):
         built(backbone, vocab_size=50)
 
 
-def test_a_video_without_frames_is_refused():
+@pytest.mark.parametrize("gap", [slice(0, None), slice(0, 1)])
+def test_a_video_without_frames_is_refused(gap):
+    batch = batch_of(videos((5, 4)))
+    batch["frame_mask"][1, gap] = False
     with pytest.raises(ValueError, match="empty or has a gap"):
-        Packed.of(torch.tensor([[True, False], [False, False]]))
-    with pytest.raises(ValueError, match="empty or has a gap"):
-        Packed.of(torch.tensor([[True, True], [False, True]]))
+        built().embed_videos(**batch)
 
 
 # ------------------------------------------------------------------------------------------------------- objective

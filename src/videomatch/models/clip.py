@@ -122,7 +122,8 @@ class Model(CLIPModel, SystemModel):
 
     def processor(self) -> CLIPImageProcessorPil:
         """Of images."""
-        size: Any = self.config.vision_config.image_size
+        vision: Any = self.config.vision_config
+        size: Any = vision.image_size
         return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 

@@ -15,20 +15,29 @@ A sentence is read in one of two ways (``text``):
                  layer and BatchNorm (``map_text``).
 ``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
 
+Sequences ``(B, T, D)`` are padded at the end, and masks are true where a frame or word is. Only these are computed: the
+GRU reads the sequences packed; its outputs are rows of one matrix with zeros between sequences, so that a convolution
+over time is one sum of shifted matrix products. Only the winning window of a maximum over time has a gradient.
+
 # Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; ours are
-dual encoding's own layers and defaults, of whatever CLIP is named.
-# Deviation: a video's vector does not depend on its batch; see ``padded`` and :mod:`videomatch.models._levels`.
+dual encoding's own layers and defaults, of any CLIP.
+# Deviation: the published video side reads its padding, too. There the backward direction of a short clip starts in the
+padding, and windows of nothing but padding take part in the maximum, so that a vector depends on the longest sequence
+of its batch. With ``padded`` the result is the same here, at the cost of the frames alone: the state after n zeros is
+the same for all sequences, and an empty window gives ``ReLU(bias)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -41,12 +50,11 @@ from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel
-from videomatch.models._levels import BiGru, Convolutions, Packed
 
 #: in the order in which they are concatenated
 LEVELS = ("gru", "conv", "mean")
-#: texts whose vectors are remembered at most
-REMEMBERED = 1 << 20
+#: texts whose vectors are cached at most
+CACHED_TEXTS = 1 << 20
 
 
 class Config(PretrainedConfig):
@@ -63,10 +71,10 @@ class Config(PretrainedConfig):
         kernels: sizes of the convolutions' windows, in frames.
         dropout: of the levels ``gru`` and ``conv``, and in the common space.
         batch_norm: normalise the common space over the batch.
-        centred: bring frames to mean 0 and variance 1 over those of some examples; see :func:`look`.
+        centred: bring frames to mean 0 and variance 1 over those of some examples; see :meth:`Model.fit_statistics`.
         padded: feed padding, as published; a vector then depends on the longest video of its batch.
         word_dim, word_hidden, word_filters, word_kernels: of the sentence, with ``words``.
-        pretrained: with ``clip``: hub id or folder of the CLIP whose text tower is taken; see :func:`initialise`.
+        pretrained: with ``clip``: hub id or folder of the CLIP whose text tower is taken.
         frame_dim: dimensions of a frame; the stage fills this and what follows.
         vocab_size: of the tokenizer.
         special_tokens: with ``words``: so many ids at the beginning are no words.
@@ -149,6 +157,123 @@ def _tower(tower: dict[str, Any] | PretrainedConfig | None, pretrained: str | No
     return config.text_config
 
 
+@dataclass(frozen=True)
+class Packed:
+    """The rows of a padded batch in the order of a ``PackedSequence``: step by step, the longest sequence first.
+
+    Attributes:
+        owner, time: (N,) sequence and time step of every row.
+        lengths: (B,) of the sequences.
+        order: (B,) sequences, the longest first.
+        sizes: (T,) sequences that reach every time step, on the CPU.
+        width: T of the batch as it came.
+    """
+
+    owner: Tensor
+    time: Tensor
+    lengths: Tensor
+    order: Tensor
+    sizes: Tensor
+    width: int
+
+    @classmethod
+    def of(cls, mask: Bool[Tensor, "batch time"]) -> Packed:
+        """Of a mask.
+
+        Raises:
+            ValueError: a sequence is empty, or a gap is in front of a row.
+        """
+        lengths = mask.sum(1)
+        steps = torch.arange(mask.shape[1], device=mask.device)
+        if not mask.any(1).all() or not torch.equal(mask, steps < lengths[:, None]):
+            raise ValueError("a sequence is empty or has a gap; expected at least one row each, and padding at the end")
+        order = lengths.argsort(descending=True, stable=True)
+        reaches = steps[:, None] < lengths[order]
+        time, place = reaches.nonzero(as_tuple=True)
+        sizes = reaches.sum(1)
+        return cls(order[place], time, lengths, order, sizes[sizes > 0].cpu(), mask.shape[1])
+
+    def mean(self, rows: Float[Tensor, "n dim"]) -> Float[Tensor, "batch dim"]:
+        """Of the rows of every sequence."""
+        total = rows.new_zeros(len(self.lengths), rows.shape[1]).index_add(0, self.owner, rows)
+        return total / self.lengths[:, None]
+
+
+class BiGru(nn.GRU):
+    """One layer in both directions."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(inputs, hidden, batch_first=True, bidirectional=True)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Float[Tensor, "batch time inputs"], packed: Packed, padded: bool = False
+    ) -> Float[Tensor, "n both"]:
+        """Outputs in the order of ``packed``. With ``padded`` the backward direction first reads the padding: zeros."""
+        rows = x[packed.owner, packed.time]
+        start = rows.new_zeros(2, len(x), self.hidden_size)
+        if padded:
+            start = torch.stack([start[0], self._after_zeros(packed.width - packed.lengths[packed.order], rows)])
+        found, _ = super().forward(PackedSequence(rows, packed.sizes), start)
+        return found.data
+
+    def _after_zeros(self, counts: Int[Tensor, " batch"], like: Tensor) -> Float[Tensor, "batch hidden"]:
+        """The state of the backward direction after ``counts`` rows of zeros."""
+        longest = int(counts.max())
+        initial = like.new_zeros(1, self.hidden_size)
+        if not longest:
+            return initial.expand(len(counts), -1)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights: Any = [getattr(self, f"{name}_l0_reverse") for name in names]
+        zeros = like.new_zeros(1, longest, self.input_size)
+        states, _ = torch.gru(zeros, initial[None], weights, True, 1, 0.0, self.training, False, True)
+        return torch.cat([initial, states[0]])[counts]
+
+
+class Convolutions(nn.ModuleList):
+    """Filters over 2, 3, … neighbouring rows, ReLU, and the maximum over time: ``(B, kernels x filters)``.
+
+    A window may begin before a sequence and end behind it (``k - 1`` zeros on either side).
+    """
+
+    def __init__(self, inputs: int, filters: int, kernels: Sequence[int]) -> None:
+        super().__init__(nn.Linear(k * inputs, filters) for k in kernels)
+        self.inputs, self.kernels = inputs, list(kernels)
+
+    def forward(
+        self, rows: Float[Tensor, "n inputs"], packed: Packed, padded: bool = False
+    ) -> Float[Tensor, "batch outputs"]:
+        """Of rows in the order of ``packed``. With ``padded`` shorter sequences have windows of padding alone."""
+        gap = max(self.kernels) - 1
+        starts = gap + (packed.lengths + gap).cumsum(0) - packed.lengths - gap
+        apart = rows.new_zeros(len(rows) + gap * (len(starts) + 1), self.inputs)
+        apart = apart.index_copy(0, starts[packed.owner] + packed.time, rows)
+        is_short = (packed.lengths < packed.width)[:, None]
+        found = []
+        layers: Any = list(self)
+        for k, layer in zip(self.kernels, layers, strict=True):
+            windows = len(apart) - k + 1
+            outputs = layer.bias.expand(windows, -1)
+            for step, weight in enumerate(layer.weight.split(self.inputs, dim=1)):
+                outputs = torch.addmm(outputs, apart[step : step + windows], weight.T)
+            pooled = _max_over_runs(outputs, starts - (k - 1), packed.lengths + k - 1)
+            if padded:
+                pooled = torch.where(is_short, torch.maximum(pooled, layer.bias), pooled)
+            found.append(F.relu(pooled))
+        return torch.cat(found, dim=1)
+
+
+def _max_over_runs(
+    values: Float[Tensor, "n dim"], first: Int[Tensor, " batch"], count: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch dim"]:
+    """The maximum over runs of rows."""
+    with torch.no_grad():
+        step = torch.arange(int(count.max()), device=values.device)
+        rows = (first[:, None] + step).clamp(max=len(values) - 1)
+        each = values[rows].masked_fill((step >= count[:, None])[..., None], -torch.inf)
+        best = first[:, None] + each.argmax(1)
+    return values.gather(0, best)
+
+
 class _Levels(nn.Module):
     """The levels of a sequence but its first, which comes as it is."""
 
@@ -192,10 +317,10 @@ class _Mapping(nn.Module):
         return F.normalize(at_least_single(self.dropout(self.norm(self.linear(x)))), dim=-1)
 
 
-class _Remembered(dict[bytes, Tensor]):
-    """What a frozen network said about texts. Copies of a model share it."""
+class _TextCache(dict[bytes, Tensor]):
+    """Vectors of texts by a frozen network. Copies of a model share it."""
 
-    def __deepcopy__(self, memo: Any) -> _Remembered:
+    def __deepcopy__(self, memo: Any) -> _TextCache:
         return self
 
 
@@ -227,7 +352,7 @@ class Model(PreTrainedModel, SystemModel):
             self.words = nn.Embedding(config.vocab_size, config.word_dim) if reads else None
             self.sentence = _Levels(config, config.word_dim, words, *sizes)
             self.text_map = _Mapping(config, sum(self.sentence.sizes.values()))
-        self._said = _Remembered()
+        self._cache = _TextCache()
         self.post_init()
 
     def _groups(self, levels: _Levels) -> list[int]:
@@ -301,12 +426,12 @@ class Model(PreTrainedModel, SystemModel):
             frames = frames.masked_fill(~mask.bool()[..., None], 0.0)  # padding stays what it was
         found = self.video(mean, frames, mask, padded)
         groups = [torch.cat(found, dim=1)] if self.config.fuse == "concatenate" else found
-        return torch.stack([one(x) for one, x in zip(self.video_maps, groups, strict=True)], dim=1)
+        return torch.stack([mapping(x) for mapping, x in zip(self.video_maps, groups, strict=True)], dim=1)
 
     def _texts(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
         if self.config.text == "clip":
-            said = self._clip(input_ids, attention_mask)
-            return F.normalize(said, dim=-1) if self.text_map is None else self.text_map(said)
+            vectors = self._clip(input_ids, attention_mask)
+            return F.normalize(vectors, dim=-1) if self.text_map is None else self.text_map(vectors)
         weight, special = self.text_map.linear.weight, self.config.special_tokens  # pyright: ignore
         is_word = attention_mask.bool() & (input_ids >= special)
         bag = weight.new_zeros(len(input_ids), self.config.vocab_size)
@@ -318,21 +443,21 @@ class Model(PreTrainedModel, SystemModel):
 
     @torch.no_grad()
     def _clip(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch projection"]:
-        """What the frozen tower says, each text once: an epoch over all captions needs it again and again."""
+        """Vectors by the frozen tower, each text once: every epoch needs the same captions."""
         lengths = attention_mask.sum(1).tolist()
         ids = input_ids.cpu().numpy()
         keys = [row[:n].tobytes() for row, n in zip(ids, lengths, strict=True)]
-        new = [at for at, key in enumerate(keys) if key not in self._said]
+        new = [at for at, key in enumerate(keys) if key not in self._cache]
         if new:
             at = torch.tensor(new, device=input_ids.device)
             with torch.autocast(input_ids.device.type, enabled=False):
                 vectors = self.tower(input_ids=input_ids[at], attention_mask=attention_mask[at]).text_embeds.float()
             fresh = dict(zip([keys[n] for n in new], vectors.cpu(), strict=True))
-            if len(self._said) < REMEMBERED:
-                self._said.update(fresh)
+            if len(self._cache) < CACHED_TEXTS:
+                self._cache.update(fresh)
         else:
             fresh = {}
-        found = torch.stack([fresh[key] if key in fresh else self._said[key] for key in keys])
+        found = torch.stack([fresh[key] if key in fresh else self._cache[key] for key in keys])
         return found.to(input_ids.device)
 
     def initialise(self) -> None:

@@ -25,6 +25,7 @@ depend on its batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,13 +33,107 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
-from videomatch.models._fusion_config import Config
-from videomatch.models._packed import Packing, Some, encode, joined, numbered, take
+from videomatch.models._packed import Packing, Subset, encode, joined, numbered
+
+HEADS = ("tags", "tokens", "frames")
+POOLS = ("mean", "attention", "mean_all", "attention_all")
+LAYOUTS = ("frames_inside", "frames_first")
+
+
+class Config(PretrainedConfig):
+    """A joint encoder.
+
+    Args:
+        layers, width, heads_count, ffn: depth, hidden size, attention heads and feed-forward size of an encoder (BERT)
+            from scratch; a pretrained one brings its own.
+        dropout: of hidden states and of attention.
+        embedding_dim: dimensions of the embedding.
+        pool: ``mean`` or ``attention`` over what is there; ``mean_all`` or ``attention_all`` over padding, too.
+        tags_from: the tag head reads the state of [CLS] (``cls``) or the ``embedding`` before its normalisation,
+            either through a ReLU.
+        heads: which of ``tags``, ``tokens`` and ``frames`` there are.
+        pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken.
+        vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
+        frame_dim: dimensions of a frame.
+        max_frames, max_tokens: longest sequences.
+        layout: of the sequence (``frames_inside``, ``frames_first``); it does not change what is computed.
+        num_tags: outputs of the tag head; by default as many as ``id2label`` names.
+        id2label: names of the tags.
+        encoder: configuration of the encoder, as a saved configuration has it; wins over ``pretrained`` and sizes.
+
+    Raises:
+        ValueError: an option is unknown, or options do not go together.
+    """
+
+    model_type = "fusion_bert"
+
+    def __init__(
+        self,
+        *,
+        layers: int = 4,
+        width: int = 128,
+        heads_count: int = 4,
+        ffn: int = 512,
+        dropout: float = 0.1,
+        embedding_dim: int = 256,
+        pool: str = "mean",
+        tags_from: str = "cls",
+        heads: Sequence[str] = (),
+        pretrained: str | None = None,
+        vocab_size: int = 21128,
+        pad_token_id: int = 0,
+        cls_token_id: int = 101,
+        sep_token_id: int = 102,
+        frame_dim: int = 1536,
+        max_frames: int = 32,
+        max_tokens: int = 36,
+        layout: str = "frames_inside",
+        num_tags: int | None = None,
+        id2label: dict[int, str] | None = None,
+        encoder: dict[str, Any] | PretrainedConfig | None = None,
+        **others: Any,
+    ) -> None:
+        for name, value, known in (("pool", pool, POOLS), ("layout", layout, LAYOUTS)):
+            if value not in known:
+                raise ValueError(f"fusion_bert: {name} {value!r}, expected {', '.join(known)}")
+        if tags_from not in ("cls", "embedding"):
+            raise ValueError(f"fusion_bert: tags_from {tags_from!r}, expected cls or embedding")
+        if odd := [head for head in heads if head not in HEADS]:
+            raise ValueError(f"fusion_bert: no head {odd[0]!r}; there are {', '.join(HEADS)}")
+        num_tags = len(id2label or ()) if num_tags is None else num_tags
+        if "tags" in heads and not num_tags:
+            raise ValueError("fusion_bert: a head for tags, but the examples have none (num_tags, id2label)")
+        if "frames" in heads and not max_frames:
+            raise ValueError("fusion_bert: a head for frames, but max_frames is 0")
+        if encoder is None and pretrained is None:
+            encoder = {
+                "model_type": "bert",
+                "vocab_size": vocab_size,
+                "hidden_size": width,
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads_count,
+                "intermediate_size": ffn,
+                "max_position_embeddings": max_tokens,
+                "pad_token_id": pad_token_id,
+            }
+        found: Any = _encoders.configured(
+            encoder or str(pretrained), dropout=dropout, vocab_size=vocab_size, tokens=max_tokens
+        )
+        self.encoder = found
+        self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
+        self.heads_count, self.vocab_size = found.num_attention_heads, vocab_size
+        self.dropout, self.embedding_dim, self.pool, self.tags_from = dropout, embedding_dim, pool, tags_from
+        self.heads, self.pretrained, self.layout, self.num_tags = list(heads), pretrained, layout, num_tags
+        self.frame_dim, self.max_frames, self.max_tokens = frame_dim, max_frames, max_tokens
+        if id2label is not None:
+            others |= {"id2label": id2label, "label2id": {name: number for number, name in id2label.items()}}
+        self.pad_token_id, self.cls_token_id, self.sep_token_id = pad_token_id, cls_token_id, sep_token_id
+        super().__init__(**others)
 
 
 class _MaskedHead(nn.Module):
@@ -169,7 +264,7 @@ class Model(PreTrainedModel, SystemModel):
         masked = self._masked(x)
         rows, (tokens, seen), packing, raw = self._states(x, pads, None if embeds else masked)
         outputs: dict[str, Tensor] = {}
-        state = take(rows, tokens[:, 0])  # of [CLS]
+        state = rows.index_select(0, tokens[:, 0])  # of [CLS]
         if embeds:
             pooled = self.projection(self._pooled(rows, packing))
             state = pooled if config.tags_from == "embedding" else state
@@ -180,10 +275,10 @@ class Model(PreTrainedModel, SystemModel):
         if self.tag_head is not None:
             outputs["logits"] = self.tag_head(F.relu(state)).unflatten(0, lead)
         if self.token_head is not None and x.labels is not None:
-            outputs["token_logits"] = self.token_head(take(rows, tokens[masked[0]]))
+            outputs["token_logits"] = self.token_head(rows.index_select(0, tokens[masked[0]]))
             outputs["token_targets"] = x.labels[masked[0]]
         if self.frame_head is not None and x.hidden is not None:
-            outputs["frame_outputs"] = self.frame_head(take(rows, seen[masked[1]]))
+            outputs["frame_outputs"] = self.frame_head(rows.index_select(0, seen[masked[1]]))
             outputs["frame_candidates"] = raw
             outputs["frame_targets"] = x.hidden[x.seen].nonzero()[:, 0]
         return outputs
@@ -213,26 +308,26 @@ class Model(PreTrainedModel, SystemModel):
         Returns:
             rows (N, hidden); the row of every token (B, T) and frame (B, F); where rows belong; all frames (V, D).
         """
-        standing = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
-        packing = Packing.of(*standing)
+        present = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
+        packing = Packing.of(*present)
         positions = _encoders.positions(self.encoder, x.input_ids)
-        rows = _encoders.embedded(self.encoder, x.input_ids[standing[0]], positions[standing[0]])
-        raw = x.frames[standing[1]].to(self.projection.weight.dtype)
+        rows = _encoders.embedded(self.encoder, x.input_ids[present[0]], positions[present[0]])
+        raw = x.frames[present[1]].to(self.projection.weight.dtype)
         if self.frames is not None:
             hidden = ~x.seen if x.hidden is None else x.hidden | ~x.seen
-            places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[standing[1]]
-            shown = raw.masked_fill(hidden[standing[1]][:, None], 0.0)
-            rows = joined([rows, self.frames(shown, places)], standing)
+            places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[present[1]]
+            shown = raw.masked_fill(hidden[present[1]][:, None], 0.0)
+            rows = joined([rows, self.frames(shown, places)], present)
         if pads:
-            raw = raw[x.seen[standing[1]]]
-        numbers = numbered(*standing)
+            raw = raw[x.seen[present[1]]]
+        numbers = numbered(*present)
         wanted = None
         if masked is not None:
             first = torch.arange(x.text.shape[1], device=raw.device) == 0
-            kept = (masked[0] | first, masked[1])
-            wanted = Some.of(kept, standing)
-            numbers = numbered(*kept)
-        keys = Some.of((x.text, x.seen), standing) if pads else None
+            chosen = (masked[0] | first, masked[1])
+            wanted = Subset.of(chosen, present)
+            numbers = numbered(*chosen)
+        keys = Subset.of((x.text, x.seen), present) if pads else None
         layers: Any = self.encoder.encoder.layer  # pyright: ignore[reportAttributeAccessIssue]
         return encode(layers, rows, packing, keys=keys, wanted=wanted), numbers, packing, raw
 

@@ -37,18 +37,147 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BertConfig, CLIPTextModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, BertConfig, CLIPTextModel, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
 from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
-from videomatch.models import SystemModel, _clip_text, _encoders
-from videomatch.models._mmt_config import Config
-from videomatch.models._packed import Packing, Some, encode, joined, linear
+from videomatch.models import SystemModel, _encoders
+from videomatch.models._packed import Packing, Subset, encode, joined, linear
 
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
+AGGREGATES = ("max", "mean", "zero")
+TOKENS = ("both", "aggregates", "frames")
+TEXTS = ("bert", "clip", "words")
+
+
+class Config(PretrainedConfig):
+    """A multi-modal transformer over the rows of several experts, and a text encoder. Defaults are the published ones.
+
+    Args:
+        layers, heads, width, ffn: depth, attention heads, hidden size and feed-forward size of the video encoder;
+            ``width`` is also the size of an expert's part of an embedding.
+        dropout: of hidden states and of attention on both sides, and before the weights of the experts.
+        max_positions: of the temporal embedding: aggregates, unknown times, and seconds; later ones share the last.
+        temporal: whether there is a temporal embedding.
+        aggregate: what an expert's aggregate token starts from: the ``max`` or ``mean`` of all its rows, or ``zero``.
+        tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
+            With ``frames`` its embedding is the mean of its last states.
+        centred: start from projections that take out of every expert's rows what they have in common, and weigh their
+            numbers alike (see :meth:`Model.fit_statistics`).
+        keep_missing: an expert that a video lacks still has an embedding and its weight (published); else the weights
+            are those of the experts that the video has, divided by their sum.
+        text: ``bert`` or ``clip``: the text encoder from scratch; a pretrained one brings its own kind and size. Or
+            ``words``: a vector of ``text_width`` for every token, and their mean (in the published code word vectors
+            and ``txt_agg: mnp``): what little text there is goes further than with a transformer from scratch.
+        text_layers, text_width, text_heads, text_ffn: of the text encoder from scratch.
+        pretrained: hub id or folder of a BERT-like encoder, or of a CLIP with a text tower, whose size and weights are
+            taken.
+        experts: names and dimensions of the experts; the stage fills this and what follows.
+        text_length: longest text in tokens.
+        vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; CLIP reads a text's state at the last.
+        text_encoder: configuration of the text encoder, as a saved configuration has it; wins over ``pretrained``.
+
+    Raises:
+        ValueError: an option is unknown, or options do not go together.
+    """
+
+    model_type = "mmt"
+
+    def __init__(
+        self,
+        *,
+        layers: int = 4,
+        heads: int = 4,
+        width: int = 512,
+        ffn: int = 3072,
+        dropout: float = 0.1,
+        max_positions: int = 32,
+        temporal: bool = True,
+        aggregate: str = "max",
+        tokens: str = "both",
+        centred: bool = False,
+        keep_missing: bool = True,
+        text: str = "bert",
+        text_layers: int = 12,
+        text_width: int = 768,
+        text_heads: int = 12,
+        text_ffn: int = 3072,
+        pretrained: str | None = None,
+        experts: Mapping[str, int] | None = None,
+        text_length: int = 30,
+        vocab_size: int = 28996,
+        pad_token_id: int = 0,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        text_encoder: dict[str, Any] | PretrainedConfig | None = None,
+        **others: Any,
+    ) -> None:
+        for name, value, known in (
+            ("aggregate", aggregate, AGGREGATES),
+            ("tokens", tokens, TOKENS),
+            ("text", text, TEXTS),
+        ):
+            if value not in known:
+                raise ValueError(f"mmt: {name} {value!r}, expected {', '.join(known)}")
+        if width % heads:
+            raise ValueError(f"mmt: width {width} is no multiple of the {heads} heads")
+        if max_positions < 3:
+            raise ValueError(f"mmt: max_positions {max_positions}, expected at least 3: aggregates, unknown, a second")
+        if text == "words" and (pretrained or text_encoder):
+            raise ValueError(f"mmt: text words learns its own vectors; pretrained {pretrained!r} is of no use")
+        if text_encoder is None and pretrained is None and text != "words":
+            size = {
+                "vocab_size": vocab_size,
+                "hidden_size": text_width,
+                "num_hidden_layers": text_layers,
+                "num_attention_heads": text_heads,
+                "intermediate_size": text_ffn,
+                "max_position_embeddings": text_length,
+                "pad_token_id": pad_token_id,
+            }
+            ends = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
+            text_encoder = {"model_type": "bert", **size} if text == "bert" else _clip(size, ends)
+        encoder = text_encoder or pretrained
+        self.text_encoder = encoder and _checked(encoder, dropout, vocab_size, text_length, eos_token_id)
+        self.layers, self.heads, self.width, self.ffn = layers, heads, width, ffn
+        self.dropout, self.max_positions, self.temporal = dropout, max_positions, temporal
+        self.aggregate, self.tokens, self.centred, self.keep_missing = aggregate, tokens, centred, keep_missing
+        self.text, self.text_layers, self.text_width = text, text_layers, text_width
+        self.text_heads, self.text_ffn, self.pretrained = text_heads, text_ffn, pretrained
+        self.experts = dict(sorted((experts or {}).items()))
+        self.text_length, self.vocab_size = text_length, vocab_size
+        # transformers keeps these three as they are given
+        ids = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
+        super().__init__(**{**others, **ids})
+
+
+def _clip(size: dict[str, Any], ends: dict[str, int | None]) -> dict[str, Any]:
+    if None in ends.values():
+        raise ValueError(f"mmt: a CLIP text encoder needs a tokenizer with begin and end, got {ends}")
+    return {"model_type": "clip_text_model", "hidden_act": "quick_gelu", **size, **ends}
+
+
+def _checked(
+    encoder: dict[str, Any] | PretrainedConfig | str, dropout: float, vocab_size: int, tokens: int, end: int | None
+) -> PretrainedConfig:
+    """The text encoder's configuration."""
+    if isinstance(encoder, str):
+        found: Any = AutoConfig.from_pretrained(encoder)
+    else:
+        found = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+    found = found.text_config if found.model_type == "clip" else found
+    if found.model_type != "clip_text_model":
+        return _encoders.configured(found, dropout=dropout, vocab_size=vocab_size, tokens=tokens)
+    if found.vocab_size < vocab_size or found.max_position_embeddings < tokens:
+        has = f"{found.vocab_size} tokens and {found.max_position_embeddings} positions"
+        raise ValueError(f"mmt: the text encoder has {has}; the tokenizer has {vocab_size}, texts up to {tokens}")
+    if found.eos_token_id not in (2, end):  # with 2 the largest id is the end (see transformers)
+        raise ValueError(f"mmt: texts end with {found.eos_token_id} for the text encoder, the tokenizer's with {end}")
+    found.attention_dropout = dropout
+    return found
 
 
 class _VideoExpert(nn.Module):
@@ -80,17 +209,17 @@ class _Sequence:
     have the same shape), their rows and positions."""
 
     def __init__(self) -> None:
-        self.standing: list[Tensor] = []
+        self.present: list[Tensor] = []
         self.seen: list[Tensor] = []
         self.wanted: list[Tensor] = []
         self.rows: list[Tensor] = []
         self.positions: list[Tensor] = []
 
-    def add(self, standing: Tensor, seen: Tensor, rows: Tensor, positions: Tensor, wanted: bool = False) -> None:
+    def add(self, present: Tensor, seen: Tensor, rows: Tensor, positions: Tensor, wanted: bool = False) -> None:
         """One kind more; rows and positions are of those that stand, by example."""
-        self.standing.append(standing)
+        self.present.append(present)
         self.seen.append(seen)
-        self.wanted.append(standing if wanted else torch.zeros_like(standing))
+        self.wanted.append(present if wanted else torch.zeros_like(present))
         self.rows.append(rows)
         self.positions.append(positions)
 
@@ -276,11 +405,11 @@ class Model(PreTrainedModel, SystemModel):
         rows = torch.cat(sequence.rows)
         if self.times is not None:
             rows = rows + self.times(torch.cat(sequence.positions).clamp(0, self.config.max_positions - 1))
-        rows = joined([self.dropout(self.norm(rows))], sequence.standing)
-        missing = any(bool((a & ~b).any()) for a, b in zip(sequence.standing, sequence.seen, strict=True))
-        keys = Some.of(sequence.seen, sequence.standing) if missing else None
-        wanted = Some.of(sequence.wanted, sequence.standing)
-        return encode(list(self.layer), rows, Packing.of(*sequence.standing), keys=keys, wanted=wanted)
+        rows = joined([self.dropout(self.norm(rows))], sequence.present)
+        missing = any(bool((a & ~b).any()) for a, b in zip(sequence.present, sequence.seen, strict=True))
+        keys = Subset.of(sequence.seen, sequence.present) if missing else None
+        wanted = Subset.of(sequence.wanted, sequence.present)
+        return encode(list(self.layer), rows, Packing.of(*sequence.present), keys=keys, wanted=wanted)
 
     def _texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -312,12 +441,12 @@ class Model(PreTrainedModel, SystemModel):
             lengths = there.sum(1)
             return F.embedding_bag(input_ids[there], encoder.weight, lengths.cumsum(0) - lengths, mode="mean")
         if self.is_clip:
-            return _clip_text.pooled(encoder, input_ids, attention_mask)
+            return encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
         mask = attention_mask.bool()
         places = _encoders.positions(encoder, input_ids)
         rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
         first = torch.arange(mask.shape[1], device=mask.device) == 0
-        return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Some.of([first & mask], [mask]))
+        return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Subset.of([first & mask], [mask]))
 
     def initialise(self) -> None:
         """Give the text encoder the weights of ``config.pretrained``; nothing without one.
