@@ -46,7 +46,7 @@ def turned(points: np.ndarray, angle: float, scale: float, move: tuple[float, fl
 
 @pytest.fixture(scope="module")
 def detect() -> Detector:
-    return load_detector(None, min_size=24, score=0.8)
+    return load_detector(None, min_face_size=24, score=0.8)
 
 
 # -------------------------------------------------------------------------------------------------------- detection
@@ -79,7 +79,7 @@ def test_two_faces_are_two_and_none_is_none(detect: Detector) -> None:
         assert [f.shape for f in detect(picture)] == [(0, FACE)]
 
 
-def test_boxes_that_overlap_give_way_to_the_surest() -> None:
+def test_boxes_that_overlap_give_way_to_the_highest_score() -> None:
     boxes = np.array([[0, 0, 10, 10, 0.7], [1, 0, 11, 10, 0.9], [20, 0, 30, 10, 0.5], [22, 2, 26, 6, 0.4]], float)
     assert nms(boxes, 0.5).tolist() == [1, 2, 3]
     assert nms(boxes, 0.5, of_smaller=True).tolist() == [1, 2]
@@ -101,7 +101,7 @@ def test_presenters_of_scenes_are_found(detect: Detector) -> None:
     assert found >= 0.7 * present and false <= 0.05 * absent, (found, present, false, absent)
 
 
-#: clips and how many of their frames (one a second) show a face from the front
+#: clips and how many of their frames (one per second) show a face from the front
 FRONTAL = {
     "DAMO-NLP-SG+Video-LLaMA/dog_barking.mp4": 0.9,
     "OpenGVLab+Ask-Anything/dancing_example_4.mp4": 0.9,
@@ -131,8 +131,8 @@ def test_a_detector_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "yunet.onnx").write_bytes(b"no model")
     with pytest.raises(ValueError, match="is no YuNet model"):
         Expert(detector=str(tmp_path / "yunet.onnx"))
-    with pytest.raises(ValueError, match="smallest = 4"):
-        Expert(smallest=4)
+    with pytest.raises(ValueError, match="min_face_size = 4"):
+        Expert(min_face_size=4)
 
 
 # -------------------------------------------------------------------------------------------------------- alignment
@@ -206,12 +206,12 @@ def test_rows_have_the_times_of_their_frames_and_the_largest_come_first_where_th
     frames = np.stack([both, np.full_like(both, 90), both])
     found = see(Expert(every=1.0, size=140), frames)
     assert found.times.tolist() == [[0, 1], [0, 1], [2, 3], [2, 3]] and found.rows.shape == (4, 512)
-    one = see(Expert(every=1.0, size=140, most=1), frames)
+    one = see(Expert(every=1.0, size=140, max_faces=1), frames)
     large = see(Expert(every=1.0, size=140), portrait(8, 110)[None])
     assert one.times.tolist() == [[0, 1], [2, 3]]
     assert float(one.rows[0] @ large.rows[0]) > 0.95
-    nobody = see(Expert(every=1.0, size=140), frames[1:2])
-    assert nobody.rows.shape == (0, 512) and nobody.times.shape == (0, 2)
+    none = see(Expert(every=1.0, size=140), frames[1:2])
+    assert none.rows.shape == (0, 512) and none.times.shape == (0, 2)
 
 
 def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:

@@ -214,14 +214,14 @@ def test_frames_are_prepared_as_the_file_says(tmp_path: Path) -> None:
 
 def test_motion_refuses(tmp_path: Path) -> None:
     folder = videomae(tmp_path / "net")
-    for options, said in (
+    for options, message in (
         ({"pooling": "max"}, "pooling 'max'"),
         ({"batch": 0}, "batch = 0"),
         ({"rate": 4, "every": 0.3}, r"every = 0.3 seconds is 1.2 frames at rate 4, not whole"),
         ({"rate": 0}, "expected more than 0"),
         ({"num_frames": 6}, r"trained on 4 frames\) cannot read 6 frames of 32 x 32"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             Motion(backbone=folder, **options)
     with pytest.raises(ValueError, match="no checkpoint"):
         Motion(backbone=str(tmp_path / "nowhere"))
@@ -311,9 +311,9 @@ def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     assert len(words) == 4 and "word:a" not in words and "word:square" not in words  # which stand in every caption
     for video, row in zip(examples.videos, batch["labels"].numpy(), strict=True):
         about = corpora.videos(corpus).row(by_predicate=pl.col("video_id") == video, named=True)
-        said = f"{about['tags'][0]} {about['category']}".split()
+        caption = f"{about['tags'][0]} {about['category']}".split()
         expected = {f"tag:{about['tags'][0]}", f"category:{about['category']}"}
-        assert set(names[row > 0]) == expected | {w for w in words if w.removeprefix("word:") in said}
+        assert set(names[row > 0]) == expected | {w for w in words if w.removeprefix("word:") in caption}
     assert examples.on("val").labels == examples.labels
     some = ClipTags(Source(corpus, store), num_tags=0, words=["left", "red"], categories=False).on("train")
     assert some.labels == ["word:left", "word:red"]
@@ -376,11 +376,11 @@ def test_a_tagger_trained_here_is_a_motion_backbone(toys: tuple[Path, Path], tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [({"width": 40}, "width 40"), ({"patch_size": 24}, "no whole number"), ({"num_frames": 3}, "no whole number")],
 )
-def test_the_tagger_refuses_sizes_that_do_not_divide(options: dict[str, int], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_the_tagger_refuses_sizes_that_do_not_divide(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         video_tagger.Config(**options)
 
 

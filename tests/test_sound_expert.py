@@ -88,8 +88,12 @@ def test_log_mel_rows_are_spectrograms() -> None:
     sound = tones(3, 0.5)
     assert expert.shape == (48, 40) and expert.dtype == "float16"
     assert np.array_equal(expert.infer(expert.prepare(sound)), log_mel.log_mel(sound, RATE, 40))
-    for options, said in (({"every": 0.01}, "every = 0.01"), ({"bands": 0}, "bands = 0"), ({"batch": 0}, "batch = 0")):
-        with pytest.raises(ValueError, match=said):
+    for options, message in (
+        ({"every": 0.01}, "every = 0.01"),
+        ({"bands": 0}, "bands = 0"),
+        ({"batch": 0}, "batch = 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
             LogMel(**options)
 
 
@@ -150,14 +154,14 @@ def test_other_networks(tmp_path: Path) -> None:
 
 def test_sound_refuses(tmp_path: Path) -> None:
     folder = ast(tmp_path / "ast")
-    for options, said in (
+    for options, message in (
         ({"pooling": "first"}, "pooling 'first'"),
         ({"batch": 0}, "batch = 0"),
         ({"every": 0.5, "span": 0.8}, "span = 0.8 seconds, expected a multiple of every = 0.5"),
         ({"every": 0.5, "span": 1.5}, r"windows of 1.5 seconds, but .* hears between 0.025 and 1.22"),
         ({"every": 0.02}, "windows of 0.02 seconds"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             Sound(backbone=folder, **options)
     (tmp_path / "ast/preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match="no audio feature extractor"):
@@ -208,9 +212,9 @@ def test_extract_hears_windows(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The toy corpus, in which each colour has a pitch; every fifth video is silent."""
-    folder = tmp_path_factory.mktemp("heard")
+    folder = tmp_path_factory.mktemp("sounds")
     corpus, features = toy(folder, videos=96, frames=1, size=8)
     rng = np.random.default_rng(0)
     expert = LogMel(bands=32, every=0.5)
@@ -227,8 +231,8 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return corpus, features
 
 
-def test_a_spectrogram_and_its_labels(heard: tuple[Path, Path]) -> None:
-    corpus, features = heard
+def test_a_spectrogram_and_its_labels(sounds: tuple[Path, Path]) -> None:
+    corpus, features = sounds
     store = Store.open(features / "log_mel")
     examples = SoundTags(Source(corpus, store), num_tags=4).on("train")
     listed = [f"v{n:03d}" for n in range(96) if n // 8 % 3 == 0]
@@ -243,8 +247,8 @@ def test_a_spectrogram_and_its_labels(heard: tuple[Path, Path]) -> None:
         SoundTags(Source(corpus, Store.open(features / "frames")), expert="frames")
 
 
-def test_a_tagger_trained_here_is_a_sound_backbone(heard: tuple[Path, Path], tmp_path: Path) -> None:
-    corpus, features = heard
+def test_a_tagger_trained_here_is_a_sound_backbone(sounds: tuple[Path, Path], tmp_path: Path) -> None:
+    corpus, features = sounds
     system = {
         "model": {"name": "sound_tagger", "width": 32, "layers": 1},
         "examples": {"kind": "sound_tags", "expert": "log_mel", "per_video": 8},
@@ -256,9 +260,9 @@ def test_a_tagger_trained_here_is_a_sound_backbone(heard: tuple[Path, Path], tmp
     scratch.mkdir()
     train(corpus=corpus, features=[features], output=output, scratch=scratch, threads=1, system=system, seed=0)
     log = pl.read_csv(output / "log.csv")
-    # one of four colours, which are heard, and one of two places, which are not
-    heard_, unheard = 4 * (0.25 * np.log(4) + 0.75 * np.log(4 / 3)), 2 * np.log(2)
-    assert log["val/bce_tags"][-1] < (0.6 * heard_ + unheard) / 6
+    # one of four colours, which have a sound, and one of two places, which have none
+    sounding, silent = 4 * (0.25 * np.log(4) + 0.75 * np.log(4 / 3)), 2 * np.log(2)
+    assert log["val/bce_tags"][-1] < (0.6 * sounding + silent) / 6
     plain, info = AutoModel.from_pretrained(output, output_loading_info=True)
     assert type(plain) is ASTModel and not info["missing_keys"]
     expert = Sound(backbone=str(output), every=0.5, precision="float32")
@@ -269,17 +273,18 @@ def test_a_tagger_trained_here_is_a_sound_backbone(heard: tuple[Path, Path], tmp
     with torch.inference_mode():
         logits = head(torch.from_numpy(stored.infer(sound)))["logits"]
         torch.testing.assert_close(head.classifier(found), logits, rtol=1e-3, atol=1e-3)
-    # the extractor that lies beside the weights says the same as the stored log-mel does
+    # the extractor beside the weights gives the stored log-mel
     inputs = ASTFeatureExtractor.from_pretrained(output)(list(sound), sampling_rate=RATE, return_tensors="pt")
     with torch.inference_mode():
         torch.testing.assert_close(plain.eval()(**inputs).pooler_output, found, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"width": 40}, "width 40"), ({"num_frames": 8}, "no patch of 16 fits 8 frames of 64 bands")]
+    ("options", "message"),
+    [({"width": 40}, "width 40"), ({"num_frames": 8}, "no patch of 16 fits 8 frames of 64 bands")],
 )
-def test_the_tagger_refuses_sizes_that_do_not_fit(options: dict[str, int], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_the_tagger_refuses_sizes_that_do_not_fit(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         sound_tagger.Config(**options)
 
 

@@ -1,4 +1,4 @@
-"""What is read and heard: words as rows, OCR of generated and real frames, given transcripts, and Whisper's own."""
+"""OCR and speech: words as rows, OCR of generated and real frames, given transcripts, and Whisper's own."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
     assert found >= 0.75 * written and false <= 3, (written, found, false)
 
 
-def test_a_text_that_stands_is_one_row_with_its_time(reader: Ocr) -> None:
+def test_a_text_on_screen_is_one_row_with_its_time(reader: Ocr) -> None:
     known = ("Number one", "Watch to the end", "Nobody tells you this", "You won't believe this")
     latents = (library_latent(SEED, k, OPTIONS) for k in range(300))
     latent = next(s for s in latents if scenes(s)[0].words in known and scenes(s)[0].end > 2)
@@ -223,7 +223,7 @@ def test_real_titles_are_read() -> None:
         reading.update(chunk.values, chunk.first)
     found = reading.finalize(sampler.times(0))
     assert any("fps Photo JPEG" in text for text in found.texts), found.texts
-    # the title shakes and stands on noise: it is read with errors
+    # the title shakes on a noisy ground: it is read with errors
     assert any(similarity("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
     assert (found.times[:, 0] < found.times[:, 1]).all()
 
@@ -351,9 +351,11 @@ def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
             corpus=corpus, shard=0, experts=wanted, backbones={}, output=tmp_path / f"out{threads}", threads=threads
         )
     output = tmp_path / "out1"
-    said, speech = tables.read("texts", output / "speech"), Store.open(output / "speech")
+    spoken, speech = tables.read("texts", output / "speech"), Store.open(output / "speech")
     assert speech.lengths.tolist() == [0, 4]
-    assert said["text"].to_list() == ["x", "first one", "second", "whenever"] and said["start"].to_list()[-1] is None
+    assert (
+        spoken["text"].to_list() == ["x", "first one", "second", "whenever"] and spoken["start"].to_list()[-1] is None
+    )
     assert speech.times(videos[1])[-1].tolist() == [-1, -1]
     written, ocr = tables.read("texts", output / "ocr"), Store.open(output / "ocr")
     for video in videos:

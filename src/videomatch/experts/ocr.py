@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import threading
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -127,17 +129,8 @@ def is_word(text: str) -> bool:
 
 def similarity(a: str, b: str) -> float:
     """Dice coefficient in [0, 1] of the character pairs of two texts, without case, spaces and punctuation."""
-    first, second = (_bigrams("".join(WORD.findall(text.casefold()))) for text in (a, b))
-    return 2 * len(first & second) / max(len(first) + len(second), 1)
-
-
-def _bigrams(text: str) -> set[tuple[str, int]]:
-    """Neighbouring characters; repeated pairs are numbered."""
-    padded, counts, result = f"<{text}>", {}, set()
-    for pair in (padded[k : k + 2] for k in range(len(padded) - 1)):
-        counts[pair] = counts.get(pair, 0) + 1
-        result.add((pair, counts[pair]))
-    return result
+    first, second = (Counter(pairwise(f"<{''.join(WORD.findall(text.casefold()))}>")) for text in (a, b))
+    return 2 * (first & second).total() / max(first.total() + second.total(), 1)
 
 
 @dataclass(frozen=True)
