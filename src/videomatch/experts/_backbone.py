@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from videomatch.common.precision import default_device, multiplies_bf16
 from videomatch.experts import BaseExpert
 
 
@@ -119,17 +120,10 @@ def device_and_dtype(precision: str) -> tuple[torch.device, torch.dtype]:
     Raises:
         ValueError: ``precision`` is unknown.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision in known:
         return device, known[precision]
     if precision != "auto":
         raise ValueError(f"precision {precision!r}, expected one of {', '.join(['auto', *known])}")
-    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
-    return device, torch.bfloat16 if native else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split()) if info.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16"})
+    return device, torch.bfloat16 if multiplies_bf16(device) else torch.float32
