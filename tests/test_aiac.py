@@ -18,7 +18,15 @@ from videomatch.data.tables import SCHEMAS, check
 from videomatch.examples import frame_index
 from videomatch.stages.extract import extract
 
-IDS = ["6336973634502313010", "8165451341450605169", "8299534402131611821", "6760076624805041510"]
+
+def _known_ids() -> list[str]:
+    """Ids of the fixture's videos, in the order of its file."""
+    return np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)["ids"].tolist()
+
+
+def _judged(ids: list[str]) -> list[tuple[str, str, float]]:
+    """Labels for some of them; one pair is judged twice."""
+    return [(ids[0], ids[-1], 0.5), (ids[-1], ids[0], 1.0), (ids[1], ids[2], 0.0)]
 
 
 def _video(video_id: str, frames: int = 5, **more) -> bytes:
@@ -84,7 +92,7 @@ def raw(tmp_path) -> Path:
     (tmp_path / "pairwise").mkdir()
     shutil.copy(source / "pairwise.tfrecords", tmp_path / "pairwise")
     shutil.copy(source / "tag_list.txt", tmp_path)
-    lines = [(IDS[0], IDS[3], 0.5), (IDS[3], IDS[0], 1.0), (IDS[1], IDS[2], 0.0)]
+    lines = _judged(_known_ids())
     (tmp_path / "pairwise" / "label.tsv").write_text("".join(f"{a}\t{b}\t{s}\n" for a, b, s in lines))
     return tmp_path
 
@@ -97,9 +105,9 @@ def test_tables_equal_the_winners_reader_fixture(raw):
     videos = found["videos"]
     assert videos["video_id"].to_list() == expected["ids"].tolist()
     assert videos["category"].to_list() == [str(c) for c in expected["category"]]
-    assert videos["path"].null_count() == 4
+    assert videos["path"].null_count() == len(videos)
     titles = dict(found["texts"].filter(pl.col("kind") == "title").select("video_id", "text").iter_rows())
-    assert [titles.get(i, "") for i in IDS] == expected["titles"].tolist()
+    assert [titles.get(i, "") for i in videos["video_id"]] == expected["titles"].tolist()
     classes = aiac.tag_classes(raw)
     assert [int(c) for c in classes] == expected["class_order_tag_ids"].tolist()
     for n, tags in enumerate(videos["tags"]):
@@ -128,11 +136,12 @@ def extracted(tmp_path: Path, raw: Path, ids: list[str], expert: dict | None = N
 
 def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
     expected = np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)
-    output = extracted(tmp_path, raw, IDS)
+    ids = _known_ids()
+    output = extracted(tmp_path, raw, ids)
     store = Store.open(output / "effnet")
-    assert store.ids == IDS and store.lengths.tolist() == expected["n_frames"].tolist()
+    assert store.ids == ids and store.lengths.tolist() == expected["n_frames"].tolist()
     assert store.dtype == np.float16 and store.shape == (1536,)
-    for n, video_id in enumerate(IDS):
+    for n, video_id in enumerate(ids):
         kept = frame_index(len(store[video_id]), 32)
         mask = np.arange(32) < len(kept)
         frames = np.zeros((32, aiac.DIM), np.float16)
@@ -141,7 +150,7 @@ def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
         np.testing.assert_allclose(frames.astype(np.float64).sum(1), expected[f"v{n}__frame_sums"], rtol=1e-6)
         np.testing.assert_array_equal(mask, expected[f"v{n}__frame_mask"] == 1)
         assert store.times(video_id)[-1].tolist() == [len(store[video_id]) - 1, len(store[video_id])]
-    assert [i for i, _, _ in aiac.frame_features(raw, ids={IDS[2]})] == [IDS[2]]
+    assert [i for i, _, _ in aiac.frame_features(raw, ids={ids[2]})] == [ids[2]]
     assert tables.read("rejected", output).is_empty() and json.loads((output / "warnings.json").read_text()) == {}
 
 
@@ -183,9 +192,13 @@ def test_pairs_and_splits_fixture(raw):
     found = aiac.read(raw=raw)
     assert found["relevance"]["grade"].to_list() == [0.75, 0.75, 0.0]  # judged twice: the mean, and both lines stay
     named = {(s, r): sorted(g["id"]) for (s, r), g in found["splits"].group_by("split", "role")}
-    assert named["pairs_val", "query"] == named["pairs_val", "reference"] == sorted([IDS[0], IDS[3]])
-    assert named["pairs", "query"] == sorted([IDS[0], IDS[3], IDS[1]])
-    assert named["pretrain", "reference"] == named["pairwise", "reference"] == sorted(IDS)
+    ids = _known_ids()
+    judged = [pair[:2] for pair in _judged(ids)]
+    val = [pair for pair in judged if all(int(i) % 5 == 0 for i in pair)]
+    for side, role in enumerate(("query", "reference")):
+        assert named["pairs", role] == sorted({pair[side] for pair in judged})
+        assert named.get(("pairs_val", role), []) == sorted({pair[side] for pair in val})
+    assert named["pretrain", "reference"] == named["pairwise", "reference"] == sorted(ids)
 
 
 def test_all_parts_and_videos_in_both_test_sets(tmp_path):

@@ -235,7 +235,7 @@ def test_shots_of_the_reference_with_times_and_files(tmp_path):
     [
         ("msb/00008.tsv", "h\n0\t0\n", "00008.tsv, line 2: .*expected 4 numbers, the end not before"),
         ("msb/00008.tsv", "h\n9\t0\t3\t1\n", "expected 4 numbers, the end not before"),
-        ("msb/00008.tsv", "h\nnot found\n", "line 2: 'not found', expected four numbers"),
+        ("msb/00008.tsv", "h\nnot found\n", "line 2: 'not found', expected 4 numbers"),
         ("msb/00008.tsv", "<html>", "no shot in it"),
         ("msb/film.msb", "0 9\n", "is no film's number"),
         ("a.avs.txt", "a person playing guitar\n", "a.avs.txt, line 1: 'a person playing guitar', expected a topic"),

@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -14,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from paths import fixtures, realdata
+from paths import realdata
 from videomatch.data.language import language, tag
-from videomatch.data.loops import collapse, unshout
 from videomatch.data.subtitles import subtitles
 from videomatch.data.tables import SCHEMAS
-from videomatch.data.text import clean, clean_table, clean_tables
-from videomatch.data.tokenize import encode, tokenizer, wrap
+from videomatch.data.text import clean, clean_table, clean_tables, collapse, unshout
+from videomatch.data.tokenize import tokenizer, wrap
 
 ENGLISH = ["a man is playing the guitar on stage", "two dogs run over the green field", "people are dancing"] * 5
 CHINESE = ["一个男人在弹吉他", "两只狗在草地上奔跑", "人们在跳舞", "厨师在切洋葱"] * 5
@@ -223,9 +221,10 @@ def test_a_trained_tokenizer(tmp_path: Path, style):
     assert len(trained) <= 200 and trained.pad_token_id == 0
     loaded = tokenizer(str(tmp_path))
     batch = ["A man plays THE guitar", "男人在弹吉他", "", "\u2603"]
-    ours, theirs = encode(trained, batch, 12), encode(AutoTokenizer.from_pretrained(tmp_path), batch, 12)
+    options = {"padding": True, "truncation": True, "max_length": 12, "return_tensors": "pt"}
+    ours, theirs = trained(batch, **options), AutoTokenizer.from_pretrained(tmp_path)(batch, **options)
     assert torch.equal(ours["input_ids"], theirs["input_ids"])
-    assert torch.equal(ours["attention_mask"], encode(loaded, batch, 12)["attention_mask"])
+    assert torch.equal(ours["attention_mask"], loaded(batch, **options)["attention_mask"])
     assert ours["attention_mask"].sum(1).tolist()[2:] == [2, 3]
     assert trained.tokenize("男人") == ["男", "人"]
     assert trained.unk_token_id in ours["input_ids"][3]
@@ -258,16 +257,6 @@ def test_tokenizer_refuses_what_it_cannot_do():
         wrap(["[PAD]", "[UNK]"])
     with pytest.raises(ValueError, match="expected the last one"):
         wrap(["[PAD]", "[UNK]", "<|endoftext|>", "<|startoftext|>"], style="clip")
-
-
-@pytest.mark.parametrize(("job", "layout"), [(1, "empty_first"), (2, "plain")])
-def test_title_layouts_equal_the_aiac_winners_fixture(job, layout):
-    expected = np.load(fixtures() / f"aiac_tfrecord_expected_job{job}.npz", allow_pickle=False)
-    vocabulary = tokenizer(str(fixtures() / "aiac_tfrecord" / "vocab.txt"))
-    encoded = encode(vocabulary, expected["titles"].tolist(), 36, pad=True, layout=layout)
-    for n in range(4):
-        np.testing.assert_array_equal(encoded["input_ids"][n].numpy(), expected[f"v{n}__text_ids"])
-        np.testing.assert_array_equal(encoded["attention_mask"][n].numpy(), expected[f"v{n}__text_mask"])
 
 
 def test_a_published_vocabulary_real():

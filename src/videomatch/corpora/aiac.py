@@ -29,14 +29,14 @@ import polars as pl
 
 from videomatch.common.progress import track
 from videomatch.data import text, tfrecord
-from videomatch.data.tables import SCHEMAS, check
+from videomatch.data.tables import SCHEMAS, check, frame, videos
 
 log = logging.getLogger(__name__)
 
 #: size of a released frame feature
 DIM = 1536
 PARTS = ("pointwise", "pairwise", "test_a", "test_b")
-#: records that become one piece of the tables at a time
+#: records that become rows of the tables at a time
 _CHUNK = 20_000
 
 
@@ -57,21 +57,21 @@ def read(
     raw = Path(raw)
     kept_tags = set(tag_classes(raw)) if listed_tags else None
     ids: dict[str, list[str]] = {part: [] for part in PARTS}
-    videos, texts = [], []
+    found, texts = [], []
     seen: set[str] = set()
     for part, path in _files(raw):
         for chunk in _chunks(path, kept_tags):
             ids[part] += chunk["video_id"].to_list()
             chunk = chunk.filter(~pl.col("video_id").is_in(seen))  # test_a and test_b overlap
             seen.update(chunk["video_id"])
-            videos.append(_videos(chunk))
+            found.append(videos(chunk))
             rows = _texts(chunk)
             texts.append(text.clean_table(rows, emoji=emoji) if cleaned else rows)
     tables = {
-        "videos": pl.concat(videos),
+        "videos": pl.concat(found),
         "texts": pl.concat(texts),
         "relevance": labels(raw / "pairwise" / "label.tsv"),
-        "rejected": pl.DataFrame(schema=SCHEMAS["rejected"]),
+        "rejected": frame("rejected"),
     }
     judged = tables["relevance"]
     for column in ("query_id", "reference_id"):
@@ -95,10 +95,9 @@ def labels(path: Path) -> pl.DataFrame:
         ValueError: a line is not ``id TAB id TAB score``.
     """
     if not path.exists():
-        return pl.DataFrame(schema=SCHEMAS["relevance"])
-    columns = {"query_id": pl.String, "reference_id": pl.String, "grade": pl.Float64}
+        return frame("relevance")
     try:
-        rows = pl.read_csv(path, separator="\t", has_header=False, schema=columns, quote_char=None)
+        rows = pl.read_csv(path, separator="\t", has_header=False, schema=SCHEMAS["relevance"], quote_char=None)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path}: expected lines of id, id and score between tabs ({error})") from error
     odd = rows.filter(pl.col("grade").is_null() | ~pl.col("grade").is_between(0, 1))
@@ -166,14 +165,8 @@ def _string(example: tfrecord.Example, key: str) -> str:
 
 
 def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
-    """Pieces of a file as columns video_id, title, asr, category, tags."""
-    schema = {
-        "video_id": pl.String,
-        "title": pl.String,
-        "asr": pl.String,
-        "category": pl.String,
-        "tags": pl.List(pl.String),
-    }
+    """The records of a file, some at a time, as columns video_id, title, asr, category, tags."""
+    schema = {**dict.fromkeys(("video_id", "title", "asr", "category"), pl.String), "tags": pl.List(pl.String)}
     keys = ("id", "title", "asr_text", "tag_id", "category_id")
     rows = []
     for number, example in enumerate(track(tfrecord.iterate(path, keys=keys), label=path.name)):
@@ -182,30 +175,13 @@ def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
             raise ValueError(f"{path}, record {number}: id {video_id!r}, expected digits")
         category = example.get("category_id", [])
         tags = [str(t) for t in example.get("tag_id", [])]
-        rows.append(
-            (
-                video_id,
-                _string(example, "title"),
-                _string(example, "asr_text"),
-                str(category[0]) if len(category) else None,
-                tags if kept is None else [t for t in tags if t in kept],
-            )
-        )
+        tags = tags if kept is None else [t for t in tags if t in kept]
+        category = str(category[0]) if len(category) else None
+        rows.append((video_id, _string(example, "title"), _string(example, "asr_text"), category, tags))
         if len(rows) == _CHUNK:
             yield pl.DataFrame(rows, schema=schema, orient="row")
             rows = []
     yield pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _videos(chunk: pl.DataFrame) -> pl.DataFrame:
-    absent = [c for c in SCHEMAS["videos"] if c not in ("video_id", "category", "tags", "shard")]
-    return chunk.select(
-        "video_id",
-        "category",
-        "tags",
-        pl.lit(0).alias("shard"),
-        *[pl.lit(None, dtype=SCHEMAS["videos"][c]).alias(c) for c in absent],
-    ).select([pl.col(c).cast(t) for c, t in SCHEMAS["videos"].items()])
 
 
 def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
@@ -225,26 +201,16 @@ def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
 
 def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:
     val = judged.filter(pl.all_horizontal(pl.col(c).cast(pl.Int64) % 5 == 0 for c in ("query_id", "reference_id")))
-    queries, references = val["query_id"].unique().to_list(), val["reference_id"].unique().to_list()
+    queries, references = val["query_id"].to_list(), val["reference_id"].to_list()
     named: list[tuple[str, str, list[str]]] = [
         ("pretrain", "reference", ids["pointwise"] + ids["pairwise"]),
         ("train", "reference", ids["pointwise"]),
         ("pairwise", "reference", ids["pairwise"]),
-        ("pairs", "query", judged["query_id"].unique().to_list()),
-        ("pairs", "reference", judged["reference_id"].unique().to_list()),
+        ("pairs", "query", judged["query_id"].to_list()),
+        ("pairs", "reference", judged["reference_id"].to_list()),
         ("pairs_val", "query", queries),
         ("pairs_val", "reference", references),
     ]
-    for name, listed in (
-        ("val", queries + references),
-        ("test_a", ids["test_a"]),
-        ("test_b", ids["test_b"]),
-        ("test", ids["test_b"]),
-    ):
-        named += [(name, "query", listed), (name, "reference", listed)]
-    return pl.concat(
-        pl.DataFrame({"id": sorted(set(listed))}, schema={"id": pl.String}).select(
-            pl.lit(split).alias("split"), pl.lit(role).alias("role"), "id"
-        )
-        for split, role, listed in named
-    )
+    both = {"val": queries + references, "test_a": ids["test_a"], "test_b": ids["test_b"], "test": ids["test_b"]}
+    named += [(name, role, listed) for name, listed in both.items() for role in ("query", "reference")]
+    return frame("splits", [(split, role, i) for split, role, listed in named for i in sorted(set(listed))])

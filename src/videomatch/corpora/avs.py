@@ -8,7 +8,7 @@ topics). Each has a data set of its own. Files, below ``raw``::
     *.avs.txt *topics*.txt       topics: number, blanks, query
     avs.qrels.*                  judgements: 1<topic> 0 shot stratum judgement
     V3C1.dropped.shots.list      shots that must not be returned
-    videos/                      a file a shot, shot00008_16.<ending>, if somebody has cut them
+    videos/                      a file per shot, shot00008_16.<ending>, if the films were cut
 
 Instead of the master shot reference, a list of shots (separated by blanks: the ``id.txt`` of a BigFile serves), or
 NIST's table of valid shots (``film last-shot`` a line) says what there is. The n-th line of a film's reference is its
@@ -29,7 +29,7 @@ from pathlib import Path
 import polars as pl
 
 from videomatch.corpora import _captions as captions
-from videomatch.data.tables import SCHEMAS, check
+from videomatch.data.tables import SCHEMAS, check, frame, videos
 
 #: edition -> its first and last topic
 EDITIONS = {
@@ -75,32 +75,26 @@ def read(
     raw = Path(raw)
     listed = _shots(raw, shots)
     lost = _dropped(raw, dropped)
-    asked = _topics(_files(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics"))
+    queries = _topics(_files(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics"))
     files = captions.media_files(raw, media)
     kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
     if kept.is_empty():
         raise ValueError(f"{raw / shots}: no shot left")
     path = pl.col("video_id").replace_strict(files, default=None, return_dtype=pl.String) if files else pl.lit(None)
-    videos = kept.select("video_id", path.alias("path"), pl.lit(0).alias("shard"))
-    absent = [c for c in SCHEMAS["videos"] if c not in ("video_id", "path", "shard", "tags")]
-    videos = videos.with_columns(
-        pl.lit([], SCHEMAS["videos"]["tags"]).alias("tags"),
-        *[pl.lit(None, SCHEMAS["videos"][c]).alias(c) for c in absent],
-    )
     qrels = _files(raw, judgements, ("avs.qrels.*",), "judgements", needed=judgements is not None)
-    strata = _judgements(qrels, asked)
-    rows = [(number, None, "query", "en", None, None, words) for number, words in asked.items()]
+    strata = _judgements(qrels, queries)
+    rows = [(number, None, "query", "en", None, None, words) for number, words in queries.items()]
     there = set(listed["video_id"])
-    gone = [{"video_id": s, "path": "", "reason": "on the list of dropped shots"} for s in sorted(lost & there)]
+    gone = [(shot, "", "on the list of dropped shots") for shot in sorted(lost & there)]
     tables = {
-        "videos": videos,
-        "texts": pl.DataFrame(rows, schema=SCHEMAS["texts"], orient="row"),
-        "splits": _splits(asked, editions, kept["video_id"], partial),
+        "videos": videos(kept.select("video_id", path.alias("path"))),
+        "texts": frame("texts", rows),
+        "splits": _splits(queries, editions, kept["video_id"], partial),
         "relevance": strata.filter(pl.col("judgement") >= 0).select(
             "query_id", "reference_id", pl.col("judgement").cast(pl.Float64).alias("grade")
         ),
-        "rejected": pl.DataFrame(gone, schema=SCHEMAS["rejected"]),
-        "sources": kept.select("video_id", "source", "start", "end"),
+        "rejected": frame("rejected", gone),
+        "sources": kept,
     }
     if qrels:
         tables["strata"] = strata
@@ -132,13 +126,12 @@ def _shots(raw: Path, name: str) -> pl.DataFrame:
     elif path.is_file():
         rows = _listed(path)
     else:
-        raise ValueError(f"{raw}: which shots there are is not said; looked for the folder or file {path}")
-    schema = {name: SCHEMAS["sources"][name] for name in ("video_id", "source", "start", "end")}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    twice = frame.filter(pl.col("video_id").is_duplicated())
+        raise ValueError(f"{raw}: no list of shots; looked for the folder or file {path}")
+    shots = frame("sources", rows)
+    twice = shots.filter(pl.col("video_id").is_duplicated())
     if len(twice):
         raise ValueError(f"{path}: shot {twice['video_id'][0]!r} stands twice")
-    return frame
+    return shots
 
 
 def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
@@ -147,17 +140,15 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
     if film is None:
         raise ValueError(f"{path}: its name, {path.stem!r}, is no film's number")
     encoding = "utf-8" if path.suffix == ".tsv" else "iso-8859-1"
-    lines = path.read_text(encoding=encoding).splitlines()
+    tabbed = path.suffix == ".tsv"
+    wanted = 4 if tabbed else 2
     rows = []
-    if path.suffix == ".tsv":
-        lines = lines[1:]
-    for number, line in enumerate(lines, start=2 if path.suffix == ".tsv" else 1):
-        cells = line.split("\t") if path.suffix == ".tsv" else line.split()
-        if not cells or not cells[0][:1].isdigit():
-            if path.suffix == ".tsv" and line.strip():
-                raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected four numbers between tabs")
+    for number, line in enumerate(path.read_text(encoding=encoding).splitlines(), start=1):
+        cells = line.split("\t") if tabbed else line.split()
+        if tabbed and (number == 1 or not line.strip()):
             continue
-        wanted = 4 if path.suffix == ".tsv" else 2
+        if not tabbed and not line.strip()[:1].isdigit():
+            continue
         try:
             values = [float(cell) for cell in cells[:wanted]]
         except ValueError:
@@ -241,15 +232,13 @@ def _splits(
     if left:
         known = ", ".join(f"{name} {first}-{last}" for name, (first, last) in editions.items())
         raise ValueError(f"topic {next(iter(left))} belongs to no edition; `editions` knows {known}")
-    frames = [
-        pl.DataFrame({"id": shots}).select(pl.lit("shots").alias("split"), pl.lit("reference").alias("role"), "id")
-    ]
+    rows = [("shots", "reference", shots)]
     for name, ids in named.items():
-        for role, listed in (("query", pl.Series("id", ids)), ("reference", shots)):
-            frames.append(
-                pl.DataFrame({"id": listed}).select(pl.lit(name).alias("split"), pl.lit(role).alias("role"), "id")
-            )
-    return pl.concat(frames)
+        rows += [(name, "query", pl.Series("id", ids)), (name, "reference", shots)]
+    return pl.concat(
+        pl.DataFrame({"id": listed}).select(pl.lit(split).alias("split"), pl.lit(role).alias("role"), "id")
+        for split, role, listed in rows
+    )
 
 
 def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame:

@@ -5,7 +5,6 @@ a label file must be there::
 
     raw/pair_file_{train,val,test}.csv       query_id, reference_id; test: 54,630 (2023-03)
     raw/label_file*.json, raw/*_label_file.json   {"<query>-<reference>": [[q0, r0, q1, r1], …]}, whole seconds
-    raw/split_meta_pairs.json                {split: {query set: [pair, …]}}, for the macro average (:func:`query_sets`)
     raw/video_categories.json                {category: [id, …]}
     raw/frames_all.csv                       uuid, path, frame_count (one frame a second)
     raw/videos/<id>.*                        media, which the authors do not share
@@ -109,19 +108,6 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
             raise ValueError(f"{where} holds {odd!r}, expected lists of four numbers [q0, r0, q1, r1]")
         found[_pair_of(key, ids, where)] = [[float(q0), float(q1), float(r0), float(r1)] for q0, r0, q1, r1 in rows]
     return found
-
-
-def query_sets(raw: Path, split: str) -> dict[Pair, str]:
-    """The query set of every pair of a split, for the macro average of ``metrics.segments.macro``.
-
-    Raises:
-        ValueError: there is no such split; the message lists those there are.
-    """
-    path = Path(raw) / "split_meta_pairs.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if split not in content:
-        raise ValueError(f"{path}: no split {split!r}; there are {', '.join(content)}")
-    return {_pair_of(key, (), str(path)): name for name, keys in content[split].items() for key in keys}
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

@@ -18,7 +18,6 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 Style = Literal["bert", "clip", "words"]
-Layout = Literal["plain", "empty_first"]
 
 #: the tokens of each style; in "clip" the last one gets the last id
 SPECIALS: dict[str, tuple[str, ...]] = {
@@ -143,43 +142,6 @@ def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = 
     )
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast,
-    texts: Sequence[str],
-    max_length: int,
-    *,
-    pad: bool = False,
-    layout: Layout = "plain",
-) -> dict[str, torch.Tensor]:
-    """Encode a batch.
-
-    Args:
-        tokenizer: fast.
-        texts: B texts; empty ones are fine.
-        max_length: tokens at most, special ones included.
-        pad: pad to ``max_length`` instead of the longest text of the batch.
-        layout: "plain" as the tokenizer does it; "empty_first" is the AIAC 2021 winners' ``[CLS] [SEP] text [SEP]`` (an
-            empty first text; the frames go in between later), with at most ``max_length`` - 3 tokens of text.
-
-    Returns:
-        input_ids and attention_mask, (B, T) int64.
-    """
-    if layout == "plain":
-        encoded = tokenizer(
-            list(texts),
-            padding="max_length" if pad else True,
-            truncation=True,
-            max_length=max_length,
-            return_tensors="pt",
-            return_token_type_ids=False,
-        )
-        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
-    begin, end = (getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep"))
-    if begin is None or end is None or max_length < 3:
-        raise ValueError(f"layout 'empty_first' needs [CLS], [SEP] and 3 tokens, got {begin}, {end} and {max_length}")
-    return encode_parts(tokenizer, [texts], [max_length - 3], start=[begin, end], pad=pad)
-
-
 def encode_parts(
     tokenizer: PreTrainedTokenizerFast,
     parts: Sequence[Sequence[str]],
@@ -246,8 +208,7 @@ def _train(texts: Iterable[str], vocab_size: int, style: Style, lowercase: bool)
         raise ValueError("no text to train a tokenizer on")
     characters: Counter[str] = Counter()
     for word, count in words.items():
-        for character in dict.fromkeys(word):
-            characters[character] += count
+        characters.update(dict.fromkeys(word, count))
     inner = {character for word in words for character in word[1:]}
     room = int((vocab_size - len(specials)) * _CHARACTERS)
     kept: set[str] = set()
