@@ -39,15 +39,15 @@ def test_fixture_published_matches_pass(tmp_path):
     durations = [{line[c]: 1000.0 for line in lines} for c in ("query_id", "ref_id")]
     check_matching(path, *durations)
     durations[0].pop(lines[3]["query_id"])
-    with pytest.raises(ValueError, match="is none of the"):
+    with pytest.raises(ValueError, match="is not among the"):
         check_matching(path, *durations)
 
 
 @pytest.mark.parametrize(
     "row, message",
     [
-        ("Q3,R1,0,1,0,1,0.5", "line 2: query_id 'Q3' is none of the 2 videos"),
-        ("Q1,R2,0,1,0,1,0.5", "ref_id 'R2' is none of the 1 videos"),
+        ("Q3,R1,0,1,0,1,0.5", "line 2: query_id 'Q3' is not among the 2 videos"),
+        ("Q1,R2,0,1,0,1,0.5", "ref_id 'R2' is not among the 1 videos"),
         ("Q1,R1,1,1,0,1,0.5", "query from 1.0 to 1.0, expected start < end"),
         ("Q1,R1,0,1,5,4,0.5", "ref from 5.0 to 4.0"),
         ("Q1,R1,0,12,0,1,0.5", "'Q1' lasts from 0 to 10.5 s"),
@@ -90,12 +90,12 @@ def test_descriptor_round_trip(tmp_path):
         ),
         ({"features": np.zeros((3, 8))}, "features float64"),
         ({"features": np.full((3, 8), np.nan, np.float32)}, "not finite"),
-        ({"video_ids": np.array(["Q2", "Q1", "Q2"])}, "stand in two places"),
-        ({"video_ids": np.array(["Q2", "Q2", "Q9"])}, "'Q9' is none of the 2 videos"),
+        ({"video_ids": np.array(["Q2", "Q1", "Q2"])}, "are in two places"),
+        ({"video_ids": np.array(["Q2", "Q2", "Q9"])}, "'Q9' is not among the 2 videos"),
         ({"video_ids": np.array([1, 1, 1])}, "expected strings"),
         ({"timestamps": clock(3) + 9}, "times from 9.0 to 12.0, but lasts 3.0 s"),
         ({"timestamps": np.zeros((3, 3))}, "timestamps float64"),
-        ({"extra": np.zeros(1)}, "is no archive of descriptors"),
+        ({"extra": np.zeros(1)}, "is not an archive of descriptors"),
     ],
 )
 def test_descriptor_rules(tmp_path, change, message):
@@ -127,7 +127,7 @@ def test_descriptors_that_cannot_be_written(tmp_path):
     with pytest.raises(ValueError, match="not finite in float32"):
         write_descriptors(tmp_path, "query", [("Q1", np.full((1, 8), 1e300), clock(1))])
     (tmp_path / "d.npz").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="is no archive"):
+    with pytest.raises(ValueError, match="is not an archive"):
         check_descriptors(tmp_path / "d.npz", QUERIES)
 
 

@@ -112,10 +112,10 @@ def test_what_others_write_is_accepted(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps(GOOD | {"c": [1.0, 1.0]}), "'c' is none of the 2 videos"),
+        (json.dumps(GOOD | {"c": [1.0, 1.0]}), "'c' is not among the 2 videos"),
         (json.dumps({"a": [1.0]}), "1 of 2 videos are missing, first 'b'"),
         ("{}", "2 of 2 videos are missing"),
-        ('{"a": [1.0], "a": [1.0], "b": [1.0]}', "'a' stands twice"),
+        ('{"a": [1.0], "a": [1.0], "b": [1.0]}', "'a' occurs twice"),
         (json.dumps({"a": [0.0] * 257, "b": [0.0] * 257}), "'a' has 257 values"),
         (json.dumps({"a": [], "b": []}), "'a' has 0 values"),
         (json.dumps({"a": [1.0], "b": [1.0, 2.0]}), "'b' has 2 values, those before it 1"),
@@ -124,19 +124,19 @@ def test_what_others_write_is_accepted(tmp_path):
         ('{"a": [1' + "0" * 400 + '], "b": [1.0]}', "'a' holds a number too large"),
         ('{"a": [70000.0], "b": [1.0]}', "'a' holds 70000.0, expected finite"),
         ('{"a": [0.1], "b": [1.0]}', "'a' holds 0.1, expected finite numbers rounded to float16"),
-        ('{"a": ["0.5"], "b": [1.0]}', "holds '0.5', which is no number"),
-        ('{"a": [true], "b": [1.0]}', "holds True, which is no number"),
-        ('{"a": [[0.5]], "b": [1.0]}', r"holds \[0.5\], which is no number"),
+        ('{"a": ["0.5"], "b": [1.0]}', "holds '0.5', which is not a number"),
+        ('{"a": [true], "b": [1.0]}', "holds True, which is not a number"),
+        ('{"a": [[0.5]], "b": [1.0]}', r"holds \[0.5\], which is not a number"),
         ('{"a": null, "b": [1.0]}', "'a' has None, expected a list"),
-        ('[["a", [1.0]]]', "is no JSON object"),
-        ('{"a": [1.0], "b": [1.0]', "is no JSON object"),
-        ('{"a": [1.0], "b": [1.0', "is no JSON object"),
-        ('{"a": [1.0], "b": [1.0]}}', "is no JSON object"),
-        ('{"a": [1.0] "b": [1.0]}', "is no JSON object"),
-        ('{"a": [1.0], "b": [1.0],}', "is no JSON object"),
-        ("{7: [1.0]}", "is no JSON object"),
-        (b'{"\xff": [1.0]}', "is no JSON object"),
-        ("", "is no JSON object"),
+        ('[["a", [1.0]]]', "is not a JSON object"),
+        ('{"a": [1.0], "b": [1.0]', "is not a JSON object"),
+        ('{"a": [1.0], "b": [1.0', "is not a JSON object"),
+        ('{"a": [1.0], "b": [1.0]}}', "is not a JSON object"),
+        ('{"a": [1.0] "b": [1.0]}', "is not a JSON object"),
+        ('{"a": [1.0], "b": [1.0],}', "is not a JSON object"),
+        ("{7: [1.0]}", "is not a JSON object"),
+        (b'{"\xff": [1.0]}', "is not a JSON object"),
+        ("", "is not a JSON object"),
     ],
 )
 def test_broken_results_are_refused(tmp_path, text, message):
@@ -156,12 +156,12 @@ def test_broken_archives_are_refused(tmp_path):
         check(tmp_path / "result.zip", GOOD)
     whole = archive_of(tmp_path, text * 50).read_bytes()
     (tmp_path / "result.zip").write_bytes(whole[:40])
-    with pytest.raises(ValueError, match="no whole zip archive"):
+    with pytest.raises(ValueError, match="not a whole zip archive"):
         check(tmp_path / "result.zip", GOOD)
     damaged = bytearray(archive_of(tmp_path, text).read_bytes())
     damaged[50] ^= 0xFF
     (tmp_path / "result.zip").write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"no whole zip archive|is no JSON object|holds"):
+    with pytest.raises(ValueError, match=r"not a whole zip archive|is not a JSON object|holds"):
         check(tmp_path / "result.zip", GOOD)
 
 

@@ -2,12 +2,13 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from videomatch.data import tables
-from videomatch.synthetic import copies, pictures, texts, vocabulary
+from videomatch.synthetic import copies, options, pictures, texts, vocabulary
 from videomatch.synthetic.annotations import annotate, graded_pairs
 from videomatch.synthetic.card import copy_statistics, label_statistics, oracles, write_card
 from videomatch.synthetic.edits import EDITS, Edit, apply
@@ -288,3 +289,13 @@ def test_card_says_what_is_there(tmp_path, corpus):
     for heading in ("## Labels", "## What each modality gives away", "## Same-source copies"):
         assert heading in text
     assert (tmp_path / "contact_sheet.jpg").stat().st_size > 10_000
+
+
+def test_only_the_renderer_and_the_reader_know_the_synthetic_corpus():
+    package = Path(options.__file__).parents[1]
+    users = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "videomatch.synthetic" in path.read_text(encoding="utf-8") and path.parent.name != "synthetic"
+    }
+    assert users == {"corpora/generated.py", "stages/render.py"}

@@ -1,4 +1,4 @@
-"""Charts as SVG to stand inside a page: lines over epochs, and scores over grades. Drawn by matplotlib.
+"""Charts as inline SVG of a page: lines over epochs, and scores over grades. Drawn by matplotlib.
 
 A chart has no script, no font and no address; all text is escaped and stays text. The same values give the same bytes.
 Colours are the page's (``templates/style.css``), so that a chart follows light and dark; the two hues can be told apart
@@ -132,7 +132,7 @@ def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.nd
 
 
 def boxes(grade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (one more than boxes; the last lies above all grades) and centres of the boxes."""
+    """Edges (one more than boxes; the last is above all grades) and centres of the boxes."""
     distinct = np.unique(grade)
     if len(distinct) > MAX_BOXES:
         edges = np.linspace(distinct[0], distinct[-1], MAX_BOXES + 1)

@@ -131,22 +131,22 @@ def check(archive: Path, ids: Collection[str]) -> None:
             with opened.open(MEMBER) as file:
                 content = file.read(limit + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{archive} is no whole zip archive ({error})") from error
+        raise ValueError(f"{archive} is not a whole zip archive ({error})") from error
     if len(content) > limit:
         raise ValueError(f"{archive}: {MEMBER} is larger than {limit} bytes, too large for {len(ids)} videos")
     try:
         entries = json.loads(content.decode("utf-8"), object_pairs_hook=JsonObject)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{archive}: {MEMBER} is no JSON object of ids and lists ({error})") from error
+        raise ValueError(f"{archive}: {MEMBER} is not a JSON object of ids and lists ({error})") from error
     if not isinstance(entries, JsonObject):
-        raise ValueError(f"{archive}: {MEMBER} is no JSON object of ids and lists")
+        raise ValueError(f"{archive}: {MEMBER} is not a JSON object of ids and lists")
     wanted, seen, dim = set(ids), set[str](), None
     for video_id, numbers in entries:
         where = f"{archive}: {video_id!r}"
         if video_id in seen:
-            raise ValueError(f"{where} stands twice")
+            raise ValueError(f"{where} occurs twice")
         if video_id not in wanted:
-            raise ValueError(f"{where} is none of the {len(wanted)} videos to embed")
+            raise ValueError(f"{where} is not among the {len(wanted)} videos to embed")
         seen.add(video_id)
         if not isinstance(numbers, list) or not 1 <= len(numbers) <= LARGEST_DIM:
             found = f"{len(numbers)} values" if isinstance(numbers, list) else repr(numbers)
@@ -166,7 +166,7 @@ def _problem(numbers: list[Any]) -> str | None:
     """What is wrong with the values of one embedding."""
     if not set(map(type, numbers)) <= {int, float}:  # True would pass for 1
         odd = next(n for n in numbers if type(n) not in (int, float))
-        return f"holds {odd!r}, which is no number"
+        return f"holds {odd!r}, which is not a number"
     try:
         values = np.array(numbers, np.float64)
     except OverflowError:

@@ -109,7 +109,7 @@ def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise ValueError(f"{file} is no XML ({error})") from error
+        raise ValueError(f"{file} is not XML ({error})") from error
     runs = list(root)
     if root.tag != "videoAdhocSearchResults" or not runs or {r.tag for r in runs} != {"videoAdhocSearchRunResult"}:
         raise ValueError(f"{file}: {root.tag} of {sorted({r.tag for r in runs})}, expected videoAdhocSearchRunResult")
@@ -125,7 +125,7 @@ def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
             if answer.tag != "videoAdhocSearchTopicResult" or topic not in wanted:
                 raise ValueError(f"{where}: {answer.tag}, expected one of the {len(wanted)} topics")
             if topic in seen:
-                raise ValueError(f"{where} stands twice")
+                raise ValueError(f"{where} occurs twice")
             seen.add(topic)
             _check_answer(where, answer, there)
         missing = sorted(wanted - seen)
@@ -146,11 +146,11 @@ def _check_answer(where: str, answer: ElementTree.Element, there: Collection[str
         if item.tag != "item" or not _is_whole(place) or not 1 <= int(place) <= MAX_SHOTS:
             raise ValueError(f"{where}: {item.tag} with seqNum {place!r}, expected 1 to {MAX_SHOTS}")
         if int(place) in places:
-            raise ValueError(f"{where}: seqNum {place} stands twice")
+            raise ValueError(f"{where}: seqNum {place} occurs twice")
         if shot not in there:
             raise ValueError(f"{where}, seqNum {place}: there is no shot {shot!r}")
         if shot in shots:
-            raise ValueError(f"{where}: shot {shot} stands twice")
+            raise ValueError(f"{where}: shot {shot} occurs twice")
         places.add(int(place))
         shots.add(shot)
 

@@ -1,10 +1,10 @@
 """The files of the Video Similarity Challenge 2022: written, and checked by its rules without knowing who wrote them.
 
 Matching track
-    ``matches.csv``: one line a segment, columns :data:`COLUMNS`, times in seconds, a higher score is more certain.
+    ``matches.csv``: one line per segment, columns :data:`COLUMNS`, times in seconds, a higher score is more certain.
 Descriptor track
     ``query_descriptors.npz`` and ``reference_descriptors.npz``: ``video_ids (F,)``, ``features (F, D)`` float32 with D
-    at most 512, ``timestamps (F, 2)`` in seconds; the rows of a video stand together, and a video has at most one row a
+    at most 512, ``timestamps (F, 2)`` in seconds; the rows of a video are consecutive, and there is at most one row per
     second of its length (a last part of a second counts).
 
 Durations are those of the metadata, and give the videos that may be named.
@@ -31,7 +31,7 @@ ROLES = ("query", "reference")
 COLUMNS = ("query_id", "ref_id", "query_start", "query_end", "ref_start", "ref_end", "score")
 #: numbers a descriptor may have
 LARGEST_DIM = 512
-#: seconds by which a time may lie outside a video: metadata and decoder do not agree to the last frame
+#: seconds by which a time may be outside a video: metadata and decoder do not agree to the last frame
 SLACK = 1.0
 
 #: query, reference, query start, query end, reference start, reference end (s), score
@@ -111,7 +111,7 @@ def write_matching(folder: Path, rows: Iterable[Row]) -> Path:
 
     Args:
         folder: to write into.
-        rows: one a segment.
+        rows: one per segment.
 
     Raises:
         ValueError: a number that is not finite.
@@ -136,7 +136,7 @@ def check_matching(path: Path, queries: Mapping[str, float], references: Mapping
         queries, references: id -> duration, s, of the videos that are searched.
 
     Raises:
-        ValueError: a column is missing, an id is unknown, a number is not finite, or a segment has no extent or lies
+        ValueError: a column is missing, an id is unknown, a number is not finite, or a segment has no extent or is
             outside its video by more than a second; the message names the line.
     """
     sides = ("query", queries, 2), ("ref", references, 4)
@@ -146,7 +146,7 @@ def check_matching(path: Path, queries: Mapping[str, float], references: Mapping
         for side, durations, at in sides:
             video_id = row[f"{side}_id"]
             if video_id not in durations:
-                raise ValueError(f"{where}: {side}_id {video_id!r} is none of the {len(durations)} videos")
+                raise ValueError(f"{where}: {side}_id {video_id!r} is not among the {len(durations)} videos")
             start, end = numbers[at - 2 : at]
             if not start < end:
                 raise ValueError(f"{where}: {side} from {start} to {end}, expected start < end")
@@ -200,7 +200,7 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
 
     Raises:
         ValueError: the file is not such an archive, its arrays have other shapes or types, D is over 512, an id is
-            unknown or its rows do not stand together, a video has more rows than seconds, or a time lies outside it.
+            unknown or its rows are not consecutive, a video has more rows than seconds, or a time is outside it.
     """
     arrays = _arrays(path)
     video_ids, values, times = arrays["video_ids"], arrays["features"], arrays["timestamps"]
@@ -225,10 +225,10 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), count], strict=True):
         video_id = str(video_ids[start])
         if video_id in seen:
-            raise ValueError(f"{path}: rows of {video_id!r} stand in two places, expected them together")
+            raise ValueError(f"{path}: rows of {video_id!r} are in two places, expected them together")
         seen.add(video_id)
         if video_id not in durations:
-            raise ValueError(f"{path}: {video_id!r} is none of the {len(durations)} videos")
+            raise ValueError(f"{path}: {video_id!r} is not among the {len(durations)} videos")
         allowed = math.ceil(durations[video_id])
         if stop - start > allowed:
             found = f"{stop - start} descriptors in {durations[video_id]} s"
@@ -239,7 +239,7 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
 
 
 def one_a_second(values: np.ndarray, times: np.ndarray, duration: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a video that the rules allow: the first of those whose middle lies in the same second.
+    """The rows of a video that the rules allow: the first of those whose middle is in the same second.
 
     Args:
         values: (L, D) descriptors.
@@ -261,4 +261,4 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"it holds {file.files}, expected {list(names)}")
             return {name: file[name] for name in names}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no archive of descriptors ({error})") from error
+        raise ValueError(f"{path} is not an archive of descriptors ({error})") from error

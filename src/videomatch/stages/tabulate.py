@@ -1,7 +1,7 @@
 """``tabulate``: a benchmark table from metrics. The only place where tables are written.
 
 A table's file (``workflow/tables/<name>.yaml``) names its rows, their systems, and the numbers as reported elsewhere
-with their source; ours stand beside them. Every table names its corpus, how many judgements and runs, and what ± means.
+with their source; ours are beside them. Every table names its corpus, how many judgements and runs, and what ± means.
 """
 
 from __future__ import annotations

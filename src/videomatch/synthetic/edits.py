@@ -128,7 +128,7 @@ def _pixelate(p: Picture, _: Host, r: np.random.Generator) -> Picture:
 
 
 def _noise(p: Picture, _: Host, r: np.random.Generator) -> Picture:
-    # grain that stands still: noise that is new in every frame would cost x264 more than all the rest
+    # the same grain in every frame: noise that changes would cost x264 more than all the rest
     grain = np.float32(r.uniform(8, 25)) * r.standard_normal((*p.shape[:2], 1), dtype=np.float32)
     return np.clip(p + grain, 0, 255).astype(np.uint8)
 
