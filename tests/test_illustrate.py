@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -9,8 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.data.store import Store
 from videomatch.reports import charts, learning_curves
 from videomatch.stages.illustrate import illustrate
 
@@ -37,7 +40,7 @@ class Page(HTMLParser):
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data):  # noqa: F811
         self.words.append(data)
 
     def count(self, tag: str) -> int:
@@ -198,3 +201,39 @@ def test_a_log_reads_as_it_was_written(tmp_path):
     pl.DataFrame({"epoch": [1, 2], "val/Spearman": [None, 0.25]}).write_csv(tmp_path / "log.csv")
     log = learning_curves.read_log(tmp_path / "log.csv")
     assert log["epoch"] == [1, 2] and math.isnan(log["val/Spearman"][0]) and log["val/Spearman"][1] == 0.25
+
+
+def test_pages_of_segments(data, tmp_path):  # noqa: F811
+    """Queries with segments come first; each has a page with its maps, found and true segments."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(data / "corpus", corpus)
+    ids = Store.open(data / "features/frames").ids
+    videos = [dict.fromkeys(tables.SCHEMAS["videos"]) | {"video_id": v, "tags": [], "shard": 0} for v in ids]
+    corpora.write_videos(tables.check("videos", pl.DataFrame(videos, infer_schema_length=None)), corpus, 1)
+    true = tables.read("segments", corpus).sort("query_id")
+    wrong = true[:1].with_columns(pl.lit("r5").alias("reference_id"))
+    found = pl.concat([true[:4], wrong]).with_columns(pl.lit(0.5).alias("score"))
+    tables.write("segments", found.cast(tables.SCHEMAS["segments"]), _made(tmp_path / "segments"))
+    illustrate(
+        corpus=corpus,
+        output=_made(tmp_path / "page"),
+        title=NASTY,
+        top=5,
+        system=f"aligner{NASTY}",
+        member="all",
+        segments=tmp_path / "segments",
+        features=[data / "features"],
+        compared={"expert": "frames"},
+        split="copies_val",
+    )
+    index = Page((tmp_path / "page/index.html").read_text(encoding="utf-8"))
+    rows = re.findall(r"(q\d) 1 ([01]) ([01]) ", re.sub(r"\s+", " ", " ".join(index.words)))
+    assert rows == [("q0", "1", "1"), ("q1", "1", "0"), ("q2", "1", "0"), ("q3", "1", "0"), ("q4", "0", "0")]
+    files = [attributes["href"] for tag, attributes in index.tags if tag == "a"]
+    assert (
+        sorted(p.name for p in (tmp_path / "page").iterdir()) == ["index.html", *files] and index.count("script") == 0
+    )
+    first, last = (Page((tmp_path / "page" / file).read_text(encoding="utf-8")) for file in (files[0], files[-1]))
+    kinds = [attributes.get("class") for tag, attributes in first.tags if tag == "rect"]
+    assert (first.count("svg"), kinds.count("segment"), kinds.count("true")) == (2, 2, 1) and first.open == []
+    assert "no true segment" in first.words and last.count("svg") == 1 and last.count("table") == 0
