@@ -145,7 +145,7 @@ def built(folder: Path, world: World, ways: list[Way], videos: int) -> dict[str,
     return {**seconds, "hours": frames / RATE / 3600}
 
 
-def asked(library: FrameIndex, way: Way, query: np.ndarray) -> tuple[list[str], dict[str, np.ndarray]]:
+def answered(library: FrameIndex, way: Way, query: np.ndarray) -> tuple[list[str], dict[str, np.ndarray]]:
     """Candidates of one query, and the segments (N, 4) found with each, s."""
     rows, times = way.frames(query)
     candidates = [c.reference for c in library.search(rows, TOP)]
@@ -192,7 +192,7 @@ def searched(
     for number in range(rounds):
         for way in ways:
             started = time.process_time()
-            answers = [asked(libraries[way.name], way, rows) for rows, _ in asks]
+            answers = [answered(libraries[way.name], way, rows) for rows, _ in asks]
             seconds[way.name].append(time.process_time() - started)
             if not number:
                 found_by(way, asks, answers)

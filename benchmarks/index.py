@@ -66,7 +66,7 @@ def peak() -> float:
 
 
 def written(folder: Path, world: World, rows: int) -> Path:
-    """Stores ``videos`` and ``texts`` (few, which the index may tune on; others are asked here)."""
+    """Stores ``videos`` and ``texts`` (few, which the index may tune on; other queries are searched here)."""
     for name, count, text in (("videos", rows, False), ("texts", 1000, True)):
         with StoreWriter(folder / name, shape=(world.dim,), dtype="float32") as writer:
             for first in range(0, count, 100_000):
@@ -75,7 +75,9 @@ def written(folder: Path, world: World, rows: int) -> Path:
     return folder / "videos"
 
 
-def asked(index: Index, queries: np.ndarray, true: np.ndarray, kind: str = "rows") -> tuple[float, np.ndarray, float]:
+def answered(
+    index: Index, queries: np.ndarray, true: np.ndarray, kind: str = "rows"
+) -> tuple[float, np.ndarray, float]:
     """recall@10, milliseconds of every query, and of CPU on average."""
     hits, times, cpu = 0, [], time.process_time()
     for query, best in zip(queries, true, strict=True):
@@ -115,13 +117,13 @@ def main() -> None:
         log.info("opened again in %.2f s", time.monotonic() - started)
         for kind, queries in asks.items():
             true = index.nearest(queries, 10)
-            recall, times, cpu = asked(index, queries, true, "texts" if kind == "texts" else "rows")
+            recall, times, cpu = answered(index, queries, true, "texts" if kind == "texts" else "rows")
             log.info("%-7s recall@10 %.4f, %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", kind, recall,
                      np.median(times), np.percentile(times, 95), cpu)  # fmt: skip
         if options.exact:
             few = written(folder / "few", world, EXACT)
             index = Index(few, folder / "none")
-            _, times, cpu = asked(index, asks["videos"], np.zeros((options.queries, 10), int))
+            _, times, cpu = answered(index, asks["videos"], np.zeros((options.queries, 10), int))
             log.info("exact, %d rows: %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", EXACT,
                      np.median(times),
                      np.percentile(times, 95), cpu)  # fmt: skip

@@ -181,9 +181,9 @@ def test_what_is_excluded_is_not_found(method):
 
 def test_what_does_not_fit_is_named():
     case, request = Case(), Request(Case().pairs)
-    for options, said in (({"beta": 0.0}, "beta 0"), ({"beta": 1e5}, "beta 100000")):
+    for options, message in (({"beta": 0.0}, "beta 0"), ({"beta": 1e5}, "beta 100000")):
         for method in ("qb_norm", "dual_softmax"):
-            with pytest.raises(ValueError, match=said):
+            with pytest.raises(ValueError, match=message):
                 case.found(method, request, **options)
     with pytest.raises(ValueError, match="temperature 0"):
         case.found("frame_softmax", request, temperature=0)
@@ -215,8 +215,8 @@ def captions(tmp_path):
         {"split": "train", "role": "reference", "id": v} for v in ids[12:]
     ]
     tables.write("splits", rows, folder)
-    said = {"kind": "caption", "language": "en", "start": None, "end": None, "text": "x"}
-    tables.write("texts", [{"text_id": t, "video_id": t.split("#")[0], **said} for t in texts], folder)
+    caption = {"kind": "caption", "language": "en", "start": None, "end": None, "text": "x"}
+    tables.write("texts", [{"text_id": t, "video_id": t.split("#")[0], **caption} for t in texts], folder)
     store(tmp_path / "e/all/texts", texts)
     store(tmp_path / "e/all/videos", videos)
     with StoreWriter(tmp_path / "f/clip", shape=(8,), dtype="float32") as writer:
@@ -262,7 +262,7 @@ def test_search_rescores(method, kind, captions, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rescore", "said"),
+    ("rescore", "message"),
     [
         ({"method": "mean"}, "'mean', expected one of frame_max"),
         ({"method": "qb_norm"}, "'bank'"),
@@ -271,9 +271,9 @@ def test_search_rescores(method, kind, captions, tmp_path):
         ({"method": "qb_norm", "bank": "captions_test"}, "holds 24 of the queries"),
     ],
 )
-def test_a_rescoring_that_cannot_be_is_named(rescore, said, captions, tmp_path):
+def test_a_rescoring_that_cannot_be_is_named(rescore, message, captions, tmp_path):
     folder, embeddings, features = captions
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         search_.search(
             corpus=folder,
             embeddings=[embeddings],

@@ -127,12 +127,12 @@ def test_vectors_that_say_so_are_compared_as_they_are(tmp_path, captions):
         for kind in ("text_video", "video_text"):
             search(output=tmp_path / score / kind, kind=kind, **arguments)
             tables_of[score, kind] = tables.read("rankings", tmp_path / score / kind / "all")
-    there = [v for v in videos if v != "v7"]
+    present = [v for v in videos if v != "v7"]
     sims = np.array(list(texts.values()), np.float32).astype(float) @ np.array(
-        [videos[v] for v in there], np.float32
+        [videos[v] for v in present], np.float32
     ).T.astype(float)
     for q, r, score, _, better, _ in tables_of["dot", "video_text"].iter_rows():
-        column = sims[:, there.index(q)]
+        column = sims[:, present.index(q)]
         own = column[list(texts).index(r)]
         assert score == pytest.approx(own, rel=1e-6) and better == (column > own + 1e-9).sum()
     for kind in ("text_video", "video_text"):  # the length of the references matters

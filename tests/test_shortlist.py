@@ -157,8 +157,11 @@ def test_the_challenges_files_are_written_from_segments_and_frames(data, corpus,
     submit(**common, features=[data / "features"], expert="frames", noise=noise, format="vsc2022_descriptors")
     about = json.loads((tmp_path / "submission.json").read_text())
     assert about["rows"] == {"query": 6 * 22, "reference": 6 * 30}  # two frames a second, one is allowed
-    with np.load(tmp_path / "query_descriptors.npz") as query, np.load(tmp_path / "reference_descriptors.npz") as there:
+    with (
+        np.load(tmp_path / "query_descriptors.npz") as query,
+        np.load(tmp_path / "reference_descriptors.npz") as reference,
+    ):
         assert query["features"].shape == (132, 64)
-        np.testing.assert_array_equal(there["features"][:, -1], 1)
+        np.testing.assert_array_equal(reference["features"][:, -1], 1)
     with pytest.raises(ValueError, match="written from segments"):
         submit(**common, format="vsc2022_matching")

@@ -303,7 +303,7 @@ class FrameIndex:
         return query, video, np.maximum(value - baseline[query], 0), is_full & ~is_known
 
     def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines ``(Q, count)`` and numbers of the nearest frames of each query frame, nearest first; -1 is none."""
+        """Cosines ``(Q, count)`` and numbers of each query frame's nearest frames, nearest first; -1: no more."""
         features = np.asarray(features, np.float32)
         if features.ndim != 2 or features.shape[1] != self.inputs or not np.isfinite(features).all():
             raise ValueError(f"a query of shape {features.shape}, expected finite (frames, {self.inputs})")

@@ -82,13 +82,10 @@ def search(
     if rescore:
         _check_rescore(rescore, kind)
     whole = None if any(members.values()) else _protocol(corpus, str(split), kind)
+    inputs = features or [], frame_embeddings or embeddings
     for member, fold in members.items():
         protocol = whole or _fold_protocol(corpus, split, fold or {})
-        given = (
-            Rescoring(corpus, kind, rescore, features or [], frame_embeddings or embeddings, member)
-            if rescore
-            else None
-        )
+        given = Rescoring(corpus, kind, rescore, *inputs, member) if rescore else None
         _search([e / member for e in embeddings], output / member, protocol, kind, top, given)
 
 
@@ -106,7 +103,7 @@ def _protocol(corpus: Path, split: str, kind: str) -> Protocol:
     splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
     sides = [split_ids(splits, split, role) for role in ("query", "reference")]
     if kind == "video_video" and not sides[0]:
-        sides[0] = sides[1]  # a plain list of videos: each is held against the others
+        sides[0] = sides[1]  # a plain list of videos: each is compared with the others
     if kind == "video_text":
         sides.reverse()
         relevance = relevance.rename({"query_id": "reference_id", "reference_id": "query_id"})
