@@ -15,11 +15,10 @@ from videomatch.data.store import Store
 from videomatch.examples import Source
 from videomatch.examples.similarity_map import SimilarityMap, augmented, collated, cropped, reversed_in_time
 from videomatch.localisation import intervals, synthetic_maps
+from videomatch.localisation.line_fit import fit_lines, iou, nms
 from videomatch.metrics import segments
-from videomatch.models import _segment_boxes as boxes_
-from videomatch.models import _segment_corners as corners_
-from videomatch.models import _segment_line as line_
-from videomatch.models.segment_detector import Config, Model
+from videomatch.models import segment_detector
+from videomatch.models.segment_detector import Config, Corners, Model
 from videomatch.objectives.segments import segment_corners, segment_focal, segment_giou, segment_line
 from videomatch.stages.align import align
 from videomatch.stages.train import train
@@ -89,32 +88,34 @@ def drawn_model(seed: int = 0, **options) -> Model:
 class TestBoxes:
     def test_iou_in_closed_form(self):
         boxes = np.array([[0.0, 4, 0, 4], [2, 6, 2, 6], [4, 8, 0, 4]])
-        assert boxes_.iou(boxes, boxes)[0].tolist() == pytest.approx([1, 4 / 28, 0])
+        assert iou(boxes, boxes)[0].tolist() == pytest.approx([1, 4 / 28, 0])
 
     def test_the_likelier_of_two_stays(self):
         boxes, score = np.array([[0.0, 10, 0, 10], [1, 10, 0, 10], [20, 30, 0, 10]]), np.array([0.5, 0.9, 0.3])
-        assert boxes_.suppressed(boxes, score, 0.5).tolist() == [1, 2]
-        assert boxes_.suppressed(boxes, score, 0.95).tolist() == [1, 0, 2]
-        assert boxes_.suppressed(boxes[:0], score[:0], 0.5).tolist() == []
+        assert nms(boxes, score, 0.5).tolist() == [1, 2]
+        assert nms(boxes, score, 0.95).tolist() == [1, 0, 2]
+        assert nms(boxes[:0], score[:0], 0.5).tolist() == []
 
     def test_cells_around_the_centre_are_to_find_a_segment(self):
-        anchors = boxes_.anchors(((16, 16), (8, 8), (4, 4)), torch.device("cpu"))
+        anchors = segment_detector.anchors(((16, 16), (8, 8), (4, 4)), torch.device("cpu"))
         truth = torch.tensor([[[20.0, 36, 10, 26], [0, 1, 0, 1]]])
         levels = torch.tensor([4.0, 16.0])
-        found, which = boxes_.assigned(anchors, truth, torch.tensor([[True, False]]), levels)
+        found, which = segment_detector.assigned(anchors, truth, torch.tensor([[True, False]]), levels)
         chosen = anchors[found[0]]
         assert (which[found] == 0).all() and found.sum() > 4
         assert ((chosen[:, :2] - torch.tensor([28.0, 18.0])).abs() <= 1.5 * chosen[:, 2:]).all()
         assert set(chosen[:, 2].tolist()) == {4}  # 16 frames: more than 3 sides, at most 10
-        assert not boxes_.assigned(anchors, truth, torch.tensor([[False, False]]), levels)[0].any()
+        assert not segment_detector.assigned(anchors, truth, torch.tensor([[False, False]]), levels)[0].any()
 
     @given(st.integers(2, 200), st.floats(0, 1), st.floats(0, 1))
     @settings(max_examples=60, deadline=None)
     def test_every_segment_has_a_cell(self, size, query, reference):
-        anchors = boxes_.anchors(((64, 64), (32, 32), (16, 16), (8, 8)), torch.device("cpu"))
+        anchors = segment_detector.anchors(((64, 64), (32, 32), (16, 16), (8, 8)), torch.device("cpu"))
         start = torch.tensor([query, reference]) * (256 - size)
         truth = torch.stack([start, start + size], 1).reshape(1, 1, 4)
-        found, _ = boxes_.assigned(anchors, truth, torch.ones(1, 1, dtype=torch.bool), torch.tensor([4.0, 32.0]))
+        found, _ = segment_detector.assigned(
+            anchors, truth, torch.ones(1, 1, dtype=torch.bool), torch.tensor([4.0, 32.0])
+        )
         assert found.any()
 
 
@@ -125,44 +126,46 @@ class TestLines:
 
     @staticmethod
     def odds(truth: np.ndarray, shape: tuple[int, int] = (64, 72)) -> np.ndarray:
-        cells = line_.on_line(torch.from_numpy(truth)[None], torch.ones(1, len(truth), dtype=torch.bool), shape)[0]
+        cells = segment_detector.on_line(
+            torch.from_numpy(truth)[None], torch.ones(1, len(truth), dtype=torch.bool), shape
+        )[0]
         return np.where(cells.numpy(), np.float32(4), np.float32(-6))
 
     def test_cells_of_a_line_by_hand(self):
         there = torch.tensor([[True, False]])
         boxes = torch.tensor([[[1.0, 4, 2, 5], [0, 9, 0, 9]]])
-        found = line_.on_line(boxes, there, (6, 7))[0]
+        found = segment_detector.on_line(boxes, there, (6, 7))[0]
         assert found.nonzero().tolist() == [[1, 2], [2, 3], [3, 4]]
-        fast = line_.on_line(torch.tensor([[[0.0, 2, 0, 4]]]), there[:, :1], (2, 4))[0]
+        fast = segment_detector.on_line(torch.tensor([[[0.0, 2, 0, 4]]]), there[:, :1], (2, 4))[0]
         assert fast.tolist() == [[True, True, False, False], [False, False, True, True]]
 
     @pytest.mark.parametrize("speed", [0.5, 0.7, 1.0, 1.4, 2.0])
     def test_a_box_that_is_off_is_set_right(self, speed):
         truth = np.array([[12.0, 42, 8, 8 + 30 * speed]], np.float32)
         off = truth + np.array([[3.0, -3, -2, 1], [-2, 4, 2, 3], [6, 2, 4, -1]], np.float32)
-        found, likely = line_.followed(self.odds(truth), off)
+        found, likely = fit_lines(self.odds(truth), off)
         np.testing.assert_allclose(found, truth.repeat(3, 0), rtol=0, atol=1.3)
         assert (likely > 0.9).all()
 
     def test_a_gap_is_bridged_and_two_segments_stay_apart(self):
         odds = self.odds(self.BOX)
         odds[25:28] = -6.0
-        assert line_.followed(odds, self.BOX)[0][0].tolist() == pytest.approx(self.BOX[0].tolist(), abs=1)
+        assert fit_lines(odds, self.BOX)[0][0].tolist() == pytest.approx(self.BOX[0].tolist(), abs=1)
         odds[15:35] = -6.0
-        found = line_.followed(odds, self.BOX)[0][0]
+        found = fit_lines(odds, self.BOX)[0][0]
         assert found[1] - found[0] == pytest.approx(5, abs=1)
 
     def test_it_turns_with_the_map(self):
         truth, off = np.array([[[12, 42, 8, 50]], [[15, 40, 6, 50]]], np.float32)
-        found = line_.followed(self.odds(truth), off)[0]
-        turned = line_.followed(self.odds(truth).T, off[:, [2, 3, 0, 1]])[0]
+        found = fit_lines(self.odds(truth), off)[0]
+        turned = fit_lines(self.odds(truth).T, off[:, [2, 3, 0, 1]])[0]
         np.testing.assert_allclose(turned[:, [2, 3, 0, 1]], found, rtol=0, atol=0.6)
 
     def test_where_no_line_is_boxes_stay_and_are_unlikely(self):
         empty = np.full((30, 30), -6, np.float32)
-        found, likely = line_.followed(empty, np.array([[5, 20, 5, 20]], np.float32))
+        found, likely = fit_lines(empty, np.array([[5, 20, 5, 20]], np.float32))
         assert found.tolist() == [[5, 20, 5, 20]] and likely.item() < 0.05
-        assert line_.followed(empty, np.zeros((0, 4), np.float32))[0].shape == (0, 4)
+        assert fit_lines(empty, np.zeros((0, 4), np.float32))[0].shape == (0, 4)
 
 
 class TestObjectives:
@@ -257,7 +260,7 @@ class TestModel:
         torch.testing.assert_close(alone["line"][0], among["line"][0, :37, :50], rtol=1e-4, atol=1e-4)
 
     def test_tiles_change_nothing(self):
-        model = drawn_model(most=10)
+        model = drawn_model(max_boxes=10)
         values = np.random.default_rng(0).uniform(size=(330, 270)).astype(np.float32)
         whole, tiles = (model.align(values, confidence=0.0, tile=tile) for tile in (None, 48))
         assert model.pyramid.reach < 150 and len(whole) > 3
@@ -270,20 +273,6 @@ class TestModel:
         values = np.random.default_rng(0).uniform(size=(60, 70))
         np.testing.assert_allclose(again.align(values), model.align(values), rtol=1e-4, atol=1e-4)
         assert again.config.confidence == 0.0
-
-    def test_gradients_reach_the_weights_of_key_frames(self):
-        model = drawn_model().train()
-        weights = [torch.full((1, n), 0.5, requires_grad=True) for n in (40, 30)]
-        truth = torch.tensor([[[5.0, 25, 5, 25]]])
-        given = {"segments": truth, "segments_mask": torch.ones(1, 1, dtype=torch.bool)}
-        values = torch.rand(1, 40, 30)
-        outputs = model(values, query_weight=weights[0], reference_weight=weights[1], **given)
-        chosen = configured(LOSSES)
-        torch.stack([objective({**given, **outputs})[0] for objective in chosen.values()]).sum().backward()
-        assert all(w.grad is not None and torch.isfinite(w.grad).all() and w.grad.abs().max() > 0 for w in weights)
-        ones = {"query_weight": torch.ones(1, 40), "reference_weight": torch.ones(1, 30)}
-        with torch.inference_mode():
-            torch.testing.assert_close(model.eval()(values, **ones)["objectness"], model(values)["objectness"])
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 90), (3, 5), (17, 200)])
     def test_maps_of_any_size(self, size):
@@ -307,21 +296,20 @@ class TestModel:
         before = model.align(values)
         with torch.no_grad():
             model.pyramid.says.bias.add_(0.3)
-        assert not np.array_equal(before, model.align(values))
+        assert not np.array_equal(before, model.eval().align(values))
 
 
 class TestCorners:
     def test_numpy_moves_them_as_torch_does(self):
         torch.manual_seed(0)
-        corners, fine = corners_.Corners(6), torch.randn(1, 6, 20, 27)
+        corners, fine = Corners(6), torch.randn(1, 6, 20, 27)
         for parameter in corners.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         segments = torch.tensor([[[3.0, 30, 5, 50], [-4, 4, 0, 1], [38, 39, 50, 60], [0, 1, 8, 9]]])
         for coarse in (True, False):
             wanted = corners(fine, segments, coarse=coarse)[0].detach().numpy()
-            found = corners_.moved(
-                fine[0].permute(1, 2, 0).numpy(), segments[0].numpy(), corners.weights(), coarse=coarse
-            )
+            rows = fine[0].permute(1, 2, 0).numpy()
+            found = segment_detector.refine_corners(rows, segments[0].numpy(), corners.arrays(), coarse=coarse)
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
             assert np.abs(found - segments[0].numpy()).max() > 1
 
@@ -347,7 +335,7 @@ class TestTrained:
             found = [detector.align(v, confidence=0.0, overlap=overlap) for v, _ in lines]
             assert sum(len(f) for f in found) > len(lines)
             for boxes in found:
-                alike = boxes_.iou(boxes[:, :4], boxes[:, :4]) - np.eye(len(boxes))
+                alike = iou(boxes[:, :4], boxes[:, :4]) - np.eye(len(boxes))
                 assert not len(boxes) or alike.max() <= overlap + 1e-5
 
     def test_corners_are_set_right(self, detector, lines):
@@ -355,7 +343,7 @@ class TestTrained:
         torch.manual_seed(0)
         with torch.inference_mode():
             outputs = detector(**batch)
-        wrong = (boxes_.shifted(batch["segments"]) - batch["segments"]).abs().mean()
+        wrong = (segment_detector.shifted(batch["segments"]) - batch["segments"]).abs().mean()
         assert (outputs["refined"][:, :, -1] - batch["segments"]).abs().mean() < 0.6 * wrong
 
 

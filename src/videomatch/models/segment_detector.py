@@ -1,29 +1,34 @@
-"""A detector of copied segments on similarity maps: which rectangles of the map two videos share, as small as possible.
+"""A detector of copied segments on similarity maps: which rectangles of the map two videos share.
 
-What SPD does with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., Learning segment similarity and alignment in
-large-scale content based video retrieval, MM 2021, arXiv:2309.11091; also TransVCL, AAAI 2023, with YOLOX), here
-on the map as it is, frame by frame. Every level of a small feature pyramid but the finest says for each of its cells
-whether the centre of a segment lies there and how long that is on both axes (anchor-free: Tian et al., FCOS, ICCV
-2019). At full resolution every cell says whether a segment's line goes through it, as the heat maps of the first place
-of the Video Similarity Challenge 2022 do (SAM). Boxes are then set right along that line, without any further weight
-(:mod:`videomatch.models._segment_line`), and two more layers look closely at the two corners where the segment starts
-and ends, so that ends may lie within a frame.
+SPD does this with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., Learning segment similarity and alignment in
+large-scale content based video retrieval, MM 2021, arXiv:2309.11091; also TransVCL, AAAI 2023, with YOLOX). Here a
+small network reads the map as it is, frame by frame:
+
+1. A feature pyramid (Lin et al., FPN, CVPR 2017). For each cell of every level but the finest one head predicts whether
+   the centre of a segment lies there, and its box (anchor-free: Tian et al., FCOS, ICCV 2019).
+2. For every cell of the map another head predicts whether a segment's line passes through it, like the heat maps of the
+   first place of the Video Similarity Challenge 2022 (SAM). Boxes are fitted to that line without further weights
+   (:mod:`videomatch.localisation.line_fit`).
+3. Two small layers refine the corners where a segment starts and ends, to fractions of a frame.
 
 What goes in
-    ``similarity`` ``(B, Q, R)``, cosines; padding is said by masks and changes nothing. Frame i is the interval
-    ``[i, i + 1)``. Beside the similarity the network reads how far it stands out from its row and from its column, and
-    how near it comes to being the largest of both.
+    ``similarity`` ``(B, Q, R)``, cosines, with masks; padding changes nothing. Frame i is the interval ``[i, i + 1)``.
+    Beside the similarity the network reads how many deviations it is above the mean of its row and of its column, and
+    how near it comes to the largest of both.
 
-Key frames
-    ``query_weight`` and ``reference_weight`` ``(B, Q)`` and ``(B, R)``, 0 to 1: how much a frame counts; the map is
-    multiplied with ``sqrt(p_i p_j)``, so that whoever chooses key frames gets the detector's gradients.
+Boxes and cells
+    A box is ``query_start, query_end, reference_start, reference_end`` in frames, half open. A cell is ``query centre,
+    reference centre, side`` in frames.
 
-# Deviation: SPD's own training and its 20 best references a row are not published or needed; our net has some hundred
-thousand weights instead of millions, and never scales a map, whose frames would be lost.
+# Deviation: SPD's training and its 20 best references per row are not published or needed; this network has some
+hundred thousand weights instead of millions, and never rescales a map, which would lose frames.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -31,22 +36,31 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from videomatch.localisation.line_fit import fit_lines, nms
+from videomatch.metrics.segments import ENDS, QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START, STARTS
 from videomatch.models import SystemModel
-from videomatch.models import _segment_boxes as boxes_
-from videomatch.models import _segment_line as line_
-from videomatch.models._segment_corners import Corners, Weights, moved
-from videomatch.models._segment_pyramid import Folded, Pyramid
 
+#: channels that are read
+CHANNELS = 4
 #: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
-TILE, CELLS = 1536, 2048 * 2048
-#: boxes of cells are the same from this intersection over union
-ALIKE = 0.5
+TILE, MAX_CELLS = 1536, 2048 * 2048
+#: IoU threshold of the first non-maximum suppression, of the cells' boxes
+CELL_IOU = 0.5
+#: a level finds segments whose longer side is between so many sides of its cells; neighbouring levels overlap
+MIN_SIDES, MAX_SIDES = 3.0, 10.0
+#: cells within so many sides of a segment's centre are assigned to it
+CENTRE_RADIUS = 1.5
+#: distance of the points that are sampled around a corner: min and max in frames, and segments' lengths per distance
+MIN_STEP, MAX_STEP, STEPS_PER_LENGTH = 1.5, 8.0, 12.0
 #: a cell and its neighbours
 _AROUND = np.ones((3, 3), np.uint8)
+#: offsets of two neighbouring cells, and the bilinear weight of each is its distance from the other
+_NEXT, _OTHER = np.arange(2), np.array([1, 0], np.float32)
 
 
 class Config(PreTrainedConfig):
@@ -56,13 +70,13 @@ class Config(PreTrainedConfig):
         width: channels of the finest level; coarser ones have more.
         levels: of the pyramid; the finest has cells of 2 x 2 frames, each next twice that.
         head: channels in which all levels are read.
-        confidence: score from which a box is one.
-        floor: log odds of a cell at which a line counts as going on; lower ones make segments longer.
-        overlap: intersection over union from which the less likely of two boxes goes.
-        most: boxes of a map.
+        confidence: least score of a segment.
+        floor: log odds of a cell at which a line goes on; lower ones make segments longer.
+        overlap: IoU threshold of the last non-maximum suppression.
+        max_boxes: of cells that are fitted to lines.
 
     Raises:
-        ValueError: no level, or a threshold that is no share.
+        ValueError: no level, or a threshold outside 0 to 1.
     """
 
     model_type = "segment_detector"
@@ -76,25 +90,313 @@ class Config(PreTrainedConfig):
         confidence: float = 0.55,
         floor: float = -1.0,
         overlap: float = 0.3,
-        most: int = 50,
+        max_boxes: int = 50,
         **others: Any,
     ) -> None:
-        if min(width, levels, head, most) < 1:
-            raise ValueError("segment_detector: width, levels, head and most are at least 1")
+        if min(width, levels, head, max_boxes) < 1:
+            raise ValueError("segment_detector: width, levels, head and max_boxes are at least 1")
         if not (0 <= confidence <= 1 and 0 <= overlap <= 1):
-            raise ValueError(f"segment_detector: confidence {confidence}, overlap {overlap}, expected shares of 1")
+            raise ValueError(f"segment_detector: confidence {confidence}, overlap {overlap}, expected 0 to 1")
         self.width, self.levels, self.head = width, levels, head
-        self.confidence, self.floor, self.overlap, self.most = confidence, floor, overlap, most
+        self.confidence, self.floor, self.overlap, self.max_boxes = confidence, floor, overlap, max_boxes
         super().__init__(**others)
 
 
-class _Prepared(NamedTuple):
-    """A detector for inference, and the weights of which it was made."""
+# ------------------------------------------------------------------------------------------------------------- layers
 
-    pyramid: Folded
-    corners: list[Weights]
-    tensors: list[Tensor]
-    versions: list[int]
+
+class Norm(nn.BatchNorm2d):
+    """BatchNorm over the cells of maps, without the padding."""
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """``(B, C, rows, columns)``; ``mask`` ``(B, 1, rows, columns)`` of 1 and 0, or None where all of it is map."""
+        if mask is None or not self.training:
+            return super().forward(x)
+        count = mask.sum().clamp(min=2)
+        mean = (x * mask).sum((0, 2, 3)) / count
+        centred = x - mean[:, None, None]
+        variance = (centred.square() * mask).sum((0, 2, 3)) / count
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.0)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class Layer(nn.Module):
+    """Convolution, BatchNorm, ReLU, and zero outside the map, so that neither padding nor tiles change a cell."""
+
+    def __init__(self, inner: int, outer: int, size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inner, outer, size, stride, (size - 1) // 2, bias=False)
+        self.norm: Norm | None = Norm(outer)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(B, C, rows, columns)``; ``mask`` of the layer's own grid, or None where all of it is map."""
+        conv, norm = self.conv, self.norm
+        x = torch.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
+        x = (x if norm is None else norm(x, mask)).relu_()
+        return x if mask is None else x * mask
+
+    def fuse(self) -> None:
+        """Fold the norm into the convolution, for inference."""
+        if self.norm is not None:
+            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), None
+
+
+class Level(nn.Module):
+    """Half the resolution, and a residual layer."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.down = Layer(inner, outer, stride=2)
+        self.more = Layer(outer, outer)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``(B, C, rows, columns)`` to ``(B, C', rows / 2, columns / 2)``."""
+        x = self.down(x, mask)
+        return x + self.more(x, mask)
+
+
+class Outputs(NamedTuple):
+    """What the pyramid finds on maps.
+
+    Attributes:
+        fine: features of the finest level ``(B, head, rows / 2, columns / 2)``.
+        line: log odds that a cell lies on a segment's line ``(B, 1, rows, columns)``.
+        heads: features of all coarser levels ``(B, head, …)``, for :meth:`Pyramid.predict`.
+    """
+
+    fine: Tensor
+    line: Tensor
+    heads: list[Tensor]
+
+
+class Pyramid(nn.Module):
+    """The feature pyramid and its two heads.
+
+    Args:
+        width: channels of the finest level.
+        levels: how many.
+        head: channels in which they are read.
+    """
+
+    def __init__(self, width: int, levels: int, head: int) -> None:
+        super().__init__()
+        sizes = [min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels)]
+        # the first layer reads two by two cells and those around them at once: no layer works on single cells
+        first = Layer(CHANNELS, sizes[0], size=4, stride=2)
+        self.levels = nn.ModuleList([first, *(Level(a, b) for a, b in itertools.pairwise(sizes))])
+        self.across = nn.ModuleList([Layer(size, head, size=1) for size in sizes])
+        self.head = Layer(head, head)
+        self.says = nn.Conv2d(head, 5, 1)
+        self.close = Layer(head, sizes[0])
+        self.line = nn.Conv2d(sizes[0], 4, 1)
+        for layer, bias in ((self.says, [-4.6, 0, 0, 0, 0]), (self.line, [-4.6])):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            with torch.no_grad():  # initially one cell in a hundred is positive (focal loss, section 4.1)
+                layer.bias[:] = torch.tensor(bias)
+
+    def fused(self) -> Pyramid:
+        """A copy for inference, with all norms folded into convolutions, which read channels last."""
+        pyramid = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in list(pyramid.modules()):
+            if isinstance(module, Layer):
+                module.fuse()
+        return pyramid.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    @property
+    def reach(self) -> int:
+        """Frames on each side that a cell depends on, at most; a multiple of the coarsest cell."""
+        sides = [2 ** (n + 1) for n in range(len(self.levels))]
+        # one frame around the finest cells, one of these cells for the line; every coarser level: a convolution over
+        # the finer grid and one over its own; then the head's; half a coarsest cell
+        far = 1 + 2 + sum(side // 2 + side for side in sides[1:]) + sides[-1] + sides[-1]
+        return -(-far // sides[-1]) * sides[-1]
+
+    def forward(
+        self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"] | None
+    ) -> Outputs:
+        """Rows and columns are multiples of the coarsest cell."""
+        masks: list[Tensor | None] = [None] * len(self.levels)
+        if mask is not None and not bool(mask.all()):
+            pooled: Tensor = mask[:, None].to(read.dtype)
+            for number in range(len(masks)):
+                pooled = F.max_pool2d(pooled, 2)
+                masks[number] = pooled
+        x, features = read, []
+        for level, across, own in zip(self.levels, self.across, masks, strict=True):
+            x = level(x, own)
+            features.append(across(x, own))
+        for number in range(len(features) - 1, 0, -1):
+            finer = features[number - 1] + F.interpolate(features[number], scale_factor=2, mode="nearest")
+            own = masks[number - 1]
+            features[number - 1] = finer if own is None else finer * own
+        line = self.close(features[0], masks[0])
+        line = F.pixel_shuffle(_pointwise(self.line, line.flatten(2)).unflatten(2, line.shape[2:]), 2)
+        return Outputs(features[0], line, [self.head(y, own) for y, own in zip(features[1:], masks[1:], strict=True)])
+
+    def predict(self, heads: list[Tensor]) -> Float[Tensor, "maps 5 cells"]:
+        """Log odds, centre and logarithm of the sides for the cells of all levels but the finest, row by row."""
+        return _pointwise(self.says, torch.cat([x.flatten(2) for x in heads], 2))
+
+    def tiled(
+        self,
+        read: Float[Tensor, "1 channels rows columns"],
+        mask: Bool[Tensor, "1 rows columns"] | None,
+        tile: int,
+    ) -> Outputs:
+        """The same as :meth:`forward`, tile by tile, each with all around it that its cells depend on.
+
+        Args:
+            tile: frames, a multiple of the coarsest cell.
+        """
+        rows, columns = read.shape[2:]
+        whole: list[Tensor] = []
+        for top, left in itertools.product(range(0, rows, tile), range(0, columns, tile)):
+            above, before = max(0, top - self.reach), max(0, left - self.reach)
+            seen = (slice(above, top + tile + self.reach), slice(before, left + tile + self.reach))
+            inner = read[:, :, seen[0], seen[1]]
+            found = self(inner, None if mask is None else mask[:, seen[0], seen[1]])
+            parts = [found.fine, found.line, *found.heads]
+            sides = [inner.shape[2] // part.shape[2] for part in parts]
+            if not whole:
+                whole = [p.new_empty(1, p.shape[1], rows // n, columns // n) for p, n in zip(parts, sides, strict=True)]
+            for part, to, side in zip(parts, whole, sides, strict=True):
+                part = part[:, :, (top - above) // side :, (left - before) // side :]
+                place = to[:, :, top // side : (top + tile) // side, left // side : (left + tile) // side]
+                place.copy_(part[:, :, : place.shape[2], : place.shape[3]])
+        return Outputs(whole[0], whole[1], whole[2:])
+
+
+def _pointwise(conv: nn.Conv2d, x: Float[Tensor, "maps channels cells"]) -> Float[Tensor, "maps outputs cells"]:
+    """A convolution of 1 x 1 to few channels as a product of matrices, which takes a fifth of the time."""
+    assert conv.bias is not None
+    return conv.weight.flatten(1) @ x + conv.bias[:, None]
+
+
+class Corners(nn.Module):
+    """Samples the fine features around a segment's start and end, and moves both.
+
+    Args:
+        channels: of the fine features.
+        points: that are sampled on each axis.
+        hidden: of the layer in between.
+    """
+
+    def __init__(self, channels: int, points: int = 7, hidden: int = 48) -> None:
+        super().__init__()
+        self.points = points
+        self.layers = nn.ModuleList(
+            [
+                nn.Sequential(nn.Linear(channels * points**2 + 2, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+                for _ in range(2)
+            ]
+        )
+        for layer in self.layers:
+            nn.init.zeros_(layer[-1].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+            nn.init.zeros_(layer[-1].bias)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+
+    def forward(
+        self,
+        fine: Float[Tensor, "maps channels rows columns"],
+        segments: Float[Tensor, "maps segments 4"],
+        *,
+        coarse: bool,
+    ) -> Float[Tensor, "maps segments 4"]:
+        """Segments with refined corners.
+
+        Args:
+            fine: a cell is two frames.
+            segments: in frames.
+            coarse: sample further around long segments.
+        """
+        if not segments.shape[1]:
+            return segments
+        corners = segments.unflatten(2, (2, 2)).transpose(2, 3)  # (B, M, start and end, query and reference)
+        sides = (corners[:, :, 1] - corners[:, :, 0]).clamp(min=0.5)
+        mean = sides.mean(2)
+        step = (mean / STEPS_PER_LENGTH).clamp(MIN_STEP, MAX_STEP) if coarse else torch.full_like(mean, MIN_STEP)
+        step = step[:, :, None, None]
+        spread = torch.arange(self.points, device=fine.device) - (self.points - 1) / 2
+        query, reference = (corners[..., n, None] + spread * step for n in range(2))
+        grid = torch.stack(torch.broadcast_tensors(reference[..., None, :], query[..., None]), -1)
+        size = torch.tensor(fine.shape[:1:-1], device=fine.device)  # columns, rows, of two frames
+        around = F.grid_sample(fine, (grid / size - 1).flatten(1, 2).flatten(2, 3), align_corners=False)
+        around = around.transpose(1, 2).flatten(2).unflatten(1, (*mean.shape[1:], 2))  # (B, M, 2, C points²)
+        shape = torch.stack([mean.log(), (sides[..., 0] / sides[..., 1]).log()], 2)
+        moves = [layer(torch.cat([around[:, :, n], shape], 2)) for n, layer in enumerate(self.layers)]
+        return (corners + torch.stack(moves, 2) * step).transpose(2, 3).flatten(2)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Weight and bias of the inner and of the outer layers ``(2, …)``, for :func:`refine_corners`."""
+        inner, inner_bias, outer, outer_bias = (
+            torch.stack([layer[n].get_parameter(name) for layer in self.layers]).detach().cpu()  # pyright: ignore[reportIndexIssue]
+            for n in (0, 2)
+            for name in ("weight", "bias")
+        )
+        samples = inner[..., :-2].unflatten(2, (-1, self.points**2)).transpose(2, 3).flatten(2)  # channels last
+        inner = torch.cat([samples, inner[..., -2:]], 2)
+        layers = (inner.transpose(1, 2), inner_bias[:, None], outer.transpose(1, 2), outer_bias[:, None])
+        return tuple(np.ascontiguousarray(x.numpy()) for x in layers)
+
+
+def refine_corners(
+    fine: Float[np.ndarray, "rows columns channels"],
+    segments: Float[np.ndarray, "segments 4"],
+    arrays: tuple[np.ndarray, ...],
+    *,
+    coarse: bool,
+) -> Float[np.ndarray, "segments 4"]:
+    """What :class:`Corners` computes, for one map. For its few segments numpy takes half the time of torch, which is
+    7 % of the time of a map of 128 x 128.
+
+    Args:
+        arrays: :meth:`Corners.arrays`.
+    """
+    corners = segments.reshape(-1, 2, 2).transpose(0, 2, 1)  # (M, start and end, query and reference)
+    sides = np.maximum(corners[:, 1] - corners[:, 0], 0.5)
+    mean = (sides[:, 0] + sides[:, 1]) / 2
+    step = (
+        np.minimum(np.maximum(mean / STEPS_PER_LENGTH, MIN_STEP), MAX_STEP) if coarse else np.full_like(mean, MIN_STEP)
+    )
+    inner, inner_bias, outer, outer_bias = arrays
+    points = round(((inner.shape[1] - 2) / fine.shape[2]) ** 0.5)
+    spread = np.arange(points, dtype=np.float32) - (points - 1) / 2
+    # bilinear: a point lies between the middles of two cells on each axis
+    at = (corners[..., None] + spread * step[:, None, None, None]) / 2 - 0.5
+    low = np.floor(at)
+    weight = np.abs((at - low)[..., None] - _OTHER)
+    cell = low.astype(np.intp)[..., None] + _NEXT
+    near = np.minimum(np.maximum(cell, 0), np.array(fine.shape[:2])[:, None, None] - 1)
+    weight *= near == cell  # zero outside the map
+    query, reference = near.reshape(*near.shape[:3], -1).transpose(2, 0, 1, 3)
+    around = fine[query[..., None], reference[..., None, :]]  # (M, 2, 2 points, 2 points, C)
+    around = around.reshape(len(segments), 2, points, 2, 2 * points, -1)
+    around = (around * weight[:, :, 0, :, :, None, None]).sum(3)
+    around = around.reshape(len(segments), 2, points, points, 2, -1)
+    around *= weight[:, :, 1, None, :, :, None]
+    read = np.empty((2, len(segments), inner.shape[1]), np.float32)
+    samples = read[..., :-2].reshape(2, len(segments), points, points, -1).swapaxes(0, 1)
+    np.add(around[..., 0, :], around[..., 1, :], out=samples)
+    read[..., -2] = np.log(mean)
+    read[..., -1] = np.log(sides[:, 0] / sides[:, 1])
+    moves = np.maximum(read @ inner + inner_bias, 0) @ outer + outer_bias  # (2, M, query and reference)
+    return (corners + moves.swapaxes(0, 1) * step[:, None, None]).transpose(0, 2, 1).reshape(-1, 4)
+
+
+# -------------------------------------------------------------------------------------------------------------- model
+
+
+class _Inference(NamedTuple):
+    """The weights as :meth:`Model.align` computes with them."""
+
+    pyramid: Pyramid
+    corners: list[tuple[np.ndarray, ...]]
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -109,13 +411,23 @@ class Model(PreTrainedModel, SystemModel):
         super().__init__(config)
         self.pyramid = Pyramid(config.width, config.levels, config.head)
         self.corners = nn.ModuleList([Corners(config.head) for _ in range(2)])
-        self._frozen: _Prepared | None = None
+        self._inference: _Inference | None = None
         # small convolutions are a third faster
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Layers begin as they were drawn."""
+        """Layers keep PyTorch's own initialisation."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; :meth:`align` uses the weights of its first call after this."""
+        self._inference = None
+        return super().train(mode)
+
+    @property
+    def step(self) -> int:
+        """Frames of a cell of the coarsest level: maps are padded to a multiple."""
+        return int(2**self.config.levels)
 
     def forward(
         self,
@@ -124,55 +436,44 @@ class Model(PreTrainedModel, SystemModel):
         reference_mask: Bool[Tensor, "maps reference_frames"] | None = None,
         segments: Float[Tensor, "maps segments 4"] | None = None,
         segments_mask: Bool[Tensor, "maps segments"] | None = None,
-        query_weight: Float[Tensor, "maps query_frames"] | None = None,
-        reference_weight: Float[Tensor, "maps reference_frames"] | None = None,
     ) -> dict[str, Tensor]:
-        """What every cell says, and with the true segments what it should have said.
+        """Predictions for every cell, and with the true segments their targets.
 
         Args:
-            similarity: padded with anything. query_mask, reference_mask: true where a frame is the video's own.
-            segments: ``query_start, query_end, reference_start, reference_end`` in frames; segments_mask: which are
-                some. query_weight, reference_weight: of key frames.
+            similarity: padded with anything.
+            query_mask, reference_mask: true where a frame is the video's own.
+            segments: true segments in frames.
+            segments_mask: false for padding of ``segments``.
 
         Returns:
             ``objectness`` ``(B, A)`` before the sigmoid, ``boxes`` ``(B, A, 4)`` in frames, ``is_cell`` ``(B, A)``
             (false in the padding), ``line`` ``(B, Q, R)`` before the sigmoid. With segments also ``is_assigned``
             ``(B, A)``, ``target_boxes`` ``(B, A, 4)``, ``is_line`` and ``is_map`` ``(B, Q, R)``, and ``refined``
-            ``(B, M, 2, 4)``: the segments after they were shifted at random and set right twice.
+            ``(B, M, 2, 4)``: the segments after a random shift and one or two refinements of their corners.
         """
         query = torch.ones_like(similarity[:, :, 0], dtype=torch.bool) if query_mask is None else query_mask.bool()
         reference = (
             torch.ones_like(similarity[:, 0], dtype=torch.bool) if reference_mask is None else reference_mask.bool()
         )
         mask = query[:, :, None] & reference[:, None, :]
-        if query_weight is not None and reference_weight is not None:
-            similarity = weighed(similarity, query_weight, reference_weight)
-        fine, line, heads = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
-        anchors = boxes_.anchors(tuple(tuple(x.shape[2:]) for x in heads), similarity.device)
-        outputs = {**decoded(self.pyramid.said(heads), anchors), "is_cell": boxes_.cells(mask, anchors)}
-        outputs["line"] = line[:, 0, : mask.shape[1], : mask.shape[2]]
+        found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
+        cells = anchors(tuple(tuple(x.shape[2:]) for x in found.heads), similarity.device)
+        outputs = {**decoded(self.pyramid.predict(found.heads), cells), "is_cell": cells_of_map(mask, cells)}
+        outputs["line"] = found.line[:, 0, : mask.shape[1], : mask.shape[2]]
         if segments is not None and segments_mask is not None:
-            levels = torch.tensor([4.0, 2.0**self.config.levels], device=similarity.device)
-            is_assigned, which = boxes_.assigned(anchors, segments.float(), segments_mask.bool(), levels)
+            segments, segments_mask = segments.float(), segments_mask.bool()
+            sides = torch.tensor([4.0, 2.0**self.config.levels], device=similarity.device)
+            is_assigned, which = assigned(cells, segments, segments_mask, sides)
             outputs["is_assigned"] = is_assigned & outputs["is_cell"]
-            targets = segments.float() if segments.shape[1] else similarity.new_zeros(len(similarity), 1, 4)
+            targets = segments if segments.shape[1] else similarity.new_zeros(len(similarity), 1, 4)
             outputs["target_boxes"] = targets.gather(1, which[..., None].expand(-1, -1, 4))
-            outputs["is_line"] = line_.on_line(segments.float(), segments_mask.bool(), (mask.shape[1], mask.shape[2]))
+            outputs["is_line"] = on_line(segments, segments_mask, (mask.shape[1], mask.shape[2]))
             outputs["is_map"] = mask
-            outputs["refined"] = self._refined(fine, boxes_.shifted(segments.float()))
+            refined = [shifted(segments)]
+            for number, corners in enumerate(self.corners):
+                refined.append(corners(found.fine, refined[-1].detach(), coarse=number == 0))
+            outputs["refined"] = torch.stack(refined[1:], 2)
         return outputs
-
-    @property
-    def step(self) -> int:
-        """Frames of a cell of the coarsest level: maps are padded to a multiple."""
-        return int(2**self.config.levels)
-
-    def _refined(self, fine: Tensor, segments: Tensor) -> Tensor:
-        steps = []
-        for number, corners in enumerate(self.corners):
-            segments = corners(fine, segments.detach(), coarse=number == 0)
-            steps.append(segments)
-        return torch.stack(steps, 2)
 
     @torch.inference_mode()
     def align(
@@ -181,22 +482,20 @@ class Model(PreTrainedModel, SystemModel):
         *,
         confidence: float | None = None,
         overlap: float | None = None,
-        query_weight: np.ndarray | None = None,
-        reference_weight: np.ndarray | None = None,
         floor: float | None = None,
         tile: int | None = None,
     ) -> np.ndarray:
-        """Segments ``(N, 5)`` float64 as an aligner gives them, the likeliest first: half open, in frames and parts of
-        frames; the score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line.
+        """Segments ``(N, 5)`` float64, highest score first, in frames and fractions of frames. The score, 0 to 1, is
+        the root of the objectness times the mean probability of the cells on the line.
 
         Args:
-            similarity: ``(Q, R)``, any length. confidence, overlap, floor: instead of the configuration's.
-            query_weight, reference_weight: of key frames. tile: compute in tiles of so many frames (a multiple of
-                :attr:`step`); null where the map is too large to be computed at once. Tiles change nothing but time and
-                memory.
+            similarity: ``(Q, R)``, any length.
+            confidence, overlap, floor: instead of the configuration's.
+            tile: compute in tiles of so many frames (a multiple of :attr:`step`); by default where the map is too
+                large to be computed at once. Tiles change nothing but time and memory.
 
         Raises:
-            ValueError: no map of finite numbers.
+            ValueError: no map of finite numbers, or a model in training mode.
         """
         values = np.asarray(similarity, np.float32)
         if values.ndim != 2 or not np.isfinite(values).all():
@@ -205,67 +504,44 @@ class Model(PreTrainedModel, SystemModel):
             return np.zeros((0, 5))
         if self.training:
             raise ValueError("segment_detector: align in training mode, expected a model that is set to evaluate")
-        prepared, options = self._prepared(), vars(self.config)  # every look at an attribute of these takes its time
-        pyramid, device, step = prepared.pyramid, prepared.tensors[0].device, 2 ** len(prepared.pyramid.levels)
-        given = torch.from_numpy(values).to(device)[None]
-        if query_weight is not None and reference_weight is not None:
-            sides = [np.asarray(weight, np.float32) for weight in (query_weight, reference_weight)]
-            given = weighed(given, *(torch.from_numpy(side).to(device)[None] for side in sides))
+        options = self.config
+        confidence = options.confidence if confidence is None else confidence
+        overlap = options.overlap if overlap is None else overlap
+        if self._inference is None:
+            corners = [corners.arrays() for corners in self.corners if isinstance(corners, Corners)]
+            self._inference = _Inference(self.pyramid.fused(), corners)
+        pyramid, step = self._inference.pyramid, self.step
+        given = torch.from_numpy(values).to(pyramid.line.weight.device)[None]
         read, mask = channels(given), None
         if any(size % step for size in values.shape):
             read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
-        if tile is None and values.size > CELLS:
+        if tile is None and values.size > MAX_CELLS:
             tile = TILE // step * step
-        fine, line, heads = pyramid.forward(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
-        limit = options["confidence"] if confidence is None else confidence
-        apart = options["overlap"] if overlap is None else overlap
-        raw = pyramid.said(heads)[0].cpu().numpy()
-        found, score = _found(raw, [x.shape[2:] for x in heads], values.shape, limit)
-        kept = boxes_.suppressed(found, score, ALIKE)[: options["most"]]
-        line = line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
-        found, likely = line_.followed(line, found[kept], floor=options["floor"] if floor is None else floor)
+        found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+        raw = pyramid.predict(found.heads)[0].cpu().numpy()
+        boxes, score = _peaks(raw, [x.shape[2:] for x in found.heads], values.shape, confidence)
+        kept = nms(boxes, score, CELL_IOU)[: options.max_boxes]
+        line = found.line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
+        boxes, likely = fit_lines(line, boxes[kept], floor=options.floor if floor is None else floor)
         score = np.sqrt(score[kept] * likely)
-        found, score = found[score >= limit], score[score >= limit]
-        kept = boxes_.suppressed(found, score, apart)  # several may have followed the same line
-        found, score = found[kept], score[kept]
-        if not len(found):
+        boxes, score = boxes[score >= confidence], score[score >= confidence]
+        kept = nms(boxes, score, overlap)  # several may follow the same line
+        boxes, score = boxes[kept], score[kept]
+        if not len(boxes):
             return np.zeros((0, 5))
-        fine = fine[0].permute(1, 2, 0).cpu().numpy()
-        for number, corners in enumerate(prepared.corners):
-            found = moved(fine, found, corners, coarse=number == 0)
-        found = boxes_.clipped(found, values.shape)
-        kept = boxes_.suppressed(found, score, apart)
-        table = np.concatenate([found[kept], score[kept, None]], 1).astype(np.float64)
-        return table[(table[:, 1] > table[:, 0]) & (table[:, 3] > table[:, 2])]
-
-    def _prepared(self) -> _Prepared:
-        """What :meth:`align` computes with, made anew when weights have changed."""
-        made = self._frozen
-        if made is None or made.versions != [t._version for t in made.tensors]:
-            tensors = [*self.parameters(), *self.buffers()]
-            versions = [t._version for t in tensors]
-            corners = [corners.weights() for corners in self.corners if isinstance(corners, Corners)]
-            made = self._frozen = _Prepared(Folded(self.pyramid), corners, tensors, versions)
-        return made
-
-    def train(self, mode: bool = True) -> Self:
-        """Weights may be others now."""
-        self._frozen = None
-        return super().train(mode)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._frozen = None
-        return super()._apply(fn, recurse)
+        fine = found.fine[0].permute(1, 2, 0).cpu().numpy()
+        for number, arrays in enumerate(self._inference.corners):
+            boxes = refine_corners(fine, boxes, arrays, coarse=number == 0)
+        boxes = np.minimum(np.maximum(boxes, 0), np.repeat(values.shape, 2).astype(boxes.dtype))
+        kept = nms(boxes, score, overlap)
+        table = np.concatenate([boxes[kept], score[kept, None]], 1).astype(np.float64)
+        has_length = (table[:, QUERY_END] > table[:, QUERY_START]) & (
+            table[:, REFERENCE_END] > table[:, REFERENCE_START]
+        )
+        return table[has_length]
 
 
-def weighed(
-    similarity: Float[Tensor, "maps query_frames reference_frames"],
-    query: Float[Tensor, "maps query_frames"],
-    reference: Float[Tensor, "maps reference_frames"],
-) -> Float[Tensor, "maps query_frames reference_frames"]:
-    """The map times ``sqrt(p_i p_j)``; at p = 0 the slope is held finite."""
-    roots = [weight.clamp(min=1e-6).sqrt() for weight in (query, reference)]
-    return similarity * roots[0][:, :, None] * roots[1][:, None, :]
+# -------------------------------------------------------------------------------------------- the map, cells and boxes
 
 
 def channels(
@@ -273,7 +549,7 @@ def channels(
     mask: Bool[Tensor, "maps query_frames reference_frames"] | None = None,
 ) -> Float[Tensor, "maps 4 query_frames reference_frames"]:
     """The similarity; by how many deviations it is above the mean of its row and of its column; how near it comes to
-    the largest of both (1 where it is, less by a factor of e for each deviation that lacks)."""
+    the largest of both (1 where it is the largest, less by a factor of e for each deviation)."""
     values = similarity if mask is None else torch.where(mask, similarity, 0.0)
     read, near = [2 * values], None
     for axis in (2, 1):
@@ -282,8 +558,8 @@ def channels(
         if mask is not None:
             far = torch.where(mask, far, 0.0)
         far = far * (far.square().sum(axis, keepdim=True) / count + 1e-4).rsqrt()
-        lacks = far - far.amax(axis, keepdim=True)
-        near = lacks if near is None else near + lacks
+        below = far - far.amax(axis, keepdim=True)
+        near = below if near is None else near + below
         read.append((0.4 * far).clamp(-2, 2))
     assert near is not None
     near = near.exp()
@@ -291,40 +567,118 @@ def channels(
 
 
 def padded(read: Tensor, mask: Tensor, step: int) -> tuple[Tensor, Tensor]:
-    """Channels and mask, filled up at their ends to multiples of ``step``."""
+    """Channels and mask, padded at their ends to multiples of ``step``."""
     more = (0, -mask.shape[2] % step, 0, -mask.shape[1] % step)
     return F.pad(read, more), F.pad(mask, more)
 
 
-def decoded(raw: Float[Tensor, "maps 5 cells"], anchors: Float[Tensor, "cells 3"]) -> dict[str, Tensor]:
-    """``objectness`` ``(maps, cells)`` and ``boxes`` ``(maps, cells, 4)`` of cells."""
-    says = raw.transpose(1, 2).float()
-    centre = anchors[:, :2] + says[..., 1:3] * anchors[:, 2:]
-    half = 2 * anchors[:, 2:] * says[..., 3:5].clamp(-5, 5).exp()
-    return {"objectness": says[..., 0], "boxes": torch.stack([centre - half, centre + half], 3).flatten(2)}
+@functools.lru_cache(maxsize=64)
+def anchors(shapes: tuple[tuple[int, ...], ...], device: torch.device) -> Float[Tensor, "cells 3"]:
+    """Cells of all levels, finest first, row by row.
 
-
-def _found(
-    raw: Float[np.ndarray, "5 cells"], grids: Sequence[Sequence[int]], shape: tuple[int, ...], limit: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes ``(N, 4)`` of the cells of a map that find something, and their objectness, 0 to 1.
-
-    Of neighbours only the likeliest is asked: boxes a cell apart overlap by more than two segments may.
+    Args:
+        shapes: rows and columns of each level; the first has cells of four frames, each next of twice as many.
     """
-    share = min(limit**2, 1 - 1e-9)  # the line's share of the score is 1 at most
-    least = np.log(share / (1 - share)) if share else -np.inf
+    with torch.inference_mode(False):  # the result is cached, and training needs ordinary tensors
+        found = []
+        for number, (rows, columns) in enumerate(shapes):
+            side = 2.0 ** (number + 2)
+            axes = [(torch.arange(n, device=device) + 0.5) * side for n in (rows, columns)]
+            query, reference = torch.meshgrid(*axes, indexing="ij")
+            found.append(torch.stack([query, reference, torch.full_like(query, side)], 2).flatten(0, 1))
+        return torch.cat(found)
+
+
+def cells_of_map(
+    mask: Bool[Tensor, "maps query_frames reference_frames"], cells: Float[Tensor, "cells 3"]
+) -> Bool[Tensor, "maps cells"]:
+    """Which cells hold a frame of the map: those whose first frame is one."""
+    sizes = torch.stack([mask.any(2).sum(1), mask.any(1).sum(1)], 1)
+    return (cells[None, :, :2] - cells[None, :, 2:] / 2 < sizes[:, None]).all(2)
+
+
+def decoded(raw: Float[Tensor, "maps 5 cells"], cells: Float[Tensor, "cells 3"]) -> dict[str, Tensor]:
+    """``objectness`` ``(maps, cells)`` and ``boxes`` ``(maps, cells, 4)`` of predictions."""
+    predicted = raw.transpose(1, 2).float()
+    centre = cells[:, :2] + predicted[..., 1:3] * cells[:, 2:]
+    half = 2 * cells[:, 2:] * predicted[..., 3:5].clamp(-5, 5).exp()
+    return {"objectness": predicted[..., 0], "boxes": torch.stack([centre - half, centre + half], 3).flatten(2)}
+
+
+def _peaks(
+    raw: Float[np.ndarray, "5 cells"], grids: Sequence[Sequence[int]], shape: tuple[int, ...], confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes ``(N, 4)`` of the cells that find a segment, and their objectness, 0 to 1.
+
+    Only local maxima of the objectness count: boxes of neighbouring cells overlap by more than two segments may.
+    """
+    least = min(confidence**2, 1 - 1e-9)  # the line's part of the score is at most 1
+    threshold = np.log(least / (1 - least)) if least else -np.inf
     cells, places, first = [np.zeros(0, np.intp)], [np.zeros((3, 0), np.float32)], 0
     for number, (height, width) in enumerate(grids):
         side = 2 ** (number + 2)
         rows, columns = ((size + side // 2 - 1) // side for size in shape)  # whose centres are of the map
         if rows and columns:
             odds = raw[0, first : first + height * width].reshape(height, width)[:rows, :columns]
-            row, column = ((odds >= least) & (odds >= cv2.dilate(odds, _AROUND))).nonzero()
+            row, column = ((odds >= threshold) & (odds >= cv2.dilate(odds, _AROUND))).nonzero()
             cells.append(row * width + column + first)
             places.append(np.array([(row + 0.5) * side, (column + 0.5) * side, np.full(len(row), side)], np.float32))
         first += height * width
-    says, places = raw[:, np.concatenate(cells)], np.concatenate(places, 1)
-    centre = places[:2] + says[1:3] * places[2]
-    half = 2 * places[2] * np.exp(np.minimum(np.maximum(says[3:], -5), 5))
+    predicted, places = raw[:, np.concatenate(cells)], np.concatenate(places, 1)
+    centre = places[:2] + predicted[1:3] * places[2]
+    half = 2 * places[2] * np.exp(np.minimum(np.maximum(predicted[3:], -5), 5))
     boxes = np.array([centre - half, centre + half]).transpose(2, 1, 0).reshape(-1, 4)
-    return boxes, 1 / (1 + np.exp(-np.maximum(says[0], -30)))
+    return boxes, 1 / (1 + np.exp(-np.maximum(predicted[0], -30)))
+
+
+# ------------------------------------------------------------------------------------------------------------- targets
+
+
+def assigned(
+    cells: Float[Tensor, "cells 3"],
+    segments: Float[Tensor, "maps segments 4"],
+    segments_mask: Bool[Tensor, "maps segments"],
+    sides: Float[Tensor, " 2"],
+) -> tuple[Bool[Tensor, "maps cells"], Int[Tensor, "maps cells"]]:
+    """Whether a cell has a segment to find, and which: the smallest of those whose centre is near it, as in FCOS.
+
+    Args:
+        sides: of the finest and of the coarsest cells: they find the shortest and the longest segments.
+    """
+    if not segments.shape[1]:
+        empty = torch.zeros((len(segments), len(cells)), dtype=torch.bool, device=segments.device)
+        return empty, empty.long()
+    start, end = segments[:, None, :, STARTS], segments[:, None, :, ENDS]
+    centre, lengths = (start + end) / 2, end - start
+    side = cells[None, :, None, 2]
+    radius = torch.maximum(torch.minimum(lengths / 2, CENTRE_RADIUS * side[..., None]), side[..., None] / 2)
+    is_near = ((cells[None, :, None, :2] - centre).abs() <= radius).all(3)
+    longer = lengths.amax(3)
+    fits = ((longer > MIN_SIDES * side) | (side == sides[0])) & ((longer <= MAX_SIDES * side) | (side == sides[1]))
+    able = is_near & fits & segments_mask[:, None]
+    area = torch.where(able, lengths.prod(3), torch.inf)
+    return able.any(2), area.argmin(2)
+
+
+def shifted(segments: Float[Tensor, "maps segments 4"]) -> Float[Tensor, "maps segments 4"]:
+    """Segments with random errors of a coarse cell's size: 1 frame and 4 % of their length."""
+    length = (segments[..., ENDS] - segments[..., STARTS]).mean(2, keepdim=True)
+    return segments + torch.randn_like(segments) * (1 + 0.04 * length)
+
+
+def on_line(
+    segments: Float[Tensor, "maps segments 4"], segments_mask: Bool[Tensor, "maps segments"], shape: tuple[int, int]
+) -> Bool[Tensor, "maps query_frames reference_frames"]:
+    """Which cells lie on a segment's line: one of each row, or of each column where that is longer."""
+    device = segments.device
+    query = torch.arange(shape[0], device=device)[:, None] + 0.5
+    reference = torch.arange(shape[1], device=device) + 0.5
+    found = torch.zeros((len(segments), *shape), dtype=torch.bool, device=device)
+    for number in range(segments.shape[1]):
+        start, end, first, last = segments[:, number, :, None, None].unbind(1)
+        speed = (last - first) / (end - start)
+        apart = (reference - first - speed * (query - start)).abs()
+        slow = (speed <= 1) & (query >= start) & (query < end)
+        fast = (speed > 1) & (reference >= first) & (reference < last)
+        found |= (apart <= 0.5 * speed.clamp(min=1)) & (slow | fast) & segments_mask[:, number, None, None]
+    return found
