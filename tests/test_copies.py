@@ -1,4 +1,4 @@
-"""`videomatch copies`: segments of edited films in seconds, what is said instead of an answer, and the page."""
+"""`videomatch copies`: segments of edited films in seconds, the messages instead of an answer, and the page."""
 
 import itertools
 import json
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_parts_are_found_where_they_come_from(search, world):
         assert np.abs(np.subtract(got, times)).max() <= 0.5, (segment, times)
         assert segment.view == "whole" and segment.score > 0.9 and Path(segment.path).name == segment.reference
     assert answer.frames == 14 * 4 and set(answer.seconds) == {"frames", "search", "align", "total"}
-    assert answer.as_json()["segments"][0]["reference"] == "film2.mp4"
+    assert asdict(answer)["segments"][0]["reference"] == "film2.mp4"
 
 
 @pytest.mark.parametrize(("name", "view", "reference"), [
@@ -113,15 +114,15 @@ def test_what_goes_on_across_a_border_is_one_segment():
     assert copies.join_pieces([], []).shape == (0, 5)
 
 
-@pytest.mark.parametrize(("options", "said"), [
+@pytest.mark.parametrize(("options", "message"), [
     ({"name": "houhg"}, "did you mean 'hough'"),
     ({"name": "hough", "run": Path("x")}, "one or the other"),
     ({"run": Path("raw")}, "no checkpoint of a trained detector"),
     ({"tuned": Path("raw")}, "expected a result of `tune`"),
 ])  # fmt: skip
-def test_what_cannot_align_is_refused(world, monkeypatch, options, said):
+def test_what_cannot_align_is_refused(world, monkeypatch, options, message):
     monkeypatch.chdir(world)
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         copies.choose_aligner(**options)
 
 
@@ -212,8 +213,12 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     typed = ["library", "add", str(library), str(world / "raw/film1.mp4"), str(tmp_path / "broken.mp4")]
     assert cli.main(typed) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("1 video added, 48 frames") and "rejected: " in said.err and "broken.mp4" in said.err
+    printed = capsys.readouterr()
+    assert (
+        printed.out.startswith("1 video added, 48 frames")
+        and "rejected: " in printed.err
+        and "broken.mp4" in printed.err
+    )
     assert cli.main([*typed, "--key-frames", "uniform"]) == 1
     assert "leave the options out" in capsys.readouterr().err
     assert cli.main(["library", "list", str(library), "--json"]) == 0
@@ -223,10 +228,10 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     assert re.search(r"00:12\.0  film1\.mp4\n1 video, 00:12\.0 in all, 48 frames", capsys.readouterr().out)
     out = tmp_path / "page.html"
     assert cli.main(["copies", "beside.mp4", "--library", str(library), "--page", str(out)]) == 0
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     line = r"00:00\.\d-00:0[78]\.\d  00:02\.\d-00:(09|10)\.\d +\d\.\d{3}  film1\.mp4  \(left half\)\n"
-    assert re.fullmatch(line, said.out), said.out
-    assert "1 segment: 32 frames against 48 of 1 video," in said.err and "film1.mp4" in out.read_text()
+    assert re.fullmatch(line, printed.out), printed.out
+    assert "1 segment: 32 frames against 48 of 1 video," in printed.err and "film1.mp4" in out.read_text()
     assert cli.main(["copies", "beside.mp4", "--library", str(library), "--json", "--whole"]) == 0
     assert json.loads(capsys.readouterr().out)["segments"] == []
     assert cli.main(["copies", "film1.mp4", "--library", str(library)]) == 0  # an id of the library
@@ -240,7 +245,7 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     assert cli.main(["copies", str(tmp_path), "--library", str(library)]) == 1
     assert "is a folder; expected one video" in capsys.readouterr().err
     assert cli.main([*typed, "--expert", "clip"]) == 1
-    assert "params.yaml" in (said := capsys.readouterr().err) and "exists already: leave the options out" in said
+    assert "params.yaml" in (printed := capsys.readouterr().err) and "exists already: leave the options out" in printed
     assert cli.main(["copies", "own.mp4", "--library", str(library), "--system", "detector"]) == 1
     assert "params.yaml" in capsys.readouterr().err
 
@@ -250,9 +255,9 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
     monkeypatch.chdir(world)
     folder = tmp_path / "library"
     shutil.copytree(world / "library", folder)
-    said = json.loads((folder / "library.json").read_text())
-    said["descriptor"] = Descriptor("grey", {"extractor": "grey", "every": 0.25, "size": 8}).as_json()
-    (folder / "library.json").write_text(json.dumps(said))
+    about = json.loads((folder / "library.json").read_text())
+    about["descriptor"] = asdict(Descriptor("grey", {"extractor": "grey", "every": 0.25, "size": 8}))
+    (folder / "library.json").write_text(json.dumps(about))
     with pytest.raises(RequestError, match=r"64 numbers per frame.*256"):
         copies.CopySearch(VideoLibrary(folder), copies.choose_aligner()).copies(world / "cut.mp4")
 

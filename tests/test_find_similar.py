@@ -1,4 +1,4 @@
-"""find and similar: the right vectors for texts, ids and files, and what is said where there is no answer."""
+"""find and similar: the right vectors for texts, ids and files, and the messages where there is no answer."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_a_copy_of_a_video_gets_the_vector_that_the_video_has(catalogue, tmp_pat
     copy = tmp_path / "an*other [1].mp4"
     copy.write_bytes((Path("raw") / VIDEO).read_bytes() + b"\0")  # not the same file, but the same film
     copy.with_suffix(".txt").write_text("film delta number 0")
-    (tmp_path / "an*other [1] b.txt").write_text("somebody else's title")
+    (tmp_path / "an*other [1] b.txt").write_text("another video's title")
     answer = similar(catalogue, str(copy), file=str(copy), system=system, top=8)
     assert answer.hits[0].id == VIDEO and answer.hits[0].score == pytest.approx(1, abs=1e-5)
     assert answer.notes == []
@@ -144,7 +144,7 @@ def _copy(folder):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ({"system": "zeroshot"}, "did you mean 'zero_shot'"),
         ({"system": "pooled"}, "cannot be asked in words; systems that can: .*zero_shot"),
@@ -154,8 +154,8 @@ def _copy(folder):
         ({"top": 0}, "top = 0"),
     ],
 )
-def test_what_is_said_where_there_is_no_answer(catalogue, asked, said):
-    with pytest.raises(RequestError, match=said):
+def test_messages_where_there_is_no_answer(catalogue, asked, message):
+    with pytest.raises(RequestError, match=message):
         find(catalogue, "bars", **asked)
 
 

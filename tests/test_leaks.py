@@ -27,7 +27,7 @@ def corpus(tmp_path):
     splits += [("captions_train", "query", f"a{n}:0") for n in range(4)]
     splits += [("captions_test", "reference", i) for i in ("t0", "t1", "t2", "t3", "a3")]
     splits += [("captions_test", "query", i) for i in ("t0:0", "t1:0", "t2:0")] + [("all", "reference", "t3")]
-    said = {
+    captions = {
         "a0": "A man, running.",
         "a1": "a dog",
         "a2": "a CAT",
@@ -36,7 +36,7 @@ def corpus(tmp_path):
         "t1": "a dog",
         "t2": "y",
     }
-    texts = [(f"{v}:0", v, "caption", None, None, None, words) for v, words in said.items()]
+    texts = [(f"{v}:0", v, "caption", None, None, None, words) for v, words in captions.items()]
     texts += [("t2:1", "t2", "caption", None, None, None, "a cat")]  # no query of the protocol
     sources = [
         ("a0", "film", 0.0, 5.0),
@@ -83,12 +83,12 @@ def test_planted_twins_are_found_and_strangers_are_not(corpus):
 
 def test_what_is_told(corpus):
     sides = (corpus / "corpus", "captions_train", "captions_test")
-    said, count = leaks.report(*sides, vectors=[corpus / "features"], examples=1)
-    assert count == 3 and "5 test videos against 4 training videos" in said
-    assert "same source: 2 test videos (40.0 %), 3 pairs\n  t0 ~ a0: film (1)" in said
+    text, count = leaks.report(*sides, vectors=[corpus / "features"], examples=1)
+    assert count == 3 and "5 test videos against 4 training videos" in text
+    assert "same source: 2 test videos (40.0 %), 3 pairs\n  t0 ~ a0: film (1)" in text
     fewer, _ = leaks.report(*sides, kinds=())
     assert "near vector: not compared" in fewer and "same text: not compared" in fewer
-    assert "near vector: 1 test videos (20.0 %), 1 pairs" in said and "same id: 1 test videos" in said
+    assert "near vector: 1 test videos (20.0 %), 1 pairs" in text and "same id: 1 test videos" in text
 
 
 def test_what_cannot_be_compared_is_an_error(corpus):

@@ -19,7 +19,7 @@ WITHIN = 0.5
 
 
 def seconds(text):
-    """(seconds, whether they are said to be sure)."""
+    """(seconds, whether they are known exactly)."""
     return float(text.strip("~")), not text.startswith("~")
 
 

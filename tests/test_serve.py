@@ -142,7 +142,7 @@ def test_answers_as_json(server):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("/find?q=", "the question is empty"),
         ("/find", "the question is empty"),
@@ -155,9 +155,9 @@ def test_answers_as_json(server):
         ("/find?q=" + "x" * 3000, "expected at most"),
     ],
 )
-def test_mistakes_are_shown(server, address, said):
+def test_mistakes_are_shown(server, address, message):
     status, _, content = got(server, address)
-    assert status == 400 and said in json.loads(content)["error"]
+    assert status == 400 and message in json.loads(content)["error"]
     if address.startswith("/find?q=x&"):
         status, _, content = got(server, address.replace("/find", "/"))
         assert status == 400 and 'role="alert"' in content.decode()

@@ -72,9 +72,9 @@ def test_files_are_added_once_and_broken_ones_are_named(raw, place, monkeypatch)
     assert calls == [["broken.mp4", "film3.mp4"]]
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(VideoLibrary(place).open_index()) == 5
-    said = VideoLibrary(place).summary()
-    assert [v["video_id"] for v in said["videos"]] == sorted(VideoLibrary(place).open_index().ids)
-    assert said["frames"] == 3 * 32 + 20 + 16 and len(said["rejected"]) == 1
+    found = VideoLibrary(place).summary()
+    assert [v["video_id"] for v in found["videos"]] == sorted(VideoLibrary(place).open_index().ids)
+    assert found["frames"] == 3 * 32 + 20 + 16 and len(found["rejected"]) == 1
     # what was broken and is mended is a video
     broken = place.parent / "more/broken.mp4"
     broken.write_bytes((raw / "broken.mp4").read_bytes())
@@ -158,7 +158,7 @@ def test_ids_are_names_that_can_be_shown_and_are_never_paths(raw, place):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"expert": "clip"}, "no params.yaml here"),
         ({"system": "clip"}, "no params.yaml here"),
@@ -169,8 +169,8 @@ def test_ids_are_names_that_can_be_shown_and_are_never_paths(raw, place):
         ({"expert": "grey", "run": Path("run")}, "expected one of them"),
     ],
 )
-def test_what_cannot_describe_frames_is_refused(place, options, said):
-    with pytest.raises(RequestError, match=said):
+def test_what_cannot_describe_frames_is_refused(place, options, message):
+    with pytest.raises(RequestError, match=message):
         made(place, **options)
     assert not place.exists()
 

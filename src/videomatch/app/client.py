@@ -11,12 +11,15 @@ import contextlib
 import hashlib
 import http.client
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH, digest
+
+log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PACKAGE = Path(__file__).parents[1]
@@ -63,6 +66,7 @@ def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[s
     try:
         server = json.loads(server_file(configfiles, values).read_text(encoding="utf-8"))
         if server["state"] != current_state(configfiles):
+            log.warning("the server on port %d has older parameters or source and is not asked", server["port"])
             return None
     except FileNotFoundError:
         return None

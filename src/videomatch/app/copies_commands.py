@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from videomatch.app import copies, copies_page
@@ -22,7 +23,7 @@ def add_videos(options: argparse.Namespace) -> int:
     library = _open_or_create(options)
     added = library.add(options.videos, threads=os.cpu_count() or 1)
     if options.json:
-        print(json.dumps(vars(added), ensure_ascii=False, indent=1))
+        print(json.dumps(asdict(added), ensure_ascii=False, indent=1))
     else:
         print(f"{count(len(added.videos), 'video')} added, {count(added.frames, 'frame')} ({library.descriptor})")
         if added.known:
@@ -83,7 +84,7 @@ def show_copies(options: argparse.Namespace) -> int:
         with answer.timed("page"):
             files.write_text(options.page, copies_page.render(search, answer))
     if options.json:
-        print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1))
+        print(json.dumps(asdict(answer), ensure_ascii=False, indent=1))
         return 0
     if answer.segments:
         print("in the video     where it is from  score  of which video", file=sys.stderr)

@@ -8,7 +8,7 @@ of these files. The default, :mod:`videomatch.experts.grey`, needs no training.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,6 @@ class Descriptor:
     method: str | None = None
     scorer: str | None = None
     share: float = 1.0
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         every = (self.source or self.options).get("every")

@@ -9,8 +9,7 @@ import difflib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 #: results of an answer
 MAX_RESULTS = 1000
@@ -33,10 +32,6 @@ class Answer:
 
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

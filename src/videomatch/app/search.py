@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def similar(
 
     Args:
         catalogue: of the systems.
-        video: id, or whatever the user called the file.
+        video: id, or what the user typed.
         dataset: whose videos are searched.
         system: that compares.
         member: of the system.
@@ -180,7 +180,7 @@ def reply(catalogue: Catalogue, request: dict[str, Any]) -> dict[str, Any]:
     options = {k: v for k, v in request.items() if k not in ("command", "asked") and v is not None}
     search = {"find": find, "similar": similar}[request["command"]]
     try:
-        return search(catalogue, request["asked"], **options).as_json()
+        return asdict(search(catalogue, request["asked"], **options))
     except (ValueError, OSError) as error:
         log.info("refused: %s", error)
         return {"error": str(error) or type(error).__name__}

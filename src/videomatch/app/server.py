@@ -34,6 +34,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from videomatch.app import client, search
 from videomatch.app.catalogue import Catalogue, open_catalogue
 from videomatch.app.requests import MAX_CHARACTERS, RequestError
+from videomatch.common import named
 from videomatch.media.thumbnail import thumbnail
 from videomatch.reports import pages
 
@@ -100,7 +101,9 @@ def serve(options: argparse.Namespace) -> int:
     try:
         listener = socket.create_server((client.HOST, options.port))
     except OSError as error:
-        raise RequestError(f"port {options.port}: {error.strerror}; choose another with --port") from error
+        reason = os.strerror(error.errno or 0)
+        raise RequestError(f"port {options.port}: {reason}; choose another with --port") from error
+    named.module("app", "query_encoder")  # torch and transformers are loaded before the first request
     port = listener.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
     with listener, client.announced(client.server_file(options.configfile, options.config), port, state, token):

@@ -25,7 +25,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class VideoLibrary:
         """
         if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
             raise RequestError(f"{folder} exists and is no library: expected a new or an empty folder")
-        about = {"format": FORMAT, "descriptor": descriptor.as_json()}
+        about = {"format": FORMAT, "descriptor": asdict(descriptor)}
         files.write_json(folder / "library.json", about)
         return cls(folder, **options)
 
