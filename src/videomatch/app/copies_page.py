@@ -1,4 +1,5 @@
-"""The page of an answer of :mod:`videomatch.app.copies`: maps and strips of pictures, with pictures of files."""
+"""The page of an answer of :mod:`videomatch.app.copies`: similarity maps with their segments, and pictures of both
+videos."""
 
 from __future__ import annotations
 
@@ -10,49 +11,50 @@ from videomatch.app.copies import WHOLE, Copies, CopySearch
 from videomatch.media.thumbnail import data_url, strip
 from videomatch.reports import segment_maps
 
-#: drawings on a page: more would be a page that no browser opens quickly
-MOST = 40
+#: maps on a page at most, so that browsers open it quickly
+MAX_MAPS = 40
 
 
 def render(search: CopySearch, answer: Copies) -> str:
-    """The page of the question that ``search`` was asked last."""
-    boxes = [
+    """The page of the last answer of ``search``."""
+    segments = [
         segment_maps.DrawnSegment(
             s.query_start, s.query_end, s.reference_start, s.reference_end, s.score, number, s.reference,
             "" if s.view == WHOLE else s.view,
         )
         for number, s in enumerate(answer.segments, 1)
     ]  # fmt: skip
-    asked: dict[tuple[str, str], list[segment_maps.DrawnSegment]] = {}
-    for segment, box in zip(answer.segments, boxes, strict=True):
-        asked.setdefault((segment.reference, segment.view), []).append(box)
-    maps = [_map(search, answer, *pair, mine) for pair, mine in list(asked.items())[:MOST]]
+    pairs: dict[tuple[str, str], list[segment_maps.DrawnSegment]] = {}
+    for found, drawn in zip(answer.segments, segments, strict=True):
+        pairs.setdefault((found.reference, found.view), []).append(drawn)
+    maps = [_map(search, answer, *pair, drawn) for pair, drawn in list(pairs.items())[:MAX_MAPS]]
     about = [
         f"{segment_maps.clock(answer.duration)} long, {answer.frames} frames ({answer.descriptor}); "
-        f"{len(boxes)} segments, aligned by {answer.aligner} in {answer.candidates} candidates "
+        f"{len(segments)} segments, aligned by {answer.aligner} in {answer.candidates} candidates "
         f"of {len(search.index)} videos of the library {answer.library}.",
         *(f"{note[:1].upper()}{note[1:]}." for note in answer.notes),
     ]
-    if len(asked) > MOST:
-        about.append(f"The first {MOST} of {len(asked)} maps are drawn.")
+    if len(pairs) > MAX_MAPS:
+        about.append(f"The first {MAX_MAPS} of {len(pairs)} maps are drawn.")
     title = f"Where {Path(answer.asked).name} comes from"
-    return segment_maps.page(title=title, about=about, segments=boxes, maps=maps)
+    return segment_maps.page(title=title, about=about, segments=segments, maps=maps)
 
 
 def _map(
-    search: CopySearch, answer: Copies, reference: str, view: str, boxes: list[segment_maps.DrawnSegment]
+    search: CopySearch, answer: Copies, reference: str, view: str, segments: list[segment_maps.DrawnSegment]
 ) -> tuple[str, Markup]:
-    values, query, there = search.map(view, reference)
-    sizes = segment_maps.layout(query, there)
+    """The heading and the drawing of one map."""
+    similarity, query_seconds, seconds = search.map(view, reference)
+    sizes = segment_maps.layout(query_seconds, seconds)
     path = search.files.get(reference, {}).get("path")
     drawn = segment_maps.drawing(
-        values, boxes, sizes,
-        _pictures(Path(answer.asked), query, sizes.down),
-        _pictures(Path(path), there, sizes.across) if path else [None] * sizes.across,
+        similarity, segments, sizes,
+        _pictures(Path(answer.asked), query_seconds, sizes.down),
+        _pictures(Path(path), seconds, sizes.across) if path else [None] * sizes.across,
         title=f"similarity of {Path(answer.asked).name} and {reference}",
     )  # fmt: skip
     return reference if view == WHOLE else f"{reference}: {view} of the query", drawn
 
 
-def _pictures(path: Path, duration: float, count: int) -> list[str | None]:
-    return [None if still is None else data_url(still, 70) for still in strip(path, duration, count)]
+def _pictures(path: Path, seconds: float, count: int) -> list[str | None]:
+    return [None if picture is None else data_url(picture, 70) for picture in strip(path, seconds, count)]
