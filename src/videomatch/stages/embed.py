@@ -1,19 +1,19 @@
 """Embed the videos and texts of a corpus: vectors in which a larger inner product means a better match.
 
-They are unit vectors, unless a model says that its own are to be compared as they are (``score = "dot"``); then
-``embed.json`` says it, too.
+They are unit vectors, unless the model's ``comparison`` is ``dot``; then ``embed.json`` has ``score: dot``.
 
-Everything learned is applied here, so that what follows (search, ensembles, alignment) is plain maths. Four ways lead
-to the same two stores a member, ``videos/`` (ids are video ids) and ``texts/`` (text ids), one float32 row an item:
+Everything learned is applied here; search, ensembles and alignment only compute with the vectors. Four kinds of systems
+give each member the same two stores, ``videos/`` (ids are video ids) and ``texts/`` (text ids), one float32 row per id:
 
 * ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
 * ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split and
   unsupervised: no judged pair is seen.
 * ``embeddings: {features, text_encoder, texts}``: zero-shot; features are image embeddings of the encoder's own space,
   the texts go through its text tower.
-* a trained system: what its model's ``embed_videos`` and ``embed_texts`` say.
+* a trained system: ``embed_videos`` and ``embed_texts`` of its model.
 
-A video or text without what it takes (no title, not decodable) is absent from the store; ``embed.json`` counts them.
+A video or text without the input that it takes (a title, a decodable frame) is absent from the store; ``embed.json``
+counts these.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: items that are embedded at once
+#: batch sizes
 VIDEOS, TEXTS = 32, 256
 #: kinds of texts that search for videos
 QUERIES = ("caption", "query")
@@ -54,6 +54,8 @@ QUERIES = ("caption", "query")
 COSINE = "cosine"
 
 Vectors = Iterable[tuple[Sequence[str], np.ndarray]]
+#: ``videos`` or ``texts`` -> all ids of it, and the vectors of those that can be embedded
+Embeddings = dict[str, tuple[Sequence[str], Vectors]]
 
 
 def embed(
@@ -78,50 +80,67 @@ def embed(
         system: the resolved system.
         threads: of torch.
         members: names of the members.
-        run: the checkpoints of a trained system, one a member, or that of the text encoder if it was trained here.
-        splits: whose videos are embedded, in whichever role; all videos of the corpus by default.
+        run: the checkpoints of a trained system, one per member, or that of the text encoder if it was trained here.
+        splits: whose videos are embedded, queries and references; all videos of the corpus by default.
         queries: protocols whose captions and queries are embedded; all texts of these kinds by default.
         seed: of the randomised SVD.
     """
-    options = system.get("embeddings", {})
     ids = corpora.videos(corpus)["video_id"].to_list()
     if splits is not None:
-        asked = set(examples_.pooled_ids(corpus, splits, ("query", "reference")))
-        ids = [i for i in ids if i in asked]
+        chosen = set(examples_.pooled_ids(corpus, splits, ("query", "reference")))
+        ids = [i for i in ids if i in chosen]
     with reproducible(threads), torch.inference_mode():
         if "model" in system:
             if len(run or []) != len(members):
                 raise ValueError(f"embed: {len(run or [])} checkpoints for the members {members}")
             for member, checkpoint in zip(members, run or [], strict=True):
-                written, score = _trained(corpus, features, ids, checkpoint, queries)
-                _write_all(output / member, written, system, score)
+                vectors, comparison = _by_model(corpus, features, ids, checkpoint, queries)
+                _write_member(output / member, vectors, system, comparison)
             return
-        if "features" not in options:
-            said = whole_texts(corpus, options["texts"], ids)
-            lsa = analysis(corpus, said, options.get("dim", 256), seed)
-            log.info("latent semantic analysis in %d dimensions", lsa.dim)
-            vectors = ((some, lsa.embed([said[i] for i in some])) for some in _chunks(list(said), TEXTS))
-            written = {"videos": (ids, vectors)}
+        options = system["embeddings"]
+        if "features" in options:
+            vectors = _by_features(corpus, features, ids, options, str(run[0]) if run else None, queries)
         else:
-            if options.get("pool", "mean") != "mean":
-                raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
-            store = Store.open(*[folder / options["features"] for folder in features])
-            present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
-            written = {"videos": (ids, _pooled(store, present))}
-            if "text_encoder" in options and queries != []:
-                texts = _queries(corpus, queries, options.get("texts", QUERIES))
-                encoder = str(run[0] if run else options["text_encoder"])
-                written["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
+            vectors = _by_texts(corpus, ids, options, seed)
         for member in members:
-            _write_all(output / member, written, system)
+            _write_member(output / member, vectors, system)
 
 
-def analysis(corpus: Path, said: Mapping[str, str], dim: int, seed: int) -> Lsa:
+def _by_texts(corpus: Path, ids: list[str], options: Mapping[str, Any], seed: int) -> Embeddings:
+    """Latent semantic analysis of the videos' texts."""
+    texts = whole_texts(corpus, options["texts"], ids)
+    lsa = analysis(corpus, texts, options.get("dim", 256), seed)
+    log.info("latent semantic analysis in %d dimensions", lsa.dim)
+    return {"videos": (ids, ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS)))}
+
+
+def analysis(corpus: Path, texts: Mapping[str, str], dim: int, seed: int) -> Lsa:
     """Latent semantic analysis fitted on the texts (video_id -> text) of the train split."""
-    from videomatch.data.lsa import Lsa  # scikit-learn takes a second, which others need not wait
+    from videomatch.data.lsa import Lsa  # scikit-learn takes a second to import, and only this needs it
 
     train = corpora.split_ids(tables.read("splits", corpus), "train", "reference")
-    return Lsa([said[i] for i in train if i in said], dim=dim, seed=seed)
+    return Lsa([texts[i] for i in train if i in texts], dim=dim, seed=seed)
+
+
+def _by_features(
+    corpus: Path,
+    features: Sequence[Path],
+    ids: Sequence[str],
+    options: Mapping[str, Any],
+    trained_encoder: str | None,
+    queries: Sequence[str] | None,
+) -> Embeddings:
+    """The mean of the frame features, and texts by the text tower of the encoder that they come from."""
+    if options.get("pool", "mean") != "mean":
+        raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
+    store = Store.open(*[folder / options["features"] for folder in features])
+    present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
+    found: Embeddings = {"videos": (ids, _pooled(store, present))}
+    if "text_encoder" in options and queries != []:
+        texts = _queries(corpus, queries, options.get("texts", QUERIES))
+        encoder = trained_encoder or options["text_encoder"]
+        found["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
+    return found
 
 
 def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
@@ -135,8 +154,7 @@ def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
 
 
 def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
-    """The text side of a CLIP-like checkpoint (anything with ``get_text_features``), without its pictures' side: texts
-    -> unit rows (N, D), float32."""
+    """The text tower of a CLIP-like checkpoint (with ``get_text_features``): texts -> unit rows (N, D), float32."""
     config: Any = AutoConfig.from_pretrained(encoder)
     model: Any = AutoModel.from_pretrained(encoder).eval()
     model.vision_model = None
@@ -175,10 +193,10 @@ def trained(
     return model, examples_.kind(system["examples"]["kind"])(source, **options)
 
 
-def _trained(
+def _by_model(
     corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path, queries: Sequence[str] | None
-) -> tuple[dict[str, tuple[Sequence[str], Vectors]], str]:
-    """What the model of a checkpoint makes of videos, and of queries if it reads texts; and how they are compared."""
+) -> tuple[Embeddings, str]:
+    """Videos and queries by the model of a checkpoint, and how their vectors are compared."""
     device = default_device()
     model, reader = trained(checkpoint, corpus, features, device)
 
@@ -187,7 +205,7 @@ def _trained(
             batch = {name: value.to(device) for name, value in read(inputs).items()}
             yield chunk, embed_batch(**batch).float().cpu().numpy()
 
-    found: dict[str, tuple[Sequence[str], Vectors]] = {}
+    found: Embeddings = {}
     if model.embeds_videos:
         chunks = [(c, c) for c in _chunks(reader.usable(ids), VIDEOS)]
         found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
@@ -207,33 +225,34 @@ def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = 
     return texts.sort("text_id")
 
 
-def _write_all(
-    folder: Path, written: Mapping[str, tuple[Sequence[str], Vectors]], system: dict[str, Any], score: str = COSINE
-) -> None:
-    """One member's stores, and ``embed.json`` that counts what is in them."""
+def _write_member(folder: Path, found: Embeddings, system: dict[str, Any], comparison: str = COSINE) -> None:
+    """A member's stores, and ``embed.json`` with counts."""
     folder.mkdir(parents=True)
-    counts = {side: _write(folder / side, wanted, vectors, system) for side, (wanted, vectors) in written.items()}
-    about = counts if score == COSINE else {**counts, "score": score}
+    about: dict[str, Any] = {
+        side: _write(folder / side, ids, vectors, system) for side, (ids, vectors) in found.items()
+    }
+    log.info("%s: embedded %s", folder.name, about)
+    if comparison != COSINE:
+        about["score"] = comparison
     (folder / "embed.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    log.info("%s: embedded %s", folder.name, counts)
 
 
-def _write(root: Path, wanted: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:
-    """Write vectors, leaving out zero ones; returns how many there are and how many are absent."""
+def _write(root: Path, ids: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:
+    """Write all vectors but zero ones; returns how many there are and how many of ``ids`` are absent."""
     vectors = iter(vectors)
     first = next(vectors, None)
     if first is None:
-        raise ValueError(f"{root.name}: nothing to embed among {len(wanted)} items")
+        raise ValueError(f"{root.name}: nothing to embed among {len(ids)} items")
     dim, count = first[1].shape[1], 0
     with StoreWriter(root, shape=(dim,), dtype="float32", made_by={"system": system}) as writer:
-        for ids, rows in itertools.chain([first], vectors):
+        for some, rows in itertools.chain([first], vectors):
             finite = np.isfinite(rows).all(1)
             if not finite.all():
-                raise FloatingPointError(f"{root.name}: the embedding of {ids[int(finite.argmin())]!r} is not finite")
+                raise FloatingPointError(f"{root.name}: the embedding of {some[int(finite.argmin())]!r} is not finite")
             for n in np.flatnonzero(rows.any(1)).tolist():
-                writer.add(ids[n], rows[n : n + 1])
+                writer.add(some[n], rows[n : n + 1])
                 count += 1
-    return {"embedded": count, "absent": len(wanted) - count, "dim": dim}
+    return {"embedded": count, "absent": len(ids) - count, "dim": dim}
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
