@@ -13,6 +13,7 @@ Durations are those of the metadata, and give the videos that may be named.
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -139,19 +140,17 @@ def check_matching(path: Path, queries: Mapping[str, float], references: Mapping
         ValueError: a column is missing, an id is unknown, a number is not finite, or a segment has no extent or is
             outside its video by more than a second; the message names the line.
     """
-    sides = ("query", queries, 2), ("ref", references, 4)
     rows = tables.read_csv(path, COLUMNS[:2], numbers=COLUMNS[2:])
     for line, row in enumerate(rows.iter_rows(named=True), start=2):
-        where, numbers = f"{path}, line {line}", [row[c] for c in COLUMNS[2:]]
-        for side, durations, at in sides:
-            video_id = row[f"{side}_id"]
+        where = f"{path}, line {line}"
+        for role, durations in (("query", queries), ("ref", references)):
+            video_id, start, end = (row[f"{role}_{name}"] for name in ("id", "start", "end"))
+            span = f"{role} from {start} to {end}"
             if video_id not in durations:
-                raise ValueError(f"{where}: {side}_id {video_id!r} is not among the {len(durations)} videos")
-            start, end = numbers[at - 2 : at]
+                raise ValueError(f"{where}: {role}_id {video_id!r} is not among the {len(durations)} videos")
             if not start < end:
-                raise ValueError(f"{where}: {side} from {start} to {end}, expected start < end")
+                raise ValueError(f"{where}: {span}, expected start < end")
             if start < 0 or end > durations[video_id] + SLACK:
-                span = f"{side} from {start} to {end}"
                 raise ValueError(f"{where}: {span}, but {video_id!r} lasts from 0 to {durations[video_id]} s")
 
 
@@ -202,28 +201,22 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
         ValueError: the file is not such an archive, its arrays have other shapes or types, D is over 512, an id is
             unknown or its rows are not consecutive, a video has more rows than seconds, or a time is outside it.
     """
-    arrays = _arrays(path)
-    video_ids, values, times = arrays["video_ids"], arrays["features"], arrays["timestamps"]
+    video_ids, values, times = _arrays(path)
     count = len(video_ids)
-    if (
-        values.dtype != np.float32
-        or values.ndim != 2
-        or len(values) != count
-        or not 1 <= values.shape[1] <= LARGEST_DIM
-    ):
-        raise ValueError(
-            f"{path}: features {values.dtype} {values.shape}, expected float32 ({count}, 1 to {LARGEST_DIM})"
-        )
+    is_matrix = values.ndim == 2 and len(values) == count and 1 <= values.shape[1] <= LARGEST_DIM
+    if values.dtype != np.float32 or not is_matrix:
+        found = f"features {values.dtype} {values.shape}"
+        raise ValueError(f"{path}: {found}, expected float32 ({count}, 1 to {LARGEST_DIM})")
     if video_ids.dtype.kind != "U" or video_ids.ndim != 1:
         raise ValueError(f"{path}: video_ids {video_ids.dtype} {video_ids.shape}, expected strings (F,)")
     if times.shape not in ((count,), (count, 2)) or times.dtype.kind != "f":
         raise ValueError(f"{path}: timestamps {times.dtype} {times.shape}, expected numbers ({count},) or ({count}, 2)")
     if not (np.isfinite(values).all() and np.isfinite(times).all()):
         raise ValueError(f"{path}: a descriptor or a timestamp is not finite")
-    starts = np.flatnonzero(np.r_[True, video_ids[1:] != video_ids[:-1]]) if count else np.zeros(0, np.int64)
     seen: set[str] = set()
-    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), count], strict=True):
-        video_id = str(video_ids[start])
+    stop = 0
+    for video_id, rows in itertools.groupby(video_ids.tolist()):
+        start, stop = stop, stop + len(list(rows))
         if video_id in seen:
             raise ValueError(f"{path}: rows of {video_id!r} are in two places, expected them together")
         seen.add(video_id)
@@ -253,12 +246,12 @@ def one_a_second(values: np.ndarray, times: np.ndarray, duration: float) -> tupl
     return values[first], times[first]
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path) -> list[np.ndarray]:
     names = ("video_ids", "features", "timestamps")
     try:
         with np.load(path, allow_pickle=False) as file:
             if sorted(file.files) != sorted(names):
                 raise ValueError(f"it holds {file.files}, expected {list(names)}")
-            return {name: file[name] for name in names}
+            return [file[name] for name in names]
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is not an archive of descriptors ({error})") from error

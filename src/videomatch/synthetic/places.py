@@ -55,6 +55,11 @@ def _disc(p: np.ndarray, x: float, y: float, radius: float, colour: Colour) -> N
     cv2.circle(p, (round(x * w), round(y * h)), max(round(radius * h), 1), colour, -1, cv2.LINE_AA)
 
 
+def _colour(values: np.ndarray) -> Colour:
+    red, green, blue = (int(v) for v in values)
+    return red, green, blue
+
+
 def _harbour(p: np.ndarray, r: np.random.Generator) -> None:
     _gradient(p, (120, 180, 235), (225, 235, 245), 0, 0.5)
     _gradient(p, (30, 100, 150), (15, 60, 110), 0.5)
@@ -156,14 +161,14 @@ def _beach(p: np.ndarray, r: np.random.Generator) -> None:
 def _market(p: np.ndarray, r: np.random.Generator) -> None:
     _gradient(p, (210, 190, 170), (160, 140, 120))
     for x in np.arange(0, 1, 0.25):
-        colour = tuple(int(c) for c in r.integers(60, 240, 3))
+        colour = _colour(r.integers(60, 240, 3))
         for k in range(6):
             shade = colour if k % 2 else (245, 240, 230)
-            _box(p, x + k * 0.04, 0.15, x + k * 0.04 + 0.04, 0.33, shade)  # pyright: ignore[reportArgumentType]
+            _box(p, x + k * 0.04, 0.15, x + k * 0.04 + 0.04, 0.33, shade)
         _box(p, x + 0.02, 0.62, x + 0.23, 0.85, (130, 85, 45))
         for _ in range(10):
-            fruit = tuple(int(c) for c in r.integers((120, 60, 0), (255, 220, 80)))
-            _disc(p, x + r.uniform(0.03, 0.22), 0.6 + r.uniform(-0.04, 0.02), 0.028, fruit)  # pyright: ignore[reportArgumentType]
+            fruit = _colour(r.integers((120, 60, 0), (255, 220, 80)))
+            _disc(p, x + r.uniform(0.03, 0.22), 0.6 + r.uniform(-0.04, 0.02), 0.028, fruit)
 
 
 def _stage(p: np.ndarray, r: np.random.Generator) -> None:
