@@ -1,30 +1,61 @@
-# videomatch: from video files to tables. This file is the table of contents; each included file is one stage of
-# dvc.yaml, and `params.yaml` holds every value that a person may change.
-configfile: "params.yaml"
+# videomatch: from video files to tables. `params.yaml` holds every value of the demo; `snakemake --configfile FILE` reads
+# another file instead. What each rule makes, and from what, is in src/videomatch/pipeline/jobs.py.
+if not workflow.configfiles:
+
+    configfile: "params.yaml"
 
 
 include: "workflow/rules/common.smk"
 
 
-STAGES = ["data", "systems", "segments", "benchmark"]
+# A graphics card is used where there is one, by one job at a time.
+GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
 
-# DVC runs `snakemake STAGE --config stage=STAGE`: then only that stage's rules exist, so Snakemake cannot touch what
-# another stage made, and takes it as it lies there.
-if "stage" in config:
+# DVC runs `snakemake PART --config stage=PART`: then only that part's rules exist, so Snakemake cannot touch the results
+# of other parts, and takes them as they are.
+parts = [config["stage"]] if "stage" in config else jobs.PARTS
+results = jobs.results(plan)
 
-    include: f"workflow/rules/{config['stage']}.smk"
 
-else:
+rule all:
+    default_target: True
+    input:
+        [results[part] for part in parts],
 
-    for stage in STAGES:
 
-        include: f"workflow/rules/{stage}.smk"
+for part in parts:
 
-    rule all:
-        default_target: True
+    rule:
+        name:
+            part
         input:
-            [getattr(rules, stage).input for stage in STAGES],
+            results[part],
+
+
+for made in jobs.RULES:
+    if made.part in parts:
+
+        rule:
+            name:
+                made.name
+            input:
+                unpack(inputs(made)),
+            output:
+                plan.result(made.output),
+            log:
+                f"logs/{plan.params['scale']}/{made.output}.log",
+            wildcard_constraints:
+                **made.constraints(plan),
+            threads: threads(made)
+            resources:
+                mem_mb=made.mem_mb,
+                gpu=GPU * made.gpu,
+            params:
+                stage=made.name,
+            shell:
+                "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
+                " --threads {threads}"
 
 
 onsuccess:
-    farewell()
+    summary()

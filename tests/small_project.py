@@ -11,7 +11,7 @@ import yaml
 
 import clips
 from videomatch.app.config import load_plan
-from videomatch.pipeline import provenance
+from videomatch.pipeline import jobs, provenance
 from videomatch.pipeline.plan import Plan
 from videomatch.stages.combine import combine
 from videomatch.stages.embed import embed
@@ -75,32 +75,34 @@ def built(folder: Path) -> Plan:
     (raw / "videos.csv").write_text("\n".join(rows) + "\n")
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
     plan = load_plan()
-    corpus = made(plan.corpus("mine"), prepare, **plan.prepare_settings("mine"))
+    corpus = made(plan.corpus("mine"), prepare, **jobs.prepare(plan, "mine").settings)
     for passage, experts in sorted(plan.passes("mine").items(), key=lambda item: item[0] == "clip"):
         if passage == "clip":
-            features = [Path(m).parent for m in plan.train_features("tiny_clip")]
+            features = [Path(m).parent for m in plan.features("mine", "frames")]
             run = made(
                 plan.run("tiny_clip"), train, corpus=corpus, features=features, scratch=folder, threads=1,
-                **plan.train_settings("tiny_clip", "seed0"),
+                **jobs.train(plan, "tiny_clip", "seed0").settings,
             )  # fmt: skip
+        job = jobs.extract(plan, "mine", passage, "0")
         made(
             plan.features("mine", experts[0])[0],
             extract,
             corpus=corpus,
-            features=[Path(m).parent for m in plan.source_features("mine", passage, "0")],
-            runs=[Path(m).parent for m in plan.pass_runs("mine", passage)],
-            **plan.extract_settings("mine", passage, "0"),
+            features=[Path(m).parent for m in job.inputs["features"]],
+            runs=[Path(m).parent for m in job.inputs["runs"]],
+            **job.settings,
         )
     for system in BUILT:
         manifest = plan.embedding("mine", system)
         if "combine" in PARAMS["systems"][system]:
-            parts = [Path(m).parent for m in plan.combined("mine", system)]
-            made(manifest, combine, embeddings=parts, **plan.combine_settings(system))
+            job = jobs.combine(plan, "mine", system)
+            made(manifest, combine, embeddings=[Path(m).parent for m in job.inputs["embeddings"]], **job.settings)
         else:
-            features = [Path(m).parent for m in plan.embed_features("mine", system)]
-            settings = plan.embed_settings("mine", system) | {"queries": None}
+            job = jobs.embed(plan, "mine", system)
+            features = [Path(m).parent for m in job.inputs["features"]]
+            settings = job.settings | {"queries": None}
             made(
-                manifest, embed, corpus=corpus, features=features, threads=1, run=[run] * bool(plan.embed_runs(system)),
+                manifest, embed, corpus=corpus, features=features, threads=1, run=[run] * bool(job.inputs["run"]),
                 **settings,
             )  # fmt: skip
     return plan

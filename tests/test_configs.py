@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
-from videomatch.pipeline import params
+from videomatch.pipeline import jobs, params
 from videomatch.pipeline.plan import Plan
 
 ROOT = Path(__file__).parents[1]
@@ -25,31 +24,27 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("msrvtt", "msvd", "activitynet", "lsmdc", "v3c1"):
         (tmp_path / "data" / name).mkdir(parents=True)
-    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    file = ROOT / "configs" / f"{request.param}.yaml"
-    config = params.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")))
+    monkeypatch.chdir(ROOT)
+    config, read = params.load([ROOT / "configs" / f"{request.param}.yaml"])
     raw = {"videos": "v3c1" if request.param == "avs" else request.param, "msrvtt": "msrvtt"}
     for dataset in raw.keys() & config["datasets"].keys():
         config = params.overlay(config, {"datasets": {dataset: {"raw": f"~/data/{raw[dataset]}"}}})
-    return Plan(params.resolved(config, [file]))
+    return Plan(params.resolved(config, read))
 
 
 @pytest.mark.parametrize("plan", CONFIGS, indirect=True)
 def test_every_name_exists_and_every_job_has_its_inputs(plan: Plan):
-    plan.check()
+    made = jobs.needed(plan)
     corpus, protocols = CONFIGS[plan.params["scale"]]
     assert plan.dataset("videos")["corpus"] == corpus
-    assert {split for _, split, _ in plan.cells()} == protocols
-    assert plan.data_results() and plan.systems_results() and plan.benchmark_results()
-    assert not plan.needed_backbones(["videos"]), "nothing small is trained here"
-    for system in plan.needed_runs():
-        for member in plan.members(system):
-            plan.train_settings(system, member)
+    assert {split for _, split, _ in plan.cells} == protocols
+    assert {"prepare", "embed", "search", "tabulate"} <= {job.stage for job in made.values()}
+    assert not [path for path in made if "/tiny_" in path], "nothing small is trained here"
 
 
 @pytest.mark.parametrize("plan", ["msrvtt", "lsmdc"], indirect=True)
 def test_the_recipe_of_mmt_is_the_published_one(plan: Plan):
-    system = plan.train_settings("mmt", "seed0")["system"]
+    system = jobs.train(plan, "mmt", "seed0").settings["system"]
     assert len(system["examples"]["experts"]) == 7 and system["examples"]["max_tokens"] == 30
     assert (system["model"]["layers"], system["model"]["width"], system["model"]["ffn"]) == (4, 512, 3072)
     assert system["model"]["pretrained"] == system["tokenizer"]["pretrained"] == "bert-base-cased"
@@ -58,7 +53,7 @@ def test_the_recipe_of_mmt_is_the_published_one(plan: Plan):
 
 @pytest.mark.parametrize("plan", ["msrvtt", "msvd"], indirect=True)
 def test_the_recipe_of_dual_encoding_is_the_published_one(plan: Plan):
-    system = plan.train_settings("dual_encoding", "seed0")["system"]
+    system = jobs.train(plan, "dual_encoding", "seed0").settings["system"]
     model, training = system["model"], system["training"]
     assert (model["dim"], model["hidden"], model["filters"]) == (2048, 1024, 512)
     assert (model["word_dim"], model["word_hidden"], model["word_filters"]) == (500, 512, 512)
@@ -73,49 +68,57 @@ def test_the_recipe_of_dual_encoding_is_the_published_one(plan: Plan):
 
 @pytest.mark.parametrize("plan", ["avs"], indirect=True)
 def test_topics_are_searched_a_thousand_deep_with_what_was_learned_elsewhere(plan: Plan):
-    assert plan.search_settings("videos", "captions_tv21", "dmt")["top"] >= 1000
-    assert plan.train_corpus("dmt") == plan.corpus("msrvtt")
-    assert plan.submitted("tv21") == {"rankings": plan.ranking("videos", "captions_tv21", "dmt")}
+    assert jobs.search(plan, "videos", "captions_tv21", "dmt").settings["top"] >= 1000
+    assert jobs.train(plan, "dmt", "seed0").inputs["corpus"] == plan.corpus("msrvtt")
+    assert jobs.submit(plan, "tv21").inputs["rankings"] == plan.ranking("videos", "captions_tv21", "dmt")
 
 
-@pytest.mark.parametrize(
-    "name, protocols", [("vcsl", {"copies_val", "copies_test"}), ("vsc2022", {"copies_train", "copies_test"})]
-)
-def test_same_source_segments_of_real_data_need_features_alone(name: str, protocols: set[str], tmp_path: Path):
-    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    file = ROOT / "configs" / f"{name}.yaml"
-    config = params.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")))
-    plan = Plan(params.resolved(params.overlay(config, {"datasets": {"films": {"raw": str(tmp_path)}}}), [file]))
-    plan.check()
-    assert plan.needed_datasets() == ["films"] and plan.passes("films") == {"copy": ["copy"]}
-    assert {split for _, split, _ in plan.localised_cells()} == protocols
-    assert not plan.needed_backbones(["films"]) and plan.segments_results() and plan.benchmark_results()
-    assert set(plan.needed_runs()) <= {"made_up", "labelled"}, "nothing else is trained"
-    labelled = plan.train_settings("labelled", "seed0")["system"]["examples"]
-    assert (labelled["expert"], labelled["split"]) == ("copy", "copies_train"), "never on what a table shows"
-    assert plan.train_init("labelled", "seed0") == [plan.run("made_up", "seed0")]
-    assert plan.train_corpus("made_up") == plan.train_corpus("labelled") == plan.corpus("films")
-    for _, split, system in plan.localised_cells():
-        settings = plan.align_settings(split, system)
-        asked = plan.systems[system]["align"]
-        assert settings["expert"] == "copy"
-        assert ("aligner" in settings) == ("aligner" in asked and "tune" not in asked)
+@pytest.fixture
+def films(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan of one config of same-source segments, with an empty folder as data."""
+    monkeypatch.chdir(ROOT)
+    config, read = params.load([ROOT / "configs" / f"{request.param}.yaml"])
+    return Plan(params.resolved(params.overlay(config, {"datasets": {"films": {"raw": str(tmp_path)}}}), read))
 
 
-def test_the_baseline_of_vsc2022_is_the_published_one(tmp_path: Path):
-    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    config = params.overlay(config, yaml.safe_load((ROOT / "configs/vsc2022.yaml").read_text(encoding="utf-8")))
-    plan = Plan(params.resolved(params.overlay(config, {"datasets": {"films": {"raw": str(tmp_path)}}})))
-    assert plan.align_settings("copies_test", "network_copy") == {
+@pytest.mark.parametrize("films", ["vcsl", "vsc2022"], indirect=True)
+def test_same_source_segments_of_real_data_need_features_alone(films: Plan):
+    made = jobs.needed(films)
+    protocols = {"vcsl": {"copies_val", "copies_test"}, "vsc2022": {"copies_train", "copies_test"}}
+    aligned = {path.split("/")[4]: job for path, job in made.items() if job.stage == "align"}
+    assert jobs.datasets(films) == ["films"] and films.passes("films") == {"copy": ["copy"]}
+    assert {path.split("/")[4] for path, job in made.items() if job.stage == "align"} <= protocols[
+        films.params["scale"]
+    ]
+    assert aligned
+    trained = {path.split("/")[3] for path, job in made.items() if job.stage == "train"}
+    assert trained <= {"made_up", "labelled"}, "nothing else is trained"
+    labelled = jobs.train(films, "labelled", "seed0")
+    examples = labelled.settings["system"]["examples"]
+    assert (examples["expert"], examples["split"]) == ("copy", "copies_train"), "never on what a table shows"
+    assert labelled.inputs["init"] == [films.run("made_up", "seed0")]
+    assert labelled.inputs["corpus"] == films.corpus("films")
+    for path, job in made.items():
+        if job.stage == "align":
+            entry = films.systems[path.split("/")[5]]["align"]
+            assert job.inputs["features"] == films.features("films", "copy")
+            assert ("aligner" in job.settings) == ("aligner" in entry and "tune" not in entry)
+
+
+@pytest.mark.parametrize("films", ["vsc2022"], indirect=True)
+def test_the_baseline_of_vsc2022_is_the_published_one(films: Plan):
+    assert jobs.align(films, "films", "copies_test", "network_copy", "all").settings == {
         "split": "copies_test",
-        "expert": "copy",
+        "similarity_map": {
+            "expert": "copy",
+            "bias": 0.5,
+            "noise": {"split": "val", "beta": 1.0, "drop": True},
+        },
         "aligner": "temporal_network",
-        "bias": 0.5,
         "score": "max",
         "top": 5,
-        "noise": {"split": "val", "beta": 1.0},
         "options": {"max_step": 5, "min_length": 4, "top_k": 5, "min_similarity": 0.2, "published": True},
     }
-    assert plan.shortlist_settings("films", "copies_test", "copy")["top"] == 5
-    settings = plan.submit_settings("descriptors")
-    assert settings["noise"]["split"] == "val" and plan.submitted("descriptors")["features"]
+    assert jobs.shortlist(films, "films", "copies_test", "copy").settings["top"] == 5
+    job = jobs.submit(films, "descriptors")
+    assert job.settings["noise"]["split"] == "val" and job.inputs["features"]

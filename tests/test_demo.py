@@ -75,7 +75,7 @@ def test_embeddings_are_unit_rows_of_the_corpus(built: Repo):
 def test_killed_while_training_it_ends_with_the_same_weights(built: Repo, tmp_path: Path):
     copy = Repo.__new__(Repo)
     copy.folder = tmp_path / "repo"
-    shutil.copytree(built.folder, copy.folder, ignore=shutil.ignore_patterns("nursery.*"))  # a socket for a moment more
+    shutil.copytree(built.folder, copy.folder, ignore=shutil.ignore_patterns("fork_server.*"))
     metrics, jobs = copy.metrics(), copy.folder / ".scratch/jobs"
     runs = [copy.folder / "results/tiny/runs" / name for name in ("pretrain_job1/seed0", "job1/fold1-seed0")]
     before = [(run / "model.safetensors").read_bytes() for run in runs]
@@ -162,7 +162,7 @@ def mine(built: Repo, raw: Path, scale: str) -> Repo:
         "scale": scale,
         "datasets": {"mine": {"raw": str(raw), "shards": 2, "experts": ["clip"]}},
         "systems": {"frames": {"combine": {"systems": ["pooled_clip"]}}},
-        "backbones": {n: {"pretrained": f"results/tiny/backbones/tiny_{n}/seed0"} for n in ("clip", "effnet")},
+        "backbones": {n: {"pretrained": f"results/tiny/runs/tiny_{n}/seed0"} for n in ("clip", "effnet")},
         "submissions": dict.fromkeys(yaml.safe_load(TINY.read_text())["submissions"]),  # none: they are of other videos
     }
     (built.folder / "my.yaml").write_text(yaml.safe_dump(config))

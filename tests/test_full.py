@@ -1,7 +1,7 @@
 """``configs/full.yaml``: the published recipe, planned on a small folder of the competition's layout; and the same
 chain run on it for real with a tiny model."""
 
-import importlib
+import contextlib
 import json
 import shutil
 import zipfile
@@ -14,9 +14,10 @@ import yaml
 from paths import ROOT
 from records import example, write
 from repo import Repo
+from videomatch.common import named
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
-from videomatch.pipeline import params
+from videomatch.pipeline import jobs, params
 from videomatch.pipeline.plan import Plan
 from videomatch.reports.submission_aiac import check
 
@@ -62,9 +63,8 @@ def raw(tmp_path_factory) -> Path:
 
 def full(raw: Path) -> dict:
     """The parameters of a full run, with the data in another place."""
-    config: dict = {}
-    for file in ("params.yaml", "configs/full.yaml"):
-        config = params.overlay(config, yaml.safe_load((ROOT / file).read_text(encoding="utf-8")))
+    with contextlib.chdir(ROOT):
+        config, _ = params.load(["configs/full.yaml"])
     return params.resolved(params.overlay(config, {"datasets": {"videos": {"raw": str(raw)}}}))
 
 
@@ -109,14 +109,14 @@ def test_the_recipe_is_the_published_one(raw):
 
 def test_every_job_has_its_inputs(raw):
     plan = Plan(full(raw))
-    plan.check()
-    assert plan.prepare_settings("videos")["options"] == {"cleaned": False}
-    assert plan.needed_datasets() == ["videos"] and plan.trained_backbones and not plan.needed_backbones(["videos"])
-    settings = plan.extract_settings("videos", plan.pass_of("effnet"), "0")
-    assert settings["released"] == {"corpus": "aiac", "raw": str(raw)}
-    assert "corpora.aiac" in plan.extract_modules("videos", plan.pass_of("effnet"))
-    assert {split for _, split, _ in plan.cells()} == {"out_of_fold"}, "nobody has labels of test videos"
-    members = plan.combine_settings("ensemble")["members"]
+    made = jobs.needed(plan)
+    assert jobs.prepare(plan, "videos").settings["options"] == {"cleaned": False}
+    assert jobs.datasets(plan) == ["videos"] and not [path for path in made if "/tiny_" in path]
+    extraction = jobs.extract(plan, "videos", plan.pass_of("effnet"), "0")
+    assert extraction.settings["released"] == {"corpus": "aiac", "raw": str(raw)}
+    assert "corpora.aiac" in extraction.modules
+    assert {split for _, split, _ in plan.cells} == {"out_of_fold"}, "labels of test videos are not published"
+    members = jobs.combined_members(plan, "ensemble")
     assert len(members["all"]) == 30 and sum(w for *_, w in members["all"]) == pytest.approx(6)
 
 
@@ -127,17 +127,16 @@ def test_a_dry_run_plans_the_whole(raw, tmp_path):
     (repo.folder / "my.yaml").write_text(yaml.safe_dump({"datasets": {"videos": {"raw": str(raw)}}}))
     said = repo("snakemake", "-n", "--quiet", "host", "--configfile", "configs/full.yaml", "my.yaml")
     listed = said.rpartition("Job stats:")[2].split("---\n", 1)[1]
-    jobs = {name: int(count) for name, count in (line.split() for line in listed.split("\n\n")[0].splitlines())}
-    assert jobs["prepare"] == 1 and jobs["extract"] == 4 and jobs["submit"] == 1
-    assert jobs["train"] > 6 * 5 + 6 and "render" not in jobs and "train_backbone" not in jobs
-    assert jobs["tabulate"] == 5
+    counts = {name: int(count) for name, count in (line.split() for line in listed.split("\n\n")[0].splitlines())}
+    assert counts["prepare"] == 1 and counts["extract"] == 4 and counts["submit"] == 1
+    assert counts["train"] > 6 * 5 + 6 and "render" not in counts
+    assert counts["tabulate"] == 5
 
 
 def tiny(raw: Path) -> Plan:
     """The same systems, a thousand times smaller; the ensemble has two of them."""
-    config: dict = {}
-    for file in ("params.yaml", "configs/full.yaml"):
-        config = params.overlay(config, yaml.safe_load((ROOT / file).read_text(encoding="utf-8")))
+    with contextlib.chdir(ROOT):
+        config, _ = params.load(["configs/full.yaml"])
     del config["systems"]["pretrain_job1"]["model"]["backbone"]
     small = {
         "model": {"layers": 1, "width": 32, "heads_count": 2, "ffn": 64, "embedding_dim": 16},
@@ -161,33 +160,22 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = tiny(raw)
 
-    def job(stage: str, result: str, settings: dict, **inputs) -> None:
-        """What ``python -m videomatch`` does, without the records."""
-        function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
-        given = {n: [Path(p).parent for p in v] if isinstance(v, list) else Path(v).parent for n, v in inputs.items()}
-        extra = {"train": {"threads": 1, "scratch": tmp_path / "scratch"}, "embed": {"threads": 1}}.get(stage, {})
+    made = jobs.needed(plan)
+    assert sum(job.stage == "train" for job in made.values()) == 6
+    order = ["prepare", "extract", "train", "embed", "combine", "submit"]
+    # jobs start from the weights of those that pretrain
+    for result, job in sorted(made.items(), key=lambda item: (order.index(item[1].stage), "pretrain" not in item[0])):
+        function = vars(named.module("stages", job.stage))[job.stage]
+        inputs = {
+            name: [Path(p).parent for p in paths] if isinstance(paths, list) else Path(paths).parent
+            for name, paths in job.given_inputs().items()
+        }
+        extra = {"train": {"threads": 1, "scratch": tmp_path / "scratch"}, "embed": {"threads": 1}}.get(job.stage, {})
         Path(result).parent.mkdir(parents=True)
-        function(**settings, **given, **extra, output=Path(result).parent)
-        shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
-        (tmp_path / "scratch").mkdir()
-
-    corpus = plan.corpus("videos")
-    job("prepare", corpus, plan.prepare_settings("videos"))
-    passage = plan.pass_of("effnet")
-    for shard, result in enumerate(plan.features("videos", "effnet")):
-        job("extract", result, plan.extract_settings("videos", passage, str(shard)), corpus=corpus)
-    assert len(plan.needed_members()) == 6
-    for system, member in sorted(plan.needed_members(), key=lambda cell: cell[0].startswith("job")):
-        inputs = {"corpus": plan.train_corpus(system), "features": plan.train_features(system)}
-        inputs |= {"init": plan.train_init(system, member)}
-        job("train", plan.run(system, member), plan.train_settings(system, member), **inputs)
-    for system in ("job1", "job2"):
-        inputs = {"features": plan.embed_features("videos", system), "run": plan.embed_runs(system)}
-        job("embed", plan.embedding("videos", system), plan.embed_settings("videos", system), corpus=corpus, **inputs)
-    parts = plan.combined("videos", "ensemble")
-    job("combine", plan.embedding("videos", "ensemble"), plan.combine_settings("ensemble"), embeddings=parts)
-    embeddings = {"corpus": corpus, **plan.submitted("aiac")}
-    job("submit", plan.submission("aiac"), plan.submit_settings("aiac"), **embeddings)
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        function(**job.settings, **inputs, **extra, output=Path(result).parent)
+        shutil.rmtree(tmp_path / "scratch")
+    parts = jobs.combine(plan, "videos", "ensemble").inputs["embeddings"]
 
     archive = Path(plan.submission("aiac")).parent / "result.zip"
     check(archive, TEST_B)
@@ -203,5 +191,5 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
 def test_a_data_set_without_released_features_is_named_before_any_job(raw):
     config = params.overlay(yaml.safe_load((ROOT / "params.yaml").read_text()), {})
     config["experts"]["effnet"] = {"extractor": "released", "dim": 1536}
-    with pytest.raises(params.ParamsError, match="corpus 'generated' brings no features of its own"):
+    with pytest.raises(params.ParamsError, match="corpus 'generated' has no features of its own"):
         params.resolved(config)

@@ -1,19 +1,19 @@
 """The detector learns from the labels of VCSL and of VSC 2022, as their configs say, from files in the data sets' own
 form to a checkpoint."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 
 import labelled_copies
 from paths import ROOT
 from videomatch import examples as examples_
 from videomatch.data import tables
-from videomatch.pipeline import params
+from videomatch.pipeline import jobs, params
 from videomatch.pipeline.plan import Plan
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import prepare
@@ -33,8 +33,8 @@ def labelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A prepared corpus, its features, and the system that is trained on its labels."""
     folder, name = tmp_path_factory.mktemp(request.param), request.param
     raw = CORPORA[name](folder / "raw", train=12, val=2, test=2)
-    config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    config = params.overlay(config, yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8")))
+    with contextlib.chdir(ROOT):
+        config, _ = params.load([f"configs/{name}.yaml"])
     given = {"datasets": {"films": {"raw": str(raw)}}, "experts": {"copy": {"dim": 32}}, "systems": {"labelled": SMALL}}
     plan = Plan(params.resolved(params.overlay(config, given)))
     prepare(output=made(folder / "corpus"), dataset="films", corpus=name, shards=1, seed=0, options={}, raw=str(raw))
@@ -46,7 +46,7 @@ def labelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         output=made(folder / "features"),
         released={"corpus": name, "raw": str(raw)},
     )
-    return {"folder": folder, "name": name, "settings": plan.train_settings("labelled", "seed0"), "plan": plan}
+    return {"folder": folder, "name": name, "settings": jobs.train(plan, "labelled", "seed0").settings, "plan": plan}
 
 
 def made(folder: Path) -> Path:

@@ -8,7 +8,6 @@ import torch
 
 from paths import ROOT, fixtures
 from videomatch import objectives
-from videomatch.common import named
 from videomatch.objectives import contrast, margins, pairs, tags_and_masks
 from videomatch.objectives.contrast import clip_contrastive
 from videomatch.objectives.margins import max_margin
@@ -18,28 +17,15 @@ from videomatch.pipeline import signatures
 
 
 def test_a_name_means_one_objective():
-    modules = signatures.objective_modules()  # an error if two modules have one of the same name
+    modules = signatures.objectives()  # an error if two modules have one of the same name
     assert {"clip_contrastive", "max_margin", "segment_giou"} <= set(modules)
     assert set(modules) == set(objectives.functions())
     for name, module in modules.items():
         function = objectives.function(name)
-        assert (function.__module__, function.__name__) == (f"videomatch.objectives.{module}", name)
+        assert (function.__module__, function.__name__) == (f"videomatch.{module.module}", name)
     for name in ("max_margins", "all_gather", "torch", "_overlap"):
         with pytest.raises(KeyError, match=name):
             objectives.function(name)
-
-
-def test_a_name_in_two_modules_is_an_error(tmp_path, monkeypatch):
-    (tmp_path / "objectives").mkdir()
-    for module in ("a", "b"):
-        (tmp_path / f"objectives/{module}.py").write_text("def near(x):\n    return x\n")
-    monkeypatch.setattr(named, "PACKAGE", tmp_path)
-    signatures.objective_modules.cache_clear()
-    try:
-        with pytest.raises(LookupError, match=r"a\.py and objectives/b\.py both have 'near'"):
-            signatures.objective_modules()
-    finally:
-        signatures.objective_modules.cache_clear()
 
 
 def test_clip_contrastive_of_identity_is_closed_form():

@@ -9,7 +9,7 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import params
+from videomatch.pipeline import jobs, params
 from videomatch.pipeline.plan import Plan
 
 
@@ -124,11 +124,11 @@ def test_a_typo_stops_snakemake_with_one_message_and_no_traceback(tmp_path: Path
 
 def test_the_command_line_says_the_same(tmp_path: Path):
     broken = tmp_path / "mine.yaml"
-    broken.write_text("systems:\n  title: {embeddings: {txts: [title]}}\n")
+    broken.write_text("base: params.yaml\nsystems:\n  title: {embeddings: {txts: [title]}}\n")
     command = [sys.executable, "-m", "videomatch.cli", "--configfile", str(broken), "tables"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"{broken}:2 systems.title.embeddings.txts: no option named 'txts'; did you mean 'texts'?" in done.stderr
+    assert f"{broken}:3 systems.title.embeddings.txts: no option named 'txts'; did you mean 'texts'?" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,27 @@ def test_a_plan_that_cannot_be_is_one_message(tmp_path: Path):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_what_a_backbone_starts_from_is_made_in_the_stage_of_the_backbones():
+def test_a_backbone_starts_from_other_systems_and_these_from_others():
     config = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     change = {"systems": {"tiny_effnet": {"init": ["tiny_ast", "job1"]}}}
     plan = Plan(params.resolved(params.overlay(config, change)))
-    assert {"tiny_ast", "job1", "pretrain_job1"} <= set(plan.trained_backbones)
-    assert plan.train_init("tiny_effnet", "seed0") == [plan.run("tiny_ast", "seed0"), plan.run("job1")]
-    assert plan.run("pretrain_job1").split("/")[2] == "backbones"
-    assert {plan.run("job1"), plan.run("pretrain_job1")} <= set(plan.data_results())
+    assert plan.initial_runs("tiny_effnet", "seed0") == [plan.run("tiny_ast", "seed0"), plan.run("job1")]
+    made = jobs.results(plan)["systems"]
+    assert {plan.run(system) for system in ("tiny_ast", "job1", "pretrain_job1")} <= set(made)
+
+
+def test_a_file_stands_alone_or_names_its_base(tmp_path: Path):
+    (tmp_path / "base.yaml").write_text("scale: one\nsystems: {a: {x: 1}}\n")
+    (tmp_path / "mine.yaml").write_text(f"base: {tmp_path}/base.yaml\nscale: two\nsystems: {{a: {{y: 2}}}}\n")
+    (tmp_path / "alone.yaml").write_text("scale: three\n")
+    assert params.load([tmp_path / "alone.yaml"])[0] == {"scale": "three"}
+    merged, read = params.load([tmp_path / "mine.yaml"])
+    assert merged == {"scale": "two", "systems": {"a": {"x": 1, "y": 2}}}
+    assert read == [tmp_path / "base.yaml", tmp_path / "mine.yaml"]
+    as_snakemake_gives_it = {
+        "base": f"{tmp_path}/base.yaml",
+        "scale": "two",
+        "systems": {"a": {"y": "3"}, "b": {"z": "1.0e-3"}},
+    }
+    merged, _ = params.load([tmp_path / "mine.yaml"], as_snakemake_gives_it)
+    assert merged["systems"] == {"a": {"x": 1, "y": 3}, "b": {"z": 1e-3}}, "values of --config have types"

@@ -104,24 +104,24 @@ def test_snakemake_is_told_by_times_and_nothing_is_touched(there: Path):
     asked = job()
     manifest = made("out", "result", provenance.request(asked))
     before = manifest.read_text()
-    settings = provenance.settle(manifest, asked)
+    settings = provenance.mark(manifest, asked)
     times = [p.stat().st_mtime for p in (settings, Path("in/manifest.json"), manifest)]
     assert times == sorted(set(times)), "a result is newer than its inputs and its settings"
-    assert times[-1] < provenance.STEADY + 10
-    provenance.settle(manifest, asked)
+    assert times[-1] < provenance.FIXED_TIME + 10
+    provenance.mark(manifest, asked)
     assert [p.stat().st_mtime for p in (settings, Path("in/manifest.json"), manifest)] == times
-    settings = provenance.settle(manifest, job(settings={"a": 3}))
+    settings = provenance.mark(manifest, job(settings={"a": 3}))
     assert settings.stat().st_mtime > manifest.stat().st_mtime
     assert manifest.read_text() == before
     assert json.loads(settings.read_text())["settings"] == {"a": 3}
-    settings = provenance.settle(manifest, asked)
+    settings = provenance.mark(manifest, asked)
     assert settings.stat().st_mtime < manifest.stat().st_mtime, "another mind again: nothing has to be made"
 
 
 def test_a_clock_that_was_set_back_hides_nothing(there: Path):
     manifest = made("out", "result")
     os.utime(manifest, (4e9, 4e9))
-    settings = provenance.settle(manifest, job(settings={"a": 1}, inputs={}))
+    settings = provenance.mark(manifest, job(settings={"a": 1}, inputs={}))
     assert settings.stat().st_mtime > manifest.stat().st_mtime
 
 
@@ -129,7 +129,7 @@ def test_equal_sized_manifests_of_different_content_have_different_times(there: 
     times = set()
     for text in ("one", "two", "six"):
         manifest = made("out", text)
-        provenance.settle(manifest, job(settings={}, inputs={}))
+        provenance.mark(manifest, job(settings={}, inputs={}))
         times.add(manifest.stat().st_mtime)
     assert len(times) == 3, "DVC takes a file of the same size, inode and time for the same file"
 
@@ -149,9 +149,9 @@ def test_a_tree_is_seen_through_links_and_with_odd_names(there: Path):
 
 def test_settings_that_json_changes_do_not_run_for_ever(there: Path):
     asked = job(settings={"a": {1: "x", 2: "y"}}, inputs={})
-    settings = provenance.settle(Path("out/manifest.json"), asked)
+    settings = provenance.mark(Path("out/manifest.json"), asked)
     manifest = made("out", "result", provenance.request(json.loads(settings.read_text())))
-    provenance.settle(manifest, asked)
+    provenance.mark(manifest, asked)
     assert settings.stat().st_mtime < manifest.stat().st_mtime
 
 
@@ -163,7 +163,7 @@ def test_a_caches_link_is_replaced_and_the_cache_left_alone(there: Path, link):
     link(cached, manifest)
     cached.chmod(0o444)
     before = cached.stat().st_mtime_ns
-    provenance.settle(manifest, job(settings={}, inputs={}))
+    provenance.mark(manifest, job(settings={}, inputs={}))
     assert cached.stat().st_mtime_ns == before
     assert not manifest.is_symlink()
     assert manifest.stat().st_nlink == 1
@@ -173,7 +173,7 @@ def test_a_result_is_restored_from_memory_when_its_inputs_turn_out_the_same(ther
     made("in", "1")
     asked = job()
     manifest = made("out", "result", provenance.request(asked))
-    provenance.settle(manifest, asked)
+    provenance.mark(manifest, asked)
     manifest.unlink()  # what Snakemake does before it starts a job
     assert provenance.restore(manifest, provenance.request(asked))
     assert provenance.stale(manifest, asked) is None

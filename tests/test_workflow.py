@@ -12,7 +12,7 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import dvcfile
+from videomatch.pipeline import dvcfile, jobs, signatures
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
 
@@ -46,18 +46,19 @@ def test_dvc_yaml_is_what_the_rules_say():
 
 
 def test_every_rule_is_a_stage_of_the_package_and_its_outputs_are_versioned():
-    rules = "\n".join(p.read_text() for p in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    named = set(re.findall(r"stage=\"(\w+)\"", rules))
     files = {p.stem for p in (ROOT / "src/videomatch/stages").glob("[a-z]*.py")}
-    assert files == named
-    assert "config[" not in "\n".join(
-        p.read_text() for p in (ROOT / "workflow/rules").glob("*.smk") if p.stem != "common"
-    ), "only common.smk reads the configuration"
-    plan = Plan(parameters.resolved(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    assert files == {rule.name for rule in jobs.RULES}
+    plan = Plan(parameters.resolved(*parameters.load([ROOT / "params.yaml"])))
     outs = {o for s in dvcfile.content(plan, [])["stages"].values() for out in s["outs"] for o in out}
-    assert set(plan.results()) == {p.stem for p in (ROOT / "workflow/rules").glob("*.smk")} - {"common"}
-    for result in [result for results in plan.results().values() for result in results]:
+    for result in [result for results in jobs.results(plan).values() for result in results]:
         assert any(result.startswith(o.replace("${scale}", "demo") + "/") for o in outs), result
+
+
+def test_a_job_gets_the_arguments_that_its_stage_has(repo: Repo):
+    plan = Plan(parameters.resolved(*parameters.load([ROOT / "params.yaml"])))
+    for result, job in jobs.needed(plan).items():
+        known = signatures.read(f"stages.{job.stage}")[job.stage].options
+        assert job.settings.keys() | job.given_inputs().keys() <= known.keys(), result
 
 
 def test_a_second_run_does_nothing(repo: Repo):
@@ -76,7 +77,7 @@ def test_a_parameter_runs_what_depends_on_it(repo: Repo):
     made = repo.made()
     assert "embeddings/videos/title" in made
     assert "embeddings/videos/title_and_frames" in made
-    assert not [m for m in made if "pooled" in m or m.startswith(("media", "corpora", "features", "backbones"))]
+    assert not [m for m in made if "pooled" in m or m.startswith(("media", "corpora", "features", "runs"))]
     assert repo.is_quiet()
 
 
@@ -91,7 +92,7 @@ def test_a_parameter_set_back_runs_nothing(repo: Repo):
 def test_swapped_values_are_seen(repo: Repo):
     repo.set("systems.tiny_clip.training.epochs", 8)
     repo.set("systems.tiny_effnet.training.epochs", 6)
-    assert {"backbones/tiny_clip/seed0", "backbones/tiny_effnet/seed0"} <= repo.made()
+    assert {"runs/tiny_clip/seed0", "runs/tiny_effnet/seed0"} <= repo.made()
 
 
 def test_code_runs_what_reaches_it_and_comments_run_nothing(repo: Repo):
@@ -146,7 +147,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
     before = repo.metrics()
     shutil.rmtree(repo.folder / "results")
     shutil.rmtree(repo.folder / ".scratch")
-    for seconds in (2.5, 3.5, 4.5):
+    for seconds in (8, 4, 5):  # the first reads the signatures, too
         process = subprocess.Popen(
             ["snakemake"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -158,6 +159,24 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
     assert repo.is_quiet()
     hidden = [p for p in (repo.folder / "results").rglob(".*") if p.name != ".gitignore"]
     assert hidden == [], "what killed jobs left is gone"
+
+
+def test_a_checkout_after_a_kill_makes_nothing_again(repo: Repo):
+    """Snakemake marks the jobs of a killed run; their results may have come from elsewhere since."""
+    repo.set("systems.tiny_clip.training.epochs", 9)
+    edit(repo, "train", "EDITED = 0", "import time; time.sleep(8)\nEDITED = 0")
+    results = repo.folder / "results"
+    shutil.copytree(results, repo.folder.parent / "kept", symlinks=True)
+    with subprocess.Popen(
+        ["snakemake"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        time.sleep(9)
+        process.kill()
+    edit(repo, "train", "import time; time.sleep(8)\nEDITED = 0", "EDITED = 0")
+    repo("git", "checkout", "-q", "params.yaml")
+    shutil.rmtree(results)
+    shutil.move(repo.folder.parent / "kept", results)
+    assert repo.is_quiet()
 
 
 def test_two_at_once_are_refused(repo: Repo):

@@ -142,7 +142,7 @@ class Catalogue:
         if "align" in entry:
             raise ValueError("it finds the segments that two videos share: ask `videomatch copies`")
         if "combine" not in entry:
-            self.plan.embed_features(dataset, system)
+            self.plan.features_of(dataset, self.plan.experts_of(system))
         for part in entry.get("combine", {}).get("systems", []):
             self._check_inputs(dataset, part)
 

@@ -1,4 +1,4 @@
-"""The parameters of a command: ``params.yaml`` with the files and values of the command line laid over it."""
+"""The parameters of a command: ``params.yaml``, or the files of the command line, with its values laid over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
     """All paths and settings of the parameters.
 
     Args:
-        files: of ``--configfile``, laid over ``params.yaml`` in this order.
+        files: of ``--configfile``, each laid over the one before; ``params.yaml`` by default.
         values: of ``--config``, each ``KEY=VALUE``.
 
     Raises:
@@ -26,13 +26,11 @@ def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
     """
     if not PARAMS.is_file():
         raise RequestError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
-    config: dict = {}
-    for file in (PARAMS, *files):
-        config = parameters.overlay(config, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    config, read = parameters.load(files or [PARAMS])
     for value in values:
         key, _, text = value.partition("=")
         config = parameters.overlay(config, {key: yaml.safe_load(text)})
     try:
-        return Plan(parameters.resolved(config, [PARAMS, *files]))
+        return Plan(parameters.resolved(config, read))
     except parameters.ParamsError as error:
         raise RequestError(str(error)) from error

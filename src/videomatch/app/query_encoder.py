@@ -17,6 +17,7 @@ from videomatch.app.catalogue import Catalogue
 from videomatch.common.vectors import unit_rows
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
+from videomatch.pipeline import jobs
 from videomatch.stages import combine, embed
 
 #: texts -> (N, D) rows, float32, of unit length unless the system compares by ``dot``; zeros for unknown texts
@@ -43,12 +44,15 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
         return lambda texts: join([encode(texts) for encode in encoders])
     if "model" in entry:
         run = plan.run(system, member)
-        features = [Path(m).parent for m in plan.embed_features(dataset, system)]
+        features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(system))]
         corpus = Path(plan.corpus(dataset)).parent
         return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
     if "text_encoder" in entry["embeddings"]:
-        tower = plan.backbone_path(entry["embeddings"]["text_encoder"])
-        return catalogue.cached(plan.embed_runs(system) or [tower], ("texts", tower), lambda: embed.text_tower(tower))
+        encoder = entry["embeddings"]["text_encoder"]
+        tower = plan.backbone_path(encoder)
+        return catalogue.cached(
+            plan.backbone_runs([encoder]) or [tower], ("texts", tower), lambda: embed.text_tower(tower)
+        )
     return text_analysis(catalogue, dataset, system)
 
 
@@ -91,7 +95,7 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
 def combined_parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
     """(system, member, weight) of all parts of a combined system."""
     names = catalogue.plan.systems[system]["combine"]["systems"]
-    parts = catalogue.plan.combine_settings(system)["members"][member]
+    parts = jobs.combined_members(catalogue.plan, system)[member]
     return [(names[number], name, weight) for number, name, weight in parts]
 
 

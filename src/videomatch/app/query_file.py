@@ -24,6 +24,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
+from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
@@ -119,11 +120,12 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
     for name in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
         output = corpus.parent / "features" / name
         output.mkdir(parents=True)
-        settings = plan.extract_settings(dataset, name, "0")
+        job = jobs.extract(plan, dataset, name, "0")
+        settings = job.settings
         settings["experts"] = {e: o for e, o in settings["experts"].items() if e in needed}
         used = {o.get("backbone") for o in settings["experts"].values()}
         settings["backbones"] = {b: path for b, path in settings["backbones"].items() if b in used}
-        runs = [Path(run).parent for run in plan.pass_runs(dataset, name)]
+        runs = [Path(run).parent for run in job.inputs["runs"] or []]
         extract(corpus=corpus, output=output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings)
         rejected = tables.read("rejected", output)
         if len(rejected):
@@ -137,7 +139,7 @@ def _embed(
 ) -> np.ndarray:
     """The vector of the video by a system that combines no others."""
     plan = catalogue.plan
-    entry: dict[str, Any] = plan.embed_settings(dataset, system)["system"]
+    entry: dict[str, Any] = jobs.embed(plan, dataset, system).settings["system"]
     options = entry.get("embeddings", {})
     if "texts" in options and "features" not in options:
         texts = list(whole_texts(corpus, options["texts"]).values())

@@ -1,6 +1,6 @@
 """A name in ``params.yaml`` is the name of a file: ``module("experts", "image")`` is ``videomatch/experts/image.py``.
 
-No registry and no decorators. What exists is what lies in the folder.
+There is no registry: the files of a folder are the names that exist.
 """
 
 from __future__ import annotations
@@ -26,3 +26,9 @@ def module(room: str, name: str) -> ModuleType:
     if name not in names(room):
         raise KeyError(f"no {room[:-1]} named {name!r}; there are {', '.join(names(room))}")
     return importlib.import_module(f"videomatch.{room}.{name}")
+
+
+def import_libraries(*names: str) -> None:
+    """Import other packages by name, to have them in memory."""
+    for name in names:
+        importlib.import_module(name)

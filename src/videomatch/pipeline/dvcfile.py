@@ -1,4 +1,4 @@
-"""``dvc.yaml`` from the rules: one file of rules is one stage, its folders are the stage's outs.
+"""``dvc.yaml`` from the rules: the folders of a part of the rules are the outs of one stage.
 
 DVC versions what Snakemake makes. A stage's command is Snakemake restricted to that stage's rules; Snakemake alone
 knows what in it has to run. The file is generated (``videomatch dvc``) and a test compares.
@@ -11,21 +11,22 @@ from typing import Any
 
 import yaml
 
+from videomatch.pipeline import jobs
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
 
-#: what lies in git rather than in DVC's cache: small, diffable, read by `dvc exp show`
+#: what is in git rather than in DVC's cache: small, diffable, read by `dvc exp show`
 IN_GIT = ("metrics", "tables")
 CODE = ["Snakefile", "src/videomatch", "workflow"]
 HEAD = "# Generated from the rules by `videomatch dvc`; a test compares. Edit workflow/rules or params.yaml instead.\n"
 
 
 def stages(plan: Plan) -> dict[str, list[str]]:
-    """Stage -> the folders below ``results/<scale>`` that its results lie in."""
-    found: dict[str, list[str]] = {}
-    for stage, paths in plan.results().items():
-        found[stage] = list(dict.fromkeys(Path(p).relative_to(plan.root).parts[0] for p in paths))
-    return found
+    """Stage -> the folders below ``results/<scale>`` that its results are in."""
+    made = jobs.results(plan)
+    used = {Path(path).relative_to(plan.root).parts[0] for paths in made.values() for path in paths}
+    folders = {part: dict.fromkeys(r.output.split("/")[0] for r in jobs.RULES if r.part == part) for part in jobs.PARTS}
+    return {part: [folder for folder in names if folder in used] for part, names in folders.items()}
 
 
 def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
@@ -39,9 +40,9 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
             {f"results/${{scale}}/{f}": {"cache": False, "persist": True} if f in IN_GIT else {"persist": True}}
             for f in folders
         ]
-        brought = {r for d in plan.needed_datasets() for r in plan.raw_files(d)}
-        brought |= set(plan.backbone_files(list(plan.backbones)))
-        raw = sorted(str(Path(b).expanduser()) for b in brought) if stage != "benchmark" else []
+        local = {r for d in jobs.datasets(plan) for r in plan.raw_files(d)}
+        local |= set(plan.backbone_files(plan.backbones))
+        raw = sorted(str(Path(b).expanduser()) for b in local) if stage != "benchmark" else []
         described[stage] = {
             "cmd": f"snakemake {stage} --config stage={stage}",
             "deps": [*CODE, *before, *raw],

@@ -1,4 +1,4 @@
-"""``python -m videomatch STAGE …``: the one way in which a rule calls a stage.
+"""One job: how a rule runs a stage.
 
 A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
 workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
@@ -10,7 +10,6 @@ Under torchrun or accelerate several processes call the stage together; process 
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import logging
@@ -22,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from videomatch.common import files, progress
-from videomatch.pipeline import preload, provenance, reached
+from videomatch.common import files, named, progress
+from videomatch.pipeline import provenance
 
 log = logging.getLogger("videomatch")
 
@@ -37,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
-    _log_to(None if _helps() else options.log)
+    _log_to(None if _is_helper() else options.log)
     _end_with_the_workflow()
     try:
         run(options.stage, options.settings, options.output, options.threads)
@@ -56,20 +55,20 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
     if provenance.restore(manifest, wanted):
-        if not _helps():
-            _say(manifest, "unchanged")
+        if not _is_helper():
+            _report(manifest, "unchanged")
         return
     for paths in wanted["inputs"].values():
         for entry in paths:
             _check_input(Path(entry["path"]), job)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    function = getattr(importlib.import_module(f"videomatch.stages.{stage}"), stage)
+    function = vars(named.module("stages", stage))[stage]
     _use_threads(threads)
     folder = manifest.parent
     temporary = files.unfinished(folder)
     scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
     arguments = _arguments(function, job, temporary, scratch, threads)
-    if _helps():
+    if _is_helper():
         function(**arguments)
         return
     files.sweep(folder.parent, f".{folder.name}.*.*")
@@ -87,16 +86,16 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     provenance.remember(manifest)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)
-    _say(manifest, f"{time.monotonic() - started:.1f} s")
+    _report(manifest, f"{time.monotonic() - started:.1f} s")
 
 
-def _helps() -> bool:
+def _is_helper() -> bool:
     """Whether torchrun or the like started this process beside the one that writes the result."""
     return "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
-def _say(manifest: Path, outcome: str) -> None:
-    """One line for the person who watches; the log has the rest."""
+def _report(manifest: Path, outcome: str) -> None:
+    """One line on the terminal, beside the log."""
     log.info("%s: %s", manifest.parent, outcome)
     _tell(f"✓ {manifest.parent}  {outcome}")
 
@@ -122,7 +121,7 @@ def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, 
 
 
 def _check_input(manifest: Path, job: dict[str, Any]) -> None:
-    """An input that another stage made is taken as it lies there: so it has to be whole."""
+    """Inputs that other stages made must be whole."""
     record = provenance.load(manifest)
     problem = "it has no manifest" if record is None else provenance.damage(manifest.parent, record)
     if problem:
@@ -142,14 +141,13 @@ def _log_to(path: Path | None) -> None:
 
 
 def _end_with_the_workflow() -> None:
-    """Stop when the workflow that started this job has been killed: an orphan would work on for nobody.
+    """Stop when the workflow that started this job has been killed.
 
     Its process id comes by the environment: the job's parent is a shell, which outlives the workflow.
     """
     host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
     if host != platform.node() or not files.alive(owner):
         return  # started by hand, or on another machine of a cluster
-
     files.end_with(int(owner))
 
 
@@ -159,19 +157,5 @@ def _use_threads(threads: int) -> None:
         sys.modules["threadpoolctl"].threadpool_limits(threads)
 
 
-def _handed_over(argv: list[str]) -> int | None:
-    """Have a process that has imported torch already run the job: its exit status; None where there is none, or no need
-    of one."""
-    if "WORLD_SIZE" in os.environ or preload.address() is None:
-        return None
-    done = preload.delegate(argv)
-    if done is None and argv and reached.code_needs("torch", argv[0]):
-        preload.begin()
-        done = preload.delegate(argv)
-    return done
-
-
-def start(argv: list[str]) -> int:
-    """Run one job, in the process that has imported torch where there is one; the exit status."""
-    done = _handed_over(argv)
-    return main(argv) if done is None else done
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

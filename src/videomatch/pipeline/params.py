@@ -1,20 +1,18 @@
 """``params.yaml``: merging of recipes (``from:``, ``null``) and the check of every name before the first job.
 
-All mistakes (:mod:`pipeline.checks`) are listed at once, each with the file and line where it stands and the nearest
-name that exists.
+All mistakes (:mod:`videomatch.pipeline.check`) are listed at once, each with its file, its line and the nearest name.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from videomatch.pipeline.checks import Check
-from videomatch.pipeline.checks.mistakes import unknown
+from videomatch.pipeline.check import mistakes, unknown
 
 
 class ParamsError(ValueError):
@@ -60,6 +58,52 @@ def typed(value: Any) -> Any:
     except yaml.YAMLError:  # a text all the same, as `@home`
         return value
     return value if isinstance(read, Mapping | list) else read
+
+
+def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[Path]]:
+    """The parameters of some files, one laid over the other, and all files that they are from.
+
+    A file that says ``base: params.yaml`` (or a list of files, relative to the project's folder) is laid over that;
+    another one holds everything itself.
+
+    Args:
+        files: as on the command line.
+        config: what Snakemake made of the files and of ``--config``; where it differs from the files, its values win.
+    """
+    read: list[Path] = []
+
+    def content(file: Path) -> dict[str, Any]:
+        own = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        below = own.pop("base", None) or []
+        result: dict[str, Any] = {}
+        for base in [below] if isinstance(below, str) else below:
+            result = overlay(result, content(Path(base)))
+        read.append(file)
+        return overlay(result, own)
+
+    result: dict[str, Any] = {}
+    as_written: dict[str, Any] = {}
+    for name in files:
+        file = Path(name)
+        if file.is_absolute() and file.is_relative_to(Path.cwd()):
+            file = file.relative_to(Path.cwd())
+        result = overlay(result, content(file))
+        as_written = overlay(as_written, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    for key, value in _changed(as_written, config or {}).items():
+        result = overlay(result, {key: value})
+    result.pop("base", None)
+    return result, list(dict.fromkeys(read))
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``--config``, with types: those in which ``after`` differs from the files."""
+    found = {}
+    for key, value in after.items():
+        if key not in before or (value != before[key] and not isinstance(before[key], Mapping)):
+            found[key] = typed(value)
+        elif value != before[key]:
+            found[key] = _changed(before[key], value) if isinstance(value, Mapping) else typed(value)
+    return found
 
 
 def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,11 +168,11 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
         **config,
     }
     params["systems"] = resolve(params["systems"])
-    mistakes = Check(params).mistakes
-    if mistakes:
+    found = mistakes(params)
+    if found:
         lines = Lines(files)
-        listed = "\n".join(f"  {lines.place(path)}: {text}" for path, text in mistakes)
-        raise ParamsError(f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)} in the parameters:\n{listed}")
+        listed = "\n".join(f"  {lines.place(path)}: {text}" for path, text in found)
+        raise ParamsError(f"{len(found)} mistake{'s' * (len(found) > 1)} in the parameters:\n{listed}")
     return params
 
 

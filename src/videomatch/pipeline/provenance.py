@@ -199,52 +199,57 @@ def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
 
 # ------------------------------------------------------------------------------------------ what Snakemake is told
 
-#: where the modification times of current results begin. Snakemake compares times and nothing else, so times are how it
-#: is told: settings of a current result are older than it, those of a stale one are newer
-STEADY = 1_000_000_000
+#: where the modification times of current results begin. Snakemake compares nothing but times: the settings file of a
+#: current result is older than it, that of a stale one is newer
+FIXED_TIME = 1_000_000_000
 
 
-def settle(manifest: Path, job: Mapping[str, Any]) -> Path:
-    """Judge a result by content and tell Snakemake so; returns the job's settings file, which the job reads.
+def settings_file(manifest: Path) -> Path:
+    """The file that the job of a result reads."""
+    return SCRATCH / "settings" / manifest
 
-    Called for every job while the DAG is built. No result is touched: a dry run may be followed by another mind.
+
+def mark(manifest: Path, job: Mapping[str, Any]) -> Path:
+    """Mark a result as fresh or stale by its content, for Snakemake; returns the job's settings file.
+
+    Called for every job while the DAG is built. No content of a result is touched, since this may be a dry run.
     """
-    settings = SCRATCH / "settings" / manifest
+    settings = settings_file(manifest)
     text = dumps(job)
     job = json.loads(text)  # as the job will read it: keys are strings there
     if not settings.exists() or settings.read_text(encoding="utf-8") != text:
         write_text(settings, text)
     if stale(manifest, job) is not None:
-        _own(manifest)
+        _unshare(manifest)
         # newer than the result even where the clock has been set back since
         now = max(time.time(), manifest.stat().st_mtime + 1 if manifest.exists() else 0)
         os.utime(settings, (now, now))
         return settings
     remember(manifest)
-    os.utime(settings, (STEADY, STEADY))
+    os.utime(settings, (FIXED_TIME, FIXED_TIME))
     for path in (manifest, *(Path(p) for paths in job["inputs"].values() for p in _listed(paths))):
-        _own(path)
-        when = _steady_time(path)
+        _unshare(path)
+        when = _fixed_time(path)
         if path.stat().st_mtime != when:
             os.utime(path, (when, when))
     return settings
 
 
-def _own(path: Path) -> None:
-    """Give a small file that a cache has linked or locked a body of its own, instead of changing the cache's."""
+def _unshare(path: Path) -> None:
+    """Replace a small file that a cache has linked or locked by a copy, so that the cache's own stays as it is."""
     if path.is_symlink() or (path.exists() and (path.stat().st_nlink > 1 or not os.access(path, os.W_OK))):
         write_text(path, path.read_text(encoding="utf-8"))
 
 
-def _steady_time(manifest: Path) -> float:
-    """When a current manifest is said to have been written: after its inputs, and, to the second's fraction, by its
-    content, since DVC takes a file of the same size, inode and time for the same file."""
+def _fixed_time(manifest: Path) -> float:
+    """The modification time of a current manifest: after its inputs, and, to the second's fraction, by its content,
+    since DVC takes a file of the same size, inode and time for the same file."""
     fraction = int(hashlib.sha256(manifest.read_bytes()).hexdigest()[:5], 16) / 16**5
-    return STEADY + _depth(manifest) + round(0.9 * fraction, 6)
+    return FIXED_TIME + _depth(manifest) + round(0.9 * fraction, 6)
 
 
 def _depth(manifest: Path) -> int:
-    """How many results stand one below the other up to this one."""
+    """The length of the longest chain of results up to this one."""
     record = load(manifest)
     key = (str(manifest), digest(record["inputs"]) if record else "")
     if key not in _DEPTHS:

@@ -102,19 +102,15 @@ def code_modules(*modules: str) -> list[str]:
     return sorted(found)
 
 
-def code_digest(stage: str, *names: str) -> str:
-    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name,
-    with the templates beside them.
+def modules_digest(*modules: str) -> str:
+    """Digest of the code of some modules, like ``experts.image``, and of all that they import."""
+    files = {module: _module_file(module) for module in code_modules(*modules)}
+    return digest({module: _read_module(path)[0] for module, path in files.items() if path})
 
-    Args:
-        stage: a module of ``stages``.
-        names: modules loaded by a name of the parameters, like ``experts.image``.
-    """
-    modules = code_modules(f"stages.{stage}", *names)
-    files = {module: _module_file(module) for module in modules}
-    templates = {f for path in files.values() if path for f in path.parent.glob("templates/*")}
-    beside = {str(file.relative_to(PACKAGE)): file_digest(file) for file in templates}
-    return digest({module: _read_module(path)[0] for module, path in files.items() if path} | beside)
+
+def code_digest(stage: str, *names: str) -> str:
+    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name."""
+    return modules_digest(f"stages.{stage}", *names)
 
 
 def code_needs(package: str, stage: str) -> bool:

@@ -10,41 +10,43 @@ from pathlib import Path
 
 import pytest
 
-from videomatch.pipeline import preload
+from videomatch.common import files
+from videomatch.pipeline import fork_server
 
 #: a job that says where it runs; its argument says how it ends
 JOB = """
 import json, os, sys, time
-from videomatch.pipeline import preload
 
-def run(argv):
-    ready = "fractions" in sys.modules
-    print(json.dumps({"cwd": os.getcwd(), "word": os.environ.get("WORD"), "argv": argv, "ready": ready}))
-    sys.stdout.flush()
-    print("a complaint", file=sys.stderr)
-    if argv[0] == "sleep":
-        open("started", "w").write(str(os.getpid()))
-        time.sleep(60)
-    if argv[0] == "die":
-        os.kill(os.getpid(), 9)
-    if argv[0] == "raise":
-        raise ValueError("odd")
-    return int(argv[0])
-
-preload.serve(sys.argv[1], sys.argv[2], run, ("fractions",))
+argv = sys.argv[1:]
+ready = "fractions" in sys.modules
+print(json.dumps({"cwd": os.getcwd(), "word": os.environ.get("WORD"), "argv": argv, "ready": ready}))
+sys.stdout.flush()
+print("a complaint", file=sys.stderr)
+if argv[0] == "sleep":
+    open("started", "w").write(str(os.getpid()))
+    time.sleep(60)
+if argv[0] == "die":
+    os.kill(os.getpid(), 9)
+if argv[0] == "raise":
+    raise ValueError("odd")
+sys.exit(int(argv[0]))
 """
-ASK = "import sys; from videomatch.pipeline import preload; sys.exit(preload.delegate(sys.argv[1:]))"
+SERVE = """
+import sys
+from videomatch.pipeline.fork_server import serve
+serve(sys.argv[1], job="ajob", modules=("fractions",))
+"""
+ASK = "import sys; from videomatch.pipeline import fork_server; sys.exit(fork_server.delegate(sys.argv[1:]))"
 
 
 @pytest.fixture
 def folder(tmp_path: Path):
-    """A project's folder with a nursery at work."""
+    """A project's folder with a server at work."""
     (tmp_path / ".scratch").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", JOB, f".scratch/nursery.{os.getpid()}", str(os.getpid())], cwd=tmp_path
-    )
+    (tmp_path / "ajob.py").write_text(JOB)
+    process = subprocess.Popen([sys.executable, "-c", SERVE, f".scratch/fork_server.{os.getpid()}"], cwd=tmp_path)
     deadline = time.monotonic() + 30
-    while not list((tmp_path / ".scratch").glob("nursery.*")) and time.monotonic() < deadline:
+    while not list((tmp_path / ".scratch").glob("fork_server.*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     yield tmp_path
     process.kill()
@@ -86,30 +88,30 @@ def test_a_job_ends_with_who_asked(folder: Path):
     child = (folder / "started").read_text()
     process.kill()
     process.wait()
-    while preload.alive(child):
+    while files.alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_without_a_nursery_or_a_workflow_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_fork_server_or_a_workflow_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VIDEOMATCH_WORKFLOW", raising=False)
-    assert preload.address() is None and preload.delegate(["x"]) is None
+    assert fork_server.address() is None and fork_server.delegate(["x"]) is None
     monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"elsewhere:{os.getpid()}")
-    assert preload.address() is None
+    assert fork_server.address() is None
     monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"{platform.node()}:{os.getpid()}")
-    assert preload.delegate(["x"]) is None
+    assert fork_server.delegate(["x"]) is None
     (tmp_path / ".scratch").mkdir()
-    (tmp_path / f".scratch/nursery.{os.getpid()}").touch()  # left by a nursery that was killed
-    assert preload.delegate(["x"]) is None
+    (tmp_path / f".scratch/fork_server.{os.getpid()}").touch()  # left by a fork_server that was killed
+    assert fork_server.delegate(["x"]) is None
 
 
-def test_those_who_need_a_nursery_start_one_together(tmp_path: Path):
+def test_those_who_need_a_fork_server_start_one_together(tmp_path: Path):
     (tmp_path / ".scratch").mkdir()
     owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     environment = {**os.environ, "VIDEOMATCH_WORKFLOW": f"{platform.node()}:{owner.pid}"}
-    begin = "import sys; from videomatch.pipeline import preload; preload.begin(*sys.argv[1:]); "
-    wait = begin + "print(preload.delegate(['no', 'stage']))"
+    begin = "import sys; from videomatch.pipeline import fork_server; fork_server.start(*sys.argv[1:]); "
+    wait = begin + "print(fork_server.delegate(['no', 'stage']))"
     command = [sys.executable, "-c", wait, "fractions"]
     jobs = [
         subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -125,10 +127,10 @@ def test_those_who_need_a_nursery_start_one_together(tmp_path: Path):
     assert not list((tmp_path / ".scratch").iterdir()), "it ends with its workflow, and nothing is left"
 
 
-def test_a_nursery_that_cannot_start_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_fork_server_that_cannot_start_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".scratch").mkdir()
     monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"{platform.node()}:{os.getpid()}")
-    preload.begin("no_such_module")
-    assert preload.delegate(["x"]) is None
+    fork_server.start("no_such_module")
+    assert fork_server.delegate(["x"]) is None
     assert not list((tmp_path / ".scratch").iterdir())

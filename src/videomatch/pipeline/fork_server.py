@@ -1,0 +1,186 @@
+"""A fork server: one process per workflow imports what takes seconds (torch, transformers) and forks for every job.
+
+``python -m videomatch STAGE …`` connects to a socket below ``.scratch``, sends its arguments, environment and standard
+streams there, and ends as the forked child ends. The first job that needs torch starts the server; it and other jobs
+wait for it, so torch is imported once. Without a server (on another machine of a cluster, or when a stage is called
+by hand) the job runs in its own process. Nothing of this package but :mod:`videomatch.common` is imported before the
+fork, so a job always runs the code as it is on disk.
+
+The server ends with its workflow, a child with the process that asked for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from videomatch.common import files, named
+
+#: what is imported ahead. A fork takes no threads along, so none may be at work in here: polars starts its pool with
+#: the first query, and what it starts at once only waits (for memory to give back; it lets go of its locks for a fork)
+MODULES = (
+    "numpy",
+    "polars",
+    "scipy.stats",
+    "threadpoolctl",
+    "torch",
+    "torch._dynamo",
+    "safetensors.torch",
+    "transformers.modeling_utils",
+    "transformers.models.bert.modeling_bert",
+)
+#: what a child runs, as ``python -m`` would
+JOB = "videomatch.pipeline.job"
+#: seconds without a job after which the server ends
+IDLE = 600
+#: seconds after which a job waits no longer for the server, and imports for itself
+PATIENCE = 120
+
+
+def address() -> str | None:
+    """The socket of this workflow's server, relative to the project's folder; None outside of a workflow."""
+    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
+    return f".scratch/fork_server.{owner}" if host == platform.node() and files.alive(owner) else None
+
+
+def delegate(argv: list[str]) -> int | None:
+    """Let the server run a job; its exit status, or None where there is no server."""
+    path = address()
+    if path is None or not Path(path).exists():
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        try:
+            link.connect(path)
+        except OSError:
+            return None
+        request = json.dumps({"argv": argv, "environment": dict(os.environ), "cwd": str(Path.cwd())}).encode()
+        socket.send_fds(link, [len(request).to_bytes(4, "big")], [0, 1, 2])
+        link.sendall(request)
+        status = link.recv(1)
+    return status[0] if status else 137  # the child was killed before it could answer
+
+
+def sweep(scratch: Path) -> None:
+    """Remove the sockets of servers that were killed."""
+    for left in scratch.glob("fork_server.*"):
+        if not files.alive(left.name.split(".")[1]):
+            left.unlink(missing_ok=True)
+
+
+def start(*modules: str) -> None:
+    """Start the server of this workflow unless there is one, and wait until it listens, has ended, or takes too long.
+
+    Args:
+        modules: what it imports; :data:`MODULES` by default.
+    """
+    path = address()
+    if path is None:
+        return
+    owner, starting = path.rpartition(".")[2], Path(f"{path}.starting")
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(starting, os.O_CREAT | os.O_EXCL))
+        command = [sys.executable, "-m", "videomatch.pipeline.fork_server", path, *modules]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # every child sets its own number
+        silent = subprocess.DEVNULL
+        server = subprocess.Popen(
+            command, env=environment, stdin=silent, stdout=silent, stderr=silent, start_new_session=True
+        )
+        threading.Thread(target=lambda: server.wait() and starting.unlink(missing_ok=True), daemon=True).start()
+    deadline = time.monotonic() + PATIENCE
+    while not Path(path).exists() and starting.exists() and time.monotonic() < deadline:
+        if not files.alive(owner):
+            sys.exit(files.ORPHANED)
+        time.sleep(0.02)
+
+
+def serve(path: str, *, job: str = JOB, modules: tuple[str, ...] = MODULES) -> None:
+    """Import, listen, and fork for each request, as long as the workflow runs.
+
+    Args:
+        path: of the socket, which appears when all is imported; it ends with the workflow's process id.
+        job: module that a child runs.
+        modules: imported before listening.
+    """
+    named.import_libraries(*modules)
+    owner = path.rpartition(".")[2]
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are waited for by the processes that asked for them
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(f"{path}.new")
+        Path(f"{path}.new").chmod(0o600)
+        listener.listen(64)
+        Path(f"{path}.new").rename(path)  # it appears when it can be connected to
+        listener.settimeout(0.2)
+        last = time.monotonic()
+        while files.alive(owner) and time.monotonic() - last < IDLE:
+            try:
+                link, _ = listener.accept()
+            except TimeoutError:
+                continue
+            last = time.monotonic()
+            if os.fork() == 0:
+                listener.close()
+                _child(link, job)
+            link.close()
+    for left in (Path(path), Path(f"{path}.starting")):
+        left.unlink(missing_ok=True)
+
+
+def _child(link: socket.socket, job: str) -> None:
+    """Take the streams, folder and environment of the process that asked, and run its job; never returns."""
+    status = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        size, streams, _, _ = socket.recv_fds(link, 4, 3)
+        request = json.loads(_read(link, int.from_bytes(size, "big")))
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        threading.Thread(target=_end_with, args=(link,), daemon=True).start()
+        sys.argv = ["videomatch", *request["argv"]]
+        runpy.run_module(job, run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except Exception:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            link.sendall(bytes([status & 255]))
+        os._exit(status)
+
+
+def _read(link: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        more = link.recv(size - len(found))
+        if not more:
+            raise ConnectionError("the process that asked for the job has ended")
+        found += more
+    return found
+
+
+def _end_with(link: socket.socket) -> None:
+    """End with the process that asked: it sends nothing more, so the next thing received is the end of its stream."""
+    with contextlib.suppress(OSError):
+        link.recv(1)
+    os._exit(files.ORPHANED)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], modules=tuple(sys.argv[2:]) or MODULES)

@@ -1,0 +1,76 @@
+"""Tables, pages and submissions: what is made of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from videomatch.specs import fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A file of ``workflow/tables``.
+
+    Attributes:
+        title: heading.
+        dataset: what systems are compared on.
+        metrics: their names, or name -> heading.
+        rows: ``label``, ``system``, and ``reported`` numbers with their ``source``.
+        split: the protocol; or else
+        splits: protocol -> heading.
+        note: a line below the table.
+    """
+
+    title: str
+    dataset: str = fields.section("datasets")
+    metrics: Sequence[str] | Mapping[str, str] = ()
+    rows: Sequence[Mapping[str, Any]] = ()
+    split: str | None = None
+    splits: Mapping[str, str] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """``pages.<name>``: neighbours, or segments, to look at.
+
+    Attributes:
+        dataset: whose videos.
+        split: which of them are queries.
+        system: what found the neighbours or segments.
+        top: neighbours of each query, or queries whose segments are shown.
+        title: heading; the page's name by default.
+        judged: protocol whose scores are drawn over grades.
+        scatter: systems of which they are drawn.
+        tables: shown on the page.
+        curves: trained systems whose learning curves are drawn.
+    """
+
+    dataset: str = fields.section("datasets")
+    split: str
+    system: str = fields.section("systems")
+    top: int = 5
+    title: str | None = None
+    judged: str | None = None
+    scatter: Sequence[str] = fields.section("systems", default=())
+    tables: Sequence[str] = fields.section("tables", default=())
+    curves: Sequence[str] = fields.section("systems", trained=True, default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``.
+
+    Attributes:
+        dataset: whose videos.
+        split: which of them.
+        system: whose results.
+        format: of the file.
+    """
+
+    dataset: str = fields.section("datasets")
+    split: str
+    system: str = fields.section("systems")
+    format: str | None = None
