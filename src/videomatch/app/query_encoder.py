@@ -22,8 +22,8 @@ from videomatch.stages import combine, embed
 
 #: texts -> (N, D) rows, float32, of unit length unless the system compares by ``dot``; zeros for unknown texts
 TextEncoder = Callable[[Sequence[str]], np.ndarray]
-#: rows of a combination's parts -> rows of the combination
-Join = Callable[[Sequence[np.ndarray]], np.ndarray]
+#: (system, member)
+Part = tuple[str, str]
 #: largest difference between an embedding and the same one computed again
 TOLERANCE = 2e-3
 #: embeddings that are computed again to see whether they are the same
@@ -38,10 +38,10 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
     """
     plan, entry = catalogue.plan, catalogue.plan.systems[system]
     if "combine" in entry:
-        parts = combined_parts(catalogue, system, member)
-        encoders = [text_encoder(catalogue, dataset, part, name) for part, name, _ in parts]
-        join = joiner(catalogue, dataset, system, member)
-        return lambda texts: join([encode(texts) for encode in encoders])
+        encoders = {part: text_encoder(catalogue, dataset, *part) for part in base_parts(catalogue, system, member)}
+        return lambda texts: combine_rows(
+            catalogue, dataset, (system, member), {part: encode(texts) for part, encode in encoders.items()}
+        )
     if "model" in entry:
         run = plan.run(system, member)
         features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(system))]
@@ -92,20 +92,38 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
 # -------------------------------------------------------------------------------------------------------- combinations
 
 
-def combined_parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
+def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:
+    """The systems that a system combines in the end, each once; itself if it combines none."""
+    if "combine" not in catalogue.plan.systems[system]:
+        return [(system, member)]
+    parts = _parts(catalogue, system, member)
+    return list(dict.fromkeys(base for part, name, _ in parts for base in base_parts(catalogue, part, name)))
+
+
+def combine_rows(catalogue: Catalogue, dataset: str, part: Part, rows: dict[Part, np.ndarray]) -> np.ndarray:
+    """The rows ``(N, D)`` of a system from those of its :func:`base_parts`."""
+    if part in rows:
+        return rows[part]
+    each = [combine_rows(catalogue, dataset, (name, of), rows) for name, of, _ in _parts(catalogue, *part)]
+    return _joiner(catalogue, dataset, *part)(each)
+
+
+def _parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
     """(system, member, weight) of all parts of a combined system."""
     names = catalogue.plan.systems[system]["combine"]["systems"]
     parts = jobs.combined_members(catalogue.plan, system)[member]
     return [(names[number], name, weight) for number, name, weight in parts]
 
 
-def joiner(catalogue: Catalogue, dataset: str, system: str, member: str) -> Join:
+def _joiner(
+    catalogue: Catalogue, dataset: str, system: str, member: str
+) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     """The function that combines the parts' rows as ``combine`` did.
 
     Raises:
         ValueError: a part is not built, or the embeddings of the corpus were made of others.
     """
-    plan, parts = catalogue.plan, combined_parts(catalogue, system, member)
+    plan, parts = catalogue.plan, _parts(catalogue, system, member)
     folder = Path(plan.embedding(dataset, system)).parent / member
     shares = combine.shares_of([weight for _, _, weight in parts])
     manifests = [plan.embedding(dataset, part) for part, _, _ in parts]

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.query_encoder import combined_parts, joiner, text_analysis
+from videomatch.app.query_encoder import base_parts, combine_rows, text_analysis
 from videomatch.app.requests import RequestError
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
@@ -29,9 +29,6 @@ from videomatch.pipeline.plan import Plan
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
-
-#: (system, member)
-Part = tuple[str, str]
 
 
 def embed_file(
@@ -52,7 +49,7 @@ def embed_file(
             only the data set has.
     """
     plan = catalogue.plan
-    parts = _uncombined(catalogue, system, member)
+    parts = base_parts(catalogue, system, member)
     released = sorted({s for s, _ in parts if _reads_released(plan, s)})
     if released:
         able = [s for s in catalogue.embedded_by(dataset) if not _needs_released(catalogue, s)]
@@ -68,24 +65,8 @@ def embed_file(
             notes.append(f"the system reads {', '.join(missing)}, of which there is nothing beside the file")
         experts = {e for s, _ in parts for e in plan.experts_of(s)}
         features = _extract(plan, dataset, experts, corpus)
-        rows = {part: _embed(catalogue, dataset, *part, corpus, features) for part in parts}
-        return _combine(catalogue, dataset, system, member, rows)
-
-
-def _uncombined(catalogue: Catalogue, system: str, member: str) -> list[Part]:
-    """The systems that a system combines in the end, each once; itself if it combines none."""
-    if "combine" not in catalogue.plan.systems[system]:
-        return [(system, member)]
-    parts = combined_parts(catalogue, system, member)
-    return list(dict.fromkeys(leaf for part, name, _ in parts for leaf in _uncombined(catalogue, part, name)))
-
-
-def _combine(catalogue: Catalogue, dataset: str, system: str, member: str, rows: dict[Part, np.ndarray]) -> np.ndarray:
-    if (system, member) in rows:
-        return rows[system, member]
-    parts = combined_parts(catalogue, system, member)
-    each = [_combine(catalogue, dataset, part, name, rows)[None] for part, name, _ in parts]
-    return joiner(catalogue, dataset, system, member)(each)[0]
+        rows = {part: _embed(catalogue, dataset, *part, corpus, features)[None] for part in parts}
+        return combine_rows(catalogue, dataset, (system, member), rows)[0]
 
 
 def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
@@ -195,5 +176,5 @@ def _reads_released(plan: Plan, system: str) -> bool:
 
 
 def _needs_released(catalogue: Catalogue, system: str) -> bool:
-    parts = _uncombined(catalogue, system, catalogue.plan.members(system)[0])
+    parts = base_parts(catalogue, system, catalogue.plan.members(system)[0])
     return any(_reads_released(catalogue.plan, part) for part, _ in parts)
