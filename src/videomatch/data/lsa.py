@@ -19,6 +19,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion
 
+from videomatch.common.vectors import unit_rows
+
 #: scripts written without spaces between words: Thai, kana, Chinese characters (with extensions), Hangul
 DENSE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
 WORD = re.compile(rf"[{DENSE}]|[^\W{DENSE}]+")
@@ -56,8 +58,7 @@ class Lsa:
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
         """Unit vectors, float32; zero for a text none of whose terms is known."""
         reduced = self._svd.transform(self._terms.transform(texts))
-        length = np.linalg.norm(reduced, axis=1, keepdims=True)
-        return np.divide(reduced, length, out=np.zeros_like(reduced), where=length > 1e-9).astype(np.float32)
+        return unit_rows(reduced).astype(np.float32)
 
 
 def _word_terms(text: str) -> list[str]:

@@ -2,9 +2,9 @@
 
 Every reader takes a folder and the ids that are wanted, and yields ``(id, values (L, dim), times (L, 2) in seconds)``
 for those that are there, each once. L is 0 where a file says that there is nothing of this expert in a video. Times are
-NaN where nobody knows them. Ids are never taken for paths: what could leave the folder is not looked for.
+NaN where they are unknown. An id that is no plain file name is not looked for, so no path leaves the folder.
 
-``every`` says how many seconds a row stands for where the files do not: row n then covers ``n * every`` to
+``every`` is how many seconds a row covers where the files do not have times: row n then covers ``n * every`` to
 ``(n + 1) * every``.
 """
 
@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import h5py
 
 Features = Iterator[tuple[str, np.ndarray, np.ndarray]]
 #: where below the folder MMT's archives put their files
@@ -162,13 +159,14 @@ def _is_name(video_id: str) -> bool:
     return video_id not in (".", "..") and not any(c in "/\\\0" for c in video_id)
 
 
-def _dataset(path: Path, file: h5py.File, name: str) -> np.ndarray | None:
+def _dataset(path: Path, file: Any, name: str) -> np.ndarray | None:
+    import h5py
+
     found = file.get(name)
     if found is None:
         return None
-    kind = getattr(found, "dtype", None)
-    if kind is None or kind.kind not in "fiu":
-        raise ValueError(f"{path}: {name} is {kind or 'no array'}, expected numbers")
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: {name} is {found}, expected numbers")
     return np.asarray(found)
 
 
