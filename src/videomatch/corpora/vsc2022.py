@@ -124,7 +124,7 @@ def _features(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if video_ids.ndim != 1 or values.ndim != 2 or len(values) != count or times.shape not in ((count,), (count, 2)):
         shapes = {name: array.shape for name, array in zip(names, (video_ids, values, times), strict=True)}
         raise ValueError(f"{path}: shapes {shapes}, expected (F,), (F, D) and (F,) or (F, 2)")
-    if video_ids.dtype.kind in "iu":  # numbers without their letter: nobody could tell queries from references
+    if video_ids.dtype.kind in "iu":  # numbers without their letter do not tell queries from references
         raise ValueError(f"{path}: video_ids are {video_ids.dtype}, expected strings Q… and R…")
     return video_ids.astype(str), values, times.astype(np.float64)
 

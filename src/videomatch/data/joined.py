@@ -1,4 +1,4 @@
-"""The texts of a video, one string a kind."""
+"""The texts of a video, one string per kind."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def joined_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None =
     if ids is not None:
         texts = texts.filter(pl.col("video_id").is_in(list(ids)))
     texts = texts.sort("video_id", "start", "text_id", nulls_last=True)
-    said = {kind: pl.col("text").filter(pl.col("kind") == kind) for kind in kinds}
+    of_kind = {kind: pl.col("text").filter(pl.col("kind") == kind) for kind in kinds}
     joined = texts.group_by("video_id", maintain_order=True).agg(
-        pl.when(text.len() > 0).then(text.str.join(" ")).alias(kind) for kind, text in said.items()
+        pl.when(text.len() > 0).then(text.str.join(" ")).alias(kind) for kind, text in of_kind.items()
     )
     return joined.select("video_id", *kinds)
 
@@ -36,5 +36,5 @@ def joined_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None =
 def whole_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> dict[str, str]:
     """Texts of videos, those of all kinds joined by a space in the order of the kinds: video_id -> text, of the videos
     that have one. Arguments as of :func:`joined_texts`."""
-    said = joined_texts(corpus, kinds, ids).select("video_id", pl.concat_str(kinds, separator=" ", ignore_nulls=True))
-    return {video: text for video, text in said.iter_rows() if text.strip()}
+    whole = joined_texts(corpus, kinds, ids).select("video_id", pl.concat_str(kinds, separator=" ", ignore_nulls=True))
+    return {video: text for video, text in whole.iter_rows() if text.strip()}

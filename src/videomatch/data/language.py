@@ -139,7 +139,7 @@ _ALIASES = {alias: subtag for subtag, aliases in _NAMES.items() for alias in ali
 
 
 def tag(name: str) -> str | None:
-    """The primary subtag of a language name or code ("zh-CN", "chs", "eng", "Chinese"), None if it is none.
+    """The primary subtag of a language name or code ("zh-CN", "chs", "eng", "Chinese"), None if it is neither.
 
     A bare two-letter code counts only if :func:`script_of` knows it, so that ``talk.v2.srt`` has no language.
     """

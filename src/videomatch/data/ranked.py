@@ -24,7 +24,7 @@ def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
         ValueError: the search kept fewer of a query.
     """
     wanted = min(most, references)
-    # a pair that is judged may stand anywhere; what counts is that nobody is missing among the best
+    # a judged pair may be anywhere in the ranking; what counts is that no one of the best is missing
     best = rankings.filter(pl.col("better") < most)
     short = best.group_by("query_id").len().filter(pl.col("len") < wanted)
     lost = rankings["query_id"].n_unique() - best["query_id"].n_unique()

@@ -34,7 +34,7 @@ def mmt_h5(
         ids: of the videos that are wanted.
         dim: numbers a row.
         name: of the expert in the files: face, ocr, rgb, s3d, scene, speech, vggish.
-        every: seconds that a row stands for where the files have no times. MMT: 1 for s3d, vggish and scene, 0.2 for
+        every: seconds that a row covers where the files have no times. MMT: 1 for s3d, vggish and scene, 0.2 for
             rgb, none for the others.
         clock: use the files' times. MMT does for s3d and vggish only.
 

@@ -23,7 +23,7 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 
 
 class Cue(NamedTuple):
-    """What is said or shown from ``start`` to ``end`` (seconds); ``text`` may have several lines."""
+    """A text from ``start`` to ``end`` (seconds); ``text`` may have several lines."""
 
     start: float
     end: float
@@ -119,5 +119,5 @@ def whisper(path: Path) -> tuple[list[Cue], str | None]:
             continue
         if math.isfinite(start) and math.isfinite(end) and segment["text"].strip():
             cues.append(Cue(max(start, 0.0), max(start, end, 0.0), segment["text"].strip()))
-    said = data.get("language") if isinstance(data, dict) else None
-    return sorted(cues, key=lambda cue: cue[:2]), said if isinstance(said, str) else None
+    language = data.get("language") if isinstance(data, dict) else None
+    return sorted(cues, key=lambda cue: cue[:2]), language if isinstance(language, str) else None

@@ -140,7 +140,7 @@ def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
 
     Rows that come out empty are dropped; further languages of a row get rows of their own (``<text_id>.<language>``).
     Among the timed rows of one video and language, a cue that only repeats the one before is merged into it, and lines
-    that roll over from cue to cue (captions that scroll) are said once.
+    that roll over from cue to cue (captions that scroll) are kept once.
 
     Returns:
         A texts table, in the order of the input.
@@ -183,7 +183,7 @@ def _characters(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
-    for _ in range(3):  # "&amp;lt;br&amp;gt;" is twice escaped; more than that is nobody's text
+    for _ in range(3):  # "&amp;lt;br&amp;gt;" is twice escaped; more than that does not occur
         if "&" not in text or _ENTITY.search(text) is None:
             break
         text = unicodedata.normalize("NFKC", html.unescape(text))
@@ -212,13 +212,13 @@ def _emoji(line: str, how: Emoji, tag: str) -> str:
         return line
     line = _TONE.sub("", line)
     emoji_names.config.load_language("zh")  # reads its names once
-    said = "zh" if tag == "zh" else "en"
+    names = "zh" if tag == "zh" else "en"
     last = ["", -1]
 
     def written(chars: str, data: Mapping[str, str]) -> str:
         if how == "remove" or chars in "©®™":
             return " "
-        name = data.get(said, data["en"]).strip(":").replace("_", " ")
+        name = data.get(names, data["en"]).strip(":").replace("_", " ")
         repeated = last[0] == name
         last[0] = name
         return " " if repeated else f" {name} "
@@ -247,7 +247,7 @@ def collapse(text: str, *, times: int = 3, max_period: int = MAX_PERIOD) -> str:
     itself, shifted, finds all of them for one period, so the cost is (longest period) x (tokens).
 
     Signs between the copies belong to the phrase: "好的。好的。好的。" repeats three tokens. Phrases of one or two
-    tokens need one repetition more, because "no no no" and "哈哈哈" are said by people.
+    tokens need one repetition more, because "no no no" and "哈哈哈" are ordinary speech.
 
     Args:
         text: one text.
