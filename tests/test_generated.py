@@ -152,3 +152,9 @@ def test_segment_truth_holds_in_the_files(renders):
         elsewhere = np.mean([np.abs(query - picture_at(p, 1.0)).mean() for p in others[:8]])
         gaps.append(at_truth / elsewhere)
     assert gaps and max(gaps) < 0.6
+
+
+def test_processes_change_nothing(renders, tmp_path):
+    render(output=tmp_path / "o", scratch=tmp_path / "s", threads=2, shard=0, shards=2, seed=SEED, options=TINY)
+    for path in renders[0].iterdir():
+        assert (tmp_path / "o" / path.name).read_bytes() == path.read_bytes()
