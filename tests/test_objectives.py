@@ -1,5 +1,6 @@
 """Objectives: closed forms, slow twins, and what must not matter."""
 
+import inspect
 import math
 
 import numpy as np
@@ -321,3 +322,15 @@ def test_max_margin_of_several_processes_is_that_of_one(monkeypatch, same_video)
         monkeypatch.setattr(margins, "all_gather", lambda x, every=every: next(every))
         losses.append(max_margin(own, mine["video"], margin=0.2, same_video=same_video).item())
     assert (4 * losses[0] + 3 * losses[1]) / 7 == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(objectives.functions()))
+def test_every_objective_keeps_the_contract(name):
+    """Tensors by position, options by keyword with a default."""
+    parameters = inspect.signature(objectives.function(name)).parameters.values()
+    tensors = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    assert tensors and tensors[0].default is inspect.Parameter.empty
+    assert all(p.default in (inspect.Parameter.empty, None) for p in tensors)
+    assert len(tensors) + len(options) == len(parameters)
+    assert all(p.default is not inspect.Parameter.empty for p in options)

@@ -1,4 +1,4 @@
-"""Architectures, one a file: ``model: {name: clip, …}`` of a system is ``models/clip.py``.
+"""Architectures, one per file: ``model: {name: clip, …}`` of a system is ``models/clip.py``.
 
 A file has two classes:
 

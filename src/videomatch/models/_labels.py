@@ -1,15 +1,15 @@
-"""What the taggers share: any number of labels for one thing, and encoders of the usual proportions."""
+"""Options that the taggers share: multi-label heads, and encoders of a vision transformer's proportions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: numbers of one attention head
+#: dimensions of an attention head
 HEAD = 32
 
 
 def several(id2label: dict[int, str] | None) -> dict[str, Any]:
-    """Options of a transformers configuration whose head says of each label whether it applies."""
+    """Options of a transformers configuration for a multi-label head."""
     return {
         "id2label": id2label,
         "label2id": {name: number for number, name in id2label.items()} if id2label else None,
@@ -21,7 +21,7 @@ def encoder(model: str, *, width: int, layers: int, dropout: float) -> dict[str,
     """Options of a transformers configuration for an encoder of a vision transformer's proportions.
 
     Raises:
-        ValueError: the width is no whole number of heads; the message names the ``model``.
+        ValueError: the width is not a whole number of heads; the message names the ``model``.
     """
     if width % HEAD:
         raise ValueError(f"{model}: width {width}, expected a multiple of {HEAD} (the size of a head)")

@@ -1,28 +1,28 @@
-"""The multi-modal transformer (MMT; Gabeur et al., ECCV 2020): captions, and videos as several experts saw them.
+"""The multi-modal transformer (MMT; Gabeur et al., ECCV 2020): captions, and videos by the features of several experts.
 
-On the side of the video the rows of all experts form one sequence: after projection to one width each expert has an
-aggregate token (all its rows, pooled) and its rows in order, with embeddings of the expert and of the second. The last
-states at the aggregates are the video's embeddings, one an expert. On the side of the text a gated unit an expert makes
-an embedding of the caption's state, which also says how much each expert counts. The similarity is the sum over experts
-of weight x cosine.
+On the video side the rows of all experts form one sequence: after projection to one width each expert has an aggregate
+token (all its rows, pooled) and its rows in order, with embeddings of the expert and of the second. The last states at
+the aggregates are the video's embeddings, one per expert. On the text side a gated unit per expert makes an embedding
+of the caption's state, which also gives the experts' weights. The similarity is the sum over experts of weight x
+cosine.
 
 Conventions
     ``B`` examples, ``E`` experts in alphabetical order, ``T`` rows of the longest, ``D`` the sum of the experts'
-    dimensions (their rows side by side). Masks are true where something is; an expert without a row is missing. What
-    lies in the padding does not matter. Positions: 0 aggregates, 1 unknown time, from 2 on seconds.
-    With ``keep_missing`` (published) a missing expert is nobody's key, but its aggregate (of zero) still asks the
-    others, so it has an embedding and keeps its weight.
+    dimensions (their rows side by side). Masks are true where a row or token is, and values in the padding are ignored;
+    an expert without a row is missing. Positions: 0 aggregates, 1 unknown time, from 2 on seconds.
+    With ``keep_missing`` (published) a missing expert is not a key of attention, but its aggregate (of zero) is a
+    query, so it has an embedding and keeps its weight.
 
 Embedding
-    ``comparison = "dot"``: embeddings are no unit vectors, and their inner product is the similarity. With
-    ``keep_missing`` a video is the concatenation of its E unit vectors, a caption that of its E weighed ones. Without,
+    ``comparison = "dot"``: embeddings are not unit vectors, and their inner product is the similarity. With
+    ``keep_missing`` a video is the concatenation of its E unit vectors, a caption that of its E weighted ones. Without,
     the sum of weights depends on which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a
     version for every pattern and a video's is zero but at its own, which is exact, but for few experts only.
 
 Cost
     Only what is needed is computed (:mod:`videomatch.models._packed`): no padded row, no token of a missing expert
-    but its aggregate, in the last layer only the aggregates' queries and feed-forward layers, texts without padding and
-    their last layer for the first token alone (BERT).
+    but its aggregate, in the last layer only the aggregates' queries and feed-forward layers, texts for BERT without
+    padding and their last layer for the first token alone.
 
 # Deviation: the published model holds a pooler that nothing reads (width^2 + width weights), one such in BERT, and rows
 of the expert embedding for experts that do not exist (19 in all). They are left out here.
@@ -181,7 +181,7 @@ def _checked(
 
 
 class _VideoExpert(nn.Module):
-    """One expert's way into the sequence: projection to unit vectors, and what marks its tokens."""
+    """Projection of an expert's rows to unit vectors, and the embedding of the expert."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -193,8 +193,8 @@ class _VideoExpert(nn.Module):
 
 
 class _TextExpert(nn.Module):
-    """What a caption says to one expert: a gated embedding unit with batch norm, and the expert's weight. They are
-    computed for all experts at once (:meth:`Model.heads`)."""
+    """A caption's gated embedding unit for an expert with batch norm, and the expert's weight. All experts are computed
+    at once (:meth:`Model.heads`)."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -205,20 +205,20 @@ class _TextExpert(nn.Module):
 
 
 class _Sequence:
-    """Tokens of several kinds: where they stand, which others see and which are wanted in the end (masks of one kind
-    have the same shape), their rows and positions."""
+    """Tokens of several kinds: masks of those present, of the keys of attention and of those wanted in the end (of one
+    shape for each kind), their rows and positions."""
 
     def __init__(self) -> None:
         self.present: list[Tensor] = []
-        self.seen: list[Tensor] = []
+        self.keys: list[Tensor] = []
         self.wanted: list[Tensor] = []
         self.rows: list[Tensor] = []
         self.positions: list[Tensor] = []
 
-    def add(self, present: Tensor, seen: Tensor, rows: Tensor, positions: Tensor, wanted: bool = False) -> None:
-        """One kind more; rows and positions are of those that stand, by example."""
+    def add(self, present: Tensor, keys: Tensor, rows: Tensor, positions: Tensor, wanted: bool = False) -> None:
+        """Add a kind; rows and positions are of the tokens present, by example."""
         self.present.append(present)
-        self.seen.append(seen)
+        self.keys.append(keys)
         self.wanted.append(present if wanted else torch.zeros_like(present))
         self.rows.append(rows)
         self.positions.append(positions)
@@ -258,8 +258,8 @@ class Model(PreTrainedModel, SystemModel):
             self.text_model = nn.Embedding(config.vocab_size, config.text_width)
         else:
             self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
-        said = config.text_width if text is None else text.hidden_size
-        self.text_experts = nn.ModuleDict({name: _TextExpert(said, width) for name in config.experts})
+        text_dim = config.text_width if text is None else text.hidden_size
+        self.text_experts = nn.ModuleDict({name: _TextExpert(text_dim, width) for name in config.experts})
         self.post_init()
 
     @torch.no_grad()
@@ -363,10 +363,10 @@ class Model(PreTrainedModel, SystemModel):
     def _videos(
         self, features: Tensor, mask: Tensor, positions: Tensor, maxima: Tensor, means: Tensor
     ) -> tuple[Float[Tensor, "batch experts width"], Bool[Tensor, "batch experts"]]:
-        """Unit vectors of the experts, zero where there is nothing to say; and which of them there are."""
+        """Unit vectors of the experts, zero without any token; and which experts the video has."""
         config, mask = self.config, mask.bool()
         available = mask.any(1)
-        asking = torch.ones_like(available) if config.keep_missing else available
+        has_aggregate = torch.ones_like(available) if config.keep_missing else available
         pooled = maxima if config.aggregate == "max" else means
         whole = torch.ones_like(available[:, :1])
         sequence = _Sequence()
@@ -375,22 +375,24 @@ class Model(PreTrainedModel, SystemModel):
         for number, (name, dim) in enumerate(config.experts.items()):
             expert: Any = self.video_experts[name]
             part, at = slice(edge, edge + dim), mask[..., number]
-            has, own = available[:, number, None], asking[:, number, None]
+            has_rows, has_token = available[:, number, None], has_aggregate[:, number, None]
             edge += dim
-            above = torch.where(has, pooled[:, part], 0.0)[own[:, 0]]
-            below = features[..., part][at]
+            aggregates = torch.where(has_rows, pooled[:, part], 0.0)[has_token[:, 0]]
+            frames = features[..., part][at]
             lengths = [
-                len(above) if config.tokens != "frames" else 0,
-                len(below) if config.tokens != "aggregates" else 0,
+                len(aggregates) if config.tokens != "frames" else 0,
+                len(frames) if config.tokens != "aggregates" else 0,
             ]
-            rows = expert(torch.cat([above[: lengths[0]], below[: lengths[1]]]).to(self.start.dtype))
-            above, below = rows.split(lengths)
+            rows = expert(torch.cat([aggregates[: lengths[0]], frames[: lengths[1]]]).to(self.start.dtype))
+            aggregates, frames = rows.split(lengths)
             if config.tokens != "frames":
-                above = torch.zeros_like(above) if config.aggregate == "zero" else above
-                sequence.add(own, has, above + expert.mark, positions.new_zeros(len(above)), wanted=True)
+                aggregates = torch.zeros_like(aggregates) if config.aggregate == "zero" else aggregates
+                sequence.add(
+                    has_token, has_rows, aggregates + expert.mark, positions.new_zeros(len(aggregates)), wanted=True
+                )
             if config.tokens != "aggregates":
                 wanted = config.tokens == "frames"
-                sequence.add(at, at, below + expert.mark, positions[..., number][at], wanted=wanted)
+                sequence.add(at, at, frames + expert.mark, positions[..., number][at], wanted=wanted)
         rows = self._states(sequence)
         if config.tokens == "frames":  # by example, then by expert
             owner = mask.transpose(1, 2).reshape(-1, mask.shape[1]).nonzero()[:, 0]
@@ -398,7 +400,7 @@ class Model(PreTrainedModel, SystemModel):
             return F.normalize(at_least_single(states), dim=-1).unflatten(0, available.shape), available
         units = F.normalize(at_least_single(rows), dim=-1)
         states = units.new_zeros(*available.shape, config.width)
-        return states.masked_scatter(asking[..., None], units), available
+        return states.masked_scatter(has_aggregate[..., None], units), available
 
     def _states(self, sequence: _Sequence) -> Float[Tensor, "n width"]:
         """Last states of those tokens that are wanted, by example."""
@@ -406,15 +408,15 @@ class Model(PreTrainedModel, SystemModel):
         if self.times is not None:
             rows = rows + self.times(torch.cat(sequence.positions).clamp(0, self.config.max_positions - 1))
         rows = joined([self.dropout(self.norm(rows))], sequence.present)
-        missing = any(bool((a & ~b).any()) for a, b in zip(sequence.present, sequence.seen, strict=True))
-        keys = Subset.of(sequence.seen, sequence.present) if missing else None
+        missing = any(bool((a & ~b).any()) for a, b in zip(sequence.present, sequence.keys, strict=True))
+        keys = Subset.of(sequence.keys, sequence.present) if missing else None
         wanted = Subset.of(sequence.wanted, sequence.present)
         return encode(list(self.layer), rows, Packing.of(*sequence.present), keys=keys, wanted=wanted)
 
     def _texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
-        """Unit vectors of captions, one an expert, and the experts' weights."""
+        """Unit vectors of captions, one per expert, and the experts' weights."""
         return self.heads(self._caption(input_ids, attention_mask))
 
     def heads(
@@ -422,7 +424,7 @@ class Model(PreTrainedModel, SystemModel):
     ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
         """Unit vectors and the experts' weights of captions of which the text encoder's state is known."""
         experts: list[Any] = list(self.text_experts.values())
-        # all experts' units at once: one after the other they are many small steps
+        # all experts' units at once: one after the other would be many small operations
         x = linear(states, *(e.projection for e in experts)).unflatten(1, (len(experts), -1))
         weight, bias = (torch.stack([getattr(e.gate, kind) for e in experts]) for kind in ("weight", "bias"))
         gates = torch.baddbmm(bias[:, None], x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)

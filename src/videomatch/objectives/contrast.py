@@ -28,7 +28,7 @@ def clip_contrastive(
         text_embeds: unit vectors; row i belongs to image i.
         logit_scale: logarithm of the inverse temperature.
         video: number of the video an example comes from; equal numbers are positives of one another.
-        max_scale: the inverse temperature is cut off here (CLIP, section 2.5).
+        max_scale: the inverse temperature is clamped to this (CLIP, section 2.5).
 
     Returns:
         mean over both directions and all rows, nats.

@@ -69,7 +69,7 @@ def triplet(
     same with videos and texts exchanged.
 
     # Deviation: theirs counts another caption of the same video, which the batch may well hold, as a negative, and as
-    the hardest one at that. Here it is none unless ``same_video``.
+    the hardest one at that. Here it is not a negative unless ``same_video``.
 
     Args:
         video_embeds: unit vectors, of every level where there are several.
@@ -79,7 +79,7 @@ def triplet(
         hardest: look at the hardest negative only; otherwise at all of them.
         each: of several levels, the mean of their losses; otherwise the loss of their mean score.
         mean: over the batch (over all negatives without ``hardest``) instead of the sum. Of a batch that is computed in
-            pieces (``accumulate``) only the mean does not depend on their number.
+            micro-batches (``accumulate``) only the mean does not depend on their number.
         same_video: count another caption of the same video as a negative, as published.
     """
     texts, videos = at_least_single(text_embeds), at_least_single(video_embeds)

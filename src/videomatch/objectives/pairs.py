@@ -31,7 +31,7 @@ def pearson(
 
     Source: a note on the winners of AIAC 2021, track 1 ("LBPC": "Pearson on softmax(cos / 0.2)"). It leaves open what
     else is transformed. Read here: only the prediction goes through the softmax, the grades stay as they are, and the
-    correlation is over the pairs of the batch (of all processes). Its normaliser cancels out: what is asked for is that
+    correlation is over the pairs of the batch (of all processes). Its normaliser cancels out: the objective is that
     exp(cosine / temperature) be linear in the grade. Where either side is constant the correlation counts as 0.
 
     Args:

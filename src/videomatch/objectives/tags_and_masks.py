@@ -1,4 +1,4 @@
-"""What pretraining asks of one example: its tags, its masked words, its masked frames."""
+"""Objectives of pretraining: tags, masked words, masked frames."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def mfm_nce(
     # Deviation: theirs is not a number when nothing is masked; here it is 0.
 
     Args:
-        frame_outputs: what the model says about each masked frame.
+        frame_outputs: the model's output for each masked frame.
         frame_candidates: the features of all frames of the batch, unmasked.
         frame_targets: which candidate each masked frame is.
         temperature: divides the scores.

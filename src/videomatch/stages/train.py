@@ -4,7 +4,7 @@ The result is a ``save_pretrained`` folder: ``config.json``, ``model.safetensors
 ``preprocessor_config.json`` where the model reads images, beside ``system.yaml`` (the resolved system) and ``log.csv``
 (learning rate, losses and validations by epoch, deterministic; times are in the job's log).
 
-Several processes (``training: {processes: N}``, or accelerate, or
+Several processes (``training: {processes: N}``, or
 ``torchrun --standalone --nproc-per-node N -m -- videomatch train …``) train one model; process 0 writes the result.
 """
 
@@ -54,15 +54,17 @@ def train(
         corpus: folder of ``prepare``.
         features: folders of ``extract`` that hold the experts which ``system["examples"]`` names.
         output: empty folder for the checkpoint.
-        scratch: folder that survives a kill; the run goes on from the state it finds there.
+        scratch: folder that survives a kill; the run resumes from the state in it.
         threads: of torch, all processes together.
         system: the resolved system; see ``params.yaml``.
         seed: of the weights, the order and the examples.
         member: name of this run, for the log.
         init: checkpoint whose weights (where names and shapes agree) and tokenizer it starts from.
         fold: ``[f, k]``: leave out fold f of k and validate on it; null for the split's own validation.
-        backbones: results of training that the model or the tokenizer of ``system`` points into; an error if one of
-            them is not there.
+        backbones: results of training that the model or the tokenizer of ``system`` refers to.
+
+    Raises:
+        ValueError: one of the backbones is missing.
     """
     absent = [str(run) for run in backbones or [] if not run.is_dir()]
     if absent:
@@ -90,7 +92,7 @@ def _train(
     init: list[Path] | None,
     fold: list[int] | None,
 ) -> None:
-    """Of one process."""
+    """Train in this process."""
     room = named.module("models", system["model"]["name"])
     model_options = {name: value for name, value in system["model"].items() if name != "name"}
     kind = examples_.kind(system["examples"]["kind"])
@@ -132,7 +134,7 @@ def _initialise(model: Any, init: list[Path], train_examples: examples_.Examples
 
 
 def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path] | None) -> Any:
-    """The tokenizer that the initial weights were trained with, else the one the system asks for, if any."""
+    """The tokenizer that the initial weights were trained with, else that of the system, if it has one."""
     for folder in init or []:
         if (folder / "tokenizer.json").exists():
             return tokenize.tokenizer(str(folder))
