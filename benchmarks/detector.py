@@ -39,8 +39,8 @@ from videomatch.examples.similarity_map import SimilarityMap
 from videomatch.localisation import intervals, synthetic_maps
 from videomatch.metrics import segments
 from videomatch.models import copy_descriptor, segment_detector
-from videomatch.stages._localisation import localised
 from videomatch.stages.align import align
+from videomatch.stages.evaluate import segment_metrics
 from videomatch.stages.tune import combined, tune
 from videomatch.synthetic import annotations, copies, pictures, video
 from videomatch.synthetic.latent import library_latent
@@ -184,7 +184,7 @@ def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[s
         align(**common, output=work / "aligned" / name, split="copies_test", tuned=work / "tuned" / name, **run)  # pyright: ignore[reportArgumentType]
         found = tables.read("segments", work / "aligned" / name)
         best = json.loads((work / "tuned" / name / "tuned.json").read_text())["options"]
-        told(name, localised(corpus, "copies_test", found)["overall"], str(best))
+        told(name, segment_metrics(corpus, "copies_test", found)["overall"], str(best))
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import pytest
 from test_tune import data, run  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.metrics import segments
-from videomatch.stages._localisation import localised
 from videomatch.stages.align import align
+from videomatch.stages.evaluate import segment_metrics
 
 OPTIONS = {"aligner": "temporal_network", "options": {"min_similarity": 0.6}}
 
@@ -95,17 +95,19 @@ def test_published_ends_are_a_frame_short(data, tmp_path):  # noqa: F811
 
 def test_found_segments_are_measured(data, tmp_path):  # noqa: F811
     truth = tables.read("segments", data / "corpus")
-    perfect = localised(data / "corpus", "copies_val", truth.with_columns(pl.lit(0.5).alias("score")))
+    perfect = segment_metrics(data / "corpus", "copies_val", truth.with_columns(pl.lit(0.5).alias("score")))
     assert perfect["overall"] == pytest.approx({"precision": 1, "recall": 1, "F1": 1, "FRR": 0, "FAR": 0}, abs=1e-6)
     assert perfect["matching"] == pytest.approx({"AP": 1, "uAP": 1})
     assert perfect["duration/3: 10 to 30 s"]["segments"] == perfect["speed/3: 0.9 to 1.1x"]["pairs"] == 6
     # a false alarm in a judged pair that is no copy, more certain than everything else, and one where nobody judged
     extra = [("q0", "r1", 0.0, 12.0, 0.0, 12.0, 0.9), ("q0", "r3", 0.0, 12.0, 0.0, 12.0, 0.1)]
     noise = pl.DataFrame(extra, schema=tables.SCHEMAS["segments"], orient="row")
-    found = localised(data / "corpus", "copies_val", pl.concat([truth.with_columns(pl.lit(0.5).alias("score")), noise]))
+    found = segment_metrics(
+        data / "corpus", "copies_val", pl.concat([truth.with_columns(pl.lit(0.5).alias("score")), noise])
+    )
     assert found["overall"]["FAR"] == pytest.approx(1 / 6) and found["overall"]["precision"] == pytest.approx(6 / 7)
     assert found["matching"]["uAP"] == pytest.approx(6 / 7)
     assert found["matching"]["AP"] == pytest.approx(6 / 7)
-    nothing = localised(data / "corpus", "copies_val", truth.clear())
+    nothing = segment_metrics(data / "corpus", "copies_val", truth.clear())
     assert nothing["overall"]["FRR"] == 1 and "matching" not in nothing
-    assert "matching" not in localised(data / "corpus", "copies_val", truth)  # without scores
+    assert "matching" not in segment_metrics(data / "corpus", "copies_val", truth)  # without scores

@@ -83,16 +83,6 @@ def test_fixture_vcsl_overall(vcsl, ratio):
         assert found[name] == pytest.approx(expected[theirs], rel=1e-6)
 
 
-def test_fixture_vcsl_macro(vcsl):
-    of = {pair: name for name, pairs in vcsl["query_sets"].items() for pair in pairs}
-    scores, names = scored(vcsl), list(vcsl["pairs"])
-    copies = np.flatnonzero(scores.relevant > 0)
-    for at, key in ((np.arange(len(names)), "macro_all_sets"), (copies, "macro_positives_only")):
-        found, expected = segments.macro(scores[at], [of[names[n]] for n in at]), vcsl[key]
-        for theirs, name in {"recall": "recall", "precision": "precision", "f1": "F1"}.items():
-            assert found[name] == pytest.approx(expected[theirs], rel=1e-6), key
-
-
 def test_fixture_vcsl_boxes_without_extent(vcsl):
     for name, case in vcsl["degenerate_quirks"].items():
         predicted, truth = ours(case["pred"]), ours(case["gt"])

@@ -34,7 +34,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 #: shots of a topic that count
-MOST = 1000
+MAX_SHOTS = 1000
 #: the k of iP@k that NIST prints
 KS = (10, 100, 1000)
 _EPSILON = 1e-5
@@ -46,8 +46,8 @@ class Pool:
 
     Attributes:
         pooled: N, shots in the pool.
-        judged: n, those of them that somebody looked at.
-        relevant: r, those of these that show the topic.
+        judged: n, those that were judged.
+        relevant: r, those judged relevant.
     """
 
     pooled: Int[np.ndarray, " strata"]
@@ -63,7 +63,7 @@ class Pool:
 
     @property
     def expected(self) -> Float[np.ndarray, " strata"]:
-        """R_c, how many relevant shots are expected in each stratum; none where nobody looked."""
+        """R_c, how many relevant shots are expected in each stratum; 0 without a judgement."""
         return np.divide(
             self.relevant * self.pooled.astype(float),
             self.judged,
@@ -84,7 +84,7 @@ def inferred(
         pool: of the topic.
         ks: of iP@k.
     """
-    stratum, judgement = stratum[:MOST], judgement[:MOST]
+    stratum, judgement = stratum[:MAX_SHOTS], judgement[:MAX_SHOTS]
     ranks, size = np.arange(1, len(stratum) + 1), len(pool.pooled)
     in_stratum = stratum[:, None] == np.arange(size)
     is_judged, is_relevant = in_stratum & (judgement >= 0)[:, None], in_stratum & (judgement > 0)[:, None]
@@ -96,10 +96,10 @@ def inferred(
     total = float(pool.expected.sum())
     mean = np.divide(of_stratum, pool.relevant, out=np.zeros(size), where=pool.relevant > 0)
     ap = float((pool.expected * mean).sum() / total) if total else 0.0
-    ap *= max(1.0, total / MOST)
+    ap *= max(1.0, total / MAX_SHOTS)
     gain = (is_relevant / np.log2(ranks + 1)[:, None]).sum(axis=0)
     dcg = float(np.divide(pooled[-1] * gain, judged[-1], out=np.zeros(size), where=judged[-1] > 0).sum())
-    best = float((1 / np.log2(np.arange(1, min(int(total), MOST) + 1) + 1)).sum())
+    best = float((1 / np.log2(np.arange(1, min(int(total), MAX_SHOTS) + 1) + 1)).sum())
     return {
         "infAP": ap,
         "infNDCG": dcg / best if best else 0.0,

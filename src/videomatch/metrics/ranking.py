@@ -31,8 +31,8 @@ Published conventions, by name
     hybrid_space     as mmt                                                  both middle ranks
     dual_encoding    as mmt                                                  both, rounded down
     ================ ======================================================= ==================
-    They differ in nothing else where no scores tie, but CLIP4Clip's v2t with several captions: it ranks groups of
-    captions by their best member (:func:`group_places`; the median of that direction is clip4clip's).
+    They differ in nothing else where no scores tie. CLIP4Clip's v2t with several captions, which ranks groups of
+    captions by their best member, is not one of them.
     Systems whose code is that of another go by their own names, too: ``collaborative_experts`` and ``moee`` are mmt,
     ``xclip``, ``drl`` and ``ts2net`` are clip4clip, ``dual_encoding_varied`` is dual_encoding.
     # Deviation: CLIP4Clip counts every tied position as a query of its own; here they are one, as in mmt.
@@ -40,7 +40,6 @@ Published conventions, by name
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,36 +122,6 @@ def places(
     own = similarity[query, reference][:, None]
     rows = similarity[query]
     return (rows > own).sum(axis=1), (rows == own).sum(axis=1) - 1
-
-
-def group_max(similarity: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Columns of the same group (numbered from 0) replaced by their largest: (queries, groups)."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
-    return np.maximum.reduceat(similarity[:, order], starts, axis=1)
-
-
-def group_places(
-    blocks: Iterable[Float[np.ndarray, "queries references"]], groups: np.ndarray, own: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """better and equal of every query's own group, where a group of references scores as its best member: v2t as
-    CLIP4Clip counts it, with the captions of a video as a group.
-
-    Args:
-        blocks: the scores of the queries, some rows at a time, in order.
-        groups: of every reference, numbered from 0, none empty.
-        own: group of every query.
-    """
-    counted, first = [], 0
-    for block in blocks:
-        scores = group_max(block, groups)
-        mine = own[first : first + len(block)]
-        counted.append(places(scores, np.arange(len(block)), mine))
-        first += len(block)
-    if first != len(own):
-        raise ValueError(f"scores of {first} queries, expected {len(own)}")
-    better, equal = (np.concatenate([pair[n] for pair in counted]) for n in (0, 1))
-    return better, equal
 
 
 def best(query: np.ndarray, better: np.ndarray, equal: np.ndarray) -> Best:

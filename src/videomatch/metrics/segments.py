@@ -17,8 +17,6 @@ Many pairs
     true segment, F1 of the two. Pairs that are no copies enter precision only, with 0, and only if something was
     predicted. FRR is the share of copies of which nothing was predicted, FAR that of other pairs of which something
     was.
-    *macro*: the mean over sets of pairs of the sets' means, where a pair without prediction has precision 1 and one
-    without true segment recall 1.
 
 Units
     Fractions of 1, higher is better but for FRR and FAR.
@@ -32,7 +30,7 @@ What the metric does not see
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -208,22 +206,3 @@ def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
     else:
         frr, far = (1 + ratio) / ratio * missed / total, (1 + ratio) * alarmed / total
     return {"precision": precision, "recall": recall, "F1": f1(precision, recall), "FRR": frr, "FAR": far}
-
-
-def macro(scores: Scores, sets: Sequence[Hashable]) -> dict[str, float]:
-    """``precision``, ``recall`` and ``F1`` of the means over sets, each the mean over its pairs.
-
-    Args:
-        scores: of P pairs; VCSL's own sets hold copies only.
-        sets: P names: the set of each pair.
-
-    Raises:
-        ValueError: not one name a pair, or no pair.
-    """
-    if len(sets) != len(scores.precision) or not len(sets):
-        raise ValueError(f"{len(sets)} names of sets for {len(scores.precision)} pairs, expected one each, and some")
-    numbers: dict[Hashable, int] = {}
-    key = np.array([numbers.setdefault(name, len(numbers)) for name in sets])
-    sizes = np.bincount(key)
-    precision, recall = (float((np.bincount(key, v) / sizes).mean()) for v in (scores.precision, scores.recall))
-    return {"precision": precision, "recall": recall, "F1": f1(precision, recall)}

@@ -16,15 +16,18 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
+from videomatch.data.pairs import judged_pairs
 from videomatch.data.ranked import ranked
-from videomatch.metrics import avs, correlation, ranking
-from videomatch.stages._localisation import measured
+from videomatch.localisation.maps import boxes_by_pair
+from videomatch.metrics import avs, correlation, matching, ranking, segment_kinds, segments
+from videomatch.metrics.segments import TIMES
 
 RANKS = ("MdR", "MnR", "mAP", "R@sum", "gmean")
 PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -33,6 +36,8 @@ PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MSE": correlation.mse,
     "MSE (plain)": correlation.mse,
 }
+#: metrics of segments, of all judged pairs or of one kind of segment
+OF_SEGMENTS = ("F1", "precision", "recall", "FRR", "FAR")
 #: behind the name of a measure of a pool: the mean over the topics that are answered, as NIST takes it
 NIST = " (NIST)"
 _POOL = re.compile(r"(?:infAP|infNDCG|iP@([1-9]\d*))(?: \(NIST\))?")
@@ -55,7 +60,7 @@ def evaluate(
 
     Args:
         rankings: result of ``search``.
-        segments: results of ``align``, one a member, instead, with the ``split`` that they are of.
+        segments: results of ``align``, one per member, instead, with their ``split``.
         metrics: names as printed in the papers.
         members: of the system.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
@@ -72,11 +77,11 @@ def evaluate(
         _check(metrics, convention)
     for number, member in enumerate(members):
         if rankings is not None:
-            result = _measured(rankings / member, metrics, convention, samples, seed, corpus)
+            result = _evaluate_ranking(rankings / member, metrics, convention, samples, seed, corpus)
         else:
             assert segments is not None and corpus is not None and split is not None
             rng = np.random.default_rng([seed, samples])
-            result = measured(corpus, split, segments[number], metrics, samples, rng)
+            result = _evaluate_segments(corpus, split, segments[number], metrics, samples, rng)
             result |= {"chance": {}, "split": split}
         folder = output / member
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +89,7 @@ def evaluate(
         (folder / "metrics.json").write_text(text, encoding="utf-8")
 
 
-def _measured(
+def _evaluate_ranking(
     rankings: Path, metrics: list[str], convention: str, samples: int, seed: int, corpus: Path | None
 ) -> dict:
     """The metrics of one member's ranking."""
@@ -108,11 +113,11 @@ def _measured(
         chance |= ranking.chance(queries, _references(relevant, about), ks)
         size = len(each["rank"])
         counts["queries"] = size
-        drawn = [
+        resampled = [
             ranking.summary({n: v[at] for n, v in each.items()}, convention)
             for at in rng.integers(0, size, size=(samples, size))
         ]
-        spread |= _spread(drawn)
+        spread |= _spread(resampled)
     of_pairs = [m for m in metrics if m in PAIRS]
     if of_pairs:
         score, grade = judged["score"].to_numpy(), judged["grade"].to_numpy()
@@ -124,9 +129,9 @@ def _measured(
     if of_pool:
         topics = _topics(rankings, corpus, about, of_pool)
         values |= {m: float(np.mean(topics[m])) for m in of_pool}
-        spread |= _spread([{m: _drawn(topics[m], rng) for m in of_pool} for _ in range(samples)])
-        everyone, answered = len(topics["all"]), len(topics["answered"])
-        counts |= {"judged topics": everyone, "judged topics without an answer": everyone - answered}
+        spread |= _spread([{m: _resampled_mean(topics[m], rng) for m in of_pool} for _ in range(samples)])
+        all_topics, answered = len(topics["all"]), len(topics["answered"])
+        counts |= {"judged topics": all_topics, "judged topics without an answer": all_topics - answered}
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
         counts["items without embedding"] = len(about["missing"])
@@ -152,7 +157,7 @@ def _topics(rankings: Path, corpus: Path | None, about: dict, metrics: list[str]
         raise ValueError(f"{metrics[0]}: {corpus} has no judged pool (table strata) of protocol {about['split']!r}")
     numbers = strata["stratum"].unique().sort().to_list()
     strata = strata.with_columns(pl.col("stratum").replace_strict(numbers, range(len(numbers)), return_dtype=pl.Int64))
-    best = ranked(tables.read("rankings", rankings), avs.MOST, about["counts"]["references"])
+    best = ranked(tables.read("rankings", rankings), avs.MAX_SHOTS, about["counts"]["references"])
     best = best.join(strata, on=["query_id", "reference_id"], how="left", maintain_order="left")
     best = best.with_columns(pl.col("stratum", "judgement").fill_null(-1))
     ks = tuple(sorted({int(m[1]) for metric in metrics if (m := _POOL.fullmatch(metric)) and m[1]}))
@@ -169,8 +174,8 @@ def _topics(rankings: Path, corpus: Path | None, about: dict, metrics: list[str]
     return {m: np.array(v) for m, v in values.items()} | {"all": np.array([*found]), "answered": np.array(answered)}
 
 
-def _drawn(values: np.ndarray, rng: np.random.Generator) -> float:
-    """The mean of as many topics as there are, drawn with replacement."""
+def _resampled_mean(values: np.ndarray, rng: np.random.Generator) -> float:
+    """The mean of a bootstrap sample of the topics."""
     return float(values[rng.integers(0, len(values), size=len(values))].mean())
 
 
@@ -186,9 +191,9 @@ def _check(metrics: list[str], convention: str) -> None:
 
 
 def _ks(metrics: list[str]) -> tuple[int, ...]:
-    """The k of every R@k that is asked for, and those that R@sum and gmean are made of."""
-    asked = {int(m[2:]) for m in metrics if re.fullmatch(r"R@\d+", m)}
-    return tuple(sorted(asked | {1, 5, 10}))
+    """The k of every R@k in ``metrics``, and those of R@sum and gmean."""
+    given = {int(m[2:]) for m in metrics if re.fullmatch(r"R@\d+", m)}
+    return tuple(sorted(given | {1, 5, 10}))
 
 
 def _references(relevant: pl.DataFrame, about: dict) -> np.ndarray:
@@ -201,3 +206,112 @@ def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
     if len(samples) < 2:
         return {}
     return {name: float(np.std([s[name] for s in samples], ddof=1)) for name in samples[0]}
+
+
+def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Metrics of the segments that a system found for the pairs of a protocol.
+
+    Args:
+        corpus: result of ``prepare``.
+        split: the protocol.
+        found: table ``segments``, with scores.
+
+    Returns:
+        ``overall``, ``duration/…``, ``speed/…`` and, where the corpus has a table of edits, ``edit/…`` as in
+        :mod:`videomatch.metrics.segment_kinds`, over the judged pairs (segments of other pairs are ignored);
+        and, where every segment has a score, ``matching``: ``AP`` of the segments, and ``uAP`` of their pairs, over
+        all pairs of the protocol's queries and references.
+
+    Raises:
+        ValueError: no judged pair, or no true segment.
+    """
+    found, truth = _inside(corpus, split, found)
+    pairs, given, true = _judged(corpus, split, found, truth)
+    result = segment_kinds.localisation(given, true, _edits(corpus, pairs, true))
+    values = {name: dict(metrics) for name, metrics in result.items()}
+    if len(found) and not found["score"].null_count():
+        values["matching"] = _matching(found, truth)
+    return values
+
+
+def _evaluate_segments(
+    corpus: Path, split: str, aligned: Path, metrics: list[str], samples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """``metrics``, ``spread`` and ``counts`` of the segments in a result of ``align``."""
+    found = tables.read("segments", aligned)
+    about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
+    values: dict[str, float] = {"frames/h": about["frames"] / about["hours"]}
+    for place, numbers in segment_metrics(corpus, split, found).items():
+        if place == "matching":
+            values |= numbers
+            continue
+        where = "" if place == "overall" else f" {place}"
+        values |= {f"{name}{where}": 100 * numbers[name] for name in OF_SEGMENTS if name in numbers}
+    if not len(found):
+        values |= {"AP": 0.0, "uAP": 0.0}
+    unknown = [m for m in metrics if m not in values]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], values, 1, 0)
+        raise ValueError(f"no metric {unknown[0]!r}, did you mean {near[0]!r}? There are {', '.join(values)}")
+    pairs, given, true = _judged(corpus, split, *_inside(corpus, split, found))
+    scores = segments.per_pair(zip(given, true, strict=True))
+    resampled = [segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(samples, len(pairs)))]
+    spread = (
+        {name: 100 * float(np.std([r[name] for r in resampled], ddof=1)) for name in OF_SEGMENTS} if samples > 1 else {}
+    )
+    counts = {
+        "queries": len({query for query, _ in pairs}),
+        "references": len({reference for _, reference in pairs}),
+        "pairs": len(pairs),
+        "pairs with a copy": int((scores.relevant > 0).sum()),
+        "segments": int(scores.relevant.sum()),
+    }
+    return {
+        "metrics": {m: values[m] for m in metrics},
+        "spread": {m: spread[m] for m in metrics if m in spread},
+        "counts": counts,
+    }
+
+
+def _inside(corpus: Path, split: str, found: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Found and true segments between the protocol's queries and references."""
+    sides = {role: split_ids(tables.read("splits", corpus), split, role) for role in ("query", "reference")}
+    inside = [pl.col(f"{role}_id").is_in(ids) for role, ids in sides.items()]
+    return found.filter(inside), tables.read("segments", corpus).filter(inside)
+
+
+def _judged(
+    corpus: Path, split: str, found: pl.DataFrame, truth: pl.DataFrame
+) -> tuple[list[tuple[str, str]], list[np.ndarray], list[np.ndarray]]:
+    """The judged pairs, and the found and the true segments of each."""
+    by_pair = [boxes_by_pair(table) for table in (found, truth)]
+    none = np.zeros((0, 4))
+    pairs = judged_pairs(corpus, split).select("query_id", "reference_id").unique(maintain_order=True).rows()
+    given, true = ([boxes.get(pair, none) for pair in pairs] for boxes in by_pair)
+    return pairs, given, true
+
+
+def _edits(corpus: Path, pairs: list[tuple[str, str]], true: list[np.ndarray]) -> list[list[list[str]]] | None:
+    """The edits of every true segment and their kinds, ``none`` without edits; None if the corpus has no table."""
+    if not (corpus / "edits.parquet").exists():
+        return None
+    done: dict[tuple[str, str, float], list[str]] = {}
+    for query, reference, start, edit, kind in tables.read("edits", corpus).iter_rows():
+        done.setdefault((query, reference, start), []).extend([edit, kind])
+    return [
+        [done.get((*pair, start), ["none"]) for start in boxes[:, 0].tolist()]
+        for pair, boxes in zip(pairs, true, strict=True)
+    ]
+
+
+def _matching(found: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
+    """The two numbers of the matching track."""
+    keys = pl.concat([t.select("query_id", "reference_id") for t in (found, truth)]).rows()
+    number = {pair: n for n, pair in enumerate(dict.fromkeys(keys))}
+    pair_numbers = np.array([number[pair] for pair in keys])
+    pair, true_pair = pair_numbers[: len(found)], pair_numbers[len(found) :]
+    score = found["score"].to_numpy()
+    boxes = [table.select(TIMES).to_numpy() for table in (found, truth)]
+    ap, _ = matching.matching_ap(boxes[0], score, pair, boxes[1], true_pair)
+    pairs, best = matching.pair_scores(pair, score)
+    return {"AP": ap, "uAP": matching.micro_ap(best, np.isin(pairs, true_pair), len(set(true_pair.tolist())))}
