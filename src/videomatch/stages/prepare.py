@@ -65,8 +65,8 @@ def prepare(
     if shards < 1:
         raise ValueError(f"dataset {dataset!r}: shards = {shards}, expected at least 1")
     module = named.module("corpora", corpus)
-    if corpus == "generated":
-        read = module.read(renders=renders or [], seed=seed, shards=shards, **options)
+    if renders:
+        read = module.read(renders=renders, seed=seed, shards=shards, **options)
     elif raw is None:
         raise ValueError(f"dataset {dataset!r}: corpus {corpus!r} needs `raw:`, the folder of its files")
     else:
