@@ -243,6 +243,8 @@ def test_a_server_of_other_parameters_or_source_is_not_asked(project, running, m
     try:
         file.write_text(json.dumps({**json.loads(before), "state": "older"}))
         assert client.ask(request, [], []) is None
+        file.write_text(json.dumps({**json.loads(before), "parameters": ["raw/videos.csv"]}))
+        assert client.ask(request, [], []) is None
         file.write_text(json.dumps({**json.loads(before), "token": "wrong"}))
         assert client.ask(request, [], []) is None
     finally:

@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options; ``handler`` is the module of ``app`` and its function that runs the command."""
     top = argparse.ArgumentParser(prog="videomatch", description="Search videos, and look after the results.")
     top.add_argument(
-        "--configfile", type=Path, action="append", default=[], help="laid over params.yaml, as in snakemake"
+        "--configfile",
+        type=Path,
+        action="append",
+        default=[],
+        help="parameters instead of params.yaml, as in snakemake",
     )
     top.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
     commands = top.add_subparsers(dest="command", required=True)

@@ -1,8 +1,8 @@
 """Ask a running ``videomatch serve``, which answers in milliseconds what a new process loads libraries for.
 
-A server writes a file below ``.scratch/`` of the project: its port, a token, and the state of the parameters and of the
-source that it was started with. Only the user can read the file, and a request with the token may name files to read.
-Only the standard library is imported here.
+A server writes a file below ``.scratch/`` of the project: its port, a token, the files of its parameters, and the state
+of these and of the source when it was started. Only the user can read the file, and a request with the token may name
+files to read. Only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def server_file(configfiles: Sequence[Path], values: Sequence[str]) -> Path:
     return SCRATCH / "servers" / f"{digest([[str(f) for f in configfiles], list(values)])[:16]}.json"
 
 
-def current_state(configfiles: Sequence[Path]) -> str:
-    """A digest of the parameters' files and of the source as it is now."""
+def current_state(parameters: Sequence[str]) -> str:
+    """A digest of the files of the parameters and of the source as they are now."""
     found = hashlib.sha256()
-    for file in (Path("params.yaml"), *configfiles):
-        found.update(file.read_bytes())
+    for file in parameters:
+        found.update(Path(file).read_bytes())
     for path in sorted(PACKAGE.rglob("*.py")):
         stat = path.stat()
         found.update(f"{path.relative_to(PACKAGE)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
@@ -42,9 +42,9 @@ def current_state(configfiles: Sequence[Path]) -> str:
 
 
 @contextlib.contextmanager
-def announced(path: Path, port: int, state: str, token: str) -> Iterator[None]:
-    """The file of a server, as long as it runs."""
-    content = json.dumps({"port": port, "state": state, "token": token})
+def announced(path: Path, **server: Any) -> Iterator[None]:
+    """The file of a server with its ``port``, ``token``, ``parameters`` and ``state``, as long as it runs."""
+    content = json.dumps(server)
     with files.replacing(path) as new:
         new.touch(mode=0o600)
         new.write_text(content, encoding="utf-8")
@@ -65,7 +65,7 @@ def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[s
     """
     try:
         server = json.loads(server_file(configfiles, values).read_text(encoding="utf-8"))
-        if server["state"] != current_state(configfiles):
+        if server["state"] != current_state(server["parameters"]):
             log.warning("the server on port %d has older parameters or source and is not asked", server["port"])
             return None
     except FileNotFoundError:

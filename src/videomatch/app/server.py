@@ -33,9 +33,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from videomatch.app import client, search
 from videomatch.app.catalogue import Catalogue, open_catalogue
+from videomatch.app.config import PARAMS
 from videomatch.app.requests import MAX_CHARACTERS, RequestError
 from videomatch.common import named
 from videomatch.media.thumbnail import thumbnail
+from videomatch.pipeline import params
 from videomatch.reports import pages
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,8 @@ def serve(options: argparse.Namespace) -> int:
     Raises:
         RequestError: nothing is embedded, or the port is taken.
     """
-    state = client.current_state(options.configfile)  # before the parameters are read
+    parameters = [str(file) for file in params.load(options.configfile or [PARAMS])[1]]
+    state = client.current_state(parameters)  # before the catalogue reads them
     catalogue = open_catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
     app = create_app(catalogue, Thumbnails(catalogue, dataset), options.top, token)
@@ -106,7 +109,8 @@ def serve(options: argparse.Namespace) -> int:
     named.module("app", "query_encoder")  # torch and transformers are loaded before the first request
     port = listener.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-    with listener, client.announced(client.server_file(options.configfile, options.config), port, state, token):
+    file = client.server_file(options.configfile, options.config)
+    with listener, client.announced(file, port=port, token=token, parameters=parameters, state=state):
         print(f"http://{client.HOST}:{port}/  (data set {dataset}; Ctrl-C ends it)", flush=True)
         server.run(sockets=[listener])
     return 0
