@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import fixtures, realdata
+from videomatch import aligners
 from videomatch.aligners import _boxes, dtw, dynamic_programming, temporal_network
 from videomatch.common import named
 from videomatch.localisation import intervals
@@ -359,3 +360,22 @@ def test_frames_that_do_not_exist_are_named():
         intervals.to_seconds(np.array([[0.0, 1, 0, 1], [2, 1, 0, 1]]), clock, clock)
     with pytest.raises(ValueError, match="do not rise"):
         intervals.to_seconds(np.array([[0.0, 1, 0, 1]]), clock[::-1], clock)
+
+
+@pytest.mark.parametrize("name", named.names("aligners"))
+def test_every_file_is_an_aligner(name):
+    aligner = aligners.load(name)
+    options = aligners.defaults(aligner)
+    assert options["published"] is False
+    assert all(set(grid) <= set(options) for grid in aligner.GRIDS.values()) and "ours" in aligner.GRIDS
+    similarity = np.zeros((12, 12), np.float32)
+    times = intervals.regular(12, 2.0)
+    assert aligners.find_segments(aligner, similarity, times, times).shape == (0, 5)
+    np.fill_diagonal(similarity, 1)
+    before = similarity.copy()
+    found = aligners.find_segments(aligner, similarity, times, times)
+    assert found[0, :4].tolist() == [0, 6, 0, 6] and (similarity == before).all()
+    largest = aligners.find_segments(aligner, similarity, times, times, score="max")
+    assert largest[0, 4] == 1
+    with pytest.raises(ValueError, match="no score 'sum'"):
+        aligners.find_segments(aligner, similarity, times, times, score="sum")

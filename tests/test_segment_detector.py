@@ -194,7 +194,8 @@ class TestObjectives:
     def test_a_line_by_hand(self):
         is_line, is_map = torch.zeros(1, 2, 2, dtype=torch.bool), torch.ones(1, 2, 2, dtype=torch.bool)
         is_line[0, 0, 0] = True
-        assert segment_line(torch.zeros(1, 2, 2), is_line, is_map, usual=2).item() == pytest.approx(4 * np.log(2) / 2)
+        loss = segment_line(torch.zeros(1, 2, 2), is_line, is_map, min_cells=2)
+        assert loss.item() == pytest.approx(4 * np.log(2) / 2)
 
     def test_a_false_alarm_by_hand(self):
         there, none = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool)

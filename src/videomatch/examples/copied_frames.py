@@ -10,6 +10,7 @@ import torch
 
 from videomatch.examples import Batch, Source
 from videomatch.examples.similarity_map import SimilarityMap, masked
+from videomatch.metrics.segments import SWAPPED
 
 
 class CopiedFrames(SimilarityMap):
@@ -65,7 +66,7 @@ class CopiedFrames(SimilarityMap):
         if not self._trains:
             return rows[0], rows[1], truth
         if rng.random() < 0.5:
-            rows, truth = rows[::-1], truth[:, [2, 3, 0, 1]]
+            rows, truth = rows[::-1], truth[:, SWAPPED]
         if rng.random() < 0.5:
             ends = np.repeat([len(side) for side in rows], 2)
             rows, truth = [side[::-1] for side in rows], ends - truth[:, [1, 0, 3, 2]]

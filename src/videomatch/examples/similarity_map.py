@@ -14,22 +14,24 @@ from videomatch.data import tables
 from videomatch.data.pairs import judged_pairs
 from videomatch.examples import Batch, Examples, Source
 from videomatch.localisation import frame_similarity, intervals, synthetic_maps
+from videomatch.localisation.maps import boxes_by_pair
+from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START, SWAPPED
 
 Sample = tuple[np.ndarray, np.ndarray]
 
 #: a segment cut off by a crop is one as long as so many frames are left
 LEFT = 1.5
-#: longer side of made-up maps, at least, frames; and how much shorter the shorter side may be
+#: longer side of synthetic maps, at least, frames; and how much shorter the shorter side may be
 SMALLEST, UNEQUAL = 28, 3.0
 #: longer side to which the maps of judged pairs are cropped in training, at least, as a share of the longest
 CROPPED = 0.6
 
 
 class SimilarityMap(Examples):
-    """A map of two videos, and the segments in it; maps are of a corpus's judged pairs, made up, or both.
+    """A map of two videos, and the segments in it; maps are of a corpus's judged pairs, synthetic, or both.
 
     An epoch visits every judged pair of the protocol ``per_pair`` times (if an ``expert`` is named), and ``synthetic``
-    made-up maps (:mod:`localisation.synthetic_maps`), never the same. In training all are augmented: transposed,
+    synthetic maps (:mod:`localisation.synthetic_maps`), never the same. In training all are augmented: transposed,
     turned so that both videos run backwards, cropped, blurred, with other contrast, noise, and fewer frames a second.
     A validation is not: it holds the judged pairs of its protocol, or the same ``synthetic`` maps each time.
 
@@ -39,7 +41,7 @@ class SimilarityMap(Examples):
     Args:
         expert: whose features make the maps; null for synthetic maps only.
         split: protocol (or several) whose judged pairs train. validation: protocol to validate on.
-        synthetic: made-up maps an epoch.
+        synthetic: synthetic maps an epoch.
         per_pair: how often an epoch visits a judged pair.
         longest: frames of a map in training, on either side; longer ones are cropped.
         augment: how much of the augmentation, as a share of its chances.
@@ -88,21 +90,17 @@ class SimilarityMap(Examples):
         if self.expert is None:
             return
         keys = ["query_id", "reference_id"]
-        times = ("query_start", "query_end", "reference_start", "reference_end")
         judged = judged_pairs(self.source.corpus, split).unique(keys).sort(keys)
         known = tables.read("segments", self.source.corpus).select(keys).unique()
-        # copies of which nobody knows where they are teach nothing
+        # copies without labelled segments are left out
         judged = pl.concat([judged.filter(pl.col("grade") <= 0), judged.join(known, on=keys, how="semi")])
         judged = judged.select(keys).unique().sort(keys)
         there = [self._store.rows(judged[c]) > 0 for c in keys]
         self._pairs = judged.filter(pl.Series(there[0] & there[1])).rows()
         if not self._pairs:
             raise ValueError(f"SimilarityMap: none of the {len(judged)} pairs of split {split!r} has features")
-        rows: dict[tuple[str, str], list[tuple[float, ...]]] = {pair: [] for pair in self._pairs}
-        for row in tables.read("segments", self.source.corpus).select("query_id", "reference_id", *times).iter_rows():
-            if row[:2] in rows:
-                rows[row[:2]].append(row[2:])
-        self._truth = {pair: np.array(boxes, np.float64).reshape(-1, 4) for pair, boxes in rows.items()}
+        boxes, none = boxes_by_pair(tables.read("segments", self.source.corpus)), np.zeros((0, 4))
+        self._truth = {pair: boxes.get(pair, none) for pair in self._pairs}
 
     def _count(self) -> int:
         judged = len(self._pairs) * (self.per_pair if self._trains else 1)
@@ -150,10 +148,11 @@ class SimilarityMap(Examples):
         for video in (query, reference):
             seconds = self._store.times(video)
             if seconds is None:
-                raise ValueError(f"{self._store.roots[0]} has no times: nobody can say where a segment lies")
+                raise ValueError(f"{self._store.roots[0]} has no times, expected features with times")
             times.append(intervals.filled(seconds))
         truth = intervals.to_frames(self._truth[query, reference], *times)
-        return truth[np.minimum(truth[:, 1] - truth[:, 0], truth[:, 3] - truth[:, 2]) > 0]
+        lengths = truth[:, QUERY_END] - truth[:, QUERY_START], truth[:, REFERENCE_END] - truth[:, REFERENCE_START]
+        return truth[np.minimum(*lengths) > 0]
 
 
 def collated(samples: Sequence[Sample]) -> Batch:
@@ -188,8 +187,8 @@ def augmented(
         values: ``(Q, R)``. boxes: ``(M, 4)`` in frames.
         rng: source of everything random. share: of the chances of each change. longest: frames of either side.
     """
-    if rng.random() < 0.5 * share:  # who is the query?
-        values, boxes = values.T, boxes[:, [2, 3, 0, 1]]
+    if rng.random() < 0.5 * share:  # swap query and reference
+        values, boxes = values.T, boxes[:, SWAPPED]
     if rng.random() < 0.5 * share:
         values, boxes = reversed_in_time(values, boxes)
     if rng.random() < 0.15 * share and min(values.shape) >= 24:  # fewer frames a second, of both

@@ -19,7 +19,7 @@ def segment_focal(
     target_boxes: Float[Tensor, "maps cells 4"],
     *,
     beta: float = 2.0,
-    usual: float = 8.0,
+    min_cells: float = 8.0,
 ) -> Float[Tensor, ""]:
     """Which cells of a similarity map find a segment: quality focal loss, mean over maps.
 
@@ -36,7 +36,7 @@ def segment_focal(
         is_assigned: which cells are to find a segment.
         boxes, target_boxes: ``query_start, query_end, reference_start, reference_end`` found, and to be found.
         beta: how little cells that are nearly right count.
-        usual: a map is divided by at least so many cells.
+        min_cells: a map's sum is divided by at least so many cells.
     """
     scores = at_least_single(objectness)
     fits = _overlap(boxes.detach().to(scores.dtype), target_boxes.to(scores.dtype))[0]
@@ -44,7 +44,7 @@ def segment_focal(
     each = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
     each = each * (scores.sigmoid().detach() - target).abs() ** beta
     total = torch.where(is_cell, each, 0.0).sum(1)
-    return (total / is_assigned.sum(1).clamp(min=usual)).mean()
+    return (total / is_assigned.sum(1).clamp(min=min_cells)).mean()
 
 
 def segment_giou(
@@ -68,7 +68,7 @@ def segment_line(
     is_line: Bool[Tensor, "maps query_frames reference_frames"],
     is_map: Bool[Tensor, "maps query_frames reference_frames"],
     *,
-    usual: float = 24.0,
+    min_cells: float = 24.0,
 ) -> Float[Tensor, ""]:
     """Which cells of a map lie on a segment's line: binary cross-entropy, mean over maps, nats.
 
@@ -77,11 +77,11 @@ def segment_line(
     Args:
         line: before the sigmoid.
         is_line: which cells do. is_map: false in the padding.
-        usual: a map is divided by its cells on lines, and by at least so many.
+        min_cells: a map is divided by its cells on lines, and by at least so many.
     """
     each = F.binary_cross_entropy_with_logits(at_least_single(line), is_line.to(line.dtype), reduction="none")
     total = torch.where(is_map, each, 0.0).sum((1, 2))
-    return (total / is_line.sum((1, 2)).clamp(min=usual)).mean()
+    return (total / is_line.sum((1, 2)).clamp(min=min_cells)).mean()
 
 
 def segment_corners(
