@@ -100,8 +100,8 @@ def videos(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     if not isinstance(rows, pl.DataFrame):
         return pl.DataFrame([{"tags": [], "shard": 0, **row} for row in rows], schema=schema)
     absent = {**dict.fromkeys(schema), "tags": [], "shard": 0}
-    columns = [pl.col(c) if c in rows.columns else pl.lit(absent[c], dtype=t).alias(c) for c, t in schema.items()]
-    return rows.select(columns).cast(schema)
+    columns = {c: pl.col(c) if c in rows.columns else pl.lit(absent[c], dtype=t) for c, t in schema.items()}
+    return rows.select([value.cast(schema[c]).alias(c) for c, value in columns.items()])
 
 
 def read_csv(

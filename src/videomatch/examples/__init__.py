@@ -110,7 +110,7 @@ def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
     return np.rint(middles).astype(np.int64)  # rint rounds halves to even
 
 
-def text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+def text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
     ids = {
         "pad_token_id": tokenizer.pad_token_id,

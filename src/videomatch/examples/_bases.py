@@ -197,12 +197,13 @@ class VideoExamples(Examples):
             raise ValueError(f"max_frames {max_frames} with texts {dict(texts)}: nothing of a video would be read")
         if max_frames:
             self._check_rows(1, "vectors")
-        pad_id, cls_id, sep_id = _NO_TEXT
+        special: tuple[Any, ...] = _NO_TEXT
         if texts:
             tokenizer = source.tokenizer
             if tokenizer is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
                 raise ValueError("texts need a tokenizer with [CLS] and [SEP], like `tokenizer: {style: bert}`")
-            pad_id, cls_id, sep_id = tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id
+            special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        pad_id, cls_id, sep_id = special
         self._ids = {"pad_token_id": pad_id, "cls_token_id": cls_id, "sep_token_id": sep_id}
         self._start = [cls_id, sep_id] if layout == "frames_inside" else [cls_id]
 
