@@ -23,7 +23,7 @@ import yaml
 
 TABLES = (
     *("similarity_untrained", "similarity_ensemble", "similarity_ours", "search_mmt", "search_dual_encoding"),
-    *("search_avs", "samesource_aligners", "samesource_frames", "samesource_edits"),
+    *("search_avs", "samesource_aligners", "samesource_frames"),
 )
 SIZES: dict[str, dict[str, Any]] = {
     "videos": {"videos": 200, "pairs": 4, "size": 64, "topics": 4, "captions": 4},

@@ -1,8 +1,9 @@
-"""The house's own rules: which way imports go, what every public name says, what no file may hold."""
+"""Rules of the package's structure: which way imports go, what public names document, what no file may hold."""
 
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import yaml
 from paths import ROOT
 
 PACKAGE = ROOT / "src/videomatch"
-#: floors from the top down; a module imports from its own floor's package or from lower floors
-FLOORS = [
+#: layers from the top down: a room imports from itself and from rooms on lower layers
+LAYERS = [
     {"__main__", "cli"},
     {"app"},
     {"pipeline"},
@@ -24,11 +25,12 @@ FLOORS = [
     {"examples"},
     {"localisation", "media"},
     {"retrieval"},
-    {"specs"},
     {"data"},
-    {"objectives", "metrics"},
+    {"objectives", "metrics", "specs"},
     {"common"},
 ]
+#: who may enter the generated corpus
+SYNTHETIC = {"stages/render.py", "corpora/generated.py"}
 
 
 def modules() -> list[Path]:
@@ -40,35 +42,91 @@ def room(path: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
-def floor(name: str) -> int | None:
-    return next((number for number, rooms in enumerate(FLOORS) if name in rooms), None)
+def name(path: Path) -> str:
+    """The dotted name of a file, a package's by its folder."""
+    relative = path.relative_to(PACKAGE.parent).with_suffix("")
+    return ".".join(relative.parts[:-1] if relative.stem == "__init__" else relative.parts)
 
 
 def imported(path: Path) -> set[str]:
-    found = set()
+    """Dotted names of the package's modules that a file imports, wherever in the file the import stands."""
+    known, found = {name(p) for p in modules()}, set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{a.name}" for a in node.names]
-        found |= {n.split(".")[1] for n in names if n.startswith("videomatch.")}
-    return found
+            inner = [f"{node.module}.{a.name}" for a in node.names]
+            names = [n if n in known else node.module for n in inner]
+        found |= {n for n in names if n in known}
+    return found - {name(path)}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_down_only(path: Path):
-    here = room(path)
-    if here == "__init__":
-        return
-    assert floor(here) is not None, f"{path} stands on no floor"
-    for there in imported(path) - {here}:
-        target = floor(there)
-        if target is None:
+def cycles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """One path for each edge that closes a cycle of a directed graph."""
+    done: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> Iterator[list[str]]:
+        if node in path:
+            yield [*path[path.index(node) :], node]
+        elif node not in done:
+            for following in sorted(graph[node]):
+                yield from visit(following, [*path, node])
+            done.add(node)
+
+    for node in sorted(graph):
+        yield from visit(node, [])
+
+
+def test_imports_go_down_only():
+    layer = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+    wrong = []
+    for path in modules():
+        here = room(path)
+        if here == "__init__":
             continue
-        own = floor(here)
-        assert own is not None
-        assert target > own, f"{here} imports {there}"
+        assert here in layer, f"{path} belongs to no layer"
+        for there in {n.split(".")[1] for n in imported(path) if "." in n} - {here}:
+            if layer[there] <= layer[here]:
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {there}")
+    assert wrong == []
+
+
+def test_no_module_imports_itself_by_others():
+    assert list(cycles({name(path): imported(path) for path in modules()})) == []
+
+
+def test_modules_are_imported_by_name_in_one_place():
+    dynamic = [p for p in modules() if re.search(r"import_module|__import__|TYPE_CHECKING", p.read_text())]
+    assert [str(p.relative_to(PACKAGE)) for p in dynamic] == ["common/named.py"]
+
+
+def test_rooms_are_few_and_of_a_size_to_be_taken_in():
+    rooms = [p for p in PACKAGE.iterdir() if p.is_dir() and list(p.glob("*.py"))]
+    assert len(rooms) <= 20
+    assert {p.stem for p in PACKAGE.glob("*.py")} == {"__init__", "__main__", "cli"}
+    assert {r.name: n for r in rooms if (n := len(list(r.rglob("[!_]*.py")))) > 16} == {}
+    lines = {p: len(p.read_text().splitlines()) for p in modules()}
+    assert {str(p): n for p, n in lines.items() if n > 500} == {}
+    assert sum(lines.values()) <= 25_000
+
+
+def test_the_generated_corpus_is_entered_by_its_renderer_and_its_reader_alone():
+    entering = {p for p in modules() if any(n.startswith("videomatch.synthetic") for n in imported(p))}
+    assert {str(p.relative_to(PACKAGE)) for p in entering if room(p) != "synthetic"} <= SYNTHETIC
+
+
+def test_no_private_name_of_another_package_is_used():
+    """``torch._x``, ``tensor._version``, ``other_module._function``. (``os._exit`` is public and documented.)"""
+    found = []
+    for path in [*modules(), *sorted((ROOT / "workflow").rglob("*.smk")), ROOT / "Snakefile"]:
+        text = path.read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines(), 1):
+            private = re.search(r"(?<![\w.])(?!self\b|cls\b|videomatch\b)\w+(?:\.\w+)*\._[a-z]\w*", line.split("#")[0])
+            own = private and f"def {private.group().rpartition('.')[2]}(" in text
+            if private and not own and private.group() != "os._exit":
+                found.append(f"{path.relative_to(ROOT)}:{number}: {private.group()}")
+    assert found == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -110,7 +168,6 @@ def test_every_reported_number_has_its_source():
 
 
 def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
-    from videomatch.pipeline import jobs
     from videomatch.pipeline import params as parameters
     from videomatch.pipeline.plan import Plan
     from videomatch.stages.tabulate import tabulate
@@ -120,8 +177,7 @@ def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
         committed = ROOT / plan.table(table)
         if not committed.exists():
             pytest.skip(f"{plan.table(table)} is not committed")
-        job = jobs.tabulate(plan, table)
-        metrics = [(ROOT / p).parent for p in job.inputs["metrics"] or []]
-        tabulate(metrics=metrics, output=tmp_path / table, **job.settings)
+        metrics = [(ROOT / p).parent for p in plan.table_inputs(table)]
+        tabulate(metrics=metrics, output=tmp_path / table, **plan.table_settings(table))
         for name in ("table.md", "table.csv"):
             assert (tmp_path / table / name).read_bytes() == (committed.parent / name).read_bytes(), table
