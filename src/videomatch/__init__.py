@@ -1,25 +1,25 @@
 """videomatch: which videos are alike, which show what a sentence says, which reuse the same footage, and where.
 
-The whole in one picture (imports only go down)::
+The package in one picture; imports only go down::
 
-    workflow/rules/*.smk         in which order: one rule a stage, content decides what is current
-      python -m videomatch       the glue: settings file in, finished result folder out
-        stages/                  VERBS: render prepare extract select_key_frames train embed combine search shortlist
-                                 tune align evaluate tabulate illustrate submit
-          models/ experts/ corpora/ aligners/ world/
-                                 one file an architecture, a feature extractor, a data set, an alignment; the
-                                 generated world
-            media/ page/         decoding: pictures on an exact grid, and sound; charts and the page of a run
-              data/              tables (parquet), Store (ragged memory-mapped arrays), texts, folds, examples
-                objectives similarity rescoring metrics/ …
-                                 maths that knows no files
-
-Beside the stages: ``training`` (the loop, on ``fitting`` and ``distributed``), ``submissions`` (challenges' files),
-``params``, ``checks`` and ``signatures`` (what may be said in params.yaml), ``plan`` (where each result lies),
-``provenance`` (whether it is current, by ``digests`` and the code that is ``reached``), and ``dvcfile``, ``cli``,
-``named``, ``progress`` and ``workers``. People's questions come by ``cli`` and ``door``: find, similar and
-serve answer from an ``index`` over the embeddings, copies from a ``library`` of frames.
+    workflow/rules/*.smk         what is made from what: one rule per stage
+      __main__  cli              python -m videomatch STAGE … (jobs) and the command videomatch (people)
+        app                      find, similar, serve, library, copies: questions about trained systems and own videos
+        pipeline                 parameters in, current results out: checks, paths and settings, manifests, jobs
+        stages                   render prepare extract select_key_frames train embed combine search shortlist tune align
+                                 evaluate tabulate illustrate submit: one function each, from files to files
+          models  experts  corpora  aligners
+                                 one architecture, feature extractor, data set, alignment algorithm per file
+          synthetic              the generated corpus: latent factors, pictures, sound, texts
+          training  reports      the training loop; tables, pages and challenges' files
+          examples               what one training example is
+          localisation  media    similarity maps, intervals, key frames; decoding of pictures and sound
+          retrieval              exact search, faiss indices, score normalisation
+          data                   tables (parquet), store (ragged memory-mapped arrays), texts, folds
+          objectives  metrics  specs
+                                 what is minimised; what is measured; the entries of params.yaml as types
+          common                 files, digests, names, checkpoints, distributed
 
 A name in ``params.yaml`` is the name of a file or function in here. Every result is a folder that appears whole, with a
-``manifest.json`` that says what it was made from.
+``manifest.json`` that records what it was made from.
 """
