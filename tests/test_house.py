@@ -25,8 +25,9 @@ LAYERS = [
     {"examples"},
     {"localisation", "media"},
     {"retrieval"},
+    {"specs"},
     {"data"},
-    {"objectives", "metrics", "specs"},
+    {"objectives", "metrics"},
     {"common"},
 ]
 #: who may enter the generated corpus
@@ -168,6 +169,7 @@ def test_every_reported_number_has_its_source():
 
 
 def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
+    from videomatch.pipeline import jobs
     from videomatch.pipeline import params as parameters
     from videomatch.pipeline.plan import Plan
     from videomatch.stages.tabulate import tabulate
@@ -177,7 +179,8 @@ def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
         committed = ROOT / plan.table(table)
         if not committed.exists():
             pytest.skip(f"{plan.table(table)} is not committed")
-        metrics = [(ROOT / p).parent for p in plan.table_inputs(table)]
-        tabulate(metrics=metrics, output=tmp_path / table, **plan.table_settings(table))
+        job = jobs.tabulate(plan, table)
+        metrics = [(ROOT / p).parent for p in job.inputs["metrics"] or []]
+        tabulate(metrics=metrics, output=tmp_path / table, **job.settings)
         for name in ("table.md", "table.csv"):
             assert (tmp_path / table / name).read_bytes() == (committed.parent / name).read_bytes(), table

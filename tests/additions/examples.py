@@ -16,7 +16,7 @@ class ToyExamples(Examples):
     """Batch: ``frames`` (B, L, D), ``mask`` (B, L), ``category`` (B,)."""
 
     def _select(self, split: str | Sequence[str]) -> None:
-        videos = corpus.read_videos(self.source.corpus)
+        videos = corpus.videos(self.source.corpus)
         self.categories = dict(zip(videos["video_id"], videos["category"], strict=True))
         self.videos = self.usable(pooled_ids(self.source.corpus, split))
 
