@@ -2,9 +2,9 @@
 
 The package in one picture; imports only go down::
 
-    workflow/rules/*.smk         what is made from what: one rule per stage
-      __main__  cli              python -m videomatch STAGE … (jobs) and the command videomatch (people)
-        app                      find, similar, serve, library, copies: questions about trained systems and own videos
+    Snakefile workflow/rules     one rule per stage
+      __main__  cli              python -m videomatch STAGE … (jobs), the command videomatch (people)
+        app                      find, similar, serve, library, copies: questions to systems and own videos
         pipeline                 parameters in, current results out: checks, paths and settings, manifests, jobs
         stages                   render prepare extract select_key_frames train embed combine search shortlist tune align
                                  evaluate tabulate illustrate submit: one function each, from files to files
