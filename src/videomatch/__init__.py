@@ -6,8 +6,8 @@ The package in one picture; imports only go down::
       __main__  cli              python -m videomatch STAGE … (jobs), the command videomatch (people)
         app                      find, similar, serve, library, copies: questions to systems and own videos
         pipeline                 parameters in, current results out: checks, paths and settings, manifests, jobs
-        stages                   render prepare extract select_key_frames train embed combine search shortlist tune align
-                                 evaluate tabulate illustrate submit: one function each, from files to files
+        stages                   render prepare extract select_key_frames train embed combine search shortlist tune
+                                 align evaluate tabulate illustrate submit: one function each, from files to files
           models  experts  corpora  aligners
                                  one architecture, feature extractor, data set, alignment algorithm per file
           synthetic              the generated corpus: latent factors, pictures, sound, texts
