@@ -1,15 +1,12 @@
 """Extended inferred AP of TRECVID's ad-hoc video search: average precision from a pool that was judged in part.
 
 Source: Yilmaz, Kanoulas and Aslam, SIGIR 2008, "A simple and efficient sampling method for estimating AP and NDCG",
-with what NIST's ``sample_eval`` makes of it: the numbers here equal that program's.
+as NIST's ``sample_eval`` implements it: the numbers here equal that program's. They are fractions.
 
-What goes in
+Input
     The ranked shots of one topic, best first, as the ``stratum`` of each (numbered from 0; -1 where the shot was never
-    pooled) and its ``judgement`` (1 relevant, 0 not, -1 pooled but not judged); and a :class:`Pool`, which counts what
-    every stratum holds. Ties in the score are broken by shot id, the later id first: see ``data/ranked.py``.
-
-Units
-    Fractions, as NIST prints them.
+    pooled) and its ``judgement`` (1 relevant, 0 not, -1 pooled but not judged); and the :class:`Pool` of the topic.
+    Ties in the score are broken by shot id, the later id first: see ``data/ranked.py``.
 
 Estimates
     Stratum c holds N pooled, n judged and r relevant shots: R_c = r N / n relevant ones are expected. At a relevant
@@ -20,10 +17,10 @@ Estimates
 What is notable, and kept as NIST has it
     * If more than 1,000 relevant shots are expected, infAP is multiplied by R / 1000, since a run holds no more than
       1,000. It can then exceed 1: a perfect run of 2021 scores 1.23.
-    * NIST's mean is over the topics that a run answers. A run of a few easy topics looks good. Here ``infAP`` is the
-      mean over all judged topics of the protocol, those without an answer as 0; ``infAP (NIST)`` is NIST's.
+    * NIST's mean is over the topics that a run answers. Here ``infAP`` is the mean over all judged topics of the
+      protocol, those without an answer as 0; ``infAP (NIST)`` is NIST's.
     * Shots that were never pooled count as ranks only, neither relevant nor not.
-    * A run of fewer than k shots has its iP@k divided by k all the same.
+    * iP@k is divided by k even if a run has fewer shots.
 """
 
 from __future__ import annotations
@@ -42,13 +39,7 @@ _EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Pool:
-    """What was pooled for one topic, stratum by stratum.
-
-    Attributes:
-        pooled: N, shots in the pool.
-        judged: n, those that were judged.
-        relevant: r, those judged relevant.
-    """
+    """The numbers of pooled (N), judged (n) and relevant (r) shots of one topic in every stratum."""
 
     pooled: Int[np.ndarray, " strata"]
     judged: Int[np.ndarray, " strata"]
@@ -56,7 +47,7 @@ class Pool:
 
     @classmethod
     def of(cls, stratum: Int[np.ndarray, " pool"], judgement: Int[np.ndarray, " pool"]) -> Pool:
-        """Count a pool: the stratum of each shot, numbered from 0, and its judgement."""
+        """Count the shots of a pool by the stratum and judgement of each."""
         size = int(stratum.max(initial=-1)) + 1
         masks = (np.ones(len(stratum), bool), judgement >= 0, judgement > 0)
         return cls(*(np.bincount(stratum[mask], minlength=size) for mask in masks))
@@ -64,25 +55,15 @@ class Pool:
     @property
     def expected(self) -> Float[np.ndarray, " strata"]:
         """R_c, how many relevant shots are expected in each stratum; 0 without a judgement."""
-        return np.divide(
-            self.relevant * self.pooled.astype(float),
-            self.judged,
-            out=np.zeros(len(self.pooled)),
-            where=self.judged > 0,
-        )
+        weighted = self.relevant * self.pooled.astype(float)
+        return np.divide(weighted, self.judged, out=np.zeros_like(weighted), where=self.judged > 0)
 
 
 def inferred(
     stratum: Int[np.ndarray, " ranks"], judgement: Int[np.ndarray, " ranks"], pool: Pool, ks: tuple[int, ...] = KS
 ) -> dict[str, float]:
     """The estimates of one topic: ``infAP``, ``infNDCG``, ``iP@k``, and the relevant shots expected in the run
-    (``relevant returned``) and at all (``relevant``).
-
-    Args:
-        stratum: of the shots of the run, best first; -1 for one that was not pooled.
-        judgement: 1, 0 or -1 of each; of one that was not pooled, anything.
-        pool: of the topic.
-        ks: of iP@k.
+    (``relevant returned``) and at all (``relevant``). ``judgement`` of a shot that was not pooled is not read.
     """
     stratum, judgement = stratum[:MAX_SHOTS], judgement[:MAX_SHOTS]
     ranks, size = np.arange(1, len(stratum) + 1), len(pool.pooled)

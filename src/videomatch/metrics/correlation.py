@@ -1,19 +1,11 @@
 """Agreement of scores with graded labels: Spearman, Pearson and MSE.
 
-Conventions
-    ``score`` and ``grade`` are (P,) arrays over the same pairs. Spearman and Pearson lie in [-1, 1], higher is better;
-    MSE is a mean of squares, lower is better.
+``score`` and ``grade`` are (P,) arrays over the same pairs. Spearman and Pearson are in [-1, 1], higher is better; of
+MSE, lower is better. Spearman gives tied values their mean rank. The correlation of constant values is 0 (scipy: nan), so
+that a collapsed model has a number in a table.
 
-Ties
-    Spearman gives tied values their mean rank (scipy's ``rankdata(method="average")``).
-
-Rank-normalised labels
-    The first place of the AIAC 2021 challenge trains on, and reports MSE against, labels that were replaced by their
-    mean ranks and scaled to [0, 1] (:func:`rank_normalised`); plain MSE keeps the labels as they are.
-
-Constant values
-    They order nothing: their correlation is 0 here (scipy: nan), so that a collapsed model stands in a table with the
-    value that it deserves.
+The first place of the AIAC 2021 challenge trains on, and reports MSE against, rank-normalised labels
+(:func:`rank_normalised`); plain MSE keeps the labels as they are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Average precision of copies over a whole collection: the two tracks of the Video Similarity Challenge 2022.
 
-What goes in
-    Predictions with scores (higher is more certain), each of a pair of videos that is named by any integer; segments in
-    seconds, columns ``query_start, query_end, reference_start, reference_end``, half open.
+Input
+    Predictions with scores, each of a pair of videos that is named by any integer; segments as in
+    :mod:`videomatch.metrics.segments`. Results are fractions of 1, higher is better.
 
 Matching track (Pizzi et al., The 2023 Video Similarity Dataset and Challenge; ``match_metric`` of its public code)
     Predictions are taken in by falling score. At every score, on each axis and for each pair: the length of the union
@@ -17,28 +17,14 @@ Descriptor track
 Ties
     Equal scores are one threshold: they enter together. (``pairwise_simple_ap`` of the published code depends on their
     order and is no target.)
-
-Units
-    Fractions of 1, higher is better.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float, Int
 
-from videomatch.metrics.segments import check, union_length
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Precision and recall at every score at which recall grows, by falling score; (T,) each."""
-
-    precision: np.ndarray
-    recall: np.ndarray
-    score: np.ndarray
+from videomatch.metrics.segments import ENDS, QUERY, REFERENCE, STARTS, check, union_length
 
 
 def micro_ap(score: Float[np.ndarray, " pairs"], relevant: np.ndarray, total: int) -> float:
@@ -46,7 +32,7 @@ def micro_ap(score: Float[np.ndarray, " pairs"], relevant: np.ndarray, total: in
 
     Args:
         score: of every retrieved pair.
-        relevant: (pairs,) true where it is a copy.
+        relevant: true where it is a copy.
         total: how many copies there are, found or not.
 
     Raises:
@@ -77,14 +63,13 @@ def matching_ap(
     pair: np.ndarray,
     truth: Float[np.ndarray, "true columns"],
     truth_pair: np.ndarray,
-) -> tuple[float, Curve]:
-    """The matching track's average precision, and its curve.
+) -> float:
+    """The matching track's average precision.
 
     Args:
-        predicted: (N, 4) segments.
-        score, pair: (N,) of each.
-        truth: (M, 4) true segments.
-        truth_pair: (M,) the pair of each, by the same integers.
+        predicted, truth: segments.
+        score, pair: of each predicted segment.
+        truth_pair: the pair of each true segment, by the same integers.
 
     Raises:
         ValueError: boxes without extent, scores that are not finite, lengths that do not fit, or no true segment.
@@ -98,8 +83,9 @@ def matching_ap(
         )
     if not len(truth):
         raise ValueError("no true segment: there is nothing to measure")
-    by_pair = _grouped(np.asarray(truth_pair))
-    whole = sum(np.array(_lengths(truth[at])) for at in by_pair.values())
+    true_pairs = np.asarray(truth_pair)
+    by_pair = {name: truth[true_pairs == name] for name in dict.fromkeys(true_pairs.tolist())}
+    whole = sum(np.array(_lengths(boxes)) for boxes in by_pair.values())
     order = np.argsort(-score, kind="stable")
     score, pair, predicted = score[order], pair[order], predicted[order]
     seen: dict[int, list[int]] = {}
@@ -112,39 +98,30 @@ def matching_ap(
         for at, name in enumerate(changed, start=first):
             seen.setdefault(name, []).append(at)
         for name in set(changed):
-            now = _pair_lengths(predicted[seen[name]], truth[by_pair[name]] if name in by_pair else none)
+            now = _pair_lengths(predicted[seen[name]], by_pair.get(name, none))
             sums += now - before.get(name, 0.0)
             before[name] = now
-        steps.append((np.sqrt(np.prod(sums[0] / sums[1])), np.sqrt(np.prod(sums[0] / whole)), score[last]))
+        steps.append((np.sqrt(np.prod(sums[0] / sums[1])), np.sqrt(np.prod(sums[0] / whole))))
         first = last + 1
-    precision, recall, at = np.array(steps).reshape(-1, 3).T
-    gain = np.diff(recall, prepend=0.0)
-    grew = gain > 0
-    return float((precision * gain).sum()), Curve(precision[grew], recall[grew], at[grew])
+    precision, recall = np.array(steps).reshape(-1, 2).T
+    return float((precision * np.diff(recall, prepend=0.0)).sum())
 
 
 def _pair_lengths(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Of one pair, on each axis: predicted length inside the true segments that some prediction meets, and in all."""
-    start = np.maximum(predicted[:, None, 0::2], truth[None, :, 0::2])
-    end = np.minimum(predicted[:, None, 1::2], truth[None, :, 1::2])
+    start = np.maximum(predicted[:, None, STARTS], truth[None, :, STARTS])
+    end = np.minimum(predicted[:, None, ENDS], truth[None, :, ENDS])
     met = (end > start).all(axis=2).any(axis=0)
     inside = [float(union_length(start[:, met, a].ravel(), end[:, met, a].ravel())) for a in (0, 1)]
     return np.array([inside, _lengths(predicted)])
 
 
 def _lengths(boxes: np.ndarray) -> list[float]:
-    return [float(union_length(boxes[:, 2 * a], boxes[:, 2 * a + 1])) for a in (0, 1)]
-
-
-def _grouped(keys: np.ndarray) -> dict[int, np.ndarray]:
-    groups: dict[int, list[int]] = {}
-    for at, key in enumerate(keys.tolist()):
-        groups.setdefault(key, []).append(at)
-    return {key: np.array(at) for key, at in groups.items()}
+    return [float(union_length(*boxes[:, axis].T)) for axis in (QUERY, REFERENCE)]
 
 
 def _last_of_ties(ordered: np.ndarray) -> np.ndarray:
-    """Positions of the last of every run of equal scores."""
+    """Positions of the last score of every run of equal ones."""
     return np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True]) if len(ordered) else np.zeros(0, np.int64)
 
 

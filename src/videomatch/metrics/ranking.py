@@ -1,7 +1,7 @@
 """Rank metrics: R@k, MdR, MnR, geometric mean, R@sum and mAP from ``better`` and ``equal``.
 
-What goes in
-    One entry a relevant pair: its ``query`` (any integer key), how many references score ``better`` than it, and how
+Input
+    One entry per relevant pair: its ``query`` (any integer key), how many references score ``better`` than it, and how
     many *other* references score the same (``equal``). A query with several relevant references (a video with K
     captions) has several entries. All metrics are exact from these; no matrix is needed.
 
@@ -16,8 +16,7 @@ Ties: the house rule averages over them
     Every metric is its expected value if ties were broken at random. Of n references that tie at ``better``, of which r
     are relevant, R@k misses with probability C(n-r, m) / C(n, m), m = k - better, and the expected best rank is
     better + (n+1)/(r+1); for r = 1 that is (k - better)/n and the mean of the tied ranks. So a model that gives every
-    pair the same score gets chance, R@k = k/N and MnR = (N+1)/2: neither the perfect marks of an optimistic count nor
-    the zero of a pessimistic one.
+    pair the same score gets chance, R@k = k/N and MnR = (N+1)/2.
 
 Published conventions, by name
     ================ ======================================================= ==================
@@ -31,10 +30,10 @@ Published conventions, by name
     hybrid_space     as mmt                                                  both middle ranks
     dual_encoding    as mmt                                                  both, rounded down
     ================ ======================================================= ==================
-    They differ in nothing else where no scores tie. CLIP4Clip's v2t with several captions, which ranks groups of
-    captions by their best member, is not one of them.
-    Systems whose code is that of another go by their own names, too: ``collaborative_experts`` and ``moee`` are mmt,
-    ``xclip``, ``drl`` and ``ts2net`` are clip4clip, ``dual_encoding_varied`` is dual_encoding.
+    Without ties only the median differs. CLIP4Clip's v2t with several captions, which ranks groups of captions by
+    their best member, is not one of them. Systems that use the code of another have names as well:
+    ``collaborative_experts`` and ``moee`` are mmt, ``xclip``, ``drl`` and ``ts2net`` are clip4clip,
+    ``dual_encoding_varied`` is dual_encoding.
     # Deviation: CLIP4Clip counts every tied position as a query of its own; here they are one, as in mmt.
 """
 
@@ -66,16 +65,9 @@ CONVENTIONS = {
     "hybrid_space": Convention(expected=False),
     "dual_encoding": Convention(expected=False, median="floor"),
 }
-#: systems that count as another one does
-SAME = {
-    "collaborative_experts": "mmt",
-    "moee": "mmt",
-    "xclip": "clip4clip",
-    "drl": "clip4clip",
-    "ts2net": "clip4clip",
-    "dual_encoding_varied": "dual_encoding",
-}
-CONVENTIONS |= {name: CONVENTIONS[other] for name, other in SAME.items()}
+CONVENTIONS |= dict.fromkeys(("collaborative_experts", "moee"), CONVENTIONS["mmt"])
+CONVENTIONS |= dict.fromkeys(("xclip", "drl", "ts2net"), CONVENTIONS["clip4clip"])
+CONVENTIONS["dual_encoding_varied"] = CONVENTIONS["dual_encoding"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +75,11 @@ class Best:
     """The best relevant reference of every query, (Q,) each, ordered by query.
 
     Attributes:
-        query: the keys.
-        better: references that score higher.
-        tied: references that score the same, itself included.
+        better: how many references score higher.
+        tied: how many score the same, itself included.
         relevant: how many of the tied ones are relevant.
     """
 
-    query: np.ndarray
     better: np.ndarray
     tied: np.ndarray
     relevant: np.ndarray
@@ -118,10 +108,10 @@ class Best:
 def places(
     similarity: Float[np.ndarray, "queries references"], query: Int[np.ndarray, " pairs"], reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """better and equal of listed pairs from a whole matrix (small ones: elsewhere, ``retrieval.exact.search``)."""
-    own = similarity[query, reference][:, None]
+    """``better`` and ``equal`` of pairs from a whole matrix; for large ones see ``retrieval.exact.search``."""
+    score = similarity[query, reference][:, None]
     rows = similarity[query]
-    return (rows > own).sum(axis=1), (rows == own).sum(axis=1) - 1
+    return (rows > score).sum(axis=1), (rows == score).sum(axis=1) - 1
 
 
 def best(query: np.ndarray, better: np.ndarray, equal: np.ndarray) -> Best:
@@ -136,20 +126,19 @@ def best(query: np.ndarray, better: np.ndarray, equal: np.ndarray) -> Best:
     first = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
     key = np.cumsum(np.r_[False, query[1:] != query[:-1]])
     relevant = np.bincount(key, weights=better == better[first][key]).astype(np.int64)
-    return Best(query[first], better[first], equal[first] + 1, relevant)
+    return Best(better[first], equal[first] + 1, relevant)
 
 
 def per_query(
     query: np.ndarray, better: np.ndarray, equal: np.ndarray, convention: str = "house", ks: tuple[int, ...] = KS
 ) -> dict[str, np.ndarray]:
-    """What every query adds: ``R@k`` (0 to 100), ``rank`` and ``AP``; (Q,) each, ordered by query."""
-    how = CONVENTIONS[convention]
-    one = best(query, better, equal)
-    if how.expected:
-        values = {f"R@{k}": 100 * one.hit(k) for k in ks} | {"rank": one.rank}
+    """``R@k`` (0 to 100), ``rank`` and ``AP`` of every query; (Q,) each, ordered by query."""
+    first = best(query, better, equal)
+    if CONVENTIONS[convention].expected:
+        values = {f"R@{k}": 100 * first.hit(k) for k in ks} | {"rank": first.rank}
     else:
-        hits = {k: one.middle == 1 if k == 1 else one.middle < k + 1 for k in ks}
-        values = {f"R@{k}": 100.0 * hit for k, hit in hits.items()} | {"rank": one.middle}
+        hits = {k: first.middle == 1 if k == 1 else first.middle < k + 1 for k in ks}
+        values = {f"R@{k}": 100.0 * hit for k, hit in hits.items()} | {"rank": first.middle}
     return values | {"AP": average_precision(query, better, equal)}
 
 
@@ -208,11 +197,11 @@ def average_precision(query: np.ndarray, better: np.ndarray, equal: np.ndarray) 
 
 
 def chance(query: np.ndarray, references: int | np.ndarray, ks: tuple[int, ...] = KS) -> dict[str, float]:
-    """What random scores are expected to give: the metrics of pairs that all tie.
+    """The expected metrics of random scores: those of pairs that all tie.
 
     Args:
         query: key of every relevant pair.
-        references: how many references a query has: one number, or one a pair.
+        references: how many references the query of every pair has.
         ks: of R@k.
     """
     zero = np.zeros(len(query), np.int64)

@@ -1,12 +1,9 @@
-"""Localisation by kind of segment: by duration, speed and edit.
+"""The metrics of :mod:`videomatch.metrics.segments` by kind of segment: by duration, speed and edit.
 
-Segments, units and the metrics themselves are those of :mod:`videomatch.metrics.segments`.
-
-The rule (:func:`by_bucket`)
-    The published metric has no answer to a pair with segments of several kinds. Here, in bucket b: recall is over the
-    true segments of b (every prediction may cover them); precision over the predictions that meet one in b, or meet no
-    true segment at all, in pairs with a segment of b, and whatever true segment they cover counts. So a false alarm
-    costs each kind that its pair has, and a find of another kind costs nothing.
+The published metric is not defined by kind. Here, in bucket b, over pairs with a true segment of b: recall is over the
+true segments of b (every prediction may cover them); precision over the predictions that meet a segment of b or no true
+segment at all, covered by true segments of any kind. So a false alarm costs each kind that its pair has, and a
+prediction of another kind costs nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from videomatch.metrics.segments import Scores, check, overall, overlaps, pair, per_pair
+from videomatch.metrics.segments import ENDS, STARTS, Scores, check, overall, overlaps, pair, per_pair
 
-#: upper ends of the buckets of duration on the query side, s
+#: upper ends of the buckets of duration on the query side, s; they belong to their bucket
 DURATIONS = (5.0, 10.0, 30.0, 60.0)
 #: upper ends of the buckets of speed: reference seconds per query second
 SPEEDS = (0.67, 0.9, 1.1, 1.5)
@@ -27,14 +24,10 @@ SPEEDS = (0.67, 0.9, 1.1, 1.5)
 def by_bucket(
     pairs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str | Sequence[str]]]],
 ) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and counts for every kind of true segment, by the rule in the module's head.
+    """Precision, recall, F1, and numbers of true ``segments`` and of ``pairs`` with one, of every bucket by name.
 
     Args:
-        pairs: predicted (N, 4), truth (M, 4) and, for every true segment, its bucket, or several (a segment with two
-            edits counts in both, one with none in no bucket).
-
-    Returns:
-        bucket -> precision, recall, F1, ``segments`` (true ones) and ``pairs`` that have one; ordered by name.
+        pairs: predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment.
 
     Raises:
         ValueError: not as many labels as segments.
@@ -47,11 +40,11 @@ def by_bucket(
         kinds = [{label} if isinstance(label, str) else set(label) for label in labels]
         meet = overlaps(predicted, truth)
         for bucket in set().union(*kinds):
-            own = np.array([bucket in kind for kind in kinds])
-            recall = pair(predicted, truth[own])[1]
-            counted = predicted[meet[:, own].any(axis=1) | ~meet.any(axis=1)]
+            in_bucket = np.array([bucket in kind for kind in kinds])
+            recall = pair(predicted, truth[in_bucket])[1]
+            counted = predicted[meet[:, in_bucket].any(axis=1) | ~meet.any(axis=1)]
             precision = pair(counted, truth)[0]
-            found.setdefault(bucket, []).append((precision, recall, len(counted), int(own.sum())))
+            found.setdefault(bucket, []).append((precision, recall, len(counted), int(in_bucket.sum())))
     result = {}
     for bucket in sorted(found):
         precision, recall, predicted, relevant = np.array(found[bucket]).T
@@ -61,16 +54,21 @@ def by_bucket(
     return result
 
 
-def duration_buckets(truth: np.ndarray, ends: Sequence[float] = DURATIONS) -> list[str]:
-    """The bucket of every segment by its length in the query: up to and including each of ``ends``, s."""
-    boxes = check(truth, "true segments")
-    return _labels(boxes[:, 1] - boxes[:, 0], ends, " s")
+def duration_buckets(truth: np.ndarray) -> list[str]:
+    """The bucket of every segment by its length in the query."""
+    query, _ = _lengths(truth)
+    return _labels(query, DURATIONS, " s")
 
 
-def speed_buckets(truth: np.ndarray, ends: Sequence[float] = SPEEDS) -> list[str]:
-    """The bucket of every segment by its speed: reference seconds per query second."""
+def speed_buckets(truth: np.ndarray) -> list[str]:
+    """The bucket of every segment by its speed."""
+    query, reference = _lengths(truth)
+    return _labels(reference / query, SPEEDS, "x")
+
+
+def _lengths(truth: np.ndarray) -> np.ndarray:
     boxes = check(truth, "true segments")
-    return _labels((boxes[:, 3] - boxes[:, 2]) / (boxes[:, 1] - boxes[:, 0]), ends, "x")
+    return (boxes[:, ENDS] - boxes[:, STARTS]).T
 
 
 def _labels(values: np.ndarray, ends: Sequence[float], unit: str) -> list[str]:
@@ -84,7 +82,7 @@ def _labels(values: np.ndarray, ends: Sequence[float], unit: str) -> list[str]:
 def localisation(
     predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], edits: Sequence[Sequence[Sequence[str]]] | None = None
 ) -> Mapping[str, Mapping[str, float]]:
-    """Everything at once: ``overall``, and one entry a bucket (``duration/…``, ``speed/…``, ``edit/…`` if given)."""
+    """``overall``, and an entry per bucket (``duration/…``, ``speed/…``, ``edit/…`` if given)."""
     pairs = list(zip(predicted, truth, strict=True))
     result: dict[str, dict[str, float]] = {"overall": overall(per_pair(pairs))}
     kinds: dict[str, list[Sequence[str | Sequence[str]]]] = {

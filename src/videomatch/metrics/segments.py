@@ -1,30 +1,24 @@
-"""Localisation of copied segments: precision, recall and F1 as VCSL defines them, whole and by kind of segment.
+"""Localisation of copied segments: precision, recall and F1 as VCSL defines them.
 
-What goes in
-    Segments are ``(N, 4)`` boxes in seconds, columns ``query_start, query_end, reference_start, reference_end`` as in
-    the table ``segments`` (VCSL's files write start, start, end, end). Intervals are half open; a fifth column (score)
-    is ignored: this metric knows no threshold but that of the system.
+Input
+    Segments are ``(N, 4)`` boxes in seconds, in the order of :data:`TIMES` (VCSL's files: start, start, end, end).
+    Intervals are half open. A fifth column (score) is ignored.
 
 One pair of videos (He et al., A Large-scale Comprehensive Dataset and Copy-overlap Aware Evaluation Protocol for
 Segment-level Video Copy Detection, CVPR 2022; ``vcsl/metric.py``)
     A prediction and a true segment meet if they overlap on *both* axes. On one axis, precision is the length of every
     prediction that its meeting true segments cover (their union), summed, over the predictions' lengths, summed; recall
     is the same with the roles swapped. Both are the product of their two axes, so half a segment costs three quarters
-    of its recall, and swapped boxes score 0. 1e-6 s stands in the denominators, as published.
+    of its recall, and swapped boxes score 0. Denominators are 1e-6 s larger, as published.
 
 Many pairs
     *overall* (what the papers print): precision is the mean over pairs with a prediction, recall over pairs with a
     true segment, F1 of the two. Pairs that are no copies enter precision only, with 0, and only if something was
-    predicted. FRR is the share of copies of which nothing was predicted, FAR that of other pairs of which something
-    was.
+    predicted. FRR is the share of copies without a prediction, FAR the share of other pairs with one. All are
+    fractions of 1; FRR and FAR are better when lower.
 
-Units
-    Fractions of 1, higher is better but for FRR and FAR.
-
-What the metric does not see
-    Repeated predictions and a segment cut in pieces cost nothing. A box of negative or no length would make precision
-    exceed 1: :func:`check` refuses it. The published test labels hold 46 such boxes; ``corpora/vcsl.py`` says what
-    becomes of them.
+Repeated predictions and a segment in several pieces cost nothing. A box of negative or no length would make precision
+exceed 1: :func:`check` refuses it (the published test labels hold 46, see ``corpora/vcsl.py``).
 """
 
 from __future__ import annotations
@@ -55,13 +49,8 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Scores:
-    """Precision and recall of every pair, and what they are of; (P,) each.
-
-    Attributes:
-        precision: 1 where nothing was predicted.
-        recall: 1 where there is no true segment.
-        predicted: how many segments were predicted.
-        relevant: how many true segments there are.
+    """Of every pair (P,): precision (1 without a prediction), recall (1 without a true segment), and how many segments
+    were predicted and are true.
     """
 
     precision: np.ndarray
@@ -70,7 +59,7 @@ class Scores:
     relevant: np.ndarray
 
     def __getitem__(self, at: np.ndarray) -> Scores:
-        """Some of the pairs, as an index or a mask (bootstrap samples, stratification by pair)."""
+        """The pairs of an index or a mask."""
         return Scores(self.precision[at], self.recall[at], self.predicted[at], self.relevant[at])
 
 
@@ -85,9 +74,9 @@ def check(segments: np.ndarray, where: str = "segments") -> np.ndarray:
         if boxes.size == 0:
             return np.zeros((0, 4))
         raise ValueError(f"{where} of shape {boxes.shape}, expected (N, 4), or (N, 5) with a score")
-    boxes = boxes[:, :4]
+    boxes = boxes[:, :SCORE]
     # the comparison is false for nan too
-    odd = np.flatnonzero(~((boxes[:, 1] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 2])) | ~np.isfinite(boxes).all(axis=1))
+    odd = np.flatnonzero(~(boxes[:, ENDS] > boxes[:, STARTS]).all(axis=1) | ~np.isfinite(boxes).all(axis=1))
     if len(odd):
         raise ValueError(
             f"{where}: segment {odd[0]} is {boxes[odd[0]].tolist()}, expected query start < end, reference start < end"
@@ -109,27 +98,14 @@ def union_length(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 def overlaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Which of ``left (N, 4)`` and ``right (M, 4)`` overlap on both axes, (N, M)."""
-    start = np.maximum(left[:, None, 0::2], right[None, :, 0::2])
-    end = np.minimum(left[:, None, 1::2], right[None, :, 1::2])
+    start = np.maximum(left[:, None, STARTS], right[None, :, STARTS])
+    end = np.minimum(left[:, None, ENDS], right[None, :, ENDS])
     return np.asarray((end > start).all(axis=2))
 
 
-def pair(predicted: np.ndarray, truth: np.ndarray, *, guard: bool = True) -> tuple[float, float]:
-    """Precision and recall of one pair of videos.
-
-    Args:
-        predicted, truth: ``(N, 4)`` and ``(M, 4)`` segments; none is ``(0, 4)`` or an empty list.
-        guard: refuse boxes without extent. False computes what the published code does of them.
-
-    Raises:
-        ValueError: a box that is none.
-    """
-    if guard:
-        predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
-    else:
-        predicted, truth = (
-            np.asarray(s, np.float64).reshape(-1, np.shape(s)[-1] or 4)[:, :4] for s in (predicted, truth)
-        )
+def pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Precision and recall of one pair of videos, of ``(N, 4)`` and ``(M, 4)`` segments (:func:`check`)."""
+    predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
     if not len(predicted) or not len(truth):
         return float(not len(predicted)), float(not len(truth))
     # a pair has few segments: lists are some ten times faster than arrays here
@@ -141,7 +117,7 @@ def _covered(boxes: list[list[float]], others: list[list[float]]) -> float:
     """Share of the boxes' lengths that the others which meet them cover, product of the axes."""
     covered = [0.0, 0.0]
     for a, b, c, d in boxes:
-        met = [o for o in others if o[0] < b and a < o[1] and o[2] < d and c < o[3] and a < b and c < d]
+        met = [o for o in others if o[0] < b and a < o[1] and o[2] < d and c < o[3]]
         if met:
             covered[0] += _union(sorted((max(o[0], a), min(o[1], b)) for o in met))
             covered[1] += _union(sorted((max(o[2], c), min(o[3], d)) for o in met))
@@ -163,7 +139,7 @@ def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
     """Scores of many pairs, each ``(predicted, truth)``, in their order.
 
     Raises:
-        ValueError: a box that is none; the message names the pair by its number.
+        ValueError: as :func:`check`; the message names the pair by its number.
     """
     rows = []
     for number, (predicted, truth) in enumerate(pairs):
@@ -175,21 +151,15 @@ def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
     return Scores(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), table[:, 3].astype(np.int64))
 
 
-def f1(precision: float, recall: float) -> float:
-    """Harmonic mean; 0 if both are 0."""
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
-
-
 def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
     """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs, as VCSL's overall evaluation.
 
     Args:
         scores: of :func:`per_pair`.
         ratio: copies per other pair, by which VCSL turns counts of all pairs into rates: FRR = (1 + ratio) / ratio
-            missed / pairs, FAR = (1 + ratio) alarmed / pairs. None takes the real one, so that FRR is of the copies and
-            FAR of the others (a rate over no pair is 0); published tables use 1.
+            missed / pairs, FAR = (1 + ratio) alarmed / pairs; published tables use 1. None takes the real ratio.
 
-    Precision of no prediction at all, and recall without any copy, is 0.
+    Precision without any prediction, recall without any copy, and rates over no pair are 0.
 
     Raises:
         ValueError: no pair.
@@ -205,4 +175,5 @@ def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
         frr, far = missed / max(int(relevant.sum()), 1), alarmed / max(int((~relevant).sum()), 1)
     else:
         frr, far = (1 + ratio) / ratio * missed / total, (1 + ratio) * alarmed / total
-    return {"precision": precision, "recall": recall, "F1": f1(precision, recall), "FRR": frr, "FAR": far}
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+    return {"precision": precision, "recall": recall, "F1": f1, "FRR": frr, "FAR": far}

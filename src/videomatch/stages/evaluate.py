@@ -312,6 +312,6 @@ def _matching(found: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
     pair, true_pair = pair_numbers[: len(found)], pair_numbers[len(found) :]
     score = found["score"].to_numpy()
     boxes = [table.select(TIMES).to_numpy() for table in (found, truth)]
-    ap, _ = matching.matching_ap(boxes[0], score, pair, boxes[1], true_pair)
+    ap = matching.matching_ap(boxes[0], score, pair, boxes[1], true_pair)
     pairs, best = matching.pair_scores(pair, score)
     return {"AP": ap, "uAP": matching.micro_ap(best, np.isin(pairs, true_pair), len(set(true_pair.tolist())))}
