@@ -223,7 +223,7 @@ def test_pages_of_segments(data, tmp_path):  # noqa: F811
         member="all",
         segments=tmp_path / "segments",
         features=[data / "features"],
-        compared={"expert": "frames"},
+        similarity_map={"expert": "frames"},
         split="copies_val",
     )
     index = Page((tmp_path / "page/index.html").read_text(encoding="utf-8"))

@@ -423,7 +423,7 @@ def illustrate(plan: Plan, page: str) -> Job:
         "run_names": curves,
     }
     if plan.localises(system):
-        settings |= {"split": split, "compared": SimilarityMap.read(plan.systems[system]["align"]).settings()}
+        settings |= {"split": split, "similarity_map": SimilarityMap.read(plan.systems[system]["align"]).settings()}
         features = plan.features_of(dataset, plan.compared_experts(system))
         shown = {"segments": plan.segments(dataset, split, system), "features": features}
     else:

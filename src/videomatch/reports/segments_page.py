@@ -26,7 +26,7 @@ def write(
     corpus: Path,
     segments: Path,
     features: list[Path],
-    compared: dict[str, Any],
+    similarity_map: dict[str, Any],
     split: str,
     output: Path,
     title: str,
@@ -40,7 +40,7 @@ def write(
         corpus: result of ``prepare``.
         segments: result of ``align``.
         features: results of ``extract`` or ``select_key_frames``.
-        compared: options of the maps: ``expert``, ``similarity``, ``bias``, ``every``, ``query_expert``, ``noise``.
+        similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
         split: the protocol.
         output: empty folder.
         title: heading of the first page.
@@ -48,7 +48,7 @@ def write(
         top: number of queries.
         tables_html: tables for the first page.
     """
-    source = SimilarityMaps.of(features, SimilarityMap.read(compared), corpus)
+    source = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
     splits = tables.read("splits", corpus)
     queries, references = (
         set(source.queries.ids),

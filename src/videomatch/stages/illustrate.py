@@ -38,7 +38,7 @@ def illustrate(
     rankings: Path | None = None,
     segments: Path | None = None,
     features: Sequence[Path] = (),
-    compared: dict[str, Any] | None = None,
+    similarity_map: dict[str, Any] | None = None,
     split: str | None = None,
     judged: Sequence[Path] = (),
     judged_names: Sequence[Sequence[str]] = (),
@@ -57,8 +57,7 @@ def illustrate(
         system: the system that ``rankings`` is of, printed on the page.
         member: the member of it that is shown.
         rankings: result of ``search`` between videos, whose neighbours are shown.
-        segments: result of ``align`` instead, with the ``features`` and the ``split`` that it is of, and how frames
-            were ``compared`` (the options of the maps).
+        segments: result of ``align`` instead, with its ``features``, ``split`` and ``similarity_map``.
         judged: results of ``search`` whose judged pairs are drawn, scores over grades.
         judged_names: [system, member] of each of them.
         tables: results of ``tabulate``, shown in this order.
@@ -67,12 +66,12 @@ def illustrate(
     """
     tables_html = [pages.markdown((folder / "table.md").read_text(encoding="utf-8")) for folder in tables]
     if segments is not None:
-        assert compared is not None and split is not None
+        assert similarity_map is not None and split is not None
         segments_page.write(
             corpus=corpus,
             segments=segments,
             features=list(features),
-            compared=compared,
+            similarity_map=similarity_map,
             split=split,
             output=output,
             title=title,
