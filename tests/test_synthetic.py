@@ -185,10 +185,9 @@ def test_texts_tell_what_they_claim():
     options = SyntheticOptions()
     for index in range(60):
         latent = library_latent(SEED, index, options)
-        which = vocabulary.language_index(latent.language)
         title, known = texts.title(latent)
         for factor in known:
-            assert texts.value(latent, factor)[which].lower() in title.lower()
+            assert latent.words[factor].lower() in title.lower()
         assert len(set(texts.captions(latent, 4))) == 4
 
 
@@ -230,7 +229,7 @@ def test_presenters_of_short_clips_come_to_the_point():
     for latent, (said, known) in zip(latents, heard, strict=True):
         assert all(u.start < u.end < latent.duration for u in said)
         told = " ".join(u.text for u in said)
-        assert all(texts.value(latent, f)[vocabulary.language_index(latent.language)] in told for f in known)
+        assert all(latent.words[f] in told for f in known)
 
 
 def test_the_presenter_is_drawn_where_the_scene_says_so():
@@ -256,8 +255,8 @@ def test_faces_are_all_different():
 
 
 def test_entities_are_all_different():
-    names = [vocabulary.entity(k) for k in range(vocabulary.NUM_ENTITIES)]
-    assert len({n[0] for n in names}) == len({n[1] for n in names}) == vocabulary.NUM_ENTITIES
+    english, chinese = (set(names) for names in zip(*vocabulary.ENTITIES, strict=True))
+    assert len(english) == len(chinese) == len(vocabulary.ENTITIES)
 
 
 def test_tags_have_a_long_tail(corpus):

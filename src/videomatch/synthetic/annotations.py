@@ -19,7 +19,7 @@ from videomatch.data import tables
 from videomatch.data.corpus import shard_of
 from videomatch.synthetic import texts, vocabulary
 from videomatch.synthetic.copies import Copy, copy_of
-from videomatch.synthetic.edits import KIND_OF
+from videomatch.synthetic.edits import EDITS
 from videomatch.synthetic.latent import FAMILY_SIZE, PAIRS, Latent, family_of, library_latent, similarity, split_of
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.video import library_id, query_id
@@ -149,7 +149,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         rows["texts"] += [_moved(row, copy) for row in _texts(video, copy.host)]
         for s in copy.segments:
             segment = {"query_id": video, "reference_id": library_id(s.source), "query_start": s.query_start}
-            rows["edits"] += [segment | {"edit": edit.name, "kind": KIND_OF[edit.name]} for edit in s.edits]
+            rows["edits"] += [segment | {"edit": edit.name, "kind": EDITS[edit.name][0]} for edit in s.edits]
             reference = {"reference_start": s.reference_start, "reference_end": s.reference_end}
             rows["segments"].append(segment | {"query_end": s.query_end} | reference | {"score": None})
         rows["relevance"] += [_relevance(video, library_id(k), grade) for k, grade in _judged(copy, options)]

@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from videomatch.synthetic import pictures, texts
 from videomatch.synthetic.annotations import SPLIT_NAMES, GradedPair, graded_pairs
 from videomatch.synthetic.copies import Copy, copy_of, query_frame
-from videomatch.synthetic.latent import Latent, factors_of, library_latent, similarity
+from videomatch.synthetic.latent import FACTORS, Latent, library_latent, similarity
 from videomatch.synthetic.options import SyntheticOptions
 
 #: width and height of a tile of the contact sheet, px
@@ -87,12 +87,17 @@ def label_statistics(labelled: list[GradedPair]) -> dict[str, float]:
 def oracles(labelled: list[GradedPair], seed: int, options: SyntheticOptions) -> dict[str, float]:
     """Spearman correlation with the grades of the similarity by the factors that a modality (or several) tells."""
     latents = {k: library_latent(seed, k, options) for p in labelled for k in (p.query, p.reference)}
+
+    def of(*modalities: str) -> Callable[[Latent], Set[str]]:
+        factors = {name for name, factor in FACTORS.items() if factor.modality in modalities}
+        return lambda _: factors
+
     told: dict[str, Callable[[Latent], Set[str]]] = {
-        "full information": lambda _: factors_of("visual", "text", "sound"),
-        "visual and text": lambda _: factors_of("visual", "text"),
-        "visual only": lambda _: factors_of("visual"),
-        "text factors only": lambda _: factors_of("text"),
-        "sound only": lambda _: factors_of("sound"),
+        "full information": of("visual", "text", "sound"),
+        "visual and text": of("visual", "text"),
+        "visual only": of("visual"),
+        "text factors only": of("text"),
+        "sound only": of("sound"),
         "title only": lambda latent: texts.title(latent)[1],
         "tags only": lambda latent: texts.tags(latent)[1],
         "speech only": lambda latent: texts.speech(latent)[1],

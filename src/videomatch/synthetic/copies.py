@@ -156,5 +156,4 @@ def source_frame(latent: Latent, time: float) -> np.ndarray:
     """The frame that the source's own file shows at ``time``: times between two frames show the earlier one."""
     fps = latent.format.fps
     number = min(math.floor(time * float(fps) + 1e-6), round(latent.duration * float(fps)) - 1)
-    held = float(number // latent.format.hold * latent.format.hold / fps)
-    return pictures.frame(latent, held, latent.format.width, latent.format.height)
+    return pictures.frame(latent, latent.format.drawing_time(number), latent.format.width, latent.format.height)

@@ -31,12 +31,16 @@ class Edit:
 def apply(edits: tuple[Edit, ...], picture: Picture, host: Host) -> Picture:
     """``picture`` after all ``edits``; it, ``host()`` and the result are (height, width, 3) uint8 of one size."""
     for edit in edits:
-        picture = np.ascontiguousarray(EDITS[edit.name](picture, host, np.random.default_rng(edit.seed)))
+        picture = np.ascontiguousarray(EDITS[edit.name][1](picture, host, np.random.default_rng(edit.seed)))
     return picture
 
 
 def _sized(picture: Picture, width: int, height: int) -> Picture:
     return cv2.resize(picture, (max(width, 2), max(height, 2)), interpolation=cv2.INTER_AREA)
+
+
+def _colour(r: np.random.Generator, lowest: int) -> tuple[int, ...]:
+    return tuple(int(c) for c in r.integers(lowest, 256, 3))
 
 
 def _crop(p: Picture, _: Host, r: np.random.Generator) -> Picture:
@@ -47,11 +51,10 @@ def _crop(p: Picture, _: Host, r: np.random.Generator) -> Picture:
 
 def _pad(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     h, w = p.shape[:2]
-    result = np.full_like(p, r.integers(0, 255, 3).astype(np.uint8))
+    plain = np.full_like(p, r.integers(0, 255, 3).astype(np.uint8))
     sides, ends = r.uniform(0.0, 0.2, 2)
     x, y = int(sides * w), int(ends * h)
-    result[y : h - y, x : w - x] = _sized(p, w - 2 * x, h - 2 * y)
-    return result
+    return _pasted(plain, _sized(p, w - 2 * x, h - 2 * y), y, x)
 
 
 def _picture_in_picture(p: Picture, host: Host, r: np.random.Generator) -> Picture:
@@ -59,17 +62,18 @@ def _picture_in_picture(p: Picture, host: Host, r: np.random.Generator) -> Pictu
     scale = r.uniform(0.45, 0.75)
     small = _sized(p, int(w * scale), int(h * scale))
     y, x = int(r.random() * (h - small.shape[0])), int(r.random() * (w - small.shape[1]))
-    result = host().copy()
-    result[y : y + small.shape[0], x : x + small.shape[1]] = small
-    return result
+    return _pasted(host(), small, y, x)
 
 
 def _overlay(p: Picture, host: Host, r: np.random.Generator) -> Picture:
     h, w = p.shape[:2]
     scale = r.uniform(0.25, 0.45)
     small = _sized(host(), int(w * scale), int(h * scale))
-    y, x = r.choice([0, h - small.shape[0]]), r.choice([0, w - small.shape[1]])
-    result = p.copy()
+    return _pasted(p, small, r.choice([0, h - small.shape[0]]), r.choice([0, w - small.shape[1]]))
+
+
+def _pasted(whole: Picture, small: Picture, y: int, x: int) -> Picture:
+    result = whole.copy()
     result[y : y + small.shape[0], x : x + small.shape[1]] = small
     return result
 
@@ -77,14 +81,12 @@ def _overlay(p: Picture, host: Host, r: np.random.Generator) -> Picture:
 def _beside(p: Picture, host: Host, r: np.random.Generator) -> Picture:
     h, w = p.shape[:2]
     halves = [_sized(p, w // 2, h), _sized(host(), w - w // 2, h)]
-    first = 0 if r.random() < 0.5 else 1
-    both = [halves[first], halves[1 - first]]
-    return _sized(np.concatenate(both, 1), w, h)
+    return _sized(np.concatenate(halves if r.random() < 0.5 else halves[::-1], 1), w, h)
 
 
 def _letters(p: Picture, r: np.random.Generator, y: float, size: float, text: str) -> Picture:
     result = p.copy()
-    colour = tuple(int(c) for c in r.integers(150, 256, 3))
+    colour = _colour(r, 150)
     at = (int(r.uniform(0.03, 0.3) * p.shape[1]), int(y * p.shape[0]))
     cv2.putText(result, text, at, colour, cv2.FontFace("uni"), max(int(size * min(p.shape[:2])), 8))
     return result
@@ -105,7 +107,7 @@ def _logo(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     result, (h, w) = p.copy(), p.shape[:2]
     radius = int(r.uniform(0.08, 0.2) * min(h, w))
     at = (int(r.choice([0.15, 0.85]) * w), int(r.choice([0.2, 0.8]) * h))
-    cv2.circle(result, at, radius, tuple(int(c) for c in r.integers(0, 256, 3)), -1, cv2.LINE_AA)
+    cv2.circle(result, at, radius, _colour(r, 0), -1, cv2.LINE_AA)
     cv2.circle(result, at, radius // 2, (255, 255, 255), -1, cv2.LINE_AA)
     return cv2.addWeighted(result, 0.85, p, 0.15, 0)
 
@@ -155,7 +157,7 @@ def _blend(p: Picture, host: Host, r: np.random.Generator) -> Picture:
 def _dots(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     result, (h, w) = p.copy(), p.shape[:2]
     for x, y in r.uniform(0, 1, (r.integers(20, 70), 2)):
-        colour = tuple(int(c) for c in r.integers(0, 256, 3))
+        colour = _colour(r, 0)
         cv2.circle(result, (int(x * w), int(y * h)), max(h // 60, 1), colour, -1, cv2.LINE_AA)
     return result
 
@@ -165,37 +167,29 @@ def _low_quality(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
-#: the order is part of the random draws
-EDITS: dict[str, Function] = {
-    "crop": _crop,
-    "pad": _pad,
-    "picture_in_picture": _picture_in_picture,
-    "overlay": _overlay,
-    "beside": _beside,
-    "text": _text,
-    "subtitle": _subtitle,
-    "logo": _logo,
-    "brightness": lambda p, _, r: cv2.convertScaleAbs(p, alpha=1.0, beta=r.uniform(25, 90)),
-    "darkness": lambda p, _, r: cv2.convertScaleAbs(p, alpha=r.uniform(0.4, 0.75)),
-    "contrast": _contrast,
-    "tint": _tint,
-    "gray": lambda p, _, __: cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
-    "blur": lambda p, _, r: cv2.GaussianBlur(p, (0, 0), r.uniform(1.5, 4.5) * min(p.shape[:2]) / 192),
-    "pixelate": _pixelate,
-    "noise": _noise,
-    "mirror": lambda p, _, __: p[:, ::-1],
-    "turn": _turn,
-    "camcording": _camcording,
-    "blend": _blend,
-    "dots": _dots,
-    "low_quality": _low_quality,
+#: name -> kind and function, in the order that is part of the random draws. The kind tells what changes: positions,
+#: other content in the picture, marks over it, colours, or detail
+EDITS: dict[str, tuple[str, Function]] = {
+    "crop": ("geometry", _crop),
+    "pad": ("geometry", _pad),
+    "picture_in_picture": ("company", _picture_in_picture),
+    "overlay": ("company", _overlay),
+    "beside": ("company", _beside),
+    "text": ("marks", _text),
+    "subtitle": ("marks", _subtitle),
+    "logo": ("marks", _logo),
+    "brightness": ("colour", lambda p, _, r: cv2.convertScaleAbs(p, alpha=1.0, beta=r.uniform(25, 90))),
+    "darkness": ("colour", lambda p, _, r: cv2.convertScaleAbs(p, alpha=r.uniform(0.4, 0.75))),
+    "contrast": ("colour", _contrast),
+    "tint": ("colour", _tint),
+    "gray": ("colour", lambda p, _, __: cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)),
+    "blur": ("detail", lambda p, _, r: cv2.GaussianBlur(p, (0, 0), r.uniform(1.5, 4.5) * min(p.shape[:2]) / 192)),
+    "pixelate": ("detail", _pixelate),
+    "noise": ("detail", _noise),
+    "mirror": ("geometry", lambda p, _, __: p[:, ::-1]),
+    "turn": ("geometry", _turn),
+    "camcording": ("geometry", _camcording),
+    "blend": ("company", _blend),
+    "dots": ("marks", _dots),
+    "low_quality": ("detail", _low_quality),
 }
-#: what an edit changes: positions, other content in the picture, marks over it, colours, or detail
-KINDS: dict[str, tuple[str, ...]] = {
-    "geometry": ("crop", "pad", "mirror", "turn", "camcording"),
-    "company": ("picture_in_picture", "overlay", "beside", "blend"),
-    "marks": ("text", "subtitle", "logo", "dots"),
-    "colour": ("brightness", "darkness", "contrast", "tint", "gray"),
-    "detail": ("blur", "pixelate", "noise", "low_quality"),
-}
-KIND_OF = {edit: kind for kind, edits in KINDS.items() for edit in edits}

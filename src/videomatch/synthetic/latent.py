@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
@@ -39,25 +39,24 @@ SPLITS = [{"r": "train", "v": "val", "t": "test"}[letter] for letter in "rtvrrtr
 
 @dataclass(frozen=True)
 class Factor:
-    """One latent factor: the modality that shows it, its share of that modality's similarity, its number of values."""
+    """One latent factor: the modality that shows it, and its share of that modality's similarity."""
 
     modality: Modality
     weight: float
-    count: int
 
 
 #: shares of the modalities in the similarity
 SHARE: dict[Modality, float] = {"visual": 0.43, "text": 0.43, "sound": 0.14}
 FACTORS = {
-    "place": Factor("visual", 0.36, len(vocabulary.PLACES)),
-    "shape": Factor("visual", 0.22, len(vocabulary.SHAPES)),
-    "colour": Factor("visual", 0.20, len(vocabulary.COLOURS)),
-    "action": Factor("visual", 0.22, len(vocabulary.ACTIONS)),
-    "topic": Factor("text", 0.55, len(vocabulary.TOPICS)),
-    "entity": Factor("text", 0.25, vocabulary.NUM_ENTITIES),
-    "angle": Factor("text", 0.20, len(vocabulary.ANGLES)),
-    "mood": Factor("sound", 0.60, len(vocabulary.MOODS)),
-    "presenter": Factor("sound", 0.40, len(vocabulary.PRESENTERS)),
+    "place": Factor("visual", 0.36),
+    "shape": Factor("visual", 0.22),
+    "colour": Factor("visual", 0.20),
+    "action": Factor("visual", 0.22),
+    "topic": Factor("text", 0.55),
+    "entity": Factor("text", 0.25),
+    "angle": Factor("text", 0.20),
+    "mood": Factor("sound", 0.60),
+    "presenter": Factor("sound", 0.40),
 }
 #: added to the chance that a factor of the sound is redrawn
 MORE_SOUND = 0.3
@@ -99,6 +98,10 @@ class VideoFormat:
         """How many frames in a row show one drawing: about 13 drawings a second at any frame rate."""
         return max(round(self.fps / 13), 1)
 
+    def drawing_time(self, number: int) -> float:
+        """Time (s) of the drawing that frame ``number`` shows."""
+        return float(number // self.hold * self.hold / self.fps)
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -106,7 +109,7 @@ class Latent:
 
     seed: tuple[int, ...]
     family: int
-    factors: dict[str, int]
+    factors: dict[str, int] = field(hash=False)
     language: str
     duration: float
     format: VideoFormat
@@ -115,6 +118,16 @@ class Latent:
     def rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for one purpose of this video, the same in every call."""
         return np.random.default_rng([*self.seed, purpose])
+
+    @property
+    def language_index(self) -> int:
+        """Position of the language in a word of the vocabulary."""
+        return vocabulary.LANGUAGES.index(self.language)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Factor -> its word in the video's language."""
+        return vocabulary.words(self.factors, self.language_index)
 
     @property
     def category(self) -> int:
@@ -164,8 +177,8 @@ def host_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
 
 def _draw(rng: np.random.Generator) -> dict[str, int]:
     """Independent values of all factors; entities have a long tail, all others are uniform."""
-    values = {name: int(rng.integers(factor.count)) for name, factor in FACTORS.items()}
-    values["entity"] = min(int(4 * rng.pareto(0.6)), vocabulary.NUM_ENTITIES - 1 - int(rng.integers(40)))
+    values = {name: int(rng.integers(len(words))) for name, words in vocabulary.WORDS.items()}
+    values["entity"] = min(int(4 * rng.pareto(0.6)), len(vocabulary.ENTITIES) - 1 - int(rng.integers(40)))
     return values
 
 
@@ -196,11 +209,6 @@ def _format(rng: np.random.Generator, options: SyntheticOptions) -> VideoFormat:
     audio = None if rng.random() < options.silent else int(rng.choice([22050, 44100, 16000], p=[0.6, 0.25, 0.15]))
     b_frames, crf = int(rng.choice([0, 2, 3])), int(rng.choice([23, 26, 30]))
     return VideoFormat(width, height, fps, gop, b_frames, crf, rotation, audio)
-
-
-def factors_of(*modalities: Modality) -> set[str]:
-    """The factors that these modalities show."""
-    return {name for name, factor in FACTORS.items() if factor.modality in modalities}
 
 
 def similarity(a: Latent, b: Latent, known: Set[str] | None = None) -> float:
@@ -234,43 +242,35 @@ class Scene:
     presented: bool
 
 
+@lru_cache(maxsize=64)
 def scenes(latent: Latent) -> tuple[Scene, ...]:
     """The scenes of a video in order; the first starts at 0, the last ends at its duration."""
-    return _scenes(latent.seed, latent.duration, latent.language, tuple(sorted(latent.factors.items())))
-
-
-@lru_cache(maxsize=64)
-def _scenes(
-    seed: tuple[int, ...], duration: float, language: str, factors: tuple[tuple[str, int], ...]
-) -> tuple[Scene, ...]:
-    rng = np.random.default_rng([*seed, SCENES])
-    known = dict(factors)
-    count = int(np.clip(round(duration / SCENE_SECONDS + rng.normal(0, 0.5)), 1 if duration < 5 else 2, 9))
-    lengths = rng.dirichlet(np.full(count, 8.0)) * duration
-    edges = [0.0, *np.cumsum(lengths)[:-1].tolist(), duration]
-    which = vocabulary.language_index(language)
-    presenter = np.random.default_rng([*seed, PRESENTED])
+    rng, presenter = latent.rng(SCENES), latent.rng(PRESENTED)
+    count = int(
+        np.clip(round(latent.duration / SCENE_SECONDS + rng.normal(0, 0.5)), 1 if latent.duration < 5 else 2, 9)
+    )
+    lengths = rng.dirichlet(np.full(count, 8.0)) * latent.duration
+    edges = [0.0, *np.cumsum(lengths)[:-1].tolist(), latent.duration]
     is_seen = presenter.random() < SEEN
     result = []
     for k in range(count):
         inset = count > 2 and k > 0 and rng.random() < 0.2
-        words = _screen_words(known, which, rng) if rng.random() < 0.6 else ""
+        words = _screen_words(latent, rng) if rng.random() < 0.6 else ""
         extra = bool(rng.random() < 0.35)
         layout = int(rng.integers(2**31))
         presented = bool(is_seen and (presenter.random() < SEEN_AGAIN or k == 0))
-        result.append(Scene(edges[k], edges[k + 1], known["place"], layout, inset, extra, words, presented))
+        place = latent.factors["place"]
+        result.append(Scene(edges[k], edges[k + 1], place, layout, inset, extra, words, presented))
     return tuple(result)
 
 
-def _screen_words(factors: dict[str, int], which: int, rng: np.random.Generator) -> str:
+def _screen_words(latent: Latent, rng: np.random.Generator) -> str:
     """Words on the screen: more often unrelated to the video than about its topic."""
     kind = rng.random()
-    if kind < 0.2:
-        return vocabulary.TOPICS[factors["topic"]][which]
-    if kind < 0.35:
-        return vocabulary.entity(factors["entity"])[which]
-    if kind < 0.45:
-        return vocabulary.ANGLES[factors["angle"]][which]
+    for below, factor in ((0.2, "topic"), (0.35, "entity"), (0.45, "angle")):
+        if kind < below:
+            return latent.words[factor]
     if kind < 0.6:
-        return (f"Chapter {rng.integers(1, 9)}", f"第{'一二三四五六七八'[rng.integers(8)]}章")[which]
-    return vocabulary.BAIT[rng.integers(len(vocabulary.BAIT))][which]
+        chapter = (f"Chapter {rng.integers(1, 9)}", f"第{'一二三四五六七八'[rng.integers(8)]}章")
+        return chapter[latent.language_index]
+    return vocabulary.pick(rng, vocabulary.BAIT)[latent.language_index]

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
 
-from videomatch.synthetic import places, vocabulary
+from videomatch.synthetic import vocabulary
 from videomatch.synthetic.latent import Latent, Scene, scenes
-
-Colour = tuple[int, int, int]
+from videomatch.synthetic.places import Colour, paint
 
 #: how much larger than the picture a background is, so that the camera can pan
 MARGIN = 1.14
@@ -37,9 +34,11 @@ def frame(latent: Latent, time: float, width: int, height: int) -> np.ndarray:
     since, share = time - scene.start, (time - scene.start) / max(scene.end - scene.start, 1e-6)
     picture = _background(scene, share, width, height)
     rng = np.random.default_rng(scene.layout)
-    if scene.extra:
-        bystander = _path(8, 0.3 * since, rng.uniform(0, 6))
-        _sprite(picture, int(rng.integers(len(vocabulary.SHAPES))), _muted(rng), bystander, 0.12, 0.2, 0.0)
+    if scene.extra:  # a grey bystander
+        phase, way = rng.uniform(0, 6), 0.3 * since
+        at = 0.5 + 0.42 * math.cos(phase + way), 0.5 + 0.35 * math.sin(phase * 8 + way)
+        shape, grey = int(rng.integers(len(OUTLINES))), int(rng.integers(70, 180))
+        _sprite(picture, shape, (grey, grey, grey), at, 0.12, 0.2, 0.0)
     if scene.presented:
         _present(picture, latent.factors["presenter"], scene.layout, since)
     spot = rng.uniform((0.3, 0.4), (0.7, 0.6))
@@ -51,20 +50,13 @@ def frame(latent: Latent, time: float, width: int, height: int) -> np.ndarray:
 
 
 def _background(scene: Scene, share: float, width: int, height: int) -> np.ndarray:
+    """The part of the place's picture that the camera shows after a share of the scene."""
     wide, high = round(width * MARGIN), round(height * MARGIN)
-    canvas = _canvas(scene.place, scene.layout, scene.inset, wide, high)
     pans, way = scene.layout % 5 < 2, scene.layout // 5 % 4
     moved = share if pans else 0.5
     x = round((wide - width) * (moved if way < 2 else 1 - moved))
     y = round((high - height) * (0.5 if way % 2 else moved))
-    return canvas[y : y + height, x : x + width].copy()
-
-
-@lru_cache(maxsize=12)
-def _canvas(place: int, layout: int, inset: bool, width: int, height: int) -> np.ndarray:
-    picture = (places.paint_inset if inset else places.paint)(place, layout, width, height)
-    picture.setflags(write=False)
-    return picture
+    return paint(scene.place, scene.layout, scene.inset, wide, high)[y : y + height, x : x + width].copy()
 
 
 def _object(
@@ -94,62 +86,54 @@ def _object(
     _sprite(picture, factors["shape"], vocabulary.COLOURS[factors["colour"]][2], (x, y), size, 1.0, turn)
 
 
-def _path(action: int, since: float, phase: float) -> tuple[float, float]:
-    return 0.5 + 0.42 * math.cos(phase + since), 0.5 + 0.35 * math.sin(phase * action + since)
+def _outline(*corners: tuple[float, float]) -> np.ndarray:
+    return np.array(corners, float)
 
 
-def _muted(rng: np.random.Generator) -> Colour:
-    grey = int(rng.integers(70, 180))
-    return grey, grey, grey
+def _curve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.stack([x, y], 1)
 
 
-@lru_cache(maxsize=len(vocabulary.SHAPES))
-def outline(shape: int) -> np.ndarray:
-    """Corners (P, 2) of a shape around the origin, about 1 in radius, y down."""
-    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    if shape in (0, 7):  # circle, ring
-        return np.stack([np.cos(turn), np.sin(turn)], 1)
-    if shape == 3:  # star
-        angle = -np.pi / 2 + np.arange(10) * np.pi / 5
-        return np.stack([np.cos(angle), np.sin(angle)], 1) * np.where(np.arange(10) % 2, 0.42, 1.1)[:, None]
-    if shape == 4:  # heart
-        x, y = (
-            16 * np.sin(turn) ** 3,
-            13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn),
-        )
-        return np.stack([x, -y], 1) / 16
-    if shape == 8:  # moon
-        outer = np.linspace(0.35 * np.pi, 1.65 * np.pi, 24)
-        inner = np.linspace(1.6 * np.pi, 0.4 * np.pi, 20)
-        crescent = np.stack([0.42 + 0.74 * np.cos(inner), 0.82 * np.sin(inner)], 1)
-        return np.concatenate([np.stack([np.cos(outer), np.sin(outer)], 1), crescent])
-    corners: dict[int, list[tuple[float, float]]] = {
-        1: [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
-        2: [(0, -1.05), (1.0, 0.8), (-1.0, 0.8)],
-        5: [(0, -1.15), (0.75, 0), (0, 1.15), (-0.75, 0)],
-        6: [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3),
-            (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3)],
-        9: [(-1, -0.3), (0.1, -0.3), (0.1, -0.85), (1.1, 0), (0.1, 0.85), (0.1, 0.3), (-1, 0.3)],
-    }  # fmt: skip
-    return np.array(corners[shape], float)
+_TURN = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+_CIRCLE = _curve(np.cos(_TURN), np.sin(_TURN))
+_POINT = -np.pi / 2 + np.arange(10) * np.pi / 5  # of a star
+_OUTER, _INNER = np.linspace(0.35 * np.pi, 1.65 * np.pi, 24), np.linspace(1.6 * np.pi, 0.4 * np.pi, 20)  # of a moon
+_LOBES = 13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)  # of a heart
+_RING = 7
+#: corners (P, 2) of the shapes of the vocabulary around the origin, about 1 in radius, y down
+OUTLINES = [
+    _CIRCLE,
+    _outline((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
+    _outline((0, -1.05), (1.0, 0.8), (-1.0, 0.8)),
+    _curve(np.cos(_POINT), np.sin(_POINT)) * np.where(np.arange(10) % 2, 0.42, 1.1)[:, None],
+    _curve(16 * np.sin(_TURN) ** 3, -_LOBES) / 16,
+    _outline((0, -1.15), (0.75, 0), (0, 1.15), (-0.75, 0)),
+    _outline(
+        (-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3),
+        (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3),
+    ),
+    _CIRCLE,
+    np.concatenate([
+        _curve(np.cos(_OUTER), np.sin(_OUTER)), _curve(0.42 + 0.74 * np.cos(_INNER), 0.82 * np.sin(_INNER))
+    ]),
+    _outline((-1, -0.3), (0.1, -0.3), (0.1, -0.85), (1.1, 0), (0.1, 0.85), (0.1, 0.3), (-1, 0.3)),
+]  # fmt: skip
 
 
 def _sprite(
-    picture: np.ndarray, shape: int, colour: Colour, at: tuple[float, float], size: float,
-    rim: float, turn: float,
-) -> None:  # fmt: skip
+    picture: np.ndarray, shape: int, colour: Colour, at: tuple[float, float], size: float, rim: float, turn: float
+) -> None:
     h, w = picture.shape[:2]
     radius = size * min(h, w)
     c, s = math.cos(turn), math.sin(turn)
-    points = outline(shape) @ np.array([[c, s], [-s, c]]) * radius + (at[0] * w, at[1] * h)
+    points = OUTLINES[shape] @ np.array([[c, s], [-s, c]]) * radius + (at[0] * w, at[1] * h)
     fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
     dark = tuple(int(v * 0.35 * rim) for v in colour)
     cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _SHIFT)
-    if shape == 7:  # the ring is an edge without a middle
+    if shape == _RING:
         hole = np.round(((points - points.mean(0)) * 0.52 + points.mean(0)) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(picture, [hole], dark, cv2.LINE_AA, _SHIFT)
-    thickness = max(round(radius * 0.09), 1)
-    cv2.polylines(picture, [fixed], True, dark, thickness, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(picture, [fixed], True, dark, max(round(radius * 0.09), 1), cv2.LINE_AA, _SHIFT)
 
 
 def _present(picture: np.ndarray, presenter: int, layout: int, since: float) -> None:
@@ -157,47 +141,45 @@ def _present(picture: np.ndarray, presenter: int, layout: int, since: float) -> 
     h, w = picture.shape[:2]
     talks, blinks = math.sin(11 * since) > 0.1 * (layout % 7), math.sin(2.3 * since + layout % 6) > 0.98
     patch, alpha = face_sprite(presenter, round(PRESENTER * min(h, w)), talks, blinks)
-    high, wide = alpha.shape[:2]
-    top = h - high + round(0.012 * h * (1 + math.sin(3.1 * since)))
-    x = round((w - wide) * (0.04 if layout // 11 % 2 else 0.96))
-    area = picture[top:, x : x + wide]
-    area[:] = (area * (1 - alpha[: len(area)]) + patch[: len(area)]).astype(np.uint8)
+    top = h - len(alpha) + round(0.012 * h * (1 + math.sin(3.1 * since)))
+    _paste(picture, patch, alpha, round((w - alpha.shape[1]) * (0.04 if layout // 11 % 2 else 0.96)), top)
 
 
 def _write(picture: np.ndarray, scene: Scene) -> None:
     h, w = picture.shape[:2]
     patch, alpha = _lettering(scene.words, w, h)
-    high, wide = alpha.shape[:2]
-    top = (round(0.04 * h), h - high - round(0.05 * h))[scene.layout % 3 != 0]
-    x = max((w - wide) // 2, 0)
-    area = picture[top : top + high, x : x + wide]
-    area[:] = (area * (1 - alpha) + patch).astype(np.uint8)
+    top = h - len(alpha) - round(0.05 * h) if scene.layout % 3 else round(0.04 * h)
+    _paste(picture, patch, alpha, max((w - alpha.shape[1]) // 2, 0), top)
+
+
+def _paste(picture: np.ndarray, patch: np.ndarray, alpha: np.ndarray, x: int, y: int) -> None:
+    """Lay a patch (colour times opacity) over a picture, whose lower edge may cut it off."""
+    area = picture[y : y + len(alpha), x : x + alpha.shape[1]]
+    area[:] = (area * (1 - alpha[: len(area)]) + patch[: len(area)]).astype(np.uint8)
 
 
 @lru_cache(maxsize=12)
 def _lettering(text: str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour times opacity, and opacity (height, width, 1), of white letters on a dark band."""
+
+    def length(size: int) -> int:
+        return int(cv2.getTextSize((4096, 512), text, (0, 100), _FONT, size)[2])
+
     size = max(round(min(width, height) * 0.105), 9)
-    box, _ = _measure(text, size)
-    while box > width * 0.92 and size > 7:
+    while length(size) > width * 0.92 and size > 7:
         size -= 1
-        box, _ = _measure(text, size)
-    high, wide = round(size * 1.6), min(box + size, width)
-    letters = np.zeros((high, wide, 3), np.uint8)
+    letters = np.zeros((round(size * 1.6), min(length(size) + size, width), 3), np.uint8)
     cv2.putText(letters, text, (size // 2, round(size * 1.15)), (255, 255, 255), _FONT, size)
     ink = letters[..., :1].astype(np.float32) / 255
     return 255 * ink, np.maximum(ink, 0.55)
-
-
-def _measure(text: str, size: int) -> tuple[int, int]:
-    rect = cv2.getTextSize((4096, 512), text, (0, 100), _FONT, size)
-    return int(rect[2]), int(rect[3])
 
 
 # ----------------------------------------------------------------------------------------------------------- faces
 
 #: height and width in which a head is drawn before it is scaled, px
 HIGH, WIDE = 240, 200
+#: middle of the face in it
+X, Y = 100, 108
 
 
 @dataclass(frozen=True)
@@ -240,37 +222,42 @@ FACES: list[Face] = [
 @lru_cache(maxsize=96)
 def face_sprite(presenter: int, height: int, talks: bool, blinks: bool) -> tuple[np.ndarray, np.ndarray]:
     """Head and shoulders, ``height`` px high: colour times opacity (height, width, 3), opacity (height, width, 1)."""
-    picture, opacity = _drawn(FACES[presenter], talks, blinks)
     size = (max(round(height * WIDE / HIGH), 2), max(height, 2))
-    alpha = cv2.resize(opacity, size, interpolation=cv2.INTER_AREA)[..., None].astype(np.float32) / 255
-    colour = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return colour * alpha, alpha
+    drawn = cv2.resize(_drawn(FACES[presenter], talks, blinks), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    alpha = drawn[..., 3:] / 255
+    return drawn[..., :3] * alpha, alpha
 
 
-def _drawn(face: Face, talks: bool, blinks: bool) -> tuple[np.ndarray, np.ndarray]:
-    p, a = np.zeros((HIGH, WIDE, 3), np.uint8), np.zeros((HIGH, WIDE), np.uint8)
-    p[:] = face.skin
-    half, centre = round(62 * face.width), (WIDE // 2, 108)
-    _behind(p, a, face, half, centre)
-    shadow = _shade(face.skin, 0.72)
-    _both(
-        p, a, lambda x, c: cv2.ellipse(x, (WIDE // 2, HIGH + 22), (92, 62), 0, 180, 360, c, -1, cv2.LINE_AA), face.shirt
-    )
-    _both(p, a, lambda x, c: cv2.rectangle(x, (WIDE // 2 - 26, 160), (WIDE // 2 + 26, 204), c, -1), shadow)
-    if face.style != "scarf":
+def _drawn(f: Face, talks: bool, blinks: bool) -> np.ndarray:
+    """Head and shoulders as (HIGH, WIDE, 4) uint8, RGB and opacity."""
+    p = np.zeros((HIGH, WIDE, 4), np.uint8)
+    p[..., :3] = f.skin
+    half, shadow = round(62 * f.width), _shade(f.skin, 0.72)
+    _hair_behind(p, f, half)
+    _oval(p, (X, HIGH + 22), (92, 62), f.shirt, 180, 360)
+    _box(p, (X - 26, 160), (X + 26, 204), shadow)
+    if f.style != "scarf":
         for side in (-1, 1):
-            ear = (centre[0] + side * half, centre[1] + 6)
-            _both(p, a, lambda x, c, e=ear: cv2.ellipse(x, e, (10, 18), 0, 0, 360, c, -1, cv2.LINE_AA), shadow)
-    _both(p, a, lambda x, c: cv2.ellipse(x, centre, (half, 78), 0, 0, 360, c, -1, cv2.LINE_AA), face.skin)
-    _light(p, centre, half)
-    _features(p, face, half, centre, talks, blinks)
-    _above(p, a, face, half, centre)
-    return p, a
+            _oval(p, (X + side * half, Y + 6), (10, 18), shadow)
+    _oval(p, (X, Y), (half, 78), f.skin)
+    _light(p, half)
+    opacity = p[..., 3].copy()
+    _features(p, f, half, talks, blinks)
+    p[..., 3] = opacity  # a full beard ends where the head does
+    _hair_above(p, f, half)
+    return p
 
 
-def _both(p: np.ndarray, a: np.ndarray, draw: Callable[[np.ndarray, Any], Any], colour: Colour) -> None:
-    draw(p, colour)
-    draw(a, 255)
+def _oval(
+    p: np.ndarray, at: tuple[int, int], axes: tuple[int, int], colour: Colour, start: int = 0, end: int = 360,
+    line: int = -1,
+) -> None:  # fmt: skip
+    """An opaque ellipse, or the part from ``start`` to ``end`` degrees; filled, or a line of some width."""
+    cv2.ellipse(p, at, axes, 0, start, end, (*colour, 255), line, cv2.LINE_AA)
+
+
+def _box(p: np.ndarray, corner: tuple[int, int], opposite: tuple[int, int], colour: Colour) -> None:
+    cv2.rectangle(p, corner, opposite, (*colour, 255), -1)
 
 
 def _shade(colour: Colour, by: float) -> Colour:
@@ -278,85 +265,80 @@ def _shade(colour: Colour, by: float) -> Colour:
     return r, g, b
 
 
-def _light(p: np.ndarray, centre: tuple[int, int], half: int) -> None:
+def _light(p: np.ndarray, half: int) -> None:
     """The head as a ball lit from above and in front."""
     y, x = np.mgrid[:HIGH, :WIDE].astype(np.float32)
-    u, v = (x - centre[0]) / half, (y - centre[1]) / 78
+    u, v = (x - X) / half, (y - Y) / 78
     inside = u * u + v * v < 1
     lit = 1.10 - 0.34 * np.abs(u) ** 2.4 - 0.16 * np.clip(v, 0, 1) ** 2
     for side in (-1, 1):  # sockets
         lit -= 0.20 * np.exp(-(((u - side * 0.40) / 0.30) ** 2) - ((v + 0.10) / 0.16) ** 2)
     lit -= 0.16 * np.exp(-((u / 0.34) ** 2) - ((v - 0.36) / 0.07) ** 2)  # below the nose
     lit += 0.10 * np.exp(-((u / 0.10) ** 2) - ((v - 0.10) / 0.24) ** 2)  # bridge
-    p[:] = np.where(inside[..., None], np.clip(p * lit[..., None], 0, 255), p).astype(np.uint8)
+    skin = p[..., :3]
+    skin[:] = np.where(inside[..., None], np.clip(skin * lit[..., None], 0, 255), skin).astype(np.uint8)
 
 
-def _features(p: np.ndarray, f: Face, half: int, centre: tuple[int, int], talks: bool, blinks: bool) -> None:
-    cx, cy = centre
-    level, apart = cy - 10, round(half * f.eyes)
+def _features(p: np.ndarray, f: Face, half: int, talks: bool, blinks: bool) -> None:
+    level, apart = Y - 10, round(half * f.eyes)
     dark, brow = _shade(f.skin, 0.45), _shade(f.hair, 0.8) if f.style != "scarf" else (50, 34, 26)
     if f.beard == "full":
-        cv2.ellipse(p, (cx, cy + 42), (round(half * 0.84), 37), 0, 0, 180, _shade(f.hair, 0.9), -1, cv2.LINE_AA)
-        cv2.ellipse(p, (cx, cy + 43), (round(half * 0.62), 8), 0, 180, 360, _shade(f.hair, 0.9), -1, cv2.LINE_AA)
+        _oval(p, (X, Y + 42), (round(half * 0.84), 37), _shade(f.hair, 0.9), 0, 180)
+        _oval(p, (X, Y + 43), (round(half * 0.62), 8), _shade(f.hair, 0.9), 180, 360)
     elif f.beard == "goatee":
-        cv2.ellipse(p, (cx, cy + 60), (18, 16), 0, 0, 360, f.hair, -1, cv2.LINE_AA)
+        _oval(p, (X, Y + 60), (18, 16), f.hair)
     for side in (-1, 1):
-        eye = (cx + side * apart, level)
+        eye = (X + side * apart, level)
         if blinks:
-            cv2.ellipse(p, eye, (14, 5), 0, 0, 180, dark, 3, cv2.LINE_AA)
+            _oval(p, eye, (14, 5), dark, 0, 180, 3)
         else:
-            cv2.ellipse(p, eye, (14, 8), 0, 0, 360, (238, 234, 230), -1, cv2.LINE_AA)
-            cv2.circle(p, eye, 8, f.iris, -1, cv2.LINE_AA)
-            cv2.circle(p, eye, 4, (10, 8, 8), -1, cv2.LINE_AA)
-            cv2.ellipse(p, eye, (15, 9), 0, 180, 360, dark, 3, cv2.LINE_AA)
-        cv2.ellipse(p, (eye[0], level - 12), (19, 9), 0, 200, 340, brow, 5, cv2.LINE_AA)
+            _oval(p, eye, (14, 8), (238, 234, 230))
+            _oval(p, eye, (8, 8), f.iris)
+            _oval(p, eye, (4, 4), (10, 8, 8))
+            _oval(p, eye, (15, 9), dark, 180, 360, 3)
+        _oval(p, (eye[0], level - 12), (19, 9), brow, 200, 340, 5)
     wide = round(half * f.nose)
-    cv2.ellipse(p, (cx, cy + 22), (wide, 7), 0, 10, 170, dark, 3, cv2.LINE_AA)
+    _oval(p, (X, Y + 22), (wide, 7), dark, 10, 170, 3)
     for side in (-1, 1):
-        cv2.circle(p, (cx + side * wide // 2, cy + 23), 3, _shade(f.skin, 0.3), -1, cv2.LINE_AA)
-    lips, mouth = _shade((200, 84, 84), 0.55 + 0.4 * f.skin[0] / 255), (cx, cy + 46)
-    span = round(half * f.mouth)
+        _oval(p, (X + side * wide // 2, Y + 23), (3, 3), _shade(f.skin, 0.3))
+    lips, span = _shade((200, 84, 84), 0.55 + 0.4 * f.skin[0] / 255), round(half * f.mouth)
     if f.beard in ("moustache", "full"):
-        cv2.ellipse(p, (cx, cy + 38), (round(span * 1.05), 8), 0, 180, 360, f.hair, -1, cv2.LINE_AA)
-    cv2.ellipse(p, mouth, (span, 10 if talks else 6), 0, 0, 360, lips, -1, cv2.LINE_AA)
+        _oval(p, (X, Y + 38), (round(span * 1.05), 8), f.hair, 180, 360)
+    _oval(p, (X, Y + 46), (span, 10 if talks else 6), lips)
     if talks:
-        cv2.ellipse(p, mouth, (round(span * 0.7), 6), 0, 0, 360, (60, 16, 20), -1, cv2.LINE_AA)
+        _oval(p, (X, Y + 46), (round(span * 0.7), 6), (60, 16, 20))
     else:
-        cv2.ellipse(p, (cx, cy + 42), (span, 6), 0, 20, 160, _shade(lips, 0.5), 2, cv2.LINE_AA)
+        _oval(p, (X, Y + 42), (span, 6), _shade(lips, 0.5), 20, 160, 2)
     if f.glasses:
         for side in (-1, 1):
-            cv2.circle(p, (cx + side * apart, level), 20, (24, 22, 26), 3, cv2.LINE_AA)
-        cv2.line(p, (cx - apart + 20, level), (cx + apart - 20, level), (24, 22, 26), 3, cv2.LINE_AA)
+            _oval(p, (X + side * apart, level), (20, 20), (24, 22, 26), line=3)
+        cv2.line(p, (X - apart + 20, level), (X + apart - 20, level), (24, 22, 26, 255), 3, cv2.LINE_AA)
 
 
-def _behind(p: np.ndarray, a: np.ndarray, f: Face, half: int, centre: tuple[int, int]) -> None:
+def _hair_behind(p: np.ndarray, f: Face, half: int) -> None:
     """Hair that hangs behind the head."""
-    cx, cy = centre
     if f.style in ("long", "scarf"):
-        _both(p, a, lambda x, c: cv2.ellipse(x, (cx, cy + 6), (half + 22, 92), 0, 0, 360, c, -1, cv2.LINE_AA), f.hair)
-        low = 226 if f.style == "long" else 206
-        _both(p, a, lambda x, c: cv2.rectangle(x, (cx - half - 20, cy), (cx + half + 20, low), c, -1), f.hair)
+        _oval(p, (X, Y + 6), (half + 22, 92), f.hair)
+        _box(p, (X - half - 20, Y), (X + half + 20, 226 if f.style == "long" else 206), f.hair)
     elif f.style in ("bob", "fringe"):
-        _both(p, a, lambda x, c: cv2.ellipse(x, (cx, cy - 4), (half + 18, 84), 0, 0, 360, c, -1, cv2.LINE_AA), f.hair)
+        _oval(p, (X, Y - 4), (half + 18, 84), f.hair)
     elif f.style == "curly":
         for angle in np.linspace(0.75 * np.pi, 2.25 * np.pi, 13):
-            at = (round(cx + (half + 6) * np.cos(angle)), round(cy - 10 + 74 * np.sin(angle)))
-            _both(p, a, lambda x, c, at=at: cv2.circle(x, at, 20, c, -1, cv2.LINE_AA), f.hair)
+            _oval(p, (round(X + (half + 6) * np.cos(angle)), round(Y - 10 + 74 * np.sin(angle))), (20, 20), f.hair)
     elif f.style == "bun":
-        _both(p, a, lambda x, c: cv2.circle(x, (cx, 24), 24, c, -1, cv2.LINE_AA), f.hair)
+        _oval(p, (X, 24), (24, 24), f.hair)
 
 
-def _above(p: np.ndarray, a: np.ndarray, f: Face, half: int, centre: tuple[int, int]) -> None:
+def _hair_above(p: np.ndarray, f: Face, half: int) -> None:
     """Hair over the forehead."""
     if f.style == "bald":
         return
-    cx, cy = centre
     line = {"fringe": -0.36, "scarf": -0.62, "bob": -0.45}.get(f.style, -0.55)
-    cap, y = np.zeros((HIGH, WIDE), np.uint8), round(cy + 78 * line)
-    cv2.ellipse(cap, (cx, cy - 4), (half + 8, 84), 0, 0, 360, 255, -1, cv2.LINE_AA)
+    cap, y = np.zeros((HIGH, WIDE), np.uint8), round(Y + 78 * line)
+    cv2.ellipse(cap, (X, Y - 4), (half + 8, 84), 0, 0, 360, 255, -1, cv2.LINE_AA)
     cap[y:] = 0
     if f.style != "fringe":  # a hairline is round
-        cv2.ellipse(cap, (cx, y + 14), (round(half * 0.78), 26), 0, 0, 360, 0, -1, cv2.LINE_AA)
+        cv2.ellipse(cap, (X, y + 14), (round(half * 0.78), 26), 0, 0, 360, 0, -1, cv2.LINE_AA)
     share = cap[..., None].astype(np.float32) / 255
-    p[:] = (p * (1 - share) + np.array(f.hair, np.float32) * share).astype(np.uint8)
-    np.maximum(a, cap, out=a)
+    p[..., :3] = (p[..., :3] * (1 - share) + np.array(f.hair, np.float32) * share).astype(np.uint8)
+    p[..., 3] = np.maximum(p[..., 3], cap)

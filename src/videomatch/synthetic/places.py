@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -11,18 +12,18 @@ Colour = tuple[int, int, int]
 Painter = Callable[[np.ndarray, np.random.Generator], None]
 
 
-def paint(place: int, layout: int, width: int, height: int) -> np.ndarray:
-    """Background of ``place`` as (height, width, 3) uint8 RGB; ``layout`` moves what may move."""
+@lru_cache(maxsize=12)
+def paint(place: int, layout: int, inset: bool, width: int, height: int) -> np.ndarray:
+    """Background of ``place`` as (height, width, 3) uint8 RGB, read-only; ``layout`` moves what may move. ``inset`` is
+    a close-up: the colours of the place out of focus."""
     rng = np.random.default_rng([layout, place])
     picture = np.zeros((height, width, 3), np.uint8)
     PAINTERS[place](picture, rng)
-    return _weather(picture, rng)
-
-
-def paint_inset(place: int, layout: int, width: int, height: int) -> np.ndarray:
-    """A close-up: the colours of the place out of focus."""
-    picture = cv2.GaussianBlur(paint(place, layout, width, height), (0, 0), height / 9)
-    return np.ascontiguousarray(picture[:, ::-1])
+    picture = _weather(picture, rng)
+    if inset:
+        picture = cv2.GaussianBlur(picture, (0, 0), height / 9)[:, ::-1]
+    picture.setflags(write=False)
+    return picture
 
 
 def _weather(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

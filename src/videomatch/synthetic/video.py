@@ -13,9 +13,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from videomatch.synthetic import copies, pictures
 from videomatch.synthetic.audio import soundtrack
-from videomatch.synthetic.latent import Latent, VideoFormat, library_latent
+from videomatch.synthetic.copies import Copy, copy_of, query_frame
+from videomatch.synthetic.latent import Latent, VideoFormat, library_latent, split_of
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import Speak
 
@@ -41,44 +41,38 @@ def render_video(path: Path, video_id: str, *, seed: int, options: SyntheticOpti
     index = int(video_id[1:])
     if video_id[0] == "w":
         latent = library_latent(seed, index, options)
-        video_format, frames = latent.format, _library_frames(latent)
-        audio = soundtrack(latent, video_format.audio_rate, speak) if video_format.audio_rate else None
+        copy = Copy(latent, split_of(latent.family), (), latent.duration)
     else:
-        copy = copies.copy_of(seed, index, options)
-        sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
-        video_format, frames = copy.host.format, _query_frames(copy, sources)
-        audio = _query_sound(copy, sources, video_format.audio_rate, speak) if video_format.audio_rate else None
-    encode(path, frames, video_format, audio)
+        copy = copy_of(seed, index, options)
+    sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
+    rate, sound = copy.host.format.audio_rate, None
+    if rate:
+        sound = soundtrack(copy.host, rate, speak)
+        if video_id[0] == "c":
+            sound = _query_sound(copy, sources, sound, rate, speak)
+    encode(path, _frames(copy, sources), copy.host.format, sound)
 
 
-def _library_frames(latent: Latent) -> Iterator[np.ndarray]:
-    picture, drawn = np.zeros(0), -1.0
-    for number in range(round(latent.duration * float(latent.format.fps))):
-        time = float(number // latent.format.hold * latent.format.hold / latent.format.fps)
-        if time != drawn:
-            picture, drawn = pictures.frame(latent, time, latent.format.width, latent.format.height), time
-        yield picture
-
-
-def _query_frames(copy: copies.Copy, sources: dict[int, Latent]) -> Iterator[np.ndarray]:
+def _frames(copy: Copy, sources: dict[int, Latent]) -> Iterator[np.ndarray]:
     video_format = copy.host.format
     picture, drawn = np.zeros(0), -1.0
     for number in range(round(copy.duration * float(video_format.fps))):
-        now, time = (
-            float(number / video_format.fps),
-            float(number // video_format.hold * video_format.hold / video_format.fps),
-        )
+        now, time = float(number / video_format.fps), video_format.drawing_time(number)
         if copy.segment_at(now) is not copy.segment_at(time):
             time = now  # held frames never cross the edge of a segment
         if time != drawn:
-            picture, drawn = copies.query_frame(copy, sources, time, video_format.width, video_format.height), time
+            picture, drawn = query_frame(copy, sources, time, video_format.width, video_format.height), time
         yield picture
 
 
-def _query_sound(copy: copies.Copy, sources: dict[int, Latent], rate: int, speak: Speak | None) -> np.ndarray:
+def _query_sound(
+    copy: Copy, sources: dict[int, Latent], host: np.ndarray, rate: int, speak: Speak | None
+) -> np.ndarray:
     """The host's sound with the copied sound in the segments that keep it; faster is also higher, as on tape."""
     time = np.arange(round(copy.duration * rate)) / rate
-    host_time, host = _host_times(copy, time), soundtrack(copy.host, rate, speak)
+    host_time = time.copy()
+    for segment in copy.segments:
+        host_time -= np.clip(time, segment.query_start, segment.query_end) - segment.query_start
     result = host[np.minimum((host_time * rate).astype(np.int64), len(host) - 1)]
     for segment in copy.segments:
         inside = (time >= segment.query_start) & (time < segment.query_end)
@@ -86,16 +80,7 @@ def _query_sound(copy: copies.Copy, sources: dict[int, Latent], rate: int, speak
         latent = sources[segment.source]
         if segment.with_sound and latent.format.audio_rate:
             source = soundtrack(latent, rate, speak)
-            result[inside] = np.interp(
-                segment.reference_time(time[inside]) * rate, np.arange(len(source)), source
-            )  # fmt: skip
-    return result
-
-
-def _host_times(copy: copies.Copy, time: np.ndarray) -> np.ndarray:
-    result = time.copy()
-    for segment in copy.segments:
-        result -= np.clip(time, segment.query_start, segment.query_end) - segment.query_start
+            result[inside] = np.interp(segment.reference_time(time[inside]) * rate, np.arange(len(source)), source)
     return result
 
 
@@ -107,10 +92,8 @@ def encode(path: Path, frames: Iterator[np.ndarray], video_format: VideoFormat, 
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=video_format.fps)
-        is_turned = video_format.rotation % 180 == 90
-        stream.width, stream.height = (
-            (video_format.height, video_format.width) if is_turned else (video_format.width, video_format.height)
-        )
+        size = (video_format.width, video_format.height)
+        stream.width, stream.height = size[::-1] if video_format.rotation % 180 else size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = 1 / video_format.fps
         stream.codec_context.gop_size = video_format.gop
@@ -122,28 +105,21 @@ def encode(path: Path, frames: Iterator[np.ndarray], video_format: VideoFormat, 
         }
         if video_format.rotation:
             stream.set_display_rotation(video_format.rotation)
-        audio = None
-        if sound is not None and video_format.audio_rate is not None:
-            audio = container.add_stream("aac", rate=video_format.audio_rate, layout="mono")
+        audio = container.add_stream("aac", rate=video_format.audio_rate, layout="mono") if sound is not None else None
+        if audio is not None:
             audio.bit_rate = 48000
             audio.options = {"aac_coder": "fast"}
         for number, picture in enumerate(frames):
-            stored = (
-                np.ascontiguousarray(np.rot90(picture, -(video_format.rotation // 90)))
-                if video_format.rotation
-                else picture
-            )
+            stored = np.ascontiguousarray(np.rot90(picture, -(video_format.rotation // 90)))
             frame = av.VideoFrame.from_ndarray(stored, "rgb24")
             frame.pts = number
             frame.time_base = 1 / video_format.fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if audio is not None and sound is not None:
-            block = 8192
-            for start in range(0, len(sound), block):
-                part = av.AudioFrame.from_ndarray(sound[None, start : start + block], "fltp", "mono")
-                part.sample_rate = audio.rate
-                part.pts = start
-                part.time_base = Fraction(1, audio.rate)
-                container.mux(audio.encode(part))
+            whole = av.AudioFrame.from_ndarray(sound[None], "fltp", "mono")
+            whole.sample_rate = audio.rate
+            whole.pts = 0
+            whole.time_base = Fraction(1, audio.rate)
+            container.mux(audio.encode(whole))
             container.mux(audio.encode(None))

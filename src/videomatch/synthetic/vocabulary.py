@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
 Word = tuple[str, str]
+T = TypeVar("T")
 
 #: the place, drawn as the background
 PLACES: list[Word] = [
@@ -87,12 +93,8 @@ _VOWELS = ["a", "e", "i", "o", "u", "ai"]
 _HAN_FIRST = "金银龙凤天海云山星月华宝福安康乐"
 _HAN_LAST = "达美奇丽特佳源泰鑫宏盛洋诚利悦程"
 
-#: how many names (of brands, teams, places) there are; drawn with a long tail
-NUM_ENTITIES = 320
 
-
-def entity(index: int) -> Word:
-    """The made-up name with this number, for example ``("Bamika", "金达")``; all :data:`NUM_ENTITIES` are different."""
+def _entity(index: int) -> Word:
     a, b = index % len(_ONSETS), index // len(_ONSETS)
     vowel, other = _VOWELS[b % len(_VOWELS)], _VOWELS[(a + b) % len(_VOWELS)]
     english = f"{_ONSETS[a]}{vowel}{_ONSETS[(3 * a + 5 * b + 1) % len(_ONSETS)]}{other}{'nlx'[b % 3]}{'ao'[b // 12]}"
@@ -100,6 +102,30 @@ def entity(index: int) -> Word:
     return english.capitalize(), han
 
 
-def language_index(language: str) -> int:
-    """Position in a :data:`Word` of ``"en"`` or ``"zh"``."""
-    return {"en": 0, "zh": 1}[language]
+#: made-up names of brands, teams and places, for example ``("Bamika", "金达")``; all differ
+ENTITIES: list[Word] = [_entity(index) for index in range(320)]
+
+#: factor -> its words
+WORDS: dict[str, list[Word]] = {
+    "place": PLACES,
+    "shape": SHAPES,
+    "colour": [(english, chinese) for english, chinese, _ in COLOURS],
+    "action": ACTIONS,
+    "topic": TOPICS,
+    "entity": ENTITIES,
+    "angle": ANGLES,
+    "mood": MOODS,
+    "presenter": PRESENTERS,
+}
+#: in the order of a :data:`Word`
+LANGUAGES = ("en", "zh")
+
+
+def words(factors: Mapping[str, int], which: int) -> dict[str, str]:
+    """Factor -> its word in the language at this position of :data:`LANGUAGES`."""
+    return {name: WORDS[name][position][which] for name, position in factors.items()}
+
+
+def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    """A random element."""
+    return choices[rng.integers(len(choices))]
