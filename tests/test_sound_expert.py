@@ -142,7 +142,7 @@ def test_other_networks(tmp_path: Path) -> None:
         expected = whisper.encoder(inputs["input_features"]).last_hidden_state.mean(1).numpy()
     assert expert.pooling == "mean"
     assert np.abs(expert.infer(sound[:, None]) - expected).max() < 1e-4 * np.abs(expected).max()
-    with pytest.raises(ValueError, match=r"windows of 3 seconds, but .* hears between 0.025 and 2"):
+    with pytest.raises(ValueError, match=r"windows of 3 seconds, but .* takes from 0.025 to 2"):
         Sound(backbone=str(tmp_path / "whisper"), span=3)
     expert = Sound(backbone=str(tmp_path / "clap"), precision="float32")
     assert expert.pooling == "pooled" and expert.shape == (24,)
@@ -158,7 +158,7 @@ def test_sound_refuses(tmp_path: Path) -> None:
         ({"pooling": "first"}, "pooling 'first'"),
         ({"batch": 0}, "batch = 0"),
         ({"every": 0.5, "span": 0.8}, "span = 0.8 seconds, expected a multiple of every = 0.5"),
-        ({"every": 0.5, "span": 1.5}, r"windows of 1.5 seconds, but .* hears between 0.025 and 1.22"),
+        ({"every": 0.5, "span": 1.5}, r"windows of 1.5 seconds, but .* takes from 0.025 to 1.22"),
         ({"every": 0.02}, "windows of 0.02 seconds"),
     ):
         with pytest.raises(ValueError, match=message):

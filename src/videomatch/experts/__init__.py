@@ -1,11 +1,11 @@
 """Experts: feature extractors for videos, one file each, named in ``params.yaml`` as ``extractor``.
 
-A file holds a class ``Expert``, a :class:`BaseExpert` whose options are the keyword-only arguments of ``__init__``.
-``stages/extract.py`` runs it: for every video it calls :meth:`BaseExpert.start`, gives what the expert requests of the
-media to the :class:`VideoExtractor`, and computes the prepared rows in batches across videos by
-:meth:`BaseExpert.infer`. Most experts make one row of each item (a frame, a window of sound) and define
-:meth:`BaseExpert.prepare` and :meth:`BaseExpert.infer` only; those that find any number of faces or words in a video
-define :meth:`BaseExpert.start`.
+A file holds a class ``Expert``, a :class:`BaseExpert` whose options are the keyword-only arguments of ``__init__``; an
+option out of bounds is a ValueError. ``stages/extract.py`` runs it: for every video it calls :meth:`BaseExpert.start`,
+gives what the expert requests of the media to the :class:`VideoExtractor`, and computes the prepared rows in batches
+across videos by :meth:`BaseExpert.infer`. Most experts make one row of each item (a frame, a window of sound) and
+define :meth:`BaseExpert.prepare` and :meth:`BaseExpert.infer` only; those that find any number of faces or words in a
+video define :meth:`BaseExpert.start`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,8 @@ from videomatch.media.sound import SoundRequest
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows that are made of several consecutive items. Window w begins with item ``w * step``; there is a window as
-    long as there is an item to begin it with.
-
-    Attributes:
-        length: items of a window.
-        step: items from the begin of a window to that of the next; less than ``length`` for windows that overlap.
-        fill: what follows the last item of a video: that item again, or zeros.
-
-    Raises:
-        ValueError: ``length`` or ``step`` is less than 1.
-    """
+    """Rows that are made of ``length`` consecutive items. Window w begins with item ``w * step``; every such item
+    begins a window. After the last item of a video, ``fill`` is that item again, or zeros."""
 
     length: int
     step: int
@@ -76,19 +67,16 @@ class VideoExtractor(Protocol):
 
 
 class BaseExpert:
-    """What every expert has, with defaults.
-
-    Rows are independent of each other: a row changes by rounding at most with the others of its batch.
+    """What every expert has, with defaults. Rows are independent of each other, up to rounding.
 
     Attributes:
         shape, dtype: of one stored row.
-        request: what the expert reads of the media; None: nothing.
+        request: what the expert reads of the media, if anything.
         windows: how items are grouped to rows; None: each item is a row.
         batch: prepared rows of one call of :meth:`infer`; 0 if they are finished rows already.
         about: what else made the features (device, precision, …): JSON values, kept with the store.
-        text_kind: kind of the texts that it recognises (``ocr``, ``asr``), written to ``texts.parquet`` beside
-            the rows; or None.
-        source_text_kind: kind of the corpus's texts that :meth:`set_texts` needs; or None.
+        text_kind: kind of the texts that it recognises (``ocr``, ``asr``), written to a table beside the rows.
+        source_text_kind: kind of the corpus's texts that :meth:`set_texts` needs.
     """
 
     shape: tuple[int, ...]
@@ -135,8 +123,8 @@ class ItemExtractor:
     def __init__(self, expert: BaseExpert) -> None:
         self.expert = expert
         self.count = 0  # items
-        self.held: np.ndarray | None = None  # prepared items from the begin of the next window on
-        self.skip = 0  # items to come that are between two windows
+        self.begin = 0  # item with which the next window begins
+        self.held: np.ndarray | None = None  # prepared items from there on
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
         """Prepare the items; returns the rows or windows that are complete."""
@@ -145,11 +133,10 @@ class ItemExtractor:
         windows = self.expert.windows
         if windows is None:
             return rows
-        held = rows if self.held is None or not len(self.held) else np.concatenate([self.held, rows])
-        dropped = min(self.skip, len(held))
-        held = held[dropped:]
+        held = rows if self.held is None else np.concatenate([self.held, rows])
+        held = held[max(0, self.begin - (self.count - len(held))) :]  # without the items between two windows
         complete = max(0, (len(held) - windows.length) // windows.step + 1)
-        self.skip += max(0, complete * windows.step - len(held)) - dropped
+        self.begin += complete * windows.step
         self.held = held[complete * windows.step :]
         return _cut(held, complete, windows)
 
@@ -179,11 +166,7 @@ def _cut(items: np.ndarray, count: int, windows: Windows) -> np.ndarray:
 
 
 def seconds(value: float) -> Fraction:
-    """A number of seconds as it was written: 0.1 is a tenth and not the nearest binary fraction.
-
-    Raises:
-        ValueError: it is not more than 0.
-    """
+    """A number of seconds as it was written, more than 0: 0.1 is a tenth and not the nearest binary fraction."""
     exact = Fraction(str(value))
     if exact <= 0:
         raise ValueError(f"every = {value} seconds, expected more than 0")

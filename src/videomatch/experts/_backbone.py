@@ -18,6 +18,13 @@ from videomatch.experts import BaseExpert
 class NetworkExpert(BaseExpert):
     """What the experts with a pretrained network share.
 
+    Options:
+        backbone: folder or hub id of a checkpoint.
+        batch: rows at a time, across videos.
+        pooling: ``pooled`` (what the model itself calls its embedding), ``first`` (the first token), ``mean`` (of all
+            tokens), or ``auto``: see :meth:`default_pooling`.
+        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
+
     Attributes:
         poolings: what the option ``pooling`` may be.
         config: the checkpoint's.
@@ -32,11 +39,7 @@ class NetworkExpert(BaseExpert):
     pooling: str
 
     def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> PreTrainedModel:
-        """The network of a checkpoint, on the CPU; sets all attributes but ``shape`` and ``request``.
-
-        Raises:
-            ValueError: an option is out of bounds, or there is no such checkpoint.
-        """
+        """The network of a checkpoint, on the CPU; sets all attributes but ``shape`` and ``request``."""
         name = type(self).__module__.rpartition(".")[2]
         if pooling not in self.poolings:
             raise ValueError(f"{name}: pooling {pooling!r}, expected one of {', '.join(self.poolings)}")
@@ -55,7 +58,7 @@ class NetworkExpert(BaseExpert):
         return model
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
-        """The pooling of ``auto``; ``has_pooler``: the pooling layer, if there is one, has trained weights."""
+        """The pooling of ``auto``. ``has_pooler``: the pooling layer, if there is one, has trained weights."""
         return "pooled" if has_pooler else "first"
 
     def placed(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -63,26 +66,25 @@ class NetworkExpert(BaseExpert):
         return model.to(self.device, self.precision)  # pyright: ignore[reportArgumentType]
 
 
-def config_of(checkpoint: str) -> PreTrainedConfig:
-    """The configuration of a folder or hub id.
-
-    Raises:
-        ValueError: there is none.
-    """
+def from_checkpoint(kind: Any, checkpoint: str, what: str) -> Any:
+    """``kind.from_pretrained`` of a folder or hub id; a ValueError names ``what`` is missing there."""
     try:
-        return AutoConfig.from_pretrained(checkpoint)
-    except OSError as error:
+        return kind.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
         here = "; the folder exists" if Path(checkpoint).is_dir() else ""
-        raise ValueError(f"no checkpoint of transformers at {checkpoint!r}{here}: {error}") from error
+        raise ValueError(f"no {what} at {checkpoint!r}{here}: {error}") from error
+
+
+def config_of(checkpoint: str) -> PreTrainedConfig:
+    """The configuration of a folder or hub id."""
+    return from_checkpoint(AutoConfig, checkpoint, "checkpoint of transformers")
 
 
 def find_file(checkpoint: str, *names: str) -> Path | None:
     """The first of some files that a folder or hub id has."""
+    if Path(checkpoint).is_dir():
+        return next((Path(checkpoint) / name for name in names if (Path(checkpoint) / name).is_file()), None)
     for name in names:
-        if Path(checkpoint).is_dir():
-            if (Path(checkpoint) / name).is_file():
-                return Path(checkpoint) / name
-            continue
         try:
             return Path(hf_hub_download(checkpoint, name))
         except EntryNotFoundError:
@@ -114,12 +116,18 @@ def tensor_of(output: Any) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
-def device_and_dtype(precision: str) -> tuple[torch.device, torch.dtype]:
-    """A GPU if there is one; bfloat16 for ``auto`` where the machine multiplies it natively.
+def pool(output: Any, pooling: str) -> torch.Tensor:
+    """The output of a network to ``(n, dim)``."""
+    if pooling == "pooled":
+        return output.pooler_output.flatten(1)
+    hidden = output.last_hidden_state
+    if hidden.ndim == 4:  # a convolutional map has no first token
+        return hidden.mean((2, 3))
+    return hidden[:, 0] if pooling == "first" else hidden.mean(1)
 
-    Raises:
-        ValueError: ``precision`` is unknown.
-    """
+
+def device_and_dtype(precision: str) -> tuple[torch.device, torch.dtype]:
+    """A GPU if there is one; the type that the option ``precision`` names."""
     device = default_device()
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     if precision in known:

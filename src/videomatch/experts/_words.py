@@ -1,9 +1,9 @@
 """Texts as rows: one row per text that is written in the frames or spoken.
 
-Without an encoder a row is a sum of hashed parts of words: every word is the sum of random vectors of its character
-n-grams and of itself, as fastText composes words (Bojanowski et al., "Enriching Word Vectors with Subword Information",
-TACL 2017), but the vectors are drawn from a hash of the n-gram instead of learned. Such rows depend on how words are
-written and not on what they mean.
+Without an encoder a row is the mean of its words, and a word is the sum of random vectors of its character n-grams and
+of itself, as in fastText (Bojanowski et al., "Enriching Word Vectors with Subword Information", TACL 2017), but the
+vectors are drawn from a hash of the n-gram instead of learned. Such rows depend on how words are written and not on
+what they mean.
 
 # Deviation: MMT's experts give one word2vec row per word (Gabeur et al., ECCV 2020); here a sentence or a subtitle is
 one row with one time.
@@ -35,19 +35,8 @@ WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W_぀-ヿ㐀-鿿豈-﫿]+")
 
 
 class Words:
-    """Rows of texts.
-
-    Args:
-        encoder: folder or hub id of a text encoder of transformers (BERT, CLIP's text tower, …); None hashes.
-        dim: numbers of a hashed row.
-
-    Attributes:
-        dim: numbers of a row.
-        about: what made the rows.
-
-    Raises:
-        ValueError: ``dim`` is less than 16, or there is no such encoder.
-    """
+    """Rows of ``dim`` numbers by a text encoder of transformers (BERT, CLIP's text tower, …), whose size replaces
+    ``dim``, or hashed. ``about`` is what made the rows."""
 
     def __init__(self, encoder: str | None = None, dim: int = 300) -> None:
         if dim < 16:
@@ -85,8 +74,7 @@ class Words:
 
 
 def hashed(text: str, dim: int) -> np.ndarray:
-    """The unit row ``(dim,)`` float32 of a text without an encoder: the mean of its words' unit rows. A text without a
-    letter or digit is a row of zeros."""
+    """The unit row ``(dim,)`` float32 of a text without an encoder; zeros for a text without a letter or digit."""
     rows = [_word(word, dim) for word in words_of(text)]
     total = np.sum(rows, axis=0) if rows else np.zeros(dim, np.float32)
     norm = float(np.linalg.norm(total))

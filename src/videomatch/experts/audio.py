@@ -23,10 +23,7 @@ FLOOR = 1e-8  #: smallest power: -80 dB of full scale, so that digital silence i
 class Expert(BaseExpert):
     """Log-mel statistics of every window of ``every`` seconds.
 
-    Args:
-        bands: mel bands; a row has twice as many numbers: means first, then standard deviations.
-        every: seconds of a window.
-        batch: windows at a time.
+    ``bands``: mel bands; a row has twice as many numbers, means first, then standard deviations.
     """
 
     def __init__(self, *, bands: int = 64, every: float = 0.5, batch: int = 64) -> None:
@@ -48,11 +45,7 @@ class Expert(BaseExpert):
 
 
 def mel_filters(bands: int) -> np.ndarray:
-    """(FFT / 2 + 1, bands) float32 triangles of height 1, equally spaced in mel between ``LOW`` and ``HIGH``.
-
-    Raises:
-        ValueError: there are so many bands that one falls between two bins of the spectrum.
-    """
+    """(FFT / 2 + 1, bands) float32 triangles of height 1, equally spaced in mel between ``LOW`` and ``HIGH``."""
     if bands < 1:
         raise ValueError(f"audio: bands = {bands}, expected at least 1")
     with warnings.catch_warnings():  # of empty bands, which are an error here

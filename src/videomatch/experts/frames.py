@@ -11,12 +11,7 @@ from videomatch.media.decode import FrameRequest
 
 
 class Expert(BaseExpert):
-    """One frame every ``every`` seconds.
-
-    Args:
-        size: height and width in pixels.
-        every: seconds between frames.
-    """
+    """One frame of ``size`` times ``size`` pixels every ``every`` seconds."""
 
     def __init__(self, *, size: int = 64, every: float = 0.5) -> None:
         if size < 1:

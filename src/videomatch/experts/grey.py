@@ -20,12 +20,7 @@ FLAT = 2.0
 
 
 class Expert(BaseExpert):
-    """One descriptor of ``size`` times ``size`` numbers every ``every`` seconds.
-
-    Args:
-        size: pixels of the grid's side.
-        every: seconds between frames.
-    """
+    """One descriptor of ``size`` times ``size`` numbers every ``every`` seconds."""
 
     def __init__(self, *, size: int = 16, every: float = 0.25) -> None:
         if not 2 <= size <= 128:
@@ -38,8 +33,9 @@ class Expert(BaseExpert):
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """``(n, height, width, 3)`` uint8 of any size to ``(n, size * size)`` float32 of length 1 or 0."""
         grey = values.astype(np.float32) @ np.array(LUMA, np.float32)
-        small = [cv2.resize(frame, (self.size, self.size), interpolation=cv2.INTER_AREA) for frame in grey]
-        rows = np.stack(small).reshape(len(grey), -1) if len(grey) else np.zeros((0, *self.shape), np.float32)
+        rows = np.zeros((len(grey), *self.shape), np.float32)
+        for row, frame in zip(rows, grey, strict=True):
+            row[:] = cv2.resize(frame, (self.size, self.size), interpolation=cv2.INTER_AREA).reshape(-1)
         rows -= rows.mean(axis=1, keepdims=True)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > FLAT * self.size)

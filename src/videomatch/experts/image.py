@@ -25,7 +25,7 @@ from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.experts import seconds
-from videomatch.experts._backbone import NetworkExpert, find_file, tensor_of
+from videomatch.experts._backbone import NetworkExpert, find_file, pool, tensor_of
 from videomatch.media.decode import FrameRequest, scaled
 
 #: largest relative change by folding that is rounding
@@ -39,13 +39,7 @@ MAX_ASPECT = 16
 class Expert(NetworkExpert):
     """One embedding every ``every`` seconds.
 
-    Args:
-        backbone: folder or hub id of a checkpoint.
-        every: seconds between frames.
-        batch: frames at a time, across videos.
-        pooling: ``pooled`` (what the model itself calls its embedding), ``first`` (the first token), ``mean`` (of all
-            tokens); ``auto`` is ``pooled``, or ``first`` for a checkpoint whose pooling layer was never trained.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
+    ``pooling: auto`` is ``pooled``, or ``first`` for a checkpoint whose pooling layer was never trained.
     """
 
     def __init__(
@@ -79,13 +73,10 @@ def features(model: PreTrainedModel, pixels: torch.Tensor, pooling: str) -> torc
     if pooling == "pooled":
         if hasattr(network, "get_image_features"):
             return tensor_of(network.get_image_features(pixel_values=pixels))
-        out = network(pixel_values=pixels)
-        embeds = getattr(out, "image_embeds", None)
-        return (out.pooler_output if embeds is None else embeds).flatten(1)
-    hidden = getattr(network, "vision_model", network)(pixel_values=pixels).last_hidden_state
-    if hidden.ndim == 4:  # a convolutional map has no first token
-        return hidden.mean((2, 3))
-    return hidden[:, 0] if pooling == "first" else hidden.mean(1)
+        output = network(pixel_values=pixels)
+        embeds = getattr(output, "image_embeds", None)
+        return pool(output, pooling) if embeds is None else embeds
+    return pool(getattr(network, "vision_model", network)(pixel_values=pixels), pooling)
 
 
 def fold(model: PreTrainedModel, pixels: torch.Tensor) -> PreTrainedModel:
@@ -124,11 +115,7 @@ class Pixels:
     shift: tuple[float, ...]
 
     def size(self, expert: str) -> tuple[int, int]:
-        """(height, width) of the network's input.
-
-        Raises:
-            ValueError: it depends on the frame.
-        """
+        """(height, width) of the network's input; an error for an ``expert`` where it depends on the frame."""
         size = self.crop or self.resize
         if not isinstance(size, tuple):
             raise ValueError(f"{expert}: frames of any shape cannot be batched (resize {size}, no crop)")
@@ -156,12 +143,8 @@ class Pixels:
 
 
 def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
-    """What the checkpoint's ``preprocessor_config.json`` says; without one, squashed to the size in its configuration
-    with bicubic filtering and the statistics of CLIP (models with a text side) or of ImageNet (all others).
-
-    Raises:
-        ValueError: the processor does something that is not done here, or no size is known.
-    """
+    """By the checkpoint's ``preprocessor_config.json``; without one, squashed to the size in its configuration with
+    bicubic filtering and the statistics of CLIP (models with a text side) or of ImageNet (all others)."""
     if find_file(checkpoint, "preprocessor_config.json", "processor_config.json"):
         return pixels_of_processor(AutoImageProcessor.from_pretrained(checkpoint))
     vision = getattr(config, "vision_config", config)
@@ -180,11 +163,7 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
 
 
 def pixels_of_processor(processor: Any) -> Pixels:
-    """The same for an image processor of transformers.
-
-    Raises:
-        ValueError: it does something that is not done here.
-    """
+    """The same for an image processor of transformers; an error if it does something that is not done here."""
     name = type(processor).__name__
     if getattr(processor, "do_pad", None):
         raise ValueError(f"{name}: do_pad is not supported")

@@ -25,16 +25,7 @@ MIN_FREQUENCY = 20  #: Hz
 
 
 class Expert(BaseExpert):
-    """The spectrogram of every window of ``every`` seconds, ``(frames, bands)`` float16.
-
-    Args:
-        bands: mel bands.
-        every: seconds of a window.
-        batch: windows at a time.
-
-    Raises:
-        ValueError: a window is too short, or the bands too many.
-    """
+    """The spectrogram of every window of ``every`` seconds, ``(frames, bands)`` float16."""
 
     def __init__(self, *, bands: int = 64, every: float = 1.0, batch: int = 64) -> None:
         self.request = SoundRequest(seconds(every), RATE)

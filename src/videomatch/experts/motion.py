@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from videomatch.experts import Windows, image, seconds
-from videomatch.experts._backbone import NetworkExpert, find_file, tensor_of
+from videomatch.experts._backbone import NetworkExpert, find_file, pool, tensor_of
 from videomatch.media.decode import FrameRequest
 
 #: files that say how frames are prepared, the one for videos first
@@ -39,19 +39,11 @@ class Expert(NetworkExpert):
     """One embedding per window of frames.
 
     Args:
-        backbone: folder or hub id of a checkpoint.
         rate: frames a second that the network sees; Kinetics' recipes sample every fourth of 30 frames a second.
         num_frames: frames of a window; null for as many as the checkpoint was trained with.
         every: seconds from the begin of a window to that of the next, a whole number of frames; null for windows that
             follow one another without overlap.
-        batch: windows at a time, across videos.
-        pooling: ``pooled`` (what the model itself calls its embedding), ``first`` (the first token), ``mean`` (of all
-            tokens); ``auto`` is ``pooled`` where there is such a thing with weights, then ``first`` for networks that
-            have a class token (TimeSformer, ViViT), else ``mean`` (VideoMAE, V-JEPA 2).
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
-
-    Raises:
-        ValueError: an option is out of bounds, or the checkpoint is no clip network.
+        backbone, batch, pooling, precision: as for every :class:`NetworkExpert`.
     """
 
     def __init__(
@@ -89,7 +81,8 @@ class Expert(NetworkExpert):
             raise ValueError(f"motion: {backbone} (trained on {trained} frames) cannot read {what}: {error}") from error
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
-        """``pooled`` where there is a trained pooling layer, else ``first`` for networks with a class token."""
+        """``pooled`` where there is a trained pooling layer, then ``first`` for networks with a class token
+        (TimeSformer, ViViT), else ``mean`` (VideoMAE, V-JEPA 2)."""
         if hasattr(model, "get_video_features") or (has_pooler and getattr(model, "pooler", None) is not None):
             return "pooled"
         return "first" if any(name.endswith("cls_token") for name, _ in model.named_parameters()) else "mean"
@@ -108,18 +101,14 @@ class Expert(NetworkExpert):
 
 
 def frames_of(config: PreTrainedConfig) -> int | None:
-    """Frames of a clip as a checkpoint was trained; None if it does not say."""
+    """Frames of a clip as a checkpoint was trained, if it is known."""
     vision = getattr(config, "vision_config", config)
     return getattr(vision, "num_frames", None) or getattr(config, "frames_per_clip", None)
 
 
 def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
-    """What the checkpoint's file about its frames says. The file is read as it is, as transformers' own video
-    processors need torchvision; without one as for images.
-
-    Raises:
-        ValueError: the processor does something that is not done here, or no size is known.
-    """
+    """By the checkpoint's file about its frames, read as JSON because transformers' own video processors need
+    torchvision; without one as for images."""
     file = find_file(checkpoint, *FILES)
     if file is None:
         return image.pixels_of(checkpoint, config)
@@ -143,11 +132,7 @@ def features(model: PreTrainedModel, clips: torch.Tensor, pooling: str) -> torch
         return tensor_of(network.get_video_features(pixel_values=clips))
     # V-JEPA 2's second network predicts what is masked: not needed
     more = {"skip_predictor": True} if hasattr(network, "predictor") else {}
-    out = network(**{model.main_input_name: clips}, **more)
-    if pooling == "pooled":
-        return out.pooler_output
-    hidden = out.last_hidden_state
-    return hidden[:, 0] if pooling == "first" else hidden.mean(1)
+    return pool(network(**{model.main_input_name: clips}, **more), pooling)
 
 
 class Patches(nn.Module):
@@ -174,7 +159,7 @@ def unfold(model: nn.Module) -> None:
     """Replace each convolution over patches of space and time by :class:`Patches`."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv3d) and child.kernel_size == child.stride and child.groups == 1:
-                plain = child.padding in ((0, 0, 0), "valid") and child.dilation == (1, 1, 1)
-                if plain:
-                    setattr(parent, name, Patches(child))
+            if not isinstance(child, nn.Conv3d) or child.kernel_size != child.stride or child.groups > 1:
+                continue
+            if child.padding in ((0, 0, 0), "valid") and child.dilation == (1, 1, 1):
+                setattr(parent, name, Patches(child))

@@ -43,8 +43,7 @@ class Expert(BaseExpert):
         every: seconds between the frames that are read.
         size: short side of the frames, px; larger finds smaller letters, at a cost that grows with its square.
         score: minimum score of the recogniser.
-        encoder: folder or hub id of a text encoder; None hashes n-grams (:mod:`videomatch.experts._words`).
-        dim: numbers of a hashed row.
+        encoder, dim: of the rows (:class:`videomatch.experts._words.Words`).
     """
 
     text_kind = "ocr"
@@ -65,13 +64,54 @@ class Expert(BaseExpert):
         self.words = Words(encoder, dim)
         self.request = FrameRequest(seconds(every), size)
         self.shape = (self.words.dim,)
-        self.score = score
+        self.size, self.score = size, score
         self.about = {"engine": "PP-OCR", **self.words.about}
-        self.engine = Engine(size)
+        self._thread = threading.local()
 
     def start(self, video_id: str) -> TextTracker:
         """Begin a video."""
         return TextTracker(self)
+
+    def read(self, frame: np.ndarray, before: list[TextBox]) -> list[TextBox]:
+        """The texts of a frame ``(h, w, 3)`` uint8 RGB, from top to bottom. A box that matches one of ``before`` is not
+        recognised again: recognition costs twice what detection does."""
+        detector, recogniser = self._models()
+        image = np.ascontiguousarray(frame[..., ::-1])
+        corners = detector(image).boxes
+        boxes = []
+        for four in () if corners is None else corners:
+            crop = get_rotate_crop_image(image, np.asarray(four, np.float32))
+            if not crop.size or max(crop.shape[:2]) < MIN_ASPECT * min(crop.shape[:2]):
+                continue
+            (x0, y0), (x1, y1) = np.min(four, axis=0), np.max(four, axis=0)
+            place, stamp = (float(x0), float(y0), float(x1), float(y1)), stamp_of(crop)
+            old = next((box for box in before if box.matches(place, stamp)), None)
+            if old is not None:
+                boxes.append(TextBox(place, stamp, old.text, old.score))
+                continue
+            result = recogniser(crop)
+            text = unicodedata.normalize("NFKC", result.txts[0]).strip() if result.txts else ""
+            boxes.append(TextBox(place, stamp, text, float(result.scores[0]) if result.txts else 0.0))
+        return boxes
+
+    def _models(self) -> tuple[Any, Any]:
+        """Detector and recogniser, one copy per thread (RapidOCR keeps state between its steps)."""
+        if "models" not in self._thread.__dict__:
+            cv2.setNumThreads(1)
+            common = {
+                "Global.log_level": "critical",
+                "Global.use_cls": False,
+                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                "Det.limit_type": "min",
+                "Det.limit_side_len": self.size,
+                "Rec.rec_img_shape": [3, 48, 64],  # short words are not padded to the width of a line
+            }
+            self._thread.models = (
+                RapidOCR(params={**common, "Global.use_rec": False}),
+                RapidOCR(params={**common, "Global.use_det": False}),
+            )
+        return self._thread.models
 
 
 class TextTracker:
@@ -85,7 +125,7 @@ class TextTracker:
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
         """``(n, h, w, 3)`` uint8 frames, the first of them number ``first``."""
         for number, frame in enumerate(items, first):
-            self.boxes = self.expert.engine.read(frame, self.boxes)
+            self.boxes = self.expert.read(frame, self.boxes)
             for box in self.boxes:
                 if box.score >= self.expert.score and is_word(box.text):
                     self._add(box.text, box.score, number)
@@ -118,10 +158,8 @@ class _Track:
 
 
 def is_word(text: str) -> bool:
-    """Whether a recognised text is likely to be words: shapes and patterns are read as single letters, or as 0, O, 8 …
-
-    At least two different letters or, without letters, three different digits.
-    """
+    """Whether a recognised text has two different letters or, without letters, three different digits. (Shapes and
+    patterns are recognised as single letters, or as 0, O, 8 …)"""
     letters = {c for c in text.casefold() if unicodedata.category(c)[0] == "L"}
     digits = {c for c in text if c.isdigit()}
     return len(letters) > 1 or (not letters and len(digits) > 2)
@@ -135,13 +173,7 @@ def similarity(a: str, b: str) -> float:
 
 @dataclass(frozen=True)
 class TextBox:
-    """A recognised text.
-
-    Attributes:
-        place: x0, y0, x1, y1.
-        stamp: what the box looks like: a small grey picture of mean 0 and deviation 1.
-        text, score: of the recogniser.
-    """
+    """A recognised text: ``place`` is x0, y0, x1, y1; ``stamp`` a small grey picture of mean 0 and deviation 1."""
 
     place: tuple[float, float, float, float]
     stamp: np.ndarray
@@ -161,51 +193,3 @@ def stamp_of(crop: np.ndarray) -> np.ndarray:
     small = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), STAMP[::-1], interpolation=cv2.INTER_AREA)
     grey = small.astype(np.float32)
     return (grey - grey.mean()) / max(float(grey.std()), 1.0)
-
-
-class Engine:
-    """RapidOCR with its own models, one copy per thread (it keeps state between its steps)."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._thread = threading.local()
-
-    def read(self, frame: np.ndarray, before: list[TextBox]) -> list[TextBox]:
-        """The texts of a frame ``(h, w, 3)`` uint8 RGB, from top to bottom. A box that matches one of ``before`` is not
-        recognised again: recognition costs twice what detection does."""
-        detector, recogniser = self._models()
-        image = np.ascontiguousarray(frame[..., ::-1])
-        corners = detector(image).boxes
-        boxes = []
-        for four in () if corners is None else corners:
-            crop = get_rotate_crop_image(image, np.asarray(four, np.float32))
-            if not crop.size or max(crop.shape[:2]) < MIN_ASPECT * min(crop.shape[:2]):
-                continue
-            (x0, y0), (x1, y1) = np.min(four, axis=0), np.max(four, axis=0)
-            place, stamp = (float(x0), float(y0), float(x1), float(y1)), stamp_of(crop)
-            old = next((box for box in before if box.matches(place, stamp)), None)
-            if old is not None:
-                boxes.append(TextBox(place, stamp, old.text, old.score))
-                continue
-            result = recogniser(crop)
-            text = unicodedata.normalize("NFKC", result.txts[0]).strip() if result.txts else ""
-            boxes.append(TextBox(place, stamp, text, float(result.scores[0]) if result.txts else 0.0))
-        return boxes
-
-    def _models(self) -> tuple[Any, Any]:
-        if "models" not in self._thread.__dict__:
-            cv2.setNumThreads(1)
-            common = {
-                "Global.log_level": "critical",
-                "Global.use_cls": False,
-                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-                "Det.limit_type": "min",
-                "Det.limit_side_len": self.size,
-                "Rec.rec_img_shape": [3, 48, 64],  # short words are not padded to the width of a line
-            }
-            self._thread.models = (
-                RapidOCR(params={**common, "Global.use_rec": False}),
-                RapidOCR(params={**common, "Global.use_det": False}),
-            )
-        return self._thread.models

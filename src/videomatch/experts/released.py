@@ -26,14 +26,7 @@ class Expert(BaseExpert):
         dim: numbers per row.
         dtype: of the store.
         format: ``mmt_h5``, ``npy`` or ``bigfile``; None for features that the data set's reader finds.
-        folder: of the files.
-        name: of the expert in the files (``mmt_h5``).
-        every: seconds per row, where the files do not say; None where they are unknown.
-        clock: use the times that the files hold (``mmt_h5``).
-        frames: rows are frames of videos (``bigfile``); None to see by the files.
-
-    Raises:
-        ValueError: an unknown format, no folder, or an option that the format does not have.
+        folder, name, every, clock, frames: of the format.
     """
 
     def __init__(
@@ -48,9 +41,7 @@ class Expert(BaseExpert):
         clock: bool | None = None,
         frames: bool | None = None,
     ) -> None:
-        self.shape = (dim,)
-        self.dtype = dtype
-        self.format = format
+        self.shape, self.dtype, self.format = (dim,), dtype, format
         self.folder = None if folder is None else Path(folder).expanduser()
         given = {"name": name, "every": every, "clock": clock, "frames": frames}
         self.options = {option: value for option, value in given.items() if value is not None}
@@ -74,11 +65,7 @@ class Expert(BaseExpert):
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
     ) -> released.Features:
-        """The features of some videos: in files of their own, or among those of the data set.
-
-        Raises:
-            ValueError: the data set has no folder of files, or its reader finds no features.
-        """
+        """The features of some videos: in files of their own, or among those of the data set."""
         if self.format is not None:
             return FORMATS[self.format](self.folder, ids, dim=self.shape[0], **self.options)
         if corpus is None or raw is None:

@@ -1,13 +1,12 @@
 """Any audio network of transformers that reads spectrograms: AST, Whisper's encoder, CLAP …
 
-The backbone is a folder or hub id. Sound is prepared by its own feature extractor; AST's is computed for a batch at
-once, with the same numbers. The role of VGGish in MMT (Gabeur et al. 2020, arXiv:2007.10639): its audio expert, whose
+Sound is prepared by the checkpoint's own feature extractor; AST's is computed for a batch at once, with the same
+numbers. The role of VGGish in MMT (Gabeur et al. 2020, arXiv:2007.10639): its audio expert, whose
 windows last about a second. A video without sound has no rows.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, PreTrainedModel
 
 from videomatch.experts import Windows, log_mel, seconds
-from videomatch.experts._backbone import NetworkExpert, tensor_of
+from videomatch.experts._backbone import NetworkExpert, from_checkpoint, pool, tensor_of
 from videomatch.media.sound import SoundRequest
 
 
@@ -23,17 +22,10 @@ class Expert(NetworkExpert):
     """One embedding every ``every`` seconds.
 
     Args:
-        backbone: folder or hub id of a checkpoint.
         every: seconds from the begin of a window to that of the next.
         span: seconds of a window, a multiple of ``every``; null for ``every``. What lies beyond the end of the video is
             silence.
-        batch: windows at a time, across videos.
-        pooling: ``pooled`` (what the model itself calls its embedding; AST's is the mean of its two class tokens),
-            ``mean`` (of all tokens); ``auto`` is ``pooled`` where there is such a thing, else ``mean``.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
-
-    Raises:
-        ValueError: an option is out of bounds, or a window is longer than what the checkpoint hears.
+        backbone, batch, pooling, precision: as for every :class:`NetworkExpert`.
     """
 
     poolings = ("auto", "pooled", "mean")
@@ -52,20 +44,20 @@ class Expert(NetworkExpert):
         if (length / step).denominator != 1:
             raise ValueError(f"sound: span = {span} seconds, expected a multiple of every = {every}")
         model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
-        self.extractor = _extractor(backbone)
+        self.extractor = from_checkpoint(AutoFeatureExtractor, backbone, "audio feature extractor")
         self.rate = int(self.extractor.sampling_rate)
         self.request = SoundRequest(step, self.rate)
         self.windows = Windows(int(length / step), 1, "zeros")
         longest = _longest(self.extractor)
         samples = self.windows.length * self.request.samples
         if not log_mel.FRAME <= samples <= longest:
-            heard = f"between {log_mel.FRAME / self.rate:g} and {longest / self.rate:g}"
-            raise ValueError(f"sound: windows of {float(length):g} seconds, but {backbone} hears {heard}")
+            limits = f"from {log_mel.FRAME / self.rate:g} to {longest / self.rate:g}"
+            raise ValueError(f"sound: windows of {float(length):g} seconds, but {backbone} takes {limits}")
         self.model = self.placed(model)
         self.shape = self.infer(np.zeros((1, self.windows.length, self.request.samples), np.float32)).shape[1:]
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
-        """``pooled`` where the model has an embedding of its own."""
+        """``pooled`` where the model has an embedding of its own (AST: the mean of its two class tokens)."""
         named = hasattr(model, "get_audio_features") or model.config.model_type == "audio-spectrogram-transformer"
         return "pooled" if named or (has_pooler and getattr(model, "pooler", None) is not None) else "mean"
 
@@ -88,14 +80,6 @@ class Expert(NetworkExpert):
         return "input_values", (found - settings.mean) / (2 * settings.std) if settings.do_normalize else found
 
 
-def _extractor(checkpoint: str) -> Any:
-    try:
-        return AutoFeatureExtractor.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
-        here = "; the folder exists" if Path(checkpoint).is_dir() else ""
-        raise ValueError(f"sound: no audio feature extractor at {checkpoint!r}{here}: {error}") from error
-
-
 def _longest(extractor: Any) -> float:
     """Samples that a feature extractor does not cut."""
     if type(extractor) is ASTFeatureExtractor:
@@ -110,5 +94,4 @@ def features(model: PreTrainedModel, name: str, inputs: torch.Tensor, pooling: s
         return tensor_of(network.get_audio_features(**{name: inputs}))
     if hasattr(network, "get_encoder") and model.config.is_encoder_decoder:
         network = network.get_encoder()
-    out = network(**{name: inputs})
-    return out.pooler_output if pooling == "pooled" else out.last_hidden_state.mean(1)
+    return pool(network(**{name: inputs}), pooling)

@@ -2,7 +2,7 @@
 
 Either the data set's own transcripts (its texts of the kind ``asr``: nothing is decoded), or those of a Whisper of
 transformers (Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022), long-form, with its
-own time stamps, which are kept as texts of the kind ``asr``.
+time stamps, which are written as texts of the kind ``asr``.
 
 # Deviation: MMT takes speech from a commercial service, without times (Gabeur et al., ECCV 2020).
 """
@@ -38,10 +38,9 @@ class Expert(BaseExpert):
     Args:
         backbone: folder or hub id of a Whisper; None takes the texts of the data set.
         language: spoken language (``"en"``, ``"zh"`` …); None lets Whisper detect it.
-        encoder: folder or hub id of a text encoder; None hashes n-grams (:mod:`videomatch.experts._words`).
-        dim: numbers of a hashed row.
+        encoder, dim: of the rows (:class:`videomatch.experts._words.Words`).
         max_tokens: maximum number of tokens of 30 s; None leaves it to the checkpoint.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
+        precision: as for every :class:`videomatch.experts._backbone.NetworkExpert`.
     """
 
     text_kind = "asr"
@@ -129,7 +128,7 @@ class Transcriber:
 
 
 def _span(start: float | None, end: float | None, video_end: float | None) -> tuple[float, float]:
-    """A span of time whose end may be unknown to Whisper or to a transcript."""
+    """A span of seconds whose start or end may be unknown."""
     if start is None:
         return (-1.0, -1.0)
     stop = end if end is not None else video_end if video_end is not None else start

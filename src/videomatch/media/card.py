@@ -17,14 +17,7 @@ THUMBNAILS, COLUMNS, CELL = 24, 6, (192, 144)
 
 
 def write(folder: Path, title: str, counts: Mapping[str, Any], videos: pl.DataFrame) -> None:
-    """Write ``card.md`` and, where there are media, ``contact_sheet.jpg``.
-
-    Args:
-        folder: of the corpus.
-        title: name of the data set.
-        counts: the content of ``corpus.json``.
-        videos: the table of that name.
-    """
+    """Write ``card.md``, tables of the ``counts``, and, where there are media, ``contact_sheet.jpg``."""
     groups = {name: group for name, group in counts.items() if isinstance(group, Mapping) and group}
     lines = _table(f"# {title}", {k: v for k, v in counts.items() if not isinstance(v, Mapping)})
     for name, group in groups.items():

@@ -55,8 +55,8 @@ class Timeline:
         end: when the last frame leaves the screen.
         stored: (width, height) with square pixels, before the rotation.
         turns: quarter turns counterclockwise that make the frame upright.
-        is_ordered: the n-th decoded frame is shown at the n-th time stamp, whatever its own is. AVI has no time
-            stamps; where frames are stored in another order than shown, FFmpeg's guesses are one frame off.
+        is_ordered: the n-th decoded frame is shown at the n-th time stamp and not at its own. AVI has no time stamps;
+            where frames are stored in another order than shown, FFmpeg's guesses are one frame off.
         warnings: what is wrong with the file although it can be read.
     """
 
@@ -75,12 +75,12 @@ class Timeline:
 
     @property
     def width(self) -> int:
-        """Pixels of a frame as shown: upright, square pixels."""
+        """Width of a frame as shown: upright, square pixels."""
         return self.stored[self.turns % 2]
 
     @property
     def height(self) -> int:
-        """Pixels of a frame as shown: upright, square pixels."""
+        """Height of a frame as shown."""
         return self.stored[1 - self.turns % 2]
 
     @property
@@ -106,39 +106,25 @@ class Timeline:
     def grid(self, every: Fraction) -> np.ndarray:
         """(points,) the last tick of each grid point.
 
-        Point k is at ``start + k * every`` in exact fractions. The frame on screen there is the last one with a time
-        stamp <= that point. Points go on as long as a frame is on screen. (``ffmpeg -vf fps=2`` rounds to the nearest
-        point instead, so that every frame is 0.25 s late.)
+        Point k is at ``start + k * every`` in exact fractions, as long as a frame is on screen. The frame on screen
+        there is the last one with a time stamp <= that point. (``ffmpeg -vf fps=2`` rounds to the nearest point
+        instead, so that every frame is 0.25 s late.)
         """
         step = every / self.time_base
-        if step <= 0:
-            raise ValueError(f"every = {every} seconds, expected more than 0")
-        # k * step < end - start
-        points = -(-(self.end - self.start) // step)
-        k = np.arange(max(1, int(points)), dtype=np.int64)
-        if len(k) * step.numerator < 2**62:
-            return self.start + k * step.numerator // step.denominator
-        exact = [self.start + int(n) * step.numerator // step.denominator for n in k]
-        return np.array(exact, np.int64)
+        points = max(1, -(-(self.end - self.start) // step))
+        ticks = [self.start + k * step.numerator // step.denominator for k in range(points)]
+        return np.array(ticks, np.int64)
 
 
 def probe(path: Path) -> Timeline:
-    """The timeline of a video: all packets are read, and frames are decoded up to the first.
-
-    Raises:
-        Unreadable: no frame of it can be decoded.
-    """
+    """The timeline of a video: all packets are read, and frames are decoded up to the first."""
     with opened(path) as container:
         return _scan(container)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """Open a media file.
-
-    Raises:
-        Unreadable: it is missing, a folder, empty, or no media file.
-    """
+    """Open a media file."""
     if not path.exists():
         raise Unreadable("the file does not exist")
     if not path.is_file():
@@ -156,11 +142,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is not the cover picture of a music file.
-
-    Raises:
-        Unreadable: there is no such stream.
-    """
+    """The first video stream that is not the cover picture of a music file."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
@@ -174,8 +156,7 @@ def video_stream(container: InputContainer) -> VideoStream:
 
 
 def packets(container: InputContainer, streams: Sequence[Stream], warnings: list[str]) -> Iterator[Packet]:
-    """The packets of some streams, then an empty one per stream, which flushes its decoder. An early end is a
-    warning."""
+    """The packets of some streams, then an empty one per stream (to flush decoders). An early end is a warning."""
     try:
         yield from container.demux(*streams)
         return
@@ -229,11 +210,12 @@ def _scan(container: InputContainer) -> Timeline:
             first = next(iter(decoded(stream, packet, warnings)), None)
     if first is None:
         raise Unreadable(warnings[-1] if warnings else "no picture of it can be decoded")
-    times = np.frombuffer(pts, np.int64) if pts else np.zeros(0, np.int64)
-    lengths = np.frombuffer(duration, np.int64) if duration else np.zeros(0, np.int64)
+    times, lengths = np.frombuffer(pts, np.int64), np.frombuffer(duration, np.int64)
     hidden = np.frombuffer(discard, bool)
     is_ordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames) and NONE not in times
-    start, end = _span(times, lengths, hidden, None if is_ordered else first.pts, stream)
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    gap = max(1, round(1 / (rate * stream.time_base)))
+    start, end = _span(times, lengths, hidden, None if is_ordered else first.pts, gap)
     seconds = (end - start) * stream.time_base
     if seconds > MAX_SECONDS:
         raise Unreadable(
@@ -263,14 +245,10 @@ def _scan(container: InputContainer) -> Timeline:
     )
 
 
-def _span(
-    times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: int | None, stream: VideoStream
-) -> tuple[int, int]:
-    """First time stamp and end, in ticks. A frame lasts as long as its packet says, else as the median gap."""
+def _span(times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: int | None, gap: int) -> tuple[int, int]:
+    """First time stamp and end, in ticks. A frame lasts as long as its packet says, else as the median gap (or
+    ``gap`` where there is one frame)."""
     shown = (times != NONE) & ~discard
-    assert stream.time_base is not None
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    gap = max(1, round(1 / (rate * stream.time_base)))
     if not shown.any():
         start = first or 0
         return start, start + gap * max(1, len(times))

@@ -9,8 +9,8 @@ for bit, but only the packets that the grid needs are decoded:
   refer back).
 - Where a file breaks this plan (a damaged stream, wrong flags), the rest is decoded in full.
 
-Measured by ``benchmarks/decode.py`` against ``ffmpeg -vf fps=2``. Frames are scaled by swscale while they are converted
-to RGB, turned upright, and stretched to square pixels.
+``benchmarks/decode.py`` compares with ``ffmpeg -vf fps=2``. Frames are scaled by swscale while they are converted to
+RGB, turned upright, and stretched to square pixels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from videomatch.media.container import Timeline, Unreadable, decoded, opened, packets, probe, reason, video_stream, warn
-from videomatch.media.sound import Listener, SoundRequest
+from videomatch.media.sound import SoundReader, SoundRequest
 
 #: frames of a chunk
 CHUNK = 32
@@ -40,13 +40,8 @@ UNPLANNED = frozenset({"vp8", "libvpx"})
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """Frames that a consumer wants.
-
-    Attributes:
-        every: seconds between grid points.
-        size: (height, width) to squash each frame to; or the short side that it is scaled down to, keeping its shape
-            (a smaller one stays as it is); or None for the size of the video.
-    """
+    """A frame every ``every`` seconds, squashed to ``size`` (height, width); or its short side scaled down to ``size``
+    (a smaller one is unchanged); or, for None, of the size of the video."""
 
     every: Fraction
     size: tuple[int, int] | int | None = None
@@ -62,13 +57,8 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some consecutive items of one request.
-
-    Attributes:
-        request: number of the request.
-        first: grid number of the first item.
-        values: (n, height, width, 3) uint8 RGB, or (n, samples) float32 sound.
-    """
+    """Consecutive items of one request (a number), from grid point ``first`` on: (n, height, width, 3) uint8 RGB, or
+    (n, samples) float32 sound."""
 
     request: int
     first: int
@@ -83,16 +73,12 @@ def scaled(short: int, height: int, width: int) -> tuple[int, int]:
 class Sampler:
     """Iterate over the chunks of several requests of one video; chunks of a request come in order.
 
-    Args:
-        path: the file.
-        requests: for frames and sound.
-        decode_all: decode every packet instead of the planned ones (slow; the same result).
+    ``decode_all`` decodes every packet instead of the planned ones (slow; the same result).
 
     Attributes:
         timeline: packets and geometry of the video, once iteration has begun.
         warnings: what was wrong with the file; complete after the iteration.
-        num_corrupt: decoded frames that the decoder marked as damaged.
-        num_decoded: frames that were decoded.
+        num_decoded, num_corrupt: decoded frames, and those of them that the decoder marked as damaged.
     """
 
     def __init__(
@@ -115,22 +101,18 @@ class Sampler:
         return np.stack([start, np.minimum(start + every, self.timeline.duration)], axis=1)
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Decode.
-
-        Raises:
-            Unreadable: frames are wanted and none can be decoded. Other damage is a warning, and the frame before it is
-                delivered instead of one that cannot be decoded.
-        """
+        """Decode. :class:`Unreadable` if frames are wanted and none can be decoded; other damage is a warning, and the
+        frame before is delivered instead of one that cannot be decoded."""
         self.timeline = timeline = probe(self.path)
         self.warnings = timeline.warnings
         grids = [self._grid(n, r, timeline) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
-        listeners = {n: Listener(r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)}
+        readers = {n: SoundReader(r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)}
         expected = [grid.expected for grid in grids if grid.expected is not None]
         plan = None
         if expected and len(expected) == len(grids):
             plan = _plan(timeline, np.unique(np.concatenate(expected)))
         with opened(self.path) as container:
-            as_planned = yield from self._read(container, _Decoder(self, timeline, grids, plan), listeners)
+            as_planned = yield from self._read(container, _Decoder(self, timeline, grids, plan), readers)
         if not as_planned:
             for grid in grids:
                 grid.expected = None
@@ -149,12 +131,12 @@ class Sampler:
         return _Grid(number, request, limits, shown[np.searchsorted(shown, limits, side="right") - 1])
 
     def _read(
-        self, container: InputContainer, decoder: _Decoder, listeners: dict[int, Listener]
+        self, container: InputContainer, decoder: _Decoder, readers: dict[int, SoundReader]
     ) -> Generator[Chunk, None, bool]:
         """Run over the file once. The generator returns whether all frames were as planned."""
         stream = video_stream(container)
         streams: list[VideoStream | AudioStream] = [stream] if decoder.grids else []
-        sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if listeners else []
+        sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if readers else []
         streams += sounds
         if not streams:
             return True  # demuxing no stream would be demuxing all of them
@@ -162,9 +144,9 @@ class Sampler:
         for packet in packets(container, streams, self.warnings):
             if packet.stream_index != stream.index:
                 # one decoding for all: a decoder that gets a packet twice gives wrong sound
-                heard = decoded(sounds[0], packet, self.warnings, "sound")
-                for number, listener in listeners.items():
-                    for first, values in listener.hear(heard, self.warnings):
+                sound = decoded(sounds[0], packet, self.warnings, "sound")
+                for number, reader in readers.items():
+                    for first, values in reader.add(sound, self.warnings):
                         yield Chunk(number, first, values)
             elif as_planned:
                 try:
@@ -173,8 +155,8 @@ class Sampler:
                     as_planned = False
                     if not sounds:
                         break
-        for number, listener in listeners.items():
-            for first, values in listener.finish():
+        for number, reader in readers.items():
+            for first, values in reader.finish():
                 yield Chunk(number, first, values)
         if as_planned:
             try:
@@ -186,22 +168,15 @@ class Sampler:
 
 @dataclass
 class _Grid:
-    """The state of one frame request.
-
-    Attributes:
-        limits: (points,) the last tick of each grid point.
-        expected: (points,) time stamp of the frame on screen there; None where time stamps do not identify frames.
-        next: grid point of the next frame.
-        held: frames of the next chunk.
-    """
+    """The state of one frame request."""
 
     number: int
     request: FrameRequest
-    limits: np.ndarray
-    expected: np.ndarray | None
+    limits: np.ndarray  # the last tick of each grid point
+    expected: np.ndarray | None  # time stamp of the frame there; None where time stamps do not identify frames
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
-    next: int = 0
-    held: list[np.ndarray] = field(default_factory=list)
+    next: int = 0  # grid point
+    held: list[np.ndarray] = field(default_factory=list)  # frames of the next chunk
 
     def take(self, at_least: int) -> Iterator[Chunk]:
         """The held frames, if there are enough of them."""
@@ -213,18 +188,15 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What to do with each packet, in decoding order.
+    """What to do with each packet, in decoding order: three masks.
 
-    Attributes:
-        feed: (packets,) whether the decoder gets it.
-        wanted: (packets,) whether its frame is wanted; others may be skipped if no frame refers to them.
-        jump: (packets,) whether packets before it were left out, so that the decoder must be flushed as after a seek
-            (H.264 counts frames across groups: after a gap it would drop good ones).
+    After packets that were left out the decoder must be flushed as after a seek: H.264 counts frames across groups and
+    would drop good ones.
     """
 
-    feed: np.ndarray
-    wanted: np.ndarray
-    jump: np.ndarray
+    feed: np.ndarray  # the decoder gets it
+    wanted: np.ndarray  # its frame is wanted; others may be skipped if no frame refers to them
+    jump: np.ndarray  # packets before it were left out
 
 
 def _plan(timeline: Timeline, wanted_pts: np.ndarray) -> _Plan | None:
@@ -253,7 +225,7 @@ class _Irregular(Exception):
 
 
 class _Decoder:
-    """Decodes the packets of one run over the file and hands each grid point the frame on screen."""
+    """Decodes the packets of one run over the file and gives each grid point the frame on screen."""
 
     def __init__(self, sampler: Sampler, timeline: Timeline, grids: list[_Grid], plan: _Plan | None) -> None:
         self.sampler, self.timeline, self.grids, self.plan = sampler, timeline, grids, plan
@@ -316,7 +288,7 @@ class _Decoder:
         self.before, self.at = frame, at
 
     def _serve(self, until: int) -> Iterator[Chunk]:
-        """Hand the frame on screen to every grid point up to (not including) the tick ``until``."""
+        """Give the frame on screen to every grid point before the tick ``until``."""
         converted: dict[tuple[int, int], np.ndarray] = {}
         for grid in self.grids:
             while grid.next < len(grid.limits) and grid.limits[grid.next] < until:

@@ -25,7 +25,7 @@ SLACK = 0.1
 
 @dataclass(frozen=True)
 class SoundRequest:
-    """Sound that a consumer wants: windows of ``every`` seconds at ``rate`` samples per second."""
+    """Windows of ``every`` seconds at ``rate`` samples per second."""
 
     every: Fraction
     rate: int = 16000
@@ -40,7 +40,7 @@ class SoundRequest:
         return int(self.every * self.rate)
 
 
-class Listener:
+class SoundReader:
     """Collects the windows of one request packet by packet: ``(number of the first, (n, samples))``."""
 
     def __init__(self, request: SoundRequest, timeline: Timeline) -> None:
@@ -53,7 +53,7 @@ class Listener:
         self.held: list[np.ndarray] = []
         self.num_held = 0
 
-    def hear(self, frames: Sequence[AudioFrame], warnings: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+    def add(self, frames: Sequence[AudioFrame], warnings: list[str]) -> Iterator[tuple[int, np.ndarray]]:
         """Place the decoded sound of one packet."""
         if self.left <= 0:
             return
