@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from videomatch.key_frames import key_frame_coverage, key_frame_stability
+from videomatch.objectives.key_frames import key_frame_coverage, key_frame_stability
 
 from test_examples import corpus_of
 from videomatch.data.store import Store, StoreWriter
