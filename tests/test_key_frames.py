@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from videomatch.objectives.key_frames import key_frame_coverage, key_frame_stability
 
 from test_examples import corpus_of
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.edited_frames import EditedFrames
 from videomatch.models import key_frames
+from videomatch.objectives.key_frames import key_frame_coverage, key_frame_stability
 
 RNG = np.random.default_rng
 DIM = 16
