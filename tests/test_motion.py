@@ -284,7 +284,7 @@ def test_extract_deals_frames_to_windows(tmp_path: Path) -> None:
     alone = expert.infer(expert.prepare(np.concatenate([stored[10:], *[stored[-1:]] * 3]))[None])[0]
     assert np.abs(again["v2"][5] - alone).max() < 2e-3 * np.abs(alone).max()
     wrong = {"again": {**options, "source": "frames", "rate": 2}}
-    with pytest.raises(ValueError, match=r"a frame every 0.5 s, but the stored ones of video 'v0' lie 0.2 s apart"):
+    with pytest.raises(ValueError, match=r"a frame every 0.5 s, but the stored ones of video 'v0' are 0.2 s apart"):
         extract(**arguments, experts=wrong, output=tmp_path / "third")
 
 

@@ -1,7 +1,7 @@
 """``extract``: features of the videos of one shard, one store per expert.
 
 The path of a video: a decoding thread reads its file once for all experts and queues prepared rows
-(:class:`_VideoJob`); the main thread cuts them into batches across videos (:class:`_Batches`); network threads compute
+(:class:`_VideoJob`); the main thread cuts them into batches across videos (:class:`_Output`); network threads compute
 the batches; finished videos are written in the order of their ids. PyAV and torch both let other Python threads run.
 
 On a CPU every batch is computed by one torch thread and ``threads`` batches at a time: no thread waits at a barrier,
@@ -59,21 +59,19 @@ def extract(
     released: dict[str, Any] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds), ``rejected.parquet`` (videos
-    that could not be read, which are in no store) and ``warnings.json`` (``video_id`` -> what was wrong with videos
-    that could). Released features are in the order of their files. Recognised texts (in the frames, speech) are beside
-    the store as ``output/<expert>/texts.parquet``.
+    """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds; with ``texts.parquet`` where the
+    expert recognises texts), ``rejected.parquet`` (videos that could not be read, which are in no store) and
+    ``warnings.json`` (``video_id`` -> what was wrong with videos that could).
 
     Args:
-        corpus: result of ``prepare``.
-        shard: which part of its videos.
+        corpus, shard: result of ``prepare``, and which part of its videos.
         experts: name -> ``{"extractor": file in experts/, "source": expert whose frames are read instead of the media,
             options…}``.
         backbones: name of a backbone -> folder or hub id.
+        output: empty folder.
         features: results of earlier extraction passes, for ``source``.
         runs: results of training that ``backbones`` points into; an error if one of them is missing.
         released: ``{"corpus": reader in corpora/, "raw": folder of the data set's files}``, for released features.
-        output: empty folder.
         threads: decoding threads, and as many for the networks.
     """
     absent = [str(run) for run in runs or [] if not run.is_dir()]
@@ -81,61 +79,41 @@ def extract(
         raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
     keep_memory()
     torch.set_num_threads(1)
-    computed = {name: _load(name, options, backbones) for name, options in experts.items()}
-    sources = {
-        name: _source(name, options["source"], features or [])
-        for name, options in experts.items()
-        if "source" in options
-    }
-    videos = list(corpora.videos(corpus, shard).sort("video_id").iter_rows(named=True))
-    writers = {
-        name: StoreWriter(
-            output / name,
-            shape=expert.shape,
-            dtype=expert.dtype,
-            made_by={**experts[name], **expert.about},
-            times=True,
-        )
-        for name, expert in computed.items()
-    }
+    loaded = {name: _load(name, options, backbones) for name, options in experts.items()}
+    sources = {n: _source(n, o["source"], features or []) for n, o in experts.items() if "source" in o}
+    videos = corpora.videos(corpus, shard).sort("video_id").select("video_id", "path").rows()
+    ids = [video_id for video_id, _ in videos]
     rejected: list[dict[str, str]] = []
     warnings: dict[str, list[str]] = {}
-    texts: dict[str, list[dict[str, Any]]] = {}
-    ids = [video["video_id"] for video in videos]
-    reader, raw = (released or {}).get("corpus"), (released or {}).get("raw")
-    for name, expert in list(computed.items()):
-        found = expert.released_features(name, ids, reader, None if raw is None else Path(raw).expanduser())
-        if found is not None:
-            del computed[name]
-            if reader is not None:
-                writers[name].made_by["corpus"] = reader
-            rejected += _copy(name, writers[name], ids, found)
-        if expert.source_text_kind is not None:
-            expert.set_texts(tables.read("texts", corpus).filter(pl.col("kind") == expert.source_text_kind))
-        if expert.text_kind is not None:
-            texts[name] = []
+    outputs: dict[str, _Output] = {}
     with ExitStack() as stack:
         networks = stack.enter_context(ThreadPoolExecutor(1 if torch.cuda.is_available() else threads, "network"))
-        batches = {
-            name: _Batches(expert, networks, 2 * threads, stack.enter_context(writers[name]))
-            for name, expert in computed.items()
-        }
-        jobs = (_VideoJob(video["video_id"], video["path"], computed, sources) for video in videos if computed)
+        for name, expert in loaded.items():
+            made_by = {**experts[name], **expert.about}
+            writer = StoreWriter(output / name, shape=expert.shape, dtype=expert.dtype, made_by=made_by, times=True)
+            copied = _copy_released(name, expert, writer, ids, released or {})
+            if copied is not None:
+                rejected += copied
+                continue
+            if expert.source_text_kind is not None:
+                expert.set_texts(tables.read("texts", corpus).filter(pl.col("kind") == expert.source_text_kind))
+            outputs[name] = _Output(name, expert, networks, 2 * threads, stack.enter_context(writer))
+        computed = {name: loaded[name] for name in outputs}
+        jobs = (_VideoJob(video_id, path, computed, sources) for video_id, path in videos if computed)
         for job in track(_ahead(jobs, threads), total=len(videos) if computed else 0, label="extract"):
             for name, rows in job.rows():
-                batches[name].add(rows)
-            for name, batch in batches.items():
-                batch.end_video(job.video_id, job.extracted[name].times if job.failure is None else None)
+                outputs[name].add(rows)
+            for name, result in outputs.items():
+                result.end_video(job.video_id, job.extracted[name] if job.failure is None else None)
             if job.failure is not None:
                 rejected.append({"video_id": job.video_id, "path": job.path or "", "reason": job.failure})
             elif job.warnings:
                 warnings[job.video_id] = job.warnings
-            for name, rows in texts.items() if job.failure is None else ():
-                rows += _texts(job.video_id, name, computed[name].text_kind, job.extracted[name])
-        for batch in batches.values():
-            batch.finish()
-    for name, rows in texts.items():
-        tables.write("texts", rows, output / name)
+        for result in outputs.values():
+            result.finish()
+    for name, result in outputs.items():
+        if result.expert.text_kind is not None:
+            tables.write("texts", result.texts, output / name)
     tables.write("rejected", rejected, output)
     files.write_json(output / "warnings.json", warnings, sort_keys=True)
     log.info("%d videos, %d of them rejected, %d with warnings", len(videos), len(rejected), len(warnings))
@@ -165,10 +143,17 @@ def _source(name: str, source: str, features: list[Path]) -> Store:
     return store
 
 
-def _copy(
-    name: str, writer: StoreWriter, ids: list[str], found: Iterator[tuple[str, np.ndarray, np.ndarray]]
-) -> list[dict[str, str]]:
-    """Write released features; returns rows of ``rejected`` for videos without usable ones."""
+def _copy_released(
+    name: str, expert: BaseExpert, writer: StoreWriter, ids: list[str], released: dict[str, Any]
+) -> list[dict[str, str]] | None:
+    """Write released features; returns rows of ``rejected`` for videos without usable ones. None for an expert that
+    computes features."""
+    corpus, raw = released.get("corpus"), released.get("raw")
+    found = expert.released_features(name, ids, corpus, None if raw is None else Path(raw).expanduser())
+    if found is None:
+        return None
+    if corpus is not None:
+        writer.made_by["corpus"] = corpus
     absent, rejected = dict.fromkeys(ids), []
     with writer:
         for video_id, values, times in track(found, total=len(ids), label=name):
@@ -182,38 +167,16 @@ def _copy(
     return rejected + [{"video_id": video_id, "path": "", "reason": reason} for video_id in absent]
 
 
-def _texts(video_id: str, name: str, kind: str | None, extracted: Extracted) -> list[dict[str, Any]]:
-    """The recognised texts of a video, as rows of ``texts``."""
-    spans = zip(extracted.texts, extracted.times.tolist(), strict=True)
-    return [
-        {
-            "text_id": f"{video_id}-{name}{number}",
-            "video_id": video_id,
-            "kind": kind,
-            "language": None,
-            "start": start if start >= 0 else None,  # -1: unknown
-            "end": end if start >= 0 else None,
-            "text": text,
-        }
-        for number, (text, (start, end)) in enumerate(spans)
-    ]
-
-
 class _VideoJob:
-    """One video: a decoding thread calls :meth:`run`, the main thread reads :meth:`rows` and then the attributes.
-
-    Attributes:
-        failure: why it could not be read; None if it could.
-        extracted: the end of the extraction by each expert.
-    """
+    """One video: a decoding thread calls :meth:`run`, the main thread reads :meth:`rows` and then the attributes."""
 
     def __init__(
         self, video_id: str, path: str | None, experts: dict[str, BaseExpert], sources: dict[str, Store]
     ) -> None:
         self.video_id, self.path, self.experts, self.sources = video_id, path, experts, sources
-        self.failure: str | None = None
+        self.failure: str | None = None  # why it could not be read
         self.warnings: list[str] = []
-        self.extracted: dict[str, Extracted] = {}
+        self.extracted: dict[str, Extracted] = {}  # by each expert
         self.future: Future[None] | None = None
         self._queue: queue.Queue[tuple[str, np.ndarray] | None] = queue.Queue(QUEUED_CHUNKS)
 
@@ -254,8 +217,13 @@ class _VideoJob:
                 yield name, extractors[name].update(frames[start : start + CHUNK], start)
         requests = {n: e.request for n, e in self.experts.items() if n not in self.sources and e.request is not None}
         if requests:
+            if self.path is None:
+                raise Unreadable("the corpus names no file for it")
+            if not Path(self.path).exists():
+                # prepare has read it: a disk that is not mounted is no reason to reject its videos
+                raise FileNotFoundError(f"{self.path} was there when the corpus was prepared and is gone now")
             names = list(requests)
-            sampler = Sampler(self._existing_path(), list(requests.values()))
+            sampler = Sampler(Path(self.path), list(requests.values()))
             for chunk in sampler:
                 yield names[chunk.request], extractors[names[chunk.request]].update(chunk.values, chunk.first)
             times |= {name: sampler.times(number) for number, name in enumerate(names)}
@@ -269,29 +237,20 @@ class _VideoJob:
         if self.video_id not in store:
             raise Unreadable(f"there are no frames of it for expert {name!r}")
         frames, times, expert = store[self.video_id], store.times(self.video_id), self.experts[name]
-        if times is None:
-            return frames, np.zeros((len(frames), 2))
+        assert times is not None, f"expert {name!r} reads frames that were stored without times"
         if expert.windows is not None and expert.request is not None and len(times) > 1:
             every, gaps = float(expert.request.every), np.diff(times[:, 0])
             furthest = gaps[abs(gaps - every).argmax()]
             if abs(furthest - every) > RATE_TOLERANCE:
                 raise ValueError(
                     f"expert {name!r} reads a frame every {every:g} s, but the stored ones of video {self.video_id!r} "
-                    f"lie {furthest:g} s apart"
+                    f"are {furthest:g} s apart"
                 )
         return frames, times
 
-    def _existing_path(self) -> Path:
-        if self.path is None:
-            raise Unreadable("the corpus names no file for it")
-        if not Path(self.path).exists():
-            # prepare has read it: a disk that is not mounted is no reason to reject its videos
-            raise FileNotFoundError(f"{self.path} was there when the corpus was prepared and is gone now")
-        return Path(self.path)
-
 
 def _ahead(jobs: Iterator[_VideoJob], threads: int) -> Iterator[_VideoJob]:
-    """Hand on the jobs in order while threads work on the next ones."""
+    """The jobs in order, while threads work on the next ones."""
     stop = threading.Event()
     started: deque[_VideoJob] = deque()
     with ThreadPoolExecutor(threads, "decode") as decoders:
@@ -307,19 +266,14 @@ def _ahead(jobs: Iterator[_VideoJob], threads: int) -> Iterator[_VideoJob]:
             stop.set()
 
 
-class _Batches:
-    """Rows of one expert, video after video: every ``batch`` of them are computed together, whichever videos they
-    belong to, and come back in the same order to be written.
+class _Output:
+    """What one expert writes. Every ``batch`` rows, of one or several videos, are computed together by the executor, at
+    most ``in_flight`` batches at a time; finished videos are written in order."""
 
-    Args:
-        expert: of the rows.
-        executor: computes batches.
-        in_flight: maximum number of batches that are computed or wait for it.
-        writer: gets each finished video, in order.
-    """
-
-    def __init__(self, expert: BaseExpert, executor: Executor, in_flight: int, writer: StoreWriter) -> None:
-        self.expert, self.executor, self.in_flight, self.writer = expert, executor, in_flight, writer
+    def __init__(self, name: str, expert: BaseExpert, executor: Executor, in_flight: int, writer: StoreWriter) -> None:
+        self.name, self.expert, self.writer = name, expert, writer
+        self.executor, self.in_flight = executor, in_flight
+        self.texts: list[dict[str, Any]] = []  # rows of the table
         self.num_rows = 0  # of the current video
         self.videos: deque[tuple[str, int, np.ndarray | None]] = deque()  # ended, not yet written: id, rows, times
         self.waiting: list[np.ndarray] = []  # for their batch
@@ -332,17 +286,22 @@ class _Batches:
         """Further rows of the current video."""
         self.num_rows += len(prepared)
         if not self.expert.batch:
-            self._finished(prepared)
+            self._collect(prepared)
             return
         self.waiting.append(prepared)
         self.num_waiting += len(prepared)
         while self.num_waiting >= self.expert.batch:
             self._send(self.expert.batch)
 
-    def end_video(self, video_id: str, times: np.ndarray | None) -> None:
-        """The current video is complete; ``times`` None: it is not written."""
-        self.videos.append((video_id, self.num_rows, times))
+    def end_video(self, video_id: str, extracted: Extracted | None) -> None:
+        """The current video is complete. None: it could not be read and is not written."""
+        self.videos.append((video_id, self.num_rows, None if extracted is None else extracted.times))
         self.num_rows = 0
+        if extracted is not None and extracted.texts:
+            for number, (text, (start, end)) in enumerate(zip(extracted.texts, extracted.times.tolist(), strict=True)):
+                row = {"text_id": f"{video_id}-{self.name}{number}", "video_id": video_id, "language": None}
+                span = {"start": start, "end": end} if start >= 0 else {"start": None, "end": None}  # -1: unknown
+                self.texts.append({**row, "kind": self.expert.text_kind, **span, "text": text})
         self._write()
 
     def finish(self) -> None:
@@ -350,7 +309,7 @@ class _Batches:
         if self.num_waiting:
             self._send(self.num_waiting)
         while self.futures:
-            self._finished(self.futures.popleft().result())
+            self._collect(self.futures.popleft().result())
         self._write()
 
     def _send(self, count: int) -> None:
@@ -358,10 +317,10 @@ class _Batches:
         self.waiting = [rows[count:]] if len(rows) > count else []
         self.num_waiting -= count
         while len(self.futures) >= self.in_flight:
-            self._finished(self.futures.popleft().result())
+            self._collect(self.futures.popleft().result())
         self.futures.append(self.executor.submit(self.expert.infer, rows[:count]))
 
-    def _finished(self, rows: np.ndarray) -> None:
+    def _collect(self, rows: np.ndarray) -> None:
         self.finished.append(rows)
         self.num_finished += len(rows)
 
@@ -370,7 +329,7 @@ class _Batches:
         while self.videos and self.num_finished >= self.videos[0][1]:
             video_id, count, times = self.videos.popleft()
             self.num_finished -= count
-            parts = [np.zeros((0, *self.expert.shape), self.expert.dtype)] if not count else []
+            parts = [np.zeros((0, *self.expert.shape), self.expert.dtype)]
             while count:
                 rows = self.finished.popleft()
                 if len(rows) > count:
