@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from videomatch.app.copies import WHOLE, Copies, CopySearch
 from videomatch.media.thumbnail import data_url, strip
-from videomatch.reports import segment_maps
+from videomatch.reports import pages, segment_maps
 
 #: maps on a page at most, so that browsers open it quickly
 MAX_MAPS = 40
@@ -37,7 +37,7 @@ def render(search: CopySearch, answer: Copies) -> str:
     if len(pairs) > MAX_MAPS:
         about.append(f"The first {MAX_MAPS} of {len(pairs)} maps are drawn.")
     title = f"Where {Path(answer.asked).name} comes from"
-    return segment_maps.page(title=title, about=about, segments=segments, maps=maps)
+    return pages.render("query.html", title=title, about=about, segments=segments, maps=maps)
 
 
 def _map(

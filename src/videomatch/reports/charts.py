@@ -1,4 +1,8 @@
-"""Charts as inline SVG of a page: lines over epochs, and scores over grades. Drawn by matplotlib.
+"""Charts as inline SVG of a page: learning curves, and scores over grades. Drawn by matplotlib.
+
+A training log has a row per epoch and the columns ``epoch``, ``train/<name>`` and ``val/<name>``; missing values are
+empty. Both sides of one name share a chart. ``best/<name>`` is the best value so far and goes into the legend; other
+columns (the learning rate) are left out.
 
 A chart has no script, no font and no address; all text is escaped and stays text. The same values give the same bytes.
 Colours are the page's (``templates/style.css``), so that a chart follows light and dark; the two hues can be told apart
@@ -7,12 +11,14 @@ with every common kind of colour blindness, and the training side is dashed besi
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -23,8 +29,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-#: values by epoch: the epochs, and as many values
-Line = tuple[Sequence[float], Sequence[float]]
+#: (epoch, value), finite
+Line = list[tuple[float, float]]
+#: column -> values by epoch
+Log = dict[str, list[float]]
+SIDES = {"train": "training", "val": "validation"}
 
 #: inches; a page scales the drawing
 SIZE = (4.2, 2.9)
@@ -59,43 +68,82 @@ MAX_BOXES = 12
 HINT = "#hint"
 
 
-def finite(line: Line) -> list[tuple[float, float]]:
-    """The points of a line whose two values are numbers."""
-    return [(x, y) for x, y in zip(*line, strict=True) if math.isfinite(x) and math.isfinite(y)]
+def read_log(file: Path) -> Log:
+    """The columns of a ``log.csv``; none of a missing or empty file. A cell that is not a number is nan."""
+    if not file.exists():
+        return {}
+    with file.open(encoding="utf-8", newline="") as opened:
+        heads, *rows = list(csv.reader(opened)) or [[]]
+    return {name: [_value(row[n] if n < len(row) else "") for row in rows] for n, name in enumerate(heads)}
 
 
-def mean_line(members: Mapping[str, Line]) -> list[tuple[float, float]]:
-    """The mean over members, at the epochs at which every member with finite values has one."""
-    found = [points for line in members.values() if (points := dict(finite(line)))]
+def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
+    """``name``, ``svg`` and ``legend`` (side, text) of each quantity that a system's runs (member -> log) wrote."""
+    columns = dict.fromkeys(column for log in logs.values() for column in log)
+    quantities = dict.fromkeys(c.partition("/")[2] for c in columns if c.partition("/")[0] in SIDES)
+    found = []
+    for name in quantities:
+        sides = {side: _lines(logs, f"{side}/{name}") for side in SIDES if f"{side}/{name}" in columns}
+        legend = [(side, f"{SIDES[side]} {_mean_of_last(lines)}") for side, lines in sides.items()]
+        if f"best/{name}" in columns and "val" in sides:
+            legend[-1] = ("val", f"{legend[-1][1]}, best {_mean_of_last(_lines(logs, f'best/{name}'))}")
+        found.append({"name": name, "svg": line_chart(name, sides), "legend": legend})
+    return found
+
+
+def _lines(logs: Mapping[str, Log], column: str) -> dict[str, Line]:
+    """Member -> its line, of the members that have finite values."""
+    lines = {
+        member: [
+            point for point in zip(log.get("epoch", []), log[column], strict=True) if all(map(math.isfinite, point))
+        ]
+        for member, log in logs.items()
+        if column in log
+    }
+    return {member: line for member, line in lines.items() if line}
+
+
+def _mean_of_last(lines: Mapping[str, Line]) -> str:
+    """Mean over members of the last value that each has, with three significant digits."""
+    if not lines:
+        return "–"
+    mean = math.fsum(line[-1][1] for line in lines.values()) / len(lines)
+    return f"{mean:#.3g}".rstrip(".").replace("-", "−")
+
+
+def _value(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def mean_line(members: Mapping[str, Line]) -> Line:
+    """The mean over members, at the epochs that all of them have."""
+    found = [dict(line) for line in members.values()]
     shared = sorted(set.intersection(*map(set, found))) if found else []
     return [(x, math.fsum(points[x] for points in found) / len(found)) for x in shared]
 
 
 @mpl.rc_context(STYLE)
 def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup:
-    """A quantity over epochs: thin lines of the members, a thick one of their mean.
-
-    Args:
-        quantity: its name.
-        sides: ``train`` or ``val`` -> member -> its line.
-    """
+    """A quantity over epochs: thin lines of the members, a thick one of their mean; ``sides`` is ``train`` or ``val``
+    -> member -> line."""
     figure, axes = _axes("epoch", quantity)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     hints: list[str] = []
 
-    def draw(points: list[tuple[float, float]], hint: str, width: float, opacity: float, side: str) -> None:
+    def draw(points: Line, hint: str, width: float, opacity: float, side: str) -> None:
         colour, style = (TRAIN, "--") if side == "train" else (VALIDATION, "-")
         axes.plot(*zip(*points, strict=True), style, color=colour, lw=width, alpha=opacity, url=f"{HINT}{len(hints)}")
         if width > 1 or len(points) == 1:  # a dot, so that a line of one point is seen
             axes.plot(*points[-1], "o", color=colour, markersize=4, alpha=opacity)
         hints.append(hint)
 
-    for side, members in sides.items():
-        lines = {member: points for member, line in members.items() if (points := finite(line))}
+    for side, lines in sides.items():
         for member, points in lines.items():
             draw(points, member, *((1.0, 0.45) if len(lines) > 1 else (2.0, 1.0)), side)
-        mean = mean_line(members)
-        if mean and len(lines) > 1:
+        if len(lines) > 1 and (mean := mean_line(lines)):
             draw(mean, "mean", 2.0, 1.0, side)
     return _svg(figure, axes, f"{quantity} by epoch", hints)
 
@@ -104,11 +152,8 @@ def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup
 def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> Markup:
     """Cosines over grades: points, and a box a grade, which spans the middle half of its scores around their median.
 
-    Args:
-        title: for those who cannot see it.
-        grade, score: of all pairs, which make the boxes. More than :data:`MAX_BOXES` grades are drawn in equal steps.
-        shown: numbers of the pairs that are drawn as points, moved sideways a little by a function of their names.
-        names: of those, as hints.
+    ``grade`` and ``score`` of all pairs make the boxes. The pairs numbered ``shown`` are points, moved sideways
+    a little by a function of their ``names``, which are their hints.
     """
     figure, axes = _axes("grade", "cosine similarity")
     if len(grade):
@@ -120,19 +165,25 @@ def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.nd
         axes.scatter(grade[shown] + shift, score[shown], s=8, color=TRAIN, alpha=0.4, linewidths=0, urls=urls)
         groups = [score[(grade >= a) & (grade < b)] for a, b in itertools.pairwise(edges)]
         large = [n for n, group in enumerate(groups) if len(group) >= MIN_IN_BOX]
-        look: dict[str, Any] = {"patch_artist": True, "manage_ticks": False, "widths": 0.7 * width}
-        look |= {"showfliers": False, "showcaps": False, "whiskerprops": {"visible": False}}
-        look |= {
-            "boxprops": {"facecolor": "none", "edgecolor": VALIDATION},
-            "medianprops": {"color": VALIDATION, "lw": 2},
-        }
         if large:
-            axes.boxplot([groups[n] for n in large], positions=centres[large], **look)
+            axes.boxplot(
+                [groups[n] for n in large],
+                positions=centres[large],
+                widths=0.7 * width,
+                patch_artist=True,
+                manage_ticks=False,
+                showfliers=False,
+                showcaps=False,
+                whiskerprops={"visible": False},
+                boxprops={"facecolor": "none", "edgecolor": VALIDATION},
+                medianprops={"color": VALIDATION, "lw": 2},
+            )
     return _svg(figure, axes, title, names)
 
 
 def boxes(grade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (one more than boxes; the last is above all grades) and centres of the boxes."""
+    """Edges (one more than boxes; the last is above all grades) and centres of the boxes: of each grade, or of
+    :data:`MAX_BOXES` equal steps."""
     distinct = np.unique(grade)
     if len(distinct) > MAX_BOXES:
         edges = np.linspace(distinct[0], distinct[-1], MAX_BOXES + 1)

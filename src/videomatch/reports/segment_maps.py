@@ -1,8 +1,7 @@
 """Similarity maps with the segments drawn in: the page of a query video and where its parts come from.
 
 Each pair of videos is one drawing: the reference's time runs to the right, the query's down, both strips of frames are
-along their axis, and a segment is a box. Everything is in the page itself: no script, no font, no address; all text is
-escaped. These are functions of arrays, times and pictures (``data:`` addresses), not of files.
+along their axis, and a segment is a box. These are functions of arrays, times and pictures (``data:`` addresses).
 """
 
 from __future__ import annotations
@@ -56,10 +55,8 @@ class DrawnSegment:
     @property
     def hint(self) -> str:
         """The segment in words."""
-        query, reference = (
-            f"{clock(start)}–{clock(end)}"
-            for start, end in ((self.query_start, self.query_end), (self.reference_start, self.reference_end))
-        )
+        query = f"{clock(self.query_start)}–{clock(self.query_end)}"
+        reference = f"{clock(self.reference_start)}–{clock(self.reference_end)}"
         note = f", {self.note}" if self.note else ""
         return f"{self.number}: {query} is {reference}, score {self.score:.3f}{note}"
 
@@ -113,8 +110,8 @@ def resampled(
     Args:
         values: the map.
         times: start and end of every frame of that axis, s, rising.
-        duration: that the cells span, s.
-        cells: at most; never fewer than it takes to tell the shortest frame, up to that.
+        duration: of all cells, s.
+        cells: at most; as many as tell the shortest frame, up to that.
         axis: 0 the query's, 1 the reference's.
 
     Raises:
@@ -147,11 +144,9 @@ def drawing(
 
     Args:
         similarity: equal cells of time on both axes (:func:`resampled`), in any range.
-        segments: of this pair.
-        sizes: of :func:`layout`.
-        query_strip, reference_strip: ``data:`` addresses of frames at the middles of equal parts of each video, in the
-            order of time; None where there is none.
-        title: for those who cannot see it.
+        query_strip, reference_strip: ``data:`` addresses of frames at the middles of equal parts of each video; None
+            where there is no picture.
+        title: for screen readers.
         true: the true segments, s, drawn dashed.
     """
     step, seconds = ticks(sizes.reference_duration, sizes.width / 70)
@@ -196,17 +191,3 @@ def ticks(duration: float, most: float) -> tuple[float, list[float]]:
     """A round step, and its multiples from 0 to the end of a video, about ``most`` of them at most."""
     step = next((s for s in STEPS if duration / s <= max(1.0, most)), duration)
     return step, [n * step for n in range(math.floor(duration / step + 1e-9) + 1)]
-
-
-def page(
-    *, title: str, about: Sequence[str], segments: Sequence[DrawnSegment], maps: Sequence[tuple[str, Markup]]
-) -> str:
-    """The page of a query.
-
-    Args:
-        title: heading.
-        about: lines below it.
-        segments: of all maps, by their number.
-        maps: a heading and a :func:`drawing` each.
-    """
-    return pages.render("query.html", title=title, about=about, segments=segments, maps=maps)

@@ -17,7 +17,7 @@ from videomatch.localisation.maps import SimilarityMaps
 from videomatch.media.thumbnail import data_url, strip
 from videomatch.metrics.segments import TIMES, overlaps
 from videomatch.reports import pages
-from videomatch.reports.segment_maps import DrawnSegment, drawing, layout, page, resampled
+from videomatch.reports.segment_maps import DrawnSegment, drawing, layout, resampled
 from videomatch.specs.similarity import SimilarityMap
 
 
@@ -34,20 +34,8 @@ def write(
     top: int,
     tables_html: list[Markup],
 ) -> None:
-    """Write ``index.html`` and a page for each of the ``top`` queries, those with true or found segments first.
-
-    Args:
-        corpus: result of ``prepare``.
-        segments: result of ``align``.
-        features: results of ``extract`` or ``select_key_frames``.
-        similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
-        split: the protocol.
-        output: empty folder.
-        title: heading of the first page.
-        about: a line below it.
-        top: number of queries.
-        tables_html: tables for the first page.
-    """
+    """Write ``index.html`` and a page for each of the ``top`` queries, those with true or found segments first. The
+    arguments are those of the stage ``illustrate``; ``about`` is a line below the title."""
     source = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
     splits = tables.read("splits", corpus)
     queries, references = (
@@ -98,7 +86,8 @@ def _query_page(
     about = (
         f"{counts['true']} true segments (dashed), {counts['found']} of them found; {counts['wrong']} false segments."
     )
-    return page(title=f"Where {query} comes from", about=[about], segments=drawn, maps=maps), counts
+    html = pages.render("query.html", title=f"Where {query} comes from", about=[about], segments=drawn, maps=maps)
+    return html, counts
 
 
 def _map(

@@ -1,4 +1,4 @@
-"""AIAC 2021, track 1: the archive of embeddings ``result.zip``, written, and checked without knowing who wrote it."""
+"""AIAC 2021, track 1: the archive of embeddings ``result.zip``, written, and checked by the competition's rules."""
 
 from __future__ import annotations
 
@@ -28,19 +28,9 @@ LARGEST_ENTRY = 1 << 15
 ROWS = 1024
 
 
-class JsonObject(list[tuple[str, Any]]):
-    """Keys and values of a JSON object in order, repeated keys included."""
-
-
 def submit(corpus: Path, output: Path, split: str, embeddings: list[Path], missing: str) -> dict[str, Any]:
-    """Write and check the archive of the references of a split, sorted by id; returns what it holds.
-
-    Args:
-        corpus: result of ``prepare``.
-        output: folder to write into.
-        split: whose references to submit.
-        embeddings: folders of one member's stores, which are one, with disjoint ids.
-        missing: ``error``, or ``zeros`` for a video without an embedding.
+    """Write and check the archive of the references of a split, sorted by id; returns what it holds. The arguments are
+    those of the stage ``submit``; ``embeddings`` are folders of one member.
 
     Raises:
         ValueError: videos without an embedding, or an archive that breaks the rules.
@@ -73,22 +63,15 @@ def _rows(store: Store, ids: list[str], at: dict[str, int]) -> Iterator[tuple[st
 
 
 def write(folder: Path, rows: Iterable[tuple[str, np.ndarray]]) -> Path:
-    """Write ``result.zip``: one deflated file ``result.json``, ``{video id: [numbers]}``.
+    """Write ``result.zip``: one deflated file ``result.json``, ``{video id: [numbers]}``. ``rows`` are ids and
+    embeddings ``(D,)``, one in memory at a time.
 
     Values are rounded to float16, as the organisers' baseline does, and written with all digits that this leaves. The
     same rows give the same bytes.
 
-    Args:
-        folder: to write into.
-        rows: id and embedding ``(D,)`` of each video; one is in memory at a time.
-
-    Returns:
-        the archive.
-
     Raises:
         ValueError: a value is not finite, or too large for float16.
     """
-    texts = [repr(float(number)) for number in np.arange(1 << 16, dtype=np.uint16).view(np.float16)]
     entry = zipfile.ZipInfo(MEMBER, date_time=(1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # the same bytes on every system
@@ -101,19 +84,14 @@ def write(folder: Path, rows: Iterable[tuple[str, np.ndarray]]) -> Path:
                 small = np.asarray(row).astype(np.float16)
             if not np.isfinite(small).all():
                 raise ValueError(f"the embedding of {video_id!r} holds {np.asarray(row)[~np.isfinite(small)][0]}")
-            numbers = ", ".join([texts[bits] for bits in small.view(np.uint16).tolist()])
-            file.write(f"{before}{json.dumps(video_id)}: [{numbers}]".encode())
+            file.write(f"{before}{json.dumps(video_id)}: {json.dumps(small.tolist())}".encode())
             before = ",\n"
         file.write(b"{}" if before == "{" else b"}")
     return archive
 
 
 def check(archive: Path, ids: Collection[str]) -> None:
-    """Check a ``result.zip`` by the competition's rules.
-
-    Args:
-        archive: the file.
-        ids: the videos that it must hold, each exactly once.
+    """Check a ``result.zip`` by the competition's rules; it must hold each of ``ids`` exactly once.
 
     Raises:
         ValueError: the file is not a zip archive with the one deflated file ``result.json``, that file is not a JSON
@@ -135,10 +113,10 @@ def check(archive: Path, ids: Collection[str]) -> None:
     if len(content) > limit:
         raise ValueError(f"{archive}: {MEMBER} is larger than {limit} bytes, too large for {len(ids)} videos")
     try:
-        entries = json.loads(content.decode("utf-8"), object_pairs_hook=JsonObject)
+        entries = json.loads(content.decode("utf-8"), object_pairs_hook=tuple)  # repeated keys included
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{archive}: {MEMBER} is not a JSON object of ids and lists ({error})") from error
-    if not isinstance(entries, JsonObject):
+    if not isinstance(entries, tuple):
         raise ValueError(f"{archive}: {MEMBER} is not a JSON object of ids and lists")
     wanted, seen, dim = set(ids), set[str](), None
     for video_id, numbers in entries:

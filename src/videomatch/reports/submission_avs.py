@@ -1,4 +1,4 @@
-"""TRECVID's ad-hoc video search (AVS): a run of shots as XML, written, and checked without knowing who wrote it."""
+"""TRECVID's ad-hoc video search (AVS): a run of shots as XML, written, and checked by NIST's rules."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from videomatch.data.ranked import ranked
 
 #: shots that a run may name for a topic
 MAX_SHOTS = 1000
-#: address of the DTD of the runs of 2021, and the values that an attribute of a run may take
+#: of the runs of 2021
 DTD = "https://www-nlpir.nist.gov/projects/tv2021/dtds/videoAdhocSearchResults.dtd"
+#: attribute of a run -> its values: ``trType`` (training data: A only the collection's own, D any other, E and F not
+#: annotated), ``class`` (F fully automatic, M manually assisted, R relevance feedback), ``task`` (M main, P progress),
+#: ``novelty`` (N novel, C common), ``priority``; any text for ``pid`` (the team's, as registered) and ``desc``
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "trType": ("A", "D", "E", "F"),
     "class": ("F", "M", "R"),
@@ -29,14 +32,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 
 def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str, Any], elapsed: int) -> dict[str, Any]:
-    """Write and check the run of a split's queries; returns what it holds.
-
-    Args:
-        corpus: result of ``prepare``.
-        output: folder to write into.
-        split: whose queries are the topics, and whose references the shots.
-        rankings: folder of one member in a result of ``search``.
-        run, elapsed: as of :func:`write`.
+    """Write and check the run of a split: its queries are the topics, its references the shots; returns what it holds.
+    The arguments are those of the stage ``submit``; ``rankings`` is the folder of one member.
 
     Raises:
         ValueError: rankings of another split or without a topic, or a run that breaks the rules.
@@ -62,15 +59,9 @@ def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str
     """Write ``run.xml``, a run of TRECVID's ad-hoc video search as of 2021.
 
     Args:
-        folder: to write into.
         topics: number -> its shots, best first.
-        attributes: ``trType`` (A only the collection's own training data, D any other, E and F without annotation),
-            ``class`` (F fully automatic, M manually assisted, R relevance feedback), ``task`` (M main, P progress),
-            ``novelty`` (N novel, C common), ``pid`` (the team's, as registered), ``priority`` (1 to 10) and ``desc``.
+        attributes: values of :data:`ATTRIBUTES`.
         elapsed: whole seconds that each topic took.
-
-    Returns:
-        the file.
 
     Raises:
         ValueError: an attribute is missing, unknown, or of another value.
@@ -92,12 +83,8 @@ def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str
 
 
 def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
-    """Check an AVS run by what NIST's own program checks, and by the DTD's attributes.
-
-    Args:
-        file: the run.
-        topics: the topics that it must answer, each exactly once.
-        shots: the shots that there are.
+    """Check an AVS run by what NIST's own program checks, and by the DTD's attributes. It must answer each of
+    ``topics`` exactly once, with ``shots``.
 
     Raises:
         ValueError: the file is not such XML, holds a topic twice, one too many or too few, more than 1,000 shots of a

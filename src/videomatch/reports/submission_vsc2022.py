@@ -1,4 +1,4 @@
-"""The files of the Video Similarity Challenge 2022: written, and checked by its rules without knowing who wrote them.
+"""The files of the Video Similarity Challenge 2022: written, and checked by its rules.
 
 Matching track
     ``matches.csv``: one line per segment, columns :data:`COLUMNS`, times in seconds, a higher score is more certain.
@@ -60,14 +60,8 @@ def submit_matching(corpus: Path, output: Path, split: str, segments: Path) -> d
 def submit_descriptors(
     corpus: Path, output: Path, split: str, features: list[Path], expert: str, noise: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Write and check both files of descriptors, at most one row a second; returns what they hold.
-
-    Args:
-        corpus: result of ``prepare``.
-        output: folder to write into.
-        split: whose queries and references to describe.
-        features: results of ``extract`` with the frames of ``expert``.
-        noise: ``{split, beta, drop}``: scores are normalised by the references of that split.
+    """Write and check both files of descriptors, at most one row a second; returns what they hold. The arguments are
+    those of the stage ``submit``.
 
     Raises:
         ValueError: features without times, or files that break the rules.
@@ -108,33 +102,19 @@ def _durations(corpus: Path, split: str) -> dict[str, dict[str, float]]:
 
 
 def write_matching(folder: Path, rows: Iterable[Row]) -> Path:
-    """Write ``matches.csv``, best score first; the same rows in any order give the same bytes.
-
-    Args:
-        folder: to write into.
-        rows: one per segment.
-
-    Raises:
-        ValueError: a number that is not finite.
-    """
+    """Write ``matches.csv``, best score first; the same rows in any order give the same bytes."""
     ordered = sorted(rows, key=lambda row: (-row[6], *row[:6]))
     path = folder / "matches.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for query, reference, *numbers in ordered:
-            if not all(map(math.isfinite, numbers)):
-                raise ValueError(f"segment of {query!r} in {reference!r}: {numbers}, expected finite numbers")
             writer.writerow([query, reference, *[repr(float(n)) for n in numbers]])
     return path
 
 
 def check_matching(path: Path, queries: Mapping[str, float], references: Mapping[str, float]) -> None:
-    """Check a matching file by the challenge's rules.
-
-    Args:
-        path: the csv file.
-        queries, references: id -> duration, s, of the videos that are searched.
+    """Check a matching file by the challenge's rules; ``queries`` and ``references`` are id -> duration, s.
 
     Raises:
         ValueError: a column is missing, an id is unknown, a number is not finite, or a segment has no extent or is
@@ -158,30 +138,18 @@ def write_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndar
     """Write ``<role>_descriptors.npz``; the same rows give the same bytes.
 
     Args:
-        folder: to write into.
-        role: ``query`` or ``reference``.
-        rows: id, descriptors ``(L, D)`` and times ``(L, 2)`` (s) of each video; a video without a descriptor is left
-            out.
+        rows: id, descriptors ``(L, D)`` and times ``(L, 2)`` (s) of each video; L may be 0.
 
     Raises:
-        ValueError: another role, no descriptor at all, rows of different sizes, or a number too large for float32.
+        ValueError: no descriptor at all, or rows of different sizes.
     """
-    if role not in ROLES:
-        raise ValueError(f"role {role!r}, expected query or reference")
     ids: list[np.ndarray] = []
     values: list[np.ndarray] = []
     times: list[np.ndarray] = []
     for video_id, some, clock in rows:
-        if some.ndim != 2 or np.shape(clock) != (len(some), 2):
-            raise ValueError(f"{video_id!r}: shapes {some.shape} and {np.shape(clock)}, expected (L, D) and (L, 2)")
-        if values and some.shape[1] != values[0].shape[1]:
-            raise ValueError(f"{video_id!r}: {some.shape[1]} numbers a row, {values[0].shape[1]} before it")
-        with np.errstate(over="ignore"):
-            single = some.astype(np.float32)
-        if not np.isfinite(single).all():
-            raise ValueError(f"{video_id!r}: a descriptor holds a number that is not finite in float32")
         ids.append(np.full(len(some), video_id))
-        values.append(single)
+        with np.errstate(over="ignore"):  # a number too large becomes infinite, which the check refuses
+            values.append(some.astype(np.float32))
         times.append(np.asarray(clock, np.float64))
     if not sum(map(len, values)):
         raise ValueError(f"no {role} has a descriptor")
@@ -191,17 +159,20 @@ def write_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndar
 
 
 def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
-    """Check a descriptor file by the challenge's rules.
-
-    Args:
-        path: the npz file.
-        durations: id -> duration, s, of the videos of its role.
+    """Check a descriptor file by the challenge's rules; ``durations`` is id -> s of the videos of its role.
 
     Raises:
         ValueError: the file is not such an archive, its arrays have other shapes or types, D is over 512, an id is
             unknown or its rows are not consecutive, a video has more rows than seconds, or a time is outside it.
     """
-    video_ids, values, times = _arrays(path)
+    names = ["features", "timestamps", "video_ids"]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if sorted(file.files) != names:
+                raise ValueError(f"it holds {file.files}, expected {names}")
+            values, times, video_ids = (file[name] for name in names)
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not an archive of descriptors ({error})") from error
     count = len(video_ids)
     is_matrix = values.ndim == 2 and len(values) == count and 1 <= values.shape[1] <= LARGEST_DIM
     if values.dtype != np.float32 or not is_matrix:
@@ -211,8 +182,9 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
         raise ValueError(f"{path}: video_ids {video_ids.dtype} {video_ids.shape}, expected strings (F,)")
     if times.shape not in ((count,), (count, 2)) or times.dtype.kind != "f":
         raise ValueError(f"{path}: timestamps {times.dtype} {times.shape}, expected numbers ({count},) or ({count}, 2)")
-    if not (np.isfinite(values).all() and np.isfinite(times).all()):
-        raise ValueError(f"{path}: a descriptor or a timestamp is not finite")
+    is_finite = np.isfinite(values).all(axis=1) & np.isfinite(times).reshape(count, -1).all(axis=1)
+    if not is_finite.all():
+        raise ValueError(f"{path}: a descriptor or a timestamp of {str(video_ids[~is_finite][0])!r} is not finite")
     seen: set[str] = set()
     stop = 0
     for video_id, rows in itertools.groupby(video_ids.tolist()):
@@ -234,24 +206,10 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
 def one_a_second(values: np.ndarray, times: np.ndarray, duration: float) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a video that the rules allow: the first of those whose middle is in the same second.
 
-    Args:
-        values: (L, D) descriptors.
-        times: (L, 2) start and end, s, rising.
-        duration: of the video, s.
+    ``values`` (L, D), rising ``times`` (L, 2) and ``duration`` in s.
     """
     _, first = np.unique(np.floor(np.asarray(times).mean(axis=1)), return_index=True)
     room = math.ceil(duration)
     if len(first) > room:
         first = first[np.linspace(0, len(first) - 1, room).round().astype(np.int64)]
     return values[first], times[first]
-
-
-def _arrays(path: Path) -> list[np.ndarray]:
-    names = ("video_ids", "features", "timestamps")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if sorted(file.files) != sorted(names):
-                raise ValueError(f"it holds {file.files}, expected {list(names)}")
-            return [file[name] for name in names]
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not an archive of descriptors ({error})") from error

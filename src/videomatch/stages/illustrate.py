@@ -18,8 +18,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables as corpus_tables
 from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
-from videomatch.reports import learning_curves, pages, segments_page
-from videomatch.reports.charts import scatter_chart
+from videomatch.reports import charts, pages, segments_page
 
 #: queries on one page: a browser takes long to open a page of more
 MAX_QUERIES = 60
@@ -88,9 +87,9 @@ def illustrate(
         pairs = judged_pairs(folder / part)
         pairs.write_csv(output / f"similarity-{name}-{part}.csv")
         scatters.append(scatter(name if part == "all" else f"{name}, {part}", pairs))
-    logs: dict[str, dict[str, learning_curves.Log]] = {}
+    logs: dict[str, dict[str, charts.Log]] = {}
     for folder, (name, part) in zip(runs, run_names, strict=True):
-        logs.setdefault(name, {})[part] = learning_curves.read_log(folder / "log.csv")
+        logs.setdefault(name, {})[part] = charts.read_log(folder / "log.csv")
     queries, total = query_rows(corpus, nearest)
     html = pages.render(
         "run.html",
@@ -170,12 +169,12 @@ def scatter(system: str, pairs: pl.DataFrame) -> dict[str, Any]:
     return {
         "name": system,
         "note": note,
-        "svg": scatter_chart(f"cosine over grade, {system}", grade, score, shown, hints),
+        "svg": charts.scatter_chart(f"cosine over grade, {system}", grade, score, shown, hints),
     }
 
 
-def training(system: str, members: dict[str, learning_curves.Log]) -> dict[str, Any]:
+def training(system: str, members: dict[str, charts.Log]) -> dict[str, Any]:
     """``name``, ``note`` and ``charts`` of a system's runs."""
     epochs = max((len(log.get("epoch", [])) for log in members.values()), default=0)
     note = f"{len(members)} {'run' if len(members) == 1 else 'runs'} ({', '.join(members)}), {epochs} epochs"
-    return {"name": system, "note": note, "charts": learning_curves.charts(members)}
+    return {"name": system, "note": note, "charts": charts.learning_curves(members)}

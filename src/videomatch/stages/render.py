@@ -28,11 +28,8 @@ def render(
 ) -> None:
     """Write ``output/<video_id>.mp4`` for the videos of the synthetic corpus whose shard is ``shard`` of ``shards``.
 
-    Equal arguments give equal bytes, and so does any other number of shards or threads. Finished files wait in
-    ``scratch``, so that a killed job goes on where it was.
-
-    Args:
-        options: as in :class:`videomatch.synthetic.options.SyntheticOptions`.
+    The bytes do not depend on the number of shards or threads. Finished files wait in ``scratch``, so that a killed job
+    goes on where it was. ``options`` are those of :class:`videomatch.synthetic.options.SyntheticOptions`.
 
     Raises:
         ValueError: an unknown option, or a shard that does not exist.

@@ -35,9 +35,6 @@ def submit(
     """Write the file of a challenge, and ``submission.json`` (what it holds).
 
     Args:
-        corpus: result of ``prepare``.
-        member: whose results to submit.
-        output: empty folder.
         split: what to submit: its references, its queries, or both, as the format asks.
         embeddings: results of ``embed`` or ``combine``, for format ``aiac``; several are one, with disjoint ids.
         rankings: result of ``search`` over the split, for format ``avs``.
@@ -45,9 +42,9 @@ def submit(
         features: results of ``extract`` with the frames of ``expert``, for format ``vsc2022_descriptors``.
         noise: ``{split, beta, drop}``: scores of those frames are normalised by the references of that split.
         format: one of :data:`FORMATS`.
-        missing: what becomes of a video without an embedding (its file cannot be read): ``error``, or ``zeros``, since
-            a challenge wants every id. The cosine of zeros is 0 with anything, or refused by the challenge.
-        run: attributes of a run in format ``avs``.
+        missing: what becomes of a video without an embedding (its file cannot be read) in format ``aiac``: ``error``,
+            or ``zeros``, since the challenge wants every id. The cosine of zeros is 0 with anything.
+        run: attributes of the run in format ``avs``: ``submission_avs.ATTRIBUTES``.
         elapsed: whole seconds that a query took, for format ``avs``.
 
     Raises:

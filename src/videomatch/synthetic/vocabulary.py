@@ -128,4 +128,4 @@ def words(factors: Mapping[str, int], which: int) -> dict[str, str]:
 
 def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
     """A random element."""
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]
