@@ -268,3 +268,14 @@ def test_mistakes_in_the_parameters_are_the_answer(project, tmp_path, monkeypatc
     monkeypatch.chdir(project)
     assert cli.main(["--configfile", str(tmp_path / "other.yaml"), "find", "x", "--alone"]) == 1
     assert "did you mean 'features'" in capsys.readouterr().err
+
+
+def test_leaks_between_splits_of_a_data_set(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    sides = ["--train", "captions_train", "--test", "captions_all"]
+    assert cli.main(["leaks", "mine", *sides, "--system", "pooled"]) == 1  # every video is on both sides
+    assert f"same id: {small_project.COUNT} test videos" in capsys.readouterr().out
+    assert cli.main(["leaks", "mine", "--train", "trian", "--test", "all"]) == 1
+    assert "no split 'trian'; there are ['all', " in capsys.readouterr().err
+    assert cli.main(["leaks", "mime", "--train", "train", "--test", "all"]) == 1
+    assert "did you mean 'mine'" in capsys.readouterr().err

@@ -4,9 +4,7 @@ import http.client
 import io
 import json
 import os
-import shutil
 import socket
-import subprocess
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,10 @@ import uvicorn
 from PIL import Image
 
 import small_project
-from pages import Page
+from pages import Page, screenshot
 from videomatch.app import client
 from videomatch.app.catalogue import open_catalogue
 from videomatch.app.server import Thumbnails, create_app
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
 
 TOKEN = "secret"
 
@@ -190,24 +185,11 @@ def test_pictures_are_cut_once_and_not_too_many_are_kept(server):
 
 
 def test_a_browser_shows_what_was_found(server, tmp_path):
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
+    def colours(**query):
+        address = f"http://{client.HOST}:{server.port}/?{urlencode(query)}"
+        return len(set(screenshot(address, tmp_path, "--virtual-time-budget=8000").getdata()))
 
-    def look(query):
-        switches = [
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000", "--window-size=1000,900"),
-            f"--screenshot={tmp_path / 'page.png'}",
-        ]
-        subprocess.run(
-            [browser, *switches, f"http://{client.HOST}:{server.port}/?{urlencode(query)}"],
-            check=True, capture_output=True, timeout=120,
-        )  # fmt: skip
-        return Image.open(tmp_path / "page.png").convert("RGB")
-
-    empty, found = look({}), look({"q": "x bars", "top": 6})
     # pictures have many more colours than words have greys
-    assert len(set(found.getdata())) > len(set(empty.getdata())) + 200
-    assert len(set(look({"like": small_project.name(0)}).getdata())) > len(set(empty.getdata())) + 200
+    empty = colours()
+    assert colours(q="x bars", top=6) > empty + 200
+    assert colours(like=small_project.name(0)) > empty + 200

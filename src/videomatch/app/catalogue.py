@@ -1,13 +1,10 @@
-"""The systems that can be searched: which have embedded which data set, and what a search loads of them.
-
-A system's vectors of a corpus are those that ``embed`` or ``combine`` wrote. What is loaded is cached until the result
-that it came from changes.
-"""
+"""The systems that can be searched: which have embedded which data set, and what a search loads of them. What is loaded
+is cached until the result that it came from changes."""
 
 from __future__ import annotations
 
-import functools
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,7 @@ from videomatch.retrieval.index import Index
 
 
 class Catalogue:
-    """All embeddings of one set of parameters.
-
-    Args:
-        plan: where results are, relative to the working folder.
-        options: ``--configfile …`` as typed, for the commands that messages advise.
-    """
+    """All embeddings of one set of parameters; ``options`` (``--configfile …``) are for commands in messages."""
 
     def __init__(self, plan: Plan, options: str = "") -> None:
         self.plan, self.options = plan, options
@@ -42,8 +34,8 @@ class Catalogue:
         return [s for s in self.plan.systems if Path(self.plan.embedding(dataset, s)).exists()]
 
     def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
-        """Systems that can search a data set for a text, or for a video. Those of pages come first; those that
-        compare a text with texts of the videos come last."""
+        """Systems that can search a data set for a text or a video: first those of pages, last those that compare texts
+        of videos with it."""
         pages = [p["system"] for p in self.plan.params["pages"].values() if p.get("dataset", dataset) == dataset]
         if for_text:
             own_texts = {s for s in self.plan.systems if "texts" in (e := self._embeddings(s)) and "features" not in e}
@@ -62,15 +54,14 @@ class Catalogue:
         if "combine" in entry:
             return all(map(self.reads_texts, entry["combine"]["systems"]))
         if "model" in entry:
-            return _embeds_texts(entry["model"]["name"])
+            return named.module("models", entry["model"]["name"]).Model.embeds_texts
         return "text_encoder" in entry["embeddings"] or "features" not in entry["embeddings"]
 
     def _embeddings(self, system: str) -> dict[str, Any]:
         return self.plan.systems[system].get("embeddings", {})
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:
-        """The system that embedded the videos of ``system``: itself, or one that pools the same features and only lacks
-        the text encoder; None if there is neither."""
+        """The system whose video embeddings ``system`` uses: itself, or another that pools the same features."""
         if Path(self.plan.embedding(dataset, system)).exists():
             return system
         own = self._embeddings(system)
@@ -83,11 +74,7 @@ class Catalogue:
         return None
 
     def dataset(self, name: str | None) -> str:
-        """A data set by name; without one that of a page, or the first that is embedded.
-
-        Raises:
-            RequestError: it does not exist, or nothing is embedded.
-        """
+        """A data set by name; without one that of a page, or the first that is embedded."""
         if name is not None:
             if name not in self.plan.datasets:
                 raise RequestError(unknown("data set", name, self.plan.datasets))
@@ -99,11 +86,7 @@ class Catalogue:
         return next((d for d in pages if d in embedded), embedded[0])
 
     def system(self, dataset: str, name: str | None, *, for_text: bool) -> str:
-        """A system by name; without one that of a page, or the first that can answer.
-
-        Raises:
-            RequestError: it does not exist, has not embedded the data set, or reads no texts.
-        """
+        """A system by name; without one that of a page, or the first that can answer."""
         able = self.searchable(dataset, for_text=for_text)
         if name is None:
             if (first := next(able, None)) is not None:
@@ -164,9 +147,6 @@ class Catalogue:
         """The index of a system's videos.
 
         Its inverted lists are cached below ``.scratch/``: in the folder of a result they would change the result.
-
-        Raises:
-            RequestError: the member has no embeddings.
         """
         source = self._embedded_as(dataset, system)
         assert source is not None
@@ -202,19 +182,10 @@ class Catalogue:
 
 
 def open_catalogue(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Catalogue:
-    """The catalogue of some parameters; arguments as of :func:`videomatch.app.config.load_plan`."""
+    """The catalogue of some parameters; arguments as of :func:`load_plan`."""
     options = [f"--configfile {' '.join(map(str, files))}"] if files else []
-    options += [f"--config {' '.join(map(_quoted, values))}"] if values else []
+    options += [f"--config {' '.join(map(shlex.quote, values))}"] if values else []
     return Catalogue(load_plan(files, values), " ".join(options))
-
-
-def _quoted(value: str) -> str:
-    return f"'{value}'" if set(value) & set(' {}[]*?~$&;|<>()"') else value
-
-
-@functools.cache
-def _embeds_texts(model: str) -> bool:
-    return named.module("models", model).Model.embeds_texts
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -1,8 +1,8 @@
-"""Ask a running ``videomatch serve``, which answers in milliseconds what a new process loads libraries for.
+"""Ask a running ``videomatch serve``, which has all libraries in memory. Only the standard library is imported here.
 
 A server writes a file below ``.scratch/`` of the project: its port, a token, the files of its parameters, and the state
-of these and of the source when it was started. Only the user can read the file, and a request with the token may name
-files to read. Only the standard library is imported here.
+of these and of the source when it was started. Only the user can read the file; a request with the token may name files
+to read.
 """
 
 from __future__ import annotations

@@ -15,15 +15,8 @@ PARAMS = Path("params.yaml")
 
 
 def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
-    """All paths and settings of the parameters.
-
-    Args:
-        files: of ``--configfile``, each laid over the one before; ``params.yaml`` by default.
-        values: of ``--config``, each ``KEY=VALUE``.
-
-    Raises:
-        RequestError: there is no params.yaml, or the parameters have mistakes; the message lists them all.
-    """
+    """All paths and settings of the parameters in some files, each laid over the one before (``params.yaml`` by
+    default), with values ``KEY=VALUE``."""
     if not PARAMS.is_file():
         raise RequestError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
     config, read = parameters.load(files or [PARAMS])

@@ -52,10 +52,9 @@ class Segment:
     """A part of the query and where it comes from; times in seconds, half open.
 
     Attributes:
-        reference: id of the library's video.
+        reference, path: id and file of the library's video.
         score: mean similarity along it, or a detector's score.
         view: the part of the query's picture: ``whole``, or a name of :data:`videomatch.app.descriptors.VIEWS`.
-        path: of the library's video.
     """
 
     query_start: float
@@ -80,9 +79,6 @@ class Copies(Answer):
 
     Attributes:
         asked: the file.
-        library: folder of the library.
-        descriptor: of frames.
-        aligner: its name.
         segments: by their start.
         duration: of the query, s.
         frames: of the query that were compared.
@@ -104,8 +100,6 @@ class ChosenAligner:
     """An aligner with its options.
 
     Attributes:
-        aligner: of :mod:`videomatch.aligners`.
-        name: for messages.
         options: seconds per frame -> options of ``aligner``.
         rescaled: it reads rescaled similarities instead of cosines.
         bias: added to every similarity.
@@ -127,9 +121,6 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
         name: file in ``aligners/``, with its own defaults.
         run: checkpoint of a trained detector.
         tuned: result of ``tune``: of an aligner, or of the detector ``run``.
-
-    Raises:
-        RequestError: there is no such aligner, checkpoint or result, or they do not fit together.
     """
     if name is not None and name not in named.names("aligners"):
         raise RequestError(unknown("aligner", name, named.names("aligners")))
@@ -167,13 +158,7 @@ def _thresholds(seconds: float) -> dict[str, Any]:
 
 
 class CopySearch:
-    """The search of one library.
-
-    Args:
-        library: that is searched.
-        aligner: that finds segments.
-        rows: frames of the query whose map with a video is in memory at once.
-    """
+    """The search of one library. The map of ``rows`` frames of the query with a video is in memory at once."""
 
     def __init__(self, library: VideoLibrary, aligner: ChosenAligner, rows: int = 1024) -> None:
         self.library, self.aligner, self.rows = library, aligner, rows
@@ -187,13 +172,8 @@ class CopySearch:
         """Where each part of a file comes from. If the file itself is in the library, it does not count.
 
         Args:
-            file: a video.
             top: videos of the library that are aligned, for every view.
             views: also search the picture mirrored and by halves.
-            threads: that decode.
-
-        Raises:
-            RequestError: the file cannot be read, or ``top`` is out of range.
         """
         check_top(top)
         if not file.is_file():
@@ -205,17 +185,19 @@ class CopySearch:
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
-                found = self.library.descriptor.describe({"query": file}, Path(scratch) / WHOLE, threads)
-            if found.store is None or not len(found.videos):
-                raise RequestError(f"{file}: {found.rejected['reason'][0]}")
-            if found.store.shape != (self.index.inputs,):
+                whole, videos, rejected = self.library.descriptor.describe(
+                    {"query": file}, Path(scratch) / WHOLE, threads
+                )
+            if whole is None or not len(videos):
+                raise RequestError(f"{file}: {rejected['reason'][0]}")
+            if whole.shape != (self.index.inputs,):
                 raise RequestError(
-                    f"{self.library.descriptor} gives {found.store.shape[0]} numbers per frame, the index of "
+                    f"{self.library.descriptor} gives {whole.shape[0]} numbers per frame, the index of "
                     f"{self.library.folder} was made for {self.index.inputs}: it belongs to another library"
                 )
-            answer.duration = float(found.videos["duration"][0] or 0.0)
-            answer.frames = len(found.store["query"])
-            self._search(answer, WHOLE, found.store, "query", top, same)
+            answer.duration = float(videos["duration"][0] or 0.0)
+            answer.frames = len(whole["query"])
+            self._search(answer, WHOLE, whole, "query", top, same)
             if views and _covered(answer.segments) < FOUND * answer.duration:
                 with answer.timed("frames"):
                     store = self.library.descriptor.describe_views(file, Path(scratch) / "views", threads)
@@ -227,13 +209,8 @@ class CopySearch:
         return answer
 
     def map(self, view: str, reference: str, cells: int = CELLS) -> tuple[np.ndarray, float, float]:
-        """The similarity map of the last query with a video of the library, and the seconds of both.
-
-        Args:
-            view: of the query.
-            reference: id of the library's video.
-            cells: of the map on a side at most, all of the same time.
-        """
+        """The similarity map of a view of the last query with a video of the library, in at most ``cells`` equal cells
+        of time on a side, and the seconds of both."""
         query, query_times = self._queries[view]
         frames, times = self._reference(reference)
         durations = [float(t[-1, 1]) if len(t) else 0.0 for t in (query_times, times)]
@@ -306,10 +283,10 @@ class CopySearch:
 
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], gap: float = MAX_JUMP) -> np.ndarray:
-    """Segments of consecutive pieces of a query as one list; one that continues across a border is one segment.
+    """Segments ``(N, 5)``, s, of consecutive pieces of a query as one list; one that continues across a border is one
+    segment.
 
     Args:
-        pieces: segments ``(N, 5)`` of each piece, s.
         borders: start of all pieces but the first, s.
         gap: seconds that may be missing at a border, and by which the two parts may be shifted against each other.
     """

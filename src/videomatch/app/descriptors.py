@@ -1,8 +1,7 @@
 """How the frames of a library's videos are described: by which expert, and which of them are kept.
 
 A descriptor is chosen when a library is made and stored with it. Videos that are added or searched later are described
-in the same way, by the stages themselves (the probing of ``prepare``, ``extract``, ``select_key_frames``) on a corpus
-of these files. The default, :mod:`videomatch.experts.grey`, needs no training.
+in the same way, by the stages themselves on a corpus of these files.
 """
 
 from __future__ import annotations
@@ -16,16 +15,14 @@ import cv2
 import numpy as np
 import polars as pl
 
+from videomatch.app import file_corpus
 from videomatch.app.config import PARAMS
 from videomatch.app.requests import RequestError, unknown
 from videomatch.common import digests
 from videomatch.common.checkpoint import model_class
-from videomatch.data import corpus as corpora
-from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection
 from videomatch.pipeline.plan import Plan
-from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
 from videomatch.stages.select_key_frames import select_key_frames
 
@@ -37,6 +34,8 @@ WEIGHTS = ("*.safetensors", "config.json", "preprocessor_config.json")
 EVERY = 0.5
 #: size in pixels of the frames that views are cut from, where the descriptor reads no stored frames
 VIEW_SIZE = 128
+#: frames of videos (None without a video), and the tables ``videos`` and ``rejected``
+Described = tuple[Store | None, pl.DataFrame, pl.DataFrame]
 #: names of stores on the way: the frames that an expert reads, and its rows
 SOURCE, ROWS = "source", "rows"
 
@@ -51,21 +50,11 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class Described:
-    """Videos and their frames: ``store`` (None without a video), and the tables ``videos`` and ``rejected``."""
-
-    store: Store | None
-    videos: pl.DataFrame
-    rejected: pl.DataFrame
-
-
-@dataclass(frozen=True)
 class Descriptor:
     """An expert with all its options, and how key frames are chosen.
 
     Attributes:
-        name: of the expert.
-        options: of its extractor.
+        options: of the expert's extractor.
         source: options of the frames that it reads, or None.
         backbones: name -> folder or hub id.
         digests: path of a local checkpoint -> digest of its weights.
@@ -90,11 +79,7 @@ class Descriptor:
         return f"{self.name}{rate}, " + (f"{self.share:.0%} key frames by {chosen_by}" if chosen_by else "all frames")
 
     def check(self) -> None:
-        """Check that all checkpoints are those that the descriptor was chosen with.
-
-        Raises:
-            RequestError: one is missing, or has other weights.
-        """
+        """Check that all checkpoints are those that the descriptor was chosen with."""
         for path, digest in self.digests.items():
             if not Path(path).is_dir():
                 raise RequestError(f"{path} is missing: {self.name!r} cannot describe frames without it")
@@ -105,18 +90,13 @@ class Descriptor:
                 )
 
     def describe(self, files: Mapping[str, Path], folder: Path, threads: int) -> Described:
-        """The frames of some files that are kept.
-
-        Args:
-            files: video id -> file.
-            folder: an empty one, for the results of the stages.
-            threads: that decode.
-        """
-        rows = _videos({video_id: str(path) for video_id, path in files.items()})
+        """The kept frames of some files (video id -> file), and the tables ``videos`` and ``rejected``. ``folder`` is
+        for results of the stages."""
+        rows = file_corpus.video_rows({video_id: str(path) for video_id, path in files.items()})
         videos, rejected = probed(rows, 1, threads)
-        corpora.write_videos(tables.check("videos", videos), _folder(folder / "corpus"), 1)
+        file_corpus.write_videos(videos, folder / "corpus")
         if not len(videos):
-            return Described(None, videos, rejected)
+            return None, videos, rejected
         options, features = self.options, []
         if self.source is not None:
             rejected = pl.concat([rejected, self._extract(folder, SOURCE, self.source, [], threads)])
@@ -124,17 +104,13 @@ class Descriptor:
         rejected = pl.concat([rejected, self._extract(folder, ROWS, options, features, threads)])
         rejected = rejected.unique(["video_id", "path"], keep="first", maintain_order=True)
         videos = videos.filter(~pl.col("video_id").is_in(rejected["video_id"].implode()))
-        return Described(self._key_frames(folder), videos, rejected)
+        return self._key_frames(folder), videos, rejected
 
     def describe_views(self, file: Path, folder: Path, threads: int) -> Store:
-        """The frames of every one of :data:`VIEWS` of a file; ids are the names of the views.
-
-        Raises:
-            RequestError: the file cannot be read.
-        """
+        """The frames of every one of :data:`VIEWS` of a file; ids are the names of the views."""
         every = float((self.source or self.options).get("every", EVERY))
         frames = self.source or {"extractor": "frames", "every": every, "size": VIEW_SIZE}
-        corpora.write_videos(_videos({"file": str(file)}), _folder(folder / "corpus"), 1)
+        file_corpus.write_videos(file_corpus.video_rows({"file": str(file)}), folder / "corpus")
         rejected = self._extract(folder, SOURCE, frames, [], threads)
         if len(rejected):
             raise RequestError(f"{file}: {rejected['reason'][0]}")
@@ -146,7 +122,7 @@ class Descriptor:
                 parts = map(np.ascontiguousarray, view(whole))
                 resized = [cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA) for part in parts]
                 writer.add(name, np.stack(resized) if resized else whole, times=times)
-        corpora.write_videos(_videos(dict.fromkeys(VIEWS)), folder / "corpus", 1)
+        file_corpus.write_videos(file_corpus.video_rows(dict.fromkeys(VIEWS)), folder / "corpus")
         self._extract(folder, ROWS, {**self.options, "source": SOURCE}, [cut.parent], threads)
         return self._key_frames(folder)
 
@@ -154,17 +130,14 @@ class Descriptor:
         self, folder: Path, name: str, options: dict[str, Any], features: list[Path], threads: int
     ) -> pl.DataFrame:
         """Extract ``folder/name/name`` of the corpus in a folder; the table ``rejected``."""
-        used = {options[key] for key in ("backbone", "encoder") if key in options}
-        extract(
-            corpus=folder / "corpus",
-            shard=0,
+        return file_corpus.extract_features(
+            folder / "corpus",
+            folder / name,
             experts={name: options},
-            backbones={name: path for name, path in self.backbones.items() if name in used},
-            output=_folder(folder / name),
+            backbones=self.backbones,
             features=features,
             threads=threads,
         )
-        return tables.read("rejected", folder / name)
 
     def _key_frames(self, folder: Path) -> Store:
         """The key frames of the rows in a folder, or all frames."""
@@ -173,7 +146,8 @@ class Descriptor:
         if len(shape) != 1:
             raise RequestError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
         if self.method is not None or self.scorer is not None:
-            output = _folder(folder / "kept")
+            output = folder / "kept"
+            output.mkdir()
             run = None if self.scorer is None else Path(self.scorer)
             select_key_frames(
                 features=[root.parent], output=output, expert=ROWS, method=self.method, run=run, share=self.share
@@ -197,15 +171,12 @@ def choose(
     Args:
         plan: loads the parameters; called only for names in them.
         expert: of the parameters, or :data:`GREY`, which is the default.
-        system: one that is trained, whose network describes frames.
+        system: a trained one, whose network describes frames.
         run: folder of a checkpoint.
         every: seconds between frames, instead of the expert's own.
         key_frames: one of :data:`localisation.key_frame_selection.METHODS`, a trained system, or its folder; all
             frames are kept if None.
         share: of frames that are key frames.
-
-    Raises:
-        RequestError: a name that does not exist, is not trained, or describes no frames.
     """
     if sum(x is not None for x in (expert, system, run)) > 1:
         raise RequestError("expert, system and run all choose what describes frames: expected one of them")
@@ -238,11 +209,7 @@ def choose(
 
 
 def checkpoint_of(plan: Plan, system: str) -> Path:
-    """The checkpoint of a system's first member.
-
-    Raises:
-        RequestError: there is no such system, it has no weights, or it is not trained yet.
-    """
+    """The checkpoint of a system's first member."""
     if system not in plan.systems:
         raise RequestError(unknown("system", system, plan.systems))
     if not plan.is_trained(system):
@@ -294,15 +261,3 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
         name = entry["model"]["name"]
         raise RequestError(f"{run} holds a {name}, which scores no frames: expected a model like key_frames")
     return run
-
-
-def _videos(paths: Mapping[str, str | None]) -> pl.DataFrame:
-    """A table ``videos`` of ids and paths alone."""
-    schema = tables.SCHEMAS["videos"]
-    rows = [{**dict.fromkeys(schema), "video_id": i, "path": p, "tags": [], "shard": 0} for i, p in paths.items()]
-    return pl.DataFrame(rows, schema=schema)
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path

@@ -1,8 +1,10 @@
 """Texts as vectors of a system, made by the weights that embedded the corpus.
 
 A text goes through a CLIP-like encoder's text tower, a trained system's ``embed_texts``, latent semantic analysis, or
-all systems of a combination. Analyses and the directions of a combination are not stored: they are fitted again on the
-same rows, and compared with the embeddings of the corpus.
+all systems of a combination. Analyses are not stored: they are fitted again on the same rows, and compared with the
+embeddings of the corpus.
+
+torch, transformers and scikit-learn take seconds to import: each is imported for the systems that need it.
 """
 
 from __future__ import annotations
@@ -11,14 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from videomatch.app.catalogue import Catalogue
 from videomatch.common.vectors import unit_rows
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs
-from videomatch.stages import combine, embed
 
 #: texts -> (N, D) rows, float32, of unit length unless the system compares by ``dot``; zeros for unknown texts
 TextEncoder = Callable[[Sequence[str]], np.ndarray]
@@ -48,17 +48,21 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
         corpus = Path(plan.corpus(dataset)).parent
         return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
     if "text_encoder" in entry["embeddings"]:
+        from videomatch.stages.embed import text_tower
+
         encoder = entry["embeddings"]["text_encoder"]
         tower = plan.backbone_path(encoder)
-        return catalogue.cached(
-            plan.backbone_runs([encoder]) or [tower], ("texts", tower), lambda: embed.text_tower(tower)
-        )
+        return catalogue.cached(plan.backbone_runs([encoder]) or [tower], ("texts", tower), lambda: text_tower(tower))
     return text_analysis(catalogue, dataset, system)
 
 
 def _trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> TextEncoder:
     """``embed_texts`` of a trained system."""
-    model, reader = embed.trained(checkpoint, corpus, features)
+    import torch
+
+    from videomatch.stages.embed import trained
+
+    model, reader = trained(checkpoint, corpus, features)
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         with torch.inference_mode():
@@ -79,8 +83,10 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
     corpus = Path(plan.corpus(dataset)).parent
 
     def fit() -> TextEncoder:
+        from videomatch.data.lsa import fitted_on_train
+
         texts = whole_texts(corpus, options["texts"])
-        lsa = embed.analysis(corpus, texts, options.get("dim", 256), plan.seed)
+        lsa = fitted_on_train(corpus, texts, options.get("dim", 256), plan.seed)
         store = Store.open(Path(result).parent / plan.members(system)[0] / "videos")
         some = [i for i in store.ids[:: max(1, len(store) // PROBES)] if i in texts]
         _compare(lsa.embed([texts[i] for i in some]), store, some)
@@ -123,6 +129,8 @@ def _joiner(
     Raises:
         ValueError: a part is not built, or the embeddings of the corpus were made of others.
     """
+    from videomatch.stages import combine
+
     plan, parts = catalogue.plan, _parts(catalogue, system, member)
     folder = Path(plan.embedding(dataset, system)).parent / member
     shares = combine.shares_of([weight for _, _, weight in parts])

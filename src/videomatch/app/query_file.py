@@ -16,38 +16,25 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from videomatch.app import file_corpus
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.query_encoder import base_parts, combine_rows, text_analysis
 from videomatch.app.requests import RequestError
 from videomatch.corpora import folder as folders
-from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
 from videomatch.stages.embed import embed
-from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
 
 
 def embed_file(
     catalogue: Catalogue, dataset: str, system: str, member: str, file: Path, notes: list[str]
 ) -> np.ndarray:
-    """The vector ``(D,)`` of a file by one member of a system.
-
-    Args:
-        catalogue: of the system.
-        dataset: whose experts and options are used.
-        system: that embeds.
-        member: of the system.
-        file: a video.
-        notes: what the user should know is appended.
-
-    Raises:
-        RequestError: the file cannot be read or holds nothing that the system reads, or the system reads features that
-            only the data set has.
-    """
+    """The vector ``(D,)`` of a file by one member of a system, with the experts and options of a data set. What the
+    user should know is appended to ``notes``."""
     plan = catalogue.plan
     parts = base_parts(catalogue, system, member)
     released = sorted({s for s, _ in parts if _reads_released(plan, s)})
@@ -73,7 +60,6 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     """The tables of a corpus of one video."""
     raw, corpus = scratch / "raw", scratch / "corpus"
     raw.mkdir()
-    corpus.mkdir()
     file = Path(os.path.abspath(file))  # noqa: PTH100 (a link is not resolved: what is beside the link counts)
     name = file.name if file.suffix else f"{file.name}.mp4"
     (raw / name).symlink_to(file)
@@ -83,10 +69,10 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     entry = plan.dataset(dataset)
     options = {k: v for k, v in entry.get("options", {}).items() if k != "extensions"}
     found = folders.read(raw=raw, extensions=[Path(name).suffix], **(options if entry["corpus"] == "folder" else {}))
-    videos, bad = probed(found["videos"].with_columns(pl.col("tags").fill_null([])), 1, 1)
+    videos, rejected = probed(found["videos"].with_columns(pl.col("tags").fill_null([])), 1, 1)
     if videos.is_empty():
-        raise RequestError(f"{file}: {bad['reason'][0]}")
-    corpora.write_videos(tables.check("videos", videos), corpus, 1)
+        raise RequestError(f"{file}: {rejected['reason'][0]}")
+    file_corpus.write_videos(videos, corpus)
     for table in ("texts", "splits"):
         tables.write(table, found[table], corpus)
     return corpus
@@ -99,16 +85,17 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
     done: list[Path] = []
     # experts that read the frames of others come after these
     for name in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
-        output = corpus.parent / "features" / name
-        output.mkdir(parents=True)
         job = jobs.extract(plan, dataset, name, "0")
-        settings = job.settings
+        settings = {k: v for k, v in job.settings.items() if k != "shard"}
         settings["experts"] = {e: o for e, o in settings["experts"].items() if e in needed}
-        used = {o.get("backbone") for o in settings["experts"].values()}
-        settings["backbones"] = {b: path for b, path in settings["backbones"].items() if b in used}
-        runs = [Path(run).parent for run in job.inputs["runs"] or []]
-        extract(corpus=corpus, output=output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings)
-        rejected = tables.read("rejected", output)
+        rejected = file_corpus.extract_features(
+            corpus,
+            output := corpus.parent / "features" / name,
+            features=done,
+            runs=[Path(run).parent for run in job.inputs["runs"] or []],
+            threads=os.cpu_count() or 1,
+            **settings,
+        )
         if len(rejected):
             raise RequestError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
         done = [*done, output]

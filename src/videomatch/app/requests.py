@@ -23,12 +23,7 @@ class RequestError(ValueError):
 
 @dataclass(kw_only=True)
 class Answer:
-    """What all answers have.
-
-    Attributes:
-        notes: what the user should know besides.
-        seconds: time by step; ``total`` is the sum.
-    """
+    """What all answers have: ``notes`` for the user, and ``seconds`` by step with their ``total``."""
 
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -74,6 +74,9 @@ def show_leaks(options: argparse.Namespace) -> int:
     if options.system:
         embedding = Path(plan.embedding(options.dataset, options.system)).parent
         vectors = [embedding / plan.members(options.system)[0] / "videos"]
-    text, shared = leaks.report(corpus, options.train, options.test, vectors=vectors)
+    try:
+        text, shared = leaks.report(corpus, options.train, options.test, vectors)
+    except ValueError as error:
+        raise RequestError(f"{corpus}: {error}") from error
     print(text)
     return int(shared > 0)

@@ -1,7 +1,7 @@
 """Find videos of a data set by a text or by a video: the vector of what is asked, and its nearest neighbours.
 
-What embeds a text (:mod:`videomatch.app.query_encoder`) or a file (:mod:`videomatch.app.query_file`) is loaded when it
-is needed: with torch and transformers it takes seconds, and a search by an id takes less than one.
+What embeds a file (:mod:`videomatch.app.query_file`) is imported when it is needed: with torch it takes seconds, and a
+search by an id takes less than one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import polars as pl
 
 from videomatch.app.catalogue import Catalogue, open_catalogue
+from videomatch.app.query_encoder import text_encoder
 from videomatch.app.requests import MAX_CHARACTERS, Answer, RequestError, check_top
-from videomatch.common import digests, named
+from videomatch.common import digests
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,7 @@ class Hit:
 
 @dataclass
 class SearchAnswer(Answer):
-    """What was found, best first.
-
-    Attributes:
-        asked: the text, id or file.
-        dataset: that was searched.
-        system: whose embeddings were compared.
-        member: of the system.
-        hits: the videos.
-    """
+    """The videos that were found, best first, for a text, id or file (``asked``)."""
 
     asked: str
     dataset: str
@@ -62,11 +55,7 @@ def find(
     member: str | None = None,
     top: int = 10,
 ) -> SearchAnswer:
-    """The videos that match a text best.
-
-    Raises:
-        RequestError: the text is empty or too long, there is no such system, or ``top`` is out of range.
-    """
+    """The videos that match a text best."""
     text = " ".join(text.split())
     if not text:
         raise RequestError("the question is empty")
@@ -77,7 +66,7 @@ def find(
     system = catalogue.system(dataset, system, for_text=True)
     answer = SearchAnswer(text, dataset, system, catalogue.member(system, member))
     with answer.timed("models"):
-        encode = named.module("app", "query_encoder").text_encoder(catalogue, dataset, system, answer.member)
+        encode = text_encoder(catalogue, dataset, system, answer.member)
     with answer.timed("question"):
         vector = encode([text])[0]
     if vector.any():
@@ -97,20 +86,7 @@ def similar(
     top: int = 10,
     file: str | None = None,
 ) -> SearchAnswer:
-    """The videos that are most similar to one: an id of the corpus, or a file.
-
-    Args:
-        catalogue: of the systems.
-        video: id, or what the user typed.
-        dataset: whose videos are searched.
-        system: that compares.
-        member: of the system.
-        top: videos at most.
-        file: path to read if ``video`` is not an id; only ids are accepted if None.
-
-    Raises:
-        RequestError: there is no such video, or the system cannot embed a file.
-    """
+    """The videos that are most similar to one: an id of the corpus, or, where ``video`` is no id, a ``file``."""
     check_top(top)
     dataset = catalogue.dataset(dataset)
     system = catalogue.system(dataset, system, for_text=False)
@@ -135,9 +111,9 @@ def similar(
         return answer
     assert file is not None
     with answer.timed("question"):
-        vector = named.module("app", "query_file").embed_file(
-            catalogue, dataset, system, answer.member, Path(file), answer.notes
-        )
+        from videomatch.app.query_file import embed_file
+
+        vector = embed_file(catalogue, dataset, system, answer.member, Path(file), answer.notes)
     _add_hits(catalogue, answer, vector, top)
     return answer
 
@@ -170,13 +146,8 @@ def _add_hits(
 
 
 def reply(catalogue: Catalogue, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a request as plain values, or ``{"error": …}``.
-
-    Args:
-        catalogue: that is asked.
-        request: ``command`` (``find`` or ``similar``), ``asked``, and any of ``dataset``, ``system``, ``member``,
-            ``top`` and ``file`` (of ``similar``).
-    """
+    """The answer to a request as plain values, or ``{"error": …}``. A request has ``command`` (``find`` or
+    ``similar``), ``asked``, and any of ``dataset``, ``system``, ``member``, ``top`` and ``file`` (of ``similar``)."""
     options = {k: v for k, v in request.items() if k not in ("command", "asked") and v is not None}
     search = {"find": find, "similar": similar}[request["command"]]
     try:

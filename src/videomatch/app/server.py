@@ -53,11 +53,9 @@ FAILED = "no answer; the server's terminal says why\n"
 
 
 class Thumbnails:
-    """Pictures of the videos of a data set, cut when they are first asked for.
+    """Pictures of the videos of a data set, cut when they are first requested.
 
     Args:
-        catalogue: of the data set.
-        dataset: its name.
         size: pictures in memory, some 5 kB each.
         cut: file and duration in seconds -> ``(h, w, 3)``, or None without a picture.
     """
@@ -91,11 +89,7 @@ class Thumbnails:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Serve until interrupted, with the options of the command line.
-
-    Raises:
-        RequestError: nothing is embedded, or the port is taken.
-    """
+    """Serve until interrupted, with the options of the command line."""
     parameters = [str(file) for file in params.load(options.configfile or [PARAMS])[1]]
     state = client.current_state(parameters)  # before the catalogue reads them
     catalogue = open_catalogue(options.configfile, options.config)
@@ -106,7 +100,7 @@ def serve(options: argparse.Namespace) -> int:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise RequestError(f"port {options.port}: {reason}; choose another with --port") from error
-    named.module("app", "query_encoder")  # torch and transformers are loaded before the first request
+    named.module("app", "query_file")  # torch and transformers are loaded before the first request
     port = listener.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
     file = client.server_file(options.configfile, options.config)
@@ -122,7 +116,6 @@ def create_app(
     """The server's application.
 
     Args:
-        catalogue: that is searched.
         thumbnails: of the data set of the page and of ``/find`` and ``/similar``.
         default_top: results where a request does not say how many.
         token: of ``/reply``; None refuses all requests to it.

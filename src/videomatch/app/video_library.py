@@ -35,7 +35,7 @@ from videomatch.app.descriptors import Descriptor
 from videomatch.app.requests import RequestError
 from videomatch.common import digests, files
 from videomatch.common.progress import track
-from videomatch.corpora.folder import EXTENSIONS
+from videomatch.corpora.folder import EXTENSIONS, NOT_TEXT, files_below, is_text, printable
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.retrieval.frame_index import FrameIndex
@@ -57,7 +57,6 @@ class Added:
         videos: new ids.
         known: files that the library holds already, or that were given twice.
         frames: of the new videos.
-        rejected: ``path`` and ``reason`` of files that could not be read.
     """
 
     videos: list[str] = field(default_factory=list)
@@ -67,20 +66,16 @@ class Added:
 
     def reject(self, path: Path, reason: str) -> None:
         """Note a file that cannot be used."""
-        self.rejected.append({"path": _printable(path), "reason": _printable(reason)})
+        self.rejected.append({"path": printable(str(path)), "reason": printable(reason)})
 
 
 class VideoLibrary:
     """A library of own videos.
 
     Args:
-        folder: of :meth:`create`.
         batch: files of a batch.
         growth: times more frames than the index has learned from, from which on it is made again.
         settled: frames from which on an index is not made again.
-
-    Raises:
-        RequestError: there is no library, or it was made by another version.
     """
 
     def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
@@ -100,11 +95,7 @@ class VideoLibrary:
 
     @classmethod
     def create(cls, folder: Path, descriptor: Descriptor, **options: int) -> VideoLibrary:
-        """Make an empty library; ``options`` are those of the class.
-
-        Raises:
-            RequestError: the folder is not empty.
-        """
+        """Make an empty library; ``options`` are those of the class."""
         if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
             raise RequestError(f"{folder} exists and is no library: expected a new or an empty folder")
         about = {"format": FORMAT, "descriptor": asdict(descriptor)}
@@ -118,11 +109,7 @@ class VideoLibrary:
         return self.folder / "index"
 
     def open_index(self) -> FrameIndex:
-        """The index of all frames.
-
-        Raises:
-            RequestError: nothing was added yet.
-        """
+        """The index of all frames."""
         if not self._index.exists():
             raise RequestError(f"{self.folder} holds no video yet: `videomatch library add {self.folder} VIDEOS`")
         return FrameIndex(self._index)
@@ -159,9 +146,6 @@ class VideoLibrary:
         """Describe files, or all videos below folders, and add them to the index.
 
         A file that cannot be read is listed in the result and stops nothing.
-
-        Raises:
-            RequestError: a path does not exist, another process is adding, or a checkpoint of the descriptor changed.
         """
         self.descriptor.check()
         added = Added()
@@ -201,10 +185,10 @@ class VideoLibrary:
     def _add_batch(self, new_files: dict[str, Path], threads: int, added: Added) -> None:
         """Describe some files; their names and features appear together."""
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-            described = self.descriptor.describe(new_files, Path(scratch), threads)
-            for row in described.rejected.iter_rows(named=True):
+            store, videos, rejected = self.descriptor.describe(new_files, Path(scratch), threads)
+            for row in rejected.iter_rows(named=True):
                 added.reject(row["path"], row["reason"])
-            store, rows = described.store, described.videos.select(*COLUMNS)
+            rows = videos.select(*COLUMNS)
             if store is None or not len(rows):
                 return
             name = digests.digest(sorted(rows["sha256"]))[:16]
@@ -244,7 +228,7 @@ class VideoLibrary:
 
     def _write_rejected(self, added: Added, found: Iterable[Path]) -> None:
         """Note the files rejected now. Earlier reasons of files that were read again are dropped."""
-        again = [_printable(path) for path in found]
+        again = [printable(str(path)) for path in found]
         before = tables.read("rejected", self.folder).filter(~pl.col("path").is_in(again))
         now = pl.DataFrame([{"video_id": "", **row} for row in added.rejected], schema=tables.SCHEMAS["rejected"])
         tables.write("rejected", pl.concat([before, now]).unique("path", keep="last", maintain_order=True), self.folder)
@@ -262,41 +246,26 @@ class VideoLibrary:
 
 
 def _videos_below(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, Path]]:
-    """Every video, and the folder that its id is relative to; hidden files and links to folders are ignored."""
+    """Every video, and the folder that its id is relative to."""
     for given in paths:
         if not given.exists():
-            raise RequestError(f"{_printable(given)} does not exist: expected a video or a folder of videos")
-        below = given if given.is_dir() else given.parent
-        for path in _walk(given) if given.is_dir() else [given]:
-            try:
-                str(path).encode()
-            except UnicodeEncodeError:
-                added.reject(path, "file name is not valid UTF-8, which tables cannot hold")
-                continue
-            yield path, below
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(place) / name
+            raise RequestError(f"{printable(str(given))} does not exist: expected a video or a folder of videos")
+        if not is_text(str(given)):
+            added.reject(given, NOT_TEXT)
+        elif given.is_dir():
+            found = files_below(given, added.reject)
+            yield from ((path, given) for path in found if path.suffix.lower() in EXTENSIONS)
+        else:
+            yield given, given.parent
 
 
 def _new_id(path: Path, below: Path, taken: set[str]) -> str:
     """The id of a file: its path below a folder, with as many of that folder's own names as make it unique."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100 (a link keeps its own name)
-    parts = [_printable(part) for part in whole.parts]
+    parts = [printable(part) for part in whole.parts]
     for length in range(len(path.relative_to(below).parts), len(parts)):
         video_id = "/".join(parts[-length:])
         if video_id not in taken:
             return video_id
     numbered = (f"{'/'.join(parts)} ({number})" for number in range(2, len(taken) + 3))
     return next(video_id for video_id in numbered if video_id not in taken)
-
-
-def _printable(text: str | Path) -> str:
-    """A text that can be shown in a line: what is not printable is written as ``%0A`` or ``\\udcff``."""
-    text = str(text).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)

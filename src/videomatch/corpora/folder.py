@@ -23,7 +23,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,6 +41,8 @@ EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv"),
     *(".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv"),
 )
+#: why a file cannot be used whose name is no valid UTF-8
+NOT_TEXT = "file name is not valid UTF-8, which tables cannot hold"
 #: names of a list of the videos, and its columns
 LISTS = ("videos.csv", "videos.jsonl")
 COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
@@ -76,7 +78,11 @@ def read(
     rejected: list[dict[str, str]] = []
     files: dict[str, Path] = {}
     beside: dict[Path, list[Path]] = {}
-    for path in _walk(raw, rejected):
+
+    def reject(path: Path, reason: str) -> None:
+        rejected.append(_rejected(_id(path.relative_to(raw).as_posix()), path, reason))
+
+    for path in files_below(raw, reject):
         if path.suffix.lower() in endings:
             video_id = _id(path.relative_to(raw).as_posix())
             if video_id in files:
@@ -239,8 +245,13 @@ def _several(value: Any, separator: str) -> list[str]:
     return [text for item in values if (text := _text(item))]
 
 
-def _walk(folder: Path, rejected: list[dict[str, str]]) -> Iterator[Path]:
-    """Every visible file below ``folder``, ordered; broken links and unreadable folders go to ``rejected``."""
+def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[Path]:
+    """Every visible file below a folder, ordered. Links are followed, each real folder once.
+
+    Args:
+        folder: where it starts.
+        reject: called with the path and the reason for broken links, unreadable folders and names that are not text.
+    """
     seen: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
@@ -252,22 +263,20 @@ def _walk(folder: Path, rejected: list[dict[str, str]]) -> Iterator[Path]:
         try:
             entries = sorted(here.iterdir())
         except PermissionError as error:
-            rejected.append(_rejected(_id(str(here)), here, f"folder cannot be opened ({error.strerror})"))
+            reject(here, f"folder cannot be opened ({error.strerror})")
             continue
         below = []
         for path in entries:
             if path.name.startswith("."):
                 continue
-            if not _is_text(path.name):
-                rejected.append(
-                    _rejected(_id(str(path)), path, "file name is not valid UTF-8, which tables cannot hold")
-                )
+            if not is_text(path.name):
+                reject(path, NOT_TEXT)
             elif path.is_dir():
                 below.append(path)
             elif path.is_file():
                 yield path
             elif path.is_symlink():
-                rejected.append(_rejected(_id(path.relative_to(folder).as_posix()), path, "link to nothing"))
+                reject(path, "link to nothing")
         pending.extend(reversed(below))
 
 
@@ -353,12 +362,18 @@ def _splits(splits: dict[str, list[str]], captions: dict[str, list[str]]) -> lis
 
 
 def _id(relative: str) -> str:
-    """A path as an id: composed Unicode, and nothing that would break a line or a cell."""
-    named = unicodedata.normalize("NFC", relative.encode("utf-8", "backslashreplace").decode())
-    return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in named)
+    """A path as an id: composed Unicode that fits in a line or a cell."""
+    return printable(unicodedata.normalize("NFC", relative))
 
 
-def _is_text(name: str) -> bool:
+def printable(text: str) -> str:
+    """A text that can be shown in a line: what is not printable is written as ``%0A`` or ``\\udcff``."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is valid UTF-8."""
     try:
         os.fsencode(name).decode("utf-8")
     except UnicodeDecodeError:

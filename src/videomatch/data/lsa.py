@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion
 
 from videomatch.common.vectors import unit_rows
+from videomatch.data import tables
+from videomatch.data.corpus import split_ids
 
 #: scripts written without spaces between words: Thai, kana, Chinese characters (with extensions), Hangul
 DENSE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
@@ -59,6 +62,12 @@ class Lsa:
         """Unit vectors, float32; zero for a text none of whose terms is known."""
         reduced = self._svd.transform(self._terms.transform(texts))
         return unit_rows(reduced).astype(np.float32)
+
+
+def fitted_on_train(corpus: Path, texts: Mapping[str, str], dim: int, seed: int) -> Lsa:
+    """Latent semantic analysis fitted on those of the texts (video_id -> text) that are of the train split."""
+    train = split_ids(tables.read("splits", corpus), "train", "reference")
+    return Lsa([texts[i] for i in train if i in texts], dim=dim, seed=seed)
 
 
 def _word_terms(text: str) -> list[str]:

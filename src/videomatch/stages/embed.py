@@ -23,7 +23,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,9 +39,6 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store, StoreWriter
-
-if TYPE_CHECKING:
-    from videomatch.data.lsa import Lsa
 
 log = logging.getLogger(__name__)
 
@@ -108,18 +105,12 @@ def embed(
 
 def _by_texts(corpus: Path, ids: list[str], options: Mapping[str, Any], seed: int) -> Embeddings:
     """Latent semantic analysis of the videos' texts."""
+    from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
+
     texts = whole_texts(corpus, options["texts"], ids)
-    lsa = analysis(corpus, texts, options.get("dim", 256), seed)
+    lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
     log.info("latent semantic analysis in %d dimensions", lsa.dim)
     return {"videos": (ids, ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS)))}
-
-
-def analysis(corpus: Path, texts: Mapping[str, str], dim: int, seed: int) -> Lsa:
-    """Latent semantic analysis fitted on the texts (video_id -> text) of the train split."""
-    from videomatch.data.lsa import Lsa  # scikit-learn takes a second to import, and only this needs it
-
-    train = corpora.split_ids(tables.read("splits", corpus), "train", "reference")
-    return Lsa([texts[i] for i in train if i in texts], dim=dim, seed=seed)
 
 
 def _by_features(
