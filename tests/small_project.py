@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import clips
 from videomatch.app.config import load_plan
 from videomatch.pipeline import jobs, provenance
@@ -22,42 +20,33 @@ from videomatch.stages.train import train
 NASTY = '<script>alert("1")</script>&'
 WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
 COUNT = len(WORDS)
-PARAMS: dict[str, Any] = {
-    "scale": "tiny",
-    "seed": 0,
-    "datasets": {"mine": {"corpus": "folder", "raw": "raw", "experts": ["frames", "clip"]}},
-    "backbones": {"clip": {"system": "tiny_clip"}},
-    "experts": {
-        "frames": {"extractor": "frames", "every": 0.5, "size": 32},
-        "clip": {"extractor": "image", "backbone": "clip", "source": "frames"},
-    },
-    "systems": {
-        "tiny_clip": {
-            "dataset": "mine",
-            "model": {
-                "name": "clip",
-                "image_size": 32,
-                "patch_size": 16,
-                "width": 64,
-                "vision_layers": 1,
-                "text_layers": 1,
-                "projection_dim": 16,
-            },
-            "tokenizer": {"style": "clip", "vocab_size": 300},
-            "examples": {"kind": "frame_caption", "expert": "frames", "split": "train", "validation": None},
-            "objectives": {"clip_contrastive": {"weight": 1.0}},
-            "training": {"epochs": 1, "batch": 8, "precision": "fp32"},
-        },
-        "pooled": {"embeddings": {"features": "clip", "pool": "mean"}},
-        "zero_shot": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["caption"]}},
-        "unbuilt": {"embeddings": {"features": "clip", "text_encoder": "clip", "texts": ["query"]}},
-        "title": {"embeddings": {"texts": ["title"], "dim": 8}},
-        "whole": {"combine": {"systems": ["zero_shot", "tiny_clip"], "weights": [1, 3]}},
-        "rescored": {"rescore": {"system": "zero_shot", "method": "dual_softmax"}},
-        "aligned": {"align": {"expert": "clip", "aligner": "dtw", "options": {}}},
-        "projected": {"combine": {"systems": ["title", "pooled"], "dim": 6}},
-    },
-}
+PARAMS = """
+scale: tiny
+seed: 0
+datasets:
+  mine: {corpus: folder, raw: raw, experts: [frames, clip]}
+backbones:
+  clip: {system: tiny_clip}
+experts:
+  frames: {extractor: frames, every: 0.5, size: 32}
+  clip: {extractor: image, backbone: clip, source: frames}
+systems:
+  tiny_clip:
+    dataset: mine
+    model: {name: clip, image_size: 32, patch_size: 16, width: 64, vision_layers: 1, text_layers: 1, projection_dim: 16}
+    tokenizer: {style: clip, vocab_size: 300}
+    examples: {kind: frame_caption, expert: frames, split: train, validation: null}
+    objectives: {clip_contrastive: {weight: 1.0}}
+    training: {epochs: 1, batch: 8, precision: fp32}
+  pooled: {embeddings: {features: clip, pool: mean}}
+  zero_shot: {embeddings: {features: clip, text_encoder: clip, texts: [caption]}}
+  unbuilt: {embeddings: {features: clip, text_encoder: clip, texts: [query]}}
+  title: {embeddings: {texts: [title], dim: 8}}
+  whole: {combine: {systems: [zero_shot, tiny_clip], weights: [1, 3]}}
+  rescored: {rescore: {system: zero_shot, method: dual_softmax}}
+  aligned: {align: {expert: clip, aligner: dtw, options: {}}}
+  projected: {combine: {systems: [title, pooled], dim: 6}}
+"""
 BUILT = ("tiny_clip", "pooled", "zero_shot", "title", "whole", "projected")
 
 
@@ -73,7 +62,7 @@ def built(folder: Path) -> Plan:
         title = NASTY if n == 0 else f"film {WORDS[n]} number {n % 3}"
         rows.append('{},"{}",a {} film|{} bars,train'.format(name(n), title.replace('"', '""'), n, "xyz"[n % 3]))
     (raw / "videos.csv").write_text("\n".join(rows) + "\n")
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
+    (folder / "params.yaml").write_text(PARAMS)
     plan = load_plan()
     corpus = made(plan.corpus("mine"), prepare, **jobs.prepare(plan, "mine").settings)
     for passage, experts in sorted(plan.passes("mine").items(), key=lambda item: item[0] == "clip"):
@@ -94,7 +83,7 @@ def built(folder: Path) -> Plan:
         )
     for system in BUILT:
         manifest = plan.embedding("mine", system)
-        if "combine" in PARAMS["systems"][system]:
+        if "combine" in plan.systems[system]:
             job = jobs.combine(plan, "mine", system)
             made(manifest, combine, embeddings=[Path(m).parent for m in job.inputs["embeddings"]], **job.settings)
         else:

@@ -27,29 +27,13 @@ def corpus(tmp_path):
     splits += [("captions_train", "query", f"a{n}:0") for n in range(4)]
     splits += [("captions_test", "reference", i) for i in ("t0", "t1", "t2", "t3", "a3")]
     splits += [("captions_test", "query", i) for i in ("t0:0", "t1:0", "t2:0")] + [("all", "reference", "t3")]
-    captions = {
-        "a0": "A man, running.",
-        "a1": "a dog",
-        "a2": "a CAT",
-        "a3": "x",
-        "t0": "a man running",
-        "t1": "a dog",
-        "t2": "y",
-    }
+    captions = {"a0": "A man, running.", "a1": "a dog", "a2": "a CAT", "a3": "x"}
+    captions |= {"t0": "a man running", "t1": "a dog", "t2": "y"}
     texts = [(f"{v}:0", v, "caption", None, None, None, words) for v, words in captions.items()]
     texts += [("t2:1", "t2", "caption", None, None, None, "a cat")]  # no query of the protocol
-    sources = [
-        ("a0", "film", 0.0, 5.0),
-        ("a1", "film", 9.0, 12.0),
-        ("a2", "reel", None, None),
-        ("a3", "other", 0.0, 1.0),
-    ]
-    sources += [
-        ("t0", "film", 4.0, 10.0),
-        ("t1", "film", 12.0, 13.0),
-        ("t2", "reel", 3.0, 4.0),
-        ("t3", "film", 5.05, 8.0),
-    ]
+    sources = [("a0", "film", 0.0, 5.0), ("a1", "film", 9.0, 12.0), ("a2", "reel", None, None)]
+    sources += [("a3", "other", 0.0, 1.0), ("t0", "film", 4.0, 10.0), ("t1", "film", 12.0, 13.0)]
+    sources += [("t2", "reel", 3.0, 4.0), ("t3", "film", 5.05, 8.0)]
     for name, rows in (("splits", splits), ("texts", texts), ("sources", sources)):
         tables.write(name, frame(name, rows), tmp_path / "corpus")
     rng = np.random.default_rng(0)
