@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     CLIPConfig,
@@ -29,13 +31,16 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 
 import clips
+from toys import corpus_of
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.experts import frames
 from videomatch.experts.audio import Expert as Audio
 from videomatch.experts.audio import mel_filters
 from videomatch.experts.image import Expert as Picture
 from videomatch.experts.image import fold, pixels_of_processor
+from videomatch.media.decode import Sampler
 from videomatch.stages.extract import extract
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
@@ -200,8 +205,6 @@ def test_image_expert_refuses(tmp_path: Path) -> None:
         Picture(backbone=str(folder), pooling="max")
     with pytest.raises(ValueError, match="precision 'int8'"):
         Picture(backbone=str(folder), precision="int8")
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -239,13 +242,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, numbers in names.items():
         clips.write(raw / f"{name}.mp4", numbers, tone=0.0 if name == "v0" else None)
     (raw / "bad.mp4").write_text("nothing")
-    paths = {**{n: str(raw / f"{n}.mp4") for n in names}, "bad": str(raw / "bad.mp4"), "bare": None}
-    rows = [{"video_id": n, "path": p, "shard": 0, "tags": []} for n, p in paths.items()]
-    empty = dict.fromkeys(tables.SCHEMAS["videos"])
-    folder = tmp_path_factory.mktemp("corpus")
-    videos = pl.DataFrame([{**empty, **row} for row in rows], schema=tables.SCHEMAS["videos"])
-    corpora.write_videos(videos, folder, 1)
-    return folder
+    paths = {name: raw / f"{name}.mp4" for name in [*names, "bad"]}
+    return corpus_of(raw / "corpus", {**paths, "bare": None})
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -278,10 +276,6 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
     assert numbers == [int(k * 7.5) for k in range(14)]
     # each frame's row is what the expert says of it alone
     expert = Picture(backbone=clip, precision="float32")
-    from fractions import Fraction
-
-    from videomatch.media.decode import Sampler
-
     video = corpora.videos(corpus).filter(pl.col("video_id") == "v3")["path"][0]
     frames = np.concatenate([c.values for c in Sampler(Path(video), [expert.request])])
     assert expert.request.every == Fraction(1, 2)
@@ -317,7 +311,6 @@ def test_extract_says_what_is_missing(corpus: Path, tmp_path: Path) -> None:
 
 def test_an_error_of_an_expert_ends_extract(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It neither hangs nor leaves a store that opens."""
-    from videomatch.experts import frames
 
     def fail(self: frames.Expert, values: np.ndarray) -> np.ndarray:
         raise RuntimeError("out of order")

@@ -12,8 +12,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from paths import realdata
-from videomatch.data import corpus as corpora
-from videomatch.data import tables
+from toys import corpus_of
 from videomatch.data.store import Store
 from videomatch.experts import Extracted
 from videomatch.experts.face import FACE, UPRIGHT, Detector, Expert, aligned, describe, load_detector, nms
@@ -224,11 +223,7 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
     videos = [f"w{k:07d}" for k in range(6)]
     for video in videos:
         render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speak=None)
-    blank = {**dict.fromkeys(tables.SCHEMAS["videos"]), "tags": [], "shard": 0}
-    rows = [{**blank, "video_id": v, "path": str(tmp_path / f"{v}.mp4")} for v in videos]
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    corpora.write_videos(tables.check("videos", rows), corpus, 1)
+    corpus = corpus_of(tmp_path / "corpus", {v: tmp_path / f"{v}.mp4" for v in videos})
     plain = {"extractor": "face", "every": 1, "size": 112}
     experts = {"face": {**plain, "backbone": "net", "batch": 4, "precision": "float32"}, "gradients": plain}
     net = {"net": str(tmp_path / "net")}

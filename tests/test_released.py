@@ -4,12 +4,11 @@ import json
 import shutil
 
 import numpy as np
-import polars as pl
 import pytest
 
 from paths import fixtures
+from toys import corpus_of
 from videomatch.data import released, tables
-from videomatch.data.corpus import write_videos
 from videomatch.data.store import Store
 from videomatch.experts.released import FORMATS, Expert
 from videomatch.stages.extract import extract
@@ -175,10 +174,7 @@ def test_options_that_do_not_fit(options, message):
 
 
 def test_extract_copies_features_of_their_own_files(tmp_path):
-    rows = [{"video_id": v, "tags": [], "shard": 0} for v in IDS]
-    videos = pl.DataFrame(rows, schema=tables.SCHEMAS["videos"])
-    (tmp_path / "corpus").mkdir()
-    write_videos(tables.check("videos", videos), tmp_path / "corpus", 1)
+    corpus = corpus_of(tmp_path / "corpus", dict.fromkeys(IDS))
     shutil.copytree(fixtures() / "bigfile_collection/toycollection/FeatureData/toyfeat", tmp_path / "big")
     dim = int((tmp_path / "big/shape.txt").read_text().split()[1])
     frames = json.loads((fixtures() / "bigfile_expected.json").read_text())["video2frames"]
@@ -189,7 +185,7 @@ def test_extract_copies_features_of_their_own_files(tmp_path):
         "face": {"extractor": "released", "dim": 8, "format": "mmt_h5", "name": "face", "folder": folder},
         "toy": {"extractor": "released", "dim": dim, "format": "bigfile", "folder": str(tmp_path / "big")},
     }
-    extract(corpus=tmp_path / "corpus", shard=0, experts=experts, backbones={}, output=tmp_path / "out")
+    extract(corpus=corpus, shard=0, experts=experts, backbones={}, output=tmp_path / "out")
     rgb, face, toy = (Store.open(tmp_path / "out" / name) for name in experts)
     wanted = mmt("rgb")
     for video_id in IDS[:3]:

@@ -26,7 +26,7 @@ from transformers import (
 
 import clips
 from paths import realdata
-from toys import toy
+from toys import corpus_of, toy
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -166,14 +166,6 @@ def test_sound_refuses(tmp_path: Path) -> None:
     (tmp_path / "ast/preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match="no audio feature extractor"):
         Sound(backbone=folder)
-
-
-def corpus_of(folder: Path, videos: dict[str, Path]) -> Path:
-    empty = dict.fromkeys(tables.SCHEMAS["videos"])
-    rows = [{**empty, "video_id": n, "path": str(p), "shard": 0, "tags": []} for n, p in videos.items()]
-    folder.mkdir()
-    corpora.write_videos(pl.DataFrame(rows, schema=tables.SCHEMAS["videos"]), folder, 1)
-    return folder
 
 
 def test_extract_hears_windows(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A toy corpus of coloured squares: what training and embedding tests share."""
+"""A toy corpus of coloured squares, and corpora of given files: what tests of training and extraction share."""
 
 from __future__ import annotations
 
@@ -63,6 +63,15 @@ def toy(folder: Path, *, videos: int = 24, frames: int = 4, size: int = 32, seed
     tables.write("splits", splits, corpus)
     write_videos(tables.check("videos", pl.DataFrame(rows, schema=tables.SCHEMAS["videos"])), corpus, 1)
     return corpus, features
+
+
+def corpus_of(folder: Path, videos: dict[str, Path | None]) -> Path:
+    """Write a corpus folder that holds nothing but these videos, in one shard."""
+    blank = {**dict.fromkeys(tables.SCHEMAS["videos"]), "shard": 0, "tags": []}
+    rows = [{**blank, "video_id": n, "path": None if p is None else str(p)} for n, p in videos.items()]
+    folder.mkdir()
+    write_videos(tables.check("videos", pl.DataFrame(rows, schema=tables.SCHEMAS["videos"])), folder, 1)
+    return folder
 
 
 CLIP = {

@@ -50,17 +50,13 @@ def prepare(
 
     Args:
         output: empty folder.
-        dataset: its name, for the card.
+        dataset: its name.
         corpus: file in ``corpora/`` that reads it.
         shards: number of parts of the videos.
-        seed: of the generated corpus.
+        seed, renders: of a corpus that is generated, and its rendered shards.
         options: of the reader.
-        raw: folder of the downloaded files; None for the generated corpus.
-        renders: rendered shards of the generated corpus.
+        raw: folder of the downloaded files, of every other corpus.
         threads: processes that probe.
-
-    Raises:
-        ValueError: the reader gives an unknown table, or no video can be used.
     """
     if shards < 1:
         raise ValueError(f"dataset {dataset!r}: shards = {shards}, expected at least 1")
@@ -102,20 +98,18 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
     rows = videos.sort("video_id").to_dicts()
     bad: list[dict[str, str]] = []
     good: list[dict[str, Any]] = []
-    results = _probe_all([row["path"] for row in rows if row["path"] is not None], threads)
-    for row in track(rows, label="probe"):
-        result = next(results) if row["path"] is not None else {}
+    results = _probe_all([row["path"] for row in rows], threads)
+    for row, result in track(zip(rows, results, strict=True), total=len(rows), label="probe"):
         reason = id_problem(row["video_id"]) or result.get("reason")
-        if reason is not None:
+        if reason is None:
+            good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
+        else:
             bad.append({"video_id": row["video_id"], "path": row["path"] or "", "reason": reason})
-            continue
-        good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
     return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.check("rejected", bad)
 
 
 def id_problem(video_id: str) -> str | None:
-    """Why an id cannot be used; None if it can. Ids are never file names, so that slashes and dots do no harm, but
-    they must be shown in a line of text."""
+    """Why an id cannot be shown in a line of text, if so. Ids are never file names: slashes and dots do no harm."""
     if not video_id.strip():
         return "its id is empty"
     if len(video_id) > MAX_ID_LENGTH:
@@ -124,7 +118,7 @@ def id_problem(video_id: str) -> str | None:
     return f"its id holds the control character {control[0]!r}" if control else None
 
 
-def _probe_all(paths: list[str], threads: int) -> Iterator[dict[str, Any]]:
+def _probe_all(paths: list[str | None], threads: int) -> Iterator[dict[str, Any]]:
     if threads < 2 or len(paths) <= BATCH:
         yield from map(_probe, paths)
         return
@@ -132,8 +126,10 @@ def _probe_all(paths: list[str], threads: int) -> Iterator[dict[str, Any]]:
         yield from pool.map(_probe, paths, chunksize=BATCH)
 
 
-def _probe(path: str) -> dict[str, Any]:
-    """The probed columns of one file, or ``{"reason": …}``."""
+def _probe(path: str | None) -> dict[str, Any]:
+    """The probed columns of a video (none without a file), or ``{"reason": …}``."""
+    if path is None:
+        return {}
     try:
         timeline = probe(Path(path))
         with Path(path).open("rb") as file:
@@ -147,7 +143,7 @@ def _probe(path: str) -> dict[str, Any]:
 
 
 def _complete(rows: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
-    """``rows`` with absent optional columns as nulls, and absent tags as empty lists."""
+    """``rows`` with absent optional columns: nulls, and empty lists of tags."""
     missing = [c for c in OPTIONAL_COLUMNS if c in schema and c not in rows.columns]
     rows = rows.with_columns([pl.lit(None, schema[c]).alias(c) for c in missing])
     if "tags" in schema:
