@@ -262,7 +262,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
         output = tmp_path / f"out{threads}"
         extract(corpus=corpus, shard=0, experts=experts, backbones={"b": clip}, output=output, threads=threads)
         results.append(content(output))
-    assert results[0] == results[1]  # byte for byte, whatever the number of threads
+    assert results[0] == results[1]  # byte for byte, with any number of threads
     ids = ["v0", "v1", "v2", "v3", "v4"]
     stores = {name: Store.open(output / name) for name in experts}
     assert all(store.ids == ids for store in stores.values())
@@ -274,7 +274,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
     assert stores["clip"].made_by[0]["precision"] == "float32"
     numbers = [clips.number_of(f) for f in stores["frames"]["v3"]]
     assert numbers == [int(k * 7.5) for k in range(14)]
-    # each frame's row is what the expert says of it alone
+    # each frame's row is that of the frame alone
     expert = Picture(backbone=clip, precision="float32")
     video = corpora.videos(corpus).filter(pl.col("video_id") == "v3")["path"][0]
     frames = np.concatenate([c.values for c in Sampler(Path(video), [expert.request])])
@@ -298,7 +298,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
     assert np.abs(again["v1"] - expected).max() < 2e-3 * np.abs(expected).max()
 
 
-def test_extract_says_what_is_missing(corpus: Path, tmp_path: Path) -> None:
+def test_extract_names_what_is_missing(corpus: Path, tmp_path: Path) -> None:
     image = {"extractor": "image", "backbone": "b"}
     with pytest.raises(ValueError, match="no backbone 'b'"):
         extract(corpus=corpus, shard=0, experts={"x": image}, backbones={}, output=tmp_path)

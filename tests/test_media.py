@@ -136,7 +136,7 @@ def test_sound_requests_share_one_decoding(tmp_path: Path) -> None:
 
 
 def test_sound_is_counted_from_the_first_picture(tmp_path: Path) -> None:
-    # pictures begin 1 s after the sound does: the tone from 2 s on is heard 1 s after the first picture
+    # pictures begin 1 s after the sound does: the tone from 2 s on begins 1 s after the first picture
     path = clips.write(tmp_path / "a.mkv", [n + 30 for n in CFR], tone=2.0)
     (_, sound), _ = collect(path, FrameRequest(HALF), SoundRequest(Fraction(1, 4)))
     level = np.abs(sound).max(1)
@@ -191,7 +191,7 @@ def test_one_pixel(tmp_path: Path) -> None:
     assert np.abs(frames.astype(int) - 90).max() <= 2
 
 
-def test_unreadable_files_say_why(tmp_path: Path) -> None:
+def test_unreadable_files_have_a_reason(tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
     text = tmp_path / "text.mp4"
@@ -201,7 +201,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
         clips.add_sound(container, 0.0, 1.0)
     whole = clips.write(tmp_path / "whole.mp4", CFR)
     headless = tmp_path / "headless.mp4"
-    headless.write_bytes(whole.read_bytes()[:3000])  # the index of an mp4 stands at its end
+    headless.write_bytes(whole.read_bytes()[:3000])  # the index of an mp4 is at its end
     playlist = tmp_path / "list.m3u8"
     playlist.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
     for path, words in (

@@ -104,13 +104,13 @@ def test_windows_are_those_of_a_naive_loop(pieces: list[int], length: int, step:
     assert last.times.tolist() == [[row[0], row[-1] + 1] for row in own]
 
 
-def test_windows_refuse_to_stand_still() -> None:
+def test_windows_without_items_are_refused() -> None:
     for length, step in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match=f"windows of {length} items every {step}"):
             Windows(length, step)
 
 
-def by_hand(model: Any, folder: str, frames: np.ndarray, pooling: str) -> np.ndarray:
+def reference(model: Any, folder: str, frames: np.ndarray, pooling: str) -> np.ndarray:
     processor = VideoMAEImageProcessorPil.from_pretrained(folder)
     pixels = processor([list(frames)], return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
@@ -157,7 +157,7 @@ def test_each_network_is_transformers_own(tmp_path: Path) -> None:
         assert expert.windows == Windows(count, count), name
         assert expert.pooling == pooling, name
         frames = frames_of(count)
-        expected = by_hand(model, folder, frames, pooling)
+        expected = reference(model, folder, frames, pooling)
         found = expert.infer(expert.prepare(frames)[None])
         assert found.shape == expected.shape == (1, *expert.shape)
         assert np.abs(expected).max() > 0.01, name
@@ -225,7 +225,7 @@ def test_motion_refuses(tmp_path: Path) -> None:
         Motion(backbone=str(tmp_path / "nowhere"))
 
 
-def test_extract_deals_frames_to_windows(tmp_path: Path) -> None:
+def test_extract_groups_frames_to_windows(tmp_path: Path) -> None:
     folder = videomae(tmp_path / "net")
     names = {"v0": 140, "v1": 5, "v2": 64}
     raw = {name: clips.write(tmp_path / f"{name}.mp4", range(count)) for name, count in names.items()}
@@ -295,7 +295,7 @@ def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     assert starts == {0, 1, 2, 3}  # at least two of three frames are its own
     names = np.array(examples.labels)
     words = [name for name in names if name.startswith("word:")]
-    assert len(words) == 4 and "word:a" not in words and "word:square" not in words  # which stand in every caption
+    assert len(words) == 4 and "word:a" not in words and "word:square" not in words  # which are in every caption
     for video, row in zip(examples.videos, batch["labels"].numpy(), strict=True):
         about = corpora.videos(corpus).row(by_predicate=pl.col("video_id") == video, named=True)
         caption = f"{about['tags'][0]} {about['category']}".split()
@@ -345,7 +345,7 @@ def test_a_tagger_trained_here_is_a_motion_backbone(toys: tuple[Path, Path], tmp
     assert expert.windows == Windows(4, 4) and expert.pooling == "mean"
     frames = Store.open(features / "frames")["v000"][:4]
     found = expert.infer(expert.prepare(frames)[None])
-    expected = by_hand(plain, str(output), frames, "mean")
+    expected = reference(plain, str(output), frames, "mean")
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()  # nothing is resized
     head = video_tagger.Model.from_pretrained(output).eval()
     with torch.inference_mode():
@@ -389,5 +389,5 @@ def test_real_clips(tmp_path: Path) -> None:
         assert (np.diff(times[:, 0]) > 0).all() and (times[:, 1] <= times[:, 0] + 1 + 1e-9).all()
         clip = np.concatenate([frames[4:12], frames[-1:].repeat(8, 0)])[:8] if len(frames) > 4 else frames
         if len(frames) > 12:
-            expected = by_hand(plain, folder, clip, "mean")[0]
+            expected = reference(plain, folder, clip, "mean")[0]
             assert np.abs(store[video][1] - expected).max() < 0.02 * np.abs(expected).max()

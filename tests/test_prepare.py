@@ -108,7 +108,7 @@ def test_same_bytes_with_any_number_of_processes(raw: Path, tmp_path: Path) -> N
     assert len(corpora.videos(tmp_path / "out2")) == 12
 
 
-def test_what_is_wrong_is_said(raw: Path, tmp_path: Path) -> None:
+def test_errors_name_what_is_wrong(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs `raw:`"):
         prepare(output=tmp_path, dataset="d", corpus="reader", shards=1, seed=0, options={})
     with pytest.raises(ValueError, match="shards = 0"):

@@ -65,7 +65,7 @@ def test_fixture_bigfile_rows_are_those_of_the_published_reader():
         for v, values, times in released.bigfile(folder, list(expected["video2frames"]), dim=dim, every=0.5)
     }
     assert set(videos) == set(expected["video2frames"])
-    for video_id, frames in expected["video2frames"].items():  # numbered frames in order, wherever they stand
+    for video_id, frames in expected["video2frames"].items():  # numbered frames in order of their numbers
         np.testing.assert_array_equal(videos[video_id][0], np.concatenate([by_frame[frame] for frame in frames]))
         np.testing.assert_allclose(videos[video_id][1][:, 0], np.arange(len(frames)) * 0.5)
     name = max(expected["video2frames"], key=lambda video_id: video_id.count("_"))

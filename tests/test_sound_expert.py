@@ -109,7 +109,7 @@ def test_ast_is_transformers_own(tmp_path: Path, settings: dict[str, Any]) -> No
     found = expert.infer(expert.prepare(sound)[:, None])
     assert found.shape == (4, 32)
     assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
-    assert np.abs(found[:1] - found[1:]).max(1).min() > 1e-3  # it hears what is played
+    assert np.abs(found[:1] - found[1:]).max(1).min() > 1e-3  # rows differ between sounds
     mean = Sound(backbone=folder, precision="float32", pooling="mean")
     assert not np.allclose(mean.infer(sound[:, None]), found)
 
@@ -168,7 +168,7 @@ def test_sound_refuses(tmp_path: Path) -> None:
         Sound(backbone=folder)
 
 
-def test_extract_hears_windows(tmp_path: Path) -> None:
+def test_extract_groups_sound_to_windows(tmp_path: Path) -> None:
     folder = ast(tmp_path / "ast")
     paths = {
         n: clips.write(tmp_path / f"{n}.mp4", range(k), tone=t) for n, k, t in (("v0", 100, 1.0), ("v1", 40, None))

@@ -244,7 +244,7 @@ def test_transcripts_are_rows_in_order_of_time() -> None:
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper of random weights with a vocabulary of bytes: it hears nonsense, in the form of a real one."""
+    """A Whisper of random weights with a vocabulary of bytes: it recognises nonsense, in the form of a real one."""
     folder = tmp_path_factory.mktemp("whisper")
     torch.manual_seed(0)
     letters = sorted(ByteLevel.alphabet())
@@ -278,7 +278,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_whisper_hears_is_rows_with_times(whisper: Path) -> None:
+def test_utterances_of_whisper_are_rows_with_times(whisper: Path) -> None:
     expert = Speech(backbone=str(whisper), dim=64, max_tokens=24, language="en", precision="float32")
     assert expert.source_text_kind is None
     sound = (0.3 * np.sin(np.arange(3 * 16000) / 20)).astype(np.float32).reshape(3, 16000)

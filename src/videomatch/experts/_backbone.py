@@ -38,7 +38,7 @@ class NetworkExpert(BaseExpert):
     precision: torch.dtype
     pooling: str
 
-    def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> PreTrainedModel:
+    def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> Any:
         """The network of a checkpoint, on the CPU; sets all attributes but ``shape`` and ``request``."""
         name = type(self).__module__.rpartition(".")[2]
         if pooling not in self.poolings:
@@ -60,10 +60,6 @@ class NetworkExpert(BaseExpert):
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
         """The pooling of ``auto``. ``has_pooler``: the pooling layer, if there is one, has trained weights."""
         return "pooled" if has_pooler else "first"
-
-    def placed(self, model: PreTrainedModel) -> PreTrainedModel:
-        """The network on its device, in its precision."""
-        return model.to(self.device, self.precision)  # pyright: ignore[reportArgumentType]
 
 
 def from_checkpoint(kind: Any, checkpoint: str, what: str) -> Any:

@@ -30,7 +30,7 @@ from videomatch.experts import BaseExpert, Extracted, seconds
 from videomatch.experts.image import Expert as ImageExpert
 from videomatch.media.decode import FrameRequest
 
-#: eyes, nose and corners of the mouth of an upright face, in shares of the crop's side (the frame of ArcFace)
+#: eyes, nose and corners of the mouth of an upright face, in shares of the crop's side (the crop of ArcFace)
 UPRIGHT = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]]) / 112
 #: side of the crop without a backbone, and of a cell of gradients; px
 SIDE, CELL = 64, 8
@@ -97,7 +97,6 @@ class Expert(BaseExpert):
             self.about |= self.image.about
 
     def start(self, video_id: str) -> FaceExtractor:
-        """Begin a video."""
         return FaceExtractor(self)
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
@@ -105,7 +104,6 @@ class Expert(BaseExpert):
         return describe(values) if self.image is None else self.image.prepare(values)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        """Prepared faces to ``(n, dim)`` rows."""
         return batch if self.image is None else self.image.infer(batch)
 
 
@@ -117,7 +115,6 @@ class FaceExtractor:
         self.frames: list[int] = []  # of each face
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
-        """``(n, h, w, 3)`` uint8 frames, the first of them number ``first``."""
         expert, crops = self.expert, []
         for number, (frame, faces) in enumerate(zip(items, expert.detect(items), strict=True), first):
             area = np.prod(faces[:, 2:4] - faces[:, :2], axis=1)
@@ -127,7 +124,6 @@ class FaceExtractor:
         return expert.prepare(np.stack(crops)) if crops else np.zeros((0, *expert.shape), np.float32)
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        """The times of all faces."""
         return Extracted(np.zeros((0, *self.expert.shape), np.float32), times[np.array(self.frames, np.int64)])
 
 
@@ -180,7 +176,7 @@ def load_detector(path: str | None, *, min_face_size: int, score: float) -> Dete
 
 
 class YuNet:
-    """Faces by OpenCV's ``FaceDetectorYN`` (Wu et al., "YuNet", Machine Intelligence Research 20, 2023)."""
+    """A :data:`Detector` by OpenCV (Wu et al., "YuNet", Machine Intelligence Research 20, 2023)."""
 
     def __init__(self, path: Path, min_face_size: int, score: float) -> None:
         self.path, self.min_face_size, self.score = path, min_face_size, score
@@ -190,7 +186,6 @@ class YuNet:
             raise ValueError(f"face: detector {str(path)!r} is no YuNet model: {error}") from error
 
     def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
-        """``(n, h, w, 3)`` uint8 RGB to ``(k, 15)`` of each."""
         height, width = frames.shape[1:3]
         network = cv2.FaceDetectorYN.create(str(self.path), "", (width, height), self.score)
         result = []
@@ -204,7 +199,7 @@ class YuNet:
 
 
 class Mtcnn:
-    """The cascade, over several pictures of one size at a time."""
+    """A :data:`Detector`: the cascade, over several pictures of one size at a time."""
 
     def __init__(self, folder: Path, min_face_size: int, score: float) -> None:
         import onnxruntime  # takes a second to import
@@ -222,7 +217,6 @@ class Mtcnn:
         self.min_face_size, self.score = min_face_size, score
 
     def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
-        """``(n, h, w, 3)`` uint8 RGB to ``(k, 15)`` of each."""
         proposals = self._propose(frames)
         return [self._refine(frame, boxes) for frame, boxes in zip(frames, proposals, strict=True)]
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, PreTrainedConfig
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.experts import seconds
@@ -50,8 +50,8 @@ class Expert(NetworkExpert):
         noise = np.random.default_rng(0).integers(0, 256, (2, *self.pixels.size("image"), 3), dtype=np.uint8)
         model = fold(model, self.pixels.floats(torch.from_numpy(noise), torch.float32))
         if any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in model.modules()):
-            model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.model = self.placed(model)
+            model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(self.device, self.precision)
         self.request = FrameRequest(seconds(every), self.pixels.resize)
         self.shape = self.infer(noise[:1]).shape[1:]
 
@@ -60,26 +60,24 @@ class Expert(NetworkExpert):
         return self.pixels.bytes(values)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        """``(n, height, width, 3)`` uint8 to ``(n, dim)`` float32."""
         with torch.inference_mode():
             frames = torch.from_numpy(batch).to(self.device, non_blocking=True)
             pixels = self.pixels.floats(frames, self.precision)
             return features(self.model, pixels, self.pooling).float().cpu().numpy()
 
 
-def features(model: PreTrainedModel, pixels: torch.Tensor, pooling: str) -> torch.Tensor:
+def features(model: Any, pixels: torch.Tensor, pooling: str) -> torch.Tensor:
     """``(n, 3, h, w)`` to ``(n, dim)``."""
-    network: Any = model
-    if pooling == "pooled":
-        if hasattr(network, "get_image_features"):
-            return tensor_of(network.get_image_features(pixel_values=pixels))
-        output = network(pixel_values=pixels)
-        embeds = getattr(output, "image_embeds", None)
-        return pool(output, pooling) if embeds is None else embeds
-    return pool(getattr(network, "vision_model", network)(pixel_values=pixels), pooling)
+    if pooling != "pooled":
+        return pool(getattr(model, "vision_model", model)(pixel_values=pixels), pooling)
+    if hasattr(model, "get_image_features"):
+        return tensor_of(model.get_image_features(pixel_values=pixels))
+    output = model(pixel_values=pixels)
+    embeds = getattr(output, "image_embeds", None)
+    return pool(output, pooling) if embeds is None else embeds
 
 
-def fold(model: PreTrainedModel, pixels: torch.Tensor) -> PreTrainedModel:
+def fold(model: Any, pixels: torch.Tensor) -> Any:
     """Fold each BatchNorm into the convolution registered just before it, if the features of ``pixels`` stay as they
     are (registration need not be the order of execution)."""
     if not any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):

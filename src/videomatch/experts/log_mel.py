@@ -40,7 +40,6 @@ class Expert(BaseExpert):
         self.batch = batch
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        """``(n, samples)`` sound to ``(n, frames, bands)`` float32."""
         return log_mel(batch, RATE, self.bands)
 
 

@@ -71,7 +71,7 @@ class Expert(NetworkExpert):
         self.request = FrameRequest(gap, self.pixels.resize)
         if self.device.type == "cpu":
             unfold(model)
-        self.model = self.placed(model)
+        self.model = model.to(self.device, self.precision)
         self.about = {**self.about, "num_frames": length}
         height, width = self.pixels.size("motion")
         try:
@@ -88,11 +88,9 @@ class Expert(NetworkExpert):
         return "first" if any(name.endswith("cls_token") for name, _ in model.named_parameters()) else "mean"
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
-        """``(n, h, w, 3)`` uint8 of one video to ``(n, height, width, 3)`` uint8 of the network's size."""
         return self.pixels.bytes(values)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        """``(n, num_frames, height, width, 3)`` uint8 to ``(n, dim)`` float32."""
         with torch.inference_mode():
             frames = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device, non_blocking=True)
             pixels = self.pixels.floats(frames.flatten(0, 1), self.precision)
@@ -125,14 +123,13 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
     return image.pixels_of_processor(processor)
 
 
-def features(model: PreTrainedModel, clips: torch.Tensor, pooling: str) -> torch.Tensor:
+def features(model: Any, clips: torch.Tensor, pooling: str) -> torch.Tensor:
     """``(n, num_frames, 3, h, w)`` to ``(n, dim)``."""
-    network: Any = model
-    if pooling == "pooled" and hasattr(network, "get_video_features"):
-        return tensor_of(network.get_video_features(pixel_values=clips))
+    if pooling == "pooled" and hasattr(model, "get_video_features"):
+        return tensor_of(model.get_video_features(pixel_values=clips))
     # V-JEPA 2's second network predicts what is masked: not needed
-    more = {"skip_predictor": True} if hasattr(network, "predictor") else {}
-    return pool(network(**{model.main_input_name: clips}, **more), pooling)
+    more = {"skip_predictor": True} if hasattr(model, "predictor") else {}
+    return pool(model(**{model.main_input_name: clips}, **more), pooling)
 
 
 class Patches(nn.Module):

@@ -69,7 +69,6 @@ class Expert(BaseExpert):
         self._thread = threading.local()
 
     def start(self, video_id: str) -> TextTracker:
-        """Begin a video."""
         return TextTracker(self)
 
     def read(self, frame: np.ndarray, before: list[TextBox]) -> list[TextBox]:
@@ -115,7 +114,7 @@ class Expert(BaseExpert):
 
 
 class TextTracker:
-    """Follows the texts of one video from frame to frame."""
+    """Follows the texts of one video from frame to frame: one row per text, in the order in which they appear."""
 
     def __init__(self, expert: Expert) -> None:
         self.expert = expert
@@ -123,7 +122,6 @@ class TextTracker:
         self.boxes: list[TextBox] = []  # of the last frame
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
-        """``(n, h, w, 3)`` uint8 frames, the first of them number ``first``."""
         for number, frame in enumerate(items, first):
             self.boxes = self.expert.read(frame, self.boxes)
             for box in self.boxes:
@@ -141,7 +139,6 @@ class TextTracker:
         self.tracks.append(_Track(text, score, number, number))
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        """One row per text, in the order in which they appear."""
         texts = [track.text for track in self.tracks]
         spans = [(times[track.first, 0], times[track.last, 1]) for track in self.tracks]
         return Extracted(self.expert.words(texts), np.array(spans, np.float64).reshape(-1, 2), texts)

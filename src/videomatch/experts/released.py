@@ -1,14 +1,15 @@
 """Features that are copied instead of computed: those of the data set itself, or others that were released.
 
-The data set's own come from a function ``frame_features(raw, ids)`` of its reader in ``corpora``. Features in files of
-their own, for any data set, name their ``format`` and ``folder``: see :mod:`videomatch.data.released`.
+The data set's own come from its reader in ``corpora`` (:class:`videomatch.corpora.FeatureReader`). Features in other
+files, for any data set, name their ``format`` and ``folder``: see :mod:`videomatch.data.released`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 from videomatch.common import named
 from videomatch.corpora import FeatureReader
@@ -16,7 +17,11 @@ from videomatch.data import released
 from videomatch.experts import BaseExpert
 
 #: functions of :mod:`videomatch.data.released`
-FORMATS = {"mmt_h5": released.mmt_h5, "npy": released.npy, "bigfile": released.bigfile}
+FORMATS: dict[str, Callable[..., released.Features]] = {
+    "mmt_h5": released.mmt_h5,
+    "npy": released.npy,
+    "bigfile": released.bigfile,
+}
 
 
 class Expert(BaseExpert):
@@ -42,15 +47,13 @@ class Expert(BaseExpert):
         frames: bool | None = None,
     ) -> None:
         self.shape, self.dtype, self.format = (dim,), dtype, format
-        self.folder = None if folder is None else Path(folder).expanduser()
-        given = {"name": name, "every": every, "clock": clock, "frames": frames}
-        self.options = {option: value for option, value in given.items() if value is not None}
+        path = None if folder is None else Path(folder).expanduser()
+        given = {"folder": path, "name": name, "every": every, "clock": clock, "frames": frames}
+        self.options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
         if format is None:
-            unused = [*self.options, *(["folder"] if folder is not None else [])]
-            if unused:
-                raise ValueError(
-                    f"released features with {', '.join(unused)}, but without `format`: {', '.join(FORMATS)}"
-                )
+            if self.options:
+                options, formats = ", ".join(self.options), ", ".join(FORMATS)
+                raise ValueError(f"released features with {options}, but without `format`: {formats}")
             return
         if format not in FORMATS:
             raise ValueError(f"no format {format!r} of released features; there are {', '.join(FORMATS)}")
@@ -58,16 +61,15 @@ class Expert(BaseExpert):
         unknown = [option for option in self.options if option not in known]
         if unknown:
             raise ValueError(f"released features of format {format!r}: it has no option {unknown[0]!r}")
-        if self.folder is None or ("name" in known and name is None):
-            needed = "folder and name" if "name" in known else "folder"
-            raise ValueError(f"released features of format {format!r}: it needs {needed}")
+        needed = [n for n, p in known.items() if p.default is p.empty and n not in ("ids", "dim")]
+        if not self.options.keys() >= set(needed):
+            raise ValueError(f"released features of format {format!r}: it needs {' and '.join(needed)}")
 
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
     ) -> released.Features:
-        """The features of some videos: in files of their own, or among those of the data set."""
         if self.format is not None:
-            return FORMATS[self.format](self.folder, ids, dim=self.shape[0], **self.options)
+            return FORMATS[self.format](ids=ids, dim=self.shape[0], **self.options)
         if corpus is None or raw is None:
             raise ValueError(f"{name!r} reads released features, but the data set has no `raw:` folder to find them in")
         reader = named.module("corpora", corpus)

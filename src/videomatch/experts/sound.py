@@ -23,8 +23,8 @@ class Expert(NetworkExpert):
 
     Args:
         every: seconds from the begin of a window to that of the next.
-        span: seconds of a window, a multiple of ``every``; null for ``every``. What lies beyond the end of the video is
-            silence.
+        span: seconds of a window, a multiple of ``every``; null for ``every``. Silence follows the end of the
+            video.
         backbone, batch, pooling, precision: as for every :class:`NetworkExpert`.
     """
 
@@ -53,7 +53,7 @@ class Expert(NetworkExpert):
         if not log_mel.FRAME <= samples <= longest:
             limits = f"from {log_mel.FRAME / self.rate:g} to {longest / self.rate:g}"
             raise ValueError(f"sound: windows of {float(length):g} seconds, but {backbone} takes {limits}")
-        self.model = self.placed(model)
+        self.model = model.to(self.device, self.precision)
         self.shape = self.infer(np.zeros((1, self.windows.length, self.request.samples), np.float32)).shape[1:]
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
@@ -62,7 +62,6 @@ class Expert(NetworkExpert):
         return "pooled" if named or (has_pooler and getattr(model, "pooler", None) is not None) else "mean"
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        """``(n, length, samples)`` sound to ``(n, dim)`` float32."""
         name, spectrogram = self.spectrogram(batch.reshape(len(batch), -1))
         with torch.inference_mode():
             inputs = torch.from_numpy(spectrogram).to(self.device, self.precision)
@@ -87,11 +86,10 @@ def _longest(extractor: Any) -> float:
     return getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None) or float("inf")
 
 
-def features(model: PreTrainedModel, name: str, inputs: torch.Tensor, pooling: str) -> torch.Tensor:
+def features(model: Any, name: str, inputs: torch.Tensor, pooling: str) -> torch.Tensor:
     """Spectrograms ``(n, …)`` to ``(n, dim)``; of a model with a decoder, by its encoder."""
-    network: Any = model
-    if pooling == "pooled" and hasattr(network, "get_audio_features"):
-        return tensor_of(network.get_audio_features(**{name: inputs}))
-    if hasattr(network, "get_encoder") and model.config.is_encoder_decoder:
-        network = network.get_encoder()
-    return pool(network(**{name: inputs}), pooling)
+    if pooling == "pooled" and hasattr(model, "get_audio_features"):
+        return tensor_of(model.get_audio_features(**{name: inputs}))
+    if hasattr(model, "get_encoder") and model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    return pool(model(**{name: inputs}), pooling)

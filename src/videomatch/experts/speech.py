@@ -82,13 +82,11 @@ class Expert(BaseExpert):
         self.about |= {"device": device.type, "precision": str(dtype).removeprefix("torch."), "language": language}
 
     def set_texts(self, texts: pl.DataFrame) -> None:
-        """The data set's transcripts."""
         ordered = texts.filter(pl.col("video_id").is_not_null()).sort("video_id", "start", "text_id", nulls_last=True)
         for video_id, start, end, text in ordered.select("video_id", "start", "end", "text").iter_rows():
             self.transcripts.setdefault(video_id, []).append((start, end, text))
 
     def start(self, video_id: str) -> Transcriber:
-        """Begin a video."""
         return Transcriber(self, video_id)
 
     def transcribe(self, sound: np.ndarray) -> list[Utterance]:
@@ -103,19 +101,17 @@ class Expert(BaseExpert):
 
 
 class Transcriber:
-    """Collects the sound of one video."""
+    """Collects the sound of one video: one row per utterance; without a known start its time is -1 s."""
 
     def __init__(self, expert: Expert, video_id: str) -> None:
         self.expert, self.video_id = expert, video_id
         self.sound: list[np.ndarray] = []
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
-        """``(n, samples)`` further sound."""
         self.sound.append(items.reshape(-1))
         return np.zeros((0, *self.expert.shape), np.float32)
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        """One row per utterance; without a known start its time is -1 s."""
         expert = self.expert
         if expert.request is None:
             found = expert.transcripts.get(self.video_id, [])

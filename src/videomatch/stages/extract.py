@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 #: chunks of a video (of 32 frames) that wait for the networks before its decoding pauses
 QUEUED_CHUNKS = 4
-#: seconds after which a paused decoding thread looks whether the run has ended
+#: seconds after which a paused decoding thread checks whether the run has ended
 POLL = 0.2
 #: seconds by which the rate of stored frames may differ from the one that an expert requests
 RATE_TOLERANCE = 1e-3
@@ -233,7 +233,7 @@ class _VideoJob:
             yield name, self.extracted[name].rows
 
     def _stored_frames(self, name: str, store: Store) -> tuple[np.ndarray, np.ndarray]:
-        """Frames and their times. Windows last as long as they say only if frames were stored at the requested rate."""
+        """Frames and their times. Windows need frames that were stored at the requested rate."""
         if self.video_id not in store:
             raise Unreadable(f"there are no frames of it for expert {name!r}")
         frames, times, expert = store[self.video_id], store.times(self.video_id), self.experts[name]
