@@ -133,6 +133,7 @@ class Descriptor:
         return file_corpus.extract_features(
             folder / "corpus",
             folder / name,
+            shard=0,
             experts={name: options},
             backbones=self.backbones,
             features=features,
@@ -235,11 +236,9 @@ def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | Non
     options = {k: v for k, v in entry.items() if k not in ("extraction_pass", "source")}
     if options["extractor"] == "released":
         raise RequestError(f"expert {name!r} reads features that come with a data set, and describes no file")
-    source = (
-        {k: v for k, v in plan.experts[entry["source"]].items() if k != "extraction_pass"}
-        if "source" in entry
-        else None
-    )
+    source = None
+    if "source" in entry:
+        source = {k: v for k, v in plan.experts[entry["source"]].items() if k != "extraction_pass"}
     backbones = {}
     for backbone in (options[key] for key in ("backbone", "encoder") if key in options):
         system = plan.backbones[backbone].get("system")

@@ -29,5 +29,5 @@ def write_videos(videos: pl.DataFrame, corpus: Path) -> None:
 def extract_features(corpus: Path, output: Path, **settings: Any) -> pl.DataFrame:
     """Run :func:`videomatch.stages.extract.extract` on a corpus folder; the table ``rejected``."""
     output.mkdir(parents=True, exist_ok=True)
-    extract(corpus=corpus, output=output, shard=0, **settings)
+    extract(corpus=corpus, output=output, **settings)
     return tables.read("rejected", output)

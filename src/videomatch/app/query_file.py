@@ -86,15 +86,11 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
     # experts that read the frames of others come after these
     for name in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
         job = jobs.extract(plan, dataset, name, "0")
-        settings = {k: v for k, v in job.settings.items() if k != "shard"}
-        settings["experts"] = {e: o for e, o in settings["experts"].items() if e in needed}
+        settings = job.settings | {"experts": {e: o for e, o in job.settings["experts"].items() if e in needed}}
+        output = corpus.parent / "features" / name
+        runs = [Path(run).parent for run in job.inputs["runs"]]
         rejected = file_corpus.extract_features(
-            corpus,
-            output := corpus.parent / "features" / name,
-            features=done,
-            runs=[Path(run).parent for run in job.inputs["runs"] or []],
-            threads=os.cpu_count() or 1,
-            **settings,
+            corpus, output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings
         )
         if len(rejected):
             raise RequestError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
@@ -116,16 +112,6 @@ def _embed(
             kinds = " and ".join(_text_kinds(plan, system))
             raise RequestError(f"system {system!r} reads {kinds}, and knows no word beside the file")
         return rows[0]
-    run = None
-    if "model" in entry:
-        run = [Path(plan.run(system, member)).parent]
-        texts = tables.read("texts", corpus)
-        if not texts["kind"].is_in(["caption", "query"]).any():
-            # a model of texts embeds those of the corpus, too, and `embed` raises if there are none
-            row = dict.fromkeys(tables.SCHEMAS["texts"]) | {"text_id": "-", "kind": "query", "text": "-"}
-            tables.write("texts", pl.concat([texts, pl.DataFrame([row], schema=tables.SCHEMAS["texts"])]), corpus)
-    else:
-        entry = {"embeddings": {k: v for k, v in options.items() if k not in ("text_encoder", "texts")}}
     output = corpus.parent / "embeddings" / system
     nothing = RequestError(f"the file holds nothing that system {system!r} reads")
     try:
@@ -136,7 +122,8 @@ def _embed(
             system=entry,
             threads=1,
             members=[member],
-            run=run,
+            run=[Path(plan.run(system, member)).parent] if "model" in entry else None,
+            queries=[],
             seed=plan.seed,
         )
     except ValueError as error:
