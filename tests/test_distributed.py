@@ -19,6 +19,10 @@ from torch import nn
 from videomatch.common import distributed
 from videomatch.examples import Examples
 from videomatch.objectives.contrast import clip_contrastive
+from videomatch.objectives.margins import max_margin, triplet
+from videomatch.objectives.pairs import pearson
+from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
+from videomatch.objectives.views import info_nce_views
 from videomatch.pipeline import provenance
 from videomatch.pipeline.job import main
 from videomatch.training.loop import Trainer, Training
@@ -96,6 +100,29 @@ VARIANTS = {
 }
 
 
+def losses_of(rows: slice) -> dict[str, torch.Tensor]:
+    """Objectives on some of seven rows; :func:`videomatch.common.distributed.all_gather` brings the others."""
+    g = torch.Generator().manual_seed(5)
+    left, right = F.normalize(torch.randn(2, 7, 4, generator=g, dtype=torch.float64), dim=-1)
+    levels = F.normalize(torch.randn(7, 3, 4, generator=g, dtype=torch.float64), dim=-1)
+    scores, labels = torch.rand(7, 7, generator=g, dtype=torch.float64), torch.rand(7, 4, generator=g) < 0.5
+    video, is_tagged = torch.tensor([3, 1, 3, 0, 1, 3, 2]), torch.tensor([True, False, True, False, False, True, True])
+    targets = torch.tensor([2, 0, 3, 1, 5, 6, 4])[rows] - (rows.start or 0)
+    found = {
+        "clip_contrastive": clip_contrastive(left[rows], right[rows], torch.tensor(0.5), video[rows]).double(),
+        "pearson": pearson(scores[rows, 0], scores[rows, 1]),
+        "bce_tags": bce_tags(left[rows], labels[rows].double(), is_tagged[rows]),
+        "mfm_nce": mfm_nce(left[rows], right[rows], targets),
+        "info_nce_views": info_nce_views(levels[rows], video[rows]),
+    }
+    for same in (False, True):
+        found[f"max_margin {same}"] = max_margin(scores[rows], video[rows], margin=0.2, same_video=same)
+        for mean in (False, True):
+            loss = triplet(levels[rows], left[rows], video[rows], hardest=not same, mean=mean)
+            found[f"triplet {same} {mean}"] = loss
+    return found
+
+
 def in_a_group(folder: Path) -> None:
     """What each of two processes does: the exchanges by themselves, then training, and training that was stopped."""
     rank = distributed.rank()
@@ -111,6 +138,10 @@ def in_a_group(folder: Path) -> None:
     norm(torch.full((2, 1), 10.0 * rank))
     distributed.average_batch_norms(norm)
     assert norm.running_mean is not None and norm.running_mean.tolist() == pytest.approx([0.5])
+    losses = torch.stack(list(losses_of(slice(4) if rank == 0 else slice(4, 7)).values()))
+    weighted = distributed.all_reduce_sum(losses * (4 - rank) / 7)
+    if rank == 0:
+        torch.save(weighted, folder / "losses.pt")
     for name, options in VARIANTS.items():
         found = trained(**options)
         if rank == 0:
@@ -152,13 +183,19 @@ def test_two_processes_train_as_one(group, variant):
     assert not torch.equal(weights["left.weight"], Towers().left.weight)
 
 
+def test_a_loss_of_two_processes_is_that_of_one(group):
+    whole = losses_of(slice(7))
+    for (name, value), weighted in zip(whole.items(), group["losses"], strict=True):
+        torch.testing.assert_close(weighted, value, rtol=1e-6, atol=1e-6, msg=name)
+
+
 def test_two_processes_resume_to_the_same_bits(group):
     (rows, weights), (others, resumed) = group["best"], group["resumed"]
     assert rows == others
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
-def test_a_failure_is_told(group):
+def test_a_failure_is_reported(group):
     assert group["failure"] == "process 2 of 2: ValueError: the last word"
 
 
@@ -168,8 +205,8 @@ def test_launched_by_another(monkeypatch, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
-    for name, value in {**told, "MASTER_PORT": port}.items():
+    launcher = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**launcher, "MASTER_PORT": port}.items():
         monkeypatch.setenv(name, str(value))
     assert distributed.launched()
     with distributed.group():
@@ -213,13 +250,13 @@ if __name__ == "__main__":
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
-    script, said = tmp_path / "orphan.py", tmp_path / "id"
+    script, file = tmp_path / "orphan.py", tmp_path / "id"
     script.write_text(ORPHAN)
-    process = subprocess.Popen([sys.executable, str(script), str(said)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen([sys.executable, str(script), str(file)], env={**os.environ, "OMP_NUM_THREADS": "1"})
     until = time.monotonic() + 60
-    while not (said.exists() and said.read_text()) and time.monotonic() < until:
+    while not (file.exists() and file.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
-    stat = Path(f"/proc/{said.read_text()}/stat")
+    stat = Path(f"/proc/{file.read_text()}/stat")
     assert running(stat)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -18,7 +18,6 @@ from videomatch.data import tokenize
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.models import clip, dual_encoding
-from videomatch.objectives import margins
 from videomatch.objectives.margins import triplet
 from videomatch.stages.embed import embed
 from videomatch.stages.train import train
@@ -73,13 +72,8 @@ def test_videos_equal_the_published_system(which):
     published(z, f"video_{which}_param__", VIDEO, model)
     batch = collated(z)
     with torch.inference_mode():
-        levels = dict(
-            zip(
-                model.video.sizes,
-                model.video(batch["frame_mean"], batch["frames"], batch["frame_mask"], (True, True)),
-                strict=True,
-            )
-        )
+        each = model.video(batch["frame_mean"], batch["frames"], batch["frame_mask"], (True, True))
+        levels = dict(zip(model.video.sizes, each, strict=True))
         found = model.embed_videos(**batch)
     for level, name in (("gru", "level2_bigru_mean"), ("conv", "level3_conv"), ("mean", "level1_mean")):
         if level in levels:
@@ -251,11 +245,11 @@ def test_gradients_equal_a_plain_twin(padded):
     levels = [states.sum(1) / batch["frame_mask"].sum(1, keepdim=True)]
     maps = []
     for k, layer in zip(model.config.kernels, model.video.convolutions, strict=True):
-        said = F.conv2d(states[:, None], layer.weight.view(-1, 1, k, 10), layer.bias, padding=(k - 1, 0)).squeeze(3)
+        outputs = F.conv2d(states[:, None], layer.weight.view(-1, 1, k, 10), layer.bias, padding=(k - 1, 0)).squeeze(3)
         if not padded:
-            real = torch.arange(said.shape[2]) < (batch["frame_mask"].sum(1) + k - 1)[:, None]
-            said = said.masked_fill(~real[:, None], -torch.inf)
-        maps.append(F.relu(said).amax(2))
+            real = torch.arange(outputs.shape[2]) < (batch["frame_mask"].sum(1) + k - 1)[:, None]
+            outputs = outputs.masked_fill(~real[:, None], -torch.inf)
+        maps.append(F.relu(outputs).amax(2))
     levels.append(torch.cat(maps, dim=1))
     each = [one(level) for one, level in zip(model.video_maps, levels, strict=True)]
     (torch.cat(each, dim=1) / 2**0.5 * weights).sum().backward()
@@ -268,11 +262,11 @@ def test_gradients_equal_a_plain_twin(padded):
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_a_score_is_the_mean_of_the_levels_cosines(text, fuse, backbone):
     model = built(backbone if text == "clip" else None, fuse=fuse).eval()
-    said = sentences(vocabulary=40 if text == "clip" else 24)
+    texts = sentences(vocabulary=40 if text == "clip" else 24)
     with torch.inference_mode():
-        outputs = model(**batch_of(videos()), **said)
-        scores = model.embed_videos(**batch_of(videos())) @ model.embed_texts(**said).T
-        torch.testing.assert_close(model.embed_texts(**said).norm(dim=1), torch.ones(6))
+        outputs = model(**batch_of(videos()), **texts)
+        scores = model.embed_videos(**batch_of(videos())) @ model.embed_texts(**texts).T
+        torch.testing.assert_close(model.embed_texts(**texts).norm(dim=1), torch.ones(6))
     assert outputs["video_embeds"].shape == (6, 3 if fuse == "mean" else 1, 16)
     each = [F.cosine_similarity(v[:, None], outputs["text_embeds"], dim=-1) for v in outputs["video_embeds"].unbind(1)]
     torch.testing.assert_close(scores, torch.stack(each).mean(0), rtol=1e-4, atol=1e-6)
@@ -282,8 +276,8 @@ def test_a_score_is_the_mean_of_the_levels_cosines(text, fuse, backbone):
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_each_level_alone_has_only_what_it_needs(levels, text, backbone):
     model = built(backbone if text == "clip" else None, levels=levels, dropout=0.0)
-    said = sentences(vocabulary=40 if text == "clip" else 24)
-    outputs = model(**batch_of(videos()), **said)
+    texts = sentences(vocabulary=40 if text == "clip" else 24)
+    outputs = model(**batch_of(videos()), **texts)
     (outputs["video_embeds"].sum() + outputs["text_embeds"].square().sum()).backward()
     unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not unused
@@ -292,15 +286,15 @@ def test_each_level_alone_has_only_what_it_needs(levels, text, backbone):
 
 
 def test_the_tower_is_the_clips_own_and_stays(backbone, tmp_path):
-    model, said = built(backbone, map_text=False), sentences(vocabulary=40)
+    model, texts = built(backbone, map_text=False), sentences(vocabulary=40)
     whole = CLIPModel.from_pretrained(backbone).eval()
     with torch.inference_mode():
-        features = whole.get_text_features(**said).pooler_output
-    torch.testing.assert_close(model.embed_texts(**said)[:, :128] * 3**0.5, F.normalize(features, dim=1))
+        features = whole.get_text_features(**texts).pooler_output
+    torch.testing.assert_close(model.embed_texts(**texts)[:, :128] * 3**0.5, F.normalize(features, dim=1))
     assert model.config.dim == 128  # videos are mapped to where the sentences are
     model.train()
     assert not model.tower.training and not any(p.requires_grad for p in model.tower.parameters())
-    model.tower = None  # what was said once is remembered
+    model.tower = None  # vectors of known texts are cached
     assert model.embed_texts(**sentences(2, vocabulary=40)).shape == (2, 384)
     with pytest.raises(TypeError):
         model.embed_texts(torch.tensor([[1, 7, 39]]), torch.ones(1, 3))
@@ -313,9 +307,9 @@ def test_saved_is_loaded_equal(text, backbone, tmp_path):
     again = dual_encoding.Model.from_pretrained(tmp_path).eval()
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    said = sentences(vocabulary=40 if text == "clip" else 24)
+    texts = sentences(vocabulary=40 if text == "clip" else 24)
     with torch.inference_mode():
-        torch.testing.assert_close(again.embed_texts(**said), model.embed_texts(**said))
+        torch.testing.assert_close(again.embed_texts(**texts), model.embed_texts(**texts))
         torch.testing.assert_close(again.embed_videos(**batch_of(videos())), model.embed_videos(**batch_of(videos())))
     assert type(AutoModel.from_pretrained(tmp_path)) is dual_encoding.Model
 
@@ -323,10 +317,10 @@ def test_saved_is_loaded_equal(text, backbone, tmp_path):
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_overfits_one_batch(text, backbone):
     model = built(backbone if text == "clip" else None, dropout=0.0).train()
-    said = sentences(vocabulary=40 if text == "clip" else 24)
+    texts = sentences(vocabulary=40 if text == "clip" else 24)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(30):
-        loss = triplet(**model(**batch_of(videos()), **said))
+        loss = triplet(**model(**batch_of(videos()), **texts))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -343,7 +337,7 @@ def test_bfloat16_does_not_stop_it(backbone):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"levels": []}, "levels"),
         ({"levels": ["mean", "max"]}, "'max'"),
@@ -353,8 +347,8 @@ def test_bfloat16_does_not_stop_it(backbone):
         ({"kernels": [0]}, "kernels"),
     ],
 )
-def test_options_that_do_not_fit_are_named(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_options_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
         dual_encoding.Config(**(SENTENCE | options))
 
 
@@ -426,23 +420,6 @@ def test_triplet_closed_forms():
     assert triplet(one, one, torch.zeros(5)).item() == 0  # no negative
 
 
-def test_triplet_of_several_processes_is_that_of_one(monkeypatch):
-    embeds, texts, video = drawn()
-    for options in ({}, {"mean": True}, {"hardest": False}, {"hardest": False, "mean": True}):
-        whole, total = triplet(embeds, texts, video, **options), 0.0
-        for first, last in ((0, 5), (5, 7)):
-
-            def everyone(x, first=first, last=last):
-                return next(full for full in (embeds, texts, video) if full[first:last].shape == x.shape)
-
-            monkeypatch.setattr(margins, "all_gather", everyone)
-            monkeypatch.setattr(margins, "rank_offset", lambda x, first=first: first)
-            mine = (x[first:last] for x in (embeds, texts, video))
-            total += (last - first) / 7 * triplet(*mine, **options)
-            monkeypatch.undo()
-        torch.testing.assert_close(total, whole)
-
-
 # -------------------------------------------------------------------------------------------------------- examples
 
 
@@ -480,9 +457,9 @@ def test_an_epoch_visits_every_caption_once(corpus):
         np.testing.assert_array_equal(batch["frames"][row][batch["frame_mask"][row]], own)
         assert not batch["frames"][row][~batch["frame_mask"][row]].any()
         np.testing.assert_allclose(batch["frame_mean"][row], own.astype(float).mean(0), rtol=1e-5)
-    said = [drawn.source.tokenizer.decode(ids) for ids in batch["input_ids"]]
-    assert said[0].startswith("<start> the left has a blue square <end>")
-    assert said[2].startswith("<start> a blue square on the left <end>")
+    decoded = [drawn.source.tokenizer.decode(ids) for ids in batch["input_ids"]]
+    assert decoded[0].startswith("<start> the left has a blue square <end>")
+    assert decoded[2].startswith("<start> a blue square on the left <end>")
 
 
 def test_only_the_first_frames_are_read_in_order_but_all_in_the_mean(corpus):
@@ -571,28 +548,13 @@ def test_trained_embedded_and_searched(text, corpus, backbone, tmp_path):
         model["pretrained"] = str(tmp_path / "clip")
     system = {**TRAINED, "model": {**TRAINED["model"], **model}, "tokenizer": tokens}
     (tmp_path / "run").mkdir()
-    train(
-        corpus=corpus[0],
-        features=[corpus[1]],
-        output=tmp_path / "run",
-        scratch=tmp_path,
-        threads=1,
-        system=system,
-        seed=0,
-    )
+    given = {"corpus": corpus[0], "features": [corpus[1]], "threads": 1, "system": system}
+    train(output=tmp_path / "run", scratch=tmp_path, seed=0, **given)
     rows = pl.read_csv(tmp_path / "run/log.csv")
     assert rows["train/triplet"][-1] < 0.7 * rows["train/triplet"][0]
     if text == "clip":
         shutil.rmtree(tmp_path / "clip")  # the checkpoint holds all that it takes
-    embed(
-        corpus=corpus[0],
-        features=[corpus[1]],
-        output=tmp_path / "e",
-        threads=1,
-        system=system,
-        members=["seed0"],
-        run=[tmp_path / "run"],
-    )
+    embed(output=tmp_path / "e", members=["seed0"], run=[tmp_path / "run"], **given)
     videos, texts = (Store.open(tmp_path / "e/seed0" / side) for side in ("videos", "texts"))
     assert "v001" not in videos and len(videos) == 23
     scores = texts.gather(texts.ids)[0] @ videos.gather(videos.ids)[0].T

@@ -26,15 +26,8 @@ def checkpoint(toys, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     system = {**CLIP, "training": {**CLIP["training"], "epochs": 40, "lr": 2e-3}}
     (folder / "out").mkdir()
-    train(
-        corpus=toys[0],
-        features=[toys[1]],
-        output=folder / "out",
-        scratch=folder,
-        threads=1,
-        system=system,
-        seed=0,
-    )
+    given = {"corpus": toys[0], "features": [toys[1]], "output": folder / "out", "scratch": folder}
+    train(**given, threads=1, system=system, seed=0)
     return folder / "out"
 
 

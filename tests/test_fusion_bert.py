@@ -322,7 +322,7 @@ def test_packed_is_plain_for_other_encoders(kind, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"pool": "max"}, "pool 'max', expected mean"),
         ({"heads": ["tag"]}, "no head 'tag'; there are tags"),
@@ -335,8 +335,8 @@ def test_packed_is_plain_for_other_encoders(kind, tmp_path: Path):
         ({"encoder": RobertaConfig(vocab_size=50, max_position_embeddings=10)}, "9 tokens, the encoder has 8"),
     ],
 )
-def test_refuses_what_does_not_go_together(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_refuses_what_does_not_go_together(options, message):
+    with pytest.raises(ValueError, match=message):
         fusion_bert.Config(**{**SMALL, **FACTS, **options})
 
 

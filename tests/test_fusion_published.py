@@ -1,6 +1,7 @@
 """The joint encoder and the published system's own numbers, from the same weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,17 +90,21 @@ def close(found: torch.Tensor, wanted: np.ndarray, tolerance: float = 1e-9) -> N
 
 
 def states_of(model: fusion_bert.Model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Last hidden states of the sequence in the job's own order (B, 21, hidden), and where a position is no padding."""
-    length = batch["frame_mask"].shape[1]
-    x = fusion_bert._Inputs(
-        batch["frames"], batch["frame_mask"], batch["input_ids"], batch["attention_mask"].bool(), None,
-        batch.get("masked_frames"),
-    )  # fmt: skip
-    rows, (tokens, seen), _, _ = model._states(x, True, None)
-    text, video = rows[tokens], rows[seen]
+    """Last hidden states of the sequence in the job's own order (B, 21, hidden), and where a position is no padding.
+
+    Masked frames are given as zeros: of a masked batch the model would only compute the states that heads read.
+    """
+    hidden, found = batch.get("masked_frames", torch.zeros_like(batch["frame_mask"])), []
+    shown = {name: batch[name] for name in ("frame_mask", "input_ids", "attention_mask")}
+    layers: Any = model.encoder.encoder.layer
+    hook = layers[-1].output.register_forward_hook(lambda _, __, rows: found.append(rows))
+    model(batch["frames"].masked_fill(hidden[..., None], 0.0), **shown)
+    hook.remove()
+    tokens, frames = batch["input_ids"].shape[1], hidden.shape[1]
+    text, video = found[0].unflatten(0, (len(hidden), -1)).split([tokens, frames], dim=1)
     first = 1 if model.config.layout == "frames_inside" else 0
-    masks = [x.text[:, :first], x.seen, x.text[:, first:]]
-    assert length == seen.shape[1]
+    valid = batch["attention_mask"].bool()
+    masks = [valid[:, :first], batch["frame_mask"], valid[:, first:]]
     return torch.cat([text[:, :first], video, text[:, first:]], 1), torch.cat(masks, 1)
 
 

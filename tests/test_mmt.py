@@ -333,7 +333,7 @@ def test_a_bert_brings_its_weights(tmp_path: Path):
     batch = texts_of(inputs())
     with torch.inference_mode():
         state = source.bert(**batch).last_hidden_state[:, 0]
-        torch.testing.assert_close(model._caption(**batch), state, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.text_states(**batch), state, rtol=1e-4, atol=1e-5)
 
 
 def small_clip() -> clip.Model:
@@ -355,7 +355,7 @@ def test_a_clip_brings_its_text_tower(tmp_path: Path):
     with torch.inference_mode():
         state = source.text_model(**batch).pooler_output
         for model in (brought, started):
-            torch.testing.assert_close(model._caption(**batch), state, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model.text_states(**batch), state, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="texts end with 39 for the text encoder, the tokenizer's with 7"):
         mmt.Config(experts=EXPERTS, pretrained=str(tmp_path), vocab_size=40, eos_token_id=7)
 
@@ -367,7 +367,7 @@ def test_more_experts_start_from_fewer():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"aggregate": "sum"}, "aggregate 'sum', expected max, mean, zero"),
         ({"tokens": "all"}, "tokens 'all', expected both, aggregates, frames"),
@@ -379,8 +379,8 @@ def test_more_experts_start_from_fewer():
         ({"experts": {}}, "no experts"),
     ],
 )
-def test_refuses_what_does_not_go_together(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_refuses_what_does_not_go_together(options, message):
+    with pytest.raises(ValueError, match=message):
         build(**options)
 
 
@@ -459,28 +459,30 @@ def published(**options) -> tuple[mmt.Model, dict[str, np.ndarray], dict[str, to
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("captions", [1, 3])
-def test_forward_is_the_published(keep, captions, monkeypatch):
+def test_forward_is_the_published(keep, captions):
     model, z, batch = published(keep_missing=keep)
     states = torch.from_numpy(z[f"bert_cls_K{captions}"])
-    monkeypatch.setattr(model, "_caption", lambda input_ids, attention_mask: states)
+    model.text_model = torch.nn.Embedding.from_pretrained(states)  # in place of BERT: its published states
+    texts = {"input_ids": torch.arange(len(states))[:, None], "attention_mask": torch.ones(len(states), 1).long()}
     with torch.inference_mode():
-        out = model(**batch, input_ids=None, attention_mask=None)
-        units, weights = model.heads(states)
-        texts, videos = model.embed_texts(None, None) if keep else None, model.embed_videos(**batch) if keep else None
+        out = model(**batch, **texts)
+    close = {"rtol": 1e-9, "atol": 1e-12}
     wanted = torch.from_numpy(z[f"sim_K{captions}_keep{int(keep)}_indep"])
-    torch.testing.assert_close(out["similarity"], wanted, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(out["similarity"], wanted, **close)
     count = len(z["available"])
-    ours = units.view(count, captions, 7, 16).transpose(1, 2)
-    torch.testing.assert_close(ours, torch.from_numpy(z[f"text_embds_K{captions}"]), rtol=1e-9, atol=1e-12)
-    if keep:
-        found = weights.view(count, captions, 7)
-        theirs = torch.from_numpy(z[f"text_weights_K{captions}_keep1_indep"])
-        torch.testing.assert_close(found, theirs, rtol=1e-9, atol=1e-12)
-        videos_there = out["video_vectors"].view(count, 7, 16)
-        torch.testing.assert_close(videos_there, torch.from_numpy(z["video_embds"]), rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(texts @ videos.T, wanted, rtol=1e-9, atol=1e-12)
-    else:
+    vectors = out["text_vectors"].view(count, captions, 7, 16)
+    units = F.normalize(vectors, dim=-1).transpose(1, 2)
+    torch.testing.assert_close(units, torch.from_numpy(z[f"text_embds_K{captions}"]), **close)
+    if not keep:
         assert np.array_equal(out["available"].numpy() > 0, z["available"])
+        return
+    theirs = torch.from_numpy(z[f"text_weights_K{captions}_keep1_indep"])
+    torch.testing.assert_close(vectors.norm(dim=-1), theirs, **close)
+    ours = out["video_vectors"].view(count, 7, 16)
+    torch.testing.assert_close(ours, torch.from_numpy(z["video_embds"]), **close)
+    with torch.inference_mode():
+        scores = model.embed_texts(**texts) @ model.embed_videos(**batch).T
+    torch.testing.assert_close(scores, wanted, **close)
 
 
 def test_a_missing_experts_token_is_the_projections_bias():

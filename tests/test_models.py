@@ -17,7 +17,6 @@ from paths import ROOT
 from toys import CLIP, TAGGER
 from videomatch.common import named
 from videomatch.models import SystemModel
-from videomatch.models._pixels import normalise
 
 FRAMES = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = {0: "tag:red", 1: "tag:blue", 2: "category:left"}
@@ -33,6 +32,11 @@ SMALL = {
     "video_tagger": {"patch_size": 8, "width": 32, "layers": 1},
     "sound_tagger": {"width": 32, "layers": 1},
 }
+
+
+def normalised(frames: torch.Tensor, mean, std) -> torch.Tensor:
+    """Bytes as an image network reads them, channels first."""
+    return ((frames / 255 - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
 
 
 def build(name: str):
@@ -97,7 +101,7 @@ def test_processor_prepares_what_the_model_normalises(name, tmp_path):
     model = build(name)
     model.processor().save_pretrained(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
-    ours = normalise(FRAMES, processor.image_mean, processor.image_std)
+    ours = normalised(FRAMES, processor.image_mean, processor.image_std)
     theirs = processor(images=list(FRAMES.numpy()), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(ours, theirs.view(ours.shape), rtol=1e-4, atol=1e-4)
 
@@ -107,7 +111,7 @@ def test_video_tagger_is_transformers_videomae(tmp_path):
     model.save_pretrained(tmp_path)
     plain = VideoMAEForVideoClassification.from_pretrained(tmp_path).eval()
     clips = inputs("video_tagger")["clips"]
-    pixels = normalise(clips.flatten(0, 1), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).unflatten(0, (6, 2))
+    pixels = normalised(clips.flatten(0, 1), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).unflatten(0, (6, 2))
     with torch.inference_mode():
         torch.testing.assert_close(model(clips)["logits"], plain(pixel_values=pixels).logits, rtol=1e-4, atol=1e-5)
 
@@ -151,7 +155,7 @@ def test_clip_is_transformers_clip(tmp_path):
     plain = AutoModel.from_pretrained(tmp_path).eval()
     assert type(plain) is CLIPModel
     batch = inputs("clip")
-    pixels = normalise(batch["frames"], (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    pixels = normalised(batch["frames"], (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
     with torch.inference_mode():
         theirs = plain(pixel_values=pixels, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         ours = model(**batch)
@@ -183,15 +187,17 @@ def test_clip_videos_are_the_mean_of_their_own_frames():
     with torch.inference_mode():
         each = model.images(FRAMES)
         videos = model.embed_videos(frames, mask)
-        frames[1, 2:] = 77  # what lies in the padding is nobody's
+        frames[1, 2:] = 77  # padding
         assert torch.equal(videos, model.embed_videos(frames, mask))
     expected = torch.nn.functional.normalize(torch.stack([each[:4].mean(0), each[4:].mean(0)]), dim=1)
     torch.testing.assert_close(videos, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("options", "said"), [({"width": 100}, "width 100"), ({"eos_token_id": 2}, "eos_token_id 2")])
-def test_clip_refuses_what_would_go_wrong_silently(options, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(
+    ("options", "message"), [({"width": 100}, "width 100"), ({"eos_token_id": 2}, "eos_token_id 2")]
+)
+def test_clip_refuses_what_would_go_wrong_silently(options, message):
+    with pytest.raises(ValueError, match=message):
         named.module("models", "clip").Config(**{**FACTS["clip"], **options})
 
 

@@ -9,7 +9,6 @@ import torch
 
 from paths import ROOT, fixtures
 from videomatch import objectives
-from videomatch.objectives import contrast, margins, pairs, tags_and_masks
 from videomatch.objectives.contrast import clip_contrastive
 from videomatch.objectives.margins import max_margin
 from videomatch.objectives.pairs import cosine_mse, pearson
@@ -173,7 +172,7 @@ def test_pearson_closed_forms():
     assert pearson(linear + 0.3, 5 * grade - 2).item() == pytest.approx(0, abs=1e-6)
     assert pearson(linear, -grade).item() == pytest.approx(2, abs=1e-6)
     assert pearson(0.5 * grade.log(), grade, temperature=0.5).item() == pytest.approx(0, abs=1e-6)
-    # two pairs correlate fully, whatever the temperature; orthogonal contrasts not at all
+    # two pairs correlate fully, at any temperature; orthogonal contrasts do not correlate
     assert pearson(torch.tensor([0.2, 0.3]), torch.tensor([0.0, 1.0])).item() == pytest.approx(0, abs=1e-5)
     apart = pearson(torch.tensor([0.0, 0.0, 0.5, 0.5]), torch.tensor([0.0, 1.0, 0.0, 1.0]))
     assert apart.item() == pytest.approx(1, abs=1e-6)
@@ -196,76 +195,6 @@ def test_pearson_of_a_constant_is_one(constant):
     loss.backward()
     assert loss.item() == pytest.approx(1, abs=1e-5)
     assert torch.isfinite(similarity.grad).all()
-
-
-def processes(monkeypatch, module, total: dict[str, torch.Tensor], sizes: dict[str, list[int]]):
-    """What each of several processes has of ``total``, while a module's objectives think that they run in it."""
-    for number in range(len(next(iter(sizes.values())))):
-        mine = {name: value.split(sizes[name])[number] for name, value in total.items()}
-
-        def name_of(x, mine=mine):
-            return next(n for n, v in mine.items() if v.shape == x.shape and torch.equal(v.to(x.dtype), x))
-
-        def everyone(x, name_of=name_of):
-            return total[name_of(x)].to(x.dtype)
-
-        def earlier(x, name_of=name_of, number=number):
-            return sum(sizes[name_of(x)][:number])
-
-        monkeypatch.setattr(module, "all_gather", everyone)
-        monkeypatch.setattr(module, "rank_offset", earlier, raising=False)
-        yield number, mine
-    monkeypatch.undo()
-
-
-def test_clip_contrastive_of_several_processes_is_that_of_one(monkeypatch):
-    generator = torch.Generator().manual_seed(5)
-    image, text = torch.randn(2, 7, 4, generator=generator)
-    video, scale = torch.tensor([3, 1, 3, 0, 1, 3, 2]), torch.tensor(0.5)
-    whole = clip_contrastive(image, text, scale, video)
-    total = 0.0
-    names = {"image": image, "text": text, "video": video}
-    for number, mine in processes(monkeypatch, contrast, names, {name: [5, 2] for name in names}):
-        share = [5, 2][number] / 7
-        total += share * clip_contrastive(mine["image"], mine["text"], scale, mine["video"])
-    torch.testing.assert_close(total, whole)
-
-
-def test_pearson_of_several_processes_is_that_of_one(monkeypatch):
-    generator = torch.Generator().manual_seed(6)
-    judged = {"similarity": torch.randn(7, generator=generator), "grade": torch.rand(7, generator=generator)}
-    whole = pearson(**judged)
-    for _, mine in processes(monkeypatch, pairs, judged, {name: [4, 3] for name in judged}):
-        torch.testing.assert_close(pearson(**mine), whole)
-
-
-def test_mfm_nce_of_several_processes_is_that_of_one(monkeypatch):
-    _, outputs, candidates, targets, _ = masked_frames("wide")
-    outputs = outputs.detach()
-    whole = mfm_nce(outputs, candidates, targets)
-    half = len(candidates) // 2
-    first = int((targets < half).sum())
-    assert 0 < first < len(outputs)
-    sizes = {"c": [half, len(candidates) - half]}
-    rows = [first, len(outputs) - first]
-    total = 0.0
-    for number, mine in processes(monkeypatch, tags_and_masks, {"c": candidates}, sizes):
-        own, at = outputs.split(rows)[number], targets.split(rows)[number] - number * half
-        total += rows[number] / len(outputs) * mfm_nce(own, mine["c"], at)
-    torch.testing.assert_close(total, whole)
-
-
-def test_bce_tags_of_several_processes_is_that_of_one(monkeypatch):
-    generator = torch.Generator().manual_seed(3)
-    logits, labels = torch.randn(7, 4, generator=generator), torch.ones(7, 4)
-    is_tagged = torch.tensor([True, False, True, False, False, True, True])
-    whole = bce_tags(logits, labels, is_tagged)
-    total = 0.0
-    for number, mine in processes(monkeypatch, tags_and_masks, {"t": is_tagged}, {"t": [4, 3]}):
-        share = [4, 3][number]
-        own = (x.split([4, 3])[number] for x in (logits, labels))
-        total += share / 7 * bce_tags(*own, mine["t"])
-    torch.testing.assert_close(total, whole)
 
 
 # -------------------------------------------------------------------------------------------------------- max margin
@@ -305,23 +234,6 @@ def test_max_margin_leaves_captions_of_one_video_alone():
     assert everything.item() == pytest.approx(max_margin(sims, margin=0.2).item())
     assert everything.item() != pytest.approx(np.mean(terms), rel=1e-3)
     assert max_margin(sims, torch.zeros(4, dtype=torch.int64)).item() == 0
-
-
-@pytest.mark.parametrize("same_video", [False, True])
-def test_max_margin_of_several_processes_is_that_of_one(monkeypatch, same_video):
-    video = torch.tensor([0, 1, 0, 2, 3, 1, 1])
-    sims = torch.rand(7, 7, generator=torch.Generator().manual_seed(0))
-    whole = max_margin(sims, video, margin=0.2, same_video=same_video).item()
-    negative = video[:, None] != video if not same_video else ~torch.eye(7, dtype=torch.bool)
-    total = {"video": video, "diagonal": sims.diagonal(), "counts": negative.sum(1)}
-    losses, rows = [], {name: [4, 3] for name in total}
-    for number, mine in processes(monkeypatch, margins, total, rows):
-        own = sims[:4] if number == 0 else sims[4:]
-        monkeypatch.setattr(margins, "rank_offset", lambda x, number=number: 4 * number)
-        every = iter([sims.diagonal(), *([] if same_video else [video]), negative.sum(1)])
-        monkeypatch.setattr(margins, "all_gather", lambda x, every=every: next(every))
-        losses.append(max_margin(own, mine["video"], margin=0.2, same_video=same_video).item())
-    assert (4 * losses[0] + 3 * losses[1]) / 7 == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(objectives.functions()))

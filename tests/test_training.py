@@ -28,8 +28,7 @@ from videomatch.examples.frame_tags import FrameTags
 from videomatch.models import image_tagger
 from videomatch.objectives.tags_and_masks import bce_tags
 from videomatch.stages.train import train
-from videomatch.training import loop as training
-from videomatch.training.loop import Trainer, Training
+from videomatch.training.loop import STATE, Trainer, Training
 from videomatch.training.objective import Objective, configured
 from videomatch.training.optimiser import moving_average, optimiser, rate_factors
 
@@ -42,18 +41,10 @@ def toys(tmp_path_factory):
 def run(toys, folder: Path, system, *, seed=0, init=None) -> bytes:
     """Train and return the weights' bytes."""
     corpus, features = toys
-    (folder / "out").mkdir(parents=True)
-    (folder / "scratch").mkdir()
-    train(
-        corpus=corpus,
-        features=[features],
-        output=folder / "out",
-        scratch=folder / "scratch",
-        threads=1,
-        system=system,
-        seed=seed,
-        init=init,
-    )
+    for name in ("out", "scratch"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    given = {"corpus": corpus, "features": [features], "output": folder / "out", "scratch": folder / "scratch"}
+    train(**given, threads=1, system=system, seed=seed, init=init)
     return (folder / "out/model.safetensors").read_bytes()
 
 
@@ -71,7 +62,7 @@ def test_same_seed_same_weights(toys, tmp_path, system):
     assert first != run(toys, tmp_path / "c", system, seed=1)
 
 
-def test_checkpoint_loads_by_the_usual_doors(toys, tmp_path):
+def test_a_checkpoint_loads_by_transformers(toys, tmp_path):
     run(toys, tmp_path, CLIP)
     out = tmp_path / "out"
     assert isinstance(CLIPModel.from_pretrained(out), CLIPModel)
@@ -127,7 +118,7 @@ def test_killed_and_resumed_equals_uninterrupted(toys, tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     here = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, arguments)], env=here)
-    state, saves, last = tmp_path / "scratch" / training.STATE, 0, 0
+    state, saves, last = tmp_path / "scratch" / STATE, 0, 0
     while process.poll() is None and saves < 3:  # killed after the second epoch, or a little later
         now = state.stat().st_mtime_ns if state.exists() else 0
         saves, last = saves + (now != last), now
@@ -136,16 +127,7 @@ def test_killed_and_resumed_equals_uninterrupted(toys, tmp_path):
     assert process.wait() == -signal.SIGKILL
     saved = torch.load(state, weights_only=True)
     assert (saved["epoch"], saved["step"]) != (0, 0) and saved["epoch"] < 6
-    train(
-        corpus=corpus,
-        features=[features],
-        output=arguments[2],
-        scratch=arguments[3],
-        threads=1,
-        system=changed(CLIP, epochs=6),
-        seed=0,
-    )
-    assert (tmp_path / "out/model.safetensors").read_bytes() == expected
+    assert run(toys, tmp_path, changed(CLIP, epochs=6)) == expected
     assert (tmp_path / "out/log.csv").read_bytes() == (tmp_path / "whole/out/log.csv").read_bytes()
 
 
@@ -168,7 +150,7 @@ def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, stop)
         torch.manual_seed(0)
         model = image_tagger.Model(image_tagger.Config(**train_examples.derived_config(), **model_options))
         folder.mkdir(exist_ok=True)
-        settings = training.settings_of(WATCHED["training"])
+        settings = Training(**WATCHED["training"])
         return Trainer(model, configured(WATCHED["objectives"]), settings, seed=0, scratch=folder, save_seconds=0.0)
 
     with reproducible(1):
@@ -224,15 +206,20 @@ def squares(guess, y, *, power=2):
     return (guess - y).abs().pow(power).mean()
 
 
+def linear(objectives=None, scratch=None, **options) -> Trainer:
+    """The trainer of a linear model."""
+    settings = Training(**{"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, **options})
+    objectives = objectives or {"squares": Objective(squares)}
+    return Trainer(Linear(), objectives, settings, seed=0, scratch=scratch, save_seconds=0.0)
+
+
 def fitted(*, validation=None, stop=None, **options):
     """The weights of a linear model, and the log; ``stop`` leaves it after so many epochs."""
-    model = Linear()
-    settings = Training(**{"epochs": 3, "batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, **options})
-    trainee = Trainer(model, {"squares": Objective(squares)}, settings, seed=0)
+    trainer = linear(**options)
     if stop is not None:
-        trainee.settings = dataclasses.replace(settings, epochs=stop)
-    rows = trainee.fit(Line(), validation)
-    return model.layer.weight.detach(), rows
+        trainer.settings = dataclasses.replace(trainer.settings, epochs=stop)
+    rows = trainer.fit(Line(), validation)
+    return trainer.model.layer.weight.detach(), rows
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 16, 99])
@@ -249,16 +236,12 @@ def test_the_loop_fits_a_line():
 
 
 def test_objectives_are_weighed_and_take_options():
-    model = Linear()
     objectives = {"near": Objective(squares, 0.5), "far": Objective(squares, 2.0, {"power": 3})}
-    trainee = Trainer(
-        model, objectives, Training(epochs=1, batch=32, lr=1e-9, clip_norm=None, precision="fp32"), seed=0
-    )
-    data = Line()
-    losses = trainee.losses(data.batch(np.arange(32), np.random.default_rng(0)))
-    expected = torch.autograd.grad(0.5 * losses["near"][0] + 2.0 * losses["far"][0], model.layer.weight)[0]
-    trainee.fit(data)
-    torch.testing.assert_close(model.layer.weight.grad, expected)
+    trainer, data = linear(objectives, epochs=1, batch=32, lr=1e-9, clip_norm=None), Line()
+    losses, weight = trainer.losses(data.batch(np.arange(32), np.random.default_rng(0))), trainer.model.layer.weight
+    expected = torch.autograd.grad(0.5 * losses["near"][0] + 2.0 * losses["far"][0], weight)[0]
+    trainer.fit(data)
+    torch.testing.assert_close(weight.grad, expected)
 
 
 def test_a_missing_tensor_is_named():
@@ -266,14 +249,12 @@ def test_a_missing_tensor_is_named():
         return guess.mean()
 
     with pytest.raises(KeyError, match=r"objective asks for 'absent'; there are guess, x, y"):
-        Trainer(Linear(), {"o": Objective(objective)}, Training(precision="fp32"), seed=0).fit(Line())
+        linear({"o": Objective(objective)}).fit(Line())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
-        Trainer(Linear(), {"o": Objective(lambda guess: guess.mean() / 0)}, Training(precision="fp32"), seed=0).fit(
-            Line()
-        )
+        linear({"o": Objective(lambda guess: guess.mean() / 0)}).fit(Line())
 
 
 def test_learning_rate():
@@ -346,15 +327,13 @@ def test_the_first_pattern_scales(caplog):
 def test_scaled_parameters_step_by_their_own_rate():
     before = Linear().layer.bias.detach().clone()
     options = {"epochs": 1, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
-    trainee = Trainer(Linear(), {"squares": Objective(squares)}, Training(**options, lr_scale={"bias": 0.0}), seed=0)
-    trainee.fit(Line())
-    assert torch.equal(trainee.model.layer.bias, before)
+    trainer = linear(**options, lr_scale={"bias": 0.0})
+    trainer.fit(Line())
+    assert torch.equal(trainer.model.layer.bias, before)
     first = {}
-    for factor in (1.0, 0.5):  # AdamW's first step is the rate, whatever the gradient
-        settings = Training(**options, batch=32, lr=0.1, lr_scale={"weight": factor}, precision="fp32")
-        trainee = Trainer(Linear(), {"squares": Objective(squares)}, settings, seed=0)
-        trainee.fit(Line())
-        first[factor] = (trainee.model.layer.weight - Linear().layer.weight).detach()
+    for factor in (1.0, 0.5):  # AdamW's first step is the rate, for any gradient
+        weight, _ = fitted(**options, batch=32, lr=0.1, lr_scale={"weight": factor})
+        first[factor] = weight - Linear().layer.weight.detach()
     torch.testing.assert_close(first[1.0], 2 * first[0.5], rtol=1e-4, atol=1e-6)
 
 
@@ -377,12 +356,10 @@ def test_the_average_of_the_weights():
 
 def test_the_result_is_the_average():
     (plain, _), (averaged, rows) = fitted(), fitted(ema=0.8, validation=Line(9))
-    model, average = Linear(), moving_average(Linear(), 0.8)
-    settings = Training(epochs=3, batch=16, lr=0.05, precision="fp32", warmup=0.0)
-    trainee = Trainer(model, {"squares": Objective(squares)}, settings, seed=0)
-    step = trainee.train_step
-    trainee.train_step = lambda batch, rate: (step(batch, rate), average.update_parameters(model))[0]
-    trainee.fit(Line())
+    trainer, average = linear(), moving_average(Linear(), 0.8)
+    model, step = trainer.model, trainer.train_step
+    trainer.train_step = lambda batch, rate: (step(batch, rate), average.update_parameters(model))[0]
+    trainer.fit(Line())
     assert torch.equal(model.layer.weight, plain)
     assert torch.equal(average.module.layer.weight, averaged) and not torch.equal(plain, averaged)
     batch = Line(9).batch(np.arange(9), np.random.default_rng(0))
@@ -391,47 +368,46 @@ def test_the_result_is_the_average():
 
 
 class Scored(Line):
-    """Validation whose metrics are as told, one value a validation."""
+    """Validation whose metric has given values, one per validation."""
 
     def __init__(self, name, values):
         super().__init__(9)
-        self.told = iter(values)
-        self.metrics = {name: lambda y, guess: next(self.told) + 0 * len(y)}
+        self.values = iter(values)
+        self.metrics = {name: lambda y, guess: next(self.values) + 0 * len(y)}
 
 
 @pytest.mark.parametrize("name, best", [("Spearman", 4), ("t2v/R@5", 4), ("mAP", 4), ("MSE", 2), ("spearman", 2)])
 def test_the_best_weights_are_kept(name, best):
     """After validations 1, 0, 3, 5, 5: the highest is the fourth, the lowest the second."""
-    told = Scored(name, [1.0, 0.0, 3.0, 5.0, 5.0])
+    scored = Scored(name, [1.0, 0.0, 3.0, 5.0, 5.0])
     options = {"schedule": "constant", "epochs": 5}
-    weight, rows = fitted(**options, keep="best", monitor=f"val/{name}", validation=told)
+    weight, rows = fitted(**options, keep="best", monitor=f"val/{name}", validation=scored)
     assert torch.equal(weight, fitted(**options, stop=best)[0])
     worst = [1.0, 0.0, 0.0, 0.0, 0.0] if best == 2 else [1.0, 1.0, 3.0, 5.0, 5.0]
     assert [row[f"best/{name}"] for row in rows] == worst
 
 
 def test_training_ends_when_nothing_improves():
-    told = Scored("MSE", [3.0, 2.0, 2.0, 2.5, 9.0])
+    scored = Scored("MSE", [3.0, 2.0, 2.0, 2.5, 9.0])
     options = {"epochs": 9, "schedule": "constant"}
-    weight, rows = fitted(**options, early_stop=2, monitor="val/MSE", validation=told)
+    weight, rows = fitted(**options, early_stop=2, monitor="val/MSE", validation=scored)
     assert [row["val/MSE"] for row in rows] == [3.0, 2.0, 2.0, 2.5]
     assert torch.equal(weight, fitted(**options, stop=4)[0])
 
 
 def test_learning_rate_falls_when_nothing_improves():
     """Not before a rate was kept for three validations; what improves does not start the count again."""
-    told = Scored("R@sum", [1.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0])
+    scored = Scored("R@sum", [1.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0])
     options = {"epochs": 10, "schedule": "constant", "lr": 8.0, "plateau": 0.5, "decay": 0.9}
-    _, rows = fitted(**options, monitor="val/R@sum", validation=told)
+    _, rows = fitted(**options, monitor="val/R@sum", validation=scored)
     halved = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
     assert [row["lr"] for row in rows] == pytest.approx([8 * 0.5**n * 0.9**e for e, n in enumerate(halved)])
 
 
 def test_the_best_and_its_age_survive_a_kill(tmp_path):
-    """Stopped in the fourth epoch, after the best: neither is it forgotten nor patience renewed."""
-    told = Scored("MSE", [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
-    options = {"batch": 16, "lr": 0.05, "precision": "fp32", "warmup": 0.0, "schedule": "constant"}
-    settings = Training(**options, epochs=9, keep="best", monitor="val/MSE", early_stop=3)
+    """Stopped in the fourth epoch, after the best: it is not forgotten, and patience is not renewed."""
+    scored = Scored("MSE", [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    options = {"schedule": "constant", "epochs": 9, "keep": "best", "monitor": "val/MSE", "early_stop": 3}
 
     class Cut(Line):
         drawn = 0
@@ -443,21 +419,17 @@ def test_the_best_and_its_age_survive_a_kill(tmp_path):
             return super().batch(numbers, rng)
 
     with pytest.raises(KeyboardInterrupt):
-        Trainer(Linear(), {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path, save_seconds=0.0).fit(
-            Cut(), told
-        )
-    model = Linear()
-    rows = Trainer(model, {"squares": Objective(squares)}, settings, seed=0, scratch=tmp_path, save_seconds=0.0).fit(
-        Line(), told
-    )
+        linear(scratch=tmp_path, **options).fit(Cut(), scored)
+    trainer = linear(scratch=tmp_path, **options)
+    rows = trainer.fit(Line(), scored)
     assert [row["val/MSE"] for row in rows] == [3.0, 1.0, 2.0, 2.0, 2.0]
     assert {row["best/MSE"] for row in rows[1:]} == {1.0}
-    assert torch.equal(model.layer.weight, fitted(epochs=9, schedule="constant", stop=2)[0])
+    assert torch.equal(trainer.model.layer.weight, fitted(epochs=9, schedule="constant", stop=2)[0])
 
 
 def test_validations_inside_an_epoch():
-    told = Scored("MSE", range(100))
-    _, rows = fitted(epochs=3, batch=4, validate_every=0.5, monitor="val/MSE", validation=told)  # 8 steps an epoch
+    scored = Scored("MSE", range(100))
+    _, rows = fitted(epochs=3, batch=4, validate_every=0.5, monitor="val/MSE", validation=scored)  # 8 steps an epoch
     assert [(row["val/MSE"], row["best/MSE"]) for row in rows] == [(1, 0), (3, 0), (5, 0)]
     assert [d for d in range(1, 21) if Training(epochs=2, validate_every=0.3).validates(d, 10)] == [
         3, 6, 9, 12, 15, 18, 20,
@@ -473,10 +445,10 @@ def test_validation_sees_every_example_once_in_order():
         metrics: ClassVar = {"seen": lambda x, guess: found.update(x=x, guess=guess) or 1.0}
 
     data = Whole(21)  # two batches of 16 would be 11 examples short
-    trainee = Trainer(Linear(), {"squares": Objective(squares)}, Training(batch=16, precision="fp32"), seed=0)
-    row = trainee.validate(data)
+    trainer = linear()
+    row = trainer.validate(data)
     assert torch.equal(found["x"], data.x)
-    everything = trainee.losses(data.batch(np.arange(21), np.random.default_rng(0)))["squares"][0].detach()
+    everything = trainer.losses(data.batch(np.arange(21), np.random.default_rng(0)))["squares"][0].detach()
     assert row == {"squares": pytest.approx(float(everything), rel=1e-5), "seen": 1.0}
 
 
@@ -486,18 +458,13 @@ def test_batches_drawn_ahead_change_nothing(toys, tmp_path):
     assert (tmp_path / "0/out/log.csv").read_bytes() == (tmp_path / "2/out/log.csv").read_bytes()
 
 
-def test_an_error_while_drawing_ahead_is_told():
+def test_an_error_while_sampling_ahead_is_raised():
     class Broken(Line):
         def batch(self, numbers, rng):
             raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="the disk is gone"):
-        Trainer(Linear(), {"s": Objective(squares)}, Training(prefetch=3, precision="fp32"), seed=0).fit(Broken())
-
-
-def test_unknown_setting_is_named():
-    with pytest.raises(KeyError, match="'learning_rate'; there are epochs"):
-        training.settings_of({"learning_rate": 1})
+        linear(prefetch=3).fit(Broken())
 
 
 def test_norms_and_biases_do_not_decay():
@@ -549,15 +516,8 @@ def test_captions_with_times_draw_frames_between_them(tmp_path):
     corpus = tmp_path / "corpus"
     rows = [("v-0", 0.0, 1.0), ("v-1", 1.0, 2.0), ("w-0", None, None)]
     table = [
-        {
-            "text_id": i,
-            "video_id": i[0],
-            "kind": "caption",
-            "language": "en",
-            "start": start,
-            "end": end,
-            "text": f"caption {n}",
-        }
+        {"text_id": i, "video_id": i[0], "kind": "caption", "language": "en", "start": start, "end": end}
+        | {"text": f"caption {n}"}
         for n, (i, start, end) in enumerate(rows)
     ]
     tables.write("texts", pl.DataFrame(table, schema=tables.SCHEMAS["texts"]), corpus)
@@ -577,8 +537,3 @@ def test_captions_with_times_draw_frames_between_them(tmp_path):
             seen.add((str(words.decode(ids, skip_special_tokens=True)).strip(), int(frame[0, 0, 0])))
     of = {caption: {frame for c, frame in seen if c == caption} for caption, _ in seen}
     assert of == {"caption 0": {0, 1}, "caption 1": {2, 3}, "caption 2": {0, 1, 2, 3}}
-
-
-def test_a_kind_that_does_not_exist_is_named():
-    with pytest.raises(KeyError, match=r"'frame_captions'; there are .*frame_caption, frame_tags"):
-        examples_.kind("frame_captions")

@@ -23,32 +23,28 @@ def model_class(folder: Path) -> tuple[type[Any], dict[str, Any]]:
     """The class of a checkpoint's model and the resolved system; reads no weights.
 
     Raises:
-        ValueError: the folder holds no checkpoint.
+        ValueError: the folder is not a checkpoint.
     """
     file = Path(folder) / "system.yaml"
     if not file.is_file():
-        raise ValueError(f"{folder} is no checkpoint: expected a result of `train`, with a system.yaml")
+        raise ValueError(f"{folder} is not a checkpoint: expected a result of `train`, with a system.yaml")
     system = yaml.safe_load(file.read_text(encoding="utf-8"))
     return named.module("models", system["model"]["name"]).Model, system
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[Any, dict[str, Any]]:
-    """A checkpoint's model in evaluation mode on ``device``, and the resolved system.
-
-    Raises:
-        ValueError: the folder holds no checkpoint.
-    """
+    """A checkpoint's model in evaluation mode on ``device``, and the resolved system; errors as :func:`model_class`."""
     found, system = model_class(folder)
     return found.from_pretrained(folder).eval().to(device), system
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Copy those weights that the model has under the same name and in the same shape; returns the names copied.
+    """Copy those weights that the model has under the same name and in the same shape; returns their names.
 
-    What does not fit goes to the log, names and shapes.
+    The others are logged.
 
     Raises:
-        ValueError: not one of them fits.
+        ValueError: none of them fits.
     """
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}

@@ -1,8 +1,8 @@
 """Several processes that train one model: their collective operations, and how they are started.
 
-Every process holds the whole model and computes some rows of each batch. An objective gathers what it needs of other
-rows by :func:`all_gather`; the loop sums gradients. In a single process every function here is the identity, so models,
-objectives and the loop need no case for it. The backend is gloo on the CPU and NCCL with one GPU per process.
+Every process holds the whole model and computes some rows of each batch. An objective gathers the rows of the others by
+:func:`all_gather`; the loop sums gradients. In a single process every function here is the identity. The backend is
+gloo on the CPU and NCCL with one GPU per process.
 
 All processes must make collective calls in the same order, and their backward passes too: an objective that gathers
 rows brings them into its loss even where it has no rows of its own (times 0).
@@ -51,14 +51,10 @@ def barrier() -> None:
         dist.barrier()
 
 
-# ------------------------------------------------------------------------------------------------------------ tensors
-
-
 def all_gather(x: Tensor) -> Tensor:
     """The rows of all processes in rank order: ``(B, …)`` becomes ``(sum of B, …)``; B may differ, and be 0.
 
-    Differentiable: the gradient of a row is the sum over all processes' losses, so all of them have to reach it (see
-    the module's docstring).
+    Differentiable: the gradient of a row is the sum over all processes' losses.
     """
     return _AllGather.apply(x) if size() > 1 else x  # pyright: ignore[reportReturnType]
 
@@ -73,6 +69,16 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     if size() > 1:
         dist.all_reduce(x)
     return x
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """An objective's mean over those rows ``(B,)`` of all processes where ``mask`` is true; 0 if there are none.
+
+    It is scaled for the loop, which weights the loss of each process by all of its rows.
+    """
+    counted = all_gather(mask.to(values.dtype))
+    scale = counted.numel() / max(1, len(values)) / counted.sum().clamp(min=1)
+    return torch.where(mask.bool(), values, 0.0).sum() * scale
 
 
 def _row_counts(x: Tensor) -> list[int]:
@@ -105,11 +111,8 @@ class _AllGather(torch.autograd.Function):
         return total[ctx.first : ctx.last].to(gradient.dtype)
 
 
-# -------------------------------------------------------------------------------------------------------------- models
-
-
 def sum_gradients(model: nn.Module) -> None:
-    """Sum gradients over all processes. A parameter without a gradient in all of them stays without one."""
+    """Sum gradients over all processes. A parameter that has no gradient in any of them stays without."""
     if size() == 1:
         return
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -136,9 +139,6 @@ def average_batch_norms(model: nn.Module) -> None:
                 statistics /= size()
 
 
-# ---------------------------------------------------------------------------------------------------------- processes
-
-
 def launched() -> bool:
     """Whether torchrun or a similar launcher started this process as one of several."""
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
@@ -150,12 +150,14 @@ def group(
     processes: int | None = None,
     store: dist.TCPStore | None = None,  # pyright: ignore[reportPrivateImportUsage]
 ) -> Iterator[None]:
-    """Within the context this process belongs to a group of processes.
+    """Within the context this process belongs to a group of processes: by default that of its launcher, if it has one.
 
     Args:
-        local_rank, processes, store: of a group on this machine; by default the launcher's environment says them, see
-            :func:`launched`.
+        local_rank, processes, store: of a group that :func:`start` makes on this machine.
     """
+    if store is None and not launched():
+        yield
+        return
     has_gpu = torch.cuda.is_available()
     gpu = int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) if local_rank is None else local_rank
     if has_gpu:
@@ -176,15 +178,11 @@ def group(
 def start(function: Callable[..., None], processes: int, *arguments: Any) -> None:
     """Call ``function(*arguments)`` in new processes on this machine, as one group; return when all are done.
 
-    They end with this process, and all of them when one fails.
-
-    Args:
-        function: of a module's top level.
-        processes: how many.
-        arguments: what can be pickled.
+    They end with this process, and all of them when one fails. Function and arguments are pickled.
 
     Raises:
-        RuntimeError: one of them failed; the message is its error, and the log has its traceback.
+        ValueError: there are fewer GPUs than processes.
+        RuntimeError: one of the processes failed; the message is its error, and the log has its traceback.
     """
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise ValueError(f"{processes} processes need a GPU each; there are {torch.cuda.device_count()}")

@@ -1,4 +1,4 @@
-"""Encoders of transformers whose modules are laid out like BERT's, and where each keeps what is needed of it."""
+"""Encoders of transformers whose modules are laid out like BERT's."""
 
 from __future__ import annotations
 
@@ -19,13 +19,10 @@ def configured(
     """The configuration of an encoder, checked.
 
     Args:
-        encoder: hub id or folder, a configuration, or its values with ``model_type`` among them.
+        encoder: hub id or folder, a configuration, or its values, with ``model_type``.
         dropout: of hidden states and of attention.
         vocab_size: of the tokenizer.
         tokens: longest text.
-
-    Raises:
-        ValueError: its modules are not laid out like BERT's, or it has too few words or positions.
     """
     if isinstance(encoder, str):
         config: Any = AutoConfig.from_pretrained(encoder)
@@ -70,7 +67,7 @@ def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
     """Copy the weights of a checkpoint into an encoder and, where it has one, of its masked-token head into ``head``.
 
     Raises:
-        ValueError: the checkpoint's encoder is another.
+        ValueError: the checkpoint's encoder is not the configured one.
     """
     source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
     weights, own = source.base_model.state_dict(), encoder.state_dict()
@@ -81,16 +78,14 @@ def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
     encoder.load_state_dict(weights)
     if head is None:
         return
-    if hasattr(source, "generator_predictions"):
-        found, decoder = source.generator_predictions, source.generator_lm_head
-        dense, norm = found.dense, found.LayerNorm
-    elif hasattr(source, "lm_head"):
-        found, decoder = source.lm_head, source.lm_head.decoder
-        dense, norm = found.dense, found.layer_norm
+    if hasattr(source, "generator_predictions"):  # Electra
+        transform, decoder = source.generator_predictions, source.generator_lm_head
+    elif hasattr(source, "lm_head"):  # RoBERTa
+        transform, decoder = source.lm_head, source.lm_head.decoder
     else:
-        found, decoder = source.cls.predictions.transform, source.cls.predictions.decoder
-        dense, norm = found.dense, found.LayerNorm
-    parts = [(head.dense, dense), (head.norm, norm), (head.decoder, decoder)]
+        transform, decoder = source.cls.predictions.transform, source.cls.predictions.decoder
+    norm = transform.layer_norm if hasattr(transform, "layer_norm") else transform.LayerNorm
+    parts = [(head.dense, transform.dense), (head.norm, norm), (head.decoder, decoder)]
     if all(mine.weight.shape == theirs.weight.shape for mine, theirs in parts):  # not so for a narrower Electra
         for mine, theirs in parts:
             mine.load_state_dict(theirs.state_dict())

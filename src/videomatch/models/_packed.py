@@ -1,12 +1,12 @@
 """A BERT-like encoder's own layers on the positions that are needed, without padding.
 
-The positions of all examples are the *rows* ``(N, hidden)`` of one matrix, example by example: linear layers, norms and
-feed-forward layers need no more. Only attention pads. Masks (of tokens, of frames) say where rows are; the order of an
-example's rows does not matter, since position embeddings are added before.
+The positions of all examples are the *rows* ``(N, hidden)`` of one matrix, example by example; only attention pads.
+Masks (of tokens, of frames) are true where a row is; the order of an example's rows does not matter, since position
+embeddings are added before.
 
-Results and gradients are those of the plain computation on padded sequences with padding masked out; the last layer can
-be computed for some rows only. Measured (``benchmarks/pretrain.py``, a pretraining step on one CPU thread): 4.0 times
-as fast as the plain computation with 4 layers of 256, 2.2 times with 12 of 768.
+Results and gradients are those of the computation on padded sequences with padding masked out; the last layer can be
+computed for some rows only. Measured (``benchmarks/pretrain.py``, a pretraining step on one CPU thread): 4.0 times as
+fast as on padded sequences with 4 layers of 256, 2.2 times with 12 of 768.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WIDE = 192
 
 @dataclass(frozen=True)
 class Packing:
-    """Which rows belong to which example, and their places in a padded tensor ``(examples, width, …)``.
+    """Which rows belong to which example.
 
     Attributes:
-        slot: (N,) place of every row in the padded tensor, its first two dimensions flattened.
+        slot: place of every row in a padded tensor ``(examples, width, …)``, its first two dimensions flattened.
         lengths: rows of every example.
-        taken: (examples, width) the places that hold a row, at the front of each example.
+        taken: the places that hold a row, at the front of each example.
     """
 
     slot: Int[Tensor, " n"]
@@ -59,7 +59,7 @@ class Packing:
 
 
 def numbered(*masks: Bool[Tensor, "examples _"]) -> tuple[Int[Tensor, "examples _"], ...]:
-    """The number of the row where a mask is true; elsewhere the number means nothing."""
+    """The number of the row where a mask is true; elsewhere undefined."""
     joint = torch.cat(masks, dim=1)
     numbers = joint.flatten().cumsum(0).view(joint.shape) - 1
     return numbers.split([mask.shape[1] for mask in masks], dim=1)
@@ -74,7 +74,7 @@ def joined(
 
 
 def _scattered(rows: Tensor, index: Int[Tensor, " n"], count: int) -> Tensor:
-    """Rows at numbered places, none twice, among ``count`` rows of zeros."""
+    """Rows at numbered places among ``count`` rows of zeros."""
     return rows.new_zeros((count, *rows.shape[1:])).index_copy_(0, index, rows)
 
 
@@ -104,10 +104,9 @@ def encode(
 
     Args:
         layers: modules laid out like transformers' ``BertLayer``.
-        rows: embeddings.
         packing: of all rows.
         keys: the rows that others attend to; all of them by default.
-        wanted: the rows to return; all of them by default. The last layer computes nothing else.
+        wanted: the rows to return; all of them by default. The last layer computes only these.
     """
     for number, layer in enumerate(layers, start=1):
         rows = _layer(layer, rows, packing, keys, wanted if number == len(layers) else None)

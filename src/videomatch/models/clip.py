@@ -1,8 +1,7 @@
 """CLIP (Radford et al. 2021, arXiv:2103.00020) at any size: two transformers that meet in one space.
 
 The weights and the configuration are those of transformers' ``CLIPModel``, so a checkpoint trained here loads like one
-from the hub (``AutoModel``, ``CLIPModel``, ``CLIPVisionModelWithProjection`` …). Ours is only how a small configuration
-is spelt, and that the model reads stored frames (bytes) and returns what the objectives take, by name.
+from the hub (``AutoModel``, ``CLIPModel``, ``CLIPVisionModelWithProjection`` …).
 """
 
 from __future__ import annotations
@@ -17,16 +16,14 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.models import SystemModel
-from videomatch.models._pixels import normalise
+from videomatch.models._shared import normalise
 
 
 class Config(CLIPConfig):
     """A CLIP of equal width on both sides. Feed-forward layers are four times as wide, heads have 64 dimensions.
 
     Args:
-        image_size, patch_size: pixels.
         width: of both transformers; a multiple of 64.
-        vision_layers, text_layers: depth.
         projection_dim: dimension of the common space.
         text_length: longest text in tokens, start and end included.
         vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; the stage fills them.
@@ -107,21 +104,19 @@ class Model(CLIPModel, SystemModel):
     def embed_texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch dim"]:
-        """Unit vectors of texts."""
         features: Any = self.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
         return F.normalize(features.pooler_output.float(), dim=-1)
 
     def embed_videos(
         self, frames: UInt8[Tensor, "batch length height width 3"], mask: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch dim"]:
-        """Unit vectors of videos: the mean of their frames' unit vectors. Every video needs at least one frame."""
+        """The mean of the frames' unit vectors, of unit length again. Every video needs at least one frame."""
         each = self.images(frames[mask])  # only real frames are computed
         owner = mask.nonzero()[:, 0]
         total = torch.zeros(len(frames), each.shape[1], device=each.device).index_add_(0, owner, each)
         return F.normalize(total, dim=-1)
 
     def processor(self) -> CLIPImageProcessorPil:
-        """Of images."""
         vision: Any = self.config.vision_config
         size: Any = vision.image_size
         return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})

@@ -1,16 +1,15 @@
-"""A small image network whose embedding survives edits: frames of a copy lie near those of its source, all else far.
+"""A small image network for copy detection: embeddings of frames of a copy are near those of its source.
 
 Source: SSCD (Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022): contrastive learning
-between edited views of an image (``info_nce_views``) and an entropy regulariser that spreads all images over the
-sphere (``entropy_spread``), without any label. The network is a ConvNeXt (Liu et al., CVPR 2022), in the weights and
-names of transformers' ``ConvNextModel``, whose pooled output is the descriptor; so whoever loads image backbones loads
-it: ``AutoModel.from_pretrained`` and :mod:`videomatch.experts.image` with ``pooling: pooled``.
+between edited views of an image (``info_nce_views``) and an entropy regulariser (``entropy_spread``), without any
+label. The network is a ConvNeXt (Liu et al., CVPR 2022), in the weights and names of transformers' ``ConvNextModel``,
+whose pooled output is the descriptor; :mod:`videomatch.experts.image` reads it with ``pooling: pooled``.
 
 # Deviation: SSCD is a ResNet-50 with generalised mean pooling and a linear layer of 512 dimensions, whitened
-afterwards. ConvNeXt's average pooling ends in a LayerNorm instead: no statistics of a batch, through which views could
-know each other, and dimensions of equal spread.
+afterwards. ConvNeXt's average pooling ends in a LayerNorm instead: no statistics of a batch, and dimensions of equal
+spread.
 # Deviation: transformers draws ConvNeXt's weights from N(0, 0.02) and multiplies residual branches with 1e-6, for 300
-epochs of ImageNet; here weights keep the spread of what goes through, and branches count from the first step.
+epochs of ImageNet; here the weights keep the variance of activations, and branches count from the first step.
 """
 
 from __future__ import annotations
@@ -22,17 +21,15 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel, ViTImageProcessorPil
-from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from videomatch.models import SystemModel
-from videomatch.models._pixels import normalise
+from videomatch.models._shared import normalise, square
 
 
 class Config(ConvNextConfig):
     """A small ConvNeXt.
 
     Args:
-        image_size: pixels.
         sizes: channels of each stage; the last is the descriptor's dimension.
         depths: blocks of each stage.
         patch_size: pixels of the first convolution.
@@ -70,16 +67,14 @@ class Model(ConvNextModel, SystemModel):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, views: UInt8[Tensor, "images views height width 3"]
     ) -> dict[str, Tensor]:
-        """``view_embeds`` ``(images, views, dim)``: unit vectors."""
-        pixels = normalise(views.flatten(0, 1), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        """Unit vectors ``view_embeds`` ``(images, views, dim)``."""
+        pixels = normalise(views.flatten(0, 1))
         pooled: Any = super().forward(pixel_values=pixels).pooler_output
         return {"view_embeds": F.normalize(pooled.float(), dim=1).unflatten(0, views.shape[:2])}
 
     def processor(self) -> ViTImageProcessorPil:
-        """Of images. (ConvNeXt's own would cut off an eighth.)"""
-        size: Any = {"height": self.config.image_size, "width": self.config.image_size}
-        mean, std = list(IMAGENET_DEFAULT_MEAN), list(IMAGENET_DEFAULT_STD)
-        return ViTImageProcessorPil(size=size, image_mean=mean, image_std=std)
+        """ViT's: ConvNeXt's own crops an eighth."""
+        return ViTImageProcessorPil(**square(self.config.image_size))
 
 
 # config.json names the class that the weights belong to

@@ -4,27 +4,27 @@ Sources: Dong et al., "Dual Encoding for Zero-Example Video Retrieval", CVPR 201
 system; the notebook paper of DMT_CUC_01 at TRECVID 2021 (ad-hoc video search).
 
 Levels of a video: the ``mean`` of all its frames; a bidirectional GRU (``gru``, mean over time); convolutions over the
-GRU's outputs (``conv``, maximum over time). They meet the sentence in one of two ways (``fuse``):
+GRU's outputs (``conv``, maximum over time). Two ways to the common space (``fuse``):
 
 ``concatenate``  side by side (gru, conv, mean) through one linear layer and BatchNorm: dual encoding as published.
 ``mean``         each through its own; the score is the mean of their cosines with the one sentence (DMT_CUC_01).
 
-A sentence is read in one of two ways (``text``):
+Two ways to read a sentence (``text``):
 
-``clip``         by the frozen text tower of the CLIP that the frames' features come from, here through one more linear
-                 layer and BatchNorm (``map_text``).
+``clip``         by the frozen text tower of the CLIP that the frames' features come from, then one more linear layer
+                 and BatchNorm (``map_text``).
 ``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
 
-Sequences ``(B, T, D)`` are padded at the end, and masks are true where a frame or word is. Only these are computed: the
+Sequences ``(B, T, D)`` are padded at the end, and masks are true where a frame or word is. Padding is not computed: the
 GRU reads the sequences packed; its outputs are rows of one matrix with zeros between sequences, so that a convolution
-over time is one sum of shifted matrix products. Only the winning window of a maximum over time has a gradient.
+over time is one sum of shifted matrix products.
 
-# Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; ours are
+# Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; here these are
 dual encoding's own layers and defaults, of any CLIP.
-# Deviation: the published video side reads its padding, too. There the backward direction of a short clip starts in the
-padding, and windows of nothing but padding take part in the maximum, so that a vector depends on the longest sequence
-of its batch. With ``padded`` the result is the same here, at the cost of the frames alone: the state after n zeros is
-the same for all sequences, and an empty window gives ``ReLU(bias)``.
+# Deviation: the published video side reads its padding, so that a vector depends on the longest sequence of its batch:
+the backward GRU of a short clip starts in the padding, and windows of padding take part in the maximum. ``padded``
+gives the same result from the frames alone: the state after n zeros is the same for all sequences, and an empty window
+gives ``ReLU(bias)``.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel
+from videomatch.models._shared import clamped_spread
 
 #: in the order in which they are concatenated
 LEVELS = ("gru", "conv", "mean")
@@ -62,23 +63,23 @@ class Config(PretrainedConfig):
 
     Args:
         levels: of the video (and of the sentence, with ``words``): some of ``mean``, ``gru`` and ``conv``.
-        fuse: ``mean`` of the levels' cosines, or ``concatenate`` the levels.
-        text: ``clip`` or ``words``.
-        map_text: with ``clip``: map the sentence, too; otherwise videos are mapped to where the tower puts sentences.
+        fuse: ``mean`` or ``concatenate``, see above.
+        text: ``clip`` or ``words``, see above.
+        map_text: with ``clip``: map the sentence, too; otherwise the common space is the tower's.
         dim: of the common space.
         hidden: of the GRU, each direction.
         filters: of each kernel.
         kernels: sizes of the convolutions' windows, in frames.
         dropout: of the levels ``gru`` and ``conv``, and in the common space.
         batch_norm: normalise the common space over the batch.
-        centred: bring frames to mean 0 and variance 1 over those of some examples; see :meth:`Model.fit_statistics`.
-        padded: feed padding, as published; a vector then depends on the longest video of its batch.
+        centred: bring frames to mean 0 and variance 1, see :meth:`Model.fit_statistics`.
+        padded: read padding, as published.
         word_dim, word_hidden, word_filters, word_kernels: of the sentence, with ``words``.
         pretrained: with ``clip``: hub id or folder of the CLIP whose text tower is taken.
         frame_dim: dimensions of a frame; the stage fills this and what follows.
         vocab_size: of the tokenizer.
-        special_tokens: with ``words``: so many ids at the beginning are no words.
-        tower: configuration of the tower, as a saved configuration has it; wins over ``pretrained``.
+        special_tokens: with ``words``: the number of ids at the beginning that are not words.
+        tower: configuration of the tower in a saved configuration; wins over ``pretrained``.
 
     Raises:
         ValueError: an option is unknown, or options do not go together.
@@ -178,11 +179,7 @@ class Packed:
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "batch time"]) -> Packed:
-        """Of a mask.
-
-        Raises:
-            ValueError: a sequence is empty, or a gap is in front of a row.
-        """
+        """The rows where a mask is true; a ``ValueError`` if a sequence is empty or has a gap."""
         lengths = mask.sum(1)
         steps = torch.arange(mask.shape[1], device=mask.device)
         if not mask.any(1).all() or not torch.equal(mask, steps < lengths[:, None]):
@@ -200,15 +197,12 @@ class Packed:
 
 
 class BiGru(nn.GRU):
-    """One layer in both directions."""
-
-    def __init__(self, inputs: int, hidden: int) -> None:
-        super().__init__(inputs, hidden, batch_first=True, bidirectional=True)
+    """A bidirectional GRU of one layer."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Float[Tensor, "batch time inputs"], packed: Packed, padded: bool = False
     ) -> Float[Tensor, "n both"]:
-        """Outputs in the order of ``packed``. With ``padded`` the backward direction first reads the padding: zeros."""
+        """Outputs in the order of ``packed``. With ``padded`` the backward direction reads zeros first."""
         rows = x[packed.owner, packed.time]
         start = rows.new_zeros(2, len(x), self.hidden_size)
         if padded:
@@ -232,7 +226,7 @@ class BiGru(nn.GRU):
 class Convolutions(nn.ModuleList):
     """Filters over 2, 3, … neighbouring rows, ReLU, and the maximum over time: ``(B, kernels x filters)``.
 
-    A window may begin before a sequence and end behind it (``k - 1`` zeros on either side).
+    A window may begin before a sequence and end after it (``k - 1`` zeros on either side).
     """
 
     def __init__(self, inputs: int, filters: int, kernels: Sequence[int]) -> None:
@@ -242,7 +236,6 @@ class Convolutions(nn.ModuleList):
     def forward(
         self, rows: Float[Tensor, "n inputs"], packed: Packed, padded: bool = False
     ) -> Float[Tensor, "batch outputs"]:
-        """Of rows in the order of ``packed``. With ``padded`` shorter sequences have windows of padding alone."""
         gap = max(self.kernels) - 1
         starts = gap + (packed.lengths + gap).cumsum(0) - packed.lengths - gap
         apart = rows.new_zeros(len(rows) + gap * (len(starts) + 1), self.inputs)
@@ -275,14 +268,14 @@ def _max_over_runs(
 
 
 class _Levels(nn.Module):
-    """The levels of a sequence but its first, which comes as it is."""
+    """The levels of a sequence; that of ``mean`` is given."""
 
     def __init__(
         self, config: Config, inputs: int, first: int, hidden: int, filters: int, kernels: Sequence[int]
     ) -> None:
         super().__init__()
         reads = {"gru", "conv"} & set(config.levels)
-        self.gru = BiGru(inputs, hidden) if reads else None
+        self.gru = BiGru(inputs, hidden, batch_first=True, bidirectional=True) if reads else None
         self.convolutions = Convolutions(2 * hidden, filters, kernels) if "conv" in reads else None
         self.dropout = nn.Dropout(config.dropout)
         sizes = {"gru": 2 * hidden, "conv": len(kernels) * filters, "mean": first}
@@ -291,7 +284,7 @@ class _Levels(nn.Module):
     def forward(
         self, first: Tensor | None, rows: Tensor | None, mask: Tensor, padded: tuple[bool, bool]
     ) -> list[Tensor]:
-        """``(B, size)`` of every level; ``padded``: whether the GRU and the convolutions see padding."""
+        """``(B, size)`` of every level; ``padded``: whether the GRU and the convolutions read padding."""
         found: dict[str, Any] = {"mean": first}
         if self.gru is not None and rows is not None:
             packed = Packed.of(mask.bool())
@@ -371,7 +364,7 @@ class Model(PreTrainedModel, SystemModel):
             module.reset_parameters()
 
     def train(self, mode: bool = True) -> Model:
-        """The text tower never trains."""
+        """Set the mode of all but the frozen text tower."""
         super().train(mode)
         if self.config.text == "clip":
             self.tower.eval()
@@ -390,7 +383,6 @@ class Model(PreTrainedModel, SystemModel):
 
         Args:
             frames: the first frames, padded at the end with zeros.
-            frame_mask, attention_mask: true (1) where a frame or token is.
             frame_mean: mean of all frames.
 
         Raises:
@@ -401,14 +393,9 @@ class Model(PreTrainedModel, SystemModel):
             "text_embeds": self._texts(input_ids, attention_mask),
         }
 
-    def embed_videos(
-        self,
-        frames: Float[Tensor, "batch frames frame_dim"],
-        frame_mask: Bool[Tensor, "batch frames"],
-        frame_mean: Float[Tensor, "batch frame_dim"],
-    ) -> Float[Tensor, "batch wide"]:
-        """Unit vectors of ``levels x dim``: the levels side by side, divided by the root of their number."""
-        each = self._videos(frames, frame_mask, frame_mean)
+    def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch wide"]:
+        """Unit vectors of ``levels x dim``: the levels side by side, divided by the square root of their number."""
+        each = self._videos(**inputs)
         return each.flatten(1) / each.shape[1] ** 0.5
 
     def embed_texts(
@@ -418,13 +405,12 @@ class Model(PreTrainedModel, SystemModel):
         levels = len(self.video_maps)
         return self._texts(input_ids, attention_mask).repeat(1, levels) / levels**0.5
 
-    def _videos(self, frames: Tensor, mask: Tensor, mean: Tensor) -> Float[Tensor, "batch levels dim"]:
-        padded = (self.config.padded, self.config.padded)
-        mean = mean.to(self.video_maps[0].linear.weight.dtype)  # pyright: ignore
+    def _videos(self, frames: Tensor, frame_mask: Tensor, frame_mean: Tensor) -> Float[Tensor, "batch levels dim"]:
+        mean = frame_mean.to(self.video_maps[0].linear.weight.dtype)  # pyright: ignore
         if self.config.centred:
             frames, mean = ((rows - self.frame_centre) / self.frame_spread for rows in (frames, mean))
-            frames = frames.masked_fill(~mask.bool()[..., None], 0.0)  # padding stays what it was
-        found = self.video(mean, frames, mask, padded)
+            frames = frames.masked_fill(~frame_mask.bool()[..., None], 0.0)  # padding remains zero
+        found = self.video(mean, frames, frame_mask, (self.config.padded, self.config.padded))
         groups = [torch.cat(found, dim=1)] if self.config.fuse == "concatenate" else found
         return torch.stack([mapping(x) for mapping, x in zip(self.video_maps, groups, strict=True)], dim=1)
 
@@ -437,7 +423,7 @@ class Model(PreTrainedModel, SystemModel):
         bag = weight.new_zeros(len(input_ids), self.config.vocab_size)
         bag = bag.scatter_add(1, input_ids, is_word.to(bag.dtype))[:, special:]
         rows = None if self.words is None else self.words(input_ids)
-        # published, too: a packed GRU, and convolutions over padding
+        # as published: a packed GRU, but convolutions over padding
         found = self.sentence(bag, rows, attention_mask, (False, self.config.padded))
         return self.text_map(torch.cat(found, dim=1))  # pyright: ignore[reportOptionalCall]
 
@@ -447,7 +433,7 @@ class Model(PreTrainedModel, SystemModel):
         lengths = attention_mask.sum(1).tolist()
         ids = input_ids.cpu().numpy()
         keys = [row[:n].tobytes() for row, n in zip(ids, lengths, strict=True)]
-        new = [at for at, key in enumerate(keys) if key not in self._cache]
+        new, fresh = [at for at, key in enumerate(keys) if key not in self._cache], {}
         if new:
             at = torch.tensor(new, device=input_ids.device)
             with torch.autocast(input_ids.device.type, enabled=False):
@@ -455,17 +441,11 @@ class Model(PreTrainedModel, SystemModel):
             fresh = dict(zip([keys[n] for n in new], vectors.cpu(), strict=True))
             if len(self._cache) < CACHED_TEXTS:
                 self._cache.update(fresh)
-        else:
-            fresh = {}
         found = torch.stack([fresh[key] if key in fresh else self._cache[key] for key in keys])
         return found.to(input_ids.device)
 
     def initialise(self) -> None:
-        """Give the text tower the weights of ``config.pretrained``.
-
-        Raises:
-            ValueError: the checkpoint's tower is not the configured one.
-        """
+        """Give the text tower the weights of ``config.pretrained``."""
         if self.config.text != "clip" or self.config.pretrained is None:
             return
         source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)
@@ -476,14 +456,11 @@ class Model(PreTrainedModel, SystemModel):
 
     @torch.no_grad()
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Learn from examples how to bring frames to mean 0 and variance 1, if ``config.centred``.
+        """Set by examples how frames are brought to mean 0 and variance 1, if ``config.centred``.
 
-        # Deviation: the published system reads frames as they are. Those of a small network lie in a narrow cone, where
-        a GRU with fresh weights sees the same frame over and over. (Such a start from data: Salimans and Kingma,
-        "Weight Normalization", NeurIPS 2016.)
-
-        Args:
-            sample: returns a batch.
+        # Deviation: the published system reads frames as they are. Those of a small network are in a narrow cone, where
+        a GRU with fresh weights hardly tells them apart. (Such a start from data: Salimans and Kingma, "Weight
+        Normalization", NeurIPS 2016.)
         """
         if not self.config.centred:
             return
@@ -491,10 +468,8 @@ class Model(PreTrainedModel, SystemModel):
         rows = batch["frames"][batch["frame_mask"]].double()
         if len(rows) < 2:
             return
-        spread = rows.std(0)
         self.frame_centre.copy_(rows.mean(0))
-        # dimensions that hardly vary stay small
-        self.frame_spread.copy_(spread.clamp(min=max(float(spread.median()) / 10, 1e-6)))
+        self.frame_spread.copy_(clamped_spread(rows))
 
 
 Model.__name__ = "DualEncoding"  # what config.json names

@@ -1,23 +1,20 @@
 """A joint encoder of a video's frames and its text: the winner of AIAC 2021, track 1 (similarity of videos).
 
-Frame features and the tokens of title or speech form one sequence for a BERT-like encoder of transformers; its weights
-may be a checkpoint's. Up to three heads serve pretraining: tags, masked tokens, masked frames. An embedding is the
-pooled state through one linear layer, of unit length. Source: the winners' slides and published system (jobs 1 to 6).
+Frame features and the tokens of title or speech form one sequence for a BERT-like encoder of transformers. Up to three
+heads serve pretraining: tags, masked tokens, masked frames. An embedding is the pooled state through one linear layer,
+of unit length. Source: the winners' slides and published system (jobs 1 to 6).
 
 Conventions
-    ``B`` examples (or ``B, 2``: pairs), at most ``max_tokens`` tokens padded at the end, at most ``max_frames`` frames,
-    padded at the end. Masks are true where something is. All attend to all, so ``layout`` does not change what is
-    computed: where frames stand in the sequence is told to the encoder by nothing but the ids (the winners' jobs with
-    the frames inside have a [SEP] before the title, those with the frames first have not) and by the frames' own
-    positions. The state of [CLS] is the first token's in both.
+    ``B`` examples (or ``B, 2``: pairs) of at most ``max_tokens`` tokens and ``max_frames`` frames, padded at the end.
+    Masks are true where a token or frame is. Attention has no order, so ``layout`` does not change what is computed:
+    the encoder knows it from the ids alone (the winners' jobs with the frames inside have a [SEP] before the title,
+    those with the frames first have not). The state of [CLS] is the first token's in both.
 
-Cost
-    Only what is needed is computed (:mod:`videomatch.models._packed`): no padding unless the winners' pooling reads it,
-    the masked-token head on masked tokens, the masked-frame head on masked frames, and in pretraining the last layer on
-    what the heads read.
+:mod:`videomatch.models._packed` computes no padding unless the winners' pooling reads it, and in pretraining the last
+layer and the heads only where they are read.
 
-# Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``, whose word table (vocabulary x hidden) never
-is read, nor are its second type and the positions from ``max_frames`` on. They are left out here.
+# Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``. Its word table (vocabulary x hidden), second
+type and positions from ``max_frames`` on are never read, and left out here.
 # Deviation: ``mean`` and ``attention`` pool over frames and tokens. The winners' own (``mean_all``, ``attention_all``)
 pool over padding, too; then the model pads to ``max_frames`` and ``max_tokens`` itself, so that an embedding does not
 depend on its batch.
@@ -49,14 +46,12 @@ class Config(PretrainedConfig):
     """A joint encoder.
 
     Args:
-        layers, width, heads_count, ffn: depth, hidden size, attention heads and feed-forward size of an encoder (BERT)
-            from scratch; a pretrained one brings its own.
+        layers, width, heads_count, ffn: of an encoder (BERT) from scratch.
         dropout: of hidden states and of attention.
-        embedding_dim: dimensions of the embedding.
-        pool: ``mean`` or ``attention`` over what is there; ``mean_all`` or ``attention_all`` over padding, too.
+        pool: ``mean`` or ``attention`` over frames and tokens; ``mean_all`` or ``attention_all`` over padding, too.
         tags_from: the tag head reads the state of [CLS] (``cls``) or the ``embedding`` before its normalisation,
             either through a ReLU.
-        heads: which of ``tags``, ``tokens`` and ``frames`` there are.
+        heads: which of ``tags``, ``tokens`` and ``frames`` exist.
         pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken.
         vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
         frame_dim: dimensions of a frame.
@@ -64,7 +59,7 @@ class Config(PretrainedConfig):
         layout: of the sequence (``frames_inside``, ``frames_first``); it does not change what is computed.
         num_tags: outputs of the tag head; by default as many as ``id2label`` names.
         id2label: names of the tags.
-        encoder: configuration of the encoder, as a saved configuration has it; wins over ``pretrained`` and sizes.
+        encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.
 
     Raises:
         ValueError: an option is unknown, or options do not go together.
@@ -137,7 +132,7 @@ class Config(PretrainedConfig):
 
 
 class _MaskedHead(nn.Module):
-    """What was masked: linear, GELU, norm, linear (BERT's head for masked tokens; the winners' for frames is alike)."""
+    """BERT's head for masked tokens: linear, GELU, norm, linear. The winners' for masked frames is the same."""
 
     def __init__(self, width: int, outputs: int, eps: float) -> None:
         super().__init__()
@@ -166,25 +161,26 @@ class _FrameEmbeddings(nn.Module):
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What :meth:`Model.forward` takes, pairs as two examples: text (B, T) true where a token is, and so on."""
+    """What :meth:`Model.forward` takes, pairs as two examples."""
 
     frames: Tensor
     seen: Tensor
     input_ids: Tensor
     text: Tensor
-    labels: Tensor | None
-    hidden: Tensor | None
+    labels: Tensor
+    hidden: Tensor
 
     def padded(self, tokens: int, frames: int, pad: int) -> _Inputs:
         """With all sequences at full length."""
-
-        def longer(x: Any, by: int, value: float = 0) -> Any:
-            return x if x is None else F.pad(x, (0, by), value=value)
-
-        t, f = tokens - self.text.shape[1], frames - self.seen.shape[1]
-        ids = longer(self.input_ids.masked_fill(~self.text, pad), t, pad)
-        long = F.pad(self.frames, (0, 0, 0, f)), longer(self.seen, f), ids, longer(self.text, t)
-        return _Inputs(*long, longer(self.labels, t, -100), longer(self.hidden, f))
+        t, f = (0, tokens - self.text.shape[1]), (0, frames - self.seen.shape[1])
+        return _Inputs(
+            F.pad(self.frames, (0, 0, *f)),
+            F.pad(self.seen, f),
+            F.pad(self.input_ids.masked_fill(~self.text, pad), t, value=pad),
+            F.pad(self.text, t),
+            F.pad(self.labels, t, value=-100),
+            F.pad(self.hidden, f),
+        )
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -211,7 +207,7 @@ class Model(PreTrainedModel, SystemModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # as the winners: N(0, 0.02) for what lies in BERT's classes, torch's own for the other heads
+        # as the winners: N(0, 0.02) for modules of BERT's, torch's own for the other heads
         others = (self.projection, self.tag_head, self.attention_pool, self.frame_head)
         if isinstance(module, nn.Linear) and any(module is m for o in others if o is not None for m in o.modules()):
             module.reset_parameters()
@@ -219,7 +215,7 @@ class Model(PreTrainedModel, SystemModel):
         super()._init_weights(module)
         if self.token_head is not None and module is self.token_head.decoder:
             words: Any = self.encoder.get_input_embeddings()  # pyright: ignore[reportCallIssue]
-            if words.weight.shape == self.token_head.decoder.weight.shape:  # starts as they do, but is not tied to them
+            if words.weight.shape == self.token_head.decoder.weight.shape:  # equal at the start, but not tied
                 init.copy_(self.token_head.decoder.weight, words.weight)
 
     def forward(
@@ -231,11 +227,11 @@ class Model(PreTrainedModel, SystemModel):
         token_labels: Int[Tensor, "*batch tokens"] | None = None,
         masked_frames: Bool[Tensor, "*batch frames"] | None = None,
     ) -> dict[str, Tensor]:
-        """Embeddings, and what the heads make of the same pass.
+        """Embeddings, and the outputs of the heads.
 
         Args:
-            frames: features; what lies in the padding does not matter.
-            frame_mask, attention_mask: true (1) where a frame or token is; the first token always is.
+            frames: features; values in the padding are ignored.
+            frame_mask, attention_mask: true (1) where a frame or token is; the first token always exists.
             input_ids: with masked tokens already replaced.
             token_labels: the true ids of masked tokens, -100 elsewhere.
             masked_frames: frames to hide: they are set to zero.
@@ -244,24 +240,30 @@ class Model(PreTrainedModel, SystemModel):
             ``embedding`` (*batch, dim) unit vectors, left out when masks are given and the tag head does not read it;
             ``similarity`` (B,) cosines of pairs, where the batch is (B, 2); ``logits`` (*batch, tags);
             ``token_logits`` (M, vocabulary) and ``token_targets`` (M,) of the masked tokens; ``frame_outputs`` (M, D)
-            of the masked frames, ``frame_candidates`` (V, D) all frames as they came, and ``frame_targets`` (M,) the
-            candidate that each masked one is.
+            of the masked frames, ``frame_candidates`` (V, D) of all frames, and ``frame_targets`` (M,) the candidate
+            that each masked frame is.
 
         Raises:
             ValueError: there are more frames or tokens than the model has positions for.
         """
         config, lead = self.config, input_ids.shape[:-1]
-        given = (frames, frame_mask.bool(), input_ids, attention_mask.bool(), token_labels, masked_frames)
-        x = _Inputs(*(value if value is None else value.flatten(0, len(lead) - 1) for value in given))  # pyright: ignore[reportArgumentType]
+        labels = torch.full_like(input_ids, -100) if token_labels is None else token_labels
+        hidden = torch.zeros_like(frame_mask) if masked_frames is None else masked_frames
+        given = (frames, frame_mask.bool(), input_ids, attention_mask.bool(), labels, hidden.bool())
+        x = _Inputs(*(value.flatten(0, len(lead) - 1) for value in given))
         if x.seen.shape[1] > config.max_frames or x.text.shape[1] > config.max_tokens:
             came = f"{x.seen.shape[1]} frames and {x.text.shape[1]} tokens"
             raise ValueError(f"fusion_bert: {came}, expected at most {config.max_frames} and {config.max_tokens}")
-        is_masked = x.labels is not None or x.hidden is not None
+        is_masked = token_labels is not None or masked_frames is not None
         embeds = not is_masked or (self.tag_head is not None and config.tags_from == "embedding")
         pads = embeds and config.pool.endswith("_all")
         if pads:
             x = x.padded(config.max_tokens, config.max_frames, config.pad_token_id)
-        masked = self._masked(x)
+        # where the heads read
+        masked = (
+            (x.labels != -100) & x.text & (self.token_head is not None),
+            x.hidden & x.seen & (self.frame_head is not None),
+        )
         rows, (tokens, seen), packing, raw = self._states(x, pads, None if embeds else masked)
         outputs: dict[str, Tensor] = {}
         state = rows.index_select(0, tokens[:, 0])  # of [CLS]
@@ -274,31 +276,18 @@ class Model(PreTrainedModel, SystemModel):
                 outputs["similarity"] = (query * reference).sum(-1)
         if self.tag_head is not None:
             outputs["logits"] = self.tag_head(F.relu(state)).unflatten(0, lead)
-        if self.token_head is not None and x.labels is not None:
+        if self.token_head is not None and token_labels is not None:
             outputs["token_logits"] = self.token_head(rows.index_select(0, tokens[masked[0]]))
             outputs["token_targets"] = x.labels[masked[0]]
-        if self.frame_head is not None and x.hidden is not None:
+        if self.frame_head is not None and masked_frames is not None:
             outputs["frame_outputs"] = self.frame_head(rows.index_select(0, seen[masked[1]]))
             outputs["frame_candidates"] = raw
             outputs["frame_targets"] = x.hidden[x.seen].nonzero()[:, 0]
         return outputs
 
-    def embed_videos(
-        self,
-        frames: Float[Tensor, "batch frames frame_dim"],
-        frame_mask: Bool[Tensor, "batch frames"],
-        input_ids: Int[Tensor, "batch tokens"],
-        attention_mask: Bool[Tensor, "batch tokens"],
-    ) -> Float[Tensor, "batch dim"]:
+    def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
         """Unit vectors of videos with their texts; see :meth:`forward`."""
-        return self(frames, frame_mask, input_ids, attention_mask)["embedding"]
-
-    def _masked(self, x: _Inputs) -> tuple[Tensor, Tensor]:
-        """Where masked tokens and frames are that a head looks at: (B, T) and (B, F)."""
-        none = torch.zeros_like(x.text), torch.zeros_like(x.seen)
-        tokens = none[0] if x.labels is None or self.token_head is None else (x.labels != -100) & x.text
-        frames = none[1] if x.hidden is None or self.frame_head is None else x.hidden & x.seen
-        return tokens, frames
+        return self(**inputs)["embedding"]
 
     def _states(
         self, x: _Inputs, pads: bool, masked: tuple[Tensor, Tensor] | None
@@ -314,9 +303,8 @@ class Model(PreTrainedModel, SystemModel):
         rows = _encoders.embedded(self.encoder, x.input_ids[present[0]], positions[present[0]])
         raw = x.frames[present[1]].to(self.projection.weight.dtype)
         if self.frames is not None:
-            hidden = ~x.seen if x.hidden is None else x.hidden | ~x.seen
             places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[present[1]]
-            shown = raw.masked_fill(hidden[present[1]][:, None], 0.0)
+            shown = raw.masked_fill((x.hidden | ~x.seen)[present[1]][:, None], 0.0)
             rows = joined([rows, self.frames(shown, places)], present)
         if pads:
             raw = raw[x.seen[present[1]]]
@@ -332,18 +320,14 @@ class Model(PreTrainedModel, SystemModel):
         return encode(layers, rows, packing, keys=keys, wanted=wanted), numbers, packing, raw
 
     def _pooled(self, rows: Tensor, packing: Packing) -> Tensor:
-        """One state an example: the mean of its rows, or their sum weighed by attention."""
+        """A state per example: the mean of its rows, or their sum weighted by attention."""
         if self.attention_pool is None:
             return packing.pad(rows).sum(1) / packing.taken.sum(1, keepdim=True)
         scores = packing.pad(self.attention_pool(rows)).squeeze(-1).masked_fill(~packing.taken, -torch.inf)
         return (packing.pad(rows) * scores.softmax(-1)[..., None]).sum(1)
 
     def initialise(self) -> None:
-        """Give the encoder, and a head for masked tokens, the weights of ``config.pretrained``; nothing without one.
-
-        Raises:
-            ValueError: the checkpoint's encoder is not the configured one.
-        """
+        """Give the encoder, and a head for masked tokens, the weights of ``config.pretrained``, if there is one."""
         if self.config.pretrained is not None:
             _encoders.pretrained(self.config.pretrained, self.encoder, self.token_head)
 

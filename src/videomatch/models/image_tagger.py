@@ -9,25 +9,20 @@ nothing. As in the paper's own code convolutions are drawn by fan-out and scales
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxtyping import UInt8
 from torch import Tensor, nn
 from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetImageProcessorPil
-from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from videomatch.models import SystemModel, _labels
-from videomatch.models._pixels import normalise
+from videomatch.models import SystemModel
+from videomatch.models._shared import multi_label, normalise, square
 
 
 class Config(EfficientNetConfig):
     """A scaled EfficientNet.
 
     Args:
-        image_size: pixels.
         width, depth: factors on the channels and on the repeats of EfficientNet-B0.
         dropout: before the head.
-        drop_connect: largest chance that a residual branch is skipped.
         id2label: names of the labels; the stage fills it.
     """
 
@@ -38,7 +33,6 @@ class Config(EfficientNetConfig):
         width: float = 0.35,
         depth: float = 0.35,
         dropout: float = 0.1,
-        drop_connect: float = 0.0,
         id2label: dict[int, str] | None = None,
     ) -> None:
         super().__init__(
@@ -47,9 +41,9 @@ class Config(EfficientNetConfig):
             depth_coefficient=depth,
             hidden_dim=max(8, int(1280 * width + 4) // 8 * 8),  # what the last convolution is rounded to
             dropout_rate=dropout,
-            drop_connect_rate=drop_connect,
-            batch_norm_momentum=0.1,  # transformers' default 0.99 is TensorFlow's way round: hardly any averaging
-            **_labels.several(id2label),
+            drop_connect_rate=0.0,
+            batch_norm_momentum=0.1,  # transformers' default 0.99 is meant for TensorFlow, where it weights the past
+            **multi_label(id2label),
         )
 
 
@@ -69,19 +63,15 @@ class Model(EfficientNetForImageClassification, SystemModel):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, frames: UInt8[Tensor, "batch height width 3"]
     ) -> dict[str, Tensor]:
-        """``logits`` ``(batch, labels)``."""
-        pixels = normalise(frames, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        pixels = normalise(frames)
         pooled = self.efficientnet(pixels).pooler_output
         return {"logits": self.classifier(self.dropout(pooled))}
 
     def processor(self) -> EfficientNetImageProcessorPil:
-        """Of images."""
-        size: Any = {"height": self.config.image_size, "width": self.config.image_size}
+        options = square(self.config.image_size)
         return EfficientNetImageProcessorPil(
-            size=size,
-            crop_size=size,
-            image_mean=list(IMAGENET_DEFAULT_MEAN),
-            image_std=list(IMAGENET_DEFAULT_STD),
+            **options,
+            crop_size=options["size"],
             include_top=False,  # True divides by the deviation a second time
             rescale_offset=False,
         )

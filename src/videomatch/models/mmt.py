@@ -7,31 +7,27 @@ of the caption's state, which also gives the experts' weights. The similarity is
 cosine.
 
 Conventions
-    ``B`` examples, ``E`` experts in alphabetical order, ``T`` rows of the longest, ``D`` the sum of the experts'
-    dimensions (their rows side by side). Masks are true where a row or token is, and values in the padding are ignored;
-    an expert without a row is missing. Positions: 0 aggregates, 1 unknown time, from 2 on seconds.
-    With ``keep_missing`` (published) a missing expert is not a key of attention, but its aggregate (of zero) is a
-    query, so it has an embedding and keeps its weight.
+    ``B`` examples, ``E`` experts in alphabetical order, ``D`` the sum of the experts' dimensions (their rows side by
+    side). Masks are true where a row or token is, and values in the padding are ignored; an expert without a row is
+    missing. Positions: 0 aggregates, 1 unknown time, from 2 on seconds. With ``keep_missing`` (published) a missing
+    expert is not a key of attention, but its aggregate (of zero) is a query, so it has an embedding and its weight.
 
 Embedding
-    ``comparison = "dot"``: embeddings are not unit vectors, and their inner product is the similarity. With
-    ``keep_missing`` a video is the concatenation of its E unit vectors, a caption that of its E weighted ones. Without,
-    the sum of weights depends on which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a
-    version for every pattern and a video's is zero but at its own, which is exact, but for few experts only.
+    Embeddings are not unit vectors; their inner product is the similarity. With ``keep_missing`` a video is the
+    concatenation of its E unit vectors, a caption that of its E weighted ones. Without, the sum of weights depends on
+    which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a version for every pattern, and a
+    video's is zero except at its own.
 
-Cost
-    Only what is needed is computed (:mod:`videomatch.models._packed`): no padded row, no token of a missing expert
-    but its aggregate, in the last layer only the aggregates' queries and feed-forward layers, texts for BERT without
-    padding and their last layer for the first token alone.
+:mod:`videomatch.models._packed` computes no padded row, and in the last layer only the states that are read.
 
-# Deviation: the published model holds a pooler that nothing reads (width^2 + width weights), one such in BERT, and rows
-of the expert embedding for experts that do not exist (19 in all). They are left out here.
+# Deviation: two poolers and rows of the expert embedding (19 in all) of the published model that nothing reads are left
+out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +41,7 @@ from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import Packing, Subset, encode, joined, linear
+from videomatch.models._shared import clamped_spread
 
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
@@ -57,28 +54,25 @@ class Config(PretrainedConfig):
     """A multi-modal transformer over the rows of several experts, and a text encoder. Defaults are the published ones.
 
     Args:
-        layers, heads, width, ffn: depth, attention heads, hidden size and feed-forward size of the video encoder;
-            ``width`` is also the size of an expert's part of an embedding.
+        layers, heads, width, ffn: of the video encoder; ``width`` is also the size of an expert's part of an embedding.
         dropout: of hidden states and of attention on both sides, and before the weights of the experts.
         max_positions: of the temporal embedding: aggregates, unknown times, and seconds; later ones share the last.
         temporal: whether there is a temporal embedding.
         aggregate: what an expert's aggregate token starts from: the ``max`` or ``mean`` of all its rows, or ``zero``.
         tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
             With ``frames`` its embedding is the mean of its last states.
-        centred: start from projections that take out of every expert's rows what they have in common, and weigh their
-            numbers alike (see :meth:`Model.fit_statistics`).
-        keep_missing: an expert that a video lacks still has an embedding and its weight (published); else the weights
-            are those of the experts that the video has, divided by their sum.
-        text: ``bert`` or ``clip``: the text encoder from scratch; a pretrained one brings its own kind and size. Or
-            ``words``: a vector of ``text_width`` for every token, and their mean (in the published code word vectors
-            and ``txt_agg: mnp``): what little text there is goes further than with a transformer from scratch.
+        centred: fit the projections to examples first (see :meth:`Model.fit_statistics`).
+        keep_missing: an expert that a video lacks has an embedding and its weight (published); else the weights of the
+            experts that the video has are divided by their sum.
+        text: text encoder from scratch: ``bert``, ``clip``, or ``words``: the mean of learned vectors of the tokens
+            (in the published code word vectors and ``txt_agg: mnp``).
         text_layers, text_width, text_heads, text_ffn: of the text encoder from scratch.
-        pretrained: hub id or folder of a BERT-like encoder, or of a CLIP with a text tower, whose size and weights are
-            taken.
+        pretrained: hub id or folder of a BERT-like encoder, or of a CLIP with a text tower: its kind, size and weights
+            are taken.
         experts: names and dimensions of the experts; the stage fills this and what follows.
         text_length: longest text in tokens.
         vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; CLIP reads a text's state at the last.
-        text_encoder: configuration of the text encoder, as a saved configuration has it; wins over ``pretrained``.
+        text_encoder: configuration of the text encoder in a saved configuration; wins over ``pretrained``.
 
     Raises:
         ValueError: an option is unknown, or options do not go together.
@@ -193,8 +187,7 @@ class _VideoExpert(nn.Module):
 
 
 class _TextExpert(nn.Module):
-    """A caption's gated embedding unit for an expert with batch norm, and the expert's weight. All experts are computed
-    at once (:meth:`Model.heads`)."""
+    """A caption's gated embedding unit for an expert with batch norm, and the expert's weight."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -204,24 +197,20 @@ class _TextExpert(nn.Module):
         self.weight = nn.Linear(dim, 1)
 
 
-class _Sequence:
-    """Tokens of several kinds: masks of those present, of the keys of attention and of those wanted in the end (of one
-    shape for each kind), their rows and positions."""
+class _Tokens(NamedTuple):
+    """Tokens of one kind, like the aggregates of an expert.
 
-    def __init__(self) -> None:
-        self.present: list[Tensor] = []
-        self.keys: list[Tensor] = []
-        self.wanted: list[Tensor] = []
-        self.rows: list[Tensor] = []
-        self.positions: list[Tensor] = []
+    Attributes:
+        present, keys: (B, n) which exist, and which of these are keys of attention.
+        wanted: whether their last states are read.
+        rows, positions: (N, width) and (N,) of the tokens present, by example.
+    """
 
-    def add(self, present: Tensor, keys: Tensor, rows: Tensor, positions: Tensor, wanted: bool = False) -> None:
-        """Add a kind; rows and positions are of the tokens present, by example."""
-        self.present.append(present)
-        self.keys.append(keys)
-        self.wanted.append(present if wanted else torch.zeros_like(present))
-        self.rows.append(rows)
-        self.positions.append(positions)
+    present: Tensor
+    keys: Tensor
+    wanted: bool
+    rows: Tensor
+    positions: Tensor
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -253,7 +242,7 @@ class Model(PreTrainedModel, SystemModel):
         self.layer = nn.ModuleList(BertLayer(bert) for _ in range(config.layers))
         text: Any = config.text_encoder
         self.is_clip = text is not None and text.model_type == "clip_text_model"
-        # the name that it has in a CLIP, so that a run can start from one's weights
+        # CLIP's name of it, so that a run can start from a CLIP's weights
         if text is None:
             self.text_model = nn.Embedding(config.vocab_size, config.text_width)
         else:
@@ -264,7 +253,7 @@ class Model(PreTrainedModel, SystemModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # N(0, 0.02) for the transformer and its embeddings, torch's own for what leads into it and out of it
+        # N(0, 0.02) for the transformer and its embeddings, torch's own for the layers before and after it
         if isinstance(module, nn.Linear) and any(
             module is m for part in (self.video_experts, self.text_experts) for m in part.modules()
         ):
@@ -274,7 +263,7 @@ class Model(PreTrainedModel, SystemModel):
         if module is self:
             init.normal_(self.start, std=0.02)
         if module is self.text_model and isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=0.3)  # so that their mean is no less than the biases that it meets
+            init.normal_(module.weight, std=0.3)  # so that their mean is not smaller than the biases of the next layer
         if isinstance(module, _VideoExpert):
             init.normal_(module.mark, std=0.02)
 
@@ -292,10 +281,8 @@ class Model(PreTrainedModel, SystemModel):
 
         Args:
             features: rows of the experts side by side.
-            feature_mask: where an expert has a row.
-            positions: of the rows.
             maxima, means: over all rows that an expert has of a video, side by side.
-            input_ids, attention_mask: captions; the first token is always there.
+            input_ids, attention_mask: captions; the first token always exists.
 
         Returns:
             ``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
@@ -314,20 +301,10 @@ class Model(PreTrainedModel, SystemModel):
                 similarity = similarity / torch.where(total == 0, 1e-5, total)
         return {"similarity": similarity, **outputs}
 
-    def embed_videos(
-        self,
-        features: Float[Tensor, "batch rows dims"],
-        feature_mask: Bool[Tensor, "batch rows experts"],
-        positions: Int[Tensor, "batch rows experts"],
-        maxima: Float[Tensor, "batch dims"],
-        means: Float[Tensor, "batch dims"],
-    ) -> Float[Tensor, "batch dim"]:
-        """Embeddings of videos; see the module's docstring. Without ``keep_missing`` zero for one without any expert.
-
-        Raises:
-            ValueError: without ``keep_missing`` there are too many experts.
-        """
-        videos, available = self._videos(features, feature_mask, positions, maxima, means)
+    def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
+        """Embeddings of videos, see :meth:`forward` and the module's docstring. Without ``keep_missing`` zero for one
+        without any expert; then a ``ValueError`` if there are too many experts."""
+        videos, available = self._videos(**inputs)
         if self.config.keep_missing:
             return videos.flatten(1)
         patterns = self._patterns(videos.device)
@@ -337,11 +314,7 @@ class Model(PreTrainedModel, SystemModel):
     def embed_texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch dim"]:
-        """Embeddings of captions; see the module's docstring.
-
-        Raises:
-            ValueError: without ``keep_missing`` there are too many experts.
-        """
+        """Embeddings of captions, with the errors of :meth:`embed_videos`."""
         units, weights = self._texts(input_ids, attention_mask)
         texts = weights[..., None] * units
         if self.config.keep_missing:
@@ -361,16 +334,15 @@ class Model(PreTrainedModel, SystemModel):
         return (torch.arange(1, 2**count, device=device)[:, None] >> torch.arange(count, device=device)) % 2 == 1
 
     def _videos(
-        self, features: Tensor, mask: Tensor, positions: Tensor, maxima: Tensor, means: Tensor
+        self, features: Tensor, feature_mask: Tensor, positions: Tensor, maxima: Tensor, means: Tensor
     ) -> tuple[Float[Tensor, "batch experts width"], Bool[Tensor, "batch experts"]]:
         """Unit vectors of the experts, zero without any token; and which experts the video has."""
-        config, mask = self.config, mask.bool()
+        config, mask = self.config, feature_mask.bool()
         available = mask.any(1)
         has_aggregate = torch.ones_like(available) if config.keep_missing else available
         pooled = maxima if config.aggregate == "max" else means
         whole = torch.ones_like(available[:, :1])
-        sequence = _Sequence()
-        sequence.add(whole, whole, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))
+        tokens = [_Tokens(whole, whole, False, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))]
         edge = 0
         for number, (name, dim) in enumerate(config.experts.items()):
             expert: Any = self.video_experts[name]
@@ -387,13 +359,12 @@ class Model(PreTrainedModel, SystemModel):
             aggregates, frames = rows.split(lengths)
             if config.tokens != "frames":
                 aggregates = torch.zeros_like(aggregates) if config.aggregate == "zero" else aggregates
-                sequence.add(
-                    has_token, has_rows, aggregates + expert.mark, positions.new_zeros(len(aggregates)), wanted=True
-                )
+                times = positions.new_zeros(len(aggregates))
+                tokens.append(_Tokens(has_token, has_rows, True, aggregates + expert.mark, times))
             if config.tokens != "aggregates":
                 wanted = config.tokens == "frames"
-                sequence.add(at, at, frames + expert.mark, positions[..., number][at], wanted=wanted)
-        rows = self._states(sequence)
+                tokens.append(_Tokens(at, at, wanted, frames + expert.mark, positions[..., number][at]))
+        rows = self._states(tokens)
         if config.tokens == "frames":  # by example, then by expert
             owner = mask.transpose(1, 2).reshape(-1, mask.shape[1]).nonzero()[:, 0]
             states = rows.new_zeros(available.numel(), config.width).index_add(0, owner, rows)
@@ -402,27 +373,24 @@ class Model(PreTrainedModel, SystemModel):
         states = units.new_zeros(*available.shape, config.width)
         return states.masked_scatter(has_aggregate[..., None], units), available
 
-    def _states(self, sequence: _Sequence) -> Float[Tensor, "n width"]:
+    def _states(self, tokens: list[_Tokens]) -> Float[Tensor, "n width"]:
         """Last states of those tokens that are wanted, by example."""
-        rows = torch.cat(sequence.rows)
+        present = [kind.present for kind in tokens]
+        rows = torch.cat([kind.rows for kind in tokens])
         if self.times is not None:
-            rows = rows + self.times(torch.cat(sequence.positions).clamp(0, self.config.max_positions - 1))
-        rows = joined([self.dropout(self.norm(rows))], sequence.present)
-        missing = any(bool((a & ~b).any()) for a, b in zip(sequence.present, sequence.keys, strict=True))
-        keys = Subset.of(sequence.keys, sequence.present) if missing else None
-        wanted = Subset.of(sequence.wanted, sequence.present)
-        return encode(list(self.layer), rows, Packing.of(*sequence.present), keys=keys, wanted=wanted)
+            times = torch.cat([kind.positions for kind in tokens])
+            rows = rows + self.times(times.clamp(0, self.config.max_positions - 1))
+        rows = joined([self.dropout(self.norm(rows))], present)
+        missing = any(bool((kind.present & ~kind.keys).any()) for kind in tokens)
+        keys = Subset.of([kind.keys for kind in tokens], present) if missing else None
+        wanted = Subset.of([kind.present & kind.wanted for kind in tokens], present)
+        return encode(list(self.layer), rows, Packing.of(*present), keys=keys, wanted=wanted)
 
     def _texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
         """Unit vectors of captions, one per expert, and the experts' weights."""
-        return self.heads(self._caption(input_ids, attention_mask))
-
-    def heads(
-        self, states: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, "batch experts width"], Float[Tensor, "batch experts"]]:
-        """Unit vectors and the experts' weights of captions of which the text encoder's state is known."""
+        states = self.text_states(input_ids, attention_mask)
         experts: list[Any] = list(self.text_experts.values())
         # all experts' units at once: one after the other would be many small operations
         x = linear(states, *(e.projection for e in experts)).unflatten(1, (len(experts), -1))
@@ -433,29 +401,24 @@ class Model(PreTrainedModel, SystemModel):
         scores = linear(dropped, *(e.weight for e in experts))
         return F.normalize(at_least_single(units), dim=-1), at_least_single(scores).softmax(1)
 
-    def _caption(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
-        """The text encoder's state of a caption: of the first token (BERT), of the last (CLIP), the mean (words)."""
+    def text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
+        """The text encoder's states of captions: of the first token (BERT), of the last (CLIP), the mean (words)."""
         if input_ids.shape[1] > self.config.text_length:
             raise ValueError(f"mmt: {input_ids.shape[1]} tokens, expected at most {self.config.text_length}")
         encoder: Any = self.text_model
+        mask = attention_mask.bool()
         if isinstance(encoder, nn.Embedding):
-            there = attention_mask.bool()
-            lengths = there.sum(1)
-            return F.embedding_bag(input_ids[there], encoder.weight, lengths.cumsum(0) - lengths, mode="mean")
+            lengths = mask.sum(1)
+            return F.embedding_bag(input_ids[mask], encoder.weight, lengths.cumsum(0) - lengths, mode="mean")
         if self.is_clip:
             return encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        mask = attention_mask.bool()
         places = _encoders.positions(encoder, input_ids)
         rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
         first = torch.arange(mask.shape[1], device=mask.device) == 0
         return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Subset.of([first & mask], [mask]))
 
     def initialise(self) -> None:
-        """Give the text encoder the weights of ``config.pretrained``; nothing without one.
-
-        Raises:
-            ValueError: the checkpoint's encoder is not the configured one.
-        """
+        """Give the text encoder the weights of ``config.pretrained``, if there is one."""
         name = self.config.pretrained
         if name is None:
             return
@@ -469,12 +432,9 @@ class Model(PreTrainedModel, SystemModel):
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
         """Set the projections by examples, if ``config.centred``: as if experts' rows came with mean 0 and variance 1.
 
-        # Deviation: the published projections start at random. Rows of small networks lie in a narrow cone; made unit
-        vectors they are then all but equal, and stay so for thousands of steps. (Such a start from data: Salimans and
-        Kingma, "Weight Normalization", NeurIPS 2016.)
-
-        Args:
-            sample: returns a batch.
+        # Deviation: the published projections start at random. Rows of small networks are in a narrow cone; as unit
+        vectors they are then nearly equal, for thousands of steps. (Such a start from data: Salimans and Kingma,
+        "Weight Normalization", NeurIPS 2016.)
         """
         if not self.config.centred:
             return
@@ -484,8 +444,7 @@ class Model(PreTrainedModel, SystemModel):
             edge += dim
             if len(rows) < 2:
                 continue
-            spread = rows.std(0)
-            spread = spread.clamp(min=max(float(spread.median()) / 10, 1e-6))  # numbers that hardly vary stay small
+            spread = clamped_spread(rows)
             projection: Any = self.video_experts[name].projection  # pyright: ignore[reportAttributeAccessIssue]
             weight = projection.weight.double() / spread.to(projection.weight.device)
             projection.weight.copy_(weight)

@@ -3,8 +3,8 @@
 The weights are those of transformers' ``ASTForAudioClassification``; ``AutoModel.from_pretrained`` of a checkpoint
 gives the encoder without the head, which is how sound features are read from it.
 
-# Deviation: patches do not overlap, and nothing comes from a vision transformer pretrained on images: a fraction of the
-cost.
+# Deviation: patches do not overlap, and no weights come from a vision transformer pretrained on images: a fraction of
+the cost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from videomatch.models import SystemModel, _labels
+from videomatch.models import SystemModel
+from videomatch.models._shared import multi_label, vit_sizes
 
 #: of AudioSet's log-mel, as in the published checkpoints
 MEAN, STD = -4.2677393, 4.5689974
@@ -24,16 +25,11 @@ class Config(ASTConfig):
     """A small AST.
 
     Args:
-        num_frames: of a spectrogram, one every 10 ms; the stage fills it.
-        bands: mel bands of it; the stage fills it.
+        num_frames, bands: of a log-mel spectrogram, a frame every 10 ms; the stage fills them.
         patch_size: frames and bands of a patch.
-        width: of the encoder.
-        layers: of the encoder.
-        dropout: on what the layers give.
+        width, layers: of the encoder.
+        dropout: of the layers' outputs.
         id2label: names of the labels; the stage fills it.
-
-    Raises:
-        ValueError: sizes that do not fit.
     """
 
     def __init__(
@@ -47,7 +43,6 @@ class Config(ASTConfig):
         dropout: float = 0.0,
         id2label: dict[int, str] | None = None,
     ) -> None:
-        sizes = _labels.encoder("sound_tagger", width=width, layers=layers, dropout=dropout)
         if min(num_frames, bands) < patch_size:
             raise ValueError(f"sound_tagger: no patch of {patch_size} fits {num_frames} frames of {bands} bands")
         super().__init__(
@@ -56,8 +51,8 @@ class Config(ASTConfig):
             patch_size=patch_size,
             frequency_stride=patch_size,
             time_stride=patch_size,
-            **sizes,
-            **_labels.several(id2label),
+            **vit_sizes("sound_tagger", width=width, layers=layers, dropout=dropout),
+            **multi_label(id2label),
         )
 
 
@@ -67,19 +62,17 @@ class Model(ASTForAudioClassification, SystemModel):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, log_mel: Float[Tensor, "batch frames bands"]
     ) -> dict[str, Tensor]:
-        """``logits`` ``(batch, labels)``."""
         pooled = self.audio_spectrogram_transformer((log_mel - MEAN) / (2 * STD)).pooler_output
         return {"logits": self.classifier(pooled)}
 
     def initialise(self) -> None:
-        """Positions and class tokens start at random (N(0, 0.02), as in vision transformers), not at transformers'
-        zeros: two class tokens that start alike stay alike."""
+        """Start positions and class tokens from N(0, 0.02), as in vision transformers; transformers' are zero, and two
+        equal class tokens stay equal."""
         embeddings = self.audio_spectrogram_transformer.embeddings
         for weight in (embeddings.position_embeddings, embeddings.cls_token, embeddings.distillation_token):
             torch.nn.init.trunc_normal_(weight, std=0.02)
 
     def processor(self) -> ASTFeatureExtractor:
-        """Of sound."""
         config = self.config
         return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=MEAN, std=STD)
 

@@ -8,35 +8,26 @@ gives the encoder without the head, which is how motion features are read from i
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
-from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from videomatch.models import SystemModel, _labels
-from videomatch.models._pixels import normalise
+from videomatch.models import SystemModel
+from videomatch.models._shared import multi_label, normalise, square, vit_sizes
 
 
 class Config(VideoMAEConfig):
     """A small VideoMAE.
 
     Args:
-        image_size: pixels of a frame; the stage fills it.
-        num_frames: of a clip; the stage fills it.
-        patch_size: pixels of a patch.
-        tubelet_size: frames of a patch.
-        width: of the encoder.
-        layers: of the encoder.
-        dropout: on what the layers give.
+        image_size, num_frames: of a clip; the stage fills them.
+        patch_size, tubelet_size: pixels and frames of a patch.
+        width, layers: of the encoder.
+        dropout: of the layers' outputs.
         id2label: names of the labels; the stage fills it.
-
-    Raises:
-        ValueError: sizes that do not divide.
     """
 
     def __init__(
@@ -51,7 +42,6 @@ class Config(VideoMAEConfig):
         dropout: float = 0.0,
         id2label: dict[int, str] | None = None,
     ) -> None:
-        sizes = _labels.encoder("video_tagger", width=width, layers=layers, dropout=dropout)
         if image_size % patch_size or num_frames % tubelet_size:
             raise ValueError(
                 f"video_tagger: {num_frames} frames of {image_size} pixels are no whole number of patches of "
@@ -62,8 +52,8 @@ class Config(VideoMAEConfig):
             num_frames=num_frames,
             patch_size=patch_size,
             tubelet_size=tubelet_size,
-            **sizes,
-            **_labels.several(id2label),
+            **vit_sizes("video_tagger", width=width, layers=layers, dropout=dropout),
+            **multi_label(id2label),
         )
 
 
@@ -74,8 +64,7 @@ class Model(VideoMAEForVideoClassification, SystemModel):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, clips: UInt8[Tensor, "batch time height width 3"]
     ) -> dict[str, Tensor]:
-        """``logits`` ``(batch, labels)``."""
-        pixels = normalise(clips.flatten(0, 1), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        pixels = normalise(clips.flatten(0, 1))
         embeddings = self.videomae.embeddings
         patches = self._patches(pixels.unflatten(0, clips.shape[:2]))
         projection = embeddings.patch_embeddings.projection
@@ -94,20 +83,13 @@ class Model(VideoMAEForVideoClassification, SystemModel):
         return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
 
     def initialise(self) -> None:
-        """The patches' filters start like a linear layer (Xavier uniform), as in ViTs without pretraining."""
+        """Start the patches' filters as a linear layer (Xavier uniform), as in ViTs without pretraining."""
         filters = self.videomae.embeddings.patch_embeddings.projection.weight
         torch.nn.init.xavier_uniform_(filters.view(len(filters), -1))
 
     def processor(self) -> VideoMAEImageProcessorPil:
-        """Of frames. They are resized to a square, as the stored ones are."""
-        size: Any = {"height": self.config.image_size, "width": self.config.image_size}
-        return VideoMAEImageProcessorPil(
-            size=size,
-            crop_size=size,
-            do_center_crop=False,
-            image_mean=list(IMAGENET_DEFAULT_MEAN),
-            image_std=list(IMAGENET_DEFAULT_STD),
-        )
+        options = square(self.config.image_size)
+        return VideoMAEImageProcessorPil(**options, crop_size=options["size"], do_center_crop=False)
 
 
 # config.json names the class that the weights belong to

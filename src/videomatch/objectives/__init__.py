@@ -9,7 +9,8 @@ to add an objective is to write such a function. What it has to be:
 * It returns a scalar, and is a mean over the rows of its first argument, so that losses do not depend on the batch's
   size.
 * With several processes each has rows of its own, and the loop weights its loss by their number. An objective that
-  compares its rows with others gathers them (:func:`videomatch.common.distributed.all_gather`).
+  compares its rows with others, or leaves some out, takes :func:`videomatch.common.distributed.all_gather` or
+  :func:`videomatch.common.distributed.masked_mean`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,7 @@ def functions() -> dict[str, Callable[..., Tensor]]:
 
 
 def function(name: str) -> Callable[..., Tensor]:
-    """An objective by its name.
-
-    Raises:
-        KeyError: there is none of this name; the message lists those that exist.
-    """
+    """An objective by its name; of an unknown name the ``KeyError`` lists those that exist."""
     if name not in functions():
         raise KeyError(f"no objective named {name!r}; there are {', '.join(sorted(functions()))}")
     return functions()[name]

@@ -24,8 +24,7 @@ def clip_contrastive(
     Without two examples of one video in the batch it is CLIP's objective exactly.
 
     Args:
-        image_embeds: unit vectors.
-        text_embeds: unit vectors; row i belongs to image i.
+        image_embeds, text_embeds: unit vectors; row i of both belongs together.
         logit_scale: logarithm of the inverse temperature.
         video: number of the video an example comes from; equal numbers are positives of one another.
         max_scale: the inverse temperature is clamped to this (CLIP, section 2.5).

@@ -23,7 +23,6 @@ def key_frame_coverage(
         assignment: probability that frame j is the key frame of frame i
             (:func:`videomatch.models.key_frames.soft_assignment`).
         frames: features; only directions count.
-        mask: true where a frame is.
     """
     unit = F.normalize(at_least_single(frames), dim=-1)
     with torch.autocast(unit.device.type, enabled=False):
@@ -37,13 +36,9 @@ def key_frame_stability(
     keep_probability: Float[Tensor, "batch frames"],
     source_frame: Int[Tensor, "batch copied"],
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference between the probabilities that a copied frame and its source are key frames.
-
-    Source: ours.
+    """Mean absolute difference between the probabilities that a copied frame and its source are key frames. (Ours.)
 
     Args:
-        edited_keep_probability: of the frames of the copy.
-        keep_probability: of the frames of the original.
         source_frame: which frame of the original a frame of the copy shows; -1 for none: it does not count.
     """
     has_source = source_frame >= 0

@@ -27,14 +27,9 @@ def max_margin(
     left out of sum and mean unless ``same_video``.
 
     Args:
-        similarity: row i is caption i of this process, columns are the videos of all processes in rank order; caption
-            and video of an example stand at the same place.
+        similarity: row i is caption i of this process, columns are the videos of all processes in rank order.
         video: number of the video an example comes from.
-        margin: by how much a pair has to beat the others.
         same_video: count another caption of the same video as a negative, as published.
-
-    Returns:
-        0 where there is no negative.
     """
     scores = at_least_single(similarity)
     own = torch.arange(len(scores), device=scores.device)
@@ -46,7 +41,7 @@ def max_margin(
     else:
         others = video[:, None] != all_gather(video)
     counted = all_gather(others.sum(1))
-    # the loop weighs each process's loss by its rows: this makes it a mean over all terms
+    # the loop weights each process's loss by its rows: this makes it a mean over all terms
     terms = (2 * counted.sum()).clamp(min=1).to(scores.dtype)
     return torch.where(others, short, 0.0).sum() / terms * (len(counted) / max(1, len(scores)))
 
@@ -68,15 +63,14 @@ def triplet(
     with x_ij the inner product of video i and text j, the sum over i of max(0, margin + max_j x_ij - x_ii), and the
     same with videos and texts exchanged.
 
-    # Deviation: theirs counts another caption of the same video, which the batch may well hold, as a negative, and as
-    the hardest one at that. Here it is not a negative unless ``same_video``.
+    # Deviation: theirs counts another caption of the same video as a negative, often as the hardest. Here it is not a
+    negative unless ``same_video``.
 
     Args:
         video_embeds: unit vectors, of every level where there are several.
         text_embeds: unit vectors; row i belongs to video i.
         video: number of the video an example comes from.
-        margin: by how much a pair has to beat the others.
-        hardest: look at the hardest negative only; otherwise at all of them.
+        hardest: the hardest negative only; otherwise all of them.
         each: of several levels, the mean of their losses; otherwise the loss of their mean score.
         mean: over the batch (over all negatives without ``hardest``) instead of the sum. Of a batch that is computed in
             micro-batches (``accumulate``) only the mean does not depend on their number.
@@ -99,5 +93,5 @@ def triplet(
     costs = [(margin + x - own).clamp(min=0).masked_fill(~is_negative, 0.0) for x in (by_video, by_text)]
     added = sum((cost.amax(2) if hardest else cost).sum() for cost in costs) / len(by_video)
     terms = count * (1 if hardest else total)
-    # the loop weighs each process's loss by its rows
+    # the loop weights each process's loss by its rows
     return torch.as_tensor(added) / terms if mean else torch.as_tensor(added) * (total / count)

@@ -11,12 +11,7 @@ from videomatch.common.precision import at_least_single
 
 
 def cosine_mse(similarity: Float[Tensor, " pairs"], grade: Float[Tensor, " pairs"]) -> Float[Tensor, ""]:  # pyright: ignore[reportUndefinedVariable]
-    """Mean squared difference of cosine and grade (the winners of AIAC 2021, track 1).
-
-    Args:
-        similarity: cosines.
-        grade: what they should be.
-    """
+    """Mean squared difference of cosine and grade (the winners of AIAC 2021, track 1)."""
     found = at_least_single(similarity)
     return F.mse_loss(found, grade.to(found.dtype))
 
@@ -30,14 +25,13 @@ def pearson(
     """One minus Pearson's correlation of grades with the softmax, over the batch, of cosine / temperature; 0 to 2.
 
     Source: a note on the winners of AIAC 2021, track 1 ("LBPC": "Pearson on softmax(cos / 0.2)"). It leaves open what
-    else is transformed. Read here: only the prediction goes through the softmax, the grades stay as they are, and the
-    correlation is over the pairs of the batch (of all processes). Its normaliser cancels out: the objective is that
-    exp(cosine / temperature) be linear in the grade. Where either side is constant the correlation counts as 0.
+    else is transformed; here the grades are not, and the correlation is over the pairs of the batch (of all processes).
+    The softmax's normaliser cancels out: the objective is that exp(cosine / temperature) is linear in the grade. Where
+    either side is constant the correlation counts as 0.
 
     Args:
-        similarity: cosines.
-        grade: judged similarities, larger is more alike.
-        temperature: small ones look at the most alike pairs only.
+        grade: larger is more similar.
+        temperature: with a small one the most similar pairs count most.
     """
     found = all_gather(at_least_single(similarity))
     found = (found / temperature).softmax(0)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from videomatch.common.distributed import all_gather
+from videomatch.common.distributed import masked_mean
 from videomatch.common.precision import at_least_single
 
 
@@ -23,9 +23,8 @@ def segment_focal(
 ) -> Float[Tensor, ""]:
     """Which cells of a similarity map find a segment: quality focal loss, mean over maps.
 
-    Source: Li et al., Generalized Focal Loss, NeurIPS 2020, equation 6: binary cross-entropy against how well the
-    cell's box fits (its IoU with the segment; 0 for cells that are to find nothing), weighed by the distance to that,
-    to the power ``beta``.
+    Source: Li et al., Generalized Focal Loss, NeurIPS 2020, equation 6: binary cross-entropy against the IoU of the
+    cell's box with its segment (0 for cells without), weighted by the distance to that, to the power ``beta``.
 
     # Deviation: theirs divides by the assigned cells of the whole batch; here every map is divided by its own, so that
     a map without a segment counts as much as one with ten.
@@ -33,9 +32,7 @@ def segment_focal(
     Args:
         objectness: before the sigmoid.
         is_cell: false in the padding.
-        is_assigned: which cells are to find a segment.
-        boxes, target_boxes: ``query_start, query_end, reference_start, reference_end`` found, and to be found.
-        beta: how little cells that are nearly right count.
+        boxes, target_boxes: ``query_start, query_end, reference_start, reference_end``.
         min_cells: a map's sum is divided by at least so many cells.
     """
     scores = at_least_single(objectness)
@@ -52,15 +49,14 @@ def segment_giou(
     target_boxes: Float[Tensor, "maps cells 4"],
     is_assigned: Bool[Tensor, "maps cells"],
 ) -> Float[Tensor, ""]:
-    """How far the boxes that cells find are from their segments: 1 - GIoU, 0 to 2 (Rezatofighi et al., CVPR 2019, arXiv
-    1902.09630), mean over a map's assigned cells, then over the maps that have some. 0 if none has.
-    """
-    overlap, _, united = _overlap(at_least_single(boxes), at_least_single(target_boxes))
+    """How far boxes are from their segments: 1 - GIoU, 0 to 2 (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), mean
+    over a map's assigned cells, then over the maps that have some; 0 if none has."""
+    overlap, united = _overlap(at_least_single(boxes), at_least_single(target_boxes))
     start = torch.minimum(boxes[..., 0::2], target_boxes[..., 0::2])
     end = torch.maximum(boxes[..., 1::2], target_boxes[..., 1::2])
     hull = (end - start).prod(-1).clamp(min=1e-6)
     each = torch.where(is_assigned, 1 - overlap + (hull - united) / hull, 0.0)
-    return _mean_of_some(each.sum(1) / is_assigned.sum(1).clamp(min=1), is_assigned.any(1))
+    return masked_mean(each.sum(1) / is_assigned.sum(1).clamp(min=1), is_assigned.any(1))
 
 
 def segment_line(
@@ -70,14 +66,14 @@ def segment_line(
     *,
     min_cells: float = 24.0,
 ) -> Float[Tensor, ""]:
-    """Which cells of a map lie on a segment's line: binary cross-entropy, mean over maps, nats.
+    """Which cells of a map are on a segment's line: binary cross-entropy, mean over maps, nats.
 
-    Unweighted, so that what is said stays odds, which may be added along a line.
+    Without class weights, so that the logits remain log odds, which may be added along a line.
 
     Args:
         line: before the sigmoid.
-        is_line: which cells do. is_map: false in the padding.
-        min_cells: a map is divided by its cells on lines, and by at least so many.
+        is_map: false in the padding.
+        min_cells: a map's sum is divided by its cells on lines, and by at least so many.
     """
     each = F.binary_cross_entropy_with_logits(at_least_single(line), is_line.to(line.dtype), reduction="none")
     total = torch.where(is_map, each, 0.0).sum((1, 2))
@@ -89,28 +85,19 @@ def segment_corners(
     segments: Float[Tensor, "maps segments 4"],
     segments_mask: Bool[Tensor, "maps segments"],
 ) -> Float[Tensor, ""]:
-    """How far ends that were shifted and set right again are from the true ones, frames: Huber's loss (linear beyond
-    one frame), mean over a map's segments, then over the maps that have some. 0 if none has.
-    """
+    """How far shifted and refined ends are from the true ones, frames: Huber's loss (linear beyond one frame), mean
+    over a map's segments, then over the maps that have some; 0 if none has."""
     wanted = segments[:, :, None].expand_as(refined).to(refined.dtype)
     each = F.smooth_l1_loss(at_least_single(refined), at_least_single(wanted), reduction="none").mean((2, 3))
     each = torch.where(segments_mask.bool(), each, 0.0).sum(1) / segments_mask.sum(1).clamp(min=1)
-    return _mean_of_some(each, segments_mask.bool().any(1))
+    return masked_mean(each, segments_mask.bool().any(1))
 
 
-def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """IoU, intersection and union of boxes (..., 4) with those at their places."""
+def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and union of boxes (..., 4) with those at their places."""
     start = torch.maximum(boxes[..., 0::2], others[..., 0::2])
     end = torch.minimum(boxes[..., 1::2], others[..., 1::2])
     both = (end - start).clamp(min=0).prod(-1)
     areas = [(x[..., 1::2] - x[..., 0::2]).clamp(min=0).prod(-1) for x in (boxes, others)]
     united = (areas[0] + areas[1] - both).clamp(min=1e-6)
-    return both / united, both, united
-
-
-def _mean_of_some(each: Tensor, counts: Tensor) -> Tensor:
-    """Mean over the examples that count, of all processes; 0 if none does."""
-    counted = all_gather(counts.to(each.dtype))
-    # the loop weighs each process's loss by its rows, counted or not
-    scale = counted.numel() / max(1, len(each)) / counted.sum().clamp(min=1)
-    return torch.where(counts, each, 0.0).sum() * scale
+    return both / united, united

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from videomatch.common.distributed import all_gather, rank_offset
+from videomatch.common.distributed import all_gather, masked_mean, rank_offset
 from videomatch.common.precision import at_least_single
 
 
@@ -19,30 +19,23 @@ def bce_tags(
     """Binary cross-entropy of multi-label tagging, mean over examples and labels, nats.
 
     Args:
-        logits: one score a label, before the sigmoid.
+        logits: before the sigmoid.
         labels: 1 where the label applies, else 0.
-        is_tagged: false for examples whose labels are unknown: they are left out. 0 if all are.
+        is_tagged: false for examples whose labels are unknown: they are left out. The loss is 0 if all are.
     """
     scores = at_least_single(logits)
     if is_tagged is None:
         return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype))
-    counted = all_gather(is_tagged.to(scores.dtype))
     each = F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype), reduction="none").mean(1)
-    # the loop weighs each process's loss by its rows, tagged or not: this makes it a mean over all that are tagged
-    scale = counted.numel() / max(1, len(scores)) / counted.sum().clamp(min=1)
-    return torch.where(is_tagged.bool(), each, 0.0).sum() * scale
+    return masked_mean(each, is_tagged)
 
 
 def mlm(
     token_logits: Float[Tensor, "masked vocabulary"],
     token_targets: Int[Tensor, " masked"],  # pyright: ignore[reportUndefinedVariable]
 ) -> Float[Tensor, ""]:
-    """Masked language modelling (Devlin et al. 2019, arXiv:1810.04805): cross-entropy, mean over masked tokens, nats.
-
-    Args:
-        token_logits: of masked tokens only.
-        token_targets: the true tokens. None: the loss is 0.
-    """
+    """Masked language modelling (Devlin et al. 2019, arXiv:1810.04805): cross-entropy, mean over masked tokens, nats; 0
+    if there are none."""
     scores = at_least_single(token_logits)
     return F.cross_entropy(scores, token_targets, reduction="sum") / max(1, len(scores))
 
@@ -58,17 +51,16 @@ def mfm_nce(
     """Which frame of the batch was masked? InfoNCE over all frames of the batch, mean over masked ones, nats.
 
     Source: the winners of AIAC 2021, track 1, who took it from HERO (Li et al. 2020, arXiv:2005.00200, masked frame
-    modelling with noise contrastive estimation). By default as theirs: products of the output with features as they
-    are, no temperature; negatives are all other frames, those of the same video included.
+    modelling with noise contrastive estimation). By default as theirs: products of the output with the features, no
+    temperature; negatives are all other frames, those of the same video included.
 
     # Deviation: theirs is not a number when nothing is masked; here it is 0.
 
     Args:
-        frame_outputs: the model's output for each masked frame.
         frame_candidates: the features of all frames of the batch, unmasked.
         frame_targets: which candidate each masked frame is.
         temperature: divides the scores.
-        normalise: compare directions instead.
+        normalise: compare by cosine.
     """
     outputs, candidates = at_least_single(frame_outputs), at_least_single(frame_candidates)
     if normalise:

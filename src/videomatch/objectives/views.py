@@ -1,4 +1,4 @@
-"""Edited views of one image lie together, and all others far apart."""
+"""Edited views of an image are near each other, and far from all others (SSCD)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ def info_nce_views(
     Source: SSCD (Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022, equations 1-2), which
     is SimCLR's loss with two views or more; its temperature is 0.05.
 
-    # Deviation: other frames of the same video, which may be all but the same, are no negatives.
+    # Deviation: other frames of the same video, which may be nearly the same, are no negatives.
 
     Args:
-        view_embeds: unit vectors, all views of an image side by side.
+        view_embeds: unit vectors.
         video: number of the video an image comes from.
-        temperature: of the softmax.
     """
     own = at_least_single(view_embeds)
     found = all_gather(own)
@@ -51,11 +50,11 @@ def entropy_spread(
     view_embeds: Float[Tensor, "images views dim"],
     video: Int[Tensor, " images"],  # pyright: ignore[reportUndefinedVariable]
 ) -> Float[Tensor, ""]:
-    """How crowded the sphere is: minus the logarithm of the distance to the nearest other, mean over views, nats.
+    """Minus the logarithm of the distance to the nearest view of another video, mean over views, nats; 0 if there is
+    only one video.
 
     Source: the differential entropy regulariser of SSCD (equation 3), the Kozachenko-Leonenko estimator of Sablayrolles
-    et al. (Spreading vectors for similarity search, ICLR 2019, arXiv:1806.03198): it makes one threshold mean the same
-    everywhere. Nearest is looked for among views of other videos. 0 if there is only one video.
+    et al. (Spreading vectors for similarity search, ICLR 2019, arXiv:1806.03198).
     """
     own = at_least_single(view_embeds)
     found = all_gather(own)

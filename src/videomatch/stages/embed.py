@@ -1,19 +1,16 @@
 """Embed the videos and texts of a corpus: vectors in which a larger inner product means a better match.
 
-They are unit vectors, unless the model's ``comparison`` is ``dot``; then ``embed.json`` has ``score: dot``.
-
-Everything learned is applied here; search, ensembles and alignment only compute with the vectors. Four kinds of systems
-give each member the same two stores, ``videos/`` (ids are video ids) and ``texts/`` (text ids), one float32 row per id:
+They are unit vectors, unless the model's ``comparison`` is ``dot``; then ``embed.json`` has ``score: dot``. Four kinds
+of systems give each member the same two stores, ``videos/`` (by video id) and ``texts/`` (by text id), of one float32
+row per id:
 
 * ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
-* ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split and
-  unsupervised: no judged pair is seen.
+* ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split.
 * ``embeddings: {features, text_encoder, texts}``: zero-shot; features are image embeddings of the encoder's own space,
   the texts go through its text tower.
 * a trained system: ``embed_videos`` and ``embed_texts`` of its model.
 
-A video or text without the input that it takes (a title, a decodable frame) is absent from the store; ``embed.json``
-counts these.
+A video or text without input (a title, a decodable frame) is absent from the store; ``embed.json`` counts these.
 """
 
 from __future__ import annotations
@@ -47,9 +44,6 @@ VIDEOS, TEXTS = 32, 256
 #: kinds of texts that search for videos
 QUERIES = ("caption", "query")
 
-#: how embeddings are compared unless a model says otherwise
-COSINE = "cosine"
-
 Vectors = Iterable[tuple[Sequence[str], np.ndarray]]
 #: ``videos`` or ``texts`` -> all ids of it, and the vectors of those that can be embedded
 Embeddings = dict[str, tuple[Sequence[str], Vectors]]
@@ -75,8 +69,6 @@ def embed(
         features: folders of ``extract`` that hold the system's experts; none for texts.
         output: empty folder for the members' stores and ``embed.json``.
         system: the resolved system.
-        threads: of torch.
-        members: names of the members.
         run: the checkpoints of a trained system, one per member, or that of the text encoder if it was trained here.
         splits: whose videos are embedded, queries and references; all videos of the corpus by default.
         queries: protocols whose captions and queries are embedded; all texts of these kinds by default.
@@ -135,7 +127,7 @@ def _by_features(
 
 
 def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
-    """Mean of the unit vectors of a video's frames, as a unit vector again."""
+    """The mean of the unit vectors of a video's frames, of unit length again."""
     for chunk in _chunks(ids, VIDEOS):
         values, lengths = store.gather(chunk)
         rows = F.normalize(torch.from_numpy(values).reshape(len(values), -1).float(), dim=-1)
@@ -187,7 +179,7 @@ def trained(
 def _by_model(
     corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path, queries: Sequence[str] | None
 ) -> tuple[Embeddings, str]:
-    """Videos and queries by the model of a checkpoint, and how their vectors are compared."""
+    """Videos and queries by the model of a checkpoint, and the model's ``comparison``."""
     device = default_device()
     model, reader = trained(checkpoint, corpus, features, device)
 
@@ -216,14 +208,13 @@ def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = 
     return texts.sort("text_id")
 
 
-def _write_member(folder: Path, found: Embeddings, system: dict[str, Any], comparison: str = COSINE) -> None:
-    """A member's stores, and ``embed.json`` with counts."""
+def _write_member(folder: Path, found: Embeddings, system: dict[str, Any], comparison: str = "cosine") -> None:
     folder.mkdir(parents=True)
     about: dict[str, Any] = {
         side: _write(folder / side, ids, vectors, system) for side, (ids, vectors) in found.items()
     }
     log.info("%s: embedded %s", folder.name, about)
-    if comparison != COSINE:
+    if comparison != "cosine":
         about["score"] = comparison
     (folder / "embed.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ Several processes (``training: {processes: N}``, or
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from videomatch.common import distributed, named
 from videomatch.common.checkpoint import load_weights
 from videomatch.common.precision import reproducible
 from videomatch.data import tokenize
-from videomatch.training.loop import STATE, Trainer, settings_of
+from videomatch.training.loop import STATE, Trainer, Training
 from videomatch.training.objective import configured
 
 log = logging.getLogger(__name__)
@@ -59,66 +60,46 @@ def train(
         system: the resolved system; see ``params.yaml``.
         seed: of the weights, the order and the examples.
         member: name of this run, for the log.
-        init: checkpoint whose weights (where names and shapes agree) and tokenizer it starts from.
-        fold: ``[f, k]``: leave out fold f of k and validate on it; null for the split's own validation.
+        init: checkpoints whose weights (where names and shapes agree) and tokenizer it starts from.
+        fold: ``[f, k]``: leave out fold f of k and validate on it; None for the split's own validation.
         backbones: results of training that the model or the tokenizer of ``system`` refers to.
 
     Raises:
         ValueError: one of the backbones is missing.
     """
-    absent = [str(run) for run in backbones or [] if not run.is_dir()]
-    if absent:
+    if absent := [str(run) for run in backbones or [] if not run.is_dir()]:
         raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
-    processes = settings_of(system.get("training", {})).processes
-    arguments = (corpus, features, output, scratch, threads, system, seed, member, init, fold)
-    if distributed.launched():
-        with distributed.group():
-            _train(*arguments)
-    elif processes > 1:
-        distributed.start(_train, processes, *arguments)
-    else:
-        _train(*arguments)
-
-
-def _train(
-    corpus: Path,
-    features: list[Path],
-    output: Path,
-    scratch: Path,
-    threads: int,
-    system: dict[str, Any],
-    seed: int,
-    member: str,
-    init: list[Path] | None,
-    fold: list[int] | None,
-) -> None:
-    """Train in this process."""
-    room = named.module("models", system["model"]["name"])
-    model_options = {name: value for name, value in system["model"].items() if name != "name"}
-    kind = examples_.kind(system["examples"]["kind"])
-    example_options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    tokenizer = _tokenizer(corpus, system, init)
-    source = examples_.source(corpus, features, example_options, tokenizer)
-    train_examples, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
-    with reproducible(max(1, threads // distributed.local_size())):
-        torch.manual_seed(seed)
-        model = room.Model(room.Config(**train_examples.derived_config(), **model_options))
-        if not (scratch / STATE).exists():
-            _initialise(model, init or [], train_examples)
-        settings = settings_of(system.get("training", {}))
-        trainer = Trainer(model, configured(system["objectives"]), settings, seed=seed, scratch=scratch)
-        size = sum(p.numel() for p in model.parameters())
-        where = f"{distributed.size()} x {trainer.device.type}, {'bf16' if trainer.use_bf16 else 'fp32'}"
-        log.info("%s: %d weights, %d examples per epoch on %s", member, size, len(train_examples), where)
-        rows = trainer.fit(train_examples, validation)
-    if distributed.rank():
+    settings = Training(**system.get("training", {}))
+    if settings.processes > 1 and distributed.size() == 1 and not distributed.launched():
+        part = functools.partial(
+            train, corpus=corpus, features=features, output=output, scratch=scratch, threads=threads, system=system,
+            seed=seed, member=member, init=init, fold=fold,
+        )  # fmt: skip
+        distributed.start(part, settings.processes)
         return
+    with distributed.group():
+        model_options = {name: value for name, value in system["model"].items() if name != "name"}
+        example_options = {name: value for name, value in system["examples"].items() if name != "kind"}
+        module, kind = named.module("models", system["model"]["name"]), examples_.kind(system["examples"]["kind"])
+        tokenizer = _tokenizer(corpus, system, kind, init or [])
+        source = examples_.source(corpus, features, example_options, tokenizer)
+        train_examples, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
+        with reproducible(max(1, threads // distributed.local_size())):
+            torch.manual_seed(seed)
+            model = module.Model(module.Config(**train_examples.derived_config(), **model_options))
+            if not (scratch / STATE).exists():
+                _initialise(model, init or [], train_examples)
+            trainer = Trainer(model, configured(system["objectives"]), settings, seed=seed, scratch=scratch)
+            size = sum(p.numel() for p in model.parameters())
+            where = f"{distributed.size()} x {trainer.device.type}, {'bf16' if trainer.use_bf16 else 'fp32'}"
+            log.info("%s: %d weights, %d examples per epoch on %s", member, size, len(train_examples), where)
+            rows = trainer.fit(train_examples, validation)
+        if distributed.rank():
+            return
     model.to("cpu").save_pretrained(output)
-    processor = model.processor()
-    if processor is not None:
-        processor.save_pretrained(output)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(output)
+    for processor in (model.processor(), tokenizer):
+        if processor is not None:
+            processor.save_pretrained(output)
     (output / "system.yaml").write_text(yaml.safe_dump(system, sort_keys=False, allow_unicode=True), encoding="utf-8")
     pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv", null_value="NaN")
 
@@ -133,12 +114,11 @@ def _initialise(model: Any, init: list[Path], train_examples: examples_.Examples
         log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
 
 
-def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path] | None) -> Any:
+def _tokenizer(corpus: Path, system: dict[str, Any], kind: type[examples_.Examples], init: list[Path]) -> Any:
     """The tokenizer that the initial weights were trained with, else that of the system, if it has one."""
-    for folder in init or []:
+    for folder in init:
         if (folder / "tokenizer.json").exists():
             return tokenize.tokenizer(str(folder))
     if "tokenizer" not in system:
         return None
-    kind = examples_.kind(system["examples"]["kind"])
     return tokenize.tokenizer(**system["tokenizer"], texts=kind.vocabulary(corpus, system["examples"]))

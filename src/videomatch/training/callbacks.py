@@ -23,21 +23,15 @@ class EarlyStopping:
     """Follows one metric: stops training, reduces the learning rate and keeps the best weights by it.
 
     torch's ``ReduceLROnPlateau`` sets the rates of an optimiser; here the rate is a function of the step, and the
-    plateau only gives a factor of it.
+    plateau gives a factor of it.
 
     Args:
         monitor: name of the metric; None for no metric.
-        patience: validations in a row without improvement after which training stops; None to go on.
+        patience: validations in a row without improvement after which training stops; None to continue.
         plateau: factor of the learning rate after a validation without improvement.
         cooldown: validations for which a learning rate is kept at least.
         keep_best: keep the weights of the best validation.
         folder: where these weights are written; None to keep them in memory.
-
-    Attributes:
-        best: the best value of the metric so far; of equals the first counts.
-        bad: validations since the best one.
-        lr_factor: of the learning rate by now.
-        since: validations since ``lr_factor`` changed.
     """
 
     def __init__(
@@ -53,15 +47,12 @@ class EarlyStopping:
         self.monitor, self.patience, self.plateau, self.cooldown = monitor, patience, plateau, cooldown
         self.keep_best, self.folder = keep_best, folder
         self.best: float | None = None
-        self.bad, self.lr_factor, self.since = 0, 1.0, 0
+        self.bad, self.since = 0, 0  # validations since the best one, and since lr_factor changed
+        self.lr_factor = 1.0
         self._weights: dict[str, Tensor] = {}
 
     def update(self, metrics: dict[str, float], model: nn.Module) -> None:
-        """Take a validation's metrics and the model that was validated.
-
-        Raises:
-            ValueError: the monitor is not among the metrics; the message lists them.
-        """
+        """Take a validation's metrics and the model that was validated."""
         if self.monitor is None:
             return
         if self.monitor not in metrics:
@@ -70,9 +61,11 @@ class EarlyStopping:
         self.since += 1
         if self._improves(metrics[self.monitor]):
             self.best, self.bad = metrics[self.monitor], 0
-            if self.keep_best and self.folder is None:
+            if not self.keep_best:
+                return
+            if self.folder is None:
                 self._weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-            elif self.keep_best and self.folder is not None:
+            else:
                 save(self.folder / BEST, model.state_dict())
         elif self.since >= self.cooldown:
             self.lr_factor, self.since = self.lr_factor * self.plateau, 0
@@ -92,11 +85,7 @@ class EarlyStopping:
         return {} if self.best is None else {f"best/{(self.monitor or '').removeprefix('val/')}": self.best}
 
     def best_weights(self, device: torch.device) -> dict[str, Tensor]:
-        """Those of the best validation.
-
-        Raises:
-            ValueError: the monitor never had a value.
-        """
+        """Those of the best validation; a ``ValueError`` if the monitor never was a number."""
         if self.best is None:
             raise ValueError(f"training.keep: best, but {self.monitor!r} was never a number")
         if self.folder is None:
@@ -109,13 +98,12 @@ class EarlyStopping:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
-        self.best, self.bad, self.lr_factor, self.since = (
-            state[name] for name in ("best", "bad", "lr_factor", "since")
-        )
+        for name in self.state_dict():
+            setattr(self, name, state[name])
 
 
 def save(path: Path, value: Any) -> None:
-    """Save under a temporary name, then rename: after a kill the old file or the new one is there. Process 0 writes."""
+    """Save whole or not at all: after a kill the file is the old one or the new one. Only process 0 writes."""
     if distributed.rank():
         return
     part = path.with_suffix(".part")

@@ -57,7 +57,7 @@ def sampled(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], prefetch
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
-    """The batch in ``count`` runs of rows, each with its weight: its part of the rows. There are fewer if otherwise a
+    """The batch in ``count`` runs of rows, each with its share of the rows as weight. There are fewer if otherwise a
     process would have no row of one."""
     size = rows(batch)
     for first, last in itertools.pairwise(_edges(size, max(1, min(count, size // distributed.size())))):
@@ -71,11 +71,7 @@ def local_shard(batch: Batch) -> Batch:
 
 
 def local_rows(size: int) -> slice:
-    """Which of ``size`` rows this process computes.
-
-    Raises:
-        ValueError: there are fewer rows than processes.
-    """
+    """Which of ``size`` rows this process computes."""
     processes = distributed.size()
     if size < processes:
         raise ValueError(f"{size} examples are fewer than the {processes} processes that share them")

@@ -1,17 +1,14 @@
 """The training loop, one for all systems.
 
-A step is ``outputs = model(**batch)``; every objective is a function of tensors whose arguments are filled by name from
-outputs and batch; the objectives are weighted and summed, and the optimiser steps. What a system needs beyond that
-belongs into its model, its objectives or its examples.
+A step is ``outputs = model(**batch)``; the arguments of every objective are filled by name from outputs and batch; the
+objectives are weighted and summed, and the optimiser steps.
 
-Nothing random keeps a state: examples, dropout and order of step s of epoch e follow from (seed, e, s). So the state
-that survives a kill is small (weights, optimiser, position, log), and a resumed run ends with the same bits as an
-uninterrupted one.
+Nothing random keeps a state: examples, dropout and order of step s of epoch e follow from (seed, e, s). So the saved
+state is small (weights, optimiser, position, log), and a resumed run ends with the same bits as an uninterrupted one.
 
 Several processes (:mod:`common.distributed`) share each batch: all sample it whole, each computes its rows, then
 gradients are summed. So N processes do what one does with the same batch, up to rounding and dropout's random numbers;
 BatchNorm sees the statistics of its process's rows.
-# Deviation: sampling a batch N times costs more than sampling N parts of it, but gives the examples of one process.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: the file of the state that survives a kill
 STATE = "state.pt"
+#: attributes of a trainer that are saved with the states of its parts
+PROGRESS = ("epoch", "step", "sums", "metrics", "rows")
 
 
 @dataclass(frozen=True)
@@ -49,38 +48,30 @@ class Training:
 
     Args:
         epochs: passes over the examples.
-        batch: examples a step; an incomplete last batch of an epoch is dropped unless it is the only one.
+        batch: examples per step; an incomplete last batch of an epoch is dropped unless it is the only one.
         lr: largest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
-        weight_decay: on matrices and filters; not on biases, scales of norms and other vectors.
+        weight_decay: of matrices and filters, not of vectors (biases, scales of norms).
         eps: added to AdamW's denominator.
-        lr_scale: regular expression -> factor of the learning rate of parameters in whose names it is found. The first
-            match wins; a mapping's are tried in alphabetical order, a list of pairs' as they stand.
-        layer_decay: factor of the learning rate for each layer below the top (``.layer.N.`` or ``.layers.N.`` in
-            names); embeddings are below the lowest layer, everything after the layers has the factor 1.
+        lr_scale: regular expression -> factor of the learning rate, see :func:`~videomatch.training.optimiser`.
+        layer_decay: factor of the learning rate for each layer below the top.
         warmup: share of all steps in which the learning rate rises linearly.
         schedule: what follows the warm-up: ``cosine`` or ``linear`` to zero, or ``constant``.
         decay: factor of the learning rate after each epoch.
         plateau: factor of the learning rate after a validation without improvement of ``monitor``; each rate is kept
-            for three validations at least. 1 for none.
-        clip_norm: longest gradient; null for any.
+            for three validations at least.
+        clip_norm: largest norm of the gradient; null for any.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where the hardware multiplies it.
-        accumulate: micro-batches in which a batch is computed, to save memory. Gradients equal the undivided batch's
-            for objectives that are means over examples; a contrastive objective only sees the negatives of its
-            micro-batch, and BatchNorm only its statistics.
-        ema: decay of a running average of the weights, like 0.999; validation and result use the average. Null for
-            none.
-        validate_every: epochs between validations, 0.5 for two an epoch; 0 for never. The end of training is always
-            validated otherwise.
-        monitor: the metric of a validation that is followed, like ``val/Spearman`` or ``val/cosine_mse``. More is
-            better of Spearman, Pearson, mAP and R@k, less of everything else.
-        keep: the result's weights: of the ``last`` step, or of the ``best`` validation by ``monitor`` (its first, among
-            equals).
+        accumulate: micro-batches in which a batch is computed, to save memory. A contrastive objective only has the
+            negatives of its micro-batch, and BatchNorm its statistics.
+        ema: decay of a running average of the weights, which is validated and is the result; null for none.
+        validate_every: epochs between validations, also 0.5; 0 for never. The last step is validated, too.
+        monitor: metric of a validation, like ``val/Spearman``. More is better of Spearman, Pearson, mAP and R@k, less
+            of all others.
+        keep: the weights of the ``last`` step, or of the ``best`` validation by ``monitor`` (of equals the first).
         early_stop: validations in a row without improvement of ``monitor`` after which training ends; null for never.
-        prefetch: batches sampled ahead by a thread; changes nothing but the time.
-        processes: how many on this machine share each batch (one GPU each where there are GPUs). Under torchrun or
-            accelerate, theirs count instead.
-        threads: processors that the workflow gives a run. Small models gain little by a second one: two runs side by
-            side are done sooner than one after the other.
+        prefetch: batches sampled ahead by a thread; changes only the time.
+        processes: how many on this machine share each batch, with a GPU each if there are any; ignored under torchrun.
+        threads: processors that the workflow gives a run.
     """
 
     epochs: int = 10
@@ -151,14 +142,10 @@ class Training:
 
 
 class Trainer:
-    """Trains a model, saves the state and resumes from it.
+    """Trains a model in place, saves the state and resumes from it.
 
     Args:
-        model: trained in place.
-        objectives: name -> objective.
-        settings: how it is trained.
-        seed: of everything random.
-        scratch: folder for the state that survives a kill; None to keep no state.
+        scratch: folder for the state that survives a kill; None to save no state.
         save_seconds: at most so many seconds of work are lost to a kill (plus a step, or a validation).
     """
 
@@ -188,7 +175,7 @@ class Trainer:
             keep_best=settings.keep == "best",
             folder=scratch,
         )
-        self.epoch, self.step = 0, 0  # the next step to do
+        self.epoch, self.step = 0, 0  # of the next step
         self.sums: dict[str, float] = {}  # of the losses of this epoch's steps
         self.metrics: dict[str, float] = {}  # of this epoch's last validation
         self.rows: list[dict[str, float]] = []  # the log, a row per epoch
@@ -304,44 +291,22 @@ class Trainer:
         self.rows.append(row)
         self.epoch, self.step, self.sums, self.metrics = self.epoch + 1, 0, {}, {}
 
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimiser": self.optimiser, "early_stopping": self.early_stopping}
+        return parts if self.average is None else {**parts, "average": self.average}
+
     def _save_state(self) -> None:
         if self.state is None:
             return
-        state = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "early_stopping": self.early_stopping.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "sums": self.sums,
-            "metrics": self.metrics,
-            "rows": self.rows,
-        }
-        save(self.state, state)
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        save(self.state, state | {name: getattr(self, name) for name in PROGRESS})
 
     def _load_state(self) -> None:
         if self.state is None or not self.state.exists():
             return
         state = torch.load(self.state, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.early_stopping.load_state_dict(state["early_stopping"])
-        self.epoch, self.step, self.sums = state["epoch"], state["step"], state["sums"]
-        self.metrics, self.rows = state["metrics"], state["rows"]
-        log.info("going on at epoch %d, step %d", self.epoch + 1, self.step + 1)
-
-
-def settings_of(options: Mapping[str, Any]) -> Training:
-    """``training:`` of a system as :class:`Training`.
-
-    Raises:
-        KeyError: an option does not exist; the message lists those that do.
-    """
-    known = [f.name for f in fields(Training)]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise KeyError(f"no training option {unknown[0]!r}; there are {', '.join(known)}")
-    return Training(**options)
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+        log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step + 1)

@@ -1,8 +1,7 @@
 """Objectives with their weights, metrics, and how both are filled by name and averaged over processes.
 
 With several processes a loss is the mean of the processes' losses, weighted by the rows of the objective's first
-argument. That equals the undivided batch's loss for every mean over those rows (examples, masked tokens), and for
-objectives that gather what they need of other rows (:func:`videomatch.common.distributed.all_gather`).
+argument. That equals the undivided batch's loss (see :mod:`videomatch.objectives`).
 """
 
 from __future__ import annotations
@@ -47,11 +46,7 @@ def configured(chosen: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Obje
 
 
 def by_name(function: Callable[..., Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of ``tensors`` that are positional arguments of a function.
-
-    Raises:
-        KeyError: an argument without a default is not among them; the message lists the tensors.
-    """
+    """Those of ``tensors`` that are positional arguments of a function; a ``KeyError`` if a required one is missing."""
     found = {}
     for name, argument in inspect.signature(function).parameters.items():
         if argument.kind is not argument.POSITIONAL_OR_KEYWORD:
@@ -68,21 +63,18 @@ def over_processes(losses: Mapping[str, tuple[Tensor, int]]) -> dict[str, tuple[
     if distributed.size() == 1:
         return {name: (float(loss.detach()), 1.0) for name, (loss, _) in losses.items()}
     sums = torch.tensor([[n, n and n * float(loss.detach())] for loss, n in losses.values()], dtype=torch.float64)
-    found = {}
-    for (name, (_, count)), (rows, total) in zip(
-        losses.items(), distributed.all_reduce_sum(sums).tolist(), strict=True
-    ):
-        found[name] = (total / rows, count / rows) if rows else (0.0, 1 / distributed.size())
-    return found
+    totals = distributed.all_reduce_sum(sums).tolist()
+    return {
+        name: (total / rows, count / rows) if rows else (0.0, 1 / distributed.size())
+        for (name, (_, count)), (rows, total) in zip(losses.items(), totals, strict=True)
+    }
 
 
 class Validation:
     """Accumulates the mean losses and the metrics of a pass over the examples, batch by batch.
 
-    Args:
-        objectives: name -> objective; a mean is over the rows of its first argument.
-        metrics: name -> function whose positional arguments are filled by name with outputs and batch tensors,
-            concatenated over the pass, in the order of the examples' numbers where there is one row per example.
+    The arguments of metrics are filled by name with outputs and batch tensors, concatenated over the pass, in the order
+    of the examples' numbers where there is one row per example.
     """
 
     def __init__(self, objectives: Mapping[str, Objective], metrics: Mapping[str, Callable[..., float]]) -> None:

@@ -21,17 +21,13 @@ EMBEDDING = re.compile(r"(?:^|\.)(?:\w*embeddings|embed_\w+|patch_embed|frames)\
 def rate_factors(
     names: Iterable[str], scale: Mapping[str, float] | Sequence[tuple[str, float]], layer_decay: float
 ) -> dict[str, float]:
-    """Factor of the learning rate of every parameter.
+    """Name of every parameter -> factor of its learning rate, the product of two factors.
 
     Args:
-        names: of the parameters.
         scale: regular expression -> factor. The first that is found in a name (``re.search``) counts; a mapping's are
             tried in alphabetical order, so write pairs where several match.
         layer_decay: factor for each layer below the top one of its stack (ELECTRA, Clark et al. 2020,
             arXiv:2003.10555, table 6); embeddings are one below the lowest layer, all else has the factor 1.
-
-    Returns:
-        name -> product of both factors.
     """
     names = list(names)
     patterns = sorted(scale.items()) if isinstance(scale, Mapping) else list(scale)
@@ -54,7 +50,7 @@ def rate_factors(
 
 
 def _common_components(one: str, other: str) -> int:
-    """How many leading components two names share."""
+    """The number of leading components that two names share."""
     pairs = list(zip(one.split("."), other.split("."), strict=False))
     return next((n for n, (a, b) in enumerate(pairs) if a != b), len(pairs))
 
@@ -75,7 +71,7 @@ def optimiser(
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of a model's weights and statistics, in evaluation mode.
 
-    Each step keeps ``decay`` of the average, less in the beginning: ``(1 + n) / (10 + n)`` at step n, as TensorFlow's
+    Each step keeps ``decay`` of the average, but at most ``(1 + n) / (10 + n)`` at step n, as TensorFlow's
     ``ExponentialMovingAverage`` does with ``num_updates``, so that the initial weights soon count little.
     """
 
