@@ -14,7 +14,7 @@ from videomatch.examples import Source
 from videomatch.examples.edited_views import EDITS, EditedViews, view
 from videomatch.experts.image import Expert
 from videomatch.models.copy_descriptor import Config, Model
-from videomatch.objectives.views import entropy_spread, info_nce_views
+from videomatch.objectives.contrast import entropy_spread, info_nce_views
 from videomatch.training.loop import Trainer, Training
 from videomatch.training.objective import configured
 

@@ -18,11 +18,10 @@ from torch import nn
 
 from videomatch.common import distributed
 from videomatch.examples import Examples
-from videomatch.objectives.contrast import clip_contrastive
+from videomatch.objectives.contrast import clip_contrastive, info_nce_views
 from videomatch.objectives.margins import max_margin, triplet
 from videomatch.objectives.pairs import pearson
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
-from videomatch.objectives.views import info_nce_views
 from videomatch.pipeline import provenance
 from videomatch.pipeline.job import main
 from videomatch.training.loop import Trainer, Training

@@ -13,23 +13,25 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, Pretrained
 KNOWN = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
+def configuration(encoder: dict[str, Any] | PretrainedConfig | str) -> Any:
+    """Of a hub id or folder, of its values (with ``model_type``), or as it is."""
+    if isinstance(encoder, str):
+        return AutoConfig.from_pretrained(encoder)
+    return AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+
+
 def configured(
     encoder: dict[str, Any] | PretrainedConfig | str, *, dropout: float, vocab_size: int, tokens: int
 ) -> PretrainedConfig:
     """The configuration of an encoder, checked.
 
     Args:
-        encoder: hub id or folder, a configuration, or its values, with ``model_type``.
+        encoder: see :func:`configuration`.
         dropout: of hidden states and of attention.
         vocab_size: of the tokenizer.
         tokens: longest text.
     """
-    if isinstance(encoder, str):
-        config: Any = AutoConfig.from_pretrained(encoder)
-    elif isinstance(encoder, dict):
-        config = AutoConfig.for_model(**encoder)
-    else:
-        config = encoder
+    config = configuration(encoder)
     kind = config.model_type
     if kind not in KNOWN or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
         raise ValueError(f"encoder {kind!r} is not laid out like BERT, expected {', '.join(KNOWN)}")

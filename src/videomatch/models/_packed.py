@@ -27,17 +27,11 @@ WIDE = 192
 
 @dataclass(frozen=True)
 class Packing:
-    """Which rows belong to which example.
+    """Which rows belong to which example."""
 
-    Attributes:
-        slot: place of every row in a padded tensor ``(examples, width, …)``, its first two dimensions flattened.
-        lengths: rows of every example.
-        taken: the places that hold a row, at the front of each example.
-    """
-
-    slot: Int[Tensor, " n"]
-    lengths: list[int]
-    taken: Bool[Tensor, "examples width"]
+    slot: Int[Tensor, " n"]  # of every row in a padded tensor (examples, width, …), its first two dimensions flattened
+    lengths: list[int]  # rows of every example
+    taken: Bool[Tensor, "examples width"]  # the slots that hold a row, at the front of each example
 
     @classmethod
     def of(cls, *masks: Bool[Tensor, "examples _"]) -> Packing:

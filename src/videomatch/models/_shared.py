@@ -1,4 +1,4 @@
-"""What several models share: pixels, multi-label heads, sizes of small vision transformers, statistics of features."""
+"""What several models share: options of configurations and of image processors, pixels, statistics of features."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT
 
 #: dimensions of an attention head
 HEAD = 32
+
+
+def check_choices(model: str, **choices: tuple[str, Sequence[str]]) -> None:
+    """Raise a ``ValueError`` if an option's value is not among the known ones: name -> (value, known)."""
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{model}: {name} {value!r}, expected {', '.join(known)}")
 
 
 def normalise(

@@ -50,7 +50,7 @@ from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel
-from videomatch.models._shared import clamped_spread
+from videomatch.models._shared import check_choices, clamped_spread
 
 #: in the order in which they are concatenated
 LEVELS = ("gru", "conv", "mean")
@@ -113,9 +113,7 @@ class Config(PretrainedConfig):
         tower: dict[str, Any] | PretrainedConfig | None = None,
         **others: Any,
     ) -> None:
-        for name, value, known in (("fuse", fuse, ("mean", "concatenate")), ("text", text, ("clip", "words"))):
-            if value not in known:
-                raise ValueError(f"dual_encoding: {name} {value!r}, expected {' or '.join(known)}")
+        check_choices("dual_encoding", fuse=(fuse, ("mean", "concatenate")), text=(text, ("clip", "words")))
         odd = [level for level in levels if level not in LEVELS]
         if odd or not levels:
             raise ValueError(f"dual_encoding: levels {list(levels)}, expected some of {', '.join(LEVELS)}")
@@ -160,22 +158,14 @@ def _tower(tower: dict[str, Any] | PretrainedConfig | None, pretrained: str | No
 
 @dataclass(frozen=True)
 class Packed:
-    """The rows of a padded batch in the order of a ``PackedSequence``: step by step, the longest sequence first.
+    """The rows of a padded batch in the order of a ``PackedSequence``: step by step, the longest sequence first."""
 
-    Attributes:
-        owner, time: (N,) sequence and time step of every row.
-        lengths: (B,) of the sequences.
-        order: (B,) sequences, the longest first.
-        sizes: (T,) sequences that reach every time step, on the CPU.
-        width: T of the batch as it came.
-    """
-
-    owner: Tensor
-    time: Tensor
-    lengths: Tensor
-    order: Tensor
-    sizes: Tensor
-    width: int
+    owner: Tensor  # (N,) sequence of every row
+    time: Tensor  # (N,) time step of every row
+    lengths: Tensor  # (B,) of the sequences
+    order: Tensor  # (B,) sequences, the longest first
+    sizes: Tensor  # (T,) sequences that reach every time step, on the CPU
+    width: int  # T of the padded batch
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "batch time"]) -> Packed:
@@ -333,24 +323,23 @@ class Model(PreTrainedModel, SystemModel):
             self.register_buffer("frame_centre", torch.zeros(config.frame_dim))
             self.register_buffer("frame_spread", torch.ones(config.frame_dim))
         self.video = _Levels(config, config.frame_dim, config.frame_dim, config.hidden, config.filters, config.kernels)
-        self.video_maps = nn.ModuleList(_Mapping(config, size) for size in self._groups(self.video))
+        sizes = list(self.video.sizes.values())
+        sizes = [sum(sizes)] if config.fuse == "concatenate" else sizes
+        self.video_maps = nn.ModuleList(_Mapping(config, size) for size in sizes)
         if config.text == "clip":
             tower: Any = config.tower
             self.tower = CLIPTextModelWithProjection(tower).requires_grad_(False)
             self.text_map = _Mapping(config, tower.projection_dim) if config.map_text else None
         else:
             words = config.vocab_size - config.special_tokens
-            sizes = config.word_hidden, config.word_filters, config.word_kernels
             reads = {"gru", "conv"} & set(config.levels)
             self.words = nn.Embedding(config.vocab_size, config.word_dim) if reads else None
-            self.sentence = _Levels(config, config.word_dim, words, *sizes)
+            self.sentence = _Levels(
+                config, config.word_dim, words, config.word_hidden, config.word_filters, config.word_kernels
+            )
             self.text_map = _Mapping(config, sum(self.sentence.sizes.values()))
         self._cache = _TextCache()
         self.post_init()
-
-    def _groups(self, levels: _Levels) -> list[int]:
-        sizes = list(levels.sizes.values())
-        return [sum(sizes)] if self.config.fuse == "concatenate" else sizes
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -445,7 +434,6 @@ class Model(PreTrainedModel, SystemModel):
         return found.to(input_ids.device)
 
     def initialise(self) -> None:
-        """Give the text tower the weights of ``config.pretrained``."""
         if self.config.text != "clip" or self.config.pretrained is None:
             return
         source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)

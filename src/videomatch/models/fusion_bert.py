@@ -36,10 +36,12 @@ from transformers import initialization as init
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import Packing, Subset, encode, joined, numbered
+from videomatch.models._shared import check_choices
 
 HEADS = ("tags", "tokens", "frames")
 POOLS = ("mean", "attention", "mean_all", "attention_all")
 LAYOUTS = ("frames_inside", "frames_first")
+TAGS_FROM = ("cls", "embedding")
 
 
 class Config(PretrainedConfig):
@@ -93,11 +95,7 @@ class Config(PretrainedConfig):
         encoder: dict[str, Any] | PretrainedConfig | None = None,
         **others: Any,
     ) -> None:
-        for name, value, known in (("pool", pool, POOLS), ("layout", layout, LAYOUTS)):
-            if value not in known:
-                raise ValueError(f"fusion_bert: {name} {value!r}, expected {', '.join(known)}")
-        if tags_from not in ("cls", "embedding"):
-            raise ValueError(f"fusion_bert: tags_from {tags_from!r}, expected cls or embedding")
+        check_choices("fusion_bert", pool=(pool, POOLS), layout=(layout, LAYOUTS), tags_from=(tags_from, TAGS_FROM))
         if odd := [head for head in heads if head not in HEADS]:
             raise ValueError(f"fusion_bert: no head {odd[0]!r}; there are {', '.join(HEADS)}")
         num_tags = len(id2label or ()) if num_tags is None else num_tags
@@ -292,11 +290,8 @@ class Model(PreTrainedModel, SystemModel):
     def _states(
         self, x: _Inputs, pads: bool, masked: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, ...], Packing, Tensor]:
-        """Last hidden states: of padding, too, if ``pads``; only of [CLS] and what is ``masked``, if given.
-
-        Returns:
-            rows (N, hidden); the row of every token (B, T) and frame (B, F); where rows belong; all frames (V, D).
-        """
+        """Last hidden states (N, hidden), of padding, too, if ``pads``, only of [CLS] and what is ``masked``, if given;
+        the row of every token (B, T) and frame (B, F); the packing of the input; all frames (V, D)."""
         present = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
         packing = Packing.of(*present)
         positions = _encoders.positions(self.encoder, x.input_ids)
@@ -327,7 +322,6 @@ class Model(PreTrainedModel, SystemModel):
         return (packing.pad(rows) * scores.softmax(-1)[..., None]).sum(1)
 
     def initialise(self) -> None:
-        """Give the encoder, and a head for masked tokens, the weights of ``config.pretrained``, if there is one."""
         if self.config.pretrained is not None:
             _encoders.pretrained(self.config.pretrained, self.encoder, self.token_head)
 

@@ -41,7 +41,7 @@ from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import Packing, Subset, encode, joined, linear
-from videomatch.models._shared import clamped_spread
+from videomatch.models._shared import check_choices, clamped_spread
 
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
@@ -109,15 +109,9 @@ class Config(PretrainedConfig):
         text_encoder: dict[str, Any] | PretrainedConfig | None = None,
         **others: Any,
     ) -> None:
-        for name, value, known in (
-            ("aggregate", aggregate, AGGREGATES),
-            ("tokens", tokens, TOKENS),
-            ("text", text, TEXTS),
-        ):
-            if value not in known:
-                raise ValueError(f"mmt: {name} {value!r}, expected {', '.join(known)}")
+        check_choices("mmt", aggregate=(aggregate, AGGREGATES), tokens=(tokens, TOKENS), text=(text, TEXTS))
         if width % heads:
-            raise ValueError(f"mmt: width {width} is no multiple of the {heads} heads")
+            raise ValueError(f"mmt: width {width} is not a multiple of the {heads} heads")
         if max_positions < 3:
             raise ValueError(f"mmt: max_positions {max_positions}, expected at least 3: aggregates, unknown, a second")
         if text == "words" and (pretrained or text_encoder):
@@ -157,11 +151,7 @@ def _clip(size: dict[str, Any], ends: dict[str, int | None]) -> dict[str, Any]:
 def _checked(
     encoder: dict[str, Any] | PretrainedConfig | str, dropout: float, vocab_size: int, tokens: int, end: int | None
 ) -> PretrainedConfig:
-    """The text encoder's configuration."""
-    if isinstance(encoder, str):
-        found: Any = AutoConfig.from_pretrained(encoder)
-    else:
-        found = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+    found = _encoders.configuration(encoder)
     found = found.text_config if found.model_type == "clip" else found
     if found.model_type != "clip_text_model":
         return _encoders.configured(found, dropout=dropout, vocab_size=vocab_size, tokens=tokens)
@@ -198,19 +188,13 @@ class _TextExpert(nn.Module):
 
 
 class _Tokens(NamedTuple):
-    """Tokens of one kind, like the aggregates of an expert.
+    """Tokens of one kind, like the aggregates of an expert."""
 
-    Attributes:
-        present, keys: (B, n) which exist, and which of these are keys of attention.
-        wanted: whether their last states are read.
-        rows, positions: (N, width) and (N,) of the tokens present, by example.
-    """
-
-    present: Tensor
-    keys: Tensor
-    wanted: bool
-    rows: Tensor
-    positions: Tensor
+    present: Tensor  # (B, n)
+    keys: Tensor  # (B, n) which of these are keys of attention
+    wanted: bool  # whether their last states are read
+    rows: Tensor  # (N, width) of the tokens present, by example
+    positions: Tensor  # (N,)
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -418,7 +402,6 @@ class Model(PreTrainedModel, SystemModel):
         return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Subset.of([first & mask], [mask]))
 
     def initialise(self) -> None:
-        """Give the text encoder the weights of ``config.pretrained``, if there is one."""
         name = self.config.pretrained
         if name is None:
             return

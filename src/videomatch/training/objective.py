@@ -29,7 +29,7 @@ class Objective:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-        """Its value, and the number of rows that it is a mean of: those of its first argument."""
+        """Its value, and the number of rows of its first argument, which it is a mean of."""
         arguments = by_name(self.function, tensors)
         first = next(iter(arguments.values()), None)
         return self.function(**arguments, **self.options), len(first) if first is not None and first.ndim else 1
