@@ -91,8 +91,8 @@ def embed(
             vectors = _by_features(corpus, features, ids, options, str(run[0]) if run else None, queries)
         else:
             vectors = _by_texts(corpus, ids, options, seed)
-        for member in members:
-            _write_member(output / member, vectors, system)
+        (member,) = members  # a system without training has one
+        _write_member(output / member, vectors, system)
 
 
 def _by_texts(corpus: Path, ids: list[str], options: Mapping[str, Any], seed: int) -> Embeddings:
@@ -114,8 +114,6 @@ def _by_features(
     queries: Sequence[str] | None,
 ) -> Embeddings:
     """The mean of the frame features, and texts by the text tower of the encoder that they come from."""
-    if options.get("pool", "mean") != "mean":
-        raise ValueError(f"embeddings.pool {options['pool']!r}, expected mean")
     store = Store.open(*[folder / options["features"] for folder in features])
     present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
     found: Embeddings = {"videos": (ids, _pooled(store, present))}
