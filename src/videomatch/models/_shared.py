@@ -32,7 +32,7 @@ def normalise(
     return torch.addcmul(shift, frames.float(), scale).permute(0, 3, 1, 2)
 
 
-def square(size: int) -> dict[str, Any]:
+def square(size: Any) -> dict[str, Any]:
     """Options of an image processor of transformers for squares that :func:`normalise` reads."""
     return {
         "size": {"height": size, "width": size},
