@@ -197,7 +197,7 @@ def test_captions_name_presenters_and_quote_the_screen():
         latent = library_latent(SEED, index, options)
         said = texts.captions(latent, 14)
         assert len(said) == len(set(said)) == 14
-        host, known = vocabulary.PRESENTERS[latent.factors["presenter"]], texts.speech(latent)[1]
+        host, known = vocabulary.WORDS["presenter"][latent.factors["presenter"]], texts.speech(latent)[1]
         named = any(text.startswith((f"{host[0]} ", f"{host[1]}在")) for _, text in said)
         seen = any(scene.presented for scene in scenes(latent))
         assert not named or seen or "presenter" in known
@@ -216,7 +216,7 @@ def test_captions_tell_of_music_only_where_there_is_sound():
         has_sound = latent.format.audio_rate is not None
         music = [text for _, text in texts.captions(latent, 14) if " music" in text or "音乐" in text]
         told[has_sound] += bool(music)
-        mood = vocabulary.MOODS[latent.factors["mood"]]
+        mood = vocabulary.WORDS["mood"][latent.factors["mood"]]
         assert all(mood[0] in text or mood[1] in text for text in music)
     assert told[True] > 20 and told[False] == 0
 
@@ -237,7 +237,7 @@ def test_the_presenter_is_drawn_where_the_scene_says_so():
     for index in range(40):
         latent = library_latent(SEED, index, options)
         first = scenes(latent)[0]
-        other = {**latent.factors, "presenter": (latent.factors["presenter"] + 1) % len(vocabulary.PRESENTERS)}
+        other = {**latent.factors, "presenter": (latent.factors["presenter"] + 1) % len(vocabulary.WORDS["presenter"])}
         drawn = [pictures.frame(s, 0.3, 128, 96) for s in (latent, replace(latent, factors=other))]
         assert (not np.array_equal(*drawn)) == first.presented
         changed += first.presented
@@ -245,7 +245,7 @@ def test_the_presenter_is_drawn_where_the_scene_says_so():
 
 
 def test_faces_are_all_different():
-    assert len(pictures.FACES) == len(vocabulary.PRESENTERS)
+    assert len(pictures.FACES) == len(vocabulary.WORDS["presenter"])
     drawn = [pictures.face_sprite(k, 64, False, False) for k in range(len(pictures.FACES))]
     for (a, a_opacity), (b, b_opacity) in itertools.combinations(drawn, 2):
         both = ((a_opacity > 0.5) & (b_opacity > 0.5))[..., 0]

@@ -50,18 +50,14 @@ def illustrate(
     page for each query.
 
     Args:
-        corpus: result of ``prepare``.
-        title: heading of the page.
         top: neighbours shown of each query, or queries whose segments are shown.
-        system: the system that ``rankings`` is of, printed on the page.
-        member: the member of it that is shown.
+        system, member: what ``rankings`` or ``segments`` are of, printed on the page.
         rankings: result of ``search`` between videos, whose neighbours are shown.
         segments: result of ``align`` instead, with its ``features``, ``split`` and ``similarity_map``.
-        judged: results of ``search`` whose judged pairs are drawn, scores over grades.
-        judged_names: [system, member] of each of them.
+        judged, judged_names: results of ``search`` whose judged pairs are drawn, and the [system, member] of each.
         tables: results of ``tabulate``, shown in this order.
-        runs: results of ``train``, whose logs are drawn; runs of one system share charts.
-        run_names: [system, member] of each of them.
+        runs, run_names: results of ``train`` whose logs are drawn (runs of one system share charts), and the [system,
+            member] of each.
     """
     tables_html = [pages.markdown((folder / "table.md").read_text(encoding="utf-8")) for folder in tables]
     if segments is not None:

@@ -74,8 +74,7 @@ def tabulate(
         splits: [protocol, its label in the heads of its columns], in order.
         columns: [metric, heading] of a protocol's columns, in order.
         cells: [protocol, system, members] of every result, in order.
-        corpus_kind: the reader of the data set, printed.
-        scale: the scale of the parameters, printed.
+        corpus_kind, scale: the reader of the data set and the scale of the parameters, printed.
     """
     results: Results = {
         (split, system): [json.loads((folder / m / "metrics.json").read_text(encoding="utf-8")) for m in members]
@@ -142,9 +141,8 @@ def number(metric: str, value: float | None, spread: float | None = None) -> str
 def body(rows: list[Json], results: Results, columns: list[Column]) -> list[str]:
     """The table itself, with a row of what chance reaches, and the sources of reported numbers."""
     heads = [head for _, _, head in columns]
-    reported = list(
-        dict.fromkeys(h for row in rows for h in row.get("reported", {}))
-    )  # of protocols without labels, too
+    # of protocols without labels, too
+    reported = list(dict.fromkeys(head for row in rows for head in row.get("reported", {})))
     reported.sort(key=lambda head: heads.index(head) if head in heads else len(heads))
     lines = [["system", *heads, *(f"{head} (reported)" for head in reported), "runs"]]
     firsts = {split: members[0] for (split, _), members in reversed(results.items())}

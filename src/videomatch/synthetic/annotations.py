@@ -197,16 +197,10 @@ def _video(video_id: str, latent: Latent, duration: float, shards: int) -> dict[
 
 
 def _text(
-    text_id: str,
-    video: str | None,
-    kind: str,
-    language: str,
-    text: str,
-    start: float | None = None,
-    end: float | None = None,
+    text_id: str, video: str | None, kind: str, language: str, text: str, time: tuple[float | None, ...] = (None, None)
 ) -> dict[str, Any]:
     ids = {"text_id": text_id, "video_id": video}
-    return ids | {"kind": kind, "language": language, "start": start, "end": end, "text": text}
+    return ids | {"kind": kind, "language": language, "start": time[0], "end": time[1], "text": text}
 
 
 def _texts(video: str, latent: Latent) -> Rows:
@@ -215,18 +209,15 @@ def _texts(video: str, latent: Latent) -> Rows:
     rows = [_text(f"{video}-title", video, "title", language, texts.title(latent)[0])]
     for number, s in enumerate(texts.speech(latent)[0]):
         if s.recognised:
-            rows.append(_text(f"{video}-asr{number}", video, "asr", language, s.recognised, s.start, s.end))
+            rows.append(_text(f"{video}-asr{number}", video, "asr", language, s.recognised, (s.start, s.end)))
     for number, (start, end, words) in enumerate(texts.screen_words(latent)):
-        rows.append(_text(f"{video}-ocr{number}", video, "ocr", language, words, start, end))
+        rows.append(_text(f"{video}-ocr{number}", video, "ocr", language, words, (start, end)))
     return rows
 
 
 def _moved(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
-    """The host's text at its time in the query: what comes after an inserted segment is later by its length.
-
-    A text across a cut ends there. Speech and words of the copied segments are not listed: whoever uploads a copy does
-    not transcribe it.
-    """
+    """The host's text at its time in the query: after an inserted segment it is later by the segment's length, and a
+    text across a cut ends there. Speech and words of the copied segments have no texts."""
     if row["start"] is None:
         return row
     start, end = row["start"], row["end"]
@@ -240,7 +231,7 @@ def _moved(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
 
 
 def _judged(copy: Copy, options: SyntheticOptions) -> list[tuple[int, float]]:
-    """Grade 1 for the sources, 0 for a sibling of each, which is similar, but not the same footage."""
+    """Grade 1 for the sources, 0 for a sibling of each, which is similar, but of another source."""
     sources = sorted({s.source for s in copy.segments})
     siblings: set[int] = set()
     for source in sources:

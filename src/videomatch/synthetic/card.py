@@ -74,14 +74,9 @@ def label_statistics(labelled: list[GradedPair]) -> dict[str, float]:
             _, component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)))
             giants.append(np.bincount(component[a]).max() / len(edges))
             couples.append(np.mean(np.bincount(component) == 2))
-    return {
-        "zeros": float((grades == 0).mean()),
-        "ones": float((grades == 1).mean()),
-        "mean": float(grades.mean()),
-        "sd": float(grades.std()),
-        "giant": float(np.mean(giants)),
-        "couples": float(np.mean(couples)),
-    }
+    values = {"zeros": (grades == 0).mean(), "ones": (grades == 1).mean(), "mean": grades.mean(), "sd": grades.std()}
+    values |= {"giant": np.mean(giants), "couples": np.mean(couples)}
+    return {name: float(value) for name, value in values.items()}
 
 
 def oracles(labelled: list[GradedPair], seed: int, options: SyntheticOptions) -> dict[str, float]:
@@ -122,27 +117,27 @@ def copy_statistics(copies: list[Copy], seed: int, options: SyntheticOptions) ->
     if not segments:
         return {"queries": len(copies), "queries with a copy": 0}
     lengths = np.array([s.query_end - s.query_start for s in segments])
-    query = [(s.query_end - s.query_start) / c.duration for c in positive for s in c.segments]
-    reference = [
-        (s.reference_end - s.reference_start) / library_latent(seed, s.source, options).duration for s in segments
-    ]
     sources = np.array([len({s.source for s in c.segments}) for c in positive])
     per_pair = np.array(list(Counter((n, s.source) for n, c in enumerate(positive) for s in c.segments).values()))
     speeds = np.array([s.speed for s in segments])
-    return {
-        "queries": len(copies),
-        "queries with a copy": len(positive),
-        "one reference per query, %": 100 * float(np.mean(sources == 1)),
-        "one segment per pair, %": 100 * float(np.mean(per_pair == 1)),
-        "length, median s": float(np.median(lengths)),
-        "length, 5 % s": float(np.quantile(lengths, 0.05)),
-        "length, 95 % s": float(np.quantile(lengths, 0.95)),
-        "share of query, median": float(np.median(query)),
-        "share of reference, median": float(np.median(reference)),
-        "speed within 2 % of 1, %": 100 * float(np.mean(np.abs(speeds - 1) < 0.02)),
-        "slowest": float(speeds.min()),
-        "fastest": float(speeds.max()),
+    values = {
+        "one reference per query, %": 100 * np.mean(sources == 1),
+        "one segment per pair, %": 100 * np.mean(per_pair == 1),
+        "length, median s": np.median(lengths),
+        "length, 5 % s": np.quantile(lengths, 0.05),
+        "length, 95 % s": np.quantile(lengths, 0.95),
+        "share of query, median": np.median(
+            [(s.query_end - s.query_start) / c.duration for c in positive for s in c.segments]
+        ),
+        "share of reference, median": np.median(
+            [(s.reference_end - s.reference_start) / library_latent(seed, s.source, options).duration for s in segments]
+        ),
+        "speed within 2 % of 1, %": 100 * np.mean(np.abs(speeds - 1) < 0.02),
+        "slowest": speeds.min(),
+        "fastest": speeds.max(),
     }
+    counts = {"queries": len(copies), "queries with a copy": len(positive)}
+    return counts | {name: float(value) for name, value in values.items()}
 
 
 def contact_sheet(path: Path, seed: int, options: SyntheticOptions) -> None:
@@ -164,13 +159,11 @@ def contact_sheet(path: Path, seed: int, options: SyntheticOptions) -> None:
 
 
 def _tile(picture: np.ndarray) -> np.ndarray:
-    width, height = TILE
-    scale = min(width / picture.shape[1], height / picture.shape[0])
-    size = (max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    tile = np.zeros((height, width, 3), np.uint8)
-    y, x = (height - size[1]) // 2, (width - size[0]) // 2
-    tile[y : y + size[1], x : x + size[0]] = small
+    scale = min(TILE[0] / picture.shape[1], TILE[1] / picture.shape[0])
+    width, height = (max(round(side * scale), 1) for side in picture.shape[1::-1])
+    tile = np.zeros((TILE[1], TILE[0], 3), np.uint8)
+    y, x = (TILE[1] - height) // 2, (TILE[0] - width) // 2
+    tile[y : y + height, x : x + width] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return tile
 
 

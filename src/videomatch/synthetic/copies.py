@@ -109,15 +109,10 @@ def _segment(rng: np.random.Generator, source: int, latent: Latent, options: Syn
     speed = 1.0
     if rng.random() > 0.43:
         speed = float(rng.choice([rng.uniform(0.60, 0.97), rng.uniform(1.03, 1.50)]))
-    edits = tuple(Edit(name, int(rng.integers(2**31))) for name in _edit_names(rng))
-    return CopiedSegment(source, 0.0, length / speed, start, start + length, edits, bool(rng.random() < 0.7))
-
-
-def _edit_names(rng: np.random.Generator) -> list[str]:
-    """None (8 %), one, two or three different edits, in an order that lets each be seen."""
     count = int(rng.choice([0, 1, 2, 3], p=[0.08, 0.47, 0.30, 0.15]))
-    names = list(EDITS)
-    return [names[k] for k in sorted(rng.choice(len(names), count, replace=False), reverse=True)]
+    chosen = sorted(rng.choice(len(EDITS), count, replace=False), reverse=True)  # an order that lets each be seen
+    edits = tuple(Edit(list(EDITS)[k], int(rng.integers(2**31))) for k in chosen)
+    return CopiedSegment(source, 0.0, length / speed, start, start + length, edits, bool(rng.random() < 0.7))
 
 
 def _placed(rng: np.random.Generator, host: Latent, split: str, drawn: list[CopiedSegment]) -> Copy:

@@ -6,8 +6,8 @@ in families of :data:`FAMILY_SIZE`. A family has two sets of visual, two of text
 texts but not in pictures, in both and in neither; each member then redraws a few factors. So no single modality tells
 how similar two videos are.
 
-A family is in one split as a whole (:func:`split_of`). The splits are a fixed pattern over the families' numbers rather
-than a hash, so that even three families fill all three; families are exchangeable, so this biases nothing.
+A family is in one split as a whole. The splits are a fixed pattern over the families' numbers, so that even three
+families fill all three; families are exchangeable, so this biases nothing.
 """
 
 from __future__ import annotations

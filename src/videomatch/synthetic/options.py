@@ -18,7 +18,7 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
         min_duration, max_duration: bounds of a video's length, s.
         median_duration: median of the (log-normal) lengths, s.
         pairs: labelled similarity pairs per library video. The AIAC training labels have 67,899 / 63,613 = 1.07
-            (own count of the public label file); more pairs all go into the one giant component.
+            (own count of the public label file); more pairs go into the giant component.
         copies: share of all videos that are queries for same-source search (with or without a copy in them).
         clean: share of those queries that contain no copy.
         captions: captions per library video.

@@ -202,7 +202,7 @@ class Face:
 _BLACK, _BROWN, _BLOND, _GREY, _RED = (28, 22, 22), (84, 52, 30), (222, 184, 104), (176, 176, 182), (158, 62, 24)
 _PALE, _FAIR, _TAN, _OLIVE, _DARK = (246, 218, 200), (236, 194, 164), (212, 162, 122), (196, 152, 112), (132, 88, 60)
 
-#: in the order of ``vocabulary.PRESENTERS``
+#: in the order of the vocabulary
 FACES: list[Face] = [
     Face(_PALE, _BLOND, "long", 0.86, 0.42, (70, 110, 160), 0.15, 0.34, False, "", (190, 40, 60)),
     Face(_FAIR, _GREY, "bald", 1.00, 0.40, (90, 90, 90), 0.22, 0.40, True, "full", (60, 70, 90)),

@@ -1,4 +1,4 @@
-"""The sixteen places, drawn as still pictures. Each painter fills an empty picture by its layout's randomness."""
+"""The sixteen places, drawn as still pictures. A painter fills an empty picture by its layout's random numbers."""
 
 from __future__ import annotations
 
@@ -117,9 +117,8 @@ def _stadium(p: np.ndarray, r: np.random.Generator) -> None:
     _gradient(p, (90, 130, 200), (150, 170, 200), 0, 0.15)
     crowd = r.integers(60, 230, (20, 90, 3)).astype(np.uint8)
     h, w = p.shape[:2]
-    p[int(0.15 * h) : int(0.45 * h)] = cv2.resize(
-        crowd, (w, int(0.45 * h) - int(0.15 * h)), interpolation=cv2.INTER_NEAREST
-    )
+    top, bottom = int(0.15 * h), int(0.45 * h)
+    p[top:bottom] = cv2.resize(crowd, (w, bottom - top), interpolation=cv2.INTER_NEAREST)
     for k in range(8):
         _box(p, k / 8, 0.45, (k + 1) / 8, 1, (40, 150, 50) if k % 2 else (55, 175, 65))
     _box(p, 0, 0.6, 1, 0.615, (245, 245, 245))
@@ -210,11 +209,8 @@ def _farm(p: np.ndarray, r: np.random.Generator) -> None:
     _gradient(p, (150, 200, 245), (220, 240, 250), 0, 0.45)
     _gradient(p, (130, 175, 60), (95, 130, 40), 0.45)
     for k in range(-8, 9):
-        _polygon(
-            p,
-            [(0.5 + k * 0.03, 0.45), (0.515 + k * 0.03, 0.45), (0.55 + k * 0.2, 1), (0.5 + k * 0.2, 1)],
-            (150, 105, 55),
-        )
+        far, near = 0.5 + k * 0.03, 0.5 + k * 0.2
+        _polygon(p, [(far, 0.45), (0.515 + k * 0.03, 0.45), (0.55 + k * 0.2, 1), (near, 1)], (150, 105, 55))
     x = r.uniform(0.1, 0.7)
     _box(p, x, 0.25, x + 0.2, 0.48, (175, 40, 35))
     _polygon(p, [(x - 0.03, 0.27), (x + 0.1, 0.12), (x + 0.23, 0.27)], (90, 60, 55))

@@ -36,37 +36,24 @@ SPOKEN = [
 ]
 SPOKEN_IN_SHORT = [(0.85, "about {topic}", "说说{topic}"), (0.6, "I am {presenter}", "我是{presenter}"), *SPOKEN[2:]]
 
-SILENT_CAPTION = ("in the {place} something {colour} {action}", "{place}，{colour}的东西在{action}")
-SOUND_CAPTION = (
-    "{mood} music plays over the {place}, something {colour} {action}",
-    "{mood}的音乐，{place}，{colour}的东西在{action}",
-)
-#: captions before and after one of these two
-CAPTIONS_BEFORE = [
-    ("{a} {colour} {shape} {action} in the {place}", "{place}里一个{colour}的{shape}在{action}"),
-    ("in a {place} scene {a} {colour} {shape} {action}", "{colour}{shape}在{place}{action}"),
-    ("the {shape} {action} while someone talks about {topic}", "一边讲{topic}，一边有{shape}在{action}"),
-    ("a video about {topic} with {a} {colour} {shape}", "关于{topic}的视频，画面里有{colour}的{shape}"),
-]
-CAPTIONS_AFTER = [
-    ("{topic} {angle}, shown in the {place}", "{topic}{angle}，背景是{place}"),
-    ("{a} {colour} {shape} that {action}, about {topic}", "{colour}的{shape}{action}，主题是{topic}"),
-]
-#: further captions of videos with sound, with a presenter, with words on the screen
-SOUND_CAPTIONS = [
-    ("{mood} music and {topic} {angle}", "{mood}的音乐，讲的是{topic}{angle}"),
-    ("a {shape} in the {place} {action} to {mood} music", "{place}里有{shape}随着{mood}的音乐{action}"),
-]
-PRESENTER_CAPTIONS = [
-    ("{presenter} presents {topic} in front of the {place}", "{presenter}在{place}前介绍{topic}"),
-    (
-        "{presenter} talks in the {place} beside {a} {colour} {shape}",
-        "{presenter}在{place}说话，旁边是{colour}的{shape}",
-    ),
-]
-SCREEN_CAPTIONS = [
-    ('the words "{written}" stand over {a} {colour} {shape}', "{colour}的{shape}上写着“{written}”"),
-    ('somebody wrote "{written}" over the {place}', "{place}的画面上写着“{written}”"),
+#: sentences of captions: what the video must have, English, Chinese
+CAPTION_TEMPLATES = [
+    ("", "{a} {colour} {shape} {action} in the {place}", "{place}里一个{colour}的{shape}在{action}"),
+    ("", "in a {place} scene {a} {colour} {shape} {action}", "{colour}{shape}在{place}{action}"),
+    ("", "the {shape} {action} while someone talks about {topic}", "一边讲{topic}，一边有{shape}在{action}"),
+    ("", "a video about {topic} with {a} {colour} {shape}", "关于{topic}的视频，画面里有{colour}的{shape}"),
+    ("silence", "in the {place} something {colour} {action}", "{place}，{colour}的东西在{action}"),
+    ("sound", "{mood} music plays over the {place}, something {colour} {action}",
+     "{mood}的音乐，{place}，{colour}的东西在{action}"),
+    ("", "{topic} {angle}, shown in the {place}", "{topic}{angle}，背景是{place}"),
+    ("", "{a} {colour} {shape} that {action}, about {topic}", "{colour}的{shape}{action}，主题是{topic}"),
+    ("sound", "{mood} music and {topic} {angle}", "{mood}的音乐，讲的是{topic}{angle}"),
+    ("sound", "a {shape} in the {place} {action} to {mood} music", "{place}里有{shape}随着{mood}的音乐{action}"),
+    ("presenter", "{presenter} presents {topic} in front of the {place}", "{presenter}在{place}前介绍{topic}"),
+    ("presenter", "{presenter} talks in the {place} beside {a} {colour} {shape}",
+     "{presenter}在{place}说话，旁边是{colour}的{shape}"),
+    ("words", 'the words "{written}" stand over {a} {colour} {shape}', "{colour}的{shape}上写着“{written}”"),
+    ("words", 'somebody wrote "{written}" over the {place}', "{place}的画面上写着“{written}”"),
 ]  # fmt: skip
 
 
@@ -144,15 +131,14 @@ def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
 def captions(latent: Latent, count: int) -> list[tuple[str, str]]:
     """``count`` (at most 14) different (language, sentence), each telling another part: the visual factors and the
     topic; some the music, the presenter (where visible or named) or the words on the screen."""
-    all_scenes, has_sound = scenes(latent), latent.format.audio_rate is not None
-    templates = [*CAPTIONS_BEFORE, SOUND_CAPTION if has_sound else SILENT_CAPTION, *CAPTIONS_AFTER]
-    if has_sound:
-        templates += SOUND_CAPTIONS
-    if any(scene.presented for scene in all_scenes) or "presenter" in speech(latent)[1]:
-        templates += PRESENTER_CAPTIONS
+    all_scenes = scenes(latent)
     written = next((scene.words for scene in all_scenes if scene.words), "")
+    features = {"", "silence" if latent.format.audio_rate is None else "sound"}
+    if any(scene.presented for scene in all_scenes) or "presenter" in speech(latent)[1]:
+        features.add("presenter")
     if written:
-        templates += SCREEN_CAPTIONS
+        features.add("words")
+    templates = [template for needed, *template in CAPTION_TEMPLATES if needed in features]
     sentences = []
     for w, language in enumerate(LANGUAGES):
         values = words(latent.factors, w)

@@ -11,31 +11,11 @@ import numpy as np
 Word = tuple[str, str]
 T = TypeVar("T")
 
-#: the place, drawn as the background
-PLACES: list[Word] = [
-    ("harbour", "港口"), ("forest", "森林"), ("desert", "沙漠"), ("city", "城市夜景"), ("kitchen", "厨房"),
-    ("stadium", "体育场"), ("classroom", "教室"), ("snowfield", "雪地"), ("beach", "海滩"), ("market", "市场"),
-    ("stage", "舞台"), ("outer space", "太空"), ("sea floor", "海底"), ("farm", "农场"), ("tunnel", "隧道"),
-    ("temple", "寺庙"),
-]  # fmt: skip
-
-#: the shape of the moving object
-SHAPES: list[Word] = [
-    ("circle", "圆形"), ("square", "方块"), ("triangle", "三角形"), ("star", "星星"), ("heart", "爱心"),
-    ("diamond", "菱形"), ("cross", "十字"), ("ring", "圆环"), ("moon", "月牙"), ("arrow", "箭头"),
-]  # fmt: skip
-
 #: its colour, with the RGB value
 COLOURS: list[tuple[str, str, tuple[int, int, int]]] = [
     ("red", "红色", (222, 40, 44)), ("orange", "橙色", (250, 140, 22)), ("yellow", "黄色", (250, 222, 40)),
     ("green", "绿色", (46, 180, 70)), ("cyan", "青色", (40, 210, 220)), ("blue", "蓝色", (40, 80, 225)),
     ("purple", "紫色", (150, 50, 200)), ("pink", "粉色", (255, 130, 190)), ("white", "白色", (245, 245, 245)),
-]  # fmt: skip
-
-#: what the object does
-ACTIONS: list[Word] = [
-    ("jumps", "跳跃"), ("circles", "转圈"), ("slides", "滑行"), ("spins", "旋转"), ("grows and shrinks", "变大变小"),
-    ("zigzags", "折线前进"), ("trembles", "抖动"), ("swings", "摇摆"), ("falls", "落下"),
 ]  # fmt: skip
 
 #: in speech and texts: six topics of each category
@@ -54,26 +34,7 @@ CATEGORIES: list[tuple[Word, list[Word]]] = [
     (("health", "健康"), [("yoga", "瑜伽"), ("sleep", "睡眠"), ("back pain", "腰痛"), ("diet", "减肥"), ("eyesight", "护眼"), ("tea", "养生茶")]),
 ]  # fmt: skip
 
-TOPICS: list[Word] = [topic for _, topics in CATEGORIES for topic in topics]
 TOPICS_EACH = 6
-
-#: in speech and texts: the aspect of the topic
-ANGLES: list[Word] = [
-    ("for beginners", "新手入门"), ("mistakes", "常见错误"), ("on a budget", "省钱攻略"), ("in five minutes", "五分钟学会"),
-    ("world record", "世界纪录"), ("review", "测评"), ("behind the scenes", "幕后花絮"), ("old versus new", "新旧对比"),
-    ("for children", "儿童版"), ("live", "现场直播"),
-]  # fmt: skip
-
-#: the mood of the music
-MOODS: list[Word] = [
-    ("happy", "欢快"), ("calm", "宁静"), ("tense", "紧张"), ("sad", "悲伤"), ("epic", "史诗"), ("playful", "俏皮"),
-]  # fmt: skip
-
-#: who speaks: the voice, the face, and the name
-PRESENTERS: list[Word] = [
-    ("Anna", "小安"), ("Boris", "老博"), ("Chen", "陈姐"), ("Dora", "朵朵"), ("Emil", "阿米"), ("Fatima", "法蒂"),
-    ("Goran", "老高"), ("Hana", "花花"), ("Ivan", "伊万"), ("Jing", "静静"), ("Kemal", "凯叔"), ("Lena", "莲娜"),
-]  # fmt: skip
 
 #: uninformative tags
 NOISE_TAGS: list[Word] = [
@@ -107,16 +68,36 @@ ENTITIES: list[Word] = [_entity(index) for index in range(320)]
 
 #: factor -> its words
 WORDS: dict[str, list[Word]] = {
-    "place": PLACES,
-    "shape": SHAPES,
-    "colour": [(english, chinese) for english, chinese, _ in COLOURS],
-    "action": ACTIONS,
-    "topic": TOPICS,
+    "place": [
+        ("harbour", "港口"), ("forest", "森林"), ("desert", "沙漠"), ("city", "城市夜景"), ("kitchen", "厨房"),
+        ("stadium", "体育场"), ("classroom", "教室"), ("snowfield", "雪地"), ("beach", "海滩"), ("market", "市场"),
+        ("stage", "舞台"), ("outer space", "太空"), ("sea floor", "海底"), ("farm", "农场"), ("tunnel", "隧道"),
+        ("temple", "寺庙"),
+    ],  # drawn as the background
+    "shape": [
+        ("circle", "圆形"), ("square", "方块"), ("triangle", "三角形"), ("star", "星星"), ("heart", "爱心"),
+        ("diamond", "菱形"), ("cross", "十字"), ("ring", "圆环"), ("moon", "月牙"), ("arrow", "箭头"),
+    ],  # of the moving object
+    "colour": [(english, chinese) for english, chinese, _ in COLOURS],  # of the object
+    "action": [
+        ("jumps", "跳跃"), ("circles", "转圈"), ("slides", "滑行"), ("spins", "旋转"), ("grows and shrinks", "变大变小"),
+        ("zigzags", "折线前进"), ("trembles", "抖动"), ("swings", "摇摆"), ("falls", "落下"),
+    ],  # what the object does
+    "topic": [topic for _, topics in CATEGORIES for topic in topics],  # of speech and texts
     "entity": ENTITIES,
-    "angle": ANGLES,
-    "mood": MOODS,
-    "presenter": PRESENTERS,
-}
+    "angle": [
+        ("for beginners", "新手入门"), ("mistakes", "常见错误"), ("on a budget", "省钱攻略"), ("in five minutes", "五分钟学会"),
+        ("world record", "世界纪录"), ("review", "测评"), ("behind the scenes", "幕后花絮"), ("old versus new", "新旧对比"),
+        ("for children", "儿童版"), ("live", "现场直播"),
+    ],  # the aspect of the topic, in speech and texts
+    "mood": [
+        ("happy", "欢快"), ("calm", "宁静"), ("tense", "紧张"), ("sad", "悲伤"), ("epic", "史诗"), ("playful", "俏皮"),
+    ],  # of the music
+    "presenter": [
+        ("Anna", "小安"), ("Boris", "老博"), ("Chen", "陈姐"), ("Dora", "朵朵"), ("Emil", "阿米"), ("Fatima", "法蒂"),
+        ("Goran", "老高"), ("Hana", "花花"), ("Ivan", "伊万"), ("Jing", "静静"), ("Kemal", "凯叔"), ("Lena", "莲娜"),
+    ],  # who speaks: the voice, the face, and the name
+}  # fmt: skip
 #: in the order of a :data:`Word`
 LANGUAGES = ("en", "zh")
 
