@@ -1,16 +1,12 @@
 """What one training example is: which are sampled in an epoch, and how some of them become tensors.
 
-``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, a subclass of
-:class:`Examples`, whose keyword-only arguments are the options. A kind must define
+``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, a dataclass
+derived from :class:`Examples`. Its keyword fields are the options: a kind declares those of its own and the defaults
+that it changes. It defines ``_select``, ``batch`` and ``derived_config``, and may override the rest.
 
-- ``_select(split)``: which examples a split has,
-- ``batch(numbers, rng)``: those examples as tensors,
-- ``derived_config()``: options of the model's configuration that follow from the data,
-
-and has defaults, which it may override, for everything else. Counts (labels, tags) are taken over the first split that
-:meth:`Examples.on` is called with, so the train split. All randomness is passed in, so that any batch of any epoch can
-be drawn again without those before it. Features are read from the store batch by batch; only ids, labels and the texts
-of one split are held in memory.
+Counts (labels, tags) are taken over the first split that :meth:`Examples.on` is called with, so the train split. All
+randomness is passed in, so that any batch of any epoch can be drawn again without those before it. Features are read
+from the store batch by batch; only ids, labels and the texts of one split are held in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -110,16 +106,7 @@ def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
     return np.rint(middles).astype(np.int64)  # rint rounds halves to even
 
 
-def text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
-    ids = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    return {"vocab_size": len(tokenizer), **{name: i for name, i in ids.items() if i is not None}}
-
-
+@dataclass(eq=False)
 class Examples(ABC):
     """Examples of a split, numbered from 0; an epoch visits each of them ``per_video`` times, sampled anew each time.
 
@@ -127,14 +114,11 @@ class Examples(ABC):
     Without a split it still reads videos and texts for embedding.
 
     Attributes:
-        source: where they come from.
         split: what the system trains on: a split, or several that are pooled.
         validation: what it validates on; None for nothing.
-        per_video: how often an epoch visits each video.
-        max_length: tokens of a text, start and end included; longer ones are cut.
-        expert: whose features are read, for kinds that read one expert.
         videos: ids of the videos of the selected split that can serve as an example, in order; kinds that count
             otherwise leave it empty.
+        is_training: whether these are the examples to train on, for kinds that then sample or augment.
         metrics: name -> function of outputs and batch tensors over a whole validation pass (filled by name), a float.
         text_kinds: kinds of texts that a tokenizer is trained on; None for all.
     """
@@ -142,19 +126,13 @@ class Examples(ABC):
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {}
     text_kinds: ClassVar[Sequence[str] | None] = None
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        split: str | Sequence[str],
-        validation: str | None = "val",
-        expert: str | None = None,
-        per_video: int = 1,
-        max_length: int | None = None,
-    ) -> None:
-        self.source, self.split, self.validation, self.expert = source, split, validation, expert
-        self.per_video, self.max_length = per_video, max_length
-        self.videos: list[str] = []
+    source: Source
+    _: KW_ONLY
+    split: str | Sequence[str] = "train"
+    validation: str | None = "val"
+    per_video: int = 1
+    videos: list[str] = field(init=False, default_factory=list)
+    is_training: bool = field(init=False, default=False)
 
     @abstractmethod
     def _select(self, split: str | Sequence[str]) -> None:
@@ -170,15 +148,8 @@ class Examples(ABC):
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Texts that a tokenizer is trained on: those of ``text_kinds`` of the split to train on.
-
-        Args:
-            corpus: folder of ``prepare``.
-            options: of this kind, as in the parameters.
-        """
-        if cls.text_kinds is not None and not cls.text_kinds:
-            return []
-        return split_texts(corpus, options.get("split", "train"), cls.text_kinds)["text"].to_list()
+        """Texts that a tokenizer is trained on: those of ``text_kinds`` of the split to train on."""
+        return split_texts(corpus, options.get("split", cls.split), cls.text_kinds)["text"].to_list()
 
     def on(self, split: str | Sequence[str]) -> Self:
         """These examples over a split, or several pooled; what was counted over the first (labels) stays as it is."""
@@ -198,7 +169,9 @@ class Examples(ABC):
         if fold is not None:
             raise ValueError(f"{type(self).__name__} knows no folds, asked for fold {fold[0]} of {fold[1]}")
         train = self.on(self.split)
-        return train, None if self.validation is None else train.on(self.validation)
+        val = None if self.validation is None else train.on(self.validation)
+        train.is_training = True
+        return train, val
 
     def epoch(self, rng: np.random.Generator) -> np.ndarray:
         """Numbers of one epoch: rounds in each of which every example comes once, so a batch holds few twice."""
@@ -222,12 +195,7 @@ class Examples(ABC):
 
     def read_texts(self, texts: Sequence[str]) -> Batch:
         """Texts for ``embed_texts``: ``input_ids`` and ``attention_mask`` ``(B, T)``, padded to the longest."""
-        if self.source.tokenizer is None:
-            raise ValueError(f"{type(self).__name__} reads texts only with a tokenizer; the system names none")
-        encoded = self.source.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
-        )
-        return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # pyright: ignore[reportReturnType]
+        raise ValueError(f"{type(self).__name__} reads no texts; expected examples with captions")
 
     @property
     def _store(self) -> Store:

@@ -1,26 +1,32 @@
-"""Base classes of kinds of examples: a frame of a video, the labels of a video, a whole video."""
+"""Base classes of kinds of examples: captions, frames or labels of a video, a whole video, a judged pair of copies."""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from videomatch.data import corpus as corpora
+from videomatch.data import tables
 from videomatch.data.joined import joined_texts
+from videomatch.data.pairs import judged_pairs
 from videomatch.data.tokenize import encode_parts
-from videomatch.examples import Batch, Examples, Source, frame_index, pooled_ids, split_texts
+from videomatch.examples import Batch, Examples, frame_index, pooled_ids, split_texts
+from videomatch.localisation import intervals
+from videomatch.localisation.maps import boxes_by_pair
+from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START
 
 Layout = Literal["frames_inside", "frames_first"]
-#: kinds of texts in the order in which they stand in a sequence, whatever the order of the options (which are sorted on
-#: their way to a job)
+#: kinds of texts in the order of a sequence (options are sorted on their way to a job)
 ORDER = ("title", "asr", "ocr", "caption", "query")
 #: ids of [PAD], [CLS] and [SEP] where there is no text and so no tokenizer
 _NO_TEXT = (0, 1, 2)
@@ -29,8 +35,62 @@ WORD = re.compile(r"\w[\w'-]*")
 COMMON = 0.5
 
 
+def text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
+    ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    return {"vocab_size": len(tokenizer), **{name: i for name, i in ids.items() if i is not None}}
+
+
+@dataclass(kw_only=True, eq=False)
+class CaptionExamples(Examples):
+    """Videos with their captions; videos without a caption are left out.
+
+    Args:
+        max_length: tokens of a caption, start and end included; longer ones are cut.
+    """
+
+    max_length: int
+
+    def __post_init__(self) -> None:
+        if self.source.tokenizer is None:
+            raise ValueError(f"{type(self).__name__}: captions need a tokenizer; the system names none")
+        self._tokenizer = self.source.tokenizer
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        texts = split_texts(self.source.corpus, split, ["caption"])
+        captioned = texts["video_id"].unique(maintain_order=True).to_list()
+        self.videos = self._found(self.usable(captioned), captioned, split)
+        self._set_captions(texts.filter(pl.col("video_id").is_in(self.videos)))
+
+    def _set_captions(self, texts: pl.DataFrame) -> None:
+        """Captions of ``videos``, in their order."""
+        self._captions = texts
+        self._counts = texts.group_by("video_id", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
+
+    def _sampled_captions(self, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Positions of a random caption of each video."""
+        first = np.cumsum(self._counts) - self._counts
+        return first[numbers] + (rng.random(len(numbers)) * self._counts[numbers]).astype(np.int64)
+
+    def _read_captions(self, rows: np.ndarray) -> Batch:
+        return self.read_texts(self._captions["text"].gather(rows).to_list())
+
+    def read_texts(self, texts: Sequence[str]) -> Batch:
+        encoded = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # pyright: ignore[reportReturnType]
+
+
+@dataclass(kw_only=True, eq=False)
 class FrameExamples(Examples):
     """Example ``n`` of a split is a frame of its video ``n``, sampled anew each time."""
+
+    expert: str = "frames"
 
     def _frames(self, ids: Sequence[str], rng: np.random.Generator, windows: np.ndarray | None = None) -> Tensor:
         """A random frame of each video, inside its window ``(B, 2)`` of seconds if one is given and holds a frame."""
@@ -39,10 +99,10 @@ class FrameExamples(Examples):
         starts = np.cumsum(lengths) - lengths
         draws = rng.random(len(ids))
         rows = starts[which] + (draws * lengths[which]).astype(np.int64)
-        if windows is not None:
-            times, _ = self._store.gather(unique.tolist(), "times")
-            middles = times.mean(1)
-            for n in np.flatnonzero(np.isfinite(windows).all(1)):
+        has_window = np.zeros(0, np.int64) if windows is None else np.flatnonzero(np.isfinite(windows).all(1))
+        if windows is not None and len(has_window):
+            middles = self._store.gather(unique.tolist(), "times")[0].mean(1)
+            for n in has_window:
                 first, last = starts[which[n]], starts[which[n]] + lengths[which[n]]
                 own = middles[first:last]
                 inside = np.flatnonzero((own >= windows[n, 0]) & (own < windows[n, 1]))
@@ -51,34 +111,28 @@ class FrameExamples(Examples):
         return torch.from_numpy(values[rows])
 
 
+@dataclass(kw_only=True, eq=False)
 class TaggedExamples(Examples):
     """Example ``n`` of a split is a part of its video ``n``, with the labels of the video.
 
-    Labels are the most frequent tags of the first split and all its categories, named ``tag:…`` and ``category:…``; and
-    where ``num_words`` is not 0 as many words of its captions, the most frequent of those that at most half of the
-    captioned videos have: ``word:…`` (the concepts of the hybrid space of dual encoding, Dong et al. 2021,
-    arXiv:2009.05381; here captions are split at everything but letters, so Chinese text between two marks is one
-    word). ``words`` names those to take instead of the most frequent, for what can be heard or seen at all;
-    ``categories: false`` leaves the categories out.
+    Labels are the most frequent tags of the first split, all its categories, and words of its captions, named
+    ``tag:…``, ``category:…`` and ``word:…``.
+
+    Args:
+        num_tags: tags at most.
+        num_words: words at most: the most frequent of those that at most half of the captioned videos have (the
+            concepts of the hybrid space of dual encoding, Dong et al. 2021, arXiv:2009.05381; here captions are split
+            at everything but letters, so Chinese text between two marks is one word).
+        words: the words to take instead.
+        categories: whether categories are labels.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str,
-        split: str | Sequence[str],
-        validation: str | None,
-        num_tags: int,
-        per_video: int,
-        num_words: int = 0,
-        words: Sequence[str] = (),
-        categories: bool = True,
-    ) -> None:
-        self.num_tags, self.num_words = num_tags, num_words
-        self.words, self.categories = list(words), categories
-        self.labels: list[str] = []
-        super().__init__(source, expert=expert, split=split, validation=validation, per_video=per_video)
+    expert: str = "frames"
+    num_tags: int = 64
+    num_words: int = 0
+    words: Sequence[str] = ()
+    categories: bool = True
+    labels: list[str] = field(init=False, default_factory=list)
 
     def _select(self, split: str | Sequence[str]) -> None:
         named = self._named(split)
@@ -148,6 +202,7 @@ def _words_of(caption: str) -> list[str]:
     return WORD.findall(caption.lower())
 
 
+@dataclass(kw_only=True, eq=False)
 class VideoExamples(Examples):
     """Examples that are whole videos: their frame features and texts as one sequence for a joint encoder.
 
@@ -157,42 +212,33 @@ class VideoExamples(Examples):
     empty. A video's id and texts are held in memory; frames are read, and texts tokenised, batch by batch.
 
     Args:
-        source: with a store unless ``max_frames`` is 0, with a tokenizer unless ``texts`` is empty.
         texts: kind of text -> tokens of it at most, without special ones; empty for no text.
         layout: ``frames_inside`` or ``frames_first``.
-        max_frames: frames of a video at most, longer ones are subsampled evenly
-            (:func:`frame_index`); 0 for none.
+        max_frames: frames of a video at most, longer ones are subsampled evenly (:func:`frame_index`); 0 for none.
         pad: pad texts to all budgets together, not to the longest of the batch.
 
     Raises:
         ValueError: an option does not fit the others or the source.
     """
 
-    #: the split, and the roles of its videos, that the tokenizer is trained on where the options name none
-    SPLIT = "train"
-    ROLES: tuple[str, ...] = ("reference",)
+    #: roles of the videos whose texts the tokenizer is trained on
+    ROLES: ClassVar[Sequence[str]] = ("reference",)
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        split: str | Sequence[str],
-        validation: str | None,
-        expert: str | None,
-        texts: Mapping[str, int],
-        layout: Layout,
-        max_frames: int,
-        pad: bool,
-    ) -> None:
-        super().__init__(source, expert=expert, split=split, validation=validation)
-        self.layout, self.max_frames, self.pad = layout, max_frames, pad
+    expert: str | None = None
+    texts: Mapping[str, int]
+    layout: Layout = "frames_inside"
+    max_frames: int = 32
+    pad: bool = False
+
+    def __post_init__(self) -> None:
+        source, texts, max_frames = self.source, self.texts, self.max_frames
         odd = [kind for kind, budget in texts.items() if kind not in ORDER or budget < 1]
         if odd:
             known = ", ".join(ORDER)
             raise ValueError(f"texts {odd[0]!r}: {texts[odd[0]]}, expected {known}, each with at least 1 token")
         self.texts = {kind: texts[kind] for kind in ORDER if kind in texts}
-        if layout not in ("frames_inside", "frames_first"):
-            raise ValueError(f"layout {layout!r}, expected frames_inside or frames_first")
+        if self.layout not in ("frames_inside", "frames_first"):
+            raise ValueError(f"layout {self.layout!r}, expected frames_inside or frames_first")
         if max_frames < 0 or not (max_frames or texts):
             raise ValueError(f"max_frames {max_frames} with texts {dict(texts)}: nothing of a video would be read")
         if max_frames:
@@ -205,13 +251,13 @@ class VideoExamples(Examples):
             special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
         pad_id, cls_id, sep_id = special
         self._ids = {"pad_token_id": pad_id, "cls_token_id": cls_id, "sep_token_id": sep_id}
-        self._start = [cls_id, sep_id] if layout == "frames_inside" else [cls_id]
+        self._start = [cls_id, sep_id] if self.layout == "frames_inside" else [cls_id]
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Texts that a tokenizer is trained on: those of the kinds that are read, of the split to train on."""
+        """Those of the kinds that are read, of the split to train on."""
         kinds = list(options.get("texts") or {})
-        return split_texts(corpus, options.get("split", cls.SPLIT), kinds, cls.ROLES)["text"].to_list()
+        return split_texts(corpus, options.get("split", cls.split), kinds, cls.ROLES)["text"].to_list()
 
     def derived_config(self) -> dict[str, Any]:
         return {
@@ -302,3 +348,74 @@ class VideoExamples(Examples):
         frames = np.zeros((*mask.shape, values.shape[1]), values.dtype)
         frames[mask] = values[np.concatenate(kept)]
         return frames, mask
+
+
+@dataclass(kw_only=True, eq=False)
+class CopyExamples(Examples):
+    """The judged pairs of a protocol whose videos have features, and the segments that they share.
+
+    Positive pairs without labelled segments are left out.
+
+    Args:
+        split, validation: protocols.
+        per_pair: how often an epoch of training visits a pair.
+    """
+
+    text_kinds = ()
+
+    expert: str | None = None
+    split: str | Sequence[str] = "copies_train"
+    validation: str | None = "copies_val"
+    per_pair: int = 1
+    per_video: int = field(init=False, default=1)
+
+    def __post_init__(self) -> None:
+        if self.per_pair < 1:
+            raise ValueError(f"{type(self).__name__}: per_pair {self.per_pair}, expected at least 1")
+        self._pairs: list[tuple[str, str]] = []
+        self._truth: dict[tuple[str, str], np.ndarray] = {}
+
+    def _select(self, split: str | Sequence[str]) -> None:
+        keys = ["query_id", "reference_id"]
+        segments = tables.read("segments", self.source.corpus)
+        judged = judged_pairs(self.source.corpus, split).unique(keys).sort(keys)
+        known = judged.join(segments.select(keys).unique(), on=keys, how="semi")
+        judged = pl.concat([judged.filter(pl.col("grade") <= 0), known]).select(keys).unique().sort(keys)
+        present = [self._store.rows(judged[c]) > 0 for c in keys]
+        self._pairs = judged.filter(pl.Series(present[0] & present[1])).rows()
+        if not self._pairs:
+            raise ValueError(f"{type(self).__name__}: none of the {len(judged)} pairs of split {split!r} has features")
+        boxes = boxes_by_pair(segments)
+        self._truth = {pair: boxes.get(pair, np.zeros((0, 4))) for pair in self._pairs}
+
+    def _count(self) -> int:
+        return len(self._pairs) * (self.per_pair if self.is_training else 1)
+
+    def _features(self, pair: tuple[str, str]) -> list[np.ndarray]:
+        """Rows of the query and of the reference, float32."""
+        return [np.asarray(self._store[video], np.float32) for video in pair]
+
+    def _segments(self, pair: tuple[str, str]) -> np.ndarray:
+        """True segments of a pair, in frames."""
+        times = []
+        for video in pair:
+            seconds = self._store.times(video)
+            if seconds is None:
+                raise ValueError(f"{self._store.roots[0]} has no times, expected features with times")
+            times.append(intervals.filled(seconds))
+        truth = intervals.to_frames(self._truth[pair], *times)
+        lengths = truth[:, QUERY_END] - truth[:, QUERY_START], truth[:, REFERENCE_END] - truth[:, REFERENCE_START]
+        return truth[np.minimum(*lengths) > 0]
+
+
+def collated_segments(shapes: Sequence[Sequence[int]], boxes: Sequence[np.ndarray]) -> Batch:
+    """``query_mask`` and ``reference_mask`` of pairs with so many frames; ``segments`` and ``segments_mask``."""
+    sizes = np.array(shapes)
+    is_segment = np.arange(max(1, *map(len, boxes), 1)) < np.array([len(b) for b in boxes])[:, None]
+    segments = np.zeros((*is_segment.shape, 4), np.float32)
+    segments[..., 1::2] = 1  # the padding has a length, so that no division by 0 follows
+    for n, some in enumerate(boxes):
+        segments[n, : len(some)] = some
+    masks = [np.arange(sizes[:, axis].max()) < sizes[:, axis, None] for axis in (0, 1)]
+    arrays = {"query_mask": masks[0], "reference_mask": masks[1], "segments": segments, "segments_mask": is_segment}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

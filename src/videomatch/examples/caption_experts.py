@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from videomatch.data.joined import joined_texts
 from videomatch.data.store import Store
-from videomatch.examples import Batch, Examples, Source, split_texts, text_config
+from videomatch.examples import Batch
+from videomatch.examples._bases import CaptionExamples, text_config
 from videomatch.metrics import ranking
 
 #: position of a row of unknown time; that of the first second is one higher (0 is the aggregates')
@@ -46,7 +48,8 @@ def search_metric(name: str) -> Callable[..., float]:
     return metric
 
 
-class CaptionExperts(Examples):
+@dataclass(kw_only=True, eq=False)
+class CaptionExperts(CaptionExamples):
     """A video, as its experts saw it, and a caption of it. Videos without a caption or without any row are left out.
 
     B examples, E experts in alphabetical order, T rows of the longest, D the sum of the experts' dimensions. Batch:
@@ -71,7 +74,6 @@ class CaptionExperts(Examples):
         shuffle_times: exchange the positions of an expert's rows at random (an ablation: what is order worth?).
         captions: ``one`` of a video's captions at random, or all ``joined`` to a paragraph, in order of time.
         full_stop: end a caption that ends with none of ``. ? !`` with a full stop, as published.
-        max_length: tokens of a caption, start and end included.
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {
@@ -79,67 +81,50 @@ class CaptionExperts(Examples):
     }
     text_kinds = ("caption",)
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        experts: Sequence[str],
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        per_video: int = 1,
-        max_tokens: int = 30,
-        window: float = 1.0,
-        clockless: Sequence[str] = (),
-        shuffle_times: bool = False,
-        captions: Literal["one", "joined"] = "one",
-        full_stop: bool = False,
-        max_length: int = 30,
-    ) -> None:
-        super().__init__(source, split=split, validation=validation, per_video=per_video, max_length=max_length)
-        if source.tokenizer is None:
-            raise ValueError("examples of kind caption_experts need a tokenizer")
-        if captions not in ("one", "joined"):
-            raise ValueError(f"captions {captions!r}, expected one or joined")
-        if max_tokens < 1 or window <= 0:
-            raise ValueError(f"max_tokens {max_tokens}, window {window}: expected at least 1 and more than 0 seconds")
-        self.experts = sorted(experts)
-        absent = [name for name in self.experts if name not in source.stores]
-        if absent or not self.experts:
-            raise ValueError(f"experts {self.experts}, there are features of {sorted(source.stores)}")
-        if odd := sorted(set(clockless) - set(experts)):
+    experts: Sequence[str]
+    max_tokens: int = 30
+    window: float = 1.0
+    clockless: Sequence[str] = ()
+    shuffle_times: bool = False
+    captions: Literal["one", "joined"] = "one"
+    full_stop: bool = False
+    max_length: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.captions not in ("one", "joined"):
+            raise ValueError(f"captions {self.captions!r}, expected one or joined")
+        if self.max_tokens < 1 or self.window <= 0:
+            given = f"max_tokens {self.max_tokens}, window {self.window}"
+            raise ValueError(f"{given}: expected at least 1 and more than 0 seconds")
+        self.experts = sorted(self.experts)
+        stores = self.source.stores
+        if not self.experts or not set(self.experts) <= set(stores):
+            raise ValueError(f"experts {self.experts}, there are features of {sorted(stores)}")
+        if odd := sorted(set(self.clockless) - set(self.experts)):
             raise ValueError(f"clockless {odd[0]!r} is none of the experts {self.experts}")
-        self.stores = [source.stores[name] for name in self.experts]
-        for name, store in zip(self.experts, self.stores, strict=True):
+        self.stores = {name: stores[name] for name in self.experts}
+        for name, store in self.stores.items():
             if len(store.shape) != 1:
                 raise ValueError(
                     f"expert {name!r}: rows of {store.roots[0]} have shape {store.shape}, expected vectors"
                 )
-        self.max_tokens, self.window, self.clockless = max_tokens, window, frozenset(clockless)
-        self.shuffle_times, self.captions, self.full_stop = shuffle_times, captions, full_stop
-        self._tokenizer = source.tokenizer
-        self._trains = True  # subsets are sampled, not fixed
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
         """The examples to train on, and those to validate on: every video once, with the rows that embedding reads."""
         train, val = super().parts(fold)
         if val is not None:
-            val._trains, val.per_video = False, 1
+            val.per_video = 1
         return train, val
 
-    def _select(self, split: str | Sequence[str]) -> None:
-        texts = split_texts(self.source.corpus, split, ["caption"]).select("video_id", "text")
-        captioned = texts["video_id"].unique(maintain_order=True).to_list()
-        self.videos = self._found(self.usable(captioned), captioned, split)
+    def _set_captions(self, texts: pl.DataFrame) -> None:
         if self.captions == "joined":
             texts = joined_texts(self.source.corpus, ["caption"], self.videos).rename({"caption": "text"})
-        texts = texts.filter(pl.col("video_id").is_in(self.videos))
-        self._captions = texts["text"]
-        self._counts = texts.group_by("video_id", maintain_order=True).len()["len"].cast(pl.Int64).to_numpy()
-        self._first = np.cumsum(self._counts) - self._counts
+        super()._set_captions(texts)
 
     def derived_config(self) -> dict[str, Any]:
         return {
-            "experts": {name: store.shape[0] for name, store in zip(self.experts, self.stores, strict=True)},
+            "experts": {name: store.shape[0] for name, store in self.stores.items()},
             "text_length": self.max_length,
             **text_config(self._tokenizer),
         }
@@ -147,14 +132,14 @@ class CaptionExperts(Examples):
     def usable(self, ids: Iterable[str]) -> list[str]:
         """Those of ``ids`` of which any expert has a row, in the order given."""
         wanted = list(ids)
-        rows = sum(store.rows(wanted) for store in self.stores)
+        rows = sum(store.rows(wanted) for store in self.stores.values())
         return [i for i, some in zip(wanted, np.asarray(rows) > 0, strict=True) if some]
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        rows = self._first[numbers] + (rng.random(len(numbers)) * self._counts[numbers]).astype(np.int64)
+        rows = self._sampled_captions(numbers, rng)
         return {
-            **self._read([self.videos[n] for n in numbers], rng, sampled=self._trains),
-            **self.read_texts(self._captions.gather(rows).to_list()),
+            **self._read([self.videos[n] for n in numbers], rng, sampled=self.is_training),
+            **self._read_captions(rows),
             "video": torch.from_numpy(numbers.astype(np.int64)),
         }
 
@@ -168,10 +153,8 @@ class CaptionExperts(Examples):
         return super().read_texts(texts)
 
     def _read(self, ids: Sequence[str], rng: np.random.Generator, *, sampled: bool) -> Batch:
-        seen = [
-            self._rows(name, store, ids, rng, sampled) for name, store in zip(self.experts, self.stores, strict=True)
-        ]
-        dims = [store.shape[0] for store in self.stores]
+        seen = [self._rows(name, store, ids, rng, sampled) for name, store in self.stores.items()]
+        dims = [store.shape[0] for store in self.stores.values()]
         longest = max(int(mine[0].max(initial=0)) for mine in seen)
         features = np.zeros((len(ids), longest, sum(dims)), np.float32)
         mask = np.zeros((len(ids), longest, len(seen)), bool)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
-from videomatch.examples import Batch, Examples, Source, split_texts
+from videomatch.examples import Batch
+from videomatch.examples._bases import CaptionExamples
 from videomatch.metrics import ranking
 from videomatch.retrieval import exact
 
@@ -35,7 +36,8 @@ def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> floa
     return total
 
 
-class CaptionVideo(Examples):
+@dataclass(kw_only=True, eq=False)
+class CaptionVideo(CaptionExamples):
     """A caption and the first frames of its video; an epoch visits every caption of every video of the split once.
 
     Batch: ``frames`` (B, F, D) float32, zeros behind the last; ``frame_mask`` (B, F); ``frame_mean`` (B, D) of all
@@ -47,37 +49,20 @@ class CaptionVideo(Examples):
 
     Args:
         max_frames: frames whose order is read.
-        max_length: tokens of a caption, start and end included.
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
     text_kinds = ("caption",)
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str,
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        max_frames: int = 64,
-        max_length: int = 77,
-    ) -> None:
-        if source.tokenizer is None:
-            raise ValueError("examples of kind caption_video need a tokenizer")
-        super().__init__(source, expert=expert, split=split, validation=validation, max_length=max_length)
-        if max_frames < 1:
-            raise ValueError(f"max_frames {max_frames}, expected at least 1")
-        self._check_rows(1, "vectors")
-        self.max_frames, self._tokenizer = max_frames, source.tokenizer
+    expert: str
+    max_frames: int = 64
+    max_length: int = 77
 
-    def _select(self, split: str | Sequence[str]) -> None:
-        texts = split_texts(self.source.corpus, split, ["caption"]).select("video_id", "text")
-        captioned = texts["video_id"].unique(maintain_order=True).to_list()
-        self.videos = self._found(self.usable(captioned), captioned, split)
-        numbers = pl.DataFrame({"video_id": self.videos, "number": np.arange(len(self.videos))})
-        texts = texts.join(numbers, on="video_id", maintain_order="left")
-        self._captions, self._numbers = texts["text"], texts["number"].to_numpy()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames {self.max_frames}, expected at least 1")
+        self._check_rows(1, "vectors")
 
     def _count(self) -> int:
         return len(self._captions)
@@ -86,11 +71,11 @@ class CaptionVideo(Examples):
         return {"frame_dim": self._store.shape[0], "vocab_size": len(self._tokenizer)}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        videos = self._numbers[numbers]
+        videos = np.repeat(np.arange(len(self.videos)), self._counts)[numbers]
         return {
             **self.read_videos([self.videos[n] for n in videos]),
-            **self.read_texts(self._captions.gather(numbers).to_list()),
-            "video": torch.from_numpy(videos.astype(np.int64)),
+            **self._read_captions(numbers),
+            "video": torch.from_numpy(videos),
         }
 
     def read_videos(self, ids: Sequence[str]) -> Batch:

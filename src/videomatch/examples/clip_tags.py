@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from videomatch.examples import Batch, Source
+from videomatch.examples import Batch
 from videomatch.examples._bases import TaggedExamples
 
 
+@dataclass(kw_only=True, eq=False)
 class ClipTags(TaggedExamples):
     """``num_frames`` consecutive stored frames from a random place of a video, and which labels apply to the video.
 
     At least half of a clip's frames are its own; what lies beyond the end of the video repeats the last frame, as the
     motion expert's last window does. Batch: ``clips`` ``(B, num_frames, height, width, 3)`` uint8, ``labels``
-    ``(B, N)`` float32 of 0 and 1. Labels: see :class:`TaggedExamples`.
+    ``(B, N)`` float32 of 0 and 1.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str = "frames",
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        num_frames: int = 4,
-        num_tags: int = 64,
-        num_words: int = 0,
-        words: Sequence[str] = (),
-        categories: bool = True,
-        per_video: int = 4,
-    ) -> None:
-        if num_frames < 1:
-            raise ValueError(f"clip_tags: num_frames = {num_frames}, expected at least 1")
-        self.num_frames = num_frames
-        super().__init__(
-            source,
-            expert=expert,
-            split=split,
-            validation=validation,
-            num_tags=num_tags,
-            num_words=num_words,
-            words=words,
-            categories=categories,
-            per_video=per_video,
-        )
+    num_frames: int = 4
+    per_video: int = 4
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ValueError(f"clip_tags: num_frames = {self.num_frames}, expected at least 1")
         self._check_rows(3, "frames")
 
     def derived_config(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ Speeds are those of the copies of the Video Similarity Challenge 2022: 43 % as t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
-from videomatch.examples import Batch, Examples, Source, pooled_ids
+from videomatch.examples import Batch, Examples, pooled_ids
 from videomatch.localisation import key_frame_selection as selection
 from videomatch.localisation.intervals import regular
 from videomatch.metrics.segments import TIMES
@@ -73,6 +74,7 @@ def _selected(scores: np.ndarray, rows: np.ndarray, is_frame: np.ndarray) -> np.
     return selection.select_covering(rows[is_frame], regular(int(is_frame.sum())), scores=scores[is_frame])
 
 
+@dataclass(kw_only=True, eq=False)
 class EditedFrames(Examples):
     """A window of ``num_frames`` frames of a video and an edited copy of a part of it.
 
@@ -81,10 +83,8 @@ class EditedFrames(Examples):
     frame of the copy shows, -1 for none (black, or beyond the window).
 
     Args:
-        source: with a store of vectors (with times for ``segments``).
-        expert: whose features.
-        split, validation, per_video: as everywhere, but both roles of the splits count; what has no features (a text)
-            is passed over.
+        expert: whose features: vectors (with times for ``segments``).
+        split, validation: both roles of the splits count; what has no features (a text) is passed over.
         copies: ``made`` or ``segments``.
         num_frames: of a window.
         drop: share of frames that a copy leaves out. blackout: share that turn black.
@@ -97,34 +97,24 @@ class EditedFrames(Examples):
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"coverage": coverage, "repeatability": repeatability}
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str = "clip",
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        per_video: int = 1,
-        copies: str = "made",
-        num_frames: int = 64,
-        drop: float = 0.1,
-        blackout: float = 0.1,
-        noise: float = 0.6,
-        mix: float = 0.2,
-    ) -> None:
-        if copies not in COPIES:
-            raise ValueError(f"edited_frames: copies {copies!r}, expected {' or '.join(COPIES)}")
-        if num_frames < SHORTEST or not 0 <= drop < 1 or not 0 <= blackout < 1:
+    expert: str = "clip"
+    copies: str = "made"
+    num_frames: int = 64
+    drop: float = 0.1
+    blackout: float = 0.1
+    noise: float = 0.6
+    mix: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.copies not in COPIES:
+            raise ValueError(f"edited_frames: copies {self.copies!r}, expected {' or '.join(COPIES)}")
+        if self.num_frames < SHORTEST or not 0 <= self.drop < 1 or not 0 <= self.blackout < 1:
             raise ValueError(
-                f"edited_frames: num_frames {num_frames}, drop {drop}, blackout {blackout}: expected at least "
-                f"{SHORTEST} frames and shares below 1"
+                f"edited_frames: num_frames {self.num_frames}, drop {self.drop}, blackout {self.blackout}: "
+                f"expected at least {SHORTEST} frames and shares below 1"
             )
-        super().__init__(source, split=split, validation=validation, per_video=per_video)
-        self.expert, self.copies, self.num_frames = expert, copies, num_frames
-        self.drop, self.blackout, self.noise, self.mix = drop, blackout, noise, mix
         self._pairs: list[tuple[str, str, tuple[float, ...]]] = []
-        if len(self._store.shape) != 1:
-            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected vectors")
+        self._check_rows(1, "vectors")
 
     def _select(self, split: str | Sequence[str]) -> None:
         ids = pooled_ids(self.source.corpus, split, ("reference", "query"))

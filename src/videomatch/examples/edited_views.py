@@ -7,6 +7,7 @@ rotation, colour, blur, JPEG, text, logos, overlays, pictures in pictures), for 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from videomatch.examples import Batch, Source, pooled_ids
+from videomatch.examples import Batch, pooled_ids
 from videomatch.examples._bases import FrameExamples
 
 Picture = UInt8[np.ndarray, "height width 3"]
@@ -151,17 +152,14 @@ EDITS: tuple[Edit, ...] = (
 )  # fmt: skip
 
 
+@dataclass(kw_only=True, eq=False)
 class EditedViews(FrameExamples):
     """A random frame of a video, seen ``num_views`` times after edits that are sampled anew each time.
 
     Batch: ``views`` ``(B, V, height, width, 3)`` uint8, ``video`` ``(B,)``: the number of the video.
 
     Args:
-        expert: whose stores hold the frames, uint8.
-        split: splits whose videos train.
-        validation: split to validate on.
         roles: which videos of a split.
-        per_video: frames of a video per epoch.
         num_views: of a frame.
         edits: of a view, at most; the first view has at most one.
 
@@ -171,22 +169,14 @@ class EditedViews(FrameExamples):
 
     text_kinds = ()
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str = "frames",
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        roles: Sequence[str] = ("reference",),
-        per_video: int = 4,
-        num_views: int = 2,
-        edits: int = 3,
-    ) -> None:
-        super().__init__(source, expert=expert, split=split, validation=validation, per_video=per_video)
-        if num_views < 2 or edits < 1:
-            raise ValueError(f"EditedViews: {num_views} views with {edits} edits, expected at least 2 and 1")
-        self.roles, self.num_views, self.edits = tuple(roles), num_views, edits
+    roles: Sequence[str] = ("reference",)
+    per_video: int = 4
+    num_views: int = 2
+    edits: int = 3
+
+    def __post_init__(self) -> None:
+        if self.num_views < 2 or self.edits < 1:
+            raise ValueError(f"EditedViews: {self.num_views} views with {self.edits} edits, expected at least 2 and 1")
 
     def _select(self, split: str | Sequence[str]) -> None:
         listed = pooled_ids(self.source.corpus, split, self.roles)

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from videomatch.examples import Batch, Source
+from videomatch.examples import Batch
 from videomatch.examples._bases import FrameExamples, TaggedExamples
 
 
+@dataclass(kw_only=True, eq=False)
 class FrameTags(TaggedExamples, FrameExamples):
     """A random frame of a video and which of the labels apply to the video.
 
-    Labels are the most frequent tags of the first split and all its categories, named ``tag:…`` and
-    ``category:…``. Batch: ``frames`` ``(B, height, width, 3)`` uint8, ``labels`` ``(B, N)`` float32 of 0 and 1.
+    Batch: ``frames`` ``(B, height, width, 3)`` uint8, ``labels`` ``(B, N)`` float32 of 0 and 1.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str = "frames",
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        num_tags: int = 64,
-        per_video: int = 16,
-    ) -> None:
-        super().__init__(
-            source, expert=expert, split=split, validation=validation, num_tags=num_tags, per_video=per_video
-        )
+    per_video: int = 16
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         return {

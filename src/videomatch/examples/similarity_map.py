@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import polars as pl
 import torch
 
-from videomatch.data import tables
-from videomatch.data.pairs import judged_pairs
-from videomatch.examples import Batch, Examples, Source
-from videomatch.localisation import frame_similarity, intervals, synthetic_maps
-from videomatch.localisation.maps import boxes_by_pair
-from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START, SWAPPED
+from videomatch.examples import Batch
+from videomatch.examples._bases import CopyExamples, collated_segments
+from videomatch.localisation import frame_similarity, synthetic_maps
+from videomatch.metrics.segments import SWAPPED
 
 Sample = tuple[np.ndarray, np.ndarray]
 
@@ -27,7 +25,8 @@ SMALLEST, UNEQUAL = 28, 3.0
 CROPPED = 0.6
 
 
-class SimilarityMap(Examples):
+@dataclass(kw_only=True, eq=False)
+class SimilarityMap(CopyExamples):
     """A map of two videos, and the segments in it; maps are of a corpus's judged pairs, synthetic, or both.
 
     An epoch visits every judged pair of the protocol ``per_pair`` times (if an ``expert`` is named), and ``synthetic``
@@ -40,90 +39,48 @@ class SimilarityMap(Examples):
 
     Args:
         expert: whose features make the maps; null for synthetic maps only.
-        split: protocol (or several) whose judged pairs train. validation: protocol to validate on.
         synthetic: synthetic maps an epoch.
-        per_pair: how often an epoch visits a judged pair.
         longest: frames of a map in training, on either side; longer ones are cropped.
         augment: how much of the augmentation, as a share of its chances.
         condensed: share of the maps in training of which one side has key frames only, spread out again.
-
-    Raises:
-        ValueError: neither an expert nor synthetic maps.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str | None = None,
-        split: str | Sequence[str] = "copies_train",
-        validation: str | None = "copies_val",
-        synthetic: int = 2000,
-        per_pair: int = 1,
-        longest: int = 128,
-        augment: float = 1.0,
-        condensed: float = 0.0,
-    ) -> None:
-        super().__init__(source, split=split, validation=validation, per_video=1)
-        if (expert is None and synthetic < 1) or synthetic < 0 or per_pair < 1:
-            given = f"expert {expert}, synthetic {synthetic}, per_pair {per_pair}"
+    synthetic: int = 2000
+    longest: int = 128
+    augment: float = 1.0
+    condensed: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.synthetic < (self.expert is None):
+            given = f"expert {self.expert}, synthetic {self.synthetic}"
             raise ValueError(f"SimilarityMap: {given}: expected maps of one kind or the other")
-        self.expert, self.synthetic, self.per_pair = expert, synthetic, per_pair
-        self.longest, self.augment, self.condensed = longest, augment, condensed
-        self._pairs: list[tuple[str, str]] = []
-        self._truth: dict[tuple[str, str], np.ndarray] = {}
-        self._trains = False
-
-    @classmethod
-    def vocabulary(cls, corpus: Any, options: Any) -> list[str]:
-        """Nothing here is text."""
-        return []
-
-    def parts(self, fold: tuple[int, int] | None = None) -> tuple[SimilarityMap, SimilarityMap | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The maps to train on, and those to validate on."""
-        train, val = super().parts(fold)
-        train._trains = True
-        return train, val
 
     def _select(self, split: str | Sequence[str]) -> None:
-        self._trains = False
-        if self.expert is None:
-            return
-        keys = ["query_id", "reference_id"]
-        judged = judged_pairs(self.source.corpus, split).unique(keys).sort(keys)
-        known = tables.read("segments", self.source.corpus).select(keys).unique()
-        # copies without labelled segments are left out
-        judged = pl.concat([judged.filter(pl.col("grade") <= 0), judged.join(known, on=keys, how="semi")])
-        judged = judged.select(keys).unique().sort(keys)
-        there = [self._store.rows(judged[c]) > 0 for c in keys]
-        self._pairs = judged.filter(pl.Series(there[0] & there[1])).rows()
-        if not self._pairs:
-            raise ValueError(f"SimilarityMap: none of the {len(judged)} pairs of split {split!r} has features")
-        boxes, none = boxes_by_pair(tables.read("segments", self.source.corpus)), np.zeros((0, 4))
-        self._truth = {pair: boxes.get(pair, none) for pair in self._pairs}
+        if self.expert is not None:
+            super()._select(split)
 
     def _count(self) -> int:
-        judged = len(self._pairs) * (self.per_pair if self._trains else 1)
-        return judged + (self.synthetic if self._trains or not judged else 0)
+        judged = super()._count()
+        return judged + (self.synthetic if self.is_training or not judged else 0)
 
     def derived_config(self) -> dict[str, Any]:
-        """None: a map is a map."""
         return {}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Maps side by side, padded to the largest; those of a batch are about as large as one another, cropped or made
-        up so, that less of it is padding."""
-        judged = numbers < len(self._pairs) * (self.per_pair if self._trains else 1)
+        """Maps padded to the largest. Those of a batch are cropped, or made, to about the same size, which leaves less
+        padding."""
+        is_judged = numbers < super()._count()
         samples = {
-            n: self._real(*self._pairs[int(numbers[n]) % len(self._pairs)], rng)
-            for n in np.flatnonzero(judged).tolist()
+            n: self._judged(self._pairs[int(numbers[n]) % len(self._pairs)], rng)
+            for n in np.flatnonzero(is_judged).tolist()
         }
         least = max(SMALLEST, int(CROPPED * self.longest)) if samples else SMALLEST
         side = int(np.exp(rng.uniform(np.log(min(least, self.longest)), np.log(self.longest))))
-        if self._trains:
+        if self.is_training:
             samples = {n: self._augmented(*sample, rng, side) for n, sample in samples.items()}
-        for n in np.flatnonzero(~judged).tolist():
-            if self._trains:
+        for n in np.flatnonzero(~is_judged).tolist():
+            if self.is_training:
                 shortest = max(8, int(side / UNEQUAL))
                 made = synthetic_maps.drawn(rng, shortest=shortest, longest=side, condensed=self.condensed)
                 sample = self._augmented(*made, rng, side)
@@ -136,46 +93,21 @@ class SimilarityMap(Examples):
     def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, longest: int) -> Sample:
         return augmented(values, boxes, rng, share=self.augment, longest=longest)
 
-    def _real(self, query: str, reference: str, rng: np.random.Generator) -> Sample:
-        sides = [np.asarray(self._store[video], np.float32) for video in (query, reference)]
-        if self._trains and rng.random() < self.condensed:
+    def _judged(self, pair: tuple[str, str], rng: np.random.Generator) -> Sample:
+        sides = self._features(pair)
+        if self.is_training and rng.random() < self.condensed:
             sides[1] = synthetic_maps.condensed_rows(rng, sides[1])
-        return frame_similarity.cosines(*sides), self._in_frames(query, reference)
-
-    def _in_frames(self, query: str, reference: str) -> np.ndarray:
-        """True segments of a pair, in frames."""
-        times = []
-        for video in (query, reference):
-            seconds = self._store.times(video)
-            if seconds is None:
-                raise ValueError(f"{self._store.roots[0]} has no times, expected features with times")
-            times.append(intervals.filled(seconds))
-        truth = intervals.to_frames(self._truth[query, reference], *times)
-        lengths = truth[:, QUERY_END] - truth[:, QUERY_START], truth[:, REFERENCE_END] - truth[:, REFERENCE_START]
-        return truth[np.minimum(*lengths) > 0]
+        return frame_similarity.cosines(*sides), self._segments(pair)
 
 
 def collated(samples: Sequence[Sample]) -> Batch:
     """Maps and segments as a batch of tensors."""
-    batch = masked([values.shape for values, _ in samples], [boxes for _, boxes in samples])
+    batch = collated_segments([values.shape for values, _ in samples], [boxes for _, boxes in samples])
     size = batch["query_mask"].shape[1], batch["reference_mask"].shape[1]
     similarity = np.zeros((len(samples), *size), np.float32)
     for n, (values, _) in enumerate(samples):
         similarity[n, : values.shape[0], : values.shape[1]] = values
     return {"similarity": torch.from_numpy(similarity), **batch}
-
-
-def masked(shapes: Sequence[Sequence[int]], boxes: Sequence[np.ndarray]) -> Batch:
-    """Masks of the frames of maps of some shapes; their segments, and which are some."""
-    sizes = np.array(shapes)
-    there = np.arange(max(1, *map(len, boxes), 1)) < np.array([len(b) for b in boxes])[:, None]
-    segments = np.zeros((*there.shape, 4), np.float32)
-    segments[..., 1::2] = 1  # a box, so that nothing divides by no length
-    for n, some in enumerate(boxes):
-        segments[n, : len(some)] = some
-    masks = [np.arange(sizes[:, axis].max()) < sizes[:, axis, None] for axis in (0, 1)]
-    arrays = {"query_mask": masks[0], "reference_mask": masks[1], "segments": segments, "segments_mask": there}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def augmented(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from videomatch.data.pairs import fold_pairs, judged_pairs
-from videomatch.examples import Batch, Source
-from videomatch.examples._bases import Layout, VideoExamples
+from videomatch.examples import Batch
+from videomatch.examples._bases import VideoExamples
 from videomatch.metrics import correlation
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def mse(similarity: Tensor, grade: Tensor) -> float:
     return correlation.mse(_numbers(similarity), _numbers(grade))
 
 
+@dataclass(kw_only=True, eq=False)
 class VideoPair(VideoExamples):
     """A pair of videos, query first, and its grade. Pairs of which a side cannot be read are left out.
 
@@ -40,7 +42,6 @@ class VideoPair(VideoExamples):
         split: protocols (splits with queries and references) whose judged pairs train, pooled; with a fold they are
             what is cut into folds.
         validation: protocol to validate on; not used with a fold.
-        texts, layout, max_frames, pad: as of ``video_text``.
         protocol: of the folds, ``disjoint`` or ``remainder``; see :func:`videomatch.data.pairs.fold_pairs`.
         labels: ``rank``: a grade becomes its mean rank among all labels, scaled to 0 … 1; ``plain``: as it is. As
             published, "all labels" are those of ``split`` and ``validation`` (with a fold: of ``split``) together,
@@ -48,37 +49,18 @@ class VideoPair(VideoExamples):
             any one pair: the mapping is monotone, hence Spearman does not see it, and MSE is against ranks.
     """
 
-    SPLIT = "pairs_train"
     ROLES = ("query", "reference")
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"Spearman": spearman, "MSE": mse}
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str | None = None,
-        split: str | Sequence[str] = "pairs_train",
-        validation: str | None = "pairs_val",
-        texts: Mapping[str, int],
-        layout: Layout = "frames_inside",
-        max_frames: int = 32,
-        pad: bool = False,
-        protocol: Literal["disjoint", "remainder"] = "disjoint",
-        labels: Literal["rank", "plain"] = "rank",
-    ) -> None:
-        super().__init__(
-            source,
-            split=split,
-            validation=validation,
-            expert=expert,
-            texts=texts,
-            layout=layout,
-            max_frames=max_frames,
-            pad=pad,
-        )
-        if labels not in ("rank", "plain"):
-            raise ValueError(f"labels {labels!r}, expected rank or plain")
-        self.protocol, self.labels = protocol, labels
+    split: str | Sequence[str] = "pairs_train"
+    validation: str | None = "pairs_val"
+    protocol: Literal["disjoint", "remainder"] = "disjoint"
+    labels: Literal["rank", "plain"] = "rank"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels not in ("rank", "plain"):
+            raise ValueError(f"labels {self.labels!r}, expected rank or plain")
         self._known: tuple[np.ndarray, np.ndarray] | None = None  # grades in ascending order, and their ranks
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import polars as pl
 import torch
 
 from videomatch.data import corpus as corpora
-from videomatch.examples import Batch, Source, pooled_ids
-from videomatch.examples._bases import Layout, VideoExamples
+from videomatch.examples import Batch, pooled_ids
+from videomatch.examples._bases import VideoExamples
 
 #: label of a token that is not to be guessed (what PyTorch's cross entropy leaves out)
 IGNORED = -100
@@ -64,6 +65,7 @@ def mask_frames(frame_mask: np.ndarray, *, rate: float, rng: np.random.Generator
     return (rng.random(frame_mask.shape) < rate) & frame_mask
 
 
+@dataclass(kw_only=True, eq=False)
 class VideoText(VideoExamples):
     """A whole video; which of its tokens and frames are hidden is drawn anew each time.
 
@@ -75,50 +77,30 @@ class VideoText(VideoExamples):
     Args:
         texts: kind of text -> tokens at most; the AIAC 2021 winners: ``{title: 33}``, in ``frames_first`` 34.
         layout: ``frames_inside``: [CLS] frames [SEP] text [SEP] (winners' jobs 1, 4, 5, 6), or ``frames_first``.
-        max_frames: 0 for a model of texts alone.
         num_tags: labels, the most frequent tags of the first split, equally frequent ones by name.
         categories: the categories of the first split are labels, too, named ``category:…``.
         untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
         mask_tokens: rate; see :func:`mask_tokens`.
         mask_frames: rate, the effective one (the winners' is 0.135).
-        pad: pad texts to all budgets together, not to the longest of the batch.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        expert: str | None = None,
-        split: str | Sequence[str] = "train",
-        validation: str | None = "val",
-        texts: Mapping[str, int],
-        layout: Layout = "frames_inside",
-        max_frames: int = 32,
-        num_tags: int = 0,
-        categories: bool = False,
-        untagged: Sequence[str] = (),
-        mask_tokens: float = 0.15,
-        mask_frames: float = 0.15,
-        pad: bool = False,
-    ) -> None:
-        super().__init__(
-            source,
-            split=split,
-            validation=validation,
-            expert=expert,
-            texts=texts,
-            layout=layout,
-            max_frames=max_frames,
-            pad=pad,
-        )
-        self.num_tags, self.categories, self.untagged = num_tags, categories, tuple(untagged)
-        self.mask_tokens, self.mask_frames = mask_tokens if texts else 0.0, mask_frames if max_frames else 0.0
-        if not (0 <= mask_tokens <= 1 and 0 <= mask_frames <= 1):
-            raise ValueError(f"mask_tokens {mask_tokens}, mask_frames {mask_frames}: expected rates from 0 to 1")
-        self._mask_id: Any = getattr(source.tokenizer, "mask_token_id", None)
+    num_tags: int = 0
+    categories: bool = False
+    untagged: Sequence[str] = ()
+    mask_tokens: float = 0.15
+    mask_frames: float = 0.15
+    labels: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.mask_tokens <= 1 and 0 <= self.mask_frames <= 1):
+            rates = f"mask_tokens {self.mask_tokens}, mask_frames {self.mask_frames}"
+            raise ValueError(f"{rates}: expected rates from 0 to 1")
+        self.mask_tokens = self.mask_tokens if self.texts else 0.0
+        self.mask_frames = self.mask_frames if self.max_frames else 0.0
+        self._mask_id: Any = getattr(self.source.tokenizer, "mask_token_id", None)
         if self.mask_tokens and self._mask_id is None:
             raise ValueError("mask_tokens needs a tokenizer with [MASK], like `tokenizer: {style: bert}`")
-        self.labels: list[str] = []
 
     def _select(self, split: str | Sequence[str]) -> None:
         ids = pooled_ids(self.source.corpus, split)
