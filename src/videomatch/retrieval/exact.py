@@ -36,10 +36,10 @@ Blocks = Iterable[tuple[int, np.ndarray]]
 
 @dataclass(frozen=True)
 class Request:
-    """What a search returns.
+    """What to search for.
 
     Attributes:
-        pairs: ``(P, 2)`` positions (query, reference) whose scores and ranks are returned.
+        pairs: ``(P, 2)`` positions (query, reference) to score and rank.
         top: how many references to return for every query.
         exclude: ``(Q,)`` the reference that a query must not find (itself), or -1.
         memory: bytes for the blocks.
@@ -79,12 +79,9 @@ class Request:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search returns; ``top*`` are (Q, k), the others (P,).
+    """The best references of every query (``top*``, (Q, k)), best first, and the given pairs ((P,), in their order).
 
-    Attributes:
-        top: positions of the best references, best first; -1 where a query has fewer than k.
-        top_scores, top_better, top_equal: of these; nan and 0 where there is none.
-        scores, better, equal: of the given pairs, in their order.
+    Where a query has fewer than k references, ``top`` is -1, ``top_scores`` nan, ``top_better`` and ``top_equal`` 0.
     """
 
     top: np.ndarray
@@ -129,12 +126,9 @@ def search(
     memory: int = MEMORY,
     device: str | None = None,
 ) -> SearchResult:
-    """The best ``top`` references of every query, and ranks of ``pairs``, from one pass over the scores.
+    """The best ``top`` references of every query, and ranks of ``pairs``; arguments as of :class:`Request`.
 
-    Args:
-        queries, references: ``(Q, D)`` and ``(N, D)``, finite.
-        top, pairs, exclude, memory: as of :class:`Request`.
-        device: of the matrix product; a GPU if there is one.
+    The matrix product is on a GPU, if there is one and no ``device`` is given.
 
     Raises:
         ValueError: the shapes do not fit, a value is not finite, or a pair is excluded.
@@ -177,7 +171,6 @@ def rank(
     Args:
         blocks: scores; they are changed in place.
         shape: ``(Q, N)``.
-        request: what to return.
         bound: ``(Q,)`` how far a score of a block may be from the exact one; 0 by default.
         exact: exact scores ``(n,)`` of rows and columns ``(n,)``; by default those of the block.
 

@@ -13,7 +13,7 @@ A part appears whole and never changes: a killed :meth:`FrameIndex.add` leaves t
 
 A vote
     The similarity of a query frame to a video is that to the video's nearest frame. A vote is this similarity less a
-    baseline: the similarity to the video that comes ``shared``-th among those found, at least :data:`FLOOR`. Frames
+    baseline: the similarity to the video that comes :data:`SHARED`-th among those found, at least :data:`FLOOR`. Frames
     that many videos share (black, title cards) so weigh nothing, as in score normalisation
     (:mod:`videomatch.retrieval.score_normalisation`). A query frame is *saturated* if all its nearest frames belong to
     fewer videos than that; it is searched again more deeply, and if still saturated, its baseline is the similarity to
@@ -61,12 +61,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Codec:
-    """How vectors become codes.
-
-    Attributes:
-        empty: faiss's inverted file without a vector. projection: ``(inputs, dim)``, or None if nothing is left out.
-        inputs: dimensions of the vectors that come in. digest: of what is on the disk.
-    """
+    """How vectors become codes: by a projection ``(inputs, dim)``, if any, and faiss's inverted file, ``empty``."""
 
     empty: Any
     projection: np.ndarray | None
@@ -75,12 +70,7 @@ class Codec:
 
     @classmethod
     def load(cls, folder: Path) -> Codec:
-        """Read the codec of an index.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: a file is not what was written.
-        """
+        """Read the codec of an index; raises as :class:`FrameIndex`."""
         if not (folder / "codec").is_dir():
             raise FileNotFoundError(f"{folder} is no index of frames: it has no codec")
         about = ann.checked(folder / "codec")
@@ -103,11 +93,7 @@ class FrameIndex:
     """
 
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
-        """Open an index.
-
-        Args:
-            folder: of :meth:`create`.
-            nprobe: lists that a query frame is compared with; a sixty-fourth of all by default, at least 32.
+        """Open an index; ``nprobe`` is a sixty-fourth of the lists by default, at least 32.
 
         Raises:
             FileNotFoundError: there is no index.
@@ -155,13 +141,11 @@ class FrameIndex:
         """Make an empty index, its codec trained on frames of randomly chosen videos.
 
         Args:
-            folder: for the index.
             roots: stores of vectors to learn from; they are not added.
             expected: frames that the index may come to hold; those of ``roots`` by default. Ten times more or fewer
                 do no harm.
             dim: dimensions that are kept of longer vectors (the principal ones, without centring).
             codec: one of :data:`videomatch.retrieval.ann.CODECS`.
-            seed: of the choice.
 
         Raises:
             FileExistsError: there is an index.
@@ -192,11 +176,8 @@ class FrameIndex:
 
     @staticmethod
     def add(folder: Path, *roots: Path) -> int:
-        """Add the videos of a store as one part; returns how many frames were encoded (0: the store was added before).
-
-        Args:
-            folder: of the index.
-            roots: a store, or several that are added, and removed, as one.
+        """Add the videos of a store, or of several as one, as one part; returns how many frames were encoded (0: the
+        part is in the index already).
 
         Raises:
             FileNotFoundError: no index, or no store.
@@ -247,33 +228,19 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def search(
-        self,
-        features: np.ndarray,
-        top: int = 10,
-        *,
-        neighbours: int = NEIGHBOURS,
-        shared: int = SHARED,
-        exclude: Collection[str] = (),
-    ) -> list[Candidate]:
-        """The videos that the frames of one query vote for, most votes first; of equal ones the one added first.
-
-        Args:
-            features: ``(Q, D)`` frames of the query, of any length.
-            top: videos at most.
-            neighbours: frames that each query frame finds.
-            shared: rank of the video whose similarity is the baseline.
-            exclude: ids that do not count (the query itself).
+    def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[Candidate]:
+        """The videos that the frames ``(Q, D)`` of one query vote for, most votes first; of equal ones the one added
+        first. Ids in ``exclude`` do not count (the query itself).
 
         Raises:
             ValueError: frames that do not fit the index.
         """
         excluded = np.array([self._number[i] for i in exclude if i in self._number], np.int64)
         features = np.asarray(features, np.float32)
-        query, video, vote, is_saturated = self._votes(features, neighbours, shared, excluded)
+        query, video, vote, is_saturated = self._votes(features, NEIGHBOURS, excluded)
         if is_saturated.any():
             keep = ~is_saturated[query]
-            _, deeper, votes, _ = self._votes(features[is_saturated], DEEPER * neighbours, shared, excluded)
+            _, deeper, votes, _ = self._votes(features[is_saturated], DEEPER * NEIGHBOURS, excluded)
             video, vote = np.concatenate([video[keep], deeper]), np.concatenate([vote[keep], votes])
         found, at = np.unique(video[vote > 0], return_inverse=True)
         scores = np.bincount(at, vote[vote > 0], len(found))
@@ -282,7 +249,7 @@ class FrameIndex:
         return [Candidate(self.ids[found[n]], float(scores[n]), int(frames[n])) for n in order]
 
     def _votes(
-        self, features: np.ndarray, neighbours: int, shared: int, excluded: np.ndarray
+        self, features: np.ndarray, neighbours: int, excluded: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Query frame, video and vote of every pair of them, three arrays; and which query frames ``(Q,)`` are
         saturated."""
@@ -297,9 +264,9 @@ class FrameIndex:
         query, value, video = query[first], value[first], video[first]
         starts = np.searchsorted(query, np.arange(len(similarity) + 1))
         baseline = np.maximum(FLOOR, np.where(is_full, similarity[:, -1], FLOOR))
-        is_known = np.diff(starts) >= shared
+        is_known = np.diff(starts) >= SHARED
         many = np.flatnonzero(is_known)
-        baseline[many] = np.maximum(FLOOR, value[starts[many] + shared - 1])
+        baseline[many] = np.maximum(FLOOR, value[starts[many] + SHARED - 1])
         return query, video, np.maximum(value - baseline[query], 0), is_full & ~is_known
 
     def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -61,11 +61,9 @@ class Index:
         """Open the index of a store, building what is missing.
 
         Args:
-            root: folder of the store.
             cache: folder for the inverted file of this store alone.
-            cosine: compare with unit rows, whatever the length of those in the store.
-            exact: rows up to which the search is exact.
-            held_out: rows, and texts, to choose ``nprobe`` with.
+            cosine: compare with unit rows, of any length in the store.
+            exact, held_out: :data:`EXACT` and :data:`HELD_OUT`.
 
         Raises:
             ValueError: an id has not exactly one row, or rows are not vectors.
@@ -102,8 +100,6 @@ class Index:
         """Positions ``(k,)`` and scores ``(k,)`` float64 of the best ``top`` rows of one query ``(D,)``, best first.
 
         Args:
-            query: a vector, finite.
-            top: how many at most.
             exclude: position of a row that is not to be found (the query itself).
             kind: what the query is: ``rows``, like those of the store, or ``texts``.
 

@@ -77,12 +77,9 @@ def frame_max(
     """The score, and the best frame's cosine with the text times ``weight``.
 
     Args:
-        queries, references: ``(Q, D)`` and ``(N, D)``.
         texts: ``(Q or N, F)`` vectors of the texts' side in the frames' space.
         frames: of the videos of the other side: of the references if there are as many as these, and the texts as
             many as the queries; otherwise of the queries.
-        request: what to return.
-        weight: of the best frame.
     """
     left, right = _fixed(queries), _fixed(references)
     best = _frame_scores(len(queries), len(references), texts, frames, request.memory, None)
@@ -100,10 +97,7 @@ def frame_softmax(
 ) -> SearchResult:
     """The cosine of the text with the video's frames, weighted by the softmax of their cosines with the text.
 
-    Args:
-        queries, references: only counted.
-        texts, frames, request: as of :func:`frame_max`.
-        temperature: of the softmax over a video's frames.
+    Queries and references are only counted; texts and frames are as of :func:`frame_max`.
     """
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}, expected more than 0")
@@ -121,10 +115,7 @@ def qb_norm(
     queries that are not normalised lie on the same scale.
 
     Args:
-        queries, references: ``(Q, D)`` and ``(N, D)``.
         bank: ``(B, D)`` other queries: of the training split.
-        request: what to return.
-        beta: inverse temperature.
 
     Raises:
         ValueError: the bank is empty, or beta too large for the scores.
@@ -150,12 +141,7 @@ def qb_norm(
 
 def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, *, beta: float = 100.0) -> SearchResult:
     """s times the softmax of beta s over all queries. Transductive; of negative scores the product turns the order
-    around, as published.
-
-    Args:
-        queries, references: ``(Q, D)`` and ``(N, D)``.
-        request: what to return.
-        beta: inverse temperature: published scores are cosines times 100.
+    around, as published. Published scores are cosines times 100, hence ``beta``.
 
     Raises:
         ValueError: beta is too large for the scores.

@@ -44,13 +44,7 @@ class ScoreNormalisation:
     def fit(
         cls, noise: Float[np.ndarray, "N D"], *, beta: float = 1.0, drop: bool = True, unit: bool = True
     ) -> ScoreNormalisation:
-        """Find the dimension to drop, and prepare the noise set.
-
-        Args:
-            noise: frames of videos that are not searched.
-            beta: weight of the bias; the challenge's participants used 1 to 1.5.
-            drop: leave out the dimension of least variance, so that the size stays.
-            unit: bring rows to length 1.
+        """Prepare a noise set; the challenge's participants used ``beta`` from 1 to 1.5.
 
         Raises:
             ValueError: no frame, or one that is not finite.

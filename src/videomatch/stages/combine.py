@@ -48,7 +48,6 @@ def combine(
         members: name -> parts, each ``[number of a folder of embeddings, member in it, weight]``. Weights are at least
             0, and only their ratios count.
         dim: singular directions to keep, found on the videos; all if None or no smaller than the parts together.
-        threads: of the matrix products.
 
     Raises:
         ValueError: weights that cannot be, a part that does not exist, or parts that share no video.
@@ -79,7 +78,7 @@ def shares_of(weights: Sequence[float]) -> np.ndarray:
 
 def concatenate(parts: Sequence[np.ndarray], shares: np.ndarray, dtype: str = "float64") -> np.ndarray:
     """Rows ``(N, sum of D)`` of unit length, of parts' rows ``(N, D)``; the shares sum to 1. A part's row of zeros
-    stays zero. Lengths are computed in float64 whatever the ``dtype`` of the result."""
+    stays zero. Lengths are computed in float64 for every ``dtype`` of the result."""
     ends = np.cumsum([part.shape[1] for part in parts])
     rows = np.empty((len(parts[0]), ends[-1]), dtype)
     for part, share, end in zip(parts, shares, ends, strict=True):
@@ -97,12 +96,7 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
     They are the eigenvectors of the Gram matrix of the columns, or of the rows where these are fewer (then at most as
     many as the rank). A chunk is multiplied in its own precision, the products are summed in float64: in float32
     alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by the largest entry,
-    so that results repeat.
-
-    Args:
-        chunks: rows ``(n, D)``.
-        shape: ``(N, D)`` of all of them.
-        dim: how many vectors.
+    so that results repeat. ``shape`` is ``(N, D)`` of all rows.
     """
     count, width = shape
     if count < width:

@@ -58,7 +58,6 @@ def search(
     """Write ``<member>/rankings.parquet`` and ``<member>/search.json`` of every member of a system.
 
     Args:
-        corpus: result of ``prepare``.
         embeddings: folders with ``<member>/videos/`` and ``<member>/texts/``; several are one, with disjoint ids.
         split: the protocol: its ids in the roles query and reference, and the judged pairs with both sides among them.
             Without queries, every reference is one. Several are pooled, for members with a fold.
@@ -66,9 +65,8 @@ def search(
         top: nearest references to keep of every query.
         members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
             and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
-        threads: of the matrix product.
         rescore: ``{method, …}``: a method of :mod:`retrieval.rescoring` with its options, ``expert`` if it reads
-            frames, and ``bank``, the split (or several) of other queries, if it holds them against these.
+            frames, and ``bank``, the split (or several) of other queries, if it reads those.
         features: results of ``extract`` with the frames that a rescoring reads.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
 
@@ -121,16 +119,7 @@ def _fold_protocol(corpus: Path, split: str | list[str], fold: dict[str, Any]) -
 
 @dataclass(frozen=True)
 class Rescoring:
-    """The options of ``rescore:``, and where the inputs of its method are.
-
-    Attributes:
-        corpus: result of ``prepare``.
-        kind: of the search.
-        options: ``{method, …}``, checked.
-        features: results of ``extract``.
-        embeddings: folders with ``<member>/texts/`` in the space of the frames.
-        member: of the system.
-    """
+    """The options of ``rescore:``, checked, and where the inputs of its method are; names as of :func:`search`."""
 
     corpus: Path
     kind: str
@@ -158,11 +147,7 @@ class Rescoring:
         return getattr(rescoring, method)(*embedded, *inputs, request, **options)
 
     def bank(self, store: Store, queries: Sequence[str]) -> list[str] | None:
-        """Ids of the bank's queries, of the same side as the protocol's; None for a method without one.
-
-        Raises:
-            ValueError: one of them is a query of the protocol, or none has an embedding.
-        """
+        """Ids of the bank's queries, of the same side as the protocol's; None for a method without one."""
         if INPUTS[self.options["method"]] != "bank":
             return None
         split = self.options["bank"]

@@ -40,16 +40,10 @@ def shortlist(
     and ``shortlist.json`` (how large it is, and what was left out).
 
     Args:
-        corpus: result of ``prepare``.
         features: results of ``extract`` or ``select_key_frames``.
-        output: empty folder.
         split: the protocol: its references are indexed, its queries are looked up.
-        expert: whose frames.
         top: references of a query at most.
-        codec: how a frame is kept, one of :data:`videomatch.retrieval.ann.CODECS`.
-        dim: numbers of a frame that are kept.
-        seed: of the frames that the codes are learned from.
-        threads: of the search.
+        codec, dim, seed: as of :meth:`FrameIndex.create`.
 
     Raises:
         ValueError: the expert is in none of the folders, or no query or no reference has a frame.
