@@ -158,7 +158,7 @@ def test_facts_and_usable_videos(source):
     [
         ({"experts": []}, r"experts \[\], there are features of \['ear', 'eye'\]"),
         ({"experts": ["nose"]}, "nose"),
-        ({"experts": ["eye"], "clockless": ["ear"]}, "clockless 'ear' is none of"),
+        ({"experts": ["eye"], "clockless": ["ear"]}, "clockless 'ear' is not one of"),
         ({"experts": ["eye"], "captions": "all"}, "captions 'all', expected one or joined"),
         ({"experts": ["eye"], "max_tokens": 0}, "max_tokens 0"),
         ({"experts": ["eye"], "window": 0.0}, "window 0.0"),

@@ -1,7 +1,7 @@
 """A caption and what several experts saw of its video: what a text and video encoder of many experts learns from.
 
 Source: MMT (Gabeur et al., ECCV 2020), preprocessing as in its published code: of every expert at most so many rows are
-kept, each with the second in which it lies, and all of its rows, kept or not, go into an aggregate.
+kept, each with its second; all of its rows, kept or not, go into an aggregate.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class CaptionExperts(CaptionExamples):
         if not self.experts or not set(self.experts) <= set(stores):
             raise ValueError(f"experts {self.experts}, there are features of {sorted(stores)}")
         if odd := sorted(set(self.clockless) - set(self.experts)):
-            raise ValueError(f"clockless {odd[0]!r} is none of the experts {self.experts}")
+            raise ValueError(f"clockless {odd[0]!r} is not one of the experts {self.experts}")
         self.stores = {name: stores[name] for name in self.experts}
         for name, store in self.stores.items():
             if len(store.shape) != 1:
@@ -211,7 +211,7 @@ class CaptionExperts(CaptionExamples):
         return counts, values[rows], at, maxima, means
 
     def _positions(self, name: str, store: Store, ids: Sequence[str]) -> np.ndarray:
-        """Of all rows: two more than the number of the window in which the middle of a row lies."""
+        """Of all rows: two more than the number of the window that holds the middle of a row."""
         try:
             times, _ = store.gather(ids, "times")
         except ValueError as error:

@@ -214,8 +214,8 @@ def _rank_top(
 ) -> None:
     """Fill in the best references of the queries of a block.
 
-    ``top`` references score at least t - bound, with t the ``top``-th largest score of the block. Hence whatever is
-    among the best, or ties with the last of them, has at least t - 2 bound in the block.
+    ``top`` references score at least t - bound, with t the ``top``-th largest score of the block. So a reference among
+    the best, or one that ties with the last of them, has at least t - 2 bound in the block.
     """
     references, top = block.shape[1], result.top.shape[1]
     kept = min(top, references)

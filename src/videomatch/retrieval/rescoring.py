@@ -18,7 +18,7 @@ Conventions
 
 Exact ties are promised
     Rows are rounded to fixed point, 26 bits below the longest row's length, so that the inner product of two of them is
-    exact in float64, in whatever order it is added up: equal rows tie, and no score depends on the size of a block (but
+    exact in float64, in any order of the sum: equal rows tie, and no score depends on the size of a block (but
     for the last bits of ``frame_softmax``). The rounding changes a cosine by about 1e-8.
 
 Memory
