@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +16,11 @@ from videomatch.data.store import Store
 from videomatch.examples import Source
 from videomatch.examples.similarity_map import SimilarityMap, augmented, collated, cropped, reversed_in_time
 from videomatch.localisation import intervals, synthetic_maps
+from videomatch.localisation.corners import Corners, refine_corners
 from videomatch.localisation.line_fit import fit_lines, iou, nms
 from videomatch.metrics import segments
 from videomatch.models import segment_detector
-from videomatch.models.segment_detector import Config, Corners, Model
+from videomatch.models.segment_detector import Config, Model
 from videomatch.objectives.segments import segment_corners, segment_focal, segment_giou, segment_line
 from videomatch.stages.align import align
 from videomatch.stages.train import train
@@ -75,13 +77,24 @@ def detector(lines):
     return model.eval()
 
 
+def forward(model: Model, values: torch.Tensor, shapes: list[tuple[int, int]] | None = None) -> dict:
+    """Outputs for maps without segments, of some shapes in their padding."""
+    shapes = shapes or [(values.shape[1], values.shape[2])] * len(values)
+    batch = collated([(np.zeros(shape, np.float32), np.zeros((0, 4))) for shape in shapes])
+    wide = [
+        F.pad(batch[f"{side}_mask"], (0, n - batch[f"{side}_mask"].shape[1]))
+        for side, n in zip(("query", "reference"), values.shape[1:], strict=True)
+    ]
+    return model(values, *wide, batch["segments"], batch["segments_mask"])
+
+
 def drawn_model(seed: int = 0, **options) -> Model:
     torch.manual_seed(seed)
     model = Model(Config(**{**SMALL, **options}))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        model(torch.rand(4, 40, 40))  # statistics for the norms
+        forward(model, torch.rand(4, 40, 40))  # statistics for the norms
     return model.eval()
 
 
@@ -99,13 +112,12 @@ class TestBoxes:
     def test_cells_around_the_centre_are_to_find_a_segment(self):
         anchors = segment_detector.anchors(((16, 16), (8, 8), (4, 4)), torch.device("cpu"))
         truth = torch.tensor([[[20.0, 36, 10, 26], [0, 1, 0, 1]]])
-        levels = torch.tensor([4.0, 16.0])
-        found, which = segment_detector.assigned(anchors, truth, torch.tensor([[True, False]]), levels)
+        found, which = segment_detector.assigned(anchors, truth, torch.tensor([[True, False]]))
         chosen = anchors[found[0]]
         assert (which[found] == 0).all() and found.sum() > 4
         assert ((chosen[:, :2] - torch.tensor([28.0, 18.0])).abs() <= 1.5 * chosen[:, 2:]).all()
         assert set(chosen[:, 2].tolist()) == {4}  # 16 frames: more than 3 sides, at most 10
-        assert not segment_detector.assigned(anchors, truth, torch.tensor([[False, False]]), levels)[0].any()
+        assert not segment_detector.assigned(anchors, truth, torch.tensor([[False, False]]))[0].any()
 
     @given(st.integers(2, 200), st.floats(0, 1), st.floats(0, 1))
     @settings(max_examples=60, deadline=None)
@@ -113,9 +125,7 @@ class TestBoxes:
         anchors = segment_detector.anchors(((64, 64), (32, 32), (16, 16), (8, 8)), torch.device("cpu"))
         start = torch.tensor([query, reference]) * (256 - size)
         truth = torch.stack([start, start + size], 1).reshape(1, 1, 4)
-        found, _ = segment_detector.assigned(
-            anchors, truth, torch.ones(1, 1, dtype=torch.bool), torch.tensor([4.0, 32.0])
-        )
+        found, _ = segment_detector.assigned(anchors, truth, torch.ones(1, 1, dtype=torch.bool))
         assert found.any()
 
 
@@ -250,10 +260,9 @@ class TestModel:
     def test_padding_changes_nothing(self):
         model = drawn_model()
         values = torch.rand(1, 37, 50, generator=torch.Generator().manual_seed(0))
-        wide = torch.nn.functional.pad(values, (0, 30, 0, 27), value=7.0)
-        masks = [torch.arange(n) < m for n, m in ((64, 37), (80, 50))]
+        wide = F.pad(values, (0, 30, 0, 27), value=7.0)
         with torch.inference_mode():
-            alone, among = model(values), model(wide, masks[0][None], masks[1][None])
+            alone, among = forward(model, values), forward(model, wide, [(37, 50)])
         here, there = alone["is_cell"][0], among["is_cell"][0]
         assert here.sum() == there.sum() > 100
         for name in ("objectness", "boxes"):
@@ -310,7 +319,7 @@ class TestCorners:
         for coarse in (True, False):
             wanted = corners(fine, segments, coarse=coarse)[0].detach().numpy()
             rows = fine[0].permute(1, 2, 0).numpy()
-            found = segment_detector.refine_corners(rows, segments[0].numpy(), corners.arrays(), coarse=coarse)
+            found = refine_corners(rows, segments[0].numpy(), corners.arrays(), coarse=coarse)
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
             assert np.abs(found - segments[0].numpy()).max() > 1
 

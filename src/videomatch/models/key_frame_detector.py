@@ -1,13 +1,10 @@
 """A scorer of key frames and a detector of copied segments in one checkpoint, trained together.
 
-The scorer (:mod:`videomatch.models.key_frames`) gives the soft assignment of a reference's frames to key frames; the
-detector (:mod:`videomatch.models.segment_detector`) finds the segments on the map of the query's frames and of the
-expected key frames of the reference's. That resembles a map of key frames that were spread out again, so the
-detector's loss reaches the scorer as a gradient. Queries have all their frames, or key frames as well (``both``).
-Beside the detector's objectives the scorer has its own (``key_frame_coverage``, ``key_frame_stability``), over all
-videos of the batch; copied frames of the query count as its edits.
-
-It may start from a scorer and a detector that were trained alone: the names of the weights agree.
+The scorer (:mod:`videomatch.models.key_frames`) computes the soft assignment of a reference's frames to key frames. The
+detector (:mod:`videomatch.models.segment_detector`) reads the map of the query's frames and of the expected key frame
+of each of the reference's frames, so its loss has a gradient in the scorer. The scorer has its own objectives as well
+(``key_frame_coverage``, ``key_frame_stability``), over all videos of the batch; the query is the edited copy.
+Weights of a scorer and of a detector that were trained alone can be loaded.
 
 # Deviation: SSAN (arXiv:2309.11091) trains both together, too; how, is not public. This is ours.
 """
@@ -31,11 +28,8 @@ class Config(segment_detector.Config):
     Args:
         frame_dim: dimensions of a frame; the stage fills it.
         scorer: options of :class:`videomatch.models.key_frames.Config`.
-        both: queries have key frames too.
+        both: the query has expected key frames, too.
         options: of :class:`videomatch.models.segment_detector.Config`.
-
-    Raises:
-        ValueError: options that the two refuse.
     """
 
     model_type = "key_frame_detector"
@@ -49,7 +43,7 @@ class Config(segment_detector.Config):
         **options: Any,
     ) -> None:
         self.frame_dim, self.scorer, self.both = frame_dim, scorer or {}, both
-        key_frames.Config(frame_dim=frame_dim, **self.scorer)  # refuses what is no option
+        key_frames.Config(frame_dim=frame_dim, **self.scorer)  # raises an error for a wrong option
         super().__init__(**options)
 
 
@@ -70,19 +64,14 @@ class Model(segment_detector.Model):
         query_mask: Bool[Tensor, "maps query_frames"],
         reference_frames: Float[Tensor, "maps reference_frames dim"],
         reference_mask: Bool[Tensor, "maps reference_frames"],
-        segments: Float[Tensor, "maps segments 4"] | None = None,
-        segments_mask: Bool[Tensor, "maps segments"] | None = None,
+        segments: Float[Tensor, "maps segments 4"],
+        segments_mask: Bool[Tensor, "maps segments"],
         **_: Tensor,
     ) -> dict[str, Tensor]:
-        """The detector's outputs, and with segments also the inputs of the scorer's objectives: ``frames``, ``mask``,
-        ``assignment`` and ``keep_probability`` of the references, then of the queries, ``(2 maps, frames …)``;
-        ``edited_keep_probability`` of the queries and ``source_frame``, which frame of the reference each of theirs
-        shows.
-
-        Args:
-            query_frames, reference_frames: in the order of time, padded at the end.
-            query_mask, reference_mask: true where a frame is.
-            segments, segments_mask: in frames.
+        """The detector's outputs and the inputs of the scorer's objectives: ``frames``, ``mask``, ``assignment`` and
+        ``keep_probability`` of the references, then of the queries, ``(2 maps, frames …)``; ``edited_keep_probability``
+        of the queries and ``source_frame``, the reference frame of each of theirs. Frames are padded at the end;
+        segments are in frames.
         """
         sides = (query_frames, query_mask), (reference_frames, reference_mask)
         assignments = [self.scorer.assignment(*side) for side in sides]
@@ -91,8 +80,6 @@ class Model(segment_detector.Model):
             query, reference = (F.normalize(a @ unit, dim=-1) for a, unit in zip(assignments, units, strict=True))
             similarity = (query if self.config.both else units[0]) @ reference.transpose(1, 2)
         outputs = super().forward(similarity, query_mask, reference_mask, segments, segments_mask)
-        if segments is None or segments_mask is None:
-            return outputs
         longest = max(query.shape[1], reference.shape[1])
         mask, frames, assignment = (
             torch.cat([_padded(of_reference, longest), _padded(of_query, longest)])
@@ -131,10 +118,10 @@ def source_frames(
     segments: Float[Tensor, "maps segments 4"],
     segments_mask: Bool[Tensor, "maps segments"],
 ) -> Int[Tensor, "maps query_frames"]:
-    """Which reference frame the middle of each query frame shows; -1 for none."""
+    """The reference frame that the middle of each query frame is copied from; -1 for none."""
     middle = torch.arange(mask.shape[1], device=mask.device)[None, :, None] + 0.5
     start, end, first, last = segments[:, None].unbind(-1)
     inside = (middle >= start) & (middle < end) & segments_mask[:, None] & mask[..., None]
     at = first + (middle - start) * (last - first) / (end - start)
     frame = at.floor().clamp(min=0).long()
-    return torch.where(inside, frame, -1).amax(-1) if segments.shape[1] else torch.full_like(mask, -1, dtype=torch.long)
+    return torch.where(inside, frame, -1).amax(-1)

@@ -1,33 +1,27 @@
-"""A detector of copied segments on similarity maps: which rectangles of the map two videos share.
+"""A detector of copied segments on similarity maps.
 
 SPD does this with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., Learning segment similarity and alignment in
 large-scale content based video retrieval, MM 2021, arXiv:2309.11091; also TransVCL, AAAI 2023, with YOLOX). Here a
-small network reads the map as it is, frame by frame:
+small network reads the map frame by frame:
 
-1. A feature pyramid (Lin et al., FPN, CVPR 2017). For each cell of every level but the finest one head predicts whether
-   the centre of a segment lies there, and its box (anchor-free: Tian et al., FCOS, ICCV 2019).
+1. A feature pyramid (Lin et al., FPN, CVPR 2017). For each cell of every level but the finest a head predicts whether
+   it is the centre of a segment, and the segment's box (anchor-free: Tian et al., FCOS, ICCV 2019).
 2. For every cell of the map another head predicts whether a segment's line passes through it, like the heat maps of the
    first place of the Video Similarity Challenge 2022 (SAM). Boxes are fitted to that line without further weights
    (:mod:`videomatch.localisation.line_fit`).
-3. Two small layers refine the corners where a segment starts and ends, to fractions of a frame.
+3. Two small networks refine the corners where a segment starts and ends, to fractions of a frame
+   (:mod:`videomatch.localisation.corners`).
 
-What goes in
-    ``similarity`` ``(B, Q, R)``, cosines, with masks; padding changes nothing. Frame i is the interval ``[i, i + 1)``.
-    Beside the similarity the network reads how many deviations it is above the mean of its row and of its column, and
-    how near it comes to the largest of both.
+Frame i is the interval ``[i, i + 1)``. A box is ``query_start, query_end, reference_start, reference_end`` in frames,
+half open; a cell ``query centre, reference centre, side`` in frames. Padding and tiles do not change a result.
 
-Boxes and cells
-    A box is ``query_start, query_end, reference_start, reference_end`` in frames, half open. A cell is ``query centre,
-    reference centre, side`` in frames.
-
-# Deviation: SPD's training and its 20 best references per row are not published or needed; this network has some
-hundred thousand weights instead of millions, and never rescales a map, which would lose frames.
+# Deviation: SPD's training and its 20 best references per row are not published; this network has some hundred thousand
+weights instead of millions, and never rescales a map, which would lose frames.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
@@ -41,13 +35,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from videomatch.localisation.corners import Corners, refine_corners
 from videomatch.localisation.line_fit import fit_lines, nms
-from videomatch.metrics.segments import ENDS, QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START, STARTS
+from videomatch.metrics.segments import ENDS, STARTS
 from videomatch.models import SystemModel
 
-#: channels that are read
+#: of :func:`channels`
 CHANNELS = 4
-#: a map of more cells is computed in tiles of so many frames, with as many around them as a cell can see
+#: frames of a tile; maps of more cells are computed in tiles
 TILE, MAX_CELLS = 1536, 2048 * 2048
 #: IoU threshold of the first non-maximum suppression, of the cells' boxes
 CELL_IOU = 0.5
@@ -55,12 +50,6 @@ CELL_IOU = 0.5
 MIN_SIDES, MAX_SIDES = 3.0, 10.0
 #: cells within so many sides of a segment's centre are assigned to it
 CENTRE_RADIUS = 1.5
-#: distance of the points that are sampled around a corner: min and max in frames, and segments' lengths per distance
-MIN_STEP, MAX_STEP, STEPS_PER_LENGTH = 1.5, 8.0, 12.0
-#: a cell and its neighbours
-_AROUND = np.ones((3, 3), np.uint8)
-#: offsets of two neighbouring cells, and the bilinear weight of each is its distance from the other
-_NEXT, _OTHER = np.arange(2), np.array([1, 0], np.float32)
 
 
 class Config(PreTrainedConfig):
@@ -69,14 +58,11 @@ class Config(PreTrainedConfig):
     Args:
         width: channels of the finest level; coarser ones have more.
         levels: of the pyramid; the finest has cells of 2 x 2 frames, each next twice that.
-        head: channels in which all levels are read.
-        confidence: least score of a segment.
-        floor: log odds of a cell at which a line goes on; lower ones make segments longer.
+        head: channels that the heads read of every level.
+        confidence: min score of a segment.
+        floor: log odds of a cell at which a line continues; lower values make segments longer.
         overlap: IoU threshold of the last non-maximum suppression.
-        max_boxes: of cells that are fitted to lines.
-
-    Raises:
-        ValueError: no level, or a threshold outside 0 to 1.
+        max_boxes: that are fitted to lines.
     """
 
     model_type = "segment_detector"
@@ -102,14 +88,11 @@ class Config(PreTrainedConfig):
         super().__init__(**others)
 
 
-# ------------------------------------------------------------------------------------------------------------- layers
-
-
 class Norm(nn.BatchNorm2d):
-    """BatchNorm over the cells of maps, without the padding."""
+    """BatchNorm without the padding. In all layers ``mask`` ``(B, 1, rows, columns)`` is 0 in the padding, or None."""
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """``(B, C, rows, columns)``; ``mask`` ``(B, 1, rows, columns)`` of 1 and 0, or None where all of it is map."""
+        """``(B, C, rows, columns)``."""
         if mask is None or not self.training:
             return super().forward(x)
         count = mask.sum().clamp(min=2)
@@ -127,7 +110,7 @@ class Norm(nn.BatchNorm2d):
 
 
 class Layer(nn.Module):
-    """Convolution, BatchNorm, ReLU, and zero outside the map, so that neither padding nor tiles change a cell."""
+    """Convolution, BatchNorm, ReLU, and zero outside the map."""
 
     def __init__(self, inner: int, outer: int, size: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -135,7 +118,7 @@ class Layer(nn.Module):
         self.norm: Norm | None = Norm(outer)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """``(B, C, rows, columns)``; ``mask`` of the layer's own grid, or None where all of it is map."""
+        """``(B, C, rows, columns)``; ``mask`` of the output's grid."""
         conv, norm = self.conv, self.norm
         x = torch.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
         x = (x if norm is None else norm(x, mask)).relu_()
@@ -162,13 +145,8 @@ class Level(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """What the pyramid finds on maps.
-
-    Attributes:
-        fine: features of the finest level ``(B, head, rows / 2, columns / 2)``.
-        line: log odds that a cell lies on a segment's line ``(B, 1, rows, columns)``.
-        heads: features of all coarser levels ``(B, head, …)``, for :meth:`Pyramid.predict`.
-    """
+    """Features of the finest level ``(B, head, rows / 2, columns / 2)``; log odds that a cell is on a segment's line
+    ``(B, 1, rows, columns)``; features of the coarser levels ``(B, head, …)``, for :meth:`Pyramid.predict`."""
 
     fine: Tensor
     line: Tensor
@@ -176,16 +154,14 @@ class Outputs(NamedTuple):
 
 
 class Pyramid(nn.Module):
-    """The feature pyramid and its two heads.
-
-    Args:
-        width: channels of the finest level.
-        levels: how many.
-        head: channels in which they are read.
-    """
+    """The feature pyramid and its two heads; see :class:`Config`."""
 
     def __init__(self, width: int, levels: int, head: int) -> None:
         super().__init__()
+        #: frames of a coarsest cell
+        self.step = 2**levels
+        #: max distance in frames at which a cell depends on others: the sum over the levels' convolutions
+        self.reach = 5 * self.step
         sizes = [min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels)]
         # the first layer reads two by two cells and those around them at once: no layer works on single cells
         first = Layer(CHANNELS, sizes[0], size=4, stride=2)
@@ -202,26 +178,17 @@ class Pyramid(nn.Module):
                 layer.bias[:] = torch.tensor(bias)
 
     def fused(self) -> Pyramid:
-        """A copy for inference, with all norms folded into convolutions, which read channels last."""
+        """A copy for inference, with all norms folded into convolutions and channels last."""
         pyramid = copy.deepcopy(self).eval().requires_grad_(False)
         for module in list(pyramid.modules()):
             if isinstance(module, Layer):
                 module.fuse()
         return pyramid.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    @property
-    def reach(self) -> int:
-        """Frames on each side that a cell depends on, at most; a multiple of the coarsest cell."""
-        sides = [2 ** (n + 1) for n in range(len(self.levels))]
-        # one frame around the finest cells, one of these cells for the line; every coarser level: a convolution over
-        # the finer grid and one over its own; then the head's; half a coarsest cell
-        far = 1 + 2 + sum(side // 2 + side for side in sides[1:]) + sides[-1] + sides[-1]
-        return -(-far // sides[-1]) * sides[-1]
-
     def forward(
         self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"] | None
     ) -> Outputs:
-        """Rows and columns are multiples of the coarsest cell."""
+        """Rows and columns are multiples of ``step``."""
         masks: list[Tensor | None] = [None] * len(self.levels)
         if mask is not None and not bool(mask.all()):
             pooled: Tensor = mask[:, None].to(read.dtype)
@@ -241,7 +208,7 @@ class Pyramid(nn.Module):
         return Outputs(features[0], line, [self.head(y, own) for y, own in zip(features[1:], masks[1:], strict=True)])
 
     def predict(self, heads: list[Tensor]) -> Float[Tensor, "maps 5 cells"]:
-        """Log odds, centre and logarithm of the sides for the cells of all levels but the finest, row by row."""
+        """Log odds, offset of the centre, and log size of the box for all cells, level by level and row by row."""
         return _pointwise(self.says, torch.cat([x.flatten(2) for x in heads], 2))
 
     def tiled(
@@ -250,11 +217,7 @@ class Pyramid(nn.Module):
         mask: Bool[Tensor, "1 rows columns"] | None,
         tile: int,
     ) -> Outputs:
-        """The same as :meth:`forward`, tile by tile, each with all around it that its cells depend on.
-
-        Args:
-            tile: frames, a multiple of the coarsest cell.
-        """
+        """:meth:`forward`, by tiles of ``tile`` frames, a multiple of ``step``, with ``reach`` frames around them."""
         rows, columns = read.shape[2:]
         whole: list[Tensor] = []
         for top, left in itertools.product(range(0, rows, tile), range(0, columns, tile)):
@@ -279,126 +242,6 @@ def _pointwise(conv: nn.Conv2d, x: Float[Tensor, "maps channels cells"]) -> Floa
     return conv.weight.flatten(1) @ x + conv.bias[:, None]
 
 
-class Corners(nn.Module):
-    """Samples the fine features around a segment's start and end, and moves both.
-
-    Args:
-        channels: of the fine features.
-        points: that are sampled on each axis.
-        hidden: of the layer in between.
-    """
-
-    def __init__(self, channels: int, points: int = 7, hidden: int = 48) -> None:
-        super().__init__()
-        self.points = points
-        self.layers = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(channels * points**2 + 2, hidden), nn.ReLU(), nn.Linear(hidden, 2))
-                for _ in range(2)
-            ]
-        )
-        for layer in self.layers:
-            nn.init.zeros_(layer[-1].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
-            nn.init.zeros_(layer[-1].bias)  # pyright: ignore[reportIndexIssue, reportArgumentType]
-
-    def forward(
-        self,
-        fine: Float[Tensor, "maps channels rows columns"],
-        segments: Float[Tensor, "maps segments 4"],
-        *,
-        coarse: bool,
-    ) -> Float[Tensor, "maps segments 4"]:
-        """Segments with refined corners.
-
-        Args:
-            fine: a cell is two frames.
-            segments: in frames.
-            coarse: sample further around long segments.
-        """
-        if not segments.shape[1]:
-            return segments
-        corners = segments.unflatten(2, (2, 2)).transpose(2, 3)  # (B, M, start and end, query and reference)
-        sides = (corners[:, :, 1] - corners[:, :, 0]).clamp(min=0.5)
-        mean = sides.mean(2)
-        step = (mean / STEPS_PER_LENGTH).clamp(MIN_STEP, MAX_STEP) if coarse else torch.full_like(mean, MIN_STEP)
-        step = step[:, :, None, None]
-        spread = torch.arange(self.points, device=fine.device) - (self.points - 1) / 2
-        query, reference = (corners[..., n, None] + spread * step for n in range(2))
-        grid = torch.stack(torch.broadcast_tensors(reference[..., None, :], query[..., None]), -1)
-        size = torch.tensor(fine.shape[:1:-1], device=fine.device)  # columns, rows, of two frames
-        around = F.grid_sample(fine, (grid / size - 1).flatten(1, 2).flatten(2, 3), align_corners=False)
-        around = around.transpose(1, 2).flatten(2).unflatten(1, (*mean.shape[1:], 2))  # (B, M, 2, C points²)
-        shape = torch.stack([mean.log(), (sides[..., 0] / sides[..., 1]).log()], 2)
-        moves = [layer(torch.cat([around[:, :, n], shape], 2)) for n, layer in enumerate(self.layers)]
-        return (corners + torch.stack(moves, 2) * step).transpose(2, 3).flatten(2)
-
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """Weight and bias of the inner and of the outer layers ``(2, …)``, for :func:`refine_corners`."""
-        inner, inner_bias, outer, outer_bias = (
-            torch.stack([layer[n].get_parameter(name) for layer in self.layers]).detach().cpu()  # pyright: ignore[reportIndexIssue]
-            for n in (0, 2)
-            for name in ("weight", "bias")
-        )
-        samples = inner[..., :-2].unflatten(2, (-1, self.points**2)).transpose(2, 3).flatten(2)  # channels last
-        inner = torch.cat([samples, inner[..., -2:]], 2)
-        layers = (inner.transpose(1, 2), inner_bias[:, None], outer.transpose(1, 2), outer_bias[:, None])
-        return tuple(np.ascontiguousarray(x.numpy()) for x in layers)
-
-
-def refine_corners(
-    fine: Float[np.ndarray, "rows columns channels"],
-    segments: Float[np.ndarray, "segments 4"],
-    arrays: tuple[np.ndarray, ...],
-    *,
-    coarse: bool,
-) -> Float[np.ndarray, "segments 4"]:
-    """What :class:`Corners` computes, for one map. For its few segments numpy takes half the time of torch, which is
-    7 % of the time of a map of 128 x 128.
-
-    Args:
-        arrays: :meth:`Corners.arrays`.
-    """
-    corners = segments.reshape(-1, 2, 2).transpose(0, 2, 1)  # (M, start and end, query and reference)
-    sides = np.maximum(corners[:, 1] - corners[:, 0], 0.5)
-    mean = (sides[:, 0] + sides[:, 1]) / 2
-    step = (
-        np.minimum(np.maximum(mean / STEPS_PER_LENGTH, MIN_STEP), MAX_STEP) if coarse else np.full_like(mean, MIN_STEP)
-    )
-    inner, inner_bias, outer, outer_bias = arrays
-    points = round(((inner.shape[1] - 2) / fine.shape[2]) ** 0.5)
-    spread = np.arange(points, dtype=np.float32) - (points - 1) / 2
-    # bilinear: a point lies between the middles of two cells on each axis
-    at = (corners[..., None] + spread * step[:, None, None, None]) / 2 - 0.5
-    low = np.floor(at)
-    weight = np.abs((at - low)[..., None] - _OTHER)
-    cell = low.astype(np.intp)[..., None] + _NEXT
-    near = np.minimum(np.maximum(cell, 0), np.array(fine.shape[:2])[:, None, None] - 1)
-    weight *= near == cell  # zero outside the map
-    query, reference = near.reshape(*near.shape[:3], -1).transpose(2, 0, 1, 3)
-    around = fine[query[..., None], reference[..., None, :]]  # (M, 2, 2 points, 2 points, C)
-    around = around.reshape(len(segments), 2, points, 2, 2 * points, -1)
-    around = (around * weight[:, :, 0, :, :, None, None]).sum(3)
-    around = around.reshape(len(segments), 2, points, points, 2, -1)
-    around *= weight[:, :, 1, None, :, :, None]
-    read = np.empty((2, len(segments), inner.shape[1]), np.float32)
-    samples = read[..., :-2].reshape(2, len(segments), points, points, -1).swapaxes(0, 1)
-    np.add(around[..., 0, :], around[..., 1, :], out=samples)
-    read[..., -2] = np.log(mean)
-    read[..., -1] = np.log(sides[:, 0] / sides[:, 1])
-    moves = np.maximum(read @ inner + inner_bias, 0) @ outer + outer_bias  # (2, M, query and reference)
-    return (corners + moves.swapaxes(0, 1) * step[:, None, None]).transpose(0, 2, 1).reshape(-1, 4)
-
-
-# -------------------------------------------------------------------------------------------------------------- model
-
-
-class _Inference(NamedTuple):
-    """The weights as :meth:`Model.align` computes with them."""
-
-    pyramid: Pyramid
-    corners: list[tuple[np.ndarray, ...]]
-
-
 class Model(PreTrainedModel, SystemModel):
     """The detector: an aligner as in :mod:`videomatch.aligners`."""
 
@@ -411,7 +254,8 @@ class Model(PreTrainedModel, SystemModel):
         super().__init__(config)
         self.pyramid = Pyramid(config.width, config.levels, config.head)
         self.corners = nn.ModuleList([Corners(config.head) for _ in range(2)])
-        self._inference: _Inference | None = None
+        #: the fused pyramid and the arrays of the corners, for :meth:`align`
+        self._inference: tuple[Pyramid, list[tuple[np.ndarray, ...]]] | None = None
         # small convolutions are a third faster
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.post_init()
@@ -420,60 +264,46 @@ class Model(PreTrainedModel, SystemModel):
         """Layers keep PyTorch's own initialisation."""
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module; :meth:`align` uses the weights of its first call after this."""
+        """Set the mode. :meth:`align` uses the weights of its first call after this."""
         self._inference = None
         return super().train(mode)
-
-    @property
-    def step(self) -> int:
-        """Frames of a cell of the coarsest level: maps are padded to a multiple."""
-        return int(2**self.config.levels)
 
     def forward(
         self,
         similarity: Float[Tensor, "maps query_frames reference_frames"],
-        query_mask: Bool[Tensor, "maps query_frames"] | None = None,
-        reference_mask: Bool[Tensor, "maps reference_frames"] | None = None,
-        segments: Float[Tensor, "maps segments 4"] | None = None,
-        segments_mask: Bool[Tensor, "maps segments"] | None = None,
+        query_mask: Bool[Tensor, "maps query_frames"],
+        reference_mask: Bool[Tensor, "maps reference_frames"],
+        segments: Float[Tensor, "maps segments 4"],
+        segments_mask: Bool[Tensor, "maps segments"],
     ) -> dict[str, Tensor]:
-        """Predictions for every cell, and with the true segments their targets.
-
-        Args:
-            similarity: padded with anything.
-            query_mask, reference_mask: true where a frame is the video's own.
-            segments: true segments in frames.
-            segments_mask: false for padding of ``segments``.
+        """Predictions for every cell, and their targets. Masks are false in the padding; ``segments`` are the true ones
+        in frames, at least one per map with the padding.
 
         Returns:
             ``objectness`` ``(B, A)`` before the sigmoid, ``boxes`` ``(B, A, 4)`` in frames, ``is_cell`` ``(B, A)``
-            (false in the padding), ``line`` ``(B, Q, R)`` before the sigmoid. With segments also ``is_assigned``
-            ``(B, A)``, ``target_boxes`` ``(B, A, 4)``, ``is_line`` and ``is_map`` ``(B, Q, R)``, and ``refined``
-            ``(B, M, 2, 4)``: the segments after a random shift and one or two refinements of their corners.
+            (false in the padding), ``line`` ``(B, Q, R)`` before the sigmoid, ``is_assigned`` ``(B, A)``,
+            ``target_boxes`` ``(B, A, 4)``, ``is_line`` and ``is_map`` ``(B, Q, R)``, and ``refined`` ``(B, M, 2, 4)``:
+            the segments after a random shift and one or two refinements of their corners.
         """
-        query = torch.ones_like(similarity[:, :, 0], dtype=torch.bool) if query_mask is None else query_mask.bool()
-        reference = (
-            torch.ones_like(similarity[:, 0], dtype=torch.bool) if reference_mask is None else reference_mask.bool()
-        )
-        mask = query[:, :, None] & reference[:, None, :]
-        found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.step))
-        cells = anchors(tuple(tuple(x.shape[2:]) for x in found.heads), similarity.device)
-        outputs = {**decoded(self.pyramid.predict(found.heads), cells), "is_cell": cells_of_map(mask, cells)}
-        outputs["line"] = found.line[:, 0, : mask.shape[1], : mask.shape[2]]
-        if segments is not None and segments_mask is not None:
-            segments, segments_mask = segments.float(), segments_mask.bool()
-            sides = torch.tensor([4.0, 2.0**self.config.levels], device=similarity.device)
-            is_assigned, which = assigned(cells, segments, segments_mask, sides)
-            outputs["is_assigned"] = is_assigned & outputs["is_cell"]
-            targets = segments if segments.shape[1] else similarity.new_zeros(len(similarity), 1, 4)
-            outputs["target_boxes"] = targets.gather(1, which[..., None].expand(-1, -1, 4))
-            outputs["is_line"] = on_line(segments, segments_mask, (mask.shape[1], mask.shape[2]))
-            outputs["is_map"] = mask
-            refined = [shifted(segments)]
-            for number, corners in enumerate(self.corners):
-                refined.append(corners(found.fine, refined[-1].detach(), coarse=number == 0))
-            outputs["refined"] = torch.stack(refined[1:], 2)
-        return outputs
+        mask = query_mask.bool()[:, :, None] & reference_mask.bool()[:, None, :]
+        segments, segments_mask = segments.float(), segments_mask.bool()
+        found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.pyramid.step))
+        cells = anchors([x.shape[2:] for x in found.heads], similarity.device)
+        is_cell = cells_of_map(mask, cells)
+        is_assigned, which = assigned(cells, segments, segments_mask)
+        refined = [shifted(segments)]
+        for number, corners in enumerate(self.corners):
+            refined.append(corners(found.fine, refined[-1].detach(), coarse=number == 0))
+        return {
+            **decoded(self.pyramid.predict(found.heads), cells),
+            "is_cell": is_cell,
+            "line": found.line[:, 0, : mask.shape[1], : mask.shape[2]],
+            "is_assigned": is_assigned & is_cell,
+            "target_boxes": segments.gather(1, which[..., None].expand(-1, -1, 4)),
+            "is_line": on_line(segments, segments_mask, (mask.shape[1], mask.shape[2])),
+            "is_map": mask,
+            "refined": torch.stack(refined[1:], 2),
+        }
 
     @torch.inference_mode()
     def align(
@@ -489,10 +319,10 @@ class Model(PreTrainedModel, SystemModel):
         the root of the objectness times the mean probability of the cells on the line.
 
         Args:
-            similarity: ``(Q, R)``, any length.
-            confidence, overlap, floor: instead of the configuration's.
-            tile: compute in tiles of so many frames (a multiple of :attr:`step`); by default where the map is too
-                large to be computed at once. Tiles change nothing but time and memory.
+            similarity: ``(Q, R)``.
+            confidence, overlap, floor: by default those of :class:`Config`.
+            tile: compute in tiles of so many frames, a multiple of the coarsest cell; by default maps of more than
+                ``MAX_CELLS`` cells.
 
         Raises:
             ValueError: no map of finite numbers, or a model in training mode.
@@ -509,8 +339,9 @@ class Model(PreTrainedModel, SystemModel):
         overlap = options.overlap if overlap is None else overlap
         if self._inference is None:
             corners = [corners.arrays() for corners in self.corners if isinstance(corners, Corners)]
-            self._inference = _Inference(self.pyramid.fused(), corners)
-        pyramid, step = self._inference.pyramid, self.step
+            self._inference = self.pyramid.fused(), corners
+        pyramid, corner_arrays = self._inference
+        step = pyramid.step
         given = torch.from_numpy(values).to(pyramid.line.weight.device)[None]
         read, mask = channels(given), None
         if any(size % step for size in values.shape):
@@ -525,31 +356,25 @@ class Model(PreTrainedModel, SystemModel):
         boxes, likely = fit_lines(line, boxes[kept], floor=options.floor if floor is None else floor)
         score = np.sqrt(score[kept] * likely)
         boxes, score = boxes[score >= confidence], score[score >= confidence]
-        kept = nms(boxes, score, overlap)  # several may follow the same line
+        kept = nms(boxes, score, overlap)  # several boxes may be fitted to the same line
         boxes, score = boxes[kept], score[kept]
         if not len(boxes):
             return np.zeros((0, 5))
         fine = found.fine[0].permute(1, 2, 0).cpu().numpy()
-        for number, arrays in enumerate(self._inference.corners):
+        for number, arrays in enumerate(corner_arrays):
             boxes = refine_corners(fine, boxes, arrays, coarse=number == 0)
         boxes = np.minimum(np.maximum(boxes, 0), np.repeat(values.shape, 2).astype(boxes.dtype))
         kept = nms(boxes, score, overlap)
         table = np.concatenate([boxes[kept], score[kept, None]], 1).astype(np.float64)
-        has_length = (table[:, QUERY_END] > table[:, QUERY_START]) & (
-            table[:, REFERENCE_END] > table[:, REFERENCE_START]
-        )
-        return table[has_length]
-
-
-# -------------------------------------------------------------------------------------------- the map, cells and boxes
+        return table[(table[:, ENDS] > table[:, STARTS]).all(1)]
 
 
 def channels(
     similarity: Float[Tensor, "maps query_frames reference_frames"],
     mask: Bool[Tensor, "maps query_frames reference_frames"] | None = None,
 ) -> Float[Tensor, "maps 4 query_frames reference_frames"]:
-    """The similarity; by how many deviations it is above the mean of its row and of its column; how near it comes to
-    the largest of both (1 where it is the largest, less by a factor of e for each deviation)."""
+    """The similarity; its distance in standard deviations from the mean of its row, and of its column; the exponential
+    of its distances from the maxima of both."""
     values = similarity if mask is None else torch.where(mask, similarity, 0.0)
     read, near = [2 * values], None
     for axis in (2, 1):
@@ -572,27 +397,26 @@ def padded(read: Tensor, mask: Tensor, step: int) -> tuple[Tensor, Tensor]:
     return F.pad(read, more), F.pad(mask, more)
 
 
-@functools.lru_cache(maxsize=64)
-def anchors(shapes: tuple[tuple[int, ...], ...], device: torch.device) -> Float[Tensor, "cells 3"]:
+def anchors(shapes: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "cells 3"]:
     """Cells of all levels, finest first, row by row.
 
     Args:
-        shapes: rows and columns of each level; the first has cells of four frames, each next of twice as many.
+        shapes: rows and columns of each level; cells of the first are of four frames, of each next of twice as many.
+        device: of the result.
     """
-    with torch.inference_mode(False):  # the result is cached, and training needs ordinary tensors
-        found = []
-        for number, (rows, columns) in enumerate(shapes):
-            side = 2.0 ** (number + 2)
-            axes = [(torch.arange(n, device=device) + 0.5) * side for n in (rows, columns)]
-            query, reference = torch.meshgrid(*axes, indexing="ij")
-            found.append(torch.stack([query, reference, torch.full_like(query, side)], 2).flatten(0, 1))
-        return torch.cat(found)
+    found = []
+    for number, shape in enumerate(shapes):
+        side = 2.0 ** (number + 2)
+        centres = [(torch.arange(n, device=device) + 0.5) * side for n in shape]
+        query, reference = torch.meshgrid(*centres, indexing="ij")
+        found.append(torch.stack([query, reference, torch.full_like(query, side)], 2).flatten(0, 1))
+    return torch.cat(found)
 
 
 def cells_of_map(
     mask: Bool[Tensor, "maps query_frames reference_frames"], cells: Float[Tensor, "cells 3"]
 ) -> Bool[Tensor, "maps cells"]:
-    """Which cells hold a frame of the map: those whose first frame is one."""
+    """Which cells contain a frame of the map."""
     sizes = torch.stack([mask.any(2).sum(1), mask.any(1).sum(1)], 1)
     return (cells[None, :, :2] - cells[None, :, 2:] / 2 < sizes[:, None]).all(2)
 
@@ -608,19 +432,19 @@ def decoded(raw: Float[Tensor, "maps 5 cells"], cells: Float[Tensor, "cells 3"])
 def _peaks(
     raw: Float[np.ndarray, "5 cells"], grids: Sequence[Sequence[int]], shape: tuple[int, ...], confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes ``(N, 4)`` of the cells that find a segment, and their objectness, 0 to 1.
+    """Boxes ``(N, 4)`` of the cells at local maxima of the objectness, and their objectness, 0 to 1.
 
-    Only local maxima of the objectness count: boxes of neighbouring cells overlap by more than two segments may.
+    Boxes of neighbouring cells overlap by more than two segments may.
     """
     least = min(confidence**2, 1 - 1e-9)  # the line's part of the score is at most 1
     threshold = np.log(least / (1 - least)) if least else -np.inf
     cells, places, first = [np.zeros(0, np.intp)], [np.zeros((3, 0), np.float32)], 0
     for number, (height, width) in enumerate(grids):
         side = 2 ** (number + 2)
-        rows, columns = ((size + side // 2 - 1) // side for size in shape)  # whose centres are of the map
+        rows, columns = ((size + side // 2 - 1) // side for size in shape)  # of cells with their centre in the map
         if rows and columns:
             odds = raw[0, first : first + height * width].reshape(height, width)[:rows, :columns]
-            row, column = ((odds >= threshold) & (odds >= cv2.dilate(odds, _AROUND))).nonzero()
+            row, column = ((odds >= threshold) & (odds >= cv2.dilate(odds, np.ones((3, 3), np.uint8)))).nonzero()
             cells.append(row * width + column + first)
             places.append(np.array([(row + 0.5) * side, (column + 0.5) * side, np.full(len(row), side)], np.float32))
         first += height * width
@@ -631,37 +455,29 @@ def _peaks(
     return boxes, 1 / (1 + np.exp(-np.maximum(predicted[0], -30)))
 
 
-# ------------------------------------------------------------------------------------------------------------- targets
-
-
 def assigned(
     cells: Float[Tensor, "cells 3"],
     segments: Float[Tensor, "maps segments 4"],
     segments_mask: Bool[Tensor, "maps segments"],
-    sides: Float[Tensor, " 2"],
 ) -> tuple[Bool[Tensor, "maps cells"], Int[Tensor, "maps cells"]]:
-    """Whether a cell has a segment to find, and which: the smallest of those whose centre is near it, as in FCOS.
-
-    Args:
-        sides: of the finest and of the coarsest cells: they find the shortest and the longest segments.
+    """Whether a cell has a segment to find, and which: the smallest of those whose centre is near it, as in FCOS. The
+    finest cells also find shorter segments, the coarsest also longer ones.
     """
-    if not segments.shape[1]:
-        empty = torch.zeros((len(segments), len(cells)), dtype=torch.bool, device=segments.device)
-        return empty, empty.long()
     start, end = segments[:, None, :, STARTS], segments[:, None, :, ENDS]
     centre, lengths = (start + end) / 2, end - start
     side = cells[None, :, None, 2]
     radius = torch.maximum(torch.minimum(lengths / 2, CENTRE_RADIUS * side[..., None]), side[..., None] / 2)
     is_near = ((cells[None, :, None, :2] - centre).abs() <= radius).all(3)
     longer = lengths.amax(3)
-    fits = ((longer > MIN_SIDES * side) | (side == sides[0])) & ((longer <= MAX_SIDES * side) | (side == sides[1]))
+    finest, coarsest = cells[0, 2], cells[-1, 2]
+    fits = ((longer > MIN_SIDES * side) | (side == finest)) & ((longer <= MAX_SIDES * side) | (side == coarsest))
     able = is_near & fits & segments_mask[:, None]
     area = torch.where(able, lengths.prod(3), torch.inf)
     return able.any(2), area.argmin(2)
 
 
 def shifted(segments: Float[Tensor, "maps segments 4"]) -> Float[Tensor, "maps segments 4"]:
-    """Segments with random errors of a coarse cell's size: 1 frame and 4 % of their length."""
+    """Segments with random errors: 1 frame and 4 % of their length."""
     length = (segments[..., ENDS] - segments[..., STARTS]).mean(2, keepdim=True)
     return segments + torch.randn_like(segments) * (1 + 0.04 * length)
 
