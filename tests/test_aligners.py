@@ -96,7 +96,7 @@ def test_fixture_dynamic_programme():
     assert sums == pytest.approx(parts["dp_matrix"], abs=1e-12)
     assert (missed == parts["dp_unmatched"]).all()
     assert (np.where(moves == dynamic_programming.NONE, -1, moves.astype(int)) == parts["dp_backtrace"]).all()
-    first = next(dynamic_programming._paths(sums, moves))
+    first = next(dynamic_programming.paths(sums, moves))
     assert (first == parts["dp_first_path"]).all()
 
 
@@ -251,10 +251,10 @@ def test_real_map_holds_its_one_copy():
 def test_edges_of_the_network_by_definition(seed, rows, columns, top, step):
     least = 0.5 if seed % 2 else -np.inf
     values = np.random.default_rng(seed).uniform(0, 1, (rows, columns)).round(1)  # with ties
-    nearest = temporal_network._top(values, min(top, columns))
+    nearest = temporal_network.top_columns(values, min(top, columns))
     assert (nearest == np.argsort(-values, axis=1, kind="stable")[:, :top]).all()
     similarity = np.take_along_axis(values, nearest, axis=1)
-    source, target = temporal_network._edges(nearest, similarity, step, 0.3, least)
+    source, target = temporal_network.edges(nearest, similarity, step, 0.3, least)
     width, expected = nearest.shape[1], []
     for q in range(rows):
         linked = set()

@@ -1,25 +1,28 @@
 """Temporal alignment: from the similarity map of two videos to the segments that they share. One file per algorithm.
 
-What goes in
+Input
     ``similarity (Q, R)``: cosines of the query's frames with the reference's, any float type; the map is not changed.
     Thresholds are cosines. Add a bias to the map beforehand where scores were normalised below 0 (VSC 2022 adds 0.5).
 
-What comes out
-    ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first. Times are frames,
-    half open: a segment holds frames ``start`` to ``end - 1``. The score is the mean similarity along what was
-    matched. :func:`find_segments` gives the same in seconds.
+Output
+    ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first (``dtw``: in order of
+    time). Times are frames, half open. The score is the mean similarity along the matched frames.
 
 ``published=True`` and ``PUBLISHED``
-    Every file has ``PUBLISHED``: named sets of parameters as VCSL (He et al., CVPR 2022; ``vcsl/vta.py``) and the
-    papers after it report them. They set ``published=True``, which gives the boxes of that code exactly: its ends are
-    the *last* frames of a segment, and read as seconds they lie a frame short on both axes (on VCSL's test labels that
-    alone brings a perfect F1 down to 0.951). The other peculiarities stand in each file.
+    Every file has ``PUBLISHED``: named sets of parameters of VCSL (He et al., CVPR 2022; ``vcsl/vta.py``) and the
+    papers after it. They set ``published=True``, which computes the boxes of that code exactly. Its ends are the *last*
+    frames of a segment, so in seconds they are a frame short on both axes (on VCSL's test labels that alone reduces a
+    perfect F1 to 0.951).
+
+``GRIDS``
+    ``ours``, and ``published``: the values that upstream's tuning tries, as far as they are known.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +34,7 @@ from jaxtyping import Float
 from videomatch.common import named
 from videomatch.common.checkpoint import load_checkpoint
 from videomatch.localisation.intervals import to_seconds
-from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START, SCORE
+from videomatch.metrics.segments import ENDS, SCORE, STARTS
 
 Map = Float[np.ndarray, "query_frames reference_frames"]
 Segments = Float[np.ndarray, "segments 5"]
@@ -47,13 +50,13 @@ class Aligner(Protocol):
 
     @property
     def GRIDS(self) -> Mapping[str, Grid]:
-        """Named grids of options for ``tune`` to search; every aligner has ``ours``."""
+        """Named grids of options for ``tune``; every aligner has ``ours``."""
         ...
 
     @property
     def align(self) -> Callable[..., Segments]:
-        """``align(similarity, *, …)``: the segments of a map, in frames. Its keyword-only arguments are the options,
-        each with a default. See the head of this module."""
+        """``align(similarity, *, …)``: the segments of a map, as the head of this module says. Its keyword-only
+        arguments are the options, each with a default."""
         ...
 
 
@@ -66,8 +69,8 @@ def load(name: str | None = None, run: Path | None = None) -> Aligner:
         run: result of ``train``: a system whose model has ``detects_segments``.
 
     Raises:
-        ValueError: both arguments or neither, or a model that finds no segments.
-        KeyError: an unknown name; the message lists those that exist.
+        ValueError: both arguments or neither, or a model without ``detects_segments``.
+        KeyError: an unknown name.
     """
     if (name is None) == (run is None):
         raise ValueError(f"aligner {name}, run {run}: expected one of an aligner and a trained detector")
@@ -99,11 +102,11 @@ def find_segments(
     """The segments of one map, in seconds. Segments without length are left out (as published, those of one frame).
 
     Args:
-        aligner: what finds them.
+        aligner: of :func:`load`, with its ``options``.
         similarity: the map.
         query_times, reference_times: start and end of each frame, s, without gaps
             (:func:`videomatch.localisation.intervals.filled`).
-        options: of the aligner.
+        options: by default the aligner's.
         score: one of :data:`SCORES`.
 
     Raises:
@@ -117,11 +120,12 @@ def find_segments(
         last_is_inside = int(bool(options.get("published", False)))
         found[:, SCORE] = [_largest(similarity, box, last_is_inside) for box in found.tolist()]
     found = to_seconds(found, query_times, reference_times)
-    return found[(found[:, QUERY_END] > found[:, QUERY_START]) & (found[:, REFERENCE_END] > found[:, REFERENCE_START])]
+    return found[(found[:, ENDS] > found[:, STARTS]).all(axis=1)]
 
 
 def _largest(similarity: np.ndarray, box: list[float], more: int) -> float:
-    """The largest similarity among all frames that a box touches; ``more`` frames are added at its ends."""
-    starts = [int(np.floor(box[column])) for column in (QUERY_START, REFERENCE_START)]
-    ends = [int(np.ceil(box[column])) + more for column in (QUERY_END, REFERENCE_END)]
-    return float(similarity[starts[0] : ends[0], starts[1] : ends[1]].max())
+    """The largest similarity among all frames that a box overlaps; ``more`` frames are added at its ends."""
+    query, reference = (
+        slice(math.floor(start), math.ceil(end) + more) for start, end in zip(box[STARTS], box[ENDS], strict=True)
+    )
+    return float(similarity[query, reference].max())

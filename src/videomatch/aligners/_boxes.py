@@ -1,4 +1,5 @@
-"""What the aligners share: checked maps, boxes of frames, cut paths."""
+"""Functions of several aligners. A box is ``query_first, query_last, reference_first, reference_last, score``, in
+numbers of first and last frames."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from videomatch.aligners import Segments
+from videomatch.metrics.segments import ENDS, STARTS
+
+Box = tuple[float, float, float, float, float]
 
 
 def checked(similarity: np.ndarray) -> np.ndarray:
-    """The map as float64, contiguous, in memory of its own if it was converted.
+    """The map as contiguous float64; the same array if it is that already.
 
     Raises:
         ValueError: not two axes, or a value that is not finite.
@@ -24,33 +28,33 @@ def checked(similarity: np.ndarray) -> np.ndarray:
     return values
 
 
-def segments(boxes: list[tuple[float, float, float, float, float]], *, published: bool) -> Segments:
-    """Rows ``query_first, query_last, reference_first, reference_last, score`` as the aligners give them: with
-    half-open ends, or as they are."""
+def segments(boxes: list[Box], *, published: bool) -> Segments:
+    """The result of an aligner: ends are half open, or as published last frames."""
     table = np.array(boxes, np.float64).reshape(-1, 5)
     if not published:
-        table[:, [1, 3]] += 1
+        table[:, ENDS] += 1
     return table
 
 
 def iou(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
-    """Intersection over union of a box with others ``(N, 4)``, all by first and last frames: (N,)."""
-    return _intersection(box, others) / (_area(np.array(box)) + _area(others) - _intersection(box, others))
+    """Intersection over union of a box with others: (N,)."""
+    both, areas = _intersection(box, others), _area(np.array(box)) + _area(others)
+    return both / (areas - both)
 
 
 def containment(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
-    """Intersection over the smaller of the two areas, by first and last frames: (N,)."""
+    """Intersection over the smaller of the two areas: (N,)."""
     return _intersection(box, others) / np.minimum(_area(np.array(box)), _area(others))
 
 
 def _intersection(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
-    first = np.maximum(np.array(box)[[0, 2]], others[:, [0, 2]])
-    last = np.minimum(np.array(box)[[1, 3]], others[:, [1, 3]])
+    first = np.maximum(box[STARTS], others[:, STARTS])
+    last = np.minimum(box[ENDS], others[:, ENDS])
     return np.maximum(last - first + 1, 0).prod(axis=1)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 1] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 2] + 1)
+    return (boxes[..., ENDS] - boxes[..., STARTS] + 1).prod(axis=-1)
 
 
 def along(
@@ -63,22 +67,23 @@ def along(
     mean_similarity: float,
     min_length: int,
     published: bool,
-) -> list[tuple[float, float, float, float, float]]:
-    """The segments on a path ``(L, 2)`` through a map, as :func:`segments` reads them.
+) -> list[Box]:
+    """The boxes of the parts of a path that are segments.
 
     Args:
-        values: the map. path: cells, by rising frames.
+        values: the map.
+        path: cells ``(L, 2)``, in the order of time.
         straight: cells along one axis after which the path is cut.
         gap: cells below ``min_similarity`` in a row after which it is cut, too.
-        min_similarity: of a match; a part ends with its first and last one.
+        min_similarity: of a match; a part begins and ends with one.
         mean_similarity: of a segment must be more.
         min_length: cells of a segment, and last minus first frame on both axes, must be more.
-        published: parts stay as they are, whatever the path passes on its way.
+        published: parts are cut by ``straight`` alone, and not trimmed to their matches.
     """
     parts = straight_runs(path, straight)
     if not published:
-        alike = values[path[:, 0], path[:, 1]] >= min_similarity
-        parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(alike[s:e], gap)]
+        is_match = values[path[:, 0], path[:, 1]] >= min_similarity
+        parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(is_match[s:e], gap)]
     boxes = []
     for start, end in parts:
         if end - start <= min_length:
@@ -94,8 +99,8 @@ def along(
 def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:
     """The parts of a path ``(L, 2)`` between runs along one axis of more than ``longest`` cells, as ``[start, end)``.
 
-    As published: runs of both axes are taken out in the order of their starts, and two that share a corner leave a part
-    of negative length between them.
+    As published, runs of both axes are cut out in the order of their starts, and between two that share a corner there
+    is a part of negative length.
     """
     runs = []
     for axis in (0, 1):
@@ -113,11 +118,7 @@ def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:
 
 
 def matched_parts(matched: np.ndarray, gap: int) -> list[tuple[int, int]]:
-    """Parts ``[start, end)`` of a path that begin and end matched and never miss more than ``gap`` cells in a row.
-
-    Args:
-        matched: (L,) whether each cell of the path is a match.
-    """
+    """Parts ``[start, end)`` of a path that begin and end with a match and have at most ``gap`` others in a row."""
     at = np.flatnonzero(matched)
     if not len(at):
         return []
@@ -126,11 +127,11 @@ def matched_parts(matched: np.ndarray, gap: int) -> list[tuple[int, int]]:
 
 
 def skewed(shape: tuple[int, int], dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    """Memory of zeros in which the anti-diagonals of a matrix lie as rows, and the matrix itself as a view of it.
+    """Zeros whose rows are the anti-diagonals of a matrix, and the matrix as a view of them.
 
-    A cell of the dynamic programmes depends on its left, upper and upper-left neighbours, so the cells of an
-    anti-diagonal do not depend on each other. Cell (i, j) of the matrix is cell (i + j, i) of the memory; its
-    neighbours are (i + j - 1, i), (i + j - 1, i - 1) and (i + j - 2, i - 1).
+    In dynamic programming the cells of an anti-diagonal do not depend on each other. Cell (i, j) of the matrix is cell
+    (i + j, i) of the memory; its left, upper and upper-left neighbours are (i + j - 1, i), (i + j - 1, i - 1) and
+    (i + j - 2, i - 1).
     """
     rows, columns = shape
     memory = np.zeros((rows + columns - 1, rows), dtype)

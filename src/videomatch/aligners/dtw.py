@@ -4,8 +4,8 @@ As in VCSL (Sakoe and Chiba's recursion over ``1 - similarity``, as in tslearn):
 C[i-1, j], C[i, j-1])``, followed back from the last corner, the first of equal ones. The path is cut where it runs
 along one axis for more than ``gap`` cells; parts with more than ``min_length`` cells and frames on both axes, and a
 mean similarity over ``min_similarity``, are segments. One monotone path cannot find segments in another order.
-# Deviation: by default a part also ends with its first and last cell of ``min_similarity``, and is cut where more than
-``gap`` cells in a row are below it; as published a segment holds whatever the path passes on its way.
+# Deviation: by default a part is trimmed to cells of at least ``min_similarity``, and cut where more than ``gap`` cells
+in a row are below it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
     "transvcl": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
 }
-#: what upstream's tuning tries, and ours
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"gap": [9, 10], "min_similarity": [0.2, 0.3], "published": [True]},
     "ours": {"gap": [3, 6, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6]},
@@ -31,13 +30,13 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 def align(
     similarity: Map, *, gap: int = 6, min_similarity: float = 0.4, min_length: int = 5, published: bool = False
 ) -> Segments:
-    """Segments ``(N, 5)`` in frames, in order of time; see :mod:`videomatch.aligners`.
+    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
 
     Args:
         gap: cells along one axis, or below ``min_similarity``, after which the path is cut.
         min_similarity: mean of a segment must be more; also that of a match.
         min_length: cells of the path, and last minus first frame on both axes, must be more.
-        published: untrimmed paths, last frames as ends.
+        published: parts are not trimmed.
     """
     values = checked(similarity)
     if not values.size:
@@ -62,10 +61,9 @@ def cheapest_path(cost: np.ndarray) -> np.ndarray:
     matrix[:] = cost
     matrix[0], matrix[:, 0] = np.cumsum(cost[0]), np.cumsum(cost[:, 0])
     for number, first, stop in diagonals(cost.shape):
-        before, here = memory[number - 1], memory[number, first:stop]
-        least = np.minimum(before[first - 1 : stop - 1], memory[number - 2, first - 1 : stop - 1])
-        np.minimum(least, before[first:stop], out=least)
-        here += least
+        before = memory[number - 1]
+        cheapest = np.minimum(before[first - 1 : stop - 1], memory[number - 2, first - 1 : stop - 1])
+        memory[number, first:stop] += np.minimum(cheapest, before[first:stop])
     total = matrix.ravel()
     view = memoryview(total.data)
     at = rows * columns - 1

@@ -7,11 +7,10 @@ D the path is followed back, its bounding box taken out, and so on, up to 100 ti
 one axis for more than ``max_straight`` cells; parts with more than ``min_length`` cells and frames on both axes, and a
 mean similarity over ``mean_similarity``, are segments.
 
-The published thresholds were compared with ``similarity + 1``: their 0.2 and 0.9 are cosines of -0.8 and -0.1, which
-hardly any pair of frames is below, so paths run on over everything (:data:`PUBLISHED` has them as the cosines they
-are).
-# Deviation: by default the threshold is one that works, and a segment ends with its first and last match and is cut
-where more than ``gap`` cells in a row fail.
+The published thresholds 0.2 and 0.9 are compared with ``similarity + 1``: they are cosines of -0.8 and -0.1
+(:data:`PUBLISHED`), which few pairs of frames are below, so paths hardly ever end.
+# Deviation: by default the threshold is higher, and a segment is trimmed to its matches and cut where more than ``gap``
+cells in a row are below it.
 """
 
 from __future__ import annotations
@@ -22,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import along, checked, diagonals, segments, skewed
+from videomatch.aligners._boxes import Box, along, checked, diagonals, segments, skewed
 
 _SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"gap": 9, "min_similarity": -0.8, **_SAME},
     "transvcl": {"gap": 3, "min_similarity": -0.1, **_SAME},
 }
-#: what upstream's tuning tries (its thresholds as cosines, so that the first two do nothing), and ours
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {
         "gap": [9, 10],
@@ -44,9 +42,9 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "mean_similarity": [0.3, 0.4, 0.5],
     },
 }
-#: paths that are followed
+#: max number of paths
 PATHS = 100
-#: where a cell's path comes from: nowhere, or one of three neighbours
+#: the previous cell of a path: none, or one of three neighbours
 NONE, DIAGONAL, UP, LEFT = 255, 0, 1, 2
 
 
@@ -68,16 +66,15 @@ def align(
         mean_similarity: of a segment must be more.
         min_length: cells of a path, and last minus first frame on both axes, must be more.
         max_straight: cells along one axis after which a path is cut.
-        published: untrimmed paths, last frames as ends.
+        published: paths are not trimmed.
     """
     values = checked(similarity)
     if not values.size:
         return segments([], published=published)
-    sums, moves = table(values, gap=gap, min_similarity=min_similarity)[:2]
-    boxes = [
-        box
-        for path in _paths(sums, moves)
-        for box in along(
+    sums, moves, _ = table(values, gap=gap, min_similarity=min_similarity)
+    boxes: list[Box] = []
+    for path in paths(sums, moves):
+        boxes += along(
             values,
             path,
             straight=max_straight,
@@ -87,12 +84,11 @@ def align(
             min_length=min_length,
             published=published,
         )
-    ]
     return segments(boxes, published=published)
 
 
 def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """D, where its paths come from, and how many cells in a row did not match; each ``(Q, R)``."""
+    """D, the moves of its paths, and how many cells in a row did not match; each ``(Q, R)``."""
     total, sums = skewed(values.shape, np.float64)
     step, moves = skewed(values.shape, np.uint8)
     count, missed = skewed(values.shape, np.int32)
@@ -126,8 +122,8 @@ def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.nd
     return np.ascontiguousarray(sums), np.ascontiguousarray(moves), np.ascontiguousarray(missed)
 
 
-def _paths(sums: np.ndarray, moves: np.ndarray) -> Iterator[np.ndarray]:
-    """Paths ``(L, 2)`` of falling sum that share no bounding box; ``sums`` is used up."""
+def paths(sums: np.ndarray, moves: np.ndarray) -> Iterator[np.ndarray]:
+    """Paths ``(L, 2)`` by descending sum, each outside the bounding boxes of the others. ``sums`` is overwritten."""
     columns = sums.shape[1]
     back = {DIAGONAL: columns + 1, UP: columns, LEFT: 1}
     came = moves.tobytes()

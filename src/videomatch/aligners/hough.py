@@ -3,28 +3,25 @@
 Douze, Jégou and Schmid, An image-based approach to video copy detection with spatio-temporal post-filtering, IEEE TMM
 2010, as in VCSL. Every pair of frames at least ``min_similarity`` alike votes with its similarity.
 
-As published (``published=True``) there is one speed, the box of an offset is its whole diagonal inside the map whatever
-its hits are, and boxes are dropped only if they overlap by IoU > ``max_overlap``: recall 86.8 at precision 36.5 on
-VCSL.
+As published there is one speed, the box of an offset is its whole diagonal inside the map, and boxes are dropped only
+if they overlap by IoU > ``max_overlap``: recall 86.8 at precision 36.5 on VCSL.
 # Deviation: by default votes are cast for several speeds and counted in bands of three frames; a line is trimmed to its
-hits, cut where they fail for more than ``gap`` query frames, and dropped where it lies within a better one.
+hits, cut where more than ``gap`` query frames in a row have none, and dropped if it is within a better one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import checked, containment, iou, matched_parts, segments
+from videomatch.aligners._boxes import Box, checked, containment, iou, matched_parts, segments
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "isc": {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True},
     "transvcl": {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True},
 }
-#: what upstream's tuning tries, as far as it is known, and ours
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"min_similarity": [0.2, 0.3, 0.7], "max_overlap": [0.9], "published": [True]},
     "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7], "gap": [2, 5, 9]},
@@ -48,13 +45,12 @@ def align(
     Args:
         min_similarity: of frames that vote.
         speeds: reference frames per query frame.
-        gap: query frames in a row that need not match.
-        min_length: frames that a segment must have on both axes.
-        density: share of a segment's frames (on its longer axis) that must match.
-        max_overlap: share of a line's box inside a better one's (as published: IoU) up to which it stays.
-        max_peaks: lines that are looked at, those with most votes first.
-        published: one speed, whole diagonals, last frames as ends; ``speeds``, ``gap``, ``min_length`` and
-            ``density`` are not used.
+        gap: query frames in a row without a match.
+        min_length: frames of a segment on both axes, at least.
+        density: min share of a segment's frames (on its longer axis) that match.
+        max_overlap: max share of a line's box inside a better one's (as published: IoU).
+        max_peaks: lines that are examined, those with most votes first.
+        published: one speed, whole diagonals; ``speeds``, ``gap``, ``min_length`` and ``density`` are not used.
     """
     values = checked(similarity)
     query, reference = np.nonzero(values >= min_similarity)
@@ -64,14 +60,14 @@ def align(
     if published:
         return segments(_whole_diagonals(values.shape, query, reference, votes, max_overlap, max_peaks), published=True)
     lines: list[tuple[float, ...]] = []
-    bands = [_Bands.of(query, reference, votes, speed) for speed in speeds]
+    bands = [_Bands(query, reference, votes, speed) for speed in speeds]
     peaks = [(-votes, number, at) for number, band in enumerate(bands) for votes, at in band.peaks(max_peaks)]
     for _, number, at in sorted(peaks)[:max_peaks]:
         hits = bands[number].hits(at)
         lines += [(*line, number) for line in _lines(query[hits], reference[hits], votes[hits], gap)]
     lines.sort(key=lambda line: (-line[5], line[6]))  # most votes first; of equal ones, the earlier speed
-    kept: list[tuple[float, float, float, float, float]] = []
-    for q_low, q_high, r_low, r_high, total, *_ in ((*line[:4], line[5]) for line in lines):
+    kept: list[Box] = []
+    for q_low, q_high, r_low, r_high, _, total, _ in lines:
         frames = max(q_high - q_low, r_high - r_low) + 1
         if min(q_high - q_low, r_high - r_low) + 1 < min_length or total < density * min_similarity * frames:
             continue
@@ -83,12 +79,12 @@ def align(
 
 def _whole_diagonals(
     shape: tuple[int, ...], query: np.ndarray, reference: np.ndarray, votes: np.ndarray, max_overlap: float, peaks: int
-) -> list[tuple[float, float, float, float, float]]:
+) -> list[Box]:
     rows, columns = shape
     offset = reference - query + rows - 1
     sums, hits = np.bincount(offset, votes), np.bincount(offset)
     there = np.flatnonzero(hits)
-    boxes: list[tuple[float, float, float, float, float]] = []
+    boxes: list[Box] = []
     for at in there[np.argsort(-sums[there], kind="stable")][:peaks].tolist():
         if sums[at] <= 0:
             continue
@@ -99,31 +95,21 @@ def _whole_diagonals(
     return boxes
 
 
-@dataclass(frozen=True)
 class _Bands:
-    """The offsets of one speed, each with its two neighbours.
+    """The offsets of one speed, each with its two neighbours: the votes of every band, the hits ordered by offset, and
+    the ends of the hits of each offset in that order, with an empty offset on either side."""
 
-    Attributes:
-        votes: (offsets,) of every band.
-        order: the hits by offset.
-        ends: (offsets + 2,) where the hits of each offset end in ``order``, with an empty offset on either side.
-    """
-
-    votes: np.ndarray
-    order: np.ndarray
-    ends: np.ndarray
-
-    @classmethod
-    def of(cls, query: np.ndarray, reference: np.ndarray, votes: np.ndarray, speed: float) -> _Bands:
+    def __init__(self, query: np.ndarray, reference: np.ndarray, votes: np.ndarray, speed: float) -> None:
         offset = np.floor(reference - speed * query + 0.5).astype(np.int64)
         offset -= offset.min() - 1
         sums = np.bincount(offset, votes, minlength=int(offset.max()) + 2)
-        small = offset.astype(np.uint16) if len(sums) < 1 << 16 else offset  # numpy sorts short numbers by their digits
-        ends = np.cumsum(np.bincount(offset, minlength=len(sums)))
-        return cls(sums[:-2] + sums[1:-1] + sums[2:], np.argsort(small, kind="stable"), ends)
+        small = offset.astype(np.uint16) if len(sums) < 1 << 16 else offset  # radix sort
+        self.votes = sums[:-2] + sums[1:-1] + sums[2:]
+        self.order = np.argsort(small, kind="stable")
+        self.ends = np.cumsum(np.bincount(offset, minlength=len(sums)))
 
     def peaks(self, most: int) -> list[tuple[float, int]]:
-        """Votes and number of the best bands. One beside a better one counts most of the same hits, and is no peak."""
+        """Votes and number of the best bands that are local maxima: neighbouring bands have most hits in common."""
         left, right = np.r_[0, self.votes[:-1]], np.r_[self.votes[1:], 0]
         at = np.flatnonzero((self.votes >= left) & (self.votes > right))
         at = at[np.argsort(-self.votes[at], kind="stable")][:most]
@@ -135,16 +121,17 @@ class _Bands:
 
 
 def _lines(query: np.ndarray, reference: np.ndarray, votes: np.ndarray, gap: int) -> list[tuple[float, ...]]:
-    """Pieces of a band without longer gaps: first and last frames on both axes, hits, and votes (one a query frame)."""
+    """Parts of a band without longer gaps: first and last frames on both axes, hits, and votes (the best of each query
+    frame)."""
     frames, starts = np.unique(query, return_index=True)
     best = np.maximum.reduceat(votes, starts)
-    there = np.zeros(int(frames[-1] - frames[0]) + 1, bool)
-    there[frames - frames[0]] = True
+    is_hit = np.zeros(int(frames[-1] - frames[0]) + 1, bool)
+    is_hit[frames - frames[0]] = True
     lines = []
-    for first, stop in matched_parts(there, gap):
+    for first, stop in matched_parts(is_hit, gap):
         low, high = int(first + frames[0]), int(stop - 1 + frames[0])
         inside = slice(*np.searchsorted(query, [low, high + 1]))
-        mine = slice(*np.searchsorted(frames, [low, high + 1]))
+        of_line = slice(*np.searchsorted(frames, [low, high + 1]))
         r_low, r_high = int(reference[inside].min()), int(reference[inside].max())
-        lines.append((low, high, r_low, r_high, float(mine.stop - mine.start), float(best[mine].sum())))
+        lines.append((low, high, r_low, r_high, float(of_line.stop - of_line.start), float(best[of_line].sum())))
     return lines

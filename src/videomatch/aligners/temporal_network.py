@@ -8,22 +8,21 @@ no frame strictly between r and r' was linked from query frame q before; its wei
 the sum of its similarities over the mean of its side lengths exceeds ``min_similarity``, both sides exceed
 ``min_length``, and its IoU with kept boxes is below ``max_iou``.
 
-As published (``published=True``) the last neighbour of the last query frame is taken for the sink of the network and
-left out of every path, and a path may begin at a frame of any similarity. Ties of whole paths go to the earlier query
-frame (the published code's topological order).
-# Deviation: by default both frames of an edge have ``min_similarity``, so that a path does not begin in the noise.
+As published the last neighbour of the last query frame is taken for the sink of the network and left out of every
+path, and a path may begin at a frame of any similarity. Ties of whole paths go to the earlier query frame (the
+published code's topological order).
+# Deviation: by default both frames of an edge have ``min_similarity``.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import checked, iou, segments
+from videomatch.aligners._boxes import Box, checked, iou, segments
 
 _SAME = {"max_paths": 10, "max_iou": 0.3, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -31,7 +30,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "transvcl": {"max_step": 10, "top_k": 10, "min_similarity": 0.2, "min_length": 5, **_SAME},
     "vsc2022": {"max_step": 5, "top_k": 5, "min_similarity": 0.2, "min_length": 4, **_SAME},
 }
-#: what upstream's tuning tries, and ours
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"max_step": [5, 10, 15], "top_k": [5, 10, 15], "min_similarity": [0.2, 0.3], "published": [True]},
     "ours": {
@@ -56,19 +54,19 @@ def align(
     """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
 
     Args:
-        max_step: frames that an edge may not reach.
+        max_step: frames; an edge is shorter.
         top_k: neighbours of a query frame.
         min_similarity: of a linked frame, and of a path by its length.
         min_length: last minus first frame must be more, on both axes.
         max_iou: with better paths' boxes must be less.
-        max_paths: paths that are looked at, less one.
-        published: leave out the last node, last frames as ends.
+        max_paths: paths that are examined, less one.
+        published: leave out the last node.
     """
     values = checked(similarity)
     if not values.size:
         return segments([], published=published)
-    network = _Network.of(values, top_k, max_step, min_similarity, -np.inf if published else min_similarity)
-    boxes: list[tuple[float, float, float, float, float]] = []
+    network = _Network(values, top_k, max_step, min_similarity, -np.inf if published else min_similarity)
+    boxes: list[Box] = []
     changed: int | None = 0
     for _ in range(max_paths + 1):
         network.weigh(changed)
@@ -79,7 +77,7 @@ def align(
         if published and path[-1] == network.count - 1:
             path.pop()
         total = sum(network.similarity[n] for n in path)
-        q_low, q_high = network.query(path[0]), network.query(path[-1])
+        q_low, q_high = path[0] // network.top, path[-1] // network.top
         r_low, r_high = network.reference[path[0]], network.reference[path[-1]]
         length = (q_high - q_low + r_high - r_low) / 2
         if total <= 0 or min(q_high - q_low, r_high - r_low) <= min_length or total / length <= min_similarity:
@@ -90,50 +88,30 @@ def align(
     return segments(boxes, published=published)
 
 
-@dataclass
 class _Network:
-    """Nodes ``0 … count - 1`` in the order of query frame, then similarity; edges by their target.
+    """Nodes ``0 … count - 1`` in the order of query frame (``top`` each), then similarity.
 
-    Attributes:
-        sources, weights: of the edges into every node, in the order of the sources.
-        total, before: weight of the heaviest path to every node, and the node before it on that path (itself: none).
+    ``sources`` and ``weights`` are of the edges into every node, in the order of the sources; ``total`` and ``before``
+    the weight of the heaviest path to every node, and the node before it on that path (itself if it is the first).
     """
 
-    top: int
-    similarity: list[float]
-    reference: list[int]
-    sources: list[list[int]]
-    weights: list[list[float]]
-    total: list[float]
-    before: list[int]
-
-    @property
-    def count(self) -> int:
-        return len(self.reference)
-
-    def query(self, node: int) -> int:
-        """Query frame of a node."""
-        return node // self.top
-
-    @classmethod
-    def of(cls, values: np.ndarray, top_k: int, max_step: int, min_similarity: float, min_source: float) -> _Network:
-        rows, columns = values.shape
-        top = min(top_k, columns)
-        nearest = _top(values, top)
+    def __init__(self, values: np.ndarray, top_k: int, max_step: int, min_similarity: float, min_source: float) -> None:
+        self.top = min(top_k, values.shape[1])
+        nearest = top_columns(values, self.top)
         similarity = np.take_along_axis(values, nearest, axis=1)
-        source, target = _edges(nearest, similarity, max_step, min_similarity, min_source)
-        count = rows * top
-        flat = similarity.ravel()
-        sources: list[list[int]] = [[] for _ in range(count)]
-        weights: list[list[float]] = [[] for _ in range(count)]
-        for s, t, w in zip(source.tolist(), target.tolist(), flat[target].tolist(), strict=True):
-            sources[t].append(s)
-            weights[t].append(w)
-        nodes = list(range(count))
-        return cls(top, flat.tolist(), nearest.ravel().tolist(), sources, weights, [0.0] * count, nodes)
+        self.similarity: list[float] = similarity.ravel().tolist()
+        self.reference: list[int] = nearest.ravel().tolist()
+        self.count = len(self.reference)
+        self.sources: list[list[int]] = [[] for _ in range(self.count)]
+        self.weights: list[list[float]] = [[] for _ in range(self.count)]
+        source, target = edges(nearest, similarity, max_step, min_similarity, min_source)
+        for s, t in zip(source.tolist(), target.tolist(), strict=True):
+            self.sources[t].append(s)
+            self.weights[t].append(self.similarity[t])
+        self.total, self.before = [0.0] * self.count, list(range(self.count))
 
     def weigh(self, first: int | None) -> None:
-        """Bring ``total`` and ``before`` up to date after edges into ``first`` and later nodes changed."""
+        """Update ``total`` and ``before`` after edges into ``first`` and later nodes changed."""
         if first is None:
             return
         for node in range(first, self.count):
@@ -145,12 +123,12 @@ class _Network:
                 reached = self.total[source] + weight
                 if reached > best:
                     best, by = reached, source
-            if best < 0:  # a detour over a negative weight is worse than to begin here
+            if best < 0:  # a path that begins here is better than one with a negative weight
                 best, by = 0.0, node
             self.total[node], self.before[node] = best, by
 
     def heaviest(self) -> list[int]:
-        """Nodes of the heaviest path, the first that ends with its weight; empty if nothing weighs anything."""
+        """Nodes of the heaviest path, of equal ones the first to end; empty if all weights are 0."""
         end = int(np.argmax(self.total))
         if self.total[end] <= 0:
             return []
@@ -160,13 +138,13 @@ class _Network:
         return path[::-1]
 
     def empty(self, path: list[int]) -> int:
-        """Let the path's edges weigh nothing; the first node whose edges changed."""
+        """Set the weights of the path's edges to 0; returns the first node whose edges changed."""
         for source, target in itertools.pairwise(path):
             self.weights[target][self.sources[target].index(source)] = 0.0
         return path[1]
 
 
-def _top(values: np.ndarray, top: int) -> np.ndarray:
+def top_columns(values: np.ndarray, top: int) -> np.ndarray:
     """Columns of the ``top`` largest values of every row, largest first; of equal ones, the first column."""
     rows, columns = values.shape
     if top < columns:
@@ -181,13 +159,13 @@ def _top(values: np.ndarray, top: int) -> np.ndarray:
     return np.take_along_axis(some, order, axis=1)
 
 
-def _edges(
+def edges(
     nearest: np.ndarray, similarity: np.ndarray, max_step: int, min_similarity: float, min_source: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sources and targets of all edges, ordered by source; similarities of either are at least those given.
 
-    "No linked frame strictly between" needs only the nearest linked frame beyond each source, ``beyond``: every step in
-    query time is one array operation over all query frames.
+    "No linked frame strictly between" needs only the nearest linked frame beyond each source (``beyond``), so every
+    step in query time is an array operation over all query frames.
     """
     rows, top = nearest.shape
     beyond = np.full((rows, top), np.iinfo(np.int64).max)
@@ -200,10 +178,10 @@ def _edges(
         linked &= there <= beyond[:-step, None, :]
         q, target, source = np.nonzero(linked)
         found.append(np.stack([q * top + source, (q + step) * top + target], axis=1))
-        # every frame linked from q, by whichever of its nodes, stands between for all its nodes
+        # a frame linked from any node of q counts for all nodes of q
         reached = np.where(linked.any(axis=2), nearest[step:], -1)[:, :, None]
         later = np.where(reached > here, reached, np.iinfo(np.int64).max).min(axis=1)
         beyond[:-step] = np.minimum(beyond[:-step], later)
-    edges = np.concatenate([*found, np.zeros((0, 2), np.int64)])
-    edges = edges[np.lexsort((edges[:, 1], edges[:, 0]))]
-    return edges[:, 0], edges[:, 1]
+    pairs = np.concatenate([*found, np.zeros((0, 2), np.int64)])
+    source, target = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].T
+    return source, target

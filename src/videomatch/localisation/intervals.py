@@ -1,8 +1,4 @@
-"""From frames to seconds and back: segments of frames on the clocks of their two videos.
-
-A frame covers an interval ``[start, end)``, which the store keeps with its features (``Store.times``): frames at any
-rate, key frames at any distance. :func:`filled` closes the gaps between them, so that each moment belongs to one frame.
-"""
+"""The intervals ``[start, end)`` of frames (``Store.times``), and segments in frames and in seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ def filled(times: Times, duration: float | None = None) -> Times:
     """Intervals that reach halfway to their neighbours, for frames that are moments or have gaps between them.
 
     Intervals that touch stay as they are, however unequal (those of key frames). The first interval begins at 0; the
-    last ends with the video where ``duration`` is known, else as far after its frame's middle as it begins before it.
+    last ends with the video if ``duration`` is given, else is symmetric about its frame's middle.
 
     Raises:
         ValueError: times that do not rise.
@@ -42,13 +38,13 @@ def filled(times: Times, duration: float | None = None) -> Times:
 
 
 def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -> Segments:
-    """Segments with their four times in seconds instead of frames; further columns stay.
+    """Segments with their four times in seconds instead of frames or fractions of frames.
 
-    Ends may lie within a frame. An end that is the number of a last frame, as published aligners give it, becomes the
-    *start* of that frame, as VCSL reads it at one frame a second: such a segment is a frame short.
+    Published aligners return the number of the last frame as the end. It becomes the *start* of that frame, as in VCSL
+    at one frame a second: such a segment is a frame short.
 
     Args:
-        segments: (N, 4 or more), columns of :data:`videomatch.metrics.segments.COLUMNS`.
+        segments: columns of :data:`videomatch.metrics.segments.COLUMNS`.
         query_times, reference_times: start and end of every frame, s, without gaps (:func:`filled`).
 
     Raises:
@@ -69,12 +65,7 @@ def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -
 
 
 def to_frames(segments: Segments, query_times: Times, reference_times: Times) -> Segments:
-    """Segments with their four times in frames and fractions of frames instead of seconds, clipped to the videos: the
-    inverse of :func:`to_seconds`.
-
-    Raises:
-        ValueError: times that do not rise.
-    """
+    """The inverse of :func:`to_seconds`; segments are clipped to the videos."""
     result = np.array(segments, np.float64)
     for columns, times, name in ((QUERY, query_times, "query"), (REFERENCE, reference_times, "reference")):
         edges = _edges(times, name)
@@ -83,7 +74,7 @@ def to_frames(segments: Segments, query_times: Times, reference_times: Times) ->
 
 
 def _edges(times: np.ndarray, name: str) -> np.ndarray:
-    """Where the frames begin, and where the last one ends: (frames + 1,)."""
+    """The starts of the frames and the end of the last: (frames + 1,)."""
     times = _checked(times, f"{name} times")
     return np.r_[times[:, 0], times[-1, 1]] if len(times) else np.zeros(1)
 

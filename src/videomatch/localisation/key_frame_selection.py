@@ -1,11 +1,11 @@
 """Key frames: select a few frames of a video, and the interval that each of them covers.
 
 Conventions
-    ``features (N, D)`` are the frames of one video in the order of time, unit vectors or not (only directions count);
-    ``times (N, 2)`` start and end of each, s. Positions count from 0 and rise. ``share`` is the budget:
-    ``ceil(share * N)`` key frames. Key frames lie at most ``longest`` seconds apart (where frames do), and the first
-    and the last frame are among them; with ``coverage``, a key frame covers a run of at most that length instead. A
-    budget too small for that is exceeded, so that all methods are compared at the same number.
+    ``features (N, D)`` are the frames of one video in the order of time (only directions count); ``times (N, 2)`` start
+    and end of each, s. Positions are ascending. ``share`` is the budget: ``ceil(share * N)`` key frames. The first and
+    the last frame are key frames, and key frames are at most ``longest`` seconds apart (where frames are); with
+    ``coverage``, a key frame covers a run of at most that length instead. A budget too small for that is exceeded, so
+    that all methods are compared at the same number.
 
 Methods; a trained scorer is :mod:`videomatch.models.key_frames`
     ==============  ================================================================================================
@@ -19,9 +19,8 @@ Methods; a trained scorer is :mod:`videomatch.models.key_frames`
 Coverage
     The video is cut into ``budget`` runs of frames with one key frame each. A run costs the sum over its frames of one
     minus the cosine with its key frame, divided by :data:`TEMPERATURE`, less the score of that frame; the cheapest
-    selection is found exactly. A trained scorer learns the scores through the expectation over all selections, each
-    with probability proportional to ``exp(-cost)`` (:func:`videomatch.models.key_frames.soft_assignment`); this is the
-    most likely one.
+    selection is found exactly. It is the mode of the distribution that a scorer is trained with
+    (:func:`videomatch.models.key_frames.soft_assignment`).
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ SHARE = 0.15
 LONGEST = 10.0
 #: cosine that weighs as much as a score of 1
 TEMPERATURE = 0.05
-#: a run has at most this many times the frames of an even one
+#: a run has at most this many times the mean number of frames
 MAX_UNEVENNESS = 6
 #: frames between which runs are optimised at once; longer videos in blocks, each with its part of the budget
 BLOCK = 4096
@@ -70,7 +69,7 @@ def select(
         return select_covering(features, times, share=share, longest=longest)
     if method == "differences":
         return select_by_score(_peaks(changes(unit_rows(features))), times, share=share, longest=longest)
-    limits, count = _Limits.of(times, share, longest), _checked(features, times)
+    limits, count = _Limits(times, share, longest), _checked(features, times)
     if limits.budget >= count:
         return np.arange(count)
     if method == "uniform":
@@ -79,27 +78,18 @@ def select(
     return limits.selected(_farthest(unit, limits.budget) if method == "k_center" else _shots(unit, limits.budget))
 
 
-def select_by_score(
-    scores: Scores, times: Times, *, share: float = SHARE, longest: float = LONGEST, spacing: float = 0.5
-) -> Positions:
-    """Positions of the frames with the highest scores, by non-maximum suppression. Of equal scores the earlier frame
-    wins.
-
-    Args:
-        scores: of all frames.
-        times: start and end of every frame, s.
-        share: of frames that are selected.
-        longest: seconds between key frames.
-        spacing: minimum distance of key frames while there are others, relative to their mean distance in frames.
+def select_by_score(scores: Scores, times: Times, *, share: float = SHARE, longest: float = LONGEST) -> Positions:
+    """Positions of the frames with the highest scores, at least half their mean distance apart if there are enough. Of
+    equal scores the earlier frame wins.
 
     Raises:
         ValueError: a share outside (0, 1], scores or times that do not fit.
     """
-    limits, count = _Limits.of(times, share, longest), _checked(scores, times)
+    limits, count = _Limits(times, share, longest), _checked(scores, times)
     if limits.budget >= count:
         return np.arange(count)
     order = np.argsort(-np.asarray(scores), kind="stable").tolist()
-    return limits.selected(order, spacing=max(1, math.floor(spacing * count / limits.budget)))
+    return limits.selected(order, spacing=max(1, math.floor(0.5 * count / limits.budget)))
 
 
 def select_covering(
@@ -113,22 +103,21 @@ def select_covering(
     """Positions of the key frames of the cheapest selection by ``coverage``.
 
     Args:
-        features: of all frames.
-        times: start and end of every frame, s.
-        scores: of all frames, in favour of selecting them, as from a trained scorer; only differences count.
+        features, times: of all frames.
+        scores: of all frames, from a trained scorer; only differences count.
         share: of frames that are selected.
         longest: seconds that a key frame covers, between the middles of its frames.
 
     Raises:
         ValueError: a share outside (0, 1], scores or times that do not fit.
     """
-    limits, count = _Limits.of(times, share, longest), _checked(features, times)
+    limits, count = _Limits(times, share, longest), _checked(features, times)
     scores = np.zeros(count) if scores is None else np.asarray(scores, np.float64)
     _checked(scores, times)
     if limits.budget >= count:
         return np.arange(count)
     middle = np.asarray(times, np.float64).mean(axis=1)
-    last = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1  # that a run from each frame on may hold
+    last = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1  # of a run from each frame
     edges = np.linspace(0, count, max(1, math.ceil(count / BLOCK)) + 1).round().astype(int)
     budgets = np.diff(np.round(edges * (limits.budget / count)).astype(int))
     unit, blocks = unit_rows(features), []
@@ -144,8 +133,8 @@ def cheapest_runs(unit: Features, lengths: Int[np.ndarray, " frames"], budget: i
 
     Args:
         unit: unit vectors.
-        lengths: frames of the longest run that may begin at each frame.
-        budget: runs, enough for these lengths.
+        lengths: max frames of a run from each frame; ``budget`` is enough for these.
+        budget: runs.
         scores: of frames.
     """
     count = len(unit)
@@ -175,24 +164,24 @@ def cheapest_runs(unit: Features, lengths: Int[np.ndarray, " frames"], budget: i
 
 
 def max_run(budget: int, count: int) -> int:
-    """Frames that a key frame covers at most, with ``budget`` key frames for ``count`` frames."""
+    """Max frames that a key frame covers, with ``budget`` key frames for ``count`` frames."""
     return min(count, math.ceil(MAX_UNEVENNESS * count / budget))
 
 
 def assigned_intervals(
     positions: Positions, times: Times, duration: float | None = None, *, features: Features | None = None
 ) -> Float[np.ndarray, "keys 2"]:
-    """The interval ``[start, end)`` that each key frame covers, s; together they are the whole video.
+    """The interval ``[start, end)`` that each key frame covers, s; their union is the whole video.
 
     Args:
-        positions: of key frames, rising.
+        positions: of key frames.
         times: of all frames.
-        duration: of the video, where it is known to go on behind its last frame.
-        features: of all frames: the boundary of two key frames is then where the frames between them become more
-            similar to the later one, so at a cut if there is one. Halfway without, or where all are alike.
+        duration: of the video, if it is longer than its frames.
+        features: of all frames. With them the boundary of two key frames is where the frames between become more
+            similar to the later one, so at a cut if there is one; without, or where all are similar, halfway.
 
     Raises:
-        ValueError: positions that do not rise, or lie outside.
+        ValueError: positions that do not rise, or are outside.
     """
     positions, times = np.asarray(positions, np.int64), np.asarray(times, np.float64)
     if len(positions) and (positions[0] < 0 or positions[-1] >= len(times) or (np.diff(positions) <= 0).any()):
@@ -224,24 +213,21 @@ def repeatability(
     source_times: Float[np.ndarray, " copy_frames"],
     tolerance: float = 0.5,
 ) -> float:
-    """Share of the key frames of an edited copy that show a moment close to a key frame of the original.
+    """Share of the copied key frames of an edited copy whose source is at most ``tolerance`` s from a key frame of the
+    original; nan if there is none.
 
     Args:
-        positions: key frames of the original.
-        times: of all frames of the original, s.
+        positions, times: key frames and all frames of the original.
         copy_positions: key frames of the copy.
-        source_times: the second of the original that each frame of the copy shows; nan if it shows none of it.
+        source_times: the second of the original of each frame of the copy; nan for other frames.
         tolerance: s.
-
-    Returns:
-        nan if no key frame of the copy shows the original.
     """
-    moments = np.asarray(times, np.float64)[positions].mean(axis=1)
-    shown = source_times[copy_positions]
-    shown = shown[np.isfinite(shown)]
-    if not len(shown) or not len(moments):
+    original = np.asarray(times, np.float64)[positions].mean(axis=1)
+    sources = source_times[copy_positions]
+    sources = sources[np.isfinite(sources)]
+    if not len(sources) or not len(original):
         return math.nan
-    return float((np.abs(shown[:, None] - moments).min(axis=1) <= tolerance).mean())
+    return float((np.abs(sources[:, None] - original).min(axis=1) <= tolerance).mean())
 
 
 def changes(unit: Features) -> Scores:
@@ -250,7 +236,7 @@ def changes(unit: Features) -> Scores:
 
 
 def _checked(values: np.ndarray, times: np.ndarray) -> int:
-    """How many frames there are."""
+    """The number of frames."""
     if len(values) != len(times):
         raise ValueError(f"{len(values)} frames with {len(times)} times, expected one each")
     if values.ndim == 1 and not np.isfinite(values).all():
@@ -259,7 +245,7 @@ def _checked(values: np.ndarray, times: np.ndarray) -> int:
 
 
 def _boundary(rows: Features) -> int | None:
-    """How many of the rows from one key frame to the next belong to the first; None where it makes no difference."""
+    """How many of the rows from one key frame to the next are covered by the first; None where all are similar."""
     sums = np.cumsum(rows @ rows[0] - rows @ rows[-1])[:-1]
     if len(rows) < 3 or sums.max() - sums.min() < MIN_DIFFERENCE:
         return None
@@ -274,7 +260,7 @@ def _peaks(change: np.ndarray) -> np.ndarray:
 
 
 def _shots(unit: np.ndarray, budget: int) -> list[int]:
-    """First and middle frame of as many shots as the budget holds."""
+    """First and middle frame of ``budget / 2`` shots."""
     change = changes(unit)
     shots = max(1, budget // 2)
     cuts = np.sort(np.argsort(-change[1:], kind="stable")[: shots - 1] + 1)
@@ -283,7 +269,7 @@ def _shots(unit: np.ndarray, budget: int) -> list[int]:
 
 
 def _farthest(unit: np.ndarray, budget: int) -> list[int]:
-    """The ends, then each time the frame least similar to those before it."""
+    """The ends, then repeatedly the frame least similar to those before it."""
     order = [0, len(unit) - 1]
     nearest = np.maximum(unit @ unit[0], unit @ unit[-1])
     while len(order) < budget:
@@ -293,7 +279,7 @@ def _farthest(unit: np.ndarray, budget: int) -> list[int]:
 
 
 def _min_runs(lengths: np.ndarray) -> int:
-    """How many runs are needed at least, with the longest possible run from each frame on."""
+    """The min number of runs, with the longest possible run from each frame."""
     start = runs = 0
     while start < len(lengths):
         start, runs = start + int(lengths[start]), runs + 1
@@ -301,8 +287,8 @@ def _min_runs(lengths: np.ndarray) -> int:
 
 
 def _run_costs(unit: np.ndarray, scores: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cost of the run of every length, 1 to ``longest``, from every frame on, and which of its frames is its key frame:
-    (frames, lengths) each; infinite where the video ends before."""
+    """Cost of the run of every length from every frame, and which of its frames is the key frame: (frames, lengths)
+    each; infinite where the video ends before."""
     count = len(unit)
     cost, key = np.full((count, longest), np.inf), np.zeros((count, longest), np.int32)
     padded = np.concatenate([unit, np.zeros((longest, unit.shape[1]), unit.dtype)])
@@ -322,20 +308,10 @@ def _run_costs(unit: np.ndarray, scores: np.ndarray, longest: int) -> tuple[np.n
 
 
 class _Limits:
-    """What every selection keeps to: the budget, the two ends, and the longest gap.
+    """The constraints of a selection: ``budget`` key frames, the two ends, and for every frame the last one that may be
+    the next key frame (``reach``)."""
 
-    Attributes:
-        count: of frames.
-        budget: number of key frames.
-        reach: for every frame the last one that may follow it as the next key frame.
-    """
-
-    def __init__(self, count: int, budget: int, reach: list[int]) -> None:
-        self.count, self.reach = count, reach
-        self.budget = min(count, max(budget, min(count, 2) + (self._steps(0, count - 1) if count else 0)))
-
-    @classmethod
-    def of(cls, times: Times, share: float, longest: float) -> _Limits:
+    def __init__(self, times: Times, share: float, longest: float) -> None:
         times = np.asarray(times, np.float64)
         if not 0 < share <= 1 or longest <= 0:
             raise ValueError(f"share {share} and longest {longest}, expected a share in (0, 1] and seconds above 0")
@@ -343,18 +319,20 @@ class _Limits:
         if times.shape != (len(middle), 2) or not np.isfinite(times).all() or (np.diff(middle) < 0).any():
             raise ValueError(f"times of shape {times.shape}, expected (frames, 2), rising")
         far = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1
-        reach = np.maximum(far, np.arange(len(middle)) + 1)
-        return cls(len(middle), math.ceil(share * len(middle) - 1e-9), reach.tolist())
+        self.count = count = len(middle)
+        self.reach: list[int] = np.maximum(far, np.arange(count) + 1).tolist()
+        needed = min(count, 2) + (self._steps(0, count - 1) if count else 0)
+        self.budget = min(count, max(math.ceil(share * count - 1e-9), needed))
 
     def _steps(self, first: int, last: int) -> int:
-        """Key frames that are needed between two for no gap to be too long."""
+        """Min number of key frames between two."""
         steps = 0
         while self.reach[first] < last:
             first, steps = self.reach[first], steps + 1
         return steps
 
     def selected(self, wanted: Iterable[int], spacing: int = 1) -> np.ndarray:
-        """The first of ``wanted`` that fit: ``budget`` frames, some of them reserved for gaps that are too long."""
+        """``budget`` frames: the first of ``wanted`` that fit, and others in the gaps."""
         selected = sorted({0, self.count - 1})
         spare = self.budget - len(selected) - self._steps(0, self.count - 1)
         wanted = list(wanted)
@@ -375,7 +353,7 @@ class _Limits:
         return np.array(selected, np.int64)
 
     def _fill(self, selected: list[int]) -> None:
-        """Divide the gaps that are too long; then the longest, until the budget is spent."""
+        """Divide the gaps that are too long; then repeatedly the longest, up to the budget."""
         for before, after in list(pairwise(selected)):
             steps = self._steps(before, after)
             even = np.round(np.linspace(before, after, steps + 2)).astype(np.int64).tolist()

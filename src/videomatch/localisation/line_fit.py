@@ -1,9 +1,9 @@
 """Boxes of segments in a map: non-maximum suppression, and a fit of their ends to the line of a segment.
 
-A network predicts for every cell of a map the logarithm of the odds that a segment's line passes through it.
-:func:`fit_lines` moves the diagonal of a box onto the likely cells beside it (weighted least squares), and its ends to
-where the sum of the cells' log odds along it is largest: the most likely segment if cells are independent. No weight is
-learned here. A box is ``query_start, query_end, reference_start, reference_end`` in frames, half open.
+A network predicts for every cell of a map the log odds that a segment's line passes through it. :func:`fit_lines`
+moves the diagonal of a box onto the likely cells beside it (weighted least squares), and its ends to where the sum of
+the cells' log odds along it is largest: the most likely segment if cells are independent. A box is ``query_start,
+query_end, reference_start, reference_end`` in frames, half open.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Scores = Float[np.ndarray, " boxes"]
 
 #: points along a line at which it is fitted, on each side of it, and at which it may end
 ALONG, BESIDE, POINTS = 24, 8, 96
-#: how far from a box's diagonal the line is searched, relative to its length: in the first step, in the second
+#: max distance of the line from a box's diagonal, relative to its length: in the first step, in the second
 DISTANCES = (0.2, 0.06)
 #: cells on either side that count as the line's
 ACROSS = 2
@@ -27,15 +27,15 @@ MIN_GAIN, MAX_GAIN = -2.0, 3.0
 #: log odds outside the map, and the limit of their absolute value
 OUTSIDE, LIMIT = -9.0, 30.0
 
-#: places where a line is searched: along a box's diagonal and beside it, -1 to 1 on each axis (2, points)
+#: points at which the map is sampled, along a box's diagonal and beside it, -1 to 1 on each axis (2, points)
 _PLACES = np.stack(np.meshgrid(np.linspace(-0.96, 0.96, ALONG), np.linspace(-1, 1, 2 * BESIDE + 1), indexing="ij"))
 _PLACES = _PLACES.reshape(2, -1).astype(np.float32)
-#: moments 1, x, y, xx, xy of these places, weighted by nearness (points, 5)
+#: moments 1, x, y, xx, xy of these points, weighted by nearness (points, 5)
 _along, _beside = _PLACES
 _MOMENTS = np.exp(-2 * _beside**2)[:, None] * np.stack(
     [np.ones_like(_along), _along, _beside, _along**2, _along * _beside], 1
 )
-#: where a line may end, the middles between as fractions of the stretch that is looked at, and cells across it
+#: possible ends of a line, the middles between as fractions of the sampled length, and offsets of cells across it
 _EDGES = np.arange(POINTS + 1)
 _MIDDLES = ((_EDGES[:-1] + 0.5) / POINTS).astype(np.float32)
 _STEPS = np.arange(-ACROSS, ACROSS + 1, dtype=np.float32)
@@ -86,7 +86,7 @@ def fit_lines(
 
 
 def _fit_diagonals(bordered: np.ndarray, boxes: Boxes, distance: float) -> Boxes:
-    """Boxes with their diagonals moved and turned onto the likely cells, at most ``distance`` of their length away."""
+    """Boxes with their diagonals moved and turned onto the likely cells within ``distance`` times their length."""
     start = boxes[:, STARTS]
     side = np.maximum(boxes[:, ENDS] - start, 0.5)
     length = np.sqrt((side * side).sum(1))
@@ -111,8 +111,8 @@ def _fit_diagonals(bordered: np.ndarray, boxes: Boxes, distance: float) -> Boxes
 def _fit_ends(bordered: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Scores]:
     """Boxes shortened or extended along their diagonals to the most likely ends, and the mean probability between.
 
-    The probability of a point of the line is the sum over the cells beside it, so it does not depend on where exactly
-    the line runs.
+    The probability of a point of the line is the sum over the cells beside it, so it does not depend on the exact
+    position of the line.
     """
     start, side = boxes[:, STARTS], boxes[:, ENDS] - boxes[:, STARTS]
     longer = side.max(1, keepdims=True)
@@ -143,7 +143,7 @@ def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
 
 
 def _sample(bordered: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Log odds of the cells in which points ``(N, query and reference, …)`` lie, of a map with a border of one cell."""
+    """Log odds of the cells at points ``(N, query and reference, …)``, of a map with a border of one cell."""
     last = np.array(bordered.shape, points.dtype).reshape(2, *(1,) * (points.ndim - 2)) - 1
     cells = np.minimum(np.maximum(points + 1, 0), last).astype(np.intp)
     return bordered.ravel()[cells[:, 0] * bordered.shape[1] + cells[:, 1]]

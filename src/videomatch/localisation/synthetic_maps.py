@@ -1,10 +1,10 @@
-"""Similarity maps made up from nothing but numbers, with the segments that were planted in them.
+"""Synthetic similarity maps of two random sequences of vectors, and their segments.
 
-Two videos are sequences of vectors: shots that stand still or drift, some of which come back; a part that all frames
-of a video share, and one that all videos share. Stretches of the reference, at a speed of their own, stand in the
-query in any order, also twice or cut off by its ends; their vectors are changed as edits change them (noise of each
-frame, one offset, a second video shining through). What is no copy may still be of the same places: shots of the
-reference that the query's own film shows too, moving otherwise. Ends lie anywhere within frames.
+A video is a sequence of shots, constant or drifting or periodic, some of which repeat; a component is common to all
+frames of a video, another to all videos. Segments of the reference, each at its own speed, are inserted into the query
+in any order, also twice or truncated by its ends. Their vectors are changed as by edits: noise of each frame, a
+constant offset, a second video blended in. Other parts of the query may show the same scenes as the reference, with
+other motion. Segments begin and end anywhere within frames.
 
 Shares of segments, speeds and lengths are about those counted in VCSL's and VSC 2022's labels: 57 % of the copies keep
 their speed, others have 0.5 to 2; 7 of 10 copied pairs have one segment.
@@ -23,20 +23,29 @@ from videomatch.localisation import frame_similarity, key_frame_selection
 Map = Float[np.ndarray, "query_frames reference_frames"]
 Boxes = Float[np.ndarray, "segments 4"]
 
-#: moments of a frame: so finely films are drawn
+#: vectors per frame before sampling
 FINE = 4
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What all videos of a map have in common: length of the vectors, shared part, shots, drift."""
+class _Style:
+    """Parameters of all videos of a map.
+
+    Attributes:
+        common: unit vector that is a component of all frames.
+        common_share: its share.
+        centre_share: share of the component of all scenes of a video.
+        shot: mean frames of a shot.
+        drift: of the frames of a shot.
+        repeat: probability that a shot is of an earlier scene.
+    """
 
     common: np.ndarray
-    share: float
-    own: float
+    common_share: float
+    centre_share: float
     shot: float
     drift: float
-    again: float
+    repeat: float
 
 
 def drawn(
@@ -47,32 +56,29 @@ def drawn(
     Args:
         rng: source of everything random.
         shortest, longest: frames of either video.
-        copied: share of maps that hold a segment.
-        condensed: share of maps whose reference has key frames only, spread out again over all of its frames.
-
-    Raises:
-        ValueError: lengths that are none.
+        copied: share of maps that have a segment.
+        condensed: share of maps whose reference is interpolated from its key frames.
     """
     if not 4 <= shortest <= longest:
         raise ValueError(f"videos of {shortest} to {longest} frames, expected 4 or more, rising")
     dim = int(np.exp(rng.uniform(np.log(10), np.log(100))))
-    look = _Look(
+    style = _Style(
         common=_unit(rng.normal(size=dim)),
-        share=rng.choice([0.0, rng.uniform(0, 0.6)]),
-        own=rng.uniform(0, 0.6),
+        common_share=rng.choice([0.0, rng.uniform(0, 0.6)]),
+        centre_share=rng.uniform(0, 0.6),
         shot=np.exp(rng.uniform(np.log(3), np.log(40))),
         drift=np.exp(rng.uniform(np.log(0.06), np.log(0.8))),
-        again=rng.choice([0.0, rng.uniform(0, 0.6)]),
+        repeat=rng.choice([0.0, rng.uniform(0, 0.6)]),
     )
     lengths = np.exp(rng.uniform(np.log(shortest), np.log(longest), 2)).astype(int)
-    reference, places = _film(rng, lengths[1] * FINE, look, [])
-    known = places if rng.random() < 0.35 else []
-    host, _ = _film(rng, lengths[0] * FINE, look, known)
+    reference, scenes = _video(rng, lengths[1] * FINE, style, [])
+    known = scenes if rng.random() < 0.35 else []
+    host, _ = _video(rng, lengths[0] * FINE, style, known)
     boxes: list[tuple[float, ...]] = []
     if rng.random() < copied:
-        query, found = _planted(rng, host, reference, look, longest)
+        query, found = _with_copies(rng, host, reference, style, longest)
         host, boxes = (query, found) if found else (host, [])
-    query, reference = (_unit(film[FINE // 2 :: FINE]) for film in (host, reference))
+    query, reference = (_unit(rows[FINE // 2 :: FINE]) for rows in (host, reference))
     if rng.random() < condensed:
         reference = condensed_rows(rng, reference)
     values = query @ reference.T
@@ -80,14 +86,7 @@ def drawn(
 
 
 def condensed_rows(rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    """What key frames of a video, chosen in any way, say of all of its frames.
-
-    Args:
-        rng: source of everything random. rows: ``(L, D)`` frames at equal distances.
-
-    Returns:
-        unit vectors ``(L, D)``.
-    """
+    """Frames ``(L, D)`` interpolated from key frames by a random method, as unit vectors."""
     times = np.arange(len(rows))[:, None] + np.array([0.0, 1.0])
     share = np.exp(rng.uniform(np.log(0.1), np.log(0.35)))
     method = rng.choice(key_frame_selection.METHODS)
@@ -100,50 +99,51 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
 
 
-def _film(
-    rng: np.random.Generator, moments: int, look: _Look, known: list[np.ndarray]
+def _video(
+    rng: np.random.Generator, size: int, style: _Style, known: list[np.ndarray]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Vectors of so many moments, and its places; shots are of ``known`` places now and then."""
-    dim = len(look.common)
+    """``size`` vectors of a video, and its scenes; some shots are of ``known`` scenes."""
+    dim = len(style.common)
     centre = _unit(rng.normal(size=dim))
-    ends = np.cumsum(np.maximum(rng.exponential(look.shot * FINE, max(4, 4 * moments // FINE)), FINE))
-    cuts = np.r_[0, ends[ends < moments].astype(int), moments]
-    rows = np.empty((moments, dim))
-    places: list[np.ndarray] = []
+    ends = np.cumsum(np.maximum(rng.exponential(style.shot * FINE, max(4, 4 * size // FINE)), FINE))
+    cuts = np.r_[0, ends[ends < size].astype(int), size]
+    rows = np.empty((size, dim))
+    scenes: list[np.ndarray] = []
     for start, end in itertools.pairwise(cuts.tolist()):
         if known and rng.random() < 0.5:
-            place = known[rng.integers(len(known))]
-        elif places and rng.random() < look.again:
-            place = places[rng.integers(len(places))]
+            scene = known[rng.integers(len(known))]
+        elif scenes and rng.random() < style.repeat:
+            scene = scenes[rng.integers(len(scenes))]
         else:
-            place = _unit(np.sqrt(look.own) * centre + np.sqrt(1 - look.own) * _unit(rng.normal(size=dim)))
-        places.append(place)
-        walk = rng.normal(size=(end - start, dim)) * (look.drift / np.sqrt(dim * FINE))
-        if rng.random() < 0.3:  # repeats itself: people dance, wheels turn
+            share = style.centre_share
+            scene = _unit(np.sqrt(share) * centre + np.sqrt(1 - share) * _unit(rng.normal(size=dim)))
+        scenes.append(scene)
+        walk = rng.normal(size=(end - start, dim)) * (style.drift / np.sqrt(dim * FINE))
+        if rng.random() < 0.3:  # periodic: people dance, wheels turn
             period = rng.uniform(3, 16) * FINE
             phase = 2 * np.pi * np.arange(end - start) / period
             swing = [_unit(rng.normal(size=dim)) for _ in range(2)]
-            rows[start:end] = place + rng.uniform(0.2, 0.8) * (
+            rows[start:end] = scene + rng.uniform(0.2, 0.8) * (
                 np.outer(np.cos(phase), swing[0]) + np.outer(np.sin(phase), swing[1])
             )
             walk *= 0.3
         else:
-            rows[start:end] = place
+            rows[start:end] = scene
         rows[start:end] += np.cumsum(walk, axis=0)
-    return np.sqrt(look.share) * look.common + np.sqrt(1 - look.share) * _unit(rows), places
+    return np.sqrt(style.common_share) * style.common + np.sqrt(1 - style.common_share) * _unit(rows), scenes
 
 
-def _planted(
-    rng: np.random.Generator, host: np.ndarray, reference: np.ndarray, look: _Look, longest: int
+def _with_copies(
+    rng: np.random.Generator, host: np.ndarray, reference: np.ndarray, style: _Style, longest: int
 ) -> tuple[np.ndarray, list[tuple[float, ...]]]:
-    """The host with stretches of the reference in it, and where they stand."""
+    """The host with segments of the reference inserted, and their boxes in frames."""
     count = int(rng.choice([1, 2, 3, 4], p=[0.7, 0.17, 0.08, 0.05]))
     severity = rng.choice([rng.uniform(0, 0.4), rng.uniform(0.2, 1.0), rng.uniform(0.6, 1.6)], p=[0.4, 0.45, 0.15])
-    last: tuple[int, int] | None = None
+    last: int | None = None
     pieces: list[np.ndarray] = []
     boxes: list[tuple[float, ...]] = []
     cuts = np.sort(rng.integers(0, len(host) + 1, count))
-    if rng.random() < 0.15:  # nothing but the copy
+    if rng.random() < 0.15:  # only copies
         host, cuts = host[:0], np.zeros(count, int)
     at = used = 0
     for cut in cuts.tolist():
@@ -155,36 +155,36 @@ def _planted(
         if length < 2 * FINE or length / speed < 2 * FINE:
             break
         start = rng.uniform(0, len(reference) - length)
-        if last is not None and rng.random() < 0.15:  # the same stretch again
-            start = min(last[0], len(reference) - length)
-        last = (int(start), int(start + length))
-        moments = int(length / speed)
-        seen = np.minimum((start + (np.arange(moments) + 0.5) * speed).astype(int), len(reference) - 1)
-        pieces.append(_edited(rng, reference[seen], look, severity))
-        end = start + moments * speed
-        boxes.append((at / FINE, (at + moments) / FINE, start / FINE, min(end, len(reference)) / FINE))
-        at += moments
+        if last is not None and rng.random() < 0.15:  # from the same start again
+            start = min(last, len(reference) - length)
+        last = int(start)
+        size = int(length / speed)
+        source = np.minimum((start + (np.arange(size) + 0.5) * speed).astype(int), len(reference) - 1)
+        pieces.append(_edited(rng, reference[source], style, severity))
+        end = start + size * speed
+        boxes.append((at / FINE, (at + size) / FINE, start / FINE, min(end, len(reference)) / FINE))
+        at += size
     pieces.append(host[used:])
     query = np.concatenate(pieces)[: longest * FINE]
-    frames = len(query) // FINE  # moments behind the last whole frame are of no frame, nor of a segment
+    frames = len(query) // FINE  # whole frames only
     return query[: frames * FINE], [b for b in (_inside(b, frames) for b in boxes) if b]
 
 
 def _inside(box: tuple[float, ...], frames: int) -> tuple[float, ...] | None:
-    """A box cut off where the query ends; none if less than 1.5 frames are left."""
+    """A box truncated at the end of the query; None if less than 1.5 frames are left."""
     start, end, first, last = box
     if end > frames:
         last, end = first + (frames - start) / (end - start) * (last - first), frames
     return (start, end, first, last) if min(end - start, last - first) >= 1.5 else None
 
 
-def _edited(rng: np.random.Generator, rows: np.ndarray, look: _Look, severity: float) -> np.ndarray:
-    """Vectors of a copied stretch after an edit of some severity: 1 leaves cosines of about 0.7."""
+def _edited(rng: np.random.Generator, rows: np.ndarray, style: _Style, severity: float) -> np.ndarray:
+    """Vectors after an edit; severity 1 results in cosines of about 0.7."""
     dim = rows.shape[1]
     offset = _unit(rng.normal(size=dim)) * severity * rng.random()
     noise = rng.normal(size=rows.shape) * (severity * rng.uniform(0, 0.7) / np.sqrt(dim))
     changed = rows + offset + np.repeat(noise[::FINE], FINE, axis=0)[: len(rows)]
     if rng.random() < 0.2 * (severity > 0.2):  # picture in picture, blends
-        other, _ = _film(rng, len(rows), look, [])
+        other, _ = _video(rng, len(rows), style, [])
         changed = changed + rng.uniform(0.2, 0.8) * other
     return changed
