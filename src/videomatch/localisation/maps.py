@@ -31,8 +31,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class CandidatePair:
-    """Two videos, and their true segments (M, 4) in s: none if the reference is no source of the query, or if the
-    truth was not looked up."""
+    """Two videos, and their true segments (M, 4) in s, as far as they are needed."""
 
     query: str
     reference: str
@@ -41,16 +40,13 @@ class CandidatePair:
 
 @dataclass
 class SimilarityMaps:
-    """Features of frames in stores, from which it computes maps. Pickled as its arguments.
+    """Similarity maps of videos from stores of their frames. Pickled without the opened stores.
 
     Attributes:
         roots: stores with times, read as one.
-        similarity: ``cosine``; ``inner`` product of the rows as they are; or ``chamfer`` over rows of regions, clipped
-            as VCSL does.
-        bias: added to every similarity.
+        similarity, bias, every: of :class:`videomatch.specs.similarity.SimilarityMap`.
         normalisation: of scores, by frames of other videos.
-        every: seconds between frames to which key frames are spread out; None leaves frames where they are.
-        query_roots: stores of the queries where they are others: all frames, against the key frames of references.
+        query_roots: stores of the queries if they are not those of the references.
     """
 
     roots: tuple[Path, ...]
@@ -59,15 +55,13 @@ class SimilarityMaps:
     normalisation: ScoreNormalisation | None = None
     every: float | None = None
     query_roots: tuple[Path, ...] | None = None
-    _queries: Store | None = field(default=None, repr=False)
-    _store: Store | None = field(default=None, repr=False)
-    _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
+    _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
             raise ValueError(f"no similarity {self.similarity!r}; there are {', '.join(SIMILARITIES)}")
         if self.normalisation is not None and self.similarity == "chamfer":
-            raise ValueError("scores are normalised of rows that are vectors, not of similarity 'chamfer'")
+            raise ValueError("similarity 'chamfer' with score normalisation, expected 'cosine' or 'inner'")
         if self.every is not None and (self.every <= 0 or self.similarity != "cosine"):
             raise ValueError(f"every {self.every}, similarity {self.similarity!r}: expected seconds, and cosines")
 
@@ -82,11 +76,11 @@ class SimilarityMaps:
         Args:
             features: the folders.
             spec: which features, and how they are compared.
-            corpus: folder of ``prepare``, which has the split of ``spec.noise``.
+            corpus: result of ``prepare`` with the split of ``spec.noise``.
 
         Raises:
-            ValueError: none of the folders holds the expert, queries and references have rows of other shapes, or the
-                split of the noise has no frame.
+            ValueError: an expert without features, queries and references with rows of different shapes, or a split of
+                the noise without frames.
         """
         roots = _roots(features, spec.expert)
         query_roots = None if spec.query_expert is None else _roots(features, spec.query_expert)
@@ -108,19 +102,15 @@ class SimilarityMaps:
         )
         return cls(roots, spec.similarity, spec.bias, normalisation, spec.every, query_roots)
 
-    @property
+    @functools.cached_property
     def references(self) -> Store:
-        """The features of references, opened where they are first needed."""
-        self._store = self._store or Store.open(*self.roots)
-        return self._store
+        """The features of references."""
+        return Store.open(*self.roots)
 
-    @property
+    @functools.cached_property
     def queries(self) -> Store:
         """The features of queries."""
-        if self.query_roots is None:
-            return self.references
-        self._queries = self._queries or Store.open(*self.query_roots)
-        return self._queries
+        return self.references if self.query_roots is None else Store.open(*self.query_roots)
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
@@ -143,7 +133,7 @@ class SimilarityMaps:
         """The frames ``(L, D)`` of a video of a store, and their times ``(L, 2)`` without gaps."""
         times = store.times(video_id)
         if times is None:
-            raise ValueError(f"{store.roots[0]} has no times, expected features with times to place segments by")
+            raise ValueError(f"{store.roots[0]} has no times, expected features with times of their frames")
         rows, times = np.asarray(store[video_id], np.float32), intervals.filled(times)
         return (rows, times) if self.every is None else frame_similarity.resampled(rows, times, self.every)
 
@@ -156,10 +146,10 @@ def _roots(features: Iterable[Path], expert: str) -> tuple[Path, ...]:
 
 
 def pairs_of_split(corpus: Path, split: str | list[str], maps: SimilarityMaps) -> list[CandidatePair]:
-    """The judged pairs of a protocol of which both videos have features, with their true segments, by query.
+    """The judged pairs of a protocol, ordered by query, with their true segments; without pairs that lack features.
 
     Raises:
-        ValueError: there is no such pair.
+        ValueError: no such pair.
     """
     judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
     has_features = pl.col("query_id").is_in(maps.queries.ids) & pl.col("reference_id").is_in(maps.references.ids)
@@ -189,14 +179,14 @@ def for_each_pair(
     label: str,
     batch: int = 64,
 ) -> list[Result]:
-    """What a function gives for each pair, in their order, computed by several processes.
+    """The results of a function of a pair, in the order of the pairs, computed by several processes.
 
     Args:
         function: can be pickled, for example a ``functools.partial`` with a :class:`SimilarityMaps`.
-        pairs: consecutive ones share their query's features.
+        pairs: ordered by query.
         threads: processes.
         label: of the progress bar.
-        batch: pairs that a process works on between reports, at most.
+        batch: max number of pairs between two steps of the progress bar.
     """
     size = max(1, min(batch, -(-len(pairs) // threads)))
     parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]

@@ -1,10 +1,9 @@
 """A scorer of key frames: a score of each frame of a video, from frozen frame features.
 
-The input of a frame is its own feature F_i, the change |F_i - F_{i-1}|, and its cosines with the ``neighbours`` frames
-on either side and the largest of them. Convolutions over time turn that into one score. The best set of frames does
-not follow from scores of single frames, so scores are preferences within the selection ``coverage`` of
-:mod:`videomatch.localisation.key_frame_selection`. They start at zero and learn through the expectation over all such
-selections (:func:`soft_assignment`), whose number of key frames is always the budget.
+The input of a frame is its feature F_i, the change |F_i - F_{i-1}|, its cosines with the ``neighbours`` frames on
+either side, and the largest of these; the network is convolutional over time. The scores are the preferences in the
+selection ``coverage`` of :mod:`videomatch.localisation.key_frame_selection`. Initially they are zero. They are trained
+through the expectation over all such selections with the budgeted number of key frames (:func:`soft_assignment`).
 
 # Deviation: SSAN (Jiang et al., "Learning Segment Similarity and Alignment in Large-Scale Content Based Video
 Retrieval", ACM MM 2021, arXiv:2309.11091) trains a key-frame extractor together with its alignment, without labels, at
@@ -27,7 +26,7 @@ from videomatch.common.precision import at_least_single
 from videomatch.localisation.key_frame_selection import TEMPERATURE, max_run
 from videomatch.models import SystemModel
 
-#: logarithm of the probability of what is impossible
+#: log probability of an impossible event
 IMPOSSIBLE = -1e6
 
 
@@ -38,13 +37,10 @@ class Config(PretrainedConfig):
         frame_dim: dimensions of a frame; the stage fills it.
         width: of the convolutions.
         layers: residual convolutions.
-        kernel: frames that a convolution sees, odd.
+        kernel: frames of a convolution, odd.
         neighbours: frames on either side with which a frame is compared.
         share: of frames that are key frames.
-        longest: frames that a key frame covers at most.
-
-    Raises:
-        ValueError: an even kernel, no neighbours, or a share outside (0, 1).
+        longest: max frames that a key frame covers.
     """
 
     model_type = "key_frames"
@@ -92,7 +88,7 @@ class Scorer(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """Score of every frame, the higher the more it should be a key frame; 0 in the padding."""
+        """Score of every frame; 0 in the padding."""
         is_frame = mask[..., None].to(frames.dtype)
         unit = F.normalize(at_least_single(frames), dim=-1) * is_frame
         before = torch.cat([unit[:, :1], unit[:, :-1]], dim=1)
@@ -100,7 +96,7 @@ class Scorer(nn.Module):
         hidden = hidden + self.change((unit - before).abs() * self.config.frame_dim**0.5)
         hidden = hidden + self.around(self._around(unit))
         for norm, convolution in zip(self.norms, self.convolutions, strict=False):
-            row = F.gelu(norm(hidden)) * is_frame  # padding is zero, as beyond the end of the tensor
+            row = F.gelu(norm(hidden)) * is_frame  # as the convolution's own padding
             hidden = hidden + convolution(row.transpose(1, 2)).transpose(1, 2)
         return self.score(self.norms[-1](hidden))[..., 0] * mask
 
@@ -149,12 +145,7 @@ class Model(PreTrainedModel, SystemModel):
     ) -> dict[str, Tensor]:
         """``assignment`` ``(batch, frames, frames)`` as of :func:`soft_assignment` and ``keep_probability`` ``(batch,
         frames)`` that a frame is a key frame; with a copy also ``edited_keep_probability``. In evaluation also
-        ``scores`` and ``edited_scores``.
-
-        Args:
-            frames: in the order of time, padded at the end; only their directions count.
-            mask: true where a frame is.
-            edited, edited_mask: the same of the edited copy.
+        ``scores`` and ``edited_scores``. Frames are padded at the end; only their directions count.
         """
         assignment = self.scorer.assignment(frames, mask)
         outputs = {"assignment": assignment, "keep_probability": assignment.diagonal(dim1=1, dim2=2)}
@@ -170,7 +161,7 @@ class Model(PreTrainedModel, SystemModel):
     def keep(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """See :class:`Scorer`."""
+        """Scores, see :class:`Scorer`."""
         return self.scorer(frames, mask)
 
 
@@ -185,17 +176,16 @@ def soft_assignment(
     """Probability that frame j is the key frame that covers frame i; 0 in the padding, else rows sum to 1. The diagonal
     is the probability that a frame is a key frame.
 
-    The selection is drawn from all cuts of a video into runs with one key frame each, with probability proportional to
-    ``exp(-cost)``; the most likely one is what :func:`videomatch.localisation.key_frame_selection.select_covering`
-    selects. The number of key frames of each video is exact. (Sums over segmentations as in a semi-Markov conditional
-    random field: Sarawagi and Cohen, NIPS 2004.)
+    The distribution is over all cuts of a video into a fixed number of runs with one key frame each, with probability
+    proportional to ``exp(-cost)``; :func:`videomatch.localisation.key_frame_selection.select_covering` selects the most
+    likely one. (Sums over segmentations as in a semi-Markov conditional random field: Sarawagi and Cohen, NIPS 2004.)
 
     Args:
-        scores: in favour of a frame; only differences count.
+        scores: of frames; only differences count.
         unit: unit vectors.
-        mask: true where a frame is; padded at the end.
+        mask: false in the padding at the end.
         share: of frames that are key frames, rounded up.
-        longest: frames that a key frame covers at most.
+        longest: max frames that a key frame covers.
     """
     batch, count = mask.shape
     sizes = mask.sum(1)
@@ -207,7 +197,7 @@ def soft_assignment(
     at = at.clamp(max=count - 1)
     with torch.autocast(unit.device.type, enabled=False):
         cost = (1 - unit @ unit.transpose(1, 2)) / TEMPERATURE
-    # log weight of the run from a frame on with l frames (third axis) and a key frame of them (fourth)
+    # log weight of the run of l frames (third axis) from a frame with a key frame of them (fourth)
     run = scores[:, at][:, :, None] - cost[:, at[:, :, None], at[:, None, :]].cumsum(2)
     possible = inside[:, :, :, None] & torch.ones(longest, longest, dtype=torch.bool, device=mask.device).tril()
     run = run.masked_fill(~possible, IMPOSSIBLE)

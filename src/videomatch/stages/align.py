@@ -51,12 +51,11 @@ def align(
         aligner: file in ``aligners/``.
         options: of the aligner.
         tuned: result of ``tune``, which has aligner, options and similarity map.
-        run: result of ``train``: this detector aligns instead of an aligner, with ``options`` or those of ``tuned``.
+        run: result of ``train``: this detector instead of an aligner, with ``options`` or those of ``tuned``.
         rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
         top: of ``rankings``.
-        score: of a segment: the ``mean`` similarity along it (the aligner's own), or the ``max`` in its box (VSC
-            2022's).
+        score: of a segment: the aligner's ``mean`` similarity along it, or the ``max`` in its box (VSC 2022).
         threads: processes.
 
     Raises:
@@ -94,7 +93,7 @@ def align(
 
 
 def _size(maps: SimilarityMaps, references: list[str]) -> dict[str, float]:
-    """How many frames of how many hours of references are compared."""
+    """The numbers of frames and hours of the references."""
     times = [maps.references.times(reference) for reference in references]
     used = [of_video for of_video in times if of_video is not None and len(of_video)]
     return {"frames": sum(map(len, used)), "hours": sum(float(of_video[-1, 1]) for of_video in used) / 3600}
@@ -103,7 +102,7 @@ def _size(maps: SimilarityMaps, references: list[str]) -> dict[str, float]:
 def _nearest(
     corpus: Path, split: str | list[str], rankings: Path, top: int, maps: SimilarityMaps
 ) -> list[CandidatePair]:
-    """The ``top`` best references of every query of the split, where both have features; without their truth."""
+    """The ``top`` best references of every query of the split, of videos with features."""
     splits = tables.read("splits", corpus)
     names = [split] if isinstance(split, str) else split
     found = tables.read("rankings", rankings)

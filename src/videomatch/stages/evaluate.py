@@ -1,11 +1,11 @@
-"""Evaluate: the metrics of a ranking, what chance gives, and how much they would move with other queries.
+"""Evaluate: the metrics of a ranking or of segments, those of random scores, and bootstrap standard errors.
 
 Rank metrics (R@k for any k, MdR, MnR, mAP, R@sum, gmean) are over the queries with at least one pair of grade > 0;
 Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised grades, as its source reports it;
-``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over the pooled topics of a protocol
-that was judged in part (TRECVID's), all of them, or with `` (NIST)`` behind the name those that the system answers.
+``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over all pooled topics of a protocol
+that was judged in part (TRECVID's), or with the suffix `` (NIST)`` over those that the system answers.
 Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
-(``F1 edit/crop``), AP and uAP (VSC 2022's), and frames/h: how many frames of an hour of reference were compared.
+(``F1 edit/crop``), AP and uAP (VSC 2022's), and frames/h: the number of frames per hour of reference.
 Conventions, units and tie rules: :mod:`videomatch.metrics`.
 """
 
@@ -38,7 +38,7 @@ PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 #: metrics of segments, of all judged pairs or of one kind of segment
 OF_SEGMENTS = ("F1", "precision", "recall", "FRR", "FAR")
-#: behind the name of a measure of a pool: the mean over the topics that are answered, as NIST takes it
+#: suffix of a measure of a pool: the mean over the topics that are answered, as NIST's
 NIST = " (NIST)"
 _POOL = re.compile(r"(?:infAP|infNDCG|iP@([1-9]\d*))(?: \(NIST\))?")
 
@@ -64,12 +64,12 @@ def evaluate(
         metrics: names as printed in the papers.
         members: of the system.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
-        samples: bootstrap samples (of queries, or of pairs) behind ``spread``, a standard error.
+        samples: bootstrap samples (of queries, or of pairs) for ``spread``, a standard error.
         seed: of the samples.
-        corpus: folder of ``prepare``; the measures of a pool and of segments look into it.
+        corpus: result of ``prepare``, for the measures of a pool and of segments.
 
     Raises:
-        ValueError: an unknown metric or convention, or nothing to measure it on.
+        ValueError: an unknown metric or convention, or no data for it.
     """
     if (rankings is None) == (segments is None):
         raise ValueError("expected either rankings or segments to evaluate")
@@ -146,8 +146,8 @@ def _evaluate_ranking(
 
 
 def _topics(rankings: Path, corpus: Path | None, about: dict, metrics: list[str]) -> dict[str, np.ndarray]:
-    """Every topic's value of each measure of a pool, (topics,); topics without an answer stand as 0 among ``all``, and
-    not at all in what NIST takes the mean of."""
+    """The values of each measure of a pool: of all topics, 0 for those without an answer, or with the suffix of those
+    with an answer."""
     if corpus is None:
         raise ValueError(f"{metrics[0]} needs the judged pool of the corpus, but no corpus is given")
     strata = tables.read("strata", corpus)
@@ -197,7 +197,7 @@ def _ks(metrics: list[str]) -> tuple[int, ...]:
 
 
 def _references(relevant: pl.DataFrame, about: dict) -> np.ndarray:
-    """How many references the query of every pair was ranked against: all with an embedding, but never itself."""
+    """How many references the query of every pair was ranked against: all with an embedding, except itself."""
     return about["counts"]["references"] - relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
 
 
@@ -218,9 +218,8 @@ def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, 
 
     Returns:
         ``overall``, ``duration/…``, ``speed/…`` and, where the corpus has a table of edits, ``edit/…`` as in
-        :mod:`videomatch.metrics.segment_kinds`, over the judged pairs (segments of other pairs are ignored);
-        and, where every segment has a score, ``matching``: ``AP`` of the segments, and ``uAP`` of their pairs, over
-        all pairs of the protocol's queries and references.
+        :mod:`videomatch.metrics.segment_kinds`, over the judged pairs; and, if every segment has a score, ``matching``:
+        ``AP`` of the segments and ``uAP`` of their pairs, over all pairs of the protocol's queries and references.
 
     Raises:
         ValueError: no judged pair, or no true segment.
@@ -256,9 +255,7 @@ def _evaluate_segments(
     pairs, given, true = _judged(corpus, split, *_inside(corpus, split, found))
     scores = segments.per_pair(zip(given, true, strict=True))
     resampled = [segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(samples, len(pairs)))]
-    spread = (
-        {name: 100 * float(np.std([r[name] for r in resampled], ddof=1)) for name in OF_SEGMENTS} if samples > 1 else {}
-    )
+    spread = {name: 100 * value for name, value in _spread(resampled).items()}
     counts = {
         "queries": len({query for query, _ in pairs}),
         "references": len({reference for _, reference in pairs}),
@@ -292,7 +289,7 @@ def _judged(
 
 
 def _edits(corpus: Path, pairs: list[tuple[str, str]], true: list[np.ndarray]) -> list[list[list[str]]] | None:
-    """The edits of every true segment and their kinds, ``none`` without edits; None if the corpus has no table."""
+    """The edits and their kinds of every true segment (``none`` without edits); None if the corpus has no table."""
     if not (corpus / "edits.parquet").exists():
         return None
     done: dict[tuple[str, str, float], list[str]] = {}
@@ -305,7 +302,6 @@ def _edits(corpus: Path, pairs: list[tuple[str, str]], true: list[np.ndarray]) -
 
 
 def _matching(found: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
-    """The two numbers of the matching track."""
     keys = pl.concat([t.select("query_id", "reference_id") for t in (found, truth)]).rows()
     number = {pair: n for n, pair in enumerate(dict.fromkeys(keys))}
     pair_numbers = np.array([number[pair] for pair in keys])

@@ -1,8 +1,6 @@
 """``select_key_frames``: the key frames of the videos of one shard, out of the features of an expert.
 
-One call per shard, like ``extract``: videos that are added to a corpus leave the stores of other shards as they are.
-Each key frame has the interval that it covers (:func:`localisation.key_frame_selection.assigned_intervals`), so
-segments of key frames have times.
+The times of a key frame are the interval that it covers (:func:`localisation.key_frame_selection.assigned_intervals`).
 """
 
 from __future__ import annotations
@@ -50,14 +48,14 @@ def select_key_frames(
         expert: whose features.
         name: of the key frames as an expert; that of the expert itself by default.
         method: one of :data:`videomatch.localisation.key_frame_selection.METHODS`.
-        run: checkpoint of a trained scorer instead (a system whose model has ``keep``, like ``key_frames``).
+        run: result of ``train`` instead, of a model with ``scores_frames``.
         share: of frames that are selected.
-        longest: seconds between key frames at most.
-        dtype: of what is written.
+        longest: max seconds between key frames.
+        dtype: of the written features.
         threads: of torch.
 
     Raises:
-        ValueError: neither method nor run or both, or features without times or that are no vectors.
+        ValueError: neither method nor run or both, or features without times or other than vectors.
     """
     if (method is None) == (run is None):
         raise ValueError("expected one of a method and the run of a trained scorer, to select key frames")
@@ -99,7 +97,6 @@ def select_key_frames(
 
 
 def _scorer(run: Path, dim: int) -> Scorer:
-    """The trained scorer of a checkpoint."""
     model, system = load_checkpoint(run)
     if not model.scores_frames:
         raise ValueError(

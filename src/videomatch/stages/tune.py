@@ -1,8 +1,8 @@
-"""Tune: the options of an aligner that give the best F1 on the pairs of a split (VCSL's overall F1).
+"""Tune: the options of an aligner with the best F1 on the pairs of a split (VCSL's overall F1).
 
-Every combination of the grid is tried on every pair. A map is computed once and aligned with all combinations, and
-pairs are distributed over processes: results do not depend on how many there are. Among combinations with the same F1
-the one with the fewest options that differ from the aligner's defaults wins, then the first in the grid's order.
+A map is computed once and aligned with every combination of the grid. Pairs are distributed over processes; results do
+not depend on their number. Among combinations with the same F1 the one with the fewest options that differ from the
+aligner's defaults wins, then the first in the grid's order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tune(
         corpus: result of ``prepare``.
         features: results of ``extract``.
         output: empty folder.
-        split: the protocol whose judged pairs are aligned (several are pooled): validation pairs, never the test's.
+        split: the protocol whose judged pairs are aligned (several are pooled), of validation data.
         similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
         aligner: file in ``aligners/``.
         run: result of ``train``: tunes this detector instead.
@@ -94,13 +94,7 @@ def combined(grid: aligners.Grid) -> Iterator[Options]:
 
 
 def best(trials: Sequence[Mapping[str, float]], combinations: Sequence[Options], defaults: Mapping[str, Any]) -> int:
-    """Which of the trials has the highest F1; of equal ones the simplest.
-
-    Args:
-        trials: with ``F1``.
-        combinations: the options of each.
-        defaults: of the aligner.
-    """
+    """Position of the trial with the highest ``F1``; of equal ones the one closest to the aligner's defaults."""
 
     def order(at: int) -> tuple[float, int, int]:
         return -trials[at]["F1"], sum(defaults.get(k) != v for k, v in combinations[at].items()), at
@@ -125,7 +119,6 @@ def _grid(aligner: aligners.Aligner, name: str, grid: str | dict[str, list[Any]]
 def _score_pair(
     maps: SimilarityMaps, aligner: str | None, run: Path | None, combinations: list[Options], pair: CandidatePair
 ) -> list[Score]:
-    """The score of one pair under every combination."""
     loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
     found = [aligners.find_segments(loaded, *of_pair, options) for options in combinations]
     return [(*segments.pair(given, pair.truth), len(given)) for given in found]
