@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from paths import fixtures, realdata
 from videomatch import aligners
-from videomatch.aligners import _boxes, dtw, dynamic_programming, temporal_network
+from videomatch.aligners import dtw, dynamic_programming, temporal_network
 from videomatch.common import named
-from videomatch.localisation import intervals
+from videomatch.localisation import intervals, map_paths
 from videomatch.metrics import segments
 from videomatch.pipeline import signatures
 
@@ -103,7 +103,7 @@ def test_fixture_dynamic_programme():
 def test_fixture_iou():
     parts = np.load(fixtures() / "aligners_parts.npz", allow_pickle=False)
     boxes, others = (parts[f"iou_{k}"][:, [0, 2, 1, 3]] for k in "ab")
-    found = np.array([_boxes.iou(tuple(box), others) for box in boxes])
+    found = np.array([map_paths.iou(tuple(box), others) for box in boxes])
     assert found == pytest.approx(parts["iou_expected"], abs=1e-12)
 
 
@@ -313,14 +313,14 @@ def test_matched_parts_by_definition(matched, gap):
             start = at if start is None else start
             last = at
     expected += [(start, last + 1)] if start is not None else []
-    assert _boxes.matched_parts(np.array(matched, bool), gap) == expected
+    assert map_paths.matched_parts(np.array(matched, bool), gap) == expected
 
 
 def test_straight_runs_are_cut_out():
     path = np.array([(0, 0), (1, 1), (2, 2), (2, 3), (2, 4), (2, 5), (3, 6), (4, 7)])
-    assert _boxes.straight_runs(path, 4) == [(0, 8)]
-    assert _boxes.straight_runs(path, 3) == [(0, 2), (6, 8)]
-    assert _boxes.straight_runs(path[2:6], 3) == []
+    assert map_paths.straight_runs(path, 4) == [(0, 8)]
+    assert map_paths.straight_runs(path, 3) == [(0, 2), (6, 8)]
+    assert map_paths.straight_runs(path[2:6], 3) == []
 
 
 # frames as seconds

@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import along, checked, diagonals, segments, skewed
+from videomatch.localisation.map_paths import along, checked, diagonals, segments, skewed
 
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "isc": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
-    "transvcl": {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True},
-}
+_SAME = {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True}
+PUBLISHED: dict[str, dict[str, Any]] = {"isc": _SAME, "transvcl": _SAME}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"gap": [9, 10], "min_similarity": [0.2, 0.3], "published": [True]},
     "ours": {"gap": [3, 6, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6]},

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import Box, along, checked, diagonals, segments, skewed
+from videomatch.localisation.map_paths import Box, along, checked, diagonals, segments, skewed
 
 _SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {

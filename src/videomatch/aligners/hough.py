@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import Box, checked, containment, iou, matched_parts, segments
+from videomatch.localisation.map_paths import Box, checked, containment, iou, matched_parts, segments
 
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "isc": {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True},
-    "transvcl": {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True},
-}
+_SAME = {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True}
+PUBLISHED: dict[str, dict[str, Any]] = {"isc": _SAME, "transvcl": _SAME}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"min_similarity": [0.2, 0.3, 0.7], "max_overlap": [0.9], "published": [True]},
     "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7], "gap": [2, 5, 9]},

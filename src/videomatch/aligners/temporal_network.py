@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.aligners._boxes import Box, checked, iou, segments
+from videomatch.localisation.map_paths import Box, checked, iou, segments
 
 _SAME = {"max_paths": 10, "max_iou": 0.3, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {

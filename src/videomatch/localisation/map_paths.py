@@ -1,5 +1,7 @@
-"""Functions of several aligners. A box is ``query_first, query_last, reference_first, reference_last, score``, in
-numbers of first and last frames."""
+"""Paths through similarity maps and their boxes, for the aligners.
+
+A box is ``query_first, query_last, reference_first, reference_last, score``, in numbers of first and last frames.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from videomatch.aligners import Segments
+from videomatch.localisation.intervals import Segments
 from videomatch.metrics.segments import ENDS, STARTS
 
 Box = tuple[float, float, float, float, float]
