@@ -1,15 +1,15 @@
 """The segment detector against the four aligners, all tuned: ``python benchmarks/detector.py``.
 
-Two trials, both with the same maps for everybody:
+Two trials, both with the same maps for all systems:
 
-``synthetic``  maps made up by :mod:`localisation.synthetic_maps`; the detector has trained on others of them.
+``synthetic``  maps of :mod:`localisation.synthetic_maps`; the detector is trained on others of them.
 ``generated``  videos and edited copies of the synthetic corpus, drawn without files at 64 pixels; frames are described
     by a copy descriptor that has seen the training side's library and edits of its own, never a copy. Sources and
     copies of validation and test show other videos than those of training. The detector once as it comes from
     synthetic maps, and once finetuned on the pairs of ``copies_train`` as well.
 
 Aligners are tuned with their grid ``ours`` and the detector's with its own, by F1 on the validation part. Prints F1,
-precision, recall (VCSL's overall, %), FRR and FAR, and the CPU time of a map (medians): of everybody on the same
+precision, recall (VCSL's overall, %), FRR and FAR, and the CPU time of a map (medians): of all on the same
 synthetic maps of 128 x 128, and of the detector on other sizes. A detector that has not trained finds nothing, which
 takes less time: train it, or take one that was trained before (``--maps 0 --run FOLDER``). One thread; some four
 minutes of CPU with the options as they are; ``--full`` trains and tests on more.
@@ -59,7 +59,7 @@ log = logging.getLogger("benchmark")
 
 
 def trained(model: Any, examples: Any, losses: dict[str, Any], **options: Any) -> Any:
-    """A model after training, ready to be asked."""
+    """A model after training, in evaluation mode."""
     settings = Training(precision="fp32", validate_every=0, **options)
     Trainer(model, configured(losses), settings, seed=SEED).fit(examples)
     return model.eval()
@@ -97,7 +97,7 @@ def square(side: int, count: int) -> list[np.ndarray]:
 
 
 def speed(detector: Any, names: list[str]) -> None:
-    """CPU time of a map of everybody, one thread."""
+    """CPU time of a map of all aligners, one thread."""
     maps = square(128, 40)
     todo = {name: aligners.load(name).align for name in names} | {"detector": detector.align}
     for name, function in todo.items():
@@ -108,14 +108,14 @@ def speed(detector: Any, names: list[str]) -> None:
         log.info("  %-28s %d x %d: %6.1f ms", "detector", side, side, np.median(spent))
 
 
-def told(name: str, scores: dict[str, float], more: str = "") -> None:
+def report(name: str, scores: dict[str, float], more: str = "") -> None:
     """One line of results."""
-    shown = " ".join(f"{key} {100 * scores[key]:5.1f}" for key in ("F1", "precision", "recall", "FRR", "FAR"))
-    log.info("  %-28s %s %s", name, shown, more)
+    values = " ".join(f"{key} {100 * scores[key]:5.1f}" for key in ("F1", "precision", "recall", "FRR", "FAR"))
+    log.info("  %-28s %s %s", name, values, more)
 
 
 def synthetic(detector: Any, count: int, names: list[str]) -> None:
-    """Everybody on maps that were made up."""
+    """All aligners on synthetic maps."""
     rng = np.random.default_rng([SEED, 7])
     maps = [synthetic_maps.drawn(rng) for _ in range(count + count // 2)]
     val, test = maps[: count // 2], maps[count // 2 :]
@@ -129,7 +129,7 @@ def synthetic(detector: Any, count: int, names: list[str]) -> None:
         start = time.process_time()
         pairs = [(aligner.align(values, **best), boxes) for values, boxes in test]
         spent = (time.process_time() - start) / len(test)
-        told(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
+        report(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
 
 
 def synthetic_corpus(root: Path, videos: int) -> tuple[Path, Path]:
@@ -173,7 +173,7 @@ def described(corpus: Path, features: Path, epochs: int) -> None:
 
 
 def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[str], work: Path) -> None:
-    """Everybody on the copies of a synthetic corpus, through the stages."""
+    """All aligners on the copies of a synthetic corpus, through the stages."""
     common = {"corpus": corpus, "features": [features]}
     for name, how in [(n, {"aligner": n}) for n in names] + [(n, {"run": run}) for n, run in runs.items()]:
         for folder in ("tuned", "aligned"):
@@ -184,7 +184,7 @@ def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[s
         align(**common, output=work / "aligned" / name, split="copies_test", tuned=work / "tuned" / name, **run)  # pyright: ignore[reportArgumentType]
         found = tables.read("segments", work / "aligned" / name)
         best = json.loads((work / "tuned" / name / "tuned.json").read_text())["options"]
-        told(name, segment_metrics(corpus, "copies_test", found)["overall"], str(best))
+        report(name, segment_metrics(corpus, "copies_test", found)["overall"], str(best))
 
 
 def main() -> None:
@@ -197,9 +197,9 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=320, help="of the synthetic corpus")
     parser.add_argument("--epochs", type=int, default=20, help="of the descriptor")
     parser.add_argument("--full", action="store_true", help="16,000 maps to train on, 400 to test on, 600 videos")
-    asked = parser.parse_args()
-    if asked.full:
-        asked.maps, asked.test, asked.videos = 16000, 400, 600
+    args = parser.parse_args()
+    if args.full:
+        args.maps, args.test, args.videos = 16000, 400, 600
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     torch.set_num_threads(1)
@@ -209,28 +209,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         model = segment_detector.Model(segment_detector.Config())
-        if asked.run:
-            model = segment_detector.Model.from_pretrained(asked.run)
-        if asked.maps:
-            options = {"validation": None, "synthetic": asked.maps, "longest": 96}
+        if args.run:
+            model = segment_detector.Model.from_pretrained(args.run)
+        if args.maps:
+            options = {"validation": None, "synthetic": args.maps, "longest": 96}
             examples = SimilarityMap(Source(work), **options).parts()[0]
             trained(model, examples, LOSSES, epochs=1, batch=32, lr=4e-3, ema=0.995)
         model.eval()
-        run = saved(model, asked.keep or work / "synthetic")
+        run = saved(model, args.keep or work / "synthetic")
         size = sum(p.numel() for p in model.parameters())
         log.info("detector: %d weights, %.0f s of CPU", size, time.process_time() - begun)
         log.info("CPU time of a synthetic map, medians")
         speed(model, names)
-        if asked.test:
-            log.info("synthetic maps, %d, tuned on %d others", asked.test, asked.test // 2)
-            synthetic(model, asked.test, names)
-        if asked.videos:
-            log.info("synthetic corpus, %d videos", asked.videos)
-            corpus, features = synthetic_corpus(work, asked.videos)
-            described(corpus, features, asked.epochs)
+        if args.test:
+            log.info("synthetic maps, %d, tuned on %d others", args.test, args.test // 2)
+            synthetic(model, args.test, names)
+        if args.videos:
+            log.info("synthetic corpus, %d videos", args.videos)
+            corpus, features = synthetic_corpus(work, args.videos)
+            described(corpus, features, args.epochs)
             real = SimilarityMap(
                 Source(corpus, Store.open(features / "copy")),
-                expert="copy", validation=None, synthetic=asked.maps // 8, per_pair=3, longest=96,
+                expert="copy", validation=None, synthetic=args.maps // 8, per_pair=3, longest=96,
             ).parts()[0]  # fmt: skip
             finer = segment_detector.Model.from_pretrained(run)
             trained(finer, real, LOSSES, epochs=2, batch=16, lr=1e-3)

@@ -99,7 +99,7 @@ def test_found_segments_are_measured(data, tmp_path):  # noqa: F811
     assert perfect["overall"] == pytest.approx({"precision": 1, "recall": 1, "F1": 1, "FRR": 0, "FAR": 0}, abs=1e-6)
     assert perfect["matching"] == pytest.approx({"AP": 1, "uAP": 1})
     assert perfect["duration/3: 10 to 30 s"]["segments"] == perfect["speed/3: 0.9 to 1.1x"]["pairs"] == 6
-    # a false alarm in a judged pair that is no copy, more certain than everything else, and one where nobody judged
+    # a false alarm in a judged pair that is no copy, with the highest score, and one in a pair that is not judged
     extra = [("q0", "r1", 0.0, 12.0, 0.0, 12.0, 0.9), ("q0", "r3", 0.0, 12.0, 0.0, 12.0, 0.1)]
     noise = pl.DataFrame(extra, schema=tables.SCHEMAS["segments"], orient="row")
     found = segment_metrics(

@@ -104,15 +104,15 @@ def test_repeatability():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [({"method": "best"}, "no method 'best'"), ({"share": 0}, "share 0"), ({"longest": -1.0}, "longest -1")],
 )
-def test_what_cannot_be_asked(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
         selection.select(np.ones((4, 2)), intervals.regular(4), **options)
 
 
-def test_selected_key_frames_come_key_frames_with_their_intervals(tmp_path):
+def test_key_frames_are_written_with_their_intervals(tmp_path):
     with StoreWriter(tmp_path / "features/clip", shape=(24,), times=True) as writer:
         for name, lengths in (("a", [9, 3, 14]), ("b", [5]), ("none", [])):
             rows = clip(lengths) if lengths else np.zeros((0, 24), np.float32)

@@ -71,7 +71,7 @@ def test_every_peer_has_a_convention_by_its_name():
 
 
 @pytest.mark.parametrize("name", ["square", "kcaps", "ragged"])
-def test_fixture_without_ties_the_house_rule_is_everybodys(name):
+def test_fixture_without_ties_the_house_rule_agrees_with_all_conventions(name):
     sims, owner, _ = case(name)
     for direction in ("t2v", "v2t"):
         assert ours(sims, owner, direction, "house") == pytest.approx(ours(sims, owner, direction, "mmt"), rel=1e-12)

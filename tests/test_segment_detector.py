@@ -141,7 +141,7 @@ class TestLines:
         )[0]
         return np.where(cells.numpy(), np.float32(4), np.float32(-6))
 
-    def test_cells_of_a_line_by_hand(self):
+    def test_cells_of_a_line(self):
         there = torch.tensor([[True, False]])
         boxes = torch.tensor([[[1.0, 4, 2, 5], [0, 9, 0, 9]]])
         found = segment_detector.on_line(boxes, there, (6, 7))[0]
@@ -201,13 +201,13 @@ class TestObjectives:
         nowhere = torch.zeros(2, 3, 4, dtype=torch.bool)
         assert segment_line(torch.randn(2, 3, 4), nowhere, nowhere).item() == 0
 
-    def test_a_line_by_hand(self):
+    def test_a_line_in_closed_form(self):
         is_line, is_map = torch.zeros(1, 2, 2, dtype=torch.bool), torch.ones(1, 2, 2, dtype=torch.bool)
         is_line[0, 0, 0] = True
         loss = segment_line(torch.zeros(1, 2, 2), is_line, is_map, min_cells=2)
         assert loss.item() == pytest.approx(4 * np.log(2) / 2)
 
-    def test_a_false_alarm_by_hand(self):
+    def test_a_false_alarm_in_closed_form(self):
         there, none = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool)
         loss = segment_focal(torch.zeros(1, 1), there, none, torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))
         assert loss.item() == pytest.approx(np.log(2) * 0.25 / 8)

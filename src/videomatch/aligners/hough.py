@@ -81,9 +81,9 @@ def _whole_diagonals(
     rows, columns = shape
     offset = reference - query + rows - 1
     sums, hits = np.bincount(offset, votes), np.bincount(offset)
-    there = np.flatnonzero(hits)
+    voted = np.flatnonzero(hits)
     boxes: list[Box] = []
-    for at in there[np.argsort(-sums[there], kind="stable")][:peaks].tolist():
+    for at in voted[np.argsort(-sums[voted], kind="stable")][:peaks].tolist():
         if sums[at] <= 0:
             continue
         first, last = max(0, rows - 1 - at), min(rows, columns + rows - 1 - at) - 1
