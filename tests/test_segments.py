@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from paths import fixtures
-from videomatch.metrics import matching, segment_kinds, segments
+from videomatch.metrics import matching, segments
 
 
 def ours(boxes):
@@ -148,15 +148,15 @@ def test_a_bad_box_is_named_with_its_pair():
 def test_buckets_by_the_written_rule():
     truth = np.array([[0.0, 4, 0, 4], [20, 60, 20, 100]])
     predicted = np.array([[0.0, 4, 0, 4], [200, 210, 200, 210]])  # finds the short one, and a false alarm
-    labels = segment_kinds.duration_buckets(truth)
+    labels = segments.duration_buckets(truth)
     assert labels == ["1: to 5 s", "4: 30 to 60 s"]
-    found = segment_kinds.by_bucket([(predicted, truth, labels)])
+    found = segments.by_bucket([(predicted, truth, labels)])
     short, long = found["1: to 5 s"], found["4: 30 to 60 s"]
     assert (short["recall"], long["recall"]) == pytest.approx((1, 0), abs=1e-5)
     assert short["precision"] == pytest.approx((4 / 14) ** 2, abs=1e-5)
     assert long["precision"] == 0  # only the false alarm counts here: the other prediction is of another kind
     assert [(v["segments"], v["pairs"]) for v in found.values()] == [(1, 1), (1, 1)]
-    assert segment_kinds.speed_buckets(truth) == ["3: 0.9 to 1.1x", "5: over 1.5x"]
+    assert segments.speed_buckets(truth) == ["3: 0.9 to 1.1x", "5: over 1.5x"]
 
 
 def test_one_bucket_is_the_overall_metric_of_the_copies():
@@ -166,12 +166,12 @@ def test_one_bucket_is_the_overall_metric_of_the_copies():
         start = rng.uniform(0, 50, (2, 3, 2))
         boxes = [np.stack([s[:, 0], s[:, 0] + 9, s[:, 1], s[:, 1] + 9], axis=1) for s in start]
         pairs.append((boxes[0][: rng.integers(4)], boxes[1]))
-    found = segment_kinds.by_bucket((p, t, ["all"] * len(t)) for p, t in pairs)["all"]
+    found = segments.by_bucket((p, t, ["all"] * len(t)) for p, t in pairs)["all"]
     expected = segments.overall(segments.per_pair(pairs))
     assert all(found[name] == pytest.approx(expected[name]) for name in ("precision", "recall", "F1"))
-    both = segment_kinds.by_bucket((p, t, [("a", "b")] * len(t)) for p, t in pairs)
+    both = segments.by_bucket((p, t, [("a", "b")] * len(t)) for p, t in pairs)
     assert both["a"] == both["b"] == found
-    every = segment_kinds.localisation([p for p, _ in pairs], [t for _, t in pairs])
+    every = segments.localisation([p for p, _ in pairs], [t for _, t in pairs])
     assert every["overall"] == expected
     assert sum(v["segments"] for name, v in every.items() if name.startswith("speed/")) == 120
 

@@ -26,7 +26,7 @@ from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.ranked import ranked
 from videomatch.localisation.maps import boxes_by_pair
-from videomatch.metrics import avs, correlation, matching, ranking, segment_kinds, segments
+from videomatch.metrics import avs, correlation, matching, ranking, segments
 from videomatch.metrics.segments import TIMES
 
 RANKS = ("MdR", "MnR", "mAP", "R@sum", "gmean")
@@ -218,7 +218,7 @@ def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, 
 
     Returns:
         ``overall``, ``duration/…``, ``speed/…`` and, where the corpus has a table of edits, ``edit/…`` as in
-        :mod:`videomatch.metrics.segment_kinds`, over the judged pairs; and, if every segment has a score, ``matching``:
+        :mod:`videomatch.metrics.segments`, over the judged pairs; and, if every segment has a score, ``matching``:
         ``AP`` of the segments and ``uAP`` of their pairs, over all pairs of the protocol's queries and references.
 
     Raises:
@@ -226,7 +226,7 @@ def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, 
     """
     found, truth = _inside(corpus, split, found)
     pairs, given, true = _judged(corpus, split, found, truth)
-    result = segment_kinds.localisation(given, true, _edits(corpus, pairs, true))
+    result = segments.localisation(given, true, _edits(corpus, pairs, true))
     values = {name: dict(metrics) for name, metrics in result.items()}
     if len(found) and not found["score"].null_count():
         values["matching"] = _matching(found, truth)
