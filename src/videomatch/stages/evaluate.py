@@ -127,11 +127,10 @@ def _evaluate_ranking(
         draws = (rng.integers(0, len(judged), size=len(judged)) for _ in range(samples))
         spread |= _spread([{m: PAIRS[m](score[at], target[m][at]) for m in of_pairs} for at in draws])
     if of_pool:
-        topics = _topics(rankings, corpus, about, of_pool)
+        topics, of_topics = _topics(rankings, corpus, about, of_pool)
         values |= {m: float(np.mean(topics[m])) for m in of_pool}
         spread |= _spread([{m: _resampled_mean(topics[m], rng) for m in of_pool} for _ in range(samples)])
-        all_topics, answered = len(topics["all"]), len(topics["answered"])
-        counts |= {"judged topics": all_topics, "judged topics without an answer": all_topics - answered}
+        counts |= of_topics
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
         counts["items without embedding"] = len(about["missing"])
@@ -145,9 +144,11 @@ def _evaluate_ranking(
     }
 
 
-def _topics(rankings: Path, corpus: Path | None, about: dict, metrics: list[str]) -> dict[str, np.ndarray]:
-    """The values of each measure of a pool: of all topics, 0 for those without an answer, or with the suffix of those
-    with an answer."""
+def _topics(
+    rankings: Path, corpus: Path | None, about: dict, metrics: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """The values of each measure of a pool, of all topics (0 without an answer) or with the suffix of those with an
+    answer; and the numbers of topics."""
     if corpus is None:
         raise ValueError(f"{metrics[0]} needs the judged pool of the corpus, but no corpus is given")
     strata = tables.read("strata", corpus)
@@ -171,7 +172,8 @@ def _topics(rankings: Path, corpus: Path | None, about: dict, metrics: list[str]
     if not answered:
         raise ValueError(f"{rankings}: no judged topic of protocol {about['split']!r} has a ranking")
     values = {m: [found[t][m.removesuffix(NIST)] for t in (answered if m.endswith(NIST) else found)] for m in metrics}
-    return {m: np.array(v) for m, v in values.items()} | {"all": np.array([*found]), "answered": np.array(answered)}
+    counts = {"judged topics": len(found), "judged topics without an answer": len(found) - len(answered)}
+    return {m: np.array(v) for m, v in values.items()}, counts
 
 
 def _resampled_mean(values: np.ndarray, rng: np.random.Generator) -> float:
