@@ -335,8 +335,8 @@ class Model(PreTrainedModel, SystemModel):
         if self.training:
             raise ValueError("segment_detector: align in training mode, expected a model that is set to evaluate")
         options = self.config
-        confidence = options.confidence if confidence is None else confidence
-        overlap = options.overlap if overlap is None else overlap
+        min_score = float(options.confidence if confidence is None else confidence)
+        max_iou = float(options.overlap if overlap is None else overlap)
         if self._inference is None:
             corners = [corners.arrays() for corners in self.corners if isinstance(corners, Corners)]
             self._inference = self.pyramid.fused(), corners
@@ -350,13 +350,13 @@ class Model(PreTrainedModel, SystemModel):
             tile = TILE // step * step
         found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
         raw = pyramid.predict(found.heads)[0].cpu().numpy()
-        boxes, score = _peaks(raw, [x.shape[2:] for x in found.heads], values.shape, confidence)
+        boxes, score = _peaks(raw, [x.shape[2:] for x in found.heads], values.shape, min_score)
         kept = nms(boxes, score, CELL_IOU)[: options.max_boxes]
         line = found.line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
         boxes, likely = fit_lines(line, boxes[kept], floor=options.floor if floor is None else floor)
         score = np.sqrt(score[kept] * likely)
-        boxes, score = boxes[score >= confidence], score[score >= confidence]
-        kept = nms(boxes, score, overlap)  # several boxes may be fitted to the same line
+        boxes, score = boxes[score >= min_score], score[score >= min_score]
+        kept = nms(boxes, score, max_iou)  # several boxes may be fitted to the same line
         boxes, score = boxes[kept], score[kept]
         if not len(boxes):
             return np.zeros((0, 5))
@@ -364,7 +364,7 @@ class Model(PreTrainedModel, SystemModel):
         for number, arrays in enumerate(corner_arrays):
             boxes = refine_corners(fine, boxes, arrays, coarse=number == 0)
         boxes = np.minimum(np.maximum(boxes, 0), np.repeat(values.shape, 2).astype(boxes.dtype))
-        kept = nms(boxes, score, overlap)
+        kept = nms(boxes, score, max_iou)
         table = np.concatenate([boxes[kept], score[kept, None]], 1).astype(np.float64)
         return table[(table[:, ENDS] > table[:, STARTS]).all(1)]
 
