@@ -52,9 +52,8 @@ def segment_giou(
     """How far boxes are from their segments: 1 - GIoU, 0 to 2 (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), mean
     over a map's assigned cells, then over the maps that have some; 0 if none has."""
     overlap, united = _overlap(at_least_single(boxes), at_least_single(target_boxes))
-    start = torch.minimum(boxes[..., 0::2], target_boxes[..., 0::2])
-    end = torch.maximum(boxes[..., 1::2], target_boxes[..., 1::2])
-    hull = (end - start).prod(-1).clamp(min=1e-6)
+    (start, end), (target_start, target_end) = _starts_and_ends(boxes), _starts_and_ends(target_boxes)
+    hull = (torch.maximum(end, target_end) - torch.minimum(start, target_start)).prod(-1).clamp(min=1e-6)
     each = torch.where(is_assigned, 1 - overlap + (hull - united) / hull, 0.0)
     return masked_mean(each.sum(1) / is_assigned.sum(1).clamp(min=1), is_assigned.any(1))
 
@@ -95,9 +94,14 @@ def segment_corners(
 
 def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and union of boxes (..., 4) with those at their places."""
-    start = torch.maximum(boxes[..., 0::2], others[..., 0::2])
-    end = torch.minimum(boxes[..., 1::2], others[..., 1::2])
-    both = (end - start).clamp(min=0).prod(-1)
-    areas = [(x[..., 1::2] - x[..., 0::2]).clamp(min=0).prod(-1) for x in (boxes, others)]
-    united = (areas[0] + areas[1] - both).clamp(min=1e-6)
+    (start, end), (other_start, other_end) = _starts_and_ends(boxes), _starts_and_ends(others)
+    both = (torch.minimum(end, other_end) - torch.maximum(start, other_start)).clamp(min=0).prod(-1)
+    areas = (end - start).clamp(min=0).prod(-1) + (other_end - other_start).clamp(min=0).prod(-1)
+    united = (areas - both).clamp(min=1e-6)
     return both / united, united
+
+
+def _starts_and_ends(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Starts and ends of boxes (..., 4) on both axes, (..., 2) each."""
+    start, end = boxes.unflatten(-1, (2, 2)).unbind(-1)
+    return start, end
