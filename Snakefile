@@ -1,5 +1,5 @@
 # videomatch: from video files to tables. `params.yaml` holds every value of the demo; `snakemake --configfile FILE` reads
-# another file instead. What each rule makes, and from what, is in src/videomatch/pipeline/jobs.py.
+# another file instead. What each rule makes, and from what, is in src/videomatch/pipeline/rules.py.
 if not workflow.configfiles:
 
     configfile: "params.yaml"
@@ -13,8 +13,8 @@ GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
 
 # DVC runs `snakemake PART --config stage=PART`: then only that part's rules exist, so Snakemake cannot touch the results
 # of other parts, and takes them as they are.
-parts = [config["stage"]] if "stage" in config else jobs.PARTS
-results = jobs.results(plan)
+parts = [config["stage"]] if "stage" in config else rules.PARTS
+results = rules.results(plan)
 
 
 rule all:
@@ -32,7 +32,7 @@ for part in parts:
             results[part],
 
 
-for made in jobs.RULES:
+for made in rules.RULES:
     if made.part in parts:
 
         rule:

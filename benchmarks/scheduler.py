@@ -1,11 +1,13 @@
-"""CPU time of Snakemake's scheduler over many jobs, with its limit of jobs per second and without.
+"""CPU and wall time of Snakemake's scheduler over many short jobs, by the timespan of its limit of jobs.
 
-For the limit, Snakemake looks at all ready jobs again each second, once more for every job that has ended, so its share
-grows with the run. `workflow/rules/common.smk` takes the limit away; this measures what that brings.
+For the limit (``--max-jobs-per-timespan``, 100 a second by default) Snakemake looks at all ready jobs again after each
+timespan, once more for every job that has ended, so its share grows with the run. ``profiles/default`` sets a longer
+timespan; a run ends at most that much later.
 
     python benchmarks/scheduler.py [--jobs 200] [--seconds 0.8]
 
-Measured with 200 jobs of 0.8 s, two at a time: 6.8 s with the limit, 3.0 s without.
+Measured with 200 jobs of 0.8 s, two at a time: 6.9 s of CPU and 87 s with 100/1s, 5.4 s and 93 s with 300/3s, 3.9 s and
+100 s with 1000/10s.
 """
 
 from __future__ import annotations
@@ -15,17 +17,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 RULES = """
-def results(wildcards):
-{setting}
-    return [f"out/{{number}}" for number in range({jobs})]
-
-
 rule all:
     input:
-        results,
+        [f"out/{{number}}" for number in range({jobs})],
 
 
 rule wait:
@@ -36,28 +34,28 @@ rule wait:
     shell:
         "sleep {seconds}; touch {{output}}"
 """
-WITHOUT = "    workflow.scheduling_settings.max_jobs_per_timespan = None"
 
 
-def cpu_seconds(setting: str, jobs: int, seconds: float) -> float:
-    """CPU time of a run of as many jobs, which themselves take none."""
+def measure(limit: str, jobs: int, seconds: float) -> tuple[float, float]:
+    """CPU and wall time of a run of as many jobs, which themselves take no CPU time."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "Snakefile").write_text(RULES.format(setting=setting, jobs=jobs, seconds=seconds))
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        (Path(folder) / "Snakefile").write_text(RULES.format(jobs=jobs, seconds=seconds))
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         command = [sys.executable, "-m", "snakemake", "--cores", "2", "--scheduler", "greedy", "--quiet", "all"]
-        subprocess.run(command, cwd=folder, check=True)
+        subprocess.run([*command, "--max-jobs-per-timespan", limit], cwd=folder, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.monotonic() - started
 
 
 def main() -> None:
-    """Print both."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print one line per limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=0.8)
     options = parser.parse_args()
-    for name, setting in (("with the limit", ""), ("without", WITHOUT)):
-        print(f"{name}: {cpu_seconds(setting, options.jobs, options.seconds):.1f} s of CPU")
+    for limit in ("100/1s", "300/3s", "1000/10s"):
+        cpu, wall = measure(limit, options.jobs, options.seconds)
+        print(f"{limit}: {cpu:.1f} s of CPU, {wall:.1f} s")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from videomatch.pipeline import jobs, params
+from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
+from videomatch.specs.systems import Align
 
 ROOT = Path(__file__).parents[1]
 #: config -> its corpus, its table's protocols
@@ -34,9 +35,9 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("plan", CONFIGS, indirect=True)
 def test_every_name_exists_and_every_job_has_its_inputs(plan: Plan):
-    made = jobs.needed(plan)
+    made = rules.needed(plan)
     corpus, protocols = CONFIGS[plan.params["scale"]]
-    assert plan.dataset("videos")["corpus"] == corpus
+    assert plan.datasets["videos"].corpus == corpus
     assert {split for _, split, _ in plan.cells} == protocols
     assert {"prepare", "embed", "search", "tabulate"} <= {job.stage for job in made.values()}
     assert not [path for path in made if "/tiny_" in path], "nothing small is trained here"
@@ -83,10 +84,10 @@ def films(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("films", ["vcsl", "vsc2022"], indirect=True)
 def test_same_source_segments_of_real_data_need_features_alone(films: Plan):
-    made = jobs.needed(films)
+    made = rules.needed(films)
     protocols = {"vcsl": {"copies_val", "copies_test"}, "vsc2022": {"copies_train", "copies_test"}}
     aligned = {path.split("/")[4]: job for path, job in made.items() if job.stage == "align"}
-    assert jobs.datasets(films) == ["films"] and films.passes("films") == {"copy": ["copy"]}
+    assert rules.datasets(films) == ["films"] and list(films.passes("films")) == ["copy"]
     assert {path.split("/")[4] for path, job in made.items() if job.stage == "align"} <= protocols[
         films.params["scale"]
     ]
@@ -100,9 +101,9 @@ def test_same_source_segments_of_real_data_need_features_alone(films: Plan):
     assert labelled.inputs["corpus"] == films.corpus("films")
     for path, job in made.items():
         if job.stage == "align":
-            entry = films.systems[path.split("/")[5]]["align"]
+            entry = films.system_of_kind(path.split("/")[5], Align)
             assert job.inputs["features"] == films.features("films", "copy")
-            assert ("aligner" in job.settings) == ("aligner" in entry and "tune" not in entry)
+            assert ("aligner" in job.settings) == (entry.aligner is not None and entry.tune is None)
 
 
 @pytest.mark.parametrize("films", ["vsc2022"], indirect=True)
@@ -112,7 +113,7 @@ def test_the_baseline_of_vsc2022_is_the_published_one(films: Plan):
         "similarity_map": {
             "expert": "copy",
             "bias": 0.5,
-            "noise": {"split": "val", "beta": 1.0, "drop": True},
+            "noise": {"split": "val"},
         },
         "aligner": "temporal_network",
         "score": "max",

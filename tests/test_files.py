@@ -67,6 +67,6 @@ def test_a_similarity_map_goes_through_json():
     entry = {"expert": "copy", "bias": 0.5, "noise": {"split": "train"}, "aligner": "hough", "tune": {"split": "val"}}
     made = SimilarityMap.read(entry)
     assert made == SimilarityMap("copy", bias=0.5, noise=Noise("train"))
-    assert made.settings() == {"expert": "copy", "bias": 0.5, "noise": {"split": "train", "beta": 1.0, "drop": True}}
+    assert made.settings() == {"expert": "copy", "bias": 0.5, "noise": {"split": "train"}}
     assert SimilarityMap.read(made.settings()) == made
     assert made.experts == ["copy"]

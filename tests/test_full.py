@@ -17,7 +17,7 @@ from repo import Repo
 from videomatch.common import named
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
-from videomatch.pipeline import jobs, params
+from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.reports.submission_aiac import check
 
@@ -109,9 +109,9 @@ def test_the_recipe_is_the_published_one(raw):
 
 def test_every_job_has_its_inputs(raw):
     plan = Plan(full(raw))
-    made = jobs.needed(plan)
+    made = rules.needed(plan)
     assert jobs.prepare(plan, "videos").settings["options"] == {"cleaned": False}
-    assert jobs.datasets(plan) == ["videos"] and not [path for path in made if "/tiny_" in path]
+    assert rules.datasets(plan) == ["videos"] and not [path for path in made if "/tiny_" in path]
     extraction = jobs.extract(plan, "videos", plan.pass_of("effnet"), "0")
     assert extraction.settings["released"] == {"corpus": "aiac", "raw": str(raw)}
     assert "corpora.aiac" in extraction.modules
@@ -160,7 +160,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = tiny(raw)
 
-    made = jobs.needed(plan)
+    made = rules.needed(plan)
     assert sum(job.stage == "train" for job in made.values()) == 6
     order = ["prepare", "extract", "train", "embed", "combine", "submit"]
     # jobs start from the weights of those that pretrain

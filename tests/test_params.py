@@ -9,7 +9,7 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import jobs, params
+from videomatch.pipeline import params, rules
 from videomatch.pipeline.plan import Plan
 
 
@@ -144,7 +144,8 @@ def test_the_command_line_says_the_same(tmp_path: Path):
         ("systems.tiny_clip.training.lr", "1e-3", "write 1.0e-3, not 1e-3"),
         ("systems.tiny_clip.training.epochs", "three", "is not a value of type int"),
         ("systems.detector.examples.synthetic", "many", "is not a value of type int"),
-        ("systems.tiny_clip.seeds", 3, "is not a list of whole numbers"),
+        ("systems.tiny_clip.seeds", 3, "is not a value of type list"),
+        ("systems.tiny_clip.seeds", ["one"], "is not a list of whole numbers"),
         ("systems.tiny_clip.init", "tiny_clip", "starts from itself"),
         ("systems.tiny_clip.init", ["tiny_effnet", "title"], "is not trained"),
         ("experts.copy_uniform.method", "unifrom", "did you mean 'uniform'"),
@@ -190,7 +191,7 @@ def test_a_backbone_starts_from_other_systems_and_these_from_others():
     change = {"systems": {"tiny_effnet": {"init": ["tiny_ast", "job1"]}}}
     plan = Plan(params.resolved(params.overlay(config, change)))
     assert plan.initial_runs("tiny_effnet", "seed0") == [plan.run("tiny_ast", "seed0"), plan.run("job1")]
-    made = jobs.results(plan)["systems"]
+    made = rules.results(plan)["systems"]
     assert {plan.run(system) for system in ("tiny_ast", "job1", "pretrain_job1")} <= set(made)
 
 

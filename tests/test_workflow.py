@@ -12,7 +12,7 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import dvcfile, jobs, signatures
+from videomatch.pipeline import dvcfile, rules, signatures
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
 
@@ -47,16 +47,16 @@ def test_dvc_yaml_is_what_the_rules_say():
 
 def test_every_rule_is_a_stage_of_the_package_and_its_outputs_are_versioned():
     files = {p.stem for p in (ROOT / "src/videomatch/stages").glob("[a-z]*.py")}
-    assert files == {rule.name for rule in jobs.RULES}
+    assert files == {rule.name for rule in rules.RULES}
     plan = Plan(parameters.resolved(*parameters.load([ROOT / "params.yaml"])))
     outs = {o for s in dvcfile.content(plan, [])["stages"].values() for out in s["outs"] for o in out}
-    for result in [result for results in jobs.results(plan).values() for result in results]:
+    for result in [result for results in rules.results(plan).values() for result in results]:
         assert any(result.startswith(o.replace("${scale}", "demo") + "/") for o in outs), result
 
 
 def test_a_job_gets_the_arguments_that_its_stage_has(repo: Repo):
     plan = Plan(parameters.resolved(*parameters.load([ROOT / "params.yaml"])))
-    for result, job in jobs.needed(plan).items():
+    for result, job in rules.needed(plan).items():
         known = signatures.read(f"stages.{job.stage}")[job.stage].options
         assert job.settings.keys() | job.given_inputs().keys() <= known.keys(), result
 

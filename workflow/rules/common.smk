@@ -6,13 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch.common import files
-from videomatch.pipeline import fork_server, jobs, params as parameters, provenance
+from videomatch.pipeline import fork_server, params as parameters, provenance, rules
 from videomatch.pipeline.plan import Plan
 
 try:
     given, read = parameters.load(workflow.configfiles, {k: v for k, v in config.items() if k != "stage"})
     plan = Plan(parameters.resolved(given, read))
-    jobs.needed(plan)
+    rules.needed(plan)
 except ValueError as error:
     sys.exit(f"{error}")
 
@@ -43,9 +43,6 @@ def inputs(made):
     """
 
     def of(wildcards):
-        # Snakemake has its settings when it asks for inputs. For its limit of jobs per second it looks at all ready jobs
-        # again each second, once more for every job that has ended (benchmarks/scheduler.py): without limit it does not
-        workflow.scheduling_settings.max_jobs_per_timespan = None
         job = made.make(plan, **dict(wildcards.items()))
         manifest = Path(plan.result(made.output.format(**dict(wildcards.items()))))
         settings = provenance.mark(manifest, job.request()) if IS_FIRST else provenance.settings_file(manifest)
@@ -61,7 +58,7 @@ def threads(made):
 
 def summary():
     """At the end of a run: how many files could not be read."""
-    for dataset in jobs.datasets(plan):
-        rejected = jobs.rejected(plan, dataset)
+    for dataset in rules.datasets(plan):
+        rejected = rules.rejected(plan, dataset)
         if len(rejected):
             sys.stderr.write(f"{dataset}: {len(rejected)} files were rejected; `videomatch tables` lists why\n")

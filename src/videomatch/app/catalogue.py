@@ -18,6 +18,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.pipeline.plan import Plan
 from videomatch.retrieval.index import Index
+from videomatch.specs.systems import Align, Combine, Embeddings, Trained
 
 
 class Catalogue:
@@ -36,9 +37,9 @@ class Catalogue:
     def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
         """Systems that can search a data set for a text or a video: first those of pages, last those that compare texts
         of videos with it."""
-        pages = [p["system"] for p in self.plan.params["pages"].values() if p.get("dataset", dataset) == dataset]
+        pages = [page.system for page in self.plan.pages.values() if page.dataset == dataset]
         if for_text:
-            own_texts = {s for s in self.plan.systems if "texts" in (e := self._embeddings(s)) and "features" not in e}
+            own_texts = {s for s, e in self.plan.of_kind(Embeddings).items() if e.features is None}
             systems = sorted(self.plan.systems, key=own_texts.__contains__)
         else:
             systems = self.embedded_by(dataset)
@@ -49,27 +50,22 @@ class Catalogue:
     def reads_texts(self, system: str) -> bool:
         """Whether a system has vectors of texts."""
         entry = self.plan.systems[system]
-        if {"rescore", "align"} & entry.keys():
-            return False  # no embeddings: scores of a whole protocol, or segments
-        if "combine" in entry:
-            return all(map(self.reads_texts, entry["combine"]["systems"]))
-        if "model" in entry:
-            return named.module("models", entry["model"]["name"]).Model.embeds_texts
-        return "text_encoder" in entry["embeddings"] or "features" not in entry["embeddings"]
-
-    def _embeddings(self, system: str) -> dict[str, Any]:
-        return self.plan.systems[system].get("embeddings", {})
+        if isinstance(entry, Combine):
+            return all(map(self.reads_texts, entry.systems))
+        if isinstance(entry, Trained):
+            return named.module("models", entry.model.name).Model.embeds_texts
+        # others have no embeddings: scores of a whole protocol, or segments
+        return isinstance(entry, Embeddings) and (entry.text_encoder is not None or entry.features is None)
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:
         """The system whose video embeddings ``system`` uses: itself, or another that pools the same features."""
         if Path(self.plan.embedding(dataset, system)).exists():
             return system
-        own = self._embeddings(system)
-        if "text_encoder" in own:
-            pooled = {"features": own["features"], "pool": own.get("pool", "mean")}
+        own = self.plan.systems[system]
+        if isinstance(own, Embeddings) and own.text_encoder is not None:
             for other in self.embedded_by(dataset):
-                entry = {"pool": "mean"} | self._embeddings(other)
-                if {k: entry.get(k) for k in pooled} == pooled:
+                entry = self.plan.systems[other]
+                if isinstance(entry, Embeddings) and (entry.features, entry.pool) == (own.features, own.pool):
                     return other
         return None
 
@@ -82,7 +78,7 @@ class Catalogue:
         embedded = [d for d in self.plan.datasets if self.embedded_by(d)]
         if not embedded:
             raise RequestError(f"nothing is embedded below {self.plan.root}: run `{self._snakemake()}` first")
-        pages = [page.get("dataset") for page in self.plan.params["pages"].values()]
+        pages = [page.dataset for page in self.plan.pages.values()]
         return next((d for d in pages if d in embedded), embedded[0])
 
     def system(self, dataset: str, name: str | None, *, for_text: bool) -> str:
@@ -122,11 +118,10 @@ class Catalogue:
 
     def _check_inputs(self, dataset: str, system: str) -> None:
         entry = self.plan.systems[system]
-        if "align" in entry:
+        if isinstance(entry, Align):
             raise ValueError("it finds the segments that two videos share: ask `videomatch copies`")
-        if "combine" not in entry:
-            self.plan.features_of(dataset, self.plan.experts_of(system))
-        for part in entry.get("combine", {}).get("systems", []):
+        self.plan.features_of(dataset, self.plan.experts_of(system))
+        for part in entry.systems if isinstance(entry, Combine) else ():
             self._check_inputs(dataset, part)
 
     def _snakemake(self, target: str = "") -> str:

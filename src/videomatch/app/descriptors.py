@@ -23,6 +23,7 @@ from videomatch.common.checkpoint import model_class
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection
 from videomatch.pipeline.plan import Plan
+from videomatch.specs.data import KeyFrames
 from videomatch.stages.prepare import probed
 from videomatch.stages.select_key_frames import select_key_frames
 
@@ -233,15 +234,15 @@ def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | Non
     if name not in plan.experts:
         raise RequestError(unknown("expert", name, [*plan.experts, GREY]))
     entry = plan.experts[name]
-    options = {k: v for k, v in entry.items() if k not in ("extraction_pass", "source")}
-    if options["extractor"] == "released":
+    if isinstance(entry, KeyFrames):
+        raise RequestError(f"expert {name!r} selects key frames of {entry.key_frames_of!r}, and describes no file")
+    if entry.extractor == "released":
         raise RequestError(f"expert {name!r} reads features that come with a data set, and describes no file")
-    source = None
-    if "source" in entry:
-        source = {k: v for k, v in plan.experts[entry["source"]].items() if k != "extraction_pass"}
+    options = {option: value for option, value in entry.settings().items() if option != "source"}
+    source = plan.experts[entry.source].settings() if entry.source is not None else None
     backbones = {}
-    for backbone in (options[key] for key in ("backbone", "encoder") if key in options):
-        system = plan.backbones[backbone].get("system")
+    for backbone in entry.backbones:
+        system = plan.backbones[backbone].system
         backbones[backbone] = str(checkpoint_of(plan, system)) if system else plan.backbone_path(backbone)
     return options, source, backbones
 

@@ -19,6 +19,7 @@ from videomatch.common.vectors import unit_rows
 from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs
+from videomatch.specs.systems import Combine, Embeddings, Trained
 
 #: texts -> (N, D) rows, float32, of unit length unless the system compares by ``dot``; zeros for unknown texts
 TextEncoder = Callable[[Sequence[str]], np.ndarray]
@@ -37,20 +38,20 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
         ValueError: the embeddings of the corpus were made from something else.
     """
     plan, entry = catalogue.plan, catalogue.plan.systems[system]
-    if "combine" in entry:
+    if isinstance(entry, Combine):
         encoders = {part: text_encoder(catalogue, dataset, *part) for part in base_parts(catalogue, system, member)}
         return lambda texts: combine_rows(
             catalogue, dataset, (system, member), {part: encode(texts) for part, encode in encoders.items()}
         )
-    if "model" in entry:
+    if isinstance(entry, Trained):
         run = plan.run(system, member)
         features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(system))]
         corpus = Path(plan.corpus(dataset)).parent
         return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
-    if "text_encoder" in entry["embeddings"]:
+    if isinstance(entry, Embeddings) and entry.text_encoder is not None:
         from videomatch.stages.embed import text_tower
 
-        encoder = entry["embeddings"]["text_encoder"]
+        encoder = entry.text_encoder
         tower = plan.backbone_path(encoder)
         return catalogue.cached(plan.backbone_runs([encoder]) or [tower], ("texts", tower), lambda: text_tower(tower))
     return text_analysis(catalogue, dataset, system)
@@ -79,14 +80,14 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
         ValueError: it does not give the embeddings of the corpus.
     """
     plan = catalogue.plan
-    options, result = plan.systems[system]["embeddings"], plan.embedding(dataset, system)
+    options, result = plan.system_of_kind(system, Embeddings), plan.embedding(dataset, system)
     corpus = Path(plan.corpus(dataset)).parent
 
     def fit() -> TextEncoder:
         from videomatch.data.lsa import fitted_on_train
 
-        texts = whole_texts(corpus, options["texts"])
-        lsa = fitted_on_train(corpus, texts, options.get("dim", 256), plan.seed)
+        texts = whole_texts(corpus, options.texts)
+        lsa = fitted_on_train(corpus, texts, options.dim or 256, plan.seed)
         store = Store.open(Path(result).parent / plan.members(system)[0] / "videos")
         some = [i for i in store.ids[:: max(1, len(store) // PROBES)] if i in texts]
         _compare(lsa.embed([texts[i] for i in some]), store, some)
@@ -100,7 +101,7 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
 
 def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:
     """The systems that a system combines in the end, each once; itself if it combines none."""
-    if "combine" not in catalogue.plan.systems[system]:
+    if not isinstance(catalogue.plan.systems[system], Combine):
         return [(system, member)]
     parts = _parts(catalogue, system, member)
     return list(dict.fromkeys(base for part, name, _ in parts for base in base_parts(catalogue, part, name)))
@@ -116,9 +117,9 @@ def combine_rows(catalogue: Catalogue, dataset: str, part: Part, rows: dict[Part
 
 def _parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
     """(system, member, weight) of all parts of a combined system."""
-    names = catalogue.plan.systems[system]["combine"]["systems"]
+    names = catalogue.plan.system_of_kind(system, Combine).systems
     parts = jobs.combined_members(catalogue.plan, system)[member]
-    return [(names[number], name, weight) for number, name, weight in parts]
+    return [(str(names[number]), name, weight) for number, name, weight in parts]
 
 
 def _joiner(

@@ -26,6 +26,8 @@ from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
+from videomatch.specs.data import Expert
+from videomatch.specs.systems import Embeddings, Trained
 from videomatch.stages.embed import embed
 from videomatch.stages.prepare import probed
 
@@ -66,9 +68,9 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     for other in sorted(file.parent.glob(f"{glob.escape(file.stem)}.*")):
         if other.name != file.name and other.suffix.lower() not in folders.EXTENSIONS and other.is_file():
             (raw / other.name).symlink_to(other)
-    entry = plan.dataset(dataset)
-    options = {k: v for k, v in entry.get("options", {}).items() if k != "extensions"}
-    found = folders.read(raw=raw, extensions=[Path(name).suffix], **(options if entry["corpus"] == "folder" else {}))
+    entry = plan.datasets[dataset]
+    options = {k: v for k, v in entry.options.items() if k != "extensions"}
+    found = folders.read(raw=raw, extensions=[Path(name).suffix], **(options if entry.corpus == "folder" else {}))
     videos, rejected = probed(found["videos"].with_columns(pl.col("tags").fill_null([])), 1, 1)
     if videos.is_empty():
         raise RequestError(f"{file}: {rejected['reason'][0]}")
@@ -80,11 +82,12 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
 
 def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[Path]:
     """Folders with the features of some experts, and of those whose frames they read."""
-    needed = experts | {plan.experts[e]["source"] for e in experts if "source" in plan.experts[e]}
-    passes = {p: e for p, e in plan.passes(dataset).items() if needed & set(e)}
+    given = {name: entry for name, entry in plan.experts.items() if isinstance(entry, Expert)}
+    needed = experts | {source for name in experts & given.keys() if (source := given[name].source) is not None}
+    passes = {name: of_pass for name, of_pass in plan.passes(dataset).items() if needed & of_pass.keys()}
     done: list[Path] = []
     # experts that read the frames of others come after these
-    for name in sorted(passes, key=lambda p: any("source" in plan.experts[e] for e in passes[p])):
+    for name in sorted(passes, key=lambda p: any(e.source is not None for e in passes[p].values())):
         job = jobs.extract(plan, dataset, name, "0")
         settings = job.settings | {"experts": {e: o for e, o in job.settings["experts"].items() if e in needed}}
         output = corpus.parent / "features" / name
@@ -139,14 +142,15 @@ def _embed(
 def _text_kinds(plan: Plan, system: str) -> list[str]:
     """Kinds of texts of a video that a system reads."""
     entry = plan.systems[system]
-    if "features" in entry.get("embeddings", {}):
-        return []
-    return list((entry.get("embeddings") or entry.get("examples", {})).get("texts") or [])
+    if isinstance(entry, Embeddings):
+        return list(entry.texts) if entry.features is None else []
+    return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
 
 
 def _reads_released(plan: Plan, system: str) -> bool:
     """Whether a system reads features that only come with a data set."""
-    return any(plan.experts[e].get("extractor") == "released" for e in plan.experts_of(system))
+    experts = [plan.experts[name] for name in plan.experts_of(system)]
+    return any(isinstance(expert, Expert) and expert.extractor == "released" for expert in experts)
 
 
 def _needs_released(catalogue: Catalogue, system: str) -> bool:

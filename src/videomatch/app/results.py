@@ -12,7 +12,7 @@ from videomatch.app import leaks
 from videomatch.app.config import load_plan
 from videomatch.app.requests import RequestError, unknown
 from videomatch.common import files
-from videomatch.pipeline import dvcfile, jobs, provenance
+from videomatch.pipeline import dvcfile, provenance, rules
 
 
 def write_dvc(options: argparse.Namespace) -> int:
@@ -32,16 +32,16 @@ def show_tables(options: argparse.Namespace) -> int:
     for name in plan.tables:
         path = Path(plan.table(name)).parent / "table.md"
         print(path.read_text(encoding="utf-8") if path.exists() else f"{path} does not exist yet: run `snakemake`\n")
-    for dataset in jobs.datasets(plan):
-        rejected = jobs.rejected(plan, dataset)
+    for dataset in rules.datasets(plan):
+        rejected = rules.rejected(plan, dataset)
         print(f"{dataset}: {len(rejected)} files were rejected" + (":" if len(rejected) else ""))
         with pl.Config(tbl_rows=-1, fmt_str_lengths=100, tbl_hide_dataframe_shape=True, tbl_width_chars=160):
             if len(rejected):
                 print(rejected)
     print(f"\ntables:  {plan.root}/tables/*/table.md")
-    for page in plan.params["pages"]:
+    for page in plan.pages:
         print(f"page:    {Path(plan.page(page)).parent}/index.html")
-    for dataset in jobs.datasets(plan):
+    for dataset in rules.datasets(plan):
         print(f"corpus:  {Path(plan.corpus(dataset)).parent}/card.md")
     return 0
 
@@ -49,7 +49,7 @@ def show_tables(options: argparse.Namespace) -> int:
 def prune(options: argparse.Namespace) -> int:
     """List (or delete) results below results/<scale> that the current parameters do not make."""
     plan = load_plan(options.configfile, options.config)
-    wanted = {result for results in jobs.results(plan).values() for result in results}
+    wanted = {result for results in rules.results(plan).values() for result in results}
     needed = {parent for path in wanted for parent in Path(path).parents}
     for manifest in sorted(Path(plan.root).rglob(provenance.MANIFEST)):
         folder = manifest.parent

@@ -1,7 +1,7 @@
 """The check of the parameters: every name, option and plain value, before the first job; all mistakes are collected.
 
-What an entry may hold is a spec (:mod:`videomatch.specs`). The options of a module are the arguments of its function or
-class (:mod:`videomatch.pipeline.signatures`).
+What an entry may hold, and which of its options belong together, is its spec (:mod:`videomatch.specs`). The options of
+a module are the arguments of its function or class (:mod:`videomatch.pipeline.signatures`).
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import ast
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from videomatch.common import named
+from videomatch.corpora import FeatureReader
 from videomatch.localisation.key_frame_selection import METHODS
 from videomatch.pipeline import signatures
 from videomatch.pipeline.plan import TABLES
 from videomatch.pipeline.signatures import Option
-from videomatch.specs import data, reports, systems
+from videomatch.specs import OpenSpec, Spec, data, listed, reports, systems
 
 Place = tuple[str, ...]
+Options = Mapping[str, Option]
 
 #: sections of named entries, in the order in which they are checked
 SECTIONS = ("datasets", "backbones", "experts", "systems", "pages", "submissions")
@@ -35,8 +37,9 @@ STAGE_ARGUMENTS = {
     *("corpus", "features", "embeddings", "rankings", "segments", "run", "output", "threads", "scratch"),
     *("member", "name", "expert", "noise"),
 }
-#: kinds of systems that have no embeddings
-WITHOUT_EMBEDDINGS = {"rescore", "align"}
+#: what an annotation may consist of to be compared with a value -> the name of its type in YAML
+TYPES = {"int": "int", "float": "float", "str": "str", "bool": "bool", "None": "None", "NoneType": "None"}
+TYPES |= {"Sequence": "list", "list": "list", "Mapping": "mapping", "dict": "mapping"}
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
@@ -52,6 +55,11 @@ def mistakes(params: Mapping[str, Any]) -> list[tuple[Place, str]]:
     check = Check(params)
     check.all()
     return check.mistakes
+
+
+def _options(module: str, callee: str, *, without: Iterable[str] = ()) -> Options:
+    """The options of a function or class of a module."""
+    return {name: o for name, o in signatures.read(module)[callee].options.items() if name not in without}
 
 
 class Check:
@@ -74,7 +82,8 @@ class Check:
             self.add(("scale",), f"{params.get('scale')!r} is no folder name (letters, digits, _)")
         if type(params.get("seed")) is not int:
             self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
-        for section in SECTIONS:
+        checks = (self.dataset, self.backbone, self.expert, self.system, self.page, self.submission)
+        for section, check in zip(SECTIONS, checks, strict=True):
             if not isinstance(params[section], Mapping):
                 self.add((section,), f"expected a mapping of names, got {params[section]!r}")
                 continue
@@ -85,14 +94,13 @@ class Check:
                 elif not isinstance(entry, Mapping):
                     self.add(path, f"expected a mapping, got {entry!r}")
                 else:
-                    getattr(self, section[:-1])(path, entry)
+                    check(path, entry)
         known = [file.stem for file in TABLES.glob("*.yaml")]
         for number, table in enumerate(params["tables"] or []):
-            path = ("tables", str(number))
-            if self.member(path, "table (workflow/tables)", table, known):
-                self.table(
-                    (*path, f"{table}.yaml"), yaml.safe_load((TABLES / f"{table}.yaml").read_text(encoding="utf-8"))
-                )
+            if self.member(("tables", str(number)), "table (workflow/tables)", table, known):
+                file = f"{table}.yaml"
+                entry = yaml.safe_load((TABLES / file).read_text(encoding="utf-8"))
+                self.table(("tables", str(number), file), entry)
 
     # ------------------------------------------------------------------------------------- what holds of all entries
 
@@ -117,11 +125,14 @@ class Check:
         self.add(path, unknown(what, name, known))
         return False
 
-    def options(self, path: Place, entry: Mapping[str, Any], known: Mapping[str, Option]) -> None:
-        """Options against the arguments of a function or class: none unknown, none of another type."""
+    def options(self, path: Place, entry: Mapping[str, Any], known: Options, *, complete: bool = False) -> None:
+        """Options against the arguments of a function or class: none unknown, none of another type, and, where they
+        are to be complete, none missing."""
         self.keys(path, entry, known)
         for name in entry.keys() & known.keys():
             self.type((*path, name), entry[name], known[name].type)
+        for name in sorted(n for n, o in known.items() if complete and o.required and n not in entry):
+            self.add(path, f"option {name!r} is missing")
 
     def type(self, path: Place, value: Any, annotation: str) -> None:
         """A value against an annotation, as far as that is a plain one."""
@@ -129,39 +140,38 @@ class Check:
         if choices:
             self.member(path, path[-1], value, ast.literal_eval(f"({choices[1]},)"))
             return
-        wanted = {word.strip() for word in annotation.split("|")}
-        if not wanted <= {"int", "float", "str", "bool", "None"}:
+        words = [word.strip() for word in re.sub(r"\[[^|]*\]", "", annotation).split("|")]
+        if not set(words) <= TYPES.keys():
             return
-        given = "None" if value is None else type(value).__name__
+        wanted = {TYPES[word] for word in words}
+        if value is None and wanted & {"list", "mapping"}:
+            return  # it takes a list or a mapping of another file away
+        given = TYPES.get(type(value).__name__, "")
         if given not in wanted and not (given == "int" and "float" in wanted):
             hint = "; write 1.0e-3, not 1e-3" if isinstance(value, str) and re.fullmatch(r"\d+e-?\d+", value) else ""
             self.add(path, f"{value!r} is not a value of type {' or '.join(sorted(wanted - {'None'}))}{hint}")
 
     def entry(
-        self,
-        path: Place,
-        entry: Any,
-        spec: type,
-        more: Mapping[str, Option] | None = None,
-        *,
-        complete: bool = False,
-        own: Iterable[str] | None = None,
+        self, path: Place, entry: Any, spec: type[Spec], more: Options | None = None, *, complete: bool = False
     ) -> None:
         """An entry against its spec.
 
         Args:
             more: options of the module that the entry names.
             complete: none of ``more`` without a default may be missing.
-            own: the fields of the spec that may be given, the others only where they are among ``more``; default: all.
         """
         if not isinstance(entry, Mapping):
             self.add(path, f"expected a mapping, got {entry!r}")
             return
-        fields = {field.name: field for field in dataclasses.fields(spec)}
         more = more or {}
-        self.keys(path, entry, [*(fields if own is None else own), *more])
+        fields = {
+            field.name: field
+            for field in dataclasses.fields(spec)
+            if field.name != "further" and field.metadata.get("argument") in (None, *more)
+        }
+        self.keys(path, entry, [*fields, *more])
         for name, value in entry.items():
-            if name in fields and not (name in more and not fields[name].metadata):
+            if name in fields and (name not in more or fields[name].metadata):
                 self.value((*path, name), value, fields[name])
             elif name in more:
                 self.type((*path, name), value, more[name].type)
@@ -169,117 +179,102 @@ class Check:
         required |= {n for n, o in more.items() if o.required and complete}
         for name in sorted(required - entry.keys()):
             self.add(path, f"option {name!r} is missing")
+        if not any(place[: len(path)] == path for place, _ in self.mistakes):
+            for name, text in spec.read(entry).mistakes():
+                self.add((*path, name) if name else path, text)
 
     def value(self, path: Place, value: Any, field: dataclasses.Field[Any]) -> None:
-        """A value against what the metadata and the annotation of its field say."""
+        """A value against what the metadata and the annotation of its field tell."""
         about = field.metadata
         if "spec" in about:
-            if value is not None:
+            if value is not None and not issubclass(about["spec"], OpenSpec):
                 self.entry(path, value, about["spec"])
-            return
-        if "room" in about:
+        elif "room" in about:
             self.member(path, about["what"], value, named.names(about["room"]))
-            return
-        several = isinstance(value, list)
-        places = [((*path, str(n)), one) for n, one in enumerate(value)] if several else [(path, value)]
-        for place, one in places if value is not None else []:
-            if "values" in about:
-                self.member(place, about["what"], one, about["values"])
-            elif about.get("trained"):
-                self.trained_system(place, one)
-            elif "section" in about:
-                self.member(place, about["section"][:-1], one, self.params[about["section"]])
-            elif "path" in about and not Path(one).expanduser().exists():
-                self.add(place, f"{one} does not exist")
-        if not about:
+        elif about.keys() <= {"workflow"}:
             self.type(path, value, str(field.type))
+        else:
+            several = isinstance(value, list)
+            for number, one in enumerate(listed(value)):
+                self.named((*path, str(number)) if several else path, one, about)
+        if "acyclic" in about and path[1] in self.reached(path):
+            self.add(path, f"{path[1]!r} {about['acyclic']}")
 
-    def trained_system(self, path: Place, system: object) -> None:
-        """A value must name a system that is trained."""
-        known = self.params["systems"]
-        if self.member(path, "system", system, known) and "model" not in known[system]:
-            self.add(path, f"system {system!r} is not trained (it has no `model:`), so there are no weights of it")
+    def named(self, path: Place, name: Any, about: Mapping[str, Any]) -> None:
+        """One value that names something: a word, an entry of a section, or a file."""
+        if "values" in about:
+            self.member(path, about["what"], name, about["values"])
+        if "path" in about and not Path(name).expanduser().exists():
+            self.add(path, f"{name} does not exist")
+        if "section" not in about:
+            return
+        known, kind = self.params[about["section"]], about["section"][:-1]
+        if not self.member(path, kind, name, known) or not isinstance(known, Mapping):
+            return
+        entry = known[name] if isinstance(known[name], Mapping) else {}
+        if "trained" in about and "model" not in entry:
+            self.add(path, f"system {name!r} is not trained (it has no `model:`), so there are no weights of it")
+        for key, text in about.get("without", {}).items():
+            if key in entry:
+                self.add(path, f"{kind} {name!r} {text}")
 
-    def has_embeddings(self, path: Place, system: object) -> None:
-        """A value must not name a system that rescores or aligns."""
-        found = self.params["systems"].get(system)
-        if isinstance(found, Mapping) and WITHOUT_EMBEDDINGS & found.keys():
-            self.add(path, f"system {system!r} has no embeddings: it rescores another, or aligns")
-
-    def either(self, path: Place, entry: Mapping[str, Any], **what: str) -> bool:
-        """Exactly one of two options must be given; ``what`` has what each of them is."""
-        if sum(name in entry for name in what) == 1:
-            return True
-        self.add(path, "expected either " + " or ".join(f"`{name}:`{text}" for name, text in what.items()))
-        return False
-
-    def module(self, name: str, callee: str) -> Mapping[str, Option]:
-        """The options of a function or class of a module."""
-        return signatures.read(name)[callee].options
+    def reached(self, path: Place) -> set[str]:
+        """The entries to which the option at a path leads, from one to the next; its own is among them only if that is
+        a circle."""
+        section, start, *inner = path
+        found: set[str] = set()
+        waiting = [start]
+        while waiting:
+            value = self.params[section].get(waiting.pop())
+            for name in inner:
+                value = value.get(name) if isinstance(value, Mapping) else None
+            more = set(listed(value)) - found
+            found |= more
+            waiting.extend(more)
+        return found
 
     # ---------------------------------------------------------------------------------------------- kinds of entries
 
     def dataset(self, path: Place, entry: Mapping[str, Any]) -> None:
         """``datasets.<name>``."""
         self.entry(path, entry, data.Dataset)
-        shards, corpus = entry.get("shards", 1), entry.get("corpus")
-        if type(shards) is int and shards < 1:
-            self.add((*path, "shards"), f"{shards!r} is not a whole number of at least 1")
+        corpus = entry.get("corpus")
         if corpus not in named.names("corpora"):
             return
-        reader = signatures.read(f"corpora.{corpus}")
-        known = reader["read"].options
+        module = f"corpora.{corpus}"
+        known = _options(module, "read")
         if "raw" in known and entry.get("raw") is None:
             self.add(path, f"option 'raw' is missing: where the files of corpus {corpus!r} are")
-        own = {name: option for name, option in known.items() if name not in CORPUS_ARGUMENTS}
         if "renders" in known:  # one set of options for rendering and for reading
-            own = self.module("synthetic.options", "SyntheticOptions")
-        options = entry.get("options") or {}
-        self.options((*path, "options"), options, own)
-        for name in sorted({n for n, option in own.items() if option.required} - options.keys()):
-            self.add((*path, "options"), f"option {name!r} is missing")
+            own = _options("synthetic.options", "SyntheticOptions")
+        else:
+            own = _options(module, "read", without=CORPUS_ARGUMENTS)
+        self.options((*path, "options"), entry.get("options") or {}, own, complete=True)
         for number, expert in enumerate(entry.get("experts", [])):
             options = self.params["experts"].get(expert) or {}
             released = options.get("extractor") == "released" and "format" not in options
-            if released and "frame_features" not in reader:
+            if released and not signatures.fulfils(module, FeatureReader):
                 where = (*path, "experts", str(number))
                 self.add(where, f"corpus {corpus!r} has no features of its own (it has no `frame_features`)")
 
     def backbone(self, path: Place, entry: Mapping[str, Any]) -> None:
         """``backbones.<name>``."""
         self.entry(path, entry, data.Backbone)
-        self.either(path, entry, pretrained=" (a hub id or a folder)", system=" (trained here)")
-        pretrained = str(entry.get("pretrained", ""))
-        is_path = pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1
-        if is_path and not Path(pretrained).expanduser().is_dir():
-            self.add((*path, "pretrained"), f"there is no folder {pretrained}")
 
     def expert(self, path: Place, entry: Mapping[str, Any]) -> None:
         """``experts.<name>``: features of an extractor, or key frames."""
         if "key_frames_of" in entry:
             self.key_frames(path, entry)
-            return
-        extractor = entry.get("extractor")
-        if extractor not in named.names("experts"):
-            self.entry(path, {k: v for k, v in entry.items() if k in data.Expert.OWN}, data.Expert)
-            return
-        own = self.module(f"experts.{extractor}", "Expert")
-        self.entry(path, entry, data.Expert, own, complete=True, own=data.Expert.OWN)
-        source = self.params["experts"].get(entry.get("source")) or {}
-        if {"source", "key_frames_of"} & source.keys():
-            self.add((*path, "source"), f"expert {entry['source']!r} reads another's frames itself")
-        every = entry.get("every", 1)
-        if isinstance(every, int | float) and every <= 0:
-            self.add((*path, "every"), f"{every!r} is not a number of seconds above 0")
+        elif entry.get("extractor") in named.names("experts"):
+            own = _options(f"experts.{entry['extractor']}", "Expert")
+            self.entry(path, entry, data.Expert, own, complete=True)
+        else:
+            self.member((*path, "extractor"), "extractor", entry.get("extractor"), named.names("experts"))
 
     def key_frames(self, path: Place, entry: Mapping[str, Any]) -> None:
         """``experts.<name>: {key_frames_of: clip, method: uniform}``."""
-        stage = self.module("stages.select_key_frames", "select_key_frames")
-        more = {name: option for name, option in stage.items() if name not in STAGE_ARGUMENTS}
+        more = _options("stages.select_key_frames", "select_key_frames", without=STAGE_ARGUMENTS)
         self.entry(path, entry, data.KeyFrames, more)
-        if "key_frames_of" in (self.params["experts"].get(entry["key_frames_of"]) or {}):
-            self.add((*path, "key_frames_of"), f"expert {entry['key_frames_of']!r} is key frames itself")
-        self.either(path, entry, method="", backbone=" (a trained scorer of frames)")
         if "method" in entry:
             self.member((*path, "method"), "method of key frames", entry["method"], METHODS)
 
@@ -289,152 +284,83 @@ class Check:
         if len(kinds) != 1:
             self.keys(path, entry, (*systems.KINDS, *signatures.options_of(systems.Trained)))
             self.add(path, f"expected exactly one of {', '.join(systems.KINDS)}; there is {kinds or 'none'}")
-            return
-        kind = kinds[0]
-        if kind == "model":
+        elif kinds == ["model"]:
             self.trained(path, entry)
-            return
-        self.keys(path, entry, [kind])
-        inner = (*path, kind)
-        if isinstance(entry[kind], Mapping):
-            getattr(self, kind)(inner, entry[kind])
         else:
-            self.add(inner, f"expected a mapping, got {entry[kind]!r}")
+            kind = kinds[0]
+            self.keys(path, entry, kinds)
+            more = self.rescoring((*path, kind), entry[kind]) if kind == "rescore" else {}
+            self.entry((*path, kind), entry[kind], systems.KINDS[kind], more)
+            if kind == "align":
+                self.aligner((*path, kind), entry[kind])
 
     def trained(self, path: Place, entry: Mapping[str, Any]) -> None:
         """A system with weights of its own, and its parts."""
-        self.entry(path, entry, systems.Trained)
-        model, examples = entry["model"], entry.get("examples") or {}
-        if not isinstance(model, Mapping) or not isinstance(examples, Mapping):
-            self.add(path, "expected mappings below `model:` and `examples:`")
+        parts = {name: entry.get(name) or {} for name in ("model", "examples", "tokenizer", "training", "objectives")}
+        wrong = [name for name, part in parts.items() if not isinstance(part, Mapping)]
+        for name in wrong:
+            self.add((*path, name), f"expected a mapping, got {parts[name]!r}")
+        if wrong:
             return
-        name, kind = model.get("name"), examples.get("kind")
-        if name in named.names("models"):
-            options = self.module(f"models.{name}", "Config")
-            own = systems.Model.OWN if "pretrained" in options else ("name",)
-            self.entry((*path, "model"), model, systems.Model, options, own=own)
-        else:
-            self.member((*path, "model", "name"), "model", name, named.names("models"))
-        if kind in named.names("examples"):
-            options = self.module(f"examples.{kind}", str(kind).title().replace("_", ""))
-            options = {n: option for n, option in options.items() if n != "source"}
-            self.entry((*path, "examples"), examples, systems.Examples, options, complete=True, own=["kind"])
-        else:
-            self.member((*path, "examples", "kind"), "kind of examples", kind, named.names("examples"))
-        options = {n: option for n, option in self.module("data.tokenize", "tokenizer").items() if n != "folder"}
-        self.entry((*path, "tokenizer"), entry.get("tokenizer") or {}, systems.Tokenizer, options)
-        self.options((*path, "training"), entry.get("training") or {}, self.module("training.loop", "Training"))
-        self.objectives((*path, "objectives"), entry.get("objectives") or {})
-        seeds = entry.get("seeds", [0])
-        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-            self.add((*path, "seeds"), f"{seeds!r} is not a list of whole numbers")
-        self.folds((*path, "folds"), entry.get("folds"))
-        if path[-1] in self.reached(path[-1], lambda system: _listed(system.get("init"))):
-            self.add((*path, "init"), f"{path[-1]!r} starts from itself")
-
-    def objectives(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``objectives:`` of a trained system."""
+        self.part((*path, "model"), parts["model"], systems.Model, "name", "models", "Config")
+        kind = str(parts["examples"].get("kind"))
+        self.part(
+            (*path, "examples"), parts["examples"], systems.Examples, "kind", "examples", kind.title().replace("_", "")
+        )
+        tokenizer = _options("data.tokenize", "tokenizer", without={"folder"})
+        self.entry((*path, "tokenizer"), parts["tokenizer"], systems.Tokenizer, tokenizer)
+        self.options((*path, "training"), parts["training"], _options("training.loop", "Training"))
         known = signatures.objectives()
-        for name, options in entry.items():
-            if self.member((*path, name), "objective", name, known):
-                self.options((*path, name), options or {}, known[name].options | {"weight": Option(False, "float")})
-        if not entry:
-            self.add(path[:-1], "expected `objectives:`, at least one: nothing would be learned")
+        for name, options in parts["objectives"].items():
+            where = (*path, "objectives", name)
+            if self.member(where, "objective", name, known):
+                self.options(where, options or {}, known[name].options | {"weight": Option(False, "float")})
+        self.entry(path, systems.Trained.expanded(entry), systems.Trained)
 
-    def folds(self, path: Place, folds: Any) -> None:
-        """``folds: 5``, or ``{count: 5, only: [0]}``."""
-        if folds is None:
+    def part(
+        self, path: Place, entry: Mapping[str, Any], spec: type[OpenSpec], key: str, room: str, callee: str
+    ) -> None:
+        """A part of a trained system that names a file of a folder: its options are those of a class in that."""
+        names = named.names(room)
+        what = next(f.metadata["what"] for f in dataclasses.fields(spec) if f.name == key)
+        if self.member((*path, key), what, entry.get(key), names):
+            options = _options(f"{room}.{entry[key]}", callee, without={"source"})
+            self.entry(path, entry, spec, options, complete=room == "examples")
+
+    def rescoring(self, path: Place, entry: Any) -> Options:
+        """The options of the method of a system that rescores."""
+        module = "retrieval.rescoring"
+        methods = {n: f.options for n, f in signatures.read(module).items() if f.module == module and n.islower()}
+        given = entry if isinstance(entry, Mapping) else {}
+        if self.member((*path, "method"), "method", given.get("method"), methods):
+            return methods[given["method"]]
+        return dict.fromkeys(given, Option(False))
+
+    def aligner(self, path: Place, entry: Any) -> None:
+        """The options of a system's aligner, or their names in the grid of values to try."""
+        if not isinstance(entry, Mapping) or entry.get("aligner") not in named.names("aligners"):
             return
-        given = folds if isinstance(folds, Mapping) else {"count": folds}
-        self.entry(path, given, systems.Folds)
-        count, only = given.get("count"), given.get("only")
-        if type(count) is not int or count < 2:
-            self.add(path, f"{count!r} is not a number of folds of at least 2")
-        elif only is not None and not (isinstance(only, list) and only and set(only) <= set(range(count))):
-            self.add((*path, "only"), f"{only!r} is not a list of folds from 0 to {count - 1}")
-
-    def reached(self, name: str, following: Callable[[Mapping[str, Any]], Iterable[str]]) -> set[str]:
-        """The systems that one leads to; itself is among them only if that is a circle."""
-        found: set[str] = set()
-        waiting = [name]
-        while waiting:
-            system = self.params["systems"].get(waiting.pop())
-            more = set(following(system)) - found if isinstance(system, Mapping) else set()
-            found |= more
-            waiting.extend(more)
-        return found
-
-    def embeddings(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``embeddings:`` of a system."""
-        self.entry(path, entry, systems.Embeddings)
-        if not {"features", "texts"} & entry.keys():
-            self.add(path, "expected `features:` (an expert), `texts:` (kinds of texts), or both with a text_encoder")
-        if "text_encoder" in entry and "features" not in entry:
-            self.add((*path, "text_encoder"), "a text encoder needs `features:` of its own space")
-
-    def combine(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``combine:`` of a system."""
-        self.entry(path, entry, systems.Combine)
-        parts = entry.get("systems") or []
-        if not parts:
-            self.add(path, "expected `systems:`, a list of at least one")
-        for number, part in enumerate(parts):
-            self.has_embeddings((*path, "systems", str(number)), part)
-        if len(entry.get("weights") or parts) != len(parts):
-            self.add((*path, "weights"), f"{len(entry['weights'])} weights for {len(parts)} systems")
-        if path[-2] in self.reached(path[-2], lambda system: (system.get("combine") or {}).get("systems") or []):
-            self.add((*path, "systems"), f"{path[-2]!r} is made of itself")
-
-    def rescore(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``rescore:`` of a system."""
-        found = signatures.read("retrieval.rescoring").items()
-        methods = {n: f.options for n, f in found if f.module == "retrieval.rescoring" and n.islower()}
-        known = self.member((*path, "method"), "method", entry.get("method"), methods)
-        options = methods[entry["method"]] if known else dict.fromkeys(entry, Option(False))
-        self.entry(path, entry, systems.Rescore, options)
-        for key in ("system", "frame_texts"):
-            self.has_embeddings((*path, key), entry.get(key))
-
-    def align(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``align:`` of a system."""
-        self.entry(path, entry, systems.Align)
-        if not self.either(path, entry, aligner=" (a file of aligners/)", detector=" (a trained system)"):
-            return
-        if "options" in entry and "tune" in entry:
-            self.add((*path, "options"), "options are either given or tuned (`tune:`)")
-        if "options" not in entry and "tune" not in entry and "aligner" in entry:
-            self.add(path, "expected `options:` of the aligner (`{}`: its own defaults), or `tune: {split: …}`")
-        if entry.get("aligner") in named.names("aligners"):
-            known = self.module(f"aligners.{entry['aligner']}", "align")
-            self.options((*path, "options"), entry.get("options") or {}, known)
-            grid = (entry.get("tune") or {}).get("grid")
-            if isinstance(grid, Mapping):
-                self.keys((*path, "tune", "grid"), grid, known)
+        known = _options(f"aligners.{entry['aligner']}", "align")
+        self.options((*path, "options"), entry.get("options") or {}, known)
+        tune = entry.get("tune")
+        grid = tune.get("grid") if isinstance(tune, Mapping) else None
+        if isinstance(grid, Mapping):
+            self.keys((*path, "tune", "grid"), grid, known)
 
     def table(self, path: Place, entry: Mapping[str, Any]) -> None:
         """A file of workflow/tables."""
         self.entry(path, entry, reports.Table)
-        self.either(path, entry, split=" (a protocol)", splits=" (protocol -> heading)")
         for number, row in enumerate(entry.get("rows", [])):
             self.member((*path, "rows", str(number)), "system", row.get("system"), self.params["systems"])
 
     def page(self, path: Place, entry: Mapping[str, Any]) -> None:
         """``pages.<name>``."""
         self.entry(path, entry, reports.Page)
-        if entry.get("scatter") and "judged" not in entry:
-            self.add((*path, "scatter"), "option 'judged' is missing: the protocol whose pairs are drawn")
 
     def submission(self, path: Place, entry: Mapping[str, Any]) -> None:
         """``submissions.<name>``."""
-        stage = self.module("stages.submit", "submit")
-        self.entry(
-            path, entry, reports.Submission, {n: o for n, o in stage.items() if n not in STAGE_ARGUMENTS or n == "run"}
-        )
+        more = _options("stages.submit", "submit", without=STAGE_ARGUMENTS - {"run"})
+        self.entry(path, entry, reports.Submission, more)
         aligns = "align" in (self.params["systems"].get(entry.get("system")) or {})
         if aligns != str(entry.get("format")).startswith("vsc2022"):
             self.add(path, "segments are submitted in a format vsc2022_…, and only they: it takes a system that aligns")
-
-
-def _listed(value: Any) -> list[Any]:
-    """One or several, or None, as a list."""
-    return value if isinstance(value, list) else [] if value is None else [value]

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from videomatch.pipeline import jobs
 from videomatch.pipeline import params as parameters
+from videomatch.pipeline import rules
 from videomatch.pipeline.plan import Plan
+from videomatch.specs.systems import Trained
 
 #: what is in git rather than in DVC's cache: small, diffable, read by `dvc exp show`
 IN_GIT = ("metrics", "tables")
@@ -23,9 +24,11 @@ HEAD = "# Generated from the rules by `videomatch dvc`; a test compares. Edit wo
 
 def stages(plan: Plan) -> dict[str, list[str]]:
     """Stage -> the folders below ``results/<scale>`` that its results are in."""
-    made = jobs.results(plan)
+    made = rules.results(plan)
     used = {Path(path).relative_to(plan.root).parts[0] for paths in made.values() for path in paths}
-    folders = {part: dict.fromkeys(r.output.split("/")[0] for r in jobs.RULES if r.part == part) for part in jobs.PARTS}
+    folders = {
+        part: dict.fromkeys(r.output.split("/")[0] for r in rules.RULES if r.part == part) for part in rules.PARTS
+    }
     return {part: [folder for folder in names if folder in used] for part, names in folders.items()}
 
 
@@ -40,7 +43,7 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
             {f"results/${{scale}}/{f}": {"cache": False, "persist": True} if f in IN_GIT else {"persist": True}}
             for f in folders
         ]
-        local = {r for d in jobs.datasets(plan) for r in plan.raw_files(d)}
+        local = {r for d in rules.datasets(plan) for r in plan.raw_files(d)}
         local |= set(plan.backbone_files(plan.backbones))
         raw = sorted(str(Path(b).expanduser()) for b in local) if stage != "benchmark" else []
         described[stage] = {
@@ -63,10 +66,10 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
 def plots(plan: Plan) -> list[dict[str, Any]]:
     """What ``dvc plots`` draws: the learning curves and the scores over grades that the pages show."""
     found: dict[str, Any] = {}
-    for page, entry in plan.params["pages"].items():
-        for system in entry.get("curves", []):
+    for page, entry in plan.pages.items():
+        for system in entry.curves:
             logs = [_scaled(plan, plan.run(system, m), "log.csv") for m in plan.members(system)]
-            for objective in plan.systems[system]["objectives"]:
+            for objective in plan.system_of_kind(system, Trained).objectives or ():
                 for column in (f"train/{objective}", f"val/{objective}"):
                     found[f"{system}/{column}"] = {
                         "title": system,
@@ -76,7 +79,7 @@ def plots(plan: Plan) -> list[dict[str, Any]]:
                         "y_label": column,
                         "template": "linear",
                     }
-        for system in entry.get("scatter", []):
+        for system in entry.scatter:
             file = _scaled(plan, plan.page(page), f"similarity-{system}-{plan.members(system)[0]}.csv")
             found[f"similarity/{page}/{system}"] = {
                 "title": f"{system}: cosine over grade",

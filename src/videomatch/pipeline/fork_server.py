@@ -35,7 +35,6 @@ MODULES = (
     "scipy.stats",
     "threadpoolctl",
     "torch",
-    "torch._dynamo",
     "safetensors.torch",
     "transformers.modeling_utils",
     "transformers.models.bert.modeling_bert",

@@ -12,6 +12,7 @@ import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from videomatch.common import digests, named
@@ -66,6 +67,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str) else None
 
 
+def _remembered(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:
+    """A JSON value found in a module, which is imported only if its code or what it imports has changed since."""
+    name, key = f"{question} of {module}", f"{FORMAT} {modules_digest(module)}"
+    known = digests.remembered(name)
+    if known is None or known[0] != key:
+        known = key, digests.dumps(find(named.module(*module.split("."))))
+        digests.remember(name, *known)
+    return json.loads(known[1])
+
+
 @functools.cache
 def read(module: str) -> dict[str, Callee]:
     """The public functions and classes of this package that a module has, also those that it imports.
@@ -73,22 +84,23 @@ def read(module: str) -> dict[str, Callee]:
     Args:
         module: as ``models.clip``.
     """
-    name, key = f"signatures of {module}", f"{FORMAT} {modules_digest(module)}"
-    known = digests.remembered(name)
-    if known is None or known[0] != key:
-        known = key, digests.dumps(_imported(module))
-        digests.remember(name, *known)
     return {
-        one: Callee(home, {option: Option(*values) for option, values in options.items()})
-        for one, (home, options) in json.loads(known[1]).items()
+        name: Callee(home, {option: Option(*values) for option, values in options.items()})
+        for name, (home, options) in _remembered("signatures", module, _signatures).items()
     }
 
 
-def _imported(module: str) -> dict[str, Any]:
+@functools.cache
+def fulfils(module: str, protocol: type) -> bool:
+    """Whether a module has what a runtime-checkable protocol asks for."""
+    return _remembered(protocol.__name__, module, lambda imported: isinstance(imported, protocol))
+
+
+def _signatures(module: ModuleType) -> dict[str, Any]:
     """What :func:`read` remembers."""
     package = named.PACKAGE.name + "."
     found = {}
-    for name, value in vars(named.module(*module.split("."))).items():
+    for name, value in vars(module).items():
         home = getattr(value, "__module__", None) or ""
         is_ours = home.startswith(package) and (inspect.isfunction(value) or inspect.isclass(value))
         if not is_ours or name.startswith("_") or (inspect.isclass(value) and issubclass(value, Exception)):

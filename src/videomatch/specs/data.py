@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from videomatch.specs import fields
+from videomatch.specs import OpenSpec, Spec, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(Spec):
     """``datasets.<name>``: videos and their annotations.
 
     Attributes:
@@ -24,18 +25,23 @@ class Dataset:
         embed: splits whose videos are embedded; all videos by default.
     """
 
-    corpus: str = fields.file("corpora", "corpus")
-    raw: str | None = fields.existing(default=None)
+    corpus: str = option(room="corpora", what="corpus")
+    raw: str | None = option(path=True, default=None)
     seed: int | None = None
     shards: int = 1
-    experts: Sequence[str] = fields.section("experts", default=())
-    options: Mapping[str, Any] | None = None
+    experts: Sequence[str] = option(section="experts", default=())
+    options: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: Sequence[str] = ()
     embed: Sequence[str] = ()
 
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """At least one shard."""
+        if self.shards < 1:
+            yield "shards", f"{self.shards!r} is not a whole number of at least 1"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Backbone:
+class Backbone(Spec):
     """``backbones.<name>``: pretrained weights.
 
     Attributes:
@@ -44,11 +50,19 @@ class Backbone:
     """
 
     pretrained: str | None = None
-    system: str | None = fields.section("systems", trained=True, default=None)
+    system: str | None = option(section="systems", trained=True, default=None)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """One of both; a folder must exist."""
+        yield from self.either(pretrained=" (a hub id or a folder)", system=" (trained here)")
+        given = self.pretrained or ""
+        is_path = given.startswith((".", "/", "~")) or given.count("/") > 1
+        if is_path and not Path(given).expanduser().is_dir():
+            yield "pretrained", f"there is no folder {given}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expert:
+class Expert(OpenSpec):
     """``experts.<name>``: an extractor of features. Further options are its own.
 
     Attributes:
@@ -59,20 +73,47 @@ class Expert:
         folder, detector: local files.
     """
 
-    extractor: str = fields.file("experts", "extractor")
-    source: str | None = fields.section("experts", default=None)
-    extraction_pass: str | None = None
-    backbone: str | None = fields.section("backbones", default=None)
-    encoder: str | None = fields.section("backbones", default=None)
-    folder: str | None = fields.existing(default=None)
-    detector: str | None = fields.existing(default=None)
+    extractor: str = option(room="experts", what="extractor")
+    source: str | None = option(
+        section="experts",
+        without=dict.fromkeys(("source", "key_frames_of"), "reads another's frames itself"),
+        default=None,
+    )
+    extraction_pass: str | None = option(workflow=True, default=None)
+    backbone: str | None = option(section="backbones", argument="backbone", default=None)
+    encoder: str | None = option(section="backbones", argument="encoder", default=None)
+    folder: str | None = option(path=True, argument="folder", default=None)
+    detector: str | None = option(path=True, argument="detector", default=None)
 
-    #: fields of every expert; the others are arguments of some extractors
-    OWN = ("extractor", "source", "extraction_pass")
+    @property
+    def backbones(self) -> list[str]:
+        """The backbones that it needs."""
+        return [name for name in (self.backbone, self.encoder) if name is not None]
+
+    @property
+    def files(self) -> list[str]:
+        """The local files that it reads."""
+        return [path for path in (self.folder, self.detector) if path is not None]
+
+    @property
+    def comes_with_corpus(self) -> bool:
+        """Whether the features are released with the data set, and read by its corpus."""
+        return self.extractor == "released" and "format" not in self.further
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it reads transcripts of the corpus, not the media."""
+        return self.extractor == "speech" and self.backbone is None
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Steps of time above 0."""
+        every = self.further.get("every")
+        if every is not None and every <= 0:
+            yield "every", f"{every!r} is not a number of seconds above 0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyFrames:
+class KeyFrames(OpenSpec):
     """``experts.<name>: {key_frames_of: copy, …}``: the key frames of another expert.
 
     Further options are those of the stage ``select_key_frames``.
@@ -83,6 +124,15 @@ class KeyFrames:
         backbone: a trained scorer of frames.
     """
 
-    key_frames_of: str = fields.section("experts")
+    key_frames_of: str = option(section="experts", without={"key_frames_of": "is key frames itself"}, workflow=True)
     method: str | None = None
-    backbone: str | None = fields.section("backbones", default=None)
+    backbone: str | None = option(section="backbones", workflow=True, default=None)
+
+    @property
+    def backbones(self) -> list[str]:
+        """The backbones that they need."""
+        return [self.backbone] if self.backbone is not None else []
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """A method or a scorer."""
+        yield from self.either(method="", backbone=" (a trained scorer of frames)")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from videomatch.specs import fields
+from videomatch.specs import OpenSpec, Spec, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Spec):
     """A file of ``workflow/tables``.
 
     Attributes:
@@ -24,16 +24,20 @@ class Table:
     """
 
     title: str
-    dataset: str = fields.section("datasets")
+    dataset: str = option(section="datasets")
     metrics: Sequence[str] | Mapping[str, str] = ()
     rows: Sequence[Mapping[str, Any]] = ()
     split: str | None = None
     splits: Mapping[str, str] | None = None
     note: str | None = None
 
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """One protocol or several."""
+        yield from self.either(split=" (a protocol)", splits=" (protocol -> heading)")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class Page(Spec):
     """``pages.<name>``: neighbours, or segments, to look at.
 
     Attributes:
@@ -48,19 +52,24 @@ class Page:
         curves: trained systems whose learning curves are drawn.
     """
 
-    dataset: str = fields.section("datasets")
+    dataset: str = option(section="datasets")
     split: str
-    system: str = fields.section("systems")
+    system: str = option(section="systems")
     top: int = 5
     title: str | None = None
     judged: str | None = None
-    scatter: Sequence[str] = fields.section("systems", default=())
-    tables: Sequence[str] = fields.section("tables", default=())
-    curves: Sequence[str] = fields.section("systems", trained=True, default=())
+    scatter: Sequence[str] = option(section="systems", default=())
+    tables: Sequence[str] = option(section="tables", default=())
+    curves: Sequence[str] = option(section="systems", trained=True, default=())
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """A scatter plot needs pairs."""
+        if self.scatter and self.judged is None:
+            yield "scatter", "option 'judged' is missing: the protocol whose pairs are drawn"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submission:
+class Submission(OpenSpec):
     """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``.
 
     Attributes:
@@ -70,7 +79,7 @@ class Submission:
         format: of the file.
     """
 
-    dataset: str = fields.section("datasets")
+    dataset: str = option(section="datasets", workflow=True)
     split: str
-    system: str = fields.section("systems")
+    system: str = option(section="systems", workflow=True)
     format: str | None = None

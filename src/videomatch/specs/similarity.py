@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from videomatch.specs import Spec, option
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(Spec):
     """Score normalisation by frames of videos that are not searched.
 
     Attributes:
@@ -24,10 +24,10 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class SimilarityMap:
+class SimilarityMap(Spec):
     """Options of the map ``(Q, R)`` of similarities between the frames of a query and of a reference.
 
-    In ``params.yaml`` they stand below ``align:``. Stages take them as one argument.
+    In ``params.yaml`` they are below ``align:``. Stages take them as one argument.
 
     Attributes:
         expert: whose features are compared.
@@ -38,26 +38,12 @@ class SimilarityMap:
         noise: normalise scores; None does not.
     """
 
-    expert: str
+    expert: str = option(section="experts")
     similarity: Literal["cosine", "inner", "chamfer"] = "cosine"
     bias: float = 0.0
     every: float | None = None
-    query_expert: str | None = None
-    noise: Noise | None = None
-
-    @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> SimilarityMap:
-        """The options out of a mapping that may hold others too, as the entry below ``align:``."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        given = {name: value for name, value in entry.items() if name in names}
-        if isinstance(given.get("noise"), Mapping):
-            given["noise"] = Noise(**given["noise"])
-        return cls(**given)
-
-    def settings(self) -> dict[str, Any]:
-        """The options as JSON values, those at their defaults left out; :meth:`read` takes them back."""
-        values = dataclasses.asdict(self)
-        return {f.name: values[f.name] for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+    query_expert: str | None = option(section="experts", default=None)
+    noise: Noise | None = option(spec=Noise, default=None)
 
     @property
     def experts(self) -> list[str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from videomatch.data.tables import VALUES
-from videomatch.specs import fields
-from videomatch.specs.similarity import Noise, SimilarityMap
+from videomatch.specs import OpenSpec, Spec, option
+from videomatch.specs.similarity import SimilarityMap
+
+#: a system without embeddings has one of these keys
+WITHOUT_EMBEDDINGS = {
+    "rescore": "has no embeddings: it rescores another",
+    "align": "has no embeddings: it aligns",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folds:
+class Folds(Spec):
     """``folds: {count: 5, only: [0]}``, or ``folds: 5``: cross-validation over labelled pairs.
 
     Attributes:
@@ -23,9 +30,21 @@ class Folds:
     count: int
     only: Sequence[int] | None = None
 
+    @property
+    def numbers(self) -> list[int]:
+        """The folds that are trained on."""
+        return list(self.only or range(self.count))
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """At least two folds, and some of them."""
+        if self.count < 2:
+            yield "", f"{self.count!r} is not a number of folds of at least 2"
+        elif self.only is not None and not (self.only and set(self.only) <= set(range(self.count))):
+            yield "only", f"{self.only!r} is not a list of folds from 0 to {self.count - 1}"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(OpenSpec):
     """``model:``; further options are those of the model's ``Config``.
 
     Attributes:
@@ -33,15 +52,12 @@ class Model:
         backbone: weights to start from, where the ``Config`` has ``pretrained``.
     """
 
-    name: str = fields.file("models", "model")
-    backbone: str | None = fields.section("backbones", default=None)
-
-    #: fields of every model that can start from pretrained weights
-    OWN = ("name", "backbone")
+    name: str = option(room="models", what="model")
+    backbone: str | None = option(section="backbones", argument="pretrained", workflow=True, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenizer:
+class Tokenizer(OpenSpec):
     """``tokenizer:``; further options are those of :func:`videomatch.data.tokenize.tokenizer`.
 
     Attributes:
@@ -50,11 +66,11 @@ class Tokenizer:
     """
 
     pretrained: str | None = None
-    backbone: str | None = fields.section("backbones", default=None)
+    backbone: str | None = option(section="backbones", workflow=True, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examples:
+class Examples(OpenSpec):
     """``examples:``; further options are those of the kind's class.
 
     Attributes:
@@ -62,40 +78,71 @@ class Examples:
         expert, experts: whose features are read.
     """
 
-    kind: str = fields.file("examples", "kind of examples")
-    expert: str | None = fields.section("experts", default=None)
-    experts: Sequence[str] = fields.section("experts", default=())
+    kind: str = option(room="examples", what="kind of examples")
+    expert: str | None = option(section="experts", argument="expert", default=None)
+    experts: Sequence[str] = option(section="experts", argument="experts", default=())
+
+    @property
+    def all_experts(self) -> list[str]:
+        """Whose features are read."""
+        return [self.expert] if self.expert else list(self.experts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class Trained(Spec):
     """A system with weights of its own.
 
     Attributes:
         dataset: what it is trained on.
-        model: its architecture (:class:`Model`).
-        examples: what one training example is (:class:`Examples`).
+        model: its architecture.
+        examples: what one training example is.
         objectives: objective -> its options, and its ``weight``.
-        tokenizer: of its texts (:class:`Tokenizer`).
+        tokenizer: of its texts.
         training: options of the loop.
         seeds: one member each; the seed of all by default.
-        folds: one member each (:class:`Folds`).
+        folds: one member each; a number of folds is short for all of them.
         init: systems whose weights it starts from.
     """
 
-    dataset: str = fields.section("datasets")
-    model: Mapping[str, Any]
-    examples: Mapping[str, Any]
+    dataset: str = option(section="datasets", workflow=True)
+    model: Model = option(spec=Model)
+    examples: Examples = option(spec=Examples)
     objectives: Mapping[str, Any] | None = None
-    tokenizer: Mapping[str, Any] | None = None
+    tokenizer: Tokenizer | None = option(spec=Tokenizer, default=None)
     training: Mapping[str, Any] | None = None
-    seeds: Sequence[int] | None = None
-    folds: Mapping[str, Any] | int | None = None
-    init: Sequence[str] | str | None = fields.section("systems", trained=True, default=None)
+    seeds: Sequence[int] | None = option(workflow=True, default=None)
+    folds: Folds | None = option(spec=Folds, workflow=True, default=None)
+    init: Sequence[str] | str | None = option(
+        section="systems", trained=True, acyclic="starts from itself", workflow=True, default=None
+    )
+
+    @staticmethod
+    def expanded(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The entry with ``folds: 5`` written in full."""
+        folds = entry.get("folds")
+        return {**entry, "folds": {"count": folds}} if isinstance(folds, int) else entry
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Self:
+        """As :meth:`Spec.read`, also of an entry with a number of folds."""
+        return super().read(cls.expanded(entry))
+
+    @property
+    def backbones(self) -> list[str]:
+        """The backbones whose weights and whose tokenizer it starts from."""
+        parts = [self.model.backbone, self.tokenizer.backbone if self.tokenizer else None]
+        return sorted({backbone for backbone in parts if backbone})
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """An objective, and seeds that are numbers."""
+        if not self.objectives:
+            yield "", "expected `objectives:`, at least one: nothing would be learned"
+        if self.seeds is not None and not (self.seeds and all(type(seed) is int for seed in self.seeds)):
+            yield "seeds", f"{self.seeds!r} is not a list of whole numbers"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embeddings:
+class Embeddings(Spec):
     """``embeddings:`` features and texts as they are, without training.
 
     Attributes:
@@ -106,15 +153,22 @@ class Embeddings:
         text_encoder: backbone that embeds texts into the space of the features.
     """
 
-    features: str | None = fields.section("experts", default=None)
-    pool: str = fields.one_of("pooling", "mean", default="mean")
-    texts: Sequence[str] = fields.one_of("kind of texts", *VALUES["texts", "kind"], default=())
+    features: str | None = option(section="experts", default=None)
+    pool: str = option(values=("mean",), what="pooling", default="mean")
+    texts: Sequence[str] = option(values=tuple(VALUES["texts", "kind"]), what="kind of texts", default=())
     dim: int | None = None
-    text_encoder: str | None = fields.section("backbones", default=None)
+    text_encoder: str | None = option(section="backbones", default=None)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Something to embed."""
+        if self.features is None and not self.texts:
+            yield "", "expected `features:` (an expert), `texts:` (kinds of texts), or both with a text_encoder"
+        if self.text_encoder is not None and self.features is None:
+            yield "text_encoder", "a text encoder needs `features:` of its own space"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Combine:
+class Combine(Spec):
     """``combine:`` the embeddings of several systems, joined.
 
     Attributes:
@@ -124,33 +178,42 @@ class Combine:
         by_member: join members of the same name (folds, seeds), one ensemble each.
     """
 
-    systems: Sequence[str] = fields.section("systems", default=())
-    weights: Sequence[float] | None = None
+    systems: Sequence[str] = option(
+        section="systems", without=WITHOUT_EMBEDDINGS, acyclic="is made of itself", workflow=True, default=()
+    )
+    weights: Sequence[float] | None = option(workflow=True, default=None)
     dim: int | None = None
-    by_member: bool = False
+    by_member: bool = option(workflow=True, default=False)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Some systems, and a weight of each."""
+        if not self.systems:
+            yield "", "expected `systems:`, a list of at least one"
+        if len(self.weights or self.systems) != len(self.systems):
+            yield "weights", f"{len(self.weights or ())} weights for {len(self.systems)} systems"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rescore:
+class Rescore(OpenSpec):
     """``rescore:`` the scores of another system, changed by a method. Further options are the method's.
 
     Attributes:
         system: whose embeddings.
-        method: function of the stage ``search``.
+        method: function of :mod:`videomatch.retrieval.rescoring`.
         frame_texts: system whose texts are compared with frames.
         expert: the frames.
         bank: protocols whose queries are a bank.
     """
 
-    system: str = fields.section("systems")
+    system: str = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True)
     method: str
-    frame_texts: str | None = fields.section("systems", default=None)
-    expert: str | None = fields.section("experts", default=None)
+    frame_texts: str | None = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True, default=None)
+    expert: str | None = option(section="experts", default=None)
     bank: Sequence[str] | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune:
+class Tune(Spec):
     """``tune:`` of an aligner's options.
 
     Attributes:
@@ -161,13 +224,9 @@ class Tune:
     split: Sequence[str] | str
     grid: Mapping[str, Any] | str | None = None
 
-    def settings(self) -> dict[str, Any]:
-        """What is given, as JSON values."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Shortlist:
+class Shortlist(Spec):
     """``shortlist:`` align the references that a vote of frames finds, instead of the judged pairs.
 
     Attributes:
@@ -193,16 +252,42 @@ class Align(SimilarityMap):
         shortlist: of pairs.
     """
 
-    expert: str = fields.section("experts")
-    query_expert: str | None = fields.section("experts", default=None)
-    noise: Noise | None = fields.part(Noise)  # noqa: RUF009 (it is a dataclass field)
-    aligner: str | None = fields.file("aligners", "aligner", default=None)
-    detector: str | None = fields.section("systems", trained=True, default=None)
+    aligner: str | None = option(room="aligners", what="aligner", default=None)
+    detector: str | None = option(section="systems", trained=True, workflow=True, default=None)
     options: Mapping[str, Any] | None = None
-    tune: Mapping[str, Any] | None = fields.part(Tune)
-    score: str = fields.one_of("score", "mean", "max", default="mean")
-    shortlist: Mapping[str, Any] | None = fields.part(Shortlist)
+    tune: Tune | None = option(spec=Tune, workflow=True, default=None)
+    score: str = option(values=("mean", "max"), what="score", default="mean")
+    shortlist: Shortlist | None = option(spec=Shortlist, workflow=True, default=None)
 
+    def settings(self) -> dict[str, Any]:
+        """As :meth:`Spec.settings`, with those of the similarity map as one."""
+        given = super().settings()
+        names = {field.name for field in dataclasses.fields(SimilarityMap)}
+        similarity_map = {name: value for name, value in given.items() if name in names}
+        return {"similarity_map": similarity_map} | {n: v for n, v in given.items() if n not in names}
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """An aligner or a detector, whose options are given or tuned."""
+        yield from self.either(aligner=" (a file of aligners/)", detector=" (a trained system)")
+        if self.options is not None and self.tune is not None:
+            yield "options", "options are either given or tuned (`tune:`)"
+        if self.options is None and self.tune is None and self.aligner is not None:
+            yield "", "expected `options:` of the aligner (`{}`: its own defaults), or `tune: {split: …}`"
+
+
+System = Trained | Embeddings | Combine | Rescore | Align
 
 #: the key of a system that says which kind it is -> the spec of the system (``model``) or of what is below the key
-KINDS = {"model": Trained, "embeddings": Embeddings, "combine": Combine, "rescore": Rescore, "align": Align}
+KINDS: dict[str, type[System]] = {
+    "model": Trained,
+    "embeddings": Embeddings,
+    "combine": Combine,
+    "rescore": Rescore,
+    "align": Align,
+}
+
+
+def read_system(entry: Mapping[str, Any]) -> System:
+    """The spec of a checked entry of ``systems``."""
+    kind = next(kind for kind in KINDS if kind in entry)
+    return KINDS[kind].read(entry if kind == "model" else entry[kind])
