@@ -74,7 +74,7 @@ def built(folder: Path) -> Plan:
             )  # fmt: skip
         job = jobs.extract(plan, "mine", passage, "0")
         made(
-            plan.features("mine", experts[0])[0],
+            plan.features("mine", next(iter(experts)))[0],
             extract,
             corpus=corpus,
             features=[Path(m).parent for m in job.inputs["features"]],

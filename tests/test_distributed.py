@@ -22,7 +22,7 @@ from videomatch.objectives.contrast import clip_contrastive, info_nce_views
 from videomatch.objectives.margins import max_margin, triplet
 from videomatch.objectives.pairs import pearson
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
-from videomatch.pipeline import provenance
+from videomatch.pipeline import reached
 from videomatch.pipeline.job import main
 from videomatch.training.loop import Trainer, Training
 from videomatch.training.objective import Objective
@@ -225,7 +225,7 @@ def test_a_helper_leaves_result_and_log_alone(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    code = provenance.code_digest("train")
+    code = reached.code_digest("train")
     job = {"stage": "train", "settings": {"rate": 3}, "inputs": {}, "modules": [], "code": code}
     (tmp_path / "settings.json").write_text(json.dumps(job))
     options = ["--settings", "settings.json", "--output", "out/manifest.json", "--log", "log.txt"]

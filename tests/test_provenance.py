@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from videomatch.common import files
+from videomatch.common import digests, files
 from videomatch.pipeline import provenance, reached
 
 
@@ -96,7 +96,7 @@ def test_a_changed_file_is_seen_at_once_even_within_the_clocks_resolution(there:
     file = Path("f")
     for number in range(50):
         file.write_text(f"{number:04d}")
-        assert provenance.file_digest(file) == hashlib.sha256(f"{number:04d}".encode()).hexdigest()
+        assert digests.file_digest(file) == hashlib.sha256(f"{number:04d}".encode()).hexdigest()
 
 
 def test_snakemake_is_told_by_times_and_nothing_is_touched(there: Path):
@@ -141,10 +141,10 @@ def test_a_tree_is_seen_through_links_and_with_odd_names(there: Path):
     (raw / os.fsdecode(b"\xff.mp4")).write_text("1")
     (raw / "linked").symlink_to(other)
     (other / "circle").symlink_to(raw)
-    first = provenance.tree_digest(raw)
-    assert provenance.tree_digest(raw) == first
+    first = digests.tree_digest(raw)
+    assert digests.tree_digest(raw) == first
     (other / "new.mp4").write_text("2")
-    assert provenance.tree_digest(raw) != first
+    assert digests.tree_digest(raw) != first
 
 
 def test_settings_that_json_changes_do_not_run_for_ever(there: Path):

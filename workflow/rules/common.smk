@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch.common import files
+from videomatch.common.digests import SCRATCH
 from videomatch.pipeline import fork_server, params as parameters, provenance, rules
 from videomatch.pipeline.plan import Plan
 
@@ -21,10 +22,10 @@ IS_FIRST = "VIDEOMATCH_WORKFLOW" not in os.environ
 
 if IS_FIRST:
     # Snakemake's own lock remains after a kill; the kernel removes this one together with its process
-    lock = files.lock(provenance.SCRATCH / "lock")
+    lock = files.lock(SCRATCH / "lock")
     if lock is None:
         sys.exit("another snakemake is at work in this folder; wait for it to end")
-    fork_server.sweep(provenance.SCRATCH)
+    fork_server.sweep(SCRATCH)
     os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common import files, named, progress
+from videomatch.common.digests import SCRATCH, digest, dumps
 from videomatch.pipeline import provenance
+from videomatch.pipeline.reached import code_digest
 
 log = logging.getLogger("videomatch")
 
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     """Make the result that a settings file asks for, unless it stands already."""
     job = json.loads(settings.read_text(encoding="utf-8"))
-    if provenance.code_digest(stage, *job["modules"]) != job["code"]:
+    if code_digest(stage, *job["modules"]) != job["code"]:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
     if provenance.restore(manifest, wanted):
@@ -66,7 +68,7 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     _use_threads(threads)
     folder = manifest.parent
     temporary = files.unfinished(folder)
-    scratch = provenance.SCRATCH / "jobs" / provenance.digest(wanted)
+    scratch = SCRATCH / "jobs" / digest(wanted)
     arguments = _arguments(function, job, temporary, scratch, threads)
     if _is_helper():
         function(**arguments)
@@ -74,7 +76,7 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     files.sweep(folder.parent, f".{folder.name}.*.*")
     temporary.mkdir(parents=True)
     started, cpu = time.monotonic(), time.process_time()
-    log.info("%s started: %s", stage, provenance.dumps(job["settings"]))
+    log.info("%s started: %s", stage, dumps(job["settings"]))
     try:
         function(**arguments)
         if provenance.changed_meanwhile(stage, job, wanted):

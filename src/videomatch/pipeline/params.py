@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from videomatch.pipeline.check import mistakes, unknown
+from videomatch.pipeline.check import SECTIONS, mistakes, unknown
 
 
 class ParamsError(ValueError):
@@ -22,31 +22,27 @@ class ParamsError(ValueError):
 # ---------------------------------------------------------------------------------------------------------- merging
 
 
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``change`` laid over ``base``: mappings merge, everything else replaces, ``null`` removes."""
-    merged = copy.deepcopy(dict(base))
-    for key, value in change.items():
-        if value is None and key in merged:
-            del merged[key]
-        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
+def overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, null_removes: bool = False) -> dict[str, Any]:
+    """``change`` laid over ``base``: mappings merge, everything else replaces.
 
-
-def overlay(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """A second file laid over a first, as Snakemake does it: mappings merge, everything else (null too) replaces."""
+    Args:
+        null_removes: a null removes what ``base`` has, as below ``from:``; otherwise it is a value, as Snakemake lays
+            one file over another.
+    """
     result = copy.deepcopy(dict(base))
     for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = overlay(result[key], value) if both else copy.deepcopy(value)
+        if null_removes and value is None and key in result:
+            del result[key]
+        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = overlay(result[key], value, null_removes=null_removes)
+        else:
+            result[key] = copy.deepcopy(value)
     return result
 
 
 def typed(value: Any) -> Any:
-    """What Snakemake made of ``--config``, with the types that a file would give it: inside of mappings and lists it
-    takes every number, ``true`` and ``null`` for a text."""
+    """Values of ``--config`` with the types that a file would give them: inside of mappings and lists Snakemake takes
+    every number, ``true`` and ``null`` for a text."""
     if isinstance(value, Mapping):
         return {key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -55,7 +51,7 @@ def typed(value: Any) -> Any:
         return value
     try:
         read = yaml.safe_load(value)
-    except yaml.YAMLError:  # a text all the same, as `@home`
+    except yaml.YAMLError:  # a plain text, as `@home`
         return value
     return value if isinstance(read, Mapping | list) else read
 
@@ -63,8 +59,7 @@ def typed(value: Any) -> Any:
 def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[Path]]:
     """The parameters of some files, one laid over the other, and all files that they are from.
 
-    A file that says ``base: params.yaml`` (or a list of files, relative to the project's folder) is laid over that;
-    another one holds everything itself.
+    A file with ``base: params.yaml`` (or a list of files, relative to the project's folder) is laid over that.
 
     Args:
         files: as on the command line.
@@ -116,14 +111,15 @@ def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
     def one(name: str, path: tuple[str, ...]) -> Any:
         system = systems[name]
         if not isinstance(system, Mapping) or "from" not in system:
-            return system  # what is no mapping is the check's to complain of
+            return system  # the check tells what is no mapping
         parent = system["from"]
         if parent in path:
             raise ParamsError(f"systems.{name}: `from` leads in a circle: {' → '.join((*path, parent))}")
         if parent not in systems:
             raise ParamsError(f"systems.{name}.from: {unknown('system', parent, systems)}")
         # the parent is finished first, so that a null removes what the parent had and not what it would get
-        return merge(one(parent, (*path, parent)), {k: v for k, v in system.items() if k != "from"})
+        own = {k: v for k, v in system.items() if k != "from"}
+        return overlay(one(parent, (*path, parent)), own, null_removes=True)
 
     return {name: _without_parts(one(name, (name,))) for name in systems}
 
@@ -145,7 +141,7 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
 
     Args:
         config: the merged parameters.
-        files: the YAML files they came from, to say where a mistake stands.
+        files: the YAML files that they are from, for the lines of mistakes.
 
     Raises:
         ParamsError: listing every mistake.
@@ -157,16 +153,7 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
             config[section] = {
                 k: _without_nulls(v, deep=True) if isinstance(v, Mapping) else v for k, v in entries.items()
             }
-    params = {
-        "datasets": {},
-        "backbones": {},
-        "experts": {},
-        "systems": {},
-        "tables": [],
-        "pages": {},
-        "submissions": {},
-        **config,
-    }
+    params: dict[str, Any] = {**{section: {} for section in SECTIONS}, "tables": [], **config}
     params["systems"] = resolve(params["systems"])
     found = mistakes(params)
     if found:
@@ -181,7 +168,7 @@ def _without_nulls(section: Mapping[str, Any], deep: bool = False) -> dict[str, 
     return {k: v for k, v in inner.items() if v is not None}
 
 
-# ------------------------------------------------------------------------------------------------- where things stand
+# -------------------------------------------------------------------------------------------------- lines of mistakes
 
 
 class Lines:

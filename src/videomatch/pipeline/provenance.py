@@ -1,12 +1,12 @@
-"""What a result was made from, and whether it still is what it says: content decides, never time.
+"""What a result was made from, and whether it is current: content decides, never time.
 
-A **result** is a folder with a ``manifest.json``, written last. The manifest holds the settings (the slice of the
-parameters that the stage saw), the digest of the code that the stage reaches, the digest of every input and of every
-output file. A result is *current* when its manifest says exactly what would be asked for now and its files are intact.
-Nothing else is consulted: neither modification times nor Snakemake's own records, which describe the last run in this
-directory and not the file that lies there after a checkout.
+A **result** is a folder with a ``manifest.json``, written last. The manifest holds the settings (the part of the
+parameters that the stage gets), the digest of the code that the stage reaches, the digest of every input and of every
+output file. A result is *current* when its manifest equals the request of now and its files are intact. Modification
+times and Snakemake's own records decide nothing: they describe the last run in this folder, not a file that a checkout
+has replaced since.
 
-What travels with the data (git, DVC, a copy) is the manifest. What is local lives below ``.scratch/``: a cache of file
+The manifest is copied with the data (git, DVC). Local to a folder of work, below ``.scratch/``, are a cache of file
 digests, the settings files that jobs read, the last manifest of each result (so that a job whose inputs turn out to be
 unchanged restores it instead of working again), and the state of interrupted jobs.
 """
@@ -24,13 +24,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from videomatch.common.digests import SCRATCH, digest, dumps, file_digest, tree_digest
+from videomatch.common.digests import SCRATCH, digest, dumps, file_digest
 from videomatch.common.files import write_json, write_text
 from videomatch.pipeline import reached
-from videomatch.pipeline.reached import code_digest
-
-# with what else the rules need of the modules below
-__all__ = ["SCRATCH", "code_digest", "digest", "dumps", "file_digest", "tree_digest"]
+from videomatch.specs import listed
 
 MANIFEST = "manifest.json"
 
@@ -90,14 +87,14 @@ def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) 
 
 
 def request(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest must say to be current: the job's stage, settings, code, and the digests of its inputs as they
-    lie there now. ``job`` is the content of a settings file."""
+    """The content of a current manifest: the job's stage, settings, code, and the digests of its inputs as they are
+    now. ``job`` is the content of a settings file."""
     reads = job.get("reads", {})
     return {
         "stage": job["stage"],
         "settings": job["settings"],
         "code": job["code"],
-        "inputs": {name: input_digests(_listed(paths), reads.get(name)) for name, paths in job["inputs"].items()},
+        "inputs": {name: input_digests(listed(paths), reads.get(name)) for name, paths in job["inputs"].items()},
         "files": job.get("files", {}),
     }
 
@@ -108,12 +105,8 @@ def changed_meanwhile(stage: str, job: Mapping[str, Any], wanted: Mapping[str, A
     return reached.code_digest(stage, *job["modules"]) != job["code"] or request(job) != wanted
 
 
-def _listed(paths: str | list[str]) -> list[str]:
-    return [paths] if isinstance(paths, str) else list(paths)
-
-
 def stale(manifest: Path, job: Mapping[str, Any]) -> str | None:
-    """Why the result at ``manifest`` is not what ``job`` asks for (a sentence for people), or None if it is current."""
+    """Why the result at ``manifest`` is not that of ``job``, in a sentence, or None if it is current."""
     record = load(manifest)
     if record is None:
         return "there is no result yet"
@@ -147,7 +140,7 @@ def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Versions that a result was made with: recorded for people, they decide nothing."""
+    """Versions that a result was made with; they are recorded, and decide nothing."""
     from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
 
     versions = {"python": platform.python_version(), "machine": platform.machine()}
@@ -183,10 +176,10 @@ def remember(manifest: Path) -> None:
 
 
 def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
-    """Put a result's manifest back if the files that lie there are exactly what is wanted; True if so.
+    """Put a result's manifest back if its files are exactly what is wanted; True if so.
 
     Snakemake decides what to run before anything has run, so it also starts jobs whose inputs, once made again, turn
-    out to be the same. Those end here.
+    out to be the same.
     """
     for candidate in (manifest, memory_file(manifest)):
         record = load(candidate)
@@ -197,7 +190,7 @@ def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
     return False
 
 
-# ------------------------------------------------------------------------------------------ what Snakemake is told
+# ------------------------------------------------------------------------------------ modification times for Snakemake
 
 #: where the modification times of current results begin. Snakemake compares nothing but times: the settings file of a
 #: current result is older than it, that of a stale one is newer
@@ -227,7 +220,7 @@ def mark(manifest: Path, job: Mapping[str, Any]) -> Path:
         return settings
     remember(manifest)
     os.utime(settings, (FIXED_TIME, FIXED_TIME))
-    for path in (manifest, *(Path(p) for paths in job["inputs"].values() for p in _listed(paths))):
+    for path in (manifest, *(Path(p) for paths in job["inputs"].values() for p in listed(paths))):
         _unshare(path)
         when = _fixed_time(path)
         if path.stat().st_mtime != when:
