@@ -11,6 +11,7 @@ import clips
 from videomatch.app.config import load_plan
 from videomatch.pipeline import jobs, provenance
 from videomatch.pipeline.plan import Plan
+from videomatch.specs.systems import Combine
 from videomatch.stages.combine import combine
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
@@ -83,7 +84,7 @@ def built(folder: Path) -> Plan:
         )
     for system in BUILT:
         manifest = plan.embedding("mine", system)
-        if "combine" in plan.systems[system]:
+        if isinstance(plan.systems[system], Combine):
             job = jobs.combine(plan, "mine", system)
             made(manifest, combine, embeddings=[Path(m).parent for m in job.inputs["embeddings"]], **job.settings)
         else:
