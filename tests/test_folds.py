@@ -102,9 +102,9 @@ def test_both_protocols_on_the_labels_of_the_competition_real(tmp_path):
     cuts = [folds.disjoint(queries, references, assigned, fold=fold) for fold in range(5)]
     # 63 % of the pairs hang together in one component; random folds of it would keep a fifth of those for validation
     counts = [int(cut.val.sum()) for cut in cuts]
-    assert sum(counts) == pytest.approx(62_524, abs=600)  # of 67,899
-    assert min(counts) > 11_500 and max(counts) < 13_700
-    assert min(int(cut.train.sum()) for cut in cuts) > 52_000
+    assert sum(counts) == pytest.approx(62_272, abs=600)  # of 67,899
+    assert min(counts) > 0.95 * max(counts)
+    assert min(int(cut.train.sum()) for cut in cuts) > 51_000
 
 
 def corpus_of(folder, protocols):
