@@ -57,7 +57,7 @@ def sparse(root: Path, gigabytes: float) -> int:
     }
     pl.DataFrame(index, schema=INDEX).write_parquet(root / "index.parquet")
     about = {"format": FORMAT, "items": videos, "shape": [WIDTH], "dtype": np.dtype("float16").str, "rows": rows}
-    (root / "store.json").write_text(json.dumps({**about, "times": False, "weights": False, "made_by": {}}))
+    (root / "store.json").write_text(json.dumps({**about, "times": False, "made_by": {}}))
     return videos
 
 

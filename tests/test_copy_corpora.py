@@ -244,7 +244,7 @@ def test_fixture_vsc_features(tmp_path):
     one = found[1][0]
     assert [f[0] for f in vsc2022.frame_features(tmp_path, {one})] == [one]
     np.savez(tmp_path / "twice.npz", **given)
-    with pytest.raises(ValueError, match="stand in two places"):
+    with pytest.raises(ValueError, match="are in two places"):
         list(vsc2022.frame_features(tmp_path))
 
 

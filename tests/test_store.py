@@ -40,16 +40,15 @@ def write(root: Path, lengths: dict[str, int], shape=(3,), dtype="float16", **op
 def test_round_trip(tmp_path_factory, items, shape, dtype, shard_bytes, data):
     root = tmp_path_factory.mktemp("store")
     wanted = {i: rows(n, shape, dtype, k) for k, (i, n) in enumerate(items.items())}
-    with StoreWriter(root, shape=shape, dtype=dtype, times=True, weights=True, shard_bytes=shard_bytes) as writer:
+    with StoreWriter(root, shape=shape, dtype=dtype, times=True, shard_bytes=shard_bytes) as writer:
         for k, (i, v) in enumerate(wanted.items()):
-            writer.add(i, v, times=rows(len(v), (2,), "float64", 100 + k), weights=rows(len(v), (), "float32", 200 + k))
+            writer.add(i, v, times=rows(len(v), (2,), "float64", 100 + k))
     store = Store.open(root)
     assert store.ids == list(items) and store.shape == shape and store.dtype == np.dtype(dtype)
     assert store.lengths.tolist() == list(items.values())
     for k, (i, v) in enumerate(wanted.items()):
         np.testing.assert_array_equal(store[i], v)
         np.testing.assert_array_equal(store.times(i), rows(len(v), (2,), "float64", 100 + k))
-        np.testing.assert_array_equal(store.weights(i), rows(len(v), (), "float32", 200 + k))
     ids = data.draw(st.lists(st.sampled_from(sorted(items)), max_size=20)) if items else []
     values, lengths = store.gather(ids)
     assert lengths.tolist() == [items[i] for i in ids]
@@ -93,7 +92,7 @@ def test_parts_that_only_some_have(tmp_path):
     with StoreWriter(tmp_path / "1", shape=(3,), times=True) as writer:
         writer.add("b", np.ones((1, 3)), times=np.array([[0.0, 0.5]]))
     store = Store.open(tmp_path / "0", tmp_path / "1")
-    assert store.times("a") is None and store.weights("b") is None
+    assert store.times("a") is None
     assert store.gather(["b"], "times")[0].tolist() == [[0.0, 0.5]]
     with pytest.raises(ValueError, match="0 has no times"):
         store.gather(["a", "b"], "times")
@@ -133,7 +132,7 @@ def test_wrong_parts_and_repeated_ids(tmp_path):
         with pytest.raises(ValueError, match="'a' stands twice"):
             writer.add("a", np.arange(3))
         with pytest.raises(ValueError, match=r"'b' came with the wrong parts, expected \['values'\]"):
-            writer.add("b", np.arange(3), weights=np.ones(3))
+            writer.add("b", np.arange(3), times=np.ones((3, 2)))
         with pytest.raises(ValueError, match="256, which does not fit uint8"):
             writer.add("b", np.arange(257))
         with pytest.raises(ValueError):
@@ -193,7 +192,7 @@ def other_format(root):
         (other_format, "format 0, expected 1"),
     ],
 )
-def test_damage_is_refused_at_the_door(tmp_path, damage, message):
+def test_damage_is_refused_when_a_store_is_opened(tmp_path, damage, message):
     write(tmp_path, {"a": 2, "b": 3})
     damage(tmp_path)
     with pytest.raises(ValueError, match=message):

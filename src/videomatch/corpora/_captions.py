@@ -72,7 +72,7 @@ class Collected:
 
     Args:
         raw: its folder.
-        partial: whether parts of the published files are accepted.
+        partial: accept parts of the published files.
     """
 
     def __init__(self, raw: Path, partial: bool) -> None:
@@ -103,7 +103,7 @@ class Collected:
             self.sources.append((video_id, source, start, end))
 
     def clip(self, video_id: str, name: re.Pattern[str]) -> None:
-        """Add a clip of a video of YouTube that is named by that, its start and its end (s), the groups of ``name``."""
+        """Add a clip of a YouTube video. ``name`` matches its id: the video, start and end (s) are its groups."""
         timed = name.fullmatch(video_id)
         if timed is None:
             return self.video(video_id, source=f"youtube:{video_id}")
@@ -159,11 +159,7 @@ class Collected:
         return {name: check(name, rows) for name, rows in tables.items()}
 
     def present(self, given: Mapping[str, str]) -> dict[str, Path]:
-        """Split -> its file, of those files that are there.
-
-        Raises:
-            ValueError: none is; the message lists them.
-        """
+        """Split -> its file, of those files that are there: at least one must be."""
         found = {split: self.raw / name for split, name in given.items() if (self.raw / name).is_file()}
         if not found:
             find(self.raw, list(given.values()), "the annotations")
@@ -199,11 +195,8 @@ class Collected:
 
 
 def media_files(raw: Path, media: str | None) -> dict[str, str]:
-    """File name without its ending -> path, of all video files in a folder and those below it.
-
-    Raises:
-        ValueError: the folder is named, but not there.
-    """
+    """File name without its ending -> path, of all video files in a folder and those below it. A folder that is named
+    must be there."""
     folder = raw / Path(media or MEDIA).expanduser()
     if not folder.is_dir():
         if media is not None:
@@ -217,11 +210,7 @@ def media_files(raw: Path, media: str | None) -> dict[str, str]:
 
 
 def find(raw: Path, names: str | Sequence[str], what: str) -> Path:
-    """The first of some file names that exists in a folder.
-
-    Raises:
-        ValueError: none does; the message lists them.
-    """
+    """The first of some file names that exists in a folder, or a ValueError that lists them."""
     names = [names] if isinstance(names, str) else names
     for name in names:
         if (raw / name).is_file():
@@ -230,11 +219,7 @@ def find(raw: Path, names: str | Sequence[str], what: str) -> Path:
 
 
 def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError: it is not JSON, cut short, or not of this kind.
-    """
+    """The content of a JSON file, which must be of this kind."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -265,11 +250,7 @@ def _shown(value: Any) -> str:
 
 
 def id_list(path: Path) -> list[str]:
-    """Ids, one per line, perhaps below a heading ``video_id``.
-
-    Raises:
-        ValueError: an id stands twice, holds a blank or a comma, or there is none.
-    """
+    """Different ids, one per line, perhaps below a heading ``video_id``."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ Layout as given out by the organisers; what is absent is left out, but something
     raw/tag_list.txt                           the 10,000 most frequent tags
 
 Ids have up to 19 digits and are strings throughout. There are no media: paths are null, and the released frame features
-(EfficientNet-B3, 1536-d float16, one frame a second, 5 to 32 frames) are read by :func:`frame_features`.
+(EfficientNet-B3, 1536-d float16, one frame per second, 5 to 32 frames) are read by :func:`frame_features`.
 
 Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairwise``,
 ``pairs`` (every label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos),
@@ -50,9 +50,6 @@ def read(
         listed_tags: keep only tags of ``tag_list.txt``, as the winners did.
         cleaned: clean titles and ASR (:mod:`videomatch.data.text`); false leaves them as the winners used them.
         emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: no TFRecord, a damaged one, or a label that names an unknown video.
     """
     raw = Path(raw)
     kept_tags = set(tag_classes(raw)) if listed_tags else None
@@ -86,14 +83,7 @@ def read(
 
 
 def labels(path: Path) -> pl.DataFrame:
-    """The labelled pairs as a relevance table, one row a line of the file; empty if there is no such file.
-
-    Returns:
-        query_id (first id), reference_id, grade in [0, 1].
-
-    Raises:
-        ValueError: a line is not ``id TAB id TAB score``.
-    """
+    """The labelled pairs as a relevance table, a row per line of the file; empty if there is no such file."""
     if not path.exists():
         return frame("relevance")
     try:
@@ -119,18 +109,7 @@ def tag_classes(raw: Path) -> list[str]:
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The released frame features, one video in memory at a time; frame i covers second i to i + 1.
-
-    Args:
-        raw: the folder described above.
-        ids: only these videos (a set, where there are many), None for all.
-
-    Yields:
-        video id, (frames, 1536) float16, (frames, 2) start and end in seconds; each id once.
-
-    Raises:
-        ValueError: a feature does not have 3072 bytes.
-    """
+    """As of :class:`~videomatch.corpora.FeatureReader`; frame i covers second i to i + 1."""
     seen: set[str] = set()
     for _, path in _files(Path(raw)):
         for number, example in enumerate(tfrecord.iterate(path, keys=("id", "frame_feature"))):

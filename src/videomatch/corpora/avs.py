@@ -66,11 +66,8 @@ def read(
         judgements: files of judgements (*qrels*), by default all ``avs.qrels.*``.
         dropped: list of shots to leave out, by default ``*.dropped.shots.list``.
         editions: name -> first and last topic.
-        media: folder with a file a shot, ``videos`` by default.
+        media: folder with a file per shot, ``videos`` by default.
         partial: take editions whose topics are not all there.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
     """
     raw = Path(raw)
     listed = _shots(raw, shots)
@@ -113,9 +110,6 @@ def _files(
     return found
 
 
-# -------------------------------------------------------------------------------------------------------------- shots
-
-
 def _shots(raw: Path, name: str) -> pl.DataFrame:
     """video_id, source (the film), start and end in seconds, in the order of films and shots."""
     path = raw / Path(name).expanduser()
@@ -139,16 +133,13 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
     film = _FILM.fullmatch(path.stem)
     if film is None:
         raise ValueError(f"{path}: its name, {path.stem!r}, is no film's number")
-    encoding = "utf-8" if path.suffix == ".tsv" else "iso-8859-1"
     tabbed = path.suffix == ".tsv"
     wanted = 4 if tabbed else 2
     rows = []
-    for number, line in enumerate(path.read_text(encoding=encoding).splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8" if tabbed else "iso-8859-1").splitlines(), start=1):
+        if (number == 1 or not line.strip()) if tabbed else not line.strip()[:1].isdigit():
+            continue
         cells = line.split("\t") if tabbed else line.split()
-        if tabbed and (number == 1 or not line.strip()):
-            continue
-        if not tabbed and not line.strip()[:1].isdigit():
-            continue
         try:
             values = [float(cell) for cell in cells[:wanted]]
         except ValueError:
@@ -189,9 +180,6 @@ def _dropped(raw: Path, name: str | None) -> set[str]:
         if not SHOT.fullmatch(word):
             raise ValueError(f"{path}: {word[:60]!r} is no shot, expected shot<film>_<number>")
     return set(words)
-
-
-# ----------------------------------------------------------------------------------------------------------- topics
 
 
 def _topics(paths: Sequence[Path]) -> dict[str, str]:

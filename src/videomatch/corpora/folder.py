@@ -23,7 +23,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,6 +47,9 @@ NOT_TEXT = "file name is not valid UTF-8, which tables cannot hold"
 LISTS = ("videos.csv", "videos.jsonl")
 COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
 
+#: video_id, path, reason
+Rejected = tuple[str, str, str]
+
 
 def read(
     *,
@@ -60,7 +63,7 @@ def read(
 
     Args:
         raw: the folder.
-        extensions: file names that end so (in any case) are videos.
+        extensions: of videos, in any case.
         separator: between several tags, captions or splits in one cell of ``videos.csv``.
         title_from_name: give videos without a title the words of their file name.
         emoji: see :func:`videomatch.data.text.clean`.
@@ -75,7 +78,7 @@ def read(
     if not raw.is_dir():
         raise ValueError(f"{raw}: expected a folder of videos")
     endings = {e.lower() if e.startswith(".") else f".{e.lower()}" for e in extensions}
-    rejected: list[dict[str, str]] = []
+    rejected: list[Rejected] = []
     files: dict[str, Path] = {}
     beside: dict[Path, list[Path]] = {}
 
@@ -93,7 +96,7 @@ def read(
             beside.setdefault(path.parent, []).append(path)
     if not files:
         raise ValueError(f"{raw}: no video; looked for {', '.join(sorted(endings))} in it and the folders below")
-    listed = _listed(raw, {_id(k): k for k in files}, separator, rejected)
+    listed = _listed(raw, files, separator, rejected)
     rows = []
     splits: dict[str, list[str]] = {"all": list(files)}
     captions: dict[str, list[str]] = {}
@@ -124,10 +127,10 @@ def read(
         "relevance": frame(
             "relevance", [(q, video_id, 1.0) for video_id, some in sorted(captions.items()) for q in some]
         ),
-        "rejected": frame("rejected", [tuple(row.values()) for row in rejected]),
+        "rejected": frame("rejected", rejected),
     }
-    for row in rejected:
-        log.warning("%s: %s", row["path"], row["reason"])
+    for _, path, reason in rejected:
+        log.warning("%s: %s", path, reason)
     return {name: check(name, rows) for name, rows in texts.clean_tables(tables, emoji=emoji).items()}
 
 
@@ -142,18 +145,8 @@ class Entry:
     splits: list[str] = field(default_factory=list)
 
 
-def _listed(raw: Path, known: Mapping[str, str], separator: str, rejected: list[dict[str, str]]) -> dict[str, Entry]:
-    """The entries of the list by video id; a line that names no video of the folder goes to ``rejected``.
-
-    Args:
-        raw: the folder.
-        known: composed relative path -> video id of the videos found.
-        separator: between several values in one cell.
-        rejected: rows of that table, added to.
-
-    Raises:
-        ValueError: both files exist, a column is unknown, or a line is not JSON.
-    """
+def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Rejected]) -> dict[str, Entry]:
+    """The entries of the list by video id; a line that names no video of the folder goes to ``rejected``."""
     present = [raw / name for name in LISTS if (raw / name).is_file()]
     if len(present) > 1:
         raise ValueError(f"{raw}: has {' and '.join(LISTS)}; expected one of them")
@@ -169,8 +162,8 @@ def _listed(raw: Path, known: Mapping[str, str], separator: str, rejected: list[
                 )
             name = str(row.get("path") or row.get("file") or "").strip()
             given = _relative(name, raw)
-            video_id = known.get(given)
-            if video_id is None:
+            video_id = _id(given)
+            if video_id not in known:
                 exists = bool(name) and given != "" and (raw / given).is_file()
                 reason = "is not a video by its ending" if exists else "does not exist in the folder"
                 listed = given or name or f"line {line}"
@@ -303,7 +296,7 @@ def _owners(files: dict[str, Path], beside: dict[Path, list[Path]]) -> dict[str,
 
 
 def _spoken(
-    video_id: str, beside: list[tuple[Path, str]], rejected: list[dict[str, str]]
+    video_id: str, beside: list[tuple[Path, str]], rejected: list[Rejected]
 ) -> list[tuple[str | None, list[Cue]]]:
     """One source of speech for every language claimed by a suffix; where the first choice is broken, the next one."""
     choices: dict[str | None, list[Path]] = {}
@@ -332,7 +325,7 @@ def _description(
     video_id: str,
     beside: list[tuple[Path, str]],
     spoken: list[tuple[str | None, list[Cue]]],
-    rejected: list[dict[str, str]],
+    rejected: list[Rejected],
 ) -> str:
     """Title and description from NAME.txt, unless it repeats the speech (a recogniser writes NAME.txt, too)."""
     for path, middle in beside:
@@ -381,6 +374,6 @@ def is_text(name: str) -> bool:
     return True
 
 
-def _rejected(video_id: str, path: Path, reason: str) -> dict[str, str]:
-    shown = str(path).encode("utf-8", "backslashreplace").decode()
-    return {"video_id": video_id, "path": shown, "reason": reason.encode("utf-8", "backslashreplace").decode()}
+def _rejected(video_id: str, path: Path, reason: str) -> Rejected:
+    shown, why = (text.encode("utf-8", "backslashreplace").decode() for text in (str(path), reason))
+    return video_id, shown, why

@@ -20,11 +20,8 @@ def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any)
     """Tables ``videos``, ``texts``, ``splits``, ``relevance`` and ``segments``; see :func:`annotate`.
 
     Args:
-        renders: results of ``render`` with the same ``seed``, ``shards`` and ``options``, one a shard.
+        renders: results of ``render`` with the same ``seed``, ``shards`` and ``options``, one per shard.
         options: as in :class:`Options`.
-
-    Raises:
-        ValueError: an unknown option, or videos that are in none of the folders.
     """
     frames = annotate(seed=seed, shards=shards, options=Options(**options))
     paths = {p.stem: str(p) for folder in renders for p in sorted(Path(folder).glob("*.mp4"))}

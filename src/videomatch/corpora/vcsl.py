@@ -58,10 +58,6 @@ def read(
         pairs: split -> name of a pair file below ``raw``; None: those of the layout.
         repeats: keep pairs of a video with itself, and the second of a pair that is listed in both orders, as
             published.
-
-    Raises:
-        ValueError: no label file, one in another form, a pair labelled differently in two files, or a pair file without
-            its columns.
     """
     raw = Path(raw)
     listed = _listed(raw, pairs)
@@ -86,14 +82,7 @@ def read(
 
 def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
     """One label file: (query, reference) -> boxes ``[query_start, query_end, reference_start, reference_end]``, s.
-
-    Args:
-        path: the file.
-        ids: known videos, by which a key with several dashes is parted.
-
-    Raises:
-        ValueError: the file is not in the form described above; the message names the pair.
-    """
+    A key with several dashes is parted so that both sides are among ``ids``."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -111,18 +100,7 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The released frame features, a video at a time; frame i covers second i to i + 1.
-
-    Args:
-        raw: the folder described above.
-        ids: only these videos, None for all.
-
-    Yields:
-        video id, (frames, D) as stored, (frames, 2) start and end in seconds.
-
-    Raises:
-        ValueError: a file that is no matrix of numbers.
-    """
+    """As of :class:`~videomatch.corpora.FeatureReader`; frame i covers second i to i + 1."""
     for path in sorted((Path(raw) / "features").glob("*.npy")):
         if ids is not None and path.stem not in ids:
             continue

@@ -1,5 +1,4 @@
-"""VSC 2022, the Video Similarity Challenge (Meta AI, Pizzi et al. 2023): which queries hold footage of which
-references.
+"""VSC 2022, the Video Similarity Challenge (Meta AI, Pizzi et al. 2023): queries with footage of references.
 
 Layout; every part is a folder (``train``, ``val``, ``test``: any names), and what is absent is left out, but each needs
 metadata or a ground truth::
@@ -37,15 +36,7 @@ METADATA = {"duration": "duration_sec", "fps": "frames_per_sec", "width": "width
 
 
 def read(*, raw: Path) -> dict[str, pl.DataFrame]:
-    """The tables of the challenge's data.
-
-    Args:
-        raw: the folder described above.
-
-    Raises:
-        ValueError: no part, a file without its columns, an id with the wrong letter, a time that is not a number, a
-            segment without extent, or a video of two parts.
-    """
+    """The tables of the challenge's data; ``raw`` is the folder described above."""
     raw = Path(raw)
     videos: dict[str, dict[str, Any]] = {}
     splits: list[tuple[str, str, str]] = []
@@ -85,21 +76,8 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The features of every npz file below ``raw``, a file in memory at a time.
-
-    A single timestamp is the start of a frame, which lasts to the next one's; the last as long as the one before it, or
-    a second.
-
-    Args:
-        raw: the folder described above.
-        ids: only these videos, None for all.
-
-    Yields:
-        video id, (frames, D) as stored, (frames, 2) start and end in seconds.
-
-    Raises:
-        ValueError: a file without these arrays or of other shapes, or a video whose frames do not stand together.
-    """
+    """As of :class:`~videomatch.corpora.FeatureReader`, but a file in memory at a time. A single timestamp is the start
+    of a frame, which lasts to the next one's; the last as long as the one before it, or a second."""
     seen: set[str] = set()
     for path in sorted(Path(raw).rglob("*.npz")):
         video_ids, values, times = _features(path)
@@ -107,7 +85,7 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(video_ids)], strict=True):
             video_id = str(video_ids[start])
             if video_id in seen:
-                raise ValueError(f"{path}: frames of {video_id!r} stand in two places, expected them together")
+                raise ValueError(f"{path}: frames of {video_id!r} are in two places, expected them together")
             seen.add(video_id)
             if ids is None or video_id in ids:
                 yield video_id, values[start:stop], _lasting(times[start:stop])

@@ -29,18 +29,14 @@ def videos(folder: Path, shard: int | None = None) -> pl.DataFrame:
 
 
 def write_videos(rows: pl.DataFrame, folder: Path, shards: int) -> None:
-    """Write the checked ``videos`` table as one file a shard (a shard without videos gets an empty file)."""
+    """Write the checked ``videos`` table as one file per shard (empty for a shard without videos)."""
     for shard in range(shards):
         part = rows.filter(pl.col("shard") == shard).sort("video_id")
         part.write_parquet(folder / shard_file(shard), compression="zstd")
 
 
 def split_ids(splits: pl.DataFrame, split: str, role: str) -> list[str]:
-    """Ids listed under ``split`` in the role ``query`` or ``reference``.
-
-    Raises:
-        ValueError: the split does not exist; the message lists those that do.
-    """
+    """Ids listed under ``split``, which must exist, in the role ``query`` or ``reference``."""
     if split not in set(splits["split"]):
         raise ValueError(f"no split {split!r}; there are {sorted(set(splits['split']))}")
     return splits.filter((pl.col("split") == split) & (pl.col("role") == role))["id"].sort().to_list()

@@ -13,11 +13,6 @@ from videomatch.data import tables
 def joined_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> pl.DataFrame:
     """Texts of videos, those of one kind (ASR segments) joined by a space in order of time.
 
-    Args:
-        corpus: folder of ``prepare``.
-        kinds: of texts.
-        ids: of videos; None for all.
-
     Returns:
         video_id and a column for each kind, ordered by video_id: a row for every video with any such text, null where
         it has none of a kind.
@@ -35,6 +30,6 @@ def joined_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None =
 
 def whole_texts(corpus: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> dict[str, str]:
     """Texts of videos, those of all kinds joined by a space in the order of the kinds: video_id -> text, of the videos
-    that have one. Arguments as of :func:`joined_texts`."""
+    that have one."""
     whole = joined_texts(corpus, kinds, ids).select("video_id", pl.concat_str(kinds, separator=" ", ignore_nulls=True))
     return {video: text for video, text in whole.iter_rows() if text.strip()}

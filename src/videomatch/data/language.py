@@ -37,15 +37,8 @@ _ANY = re.compile("[" + "".join(_RANGES.values()) + "]")
 _WIDE = re.compile("[" + "".join(r for n, r in _RANGES.items() if n != "Latin") + "]")
 _DIACRITIC = re.compile("[\u00c0-\u00ff\u0100-\u024f\u1e00-\u1eff]")
 
-_ONE_LANGUAGE = {
-    "Hangul": "ko",
-    "Han": "zh",
-    "Greek": "el",
-    "Hebrew": "he",
-    "Thai": "th",
-    "Tamil": "ta",
-    "Bengali": "bn",
-}
+_ONE_LANGUAGE = {"Kana": "ja", "Hangul": "ko", "Han": "zh", "Greek": "el", "Hebrew": "he", "Thai": "th"}
+_ONE_LANGUAGE |= {"Tamil": "ta", "Bengali": "bn"}
 #: languages the classifier may answer with, and the answer for a text too short to classify
 _CANDIDATES = {
     "Latin": (("en", "es", "fr", "de", "it", "pt", "nl", "pl", "tr", "vi", "id", "sv", "cs", "ro"), "en"),
@@ -53,13 +46,15 @@ _CANDIDATES = {
     "Arabic": (("ar", "fa", "ur"), "ar"),
     "Devanagari": (("hi", "mr", "ne"), "hi"),
 }
+_SCRIPT_OF = {tag: name for name, tag in _ONE_LANGUAGE.items()}
+_SCRIPT_OF |= {tag: name for name, (tags, _) in _CANDIDATES.items() for tag in tags}
 #: letters below which the default is taken instead of the classifier's guess, unless a diacritic speaks against it
 _FEW_LETTERS = 16
 #: letters after which more text does not change the guess; the classifier's cost grows with length
 _ENOUGH = 400
 
 
-@lru_cache(maxsize=1024)  # one text is asked about several times while it is cleaned
+@lru_cache(maxsize=1024)  # called several times for one text while it is cleaned
 def script(text: str) -> str | None:
     """The script most words of ``text`` are in (one of :data:`SCRIPTS`), or None without any letter.
 
@@ -76,29 +71,17 @@ def script(text: str) -> str | None:
 
 def script_of(language: str) -> str | None:
     """The script a language is usually written in, None for one that is not in the tables above."""
-    for name, tag in (*_ONE_LANGUAGE.items(), ("Kana", "ja")):
-        if tag == language:
-            return name
-    return next((name for name, (tags, _) in _CANDIDATES.items() if language in tags), None)
+    return _SCRIPT_OF.get(language)
 
 
 def language(text: str, hint: str | None = None) -> str:
-    """The language of ``text``.
-
-    Args:
-        text: cleaned text.
-        hint: what the file name or the recogniser says; believed unless the script contradicts it.
-
-    Returns:
-        A primary subtag, "und" for a text without letters.
-    """
+    """The language of a cleaned text. ``hint``, the language that its file name or recogniser gives, is believed unless
+    the script contradicts it."""
     found = script(text)
     if found is None:
         return "und"
     if hint and hint != "und" and script_of(hint) in (found, None):
         return hint
-    if found == "Kana":
-        return "ja"
     if found in _ONE_LANGUAGE:
         return _ONE_LANGUAGE[found]
     tags, default = _CANDIDATES[found]

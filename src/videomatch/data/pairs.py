@@ -1,8 +1,7 @@
 """Judged pairs of videos: those of a protocol, and which of them train and which validate in a fold.
 
 A protocol is a split with ids in the roles query and reference; its pairs are the rows of ``relevance`` with both sides
-among them. All that is decided here follows from the tables alone, so that whoever asks (training, or scoring the pairs
-that a fold left out) gets the same partition, whatever features there are.
+among them. The partition follows from the tables alone, so that training and the scoring of left-out pairs share it.
 """
 
 from __future__ import annotations
@@ -21,10 +20,6 @@ PROTOCOLS = ("disjoint", "remainder")
 
 def judged_pairs(corpus: Path, split: str | Sequence[str]) -> pl.DataFrame:
     """The judged pairs of a protocol, or of several pooled.
-
-    Args:
-        corpus: folder of ``prepare``.
-        split: its name, or several.
 
     Returns:
         query_id, reference_id, grade: rows of ``relevance`` in their order, protocol after protocol, none twice (lines
@@ -50,22 +45,9 @@ def judged_pairs(corpus: Path, split: str | Sequence[str]) -> pl.DataFrame:
 def fold_pairs(
     corpus: Path, split: str | Sequence[str], *, fold: int, folds: int, protocol: str = "disjoint"
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The pairs that train and those that validate in a fold over a protocol, or several pooled.
-
-    Args:
-        corpus: folder of ``prepare``.
-        split: as in :func:`judged_pairs`.
-        fold: from 0.
-        folds: how many.
-        protocol: ``disjoint`` (no video on both sides, pairs between the folds are dropped) or ``remainder`` (the AIAC
-            2021 winners', which leaks); see :mod:`videomatch.data.folds`. The first partition is that of seed 0.
-
-    Returns:
-        train and val: query_id, reference_id, grade, in the order of :func:`judged_pairs`.
-
-    Raises:
-        ValueError: an unknown protocol, no such fold, no pair, or ids without a number for ``remainder``.
-    """
+    """The pairs that train and those that validate in a fold (from 0) over a protocol, or several pooled, in the form
+    and order of :func:`judged_pairs`. ``protocol`` is ``disjoint`` (with seed 0) or ``remainder``; see
+    :mod:`videomatch.data.folds`."""
     pairs = judged_pairs(corpus, split)
     sides = pairs["query_id"].to_list(), pairs["reference_id"].to_list()
     if protocol == "remainder":

@@ -14,7 +14,7 @@ def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
 
     Args:
         rankings: result of ``search``: judged pairs anywhere, and the nearest references.
-        most: how many to keep of a query, at most.
+        most: references per query, at most.
         references: how many a query was ranked against.
 
     Returns:

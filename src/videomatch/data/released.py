@@ -1,11 +1,10 @@
-"""Features as others released them: an HDF5 file a video (MMT), an ``.npy`` file a video, or one matrix (BigFile).
+"""Features as others released them: an HDF5 file per video (MMT), an ``.npy`` file per video, or one matrix (BigFile).
 
 Every reader takes a folder and the ids that are wanted, and yields ``(id, values (L, dim), times (L, 2) in seconds)``
-for those that are there, each once. L is 0 where a file says that there is nothing of this expert in a video. Times are
-NaN where they are unknown. An id that is no plain file name is not looked for, so no path leaves the folder.
-
-``every`` is how many seconds a row covers where the files do not have times: row n then covers ``n * every`` to
-``(n + 1) * every``.
+for those that are there, each once. L is 0 where a file has nothing of this expert for a video. Times are NaN where
+they are unknown. Without times in the files, row n covers ``n * every`` to ``(n + 1) * every`` seconds. An id that is
+not a plain file name is skipped, so no path leaves the folder. A ValueError names a file that is missing, cannot be
+read, or does not fit.
 """
 
 from __future__ import annotations
@@ -32,14 +31,10 @@ def mmt_h5(
     Args:
         folder: of the archive: it, or ``mult_h5`` or ``vid_feat_files/mult_h5`` in it.
         ids: of the videos that are wanted.
-        dim: numbers a row.
+        dim: numbers per row.
         name: of the expert in the files: face, ocr, rgb, s3d, scene, speech, vggish.
-        every: seconds that a row covers where the files have no times. MMT: 1 for s3d, vggish and scene, 0.2 for
-            rgb, none for the others.
+        every: MMT has 1 for s3d, vggish and scene, 0.2 for rgb, none for the others.
         clock: use the files' times. MMT does for s3d and vggish only.
-
-    Raises:
-        ValueError: no folder, a file that cannot be read, or rows of another size.
     """
     import h5py  # every job that extracts anything imports this module
 
@@ -68,11 +63,7 @@ def mmt_h5(
 
 
 def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = None) -> Features:
-    """Features in files ``<id>.npy`` (L, dim) or (dim,), at any depth of a folder.
-
-    Raises:
-        ValueError: no folder, two files of one name, a file that cannot be read, or rows of another size.
-    """
+    """Features in files ``<id>.npy`` (L, dim) or (dim,), at any depth of a folder."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder of .npy files")
     files: dict[str, Path] = {}
@@ -95,21 +86,18 @@ def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = N
 def bigfile(
     folder: Path, ids: Collection[str], *, dim: int, every: float | None = None, frames: bool | None = None
 ) -> Features:
-    """Features in one matrix, a row a video or a row a frame: ``feature.bin`` (float32, little-endian, no header),
+    """Features in one matrix, a row per video or per frame: ``feature.bin`` (float32, little-endian, no header),
     ``id.txt`` (names between blanks) and ``shape.txt`` (rows, columns).
 
     A frame is called ``<video>_<number>``, and all before the *last* underscore is the video, so that ids may hold
-    underscores. Frames come in the order of their numbers, in whatever order the file has them.
+    underscores. Frames come in the order of their numbers.
 
     Args:
         folder: of the three files.
         ids: of the videos that are wanted.
-        dim: numbers a row.
+        dim: numbers per row.
         every: seconds from one frame number to the next.
         frames: rows are frames; None: they are if there is a ``video2frames.txt``.
-
-    Raises:
-        ValueError: a file is missing, cut short, or does not fit the others.
     """
     names = _names(folder, dim)
     frames = (folder / "video2frames.txt").is_file() if frames is None else frames

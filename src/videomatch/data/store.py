@@ -5,7 +5,6 @@ nothing). Ids are any strings; they are never file names. A store is a folder::
 
     values-00000.npy …   (sum of L, *shape), rolled over at about 1 GiB; an item never crosses two files
     times-00000.npy …    (sum of L, 2) float64, start and end in seconds; only if written with times
-    weights-00000.npy …  (sum of L,) float32; only if written with weights
     index.parquet        id, shard, offset, length: rows of an item, in the order in which items were added
     store.json           shape, dtype, rows per file, made_by; written last, so a folder without it is not a store
 
@@ -17,9 +16,10 @@ map, and the process does not grow with the store (pages read through a map coun
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,7 +38,7 @@ Parts = dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 def name_of(part: str, shard: int) -> str:
-    """File name of one shard of ``values``, ``times`` or ``weights``."""
+    """File name of one shard of ``values`` or ``times``."""
     return f"{part}-{shard:05d}.npy"
 
 
@@ -47,13 +47,9 @@ def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> No
     np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": dtype.str})
 
 
-def _parts(shape: tuple[int, ...], dtype: str, times: bool, weights: bool) -> Parts:
+def _parts(shape: tuple[int, ...], dtype: str, times: bool) -> Parts:
     parts: Parts = {"values": (shape, np.dtype(dtype))}
-    if times:
-        parts["times"] = ((2,), np.dtype("float64"))
-    if weights:
-        parts["weights"] = ((), np.dtype("float32"))
-    return parts
+    return {**parts, "times": ((2,), np.dtype("float64"))} if times else parts
 
 
 class StoreWriter:
@@ -64,11 +60,10 @@ class StoreWriter:
 
     Args:
         root: folder of the store; made if missing. It must not hold a store already.
-        shape: shape of one row, e.g. ``(1536,)``.
+        shape: of one row, e.g. ``(1536,)``.
         dtype: numpy name of the values' type.
         made_by: what made the store (extractor, parameters, …): JSON values, kept in ``store.json``.
-        times: every item comes with times ``(L, 2)``, seconds.
-        weights: every item comes with weights ``(L,)``.
+        times: every item comes with times.
         shard_bytes: bytes of values after which the next item opens a new file.
     """
 
@@ -80,7 +75,6 @@ class StoreWriter:
         dtype: str = "float16",
         made_by: Mapping[str, Any] | None = None,
         times: bool = False,
-        weights: bool = False,
         shard_bytes: int = SHARD_BYTES,
     ) -> None:
         self.root = Path(root)
@@ -90,8 +84,8 @@ class StoreWriter:
         self.dtype = np.dtype(dtype)
         self.made_by = dict(made_by or {})
         json.dumps(self.made_by)  # what cannot be written is refused before the work, not after it
-        self._parts = _parts(self.shape, self.dtype.str, times, weights)
-        self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        self._parts = _parts(self.shape, self.dtype.str, times)
+        self._row_bytes = self.dtype.itemsize * math.prod(self.shape)
         self._shard_bytes = shard_bytes
         self._rows: list[int] = []  # rows of every shard
         self._files: dict[str, IO[bytes]] = {}  # the open files of the last shard
@@ -100,7 +94,7 @@ class StoreWriter:
         self._clear()  # what a killed writer left
 
     def _clear(self) -> None:
-        for pattern in ("values-*.npy", "times-*.npy", "weights-*.npy", "index.parquet", "store.json.part"):
+        for pattern in ("values-*.npy", "times-*.npy", "index.parquet", "store.json.part"):
             for path in self.root.glob(pattern):
                 path.unlink()
 
@@ -115,42 +109,32 @@ class StoreWriter:
                 file.close()
             self._clear()
 
-    def add(
-        self, item_id: str, values: np.ndarray, *, times: np.ndarray | None = None, weights: np.ndarray | None = None
-    ) -> None:
+    def add(self, item_id: str, values: np.ndarray, *, times: np.ndarray | None = None) -> None:
         """Append an item.
 
         Args:
             item_id: any string that was not added before.
             values: ``(L, *shape)``; converted to the store's type if no value is damaged by it beyond rounding.
             times: ``(L, 2)`` start and end in seconds, if and only if the store has times.
-            weights: ``(L,)``, if and only if the store has weights.
 
         Raises:
             ValueError: a shape, a type or an id does not fit; the message names the item.
         """
         self._check_new([item_id])
-        given = {"values": values, "times": times, "weights": weights}
-        if [part for part, array in given.items() if array is not None] != list(self._parts):
-            raise ValueError(f"{self.root}: id {item_id!r} came with the wrong parts, expected {list(self._parts)}")
-        rows = {part: self._fit(item_id, part, np.asarray(given[part])) for part in self._parts}
-        length = len(rows["values"])
-        if {len(r) for r in rows.values()} != {length}:
-            lengths = {part: len(r) for part, r in rows.items()}
+        given = {"values": values} if times is None else {"values": values, "times": times}
+        self._check_parts(f"id {item_id!r}", given)
+        rows = {part: self._fit(item_id, part, np.asarray(array)) for part, array in given.items()}
+        lengths = {part: len(array) for part, array in rows.items()}
+        if len(set(lengths.values())) > 1:
             raise ValueError(f"{self.root}: id {item_id!r} has parts of different lengths: {lengths}")
-        self._open_for(length)
-        self._index[item_id] = (len(self._rows) - 1, self._rows[-1], length)
+        self._open_for(lengths["values"])
+        self._index[item_id] = (len(self._rows) - 1, self._rows[-1], lengths["values"])
         self._append(rows)
 
     def add_rows(self, ids: Sequence[str], values: np.ndarray) -> None:
-        """Append items of one row each, ``(len(ids), *shape)``, to a store without times and weights. The same as
-        :meth:`add` with each of them, in one write per file.
-
-        Raises:
-            ValueError: as of :meth:`add`.
-        """
-        if list(self._parts) != ["values"]:
-            raise ValueError(f"{self.root}: rows came with the wrong parts, expected {list(self._parts)}")
+        """Append items of one row each, ``(len(ids), *shape)``, to a store without times: as :meth:`add` with each of
+        them, in one write per file."""
+        self._check_parts("rows", {"values": values})
         rows = self._fit(f"{ids[0]} …" if len(ids) else "", "values", np.asarray(values))
         if len(rows) != len(ids):
             raise ValueError(f"{self.root}: {len(ids)} ids came with {len(rows)} rows")
@@ -164,9 +148,13 @@ class StoreWriter:
             self._append({"values": rows[done : done + len(some)]})
             done += len(some)
 
+    def _check_parts(self, what: str, given: Mapping[str, np.ndarray]) -> None:
+        if given.keys() != self._parts.keys():
+            raise ValueError(f"{self.root}: {what} came with the wrong parts, expected {list(self._parts)}")
+
     def _check_new(self, ids: Sequence[str]) -> None:
         if len(set(ids)) < len(ids) or not self._index.keys().isdisjoint(ids):
-            twice = Counter([*ids, *(i for i in ids if i in self._index)]).most_common(1)[0][0]
+            twice = next(i for n, i in enumerate(ids) if i in self._index or i in ids[:n])
             raise ValueError(f"{self.root}: id {twice!r} stands twice")
         "".join(ids).encode()  # a string that is not valid unicode cannot be written to the index
 
@@ -223,7 +211,6 @@ class StoreWriter:
             "dtype": self.dtype.str,
             "rows": self._rows,
             "times": "times" in self._parts,
-            "weights": "weights" in self._parts,
             "made_by": self.made_by,
         }
         part = self.root / "store.json.part"
@@ -234,15 +221,9 @@ class StoreWriter:
 class Ids:
     """Distinct ids and their positions, for many ids in little memory.
 
-    A dict of Python objects costs some 230 bytes per id, which is what grows when a corpus of a million videos is
-    opened. Here the ids stay one Arrow column (16 bytes, and the text of longer ones) and are found by 64 bits of hash
-    in a sorted array (16 bytes more). An unknown id is taken for a known one with a chance of N / 2^64.
-
-    Args:
-        column: the ids in the order that positions refer to.
-
-    Raises:
-        ValueError: an id stands twice; the message is that id.
+    A dict of Python objects costs some 230 bytes per id. Here the ids stay one Arrow column (16 bytes, and the text of
+    longer ones) and are found by 64 bits of hash in a sorted array (16 bytes more). An unknown id is taken for a known
+    one with a chance of N / 2^64. A ValueError names an id that is there twice.
     """
 
     def __init__(self, column: pl.Series) -> None:
@@ -271,38 +252,36 @@ class Ids:
 
 
 class _NpyFile:
-    """An open npy file: its descriptor (closed with the object) and where its data begins."""
+    """An open npy file (closed with the object)."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(os.dup(self.descriptor), "rb") as file:
-            np.lib.format.read_magic(file)
-            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(file)
-            self.start = file.tell()
+        self.file = path.open("rb", buffering=0)
+        np.lib.format.read_magic(self.file)
+        self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
+        self.start = self.file.tell()
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """A ValueError unless the file holds exactly ``shape`` of ``dtype``."""
-        size = self.start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        found = os.fstat(self.descriptor).st_size
+        size = self.start + dtype.itemsize * math.prod(shape)
+        found = os.fstat(self.file.fileno()).st_size
         if self.shape != shape or self.dtype != dtype or found != size:
             raise ValueError(
-                f"{self.path} holds {self.shape} {self.dtype} in {found} bytes, expected {shape} {dtype} in {size}: "
-                f"the file does not belong to this store.json, or it is cut"
+                f"{self.file.name} holds {self.shape} {self.dtype} in {found} bytes, expected {shape} {dtype} in "
+                f"{size}: the file does not belong to this store.json, or it is cut"
             )
 
     def read(self, into: memoryview, offset: int) -> None:
         """Fill ``into`` with the bytes at ``offset`` of the data."""
         done = 0
         while done < len(into):  # one call returns 2 GiB at most
-            count = os.preadv(self.descriptor, [into[done:]], self.start + offset + done)
+            count = os.preadv(self.file.fileno(), [into[done:]], self.start + offset + done)
             if not count:
-                raise ValueError(f"{self.path} ends at byte {self.start + offset + done}: it was cut while in use")
+                raise ValueError(f"{self.file.name} ends at byte {self.start + offset + done}: it was cut while in use")
             done += count
 
     def __del__(self) -> None:
-        if hasattr(self, "descriptor"):
-            os.close(self.descriptor)
+        if "file" in vars(self):
+            self.file.close()
 
 
 def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -333,8 +312,8 @@ class Store:
     """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
 
     Args:
-        roots: its folder, or the folders of several stores with disjoint ids and rows of equal shape and type.
-        open_files: how many files are kept open at once.
+        roots: folders of stores with disjoint ids and rows of equal shape and type.
+        open_files: how many files are kept open.
 
     Attributes:
         shape, dtype: of one row of values.
@@ -350,15 +329,15 @@ class Store:
         if not roots:
             raise ValueError("a store needs at least one folder")
         self.roots = tuple(Path(r) for r in roots)
-        self.open_files = open_files
-        self._files: dict[tuple[str, int], _NpyFile] = {}
+        # a file that another thread still reads from stays open beyond that number
+        self._file = lru_cache(open_files)(self._open_file)
         self._parts: list[Parts] = []  # of every root
         self._shards: list[tuple[int, int]] = []  # (root, number in that root) of every shard
         self.made_by: list[dict[str, Any]] = []
         frames = []
         for number, root in enumerate(self.roots):
             about, frame = _open_index(root)
-            parts = _parts(tuple(about["shape"]), about["dtype"], about["times"], about["weights"])
+            parts = _parts(tuple(about["shape"]), about["dtype"], about["times"])
             if self._parts and parts["values"] != self._parts[0]["values"]:
                 raise ValueError(
                     f"{root} holds rows of {parts['values']}, expected {self._parts[0]['values']} as in {self.roots[0]}"
@@ -421,7 +400,7 @@ class Store:
 
         Args:
             ids: B ids, in any order, also repeated; or their positions, an integer array (see :meth:`index`).
-            part: ``values``, ``times`` or ``weights``.
+            part: ``values`` or ``times``.
 
         Returns:
             rows ``(sum of L, *shape)`` in the order of ``ids``, and the lengths ``(B,)``.
@@ -449,15 +428,9 @@ class Store:
 
     def times(self, item_id: str) -> np.ndarray | None:
         """Start and end of every row in seconds, ``(L, 2)``; None if the store has no times."""
-        return self._one(item_id, "times")
-
-    def weights(self, item_id: str) -> np.ndarray | None:
-        """Weight of every row, ``(L,)``; None if the store has no weights."""
-        return self._one(item_id, "weights")
-
-    def _one(self, item_id: str, part: str) -> np.ndarray | None:
-        root = self._shards[self._shard[self.index([item_id])[0]]][0]
-        return self.gather([item_id], part)[0] if part in self._parts[root] else None
+        at = self.index([item_id])
+        root, _ = self._shards[self._shard[at[0]]]
+        return self.gather(at, "times")[0] if "times" in self._parts[root] else None
 
     def _part(self, at: np.ndarray, part: str) -> tuple[tuple[int, ...], np.dtype]:
         """Row shape and type of ``part``, or a ValueError if one of the items ``at`` has no such part."""
@@ -481,21 +454,12 @@ class Store:
         )
         first = np.flatnonzero(np.r_[True, breaks])
         total = np.add.reduceat(counts, first)
-        width = rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
+        width = rows.dtype.itemsize * math.prod(rows.shape[1:])
         into = rows.reshape(-1).view(np.uint8).data
         runs = np.stack([shard[first], offset[first] * width, to[first] * width, total * width], axis=1)
-        file, current = None, -1
         for number, start, begin, size in runs.tolist():
-            if file is None or number != current:
-                file, current = self._file(part, number), number
-            file.read(into[begin : begin + size], start)
+            self._file(part, number).read(into[begin : begin + size], start)
 
-    def _file(self, part: str, number: int) -> _NpyFile:
-        file = self._files.get((part, number))
-        if file is None:
-            root, shard = self._shards[number]
-            file = _NpyFile(self.roots[root] / name_of(part, shard))
-            while len(self._files) >= self.open_files:  # another thread that still reads from it holds it open
-                self._files.pop(next(iter(self._files)), None)
-            self._files[part, number] = file
-        return file
+    def _open_file(self, part: str, number: int) -> _NpyFile:
+        root, shard = self._shards[number]
+        return _NpyFile(self.roots[root] / name_of(part, shard))

@@ -15,8 +15,6 @@ from pysubs2.exceptions import Pysubs2Error
 #: subtitle formats in order of preference where one video has the same speech in several (a recogniser writes them all)
 SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
 _HIGH = re.compile(rb"[\x80-\xff]+")
-
-
 #: what text mostly consists of: with its bytes swapped, it would not
 _PLAIN = re.compile(r"[\s!-~\u3001-\u30ff\u4e00-\u9fff\uff01-\uff5e]")
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -39,17 +37,14 @@ def decode(data: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
-    if (
-        0 in data
-    ):  # no text in the other encodings holds zero bytes, UTF-16 has one in every Latin letter and line break
+    if 0 in data:  # UTF-16 has a zero byte in every Latin letter and line break, the other encodings have none
         either = [data.decode(encoding, errors="replace") for encoding in ("utf-16-le", "utf-16-be")]
         return max(either, key=lambda text: len(_PLAIN.findall(text)))
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if (
-            error.end >= len(data) - 3 and error.reason == "unexpected end of data"
-        ):  # only the last character is cut off
+        is_last = error.end >= len(data) - 3 and error.reason == "unexpected end of data"
+        if is_last:  # only the last character is cut off
             return data.decode("utf-8", errors="ignore")
     rows = [len(run) for run in _HIGH.findall(data)]
     if sum(n for n in rows if n >= 4) * 2 > sum(rows) or all(n % 2 == 0 for n in rows):
@@ -69,18 +64,17 @@ def subtitles(path: Path) -> list[Cue]:
     """The cues of a .srt, .vtt, .ass or .ssa file by start time; comments and drawings are left out.
 
     Raises:
-        ValueError: the file cannot be parsed or holds no cue; the message names it.
+        ValueError: the file cannot be parsed or holds no cue.
     """
     text = read_text(path).replace("\r\n", "\n")
     wanted = {".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}.get(path.suffix.lower(), "srt")
+    unreadable = (Pysubs2Error, ValueError, IndexError, KeyError)
     try:
-        # what the file is called and what it holds differ often enough: the content is asked first
-        found = pysubs2.formats.autodetect_format(text)
-        events = pysubs2.SSAFile.from_string(text, format_=found)
-    except (Pysubs2Error, ValueError, IndexError, KeyError):
+        events = pysubs2.SSAFile.from_string(text)  # the format by the content: endings are often wrong
+    except unreadable:
         try:
             events = pysubs2.SSAFile.from_string(text, format_=wanted)
-        except (Pysubs2Error, ValueError, IndexError, KeyError) as error:
+        except unreadable as error:
             raise ValueError(f"{path}: no readable subtitles ({error})") from error
     cues = [
         Cue(event.start / 1000, max(event.start, event.end) / 1000, event.plaintext)
@@ -94,13 +88,10 @@ def subtitles(path: Path) -> list[Cue]:
 
 
 def whisper(path: Path) -> tuple[list[Cue], str | None]:
-    """The segments of a recogniser's JSON and the language it heard.
+    """The segments of a recogniser's JSON and its language, where the file has one.
 
-    Expected is Whisper's own form, {"language": …, "segments": [{"start": …, "end": …, "text": …}, …]}, or only the
-    list of segments, as its descendants write it. Segments without finite times are dropped.
-
-    Raises:
-        ValueError: not JSON, or without segments; the message names the file.
+    The form is Whisper's, {"language": …, "segments": [{"start": …, "end": …, "text": …}, …]}, or only the list of
+    segments, as its descendants write it. Segments without finite times are dropped.
     """
     try:
         data: Any = json.loads(read_text(path))

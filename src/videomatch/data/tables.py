@@ -30,15 +30,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "shard": I,
     },
     "rejected": {"video_id": S, "path": S, "reason": S},
-    "texts": {
-        "text_id": S,
-        "video_id": S,
-        "kind": S,
-        "language": S,
-        "start": F,
-        "end": F,
-        "text": S,
-    },
+    "texts": {"text_id": S, "video_id": S, "kind": S, "language": S, "start": F, "end": F, "text": S},
     "splits": {"split": S, "role": S, "id": S},
     "relevance": {"query_id": S, "reference_id": S, "grade": F},
     "segments": {
@@ -51,7 +43,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "score": F,
     },
     "rankings": {"query_id": S, "reference_id": S, "score": F, "grade": F, "better": I, "equal": I},
-    # what was done to the footage of a true segment; none of those that are untouched
+    # what was done to the footage of a true segment; segments without an edit are absent
     "edits": {"query_id": S, "reference_id": S, "query_start": F, "edit": S, "kind": S},
     # which part of which film or upload a video was cut from, in seconds
     "sources": {"video_id": S, "source": S, "start": F, "end": F},
@@ -107,17 +99,13 @@ def videos(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
 def read_csv(
     path: Path, columns: Sequence[str], *, numbers: Sequence[str] = (), optional: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """A file of comma-separated values in which others give something: cells are strings without outer
-    blanks.
+    """A published file of comma-separated values: cells are strings without outer blanks.
 
     Args:
         path: the file.
         columns: columns that it must have; it may have others.
-        numbers: columns, among them or not, that must be there and hold finite numbers.
+        numbers: columns of finite numbers that it must have, too.
         optional: columns of numbers that may be absent or empty.
-
-    Raises:
-        ValueError: the file is not CSV, a column is absent or a number is not one; the message names file and line.
     """
     try:
         rows = pl.read_csv(path, infer_schema=False).with_columns(pl.all().fill_null("").str.strip_chars())
@@ -140,12 +128,7 @@ def read_csv(
 
 
 def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -> Path:
-    """Validate ``rows`` against the schema of ``table`` and write ``folder/<table>.parquet``.
-
-    Raises:
-        ValueError: a column is missing, unknown, null where it may not be, or not unique where it must be. The message
-            names the table, the column and the first offending value.
-    """
+    """Write the checked ``rows`` to ``folder/<table>.parquet``."""
     frame = check(table, rows)
     path = folder / f"{table}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +137,11 @@ def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -
 
 
 def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame:
-    """``rows`` with the columns and types of ``table``, or a ValueError that says what is wrong."""
+    """``rows`` with the columns and types of ``table``.
+
+    Raises:
+        ValueError: a column is missing, unknown, null where it may not be, or not unique where it must be.
+    """
     schema = SCHEMAS[table]
     if not isinstance(rows, pl.DataFrame):
         rows = pl.DataFrame(rows, schema=schema) if not rows else pl.DataFrame(rows, infer_schema_length=None)

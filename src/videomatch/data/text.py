@@ -31,7 +31,7 @@ Emoji = Literal["name", "remove", "keep"]
 _FTFY = ftfy.TextFixerConfig(
     unescape_html=False, uncurl_quotes=False, normalization=None, fix_character_width=False, explain=False
 )
-#: kinds whose lines may stand for different languages, and which a machine or a subtitle file wrote
+#: kinds that a machine or a subtitle file wrote, whose lines may be in different languages
 _SPOKEN = ("asr", "ocr")
 
 _TAG = re.compile(
@@ -42,7 +42,7 @@ _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]{2,8});", re.IGNORECASE)
 _URL = re.compile(r"(?:https?://|www\.)[^\s\u3000-\u9fff<>\"')\]]+", re.IGNORECASE)
 _CUE_TIME = re.compile(r"(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3}(?:\s*-->\s*(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3})?")
 _BRACKET_TIME = re.compile(r"[\[(](?:\d{1,2}:)?\d{1,2}:\d{2}(?:[,.]\d{1,3})?[\])]")
-#: what subtitles say about sounds rather than speech: [Music], (applause), 【掌声】, ♪
+#: marks of sounds in subtitles: [Music], (applause), 【掌声】, ♪
 _SOUND = re.compile(
     r"[\[(【]\s*(?:music|applause|laughter|laughs|laughing|cheering|silence|inaudible|noise|blank_audio"
     r"|background music|foreign|音乐|掌声|笑声|欢呼声?|背景音乐)[^\])】]{0,20}[\])】]|[♪♫♬♩]+",
@@ -84,9 +84,9 @@ def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name
     """The cleaned text with its language; two or more where the lines of a subtitle are in different languages.
 
     Args:
-        text: as it came.
+        text: raw.
         kind: ``kind`` of the texts table; only "asr" and "ocr" have loops, sound marks, bilingual lines.
-        hint: language that a file name or recogniser claims.
+        hint: language by the file name or recogniser.
         emoji: "name" writes each out in the text's language, "remove" drops them.
 
     Returns:
@@ -140,10 +140,7 @@ def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
 
     Rows that come out empty are dropped; further languages of a row get rows of their own (``<text_id>.<language>``).
     Among the timed rows of one video and language, a cue that only repeats the one before is merged into it, and lines
-    that roll over from cue to cue (captions that scroll) are kept once.
-
-    Returns:
-        A texts table, in the order of the input.
+    that roll over from cue to cue (captions that scroll) are kept once. The order stays.
     """
     texts = check("texts", texts)
     rows: list[tuple[object, ...]] = []
@@ -240,19 +237,14 @@ def _unscroll(
 
 
 def collapse(text: str, *, times: int = 3, max_period: int = MAX_PERIOD) -> str:
-    """Keep one copy of every phrase that stands ``times`` or more times in a row (short ones: ``times`` + 1), as speech
-    recognisers write over music and silence.
+    """Keep one copy of every phrase that a speech recogniser repeats over music and silence, ``times`` (at least 2) or
+    more times in a row.
 
     A loop of period p is a stretch where every token equals the one p before it; one comparison of the token row with
     itself, shifted, finds all of them for one period, so the cost is (longest period) x (tokens).
 
     Signs between the copies belong to the phrase: "好的。好的。好的。" repeats three tokens. Phrases of one or two
     tokens need one repetition more, because "no no no" and "哈哈哈" are ordinary speech.
-
-    Args:
-        text: one text.
-        times: repetitions (of phrases from three tokens on) that make a loop, at least 2.
-        max_period: the longest phrase in tokens.
     """
     tokens: list[str] = _TOKEN.findall(text)
     if len(tokens) < times:

@@ -68,15 +68,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def iterate(path: Path, *, keys: Collection[str] | None = None) -> Iterator[Example]:
-    """The examples of a file in order; one record is in memory at a time.
-
-    Args:
-        path: the file.
-        keys: return only these features, None for all.
-
-    Raises:
-        RecordError: a record is cut off, its checksum differs or it is not an Example.
-    """
+    """The examples of a file in order, all features or those of ``keys``; one record is in memory at a time."""
     size = path.stat().st_size
     with path.open("rb", buffering=1 << 20) as file:
         number = at = 0
@@ -102,11 +94,7 @@ def iterate(path: Path, *, keys: Collection[str] | None = None) -> Iterator[Exam
 
 
 def parse_example(data: bytes, keys: Collection[str] | None = None) -> Example:
-    """The features of a serialised tf.train.Example.
-
-    Raises:
-        google.protobuf.message.DecodeError: the bytes are not such a message.
-    """
+    """The features of a serialised tf.train.Example; protobuf's DecodeError if it is not one."""
     entries = _EXAMPLE.FromString(data).features.feature
     return {entry.key: _values(entry.value) for entry in entries if keys is None or entry.key in keys}
 

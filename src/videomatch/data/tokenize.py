@@ -43,16 +43,13 @@ def tokenizer(
 
     Args:
         pretrained: hub name, folder with tokenizer files, or a ``vocab.txt``; None trains one.
-        texts: what to train on (the training split's only); their order does not matter.
+        texts: of the training split, in any order.
         vocab_size: entries at most, special ones included.
         style: of the trained one: "bert" encodes ``[CLS] text [SEP]``, "clip" ``<|startoftext|> text <|endoftext|>``;
             "words" is not trained but counted, see :func:`words`.
         lowercase: fold case, and strip accents.
-        min_count: of "words": those that are rarer are unknown.
+        min_count: of "words": rarer ones are unknown.
         folder: save it there with ``save_pretrained``.
-
-    Raises:
-        ValueError: the pretrained tokenizer is slow, or there is nothing to train on.
     """
     if pretrained is None and style == "words":
         result = words(texts, min_count)
@@ -73,16 +70,10 @@ def tokenizer(
 
 def words(texts: Iterable[str], min_count: int = 5) -> PreTrainedTokenizerFast:
     """A tokenizer of whole words that encodes ``<start> text <end>``, as dual encoding reads sentences (Dong et al.,
-    CVPR 2019, published system): what is no ASCII letter or digit separates words, case is folded.
+    CVPR 2019, published system): words are runs of ASCII letters and digits, case is folded, words that occur less than
+    ``min_count`` times become ``<unk>``.
 
     # Deviation: numbers are given to the most frequent words first, equally frequent ones by name, not as they come.
-
-    Args:
-        texts: of the training split.
-        min_count: rarer words become ``<unk>``.
-
-    Raises:
-        ValueError: no word is frequent enough.
     """
     pad, start, end, unknown = SPECIALS["words"]
     normaliser = normalizers.Sequence([normalizers.Replace(Regex("[^A-Za-z0-9]"), " "), normalizers.Lowercase()])
@@ -150,13 +141,13 @@ def encode_parts(
     start: Sequence[int],
     pad: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Encode texts of several parts, each cut to tokens of its own: ``start`` part ``[SEP]`` part ``[SEP]`` ….
+    """Encode texts of several parts as ``start`` part ``[SEP]`` part ``[SEP]`` ….
 
     Args:
-        tokenizer: fast, with an end token and a padding token.
+        tokenizer: with a padding token.
         parts: for each part (title, ASR) its B texts; a part may be empty, its end token stays.
         budgets: tokens of each part at most, without its end token.
-        start: ids that open every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
+        start: first ids of every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
         pad: pad to the longest that there can be instead of the longest of the batch.
 
     Returns:
