@@ -99,7 +99,7 @@ def test_no_module_imports_itself_by_others():
 
 def test_modules_are_imported_by_name_in_one_place():
     dynamic = [p for p in modules() if re.search(r"import_module|__import__|TYPE_CHECKING", p.read_text())]
-    assert {str(p.relative_to(PACKAGE)) for p in dynamic} <= {"common/named.py", "stages/embed.py"}
+    assert [str(p.relative_to(PACKAGE)) for p in dynamic] == ["common/named.py"]
 
 
 def test_rooms_are_few_and_of_a_size_to_be_taken_in():
@@ -108,8 +108,7 @@ def test_rooms_are_few_and_of_a_size_to_be_taken_in():
     assert {p.stem for p in PACKAGE.glob("*.py")} == {"__init__", "__main__", "cli"}
     assert {r.name: n for r in rooms if (n := len(list(r.rglob("[!_]*.py")))) > 16} == {}
     lines = {p: len(p.read_text().splitlines()) for p in modules()}
-    assert {str(p): n for p, n in lines.items() if n > 700} == {}
-    assert sum(lines.values()) <= 31_500
+    assert {str(p): n for p, n in lines.items() if n > 500} == {}
 
 
 def test_the_generated_corpus_is_entered_by_its_renderer_and_its_reader_alone():
@@ -125,11 +124,7 @@ def test_no_private_name_of_another_package_is_used():
         for number, line in enumerate(text.splitlines(), 1):
             private = re.search(r"(?<![\w.])(?!self\b|cls\b|videomatch\b)\w+(?:\.\w+)*\._[a-z]\w*", line.split("#")[0])
             own = private and f"def {private.group().rpartition('.')[2]}(" in text
-            if (
-                private
-                and not own
-                and private.group() not in {"os._exit", "torch._dynamo", "val._trains", "train._trains"}
-            ):
+            if private and not own and private.group() != "os._exit":
                 found.append(f"{path.relative_to(ROOT)}:{number}: {private.group()}")
     assert found == []
 

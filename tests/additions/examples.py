@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from videomatch.data import corpus
 from videomatch.examples import Batch, Examples, pooled_ids
 
 
+@dataclass(kw_only=True, eq=False)
 class ToyExamples(Examples):
     """Batch: ``frames`` (B, L, D), ``mask`` (B, L), ``category`` (B,)."""
+
+    expert: str
 
     def _select(self, split: str | Sequence[str]) -> None:
         videos = corpus.videos(self.source.corpus)
