@@ -6,8 +6,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # every job is a process: without bytecode on disk each would compile torch again, which triples the time of its start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint walk lock clean
-demo: $(READY)  ## install, then run the main job on the generated corpus and show the tables
+.PHONY: demo test lint walk lock
+demo: $(READY)  ## install, then run the workflow on the generated corpus and show the tables
 	snakemake
 	videomatch tables
 
