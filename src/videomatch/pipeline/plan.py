@@ -62,7 +62,7 @@ class Plan:
     # ---------------------------------------------------------------------------------------------------- results
 
     def result(self, *folders: str) -> str:
-        """The manifest of a result, which stands for the folder that it is in."""
+        """The path of the manifest of a result; by it a result is named in inputs and outputs."""
         return "/".join([self.root, *folders, MANIFEST])
 
     def corpus(self, dataset: str) -> str:
