@@ -36,8 +36,6 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.experts import frames
-from videomatch.experts.audio import Expert as Audio
-from videomatch.experts.audio import mel_filters
 from videomatch.experts.image import Expert as Picture
 from videomatch.experts.image import fold, pixels_of_processor
 from videomatch.media.decode import Sampler
@@ -212,28 +210,6 @@ def test_image_expert_refuses(tmp_path: Path) -> None:
         Picture(backbone=str(folder))
 
 
-def test_audio_statistics() -> None:
-    expert = Audio(bands=40)
-    filters = mel_filters(40)
-    assert filters.shape == (257, 40)
-    assert filters.max() <= 1
-    time = np.arange(8000) / 16000
-    tones = np.stack([0.5 * np.sin(2 * np.pi * f * time) for f in (300, 1000, 4000)]).astype(np.float32)
-    rows = expert.infer(np.concatenate([tones, np.zeros((1, 8000), np.float32)]))
-    assert rows.shape == (4, 80)
-    centres = np.fft.rfftfreq(512, 1 / 16000)[filters.argmax(0)]
-    for row, frequency in zip(rows, (300, 1000, 4000), strict=False):
-        assert abs(centres[row[:40].argmax()] - frequency) < 0.12 * frequency
-        assert row[40 + row[:40].argmax()] < 0.1  # steady
-    assert np.allclose(rows[3, :40], np.log(1e-8))
-    assert np.allclose(rows[3, 40:], 0, atol=1e-4)
-    # twice as loud is 2 ln 2 more
-    louder = expert.infer(tones * 2)[1, :40].max() - rows[1, :40].max()
-    assert louder == pytest.approx(2 * np.log(2), abs=1e-3)
-    with pytest.raises(ValueError, match="leaves"):
-        Audio(bands=200)
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven videos of one shard: one broken, one with sound, one without a file."""
@@ -255,7 +231,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
     experts = {
         "frames": {"extractor": "frames", "size": 16, "every": 0.25},
         "clip": {"extractor": "image", "backbone": "b", "batch": 8, "precision": "float32"},
-        "audio": {"extractor": "audio", "bands": 32},
+        "audio": {"extractor": "log_mel", "bands": 32, "every": 0.5},
     }
     results = []
     for threads in (1, 3):

@@ -15,7 +15,7 @@ from paths import realdata
 from toys import corpus_of
 from videomatch.data.store import Store
 from videomatch.experts import Extracted
-from videomatch.experts.face import FACE, UPRIGHT, Detector, Expert, aligned, describe, load_detector, nms
+from videomatch.experts.face import FACE, UPRIGHT, Expert, Mtcnn, aligned, describe, nms
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.stages.extract import extract
 from videomatch.synthetic import pictures as synthetic_pictures
@@ -44,14 +44,11 @@ def turned(points: np.ndarray, angle: float, scale: float, move: tuple[float, fl
 
 
 @pytest.fixture(scope="module")
-def detect() -> Detector:
-    return load_detector(None, min_face_size=24, score=0.8)
+def detect() -> Mtcnn:
+    return Mtcnn(24, 0.8)
 
 
-# -------------------------------------------------------------------------------------------------------- detection
-
-
-def test_every_presenter_is_found_where_the_face_is(detect: Detector) -> None:
+def test_every_presenter_is_found_where_the_face_is(detect: Mtcnn) -> None:
     pictures = np.stack([portrait(k, 96) for k in range(len(synthetic_pictures.FACES))])
     found = detect(pictures)
     assert [len(f) for f in found] == [1] * len(pictures)
@@ -64,13 +61,13 @@ def test_every_presenter_is_found_where_the_face_is(detect: Detector) -> None:
         assert left[0] < nose[0] < right[0] and max(left[1], right[1]) < nose[1]
 
 
-def test_pictures_of_one_size_are_found_alike_alone_and_together(detect: Detector) -> None:
+def test_pictures_of_one_size_are_found_alike_alone_and_together(detect: Mtcnn) -> None:
     pictures = np.stack([portrait(k, 64 + 8 * k, at=(5, 10 * k)) for k in range(5)])
     for alone, together in zip(pictures, detect(pictures), strict=True):
         np.testing.assert_allclose(detect(alone[None])[0], together, atol=1e-2)
 
 
-def test_two_faces_are_two_and_none_is_none(detect: Detector) -> None:
+def test_two_faces_are_two_and_none_is_none(detect: Mtcnn) -> None:
     both = np.concatenate([portrait(0, 96), portrait(8, 96)], axis=1)
     assert len(detect(both[None])[0]) == 2
     noise = np.random.default_rng(0).integers(0, 256, (1, 120, 160, 3), dtype=np.uint8)
@@ -85,7 +82,7 @@ def test_boxes_that_overlap_give_way_to_the_highest_score() -> None:
     assert nms(boxes[:0], 0.5).tolist() == []
 
 
-def test_presenters_of_scenes_are_found(detect: Detector) -> None:
+def test_presenters_of_scenes_are_found(detect: Mtcnn) -> None:
     present = found = absent = false = 0
     for index in range(40):
         latent = library_latent(SEED, index, OPTIONS)
@@ -113,7 +110,7 @@ FRONTAL = {
 
 
 @pytest.mark.parametrize("name", FRONTAL)
-def test_real_faces_are_found(detect: Detector, name: str) -> None:
+def test_real_faces_are_found(detect: Mtcnn, name: str) -> None:
     sampler = Sampler(realdata() / "videos" / name, [FrameRequest(Fraction(1), 240)])
     found = [len(f) > 0 for chunk in sampler for f in detect(chunk.values)]
     if FRONTAL[name]:
@@ -122,19 +119,9 @@ def test_real_faces_are_found(detect: Detector, name: str) -> None:
         assert not any(found)
 
 
-def test_a_detector_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="neither a folder nor a file"):
-        Expert(detector=str(tmp_path / "yunet.onnx"))
-    with pytest.raises(ValueError, match=r"holds no pnet\.onnx"):
-        Expert(detector=str(tmp_path))
-    (tmp_path / "yunet.onnx").write_bytes(b"no model")
-    with pytest.raises(ValueError, match="is no YuNet model"):
-        Expert(detector=str(tmp_path / "yunet.onnx"))
+def test_sizes_that_no_face_fits_are_refused() -> None:
     with pytest.raises(ValueError, match="min_face_size = 4"):
         Expert(min_face_size=4)
-
-
-# -------------------------------------------------------------------------------------------------------- alignment
 
 
 def test_a_turned_face_is_turned_back() -> None:
@@ -160,9 +147,6 @@ def test_points_come_to_lie_where_an_upright_face_has_them() -> None:
             assert crop[round(y), round(x)].mean() > 150
     small = aligned(np.full((300, 300, 3), 77, np.uint8), UPRIGHT * 300, 64, 0.0)
     assert small.shape == (64, 64, 3) and (small == 77).all()
-
-
-# ------------------------------------------------------------------------------------------------------------- rows
 
 
 def test_gradients_of_a_ramp_fall_into_their_direction() -> None:

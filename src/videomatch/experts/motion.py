@@ -43,7 +43,6 @@ class Expert(NetworkExpert):
         num_frames: frames of a window; null for as many as the checkpoint was trained with.
         every: seconds from the begin of a window to that of the next, a whole number of frames; null for windows that
             follow one another without overlap.
-        backbone, batch, pooling, precision: as for every :class:`NetworkExpert`.
     """
 
     def __init__(
@@ -58,7 +57,8 @@ class Expert(NetworkExpert):
         precision: str = "auto",
     ) -> None:
         model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
-        trained = frames_of(self.config)
+        vision = getattr(self.config, "vision_config", self.config)
+        trained = getattr(vision, "num_frames", None) or getattr(self.config, "frames_per_clip", None)
         if trained is None and num_frames is None:
             raise ValueError(f"motion: {backbone} does not say how many frames it reads; give num_frames")
         length = num_frames or trained or 0
@@ -81,8 +81,8 @@ class Expert(NetworkExpert):
             raise ValueError(f"motion: {backbone} (trained on {trained} frames) cannot read {what}: {error}") from error
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
-        """``pooled`` where there is a trained pooling layer, then ``first`` for networks with a class token
-        (TimeSformer, ViViT), else ``mean`` (VideoMAE, V-JEPA 2)."""
+        """``pooled`` where there is a trained pooling layer, ``first`` for networks with a class token (TimeSformer,
+        ViViT), else ``mean`` (VideoMAE, V-JEPA 2)."""
         if hasattr(model, "get_video_features") or (has_pooler and getattr(model, "pooler", None) is not None):
             return "pooled"
         return "first" if any(name.endswith("cls_token") for name, _ in model.named_parameters()) else "mean"
@@ -90,18 +90,9 @@ class Expert(NetworkExpert):
     def prepare(self, values: np.ndarray) -> np.ndarray:
         return self.pixels.bytes(values)
 
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            frames = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device, non_blocking=True)
-            pixels = self.pixels.floats(frames.flatten(0, 1), self.precision)
-            clips = pixels.contiguous().unflatten(0, frames.shape[:2])
-            return features(self.model, clips, self.pooling).float().cpu().numpy()
-
-
-def frames_of(config: PreTrainedConfig) -> int | None:
-    """Frames of a clip as a checkpoint was trained, if it is known."""
-    vision = getattr(config, "vision_config", config)
-    return getattr(vision, "num_frames", None) or getattr(config, "frames_per_clip", None)
+    def embed(self, items: torch.Tensor) -> torch.Tensor:
+        pixels = self.pixels.floats(items.flatten(0, 1), self.precision)
+        return features(self.model, pixels.contiguous().unflatten(0, items.shape[:2]), self.pooling)
 
 
 def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
@@ -133,8 +124,8 @@ def features(model: Any, clips: torch.Tensor, pooling: str) -> torch.Tensor:
 
 
 class Patches(nn.Module):
-    """A convolution over patches that do not overlap, as one product of matrices: the same sums. PyTorch's own takes 17
-    times as long in bfloat16 on a CPU."""
+    """A convolution over patches that do not overlap, as one product of matrices. PyTorch's own takes 17 times as long
+    in bfloat16 on a CPU."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         super().__init__()

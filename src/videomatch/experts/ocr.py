@@ -127,7 +127,7 @@ class TextTracker:
             for box in self.boxes:
                 if box.score >= self.expert.score and is_word(box.text):
                     self._add(box.text, box.score, number)
-        return np.zeros((0, *self.expert.shape), np.float32)
+        return self.expert.no_rows
 
     def _add(self, text: str, score: float, number: int) -> None:
         for track in self.tracks:

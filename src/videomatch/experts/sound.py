@@ -1,8 +1,8 @@
 """Any audio network of transformers that reads spectrograms: AST, Whisper's encoder, CLAP …
 
 Sound is prepared by the checkpoint's own feature extractor; AST's is computed for a batch at once, with the same
-numbers. The role of VGGish in MMT (Gabeur et al. 2020, arXiv:2007.10639): its audio expert, whose
-windows last about a second. A video without sound has no rows.
+numbers. The role of VGGish in MMT (Gabeur et al. 2020, arXiv:2007.10639): its audio expert, whose windows last about a
+second. A video without sound has no rows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ class Expert(NetworkExpert):
 
     Args:
         every: seconds from the begin of a window to that of the next.
-        span: seconds of a window, a multiple of ``every``; null for ``every``. Silence follows the end of the
-            video.
-        backbone, batch, pooling, precision: as for every :class:`NetworkExpert`.
+        span: seconds of a window, a multiple of ``every``; null for ``every``. Silence follows the end of the video.
     """
 
     poolings = ("auto", "pooled", "mean")
@@ -62,12 +60,18 @@ class Expert(NetworkExpert):
         return "pooled" if named or (has_pooler and getattr(model, "pooler", None) is not None) else "mean"
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        name, spectrogram = self.spectrogram(batch.reshape(len(batch), -1))
+        """``(n, windows, samples)`` sound to ``(n, dim)``; of a model with a decoder, by its encoder."""
+        name, spectrogram = self._spectrogram(batch.reshape(len(batch), -1))
         with torch.inference_mode():
-            inputs = torch.from_numpy(spectrogram).to(self.device, self.precision)
-            return features(self.model, name, inputs, self.pooling).float().cpu().numpy()
+            inputs = {name: torch.from_numpy(spectrogram).to(self.device, self.precision)}
+            model = self.model
+            if self.pooling == "pooled" and hasattr(model, "get_audio_features"):
+                return tensor_of(model.get_audio_features(**inputs)).float().cpu().numpy()
+            if hasattr(model, "get_encoder") and model.config.is_encoder_decoder:
+                model = model.get_encoder()
+            return pool(model(**inputs), self.pooling).float().cpu().numpy()
 
-    def spectrogram(self, sound: np.ndarray) -> tuple[str, np.ndarray]:
+    def _spectrogram(self, sound: np.ndarray) -> tuple[str, np.ndarray]:
         """``(n, samples)`` sound to what the network calls its input, and that input ``(n, …)`` float32."""
         if type(self.extractor) is not ASTFeatureExtractor:
             made = self.extractor(list(sound), sampling_rate=self.rate, return_tensors="np")
@@ -84,12 +88,3 @@ def _longest(extractor: Any) -> float:
     if type(extractor) is ASTFeatureExtractor:
         return (extractor.max_length - 1) * log_mel.HOP + log_mel.FRAME + log_mel.HOP - 1
     return getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None) or float("inf")
-
-
-def features(model: Any, name: str, inputs: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Spectrograms ``(n, …)`` to ``(n, dim)``; of a model with a decoder, by its encoder."""
-    if pooling == "pooled" and hasattr(model, "get_audio_features"):
-        return tensor_of(model.get_audio_features(**{name: inputs}))
-    if hasattr(model, "get_encoder") and model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    return pool(model(**{name: inputs}), pooling)

@@ -40,7 +40,6 @@ class Expert(BaseExpert):
         language: spoken language (``"en"``, ``"zh"`` …); None lets Whisper detect it.
         encoder, dim: of the rows (:class:`videomatch.experts._words.Words`).
         max_tokens: maximum number of tokens of 30 s; None leaves it to the checkpoint.
-        precision: as for every :class:`videomatch.experts._backbone.NetworkExpert`.
     """
 
     text_kind = "asr"
@@ -66,7 +65,7 @@ class Expert(BaseExpert):
         config = config_of(backbone)
         if config.model_type != "whisper":
             raise ValueError(f"speech: {backbone!r} is a {config.model_type!r}, expected a Whisper")
-        device, dtype = device_and_dtype(precision)
+        device, dtype, made_with = device_and_dtype(precision)
         processor = AutoProcessor.from_pretrained(backbone)
         self._recogniser: Any = pipeline(
             "automatic-speech-recognition",
@@ -79,7 +78,7 @@ class Expert(BaseExpert):
         self._lock = threading.Lock()
         options = {"language": language, "max_new_tokens": max_tokens}
         self._generate = {name: value for name, value in options.items() if value is not None}
-        self.about |= {"device": device.type, "precision": str(dtype).removeprefix("torch."), "language": language}
+        self.about |= {**made_with, "language": language}
 
     def set_texts(self, texts: pl.DataFrame) -> None:
         ordered = texts.filter(pl.col("video_id").is_not_null()).sort("video_id", "start", "text_id", nulls_last=True)
@@ -109,7 +108,7 @@ class Transcriber:
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
         self.sound.append(items.reshape(-1))
-        return np.zeros((0, *self.expert.shape), np.float32)
+        return self.expert.no_rows
 
     def finalize(self, times: np.ndarray) -> Extracted:
         expert = self.expert
@@ -117,15 +116,13 @@ class Transcriber:
             found = expert.transcripts.get(self.video_id, [])
         else:
             found = expert.transcribe(np.concatenate(self.sound)) if self.sound else []
-        video_end = float(times[-1, 1]) if len(times) else None
-        spans = [_span(start, end, video_end) for start, end, _ in found]
+        spans = []
+        for start, end, _ in found:
+            if start is None:
+                spans.append((-1.0, -1.0))
+                continue
+            if end is None:
+                end = float(times[-1, 1]) if len(times) else start
+            spans.append((start, max(start, end)))
         texts = [text for *_, text in found]
         return Extracted(expert.words(texts), np.array(spans, np.float64).reshape(-1, 2), texts)
-
-
-def _span(start: float | None, end: float | None, video_end: float | None) -> tuple[float, float]:
-    """A span of seconds whose start or end may be unknown."""
-    if start is None:
-        return (-1.0, -1.0)
-    stop = end if end is not None else video_end if video_end is not None else start
-    return (start, max(start, stop))

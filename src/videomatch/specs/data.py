@@ -70,7 +70,7 @@ class Expert(OpenSpec):
         source: expert whose frames are read instead of the media.
         extraction_pass: name of the pass over the videos, where experts of different passes should share one.
         backbone, encoder: pretrained networks.
-        folder, detector: local files.
+        folder: of local files.
     """
 
     extractor: str = option(room="experts", what="extractor")
@@ -83,7 +83,6 @@ class Expert(OpenSpec):
     backbone: str | None = option(section="backbones", argument="backbone", default=None)
     encoder: str | None = option(section="backbones", argument="encoder", default=None)
     folder: str | None = option(path=True, argument="folder", default=None)
-    detector: str | None = option(path=True, argument="detector", default=None)
 
     @property
     def backbones(self) -> list[str]:
@@ -93,7 +92,7 @@ class Expert(OpenSpec):
     @property
     def files(self) -> list[str]:
         """The local files that it reads."""
-        return [path for path in (self.folder, self.detector) if path is not None]
+        return [] if self.folder is None else [self.folder]
 
     @property
     def comes_with_corpus(self) -> bool:
