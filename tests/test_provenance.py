@@ -201,9 +201,13 @@ def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path:
     assert reached.code_modules("stages.work") == ["videomatch", "videomatch.helper", "videomatch.stages.work"]
     stage.write_text('"""Other."""\nfrom videomatch import helper\n\ndef work():\n    "new"\n    return helper.x\n')
     assert digest() == first
-    helper.write_text("x = 2\n")
-    assert digest() != first
-    helper.write_text("x = 1\n")
+    for file, text in ((helper, "x = 2\n"), (package / "helper.yaml", "data: 1\n")):
+        file.write_text(text)
+        changed = digest()
+        assert changed != first
+        file.write_text("x = 1\n")
+    assert digest() not in (first, changed), "data files count by their content"
+    (package / "helper.yaml").unlink()
     assert digest() == first
 
 

@@ -103,9 +103,11 @@ def code_modules(*modules: str) -> list[str]:
 
 
 def modules_digest(*modules: str) -> str:
-    """Digest of the code of some modules, like ``experts.image``, and of all that they import."""
-    files = {module: _module_file(module) for module in code_modules(*modules)}
-    return digest({module: _read_module(path)[0] for module, path in files.items() if path})
+    """Digest of the code of some modules, like ``experts.image``, of all that they import, and of the data files
+    (``.yaml``) beside modules of their names."""
+    files = {module: path for module in code_modules(*modules) if (path := _module_file(module))}
+    data = {f"{m}.yaml": file_digest(file) for m, p in files.items() if (file := p.with_suffix(".yaml")).exists()}
+    return digest({module: _read_module(path)[0] for module, path in files.items()} | data)
 
 
 def code_digest(stage: str, *names: str) -> str:

@@ -190,7 +190,7 @@ def _video(video_id: str, latent: Latent, duration: float, shards: int) -> dict[
         "height": latent.format.height,
         "has_audio": latent.format.audio_rate is not None,
         "sha256": None,
-        "category": vocabulary.CATEGORIES[latent.category][0][0],
+        "category": vocabulary.CATEGORIES[latent.category][0],
         "tags": texts.tags(latent)[0],
         "shard": shard_of(video_id, shards),
     }

@@ -11,17 +11,9 @@ from videomatch.synthetic import texts
 from videomatch.synthetic.latent import Latent, scenes
 from videomatch.synthetic.speech import RATE as VOICE_RATE
 from videomatch.synthetic.speech import Speak
+from videomatch.synthetic.vocabulary import DATA
 
 MUSIC = 30
-#: by mood: steps of the scale (semitones), notes per second, lowest note (Hz), strength of the overtones
-MOODS: list[tuple[tuple[int, ...], float, float, tuple[float, ...]]] = [
-    ((0, 4, 7, 9, 12), 4.0, 330.0, (1.0, 0.4, 0.2)),
-    ((0, 5, 7, 12), 1.0, 196.0, (1.0, 0.15)),
-    ((0, 1, 6, 7), 6.0, 98.0, (1.0, 0.8, 0.6, 0.5)),
-    ((0, 3, 7, 10), 1.5, 165.0, (1.0, 0.3, 0.1)),
-    ((0, 7, 12, 15, 19), 2.5, 110.0, (1.0, 0.7, 0.5, 0.3, 0.2)),
-    ((0, 2, 4, 7, 9, 14), 5.0, 523.0, (1.0, 0.0, 0.35)),
-]  # fmt: skip
 
 
 def soundtrack(latent: Latent, rate: int, speak: Speak | None) -> np.ndarray:
@@ -47,7 +39,7 @@ def soundtrack(latent: Latent, rate: int, speak: Speak | None) -> np.ndarray:
 
 def _music(latent: Latent, count: int, rate: int) -> np.ndarray:
     rng = latent.rng(MUSIC)
-    steps, tempo, lowest, overtones = MOODS[latent.factors["mood"]]
+    steps, tempo, lowest, overtones = DATA["music"][latent.factors["mood"]]
     tempo, lowest = tempo * rng.uniform(0.9, 1.1), lowest * 2 ** (rng.integers(-3, 4) / 12)
     sound = np.zeros(count)
     length = min(round(rate * min(1.6 / tempo, 1.2)), count)

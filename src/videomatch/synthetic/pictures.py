@@ -83,7 +83,7 @@ def _object(
         x, y = x + 0.25 * math.sin(turn), y - 0.1 + 0.25 * math.cos(turn)
     else:  # falls
         y = -0.1 + 1.2 * ((0.45 * since + phase) % 1.0)
-    _sprite(picture, factors["shape"], vocabulary.COLOURS[factors["colour"]][2], (x, y), size, 1.0, turn)
+    _sprite(picture, factors["shape"], vocabulary.DATA["rgb"][factors["colour"]], (x, y), size, 1.0, turn)
 
 
 def _outline(*corners: tuple[float, float]) -> np.ndarray:
@@ -194,29 +194,13 @@ class Face:
     iris: Colour
     nose: float
     mouth: float
-    glasses: bool
-    beard: str
     shirt: Colour
+    glasses: bool = False
+    beard: str = ""
 
-
-_BLACK, _BROWN, _BLOND, _GREY, _RED = (28, 22, 22), (84, 52, 30), (222, 184, 104), (176, 176, 182), (158, 62, 24)
-_PALE, _FAIR, _TAN, _OLIVE, _DARK = (246, 218, 200), (236, 194, 164), (212, 162, 122), (196, 152, 112), (132, 88, 60)
 
 #: in the order of the vocabulary
-FACES: list[Face] = [
-    Face(_PALE, _BLOND, "long", 0.86, 0.42, (70, 110, 160), 0.15, 0.34, False, "", (190, 40, 60)),
-    Face(_FAIR, _GREY, "bald", 1.00, 0.40, (90, 90, 90), 0.22, 0.40, True, "full", (60, 70, 90)),
-    Face(_FAIR, _BLACK, "bob", 0.92, 0.40, (40, 26, 20), 0.15, 0.32, True, "", (240, 240, 235)),
-    Face(_TAN, _BROWN, "bun", 0.88, 0.46, (60, 90, 50), 0.14, 0.40, False, "", (250, 170, 40)),
-    Face(_OLIVE, _BLACK, "short", 0.92, 0.38, (50, 36, 26), 0.20, 0.36, False, "moustache", (40, 120, 80)),
-    Face(_TAN, (120, 40, 110), "scarf", 0.84, 0.44, (44, 30, 22), 0.16, 0.34, False, "", (120, 40, 110)),
-    Face(_FAIR, _RED, "short", 1.00, 0.42, (60, 120, 110), 0.20, 0.40, False, "goatee", (30, 60, 140)),
-    Face(_FAIR, _BLACK, "fringe", 0.86, 0.45, (34, 24, 20), 0.13, 0.30, False, "", (230, 120, 160)),
-    Face(_PALE, _BROWN, "curly", 0.96, 0.38, (80, 120, 170), 0.20, 0.38, True, "", (80, 80, 80)),
-    Face(_FAIR, (64, 40, 34), "long", 0.92, 0.39, (40, 28, 22), 0.14, 0.36, True, "", (70, 160, 170)),
-    Face(_DARK, _BLACK, "bald", 0.98, 0.43, (30, 20, 16), 0.22, 0.44, False, "goatee", (230, 200, 60)),
-    Face(_DARK, _BLACK, "curly", 0.90, 0.45, (36, 24, 18), 0.18, 0.42, False, "", (150, 60, 190)),
-]
+FACES: list[Face] = [Face(**looks) for looks in vocabulary.DATA["face"]]
 
 
 @lru_cache(maxsize=96)

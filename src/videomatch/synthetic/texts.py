@@ -12,7 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from videomatch.synthetic.latent import FACTORS, Latent, scenes
-from videomatch.synthetic.vocabulary import BAIT, CATEGORIES, EMOJI, ENTITIES, LANGUAGES, NOISE_TAGS, pick, words
+from videomatch.synthetic.vocabulary import (
+    BAIT,
+    CATEGORIES,
+    DATA,
+    ENTITIES,
+    LANGUAGES,
+    NOISE_TAGS,
+    TOPICS_EACH,
+    WORDS,
+    pick,
+    words,
+)
 
 # streams of random numbers
 TITLE, SPEECH, TAGS, CAPTIONS = range(20, 24)
@@ -22,39 +33,6 @@ TOPICS = 26
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
 #: presenters of videos of less than so many seconds start with the topic
 SHORT = 5.0
-
-#: what presenters say, in order: chance, English, Chinese
-SPOKEN = [
-    (0.4, "Hello, this is {presenter}", "大家好，我是{presenter}"),
-    (0.75, "today we talk about {topic}", "今天我们聊聊{topic}"),
-    (0.45, "thanks to {entity}", "感谢{entity}的支持"),
-    (0.5, "{topic}, {angle}", "{topic}，{angle}"),
-    (0.3, "let us begin", "我们开始吧"),
-    (0.35, "look at this", "大家看这里"),
-    (0.3, "{entity} is here again", "{entity}又来了"),
-    (0.4, "see you next time", "我们下次再见"),
-]
-SPOKEN_IN_SHORT = [(0.85, "about {topic}", "说说{topic}"), (0.6, "I am {presenter}", "我是{presenter}"), *SPOKEN[2:]]
-
-#: sentences of captions: what the video must have, English, Chinese
-CAPTION_TEMPLATES = [
-    ("", "{a} {colour} {shape} {action} in the {place}", "{place}里一个{colour}的{shape}在{action}"),
-    ("", "in a {place} scene {a} {colour} {shape} {action}", "{colour}{shape}在{place}{action}"),
-    ("", "the {shape} {action} while someone talks about {topic}", "一边讲{topic}，一边有{shape}在{action}"),
-    ("", "a video about {topic} with {a} {colour} {shape}", "关于{topic}的视频，画面里有{colour}的{shape}"),
-    ("silence", "in the {place} something {colour} {action}", "{place}，{colour}的东西在{action}"),
-    ("sound", "{mood} music plays over the {place}, something {colour} {action}",
-     "{mood}的音乐，{place}，{colour}的东西在{action}"),
-    ("", "{topic} {angle}, shown in the {place}", "{topic}{angle}，背景是{place}"),
-    ("", "{a} {colour} {shape} that {action}, about {topic}", "{colour}的{shape}{action}，主题是{topic}"),
-    ("sound", "{mood} music and {topic} {angle}", "{mood}的音乐，讲的是{topic}{angle}"),
-    ("sound", "a {shape} in the {place} {action} to {mood} music", "{place}里有{shape}随着{mood}的音乐{action}"),
-    ("presenter", "{presenter} presents {topic} in front of the {place}", "{presenter}在{place}前介绍{topic}"),
-    ("presenter", "{presenter} talks in the {place} beside {a} {colour} {shape}",
-     "{presenter}在{place}说话，旁边是{colour}的{shape}"),
-    ("words", 'the words "{written}" stand over {a} {colour} {shape}', "{colour}的{shape}上写着“{written}”"),
-    ("words", 'somebody wrote "{written}" over the {place}', "{place}的画面上写着“{written}”"),
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +60,7 @@ def title(latent: Latent) -> tuple[str, frozenset[str]]:
     if rng.random() < 0.2:
         text += ["!", "！"][w] * int(rng.integers(1, 3))
     if rng.random() < 0.25:
-        text += " " + pick(rng, EMOJI)
+        text += " " + pick(rng, DATA["emoji"])
     if rng.random() < 0.15:
         text += [" #", "#"][w] + pick(rng, NOISE_TAGS)[w].replace(" ", "")
     return text, known
@@ -93,7 +71,7 @@ def speech(latent: Latent) -> tuple[list[Utterance], frozenset[str]]:
     if not latent.has_speech or latent.format.audio_rate is None:
         return [], frozenset()
     rng, is_short = latent.rng(SPEECH), latent.duration < SHORT
-    lines = SPOKEN_IN_SHORT if is_short else SPOKEN
+    lines = [*DATA["spoken_in_short"], *DATA["spoken"][2:]] if is_short else DATA["spoken"]
     is_said = rng.random(len(lines)) < np.array([chance for chance, *_ in lines])
     at = (0.1 if is_short else 0.2) + rng.random() * (0.2 if is_short else 0.6)
     spoken: list[Utterance] = []
@@ -114,13 +92,13 @@ def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
     """Tags in the video's language without repetition, noisy and incomplete, and the factors that they tell: mostly
     those of the texts, some of the visual ones."""
     rng, w = latent.rng(TAGS), latent.language_index
-    category, topics = CATEGORIES[latent.category]
+    category, first = CATEGORIES[latent.category], latent.category * TOPICS_EACH
     wanted = {"topic": 0.7, "entity": 0.55, "angle": 0.35, "place": 0.4, "shape": 0.25, "action": 0.25, "colour": 0.2}
     result, known = _parts(latent, rng, {**wanted, "mood": 0.1})
     if rng.random() < 0.7:
         result.append(category[w])
     if rng.random() < 0.3:  # a neighbouring topic: related, but wrong
-        result.append(pick(rng, topics)[w])
+        result.append(pick(rng, WORDS["topic"][first : first + TOPICS_EACH])[w])
     for _ in range(rng.integers(0, 4)):
         result.append(pick(rng, NOISE_TAGS)[w])
     if rng.random() < 0.35:  # the long tail: a rare name
@@ -138,7 +116,7 @@ def captions(latent: Latent, count: int) -> list[tuple[str, str]]:
         features.add("presenter")
     if written:
         features.add("words")
-    templates = [template for needed, *template in CAPTION_TEMPLATES if needed in features]
+    templates = [template for needed, *template in DATA["captions"] if needed in features]
     sentences = []
     for w, language in enumerate(LANGUAGES):
         values = words(latent.factors, w)
@@ -179,14 +157,6 @@ def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
 
 # -------------------------------------------------------------------------------------------------- ad-hoc topics
 
-SENTENCES = [
-    "something {colour} in the form of a {shape}",
-    "a {shape} in front of a {place}",
-    "a {shape} that {action}",
-    "a video about {topic}",
-    "{topic}, with a {place} in the picture",
-    "{mood} music and a {place}",
-]
 #: relevant videos that a topic needs
 MIN_RELEVANT = 3
 #: chance of a relevant, and of another video, to be in the stratum that is judged whole; and of the rest to be judged
@@ -214,7 +184,7 @@ def topics(latents: Mapping[str, Latent], count: int, seed: int) -> list[Topic]:
     """``count`` topics (or as many as have :data:`MIN_RELEVANT` relevant videos), of each kind of sentence in turn."""
     rng = np.random.default_rng([seed, TOPICS])
     waiting: list[list[tuple[str, list[str]]]] = []
-    for sentence in SENTENCES:
+    for sentence in DATA["topics"]:
         found: dict[tuple[int, ...], list[str]] = {}
         for video, latent in latents.items():
             found.setdefault(tuple(latent.factors[f] for f in _named(sentence)), []).append(video)
