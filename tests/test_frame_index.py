@@ -72,8 +72,8 @@ def test_a_copy_is_the_first_candidate(world):
     name = longest(roots[1])
     index = FrameIndex(folder)
     found = index.search(copy_of(roots[1], name), 5)
-    assert found[0].reference == name and found[0].score > 3 * found[1].score
-    assert name not in [c.reference for c in index.search(copy_of(roots[1], name), 60, exclude=[name])]
+    assert found[0][0] == name and found[0][1] > 3 * found[1][1]
+    assert name not in dict(index.search(copy_of(roots[1], name), 60, exclude=[name]))
     store = Store.open(*roots)
     for video in (name, longest(roots[0]), index.ids[0], index.ids[-1]):
         rows, times = index.features(video)
@@ -100,8 +100,6 @@ def test_adding_encodes_only_what_is_new(world, monkeypatch):
     assert FrameIndex.add(folder, roots[1]) == Store.open(roots[1]).lengths.sum()
     assert len(FrameIndex(folder)) == 60 and not left.exists()
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert FrameIndex.remove(folder, roots[1]) and not FrameIndex.remove(folder, roots[1])
-    assert len(FrameIndex(folder)) == 30
 
 
 def test_a_still_picture_in_many_videos_is_no_evidence(tmp_path, monkeypatch):
@@ -114,7 +112,7 @@ def test_a_still_picture_in_many_videos_is_no_evidence(tmp_path, monkeypatch):
     index = FrameIndex(tmp_path / "index")
     name = next(i for i in names[1:] if len(Store.open(root)[i]) > 10)
     query = np.concatenate([np.ones((20, DIM)), copy_of(root, name)])
-    assert index.search(query, 1)[0].reference == name
+    assert index.search(query, 1)[0][0] == name
 
 
 def test_frames_vote_though_a_few_videos_take_all_places(tmp_path, monkeypatch):
@@ -131,17 +129,16 @@ def test_frames_vote_though_a_few_videos_take_all_places(tmp_path, monkeypatch):
     FrameIndex.create(tmp_path / "index", [tmp_path / "s"])
     FrameIndex.add(tmp_path / "index", tmp_path / "s")
     found = FrameIndex(tmp_path / "index").search(shot[100:200], 3)
-    assert {c.reference for c in found} == {"copy0", "copy1", "copy2"} and min(c.frames for c in found) > 50
+    assert {name for name, _ in found} == {"copy0", "copy1", "copy2"}
 
 
 def test_several_stores_are_added_as_one(world):
     folder, roots = world
+    assert FrameIndex(folder).search(Store.open(roots[0])[longest(roots[0])]) == []
     assert FrameIndex.add(folder, *roots) == sum(int(Store.open(r).lengths.sum()) for r in roots)
     assert FrameIndex.add(folder, *roots) == 0 and len(FrameIndex(folder)) == 60
     with pytest.raises(ValueError, match="is in the index already"):
         FrameIndex.add(folder, roots[0])
-    assert FrameIndex.remove(folder, *roots) and len(FrameIndex(folder)) == 0
-    assert FrameIndex(folder).search(Store.open(roots[0])[longest(roots[0])]) == []
 
 
 def test_longer_vectors_keep_their_principal_dimensions(tmp_path, monkeypatch):
@@ -158,7 +155,7 @@ def test_longer_vectors_keep_their_principal_dimensions(tmp_path, monkeypatch):
     assert index.dim == index.features("v7")[0].shape[1] == 16
     kept = index.project(rows) @ index.project(rows).T
     assert np.abs(kept - unit_rows(rows) @ unit_rows(rows).T).max() < 1e-4
-    assert index.search(rows, 1)[0].reference == "v7"
+    assert index.search(rows, 1)[0][0] == "v7"
 
 
 def test_what_is_damaged_or_does_not_fit_is_refused(world):

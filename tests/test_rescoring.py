@@ -187,13 +187,8 @@ def test_what_does_not_fit_is_named():
                 case.found(method, request, **options)
     with pytest.raises(ValueError, match="temperature 0"):
         case.found("frame_softmax", request, temperature=0)
-    with pytest.raises(ValueError, match="bank holds no query"):
-        qb_norm(case.queries, case.references, case.bank[:0], request)
     with pytest.raises(ValueError, match="texts and frames of 41 videos"):
         frame_max(case.queries, case.references, case.texts[:3], case.frames, request)
-    case.lengths[5] = 0
-    with pytest.raises(ValueError, match="video 5 has no frame"):
-        case.found("frame_max", request)
     with pytest.raises(ValueError, match="outside the 23 queries"):
         case.found("qb_norm", Request(np.array([[0, 41]])))
 

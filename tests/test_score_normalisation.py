@@ -40,10 +40,7 @@ def test_the_new_inner_product_is_the_normalised_score():
     assert norm.queries(q) @ norm.references(r).T == pytest.approx(expected)
 
 
-def test_frames_of_another_size_are_refused():
-    norm = ScoreNormalisation.fit(np.eye(4))
-    with pytest.raises(ValueError, match="expected 4 columns"):
-        norm.queries(np.eye(3))
+def test_noise_without_frames_is_refused():
     with pytest.raises(ValueError, match="at least one row"):
         ScoreNormalisation.fit(np.zeros((0, 4)))
 

@@ -230,12 +230,12 @@ class CopySearch:
             candidates = self.index.search(store[video_id], top, exclude=exclude)
             self._queries[view] = self.index.project(store[video_id]), intervals.filled(times)
         answer.candidates += len(candidates)
-        for candidate in candidates:
+        for reference, _ in candidates:
             with answer.timed("align"):
-                found = self._align(*self._queries[view], *self._reference(candidate.reference))
-            path = str(self.files.get(candidate.reference, {}).get("path") or "")
+                found = self._align(*self._queries[view], *self._reference(reference))
+            path = str(self.files.get(reference, {}).get("path") or "")
             for query_start, query_end, start, end, score in found.tolist():
-                segment = Segment(query_start, query_end, candidate.reference, start, end, score, view, path)
+                segment = Segment(query_start, query_end, reference, start, end, score, view, path)
                 if view == WHOLE or not any(segment.repeats(other) for other in answer.segments):
                     answer.segments.append(segment)
 

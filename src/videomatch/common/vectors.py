@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -12,3 +14,13 @@ def unit_rows(rows: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
     return unit.astype(np.result_type(rows, np.float32), copy=False)
+
+
+def blocks(lengths: np.ndarray, rows: int) -> Iterator[slice]:
+    """Consecutive items, of ``lengths`` rows each, with at most ``rows`` rows together, or one longer item."""
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(lengths):
+        stop = max(first + 1, int(np.searchsorted(ends, ends[first] - lengths[first] + rows, side="right")))
+        yield slice(first, stop)
+        first = stop

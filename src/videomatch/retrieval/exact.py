@@ -19,6 +19,7 @@ Memory
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -111,9 +112,8 @@ def error_bound(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
     compared with (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), and a hundredth more for the
     second-order terms.
     """
-    longest = max((float(_lengths(references[at]).max()) for at in _chunks(references)), default=0.0)
-    lengths = np.concatenate([np.zeros(0), *(_lengths(queries[at]) for at in _chunks(queries))])
-    return lengths * longest * 1.01 * (queries.shape[1] + 5) * 2.0**-24 + 1e-37
+    longest = _lengths(references).max(initial=0.0)
+    return _lengths(queries) * longest * 1.01 * (queries.shape[1] + 5) * 2.0**-24 + 1e-37
 
 
 def search(
@@ -136,10 +136,9 @@ def search(
     if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1]:
         raise ValueError(f"queries {queries.shape} and references {references.shape}, expected (Q, D) and (N, D)")
     for name, rows in (("queries", queries), ("references", references)):
-        for at in _chunks(rows):
-            odd = np.flatnonzero(~np.isfinite(rows[at]).all(axis=1))
-            if len(odd):
-                raise ValueError(f"row {at.start + odd[0]} of the {name} holds a value that is not finite")
+        odd = np.flatnonzero(~np.isfinite(_lengths(rows)))
+        if len(odd):
+            raise ValueError(f"row {odd[0]} of the {name} holds a value that is not finite")
     pairs = np.zeros((0, 2), np.int64) if pairs is None else np.asarray(pairs, np.int64).reshape(-1, 2)
     request = Request(pairs, top, exclude, memory)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -217,33 +216,22 @@ def _rank_top(
     ``top`` references score at least t - bound, with t the ``top``-th largest score of the block. So a reference among
     the best, or one that ties with the last of them, has at least t - 2 bound in the block.
     """
-    references, top = block.shape[1], result.top.shape[1]
-    kept = min(top, references)
-    taken = kept
-    while True:
-        taken = min(2 * taken + 16, references)
-        largest, columns = (found.numpy() for found in torch.from_numpy(block).topk(taken, dim=1))
-        floor = (largest[:, kept - 1] - 2 * bound).astype(block.dtype)[:, None]
-        if taken == references or (largest[:, -1:] < floor).all():
-            break
-    is_candidate = (largest >= floor) & (largest > -np.inf)
-    rows, at = np.nonzero(is_candidate)
-    exact = np.full(largest.shape, -np.inf)
-    exact[rows, at] = score(rows + first, columns[rows, at])
-    order = np.lexsort((columns, -exact))
-    for row, count in enumerate(is_candidate.sum(axis=1).tolist()):
-        best, few = order[row, :count], min(top, count)
-        scores = exact[row, best]
-        here = np.s_[first + row, :few]
-        result.top[here], result.top_scores[here] = columns[row, best[:few]], scores[:few]
-        result.top_better[here] = np.searchsorted(-scores, -scores[:few], "left")
-        result.top_equal[here] = np.searchsorted(-scores, -scores[:few], "right") - result.top_better[here] - 1
+    top = result.top.shape[1]
+    last = torch.from_numpy(block).topk(min(top, block.shape[1]), dim=1).values[:, -1].numpy()
+    floor = (last - 2 * bound).astype(block.dtype)[:, None]
+    at = np.flatnonzero(block >= floor)
+    rows, columns = np.divmod(at[block.ravel()[at] > -np.inf], block.shape[1])  # faster than `nonzero`
+    scores = score(rows + first, columns)
+    order = np.lexsort((columns, -scores, rows))
+    columns, scores = columns[order], scores[order]
+    starts = np.searchsorted(rows, np.arange(len(block) + 1)).tolist()
+    for query, (start, end) in enumerate(itertools.pairwise(starts), first):
+        few = min(top, end - start)
+        best, own = -scores[start:end], -scores[start : start + few]
+        result.top[query, :few], result.top_scores[query, :few] = columns[start : start + few], -own
+        result.top_better[query, :few] = better = np.searchsorted(best, own, "left")
+        result.top_equal[query, :few] = np.searchsorted(best, own, "right") - better - 1
 
 
 def _lengths(rows: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(rows.astype(np.float64), axis=1)
-
-
-def _chunks(rows: np.ndarray, step: int = 8192) -> Iterator[slice]:
-    for start in range(0, len(rows), step):
-        yield slice(start, min(len(rows), start + step))
+    return np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))

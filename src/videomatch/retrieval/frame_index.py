@@ -13,7 +13,7 @@ A part appears whole and never changes: a killed :meth:`FrameIndex.add` leaves t
 
 A vote
     The similarity of a query frame to a video is that to the video's nearest frame. A vote is this similarity less a
-    baseline: the similarity to the video that comes :data:`SHARED`-th among those found, at least :data:`FLOOR`. Frames
+    baseline: the similarity to the video that comes :data:`SHARED`-th among those found, at least 0. Frames
     that many videos share (black, title cards) so weigh nothing, as in score normalisation
     (:mod:`videomatch.retrieval.score_normalisation`). A query frame is *saturated* if all its nearest frames belong to
     fewer videos than that; it is searched again more deeply, and if still saturated, its baseline is the similarity to
@@ -23,8 +23,7 @@ A vote
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.common import digests, files
-from videomatch.common.vectors import unit_rows
+from videomatch.common.vectors import blocks, unit_rows
 from videomatch.data.store import Store
 from videomatch.retrieval import ann
 
@@ -44,19 +43,8 @@ log = logging.getLogger(__name__)
 NEIGHBOURS, SHARED = 32, 10
 #: times as many nearest frames for saturated query frames
 DEEPER = 8
-#: smallest baseline
-FLOOR = 0.0
 #: query frames that are searched at once, and frames that are encoded at once
 QUERIES, ROWS = 1024, 1 << 14
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A video that may share something with the query: its id, its score and how many query frames voted for it."""
-
-    reference: str
-    score: float
-    frames: int
 
 
 @dataclass(frozen=True)
@@ -87,33 +75,31 @@ class Codec:
 class FrameIndex:
     """An opened index; frames that are added later are found once it is opened again.
 
+    Args:
+        nprobe: lists that a query frame is compared with; a sixty-fourth of all by default, at least 32.
+
     Attributes:
-        folder: of the index. ids: of all videos, by number. nprobe: lists that a query frame is compared with.
+        ids: of all videos, by number.
         inputs, dim: dimensions of the frames that come in, and of those that are kept.
+
+    Raises:
+        FileNotFoundError: there is no index.
+        ValueError: a part is damaged, belongs to another codec, or holds a video that another one holds, too.
     """
 
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
-        """Open an index; ``nprobe`` is a sixty-fourth of the lists by default, at least 32.
-
-        Raises:
-            FileNotFoundError: there is no index.
-            ValueError: a part is damaged, belongs to another codec, or holds a video that another one holds, too.
-        """
-        self.folder, self._codec = folder, Codec.load(folder)
+        self._codec = Codec.load(folder)
         empty = self._codec.empty
         self.inputs, self.dim = self._codec.inputs, int(empty.d)
-        self.nprobe = min(empty.nlist, nprobe or max(32, empty.nlist // 64))
         self._parts, self._times = [], []
         self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
         videos = [pl.DataFrame(schema={"id": pl.String, "length": pl.Int64})]
         for part in _parts(folder):
             about = ann.checked(part)
             if about["codec"] != self._codec.digest:
-                raise ValueError(
-                    f"{part} was made with another codec than that of {folder}: remove it and add it again"
-                )
+                raise ValueError(f"{part} was made with another codec than that of {folder}: remove and add it again")
             lists = ann.read_lists(empty, part / "lists.faiss", about["frames"])
-            lists.nprobe = self.nprobe
+            lists.nprobe = min(empty.nlist, nprobe or max(32, empty.nlist // 64))
             lists.make_direct_map()  # where the code of each frame is
             self._index.add_shard(lists)
             self._parts.append(lists)
@@ -146,10 +132,6 @@ class FrameIndex:
                 do no harm.
             dim: dimensions that are kept of longer vectors (the principal ones, without centring).
             codec: one of :data:`videomatch.retrieval.ann.CODECS`.
-
-        Raises:
-            FileExistsError: there is an index.
-            ValueError: an unknown codec, or nothing to learn from.
         """
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
@@ -177,16 +159,12 @@ class FrameIndex:
     @staticmethod
     def add(folder: Path, *roots: Path) -> int:
         """Add the videos of a store, or of several as one, as one part; returns how many frames were encoded (0: the
-        part is in the index already).
-
-        Raises:
-            FileNotFoundError: no index, or no store.
-            ValueError: the store does not fit the codec, has no times, or holds a video of another store.
-        """
+        part is in the index already)."""
         codec, store = Codec.load(folder), Store.open(*roots)
         if store.shape != (codec.inputs,):
             raise ValueError(f"{roots[0]}: rows of shape {store.shape}, the index was made for ({codec.inputs},)")
-        part = _part(folder, roots)
+        each = [digests.tree_digest(root) for root in roots]
+        part = folder / "parts" / (each[0] if len(each) == 1 else digests.digest(each))[:16]
         files.sweep(part.parent)
         if part.exists():
             return 0
@@ -195,7 +173,8 @@ class FrameIndex:
         if twice is not None:
             raise ValueError(f"{roots[0]}: video {twice!r} is in the index already, from another store")
         lists, times = faiss.clone_index(codec.empty), [np.zeros((0, 2), np.float32)]
-        for at in _blocks(store.lengths):
+        for block in blocks(store.lengths, ROWS):
+            at = np.arange(block.start, block.stop)
             rows = store.gather(at)[0]
             if not np.isfinite(rows).all():
                 raise ValueError(f"{roots[0]}: a frame holds a value that is not finite")
@@ -209,17 +188,6 @@ class FrameIndex:
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
         return int(lists.ntotal)
 
-    @staticmethod
-    def remove(folder: Path, *roots: Path) -> bool:
-        """Remove a store (or several that were added as one); returns whether it was there."""
-        part = _part(folder, roots)
-        if not part.exists():
-            return False
-        hidden = files.unfinished(part)
-        part.rename(hidden)
-        shutil.rmtree(hidden)
-        return True
-
     @property
     def frames(self) -> int:
         """How many frames it holds."""
@@ -228,15 +196,10 @@ class FrameIndex:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[Candidate]:
-        """The videos that the frames ``(Q, D)`` of one query vote for, most votes first; of equal ones the one added
-        first. Ids in ``exclude`` do not count (the query itself).
-
-        Raises:
-            ValueError: frames that do not fit the index.
-        """
+    def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[tuple[str, float]]:
+        """Videos that the frames ``(Q, D)`` of one query vote for, and their scores, best first. Ids in ``exclude`` do
+        not count (the query itself)."""
         excluded = np.array([self._number[i] for i in exclude if i in self._number], np.int64)
-        features = np.asarray(features, np.float32)
         query, video, vote, is_saturated = self._votes(features, NEIGHBOURS, excluded)
         if is_saturated.any():
             keep = ~is_saturated[query]
@@ -244,9 +207,8 @@ class FrameIndex:
             video, vote = np.concatenate([video[keep], deeper]), np.concatenate([vote[keep], votes])
         found, at = np.unique(video[vote > 0], return_inverse=True)
         scores = np.bincount(at, vote[vote > 0], len(found))
-        frames = np.bincount(at, minlength=len(found))
         order = np.lexsort((found, -scores))[:top]
-        return [Candidate(self.ids[found[n]], float(scores[n]), int(frames[n])) for n in order]
+        return [(self.ids[found[n]], float(scores[n])) for n in order]
 
     def _votes(
         self, features: np.ndarray, neighbours: int, excluded: np.ndarray
@@ -263,10 +225,10 @@ class FrameIndex:
         first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
         query, value, video = query[first], value[first], video[first]
         starts = np.searchsorted(query, np.arange(len(similarity) + 1))
-        baseline = np.maximum(FLOOR, np.where(is_full, similarity[:, -1], FLOOR))
+        baseline = np.where(is_full, similarity[:, -1], 0)
         is_known = np.diff(starts) >= SHARED
-        many = np.flatnonzero(is_known)
-        baseline[many] = np.maximum(FLOOR, value[starts[many] + SHARED - 1])
+        baseline[is_known] = value[starts[:-1][is_known] + SHARED - 1]
+        baseline = np.maximum(0, baseline)
         return query, video, np.maximum(value - baseline[query], 0), is_full & ~is_known
 
     def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -286,13 +248,7 @@ class FrameIndex:
         return np.where(frames < 0, -1, np.searchsorted(self._ends, frames, side="right"))
 
     def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """The frames of a video as their codes have them, ``(L, dim)``, and start and end of each, s.
-
-        Raises:
-            KeyError: it is not in the index.
-        """
-        if video_id not in self._number:
-            raise KeyError(f"no video {video_id!r} among the {len(self)} of {self.folder}")
+        """The frames of a video as their codes have them, ``(L, dim)``, and start and end of each, s."""
         number = self._number[video_id]
         length, end = int(self._lengths[number]), int(self._ends[number])
         if not length:
@@ -310,21 +266,5 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(rows, np.float32), np.float32)
 
 
-def _part(folder: Path, roots: Sequence[Path]) -> Path:
-    """The folder of a store, or of several that are added as one in this order."""
-    each = [digests.tree_digest(root) for root in roots]
-    return folder / "parts" / (each[0] if len(each) == 1 else digests.digest(each))[:16]
-
-
 def _parts(folder: Path) -> list[Path]:
     return sorted((folder / "parts").glob("[!.]*"))
-
-
-def _blocks(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions of consecutive videos with at most :data:`ROWS` frames together, or one longer video."""
-    ends = np.cumsum(lengths)
-    first = 0
-    while first < len(lengths):
-        stop = int(np.searchsorted(ends, ends[first] - lengths[first] + ROWS, side="right"))
-        yield np.arange(first, max(first + 1, stop))
-        first = max(first + 1, stop)

@@ -43,7 +43,7 @@ WITHOUT_TEXTS = 8
 HELD_OUT = 256
 #: rows that are read at once
 ROWS = 1 << 15
-#: candidates that are scored again: so many per result, and at least so many
+#: candidates of an inverted file that are scored again: so many per result, and at least so many
 CANDIDATES, MIN_CANDIDATES = 4, 64
 
 
@@ -71,11 +71,9 @@ class Index:
         self.store, self.cosine = Store.open(root), cosine
         if len(self.store.shape) != 1 or (self.store.lengths != 1).any():
             raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
-        self.about: dict[str, Any] = {"kind": "exact", "rows": len(self.store), "dim": self.store.shape[0]}
+        self.about: dict[str, Any] = {"kind": "exact"}
         if len(self.store) <= exact:
-            self._index: Any = faiss.IndexFlatIP(self.store.shape[0])
-            for _, rows in self._blocks():
-                self._index.add(rows)
+            self._rows = self._read(np.arange(len(self.store)))
             return
         digest = digests.digest([digests.tree_digest(root), cosine])
         try:
@@ -111,18 +109,13 @@ class Index:
             raise ValueError(f"a query of shape {query.shape}, expected {self.store.shape} finite numbers")
         if top < 1 or not len(self.store):
             return np.zeros(0, np.int64), np.zeros(0)
-        wanted = max(CANDIDATES * (top + 1), MIN_CANDIDATES)
         if self.about["kind"] == "lists":
-            _, found = self._rough(query[None], wanted, self.about["nprobe"][kind])
-            return self._scored(query, found[0], top, exclude)
-        while True:  # until no row outside the candidates may be among the best
-            wanted = min(wanted, len(self.store))
-            rough, found = self._rough(query[None], wanted)
-            positions, scores = self._scored(query, found[0], top, exclude)
-            margin = 1e-5 * max(1.0, float(np.abs(rough).max()))
-            if wanted == len(self.store) or rough[0, -1] < scores[-1] - margin:
-                return positions, scores
-            wanted *= 4
+            found = self._candidates(query[None], top, self.about["nprobe"][kind])[0]
+        else:  # all rows that may be among the best after rounding
+            rough = self._rows @ query.astype(np.float32)
+            last = -min(top + 1, len(rough))
+            found = np.flatnonzero(rough >= np.partition(rough, last)[last] - 2e-5 * max(1.0, np.abs(rough).max()))
+        return self._scored(query, found, top, exclude)
 
     def nearest(self, queries: np.ndarray, top: int, exclude: np.ndarray | None = None) -> np.ndarray:
         """Positions ``(Q, top)`` of the best rows of many queries ``(Q, D)``, compared with every row; ``exclude``
@@ -136,44 +129,45 @@ class Index:
         last = np.argsort(own[:, None] == heap.I, axis=1, kind="stable")[:, :top]
         return np.take_along_axis(heap.I, last, axis=1)
 
-    def _rough(self, queries: np.ndarray, wanted: int, nprobe: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and positions ``(Q, wanted)`` of candidates, best first; position -1 where there are fewer."""
-        parameters = None if nprobe is None else faiss.SearchParametersIVF(nprobe=nprobe)  # pyright: ignore[reportCallIssue]
-        return self._index.search(queries.astype(np.float32), wanted, params=parameters)
+    def _candidates(self, queries: np.ndarray, top: int, nprobe: int) -> np.ndarray:
+        """Positions ``(Q, n)`` of rows in the ``nprobe`` nearest lists; -1 where there are fewer."""
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe)  # pyright: ignore[reportCallIssue]
+        wanted = max(CANDIDATES * (top + 1), MIN_CANDIDATES)
+        return self._index.search(queries.astype(np.float32), wanted, params=parameters)[1]
 
     def _scored(
         self, query: np.ndarray, found: np.ndarray, top: int, exclude: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
         found = np.sort(found[(found >= 0) & (found != (-1 if exclude is None else exclude))])
-        rows = self._rows(found, np.float64)
+        rows = self._read(found, np.float64)
         scores = np.einsum("nd,d->n", rows, query.astype(np.float64))  # sums each row by itself: equal rows tie
         order = np.lexsort((found, -scores))[:top]
         return found[order], scores[order]
 
-    def _rows(self, at: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+    def _read(self, at: np.ndarray, dtype: type = np.float32) -> np.ndarray:
         rows = self.store.gather(at)[0].astype(dtype, copy=False)
         return unit_rows(rows, dtype) if self.cosine else rows
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(position of the first, rows float32) of all rows, some at a time."""
         for first in range(0, len(self.store), ROWS):
-            yield first, self._rows(np.arange(first, min(first + ROWS, len(self.store))))
+            yield first, self._read(np.arange(first, min(first + ROWS, len(self.store))))
 
     def _build(self, root: Path, cache: Path, digest: str, held_out: int) -> None:
         """Train, fill, tune and write the inverted file."""
         started = time.monotonic()
-        count, dim = len(self.store), self.store.shape[0]
+        count = len(self.store)
         rng = np.random.default_rng(0)
         nlist = int(min(ann.lists_for(count), max(1, count // 39)))
-        sample = min(count, ann.sample_size(nlist, dim))
+        sample = min(count, ann.sample_size(nlist, self.store.shape[0]))
         order = rng.permutation(count)
         training, held = np.sort(order[:sample]), np.sort(order[sample : sample + held_out])
         held = held if len(held) else training[:held_out]
-        self._index = ann.train(self._rows(training), nlist)
+        self._index = ann.train(self._read(training), nlist)
         for _, rows in self._blocks():
             self._index.add(rows)
         filled = time.monotonic()
-        kinds = {"rows": (self._rows(held), held)}
+        kinds = {"rows": (self._read(held), held)}
         if (root.parent / "texts" / "store.json").exists() and root.name != "texts":
             store = Store.open(root.parent / "texts")
             some = np.sort(rng.permutation(len(store))[:held_out])
@@ -185,8 +179,6 @@ class Index:
         about = {
             "kind": "lists",
             "store": digest,
-            "rows": count,
-            "dim": dim,
             "nlist": nlist,
             "nprobe": {"texts": min(nlist, WITHOUT_TEXTS * nprobe["rows"])} | nprobe,
             "recall": recall,
@@ -202,12 +194,11 @@ class Index:
         """The smallest ``nprobe`` that reaches :data:`RECALL`, and the recall that it reaches."""
         top = min(top, max(1, len(self.store) - 1))
         true = self.nearest(queries, top, own).tolist()
-        wanted = max(CANDIDATES * (top + 1), MIN_CANDIDATES)
 
         def recall(nprobe: int) -> float:
             hits = 0
-            rough = self._rough(queries, wanted, nprobe)[1]
-            for query, found, best, exclude in zip(queries, rough, true, own.tolist(), strict=True):
+            candidates = self._candidates(queries, top, nprobe)
+            for query, found, best, exclude in zip(queries, candidates, true, own.tolist(), strict=True):
                 hits += len(set(self._scored(query, found, top, exclude)[0].tolist()) & set(best))
             return hits / (top * len(queries))
 

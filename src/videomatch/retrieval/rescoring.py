@@ -23,19 +23,18 @@ Exact ties are promised
 
 Memory
     Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
-    Frames are read chunk by chunk, again for every block of queries unless all of them fit.
+    Frames are read chunk by chunk, again for every block of queries.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from videomatch.common.vectors import unit_rows
+from videomatch.common.vectors import blocks, unit_rows
 from videomatch.retrieval.exact import Request, SearchResult, rank
 
 #: methods of which a query's result depends on the other queries of the test
@@ -76,10 +75,8 @@ def frame_max(
 ) -> SearchResult:
     """The score, and the best frame's cosine with the text times ``weight``.
 
-    Args:
-        texts: ``(Q or N, F)`` vectors of the texts' side in the frames' space.
-        frames: of the videos of the other side: of the references if there are as many as these, and the texts as
-            many as the queries; otherwise of the queries.
+    ``texts (Q or N, F)`` are vectors of one side in the frames' space, ``frames`` those of the videos of the other: of
+    the references if there are as many as these, and the texts as many as the queries; otherwise of the queries.
     """
     left, right = _fixed(queries), _fixed(references)
     best = _frame_scores(len(queries), len(references), texts, frames, request.memory, None)
@@ -95,10 +92,8 @@ def frame_softmax(
     *,
     temperature: float = 0.1,
 ) -> SearchResult:
-    """The cosine of the text with the video's frames, weighted by the softmax of their cosines with the text.
-
-    Queries and references are only counted; texts and frames are as of :func:`frame_max`.
-    """
+    """The cosine of the text with the video's frames, weighted by the softmax of their cosines with the text. Arguments
+    as of :func:`frame_max`; queries and references are only counted."""
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}, expected more than 0")
     pooled = _frame_scores(len(queries), len(references), texts, frames, request.memory, temperature)
@@ -112,16 +107,8 @@ def qb_norm(
 
     The published score exp(beta s) / sum over the bank of exp(beta s_b) is written on the scale of s here, as
     s - log(mean over the bank of exp(beta s_b)) / beta. The order of a query's references is the same, and scores of
-    queries that are not normalised lie on the same scale.
-
-    Args:
-        bank: ``(B, D)`` other queries: of the training split.
-
-    Raises:
-        ValueError: the bank is empty, or beta too large for the scores.
+    queries that are not normalised lie on the same scale. The ``bank (B, D)`` holds queries of the training split.
     """
-    if not len(bank):
-        raise ValueError("the bank holds no query")
     left, right, others = _fixed(queries), _fixed(references), _fixed(bank)
     ceiling = _ceiling(others, right, beta)
     is_best, total = np.zeros(len(right), bool), np.zeros(len(right))
@@ -141,11 +128,7 @@ def qb_norm(
 
 def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, *, beta: float = 100.0) -> SearchResult:
     """s times the softmax of beta s over all queries. Transductive; of negative scores the product turns the order
-    around, as published. Published scores are cosines times 100, hence ``beta``.
-
-    Raises:
-        ValueError: beta is too large for the scores.
-    """
+    around, as published. Published scores are cosines times 100, hence ``beta``."""
     left, right = _fixed(queries), _fixed(references)
     ceiling = _ceiling(left, right, beta)
     total = np.zeros(len(right))
@@ -204,28 +187,18 @@ def _frame_scores(
         raise ValueError(
             f"{len(texts)} texts and frames of {videos} videos, for {queries} queries, {references} references"
         )
-    if videos and frames.lengths.min() < 1:
-        raise ValueError(f"video {int(frames.lengths.argmin())} has no frame, expected at least one each")
     words = _fixed(unit_rows(texts))
-    ends = np.cumsum(frames.lengths)
     chunk = max(1, memory // (32 * (ROWS + texts.shape[1])))
-
-    def read(first: int, last: int) -> torch.Tensor:
-        return _fixed(unit_rows(frames.read(first, last)))
-
-    if videos and ends[-1] * texts.shape[1] * 8 <= memory:
-        read = functools.cache(read)
 
     def scores(some: torch.Tensor, first: int, last: int) -> np.ndarray:
         """Of some texts with the videos [first, last), whose frames are read in chunks."""
-        parts = []
-        while first < last:
-            stop = int(np.searchsorted(ends, ends[first] - frames.lengths[first] + chunk, side="right"))
-            stop = min(last, max(stop, first + 1))
-            rows, lengths = read(first, stop), frames.lengths[first:stop]
-            blocks = [_pooled(some[n : n + ROWS], rows, lengths, temperature) for n in range(0, len(some), ROWS)]
-            parts.append(np.concatenate(blocks))
-            first = stop
+        parts, lengths = [], frames.lengths[first:last]
+        for at in blocks(lengths, chunk):
+            rows = _fixed(unit_rows(frames.read(first + at.start, first + at.stop)))
+            texts_at = range(0, len(some), ROWS)
+            parts.append(
+                np.concatenate([_pooled(some[n : n + ROWS], rows, lengths[at], temperature) for n in texts_at])
+            )
         return np.concatenate(parts, axis=1)
 
     if (len(texts), videos) == (queries, references):

@@ -13,7 +13,7 @@ Conventions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -44,19 +44,15 @@ class ScoreNormalisation:
     def fit(
         cls, noise: Float[np.ndarray, "N D"], *, beta: float = 1.0, drop: bool = True, unit: bool = True
     ) -> ScoreNormalisation:
-        """Prepare a noise set; the challenge's participants used ``beta`` from 1 to 1.5.
-
-        Raises:
-            ValueError: no frame, or one that is not finite.
-        """
-        if noise.ndim != 2 or not len(noise) or not np.isfinite(noise).all():
+        """Prepare a noise set; the challenge's participants used ``beta`` from 1 to 1.5."""
+        if not len(noise) or not np.isfinite(noise).all():
             raise ValueError(f"noise of shape {noise.shape}, expected at least one row of finite numbers")
-        dropped = int(noise.var(axis=0).argmin()) if drop else None
-        return cls(_prepared(noise, dropped, unit), dropped, unit, beta)
+        fitted = cls(noise, int(noise.var(axis=0).argmin()) if drop else None, unit, beta)
+        return replace(fitted, noise=fitted.prepared(noise))
 
     def queries(self, rows: Float[np.ndarray, "L D"]) -> Float[np.ndarray, "L E"]:
         """Rows with their bias ``-beta max <q, n>`` as last column."""
-        rows = self._prepared(rows)
+        rows = self.prepared(rows)
         bias = np.empty((len(rows), 1), rows.dtype)
         for start in range(0, len(rows), ROWS):
             bias[start : start + ROWS, 0] = (rows[start : start + ROWS] @ self.noise.T).max(axis=1)
@@ -64,17 +60,10 @@ class ScoreNormalisation:
 
     def references(self, rows: Float[np.ndarray, "L D"]) -> Float[np.ndarray, "L E"]:
         """Rows with 1 as last column."""
-        rows = self._prepared(rows)
+        rows = self.prepared(rows)
         return np.concatenate([rows, np.ones_like(rows[:, :1])], axis=1)
 
-    def _prepared(self, rows: np.ndarray) -> np.ndarray:
-        width = self.noise.shape[1] + (self.dropped is not None)
-        if rows.ndim != 2 or rows.shape[1] != width:
-            raise ValueError(f"rows of shape {rows.shape}, expected {width} columns as in the noise set")
-        return _prepared(rows, self.dropped, self.unit)
-
-
-def _prepared(rows: np.ndarray, dropped: int | None, unit: bool) -> np.ndarray:
-    if dropped is not None:
-        rows = np.delete(rows, dropped, axis=1)
-    return unit_rows(rows) if unit else rows
+    def prepared(self, rows: np.ndarray) -> np.ndarray:
+        """Rows without the dropped dimension, of length 1 if ``unit``."""
+        kept = rows if self.dropped is None else np.delete(rows, self.dropped, axis=1)
+        return unit_rows(kept) if self.unit else kept

@@ -68,8 +68,8 @@ def shortlist(
     index = FrameIndex(folder)
     rows: list[dict[str, Any]] = []
     for query in track(present["query"], label="shortlist"):
-        for place, found in enumerate(index.search(store[query], top, exclude=(query,))):
-            row = {"query_id": query, "reference_id": found.reference, "score": found.score}
+        for place, (reference, score) in enumerate(index.search(store[query], top, exclude=(query,))):
+            row = {"query_id": query, "reference_id": reference, "score": score}
             rows.append({**row, "grade": None, "better": place, "equal": 0})
     tables.write("rankings", rows, output)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
