@@ -10,7 +10,6 @@ import torch
 from videomatch.common.vectors import unit_rows
 from videomatch.localisation import intervals
 from videomatch.localisation import key_frame_selection as selection
-from videomatch.localisation.key_frame_selection import select_covering
 from videomatch.models.key_frames import soft_assignment
 
 
@@ -80,15 +79,17 @@ def test_no_choice_covers_more_and_scores_are_preferences():
         runs = zip(itertools.pairwise(edges), kept.tolist(), strict=True)
         return sum((1 - unit[a:b] @ unit[key]).sum() for (a, b), key in runs)
 
-    kept = select_covering(unit, times, share=0.2)
+    kept = selection.select(unit, times, share=0.2, method="coverage")
     assert len(kept) == 12
     for _ in range(50):
         other = np.sort(rng.choice(60, 12, replace=False))
         assert lost(kept) <= lost(other) + 1e-9
     wanted = np.zeros(60)
     wanted[[2, 31]] = 1000
-    assert {2, 31} <= set(select_covering(unit, times, share=0.2, scores=wanted).tolist())
-    np.testing.assert_array_equal(select_covering(unit, times, share=0.2, scores=np.full(60, 7.0)), kept)
+    assert {2, 31} <= set(selection.select(unit, times, share=0.2, scores=wanted, method="coverage").tolist())
+    np.testing.assert_array_equal(
+        selection.select(unit, times, share=0.2, scores=np.full(60, 7.0), method="coverage"), kept
+    )
 
 
 def boundary(unit: np.ndarray, before: int, after: int) -> int:
@@ -102,11 +103,11 @@ def boundary(unit: np.ndarray, before: int, after: int) -> int:
 
 def test_long_videos_and_gaps_in_time():
     rows = np.random.default_rng(0).normal(size=(selection.BLOCK + 300, 4)).astype(np.float32)
-    kept = select_covering(rows, intervals.regular(len(rows), 2.0), share=0.1)
+    kept = selection.select(rows, intervals.regular(len(rows), 2.0), share=0.1)
     assert len(kept) == math.ceil(0.1 * len(rows)) and (np.diff(kept) > 0).all() and np.diff(kept).max() <= 40
     times = intervals.regular(30, 2.0)
     times[15:] += 100.0  # nothing can stand across that
-    kept = select_covering(rows[:30], times, share=0.05, longest=4.0)
+    kept = selection.select(rows[:30], times, share=0.05, longest=4.0, method="coverage")
     assert len(kept) == 6 and (kept < 15).sum() >= 2 <= (kept >= 15).sum()
     with pytest.raises(ValueError, match="one finite score"):
-        select_covering(rows[:30], times, scores=np.full(30, np.nan))
+        selection.select(rows[:30], times, scores=np.full(30, np.nan), method="coverage")

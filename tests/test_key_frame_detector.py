@@ -25,9 +25,9 @@ def examples_of(data):  # noqa: F811
     return CopiedFrames(source, expert="frames", split="copies_val", validation="copies_val").parts()
 
 
-def model_of(dim: int, **options) -> key_frame_detector.Model:
+def model_of(dim: int) -> key_frame_detector.Model:
     torch.manual_seed(0)
-    return key_frame_detector.Model(key_frame_detector.Config(frame_dim=dim, scorer={"width": 16}, **SMALL, **options))
+    return key_frame_detector.Model(key_frame_detector.Config(frame_dim=dim, scorer={"width": 16}, **SMALL))
 
 
 def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
@@ -46,11 +46,10 @@ def test_frames_of_pairs_and_their_segments(data):  # noqa: F811
         assert len(alike) > 50 and alike.median() > 0.6
 
 
-@pytest.mark.parametrize("both", [False, True])
-def test_what_the_detector_loses_reaches_the_scorer(data, both):  # noqa: F811
+def test_what_the_detector_loses_reaches_the_scorer(data):  # noqa: F811
     train, _ = examples_of(data)
     batch = train.batch(np.arange(12), np.random.default_rng(0))
-    model = model_of(train.derived_config()["frame_dim"], both=both)
+    model = model_of(train.derived_config()["frame_dim"])
     torch.nn.init.normal_(model.scorer.score.weight)  # zero lets nothing through
     outputs = model(**batch)
     assert outputs["keep_probability"].shape[0] == outputs["source_frame"].shape[0] == 24
@@ -76,11 +75,13 @@ def test_it_begins_with_both_and_is_saved_whole(data, tmp_path):  # noqa: F811
     assert taken == len(model.state_dict())
     model.save_pretrained(tmp_path / "both")
     again = key_frame_detector.Model.from_pretrained(tmp_path / "both").eval()
-    rows, values = torch.randn(1, 30, dim), np.random.default_rng(0).uniform(size=(40, 40))
+    rows, there, values = (
+        torch.randn(1, 30, dim),
+        torch.ones(1, 30, dtype=torch.bool),
+        np.random.default_rng(0).uniform(size=(40, 40)),
+    )
     with torch.inference_mode():
-        torch.testing.assert_close(
-            again.keep(rows, torch.ones(1, 30, dtype=torch.bool)), parts[0].eval().keep(rows, torch.ones(1, 30) > 0)
-        )
+        torch.testing.assert_close(again.scorer(rows, there), parts[0].eval().scorer(rows, there))
     found = parts[1].eval().align(values, confidence=0.0)
     np.testing.assert_allclose(again.align(values, confidence=0.0), found, rtol=1e-4, atol=1e-4)
 

@@ -76,12 +76,10 @@ def test_k_center_is_the_naive_greedy_choice():
     assert kept.tolist() == sorted(chosen)
 
 
-def test_scores_are_thinned_out():
-    scores = np.zeros(40)
-    scores[10:16] = [5, 9, 8, 7, 6, 5]  # neighbours of one event: one of them is enough
-    scores[30] = 1
-    kept = selection.select_by_score(scores, intervals.regular(40, 2.0), share=0.1, longest=100)
-    assert kept.tolist() == [0, 11, 30, 39]
+def test_differences_are_thinned_out():
+    rows = clip([11, 1, 1, 1, 16, 10])  # neighbours of one event: one of them is enough
+    kept = selection.select(rows, intervals.regular(40, 2.0), method="differences", share=0.1, longest=100)
+    assert len(kept) == 4 and kept[1] in range(11, 15) and kept[2:].tolist() == [30, 39]
 
 
 def test_key_frames_far_apart_cost_no_more_than_half_a_gap():

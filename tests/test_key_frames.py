@@ -41,20 +41,20 @@ def test_padding_and_batch_do_not_matter():
 def test_saved_is_loaded_equal_and_starts_without_preferences(tmp_path):
     model, rows = build(), frames(4, 40)
     mask = torch.ones(4, 40, dtype=torch.bool)
-    assert not model.keep(rows, mask).any()
+    assert not model.scorer(rows, mask).any()
     torch.nn.init.normal_(model.scorer.score.weight)
     model.save_pretrained(tmp_path)
     again = key_frames.Model.from_pretrained(tmp_path).eval()
     with torch.inference_mode():
-        found = model.keep(rows, mask)
-        assert torch.equal(found, again.keep(rows, mask)) and found.std() > 0.01
+        found = model.scorer(rows, mask)
+        assert torch.equal(found, again.scorer(rows, mask)) and found.std() > 0.01
     with pytest.raises(ValueError, match="kernel 4"):
         key_frames.Config(kernel=4)
 
 
 def test_short_videos():
     for length in (1, 2, 3):
-        assert build().keep(frames(2, length), torch.ones(2, length, dtype=torch.bool)).shape == (2, length)
+        assert build().scorer(frames(2, length), torch.ones(2, length, dtype=torch.bool)).shape == (2, length)
 
 
 def test_stability_counts_what_is_shown():

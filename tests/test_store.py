@@ -92,10 +92,11 @@ def test_parts_that_only_some_have(tmp_path):
     with StoreWriter(tmp_path / "1", shape=(3,), times=True) as writer:
         writer.add("b", np.ones((1, 3)), times=np.array([[0.0, 0.5]]))
     store = Store.open(tmp_path / "0", tmp_path / "1")
-    assert store.times("a") is None
     assert store.gather(["b"], "times")[0].tolist() == [[0.0, 0.5]]
     with pytest.raises(ValueError, match="0 has no times"):
         store.gather(["a", "b"], "times")
+    with pytest.raises(ValueError, match="0 has no times"):
+        store.times("a")
 
 
 def test_missing_id_is_named(tmp_path):

@@ -12,6 +12,7 @@ from videomatch.data.store import StoreWriter
 from videomatch.localisation import intervals
 from videomatch.localisation.maps import SimilarityMaps
 from videomatch.metrics import segments
+from videomatch.specs.similarity import SimilarityMap
 from videomatch.stages.tune import best, combined, tune
 
 RATE = 2.0
@@ -90,7 +91,7 @@ def test_of_equal_trials_the_simplest_wins():
 
 
 def test_a_pair_is_aligned_in_seconds(data):
-    maps = SimilarityMaps((data / "features/frames",))
+    maps = SimilarityMaps.of([data / "features"], SimilarityMap("frames"))
     values, query_times, reference_times = maps.map("q0", "r0")
     assert values.shape == (44, 60) and query_times[-1].tolist() == [21.5, 22]
     network = aligners.load("temporal_network")
@@ -102,9 +103,9 @@ def test_a_pair_is_aligned_in_seconds(data):
     assert ours == pytest.approx(intervals.to_seconds(frames, query_times, reference_times))
     truth = np.array([tables.read("segments", data / "corpus").row(0)[2:6]])
     assert segments.pair(ours, truth)[1] > segments.pair(published, truth)[1]  # a frame short on both axes
-    biased = SimilarityMaps((data / "features/frames",), bias=0.5).map("q0", "r0")[0]
+    biased = SimilarityMaps.of([data / "features"], SimilarityMap("frames", bias=0.5)).map("q0", "r0")[0]
     assert biased == pytest.approx(values + 0.5)
-    inner = SimilarityMaps((data / "features/frames",), similarity="inner").map("q0", "r0")[0]
+    inner = SimilarityMaps.of([data / "features"], SimilarityMap("frames", similarity="inner")).map("q0", "r0")[0]
     assert inner[10, 0] != pytest.approx(values[10, 0])
 
 
@@ -116,7 +117,6 @@ def test_a_pair_is_aligned_in_seconds(data):
         ({"grid": "theirs"}, "no grid 'theirs'; there are published, ours"),
         ({"similarity_map": {"expert": "faces"}}, "expert 'faces' is in none of"),
         ({"split": "copies_test"}, "no split 'copies_test'"),
-        ({"similarity_map": {"expert": "frames", "similarity": "euclidean"}}, "no similarity 'euclidean'"),
     ],
 )
 def test_wrong_settings_are_named(data, tmp_path, options, message):
@@ -134,4 +134,4 @@ def test_features_without_times_are_refused(data, tmp_path):
         for name in ("q0", "r0"):
             writer.add(name, np.eye(2, dtype=np.float32))
     with pytest.raises(ValueError, match="has no times"):
-        SimilarityMaps((tmp_path / "features/frames",)).map("q0", "r0")
+        SimilarityMaps.of([tmp_path / "features"], SimilarityMap("frames")).map("q0", "r0")

@@ -225,7 +225,6 @@ class CopySearch:
     ) -> None:
         """Add the segments that one view of the query shares with the library."""
         times = store.times(video_id)
-        assert times is not None, "extract and select_key_frames write times"
         with answer.timed("search"):
             candidates = self.index.search(store[video_id], top, exclude=exclude)
             self._queries[view] = self.index.project(store[video_id]), intervals.filled(times)

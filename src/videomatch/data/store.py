@@ -426,11 +426,9 @@ class Store:
         self._read("values", at, np.arange(len(at)) * longest, rows.reshape(-1, *self.shape))
         return rows, np.arange(longest) < lengths[:, None]
 
-    def times(self, item_id: str) -> np.ndarray | None:
-        """Start and end of every row in seconds, ``(L, 2)``; None if the store has no times."""
-        at = self.index([item_id])
-        root, _ = self._shards[self._shard[at[0]]]
-        return self.gather(at, "times")[0] if "times" in self._parts[root] else None
+    def times(self, item_id: str) -> np.ndarray:
+        """Start and end of every row in seconds, ``(L, 2)``; a ValueError if the store has no times."""
+        return self.gather([item_id], "times")[0]
 
     def _part(self, at: np.ndarray, part: str) -> tuple[tuple[int, ...], np.dtype]:
         """Row shape and type of ``part``, or a ValueError if one of the items ``at`` has no such part."""
@@ -463,3 +461,15 @@ class Store:
     def _open_file(self, part: str, number: int) -> _NpyFile:
         root, shard = self._shards[number]
         return _NpyFile(self.roots[root] / name_of(part, shard))
+
+
+def expert_store(features: Iterable[Path], expert: str) -> Store:
+    """The features of an expert in result folders of ``extract``, as one store.
+
+    Raises:
+        ValueError: no folder has them.
+    """
+    roots = [folder / expert for folder in features if (folder / expert).is_dir()]
+    if not roots:
+        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
+    return Store.open(*roots)

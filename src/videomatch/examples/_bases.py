@@ -397,13 +397,7 @@ class CopyExamples(Examples):
 
     def _segments(self, pair: tuple[str, str]) -> np.ndarray:
         """True segments of a pair, in frames."""
-        times = []
-        for video in pair:
-            seconds = self._store.times(video)
-            if seconds is None:
-                raise ValueError(f"{self._store.roots[0]} has no times, expected features with times")
-            times.append(intervals.filled(seconds))
-        truth = intervals.to_frames(self._truth[pair], *times)
+        truth = intervals.to_frames(self._truth[pair], *(intervals.filled(self._store.times(v)) for v in pair))
         lengths = truth[:, QUERY_END] - truth[:, QUERY_START], truth[:, REFERENCE_END] - truth[:, REFERENCE_START]
         return truth[np.minimum(*lengths) > 0]
 

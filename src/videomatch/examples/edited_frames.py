@@ -71,7 +71,8 @@ def repeatability(
 
 
 def _selected(scores: np.ndarray, rows: np.ndarray, is_frame: np.ndarray) -> np.ndarray:
-    return selection.select_covering(rows[is_frame], regular(int(is_frame.sum())), scores=scores[is_frame])
+    times = regular(int(is_frame.sum()))
+    return selection.select(rows[is_frame], times, method="coverage", scores=scores[is_frame])
 
 
 @dataclass(kw_only=True, eq=False)

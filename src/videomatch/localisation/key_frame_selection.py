@@ -56,89 +56,66 @@ Scores = Float[np.ndarray, " frames"]
 
 
 def select(
-    features: Features, times: Times, *, method: str = "uniform", share: float = SHARE, longest: float = LONGEST
-) -> Positions:
-    """Positions of the key frames of one video by one of :data:`METHODS`.
-
-    Raises:
-        ValueError: an unknown method, a share outside (0, 1], or times that do not fit.
-    """
-    if method not in METHODS:
-        raise ValueError(f"no method {method!r} to select key frames; there are {', '.join(METHODS)}")
-    if method == "coverage":
-        return select_covering(features, times, share=share, longest=longest)
-    if method == "differences":
-        return select_by_score(_peaks(changes(unit_rows(features))), times, share=share, longest=longest)
-    limits, count = _Limits(times, share, longest), _checked(features, times)
-    if limits.budget >= count:
-        return np.arange(count)
-    if method == "uniform":
-        return limits.selected(np.round(np.linspace(0, count - 1, limits.budget)).astype(np.int64).tolist())
-    unit = unit_rows(features)
-    return limits.selected(_farthest(unit, limits.budget) if method == "k_center" else _shots(unit, limits.budget))
-
-
-def select_by_score(scores: Scores, times: Times, *, share: float = SHARE, longest: float = LONGEST) -> Positions:
-    """Positions of the frames with the highest scores, at least half their mean distance apart if there are enough. Of
-    equal scores the earlier frame wins.
-
-    Raises:
-        ValueError: a share outside (0, 1], scores or times that do not fit.
-    """
-    limits, count = _Limits(times, share, longest), _checked(scores, times)
-    if limits.budget >= count:
-        return np.arange(count)
-    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
-    return limits.selected(order, spacing=max(1, math.floor(0.5 * count / limits.budget)))
-
-
-def select_covering(
     features: Features,
     times: Times,
     *,
+    method: str = "uniform",
     scores: Scores | None = None,
     share: float = SHARE,
     longest: float = LONGEST,
 ) -> Positions:
-    """Positions of the key frames of the cheapest selection by ``coverage``.
+    """Positions of the key frames of one video.
 
     Args:
-        features, times: of all frames.
-        scores: of all frames, from a trained scorer; only differences count.
-        share: of frames that are selected.
-        longest: seconds that a key frame covers, between the middles of its frames.
+        method: one of :data:`METHODS`.
+        scores: of all frames, from a trained scorer, for ``coverage``; only differences count.
 
     Raises:
-        ValueError: a share outside (0, 1], scores or times that do not fit.
+        ValueError: an unknown method, a share outside (0, 1], scores or times that do not fit.
     """
-    limits, count = _Limits(times, share, longest), _checked(features, times)
-    scores = np.zeros(count) if scores is None else np.asarray(scores, np.float64)
-    _checked(scores, times)
-    if limits.budget >= count:
+    if method not in METHODS:
+        raise ValueError(f"no method {method!r} to select key frames; there are {', '.join(METHODS)}")
+    limits, count = _Limits(times, share, longest), len(times)
+    for values, axes in ((features, 2), (scores, 1)):
+        if values is not None and (len(values) != count or values.ndim != axes):
+            raise ValueError(f"{len(values)} frames with {count} times, expected one each")
+    if scores is not None and not np.isfinite(scores).all():
+        raise ValueError("a score is not finite, expected one finite score per frame")
+    budget = limits.budget
+    if budget >= count:
         return np.arange(count)
-    middle = np.asarray(times, np.float64).mean(axis=1)
-    last = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1  # of a run from each frame
+    if method == "uniform":
+        return limits.selected(np.round(np.linspace(0, count - 1, budget)).astype(np.int64).tolist())
+    unit = unit_rows(features)
+    if method == "coverage":
+        return _covering(unit, limits, np.zeros(count) if scores is None else np.asarray(scores, np.float64))
+    if method == "differences":
+        order = np.argsort(-_peaks(changes(unit)), kind="stable").tolist()
+        return limits.selected(order, spacing=max(1, math.floor(0.5 * count / budget)))
+    return limits.selected(_farthest(unit, budget) if method == "k_center" else _shots(unit, budget))
+
+
+def _covering(unit: Features, limits: _Limits, scores: Scores) -> Positions:
+    """The cheapest selection, block by block."""
+    count = len(unit)
     edges = np.linspace(0, count, max(1, math.ceil(count / BLOCK)) + 1).round().astype(int)
     budgets = np.diff(np.round(edges * (limits.budget / count)).astype(int))
-    unit, blocks = unit_rows(features), []
+    blocks = []
     for start, end, budget in zip(edges[:-1].tolist(), edges[1:].tolist(), budgets.tolist(), strict=True):
-        lengths = np.minimum(last[start:end], end - 1) - np.arange(start, end) + 1
+        lengths = np.minimum(limits.last[start:end], end - 1) - np.arange(start, end) + 1
         budget = min(max(budget, _min_runs(lengths)), end - start)
         blocks.append(start + cheapest_runs(unit[start:end], lengths, budget, scores[start:end]))
     return np.concatenate(blocks)
 
 
 def cheapest_runs(unit: Features, lengths: Int[np.ndarray, " frames"], budget: int, scores: Scores) -> Positions:
-    """Positions of the key frames of the cheapest cut into ``budget`` runs, by dynamic programming.
+    """Positions of the key frames of the cheapest cut of unit vectors into ``budget`` runs, by dynamic programming.
 
     Args:
-        unit: unit vectors.
-        lengths: max frames of a run from each frame; ``budget`` is enough for these.
-        budget: runs.
-        scores: of frames.
+        lengths: max frames of a run from each frame, within the video; ``budget`` is enough for these.
     """
     count = len(unit)
-    longest = int(min(lengths.max(), max(max_run(budget, count), 1)))
+    longest = int(min(lengths.max(), max_run(budget, count)))
     if _min_runs(np.minimum(lengths, longest)) > budget:
         longest = int(lengths.max())
     cost, key = _run_costs(unit, scores, longest)
@@ -156,8 +133,8 @@ def cheapest_runs(unit: Features, lengths: Int[np.ndarray, " frames"], budget: i
         best_length[number] = reached.argmin(axis=1)
         total = np.take_along_axis(reached, best_length[number][:, None], axis=1)[:, 0]
     keys, end = [], count
-    for number in range(budget - 1, -1, -1):
-        length = int(best_length[number, end]) + 1
+    for of_run in best_length[::-1]:
+        length = int(of_run[end]) + 1
         end -= length
         keys.append(end + int(key[end, length - 1]))
     return np.array(keys[::-1], np.int64)
@@ -174,7 +151,6 @@ def assigned_intervals(
     """The interval ``[start, end)`` that each key frame covers, s; their union is the whole video.
 
     Args:
-        positions: of key frames.
         times: of all frames.
         duration: of the video, if it is longer than its frames.
         features: of all frames. With them the boundary of two key frames is where the frames between become more
@@ -214,13 +190,8 @@ def repeatability(
     tolerance: float = 0.5,
 ) -> float:
     """Share of the copied key frames of an edited copy whose source is at most ``tolerance`` s from a key frame of the
-    original; nan if there is none.
-
-    Args:
-        positions, times: key frames and all frames of the original.
-        copy_positions: key frames of the copy.
-        source_times: the second of the original of each frame of the copy; nan for other frames.
-        tolerance: s.
+    original (``times``: of all its frames); nan if there is none. ``source_times``: the second of the original of each
+    frame of the copy, nan for other frames.
     """
     original = np.asarray(times, np.float64)[positions].mean(axis=1)
     sources = source_times[copy_positions]
@@ -233,15 +204,6 @@ def repeatability(
 def changes(unit: Features) -> Scores:
     """One minus the cosine of every frame with the frame before it; 0 for the first."""
     return np.r_[np.zeros(min(1, len(unit))), 1 - np.einsum("nd,nd->n", unit[1:], unit[:-1], dtype=np.float64)]
-
-
-def _checked(values: np.ndarray, times: np.ndarray) -> int:
-    """The number of frames."""
-    if len(values) != len(times):
-        raise ValueError(f"{len(values)} frames with {len(times)} times, expected one each")
-    if values.ndim == 1 and not np.isfinite(values).all():
-        raise ValueError("a score is not finite, expected one finite score per frame")
-    return len(times)
 
 
 def _boundary(rows: Features) -> int | None:
@@ -288,7 +250,7 @@ def _min_runs(lengths: np.ndarray) -> int:
 
 def _run_costs(unit: np.ndarray, scores: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """Cost of the run of every length from every frame, and which of its frames is the key frame: (frames, lengths)
-    each; infinite where the video ends before."""
+    each, for runs that end with the video at the latest."""
     count = len(unit)
     cost, key = np.full((count, longest), np.inf), np.zeros((count, longest), np.int32)
     padded = np.concatenate([unit, np.zeros((longest, unit.shape[1]), unit.dtype)])
@@ -303,13 +265,12 @@ def _run_costs(unit: np.ndarray, scores: np.ndarray, longest: int) -> tuple[np.n
         costs[:, is_beyond] = np.inf
         key[at[:, 0]] = costs.argmin(axis=2)
         cost[at[:, 0]] = costs.min(axis=2)
-    cost[np.arange(count)[:, None] + np.arange(longest) >= count] = np.inf
     return cost, key
 
 
 class _Limits:
-    """The constraints of a selection: ``budget`` key frames, the two ends, and for every frame the last one that may be
-    the next key frame (``reach``)."""
+    """The constraints of a selection: ``budget`` key frames, the two ends, and for every frame the last one within
+    ``longest`` seconds, and the last one that may be the next key frame (``reach``)."""
 
     def __init__(self, times: Times, share: float, longest: float) -> None:
         times = np.asarray(times, np.float64)
@@ -318,9 +279,9 @@ class _Limits:
         middle = times.reshape(-1, 2).mean(axis=1)
         if times.shape != (len(middle), 2) or not np.isfinite(times).all() or (np.diff(middle) < 0).any():
             raise ValueError(f"times of shape {times.shape}, expected (frames, 2), rising")
-        far = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1
+        self.last = np.searchsorted(middle, middle + longest + 1e-9, side="right") - 1
         self.count = count = len(middle)
-        self.reach: list[int] = np.maximum(far, np.arange(count) + 1).tolist()
+        self.reach: list[int] = np.maximum(self.last, np.arange(count) + 1).tolist()
         needed = min(count, 2) + (self._steps(0, count - 1) if count else 0)
         self.budget = min(count, max(math.ceil(share * count - 1e-9), needed))
 

@@ -22,7 +22,7 @@ class SystemModel:
     Attributes:
         embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.
         embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
-        scores_frames: it has ``keep(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
+        scores_frames: it has ``scorer(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
         detects_segments: it is an aligner (:class:`videomatch.aligners.Aligner`), with ``align`` and ``GRIDS``.
         comparison: how embeddings are compared: by their cosine, or by their inner product as they are.
     """

@@ -28,21 +28,13 @@ class Config(segment_detector.Config):
     Args:
         frame_dim: dimensions of a frame; the stage fills it.
         scorer: options of :class:`videomatch.models.key_frames.Config`.
-        both: the query has expected key frames, too.
         options: of :class:`videomatch.models.segment_detector.Config`.
     """
 
     model_type = "key_frame_detector"
 
-    def __init__(
-        self,
-        *,
-        frame_dim: int = 256,
-        scorer: dict[str, Any] | None = None,
-        both: bool = False,
-        **options: Any,
-    ) -> None:
-        self.frame_dim, self.scorer, self.both = frame_dim, scorer or {}, both
+    def __init__(self, *, frame_dim: int = 256, scorer: dict[str, Any] | None = None, **options: Any) -> None:
+        self.frame_dim, self.scorer = frame_dim, scorer or {}
         key_frames.Config(frame_dim=frame_dim, **self.scorer)  # raises an error for a wrong option
         super().__init__(**options)
 
@@ -73,44 +65,27 @@ class Model(segment_detector.Model):
         of the queries and ``source_frame``, the reference frame of each of theirs. Frames are padded at the end;
         segments are in frames.
         """
-        sides = (query_frames, query_mask), (reference_frames, reference_mask)
-        assignments = [self.scorer.assignment(*side) for side in sides]
-        units = [F.normalize(at_least_single(frames), dim=-1) for frames, _ in sides]
+        frames, masks = (reference_frames, query_frames), (reference_mask, query_mask)
+        units = [F.normalize(at_least_single(rows), dim=-1) for rows in frames]
+        assignments = [self.scorer.assignment(rows, mask) for rows, mask in zip(frames, masks, strict=True)]
         with torch.autocast(query_frames.device.type, enabled=False):
-            query, reference = (F.normalize(a @ unit, dim=-1) for a, unit in zip(assignments, units, strict=True))
-            similarity = (query if self.config.both else units[0]) @ reference.transpose(1, 2)
+            reference = F.normalize(assignments[0] @ units[0], dim=-1)
+            similarity = units[1] @ reference.transpose(1, 2)
         outputs = super().forward(similarity, query_mask, reference_mask, segments, segments_mask)
-        longest = max(query.shape[1], reference.shape[1])
-        mask, frames, assignment = (
-            torch.cat([_padded(of_reference, longest), _padded(of_query, longest)])
-            for of_reference, of_query in (
-                (reference_mask, query_mask),
-                (units[1], units[0]),
-                (_padded(assignments[1], longest, 2), _padded(assignments[0], longest, 2)),
-            )
-        )
+        longest = max(mask.shape[1] for mask in masks)
+        more = [longest - mask.shape[1] for mask in masks]
+        assignment = torch.cat([F.pad(x, (0, n, 0, n)) for x, n in zip(assignments, more, strict=True)])
         keep_probability = assignment.diagonal(dim1=1, dim2=2)
         source_frame = source_frames(query_mask, segments, segments_mask)
         maps = len(similarity)
         return outputs | {
             "assignment": assignment,
             "keep_probability": keep_probability,
-            "mask": mask,
-            "frames": frames,
-            "edited_keep_probability": keep_probability[maps:, : query.shape[1]].repeat(2, 1),
+            "mask": torch.cat([F.pad(x, (0, n)) for x, n in zip(masks, more, strict=True)]),
+            "frames": torch.cat([F.pad(x, (0, 0, 0, n)) for x, n in zip(units, more, strict=True)]),
+            "edited_keep_probability": keep_probability[maps:, : query_mask.shape[1]].repeat(2, 1),
             "source_frame": torch.cat([source_frame, torch.full_like(source_frame, -1)]),
         }
-
-    def keep(
-        self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
-    ) -> Float[Tensor, "batch frames"]:
-        """See :class:`videomatch.models.key_frames.Scorer`."""
-        return self.scorer(frames, mask)
-
-
-def _padded(rows: Tensor, length: int, axis: int = 1) -> Tensor:
-    """Rows ``(B, L, …)`` padded with zeros at the end of an axis."""
-    return F.pad(rows, (0, 0) * (rows.ndim - 1 - axis) + (0, length - rows.shape[axis]))
 
 
 def source_frames(

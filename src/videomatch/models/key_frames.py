@@ -35,9 +35,7 @@ class Config(PretrainedConfig):
 
     Args:
         frame_dim: dimensions of a frame; the stage fills it.
-        width: of the convolutions.
-        layers: residual convolutions.
-        kernel: frames of a convolution, odd.
+        width, layers, kernel: channels, number and frames (odd) of the residual convolutions.
         neighbours: frames on either side with which a frame is compared.
         share: of frames that are key frames.
         longest: max frames that a key frame covers.
@@ -68,7 +66,7 @@ class Config(PretrainedConfig):
 
 
 class Scorer(nn.Module):
-    """The network itself."""
+    """Scores of frames, 0 in the padding; :meth:`assignment` with gradients."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -88,7 +86,6 @@ class Scorer(nn.Module):
     def forward(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames"]:
-        """Score of every frame; 0 in the padding."""
         is_frame = mask[..., None].to(frames.dtype)
         unit = F.normalize(at_least_single(frames), dim=-1) * is_frame
         before = torch.cat([unit[:, :1], unit[:, :-1]], dim=1)
@@ -103,7 +100,7 @@ class Scorer(nn.Module):
     def assignment(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames frames"]:
-        """See :func:`soft_assignment`; gradients reach the scores."""
+        """See :func:`soft_assignment`."""
         unit = F.normalize(at_least_single(frames), dim=-1)
         scores = at_least_single(self(frames, mask))
         return soft_assignment(scores, unit, mask.bool(), share=self.config.share, longest=self.config.longest)
@@ -143,26 +140,19 @@ class Model(PreTrainedModel, SystemModel):
         edited_mask: Bool[Tensor, "batch copied"] | None = None,
         **_: Tensor,
     ) -> dict[str, Tensor]:
-        """``assignment`` ``(batch, frames, frames)`` as of :func:`soft_assignment` and ``keep_probability`` ``(batch,
-        frames)`` that a frame is a key frame; with a copy also ``edited_keep_probability``. In evaluation also
-        ``scores`` and ``edited_scores``. Frames are padded at the end; only their directions count.
+        """``assignment`` as of :func:`soft_assignment`; ``keep_probability`` that a frame is a key frame, and in
+        evaluation ``scores``, of the frames and (``edited_…``) of those of a copy. Frames are padded at the end; only
+        their directions count.
         """
-        assignment = self.scorer.assignment(frames, mask)
-        outputs = {"assignment": assignment, "keep_probability": assignment.diagonal(dim1=1, dim2=2)}
-        if edited is not None and edited_mask is not None:
-            of_copy = self.scorer.assignment(edited, edited_mask)
-            outputs["edited_keep_probability"] = of_copy.diagonal(dim1=1, dim2=2)
+        outputs = {"assignment": self.scorer.assignment(frames, mask)}
+        outputs["keep_probability"] = outputs["assignment"].diagonal(dim1=1, dim2=2)
         if not self.training:
-            outputs["scores"] = self.keep(frames, mask)
-            if edited is not None and edited_mask is not None:
-                outputs["edited_scores"] = self.keep(edited, edited_mask)
+            outputs["scores"] = self.scorer(frames, mask)
+        if edited is not None and edited_mask is not None:
+            outputs["edited_keep_probability"] = self.scorer.assignment(edited, edited_mask).diagonal(dim1=1, dim2=2)
+            if not self.training:
+                outputs["edited_scores"] = self.scorer(edited, edited_mask)
         return outputs
-
-    def keep(
-        self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
-    ) -> Float[Tensor, "batch frames"]:
-        """Scores, see :class:`Scorer`."""
-        return self.scorer(frames, mask)
 
 
 def soft_assignment(
@@ -177,15 +167,14 @@ def soft_assignment(
     is the probability that a frame is a key frame.
 
     The distribution is over all cuts of a video into a fixed number of runs with one key frame each, with probability
-    proportional to ``exp(-cost)``; :func:`videomatch.localisation.key_frame_selection.select_covering` selects the most
-    likely one. (Sums over segmentations as in a semi-Markov conditional random field: Sarawagi and Cohen, NIPS 2004.)
+    proportional to ``exp(-cost)``; the selection ``coverage`` is the most likely one. (Sums over segmentations as in a
+    semi-Markov conditional random field: Sarawagi and Cohen, NIPS 2004.)
 
     Args:
-        scores: of frames; only differences count.
+        scores: only differences count.
         unit: unit vectors.
         mask: false in the padding at the end.
-        share: of frames that are key frames, rounded up.
-        longest: max frames that a key frame covers.
+        share, longest: as of :class:`Config`.
     """
     batch, count = mask.shape
     sizes = mask.sum(1)

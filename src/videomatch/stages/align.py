@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from videomatch import aligners
+from videomatch.common import files
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
@@ -43,10 +44,6 @@ def align(
     """Write ``segments.parquet`` (s) and ``align.json`` (of which pairs, and how).
 
     Args:
-        corpus: result of ``prepare``.
-        features: results of ``extract``.
-        output: empty folder.
-        split: the protocol.
         similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
         aligner: file in ``aligners/``.
         options: of the aligner.
@@ -63,8 +60,6 @@ def align(
     """
     if (aligner is None) == (tuned is None) and (run is None or aligner is not None):
         raise ValueError("expected one of an aligner and the result of tune, to say how to align")
-    if score not in aligners.SCORES:
-        raise ValueError(f"no score {score!r}; there are {', '.join(aligners.SCORES)}")
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
         aligner, options, similarity_map = found["aligner"], found["options"], found["similarity_map"]
@@ -74,7 +69,7 @@ def align(
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
     pairs = pairs_of_split(corpus, split, maps) if rankings is None else _nearest(corpus, split, rankings, top, maps)
     function = functools.partial(_align_pair, maps, aligner, run, options or {}, score)
-    rows = [row for of_pair in for_each_pair(function, pairs, threads=threads, label="align") for row in of_pair]
+    rows = [row for of_pair in for_each_pair(function, pairs, processes=threads, label="align") for row in of_pair]
     table = pl.DataFrame(rows, schema=tables.SCHEMAS["segments"], orient="row")
     tables.write("segments", table, output)
     about = {
@@ -88,15 +83,14 @@ def align(
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),
         "segments": len(table),
     }
-    (output / "align.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(output / "align.json", about)
     log.info("%d segments in %d pairs", len(table), len(pairs))
 
 
 def _size(maps: SimilarityMaps, references: list[str]) -> dict[str, float]:
     """The numbers of frames and hours of the references."""
-    times = [maps.references.times(reference) for reference in references]
-    used = [of_video for of_video in times if of_video is not None and len(of_video)]
-    return {"frames": sum(map(len, used)), "hours": sum(float(of_video[-1, 1]) for of_video in used) / 3600}
+    used = [times for times in map(maps.references.times, references) if len(times)]
+    return {"frames": sum(map(len, used)), "hours": sum(float(times[-1, 1]) for times in used) / 3600}
 
 
 def _nearest(

@@ -5,7 +5,6 @@ The times of a key frame are the interval that it covers (:func:`localisation.ke
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from videomatch.common import files
 from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.precision import reproducible
 from videomatch.common.progress import track
-from videomatch.data.store import Store, StoreWriter
+from videomatch.data.store import StoreWriter, expert_store
 from videomatch.localisation import key_frame_selection as selection
 
 log = logging.getLogger(__name__)
-
-#: scores of the frames of one video, ``(L, D)`` to ``(L,)``
-Scorer = Callable[[np.ndarray], np.ndarray]
 
 
 def select_key_frames(
@@ -43,28 +40,22 @@ def select_key_frames(
     ``key_frames.json`` (how many of how many frames, and bytes per hour of video).
 
     Args:
-        features: results of ``extract`` for one shard.
-        output: empty folder.
-        expert: whose features.
+        features: results of ``extract`` for one shard, with those of ``expert``.
         name: of the key frames as an expert; that of the expert itself by default.
         method: one of :data:`videomatch.localisation.key_frame_selection.METHODS`.
         run: result of ``train`` instead, of a model with ``scores_frames``.
         share: of frames that are selected.
         longest: max seconds between key frames.
         dtype: of the written features.
-        threads: of torch.
 
     Raises:
         ValueError: neither method nor run or both, or features without times or other than vectors.
     """
     if (method is None) == (run is None):
         raise ValueError("expected one of a method and the run of a trained scorer, to select key frames")
-    roots = [folder / expert for folder in features if (folder / expert).is_dir()]
-    if not roots:
-        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
-    store = Store.open(*roots)
+    store = expert_store(features, expert)
     if len(store.shape) != 1:
-        raise ValueError(f"{roots[0]}: rows of shape {store.shape}, expected vectors")
+        raise ValueError(f"{store.roots[0]}: rows of shape {store.shape}, expected vectors")
     how = {"method": method, "share": share, "longest": longest}
     counts = {"videos": 0, "frames": 0, "key frames": 0}
     seconds = 0.0
@@ -75,16 +66,11 @@ def select_key_frames(
         with writer:
             for video_id in track(store.ids, label="key frames"):
                 rows, times = store[video_id], store.times(video_id)
-                if times is None:
-                    raise ValueError(f"{roots[0]} has no times: expected features with times")
-                if scorer is None:
-                    assert method is not None
-                    keys = selection.select(rows, times, method=method, share=share, longest=longest)
-                else:
-                    scores = scorer(rows) if len(rows) else np.zeros(0)
-                    keys = selection.select_covering(rows, times, scores=scores, share=share, longest=longest)
-                covered = selection.assigned_intervals(keys, times, features=rows)
-                writer.add(video_id, rows[keys], times=covered)
+                scores = scorer(rows) if scorer and len(rows) else None
+                keys = selection.select(
+                    rows, times, method=method or "coverage", scores=scores, share=share, longest=longest
+                )
+                writer.add(video_id, rows[keys], times=selection.assigned_intervals(keys, times, features=rows))
                 counts["videos"] += 1
                 counts["frames"] += len(rows)
                 counts["key frames"] += len(keys)
@@ -92,11 +78,12 @@ def select_key_frames(
     size = sum(p.stat().st_size for p in (output / (name or expert)).iterdir())
     about: dict[str, Any] = {**how, "dtype": dtype, **counts, "hours": seconds / 3600}
     about["bytes an hour"] = round(size / about["hours"]) if seconds else None
-    (output / "key_frames.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    files.write_json(output / "key_frames.json", about)
     log.info("%d of %d frames selected of %d videos", counts["key frames"], counts["frames"], counts["videos"])
 
 
-def _scorer(run: Path, dim: int) -> Scorer:
+def _scorer(run: Path, dim: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The scores ``(L,)`` of the frames ``(L, D)`` of a video, by a trained model."""
     model, system = load_checkpoint(run)
     if not model.scores_frames:
         raise ValueError(
@@ -107,6 +94,6 @@ def _scorer(run: Path, dim: int) -> Scorer:
 
     def scores(rows: np.ndarray) -> np.ndarray:
         frames = torch.from_numpy(rows.astype(np.float32))[None]
-        return model.keep(frames, torch.ones(frames.shape[:2], dtype=torch.bool))[0].numpy()
+        return model.scorer(frames, torch.ones(frames.shape[:2], dtype=torch.bool))[0].numpy()
 
     return scores

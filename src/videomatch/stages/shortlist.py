@@ -17,7 +17,7 @@ import faiss
 from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
-from videomatch.data.store import Store, StoreWriter
+from videomatch.data.store import Store, StoreWriter, expert_store
 from videomatch.retrieval.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,7 @@ def shortlist(
     Raises:
         ValueError: the expert is in none of the folders, or no query or no reference has a frame.
     """
-    roots = [folder / expert for folder in features if (folder / expert).is_dir()]
-    if not roots:
-        raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
-    store, splits = Store.open(*roots), tables.read("splits", corpus)
+    store, splits = expert_store(features, expert), tables.read("splits", corpus)
     sides = {role: split_ids(splits, split, role) for role in ("query", "reference")}
     present = {role: [i for i, n in zip(ids, store.rows(ids), strict=True) if n] for role, ids in sides.items()}
     for role, ids in present.items():
@@ -94,8 +91,6 @@ def _write_references(store: Store, ids: list[str], folder: Path) -> float:
     with StoreWriter(folder, shape=store.shape, dtype=store.dtype.name, times=True) as writer:
         for video_id in ids:
             times = store.times(video_id)
-            if times is None:
-                raise ValueError(f"{store.roots[0]} has no times, which segments need")
             writer.add(video_id, store[video_id], times=times)
             seconds += float(times[-1, 1])
     return seconds / 3600

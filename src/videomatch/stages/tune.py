@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from videomatch import aligners
+from videomatch.common import files
 from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
 from videomatch.metrics import segments
 from videomatch.specs.similarity import SimilarityMap
@@ -46,9 +47,6 @@ def tune(
     the grid).
 
     Args:
-        corpus: result of ``prepare``.
-        features: results of ``extract``.
-        output: empty folder.
         split: the protocol whose judged pairs are aligned (several are pooled), of validation data.
         similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
         aligner: file in ``aligners/``.
@@ -65,7 +63,7 @@ def tune(
     pairs = pairs_of_split(corpus, split, maps)
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
     function = functools.partial(_score_pair, maps, aligner, run, combinations)
-    scores = for_each_pair(function, pairs, threads=threads, label="tune", batch=16)
+    scores = for_each_pair(function, pairs, processes=threads, label="tune")
     trials = [
         {**options, **segments.overall(_scores([of_pair[n] for of_pair in scores], pairs))}
         for n, options in enumerate(combinations)
@@ -83,7 +81,7 @@ def tune(
         "copies": sum(len(pair.truth) > 0 for pair in pairs),
         "combinations": len(combinations),
     }
-    (output / "tuned.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(output / "tuned.json", about)
     log.info("best of %d: %s, F1 %.4f", len(trials), combinations[at], trials[at]["F1"])
 
 
