@@ -11,7 +11,7 @@ twice: reading costs less than memory that was not touched before.
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
+from videomatch.common import files
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
 
@@ -50,26 +51,19 @@ def combine(
         dim: singular directions to keep, found on the videos; all if None or no smaller than the parts together.
 
     Raises:
-        ValueError: weights that cannot be, a part that does not exist, or parts that share no video.
+        ValueError: weights that cannot be, or parts that share no video.
     """
     about: dict[str, Any] = {}
     with threadpool_limits(threads):
         for name, parts in members.items():
-            odd = [number for number, _, _ in parts if not 0 <= number < len(embeddings)]
-            if odd or not parts:
-                raise ValueError(f"member {name!r}: parts {parts}, expected numbers of the {len(embeddings)} systems")
             shares = shares_of([weight for _, _, weight in parts])
             folders = [embeddings[number] / member for number, member, _ in parts]
             about[name] = {"parts": parts, "dim": dim, **_combine(folders, output / name, shares, dim)}
-    (output / "combine.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(output / "combine.json", about)
 
 
 def shares_of(weights: Sequence[float]) -> np.ndarray:
-    """Weights ``(parts,)`` as shares of 1.
-
-    Raises:
-        ValueError: one of them is negative or not finite, or all are 0.
-    """
+    """Weights ``(parts,)`` as shares of 1; a ValueError unless they are at least 0 and finite, and not all of them 0."""
     shares = np.asarray(weights, np.float64)
     if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.sum():
         raise ValueError(f"weights {list(weights)}, expected numbers of at least 0, not all of them 0")
@@ -104,8 +98,7 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
         gram = rows @ rows.T
         values, vectors = eigh(gram, subset_by_index=[max(0, count - dim), count - 1])
         kept = values > MIN_SHARE * values[-1]
-        vectors = rows.T @ vectors[:, kept] / np.sqrt(values[kept])
-        values = values[kept]
+        values, vectors = values[kept], rows.T @ vectors[:, kept] / np.sqrt(values[kept])
     else:
         gram = np.zeros((width, width))
         for chunk in chunks:
@@ -171,13 +164,11 @@ def _shared(stores: list[Store]) -> tuple[list[str], list[str]]:
     """Ids that every part has an embedding of, in the order of the first, and those that only some have."""
     for store in stores:
         if (store.lengths > 1).any():
-            odd = int(np.flatnonzero(store.lengths > 1)[0])
+            odd = int((store.lengths > 1).argmax())
             raise ValueError(
                 f"{store.roots[0]}: {store.ids[odd]!r} has {store.lengths[odd]} rows, expected one embedding"
             )
-    if all(store.ids == stores[0].ids and store.lengths.all() for store in stores):
-        return stores[0].ids, []
-    embedded = [{i for i, length in zip(s.ids, s.lengths.tolist(), strict=True) if length} for s in stores]
+    embedded = [set(itertools.compress(store.ids, store.lengths)) for store in stores]
     everywhere = set.intersection(*embedded)
     return [i for i in stores[0].ids if i in everywhere], sorted(set.union(*embedded) - everywhere)
 

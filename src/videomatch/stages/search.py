@@ -10,7 +10,6 @@ With ``rescore`` a score also uses frames of videos or other queries; see :mod:`
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,12 @@ import numpy as np
 import polars as pl
 import torch
 
+from videomatch.common import files
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import fold_pairs
-from videomatch.data.store import Store
+from videomatch.data.store import Store, expert_store
 from videomatch.examples import pooled_ids, split_texts
 from videomatch.retrieval import exact, rescoring
 from videomatch.retrieval.exact import Request, SearchResult
@@ -76,13 +76,15 @@ def search(
     """
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
+    needed = INPUTS[rescore["method"]] if rescore else None
+    if rescore and needed is not None and needed not in rescore:
+        raise ValueError(f"rescore {rescore} needs {needed!r}")
+    if needed == "expert" and kind == "video_video":
+        raise ValueError(f"rescore {rescore} compares texts with frames; this search compares videos")
     torch.set_num_threads(threads)
-    if rescore:
-        _check_rescore(rescore, kind)
-    whole = None if any(members.values()) else _protocol(corpus, str(split), kind)
-    inputs = features or [], frame_embeddings or embeddings
     for member, fold in members.items():
-        protocol = whole or _fold_protocol(corpus, split, fold or {})
+        protocol = _fold_protocol(corpus, split, fold) if fold else _protocol(corpus, str(split), kind)
+        inputs = features or [], frame_embeddings or embeddings
         given = Rescoring(corpus, kind, rescore, *inputs, member) if rescore else None
         _search([e / member for e in embeddings], output / member, protocol, kind, top, given)
 
@@ -119,7 +121,7 @@ def _fold_protocol(corpus: Path, split: str | list[str], fold: dict[str, Any]) -
 
 @dataclass(frozen=True)
 class Rescoring:
-    """The options of ``rescore:``, checked, and where the inputs of its method are; names as of :func:`search`."""
+    """The options of ``rescore:``, and where the inputs of its method are; names as of :func:`search`."""
 
     corpus: Path
     kind: str
@@ -129,27 +131,21 @@ class Rescoring:
     member: str
 
     def search(
-        self,
-        embedded: Sequence[np.ndarray],
-        ids: Sequence[Sequence[str]],
-        bank: np.ndarray | None,
-        request: Request,
+        self, store: Store, ids: Sequence[list[str]], rows: Sequence[np.ndarray], is_cosine: bool, request: Request
     ) -> SearchResult:
-        """Rows and ids of the queries and the references, and rows of the bank -> the result."""
+        """The result for ids and rows of the queries, whose embeddings are in ``store``, and of the references."""
         method, wanted = self.options["method"], INPUTS[self.options["method"]]
         options = {name: value for name, value in self.options.items() if name not in ("method", wanted)}
         inputs: list[Any] = []
         if wanted == "bank":
-            inputs = [bank]
+            inputs = [_embeddings(store, self._bank(store, ids[0]), is_cosine)]
         elif wanted == "expert":
             texts, videos = ids if self.kind == "text_video" else ids[::-1]
             inputs = [self._texts(texts), self._frames(videos)]
-        return getattr(rescoring, method)(*embedded, *inputs, request, **options)
+        return getattr(rescoring, method)(*rows, *inputs, request, **options)
 
-    def bank(self, store: Store, queries: Sequence[str]) -> list[str] | None:
-        """Ids of the bank's queries, of the same side as the protocol's; None for a method without one."""
-        if INPUTS[self.options["method"]] != "bank":
-            return None
+    def _bank(self, store: Store, queries: list[str]) -> list[str]:
+        """Ids of the bank's queries, of the same side as the protocol's."""
         split = self.options["bank"]
         if self.kind == "text_video":
             wanted = split_texts(self.corpus, split, QUERIES)["text_id"].to_list()
@@ -164,23 +160,19 @@ class Rescoring:
         log.info("a bank of %d queries", len(found))
         return found
 
-    def _texts(self, ids: Sequence[str]) -> np.ndarray:
+    def _texts(self, ids: list[str]) -> np.ndarray:
         folders = [folder / self.member for folder in self.embeddings]
         if not all(folder.is_dir() for folder in folders):  # another system, whose members have other names
             members = [sorted(p.parent.name for p in folder.glob("*/texts")) for folder in self.embeddings]
             folders = [folder / names[0] for folder, names in zip(self.embeddings, members, strict=True) if names]
         store = Store.open(*(folder / "texts" for folder in folders))
-        rows, lengths = store.gather(list(ids))
-        if (lengths != 1).any():
-            raise ValueError(f"{store.roots[0]}: {ids[int((lengths != 1).argmax())]!r} has no single embedding")
-        return rows.reshape(len(ids), -1)
+        _, absent = _present(store, ids)
+        if absent:
+            raise ValueError(f"{store.roots[0]}: {absent[0]!r} has no embedding")
+        return store.gather(ids)[0].reshape(len(ids), -1)
 
-    def _frames(self, ids: Sequence[str]) -> rescoring.Frames:
-        expert = self.options["expert"]
-        folders = [folder / expert for folder in self.features if (folder / expert).is_dir()]
-        if not folders:
-            raise ValueError(f"rescore.expert {expert!r}: no features of it in {list(map(str, self.features))}")
-        store = Store.open(*folders)
+    def _frames(self, ids: list[str]) -> rescoring.Frames:
+        store = expert_store(self.features, self.options["expert"])
         at = store.index(ids)
         lengths = store.lengths[at]
         if (lengths < 1).any():
@@ -191,20 +183,6 @@ class Rescoring:
             return rows.reshape(len(rows), -1)
 
         return rescoring.Frames(lengths, read)
-
-
-def _check_rescore(options: Mapping[str, Any], kind: str) -> None:
-    method = options.get("method")
-    if method not in INPUTS:
-        raise ValueError(f"rescore.method {method!r}, expected one of {', '.join(INPUTS)}")
-    needed = [INPUTS[method]] if INPUTS[method] else []
-    arguments = inspect.signature(getattr(rescoring, method)).parameters.values()
-    known = [a.name for a in arguments if a.kind is a.KEYWORD_ONLY]
-    odd = [n for n in options if n not in ("method", *needed, *known)] + [n for n in needed if n not in options]
-    if odd:
-        raise ValueError(f"rescore {dict(options)}: see {odd[0]!r}; expected {needed}, and may be {known}")
-    if needed == ["expert"] and kind == "video_video":
-        raise ValueError(f"rescore.method {method!r} compares texts with frames; this search compares videos")
 
 
 def _search(
@@ -228,31 +206,24 @@ def _search(
     if given is None:
         found = exact.search(*embedded, top=top, pairs=request.pairs, exclude=own)
     else:
-        bank = given.bank(query_store, protocol.queries)
-        banked = None if bank is None else _embeddings(query_store, bank, is_cosine)
-        found = given.search(embedded, [queries, references], banked, request)
-    output.mkdir(parents=True, exist_ok=True)
+        found = given.search(query_store, [queries, references], embedded, is_cosine, request)
     tables.write("rankings", _rankings(judged, found, queries, references), output)
     missing = sorted({*no_query, *no_reference})
     if missing:
         log.warning("%s: %d items have no embedding, %d judged pairs are left out", protocol.name, len(missing), lost)
+    counts = {"queries": len(queries), "references": len(references), "pairs": len(judged), "pairs left out": lost}
     about: dict[str, Any] = {
         "split": protocol.name,
         "kind": kind,
         "top": top,
-        "counts": {
-            "queries": len(queries),
-            "references": len(references),
-            "pairs": len(judged),
-            "pairs left out": lost,
-        },
+        "counts": counts,
         "own": [] if own is None else [q for q, at in zip(queries, own.tolist(), strict=True) if at >= 0],
         "missing": missing,
     }
     if given is not None:
         is_transductive = given.options["method"] in rescoring.TRANSDUCTIVE
         about["rescore"] = {**given.options, "transductive": is_transductive}
-    (output / "search.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(output / "search.json", about)
 
 
 def _present(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
@@ -274,10 +245,9 @@ def _embeddings(store: Store, ids: list[str], is_cosine: bool) -> np.ndarray:
 
 def _score(folders: list[Path]) -> str:
     """How these embeddings are compared: ``cosine`` or ``dot``."""
-    files = [folder / "embed.json" for folder in folders]
-    scores = [
-        json.loads(f.read_text(encoding="utf-8")).get("score", "cosine") if f.exists() else "cosine" for f in files
-    ]
+    about = [folder / "embed.json" for folder in folders]
+    texts = [file.read_text(encoding="utf-8") if file.exists() else "{}" for file in about]
+    scores = [json.loads(text).get("score", "cosine") for text in texts]
     if len(set(scores)) > 1 or scores[0] not in ("cosine", "dot"):
         raise ValueError(f"{', '.join(map(str, folders))}: scores are {scores}, expected all cosine or all dot")
     return scores[0]
@@ -301,16 +271,15 @@ def _rankings(judged: pl.DataFrame, found: SearchResult, queries: list[str], ref
         pl.Series("score", found.scores), pl.Series("better", found.better), pl.Series("equal", found.equal)
     )
     row, place = np.nonzero(found.top >= 0)
-    columns = found.top[row, place]
     nearest = pl.DataFrame(
         {
             "query_id": [queries[n] for n in row],
-            "reference_id": [references[n] for n in columns],
+            "reference_id": [references[n] for n in found.top[row, place]],
             "score": found.top_scores[row, place],
-            "grade": pl.Series([None] * len(row), dtype=pl.Float64),
             "better": found.top_better[row, place],
             "equal": found.top_equal[row, place],
-        }
+        },
+        schema_overrides={"query_id": pl.String, "reference_id": pl.String},
     )
     nearest = nearest.join(judged, on=["query_id", "reference_id"], how="anti")
-    return pl.concat([pairs.select(nearest.columns), nearest]).sort("query_id", "better", "reference_id")
+    return pl.concat([pairs, nearest], how="diagonal").sort("query_id", "better", "reference_id")

@@ -6,7 +6,6 @@ references on it are compared frame by frame.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -81,7 +80,7 @@ def shortlist(
         "bytes an hour": round(size / hours) if hours else None,
         "missing": sorted({i for role in sides for i in sides[role]} - {i for role in present for i in present[role]}),
     }
-    (output / "shortlist.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(output / "shortlist.json", about)
     log.info("%d of %d references for %d queries", len(rows), len(present["reference"]), len(present["query"]))
 
 
