@@ -63,7 +63,7 @@ def combine(
 
 
 def shares_of(weights: Sequence[float]) -> np.ndarray:
-    """Weights ``(parts,)`` as shares of 1; a ValueError unless they are at least 0 and finite, and not all of them 0."""
+    """Weights ``(parts,)`` as shares of 1; a ValueError unless they are at least 0 and finite, and not all 0."""
     shares = np.asarray(weights, np.float64)
     if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.sum():
         raise ValueError(f"weights {list(weights)}, expected numbers of at least 0, not all of them 0")

@@ -13,6 +13,7 @@ from typing import Any
 
 import faiss
 
+from videomatch.common import files
 from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
