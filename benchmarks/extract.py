@@ -33,9 +33,8 @@ import _clips
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.experts.image import Expert
-from videomatch.media.allocator import keep_memory
 from videomatch.media.decode import Sampler
-from videomatch.stages.extract import extract
+from videomatch.stages.extract import extract, keep_memory
 
 BAR = 0.8
 BATCHES = (8, 16, 32, 64)

@@ -143,7 +143,7 @@ def test_msrvtt_annotations_alone_and_parts(real_msrvtt):
             lambda f: (f / "test_videodatainfo.json").write_text('{"videos": {}}'),
             "'videos' is dict '{}', expected list",
         ),
-        (lambda f: (f / "test_videodatainfo.json").unlink(), "annotations is missing; looked for test_video"),
+        (lambda f: (f / "test_videodatainfo.json").unlink(), "annotations are missing; looked for test_video"),
         (lambda f: cut(f / "MSRVTT_JSFUSION_test.csv"), "MSRVTT_JSFUSION_test.csv: 999 rows, expected 1,000"),
         (lambda f: cut(f / "MSRVTT_train.9k.csv"), r"MSRVTT_train.9k.csv: 8,999 videos, expected 9,000"),
         (lambda f: (f / "MSRVTT_train.7k.csv").write_text("a,b\n1,2\n"), "line 1: 'a,b', expected one id a line"),

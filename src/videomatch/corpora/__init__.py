@@ -1,31 +1,23 @@
 """Readers of data sets, one per file: ``datasets: {videos: {corpus: msrvtt, …}}`` is read by ``corpora/msrvtt.py``.
 
-What a reader's module must have is :class:`Reader`, what it may have :class:`FeatureReader` and :class:`CardWriter`.
+A reader's module has a function ``read(*, raw, **options)``. ``raw`` is the folder of the data set's files; the other
+keyword-only arguments are ``datasets.<name>.options`` of the parameters. (``generated``, which makes its own data,
+takes the rendered folders instead of ``raw``.) It returns tables of :mod:`videomatch.data.tables` by name, which
+``prepare`` checks: ``videos`` (``path`` null where there is no file; what probing fills may be absent), and those of
+``texts``, ``splits``, ``relevance``, ``rejected``, ``segments``, ``edits``, ``sources``, ``strata`` that the data set
+has. A ValueError names the file and what was expected.
+
+A module may also be a :class:`FeatureReader`, and a :class:`CardWriter`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
-
-
-class Reader(Protocol):
-    """A module that reads a data set.
-
-    Attributes:
-        read: ``read(*, raw, **options)``. ``raw`` is the folder of the data set's files; the other keyword-only
-            arguments are ``datasets.<name>.options`` of the parameters. (``generated``, which makes its own data, takes
-            the rendered folders instead of ``raw``.) It returns tables of :mod:`videomatch.data.tables` by name:
-            ``videos`` (``path`` null where there is no file; what probing fills may be absent), ``texts``, ``splits``,
-            ``relevance``, ``rejected``, and where the data set has them ``segments``, ``edits``, ``sources``,
-            ``strata``. A ValueError names the file and what was expected.
-    """
-
-    read: Callable[..., dict[str, pl.DataFrame]]
 
 
 @runtime_checkable
@@ -35,15 +27,8 @@ class FeatureReader(Protocol):
     def frame_features(
         self, raw: Path, ids: Collection[str] | None = None
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """The features of videos, one video in memory at a time.
-
-        Args:
-            raw: the folder of the data set's files.
-            ids: only these videos (a set, where there are many), None for all.
-
-        Yields:
-            video id, rows (L, D) as stored, start and end of each row (L, 2) in seconds; every id once.
-        """
+        """The features of videos (of ``ids``, or all), one video in memory at a time: video id, rows (L, D) as stored,
+        start and end of each row (L, 2) in seconds; every id once."""
         ...
 
 

@@ -1,8 +1,8 @@
 """What the readers of captioned videos (text-video search) share.
 
-A data set of captioned videos is read from the annotation files of its authors, or the split files of later papers.
-Videos need not be there: one without a file has a null path, and its features come from elsewhere
-(``experts/released.py``). Captions stay as they are published unless cleaning is asked for.
+A data set of captioned videos is read from the annotation files of its authors, or the split files of later papers;
+each file name is an option. Videos need not be there: one without a file has a null path, and its features come from
+elsewhere (``experts/released.py``). Captions stay as they are published unless cleaning is asked for.
 
 Splits come in pairs: ``<name>`` lists videos (as references, to train on or to embed), ``captions_<name>`` is the
 protocol of the same videos with their captions as queries. Texts of kind ``caption`` are what a video has to train on;
@@ -13,70 +13,65 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from videomatch.corpora.folder import EXTENSIONS
+from videomatch.corpora._files import MEDIA, id_list, media_files, missing
 from videomatch.data import text as texts
-from videomatch.data.tables import check, frame, videos
+from videomatch.data.tables import frame, videos
 
 log = logging.getLogger(__name__)
 
-#: folder of the video files below ``raw`` where no other is named
-MEDIA = "videos"
 
-
-def reader(collect: Callable[..., None]) -> Callable[..., dict[str, pl.DataFrame]]:
+def reader(**files: str) -> Callable[[Callable[..., None]], Callable[..., dict[str, pl.DataFrame]]]:
     """Make ``read(*, raw, …)`` of a function ``collect(out, *, …)`` that puts a data set's videos, texts and splits
-    into ``out``. The options of ``collect`` come first, then those that all captioned data sets have."""
+    into ``out``.
 
-    @functools.wraps(collect)
-    def read(
-        *,
-        raw: Path,
-        media: str | None = None,
-        partial: bool = False,
-        cleaned: bool = False,
-        emoji: texts.Emoji = "name",
-        **options: Any,
-    ) -> dict[str, pl.DataFrame]:
-        out = Collected(Path(raw), partial)
-        collect(out, **options)
-        return out.tables(media, cleaned, emoji)
+    The options of ``read`` are those of ``collect``, the names of the ``files`` (option -> default), and:
 
-    shared = list(inspect.signature(read, follow_wrapped=False).parameters.values())
-    own = list(inspect.signature(collect).parameters.values())
-    vars(read)["__signature__"] = inspect.Signature([shared[0], *own[1:], *shared[1:-1]])
-    read.__doc__ = f"""{collect.__doc__}
-    Options of every captioned data set:
-        raw: the folder described above.
-        media: folder of the video files, below ``raw`` or anywhere; ``videos`` if there is one.
-        partial: take files, lists and splits that are not whole; that is not the published protocol any more.
-        cleaned: clean the texts (:mod:`videomatch.data.text`).
-        emoji: what cleaning does with emoji.
-
-    Raises:
-        ValueError: a file is missing, foreign or cut short: its name, what was found, what was expected.
+    - ``media``: folder of the video files, below ``raw`` or anywhere; ``videos`` if there is one.
+    - ``partial``: take files, lists and splits that are not whole; that is not the published protocol any more.
+    - ``cleaned``, ``emoji``: clean the texts (:mod:`videomatch.data.text`).
     """
-    return read
+
+    def decorate(collect: Callable[..., None]) -> Callable[..., dict[str, pl.DataFrame]]:
+        @functools.wraps(collect)
+        def read(
+            *,
+            raw: Path,
+            media: str | None = None,
+            partial: bool = False,
+            cleaned: bool = False,
+            emoji: texts.Emoji = "name",
+            **options: Any,
+        ) -> dict[str, pl.DataFrame]:
+            raw = Path(raw)
+            out = Collected(raw, {name: raw / options.pop(name, file) for name, file in files.items()}, partial)
+            collect(out, **options)
+            tables = out.tables(media)
+            return texts.clean_tables(tables, emoji=emoji) if cleaned else tables
+
+        shared = list(inspect.signature(read, follow_wrapped=False).parameters.values())
+        own = list(inspect.signature(collect).parameters.values())
+        only = inspect.Parameter.KEYWORD_ONLY
+        named = [inspect.Parameter(name, only, default=file, annotation="str") for name, file in files.items()]
+        vars(read)["__signature__"] = inspect.Signature([shared[0], *own[1:], *named, *shared[1:-1]])
+        return read
+
+    return decorate
 
 
 class Collected:
-    """Videos, captions and splits of a data set on their way to the tables.
+    """Videos, captions and splits of a data set on their way to the tables."""
 
-    Args:
-        raw: its folder.
-        partial: accept parts of the published files.
-    """
-
-    def __init__(self, raw: Path, partial: bool) -> None:
+    def __init__(self, raw: Path, files: Mapping[str, Path], partial: bool) -> None:
         self.raw, self.partial = raw, partial
+        self.files = files  # by option; they need not exist
         self.videos: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, tuple[Any, ...]] = {}
         self.splits: list[tuple[str, str, str]] = []
@@ -94,8 +89,8 @@ class Collected:
         end: float | None = None,
         file: str | None = None,
     ) -> None:
-        """Add a video (once: later calls for the same id change nothing), and what it was cut from, where known; its
-        file is ``<video_id>.<ending>`` or ``<file>.<ending>``."""
+        """Add a video (later calls for the same id change nothing), and what it was cut from, where known; its file is
+        ``<video_id>.<ending>`` or ``<file>.<ending>``."""
         if video_id in self.videos:
             return
         self.videos[video_id] = {"video_id": video_id, "category": category, "path": file}
@@ -136,8 +131,8 @@ class Collected:
         self.splits += [(f"captions_{name}", "query", text_id) for text_id in dict.fromkeys(captions)]
         self.splits += [(f"captions_{name}", "reference", video_id) for video_id in videos]
 
-    def tables(self, media: str | None, cleaned: bool, emoji: texts.Emoji) -> dict[str, pl.DataFrame]:
-        """The checked tables; arguments as of :func:`reader`."""
+    def tables(self, media: str | None) -> dict[str, pl.DataFrame]:
+        """The tables; ``media`` as of :func:`reader`."""
         files = media_files(self.raw, media)
         for video_id, row in self.videos.items():
             row["path"] = files.get(row["path"] or video_id, files.get(video_id))
@@ -151,18 +146,16 @@ class Collected:
             "texts": frame("texts", self.rows.values()),
             "splits": frame("splits", self.splits),
             "relevance": frame("relevance", [(text_id, row[1], 1.0) for text_id, row in self.rows.items()]),
-            "rejected": frame("rejected"),
         }
         if self.sources:
             tables["sources"] = frame("sources", self.sources)
-        tables = texts.clean_tables(tables, emoji=emoji) if cleaned else tables
-        return {name: check(name, rows) for name, rows in tables.items()}
+        return tables
 
-    def present(self, given: Mapping[str, str]) -> dict[str, Path]:
-        """Split -> its file, of those files that are there: at least one must be."""
-        found = {split: self.raw / name for split, name in given.items() if (self.raw / name).is_file()}
+    def present(self) -> dict[str, Path]:
+        """Those of the files that are there: at least one must be."""
+        found = {name: path for name, path in self.files.items() if path.is_file()}
         if not found:
-            find(self.raw, list(given.values()), "the annotations")
+            raise missing(self.raw, "the annotations are", [path.name for path in self.files.values()])
         return found
 
     def expect(self, path: Path, found: int, wanted: int | None, what: str) -> None:
@@ -181,6 +174,14 @@ class Collected:
             raise ValueError(f"{path}: {both!r} stands in the {self._split_of[both]} file, too")
         self._split_of |= dict.fromkeys(ids, split)
 
+    def listed(self, path: Path, wanted: int, there: Iterable[str], what: str) -> list[str]:
+        """The videos of a list of ``wanted`` ids, as :meth:`known`."""
+        if not path.is_file():
+            raise missing(self.raw, "the list of videos is", [path.name])
+        ids = id_list(path)
+        self.expect(path, len(ids), wanted, "videos")
+        return self.known(path, ids, there, what)
+
     def known(self, path: Path, ids: Iterable[str], there: Iterable[str], what: str) -> list[str]:
         """Those of ``ids`` that are there; all must be, unless parts are accepted."""
         ids, there = list(ids), set(there)
@@ -194,77 +195,6 @@ class Collected:
         return kept
 
 
-def media_files(raw: Path, media: str | None) -> dict[str, str]:
-    """File name without its ending -> path, of all video files in a folder and those below it. A folder that is named
-    must be there."""
-    folder = raw / Path(media or MEDIA).expanduser()
-    if not folder.is_dir():
-        if media is not None:
-            raise ValueError(f"media {media!r}: there is no folder {folder}")
-        return {}
-    found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file():
-            found.setdefault(path.stem, str(path))
-    return found
-
-
-def find(raw: Path, names: str | Sequence[str], what: str) -> Path:
-    """The first of some file names that exists in a folder, or a ValueError that lists them."""
-    names = [names] if isinstance(names, str) else names
-    for name in names:
-        if (raw / name).is_file():
-            return raw / name
-    raise ValueError(f"{raw}: {what} is missing; looked for {', '.join(names)}")
-
-
-def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
-    """The content of a JSON file, which must be of this kind."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON, or cut short ({error}); expected {expected}") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path}: holds {_shown(content)}, expected {expected}")
-    return content
-
-
-def field(path: Path, where: str, entry: Any, name: str, kind: type | tuple[type, ...]) -> Any:
-    """A field of a JSON object, of a type."""
-    if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
-        kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        value = _shown(entry.get(name)) if isinstance(entry, dict) else _shown(entry)
-        raise ValueError(f"{path}, {where}: {name!r} is {value}, expected {kinds}")
-    return entry[name]
-
-
-def strings(path: Path, where: str, values: Any) -> list[str]:
-    """A list of strings."""
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise ValueError(f"{path}, {where}: {_shown(values)}, expected a list of sentences")
-    return values
-
-
-def _shown(value: Any) -> str:
-    return f"{type(value).__name__} {str(value)[:60]!r}"
-
-
-def id_list(path: Path) -> list[str]:
-    """Different ids, one per line, perhaps below a heading ``video_id``."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error}); expected one id a line") from error
-    ids: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        word = line.strip()
-        if not word or (number == 1 and word == "video_id"):
-            continue
-        if "," in word or len(word.split()) > 1 or word[0] in "{[":
-            raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected one id a line")
-        if word in ids:
-            raise ValueError(f"{path}, line {number}: {word!r} stands on line {ids[word]} already")
-        ids[word] = number
-    if not ids:
-        raise ValueError(f"{path}: no id in it")
-    return list(ids)
+def paragraph(sentences: Iterable[str]) -> str:
+    """Sentences as one text."""
+    return " ".join(sentence.strip() for sentence in sentences if sentence.strip())

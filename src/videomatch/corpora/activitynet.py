@@ -18,40 +18,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from videomatch.corpora import _captions as captions
-from videomatch.corpora._captions import Collected
+from videomatch.corpora import _files
+from videomatch.corpora._captions import Collected, paragraph, reader
 
 SIZES = {"train": 10009, "val1": 4917, "val2": 4885}
 #: a sentence may end this much (seconds) after its video: 36 do by about 0.01
 SLACK = 0.5
 
 
-@captions.reader
-def read(
-    out: Collected,
-    *,
-    train: str = "train.json",
-    val1: str = "val_1.json",
-    val2: str = "val_2.json",
-    unit: Literal["paragraph", "sentence"] = "paragraph",
-) -> None:
-    """The tables of ActivityNet Captions.
-
-    Args:
-        train: annotations of the training videos.
-        val1: the first annotations of the validation videos.
-        val2: the second.
-        unit: ``paragraph``, or ``sentence``: each one a text with its times (no published protocol).
-    """
+@reader(train="train.json", val1="val_1.json", val2="val_2.json")
+def read(out: Collected, *, unit: Literal["paragraph", "sentence"] = "paragraph") -> None:
+    """The tables of ActivityNet Captions. ``unit: sentence`` makes each sentence a text with its times (no published
+    protocol)."""
     if unit not in ("paragraph", "sentence"):
         raise ValueError(f"unit {unit!r}, expected paragraph or sentence")
-    found = out.present({"train": train, "val1": val1, "val2": val2})
-    for split, path in found.items():
-        content = captions.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')
+    for split, path in out.present().items():
+        content = _files.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')
         out.expect(path, len(content), SIZES[split], "videos")
         queries = []
         for video_id, entry in content.items():
-            duration = captions.field(path, video_id, entry, "duration", (int, float))
+            duration = _files.field(path, video_id, entry, "duration", (int, float))
             name = video_id.removeprefix("v_")
             out.video(video_id, source=f"youtube:{name}", start=0.0, end=float(duration), file=name)
             kind = "query" if split == "val2" else "caption"
@@ -64,13 +50,12 @@ def _texts(
     path: Path, split: str, video_id: str, entry: dict[str, Any], duration: float, unit: str
 ) -> list[tuple[str, str, float | None, float | None]]:
     """Id, words, start and end of a video's texts."""
-    sentences = captions.strings(path, video_id, captions.field(path, video_id, entry, "sentences", list))
-    times = captions.field(path, video_id, entry, "timestamps", list)
+    sentences = _files.strings(path, video_id, _files.field(path, video_id, entry, "sentences", list))
+    times = _files.field(path, video_id, entry, "timestamps", list)
     if len(times) != len(sentences) or not sentences:
         raise ValueError(f"{path}, {video_id}: {len(sentences)} sentences and {len(times)} times, expected as many")
     if unit == "paragraph":
-        words = " ".join(sentence.strip() for sentence in sentences if sentence.strip())
-        return [(f"{video_id}:{split}", words, None, None)]
+        return [(f"{video_id}:{split}", paragraph(sentences), None, None)]
     rows = []
     for number, (sentence, pair) in enumerate(zip(sentences, times, strict=True)):
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(t, int | float) for t in pair):

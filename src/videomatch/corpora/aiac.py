@@ -28,8 +28,9 @@ import numpy as np
 import polars as pl
 
 from videomatch.common.progress import track
+from videomatch.corpora._files import every_second
 from videomatch.data import text, tfrecord
-from videomatch.data.tables import SCHEMAS, check, frame, videos
+from videomatch.data.tables import SCHEMAS, frame, videos
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +44,8 @@ _CHUNK = 20_000
 def read(
     *, raw: Path, listed_tags: bool = True, cleaned: bool = True, emoji: text.Emoji = "name"
 ) -> dict[str, pl.DataFrame]:
-    """The tables of the competition's data.
-
-    Args:
-        raw: the folder described above.
-        listed_tags: keep only tags of ``tag_list.txt``, as the winners did.
-        cleaned: clean titles and ASR (:mod:`videomatch.data.text`); false leaves them as the winners used them.
-        emoji: what cleaning does with emoji.
-    """
+    """The tables of the competition. ``listed_tags`` keeps only tags of ``tag_list.txt``, as the winners did;
+    ``cleaned`` cleans titles and ASR (:mod:`videomatch.data.text`), which the winners used as they are."""
     raw = Path(raw)
     kept_tags = set(tag_classes(raw)) if listed_tags else None
     ids: dict[str, list[str]] = {part: [] for part in PARTS}
@@ -68,18 +63,16 @@ def read(
         "videos": pl.concat(found),
         "texts": pl.concat(texts),
         "relevance": labels(raw / "pairwise" / "label.tsv"),
-        "rejected": frame("rejected"),
     }
     judged = tables["relevance"]
-    for column in ("query_id", "reference_id"):
+    for column in judged.columns[:2]:
         unknown = judged.filter(~pl.col(column).is_in(seen))
         if len(unknown):
             raise ValueError(
                 f"{raw / 'pairwise' / 'label.tsv'}: {len(unknown)} labels name a video that no TFRecord holds, "
                 f"first {unknown[column][0]!r}"
             )
-    tables["splits"] = _splits(ids, judged)
-    return {name: check(name, rows) for name, rows in tables.items()}
+    return {**tables, "splits": _splits(ids, judged)}
 
 
 def labels(path: Path) -> pl.DataFrame:
@@ -122,9 +115,8 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
             if sizes:
                 where = f"{path}, record {number}, video {video_id}"
                 raise ValueError(f"{where}: a frame of {min(sizes)} bytes, expected {2 * DIM}")
-            starts = np.arange(len(frames), dtype=np.float64)
             values = np.frombuffer(b"".join(frames), dtype="<f2").reshape(-1, DIM)
-            yield video_id, values, np.stack([starts, starts + 1], axis=1)
+            yield video_id, values, every_second(len(frames))
 
 
 def _files(raw: Path) -> list[tuple[str, Path]]:
@@ -164,18 +156,13 @@ def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
 
 
 def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
-    # no language yet: cleaning marks it, and the raw text has none
     rows = chunk.unpivot(index="video_id", on=["title", "asr"], variable_name="kind", value_name="text")
-    return (
-        rows.filter(pl.col("text") != "")
-        .with_columns(
-            pl.concat_str("video_id", "kind", separator=":").alias("text_id"),
-            pl.lit(None, dtype=pl.String).alias("language"),
-            pl.lit(None, dtype=pl.Float64).alias("start"),
-            pl.lit(None, dtype=pl.Float64).alias("end"),
-        )
-        .select([pl.col(c).cast(t) for c, t in SCHEMAS["texts"].items()])
+    rows = rows.filter(pl.col("text") != "").with_columns(
+        pl.concat_str("video_id", "kind", separator=":").alias("text_id")
     )
+    # no language yet: cleaning marks it, and the raw text has none
+    rows = rows.with_columns(pl.lit(None).alias(column) for column in ("language", "start", "end"))
+    return rows.select(SCHEMAS["texts"]).cast(SCHEMAS["texts"])
 
 
 def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:

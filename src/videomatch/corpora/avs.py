@@ -28,8 +28,8 @@ from pathlib import Path
 
 import polars as pl
 
-from videomatch.corpora import _captions as captions
-from videomatch.data.tables import SCHEMAS, check, frame, videos
+from videomatch.corpora import _files
+from videomatch.data.tables import SCHEMAS, frame, videos
 
 #: edition -> its first and last topic
 EDITIONS = {
@@ -60,25 +60,24 @@ def read(
     """The tables of one collection.
 
     Args:
-        raw: the folder described above.
         shots: folder of the master shot reference, or a file that lists shots, or the table of valid shots.
-        topics: files of topics; by default all of these names. A topic that stands in two of them must read the same.
-        judgements: files of judgements (*qrels*), by default all ``avs.qrels.*``.
-        dropped: list of shots to leave out, by default ``*.dropped.shots.list``.
+        topics, judgements, dropped: files, by default all of the names above. A topic that stands in two of them must
+            read the same. Dropped shots are left out.
         editions: name -> first and last topic.
         media: folder with a file per shot, ``videos`` by default.
         partial: take editions whose topics are not all there.
     """
     raw = Path(raw)
     listed = _shots(raw, shots)
-    lost = _dropped(raw, dropped)
-    queries = _topics(_files(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics"))
-    files = captions.media_files(raw, media)
+    lists = _files.find_all(raw, dropped, ("*.dropped.shots.list",), "the list of dropped shots is", needed=False)
+    lost = {shot for path in lists for shot in _shots_of(path, _words(path))}
+    queries = _topics(_files.find_all(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics are"))
+    files = _files.media_files(raw, media)
     kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
     if kept.is_empty():
         raise ValueError(f"{raw / shots}: no shot left")
-    path = pl.col("video_id").replace_strict(files, default=None, return_dtype=pl.String) if files else pl.lit(None)
-    qrels = _files(raw, judgements, ("avs.qrels.*",), "judgements", needed=judgements is not None)
+    path = pl.col("video_id").replace_strict(files, default=None, return_dtype=pl.String)
+    qrels = _files.find_all(raw, judgements, ("avs.qrels.*",), "judgements are", needed=False)
     strata = _judgements(qrels, queries)
     rows = [(number, None, "query", "en", None, None, words) for number, words in queries.items()]
     there = set(listed["video_id"])
@@ -95,19 +94,7 @@ def read(
     }
     if qrels:
         tables["strata"] = strata
-    return {name: check(name, rows) for name, rows in tables.items()}
-
-
-def _files(
-    raw: Path, given: Sequence[str] | None, patterns: Sequence[str], what: str, needed: bool = True
-) -> list[Path]:
-    """Named files, or those that match."""
-    if given is not None:
-        return [captions.find(raw, name, what) for name in ([given] if isinstance(given, str) else given)]
-    found = sorted({path for pattern in patterns for path in raw.glob(pattern)})
-    if not found and needed:
-        raise ValueError(f"{raw}: {what} are missing; looked for {', '.join(patterns)}")
-    return found
+    return tables
 
 
 def _shots(raw: Path, name: str) -> pl.DataFrame:
@@ -155,14 +142,11 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
 
 def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     """The shots of a list, or of a table of films and their last shots."""
-    words = path.read_text(encoding="utf-8-sig").split()
+    words = _words(path)
     if not words:
         raise ValueError(f"{path}: no shot in it")
     if words[0].startswith("shot"):
-        odd = next((word for word in words if not SHOT.fullmatch(word)), None)
-        if odd is not None:
-            raise ValueError(f"{path}: {odd[:60]!r} is no shot, expected shot<film>_<number>")
-        return [(word, word[4:].partition("_")[0], None, None) for word in words]
+        return [(shot, shot[4:].partition("_")[0], None, None) for shot in _shots_of(path, words)]
     if len(words) % 2 or not all(word.isdigit() for word in words):
         raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {words[:2]}")
     pairs = zip(words[::2], words[1::2], strict=True)
@@ -171,15 +155,16 @@ def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     ]
 
 
-def _dropped(raw: Path, name: str | None) -> set[str]:
-    paths = (
-        [captions.find(raw, name, "the list of dropped shots")] if name else sorted(raw.glob("*.dropped.shots.list"))
-    )
-    words = {word: path for path in paths for word in path.read_text(encoding="utf-8-sig").split()}
-    for word, path in words.items():
-        if not SHOT.fullmatch(word):
-            raise ValueError(f"{path}: {word[:60]!r} is no shot, expected shot<film>_<number>")
-    return set(words)
+def _words(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8-sig").split()
+
+
+def _shots_of(path: Path, words: list[str]) -> list[str]:
+    """The words of a file, all of which must be shots."""
+    odd = next((word for word in words if not SHOT.fullmatch(word)), None)
+    if odd is not None:
+        raise ValueError(f"{path}: {odd[:60]!r} is no shot, expected shot<film>_<number>")
+    return words
 
 
 def _topics(paths: Sequence[Path]) -> dict[str, str]:
@@ -205,10 +190,9 @@ def _splits(
     asked: Mapping[str, str], editions: Mapping[str, Sequence[int]], shots: pl.Series, partial: bool
 ) -> pl.DataFrame:
     named: dict[str, list[str]] = {}
-    left = dict.fromkeys(asked)
     for name, (first, last) in editions.items():
         there = [t for t in asked if first <= int(t) <= last]
-        if there and len(there) < last - first + 1 and not partial:
+        if 0 < len(there) < last - first + 1 and not partial:
             missing = next(str(n) for n in range(first, last + 1) if str(n) not in asked)
             raise ValueError(
                 f"edition {name!r}: {len(there)} of the topics {first} to {last}, {missing} is missing "
@@ -216,10 +200,10 @@ def _splits(
             )
         if there:
             named[f"captions_{name}"] = there
-        left = {t: None for t in left if t not in there}
+    left = [t for t in asked if not any(t in ids for ids in named.values())]
     if left:
         known = ", ".join(f"{name} {first}-{last}" for name, (first, last) in editions.items())
-        raise ValueError(f"topic {next(iter(left))} belongs to no edition; `editions` knows {known}")
+        raise ValueError(f"topic {left[0]} belongs to no edition; `editions` knows {known}")
     rows = [("shots", "reference", shots)]
     for name, ids in named.items():
         rows += [(name, "query", pl.Series("id", ids)), (name, "reference", shots)]

@@ -16,31 +16,18 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from videomatch.corpora import _captions as captions
-from videomatch.corpora._captions import Collected
+from videomatch.corpora import _files
+from videomatch.corpora._captions import Collected, paragraph, reader
 from videomatch.corpora.folder import EXTENSIONS
 
 #: fewer videos than this may all have one sentence by chance
 FEW = 20
 
 
-@captions.reader
-def read(
-    out: Collected,
-    *,
-    train: str = "train_data.json",
-    val: str = "val_data.json",
-    test: str = "test_data.json",
-) -> None:
-    """The tables of DiDeMo.
-
-    Args:
-        train: descriptions of the training videos.
-        val: of the validation videos.
-        test: of the test videos.
-    """
-    found = out.present({"train": train, "val": val, "test": test})
-    for split, path in found.items():
+@reader(train="train_data.json", val="val_data.json", test="test_data.json")
+def read(out: Collected) -> None:
+    """The tables of DiDeMo."""
+    for split, path in out.present().items():
         described = _descriptions(path)
         out.apart(path, described, split)
         single = all(len(s) == 1 and s[0].count(".") < 2 for s in described.values())
@@ -52,27 +39,22 @@ def read(
         queries = []
         for video_id, sentences in described.items():
             out.video(video_id, source=f"flickr:{video_id}")
-            paragraph = " ".join(s.strip() for s in sentences if s.strip())
-            queries += out.text(f"{video_id}:paragraph", video_id, paragraph)
+            queries += out.text(f"{video_id}:paragraph", video_id, paragraph(sentences))
         out.split(split, described, queries)
 
 
 def _descriptions(path: Path) -> dict[str, list[str]]:
     """Video id -> sentences, in the order of the file."""
     described: dict[str, list[str]] = {}
-    content = captions.read_json(path, list, '[{"video", "description"}] or [{"video", "caption"}]')
+    content = _files.read_json(path, list, '[{"video", "description"}] or [{"video", "caption"}]')
     for number, entry in enumerate(content):
-        name = captions.field(path, f"[{number}]", entry, "video", str)
+        name = _files.field(path, f"[{number}]", entry, "video", str)
         key = "description" if "description" in entry else "caption"
-        words = captions.field(path, f"[{number}]", entry, key, (str, list))
-        sentences = [words] if isinstance(words, str) else captions.strings(path, f"[{number}]", words)
-        described.setdefault(_id(name), []).extend(sentences)
+        words = _files.field(path, f"[{number}]", entry, key, (str, list))
+        sentences = [words] if isinstance(words, str) else _files.strings(path, f"[{number}]", words)
+        pure = PurePosixPath(name)
+        video_id = pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name
+        described.setdefault(video_id, []).extend(sentences)
     if not described:
         raise ValueError(f"{path}: no video in it")
     return described
-
-
-def _id(name: str) -> str:
-    """The name of a video without folder and ending."""
-    pure = PurePosixPath(name)
-    return pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name

@@ -21,6 +21,7 @@ import io
 import json
 import logging
 import os
+import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,7 +34,7 @@ import polars as pl
 from videomatch.data import text as texts
 from videomatch.data.language import tag
 from videomatch.data.subtitles import SUBTITLES, Cue, read_text, subtitles, whisper
-from videomatch.data.tables import check, frame, videos
+from videomatch.data.tables import frame, videos
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +60,13 @@ def read(
     title_from_name: bool = False,
     emoji: texts.Emoji = "name",
 ) -> dict[str, pl.DataFrame]:
-    """Read a folder.
+    """The tables of a folder: ids are paths below ``raw``, texts are cleaned.
 
     Args:
-        raw: the folder.
         extensions: of videos, in any case.
         separator: between several tags, captions or splits in one cell of ``videos.csv``.
         title_from_name: give videos without a title the words of their file name.
         emoji: see :func:`videomatch.data.text.clean`.
-
-    Returns:
-        videos (ids: paths below ``raw``; what probing fills is null), texts (cleaned), splits, relevance, rejected.
-
-    Raises:
-        ValueError: no video at all, or a list with unknown columns.
     """
     raw = Path(raw)
     if not raw.is_dir():
@@ -97,11 +91,11 @@ def read(
     if not files:
         raise ValueError(f"{raw}: no video; looked for {', '.join(sorted(endings))} in it and the folders below")
     listed = _listed(raw, files, separator, rejected)
-    rows = []
-    splits: dict[str, list[str]] = {"all": list(files)}
-    captions: dict[str, list[str]] = {}
     owners = _owners(files, beside)
     known: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
+    splits: dict[str, list[str]] = {"all": list(files)}
+    captions: dict[str, list[str]] = {}
     for video_id, path in sorted(files.items()):
         entry = listed.get(video_id, Entry())
         known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": entry.tags})
@@ -114,24 +108,21 @@ def read(
         for claim, cues in spoken:
             source = f"{video_id}:asr.{claim}" if claim else f"{video_id}:asr"
             rows += [(f"{source}:{n}", video_id, "asr", claim, *cue) for n, cue in enumerate(cues)]
-        for n, caption in enumerate(entry.captions):
-            captions.setdefault(video_id, []).append(f"{video_id}:caption:{n}")
-            rows.append((f"{video_id}:caption:{n}", video_id, "caption", None, None, None, caption))
+        captions[video_id] = [f"{video_id}:caption:{n}" for n in range(len(entry.captions))]
+        for text_id, caption in zip(captions[video_id], entry.captions, strict=True):
+            rows.append((text_id, video_id, "caption", None, None, None, caption))
         for split in entry.splits:
             splits.setdefault(split, []).append(video_id)
-
+    for _, path, reason in rejected:
+        log.warning("%s: %s", path, reason)
     tables = {
         "videos": videos(known),
         "texts": frame("texts", rows),
         "splits": frame("splits", _splits(splits, captions)),
-        "relevance": frame(
-            "relevance", [(q, video_id, 1.0) for video_id, some in sorted(captions.items()) for q in some]
-        ),
+        "relevance": frame("relevance", [(q, video_id, 1.0) for video_id, some in captions.items() for q in some]),
         "rejected": frame("rejected", rejected),
     }
-    for _, path, reason in rejected:
-        log.warning("%s: %s", path, reason)
-    return {name: check(name, rows) for name, rows in texts.clean_tables(tables, emoji=emoji).items()}
+    return texts.clean_tables(tables, emoji=emoji)
 
 
 @dataclass
@@ -155,8 +146,7 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
         for line, row in _csv(path) if path.suffix == ".csv" else _jsonl(path):
             unknown = [column for column in row if column not in COLUMNS]
             if unknown:
-                near = difflib.get_close_matches(str(unknown[0]).lower(), COLUMNS, 1, 0.5)
-                hint = f", did you mean {near[0]!r}?" if near else ""
+                hint = _hint(difflib.get_close_matches(str(unknown[0]).lower(), COLUMNS, 1, 0.5))
                 raise ValueError(
                     f"{path}, line {line}: unknown column {unknown[0]!r}{hint} (columns are {', '.join(COLUMNS)})"
                 )
@@ -181,8 +171,7 @@ def _csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     header = [column.strip() for column in reader.fieldnames or []]
     if not {"path", "file"} & set(header):
-        near = next((c for c in header if difflib.get_close_matches(c.lower(), ("path", "file"), 1, 0.5)), None)
-        hint = f", did you mean {near!r}?" if near else ""
+        hint = _hint([c for c in header if difflib.get_close_matches(c.lower(), ("path", "file"), 1, 0.5)])
         raise ValueError(f"{path}: no column 'path' or 'file' among {header}{hint}")
     reader.fieldnames = header
     rows = []
@@ -193,6 +182,10 @@ def _csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
             )
         rows.append((reader.line_num, row))
     return rows
+
+
+def _hint(near: list[str]) -> str:
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -218,15 +211,8 @@ def _relative(name: str, raw: Path) -> str:
             pure = PurePosixPath(Path(name).relative_to(raw.absolute()).as_posix())
         except ValueError:
             return ""
-    parts: list[str] = []
-    for part in pure.parts:
-        if part == "..":
-            if not parts:
-                return ""
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return unicodedata.normalize("NFC", "/".join(parts))
+    path = posixpath.normpath(pure)
+    return "" if path.split("/")[0] in (".", "..") else unicodedata.normalize("NFC", path)
 
 
 def _text(value: Any) -> str:
@@ -239,12 +225,8 @@ def _several(value: Any, separator: str) -> list[str]:
 
 
 def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Every visible file below a folder, ordered. Links are followed, each real folder once.
-
-    Args:
-        folder: where it starts.
-        reject: called with the path and the reason for broken links, unreadable folders and names that are not text.
-    """
+    """Every visible file below a folder, ordered. Links are followed, each real folder once. ``reject`` is called with
+    path and reason for broken links, unreadable folders and names that are not text."""
     seen: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
@@ -274,10 +256,8 @@ def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[P
 
 
 def _owners(files: dict[str, Path], beside: dict[Path, list[Path]]) -> dict[str, list[tuple[Path, str]]]:
-    """For every video the (file, what stands between its name and the ending) beside it.
-
-    A file belongs to the longest name that begins its own: ``clip.v2.srt`` to ``clip.v2.mp4``, not to ``clip.mp4``.
-    """
+    """Video id -> the files beside it, each with what stands between its name and the ending. A file belongs to the
+    longest name that begins its own: ``clip.v2.srt`` to ``clip.v2.mp4``, not to ``clip.mp4``."""
     owners: dict[str, list[tuple[Path, str]]] = {video_id: [] for video_id in files}
     by_stem: dict[tuple[Path, str], list[str]] = {}
     for video_id, path in files.items():
@@ -347,7 +327,7 @@ def _splits(splits: dict[str, list[str]], captions: dict[str, list[str]]) -> lis
     for split, ids in splits.items():
         ids = sorted(set(ids))
         rows += [(split, role, video_id) for role in ("query", "reference") for video_id in ids]
-        queries = [query for video_id in ids for query in captions.get(video_id, [])]
+        queries = [query for video_id in ids for query in captions[video_id]]
         if queries:
             rows += [(f"captions_{split}", "query", query) for query in queries]
             rows += [(f"captions_{split}", "reference", video_id) for video_id in ids]

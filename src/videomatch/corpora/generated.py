@@ -17,12 +17,8 @@ from videomatch.synthetic.options import SyntheticOptions as Options
 
 
 def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any) -> dict[str, pl.DataFrame]:
-    """Tables ``videos``, ``texts``, ``splits``, ``relevance`` and ``segments``; see :func:`annotate`.
-
-    Args:
-        renders: results of ``render`` with the same ``seed``, ``shards`` and ``options``, one per shard.
-        options: as in :class:`Options`.
-    """
+    """The tables of :func:`annotate`, with the files of ``renders``: results of ``render`` with the same ``seed``,
+    ``shards`` and ``options``, one per shard."""
     frames = annotate(seed=seed, shards=shards, options=Options(**options))
     paths = {p.stem: str(p) for folder in renders for p in sorted(Path(folder).glob("*.mp4"))}
     missing = [v for v in frames["videos"]["video_id"] if v not in paths]
@@ -36,5 +32,5 @@ def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any)
 
 
 def card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: Mapping[str, Any]) -> None:
-    """Write ``card.md`` and ``contact_sheet.jpg``: what the corpus holds, and what each modality alone can tell."""
+    """What the corpus holds, and what each modality alone can tell; as of :class:`videomatch.corpora.CardWriter`."""
     write_card(output=output, tables=tables, seed=seed, options=Options(**options))

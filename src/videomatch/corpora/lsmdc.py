@@ -19,8 +19,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from videomatch.corpora import _captions as captions
-from videomatch.corpora._captions import Collected
+from videomatch.corpora._captions import Collected, reader
 
 COLUMNS = 6
 #: rows of each file, where publications agree on them
@@ -28,23 +27,10 @@ ROWS = {"train": 101_079, "val": None, "test": 1000}
 _CLIP = re.compile(r"(.+)_(\d+)\.(\d+)\.(\d+)\.(\d+)-(\d+)\.(\d+)\.(\d+)\.(\d+)")
 
 
-@captions.reader
-def read(
-    out: Collected,
-    *,
-    train: str = "LSMDC16_annos_training.csv",
-    val: str = "LSMDC16_annos_val.csv",
-    test: str = "LSMDC16_challenge_1000_publictect.csv",
-) -> None:
-    """The tables of LSMDC.
-
-    Args:
-        train: the training sentences; of the three files those that are there are read.
-        val: the validation sentences.
-        test: the test sentences.
-    """
-    found = out.present({"train": train, "val": val, "test": test})
-    for split, path in found.items():
+@reader(train="LSMDC16_annos_training.csv", val="LSMDC16_annos_val.csv", test="LSMDC16_challenge_1000_publictect.csv")
+def read(out: Collected) -> None:
+    """The tables of LSMDC."""
+    for split, path in out.present().items():
         rows = _rows(path)
         out.expect(path, len(rows), ROWS[split], "rows")
         clips: dict[str, int] = {}

@@ -31,87 +31,66 @@ from urllib.parse import parse_qs, urlparse
 
 import numpy as np
 
-from videomatch.corpora import _captions as captions
-from videomatch.corpora._captions import Collected
+from videomatch.corpora import _files
+from videomatch.corpora._captions import Collected, reader
 from videomatch.data.tables import read_csv
 
 ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 #: split of the annotations -> ours, and its number of videos
 OFFICIAL = {"train": ("train", 6513), "validate": ("val", 497), "test": ("test", 2990)}
-#: name of a list -> file name, its number of videos
+#: option of a list -> its protocol, its number of videos
 LISTS = {
-    "train_9k": ("MSRVTT_train.9k.csv", 9000),
-    "train_7k": ("MSRVTT_train.7k.csv", 7010),
-    "1kb_train": ("train_list_miech.txt", 6656),
-    "1kb_test": ("test_list_miech.txt", 1000),
+    "train_9k": ("train_9k", 9000),
+    "train_7k": ("train_7k", 7010),
+    "train_1kb": ("1kb_train", 6656),
+    "test_1kb": ("1kb_test", 1000),
 }
 CAPTIONS = 20
 
 
-@captions.reader
-def read(
-    out: Collected,
-    *,
-    annotations: str | Sequence[str] | None = None,
-    test_1ka: str = "MSRVTT_JSFUSION_test.csv",
-    train_9k: str = LISTS["train_9k"][0],
-    train_7k: str = LISTS["train_7k"][0],
-    train_1kb: str = LISTS["1kb_train"][0],
-    test_1kb: str = LISTS["1kb_test"][0],
-) -> None:
-    """The tables of MSR-VTT.
-
-    Args:
-        annotations: one file or several; by default the first of those above, or the next two.
-        test_1ka: of the 1k-A test; the next four: lists of ids. A file of these that is not there is no protocol.
-        train_9k: of 1k-A.
-        train_7k: of 1k-A.
-        train_1kb: of 1k-B.
-        test_1kb: of 1k-B.
-    """
-    raw = out.raw
-    names = _annotation_files(raw, annotations)
+@reader(
+    test_1ka="MSRVTT_JSFUSION_test.csv",
+    train_9k="MSRVTT_train.9k.csv",
+    train_7k="MSRVTT_train.7k.csv",
+    train_1kb="train_list_miech.txt",
+    test_1kb="test_list_miech.txt",
+)
+def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> None:
+    """The tables of MSR-VTT. ``annotations`` are by default the first file of those above, or the next two. Of a list
+    that is not there, there is no protocol."""
+    files = _files.find_all(out.raw, annotations, ANNOTATIONS, "the annotations are")
+    files = files[:1] if annotations is None and files[0].name == ANNOTATIONS[0] else files
     official: dict[str, list[str]] = {}
     own: dict[str, list[str]] = {}
-    for path in names:
+    for path in files:
         _annotations(path, out, official, own)
-    listed = " and ".join(path.name for path in names)
+    listed = " and ".join(path.name for path in files)
     for name, (split, wanted) in OFFICIAL.items():
         videos = official.get(name, [])
         if videos:
-            out.expect(names[0].parent / listed, len(videos), wanted, f"videos of the split {name!r}")
+            out.expect(files[0].parent / listed, len(videos), wanted, f"videos of the split {name!r}")
             out.split(split, videos, [t for v in videos for t in own[v]])
-    given = {"train_9k": train_9k, "train_7k": train_7k, "1kb_train": train_1kb, "1kb_test": test_1kb}
-    lists = {name: captions.id_list(raw / file) for name, file in given.items() if (raw / file).is_file()}
-    sentences = _sentences(raw / test_1ka, out)
-    for name, ids in lists.items():
-        path = raw / given[name]
-        out.expect(path, len(ids), LISTS[name][1], "videos")
-        videos = out.known(path, ids, own, listed)
+    lists = {option: _files.id_list(out.files[option]) for option in LISTS if out.files[option].is_file()}
+    sentences = _sentences(out.files["test_1ka"], out)
+    for option, ids in lists.items():
+        name, wanted = LISTS[option]
+        out.expect(out.files[option], len(ids), wanted, "videos")
+        videos = out.known(out.files[option], ids, own, listed)
         out.split(name, videos, [t for v in videos for t in (own[v][:1] if name == "1kb_test" else own[v])])
         if name == "train_9k":
             _selection(out, ids, own)
     if sentences:
-        there = out.known(raw / test_1ka, sentences, own, listed)
+        there = out.known(out.files["test_1ka"], sentences, own, listed)
         _test_1ka({v: sentences[v] for v in there}, out, own)
-
-
-def _annotation_files(raw: Path, given: str | Sequence[str] | None) -> list[Path]:
-    if given is not None:
-        return [captions.find(raw, name, "annotations") for name in ([given] if isinstance(given, str) else given)]
-    found = [raw / name for name in ANNOTATIONS if (raw / name).is_file()] or [
-        captions.find(raw, ANNOTATIONS, "the annotations")
-    ]
-    return found[:1] if found[0].name == ANNOTATIONS[0] else found
 
 
 def _annotations(path: Path, out: Collected, official: dict[str, list[str]], own: dict[str, list[str]]) -> None:
     """Videos, captions (in the order of the file) and official splits of one annotation file."""
-    content = captions.read_json(path, dict, "an object with `videos` and `sentences`")
-    for number, video in enumerate(captions.field(path, "the whole", content, "videos", list)):
+    content = _files.read_json(path, dict, "an object with `videos` and `sentences`")
+    for number, video in enumerate(_files.field(path, "the whole", content, "videos", list)):
         where = f"videos[{number}]"
-        video_id = captions.field(path, where, video, "video_id", str)
-        split = captions.field(path, where, video, "split", str)
+        video_id = _files.field(path, where, video, "video_id", str)
+        split = _files.field(path, where, video, "split", str)
         if split not in OFFICIAL:
             raise ValueError(f"{path}, {where}: split {split!r}, expected one of {', '.join(OFFICIAL)}")
         if video_id in own:
@@ -127,12 +106,12 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]], own
         )
         official.setdefault(split, []).append(video_id)
         own[video_id] = []
-    for number, sentence in enumerate(captions.field(path, "the whole", content, "sentences", list)):
+    for number, sentence in enumerate(_files.field(path, "the whole", content, "sentences", list)):
         where = f"sentences[{number}]"
-        video_id = captions.field(path, where, sentence, "video_id", str)
+        video_id = _files.field(path, where, sentence, "video_id", str)
         if video_id not in own:
             raise ValueError(f"{path}, {where}: {video_id!r} is none of its videos")
-        words = captions.field(path, where, sentence, "caption", str)
+        words = _files.field(path, where, sentence, "caption", str)
         own[video_id] += out.text(f"{video_id}:{len(own[video_id])}", video_id, words)
     short = next((v for v, found in own.items() if len(found) != CAPTIONS), None)
     if short is not None and not out.partial:

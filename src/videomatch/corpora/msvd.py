@@ -19,52 +19,29 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from videomatch.corpora import _captions as captions
-from videomatch.corpora._captions import Collected
+from videomatch.corpora import _files
+from videomatch.corpora._captions import Collected, reader
 
 SIZES = {"train": 1200, "val": 100, "test": 670}
-CAPTIONS = ("captions_msvd.json",)
+CAPTIONS = ("captions_msvd.json", *(f"msvd{split}.caption.txt" for split in SIZES))
 _TIMED = re.compile(r"(.+)_(\d+)_(\d+)")
 
 
-@captions.reader
-def read(
-    out: Collected,
-    *,
-    annotations: str | Sequence[str] | None = None,
-    train: str = "train_list.txt",
-    val: str = "val_list.txt",
-    test: str = "test_list.txt",
-) -> None:
-    """The tables of MSVD.
-
-    Args:
-        annotations: files with the captions, ``.json`` or ``.caption.txt``.
-        train: list of the training videos.
-        val: list of the validation videos.
-        test: list of the test videos.
-    """
-    files = [annotations] if isinstance(annotations, str) else annotations
-    if files is None:
-        texts = [f"msvd{split}.caption.txt" for split in SIZES]
-        files = texts if not (out.raw / CAPTIONS[0]).is_file() and (out.raw / texts[0]).is_file() else CAPTIONS
+@reader(train="train_list.txt", val="val_list.txt", test="test_list.txt")
+def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> None:
+    """The tables of MSVD; ``annotations`` are files with the captions, ``.json`` or ``.caption.txt``."""
+    files = _files.find_all(out.raw, annotations, CAPTIONS, "the captions are")
+    files = files[:1] if annotations is None and files[0].name == CAPTIONS[0] else files
     captioned: dict[str, list[str]] = {}
-    for name in files:
-        path = captions.find(out.raw, name, "the captions")
+    for path in files:
         if path.suffix == ".json":
-            for video_id, sentences in captions.read_json(path, dict, "{video id: [sentence]}").items():
-                captioned.setdefault(video_id, []).extend(captions.strings(path, video_id, sentences))
+            for video_id, sentences in _files.read_json(path, dict, "{video id: [sentence]}").items():
+                captioned.setdefault(video_id, []).extend(_files.strings(path, video_id, sentences))
         else:
             for video_id, sentence in caption_lines(path):
                 captioned.setdefault(video_id, []).append(sentence)
-    listed = {
-        s: captions.find(out.raw, file, f"the list of {s} videos")
-        for s, file in zip(SIZES, (train, val, test), strict=True)
-    }
-    for split, path in listed.items():
-        ids = captions.id_list(path)
-        out.expect(path, len(ids), SIZES[split], "videos")
-        ids = out.known(path, ids, captioned, " and ".join(files))
+    for split, path in out.files.items():
+        ids = out.listed(path, SIZES[split], captioned, " and ".join(path.name for path in files))
         out.apart(path, ids, split)
         queries = []
         for video_id in ids:
@@ -75,13 +52,8 @@ def read(
 
 
 def caption_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Video id and sentence of a ``*.caption.txt`` file: lines ``video#k sentence``.
-
-    The id ends at the first ``#`` (``video#enc#k`` exists), and a trailing ``.mp4`` or ``.jpg`` is not part of it.
-
-    Raises:
-        ValueError: a line has no ``#`` in its first word, or no sentence.
-    """
+    """Video id and sentence of a ``*.caption.txt`` file: lines ``video#k sentence``. The id ends at the first ``#``
+    (``video#enc#k`` exists), and a trailing ``.mp4`` or ``.jpg`` is not part of it."""
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue

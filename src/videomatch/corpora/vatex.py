@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videomatch.corpora import _captions as captions
-from videomatch.corpora._captions import Collected
+from videomatch.corpora import _files
+from videomatch.corpora._captions import Collected, reader
 
 FIELDS = {"en": "enCap", "zh": "chCap"}
 FILES = {"train": "vatex_training_v1.0.json", "val": "vatex_validation_v1.0.json"}
@@ -35,33 +35,14 @@ _TIMED = re.compile(r"(.+)_(\d{6})_(\d{6})")
 Captions = dict[str, dict[str, list[str]]]
 
 
-@captions.reader
-def read(
-    out: Collected,
-    *,
-    annotations: Sequence[str] | None = None,
-    train: str = "train_list.txt",
-    val: str = "val_list.txt",
-    test: str = "test_list.txt",
-    languages: Sequence[str] = ("en",),
-) -> None:
-    """The tables of VATEX.
-
-    Args:
-        annotations: files with captions, of either form; by default those above that are there.
-        train: list of ids; the next two as well. Those that are not there are no split.
-        val: list of ids.
-        test: list of ids.
-        languages: ``en``, ``zh``, or both.
-    """
+@reader(train="train_list.txt", val="val_list.txt", test="test_list.txt")
+def read(out: Collected, *, annotations: Sequence[str] | None = None, languages: Sequence[str] = ("en",)) -> None:
+    """The tables of VATEX; ``annotations`` are by default all files of captions above, ``languages`` are ``en``,
+    ``zh``, or both."""
     odd = [language for language in languages if language not in FIELDS]
     if odd or not languages:
         raise ValueError(f"languages {list(languages)}, expected some of {', '.join(FIELDS)}")
-    raw = out.raw
-    names = [*FILES.values(), "ref_captions.json"]
-    files = [captions.find(raw, name, "captions") for name in annotations or []]
-    files = files or [raw / name for name in names if (raw / name).is_file()]
-    files = files or [captions.find(raw, names, "the captions")]
+    files = _files.find_all(out.raw, annotations, [*FILES.values(), "ref_captions.json"], "the captions are")
     captioned: Captions = {}
     of_file: dict[str, list[str]] = {}
     for path in files:
@@ -71,15 +52,12 @@ def read(
             raise ValueError(f"{path}: {both!r} stands in another file, too")
         captioned |= found
         of_file |= {split: list(found) for split, name in FILES.items() if path.name == name}
-    lists = {s: raw / name for s, name in zip(SIZES, (train, val, test), strict=True) if (raw / name).is_file()}
     listed = " and ".join(path.name for path in files)
-    splits = dict(of_file)
-    for split, path in lists.items():
-        ids = captions.id_list(path)
-        out.expect(path, len(ids), SIZES[split], "videos")
-        splits[split] = out.known(path, ids, captioned, listed)
+    lists = {s: path for s, path in out.files.items() if path.is_file()}
+    splits = of_file | {s: out.listed(path, SIZES[s], captioned, listed) for s, path in lists.items()}
     if not splits:
-        captions.find(raw, [*FILES.values(), train, val, test], "what says which videos are to train and to test on")
+        names = [*FILES.values(), *(path.name for path in out.files.values())]
+        raise _files.missing(out.raw, "what says which videos are to train and to test on is", names)
     for split, ids in splits.items():
         for language in languages:
             queries = []
@@ -91,18 +69,18 @@ def read(
 
 
 def _captions(path: Path, languages: Sequence[str]) -> Captions:
-    content: Any = captions.read_json(path, (list, dict), "[{videoID, enCap, chCap}] or {video id: [sentence]}")
+    content: Any = _files.read_json(path, (list, dict), "[{videoID, enCap, chCap}] or {video id: [sentence]}")
     if isinstance(content, dict):
         if list(languages) != ["en"]:
             raise ValueError(f"{path}: holds captions of one language, languages are {list(languages)}")
-        return {video_id: {"en": captions.strings(path, video_id, value)} for video_id, value in content.items()}
+        return {video_id: {"en": _files.strings(path, video_id, value)} for video_id, value in content.items()}
     found: Captions = {}
     for number, entry in enumerate(content):
-        video_id = captions.field(path, f"[{number}]", entry, "videoID", str)
+        video_id = _files.field(path, f"[{number}]", entry, "videoID", str)
         if video_id in found:
             raise ValueError(f"{path}, [{number}]: {video_id!r} stands twice")
         found[video_id] = {
-            language: captions.strings(path, video_id, captions.field(path, video_id, entry, FIELDS[language], list))
+            language: _files.strings(path, video_id, _files.field(path, video_id, entry, FIELDS[language], list))
             for language in languages
         }
     return found

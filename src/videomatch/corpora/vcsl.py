@@ -22,16 +22,16 @@ labels end where they begin, or before.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from videomatch.data.tables import check, frame, read_csv, videos
+from videomatch.corpora._files import every_second, read_json
+from videomatch.data.tables import frame, read_csv, videos
 
 log = logging.getLogger(__name__)
 
@@ -53,44 +53,33 @@ def read(
     """The tables of the data set.
 
     Args:
-        raw: the folder described above.
-        labels: names of label files below ``raw``, for data sets in the same form (VCDB); None: all there are.
-        pairs: split -> name of a pair file below ``raw``; None: those of the layout.
+        labels: names of label files, for data sets in the same form (VCDB); None: all there are.
+        pairs: split -> name of a pair file; None: those of the layout.
         repeats: keep pairs of a video with itself, and the second of a pair that is listed in both orders, as
             published.
     """
     raw = Path(raw)
     listed = _listed(raw, pairs)
-    boxes = _labelled(raw, labels, {i for some in listed.values() for pair in some for i in pair})
     known = {pair for some in listed.values() for pair in some}
+    boxes = _labelled(raw, labels, {video_id for pair in known for video_id in pair})
     listed[APPENDED] = [pair for pair in boxes if pair not in known]
     listed = {split: some if repeats else _once(some) for split, some in listed.items() if some}
     category = _categories(raw)
-    sides = {split: _sides(some) for split, some in listed.items()}
-    ids = dict.fromkeys(i for both in sides.values() for side in both for i in side) | dict.fromkeys(category)
+    splits = list(_splits(listed))
     unique = dict.fromkeys(pair for some in listed.values() for pair in some)
-    tables = {
-        "videos": _videos(raw, list(ids), category),
-        "texts": frame("texts"),
-        "splits": frame("splits", _splits(sides)),
+    return {
+        "videos": _videos(raw, dict.fromkeys([*(row[-1] for row in splits), *category]), category),
+        "splits": frame("splits", splits),
         "relevance": frame("relevance", [(*pair, float(pair in boxes)) for pair in unique]),
         "segments": frame("segments", [(*pair, *box, None) for pair in unique for box in boxes.get(pair, [])]),
-        "rejected": frame("rejected"),
     }
-    return {name: check(name, rows) for name, rows in tables.items()}
 
 
 def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
     """One label file: (query, reference) -> boxes ``[query_start, query_end, reference_start, reference_end]``, s.
     A key with several dashes is parted so that both sides are among ``ids``."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object of pairs, found {type(content).__name__}")
     found: dict[Pair, Boxes] = {}
-    for key, rows in content.items():
+    for key, rows in read_json(path, dict, "an object of pairs").items():
         where = f"{path}: pair {key!r}"
         if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
             odd = next((row for row in rows if not _is_box(row)), rows) if isinstance(rows, list) else rows
@@ -110,8 +99,7 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
             raise ValueError(f"{path}: no array of numbers ({error})") from error
         if values.ndim != 2 or values.dtype.kind != "f":
             raise ValueError(f"{path}: {values.dtype} of shape {values.shape}, expected numbers (frames, D)")
-        starts = np.arange(len(values), dtype=np.float64)
-        yield path.stem, values, np.stack([starts, starts + 1], axis=1)
+        yield path.stem, values, every_second(len(values))
 
 
 def _listed(raw: Path, names: Mapping[str, str] | None) -> dict[str, list[Pair]]:
@@ -181,19 +169,15 @@ def _once(pairs: list[Pair]) -> list[Pair]:
     return list(kept.values())
 
 
-def _sides(pairs: list[Pair]) -> tuple[list[str], list[str]]:
-    return list(dict.fromkeys(q for q, _ in pairs)), list(dict.fromkeys(r for _, r in pairs))
-
-
 def _categories(raw: Path) -> dict[str, str]:
     path = raw / "video_categories.json"
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, dict, "{category: [id]}")
     return {video_id: name for name, ids in content.items() for video_id in ids}
 
 
-def _videos(raw: Path, ids: list[str], category: Mapping[str, str]) -> pl.DataFrame:
+def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.DataFrame:
     frames = raw / "frames_all.csv"
     seconds = dict(_rows(frames, ("uuid", "frame_count"))) if frames.is_file() else {}
     paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
@@ -208,8 +192,9 @@ def _videos(raw: Path, ids: list[str], category: Mapping[str, str]) -> pl.DataFr
     )
 
 
-def _splits(sides: Mapping[str, tuple[list[str], list[str]]]) -> Iterator[tuple[str, str, str]]:
-    for split, (queries, references) in sides.items():
-        yield from ((split, "reference", i) for i in dict.fromkeys([*queries, *references]))
+def _splits(listed: Mapping[str, list[Pair]]) -> Iterator[tuple[str, str, str]]:
+    for split, pairs in listed.items():
+        queries, references = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
+        yield from ((split, "reference", i) for i in queries | references)
         yield from ((f"copies_{split}", "query", i) for i in queries)
         yield from ((f"copies_{split}", "reference", i) for i in references)

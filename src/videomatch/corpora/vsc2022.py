@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.data import tables as tables_
-from videomatch.data.tables import check, frame, read_csv
+from videomatch.data import tables
+from videomatch.data.tables import frame, read_csv
 
-PAIR = ("query_id", "ref_id")
 TIMES = ("query_start", "query_end", "ref_start", "ref_end")
 #: first letter of the ids of a role
 LETTERS = {"query": "Q", "reference": "R"}
@@ -36,12 +35,13 @@ METADATA = {"duration": "duration_sec", "fps": "frames_per_sec", "width": "width
 
 
 def read(*, raw: Path) -> dict[str, pl.DataFrame]:
-    """The tables of the challenge's data; ``raw`` is the folder described above."""
+    """The tables of the challenge's data."""
     raw = Path(raw)
     videos: dict[str, dict[str, Any]] = {}
     splits: list[tuple[str, str, str]] = []
-    relevance: dict[tuple[str, str], None] = {}
+    relevance: dict[tuple[str, ...], None] = {}
     segments: list[tuple[Any, ...]] = []
+    columns = {"query_id": "query", "ref_id": "reference"}
     for part in _parts(raw):
         paths = {p.stem: str(p) for p in sorted(part.rglob("*.mp4"))}
         ids: dict[str, dict[str, dict[str, Any]]] = {role: {} for role in LETTERS}
@@ -49,10 +49,10 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
             for path in sorted(part.glob(f"*{role}_metadata.csv")):
                 ids[role] |= _metadata(path, role)
         for path in sorted(part.glob("*ground_truth.csv")):
-            rows = read_csv(path, PAIR, optional=TIMES)
+            rows = read_csv(path, list(columns), optional=TIMES)
             for line, row in enumerate(rows.iter_rows(named=True), start=2):
                 where = f"{path}, line {line}"
-                pair = _id(row["query_id"], "query", where), _id(row["ref_id"], "reference", where)
+                pair = tuple(_id(row[column], role, where) for column, role in columns.items())
                 for role, video_id in zip(LETTERS, pair, strict=True):
                     ids[role].setdefault(video_id, {})
                 relevance[pair] = None
@@ -64,15 +64,12 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
                     raise ValueError(f"{part}: video {video_id!r} is in another part, too")
                 videos[video_id] = {"path": paths.get(video_id), **about}
                 splits += [(part.name, "reference", video_id), (f"copies_{part.name}", role, video_id)]
-    tables = {
-        "videos": tables_.videos({"video_id": i, **about} for i, about in videos.items()),
-        "texts": frame("texts"),
+    return {
+        "videos": tables.videos({"video_id": i, **about} for i, about in videos.items()),
         "splits": frame("splits", splits),
         "relevance": frame("relevance", [(*pair, 1.0) for pair in relevance]),
         "segments": frame("segments", segments),
-        "rejected": frame("rejected"),
     }
-    return {name: check(name, rows) for name, rows in tables.items()}
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

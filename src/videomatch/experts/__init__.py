@@ -40,17 +40,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class Extracted:
-    """The end of a video's extraction.
+    """The end of a video's extraction."""
 
-    Attributes:
-        rows: the last prepared rows ``(n, …)``, after those that ``update`` returned.
-        times: start and end of all rows of the video, ``(rows, 2)`` seconds.
-        texts: the recognised text of every row; empty for an expert that recognises none.
-    """
-
-    rows: np.ndarray
-    times: np.ndarray
-    texts: Sequence[str] = ()
+    rows: np.ndarray  # the last prepared rows (n, …), after those that ``update`` returned
+    times: np.ndarray  # start and end of all rows of the video, (rows, 2) seconds
+    texts: Sequence[str] = ()  # the recognised text of every row; empty for an expert that recognises none
 
 
 class VideoExtractor(Protocol):
@@ -67,26 +61,16 @@ class VideoExtractor(Protocol):
 
 
 class BaseExpert:
-    """What every expert has, with defaults. Rows are independent of each other, up to rounding.
+    """What every expert has, with defaults. Rows are independent of each other, up to rounding."""
 
-    Attributes:
-        shape, dtype: of one stored row.
-        request: what the expert reads of the media, if anything.
-        windows: how items are grouped to rows; None: each item is a row.
-        batch: prepared rows of one call of :meth:`infer`; 0 if they are finished rows already.
-        about: what else made the features (device, precision, …): JSON values, kept with the store.
-        text_kind: kind of the texts that it recognises (``ocr``, ``asr``), written to a table beside the rows.
-        source_text_kind: kind of the corpus's texts that :meth:`set_texts` needs.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str = "float16"
-    request: FrameRequest | SoundRequest | None = None
-    windows: Windows | None = None
-    batch: int = 0
-    about: Mapping[str, Any] = MappingProxyType({})
-    text_kind: str | None = None
-    source_text_kind: str | None = None
+    shape: tuple[int, ...]  # of one stored row
+    dtype: str = "float16"  # of the store
+    request: FrameRequest | SoundRequest | None = None  # what the expert reads of the media
+    windows: Windows | None = None  # how items are grouped to rows; None: each item is a row
+    batch: int = 0  # prepared rows of one call of ``infer``; 0 if they are finished rows already
+    about: Mapping[str, Any] = MappingProxyType({})  # what else made the features, kept with the store as JSON
+    text_kind: str | None = None  # of the texts that it recognises (ocr, asr), written to a table beside the rows
+    source_text_kind: str | None = None  # of the corpus's texts that ``set_texts`` needs
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """``(n, …)`` items of one video to what is batched across videos. Runs in the decoding threads."""
@@ -106,14 +90,9 @@ class BaseExpert:
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]] | None:
-        """Features that exist already: ``(video id, values (L, dim), times (L, 2) in seconds)``, in the order of their
-        files; None for an expert that computes features.
-
-        Args:
-            name: of the expert, for messages.
-            ids: of the videos that are wanted.
-            corpus, raw: the data set's reader in ``corpora/``, and the folder of its files.
-        """
+        """Features of some videos that exist already: ``(video id, values (L, dim), times (L, 2) in seconds)``, in the
+        order of their files; None for an expert that computes features. ``name`` is the expert's, ``corpus`` the data
+        set's reader in ``corpora/`` and ``raw`` the folder of its files."""
         return None
 
     @property

@@ -46,12 +46,11 @@ class Expert(BaseExpert):
     Args:
         backbone: folder or hub id of an image network; None describes faces by their gradients.
         every: seconds between the frames that are searched.
-        size: short side of the frames, px.
-        min_face_size: minimum side of a face, px.
+        size, min_face_size: short side of the frames, and minimum side of a face, px.
         score: minimum score of the detector.
-        max_faces: maximum number of faces of one frame; the largest are kept.
+        max_faces: of one frame; the largest are kept.
         margin: how much more than the face a crop shows, as a share of its side, on each side.
-        batch, pooling, precision: of the backbone, as for :class:`videomatch.experts.image.Expert`.
+        batch, pooling, precision: of the backbone.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class Mtcnn:
     def _propose(self, frames: np.ndarray) -> list[np.ndarray]:
         """First network: squares ``(k, 5)`` of each frame that may show a face."""
         height, width = frames.shape[1:3]
-        found: list[list[np.ndarray]] = [[] for _ in frames]  # the smallest scale first
+        found = [[np.zeros((0, 9))] for _ in frames]  # the smallest scale first
         scale = WINDOW / self.min_face_size
         while min(height, width) * scale >= WINDOW:
             size = (int(np.ceil(width * scale)), int(np.ceil(height * scale)))
@@ -191,8 +190,7 @@ class Mtcnn:
                 rows = np.concatenate([box, scores[x, y, 1:], moved], axis=1)
                 boxes.insert(0, rows[nms(rows, 0.5)])
             scale *= PYRAMID_STEP
-        proposals = [np.concatenate(boxes) if boxes else np.zeros((0, 9)) for boxes in found]
-        proposals = [rows[nms(rows, 0.7)] for rows in proposals]
+        proposals = [rows[nms(rows, 0.7)] for rows in map(np.concatenate, found)]
         return [_squares(np.concatenate([rows[:, 5:9], rows[:, 4:5]], axis=1)) for rows in proposals]
 
     def _refine(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:

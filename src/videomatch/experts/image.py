@@ -37,10 +37,8 @@ MAX_ASPECT = 16
 
 
 class Expert(NetworkExpert):
-    """One embedding every ``every`` seconds.
-
-    ``pooling: auto`` is ``pooled``, or ``first`` for a checkpoint whose pooling layer was never trained.
-    """
+    """One embedding every ``every`` seconds. ``pooling: auto`` is ``pooled``, or ``first`` for a checkpoint whose
+    pooling layer was never trained."""
 
     def __init__(
         self, *, backbone: str, every: float = 0.5, batch: int = 32, pooling: str = "auto", precision: str = "auto"
@@ -94,18 +92,11 @@ def fold(model: Any, pixels: torch.Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Pixels:
-    """How frames become the input of a network.
+    """How frames become the input of a network, which reads ``byte * scale + shift`` of each channel."""
 
-    Attributes:
-        resize: (height, width), or the short side, or None.
-        crop: (height, width) cut from the centre, or None.
-        resample: number of Pillow's filter.
-        scale, shift: per channel; the network reads ``byte * scale + shift``.
-    """
-
-    resize: tuple[int, int] | int | None
-    crop: tuple[int, int] | None
-    resample: int
+    resize: tuple[int, int] | int | None  # (height, width), or the short side
+    crop: tuple[int, int] | None  # (height, width) cut from the centre
+    resample: int  # number of Pillow's filter
     scale: tuple[float, ...]
     shift: tuple[float, ...]
 

@@ -16,23 +16,14 @@ from videomatch.corpora import FeatureReader
 from videomatch.data import released
 from videomatch.experts import BaseExpert
 
-#: functions of :mod:`videomatch.data.released`
 FORMATS: dict[str, Callable[..., released.Features]] = {
-    "mmt_h5": released.mmt_h5,
-    "npy": released.npy,
-    "bigfile": released.bigfile,
+    function.__name__: function for function in (released.mmt_h5, released.npy, released.bigfile)
 }
 
 
 class Expert(BaseExpert):
-    """Released features of one size.
-
-    Args:
-        dim: numbers per row.
-        dtype: of the store.
-        format: ``mmt_h5``, ``npy`` or ``bigfile``; None for features that the data set's reader finds.
-        folder, name, every, clock, frames: of the format.
-    """
+    """Released features of ``dim`` numbers per row. ``format`` is None for those that the data set's reader finds;
+    ``folder`` and the options after it are the format's."""
 
     def __init__(
         self,

@@ -18,10 +18,10 @@ THUMBNAILS, COLUMNS, CELL = 24, 6, (192, 144)
 
 def write(folder: Path, title: str, counts: Mapping[str, Any], videos: pl.DataFrame) -> None:
     """Write ``card.md``, tables of the ``counts``, and, where there are media, ``contact_sheet.jpg``."""
-    groups = {name: group for name, group in counts.items() if isinstance(group, Mapping) and group}
-    lines = _table(f"# {title}", {k: v for k, v in counts.items() if not isinstance(v, Mapping)})
-    for name, group in groups.items():
-        lines += ["", *_table(f"## {name}", group)]
+    lines = _table(f"# {title}", {name: count for name, count in counts.items() if not isinstance(count, Mapping)})
+    for name, group in counts.items():
+        if isinstance(group, Mapping) and group:
+            lines += ["", *_table(f"## {name}", group)]
     if contact_sheet(folder / "contact_sheet.jpg", videos):
         lines += ["", "![the middle of some of its videos](contact_sheet.jpg)"]
     (folder / "card.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -44,34 +44,22 @@ class Unreadable(Exception):
 
 @dataclass
 class Timeline:
-    """The packets of a video stream and the geometry of its frames.
+    """The packets of a video stream, in decoding order, and the geometry of its frames."""
 
-    Attributes:
-        time_base: seconds of one tick; ``pts``, ``start`` and ``end`` count ticks.
-        pts: (packets,) time stamp of each packet in decoding order, ``NONE`` where it has none.
-        key: (packets,) whether a decoder can start at the packet.
-        discard: (packets,) whether an edit list hides the frame of the packet.
-        start: time stamp of the first frame that decodes.
-        end: when the last frame leaves the screen.
-        stored: (width, height) with square pixels, before the rotation.
-        turns: quarter turns counterclockwise that make the frame upright.
-        is_ordered: the n-th decoded frame is shown at the n-th time stamp and not at its own. AVI has no time stamps;
-            where frames are stored in another order than shown, FFmpeg's guesses are one frame off.
-        warnings: what is wrong with the file although it can be read.
-    """
-
-    time_base: Fraction
-    pts: np.ndarray
-    key: np.ndarray
-    discard: np.ndarray
-    start: int
-    end: int
-    stored: tuple[int, int]
-    turns: int
+    time_base: Fraction  # seconds of one tick
+    pts: np.ndarray  # (packets,) ticks, NONE where a packet has no time stamp
+    key: np.ndarray  # (packets,) whether a decoder can start there
+    discard: np.ndarray  # (packets,) whether an edit list hides the frame
+    start: int  # time stamp of the first frame that decodes
+    end: int  # when the last frame leaves the screen, ticks
+    stored: tuple[int, int]  # (width, height) with square pixels, before the rotation
+    turns: int  # quarter turns counterclockwise that make the frame upright
     codec: str
     has_audio: bool
+    #: the n-th decoded frame is shown at the n-th time stamp and not at its own: AVI has no time stamps, and FFmpeg's
+    #: guesses are one frame off where frames are stored in another order than shown
     is_ordered: bool
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str]  # what is wrong with the file although it can be read
 
     @property
     def width(self) -> int:
@@ -104,12 +92,9 @@ class Timeline:
         return not self.is_ordered and bool((self.pts != NONE).all()) and len(np.unique(self.pts)) == len(self.pts)
 
     def grid(self, every: Fraction) -> np.ndarray:
-        """(points,) the last tick of each grid point.
-
-        Point k is at ``start + k * every`` in exact fractions, as long as a frame is on screen. The frame on screen
-        there is the last one with a time stamp <= that point. (``ffmpeg -vf fps=2`` rounds to the nearest point
-        instead, so that every frame is 0.25 s late.)
-        """
+        """(points,) the last tick of each grid point. Point k is at ``start + k * every`` in exact fractions, as long
+        as a frame is on screen: the last one with a time stamp <= that point. (``ffmpeg -vf fps=2`` rounds to the
+        nearest point instead, so that every frame is 0.25 s late.)"""
         step = every / self.time_base
         points = max(1, -(-(self.end - self.start) // step))
         ticks = [self.start + k * step.numerator // step.denominator for k in range(points)]

@@ -70,31 +70,28 @@ def scaled(short: int, height: int, width: int) -> tuple[int, int]:
     return (short, short * width // height) if height <= width else (short * height // width, short)
 
 
+class _Irregular(Exception):
+    """The planned packets did not give the planned frames."""
+
+
 class Sampler:
-    """Iterate over the chunks of several requests of one video; chunks of a request come in order.
-
-    ``decode_all`` decodes every packet instead of the planned ones (slow; the same result).
-
-    Attributes:
-        timeline: packets and geometry of the video, once iteration has begun.
-        warnings: what was wrong with the file; complete after the iteration.
-        num_decoded, num_corrupt: decoded frames, and those of them that the decoder marked as damaged.
-    """
+    """Iterate over the chunks of several requests of one video; chunks of a request come in order. ``decode_all``
+    decodes every packet instead of the planned ones (slow; the same result)."""
 
     def __init__(
         self, path: Path, requests: Sequence[FrameRequest | SoundRequest], *, decode_all: bool = False
     ) -> None:
         self.path = path
         self.requests = list(requests)
-        self.warnings: list[str] = []
-        self.num_corrupt = 0
-        self.num_decoded = 0
-        self.timeline: Timeline | None = None
+        self.warnings: list[str] = []  # what was wrong with the file; complete after the iteration
+        self.num_decoded = 0  # frames
+        self.num_corrupt = 0  # those of them that the decoder marked as damaged
+        self.timeline: Timeline | None = None  # known once the iteration has begun
         self._decode_all = decode_all
 
     def times(self, request: int) -> np.ndarray:
         """(points, 2) start and end of every grid point of a request, seconds after the first frame."""
-        assert self.timeline is not None, "times are known once the iteration has begun"
+        assert self.timeline is not None
         exact = self.requests[request].every
         every = float(exact)
         start = np.arange(len(self.timeline.grid(exact))) * every
@@ -105,30 +102,19 @@ class Sampler:
         frame before is delivered instead of one that cannot be decoded."""
         self.timeline = timeline = probe(self.path)
         self.warnings = timeline.warnings
-        grids = [self._grid(n, r, timeline) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
+        frames = [(n, r) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
+        grids = [_Grid(number, request, timeline.grid(request.every)) for number, request in frames]
         readers = {n: SoundReader(r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)}
-        expected = [grid.expected for grid in grids if grid.expected is not None]
-        plan = None
-        if expected and len(expected) == len(grids):
-            plan = _plan(timeline, np.unique(np.concatenate(expected)))
+        plan = None if self._decode_all else _plan(timeline, grids)
         with opened(self.path) as container:
             as_planned = yield from self._read(container, _Decoder(self, timeline, grids, plan), readers)
         if not as_planned:
-            for grid in grids:
-                grid.expected = None
             with opened(self.path) as container:
                 yield from self._read(container, _Decoder(self, timeline, grids, None), {})
         if grids and not self.num_decoded:
             raise Unreadable("no picture of it can be decoded")
         if self.num_corrupt:
             warn(self.warnings, f"{self.num_corrupt} of {self.num_decoded} decoded pictures are damaged")
-
-    def _grid(self, number: int, request: FrameRequest, timeline: Timeline) -> _Grid:
-        limits = timeline.grid(request.every)
-        if self._decode_all or not timeline.is_timed:
-            return _Grid(number, request, limits, None)
-        shown = np.sort(timeline.pts[~timeline.discard & (timeline.pts >= timeline.start)])
-        return _Grid(number, request, limits, shown[np.searchsorted(shown, limits, side="right") - 1])
 
     def _read(
         self, container: InputContainer, decoder: _Decoder, readers: dict[int, SoundReader]
@@ -173,7 +159,7 @@ class _Grid:
     number: int
     request: FrameRequest
     limits: np.ndarray  # the last tick of each grid point
-    expected: np.ndarray | None  # time stamp of the frame there; None where time stamps do not identify frames
+    expected: np.ndarray = field(default_factory=lambda: np.zeros(0))  # time stamp of the frame there, by the plan
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
     next: int = 0  # grid point
     held: list[np.ndarray] = field(default_factory=list)  # frames of the next chunk
@@ -186,26 +172,20 @@ class _Grid:
             self.held = []
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What to do with each packet, in decoding order: three masks.
-
-    After packets that were left out the decoder must be flushed as after a seek: H.264 counts frames across groups and
-    would drop good ones.
-    """
-
-    feed: np.ndarray  # the decoder gets it
-    wanted: np.ndarray  # its frame is wanted; others may be skipped if no frame refers to them
-    jump: np.ndarray  # packets before it were left out
+#: what is done with a packet by the plan: left out, decoded where other frames refer to it, its frame is wanted
+LEAVE, REFER, WANT = range(3)
 
 
-def _plan(timeline: Timeline, wanted_pts: np.ndarray) -> _Plan | None:
-    """The plan that yields the frames with the time stamps ``wanted_pts``; None where everything must be decoded
-    (packets without time stamps, or hidden ones)."""
+def _plan(timeline: Timeline, grids: list[_Grid]) -> np.ndarray | None:
+    """What to do with each packet, in decoding order, to have the frames of the grids; None where everything must be
+    decoded (packets without time stamps, or hidden ones)."""
     count = len(timeline.pts)
-    if not timeline.is_timed or timeline.codec in UNPLANNED or not count:
+    if not grids or not count or not timeline.is_timed or timeline.codec in UNPLANNED:
         return None
-    wanted = np.isin(timeline.pts, wanted_pts)
+    shown = np.sort(timeline.pts[~timeline.discard & (timeline.pts >= timeline.start)])
+    for grid in grids:
+        grid.expected = shown[np.searchsorted(shown, grid.limits, side="right") - 1]
+    wanted = np.isin(timeline.pts, np.concatenate([grid.expected for grid in grids]))
     starts = np.flatnonzero(np.diff(np.cumsum(timeline.key), prepend=-1))
     group = np.searchsorted(starts, np.arange(count), side="right") - 1
     last = np.full(len(starts), -1)
@@ -216,24 +196,19 @@ def _plan(timeline: Timeline, wanted_pts: np.ndarray) -> _Plan | None:
     before = np.unique(group[leading]) - 1
     before = before[before >= 0]
     last[before] = ends[before]
-    feed = np.arange(count) <= last[group]
-    return _Plan(feed=feed, wanted=wanted, jump=feed & ~np.concatenate([[True], feed[:-1]]))
-
-
-class _Irregular(Exception):
-    """The planned packets did not give the planned frames."""
+    return np.where(wanted, WANT, np.where(np.arange(count) <= last[group], REFER, LEAVE))
 
 
 class _Decoder:
     """Decodes the packets of one run over the file and gives each grid point the frame on screen."""
 
-    def __init__(self, sampler: Sampler, timeline: Timeline, grids: list[_Grid], plan: _Plan | None) -> None:
+    def __init__(self, sampler: Sampler, timeline: Timeline, grids: list[_Grid], plan: np.ndarray | None) -> None:
         self.sampler, self.timeline, self.grids, self.plan = sampler, timeline, grids, plan
         self.num_packets = 0
         self.num_frames = 0
         self.before: VideoFrame | None = None  # the frame on screen
         self.at = 0  # its time stamp
-        self.skipping = False
+        self.jumped = False  # packets before this one were left out
         self.order = np.sort(timeline.pts) if timeline.is_ordered else timeline.pts
 
     def feed(self, stream: VideoStream, packet: Packet) -> Iterator[Chunk]:
@@ -242,19 +217,19 @@ class _Decoder:
         if packet.size and self.plan is not None:
             number = self.num_packets
             self.num_packets += 1
-            if number >= len(self.plan.feed) or packet.pts != self.timeline.pts[number]:
+            if number >= len(self.plan) or packet.pts != self.timeline.pts[number]:
                 raise _Irregular
-            if not self.plan.feed[number]:
+            if self.plan[number] == LEAVE:
+                self.jumped = True
                 return
-            if self.plan.jump[number]:
+            if self.jumped:
+                # flushed as after a seek: H.264 counts frames across groups and would drop good ones
+                self.jumped = False
                 held = decoded(stream, Packet(0), warnings)
                 stream.codec_context.flush_buffers()
                 for frame in held:
                     yield from self._show(frame)
-            skip = not self.plan.wanted[number]
-            if skip != self.skipping:
-                stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
-                self.skipping = skip
+            stream.codec_context.skip_frame = "NONREF" if self.plan[number] == REFER else "DEFAULT"
         for frame in decoded(stream, packet, warnings):
             yield from self._show(frame)
 
@@ -292,7 +267,7 @@ class _Decoder:
         converted: dict[tuple[int, int], np.ndarray] = {}
         for grid in self.grids:
             while grid.next < len(grid.limits) and grid.limits[grid.next] < until:
-                if self.plan is not None and grid.expected is not None and grid.expected[grid.next] != self.at:
+                if self.plan is not None and grid.expected[grid.next] != self.at:
                     raise _Irregular
                 shape = grid.request.shape(self.timeline.width, self.timeline.height)
                 if shape not in converted:

@@ -27,10 +27,9 @@ def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray
 
 def strip(path: Path, duration: float, count: int, side: int = 72) -> list[np.ndarray | None]:
     """The frames in the middle of ``count`` equal parts of a video, as :func:`thumbnail` gives them."""
-    # every other point of a grid with twice as many is the middle of a part
     half = Fraction(max(duration, 0.02) / (2 * max(1, count))).limit_denominator(100_000)
     try:
-        return [*_grid(path, half, side, range(1, 2 * count, 2))]
+        return [*_grid(path, half, side, range(1, 2 * count, 2))]  # every other point is the middle of a part
     except (Unreadable, OSError):
         return [None] * count
 

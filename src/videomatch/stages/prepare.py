@@ -10,6 +10,7 @@ import hashlib
 import logging
 import unicodedata
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,6 @@ from videomatch.media.container import Unreadable, probe
 
 log = logging.getLogger(__name__)
 
-#: columns of ``videos`` that a reader may leave out; all but ``tags`` and ``category`` are filled by probing
-OPTIONAL_COLUMNS = ("duration", "fps", "width", "height", "has_audio", "sha256", "shard", "category", "tags", "path")
 #: files that a process probes before it reports
 BATCH = 8
 #: characters of an id, which is shown in tables, pages and logs
@@ -51,10 +50,9 @@ def prepare(
     Args:
         output: empty folder.
         dataset: its name.
-        corpus: file in ``corpora/`` that reads it.
+        corpus, options: file in ``corpora/`` that reads it, and its options.
         shards: number of parts of the videos.
         seed, renders: of a corpus that is generated, and its rendered shards.
-        options: of the reader.
         raw: folder of the downloaded files, of every other corpus.
         threads: processes that probe.
     """
@@ -70,18 +68,19 @@ def prepare(
     unknown = sorted(set(read) - set(tables.SCHEMAS))
     if unknown:
         raise ValueError(f"corpus {corpus!r} gives tables {unknown}, expected some of {sorted(tables.SCHEMAS)}")
-    schemas = {n: s for n, s in tables.SCHEMAS.items() if n != "rankings" and (n not in tables.OPTIONAL or n in read)}
-    found = {n: _complete(read.get(n, pl.DataFrame(schema=s)), s) for n, s in schemas.items()}
+    read["videos"] = tables.videos(read.get("videos", []))
+    names = [n for n in tables.SCHEMAS if n in read or n not in ("rankings", *tables.OPTIONAL)]
+    found = {name: tables.check(name, read.get(name, [])) for name in names}
     videos, bad = probed(found["videos"], shards, threads)
     if videos.is_empty():
         first = f"; the first: {bad['path'][0]}: {bad['reason'][0]}" if len(bad) else ""
         raise ValueError(f"dataset {dataset!r}: none of its {len(bad)} videos can be used{first}")
-    rejected = pl.concat([tables.check("rejected", found["rejected"]), bad])
+    rejected = pl.concat([found["rejected"], bad])
     found, dropped = _consistent({**found, "videos": videos, "rejected": rejected})
     for name, rows in found.items():
         if name != "videos":
             tables.write(name, rows, output)
-    corpora.write_videos(tables.check("videos", videos), output, shards)
+    corpora.write_videos(videos, output, shards)
     counts = {"dataset": dataset, "corpus": corpus, "shards": shards, **_counts(found)}
     counts["rows dropped with rejected videos"] = dropped
     files.write_json(output / "corpus.json", counts)
@@ -96,15 +95,19 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
     """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. Videos
     without a path (released features only) are not probed."""
     rows = videos.sort("video_id").to_dicts()
+    paths = [row["path"] for row in rows]
     bad: list[dict[str, str]] = []
     good: list[dict[str, Any]] = []
-    results = _probe_all([row["path"] for row in rows], threads)
-    for row, result in track(zip(rows, results, strict=True), total=len(rows), label="probe"):
-        reason = id_problem(row["video_id"]) or result.get("reason")
-        if reason is None:
-            good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
-        else:
-            bad.append({"video_id": row["video_id"], "path": row["path"] or "", "reason": reason})
+    with ExitStack() as stack:
+        results: Iterator[dict[str, Any]] = map(_probe, paths)
+        if threads > 1 and len(paths) > BATCH:
+            results = stack.enter_context(workers.pool(threads)).map(_probe, paths, chunksize=BATCH)
+        for row, result in track(zip(rows, results, strict=True), total=len(rows), label="probe"):
+            reason = id_problem(row["video_id"]) or result.get("reason")
+            if reason is None:
+                good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
+            else:
+                bad.append({"video_id": row["video_id"], "path": row["path"] or "", "reason": reason})
     return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.check("rejected", bad)
 
 
@@ -114,16 +117,8 @@ def id_problem(video_id: str) -> str | None:
         return "its id is empty"
     if len(video_id) > MAX_ID_LENGTH:
         return f"its id has {len(video_id)} characters, expected at most {MAX_ID_LENGTH}"
-    control = [c for c in video_id if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
-    return f"its id holds the control character {control[0]!r}" if control else None
-
-
-def _probe_all(paths: list[str | None], threads: int) -> Iterator[dict[str, Any]]:
-    if threads < 2 or len(paths) <= BATCH:
-        yield from map(_probe, paths)
-        return
-    with workers.pool(threads) as pool:
-        yield from pool.map(_probe, paths, chunksize=BATCH)
+    control = next((c for c in video_id if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
+    return None if control is None else f"its id holds the control character {control!r}"
 
 
 def _probe(path: str | None) -> dict[str, Any]:
@@ -142,29 +137,18 @@ def _probe(path: str | None) -> dict[str, Any]:
     return {**{name: getattr(timeline, name) for name in names}, "sha256": digest}
 
 
-def _complete(rows: pl.DataFrame, schema: dict[str, Any]) -> pl.DataFrame:
-    """``rows`` with absent optional columns: nulls, and empty lists of tags."""
-    missing = [c for c in OPTIONAL_COLUMNS if c in schema and c not in rows.columns]
-    rows = rows.with_columns([pl.lit(None, schema[c]).alias(c) for c in missing])
-    if "tags" in schema:
-        rows = rows.with_columns(pl.col("tags").cast(schema["tags"]).fill_null(pl.lit([], schema["tags"])))
-    return rows
-
-
 def _consistent(found: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
-    """The tables without rows that refer to absent videos or texts, and how many rows were dropped."""
-    before = {name: len(found[name]) for name in ("texts", "splits", "relevance", "segments")}
-    videos = found["videos"]["video_id"].implode()
-    of_video = pl.col("video_id").is_in(videos)
-    found = {**found, "texts": found["texts"].filter(pl.col("video_id").is_null() | of_video)}
-    known = pl.concat([found["videos"]["video_id"], found["texts"]["text_id"]]).unique().implode()
+    """The tables without rows that refer to absent videos or texts, and the number of rows dropped."""
+    of_video = pl.col("video_id").is_in(found["videos"]["video_id"].implode())
+    texts = found["texts"].filter(pl.col("video_id").is_null() | of_video)
+    known = pl.concat([found["videos"]["video_id"], texts["text_id"]]).unique().implode()
     of_query = pl.col("query_id").is_in(known)
     of_pair = of_query & pl.col("reference_id").is_in(known)
-    # a pool stays whole (``strata``): what is estimated from it counts shots that cannot be read, too
-    kept = {"splits": pl.col("id").is_in(known), "relevance": of_pair, "segments": of_pair}
-    kept |= {"sources": of_video, "strata": of_query}
-    found |= {name: found[name].filter(rows) for name, rows in kept.items() if name in found}
-    return found, {name: count - len(found[name]) for name, count in before.items()}
+    kept = {"splits": pl.col("id").is_in(known), "relevance": of_pair, "segments": of_pair, "sources": of_video}
+    kept["strata"] = of_query  # a pool stays whole: what is estimated from it counts shots that cannot be read, too
+    kept = {"texts": texts, **{name: found[name].filter(rows) for name, rows in kept.items() if name in found}}
+    dropped = {name: len(found[name]) - len(kept[name]) for name in ("texts", "splits", "relevance", "segments")}
+    return {**found, **kept}, dropped
 
 
 def _counts(found: dict[str, pl.DataFrame]) -> dict[str, Any]:

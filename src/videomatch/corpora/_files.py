@@ -1,0 +1,108 @@
+"""The files of a data set: found by name, read, and refused with their name where they are not what is expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videomatch.corpora.folder import EXTENSIONS
+
+#: folder of the video files below ``raw`` where no other is named
+MEDIA = "videos"
+
+
+def media_files(raw: Path, media: str | None) -> dict[str, str]:
+    """File name without its ending -> path, of all video files below a folder, which must be there if it is named."""
+    folder = raw / Path(media or MEDIA).expanduser()
+    if not folder.is_dir():
+        if media is not None:
+            raise ValueError(f"media {media!r}: there is no folder {folder}")
+        return {}
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file():
+            found.setdefault(path.stem, str(path))
+    return found
+
+
+def find_all(
+    raw: Path, given: str | Sequence[str] | None, usual: Sequence[str], what: str, *, needed: bool = True
+) -> list[Path]:
+    """The ``given`` files of a folder, each of which must exist; else those that match the ``usual`` patterns."""
+    if given is None:
+        found = dict.fromkeys(path for pattern in usual for path in sorted(raw.glob(pattern)) if path.is_file())
+        if needed and not found:
+            raise missing(raw, what, usual)
+        return list(found)
+    names = [given] if isinstance(given, str) else given
+    for name in names:
+        if not (raw / name).is_file():
+            raise missing(raw, what, [name])
+    return [raw / name for name in names]
+
+
+def missing(raw: Path, what: str, names: Iterable[str]) -> ValueError:
+    """The error where no file has any of the names."""
+    return ValueError(f"{raw}: {what} missing; looked for {', '.join(names)}")
+
+
+def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
+    """The content of a JSON file, which must be of this kind."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON, or cut short ({error}); expected {expected}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path}: holds {_shown(content)}, expected {expected}")
+    return content
+
+
+def field(path: Path, where: str, entry: Any, name: str, kind: type | tuple[type, ...]) -> Any:
+    """A field of a JSON object, of a type."""
+    if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
+        kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+        value = _shown(entry.get(name)) if isinstance(entry, dict) else _shown(entry)
+        raise ValueError(f"{path}, {where}: {name!r} is {value}, expected {kinds}")
+    return entry[name]
+
+
+def strings(path: Path, where: str, values: Any) -> list[str]:
+    """A list of strings."""
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise ValueError(f"{path}, {where}: {_shown(values)}, expected a list of sentences")
+    return values
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:60]!r}"
+
+
+def id_list(path: Path) -> list[str]:
+    """Different ids, one per line, perhaps below a heading ``video_id``."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error}); expected one id a line") from error
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        word = line.strip()
+        if not word or (number == 1 and word == "video_id"):
+            continue
+        if "," in word or len(word.split()) > 1 or word[0] in "{[":
+            raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected one id a line")
+        if word in ids:
+            raise ValueError(f"{path}, line {number}: {word!r} stands on line {ids[word]} already")
+        ids[word] = number
+    if not ids:
+        raise ValueError(f"{path}: no id in it")
+    return list(ids)
+
+
+def every_second(count: int) -> np.ndarray:
+    """Times of frames of which number i covers second i to i + 1: (count, 2)."""
+    starts = np.arange(count, dtype=np.float64)
+    return np.stack([starts, starts + 1], axis=1)
