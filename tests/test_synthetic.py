@@ -177,8 +177,7 @@ def test_similarity_is_one_with_itself_and_symmetric():
     assert similarity(a, a) == pytest.approx(1.0)
     assert similarity(a, b) == similarity(b, a)
     assert sum(SHARE.values()) == pytest.approx(1)
-    for modality in SHARE:
-        assert sum(f.weight for f in FACTORS.values() if f.modality == modality) == pytest.approx(1)
+    assert FACTORS.keys() == SHARE.keys() and all(sum(f.values()) == pytest.approx(1) for f in FACTORS.values())
 
 
 def test_texts_tell_what_they_claim():

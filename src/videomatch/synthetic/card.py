@@ -68,12 +68,11 @@ def label_statistics(labelled: list[GradedPair]) -> dict[str, float]:
     for split in SPLIT_NAMES:
         edges = np.array([(p.query, p.reference) for p in labelled if p.split == split], np.int64)
         if len(edges):
-            _, nodes = np.unique(edges, return_inverse=True)
-            a, b = nodes.reshape(-1, 2).T
-            count = int(nodes.max()) + 1
-            _, component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(count, count)))
-            giants.append(np.bincount(component[a]).max() / len(edges))
-            couples.append(np.mean(np.bincount(component) == 2))
+            graph = coo_array((np.ones(len(edges)), edges.T), shape=(edges.max() + 1,) * 2)
+            _, component = connected_components(graph)
+            sizes = np.bincount(component)  # 1: a video without a pair
+            giants.append(np.bincount(component[edges[:, 0]]).max() / len(edges))
+            couples.append(np.mean(sizes[sizes > 1] == 2))
     values = {"zeros": (grades == 0).mean(), "ones": (grades == 1).mean(), "mean": grades.mean(), "sd": grades.std()}
     values |= {"giant": np.mean(giants), "couples": np.mean(couples)}
     return {name: float(value) for name, value in values.items()}
@@ -82,17 +81,13 @@ def label_statistics(labelled: list[GradedPair]) -> dict[str, float]:
 def oracles(labelled: list[GradedPair], seed: int, options: SyntheticOptions) -> dict[str, float]:
     """Spearman correlation with the grades of the similarity by the factors that a modality (or several) tells."""
     latents = {k: library_latent(seed, k, options) for p in labelled for k in (p.query, p.reference)}
-
-    def of(*modalities: str) -> Callable[[Latent], Set[str]]:
-        factors = {name for name, factor in FACTORS.items() if factor.modality in modalities}
-        return lambda _: factors
-
+    visual, text, sound = (frozenset(factors) for factors in FACTORS.values())
     told: dict[str, Callable[[Latent], Set[str]]] = {
-        "full information": of("visual", "text", "sound"),
-        "visual and text": of("visual", "text"),
-        "visual only": of("visual"),
-        "text factors only": of("text"),
-        "sound only": of("sound"),
+        "full information": lambda _: visual | text | sound,
+        "visual and text": lambda _: visual | text,
+        "visual only": lambda _: visual,
+        "text factors only": lambda _: text,
+        "sound only": lambda _: sound,
         "title only": lambda latent: texts.title(latent)[1],
         "tags only": lambda latent: texts.tags(latent)[1],
         "speech only": lambda latent: texts.speech(latent)[1],
@@ -114,29 +109,25 @@ def copy_statistics(copies: list[Copy], seed: int, options: SyntheticOptions) ->
     """The quantities of the Video Similarity Challenge's table, for these query videos."""
     positive = [c for c in copies if c.segments]
     segments = [s for c in positive for s in c.segments]
+    counts: dict[str, float] = {"queries": len(copies), "queries with a copy": len(positive)}
     if not segments:
-        return {"queries": len(copies), "queries with a copy": 0}
+        return counts
     lengths = np.array([s.query_end - s.query_start for s in segments])
-    sources = np.array([len({s.source for s in c.segments}) for c in positive])
-    per_pair = np.array(list(Counter((n, s.source) for n, c in enumerate(positive) for s in c.segments).values()))
+    in_pair = [Counter(s.source for s in c.segments) for c in positive]
+    sources, copied = [s.source for s in segments], np.array([s.reference_end - s.reference_start for s in segments])
     speeds = np.array([s.speed for s in segments])
     values = {
-        "one reference per query, %": 100 * np.mean(sources == 1),
-        "one segment per pair, %": 100 * np.mean(per_pair == 1),
+        "one reference per query, %": 100 * np.mean([len(pairs) == 1 for pairs in in_pair]),
+        "one segment per pair, %": 100 * np.mean([n == 1 for pairs in in_pair for n in pairs.values()]),
         "length, median s": np.median(lengths),
         "length, 5 % s": np.quantile(lengths, 0.05),
         "length, 95 % s": np.quantile(lengths, 0.95),
-        "share of query, median": np.median(
-            [(s.query_end - s.query_start) / c.duration for c in positive for s in c.segments]
-        ),
-        "share of reference, median": np.median(
-            [(s.reference_end - s.reference_start) / library_latent(seed, s.source, options).duration for s in segments]
-        ),
+        "share of query, median": np.median(lengths / [c.duration for c in positive for _ in c.segments]),
+        "share of reference, median": np.median(copied / [library_latent(seed, k, options).duration for k in sources]),
         "speed within 2 % of 1, %": 100 * np.mean(np.abs(speeds - 1) < 0.02),
         "slowest": speeds.min(),
         "fastest": speeds.max(),
     }
-    counts = {"queries": len(copies), "queries with a copy": len(positive)}
     return counts | {name: float(value) for name, value in values.items()}
 
 

@@ -85,7 +85,8 @@ def copy_of(seed: int, index: int, options: SyntheticOptions) -> Copy:
         for _ in range(1 if rng.random() < 0.94 else 2):
             drawn.append(_segment(rng, source, latent, options))
     if len(drawn) > 2:  # several copies are in a longer host, within the limit of lengths
-        host = host.with_duration(min(host.duration * 1.5, options.max_duration))
+        duration = host.format.whole_frames(min(host.duration * 1.5, options.max_duration))
+        host = replace(host, duration=duration)
     return _placed(rng, host, split, drawn)
 
 

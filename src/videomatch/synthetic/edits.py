@@ -39,10 +39,6 @@ def _sized(picture: Picture, width: int, height: int) -> Picture:
     return cv2.resize(picture, (max(width, 2), max(height, 2)), interpolation=cv2.INTER_AREA)
 
 
-def _colour(r: np.random.Generator, lowest: int) -> tuple[int, ...]:
-    return tuple(int(c) for c in r.integers(lowest, 256, 3))
-
-
 def _crop(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     h, w = p.shape[:2]
     top, bottom, left, right = r.uniform(0.02, 0.25, 4)
@@ -86,7 +82,7 @@ def _beside(p: Picture, host: Host, r: np.random.Generator) -> Picture:
 
 def _letters(p: Picture, r: np.random.Generator, y: float, size: float, text: str) -> Picture:
     result = p.copy()
-    colour = _colour(r, 150)
+    colour = r.integers(150, 256, 3).tolist()
     at = (int(r.uniform(0.03, 0.3) * p.shape[1]), int(y * p.shape[0]))
     cv2.putText(result, text, at, colour, cv2.FontFace("uni"), max(int(size * min(p.shape[:2])), 8))
     return result
@@ -107,7 +103,7 @@ def _logo(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     result, (h, w) = p.copy(), p.shape[:2]
     radius = int(r.uniform(0.08, 0.2) * min(h, w))
     at = (int(r.choice([0.15, 0.85]) * w), int(r.choice([0.2, 0.8]) * h))
-    cv2.circle(result, at, radius, _colour(r, 0), -1, cv2.LINE_AA)
+    cv2.circle(result, at, radius, r.integers(0, 256, 3).tolist(), -1, cv2.LINE_AA)
     cv2.circle(result, at, radius // 2, (255, 255, 255), -1, cv2.LINE_AA)
     return cv2.addWeighted(result, 0.85, p, 0.15, 0)
 
@@ -157,7 +153,7 @@ def _blend(p: Picture, host: Host, r: np.random.Generator) -> Picture:
 def _dots(p: Picture, _: Host, r: np.random.Generator) -> Picture:
     result, (h, w) = p.copy(), p.shape[:2]
     for x, y in r.uniform(0, 1, (r.integers(20, 70), 2)):
-        colour = _colour(r, 0)
+        colour = r.integers(0, 256, 3).tolist()
         cv2.circle(result, (int(x * w), int(y * h)), max(h // 60, 1), colour, -1, cv2.LINE_AA)
     return result
 

@@ -14,61 +14,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
 from videomatch.synthetic import vocabulary
 from videomatch.synthetic.options import SyntheticOptions
-
-Modality = Literal["visual", "text", "sound"]
+from videomatch.synthetic.vocabulary import weighted
 
 FAMILY_SIZE = 6
 #: for each member of a family: which of its two sets of factors it has
-ASSIGNED: dict[Modality, tuple[int, ...]] = {
-    "visual": (0, 0, 0, 0, 1, 1),
-    "text": (0, 0, 1, 1, 0, 0),
-    "sound": (0, 1, 0, 0, 1, 1),
-}
+ASSIGNED = {"visual": (0, 0, 0, 0, 1, 1), "text": (0, 0, 1, 1, 0, 0), "sound": (0, 1, 0, 0, 1, 1)}
 #: splits of the families 0..19, then again; 12 train, 3 val, 5 test
 SPLITS = [{"r": "train", "v": "val", "t": "test"}[letter] for letter in "rtvrrtrrrtrvrrtrrvtr"]
 
 
-@dataclass(frozen=True)
-class Factor:
-    """One latent factor: the modality that shows it, and its share of that modality's similarity."""
-
-    modality: Modality
-    weight: float
-
-
-#: shares of the modalities in the similarity
-SHARE: dict[Modality, float] = {"visual": 0.43, "text": 0.43, "sound": 0.14}
+#: shares of the modalities in the similarity, and of its factors in a modality
+SHARE = {"visual": 0.43, "text": 0.43, "sound": 0.14}
 FACTORS = {
-    "place": Factor("visual", 0.36),
-    "shape": Factor("visual", 0.22),
-    "colour": Factor("visual", 0.20),
-    "action": Factor("visual", 0.22),
-    "topic": Factor("text", 0.55),
-    "entity": Factor("text", 0.25),
-    "angle": Factor("text", 0.20),
-    "mood": Factor("sound", 0.60),
-    "presenter": Factor("sound", 0.40),
+    "visual": {"place": 0.36, "shape": 0.22, "colour": 0.20, "action": 0.22},
+    "text": {"topic": 0.55, "entity": 0.25, "angle": 0.20},
+    "sound": {"mood": 0.60, "presenter": 0.40},
 }
 #: added to the chance that a factor of the sound is redrawn
 MORE_SOUND = 0.3
 #: credit for two different topics of one category
 SAME_CATEGORY = 0.4
 
-FRAME_RATES = [Fraction(25), Fraction(24), Fraction(30000, 1001), Fraction(30), Fraction(15), Fraction(50)]
-FRAME_RATE_SHARES = [0.38, 0.2, 0.2, 0.12, 0.06, 0.04]
-#: width over height
-ASPECTS = [Fraction(16, 9), Fraction(4, 3), Fraction(1), Fraction(2)]
-ASPECT_SHARES = [0.66, 0.18, 0.08, 0.08]
-SIZES, SIZE_SHARES = [1.0, 0.75, 1.25], [0.7, 0.22, 0.08]
+#: shares of the frame rates, of width over height, of short sides (times the option ``size``) and of sampling rates
+FRAME_RATES = {Fraction(25): 0.38, Fraction(24): 0.2, Fraction(30000, 1001): 0.2, Fraction(30): 0.12}
+FRAME_RATES |= {Fraction(15): 0.06, Fraction(50): 0.04}
+ASPECTS = {Fraction(16, 9): 0.66, Fraction(4, 3): 0.18, Fraction(1): 0.08, Fraction(2): 0.08}
+SIZES = {1.0: 0.7, 0.75: 0.22, 1.25: 0.08}
+AUDIO_RATES = {22050: 0.6, 44100: 0.25, 16000: 0.15}
 
 #: mean length of a scene, s
 SCENE_SECONDS = 3.2
@@ -102,6 +82,10 @@ class VideoFormat:
         """Time (s) of the drawing that frame ``number`` shows."""
         return float(number // self.hold * self.hold / self.fps)
 
+    def whole_frames(self, duration: float) -> float:
+        """A duration (s) rounded to whole frames, at least two."""
+        return float(max(round(Fraction(duration) * self.fps), 2) / self.fps)
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -134,11 +118,6 @@ class Latent:
         """Category of the topic."""
         return self.factors["topic"] // vocabulary.TOPICS_EACH
 
-    def with_duration(self, duration: float) -> Latent:
-        """The same facts in another time (s), rounded to whole frames."""
-        frames = max(round(Fraction(duration) * self.format.fps), 2)
-        return replace(self, duration=float(frames / self.format.fps))
-
 
 def family_of(index: int) -> int:
     """Family of library video ``index``."""
@@ -159,20 +138,19 @@ def library_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
     for modality, assigned in ASSIGNED.items():
         shared = _draw(np.random.default_rng([seed, FAMILY, family, len(modality), assigned[member]]))
         own = _draw(rng)
-        for name, factor in FACTORS.items():
-            if factor.modality == modality:
-                is_redrawn = rng.random() < change + (modality == "sound") * MORE_SOUND
-                factors[name] = own[name] if is_redrawn else shared[name]
+        for name in FACTORS[modality]:
+            is_redrawn = rng.random() < change + (modality == "sound") * MORE_SOUND
+            factors[name] = own[name] if is_redrawn else shared[name]
     english = np.random.default_rng([seed, FAMILY, family]).random() < 0.6
     language = "en" if english != (rng.random() < 0.08) else "zh"
-    return _finished((seed, LIBRARY, index), family, factors, language, rng, options)
+    return Latent((seed, LIBRARY, index), family, factors, language, *_file(rng, options))
 
 
 def host_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
     """A latent outside every family (family -1), for the video into which query ``index`` may insert copies."""
     rng = np.random.default_rng([seed, HOST, index])
     language = "en" if rng.random() < 0.6 else "zh"
-    return _finished((seed, HOST, index), -1, _draw(rng), language, rng, options)
+    return Latent((seed, HOST, index), -1, _draw(rng), language, *_file(rng, options))
 
 
 def _draw(rng: np.random.Generator) -> dict[str, int]:
@@ -182,49 +160,35 @@ def _draw(rng: np.random.Generator) -> dict[str, int]:
     return values
 
 
-def _finished(
-    key: tuple[int, ...],
-    family: int,
-    factors: dict[str, int],
-    language: str,
-    rng: np.random.Generator,
-    options: SyntheticOptions,
-) -> Latent:
+def _file(rng: np.random.Generator, options: SyntheticOptions) -> tuple[float, VideoFormat, bool]:
+    """Duration, format, and whether there is speech."""
     duration = options.median_duration * math.exp(0.45 * rng.normal())
-    duration = float(np.clip(duration, options.min_duration, options.max_duration))
-    latent = Latent(key, family, factors, language, 0.0, _format(rng, options), False).with_duration(duration)
-    return replace(latent, has_speech=bool(rng.random() < 0.85) and options.speech)
-
-
-def _format(rng: np.random.Generator, options: SyntheticOptions) -> VideoFormat:
-    fps = FRAME_RATES[rng.choice(len(FRAME_RATES), p=FRAME_RATE_SHARES)]
+    fps = weighted(rng, FRAME_RATES)
     fps /= math.ceil(float(fps) / options.frame_rate)  # every other frame, or every third …
-    short = options.size * SIZES[rng.choice(3, p=SIZE_SHARES)]
-    aspect = ASPECTS[rng.choice(len(ASPECTS), p=ASPECT_SHARES)]
-    height, width = round(short / 2) * 2, round(short * float(aspect) / 2) * 2
+    short = options.size * weighted(rng, SIZES)
+    height, width = round(short / 2) * 2, round(short * float(weighted(rng, ASPECTS)) / 2) * 2
     if rng.random() < options.vertical:
         width, height = height, width
     rotation = int(rng.choice([90, 270, 180])) if rng.random() < options.rotated else 0
     gop = int(rng.choice([12, 50, 100, 250]))
-    audio = None if rng.random() < options.silent else int(rng.choice([22050, 44100, 16000], p=[0.6, 0.25, 0.15]))
+    audio = None if rng.random() < options.silent else weighted(rng, AUDIO_RATES)
     b_frames, crf = int(rng.choice([0, 2, 3])), int(rng.choice([23, 26, 30]))
-    return VideoFormat(width, height, fps, gop, b_frames, crf, rotation, audio)
+    video_format = VideoFormat(width, height, fps, gop, b_frames, crf, rotation, audio)
+    duration = min(max(duration, options.min_duration), options.max_duration)
+    return video_format.whole_frames(duration), video_format, bool(rng.random() < 0.85) and options.speech
 
 
 def similarity(a: Latent, b: Latent, known: Set[str] | None = None) -> float:
     """Similarity in [0, 1] of two videos: the weights of the factors that agree; of those in ``known`` if given."""
     total = 0.0
-    for name, factor in FACTORS.items():
-        if known is not None and name not in known:
-            continue
-        agree = float(a.factors[name] == b.factors[name])
-        if name == "topic" and not agree and a.category == b.category:
-            agree = SAME_CATEGORY
-        total += SHARE[factor.modality] * factor.weight * agree
+    for modality, weights in FACTORS.items():
+        for name, weight in weights.items():
+            agree = float(a.factors[name] == b.factors[name])
+            if name == "topic" and not agree and a.category == b.category:
+                agree = SAME_CATEGORY
+            if known is None or name in known:
+                total += SHARE[modality] * weight * agree
     return total
-
-
-# ---------------------------------------------------------------------------------------------------------- scenes
 
 
 @dataclass(frozen=True)
@@ -234,7 +198,6 @@ class Scene:
 
     start: float
     end: float
-    place: int
     layout: int
     inset: bool
     extra: bool
@@ -246,9 +209,8 @@ class Scene:
 def scenes(latent: Latent) -> tuple[Scene, ...]:
     """The scenes of a video in order; the first starts at 0, the last ends at its duration."""
     rng, presenter = latent.rng(SCENES), latent.rng(PRESENTED)
-    count = int(
-        np.clip(round(latent.duration / SCENE_SECONDS + rng.normal(0, 0.5)), 1 if latent.duration < 5 else 2, 9)
-    )
+    count = round(latent.duration / SCENE_SECONDS + rng.normal(0, 0.5))
+    count = min(max(count, 1 if latent.duration < 5 else 2), 9)
     lengths = rng.dirichlet(np.full(count, 8.0)) * latent.duration
     edges = [0.0, *np.cumsum(lengths)[:-1].tolist(), latent.duration]
     is_seen = presenter.random() < SEEN
@@ -259,8 +221,7 @@ def scenes(latent: Latent) -> tuple[Scene, ...]:
         extra = bool(rng.random() < 0.35)
         layout = int(rng.integers(2**31))
         presented = bool(is_seen and (presenter.random() < SEEN_AGAIN or k == 0))
-        place = latent.factors["place"]
-        result.append(Scene(edges[k], edges[k + 1], place, layout, inset, extra, words, presented))
+        result.append(Scene(edges[k], edges[k + 1], layout, inset, extra, words, presented))
     return tuple(result)
 
 

@@ -32,7 +32,7 @@ def frame(latent: Latent, time: float, width: int, height: int) -> np.ndarray:
     all_scenes = scenes(latent)
     scene = all_scenes[max(bisect.bisect_right([s.start for s in all_scenes], time + 1e-9) - 1, 0)]
     since, share = time - scene.start, (time - scene.start) / max(scene.end - scene.start, 1e-6)
-    picture = _background(scene, share, width, height)
+    picture = _background(latent.factors["place"], scene, share, width, height)
     rng = np.random.default_rng(scene.layout)
     if scene.extra:  # a grey bystander
         phase, way = rng.uniform(0, 6), 0.3 * since
@@ -49,14 +49,14 @@ def frame(latent: Latent, time: float, width: int, height: int) -> np.ndarray:
     return picture
 
 
-def _background(scene: Scene, share: float, width: int, height: int) -> np.ndarray:
+def _background(place: int, scene: Scene, share: float, width: int, height: int) -> np.ndarray:
     """The part of the place's picture that the camera shows after a share of the scene."""
     wide, high = round(width * MARGIN), round(height * MARGIN)
     pans, way = scene.layout % 5 < 2, scene.layout // 5 % 4
     moved = share if pans else 0.5
     x = round((wide - width) * (moved if way < 2 else 1 - moved))
     y = round((high - height) * (0.5 if way % 2 else moved))
-    return paint(scene.place, scene.layout, scene.inset, wide, high)[y : y + height, x : x + width].copy()
+    return paint(place, scene.layout, scene.inset, wide, high)[y : y + height, x : x + width].copy()
 
 
 def _object(
@@ -86,10 +86,6 @@ def _object(
     _sprite(picture, factors["shape"], vocabulary.DATA["rgb"][factors["colour"]], (x, y), size, 1.0, turn)
 
 
-def _outline(*corners: tuple[float, float]) -> np.ndarray:
-    return np.array(corners, float)
-
-
 def _curve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.stack([x, y], 1)
 
@@ -97,27 +93,19 @@ def _curve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 _TURN = np.linspace(0, 2 * np.pi, 40, endpoint=False)
 _CIRCLE = _curve(np.cos(_TURN), np.sin(_TURN))
 _POINT = -np.pi / 2 + np.arange(10) * np.pi / 5  # of a star
-_OUTER, _INNER = np.linspace(0.35 * np.pi, 1.65 * np.pi, 24), np.linspace(1.6 * np.pi, 0.4 * np.pi, 20)  # of a moon
 _LOBES = 13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)  # of a heart
-_RING = 7
+_OUTER, _INNER = np.linspace(0.35 * np.pi, 1.65 * np.pi, 24), np.linspace(1.6 * np.pi, 0.4 * np.pi, 20)  # of a moon
+_MOON = [_curve(np.cos(_OUTER), np.sin(_OUTER)), _curve(0.42 + 0.74 * np.cos(_INNER), 0.82 * np.sin(_INNER))]
+_CURVED = {
+    "circle": _CIRCLE,
+    "ring": _CIRCLE,
+    "star": _curve(np.cos(_POINT), np.sin(_POINT)) * np.where(np.arange(10) % 2, 0.42, 1.1)[:, None],
+    "heart": _curve(16 * np.sin(_TURN) ** 3, -_LOBES) / 16,
+    "moon": np.concatenate(_MOON),
+}
+_SHAPES = list(vocabulary.DATA["shape"])
 #: corners (P, 2) of the shapes of the vocabulary around the origin, about 1 in radius, y down
-OUTLINES = [
-    _CIRCLE,
-    _outline((-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)),
-    _outline((0, -1.05), (1.0, 0.8), (-1.0, 0.8)),
-    _curve(np.cos(_POINT), np.sin(_POINT)) * np.where(np.arange(10) % 2, 0.42, 1.1)[:, None],
-    _curve(16 * np.sin(_TURN) ** 3, -_LOBES) / 16,
-    _outline((0, -1.15), (0.75, 0), (0, 1.15), (-0.75, 0)),
-    _outline(
-        (-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3),
-        (0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3),
-    ),
-    _CIRCLE,
-    np.concatenate([
-        _curve(np.cos(_OUTER), np.sin(_OUTER)), _curve(0.42 + 0.74 * np.cos(_INNER), 0.82 * np.sin(_INNER))
-    ]),
-    _outline((-1, -0.3), (0.1, -0.3), (0.1, -0.85), (1.1, 0), (0.1, 0.85), (0.1, 0.3), (-1, 0.3)),
-]  # fmt: skip
+OUTLINES = [np.array((_CURVED | vocabulary.DATA["outline"])[shape], float) for shape in _SHAPES]
 
 
 def _sprite(
@@ -130,7 +118,7 @@ def _sprite(
     fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
     dark = tuple(int(v * 0.35 * rim) for v in colour)
     cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _SHIFT)
-    if shape == _RING:
+    if _SHAPES[shape] == "ring":
         hole = np.round(((points - points.mean(0)) * 0.52 + points.mean(0)) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(picture, [hole], dark, cv2.LINE_AA, _SHIFT)
     cv2.polylines(picture, [fixed], True, dark, max(round(radius * 0.09), 1), cv2.LINE_AA, _SHIFT)
@@ -173,8 +161,6 @@ def _lettering(text: str, width: int, height: int) -> tuple[np.ndarray, np.ndarr
     ink = letters[..., :1].astype(np.float32) / 255
     return 255 * ink, np.maximum(ink, 0.55)
 
-
-# ----------------------------------------------------------------------------------------------------------- faces
 
 #: height and width in which a head is drawn before it is scaled, px
 HIGH, WIDE = 240, 200

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int]
+Colour = Sequence[int]
 Painter = Callable[[np.ndarray, np.random.Generator], None]
 
 
@@ -54,11 +54,6 @@ def _box(p: np.ndarray, x0: float, y0: float, x1: float, y1: float, colour: Colo
 def _disc(p: np.ndarray, x: float, y: float, radius: float, colour: Colour) -> None:
     h, w = p.shape[:2]
     cv2.circle(p, (round(x * w), round(y * h)), max(round(radius * h), 1), colour, -1, cv2.LINE_AA)
-
-
-def _colour(values: np.ndarray) -> Colour:
-    red, green, blue = (int(v) for v in values)
-    return red, green, blue
 
 
 def _harbour(p: np.ndarray, r: np.random.Generator) -> None:
@@ -153,7 +148,7 @@ def _beach(p: np.ndarray, r: np.random.Generator) -> None:
     _gradient(p, (250, 230, 170), (235, 205, 140), 0.62)
     for x in r.uniform(0.08, 0.9, 3):
         _box(p, x - 0.004, 0.5, x + 0.004, 0.85, (120, 80, 50))
-        stripe: Colour = (235, 70, 80) if r.random() < 0.5 else (70, 110, 235)
+        stripe = (235, 70, 80) if r.random() < 0.5 else (70, 110, 235)
         _polygon(p, [(x - 0.11, 0.55), (x, 0.4), (x + 0.11, 0.55)], stripe)
         _polygon(p, [(x - 0.035, 0.55), (x, 0.4), (x + 0.035, 0.55)], (255, 255, 255))
 
@@ -161,13 +156,13 @@ def _beach(p: np.ndarray, r: np.random.Generator) -> None:
 def _market(p: np.ndarray, r: np.random.Generator) -> None:
     _gradient(p, (210, 190, 170), (160, 140, 120))
     for x in np.arange(0, 1, 0.25):
-        colour = _colour(r.integers(60, 240, 3))
+        colour = r.integers(60, 240, 3).tolist()
         for k in range(6):
             shade = colour if k % 2 else (245, 240, 230)
             _box(p, x + k * 0.04, 0.15, x + k * 0.04 + 0.04, 0.33, shade)
         _box(p, x + 0.02, 0.62, x + 0.23, 0.85, (130, 85, 45))
         for _ in range(10):
-            fruit = _colour(r.integers((120, 60, 0), (255, 220, 80)))
+            fruit = r.integers((120, 60, 0), (255, 220, 80)).tolist()
             _disc(p, x + r.uniform(0.03, 0.22), 0.6 + r.uniform(-0.04, 0.02), 0.028, fruit)
 
 

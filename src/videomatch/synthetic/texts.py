@@ -6,24 +6,14 @@ oracles of the corpus card use.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from videomatch.synthetic.latent import FACTORS, Latent, scenes
-from videomatch.synthetic.vocabulary import (
-    BAIT,
-    CATEGORIES,
-    DATA,
-    ENTITIES,
-    LANGUAGES,
-    NOISE_TAGS,
-    TOPICS_EACH,
-    WORDS,
-    pick,
-    words,
-)
+from videomatch.synthetic.latent import Latent, scenes
+from videomatch.synthetic.vocabulary import BAIT, CATEGORIES, DATA, ENTITIES, LANGUAGES, NOISE_TAGS, WORDS, pick, words
 
 # streams of random numbers
 TITLE, SPEECH, TAGS, CAPTIONS = range(20, 24)
@@ -92,13 +82,13 @@ def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
     """Tags in the video's language without repetition, noisy and incomplete, and the factors that they tell: mostly
     those of the texts, some of the visual ones."""
     rng, w = latent.rng(TAGS), latent.language_index
-    category, first = CATEGORIES[latent.category], latent.category * TOPICS_EACH
+    category, topics = CATEGORIES[latent.category]
     wanted = {"topic": 0.7, "entity": 0.55, "angle": 0.35, "place": 0.4, "shape": 0.25, "action": 0.25, "colour": 0.2}
     result, known = _parts(latent, rng, {**wanted, "mood": 0.1})
     if rng.random() < 0.7:
         result.append(category[w])
     if rng.random() < 0.3:  # a neighbouring topic: related, but wrong
-        result.append(pick(rng, WORDS["topic"][first : first + TOPICS_EACH])[w])
+        result.append(pick(rng, topics)[w])
     for _ in range(rng.integers(0, 4)):
         result.append(pick(rng, NOISE_TAGS)[w])
     if rng.random() < 0.35:  # the long tail: a rare name
@@ -125,11 +115,6 @@ def captions(latent: Latent, count: int) -> list[tuple[str, str]]:
     return [sentences[k] for k in latent.rng(CAPTIONS).permutation(len(sentences))[:count]]
 
 
-def screen_words(latent: Latent) -> list[tuple[float, float, str]]:
-    """Words over the picture: (start, end, words), seconds."""
-    return [(s.start, s.end, s.words) for s in scenes(latent) if s.words]
-
-
 def _parts(latent: Latent, rng: np.random.Generator, chances: dict[str, float]) -> tuple[list[str], frozenset[str]]:
     """The words of some factors in random order, and these factors."""
     picked = [name for name, chance in chances.items() if rng.random() < chance]
@@ -139,7 +124,7 @@ def _parts(latent: Latent, rng: np.random.Generator, chances: dict[str, float]) 
 
 def _named(template: str) -> list[str]:
     """The factors in braces, sorted."""
-    return sorted(name for name in FACTORS if f"{{{name}}}" in template)
+    return sorted(name for name in WORDS if f"{{{name}}}" in template)
 
 
 def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
@@ -154,8 +139,6 @@ def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
         result += [other[rng.integers(len(other))]] if kind < 0.1 else [unit, unit] if kind < 0.12 else [unit]
     return (" " if language == "en" else "").join(result)
 
-
-# -------------------------------------------------------------------------------------------------- ad-hoc topics
 
 #: relevant videos that a topic needs
 MIN_RELEVANT = 3
@@ -183,21 +166,17 @@ class Topic:
 def topics(latents: Mapping[str, Latent], count: int, seed: int) -> list[Topic]:
     """``count`` topics (or as many as have :data:`MIN_RELEVANT` relevant videos), of each kind of sentence in turn."""
     rng = np.random.default_rng([seed, TOPICS])
-    waiting: list[list[tuple[str, list[str]]]] = []
+    by_sentence: list[list[tuple[str, list[str]]]] = []
     for sentence in DATA["topics"]:
         found: dict[tuple[int, ...], list[str]] = {}
         for video, latent in latents.items():
             found.setdefault(tuple(latent.factors[f] for f in _named(sentence)), []).append(video)
         enough = [videos for _, videos in sorted(found.items()) if len(videos) >= MIN_RELEVANT]
         possible = [(sentence.format(**words(latents[videos[0]].factors, 0)), videos) for videos in enough]
-        waiting.append([possible[n] for n in rng.permutation(len(possible))])
-    made: list[Topic] = []
-    while len(made) < count and any(waiting):
-        for possible in waiting:
-            if possible and len(made) < count:
-                text, videos = possible.pop()
-                made.append(Topic(text, videos, _judged(list(latents), set(videos), rng)))
-    return made
+        by_sentence.append([possible[n] for n in reversed(rng.permutation(len(possible)))])
+    in_turn = filter(None, itertools.chain(*itertools.zip_longest(*by_sentence)))
+    chosen = itertools.islice(in_turn, count)
+    return [Topic(text, videos, _judged(list(latents), set(videos), rng)) for text, videos in chosen]
 
 
 def _judged(videos: list[str], relevant: set[str], rng: np.random.Generator) -> dict[str, tuple[str, int]]:

@@ -19,7 +19,8 @@ T = TypeVar("T")
 DATA: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 #: in the order of a :data:`Word`
 LANGUAGES = ("en", "zh")
-CATEGORIES: list[Word] = [(english, chinese) for english, chinese, _ in DATA["category"]]
+#: each with its topics
+CATEGORIES: list[tuple[Word, list[Word]]] = [((*words,), [*topics.items()]) for *words, topics in DATA["category"]]
 TOPICS_EACH = 6
 NOISE_TAGS: list[Word] = [*DATA["noise_tags"].items()]
 BAIT: list[Word] = [*DATA["bait"].items()]
@@ -44,7 +45,7 @@ ENTITIES: list[Word] = [_entity(index) for index in range(320)]
 #: factor -> its words
 WORDS: dict[str, list[Word]] = {
     **{name: [*DATA[name].items()] for name in ("place", "shape", "colour", "action")},
-    "topic": [topic for *_, topics in DATA["category"] for topic in topics.items()],
+    "topic": [topic for _, topics in CATEGORIES for topic in topics],
     "entity": ENTITIES,
     **{name: [*DATA[name].items()] for name in ("angle", "mood", "presenter")},
 }
@@ -53,6 +54,11 @@ WORDS: dict[str, list[Word]] = {
 def words(factors: Mapping[str, int], which: int) -> dict[str, str]:
     """Factor -> its word in the language at this position of :data:`LANGUAGES`."""
     return {name: WORDS[name][position][which] for name, position in factors.items()}
+
+
+def weighted(rng: np.random.Generator, shares: Mapping[T, float]) -> T:
+    """A random key, each as often as its share."""
+    return list(shares)[rng.choice(len(shares), p=list(shares.values()))]
 
 
 def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
