@@ -341,7 +341,6 @@ def test_bfloat16_does_not_stop_it(backbone):
     [
         ({"levels": []}, "levels"),
         ({"levels": ["mean", "max"]}, "'max'"),
-        ({"fuse": "sum"}, "mean, concatenate"),
         ({"text": "clip"}, "needs a `backbone`"),
         ({"pretrained": "x"}, "of no use"),
         ({"kernels": [0]}, "kernels"),

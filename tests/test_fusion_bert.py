@@ -23,6 +23,7 @@ from videomatch.objectives.pairs import cosine_mse
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 
 ALL = ("tags", "tokens", "frames")
+POOLS = ("mean", "attention", "mean_all", "attention_all")
 SMALL = {"layers": 2, "width": 32, "heads_count": 4, "ffn": 64, "embedding_dim": 16, "frame_dim": 12, "dropout": 0.0}
 FACTS = {"vocab_size": 50, "max_frames": 6, "max_tokens": 9, "num_tags": 7}
 
@@ -100,7 +101,7 @@ def total(outputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("tags_from", ["cls", "embedding"])
-@pytest.mark.parametrize("pool", fusion_bert.POOLS)
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("width", [32, 192])  # wide layers attend to one example after the other
 def test_packed_is_plain(pool, tags_from, masks, width):
@@ -127,7 +128,7 @@ def test_packed_is_plain(pool, tags_from, masks, width):
     assert used > 30
 
 
-@pytest.mark.parametrize("pool", fusion_bert.POOLS)
+@pytest.mark.parametrize("pool", POOLS)
 def test_padding_and_batch_do_not_matter(pool):
     model, batch = build(pool=pool, heads=["tags"]), inputs()
     with torch.inference_mode():
@@ -146,7 +147,7 @@ def test_padding_and_batch_do_not_matter(pool):
     torch.testing.assert_close(whole["embedding"].norm(dim=-1), torch.ones(5))
 
 
-@pytest.mark.parametrize("pool", fusion_bert.POOLS)
+@pytest.mark.parametrize("pool", POOLS)
 def test_pairs_are_two_examples(pool):
     model, batch = build(pool=pool), inputs(4)
     pairs = {name: value.unflatten(0, (2, 2)) for name, value in batch.items()}
@@ -324,12 +325,9 @@ def test_packed_is_plain_for_other_encoders(kind, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pool": "max"}, "pool 'max', expected mean"),
         ({"heads": ["tag"]}, "no head 'tag'; there are tags"),
         ({"heads": ["tags"], "num_tags": 0}, "the examples have none"),
         ({"heads": ["frames"], "max_frames": 0}, "max_frames is 0"),
-        ({"tags_from": "mean"}, "tags_from 'mean'"),
-        ({"layout": "inside"}, "layout 'inside'"),
         ({"encoder": XLMConfig()}, "encoder 'xlm' is not laid out like BERT"),
         ({"encoder": BertConfig(vocab_size=49)}, "knows 49 tokens, the tokenizer 50"),
         ({"encoder": RobertaConfig(vocab_size=50, max_position_embeddings=10)}, "9 tokens, the encoder has 8"),

@@ -369,9 +369,6 @@ def test_more_experts_start_from_fewer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"aggregate": "sum"}, "aggregate 'sum', expected max, mean, zero"),
-        ({"tokens": "all"}, "tokens 'all', expected both, aggregates, frames"),
-        ({"text": "lstm"}, "text 'lstm', expected bert, clip, words"),
         ({"text": "words", "pretrained": "somewhere"}, "learns its own vectors; pretrained 'somewhere'"),
         ({"width": 10, "heads": 4}, "width 10 is not a multiple of the 4 heads"),
         ({"max_positions": 2}, "max_positions 2"),

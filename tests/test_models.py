@@ -17,6 +17,8 @@ from paths import ROOT
 from toys import CLIP, TAGGER
 from videomatch.common import named
 from videomatch.models import SystemModel
+from videomatch.pipeline import signatures
+from videomatch.pipeline.check import Check
 
 FRAMES = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = {0: "tag:red", 1: "tag:blue", 2: "category:left"}
@@ -139,6 +141,26 @@ def test_every_file_is_a_system_model(name):
     }
     assert {method: hasattr(room.Model, method) for method in methods} == methods
     assert room.Model.comparison in ("cosine", "dot")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "hint"),
+    [
+        ("mmt", "aggregate", "sum", "there are: max, mean, zero"),
+        ("mmt", "tokens", "frame", "did you mean 'frames'?"),
+        ("mmt", "text", "lstm", "there are: bert, clip, words"),
+        ("fusion_bert", "pool", "max", "did you mean 'mean'?"),
+        ("fusion_bert", "tags_from", "mean", "there are: cls, embedding"),
+        ("fusion_bert", "layout", "inside", "did you mean 'frames_inside'?"),
+        ("dual_encoding", "fuse", "sum", "there are: concatenate, mean"),
+        ("dual_encoding", "dtype", "float16", "no option named 'dtype'"),  # it is transformers' own
+    ],
+)
+def test_options_are_checked_before_anything_runs(name, option, value, hint):
+    check = Check({})
+    check.options((name,), {option: value}, signatures.read(f"models.{name}")["Config"].options)
+    ((path, sentence),) = check.mistakes
+    assert path == (name, option) and hint in sentence
 
 
 @pytest.mark.parametrize("name", ["video_tagger", "sound_tagger"])

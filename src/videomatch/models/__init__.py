@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
+from transformers import AutoConfig, AutoModel
 
 
 class SystemModel:
@@ -32,6 +33,17 @@ class SystemModel:
     scores_frames: ClassVar[bool] = False
     detects_segments: ClassVar[bool] = False
     comparison: ClassVar[Literal["cosine", "dot"]] = "cosine"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # config.json names the class that the weights belong to, and ``AutoModel`` finds it
+        super().__init_subclass__(**options)
+        config = vars(cls).get("config_class")
+        if config is None:
+            cls.__name__ = cls.__bases__[0].__name__
+            return
+        cls.__name__ = config.model_type.title().replace("_", "")
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModel.register(config, cls, exist_ok=True)
 
     def initialise(self) -> None:
         """Replace fresh weights by those that training starts from, like a pretrained encoder's."""

@@ -65,19 +65,20 @@ def embedded(encoder: Any, input_ids: Int[Tensor, " n"], position_ids: Int[Tenso
     return encoder.embeddings_project(rows) if hasattr(encoder, "embeddings_project") else rows
 
 
-def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
-    """Copy the weights of a checkpoint into an encoder and, where it has one, of its masked-token head into ``head``.
-
-    Raises:
-        ValueError: the checkpoint's encoder is not the configured one.
-    """
-    source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
-    weights, own = source.base_model.state_dict(), encoder.state_dict()
+def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
+    """Copy the weights of a checkpoint's encoder; a ``ValueError`` if it is not the configured one."""
+    weights, own = source.state_dict(), encoder.state_dict()
     shapes = [{key: value.shape for key, value in state.items()} for state in (weights, own)]
     if shapes[0] != shapes[1]:
         odd = sorted(key for key in {*weights, *own} if shapes[0].get(key) != shapes[1].get(key))
         raise ValueError(f"{name} does not fit the configured encoder: {', '.join(odd[:5])}")
     encoder.load_state_dict(weights)
+
+
+def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
+    """Copy the weights of a checkpoint's encoder, and those of its masked-token head where ``head`` fits it."""
+    source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
+    copy_weights(name, source.base_model, encoder)
     if head is None:
         return
     if hasattr(source, "generator_predictions"):  # Electra

@@ -14,13 +14,6 @@ from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT
 HEAD = 32
 
 
-def check_choices(model: str, **choices: tuple[str, Sequence[str]]) -> None:
-    """Raise a ``ValueError`` if an option's value is not among the known ones: name -> (value, known)."""
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f"{model}: {name} {value!r}, expected {', '.join(known)}")
-
-
 def normalise(
     frames: UInt8[Tensor, "batch height width 3"],
     mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,

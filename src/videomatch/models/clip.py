@@ -120,7 +120,3 @@ class Model(CLIPModel, SystemModel):
         vision: Any = self.config.vision_config
         size: Any = vision.image_size
         return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-
-
-# config.json names the class that the weights belong to
-Model.__name__ = CLIPModel.__name__

@@ -75,7 +75,3 @@ class Model(ConvNextModel, SystemModel):
     def processor(self) -> ViTImageProcessorPil:
         """ViT's: ConvNeXt's own crops an eighth."""
         return ViTImageProcessorPil(**square(self.config.image_size))
-
-
-# config.json names the class that the weights belong to
-Model.__name__ = ConvNextModel.__name__

@@ -15,42 +15,33 @@ Two ways to read a sentence (``text``):
                  and BatchNorm (``map_text``).
 ``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
 
-Sequences ``(B, T, D)`` are padded at the end, and masks are true where a frame or word is. Padding is not computed: the
-GRU reads the sequences packed; its outputs are rows of one matrix with zeros between sequences, so that a convolution
-over time is one sum of shifted matrix products.
+Sequences ``(B, T, D)`` are padded with zeros at the end, and masks are true where a frame or word is. Padding is not
+computed: the GRU reads the sequences packed; its outputs are rows of one matrix with zeros between sequences, so that a
+convolution over time is one sum of shifted matrix products.
 
 # Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; here these are
 dual encoding's own layers and defaults, of any CLIP.
 # Deviation: the published video side reads its padding, so that a vector depends on the longest sequence of its batch:
-the backward GRU of a short clip starts in the padding, and windows of padding take part in the maximum. ``padded``
-gives the same result from the frames alone: the state after n zeros is the same for all sequences, and an empty window
-gives ``ReLU(bias)``.
+the backward GRU of a short clip starts in the padding, and windows of padding take part in the maximum. With ``padded``
+so does ours; a window of padding alone gives ``ReLU(bias)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from torch.nn.utils import rnn
+from transformers import CLIPTextModelWithProjection, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
-from videomatch.models import SystemModel
-from videomatch.models._shared import check_choices, clamped_spread
+from videomatch.models import SystemModel, _encoders
+from videomatch.models._shared import clamped_spread
 
 #: in the order in which they are concatenated
 LEVELS = ("gru", "conv", "mean")
@@ -61,156 +52,78 @@ CACHED_TEXTS = 1 << 20
 class Config(PretrainedConfig):
     """A dual encoder.
 
-    Args:
+    Attributes:
         levels: of the video (and of the sentence, with ``words``): some of ``mean``, ``gru`` and ``conv``.
-        fuse: ``mean`` or ``concatenate``, see above.
-        text: ``clip`` or ``words``, see above.
         map_text: with ``clip``: map the sentence, too; otherwise the common space is the tower's.
-        dim: of the common space.
         hidden: of the GRU, each direction.
         filters: of each kernel.
         kernels: sizes of the convolutions' windows, in frames.
         dropout: of the levels ``gru`` and ``conv``, and in the common space.
-        batch_norm: normalise the common space over the batch.
         centred: bring frames to mean 0 and variance 1, see :meth:`Model.fit_statistics`.
         padded: read padding, as published.
         word_dim, word_hidden, word_filters, word_kernels: of the sentence, with ``words``.
         pretrained: with ``clip``: hub id or folder of the CLIP whose text tower is taken.
         frame_dim: dimensions of a frame; the stage fills this and what follows.
-        vocab_size: of the tokenizer.
         special_tokens: with ``words``: the number of ids at the beginning that are not words.
         tower: configuration of the tower in a saved configuration; wins over ``pretrained``.
-
-    Raises:
-        ValueError: an option is unknown, or options do not go together.
     """
 
     model_type = "dual_encoding"
 
-    def __init__(
-        self,
-        *,
-        levels: Sequence[str] = ("mean", "gru", "conv"),
-        fuse: str = "mean",
-        text: str = "clip",
-        map_text: bool = True,
-        dim: int = 2048,
-        hidden: int = 1024,
-        filters: int = 512,
-        kernels: Sequence[int] = (2, 3, 4, 5),
-        dropout: float = 0.2,
-        batch_norm: bool = True,
-        centred: bool = False,
-        padded: bool = False,
-        word_dim: int = 500,
-        word_hidden: int = 512,
-        word_filters: int = 512,
-        word_kernels: Sequence[int] = (2, 3, 4),
-        pretrained: str | None = None,
-        frame_dim: int = 512,
-        vocab_size: int = 49408,
-        special_tokens: int = 4,
-        tower: dict[str, Any] | PretrainedConfig | None = None,
-        **others: Any,
-    ) -> None:
-        check_choices("dual_encoding", fuse=(fuse, ("mean", "concatenate")), text=(text, ("clip", "words")))
-        odd = [level for level in levels if level not in LEVELS]
-        if odd or not levels:
-            raise ValueError(f"dual_encoding: levels {list(levels)}, expected some of {', '.join(LEVELS)}")
-        if min([*kernels, *word_kernels], default=0) < 1:
-            raise ValueError(f"dual_encoding: kernels {list(kernels)} and {list(word_kernels)}, expected sizes above 0")
-        if text == "clip":
-            tower = found = _tower(tower, pretrained)
-            if found.vocab_size < vocab_size:
+    levels: Sequence[str] = ("mean", "gru", "conv")
+    fuse: Literal["mean", "concatenate"] = "mean"
+    text: Literal["clip", "words"] = "clip"
+    map_text: bool = True
+    dim: int = 2048
+    hidden: int = 1024
+    filters: int = 512
+    kernels: Sequence[int] = (2, 3, 4, 5)
+    dropout: float = 0.2
+    batch_norm: bool = True
+    centred: bool = False
+    padded: bool = False
+    word_dim: int = 500
+    word_hidden: int = 512
+    word_filters: int = 512
+    word_kernels: Sequence[int] = (2, 3, 4)
+    pretrained: str | None = None
+    frame_dim: int = 512
+    vocab_size: int = 49408
+    special_tokens: int = 4
+    tower: dict[str, Any] | PretrainedConfig | None = None
+
+    def __post_init__(self, **others: Any) -> None:
+        if not self.levels or not set(self.levels) <= set(LEVELS):
+            raise ValueError(f"dual_encoding: levels {list(self.levels)}, expected some of {', '.join(LEVELS)}")
+        self.levels = [level for level in LEVELS if level in self.levels]
+        kernels = [*self.kernels, *self.word_kernels]
+        if min(kernels, default=0) < 1:
+            raise ValueError(f"dual_encoding: kernels and word_kernels {kernels}, expected sizes above 0")
+        if self.text == "clip":
+            tower = self.tower = _tower(self.tower or self.pretrained)
+            if tower.vocab_size < self.vocab_size:
                 raise ValueError(
-                    f"dual_encoding: {pretrained} knows {found.vocab_size} tokens, the tokenizer {vocab_size}: they do "
-                    "not belong together"
+                    f"dual_encoding: {self.pretrained} knows {tower.vocab_size} tokens, the tokenizer "
+                    f"{self.vocab_size}: they do not belong together"
                 )
-            dim = dim if map_text else found.projection_dim
-        elif pretrained is not None:
+            self.dim = self.dim if self.map_text else tower.projection_dim
+        elif self.pretrained is not None:
             raise ValueError(
-                f"dual_encoding: text words learns its own vectors; pretrained {pretrained!r} is of no use"
+                f"dual_encoding: text words learns its own vectors; pretrained {self.pretrained!r} is of no use"
             )
-        self.levels, self.fuse, self.text = [level for level in LEVELS if level in levels], fuse, text
-        self.map_text, self.dim, self.hidden, self.filters = map_text, dim, hidden, filters
-        self.kernels, self.dropout, self.batch_norm, self.padded = list(kernels), dropout, batch_norm, padded
-        self.centred = centred
-        self.word_dim, self.word_hidden, self.word_filters = word_dim, word_hidden, word_filters
-        self.word_kernels, self.pretrained, self.tower = list(word_kernels), pretrained, tower
-        self.frame_dim, self.vocab_size, self.special_tokens = frame_dim, vocab_size, special_tokens
-        super().__init__(**others)
+        super().__post_init__(**others)
 
 
-def _tower(tower: dict[str, Any] | PretrainedConfig | None, pretrained: str | None) -> Any:
-    """The configuration of the text tower."""
-    if isinstance(tower, PretrainedConfig):
-        return tower
-    if tower is not None:
-        return CLIPTextConfig(**tower)
-    if pretrained is None:
+def _tower(encoder: dict[str, Any] | PretrainedConfig | str | None) -> Any:
+    if encoder is None:
         raise ValueError("dual_encoding: text clip needs a `backbone` (or `pretrained`): the CLIP of the frames")
-    config: Any = AutoConfig.from_pretrained(pretrained)
-    if config.model_type != "clip":
-        raise ValueError(f"dual_encoding: {pretrained} is a {config.model_type!r}, expected a CLIP with a text tower")
-    config.text_config.projection_dim = config.projection_dim
-    return config.text_config
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The rows of a padded batch in the order of a ``PackedSequence``: step by step, the longest sequence first."""
-
-    owner: Tensor  # (N,) sequence of every row
-    time: Tensor  # (N,) time step of every row
-    lengths: Tensor  # (B,) of the sequences
-    order: Tensor  # (B,) sequences, the longest first
-    sizes: Tensor  # (T,) sequences that reach every time step, on the CPU
-    width: int  # T of the padded batch
-
-    @classmethod
-    def of(cls, mask: Bool[Tensor, "batch time"]) -> Packed:
-        """The rows where a mask is true; a ``ValueError`` if a sequence is empty or has a gap."""
-        lengths = mask.sum(1)
-        steps = torch.arange(mask.shape[1], device=mask.device)
-        if not mask.any(1).all() or not torch.equal(mask, steps < lengths[:, None]):
-            raise ValueError("a sequence is empty or has a gap; expected at least one row each, and padding at the end")
-        order = lengths.argsort(descending=True, stable=True)
-        reaches = steps[:, None] < lengths[order]
-        time, place = reaches.nonzero(as_tuple=True)
-        sizes = reaches.sum(1)
-        return cls(order[place], time, lengths, order, sizes[sizes > 0].cpu(), mask.shape[1])
-
-    def mean(self, rows: Float[Tensor, "n dim"]) -> Float[Tensor, "batch dim"]:
-        """Of the rows of every sequence."""
-        total = rows.new_zeros(len(self.lengths), rows.shape[1]).index_add(0, self.owner, rows)
-        return total / self.lengths[:, None]
-
-
-class BiGru(nn.GRU):
-    """A bidirectional GRU of one layer."""
-
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Float[Tensor, "batch time inputs"], packed: Packed, padded: bool = False
-    ) -> Float[Tensor, "n both"]:
-        """Outputs in the order of ``packed``. With ``padded`` the backward direction reads zeros first."""
-        rows = x[packed.owner, packed.time]
-        start = rows.new_zeros(2, len(x), self.hidden_size)
-        if padded:
-            start = torch.stack([start[0], self._after_zeros(packed.width - packed.lengths[packed.order], rows)])
-        found, _ = super().forward(PackedSequence(rows, packed.sizes), start)
-        return found.data
-
-    def _after_zeros(self, counts: Int[Tensor, " batch"], like: Tensor) -> Float[Tensor, "batch hidden"]:
-        """The state of the backward direction after ``counts`` rows of zeros."""
-        longest = int(counts.max())
-        initial = like.new_zeros(1, self.hidden_size)
-        if not longest:
-            return initial.expand(len(counts), -1)
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights: Any = [getattr(self, f"{name}_l0_reverse") for name in names]
-        zeros = like.new_zeros(1, longest, self.input_size)
-        states, _ = torch.gru(zeros, initial[None], weights, True, 1, 0.0, self.training, False, True)
-        return torch.cat([initial, states[0]])[counts]
+    config = _encoders.configuration(encoder)
+    if config.model_type == "clip":
+        config.text_config.projection_dim = config.projection_dim
+        return config.text_config
+    if config.model_type != "clip_text_model":
+        raise ValueError(f"dual_encoding: {encoder} is a {config.model_type!r}, expected a CLIP with a text tower")
+    return config
 
 
 class Convolutions(nn.ModuleList):
@@ -224,13 +137,14 @@ class Convolutions(nn.ModuleList):
         self.inputs, self.kernels = inputs, list(kernels)
 
     def forward(
-        self, rows: Float[Tensor, "n inputs"], packed: Packed, padded: bool = False
+        self, rows: Float[Tensor, "n inputs"], mask: Bool[Tensor, "batch time"], padded: bool
     ) -> Float[Tensor, "batch outputs"]:
-        gap = max(self.kernels) - 1
-        starts = gap + (packed.lengths + gap).cumsum(0) - packed.lengths - gap
-        apart = rows.new_zeros(len(rows) + gap * (len(starts) + 1), self.inputs)
-        apart = apart.index_copy(0, starts[packed.owner] + packed.time, rows)
-        is_short = (packed.lengths < packed.width)[:, None]
+        gap, lengths = max(self.kernels) - 1, mask.sum(1)
+        owner, time = mask.nonzero(as_tuple=True)
+        starts = (lengths + gap).cumsum(0) - lengths
+        apart = rows.new_zeros(len(rows) + gap * (len(mask) + 1), self.inputs)
+        apart = apart.index_copy(0, starts[owner] + time, rows)
+        is_short = (lengths < mask.shape[1])[:, None]
         found = []
         layers: Any = list(self)
         for k, layer in zip(self.kernels, layers, strict=True):
@@ -238,7 +152,7 @@ class Convolutions(nn.ModuleList):
             outputs = layer.bias.expand(windows, -1)
             for step, weight in enumerate(layer.weight.split(self.inputs, dim=1)):
                 outputs = torch.addmm(outputs, apart[step : step + windows], weight.T)
-            pooled = _max_over_runs(outputs, starts - (k - 1), packed.lengths + k - 1)
+            pooled = _max_over_runs(outputs, starts - (k - 1), lengths + k - 1)
             if padded:
                 pooled = torch.where(is_short, torch.maximum(pooled, layer.bias), pooled)
             found.append(F.relu(pooled))
@@ -265,7 +179,7 @@ class _Levels(nn.Module):
     ) -> None:
         super().__init__()
         reads = {"gru", "conv"} & set(config.levels)
-        self.gru = BiGru(inputs, hidden, batch_first=True, bidirectional=True) if reads else None
+        self.gru = nn.GRU(inputs, hidden, batch_first=True, bidirectional=True) if reads else None
         self.convolutions = Convolutions(2 * hidden, filters, kernels) if "conv" in reads else None
         self.dropout = nn.Dropout(config.dropout)
         sizes = {"gru": 2 * hidden, "conv": len(kernels) * filters, "mean": first}
@@ -277,14 +191,27 @@ class _Levels(nn.Module):
         """``(B, size)`` of every level; ``padded``: whether the GRU and the convolutions read padding."""
         found: dict[str, Any] = {"mean": first}
         if self.gru is not None and rows is not None:
-            packed = Packed.of(mask.bool())
-            weight: Any = self.gru.weight_hh_l0
-            states = self.gru(rows.to(weight.dtype), packed, padded[0])
+            mask = mask.bool()
+            states = self._states(self.gru, rows, mask, padded[0])
             if "gru" in self.sizes:
-                found["gru"] = self.dropout(packed.mean(states))
+                total = states.new_zeros(len(mask), states.shape[1]).index_add(0, mask.nonzero()[:, 0], states)
+                found["gru"] = self.dropout(total / mask.sum(1, keepdim=True))
             if self.convolutions is not None:
-                found["conv"] = self.dropout(self.convolutions(states, packed, padded[1]))
+                found["conv"] = self.dropout(self.convolutions(states, mask, padded[1]))
         return [found[level] for level in self.sizes]
+
+    @staticmethod
+    def _states(gru: nn.GRU, rows: Tensor, mask: Tensor, padded: bool) -> Float[Tensor, "n both"]:
+        """The GRU's outputs at the rows, sequence by sequence; with ``padded`` it reads the zeros of the padding."""
+        lengths, width = mask.sum(1), mask.shape[1]
+        if not lengths.all() or not torch.equal(mask, torch.arange(width, device=mask.device) < lengths[:, None]):
+            raise ValueError("a sequence is empty or has a gap; expected at least one row each, and padding at the end")
+        weight: Any = gru.weight_hh_l0
+        rows = rows.to(weight.dtype)
+        if padded:
+            return gru(rows)[0][mask]
+        packed = rnn.pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=width)[0][mask]
 
 
 class _Mapping(nn.Module):
@@ -437,10 +364,7 @@ class Model(PreTrainedModel, SystemModel):
         if self.config.text != "clip" or self.config.pretrained is None:
             return
         source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)
-        weights, own = source.state_dict(), self.tower.state_dict()
-        if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in own.items()}:
-            raise ValueError(f"the text tower of {self.config.pretrained} is not the configured one")
-        self.tower.load_state_dict(weights)
+        _encoders.copy_weights(self.config.pretrained, source, self.tower)
 
     @torch.no_grad()
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -458,8 +382,3 @@ class Model(PreTrainedModel, SystemModel):
             return
         self.frame_centre.copy_(rows.mean(0))
         self.frame_spread.copy_(clamped_spread(rows))
-
-
-Model.__name__ = "DualEncoding"  # what config.json names
-AutoConfig.register("dual_encoding", Config, exist_ok=True)
-AutoModel.register(Config, Model, exist_ok=True)

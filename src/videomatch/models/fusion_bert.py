@@ -24,30 +24,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import Packing, Subset, encode, joined, numbered
-from videomatch.models._shared import check_choices
 
 HEADS = ("tags", "tokens", "frames")
-POOLS = ("mean", "attention", "mean_all", "attention_all")
-LAYOUTS = ("frames_inside", "frames_first")
-TAGS_FROM = ("cls", "embedding")
 
 
 class Config(PretrainedConfig):
     """A joint encoder.
 
-    Args:
+    Attributes:
         layers, width, heads_count, ffn: of an encoder (BERT) from scratch.
         dropout: of hidden states and of attention.
         pool: ``mean`` or ``attention`` over frames and tokens; ``mean_all`` or ``attention_all`` over padding, too.
@@ -58,75 +54,65 @@ class Config(PretrainedConfig):
         vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
         frame_dim: dimensions of a frame.
         max_frames, max_tokens: longest sequences.
-        layout: of the sequence (``frames_inside``, ``frames_first``); it does not change what is computed.
+        layout: of the sequence; it does not change what is computed.
         num_tags: outputs of the tag head; by default as many as ``id2label`` names.
-        id2label: names of the tags.
         encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.
-
-    Raises:
-        ValueError: an option is unknown, or options do not go together.
     """
 
     model_type = "fusion_bert"
 
-    def __init__(
-        self,
-        *,
-        layers: int = 4,
-        width: int = 128,
-        heads_count: int = 4,
-        ffn: int = 512,
-        dropout: float = 0.1,
-        embedding_dim: int = 256,
-        pool: str = "mean",
-        tags_from: str = "cls",
-        heads: Sequence[str] = (),
-        pretrained: str | None = None,
-        vocab_size: int = 21128,
-        pad_token_id: int = 0,
-        cls_token_id: int = 101,
-        sep_token_id: int = 102,
-        frame_dim: int = 1536,
-        max_frames: int = 32,
-        max_tokens: int = 36,
-        layout: str = "frames_inside",
-        num_tags: int | None = None,
-        id2label: dict[int, str] | None = None,
-        encoder: dict[str, Any] | PretrainedConfig | None = None,
-        **others: Any,
-    ) -> None:
-        check_choices("fusion_bert", pool=(pool, POOLS), layout=(layout, LAYOUTS), tags_from=(tags_from, TAGS_FROM))
-        if odd := [head for head in heads if head not in HEADS]:
+    layers: int = 4
+    width: int = 128
+    heads_count: int = 4
+    ffn: int = 512
+    dropout: float = 0.1
+    embedding_dim: int = 256
+    pool: Literal["mean", "attention", "mean_all", "attention_all"] = "mean"
+    tags_from: Literal["cls", "embedding"] = "cls"
+    heads: Sequence[str] = ()
+    pretrained: str | None = None
+    vocab_size: int = 21128
+    pad_token_id: int = 0
+    cls_token_id: int = 101
+    sep_token_id: int = 102
+    frame_dim: int = 1536
+    max_frames: int = 32
+    max_tokens: int = 36
+    layout: Literal["frames_inside", "frames_first"] = "frames_inside"
+    num_tags: int | None = None
+    encoder: dict[str, Any] | PretrainedConfig | None = None
+
+    def __post_init__(self, **others: Any) -> None:
+        if odd := [head for head in self.heads if head not in HEADS]:
             raise ValueError(f"fusion_bert: no head {odd[0]!r}; there are {', '.join(HEADS)}")
-        num_tags = len(id2label or ()) if num_tags is None else num_tags
-        if "tags" in heads and not num_tags:
+        if self.num_tags is None:
+            self.num_tags = len(self.id2label or ())
+        if "tags" in self.heads and not self.num_tags:
             raise ValueError("fusion_bert: a head for tags, but the examples have none (num_tags, id2label)")
-        if "frames" in heads and not max_frames:
+        if "frames" in self.heads and not self.max_frames:
             raise ValueError("fusion_bert: a head for frames, but max_frames is 0")
-        if encoder is None and pretrained is None:
-            encoder = {
-                "model_type": "bert",
-                "vocab_size": vocab_size,
-                "hidden_size": width,
-                "num_hidden_layers": layers,
-                "num_attention_heads": heads_count,
-                "intermediate_size": ffn,
-                "max_position_embeddings": max_tokens,
-                "pad_token_id": pad_token_id,
-            }
+        sizes = {
+            "model_type": "bert",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads_count,
+            "intermediate_size": self.ffn,
+            "max_position_embeddings": self.max_tokens,
+            "pad_token_id": self.pad_token_id,
+        }
         found: Any = _encoders.configured(
-            encoder or str(pretrained), dropout=dropout, vocab_size=vocab_size, tokens=max_tokens
+            self.encoder or self.pretrained or sizes,
+            dropout=self.dropout,
+            vocab_size=self.vocab_size,
+            tokens=self.max_tokens,
         )
         self.encoder = found
         self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
-        self.heads_count, self.vocab_size = found.num_attention_heads, vocab_size
-        self.dropout, self.embedding_dim, self.pool, self.tags_from = dropout, embedding_dim, pool, tags_from
-        self.heads, self.pretrained, self.layout, self.num_tags = list(heads), pretrained, layout, num_tags
-        self.frame_dim, self.max_frames, self.max_tokens = frame_dim, max_frames, max_tokens
-        if id2label is not None:
-            others |= {"id2label": id2label, "label2id": {name: number for number, name in id2label.items()}}
-        self.pad_token_id, self.cls_token_id, self.sep_token_id = pad_token_id, cls_token_id, sep_token_id
-        super().__init__(**others)
+        self.heads_count = found.num_attention_heads
+        if self.id2label is not None:
+            self.label2id = {name: number for number, name in self.id2label.items()}
+        super().__post_init__(**others)
 
 
 class _MaskedHead(nn.Module):
@@ -324,8 +310,3 @@ class Model(PreTrainedModel, SystemModel):
     def initialise(self) -> None:
         if self.config.pretrained is not None:
             _encoders.pretrained(self.config.pretrained, self.encoder, self.token_head)
-
-
-Model.__name__ = "FusionBert"  # what config.json names
-AutoConfig.register("fusion_bert", Config, exist_ok=True)
-AutoModel.register(Config, Model, exist_ok=True)

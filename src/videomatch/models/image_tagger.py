@@ -75,7 +75,3 @@ class Model(EfficientNetForImageClassification, SystemModel):
             include_top=False,  # True divides by the deviation a second time
             rescale_offset=False,
         )
-
-
-# config.json names the class that the weights belong to
-Model.__name__ = EfficientNetForImageClassification.__name__

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BertConfig, CLIPTextModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, BertConfig, CLIPTextModel, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
@@ -41,24 +41,20 @@ from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import Packing, Subset, encode, joined, linear
-from videomatch.models._shared import check_choices, clamped_spread
+from videomatch.models._shared import clamped_spread
 
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
-AGGREGATES = ("max", "mean", "zero")
-TOKENS = ("both", "aggregates", "frames")
-TEXTS = ("bert", "clip", "words")
 
 
 class Config(PretrainedConfig):
     """A multi-modal transformer over the rows of several experts, and a text encoder. Defaults are the published ones.
 
-    Args:
+    Attributes:
         layers, heads, width, ffn: of the video encoder; ``width`` is also the size of an expert's part of an embedding.
         dropout: of hidden states and of attention on both sides, and before the weights of the experts.
         max_positions: of the temporal embedding: aggregates, unknown times, and seconds; later ones share the last.
-        temporal: whether there is a temporal embedding.
-        aggregate: what an expert's aggregate token starts from: the ``max`` or ``mean`` of all its rows, or ``zero``.
+        aggregate: what an expert's aggregate token starts from; ``max`` and ``mean`` are of all its rows.
         tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
             With ``frames`` its embedding is the mean of its last states.
         centred: fit the projections to examples first (see :meth:`Model.fit_statistics`).
@@ -73,95 +69,80 @@ class Config(PretrainedConfig):
         text_length: longest text in tokens.
         vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; CLIP reads a text's state at the last.
         text_encoder: configuration of the text encoder in a saved configuration; wins over ``pretrained``.
-
-    Raises:
-        ValueError: an option is unknown, or options do not go together.
     """
 
     model_type = "mmt"
 
-    def __init__(
-        self,
-        *,
-        layers: int = 4,
-        heads: int = 4,
-        width: int = 512,
-        ffn: int = 3072,
-        dropout: float = 0.1,
-        max_positions: int = 32,
-        temporal: bool = True,
-        aggregate: str = "max",
-        tokens: str = "both",
-        centred: bool = False,
-        keep_missing: bool = True,
-        text: str = "bert",
-        text_layers: int = 12,
-        text_width: int = 768,
-        text_heads: int = 12,
-        text_ffn: int = 3072,
-        pretrained: str | None = None,
-        experts: Mapping[str, int] | None = None,
-        text_length: int = 30,
-        vocab_size: int = 28996,
-        pad_token_id: int = 0,
-        bos_token_id: int | None = None,
-        eos_token_id: int | None = None,
-        text_encoder: dict[str, Any] | PretrainedConfig | None = None,
-        **others: Any,
-    ) -> None:
-        check_choices("mmt", aggregate=(aggregate, AGGREGATES), tokens=(tokens, TOKENS), text=(text, TEXTS))
-        if width % heads:
-            raise ValueError(f"mmt: width {width} is not a multiple of the {heads} heads")
-        if max_positions < 3:
-            raise ValueError(f"mmt: max_positions {max_positions}, expected at least 3: aggregates, unknown, a second")
-        if text == "words" and (pretrained or text_encoder):
-            raise ValueError(f"mmt: text words learns its own vectors; pretrained {pretrained!r} is of no use")
-        if text_encoder is None and pretrained is None and text != "words":
-            size = {
-                "vocab_size": vocab_size,
-                "hidden_size": text_width,
-                "num_hidden_layers": text_layers,
-                "num_attention_heads": text_heads,
-                "intermediate_size": text_ffn,
-                "max_position_embeddings": text_length,
-                "pad_token_id": pad_token_id,
+    layers: int = 4
+    heads: int = 4
+    width: int = 512
+    ffn: int = 3072
+    dropout: float = 0.1
+    max_positions: int = 32
+    temporal: bool = True
+    aggregate: Literal["max", "mean", "zero"] = "max"
+    tokens: Literal["both", "aggregates", "frames"] = "both"
+    centred: bool = False
+    keep_missing: bool = True
+    text: Literal["bert", "clip", "words"] = "bert"
+    text_layers: int = 12
+    text_width: int = 768
+    text_heads: int = 12
+    text_ffn: int = 3072
+    pretrained: str | None = None
+    experts: Mapping[str, int] | None = None
+    text_length: int = 30
+    vocab_size: int = 28996
+    pad_token_id: int = 0
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
+    text_encoder: dict[str, Any] | PretrainedConfig | None = None
+
+    def __post_init__(self, **others: Any) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"mmt: width {self.width} is not a multiple of the {self.heads} heads")
+        if self.max_positions < 3:
+            given = f"max_positions {self.max_positions}"
+            raise ValueError(f"mmt: {given}, expected at least 3: aggregates, unknown, a second")
+        if self.text == "words" and (self.pretrained or self.text_encoder):
+            raise ValueError(f"mmt: text words learns its own vectors; pretrained {self.pretrained!r} is of no use")
+        encoder = self.text_encoder or self.pretrained
+        if encoder is None and self.text != "words":
+            encoder = {
+                "model_type": "bert",
+                "vocab_size": self.vocab_size,
+                "hidden_size": self.text_width,
+                "num_hidden_layers": self.text_layers,
+                "num_attention_heads": self.text_heads,
+                "intermediate_size": self.text_ffn,
+                "max_position_embeddings": self.text_length,
+                "pad_token_id": self.pad_token_id,
             }
-            ends = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
-            text_encoder = {"model_type": "bert", **size} if text == "bert" else _clip(size, ends)
-        encoder = text_encoder or pretrained
-        self.text_encoder = encoder and _checked(encoder, dropout, vocab_size, text_length, eos_token_id)
-        self.layers, self.heads, self.width, self.ffn = layers, heads, width, ffn
-        self.dropout, self.max_positions, self.temporal = dropout, max_positions, temporal
-        self.aggregate, self.tokens, self.centred, self.keep_missing = aggregate, tokens, centred, keep_missing
-        self.text, self.text_layers, self.text_width = text, text_layers, text_width
-        self.text_heads, self.text_ffn, self.pretrained = text_heads, text_ffn, pretrained
-        self.experts = dict(sorted((experts or {}).items()))
-        self.text_length, self.vocab_size = text_length, vocab_size
-        # transformers keeps these three as they are given
-        ids = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
-        super().__init__(**{**others, **ids})
+            if self.text == "clip":
+                ends = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
+                if None in ends.values():
+                    raise ValueError(f"mmt: a CLIP text encoder needs a tokenizer with begin and end, got {ends}")
+                encoder |= {"model_type": "clip_text_model", "hidden_act": "quick_gelu", **ends}
+        self.text_encoder = encoder and self._checked(encoder)
+        self.experts = dict(sorted((self.experts or {}).items()))
+        super().__post_init__(**others)
 
-
-def _clip(size: dict[str, Any], ends: dict[str, int | None]) -> dict[str, Any]:
-    if None in ends.values():
-        raise ValueError(f"mmt: a CLIP text encoder needs a tokenizer with begin and end, got {ends}")
-    return {"model_type": "clip_text_model", "hidden_act": "quick_gelu", **size, **ends}
-
-
-def _checked(
-    encoder: dict[str, Any] | PretrainedConfig | str, dropout: float, vocab_size: int, tokens: int, end: int | None
-) -> PretrainedConfig:
-    found = _encoders.configuration(encoder)
-    found = found.text_config if found.model_type == "clip" else found
-    if found.model_type != "clip_text_model":
-        return _encoders.configured(found, dropout=dropout, vocab_size=vocab_size, tokens=tokens)
-    if found.vocab_size < vocab_size or found.max_position_embeddings < tokens:
-        has = f"{found.vocab_size} tokens and {found.max_position_embeddings} positions"
-        raise ValueError(f"mmt: the text encoder has {has}; the tokenizer has {vocab_size}, texts up to {tokens}")
-    if found.eos_token_id not in (2, end):  # with 2 the largest id is the end (see transformers)
-        raise ValueError(f"mmt: texts end with {found.eos_token_id} for the text encoder, the tokenizer's with {end}")
-    found.attention_dropout = dropout
-    return found
+    def _checked(self, encoder: dict[str, Any] | PretrainedConfig | str) -> PretrainedConfig:
+        found = _encoders.configuration(encoder)
+        found = found.text_config if found.model_type == "clip" else found
+        if found.model_type != "clip_text_model":
+            return _encoders.configured(
+                found, dropout=self.dropout, vocab_size=self.vocab_size, tokens=self.text_length
+            )
+        if found.vocab_size < self.vocab_size or found.max_position_embeddings < self.text_length:
+            has = f"{found.vocab_size} tokens and {found.max_position_embeddings} positions"
+            needs = f"the tokenizer has {self.vocab_size}, texts up to {self.text_length}"
+            raise ValueError(f"mmt: the text encoder has {has}; {needs}")
+        if found.eos_token_id not in (2, self.eos_token_id):  # with 2 the largest id is the end (see transformers)
+            ends = f"{found.eos_token_id} for the text encoder, the tokenizer's with {self.eos_token_id}"
+            raise ValueError(f"mmt: texts end with {ends}")
+        found.attention_dropout = self.dropout
+        return found
 
 
 class _VideoExpert(nn.Module):
@@ -447,8 +428,3 @@ def _normed(norms: list[nn.BatchNorm1d], x: Float[Tensor, "batch wide"]) -> Floa
                 norm.running_var.copy_(own_var)  # pyright: ignore[reportOptionalMemberAccess]
                 norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
     return found
-
-
-Model.__name__ = "Mmt"  # what config.json names
-AutoConfig.register("mmt", Config, exist_ok=True)
-AutoModel.register(Config, Model, exist_ok=True)

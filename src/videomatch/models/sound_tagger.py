@@ -75,7 +75,3 @@ class Model(ASTForAudioClassification, SystemModel):
     def processor(self) -> ASTFeatureExtractor:
         config = self.config
         return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length, mean=MEAN, std=STD)
-
-
-# config.json names the class that the weights belong to
-Model.__name__ = ASTForAudioClassification.__name__

@@ -90,7 +90,3 @@ class Model(VideoMAEForVideoClassification, SystemModel):
     def processor(self) -> VideoMAEImageProcessorPil:
         options = square(self.config.image_size)
         return VideoMAEImageProcessorPil(**options, crop_size=options["size"], do_center_crop=False)
-
-
-# config.json names the class that the weights belong to
-Model.__name__ = VideoMAEForVideoClassification.__name__

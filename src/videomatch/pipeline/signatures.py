@@ -48,9 +48,13 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """The options of a function or a class."""
     made = inspect.isclass(function)
     wanted = {inspect.Parameter.KEYWORD_ONLY} | ({inspect.Parameter.POSITIONAL_OR_KEYWORD} if made else set())
+    arguments = inspect.signature(function).parameters
+    if made and hasattr(function.__init__, "__wrapped__"):  # a configuration's fields, without those of transformers
+        bases = [base for base in inspect.getmro(function) if base.__module__.startswith(named.PACKAGE.name)]
+        arguments = {name: arguments[name] for base in bases for name in inspect.get_annotations(base)}
     return {
         a.name: Option(a.default is a.empty, _text(a.annotation), _plain(a.default))
-        for a in inspect.signature(function).parameters.values()
+        for a in arguments.values()
         if a.kind in wanted
     }
 
