@@ -103,7 +103,7 @@ def compare(videos: int, along_axes: bool) -> None:
             with StoreWriter(folder / str(number) / "all/videos", shape=(WIDTH,), dtype="float32") as writer:
                 writer.add_rows(ids, rows)
         measured("ours, from store to store", lambda: ours(folder))
-        found = {"ours": Store.open(folder / "out/all/videos").gather(ids)[0]}
+        found = {"ours": Store(folder / "out/all/videos").gather(ids)[0]}
     known = measured("double precision", lambda: exact(members))
     for iterations in (5, 50):
         name = f"TruncatedSVD(n_iter={iterations})"

@@ -155,7 +155,7 @@ def synthetic_corpus(root: Path, videos: int) -> tuple[Path, Path]:
 
 def described(corpus: Path, features: Path, epochs: int) -> None:
     """The expert ``copy`` of all videos: a descriptor trained on frames of the training side's library."""
-    frames = Store.open(features / "frames")
+    frames = Store(features / "frames")
     examples = EditedViews(Source(corpus, frames), split="copies_train", validation=None, per_video=4).parts()[0]
     torch.manual_seed(SEED)
     model = copy_descriptor.Model(copy_descriptor.Config())
@@ -229,7 +229,7 @@ def main() -> None:
             corpus, features = synthetic_corpus(work, args.videos)
             described(corpus, features, args.epochs)
             real = SimilarityMap(
-                Source(corpus, Store.open(features / "copy")),
+                Source(corpus, Store(features / "copy")),
                 expert="copy", validation=None, synthetic=args.maps // 8, per_pair=3, longest=96,
             ).parts()[0]  # fmt: skip
             finer = segment_detector.Model.from_pretrained(run)

@@ -41,7 +41,7 @@ def write(root: Path, videos: int) -> float:
 
 def readers(root: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """The ways to read a batch, from positions of videos to (128 x 16, 1536)."""
-    store = Store.open(root)
+    store = Store(root)
     maps = [np.load(path, mmap_mode="r") for path in sorted(root.glob("values-*.npy"))]
     ends = np.cumsum([len(m) for m in maps])
     starts = np.arange(len(store)) * FRAMES

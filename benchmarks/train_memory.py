@@ -23,6 +23,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from videomatch.common.vectors import padded
 from videomatch.data.store import FORMAT, INDEX, SHARD_BYTES, Store, name_of, write_header
 from videomatch.examples import Batch, Examples, Source
 from videomatch.training.loop import Trainer, Training
@@ -83,7 +84,7 @@ class Whole(Examples):
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         """Frames and their mask; notes the peak of memory."""
         self.marks.append(peak())
-        frames, mask = self.store.batch([self.store.ids[n] for n in numbers])
+        frames, mask = padded(*self.store.gather(numbers))
         return {"frames": torch.from_numpy(frames).float(), "mask": torch.from_numpy(mask)}
 
 
@@ -107,7 +108,7 @@ def ones(guess: Tensor) -> Tensor:
 def measure(root: Path, steps: int) -> dict[str, float]:
     """Train in this process; MB."""
     torch.set_num_threads(1)
-    examples = Whole(Store.open(root), steps)
+    examples = Whole(Store(root), steps)
     settings = Training(epochs=1, batch=BATCH, precision="fp32", prefetch=2)
     Trainer(Small(), {"ones": Objective(ones)}, settings, seed=0).fit(examples)
     return {"settled": examples.marks[SETTLED], "peak": peak(), "batches": len(examples.marks)}

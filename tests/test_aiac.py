@@ -138,7 +138,7 @@ def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
     expected = np.load(fixtures() / "aiac_tfrecord_expected_job1.npz", allow_pickle=False)
     ids = _known_ids()
     output = extracted(tmp_path, raw, ids)
-    store = Store.open(output / "effnet")
+    store = Store(output / "effnet")
     assert store.ids == ids and store.lengths.tolist() == expected["n_frames"].tolist()
     assert store.dtype == np.float16 and store.shape == (1536,)
     for n, video_id in enumerate(ids):
@@ -161,7 +161,7 @@ def test_released_features_that_are_absent_or_odd_are_rejected(tmp_path):
         [_video("1"), _video("2", frame_feature=nan), _video("3", frame_feature=[]), _video("4")],
     )
     output = extracted(tmp_path, tmp_path / "raw", ["1", "2", "3", "9"])
-    store = Store.open(output / "effnet")
+    store = Store(output / "effnet")
     assert store.ids == ["1", "3"] and store.lengths.tolist() == [5, 0]
     reasons = dict(tables.read("rejected", output).select("video_id", "reason").iter_rows())
     assert reasons.keys() == {"2", "9"}

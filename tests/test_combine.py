@@ -28,7 +28,7 @@ def made(output, embeddings, parts, **options):
 
 
 def cosines(folder, ids=None):
-    found = Store.open(folder)
+    found = Store(folder)
     rows = found.gather(ids or found.ids)[0].astype(float)
     return rows @ rows.T
 
@@ -79,7 +79,7 @@ def test_combining_projects_texts_and_videos_alike(tmp_path, count):
     assert directions is not None and directions.shape == (16, 6) and directions_of(results["full"][0]) is None
     found = []
     for folder, _ in results.values():
-        left, right = (s.gather(s.ids)[0] for s in (Store.open(folder / part) for part in ("videos", "texts")))
+        left, right = (s.gather(s.ids)[0] for s in (Store(folder / part) for part in ("videos", "texts")))
         found.append(left[:50] @ right[:50].T)
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
@@ -164,41 +164,3 @@ def test_fixture_ensemble(tmp_path):
     out, about = made(tmp_path / "out", folders, [[n, "all", 1] for n in range(6)], dim=dim)
     np.testing.assert_allclose(cosines(out / "videos", ids)[upper], arrays["expected_cos_upper"], atol=1e-6)
     assert about["energy"] == pytest.approx((arrays["singular_values"][:dim] ** 2).sum() / size, abs=1e-6)
-
-
-def test_rows_are_added_as_if_one_by_one(tmp_path):
-    rows = np.arange(22, dtype=np.float32).reshape(11, 2)
-    ids = [f"i{n}" for n in range(11)]
-    for name in ("one", "many"):
-        with StoreWriter(tmp_path / name, shape=(2,), dtype="float32", shard_bytes=32) as writer:
-            writer.add("first", rows[:3])  # 24 bytes of the 32
-            if name == "many":
-                writer.add_rows(ids[:6], rows[:6])
-                writer.add_rows([], rows[:0])
-                writer.add_rows(ids[6:], rows[6:])
-            else:
-                for item_id, row in zip(ids, rows, strict=True):
-                    writer.add(item_id, row[None])
-    files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("one", "many")]
-    assert files[0] == files[1] and len(files[0]) > 4
-    for name in files[0]:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
-
-
-def test_rows_that_cannot_be_added(tmp_path):
-    with StoreWriter(tmp_path / "s", shape=(2,)) as writer:
-        writer.add_rows(["a", "b"], np.ones((2, 2)))
-        for ids, rows, message in (
-            (["c", "a"], np.ones((2, 2)), "id 'a' stands twice"),
-            (["d", "e", "d"], np.ones((3, 2)), "id 'd' stands twice"),
-            (["d"], np.ones((2, 2)), "1 ids came with 2 rows"),
-            (["d"], np.ones((1, 3)), "expected"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                writer.add_rows(ids, rows)
-    assert Store.open(tmp_path / "s").ids == ["a", "b"]
-    with (
-        pytest.raises(ValueError, match="wrong parts, expected"),
-        StoreWriter(tmp_path / "t", shape=(2,), times=True) as writer,
-    ):
-        writer.add_rows(["a"], np.ones((1, 2)))

@@ -92,7 +92,7 @@ class TestViews:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     corpus, features = toy(tmp_path_factory.mktemp("toy"))
-    return Source(corpus, Store.open(features / "frames"))
+    return Source(corpus, Store(features / "frames"))
 
 
 class TestExamples:

@@ -66,7 +66,7 @@ def test_stages_are_called_with_what_they_declare(built: Repo):
 
 
 def test_embeddings_are_unit_rows_of_the_corpus(built: Repo):
-    store = Store.open(built.folder / "results/tiny/embeddings/videos/title_and_frames/all/videos")
+    store = Store(built.folder / "results/tiny/embeddings/videos/title_and_frames/all/videos")
     values, lengths = store.gather(store.ids)
     assert (lengths == 1).all()
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
@@ -108,14 +108,14 @@ def test_the_systems_on_folds_end_in_a_table_and_a_submission(built: Repo):
     assert members == ["fold0-seed0", "fold1-seed0"]
     with zipfile.ZipFile(results / "submissions/aiac/result.zip") as archive:
         submitted = json.loads(archive.read("result.json"))
-    store = Store.open(results / "embeddings/videos/ensemble/all/videos")
+    store = Store(results / "embeddings/videos/ensemble/all/videos")
     assert submitted and all(len(row) == store.shape[0] for row in submitted.values())
 
 
 def test_copies_end_in_segments_and_a_submission(built: Repo):
     results = built.folder / "results/tiny"
     keys, frames = (
-        Store.open(*sorted((results / f"features/videos/{name}").glob(f"*/{name}"))) for name in ("clip_keys", "clip")
+        Store(*sorted((results / f"features/videos/{name}").glob(f"*/{name}"))) for name in ("clip_keys", "clip")
     )
     assert sorted(keys.ids) == sorted(frames.ids) and (keys.lengths <= frames.lengths).all()
     assert keys.lengths.sum() < 0.7 * frames.lengths.sum()
@@ -134,7 +134,7 @@ def test_the_search_systems_end_in_a_table_of_topics_and_a_run(built: Repo):
     topics = run.findall(".//videoAdhocSearchTopicResult")
     assert len(topics) == 4 and all(len(topic) for topic in topics)
     # only what is asked for is embedded: the topics, no caption of other protocols
-    texts = Store.open(results / "embeddings/videos/mmt/seed0/texts")
+    texts = Store(results / "embeddings/videos/mmt/seed0/texts")
     assert sorted(texts.ids) == sorted(f"topic{n}" for n in range(1, 5))
 
 

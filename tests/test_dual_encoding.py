@@ -449,7 +449,7 @@ def test_an_epoch_visits_every_caption_once(corpus):
     assert sorted(drawn.epoch(np.random.default_rng(0)).tolist()) == list(range(14))
     batch = drawn.batch(np.array([3, 13, 2]), np.random.default_rng(0))
     assert batch["video"].tolist() == [1, 6, 1]
-    vectors = Store.open(corpus[1] / "vectors")
+    vectors = Store(corpus[1] / "vectors")
     for row, video in zip(range(3), ("v002", "v007", "v002"), strict=True):
         own = vectors[video].astype(np.float32)
         assert batch["frame_mask"][row].sum() == len(own)
@@ -462,7 +462,7 @@ def test_an_epoch_visits_every_caption_once(corpus):
 
 
 def test_only_the_first_frames_are_read_in_order_but_all_in_the_mean(corpus):
-    drawn, vectors = examples(corpus, max_frames=4), Store.open(corpus[1] / "vectors")
+    drawn, vectors = examples(corpus, max_frames=4), Store(corpus[1] / "vectors")
     batch = drawn.read_videos(["v017", "v000"])  # of 9 and 1 frames
     assert batch["frames"].shape == (2, 4, 12) and batch["frame_mask"].sum(1).tolist() == [4, 1]
     np.testing.assert_array_equal(batch["frames"][0], vectors["v017"][:4].astype(np.float32))
@@ -515,7 +515,8 @@ def test_words_are_those_of_the_published_system():
 
 
 def test_rare_words_and_no_words(tmp_path):
-    words = tokenize.tokenizer(texts=["a b b", "b c", "C-c"], style="words", min_count=2, folder=tmp_path)
+    words = tokenize.tokenizer(texts=["a b b", "b c", "C-c"], style="words", min_count=2)
+    words.save_pretrained(tmp_path)
     assert words.get_vocab() == {"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3, "b": 4, "c": 5}
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again("B, é a-c").input_ids == words("B, é a-c").input_ids == [1, 4, 3, 5, 2]
@@ -540,7 +541,8 @@ def test_trained_embedded_and_searched(text, corpus, backbone, tmp_path):
     if text == "clip":
         texts = CaptionVideo.vocabulary(corpus[0], {})
         tokens = {"pretrained": str(tmp_path / "clip")}
-        words = tokenize.tokenizer(texts=texts, style="clip", vocab_size=300, folder=tmp_path / "clip")
+        words = tokenize.tokenizer(texts=texts, style="clip", vocab_size=300)
+        words.save_pretrained(tmp_path / "clip")
         ids = {name: getattr(words, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
         config = clip.Config(vocab_size=len(words), **ids, image_size=32, patch_size=8, width=64, vision_layers=1)
         clip.Model(config).save_pretrained(tmp_path / "clip")
@@ -554,7 +556,7 @@ def test_trained_embedded_and_searched(text, corpus, backbone, tmp_path):
     if text == "clip":
         shutil.rmtree(tmp_path / "clip")  # the checkpoint holds all that it takes
     embed(output=tmp_path / "e", members=["seed0"], run=[tmp_path / "run"], **given)
-    videos, texts = (Store.open(tmp_path / "e/seed0" / side) for side in ("videos", "texts"))
+    videos, texts = (Store(tmp_path / "e/seed0" / side) for side in ("videos", "texts"))
     assert "v001" not in videos and len(videos) == 23
     scores = texts.gather(texts.ids)[0] @ videos.gather(videos.ids)[0].T
     best = [videos.ids[n] for n in scores.argmax(1)]

@@ -35,7 +35,7 @@ def made(tmp_path, toys, system, **options):
     tmp_path.mkdir(exist_ok=True)
     embed(corpus=toys[0], output=tmp_path, threads=1, system=system, members=["all"], **options)
     counts = json.loads((tmp_path / "all/embed.json").read_text())
-    stores = {side: Store.open(tmp_path / "all" / side) for side in counts}
+    stores = {side: Store(tmp_path / "all" / side) for side in counts}
     for side, store in stores.items():
         assert len(store) == counts[side]["embedded"] and store.shape == (counts[side]["dim"],)
         assert store.dtype == np.float32 and (store.lengths == 1).all()
@@ -52,7 +52,7 @@ def test_pooled_features_equal_the_naive_mean(toys, tmp_path):
         tmp_path / "out", toys, {"embeddings": {"features": "some", "pool": "mean"}}, features=[tmp_path / "f"]
     )
     assert stores["videos"].ids == ["v000", "v007"] and counts["videos"]["absent"] == 22
-    features = Store.open(tmp_path / "f/some")
+    features = Store(tmp_path / "f/some")
     for video in stores["videos"].ids:
         units = [frame / np.linalg.norm(frame) for frame in features[video]]
         mean = np.mean(units, axis=0)
@@ -108,7 +108,7 @@ def test_trained_system_finds_videos_by_caption(toys, tmp_path, checkpoint):
 def test_zero_shot_through_features_equals_the_trained_system(toys, tmp_path, checkpoint):
     direct, _ = made(tmp_path / "direct", toys, CLIP, features=[toys[1]], run=[checkpoint])
     model = clip.Model.from_pretrained(checkpoint).eval()
-    frames = Store.open(toys[1] / "frames")
+    frames = Store(toys[1] / "frames")
     with StoreWriter(tmp_path / "f/clip", shape=(128,), dtype="float32") as writer, torch.inference_mode():
         for video in frames.ids:
             writer.add(video, model.images(torch.from_numpy(frames[video])).numpy())

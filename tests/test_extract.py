@@ -240,7 +240,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
         results.append(content(output))
     assert results[0] == results[1]  # byte for byte, with any number of threads
     ids = ["v0", "v1", "v2", "v3", "v4"]
-    stores = {name: Store.open(output / name) for name in experts}
+    stores = {name: Store(output / name) for name in experts}
     assert all(store.ids == ids for store in stores.values())
     assert stores["clip"].lengths.tolist() == [10, 3, 1, 7, 3]
     assert stores["frames"].lengths.tolist() == [19, 6, 1, 14, 5]
@@ -266,7 +266,7 @@ def test_extract(corpus: Path, tmp_path: Path) -> None:
     extract(
         corpus=corpus, shard=0, experts=second, backbones={"b": clip}, features=[output], output=tmp_path / "second"
     )
-    again = Store.open(tmp_path / "second" / "again")
+    again = Store(tmp_path / "second" / "again")
     assert again.ids == ids
     assert again.lengths.tolist() == [19, 6, 1, 14, 5]
     assert np.array_equal(again.times("v1"), stores["frames"].times("v1"))
@@ -297,4 +297,4 @@ def test_an_error_of_an_expert_ends_extract(corpus: Path, tmp_path: Path, monkey
             corpus=corpus, shard=0, experts={"f": {"extractor": "frames"}}, backbones={}, output=tmp_path, threads=2
         )
     with pytest.raises(FileNotFoundError):
-        Store.open(tmp_path / "f")
+        Store(tmp_path / "f")

@@ -214,7 +214,7 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
     for threads in (1, 2):
         output = tmp_path / f"out{threads}"
         extract(corpus=corpus, shard=0, experts=experts, backbones=net, output=output, threads=threads)
-    face, gradients = Store.open(tmp_path / "out1/face"), Store.open(tmp_path / "out1/gradients")
+    face, gradients = Store(tmp_path / "out1/face"), Store(tmp_path / "out1/gradients")
     presented = [any(s.presented for s in scenes(library_latent(SEED, k, OPTIONS))) for k in range(len(videos))]
     assert face.lengths.tolist() == gradients.lengths.tolist()
     assert face.lengths.sum() > 4 and not face.lengths[~np.array(presented)].any()
@@ -228,5 +228,5 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
         np.testing.assert_allclose(face.times(video), extractor.finalize(sampler.times(0)).times)
         if rows:
             np.testing.assert_allclose(face[video], expert.infer(np.concatenate(rows)), atol=2e-3)
-    again = Store.open(tmp_path / "out2/face")
+    again = Store(tmp_path / "out2/face")
     np.testing.assert_array_equal(face.gather(videos)[0], again.gather(videos)[0])

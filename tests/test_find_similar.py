@@ -44,7 +44,7 @@ def catalogue(project, monkeypatch):
 
 
 def store(catalogue, system, member, side="videos"):
-    return Store.open(Path(catalogue.plan.embedding("mine", system)).parent / member / side)
+    return Store(Path(catalogue.plan.embedding("mine", system)).parent / member / side)
 
 
 def naive(catalogue, system, member, vector, exclude=None):

@@ -30,12 +30,12 @@ def world(tmp_path, monkeypatch):
 
 
 def copy_of(root, name, noise=0.3, seed=5):
-    rows = Store.open(root)[name]
+    rows = Store(root)[name]
     return rows + noise * np.random.default_rng(seed).normal(size=rows.shape)
 
 
 def longest(root):
-    store = Store.open(root)
+    store = Store(root)
     return store.ids[int(store.lengths.argmax())]
 
 
@@ -43,7 +43,7 @@ def test_finds_what_an_exact_search_finds(world):
     folder, roots = world
     for root in roots:
         FrameIndex.add(folder, root)
-    index, store = FrameIndex(folder, nprobe=10**6), Store.open(*roots)
+    index, store = FrameIndex(folder, nprobe=10**6), Store(*roots)
     assert (index.frames, len(index)) == (int(store.lengths.sum()), 60)
     frames = unit_rows(np.concatenate([store[i] for i in index.ids]))
     queries = copy_of(roots[1], longest(roots[1]))
@@ -74,7 +74,7 @@ def test_a_copy_is_the_first_candidate(world):
     found = index.search(copy_of(roots[1], name), 5)
     assert found[0][0] == name and found[0][1] > 3 * found[1][1]
     assert name not in dict(index.search(copy_of(roots[1], name), 60, exclude=[name]))
-    store = Store.open(*roots)
+    store = Store(*roots)
     for video in (name, longest(roots[0]), index.ids[0], index.ids[-1]):
         rows, times = index.features(video)
         cosine = (unit_rows(rows) * unit_rows(store[video])).sum(axis=1)
@@ -84,7 +84,7 @@ def test_a_copy_is_the_first_candidate(world):
 def test_adding_encodes_only_what_is_new(world, monkeypatch):
     folder, roots = world
     first = FrameIndex.add(folder, roots[0])
-    assert first == Store.open(roots[0]).lengths.sum() and FrameIndex.add(folder, roots[0]) == 0
+    assert first == Store(roots[0]).lengths.sum() and FrameIndex.add(folder, roots[0]) == 0
     before = {p: p.stat().st_mtime_ns for p in (folder / "parts").rglob("*") if p.is_file()}
 
     def killed(*_, **__):
@@ -97,7 +97,7 @@ def test_adding_encodes_only_what_is_new(world, monkeypatch):
     left = folder / "parts/.0123456789abcdef.new.999999999"  # of a killed process
     left.mkdir()
     assert len(FrameIndex(folder)) == 30
-    assert FrameIndex.add(folder, roots[1]) == Store.open(roots[1]).lengths.sum()
+    assert FrameIndex.add(folder, roots[1]) == Store(roots[1]).lengths.sum()
     assert len(FrameIndex(folder)) == 60 and not left.exists()
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
@@ -110,7 +110,7 @@ def test_a_still_picture_in_many_videos_is_no_evidence(tmp_path, monkeypatch):
     FrameIndex.create(tmp_path / "index", [root])
     FrameIndex.add(tmp_path / "index", root)
     index = FrameIndex(tmp_path / "index")
-    name = next(i for i in names[1:] if len(Store.open(root)[i]) > 10)
+    name = next(i for i in names[1:] if len(Store(root)[i]) > 10)
     query = np.concatenate([np.ones((20, DIM)), copy_of(root, name)])
     assert index.search(query, 1)[0][0] == name
 
@@ -134,8 +134,8 @@ def test_frames_vote_though_a_few_videos_take_all_places(tmp_path, monkeypatch):
 
 def test_several_stores_are_added_as_one(world):
     folder, roots = world
-    assert FrameIndex(folder).search(Store.open(roots[0])[longest(roots[0])]) == []
-    assert FrameIndex.add(folder, *roots) == sum(int(Store.open(r).lengths.sum()) for r in roots)
+    assert FrameIndex(folder).search(Store(roots[0])[longest(roots[0])]) == []
+    assert FrameIndex.add(folder, *roots) == sum(int(Store(r).lengths.sum()) for r in roots)
     assert FrameIndex.add(folder, *roots) == 0 and len(FrameIndex(folder)) == 60
     with pytest.raises(ValueError, match="is in the index already"):
         FrameIndex.add(folder, roots[0])
@@ -151,7 +151,7 @@ def test_longer_vectors_keep_their_principal_dimensions(tmp_path, monkeypatch):
             writer.add(f"v{n}", rows.astype(np.float32), times=np.stack([np.arange(10), np.arange(10) + 1.0], 1))
     FrameIndex.create(tmp_path / "index", [tmp_path / "s"], dim=16)
     FrameIndex.add(tmp_path / "index", tmp_path / "s")
-    index, rows = FrameIndex(tmp_path / "index"), Store.open(tmp_path / "s")["v7"]
+    index, rows = FrameIndex(tmp_path / "index"), Store(tmp_path / "s")["v7"]
     assert index.dim == index.features("v7")[0].shape[1] == 16
     kept = index.project(rows) @ index.project(rows).T
     assert np.abs(kept - unit_rows(rows) @ unit_rows(rows).T).max() < 1e-4

@@ -183,7 +183,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     rows = unit_rows(np.array([result[video_id] for video_id in TEST_B]))
     assert rows.shape == (8, 16)
     folders = [Path(p).parent / f"fold{f}-seed2021/videos" for p in parts for f in (0, 1)]
-    members = [unit_rows(Store.open(folder).gather(TEST_B)[0].astype(float)) for folder in folders]
+    members = [unit_rows(Store(folder).gather(TEST_B)[0].astype(float)) for folder in folders]
     # 64 dimensions to 16: the cosines of the 8 videos are nearly the mean of the members'
     np.testing.assert_allclose(rows @ rows.T, np.mean([m @ m.T for m in members], axis=0), atol=0.1)
 

@@ -207,7 +207,7 @@ def test_pages_of_segments(data, tmp_path):  # noqa: F811
     """Queries with segments come first; each has a page with its maps, found and true segments."""
     corpus = tmp_path / "corpus"
     shutil.copytree(data / "corpus", corpus)
-    ids = Store.open(data / "features/frames").ids
+    ids = Store(data / "features/frames").ids
     videos = [dict.fromkeys(tables.SCHEMAS["videos"]) | {"video_id": v, "tags": [], "shard": 0} for v in ids]
     corpora.write_videos(tables.check("videos", pl.DataFrame(videos, infer_schema_length=None)), corpus, 1)
     true = tables.read("segments", corpus).sort("query_id")

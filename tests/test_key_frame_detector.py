@@ -21,7 +21,7 @@ LOSSES = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {}, "segme
 
 
 def examples_of(data):  # noqa: F811
-    source = Source(data / "corpus", Store.open(data / "features/frames"))
+    source = Source(data / "corpus", Store(data / "features/frames"))
     return CopiedFrames(source, expert="frames", split="copies_val", validation="copies_val").parts()
 
 

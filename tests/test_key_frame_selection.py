@@ -118,7 +118,7 @@ def test_key_frames_are_written_with_their_intervals(tmp_path):
     select_key_frames(
         features=[tmp_path / "features"], output=tmp_path / "out", expert="clip", method="k_center", share=0.2
     )
-    store, frames = Store.open(tmp_path / "out/clip"), Store.open(tmp_path / "features/clip")
+    store, frames = Store(tmp_path / "out/clip"), Store(tmp_path / "features/clip")
     kept = selection.select(frames["a"], frames.times("a"), method="k_center", share=0.2)
     assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
     assert store.lengths.tolist() == [6, 2, 0]

@@ -86,7 +86,7 @@ def source(tmp_path_factory) -> Source:
             rows = shots + 0.3 * rng.normal(size=shots.shape)
             starts = np.arange(len(rows)) / 2
             writer.add(name, rows.astype(np.float32), times=np.stack([starts, starts + 0.5], 1))
-    return Source(corpus, Store.open(folder / "long"))
+    return Source(corpus, Store(folder / "long"))
 
 
 def test_a_made_copy_shows_what_it_says(source):

@@ -108,7 +108,7 @@ def test_vectors_are_compared_across_chunks(tmp_path):
     with StoreWriter(tmp_path / "s", shape=(8,), dtype="float32") as writer:
         writer.add_rows(ids, rows)
     for size in (7, 1024):
-        found = leaks.near_vectors(Store.open(tmp_path / "s"), ids[:30], ids[30:], threshold=0.99, block=size)
+        found = leaks.near_vectors(Store(tmp_path / "s"), ids[:30], ids[30:], threshold=0.99, block=size)
         assert sorted(found.select("test_id", "train_id").iter_rows()) == [("v29", "v55"), ("v3", "v41")]
 
 

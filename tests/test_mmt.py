@@ -497,7 +497,7 @@ def test_a_missing_experts_token_is_the_projections_bias():
 def toys(tmp_path_factory) -> tuple[Path, Path]:
     """The toy corpus; experts: mean colours of a frame's halves (colour), which side is bright (side), half of them."""
     corpus, features = toy(tmp_path_factory.mktemp("mmt"))
-    frames = Store.open(features / "frames")
+    frames = Store(features / "frames")
     rng = np.random.default_rng(0)
     with (
         StoreWriter(features / "colour", shape=(6,), dtype="float32", times=True) as colour,
@@ -541,7 +541,7 @@ def test_trained_embedded_and_searched(toys, tmp_path, keep_missing):
     embed(output=tmp_path / "e", members=["seed0"], run=[tmp_path / "run"], **given)
     about = json.loads((tmp_path / "e/seed0/embed.json").read_text())
     assert about["score"] == "dot" and about["videos"]["dim"] == (2 if keep_missing else 3 * 2) * 32
-    texts, videos = (Store.open(tmp_path / "e/seed0" / side) for side in ("texts", "videos"))
+    texts, videos = (Store(tmp_path / "e/seed0" / side) for side in ("texts", "videos"))
     assert abs(np.linalg.norm(texts.gather(texts.ids)[0], axis=1) - 1).min() > 0.1  # no unit vectors
     captions = tables.read("texts", corpus).filter(pl.col("kind") == "caption")
     relevance = captions.select(query_id="text_id", reference_id="video_id", grade=pl.lit(1.0))

@@ -240,7 +240,7 @@ def test_extract_groups_frames_to_windows(tmp_path: Path) -> None:
     for threads in (1, 3):
         output = tmp_path / f"out{threads}"
         extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=output, threads=threads)
-        stores[threads] = {name: Store.open(output / name) for name in experts}
+        stores[threads] = {name: Store(output / name) for name in experts}
     for name in experts:
         for video in names:
             assert np.array_equal(stores[1][name][video], stores[3][name][video])
@@ -264,7 +264,7 @@ def test_extract_groups_frames_to_windows(tmp_path: Path) -> None:
     second = {"again": {**options, "source": "frames", "rate": 5, "every": 0.4}}
     arguments = {"corpus": corpus, "shard": 0, "backbones": {"b": folder}, "features": [tmp_path / "out1"]}
     extract(**arguments, experts=second, output=tmp_path / "second")
-    again = Store.open(tmp_path / "second/again")
+    again = Store(tmp_path / "second/again")
     assert again.lengths.tolist() == [12, 1, 6]
     assert np.allclose(again.times("v2"), times)
     stored = found["frames"]["v2"]
@@ -282,7 +282,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     corpus, features = toys
-    store = Store.open(features / "frames")
+    store = Store(features / "frames")
     examples = ClipTags(Source(corpus, store), num_frames=3, num_words=4).on("train")
     batch = examples.batch(np.arange(len(examples.videos)), np.random.default_rng(0))
     assert batch["clips"].shape == (24, 3, 32, 32, 3) and batch["clips"].dtype == torch.uint8
@@ -316,11 +316,11 @@ def test_short_videos_repeat_their_last_frame(tmp_path: Path) -> None:
             values = np.full((2, 8, 8, 3), 2 * number, np.uint8)
             values[1] += 1
             writer.add(f"v{number:03d}", values)
-    examples = ClipTags(Source(corpus, Store.open(tmp_path / "one")), num_frames=6).on("train")
+    examples = ClipTags(Source(corpus, Store(tmp_path / "one")), num_frames=6).on("train")
     batch = examples.batch(np.array([3]), np.random.default_rng(0))
     assert batch["clips"][0, :, 0, 0, 0].tolist() == [6, 7, 7, 7, 7, 7]
     with pytest.raises(ValueError, match="num_frames = 0"):
-        ClipTags(Source(corpus, Store.open(tmp_path / "one")), num_frames=0)
+        ClipTags(Source(corpus, Store(tmp_path / "one")), num_frames=0)
 
 
 def test_a_tagger_trained_here_is_a_motion_backbone(toys: tuple[Path, Path], tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_tagger_trained_here_is_a_motion_backbone(toys: tuple[Path, Path], tmp
     assert type(plain) is VideoMAEModel and not info["missing_keys"]
     expert = Motion(backbone=str(output), rate=2, precision="float32")
     assert expert.windows == Windows(4, 4) and expert.pooling == "mean"
-    frames = Store.open(features / "frames")["v000"][:4]
+    frames = Store(features / "frames")["v000"][:4]
     found = expert.infer(expert.prepare(frames)[None])
     expected = reference(plain, str(output), frames, "mean")
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()  # nothing is resized
@@ -375,7 +375,7 @@ def test_real_clips(tmp_path: Path) -> None:
     experts = {"motion": {"extractor": "motion", "backbone": "b", "rate": 8, "every": 0.5, "precision": "float32"}}
     corpus = corpus_of(tmp_path / "corpus", found)
     extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=tmp_path / "out", threads=2)
-    store = Store.open(tmp_path / "out/motion")
+    store = Store(tmp_path / "out/motion")
     assert store.ids == sorted(found) and (store.lengths > 0).all()
     expert = Motion(backbone=folder, rate=8, every=0.5, precision="float32")
     plain = VideoMAEModel.from_pretrained(folder)

@@ -186,7 +186,7 @@ def test_extract_copies_features_of_their_own_files(tmp_path):
         "toy": {"extractor": "released", "dim": dim, "format": "bigfile", "folder": str(tmp_path / "big")},
     }
     extract(corpus=corpus, shard=0, experts=experts, backbones={}, output=tmp_path / "out")
-    rgb, face, toy = (Store.open(tmp_path / "out" / name) for name in experts)
+    rgb, face, toy = (Store(tmp_path / "out" / name) for name in experts)
     wanted = mmt("rgb")
     for video_id in IDS[:3]:
         np.testing.assert_array_equal(rgb[video_id], wanted[video_id][0])

@@ -250,8 +250,8 @@ def test_search_rescores(method, kind, captions, tmp_path):
     assert len(nearest) == len(set(found["query_id"]))  # one best of every query
     if method == "frame_max" and kind == "text_video":
         query, reference, score = found.row(5)[:3]
-        text = Store.open(embeddings / "all/texts")[query][0]
-        frames = Store.open(features / "clip")[reference]
+        text = Store(embeddings / "all/texts")[query][0]
+        frames = Store(features / "clip")[reference]
         best = max(text @ f / np.linalg.norm(text) / np.linalg.norm(f) for f in frames)
         assert score == pytest.approx(plain.row(5)[2] + 0.7 * best, abs=1e-5)
 

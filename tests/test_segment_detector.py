@@ -397,7 +397,7 @@ def test_trained_tuned_and_used_by_the_stages(data, tmp_path):  # noqa: F811
 
 
 def test_examples_of_a_corpus(data):  # noqa: F811
-    source = Source(data / "corpus", Store.open(data / "features/frames"))
+    source = Source(data / "corpus", Store(data / "features/frames"))
     options = {"expert": "frames", "split": "copies_val", "validation": "copies_val", "synthetic": 5, "per_pair": 2}
     examples, val = SimilarityMap(source, **options).parts()
     assert (len(examples), len(val)) == (2 * 12 + 5, 12)

@@ -93,7 +93,7 @@ def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F81
     normalised = SimilarityMap("frames", noise=Noise(**noise))
     maps = SimilarityMaps.of([data / "features"], normalised, data / "corpus")
     plain = SimilarityMaps.of([data / "features"], SimilarityMap("frames")).map("q0", "r1")[0]
-    store = Store.open(data / "features/frames")
+    store = Store(data / "features/frames")
     rows, _ = store.gather([f"r{n}" for n in range(6)])
     unit, query = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (rows, store["q0"]))
     expected = plain - 0.8 * (query @ unit.T).max(axis=1, keepdims=True)

@@ -182,10 +182,10 @@ def test_extract_groups_sound_to_windows(tmp_path: Path) -> None:
     for threads in (1, 2):
         output = tmp_path / f"out{threads}"  # no picture is wanted
         extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=output, threads=threads)
-        results.append(Store.open(output / "sound"))
+        results.append(Store(output / "sound"))
     found = results[0]
     assert found.ids == ["v0", "v1"] and tables.read("rejected", output).is_empty()
-    assert found.lengths.tolist() == [7, 0] == Store.open(output / "log_mel").lengths.tolist()
+    assert found.lengths.tolist() == [7, 0] == Store(output / "log_mel").lengths.tolist()
     assert np.array_equal(found["v0"], results[1]["v0"])
     end = 100 / 30
     assert found.times("v0") == pytest.approx(np.array([[0.5 * n, min(0.5 * n + 1, end)] for n in range(7)]), abs=1e-6)
@@ -200,7 +200,7 @@ def test_extract_groups_sound_to_windows(tmp_path: Path) -> None:
     # pictures and sound together are the same sound
     both = {**experts, "frames": {"extractor": "frames", "size": 16}}
     extract(corpus=corpus, shard=0, experts=both, backbones={"b": folder}, output=tmp_path / "both")
-    assert np.array_equal(Store.open(tmp_path / "both/sound")["v0"], found["v0"])
+    assert np.array_equal(Store(tmp_path / "both/sound")["v0"], found["v0"])
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_a_spectrogram_and_its_labels(sounds: tuple[Path, Path]) -> None:
     corpus, features = sounds
-    store = Store.open(features / "log_mel")
+    store = Store(features / "log_mel")
     examples = SoundTags(Source(corpus, store), num_tags=4).on("train")
     listed = [f"v{n:03d}" for n in range(96) if n // 8 % 3 == 0]
     assert examples.videos == [v for v in listed if int(v[1:]) % 5 != 4]  # those with sound
@@ -236,7 +236,7 @@ def test_a_spectrogram_and_its_labels(sounds: tuple[Path, Path]) -> None:
         assert any(np.array_equal(row, piece.astype(np.float32)) for piece in store[video])
         assert {examples.labels[n].partition(":")[0] for n in np.flatnonzero(marked)} == {"tag", "category"}
     with pytest.raises(ValueError, match=r"expected \(frames, bands\)"):
-        SoundTags(Source(corpus, Store.open(features / "frames")), expert="frames")
+        SoundTags(Source(corpus, Store(features / "frames")), expert="frames")
 
 
 def test_a_tagger_trained_here_is_a_sound_backbone(sounds: tuple[Path, Path], tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_real_clips(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path / "corpus", found)
     experts = {"sound": {"extractor": "sound", "backbone": "b", "precision": "float32"}}
     extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=tmp_path / "out", threads=2)
-    store = Store.open(tmp_path / "out/sound")
+    store = Store(tmp_path / "out/sound")
     expert = Sound(backbone=folder, precision="float32")
     plain, extractor = ASTModel.from_pretrained(folder).eval(), ASTFeatureExtractor.from_pretrained(folder)
     for video, path in found.items():

@@ -43,7 +43,7 @@ def test_the_archive_is_what_the_competition_asks_for(made):
         assert opened.getinfo("result.json").compress_type == zipfile.ZIP_DEFLATED
         result = json.loads(opened.read("result.json"))
     assert sorted(result) == IDS
-    store = Store.open(made / "system/all/videos")
+    store = Store(made / "system/all/videos")
     for video_id, values in result.items():
         np.testing.assert_array_equal(np.array(values), store[video_id][0].astype(np.float16))
     about = json.loads((made / "out/submission.json").read_text())

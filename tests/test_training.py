@@ -77,7 +77,7 @@ def test_a_checkpoint_loads_by_transformers(toys, tmp_path):
 
 def test_learns_and_overfits_one_batch(toys):
     corpus, features = toys
-    drawn = FrameTags(Source(corpus, Store.open(features / "frames")), per_video=6).on("train")
+    drawn = FrameTags(Source(corpus, Store(features / "frames")), per_video=6).on("train")
     batch = drawn.batch(np.arange(8), np.random.default_rng(0))
 
     class One(type(drawn)):  # one batch for ever
@@ -141,7 +141,7 @@ WATCHED["training"] |= {"plateau": 0.5, "prefetch": 2, "lr_scale": {"classifier"
 def test_stopped_anywhere_and_resumed_equals_uninterrupted(toys, tmp_path, stop):
     """With BatchNorm's statistics and dropout, without a process of its own."""
     train_examples, validation = FrameTags(
-        Source(toys[0], Store.open(toys[1] / "frames")),
+        Source(toys[0], Store(toys[1] / "frames")),
         **{name: value for name, value in WATCHED["examples"].items() if name not in ("kind", "expert")},
     ).parts()
     model_options = {name: value for name, value in WATCHED["model"].items() if name != "name"}
@@ -493,7 +493,7 @@ def test_init_continues_from_weights_and_tokenizer(toys, tmp_path, caplog):
 
 def test_an_epoch_visits_every_video_equally(toys):
     corpus, features = toys
-    drawn = FrameTags(Source(corpus, Store.open(features / "frames")), per_video=3).on("train")
+    drawn = FrameTags(Source(corpus, Store(features / "frames")), per_video=3).on("train")
     order = drawn.epoch(np.random.default_rng(0))
     assert len(order) == len(drawn) == 24
     assert all(sorted(order[n : n + 8]) == list(range(8)) for n in (0, 8, 16))
@@ -501,7 +501,7 @@ def test_an_epoch_visits_every_video_equally(toys):
 
 def test_frame_tags_are_those_of_the_video(toys):
     corpus, features = toys
-    store = Store.open(features / "frames")
+    store = Store(features / "frames")
     drawn = FrameTags(Source(corpus, store)).on("train")
     assert drawn.labels == ["tag:blue", "tag:green", "tag:red", "tag:yellow", "category:left", "category:right"]
     batch = drawn.batch(np.array([0, 5]), np.random.default_rng(0))
@@ -528,7 +528,7 @@ def test_captions_with_times_draw_frames_between_them(tmp_path):
             pixels = np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
             store.add(video, pixels, times=np.stack([start, start + 0.5], 1))
     words = tokenize.tokenizer(texts=[f"caption {n}" for n in range(3)], style="clip", vocab_size=280)
-    drawn = FrameCaption(Source(corpus, Store.open(tmp_path / "frames"), words)).on("train")
+    drawn = FrameCaption(Source(corpus, Store(tmp_path / "frames"), words)).on("train")
     assert drawn.videos == ["v", "w"]
     seen = set()
     for draw in range(60):

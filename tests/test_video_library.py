@@ -117,7 +117,7 @@ def test_what_is_described_is_not_lost_by_a_kill(raw, place, monkeypatch):
     assert calls == [["broken.mp4"]]
     assert sorted(VideoLibrary(place).open_index().ids) == sorted(wanted.open_index().ids)
     assert not list(place.rglob("*.9999*"))
-    ours, theirs = (Store.open(*one.features()) for one in (library, wanted))
+    ours, theirs = (Store(*one.features()) for one in (library, wanted))
     for video in wanted.open_index().ids:
         assert ours[video].tolist() == theirs[video].tolist()
 
@@ -234,7 +234,7 @@ def test_an_expert_that_reads_stored_frames_describes_files(raw, place):
     source = {"extractor": "frames", "every": 0.5, "size": 32}
     library = VideoLibrary.create(place, descriptors.Descriptor("small", options, source))
     assert library.add([raw]).frames == 3 * 16 + 10
-    store = Store.open(*library.features())
+    store = Store(*library.features())
     assert store.shape == (64,)
     views = library.descriptor.describe_views(raw / "film0.mp4", place.parent / "views", 1)
     assert set(views.ids) == set(descriptors.VIEWS) and set(views.lengths.tolist()) == {16}

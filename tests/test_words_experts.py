@@ -100,7 +100,8 @@ def test_similarity_of_readings() -> None:
 
 def test_words_by_an_encoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    vocabulary = tokenizer(None, ["the old town", "a red heart", "新手入门"] * 3, vocab_size=80, folder=tmp_path)
+    vocabulary = tokenizer(None, ["the old town", "a red heart", "新手入门"] * 3, vocab_size=80)
+    vocabulary.save_pretrained(tmp_path)
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
     BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=20, **tower)).save_pretrained(tmp_path)
     words = Speech(encoder=str(tmp_path)).words
@@ -112,7 +113,8 @@ def test_words_by_an_encoder(tmp_path: Path) -> None:
 
 def test_words_by_a_clip(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    vocabulary = tokenizer(None, ["the old town", "a red heart"] * 3, vocab_size=80, style="clip", folder=tmp_path)
+    vocabulary = tokenizer(None, ["the old town", "a red heart"] * 3, vocab_size=80, style="clip")
+    vocabulary.save_pretrained(tmp_path)
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
     last = len(vocabulary) - 1
     text = {**tower, "vocab_size": last + 1, "bos_token_id": last - 1, "eos_token_id": last, "pad_token_id": 0}
@@ -323,21 +325,21 @@ def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
             corpus=corpus, shard=0, experts=wanted, backbones={}, output=tmp_path / f"out{threads}", threads=threads
         )
     output = tmp_path / "out1"
-    spoken, speech = tables.read("texts", output / "speech"), Store.open(output / "speech")
+    spoken, speech = tables.read("texts", output / "speech"), Store(output / "speech")
     assert speech.lengths.tolist() == [0, 4]
     assert (
         spoken["text"].to_list() == ["x", "first one", "second", "whenever"] and spoken["start"].to_list()[-1] is None
     )
     assert speech.times(videos[1])[-1].tolist() == [-1, -1]
-    written, ocr = tables.read("texts", output / "ocr"), Store.open(output / "ocr")
+    written, ocr = tables.read("texts", output / "ocr"), Store(output / "ocr")
     for video in videos:
         mine = written.filter(written["video_id"] == video)
         assert len(mine) == len(ocr[video])
         np.testing.assert_allclose(mine.select("start", "end").to_numpy(), ocr.times(video))
         for text, row in zip(mine["text"], ocr[video], strict=True):
             np.testing.assert_allclose(row, hashed(text, 64), atol=1e-3)
-    assert len(Store.open(output / "frames")[videos[0]]) > 4
+    assert len(Store(output / "frames")[videos[0]]) > 4
     for name in wanted:
         np.testing.assert_array_equal(
-            Store.open(output / name).gather(videos)[0], Store.open(tmp_path / "out2" / name).gather(videos)[0]
+            Store(output / name).gather(videos)[0], Store(tmp_path / "out2" / name).gather(videos)[0]
         )

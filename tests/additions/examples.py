@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from videomatch.data import corpus
-from videomatch.examples import Batch, Examples, pooled_ids
+from videomatch.examples import Batch, Examples
 
 
 @dataclass(kw_only=True, eq=False)
@@ -22,7 +22,7 @@ class ToyExamples(Examples):
     def _select(self, split: str | Sequence[str]) -> None:
         videos = corpus.videos(self.source.corpus)
         self.categories = dict(zip(videos["video_id"], videos["category"], strict=True))
-        self.videos = self.usable(pooled_ids(self.source.corpus, split))
+        self.videos = self.usable(corpus.pooled_ids(self.source.corpus, split))
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         ids = [self.videos[n] for n in numbers]

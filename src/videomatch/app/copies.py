@@ -224,10 +224,9 @@ class CopySearch:
         self, answer: Copies, view: str, store: Store, video_id: str, top: int, exclude: Collection[str]
     ) -> None:
         """Add the segments that one view of the query shares with the library."""
-        times = store.times(video_id)
         with answer.timed("search"):
             candidates = self.index.search(store[video_id], top, exclude=exclude)
-            self._queries[view] = self.index.project(store[video_id]), intervals.filled(times)
+            self._queries[view] = self.index.project(store[video_id]), intervals.filled(store.times(video_id))
         answer.candidates += len(candidates)
         for reference, _ in candidates:
             with answer.timed("align"):

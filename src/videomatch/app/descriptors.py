@@ -115,7 +115,7 @@ class Descriptor:
         rejected = self._extract(folder, SOURCE, frames, [], threads)
         if len(rejected):
             raise RequestError(f"{file}: {rejected['reason'][0]}")
-        store = Store.open(folder / SOURCE / SOURCE)
+        store = Store(folder / SOURCE / SOURCE)
         whole, times = store["file"], store.times("file")
         cut = folder / "cut" / SOURCE
         with StoreWriter(cut, shape=store.shape, dtype="uint8", times=True) as writer:
@@ -144,7 +144,7 @@ class Descriptor:
     def _key_frames(self, folder: Path) -> Store:
         """The key frames of the rows in a folder, or all frames."""
         root = folder / ROWS / ROWS
-        shape = Store.open(root).shape
+        shape = Store(root).shape
         if len(shape) != 1:
             raise RequestError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
         if self.method is not None or self.scorer is not None:
@@ -155,7 +155,7 @@ class Descriptor:
                 features=[root.parent], output=output, expert=ROWS, method=self.method, run=run, share=self.share
             )
             root = output / ROWS
-        return Store.open(root)
+        return Store(root)
 
 
 def choose(

@@ -65,7 +65,7 @@ def find_leaks(
     found = [_same_id(*sides), same_source(tables.read("sources", corpus), *sides)]
     found.append(_same_text(corpus, (test, train), sides))
     if vectors:
-        found.append(near_vectors(Store.open(*vectors), *sides))
+        found.append(near_vectors(Store(*vectors), *sides))
     order = ["check", "test_id", "train_id", "detail"]
     return pl.concat([rows.select(list(SCHEMA)) for rows in found]).sort(order)
 

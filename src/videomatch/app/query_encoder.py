@@ -16,7 +16,7 @@ import numpy as np
 
 from videomatch.app.catalogue import Catalogue
 from videomatch.common.vectors import unit_rows
-from videomatch.data.joined import whole_texts
+from videomatch.data.corpus import whole_texts
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs
 from videomatch.specs.systems import Combine, Embeddings, Trained
@@ -88,7 +88,7 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
 
         texts = whole_texts(corpus, options.texts)
         lsa = fitted_on_train(corpus, texts, options.dim or 256, plan.seed)
-        store = Store.open(Path(result).parent / plan.members(system)[0] / "videos")
+        store = Store(Path(result).parent / plan.members(system)[0] / "videos")
         some = [i for i in store.ids[:: max(1, len(store) // PROBES)] if i in texts]
         _compare(lsa.embed([texts[i] for i in some]), store, some)
         return lsa.embed
@@ -141,10 +141,10 @@ def _joiner(
         missing = [m for m in manifests if not Path(m).exists()]
         if missing:
             raise ValueError(f"system {system!r} combines others, and {missing[0]} does not exist: run `snakemake`")
-        directions, store = combine.directions_of(folder), Store.open(folder / "videos")
+        directions, store = combine.directions_of(folder), Store(folder / "videos")
         some = store.ids[:: max(1, len(store) // PROBES)]
         folders = [Path(m).parent / name for m, (_, name, _) in zip(manifests, parts, strict=True)]
-        rows = [Store.open(folder / "videos").gather(some)[0] for folder in folders]
+        rows = [Store(folder / "videos").gather(some)[0] for folder in folders]
         width = sum(part.shape[1] for part in rows)
         fits = directions is None or len(directions) == width
         _compare(combine.combined(rows, shares, directions) if fits else np.zeros((0, width)), store, some)

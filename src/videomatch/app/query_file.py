@@ -22,7 +22,7 @@ from videomatch.app.query_encoder import base_parts, combine_rows, text_analysis
 from videomatch.app.requests import RequestError
 from videomatch.corpora import folder as folders
 from videomatch.data import tables
-from videomatch.data.joined import whole_texts
+from videomatch.data.corpus import whole_texts
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
@@ -133,7 +133,7 @@ def _embed(
         if "nothing to embed" in str(error):
             raise nothing from error
         raise
-    store = Store.open(output / member / "videos")
+    store = Store(output / member / "videos")
     if not len(store):
         raise nothing
     return store.gather(store.ids[:1])[0][0]

@@ -204,12 +204,12 @@ class VideoLibrary:
     def _update_index(self) -> None:
         """Add all features that the index lacks, or make it again; delete what a settled one needs no more."""
         features = self.features()
-        frames = int(Store.open(*features).lengths.sum()) if features else 0
+        frames = int(Store(*features).lengths.sum()) if features else 0
         learned_file = self._index / "learned.json"
         learned = json.loads(learned_file.read_text(encoding="utf-8")) if learned_file.exists() else 0
         if learned:
             indexed = set(FrameIndex(self._index).ids)
-            missing = [root for root in features if not indexed.issuperset(Store.open(root).ids)]
+            missing = [root for root in features if not indexed.issuperset(Store(root).ids)]
         else:
             missing = features
         if frames and missing:

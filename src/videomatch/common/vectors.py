@@ -24,3 +24,15 @@ def blocks(lengths: np.ndarray, rows: int) -> Iterator[slice]:
         stop = max(first + 1, int(np.searchsorted(ends, ends[first] - lengths[first] + rows, side="right")))
         yield slice(first, stop)
         first = stop
+
+
+def padded(rows: np.ndarray, lengths: np.ndarray, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of rows ``(sum of lengths, …)`` side by side, with zeros up to the longest or to ``width``.
+
+    Returns:
+        rows ``(B, L, …)``, and ``(B, L)`` True where a row is a run's own.
+    """
+    mask = np.arange(lengths.max(initial=0) if width is None else width) < lengths[:, None]
+    result = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
+    result[mask] = rows
+    return result, mask

@@ -14,7 +14,7 @@ Ids have up to 19 digits and are strings throughout. There are no media: paths a
 Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairwise``,
 ``pairs`` (every label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos),
 ``test_a``, ``test_b`` and ``test`` (= ``test_b``). There are no labels of test videos, so no ``pairs_test``. The
-winners' training pairs, all but their validation, are no product of queries and references: see ``data/folds.py``.
+winners' training pairs, all but their validation, are no product of queries and references: see ``data/pairs.py``.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from videomatch.data.tables import SCHEMAS
+from videomatch.data import tables
 
 
 def shard_of(video_id: str, shards: int) -> int:
@@ -25,7 +26,7 @@ def videos(folder: Path, shard: int | None = None) -> pl.DataFrame:
     if shard is not None:
         return pl.read_parquet(folder / shard_file(shard))
     frames = [pl.read_parquet(p) for p in sorted(folder.glob("videos-*.parquet"))]
-    return pl.concat(frames).sort("video_id") if frames else pl.DataFrame(schema=SCHEMAS["videos"])
+    return pl.concat(frames).sort("video_id") if frames else tables.frame("videos")
 
 
 def write_videos(rows: pl.DataFrame, folder: Path, shards: int) -> None:
@@ -40,3 +41,45 @@ def split_ids(splits: pl.DataFrame, split: str, role: str) -> list[str]:
     if split not in set(splits["split"]):
         raise ValueError(f"no split {split!r}; there are {sorted(set(splits['split']))}")
     return splits.filter((pl.col("split") == split) & (pl.col("role") == role))["id"].sort().to_list()
+
+
+def pooled_ids(folder: Path, split: str | Sequence[str], roles: Sequence[str] = ("reference",)) -> list[str]:
+    """Ids of one split or of several, which must exist, in the order of the splits and by id within one, none twice."""
+    splits = tables.read("splits", folder)
+    names = [split] if isinstance(split, str) else split
+    return list(dict.fromkeys(i for name in names for role in roles for i in split_ids(splits, name, role)))
+
+
+def split_texts(
+    folder: Path, split: str | Sequence[str], kinds: Sequence[str] | None = None, roles: Sequence[str] = ("reference",)
+) -> pl.DataFrame:
+    """Rows of ``texts`` (of some kinds, or all) that belong to the videos of a split, ordered by video and id."""
+    texts = tables.read("texts", folder).filter(pl.col("video_id").is_in(pooled_ids(folder, split, roles)))
+    if kinds is not None:
+        texts = texts.filter(pl.col("kind").is_in(list(kinds)))
+    return texts.sort("video_id", "text_id")
+
+
+def joined_texts(folder: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> pl.DataFrame:
+    """Texts of videos, those of one kind (ASR segments) joined by a space in order of time.
+
+    Returns:
+        video_id and a column for each kind, ordered by video_id: a row for every video with any such text, null where
+        it has none of a kind.
+    """
+    texts = tables.read("texts", folder).filter(pl.col("kind").is_in(list(kinds)) & pl.col("video_id").is_not_null())
+    if ids is not None:
+        texts = texts.filter(pl.col("video_id").is_in(list(ids)))
+    texts = texts.sort("video_id", "start", "text_id", nulls_last=True)
+    of_kind = {kind: pl.col("text").filter(pl.col("kind") == kind) for kind in kinds}
+    joined = texts.group_by("video_id", maintain_order=True).agg(
+        pl.when(text.len() > 0).then(text.str.join(" ")).alias(kind) for kind, text in of_kind.items()
+    )
+    return joined.select("video_id", *kinds)
+
+
+def whole_texts(folder: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> dict[str, str]:
+    """Texts of videos, those of all kinds joined by a space in the order of the kinds: video_id -> text, of the videos
+    that have one."""
+    whole = joined_texts(folder, kinds, ids).select("video_id", pl.concat_str(kinds, separator=" ", ignore_nulls=True))
+    return {video: text for video, text in whole.iter_rows() if text.strip()}

@@ -12,7 +12,7 @@ import re
 from functools import cache, lru_cache
 from typing import Any
 
-#: scripts as ranges of code points; the order of the groups is that of :data:`SCRIPTS`
+#: scripts as ranges of code points
 _RANGES = {
     "Kana": "\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f",
     "Hangul": "\uac00-\ud7a3\u1100-\u11ff",
@@ -27,7 +27,6 @@ _RANGES = {
     "Tamil": "\u0b83-\u0bb9",
     "Bengali": "\u0985-\u09b9",
 }
-SCRIPTS = tuple(_RANGES)
 #: scripts written without spaces: a character counts as a word, elsewhere a run of letters does
 _BY_CHARACTER = ("Kana", "Hangul", "Han", "Thai")
 _WORDS = {
@@ -56,7 +55,7 @@ _ENOUGH = 400
 
 @lru_cache(maxsize=1024)  # called several times for one text while it is cleaned
 def script(text: str) -> str | None:
-    """The script most words of ``text`` are in (one of :data:`SCRIPTS`), or None without any letter.
+    """The script most words of ``text`` are in (as in the table above), or None without any letter.
 
     Kana decides for Japanese even among more Han characters: Chinese text holds an ornament or two at most.
     """
@@ -69,18 +68,13 @@ def script(text: str) -> str | None:
     return best if counts[best] else None
 
 
-def script_of(language: str) -> str | None:
-    """The script a language is usually written in, None for one that is not in the tables above."""
-    return _SCRIPT_OF.get(language)
-
-
 def language(text: str, hint: str | None = None) -> str:
     """The language of a cleaned text. ``hint``, the language that its file name or recogniser gives, is believed unless
     the script contradicts it."""
     found = script(text)
     if found is None:
         return "und"
-    if hint and hint != "und" and script_of(hint) in (found, None):
+    if hint and hint != "und" and _SCRIPT_OF.get(hint) in (found, None):
         return hint
     if found in _ONE_LANGUAGE:
         return _ONE_LANGUAGE[found]
@@ -124,9 +118,9 @@ _ALIASES = {alias: subtag for subtag, aliases in _NAMES.items() for alias in ali
 def tag(name: str) -> str | None:
     """The primary subtag of a language name or code ("zh-CN", "chs", "eng", "Chinese"), None if it is neither.
 
-    A bare two-letter code counts only if :func:`script_of` knows it, so that ``talk.v2.srt`` has no language.
+    A bare two-letter code counts only if a table above has it, so that ``talk.v2.srt`` has no language.
     """
     primary = re.split("[-_&]", name.strip().lower())[0]
     if primary in _ALIASES:
         return _ALIASES[primary]
-    return primary if script_of(primary) else None
+    return primary if primary in _SCRIPT_OF else None

@@ -8,7 +8,6 @@ characters within a word, which bridge inflections and spelling. Everything is f
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,20 +34,19 @@ def words(text: str) -> list[str]:
 
 
 class Lsa:
-    """Latent semantic analysis.
+    """Latent semantic analysis, fitted on texts that hold at least two different terms.
 
     Args:
-        texts: what it is fitted on.
         dim: dimensions kept; fewer where the texts do not span so many.
         seed: of the randomised SVD.
-
-    Raises:
-        ValueError: the texts hold fewer than two different terms.
     """
 
     def __init__(self, texts: Sequence[str], *, dim: int = 256, seed: int = 0) -> None:
-        analyzers: dict[str, Any] = {"words": _word_terms, "characters": _character_terms}
-        self._terms = FeatureUnion([(n, TfidfVectorizer(analyzer=a, sublinear_tf=True)) for n, a in analyzers.items()])
+        of_words = TfidfVectorizer(
+            tokenizer=words, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True
+        )
+        of_characters = TfidfVectorizer(analyzer=_character_terms, sublinear_tf=True)
+        self._terms = FeatureUnion([("words", of_words), ("characters", of_characters)])
         try:
             counted: Any = self._terms.fit_transform(texts)
         except ValueError as error:
@@ -68,11 +66,6 @@ def fitted_on_train(corpus: Path, texts: Mapping[str, str], dim: int, seed: int)
     """Latent semantic analysis fitted on those of the texts (video_id -> text) that are of the train split."""
     train = split_ids(tables.read("splits", corpus), "train", "reference")
     return Lsa([texts[i] for i in train if i in texts], dim=dim, seed=seed)
-
-
-def _word_terms(text: str) -> list[str]:
-    found = words(text)
-    return found + [f"{a} {b}" for a, b in itertools.pairwise(found)]
 
 
 def _character_terms(text: str) -> list[str]:

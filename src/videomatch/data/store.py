@@ -53,15 +53,13 @@ def _parts(shape: tuple[int, ...], dtype: str, times: bool) -> Parts:
 
 
 class StoreWriter:
-    """Writes a store item by item; only the index is kept in memory.
+    """Writes a store item by item, as a context manager; only the index is kept in memory.
 
-    Use as a context manager. The store exists once the block is left without an exception; after one, the files written
-    so far are removed.
+    The store exists once the block is left without an exception; after one, the files written so far are removed.
 
     Args:
-        root: folder of the store; made if missing. It must not hold a store already.
+        root: folder of the store, which must not hold one already.
         shape: of one row, e.g. ``(1536,)``.
-        dtype: numpy name of the values' type.
         made_by: what made the store (extractor, parameters, …): JSON values, kept in ``store.json``.
         times: every item comes with times.
         shard_bytes: bytes of values after which the next item opens a new file.
@@ -80,12 +78,10 @@ class StoreWriter:
         self.root = Path(root)
         if (self.root / "store.json").exists():
             raise FileExistsError(f"{self.root} holds a store already; a store is never written over")
-        self.shape = tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype)
         self.made_by = dict(made_by or {})
         json.dumps(self.made_by)  # what cannot be written is refused before the work, not after it
-        self._parts = _parts(self.shape, self.dtype.str, times)
-        self._row_bytes = self.dtype.itemsize * math.prod(self.shape)
+        self._parts = _parts(tuple(int(n) for n in shape), dtype, times)
+        self._row_bytes = np.dtype(dtype).itemsize * math.prod(shape)
         self._shard_bytes = shard_bytes
         self._rows: list[int] = []  # rows of every shard
         self._files: dict[str, IO[bytes]] = {}  # the open files of the last shard
@@ -120,43 +116,28 @@ class StoreWriter:
         Raises:
             ValueError: a shape, a type or an id does not fit; the message names the item.
         """
-        self._check_new([item_id])
+        if item_id in self._index:
+            raise ValueError(f"{self.root}: id {item_id!r} stands twice")
+        item_id.encode()  # a string that is not valid unicode cannot be written to the index
         given = {"values": values} if times is None else {"values": values, "times": times}
-        self._check_parts(f"id {item_id!r}", given)
+        if given.keys() != self._parts.keys():
+            raise ValueError(f"{self.root}: id {item_id!r} came with the wrong parts, expected {list(self._parts)}")
         rows = {part: self._fit(item_id, part, np.asarray(array)) for part, array in given.items()}
         lengths = {part: len(array) for part, array in rows.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"{self.root}: id {item_id!r} has parts of different lengths: {lengths}")
         self._open_for(lengths["values"])
         self._index[item_id] = (len(self._rows) - 1, self._rows[-1], lengths["values"])
-        self._append(rows)
+        for part, array in rows.items():
+            self._files[part].write(array.reshape(-1).view(np.uint8).data)
+        self._rows[-1] += lengths["values"]
 
     def add_rows(self, ids: Sequence[str], values: np.ndarray) -> None:
-        """Append items of one row each, ``(len(ids), *shape)``, to a store without times: as :meth:`add` with each of
-        them, in one write per file."""
-        self._check_parts("rows", {"values": values})
-        rows = self._fit(f"{ids[0]} …" if len(ids) else "", "values", np.asarray(values))
-        if len(rows) != len(ids):
-            raise ValueError(f"{self.root}: {len(ids)} ids came with {len(rows)} rows")
-        self._check_new(ids)
-        done = 0
-        while done < len(ids):
-            self._open_for(1)
-            shard, first = len(self._rows) - 1, self._rows[-1]
-            some = ids[done : done + max(1, self._shard_bytes // self._row_bytes - first)]
-            self._index |= {item_id: (shard, first + n, 1) for n, item_id in enumerate(some)}
-            self._append({"values": rows[done : done + len(some)]})
-            done += len(some)
-
-    def _check_parts(self, what: str, given: Mapping[str, np.ndarray]) -> None:
-        if given.keys() != self._parts.keys():
-            raise ValueError(f"{self.root}: {what} came with the wrong parts, expected {list(self._parts)}")
-
-    def _check_new(self, ids: Sequence[str]) -> None:
-        if len(set(ids)) < len(ids) or not self._index.keys().isdisjoint(ids):
-            twice = next(i for n, i in enumerate(ids) if i in self._index or i in ids[:n])
-            raise ValueError(f"{self.root}: id {twice!r} stands twice")
-        "".join(ids).encode()  # a string that is not valid unicode cannot be written to the index
+        """Append items of one row each, ``(len(ids), *shape)``, to a store without times."""
+        if len(values) != len(ids):
+            raise ValueError(f"{self.root}: {len(ids)} ids came with {len(values)} rows")
+        for item_id, row in zip(ids, values, strict=True):
+            self.add(item_id, row[None])
 
     def _fit(self, item_id: str, part: str, array: np.ndarray) -> np.ndarray:
         """``array`` in the type of ``part``, contiguous, or a ValueError that says why it does not fit."""
@@ -187,11 +168,6 @@ class StoreWriter:
             self._files[part] = (self.root / name_of(part, len(self._rows) - 1)).open("wb")
             write_header(self._files[part], (0, *shape), dtype)
 
-    def _append(self, rows: Mapping[str, np.ndarray]) -> None:
-        for part, array in rows.items():
-            self._files[part].write(array.reshape(-1).view(np.uint8).data)
-        self._rows[-1] += len(rows["values"])
-
     def _close(self) -> None:
         for part, file in self._files.items():
             file.seek(0)
@@ -204,11 +180,12 @@ class StoreWriter:
         self._close()
         rows = [(i, *where) for i, where in self._index.items()]
         pl.DataFrame(rows, schema=INDEX, orient="row").write_parquet(self.root / "index.parquet", compression="zstd")
+        shape, dtype = self._parts["values"]
         about = {
             "format": FORMAT,
             "items": len(self._index),
-            "shape": list(self.shape),
-            "dtype": self.dtype.str,
+            "shape": list(shape),
+            "dtype": dtype.str,
             "rows": self._rows,
             "times": "times" in self._parts,
             "made_by": self.made_by,
@@ -219,11 +196,11 @@ class StoreWriter:
 
 
 class Ids:
-    """Distinct ids and their positions, for many ids in little memory.
+    """Distinct ids and their positions; a ValueError names an id that is there twice.
 
     A dict of Python objects costs some 230 bytes per id. Here the ids stay one Arrow column (16 bytes, and the text of
     longer ones) and are found by 64 bits of hash in a sorted array (16 bytes more). An unknown id is taken for a known
-    one with a chance of N / 2^64. A ValueError names an id that is there twice.
+    one with a chance of N / 2^64.
     """
 
     def __init__(self, column: pl.Series) -> None:
@@ -312,11 +289,9 @@ class Store:
     """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
 
     Args:
-        roots: folders of stores with disjoint ids and rows of equal shape and type.
-        open_files: how many files are kept open.
+        roots: folders of stores with disjoint ids and equal parts: rows of one shape and type, with or without times.
 
     Attributes:
-        shape, dtype: of one row of values.
         lengths: ``(N,)`` rows of every item.
         made_by: what made the store, one mapping per root.
 
@@ -325,43 +300,36 @@ class Store:
         ValueError: the files do not fit the index, or the roots do not fit each other.
     """
 
-    def __init__(self, *roots: Path, open_files: int = OPEN_FILES) -> None:
+    def __init__(self, *roots: Path) -> None:
         if not roots:
             raise ValueError("a store needs at least one folder")
         self.roots = tuple(Path(r) for r in roots)
         # a file that another thread still reads from stays open beyond that number
-        self._file = lru_cache(open_files)(self._open_file)
-        self._parts: list[Parts] = []  # of every root
-        self._shards: list[tuple[int, int]] = []  # (root, number in that root) of every shard
+        self._file = lru_cache(OPEN_FILES)(self._open_file)
+        self._shards: list[tuple[Path, int]] = []  # folder of every shard, and its number there
         self.made_by: list[dict[str, Any]] = []
+        self._parts: Parts = {}
         frames = []
-        for number, root in enumerate(self.roots):
+        for root in self.roots:
             about, frame = _open_index(root)
             parts = _parts(tuple(about["shape"]), about["dtype"], about["times"])
-            if self._parts and parts["values"] != self._parts[0]["values"]:
-                raise ValueError(
-                    f"{root} holds rows of {parts['values']}, expected {self._parts[0]['values']} as in {self.roots[0]}"
-                )
+            self._parts = self._parts or parts
+            if parts != self._parts:
+                raise ValueError(f"{root} holds rows of {parts}, expected {self._parts} as in {self.roots[0]}")
             frames.append(frame.with_columns(pl.col("shard") + len(self._shards)))
-            self._parts.append(parts)
             self.made_by.append(about["made_by"])
             for shard, rows in enumerate(about["rows"]):
-                self._shards.append((number, shard))
+                self._shards.append((root, shard))
                 for part, (shape, dtype) in parts.items():
                     _NpyFile(root / name_of(part, shard)).check((rows, *shape), dtype)
         index = pl.concat(frames)
-        self.shape, self.dtype = self._parts[0]["values"]
+        self.shape, self.dtype = self._parts["values"]
         self.lengths: np.ndarray = index["length"].to_numpy()
         self._shard, self._offset = index["shard"].to_numpy(), index["offset"].to_numpy()
         try:
             self._ids = Ids(index["id"])
         except ValueError as twice:
             raise ValueError(f"id {str(twice)!r} stands twice in {', '.join(map(str, self.roots))}") from None
-
-    @classmethod
-    def open(cls, *roots: Path) -> Store:
-        """The same as the constructor."""
-        return cls(*roots)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, self.roots
@@ -405,71 +373,44 @@ class Store:
         Returns:
             rows ``(sum of L, *shape)`` in the order of ``ids``, and the lengths ``(B,)``.
         """
+        if part not in self._parts:
+            raise ValueError(f"{self.roots[0]} has no {part}, only {', '.join(self._parts)}")
         at = ids if isinstance(ids, np.ndarray) and ids.dtype.kind == "i" else self.index(ids)
-        lengths = self.lengths[at]
-        ends = np.cumsum(lengths)
-        shape, dtype = self._part(at, part)
-        rows = np.empty((int(ends[-1]) if len(ends) else 0, *shape), dtype)
-        self._read(part, at, ends - lengths, rows)
-        return rows, lengths
-
-    def batch(self, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The values of items side by side, padded with zeros to the longest of them.
-
-        Returns:
-            rows ``(B, L, *shape)``, and ``(B, L)`` True where a row is an item's own.
-        """
-        at = self.index(ids)
-        lengths = self.lengths[at]
-        longest = int(lengths.max(initial=0))
-        rows = np.zeros((len(at), longest, *self.shape), self.dtype)
-        self._read("values", at, np.arange(len(at)) * longest, rows.reshape(-1, *self.shape))
-        return rows, np.arange(longest) < lengths[:, None]
+        shape, dtype = self._parts[part]
+        rows = np.empty((int(self.lengths[at].sum()), *shape), dtype)
+        if len(rows):
+            width = rows.nbytes // len(rows)
+            into = rows.reshape(-1).view(np.uint8).data
+            for shard, offset, begin, count in self._runs(at):
+                file = self._file(part, shard)
+                file.read(into[begin * width : (begin + count) * width], offset * width)
+        return rows, self.lengths[at]
 
     def times(self, item_id: str) -> np.ndarray:
         """Start and end of every row in seconds, ``(L, 2)``; a ValueError if the store has no times."""
         return self.gather([item_id], "times")[0]
 
-    def _part(self, at: np.ndarray, part: str) -> tuple[tuple[int, ...], np.dtype]:
-        """Row shape and type of ``part``, or a ValueError if one of the items ``at`` has no such part."""
-        roots = {self._shards[s][0] for s in np.unique(self._shard[at])} or {0}
-        for root in roots:
-            if part not in self._parts[root]:
-                raise ValueError(f"{self.roots[root]} has no {part}, only {', '.join(self._parts[root])}")
-        return self._parts[min(roots)][part]
-
-    def _read(self, part: str, at: np.ndarray, to: np.ndarray, rows: np.ndarray) -> None:
-        """Fill ``rows`` from each of ``to`` on with the rows of the items ``at``, in file order."""
-        counts = self.lengths[at]
-        some = np.flatnonzero(counts)
-        if not len(some):
-            return
-        order = some[np.lexsort((self._offset[at[some]], self._shard[at[some]]))]
-        shard, offset, counts, to = self._shard[at[order]], self._offset[at[order]], counts[order], to[order]
-        # items that are neighbours both in the file and in the batch are read at once
+    def _runs(self, at: np.ndarray) -> list[list[int]]:
+        """What to read for the items ``at``, in file order: shard, first row there, first row here, number of rows.
+        Items that are neighbours both in the file and in the batch are read at once."""
+        to = np.cumsum(self.lengths[at]) - self.lengths[at]
+        order = np.lexsort((self._offset[at], self._shard[at]))
+        order = order[self.lengths[at[order]] > 0]
+        shard, offset, counts, to = self._shard[at[order]], self._offset[at[order]], self.lengths[at[order]], to[order]
         breaks = (
             (shard[1:] != shard[:-1]) | (offset[1:] != offset[:-1] + counts[:-1]) | (to[1:] != to[:-1] + counts[:-1])
         )
         first = np.flatnonzero(np.r_[True, breaks])
-        total = np.add.reduceat(counts, first)
-        width = rows.dtype.itemsize * math.prod(rows.shape[1:])
-        into = rows.reshape(-1).view(np.uint8).data
-        runs = np.stack([shard[first], offset[first] * width, to[first] * width, total * width], axis=1)
-        for number, start, begin, size in runs.tolist():
-            self._file(part, number).read(into[begin : begin + size], start)
+        return np.stack([shard[first], offset[first], to[first], np.add.reduceat(counts, first)], axis=1).tolist()
 
     def _open_file(self, part: str, number: int) -> _NpyFile:
         root, shard = self._shards[number]
-        return _NpyFile(self.roots[root] / name_of(part, shard))
+        return _NpyFile(root / name_of(part, shard))
 
 
 def expert_store(features: Iterable[Path], expert: str) -> Store:
-    """The features of an expert in result folders of ``extract``, as one store.
-
-    Raises:
-        ValueError: no folder has them.
-    """
+    """The features of an expert in result folders of ``extract``, at least one of which must have them."""
     roots = [folder / expert for folder in features if (folder / expert).is_dir()]
     if not roots:
         raise ValueError(f"expert {expert!r} is in none of {[str(f) for f in features]}")
-    return Store.open(*roots)
+    return Store(*roots)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import emoji as emoji_names
@@ -75,31 +75,25 @@ _CURLED = str.maketrans("‘’‚“”„", "'''\"\"\"")
 _TOKEN = re.compile(
     r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\u0e01-\u0e46]\s*|[^\W_]+(?:['’][^\W_]+)*\s*|[\W_]\s*"
 )
-#: tokens of the longest phrase looked for
-MAX_PERIOD = 40
+#: how often a phrase must come in a row to be a loop, and tokens of the longest phrase looked for
+_COPIES, _MAX_PERIOD = 3, 40
 _SHOUT = re.compile(r"([^\d\s])\1{3,}")
 
 
 def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name") -> list[tuple[str, str]]:
-    """The cleaned text with its language; two or more where the lines of a subtitle are in different languages.
+    """The cleaned text, without line breaks, and its language: two or more where the lines of a subtitle are in
+    different languages, none if nothing is left.
 
     Args:
-        text: raw.
-        kind: ``kind`` of the texts table; only "asr" and "ocr" have loops, sound marks, bilingual lines.
+        kind: of the texts table; only "asr" and "ocr" have loops, sound marks, bilingual lines.
         hint: language by the file name or recogniser.
         emoji: "name" writes each out in the text's language, "remove" drops them.
-
-    Returns:
-        (text, language) without line breaks, an empty list if nothing is left.
     """
     found = _once(text, kind, hint, emoji)
     for _ in range(_PASSES):
         if not any(_SUSPECT.search(cleaned) for cleaned, _ in found):
             break
-        merged: dict[str, str] = {}
-        for cleaned, tag in (twice for once, _ in found for twice in _once(once, kind, hint, emoji)):
-            merged[tag] = f"{merged[tag]} {cleaned}" if tag in merged else cleaned
-        again = [(cleaned, tag) for tag, cleaned in merged.items()]
+        again = _by_language(twice for once, _ in found for twice in _once(once, kind, hint, emoji))
         if again == found:
             break
         found = again
@@ -123,16 +117,21 @@ def _once(text: str, kind: str, hint: str | None, emoji: Emoji) -> list[tuple[st
     if "" in lines and len(lines) > 1:  # lines of digits and signs belong to the first language
         loose = lines.pop("")
         next(iter(lines.values())).extend(loose)
-    results: dict[str, str] = {}
-    for group in lines.values():
-        joined = _BLANK.sub(" ", " ".join(group)).strip()
-        if spoken:
-            joined = collapse(joined).strip()
-        joined = unshout(joined)
-        if joined:
-            tag = language(joined, hint)
-            results[tag] = f"{results[tag]} {joined}" if tag in results else joined
-    return [(joined, tag) for tag, joined in results.items()]
+    joined = (unshout(_joined(group, spoken)) for group in lines.values())
+    return _by_language((text, language(text, hint)) for text in joined if text)
+
+
+def _joined(lines: list[str], spoken: bool) -> str:
+    text = _BLANK.sub(" ", " ".join(lines)).strip()
+    return collapse(text).strip() if spoken else text
+
+
+def _by_language(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Texts with their languages, those of one language joined."""
+    texts: dict[str, list[str]] = {}
+    for text, tag in found:
+        texts.setdefault(tag, []).append(text)
+    return [(" ".join(parts), tag) for tag, parts in texts.items()]
 
 
 def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
@@ -210,15 +209,14 @@ def _emoji(line: str, how: Emoji, tag: str) -> str:
     line = _TONE.sub("", line)
     emoji_names.config.load_language("zh")  # reads its names once
     names = "zh" if tag == "zh" else "en"
-    last = ["", -1]
+    last = ""
 
     def written(chars: str, data: Mapping[str, str]) -> str:
+        nonlocal last
         if how == "remove" or chars in "©®™":
             return " "
-        name = data.get(names, data["en"]).strip(":").replace("_", " ")
-        repeated = last[0] == name
-        last[0] = name
-        return " " if repeated else f" {name} "
+        before, last = last, data.get(names, data["en"]).strip(":").replace("_", " ")
+        return " " if last == before else f" {last} "
 
     return emoji_names.replace_emoji(line, written)
 
@@ -236,9 +234,9 @@ def _unscroll(
     return text
 
 
-def collapse(text: str, *, times: int = 3, max_period: int = MAX_PERIOD) -> str:
-    """Keep one copy of every phrase that a speech recogniser repeats over music and silence, ``times`` (at least 2) or
-    more times in a row.
+def collapse(text: str) -> str:
+    """Keep one copy of every phrase that a speech recogniser repeats over music and silence, three or more times in a
+    row.
 
     A loop of period p is a stretch where every token equals the one p before it; one comparison of the token row with
     itself, shifted, finds all of them for one period, so the cost is (longest period) x (tokens).
@@ -247,15 +245,15 @@ def collapse(text: str, *, times: int = 3, max_period: int = MAX_PERIOD) -> str:
     tokens need one repetition more, because "no no no" and "哈哈哈" are ordinary speech.
     """
     tokens: list[str] = _TOKEN.findall(text)
-    if len(tokens) < times:
+    if len(tokens) < _COPIES:
         return text
     codes: dict[str, int] = {}
     row = np.array([codes.setdefault(token.strip().lower(), len(codes)) for token in tokens])
-    if len(tokens) - len(codes) < times:  # the smallest loop repeats that many tokens: nearly always the end of it
+    if len(tokens) - len(codes) < _COPIES:  # the smallest loop repeats that many tokens: nearly always the end of it
         return text
     keep = np.ones(len(tokens), dtype=bool)
-    for period in range(1, min(max_period, len(tokens) // 2) + 1):
-        needed = period * ((times if period > 2 else times + 1) - 1)
+    for period in range(1, min(_MAX_PERIOD, len(tokens) // 2) + 1):
+        needed = period * (_COPIES - 1 if period > 2 else _COPIES)
         same = row[period:] == row[:-period]
         if np.count_nonzero(same) < needed:
             continue

@@ -17,14 +17,20 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from videomatch.common.vectors import padded
+
 Style = Literal["bert", "clip", "words"]
 
-#: the tokens of each style; in "clip" the last one gets the last id
-SPECIALS: dict[str, tuple[str, ...]] = {
-    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-    "clip": ("[PAD]", "[UNK]", "<|startoftext|>", "<|endoftext|>"),
-    "words": ("<pad>", "<start>", "<end>", "<unk>"),
-}
+#: the special tokens of each style in the order of their ids; in "clip" the last one gets the last id
+SPECIALS: dict[str, dict[str, str]] = {
+    "bert": {
+        "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    },
+    "clip": {
+        "pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
+    },
+    "words": {"pad_token": "<pad>", "bos_token": "<start>", "eos_token": "<end>", "unk_token": "<unk>"},
+}  # fmt: skip
 #: characters may fill this share of a vocabulary, the rarest are left to [UNK]
 _CHARACTERS = 0.8
 
@@ -37,7 +43,6 @@ def tokenizer(
     style: Style = "bert",
     lowercase: bool = True,
     min_count: int = 5,
-    folder: Path | None = None,
 ) -> PreTrainedTokenizerFast:
     """A fast tokenizer, loaded or trained.
 
@@ -49,23 +54,19 @@ def tokenizer(
             "words" is not trained but counted, see :func:`words`.
         lowercase: fold case, and strip accents.
         min_count: of "words": rarer ones are unknown.
-        folder: save it there with ``save_pretrained``.
     """
-    if pretrained is None and style == "words":
-        result = words(texts, min_count)
-    elif pretrained is None:
-        result = wrap(_train(texts, vocab_size, style, lowercase), style=style, lowercase=lowercase)
-    elif Path(pretrained).is_file():
+    if pretrained is None:
+        if style == "words":
+            return words(texts, min_count)
+        return wrap(_train(texts, vocab_size, style, lowercase), style=style, lowercase=lowercase)
+    if Path(pretrained).is_file():
         # published vocabularies hold U+2028 and the like as tokens, at which splitlines would break
         vocabulary = Path(pretrained).read_text(encoding="utf-8").rstrip("\n").split("\n")
-        result = wrap([token.removesuffix("\r") for token in vocabulary], style=style, lowercase=lowercase)
-    else:
-        result = AutoTokenizer.from_pretrained(pretrained)
-        if not getattr(result, "is_fast", False):
-            raise ValueError(f"tokenizer {pretrained!r} has no fast version, which encoding relies on")
-    if folder is not None:
-        result.save_pretrained(folder)
-    return result
+        return wrap([token.removesuffix("\r") for token in vocabulary], style=style, lowercase=lowercase)
+    found = AutoTokenizer.from_pretrained(pretrained)
+    if not getattr(found, "is_fast", False):
+        raise ValueError(f"tokenizer {pretrained!r} has no fast version, which encoding relies on")
+    return found
 
 
 def words(texts: Iterable[str], min_count: int = 5) -> PreTrainedTokenizerFast:
@@ -75,27 +76,15 @@ def words(texts: Iterable[str], min_count: int = 5) -> PreTrainedTokenizerFast:
 
     # Deviation: numbers are given to the most frequent words first, equally frequent ones by name, not as they come.
     """
-    pad, start, end, unknown = SPECIALS["words"]
     normaliser = normalizers.Sequence([normalizers.Replace(Regex("[^A-Za-z0-9]"), " "), normalizers.Lowercase()])
     counts = Counter(word for text in texts for word in normaliser.normalize_str(text).split())
     kept = sorted((word for word, count in counts.items() if count >= min_count), key=lambda w: (-counts[w], w))
     if not kept:
         raise ValueError(f"none of the {len(counts)} words occurs {min_count} times: no vocabulary")
-    ids = {token: number for number, token in enumerate([*SPECIALS["words"], *kept])}
-    inner = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    ids = {token: number for number, token in enumerate([*SPECIALS["words"].values(), *kept])}
+    inner = Tokenizer(models.WordLevel(ids, unk_token=SPECIALS["words"]["unk_token"]))
     inner.normalizer, inner.pre_tokenizer = normaliser, pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(start, ids[start]), (end, ids[end])]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        pad_token=pad,
-        unk_token=unknown,
-        bos_token=start,
-        eos_token=end,
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
-    )
+    return _fast(inner, "words")
 
 
 def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = True) -> PreTrainedTokenizerFast:
@@ -107,26 +96,29 @@ def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = 
             point at the same token.
     """
     ids = {token: number for number, token in enumerate(vocabulary)}
-    missing = [token for token in SPECIALS[style] if token not in ids]
+    missing = [token for token in SPECIALS[style].values() if token not in ids]
     if missing:
         raise ValueError(f"vocabulary of {len(ids)} entries lacks {missing}, which the style {style!r} needs")
-    pad, unknown, begin, end, *mask = SPECIALS[style]
-    if style == "clip" and (ids[end] != len(vocabulary) - 1 or ids[end] == 2):
-        raise ValueError(f"{end} has the id {ids[end]}, expected the last one, {len(vocabulary) - 1}, and not 2")
-    inner = _pieces(ids, unknown, lowercase)
+    end = ids[SPECIALS["clip"]["eos_token"]] if style == "clip" else None
+    if end is not None and (end != len(vocabulary) - 1 or end == 2):
+        raise ValueError(f"<|endoftext|> has the id {end}, expected the last one, {len(vocabulary) - 1}, and not 2")
+    inner = _pieces(ids, SPECIALS[style]["unk_token"], lowercase)
+    inner.decoder = decoders.WordPiece()
+    return _fast(inner, style)
+
+
+def _fast(inner: Tokenizer, style: Style) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts a text between the special tokens of a style."""
+    names = SPECIALS[style]
+    roles = ("cls_token", "sep_token") if style == "bert" else ("bos_token", "eos_token")
+    begin, end = (names[role] for role in roles)
     inner.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A {end}",
         pair=f"{begin} $A {end} $B:1 {end}:1",
-        special_tokens=[(begin, ids[begin]), (end, ids[end])],
+        special_tokens=[(token, inner.token_to_id(token)) for token in (begin, end)],
     )
-    inner.decoder = decoders.WordPiece()
-    names = {"cls_token": begin, "sep_token": end} if style == "bert" else {"bos_token": begin, "eos_token": end}
-    if mask:
-        names["mask_token"] = mask[0]
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
-        pad_token=pad,
-        unk_token=unknown,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
         **names,
@@ -141,7 +133,8 @@ def encode_parts(
     start: Sequence[int],
     pad: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Encode texts of several parts as ``start`` part ``[SEP]`` part ``[SEP]`` ….
+    """Encode texts of several parts as ``start`` part ``[SEP]`` part ``[SEP]`` …: input_ids and attention_mask, (B, T)
+    int64.
 
     Args:
         tokenizer: with a padding token.
@@ -149,30 +142,21 @@ def encode_parts(
         budgets: tokens of each part at most, without its end token.
         start: first ids of every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
         pad: pad to the longest that there can be instead of the longest of the batch.
-
-    Returns:
-        input_ids and attention_mask, (B, T) int64.
     """
     inner = tokenizer.backend_tokenizer
     inner.no_truncation()  # a call of the tokenizer leaves its own settings behind, and sets them anew
     inner.no_padding()
-    count, end = len(parts[0]), tokenizer.sep_token_id
-    pieces = [np.tile(np.asarray(start, dtype=np.int64), (count, 1)).ravel()]
-    lengths = [np.full(count, len(start))]
-    for texts, budget in zip(parts, budgets, strict=True):
-        found = inner.encode_batch_fast(list(texts), add_special_tokens=False)
-        rows = [[*encoding.ids[:budget], end] for encoding in found]
-        lengths.append(np.fromiter(map(len, rows), np.int64, count))
-        pieces.append(np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths[-1].sum())))
-    ends = np.cumsum(lengths, axis=0)
-    total = ends[-1]
-    width = len(start) + sum(budgets) + len(budgets) if pad else int(total.max(initial=0))
-    ids = np.full((count, width), tokenizer.pad_token_id, dtype=np.int64)
-    place = np.arange(width)
-    for piece, length, last in zip(pieces, lengths, ends, strict=True):
-        ids[(place >= (last - length)[:, None]) & (place < last[:, None])] = piece
-    mask = (place < total[:, None]).astype(np.int64)
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    end = tokenizer.sep_token_id
+    found = [inner.encode_batch_fast(list(texts), add_special_tokens=False) for texts in parts]
+    rows = []
+    for encodings in zip(*found, strict=True):
+        kept = ((*encoding.ids[:budget], end) for encoding, budget in zip(encodings, budgets, strict=True))
+        rows.append([*start, *itertools.chain.from_iterable(kept)])
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    tokens = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    ids, mask = padded(tokens, lengths, len(start) + sum(budgets) + len(budgets) if pad else None)
+    ids[~mask] = tokenizer.pad_token_id
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
 def _pieces(ids: dict[str, int], unknown: str, lowercase: bool) -> Tokenizer:
@@ -190,8 +174,8 @@ def _train(texts: Iterable[str], vocab_size: int, style: Style, lowercase: bool)
     The trainer of the tokenizers library meets words in the order of a hash table seeded by chance, and breaks ties
     between equally frequent merges by the ids that word-inner characters got in that order. So they get theirs here.
     """
-    specials = SPECIALS[style]
-    shell = _pieces({specials[1]: 0}, specials[1], lowercase)
+    specials, unknown = list(SPECIALS[style].values()), SPECIALS[style]["unk_token"]
+    shell = _pieces({unknown: 0}, unknown, lowercase)
     words: Counter[str] = Counter()
     for text in texts:
         words.update(word for word, _ in shell.pre_tokenizer.pre_tokenize_str(shell.normalizer.normalize_str(text)))

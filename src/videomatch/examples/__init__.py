@@ -19,27 +19,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from videomatch.common import named
-from videomatch.data import corpus as corpora
-from videomatch.data import tables
-from videomatch.data.store import Store
+from videomatch.common.vectors import padded
+from videomatch.data.corpus import split_texts
+from videomatch.data.store import Store, expert_store
 
 Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What examples are made from: a corpus folder, features and the tokenizer, where there are any.
-
-    Attributes:
-        store: the features of the expert that examples read, for kinds that read one.
-        stores: expert -> its features, for kinds that read several.
-    """
+    """What examples are made from: a corpus folder, features of one expert or of several, a tokenizer."""
 
     corpus: Path
     store: Store | None = None
@@ -48,11 +42,7 @@ class Source:
 
 
 def kind(name: str) -> type[Examples]:
-    """The class of a kind of examples: ``FrameCaption`` of ``frame_caption.py``.
-
-    Raises:
-        KeyError: there is no such kind; the message lists those that exist.
-    """
+    """The class of a kind of examples: ``FrameCaption`` of ``frame_caption.py``; a KeyError lists those that exist."""
     return vars(named.module("examples", name))[name.title().replace("_", "")]
 
 
@@ -61,42 +51,23 @@ def source(
 ) -> Source:
     """What examples with these options read of the results of ``extract``: ``expert`` is one, ``experts`` several."""
     names = [options["expert"]] if options.get("expert") else list(options.get("experts") or [])
-    stores = {name: Store.open(*[folder / name for folder in features if (folder / name).is_dir()]) for name in names}
+    stores = {name: expert_store(features, name) for name in names}
     return Source(corpus, stores.get(options.get("expert") or ""), tokenizer, stores)
 
 
-def pooled_ids(corpus: Path, split: str | Sequence[str], roles: Sequence[str] = ("reference",)) -> list[str]:
-    """Ids of one split or of several, in the order of the splits and by id within one, none twice.
-
-    Raises:
-        ValueError: a split does not exist; the message lists those that do.
-    """
-    splits = tables.read("splits", corpus)
-    names = [split] if isinstance(split, str) else split
-    return list(dict.fromkeys(i for name in names for role in roles for i in corpora.split_ids(splits, name, role)))
-
-
-def split_texts(
-    corpus: Path, split: str | Sequence[str], kinds: Sequence[str] | None = None, roles: Sequence[str] = ("reference",)
-) -> pl.DataFrame:
-    """Rows of ``texts`` (of some kinds, or all) that belong to the videos of a split, ordered by video and id."""
-    texts = tables.read("texts", corpus).filter(pl.col("video_id").is_in(pooled_ids(corpus, split, roles)))
-    if kinds is not None:
-        texts = texts.filter(pl.col("kind").is_in(list(kinds)))
-    return texts.sort("video_id", "text_id")
+def tensors(arrays: Mapping[str, np.ndarray]) -> Batch:
+    """Arrays as tensors, by name."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
-    """Positions of the frames that a model sees of ``num_frames``, at most ``max_frames`` of them.
+    """Positions ``(min(n, m),)`` int64 of the frames that a model sees of ``num_frames``, at most ``max_frames``.
 
     The rule of the AIAC 2021 winners: all of them while they fit, else frame ``round((i + 1/2) (n - 1) / m)`` for
     i = 0 … m - 1, the middles of m equal parts, with halves rounded to the even number.
 
     # Deviation: for n = m + 1 their condition ``(n - 1) / m > 1`` is false and they return m + 1 frames; ours are
     # subsampled then, too. Our mask is all ones where frames were left out; theirs hides the last n - m of those kept.
-
-    Returns:
-        (min(n, m),) int64, ascending.
     """
     if num_frames < 0 or max_frames < 1:
         raise ValueError(f"{num_frames} frames, at most {max_frames}: expected at least 0 and 1")
@@ -158,14 +129,8 @@ class Examples(ABC):
         return other
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """The examples to train on, and those to validate on (None without ``validation``).
-
-        Args:
-            fold: (f, k), the fold f of k; only for kinds that know folds.
-
-        Raises:
-            ValueError: a fold of a kind that knows none.
-        """
+        """The examples to train on, and those to validate on (None without ``validation``); of fold f of k, if
+        ``fold`` is (f, k), for kinds that know folds."""
         if fold is not None:
             raise ValueError(f"{type(self).__name__} knows no folds, asked for fold {fold[0]} of {fold[1]}")
         train = self.on(self.split)
@@ -190,8 +155,8 @@ class Examples(ABC):
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
         """Whole videos for ``embed_videos``: ``frames`` ``(B, L, …)`` padded with zeros, ``mask`` ``(B, L)``."""
-        frames, mask = self._store.batch(ids)
-        return {"frames": torch.from_numpy(frames), "mask": torch.from_numpy(mask)}
+        frames, mask = padded(*self._store.gather(ids))
+        return tensors({"frames": frames, "mask": mask})
 
     def read_texts(self, texts: Sequence[str]) -> Batch:
         """Texts for ``embed_texts``: ``input_ids`` and ``attention_mask`` ``(B, T)``, padded to the longest."""

@@ -13,36 +13,25 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
+from videomatch.common.vectors import padded
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.joined import joined_texts
+from videomatch.data.corpus import joined_texts, pooled_ids, split_texts
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.tokenize import encode_parts
-from videomatch.examples import Batch, Examples, frame_index, pooled_ids, split_texts
+from videomatch.examples import Batch, Examples, frame_index, tensors
 from videomatch.localisation import intervals
 from videomatch.localisation.maps import boxes_by_pair
 from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START
 
-Layout = Literal["frames_inside", "frames_first"]
 #: kinds of texts in the order of a sequence (options are sorted on their way to a job)
 ORDER = ("title", "asr", "ocr", "caption", "query")
-#: ids of [PAD], [CLS] and [SEP] where there is no text and so no tokenizer
-_NO_TEXT = (0, 1, 2)
+#: ids where there is no text and so no tokenizer
+_NO_TEXT = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2}
 WORD = re.compile(r"\w[\w'-]*")
 #: words of more than this share of the captioned videos say nothing about one of them
 COMMON = 0.5
-
-
-def text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
-    ids = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    return {"vocab_size": len(tokenizer), **{name: i for name, i in ids.items() if i is not None}}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,12 +74,18 @@ class CaptionExamples(Examples):
         )
         return {name: encoded[name] for name in ("input_ids", "attention_mask")}  # pyright: ignore[reportReturnType]
 
+    def _text_config(self) -> dict[str, Any]:
+        """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
+        names = ("pad_token_id", "bos_token_id", "eos_token_id")
+        ids = {name: getattr(self._tokenizer, name) for name in names}
+        return {"vocab_size": len(self._tokenizer), **{name: i for name, i in ids.items() if i is not None}}
+
 
 @dataclass(kw_only=True, eq=False)
 class FrameExamples(Examples):
     """Example ``n`` of a split is a frame of its video ``n``, sampled anew each time."""
 
-    expert: str = "frames"
+    expert: str | None = "frames"
 
     def _frames(self, ids: Sequence[str], rng: np.random.Generator, windows: np.ndarray | None = None) -> Tensor:
         """A random frame of each video, inside its window ``(B, 2)`` of seconds if one is given and holds a frame."""
@@ -103,11 +98,10 @@ class FrameExamples(Examples):
         if windows is not None and len(has_window):
             middles = self._store.gather(unique.tolist(), "times")[0].mean(1)
             for n in has_window:
-                first, last = starts[which[n]], starts[which[n]] + lengths[which[n]]
-                own = middles[first:last]
-                inside = np.flatnonzero((own >= windows[n, 0]) & (own < windows[n, 1]))
+                own = starts[which[n]] + np.arange(lengths[which[n]])
+                inside = own[(middles[own] >= windows[n, 0]) & (middles[own] < windows[n, 1])]
                 if len(inside):
-                    rows[n] = first + inside[int(draws[n] * len(inside))]
+                    rows[n] = inside[int(draws[n] * len(inside))]
         return torch.from_numpy(values[rows])
 
 
@@ -115,8 +109,8 @@ class FrameExamples(Examples):
 class TaggedExamples(Examples):
     """Example ``n`` of a split is a part of its video ``n``, with the labels of the video.
 
-    Labels are the most frequent tags of the first split, all its categories, and words of its captions, named
-    ``tag:…``, ``category:…`` and ``word:…``.
+    Labels are the most frequent tags of the first split (equally frequent ones by name), all its categories, and words
+    of its captions, named ``tag:…``, ``category:…`` and ``word:…``.
 
     Args:
         num_tags: tags at most.
@@ -127,7 +121,10 @@ class TaggedExamples(Examples):
         categories: whether categories are labels.
     """
 
-    expert: str = "frames"
+    #: what the labels of tags begin with
+    TAG: ClassVar[str] = "tag:"
+
+    expert: str | None = "frames"
     num_tags: int = 64
     num_words: int = 0
     words: Sequence[str] = ()
@@ -135,67 +132,76 @@ class TaggedExamples(Examples):
     labels: list[str] = field(init=False, default_factory=list)
 
     def _select(self, split: str | Sequence[str]) -> None:
-        named = self._named(split)
+        ids = pooled_ids(self.source.corpus, split)
+        listed = corpora.videos(self.source.corpus).filter(pl.col("video_id").is_in(ids))["video_id"].to_list()
+        self.videos = self._found(self.usable(listed), listed, split)
+        self._select_labels(listed, self.videos, split)
+
+    def _select_labels(self, counted: Sequence[str], ids: Sequence[str], split: str | Sequence[str]) -> None:
+        """Choose the labels by the videos that are ``counted``, unless they are known, and find those of ``ids``."""
+        named = self._named(split).filter(pl.col("video_id").is_in(counted))
         if not self.labels:
             self.labels = self._chosen(named, split)
             if not self.labels:
                 raise ValueError(f"{type(self).__name__}: no video of split {split!r} has a tag or a category")
-        listed = named["video_id"].to_list()
-        self.videos = self._found(self.usable(listed), listed, split)
-        number = {label: n for n, label in enumerate(self.labels)}
-        of_video = dict(named.iter_rows())
-        self._labels = [np.array([number[x] for x in of_video[v] if x in number], np.int64) for v in self.videos]
+        numbers = pl.element().replace_strict(self.labels, range(len(self.labels)), default=None, return_dtype=pl.Int32)
+        own = pl.DataFrame({"video_id": ids}).join(named, on="video_id", how="left", maintain_order="left")
+        own = own.select(labels=pl.concat_list(pl.exclude("video_id").fill_null([])))["labels"]
+        self._is_labelled = (own.list.len() > 0).to_numpy()
+        self._labels = own.list.eval(numbers.drop_nulls())
 
     def _named(self, split: str | Sequence[str]) -> pl.DataFrame:
-        """video_id and labels (a list without repetition) of the videos of a split."""
-        ids = pooled_ids(self.source.corpus, split)
-        videos = corpora.videos(self.source.corpus).filter(pl.col("video_id").is_in(ids))
-        columns = [
-            pl.col("tags").list.eval("tag:" + pl.element()),
-            pl.concat_list("category:" + pl.col("category")).list.drop_nulls(),
-        ]
-        if self.num_words or self.words:
-            captions = split_texts(self.source.corpus, split, ["caption"]).select(
-                "video_id", words=pl.col("text").map_elements(_words_of, pl.List(pl.String))
-            )
-            captions = captions.explode("words").drop_nulls().group_by("video_id").agg(pl.col("words").unique())
-            videos = videos.join(captions, on="video_id", how="left", maintain_order="left")
-            columns.append(pl.col("words").fill_null([]).list.eval("word:" + pl.element()))
-        return videos.select("video_id", pl.concat_list(columns).list.unique().alias("labels"))
+        """video_id and lists without repetition of the labels of every video, a column for each kind of label."""
+        category = pl.concat_list("category:" + pl.col("category")).list.drop_nulls()
+        named = corpora.videos(self.source.corpus).select(
+            "video_id",
+            tags=pl.col("tags").list.unique().list.eval(self.TAG + pl.element()),
+            **({"categories": category} if self.categories else {}),
+        )
+        if not (self.num_words or self.words):
+            return named
+        captions = split_texts(self.source.corpus, split, ["caption"]).select(
+            "video_id", words=pl.col("text").map_elements(_words_of, pl.List(pl.String))
+        )
+        captions = (
+            captions.explode("words").drop_nulls().group_by("video_id").agg(words="word:" + pl.col("words").unique())
+        )
+        return named.join(captions, on="video_id", how="left", maintain_order="left")
 
     def _chosen(self, named: pl.DataFrame, split: str | Sequence[str]) -> list[str]:
         """The labels, those of one kind together, from the most frequent on (categories by name)."""
-        counts = (
-            named.explode("labels")
-            .drop_nulls()
-            .group_by("labels")
-            .len()
-            .sort(["len", "labels"], descending=[True, False])
-        )
-        tags = counts.filter(pl.col("labels").str.starts_with("tag:"))["labels"].head(self.num_tags)
-        categories = counts.filter(pl.col("labels").str.starts_with("category:"))["labels"].sort()
-        if not self.categories:
-            categories = categories.clear()
-        words = counts.filter(pl.col("labels").str.starts_with("word:"))
+        tags = _counted(named, "tags")["tags"].head(self.num_tags)
+        categories = named["categories"].explode().drop_nulls().unique().sort() if self.categories else []
         if self.words:
-            absent = sorted(set(self.words) - {w.removeprefix("word:") for w in words["labels"]})
+            words = [f"word:{word}" for word in self.words]
+            absent = sorted(set(words).difference(named["words"].explode()))
             if absent:
-                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
-            return [*tags, *categories, *(f"word:{w}" for w in self.words)]
-        if self.num_words and len(words):
+                word = absent[0].removeprefix("word:")
+                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {word!r}")
+        elif self.num_words:
             captioned = split_texts(self.source.corpus, split, ["caption"])["video_id"].n_unique()
-            words = words.filter(pl.col("len") <= COMMON * captioned)
-        return [*tags, *categories, *words["labels"].head(self.num_words)]
+            rare = pl.col("len") <= COMMON * captioned
+            words = _counted(named, "words").filter(rare)["words"].head(self.num_words)
+        else:
+            words = []
+        return [*tags, *categories, *words]
 
     def derived_config(self) -> dict[str, Any]:
         return {"id2label": dict(enumerate(self.labels))}
 
     def _marked(self, numbers: np.ndarray) -> Tensor:
         """``(B, N)`` float32, 1 for the labels of each example's video."""
-        labels = torch.zeros(len(numbers), len(self.labels))
-        for row, n in enumerate(numbers):
-            labels[row, torch.from_numpy(self._labels[n])] = 1.0
-        return labels
+        own = self._labels.gather(numbers)
+        rows = np.repeat(np.arange(len(numbers)), own.list.len().to_numpy())
+        labels = np.zeros((len(numbers), len(self.labels)), np.float32)
+        labels[rows, own.explode().drop_nulls()] = 1.0
+        return torch.from_numpy(labels)
+
+
+def _counted(named: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """The labels of a kind, the most frequent first."""
+    labels = named.select(pl.col(kind).explode()).drop_nulls()
+    return labels.group_by(kind).len().sort(["len", kind], descending=[True, False])
 
 
 def _words_of(caption: str) -> list[str]:
@@ -213,7 +219,6 @@ class VideoExamples(Examples):
 
     Args:
         texts: kind of text -> tokens of it at most, without special ones; empty for no text.
-        layout: ``frames_inside`` or ``frames_first``.
         max_frames: frames of a video at most, longer ones are subsampled evenly (:func:`frame_index`); 0 for none.
         pad: pad texts to all budgets together, not to the longest of the batch.
 
@@ -226,32 +231,29 @@ class VideoExamples(Examples):
 
     expert: str | None = None
     texts: Mapping[str, int]
-    layout: Layout = "frames_inside"
+    layout: Literal["frames_inside", "frames_first"] = "frames_inside"
     max_frames: int = 32
     pad: bool = False
 
     def __post_init__(self) -> None:
-        source, texts, max_frames = self.source, self.texts, self.max_frames
+        tokenizer, texts, max_frames = self.source.tokenizer, self.texts, self.max_frames
         odd = [kind for kind, budget in texts.items() if kind not in ORDER or budget < 1]
         if odd:
             known = ", ".join(ORDER)
             raise ValueError(f"texts {odd[0]!r}: {texts[odd[0]]}, expected {known}, each with at least 1 token")
         self.texts = {kind: texts[kind] for kind in ORDER if kind in texts}
-        if self.layout not in ("frames_inside", "frames_first"):
-            raise ValueError(f"layout {self.layout!r}, expected frames_inside or frames_first")
         if max_frames < 0 or not (max_frames or texts):
             raise ValueError(f"max_frames {max_frames} with texts {dict(texts)}: nothing of a video would be read")
         if max_frames:
             self._check_rows(1, "vectors")
-        special: tuple[Any, ...] = _NO_TEXT
+        self._ids = _NO_TEXT
         if texts:
-            tokenizer = source.tokenizer
             if tokenizer is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
                 raise ValueError("texts need a tokenizer with [CLS] and [SEP], like `tokenizer: {style: bert}`")
-            special = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
-        pad_id, cls_id, sep_id = special
-        self._ids = {"pad_token_id": pad_id, "cls_token_id": cls_id, "sep_token_id": sep_id}
-        self._start = [cls_id, sep_id] if self.layout == "frames_inside" else [cls_id]
+            self._ids = {name: getattr(tokenizer, name) for name in _NO_TEXT}
+        self._start = [self._ids["cls_token_id"], self._ids["sep_token_id"]]
+        if self.layout == "frames_first":
+            self._start.pop()
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
@@ -263,7 +265,7 @@ class VideoExamples(Examples):
         return {
             "vocab_size": len(self.source.tokenizer) if self.texts and self.source.tokenizer else len(_NO_TEXT),
             **self._ids,
-            "frame_dim": self._dim,
+            "frame_dim": self._store.shape[0] if self.max_frames else 1,
             "max_frames": self.max_frames,
             "max_tokens": len(self._start) + sum(self.texts.values()) + len(self.texts),
             "layout": self.layout,
@@ -271,30 +273,25 @@ class VideoExamples(Examples):
 
     def usable(self, ids: Iterable[str]) -> list[str]:
         """Those of ``ids`` that have a frame (if frames are read) or a text that is not empty, in the order given."""
-        wanted = pl.DataFrame({"video_id": list(ids)}, schema={"video_id": pl.String})
-        return wanted.join(self._whole, on="video_id", how="semi", maintain_order="left")["video_id"].to_list()
+        return self._usable_rows(ids)["video_id"].to_list()
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """Videos for ``embed_videos``: frames (B, F, D) and frame_mask (B, F), input_ids and attention_mask (B, T).
+        """Videos for ``embed_videos``: frames (B, F, D) and frame_mask (B, F), input_ids and attention_mask (B, T)."""
+        rows = self._usable_rows(ids)
+        if len(rows) < len(ids):
+            lost = next(i for i in ids if i not in set(rows["video_id"]))
+            raise KeyError(f"video {lost!r} has neither frames nor text")
+        return self._read(rows)
 
-        Raises:
-            KeyError: a video is not usable.
-        """
-        known, wanted = self._whole["video_id"], pl.Series(list(ids), dtype=pl.String)
-        rows = known.search_sorted(wanted).to_numpy()
-        found = known.gather(np.minimum(rows, len(known) - 1)) == wanted
-        if not found.all():
-            raise KeyError(f"video {wanted.filter(~found)[0]!r} has neither frames nor text")
-        return self._read(self._whole[rows])
+    def _usable_rows(self, ids: Iterable[str]) -> pl.DataFrame:
+        """Rows of :meth:`_table` in the order of the ids; those that cannot be used are left out."""
+        wanted = pl.DataFrame({"video_id": list(ids)}, schema={"video_id": pl.String})
+        return wanted.join(self._whole, on="video_id", maintain_order="left")
 
     @functools.cached_property
     def _whole(self) -> pl.DataFrame:
-        """All usable videos of the corpus, ordered by id."""
+        """All usable videos of the corpus."""
         return self._table(corpora.videos(self.source.corpus)["video_id"])
-
-    @property
-    def _dim(self) -> int:
-        return self._store.shape[0] if self.max_frames else 1
 
     def _table(self, ids: Sequence[str] | pl.Series) -> pl.DataFrame:
         """video_id and a column of each kind of text, "" where there is none: those of ``ids`` to use, in order."""
@@ -312,8 +309,7 @@ class VideoExamples(Examples):
         """Rows of :meth:`_table` as tensors."""
         frames, frame_mask = self._frames(rows["video_id"].to_list())
         if self.texts and self.source.tokenizer is not None:
-            parts = [rows[kind].to_list() for kind in self.texts]
-            budgets = list(self.texts.values())
+            parts, budgets = [rows[kind].to_list() for kind in self.texts], list(self.texts.values())
             tokens = encode_parts(self.source.tokenizer, parts, budgets, start=self._start, pad=self.pad)
         else:
             ids = torch.tensor(self._start).repeat(len(rows), 1)
@@ -323,31 +319,15 @@ class VideoExamples(Examples):
     def _frames(self, ids: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Frames (B, F, D) float32, zeros where a video has none, and which are real (B, F)."""
         if not self.max_frames:
-            return torch.zeros(len(ids), 0, self._dim), torch.zeros(len(ids), 0, dtype=torch.bool)
+            return torch.zeros(len(ids), 0, 1), torch.zeros(len(ids), 0, dtype=torch.bool)
         lengths = self._store.rows(ids)
-        there = np.flatnonzero(lengths)
-        some = [ids[n] for n in there]
-        if lengths.max(initial=0) <= self.max_frames:
-            values, mask = self._store.batch(some)
-        else:
-            values, mask = self._subsampled(some)
-        frames, frame_mask = torch.from_numpy(values).float(), torch.from_numpy(mask)
-        if len(there) == len(ids):
-            return frames, frame_mask
-        at = torch.from_numpy(there)
-        return (
-            frames.new_zeros(len(ids), *frames.shape[1:]).index_copy_(0, at, frames),
-            frame_mask.new_zeros(len(ids), mask.shape[1]).index_copy_(0, at, frame_mask),
-        )
-
-    def _subsampled(self, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        values, lengths = self._store.gather(ids)
-        starts = np.cumsum(lengths) - lengths
-        kept = [first + frame_index(int(n), self.max_frames) for first, n in zip(starts, lengths, strict=True)]
-        mask = np.arange(self.max_frames) < np.minimum(lengths, self.max_frames)[:, None]
-        frames = np.zeros((*mask.shape, values.shape[1]), values.dtype)
-        frames[mask] = values[np.concatenate(kept)]
-        return frames, mask
+        values, _ = self._store.gather([i for i, length in zip(ids, lengths, strict=True) if length])
+        if lengths.max(initial=0) > self.max_frames:
+            starts = np.cumsum(lengths) - lengths
+            kept = [start + frame_index(int(n), self.max_frames) for start, n in zip(starts, lengths, strict=True)]
+            values, lengths = values[np.concatenate(kept)], np.minimum(lengths, self.max_frames)
+        frames, mask = padded(values, lengths)
+        return torch.from_numpy(frames).float(), torch.from_numpy(mask)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -360,8 +340,6 @@ class CopyExamples(Examples):
         split, validation: protocols.
         per_pair: how often an epoch of training visits a pair.
     """
-
-    text_kinds = ()
 
     expert: str | None = None
     split: str | Sequence[str] = "copies_train"
@@ -402,14 +380,15 @@ class CopyExamples(Examples):
         return truth[np.minimum(*lengths) > 0]
 
 
-def collated_segments(shapes: Sequence[Sequence[int]], boxes: Sequence[np.ndarray]) -> Batch:
-    """``query_mask`` and ``reference_mask`` of pairs with so many frames; ``segments`` and ``segments_mask``."""
-    sizes = np.array(shapes)
-    is_segment = np.arange(max(1, *map(len, boxes), 1)) < np.array([len(b) for b in boxes])[:, None]
-    segments = np.zeros((*is_segment.shape, 4), np.float32)
-    segments[..., 1::2] = 1  # the padding has a length, so that no division by 0 follows
-    for n, some in enumerate(boxes):
-        segments[n, : len(some)] = some
-    masks = [np.arange(sizes[:, axis].max()) < sizes[:, axis, None] for axis in (0, 1)]
-    arrays = {"query_mask": masks[0], "reference_mask": masks[1], "segments": segments, "segments_mask": is_segment}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+def collated_segments(boxes: Sequence[np.ndarray]) -> Batch:
+    """``segments`` and ``segments_mask`` of pairs."""
+    counts = np.array([len(some) for some in boxes])
+    segments, is_segment = padded(np.concatenate(boxes).astype(np.float32), counts, max(1, counts.max()))
+    segments[~is_segment, 1::2] = 1  # the padding has a length, so that no division by 0 follows
+    return tensors({"segments": segments, "segments_mask": is_segment})
+
+
+def backwards(boxes: np.ndarray, query_length: int, reference_length: int) -> np.ndarray:
+    """Segments ``(M, 4)`` in frames after both videos were turned round."""
+    ends = np.array([query_length, query_length, reference_length, reference_length])
+    return ends - boxes[:, [QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START]]

@@ -16,10 +16,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from videomatch.data.joined import joined_texts
+from videomatch.data.corpus import joined_texts
 from videomatch.data.store import Store
 from videomatch.examples import Batch
-from videomatch.examples._bases import CaptionExamples, text_config
+from videomatch.examples._bases import CaptionExamples
 from videomatch.metrics import ranking
 
 #: position of a row of unknown time; that of the first second is one higher (0 is the aggregates')
@@ -92,8 +92,6 @@ class CaptionExperts(CaptionExamples):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.captions not in ("one", "joined"):
-            raise ValueError(f"captions {self.captions!r}, expected one or joined")
         if self.max_tokens < 1 or self.window <= 0:
             given = f"max_tokens {self.max_tokens}, window {self.window}"
             raise ValueError(f"{given}: expected at least 1 and more than 0 seconds")
@@ -126,7 +124,7 @@ class CaptionExperts(CaptionExamples):
         return {
             "experts": {name: store.shape[0] for name, store in self.stores.items()},
             "text_length": self.max_length,
-            **text_config(self._tokenizer),
+            **self._text_config(),
         }
 
     def usable(self, ids: Iterable[str]) -> list[str]:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videomatch.examples import Batch
+from videomatch.common.vectors import padded
+from videomatch.examples import Batch, tensors
 from videomatch.examples._bases import CaptionExamples
 from videomatch.metrics import ranking
 from videomatch.retrieval import exact
@@ -84,9 +85,7 @@ class CaptionVideo(CaptionExamples):
         values, lengths = self._store.gather(unique.tolist())
         values = values.astype(np.float32, copy=False)
         starts = np.cumsum(lengths) - lengths
-        means = np.add.reduceat(values, starts, axis=0) / lengths[:, None]
-        mask = np.arange(min(int(lengths.max()), self.max_frames)) < lengths[:, None]
-        frames = np.zeros((*mask.shape, values.shape[1]), np.float32)
-        frames[mask] = values[np.arange(len(values)) - np.repeat(starts, lengths) < self.max_frames]
-        found = {"frames": frames, "frame_mask": mask, "frame_mean": means.astype(np.float32)}
-        return {name: torch.from_numpy(array[which]) for name, array in found.items()}
+        means = (np.add.reduceat(values, starts, axis=0) / lengths[:, None]).astype(np.float32)
+        is_kept = np.arange(len(values)) - np.repeat(starts, lengths) < self.max_frames
+        frames, mask = padded(values[is_kept], np.minimum(lengths, self.max_frames))
+        return tensors({"frames": frames[which], "frame_mask": mask[which], "frame_mean": means[which]})

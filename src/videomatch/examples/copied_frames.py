@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from videomatch.examples import Batch
-from videomatch.examples._bases import CopyExamples, collated_segments
+from videomatch.common.vectors import padded
+from videomatch.examples import Batch, tensors
+from videomatch.examples._bases import CopyExamples, backwards, collated_segments
 from videomatch.metrics.segments import SWAPPED
 
 
@@ -34,13 +34,11 @@ class CopiedFrames(CopyExamples):
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         samples = [self._sample(self._pairs[int(n) % len(self._pairs)], rng) for n in numbers]
-        batch = collated_segments([[len(side) for side in sides] for sides, _ in samples], [s[1] for s in samples])
+        batch = collated_segments([segments for _, segments in samples])
         for side, name in enumerate(("query", "reference")):
-            mask = batch[f"{name}_mask"]
-            rows = np.zeros((*mask.shape, self._store.shape[0]), np.float32)
-            for n, (sides, _) in enumerate(samples):
-                rows[n, : len(sides[side])] = sides[side]
-            batch[f"{name}_frames"] = torch.from_numpy(rows)
+            rows = [sides[side] for sides, _ in samples]
+            frames, mask = padded(np.concatenate(rows), np.array([len(own) for own in rows]))
+            batch |= tensors({f"{name}_frames": frames, f"{name}_mask": mask})
         return batch
 
     def _sample(self, pair: tuple[str, str], rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
@@ -50,6 +48,5 @@ class CopiedFrames(CopyExamples):
         if rng.random() < 0.5:
             sides, segments = sides[::-1], segments[:, SWAPPED]
         if rng.random() < 0.5:
-            ends = np.repeat([len(side) for side in sides], 2)
-            sides, segments = [side[::-1] for side in sides], ends - segments[:, [1, 0, 3, 2]]
+            sides, segments = [side[::-1] for side in sides], backwards(segments, *map(len, sides))
         return sides, segments

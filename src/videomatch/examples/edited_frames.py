@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -24,12 +24,12 @@ import torch
 
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
-from videomatch.examples import Batch, Examples, pooled_ids
+from videomatch.data.corpus import pooled_ids
+from videomatch.examples import Batch, Examples
 from videomatch.localisation import key_frame_selection as selection
 from videomatch.localisation.intervals import regular
 from videomatch.metrics.segments import TIMES
 
-COPIES = ("made", "segments")
 #: share of copies that keep their speed, and the speeds of the others
 SAME_SPEED, SPEEDS = 0.43, (0.60, 1.50)
 #: shortest copy, frames
@@ -99,7 +99,7 @@ class EditedFrames(Examples):
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"coverage": coverage, "repeatability": repeatability}
 
     expert: str = "clip"
-    copies: str = "made"
+    copies: Literal["made", "segments"] = "made"
     num_frames: int = 64
     drop: float = 0.1
     blackout: float = 0.1
@@ -107,8 +107,6 @@ class EditedFrames(Examples):
     mix: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.copies not in COPIES:
-            raise ValueError(f"edited_frames: copies {self.copies!r}, expected {' or '.join(COPIES)}")
         if self.num_frames < SHORTEST or not 0 <= self.drop < 1 or not 0 <= self.blackout < 1:
             raise ValueError(
                 f"edited_frames: num_frames {self.num_frames}, drop {self.drop}, blackout {self.blackout}: "
@@ -181,7 +179,7 @@ class EditedFrames(Examples):
 
     def _cut(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         query, reference, (q0, q1, r0, r1) = self._pairs[number]
-        times = {i: np.asarray(self._store.gather([i], "times")[0]).mean(axis=1) for i in (query, reference)}
+        times = {i: self._store.times(i).mean(axis=1) for i in (query, reference)}
         inside = np.flatnonzero((times[query] >= q0) & (times[query] < q1))
         if len(inside) > self.num_frames:
             begin = int(rng.integers(len(inside) - self.num_frames + 1))

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from videomatch.examples import Batch, pooled_ids
+from videomatch.data.corpus import pooled_ids
+from videomatch.examples import Batch
 from videomatch.examples._bases import FrameExamples
 
 Picture = UInt8[np.ndarray, "height width 3"]

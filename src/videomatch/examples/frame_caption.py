@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from videomatch.examples import Batch
-from videomatch.examples._bases import CaptionExamples, FrameExamples, text_config
+from videomatch.examples._bases import CaptionExamples, FrameExamples
 
 
 @dataclass(kw_only=True, eq=False)
@@ -24,7 +24,7 @@ class FrameCaption(FrameExamples, CaptionExamples):
     max_length: int = 24
 
     def derived_config(self) -> dict[str, Any]:
-        return text_config(self._tokenizer)
+        return self._text_config()
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         rows = self._sampled_captions(numbers, rng)

@@ -8,10 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
-from videomatch.examples import Batch
-from videomatch.examples._bases import CopyExamples, collated_segments
+from videomatch.examples import Batch, tensors
+from videomatch.examples._bases import CopyExamples, backwards, collated_segments
 from videomatch.localisation import frame_similarity, synthetic_maps
 from videomatch.metrics.segments import SWAPPED
 
@@ -102,12 +101,13 @@ class SimilarityMap(CopyExamples):
 
 def collated(samples: Sequence[Sample]) -> Batch:
     """Maps and segments as a batch of tensors."""
-    batch = collated_segments([values.shape for values, _ in samples], [boxes for _, boxes in samples])
-    size = batch["query_mask"].shape[1], batch["reference_mask"].shape[1]
-    similarity = np.zeros((len(samples), *size), np.float32)
+    sizes = np.array([values.shape for values, _ in samples])
+    query_mask, reference_mask = (np.arange(lengths.max()) < lengths[:, None] for lengths in sizes.T)
+    similarity = np.zeros((len(samples), *sizes.max(0)), np.float32)
     for n, (values, _) in enumerate(samples):
         similarity[n, : values.shape[0], : values.shape[1]] = values
-    return {"similarity": torch.from_numpy(similarity), **batch}
+    batch = tensors({"similarity": similarity, "query_mask": query_mask, "reference_mask": reference_mask})
+    return {**batch, **collated_segments([boxes for _, boxes in samples])}
 
 
 def augmented(
@@ -147,9 +147,7 @@ def augmented(
 
 def reversed_in_time(values: np.ndarray, boxes: np.ndarray) -> Sample:
     """Both videos backwards: a segment still runs the way it did."""
-    rows, columns = values.shape
-    ends = np.array([rows, rows, columns, columns])
-    return values[::-1, ::-1], ends - boxes[:, [1, 0, 3, 2]]
+    return values[::-1, ::-1], backwards(boxes, *values.shape)
 
 
 def cropped(values: np.ndarray, boxes: np.ndarray, top: int, bottom: int, left: int, right: int) -> Sample:

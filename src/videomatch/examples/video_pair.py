@@ -59,8 +59,6 @@ class VideoPair(VideoExamples):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.labels not in ("rank", "plain"):
-            raise ValueError(f"labels {self.labels!r}, expected rank or plain")
         self._known: tuple[np.ndarray, np.ndarray] | None = None  # grades in ascending order, and their ranks
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from videomatch.data import corpus as corpora
-from videomatch.examples import Batch, pooled_ids
-from videomatch.examples._bases import VideoExamples
+from videomatch.data.corpus import pooled_ids
+from videomatch.examples import Batch
+from videomatch.examples._bases import TaggedExamples, VideoExamples
 
 #: label of a token that is not to be guessed (what PyTorch's cross entropy leaves out)
 IGNORED = -100
@@ -66,7 +66,7 @@ def mask_frames(frame_mask: np.ndarray, *, rate: float, rng: np.random.Generator
 
 
 @dataclass(kw_only=True, eq=False)
-class VideoText(VideoExamples):
+class VideoText(TaggedExamples, VideoExamples):
     """A whole video; which of its tokens and frames are hidden is drawn anew each time.
 
     Batch, beside ``frames`` (B, F, D) float32, ``frame_mask`` (B, F), ``input_ids`` and ``attention_mask`` (B, T):
@@ -84,12 +84,14 @@ class VideoText(VideoExamples):
         mask_frames: rate, the effective one (the winners' is 0.135).
     """
 
+    TAG = ""
+
+    expert: str | None = None
     num_tags: int = 0
     categories: bool = False
     untagged: Sequence[str] = ()
     mask_tokens: float = 0.15
     mask_frames: float = 0.15
-    labels: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,42 +107,19 @@ class VideoText(VideoExamples):
     def _select(self, split: str | Sequence[str]) -> None:
         ids = pooled_ids(self.source.corpus, split)
         self._rows = self._table(ids)
-        self._found(self._rows["video_id"].head(1).to_list(), ids, split)
+        found = self._found(self._rows["video_id"].to_list(), ids, split)
         if self.num_tags:
-            self._select_tags(ids, split)
+            self._select_labels(ids, found, split)
 
-    def _select_tags(self, ids: list[str], split: str | Sequence[str]) -> None:
-        """Tags as positions of labels, those of example n from ``_first[n]`` to ``_first[n + 1]`` of ``_tags``."""
+    def _named(self, split: str | Sequence[str]) -> pl.DataFrame:
         hidden = pooled_ids(self.source.corpus, self.untagged)
-        videos = corpora.videos(self.source.corpus).filter(~pl.col("video_id").is_in(hidden))
-        tags = videos.select("video_id", pl.col("tags").list.unique())
-        if not self.labels:
-            counted = tags.filter(pl.col("video_id").is_in(ids)).select(pl.col("tags").explode()).drop_nulls()
-            frequent = counted.group_by("tags").len().sort(["len", "tags"], descending=[True, False])
-            self.labels = frequent["tags"].head(self.num_tags).to_list()
-            if self.categories:
-                named = videos.filter(pl.col("video_id").is_in(ids))["category"].drop_nulls().unique().sort()
-                self.labels += [f"category:{name}" for name in named]
-            if not self.labels:
-                raise ValueError(f"VideoText: no video of split {split!r} has a tag; set num_tags to 0")
-        numbers = pl.DataFrame(
-            {"tags": self.labels, "number": np.arange(len(self.labels), dtype=np.int32)},
-            schema_overrides={"tags": pl.String},
-        )
-        if self.categories:
-            category = pl.concat_list("category:" + pl.col("category")).list.drop_nulls()
-            tags = videos.select("video_id", pl.concat_list(pl.col("tags").list.unique(), category))
-        own = self._rows.select("video_id").join(tags, on="video_id", how="left", maintain_order="left")
-        self._is_tagged = (own["tags"].list.len().fill_null(0) > 0).to_numpy()
-        listed = own.select("tags").with_row_index("row").explode("tags").join(numbers, on="tags").sort("row", "number")
-        self._tags = listed["number"].to_numpy()
-        self._first = np.r_[0, np.cumsum(np.bincount(listed["row"].to_numpy(), minlength=len(own)))]
+        return super()._named(split).filter(~pl.col("video_id").is_in(hidden))
 
     def _count(self) -> int:
         return len(self._rows)
 
     def derived_config(self) -> dict[str, Any]:
-        return {**super().derived_config(), **({"id2label": dict(enumerate(self.labels))} if self.num_tags else {})}
+        return {**VideoExamples.derived_config(self), **(super().derived_config() if self.num_tags else {})}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         batch = self._read(self._rows[numbers])
@@ -159,10 +138,5 @@ class VideoText(VideoExamples):
             hidden = mask_frames(batch["frame_mask"].numpy(), rate=self.mask_frames, rng=rng)
             batch["masked_frames"] = torch.from_numpy(hidden)
         if self.num_tags:
-            first, counts = self._first[numbers], self._first[numbers + 1] - self._first[numbers]
-            rows = np.repeat(np.arange(len(numbers)), counts)
-            places = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-            labels = torch.zeros(len(numbers), len(self.labels))
-            labels[torch.from_numpy(rows), torch.from_numpy(self._tags[places].astype(np.int64))] = 1.0
-            batch |= {"labels": labels, "is_tagged": torch.from_numpy(self._is_tagged[numbers])}
+            batch |= {"labels": self._marked(numbers), "is_tagged": torch.from_numpy(self._is_labelled[numbers])}
         return batch

@@ -36,7 +36,7 @@ def submit(corpus: Path, output: Path, split: str, embeddings: list[Path], missi
         ValueError: videos without an embedding, or an archive that breaks the rules.
     """
     ids = corpora.split_ids(tables.read("splits", corpus), split, "reference")
-    store = Store.open(*(folder / "videos" for folder in embeddings))
+    store = Store(*(folder / "videos" for folder in embeddings))
     at = {video_id: n for n, (video_id, length) in enumerate(zip(store.ids, store.lengths, strict=True)) if length}
     absent = [i for i in ids if i not in at]
     if absent and missing == "error":

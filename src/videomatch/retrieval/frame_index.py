@@ -135,7 +135,7 @@ class FrameIndex:
         """
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
-        store = Store.open(*roots)
+        store = Store(*roots)
         if len(store.shape) != 1 or not store.lengths.sum():
             raise ValueError(f"{roots[0]}: {int(store.lengths.sum())} rows of shape {store.shape}, expected vectors")
         inputs = store.shape[0]
@@ -160,7 +160,7 @@ class FrameIndex:
     def add(folder: Path, *roots: Path) -> int:
         """Add the videos of a store, or of several as one, as one part; returns how many frames were encoded (0: the
         part is in the index already)."""
-        codec, store = Codec.load(folder), Store.open(*roots)
+        codec, store = Codec.load(folder), Store(*roots)
         if store.shape != (codec.inputs,):
             raise ValueError(f"{roots[0]}: rows of shape {store.shape}, the index was made for ({codec.inputs},)")
         each = [digests.tree_digest(root) for root in roots]

@@ -68,7 +68,7 @@ class Index:
         Raises:
             ValueError: an id has not exactly one row, or rows are not vectors.
         """
-        self.store, self.cosine = Store.open(root), cosine
+        self.store, self.cosine = Store(root), cosine
         if len(self.store.shape) != 1 or (self.store.lengths != 1).any():
             raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
         self.about: dict[str, Any] = {"kind": "exact"}
@@ -169,7 +169,7 @@ class Index:
         filled = time.monotonic()
         kinds = {"rows": (self._read(held), held)}
         if (root.parent / "texts" / "store.json").exists() and root.name != "texts":
-            store = Store.open(root.parent / "texts")
+            store = Store(root.parent / "texts")
             some = np.sort(rng.permutation(len(store))[:held_out])
             if len(some):
                 kinds["texts"] = store.gather(some)[0].astype(np.float32), np.full(len(some), -1)

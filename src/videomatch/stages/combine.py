@@ -136,7 +136,7 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
     directions: np.ndarray | None = None
     about: dict[str, Any] = {"counts": {}, "missing": {}}
     for side in ["videos", *(["texts"] if all((f / "texts" / "store.json").exists() for f in folders) else [])]:
-        stores = [Store.open(folder / side) for folder in folders]
+        stores = [Store(folder / side) for folder in folders]
         ids, missing = _shared(stores)
         about["counts"][side], about["missing"][side] = len(ids), missing
         if not ids:

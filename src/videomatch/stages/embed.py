@@ -34,7 +34,6 @@ from videomatch.common.precision import default_device, reproducible
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.joined import whole_texts
 from videomatch.data.store import Store, StoreWriter
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ def embed(
     """
     ids = corpora.videos(corpus)["video_id"].to_list()
     if splits is not None:
-        chosen = set(examples_.pooled_ids(corpus, splits, ("query", "reference")))
+        chosen = set(corpora.pooled_ids(corpus, splits, ("query", "reference")))
         ids = [i for i in ids if i in chosen]
     with reproducible(threads), torch.inference_mode():
         if "model" in system:
@@ -99,7 +98,7 @@ def _by_texts(corpus: Path, ids: list[str], options: Mapping[str, Any], seed: in
     """Latent semantic analysis of the videos' texts."""
     from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
 
-    texts = whole_texts(corpus, options["texts"], ids)
+    texts = corpora.whole_texts(corpus, options["texts"], ids)
     lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
     log.info("latent semantic analysis in %d dimensions", lsa.dim)
     return {"videos": (ids, ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS)))}
@@ -114,7 +113,7 @@ def _by_features(
     queries: Sequence[str] | None,
 ) -> Embeddings:
     """The mean of the frame features, and texts by the text tower of the encoder that they come from."""
-    store = Store.open(*[folder / options["features"] for folder in features])
+    store = Store(*[folder / options["features"] for folder in features])
     present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
     found: Embeddings = {"videos": (ids, _pooled(store, present))}
     if "text_encoder" in options and queries != []:
@@ -202,7 +201,7 @@ def _by_model(
 def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = QUERIES) -> pl.DataFrame:
     texts = tables.read("texts", corpus).filter(pl.col("kind").is_in(list(kinds)))
     if splits is not None:
-        texts = texts.filter(pl.col("text_id").is_in(examples_.pooled_ids(corpus, splits, ("query",))))
+        texts = texts.filter(pl.col("text_id").is_in(corpora.pooled_ids(corpus, splits, ("query",))))
     return texts.sort("text_id")
 
 

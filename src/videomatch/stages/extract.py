@@ -149,7 +149,7 @@ def _source(name: str, source: str, features: list[Path]) -> Store:
     roots = [folder / source for folder in features if (folder / source).is_dir()]
     if not roots:
         raise ValueError(f"expert {name!r} reads {source!r}, which is in none of {[str(f) for f in features]}")
-    store = Store.open(*roots)
+    store = Store(*roots)
     if store.dtype != np.uint8 or len(store.shape) != 3 or store.shape[-1] != 3:
         raise ValueError(
             f"expert {name!r} reads {source!r}: rows of {store.dtype} {store.shape}, expected frames (height, width, 3)"

@@ -24,10 +24,9 @@ import torch
 from videomatch.common import files
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import pooled_ids, split_ids, split_texts
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store, expert_store
-from videomatch.examples import pooled_ids, split_texts
 from videomatch.retrieval import exact, rescoring
 from videomatch.retrieval.exact import Request, SearchResult
 
@@ -165,7 +164,7 @@ class Rescoring:
         if not all(folder.is_dir() for folder in folders):  # another system, whose members have other names
             members = [sorted(p.parent.name for p in folder.glob("*/texts")) for folder in self.embeddings]
             folders = [folder / names[0] for folder, names in zip(self.embeddings, members, strict=True) if names]
-        store = Store.open(*(folder / "texts" for folder in folders))
+        store = Store(*(folder / "texts" for folder in folders))
         _, absent = _present(store, ids)
         if absent:
             raise ValueError(f"{store.roots[0]}: {absent[0]!r} has no embedding")
@@ -189,7 +188,7 @@ def _search(
     folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int, given: Rescoring | None
 ) -> None:
     """One member's result."""
-    query_store, reference_store = (Store.open(*(e / name for e in folders)) for name in KINDS[kind])
+    query_store, reference_store = (Store(*(e / name for e in folders)) for name in KINDS[kind])
     queries, no_query = _present(query_store, protocol.queries)
     references, no_reference = _present(reference_store, protocol.references)
     if not queries or not references:
