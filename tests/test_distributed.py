@@ -23,7 +23,7 @@ from videomatch.objectives.margins import max_margin, triplet
 from videomatch.objectives.pairs import pearson
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
 from videomatch.pipeline import reached
-from videomatch.pipeline.job import main
+from videomatch.pipeline.run_job import main
 from videomatch.training.loop import Trainer, Training
 from videomatch.training.objective import Objective
 

@@ -168,7 +168,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
         function = vars(named.module("stages", job.stage))[job.stage]
         inputs = {
             name: [Path(p).parent for p in paths] if isinstance(paths, list) else Path(paths).parent
-            for name, paths in job.given_inputs().items()
+            for name, paths in job.inputs.items()
         }
         extra = {"train": {"threads": 1, "scratch": tmp_path / "scratch"}, "embed": {"threads": 1}}.get(job.stage, {})
         Path(result).parent.mkdir(parents=True)

@@ -179,7 +179,7 @@ def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
         if not committed.exists():
             pytest.skip(f"{plan.table(table)} is not committed")
         job = jobs.tabulate(plan, table)
-        metrics = [(ROOT / p).parent for p in job.inputs["metrics"] or []]
+        metrics = [(ROOT / p).parent for p in job.inputs["metrics"]]
         tabulate(metrics=metrics, output=tmp_path / table, **job.settings)
         for name in ("table.md", "table.csv"):
             assert (tmp_path / table / name).read_bytes() == (committed.parent / name).read_bytes(), table

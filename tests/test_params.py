@@ -203,10 +203,5 @@ def test_a_file_stands_alone_or_names_its_base(tmp_path: Path):
     merged, read = params.load([tmp_path / "mine.yaml"])
     assert merged == {"scale": "two", "systems": {"a": {"x": 1, "y": 2}}}
     assert read == [tmp_path / "base.yaml", tmp_path / "mine.yaml"]
-    as_snakemake_gives_it = {
-        "base": f"{tmp_path}/base.yaml",
-        "scale": "two",
-        "systems": {"a": {"y": "3"}, "b": {"z": "1.0e-3"}},
-    }
-    merged, _ = params.load([tmp_path / "mine.yaml"], as_snakemake_gives_it)
+    merged, _ = params.load([tmp_path / "mine.yaml"], {"systems": {"a": {"y": "3"}, "b": {"z": "1.0e-3"}}})
     assert merged["systems"] == {"a": {"x": 1, "y": 3}, "b": {"z": 1e-3}}, "values of --config have types"

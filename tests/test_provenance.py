@@ -3,12 +3,19 @@
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from videomatch.common import digests, files
-from videomatch.pipeline import provenance, reached
+from paths import ROOT
+from videomatch.common import digests
+from videomatch.pipeline import provenance
+
+REQUEST = {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}}
 
 
 @pytest.fixture
@@ -23,37 +30,36 @@ def made(folder: str, text: str, wanted: dict | None = None) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     (path / "value.txt").write_text(text)
     (path / "other.txt").write_text("other")
-    request = wanted or {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}}
-    provenance.seal(path, request)
+    provenance.seal(path, wanted or REQUEST)
     return path / provenance.MANIFEST
 
 
 def job(**changes) -> dict:
-    base = {"stage": "s", "settings": {"a": {"b": 1}}, "modules": [], "code": "c", "inputs": {"x": "in/manifest.json"}}
-    return {**base, "reads": {}, "files": {}, **changes}
+    own = {"settings": {"a": {"b": 1}}, "modules": [], "inputs": {"x": "in/manifest.json"}, "reads": {}}
+    return REQUEST | own | changes
 
 
 def test_a_result_is_current_until_something_it_was_made_from_changes(there: Path):
     made("in", "1")
-    asked = job()
-    manifest = made("out", "result", provenance.request(asked))
-    assert provenance.stale(manifest, asked) is None
+    wanted = job()
+    manifest = made("out", "result", provenance.request(wanted))
+    assert provenance.stale(manifest, wanted) is None
     os.utime("in/value.txt", (1, 1))
-    assert provenance.stale(manifest, asked) is None, "time decides nothing"
+    assert provenance.stale(manifest, wanted) is None, "time decides nothing"
     assert provenance.stale(manifest, job(settings={"a": {"b": 2}})) == "settings changed: a.b"
     assert provenance.stale(manifest, job(code="d")) == "the code of s changed"
     assert provenance.stale(manifest, job(files={"raw": "1"})) == "files changed: raw"
     made("in", "2")
-    assert provenance.stale(manifest, asked) == "input changed: x"
+    assert provenance.stale(manifest, wanted) == "input changed: x"
 
 
 def test_what_a_job_does_not_read_of_an_input_does_not_concern_it(there: Path):
     made("in", "1")
-    asked = job(reads={"x": ["value*"]})
-    manifest = made("out", "result", provenance.request(asked))
+    wanted = job(reads={"x": ["value*"]})
+    manifest = made("out", "result", provenance.request(wanted))
     Path("in/other.txt").write_text("new")
-    provenance.seal(Path("in"), {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}})
-    assert provenance.stale(manifest, asked) is None
+    provenance.seal(Path("in"), REQUEST)
+    assert provenance.stale(manifest, wanted) is None
     assert provenance.stale(manifest, job()) == "input changed: x"
 
 
@@ -66,7 +72,7 @@ def test_a_job_that_reads_what_is_not_there_is_told_so(there: Path):
 def test_of_several_results_each_may_hold_another_part_of_what_is_read(there: Path):
     paths = [str(made(name, "1")) for name in ("a", "b")]
     Path("b/value.txt").rename("b/other.txt")
-    provenance.seal(Path("b"), {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}})
+    provenance.seal(Path("b"), REQUEST)
     both = provenance.input_digests(paths, ["value*", "other*"])
     assert [d["path"] for d in both] == paths
     with pytest.raises(provenance.Damaged, match=r"b holds no value\*"):
@@ -78,8 +84,8 @@ def test_of_several_results_each_may_hold_another_part_of_what_is_read(there: Pa
 @pytest.mark.parametrize("spoil", ["delete", "same size", "truncate", "manifest"])
 def test_a_damaged_result_is_not_current(there: Path, spoil: str):
     manifest = made("out", "result")
-    asked = job(settings={}, inputs={})
-    assert provenance.stale(manifest, asked) is None
+    wanted = job(settings={}, inputs={})
+    assert provenance.stale(manifest, wanted) is None
     file = Path("out/value.txt")
     if spoil == "delete":
         file.unlink()
@@ -89,7 +95,7 @@ def test_a_damaged_result_is_not_current(there: Path, spoil: str):
         file.write_text("res")
     else:
         manifest.write_text(manifest.read_text()[:-20])
-    assert provenance.stale(manifest, asked) is not None
+    assert provenance.stale(manifest, wanted) is not None
 
 
 def test_a_changed_file_is_seen_at_once_even_within_the_clocks_resolution(there: Path):
@@ -101,20 +107,20 @@ def test_a_changed_file_is_seen_at_once_even_within_the_clocks_resolution(there:
 
 def test_snakemake_is_told_by_times_and_nothing_is_touched(there: Path):
     made("in", "1")
-    asked = job()
-    manifest = made("out", "result", provenance.request(asked))
+    wanted = job()
+    manifest = made("out", "result", provenance.request(wanted))
     before = manifest.read_text()
-    settings = provenance.mark(manifest, asked)
+    settings = provenance.mark(manifest, wanted)
     times = [p.stat().st_mtime for p in (settings, Path("in/manifest.json"), manifest)]
     assert times == sorted(set(times)), "a result is newer than its inputs and its settings"
     assert times[-1] < provenance.FIXED_TIME + 10
-    provenance.mark(manifest, asked)
+    provenance.mark(manifest, wanted)
     assert [p.stat().st_mtime for p in (settings, Path("in/manifest.json"), manifest)] == times
     settings = provenance.mark(manifest, job(settings={"a": 3}))
     assert settings.stat().st_mtime > manifest.stat().st_mtime
     assert manifest.read_text() == before
     assert json.loads(settings.read_text())["settings"] == {"a": 3}
-    settings = provenance.mark(manifest, asked)
+    settings = provenance.mark(manifest, wanted)
     assert settings.stat().st_mtime < manifest.stat().st_mtime, "another mind again: nothing has to be made"
 
 
@@ -148,10 +154,10 @@ def test_a_tree_is_seen_through_links_and_with_odd_names(there: Path):
 
 
 def test_settings_that_json_changes_do_not_run_for_ever(there: Path):
-    asked = job(settings={"a": {1: "x", 2: "y"}}, inputs={})
-    settings = provenance.mark(Path("out/manifest.json"), asked)
+    wanted = job(settings={"a": {1: "x", 2: "y"}}, inputs={})
+    settings = provenance.mark(Path("out/manifest.json"), wanted)
     manifest = made("out", "result", provenance.request(json.loads(settings.read_text())))
-    provenance.mark(manifest, asked)
+    provenance.mark(manifest, wanted)
     assert settings.stat().st_mtime < manifest.stat().st_mtime
 
 
@@ -171,91 +177,62 @@ def test_a_caches_link_is_replaced_and_the_cache_left_alone(there: Path, link):
 
 def test_a_result_is_restored_from_memory_when_its_inputs_turn_out_the_same(there: Path):
     made("in", "1")
-    asked = job()
-    manifest = made("out", "result", provenance.request(asked))
-    provenance.mark(manifest, asked)
+    wanted = job()
+    manifest = made("out", "result", provenance.request(wanted))
+    provenance.mark(manifest, wanted)
     manifest.unlink()  # what Snakemake does before it starts a job
-    assert provenance.restore(manifest, provenance.request(asked))
-    assert provenance.stale(manifest, asked) is None
+    assert provenance.restore(manifest, provenance.request(wanted))
+    assert provenance.stale(manifest, wanted) is None
     manifest.unlink()
     Path("out/value.txt").write_text("tampered")
-    assert not provenance.restore(manifest, provenance.request(asked))
+    assert not provenance.restore(manifest, provenance.request(wanted))
 
 
-def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    package = tmp_path / "videomatch"
-    (package / "stages").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "stages/__init__.py").write_text("")
-    stage, helper = package / "stages/work.py", package / "helper.py"
-    stage.write_text('"""Doc."""\nfrom videomatch import helper\n\n\ndef work():\n    return helper.x  # why\n')
-    helper.write_text("x = 1\n")
-    monkeypatch.setattr(reached, "PACKAGE", package)
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package with a stage ``work`` that imports a module ``helper``, and the objectives."""
+    package = tmp_path / "src/videomatch"
+    shutil.copytree(ROOT / "src/videomatch", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "stages/work.py").write_text(
+        '"""Doc."""\nfrom videomatch import objectives\nfrom videomatch.common import helper\nx = helper.x  # why\n'
+    )
+    (package / "common/helper.py").write_text("x = 1\n")
+    return package
 
+
+def asked(package: Path, question: str) -> Any:
+    """A function of ``reached``, called in a process that has this package."""
+    program = f"import json; from videomatch.pipeline import reached; print(json.dumps(reached.{question}))"
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
+    return json.loads(subprocess.check_output([sys.executable, "-c", program], cwd=package, env=environment))
+
+
+def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(package: Path):
     def digest() -> str:
-        reached._read_module.cache_clear()
-        reached._module_file.cache_clear()
-        return reached.code_digest("work")
+        return asked(package, "code_digest('work')")
 
     first = digest()
-    assert reached.code_modules("stages.work") == ["videomatch", "videomatch.helper", "videomatch.stages.work"]
-    stage.write_text('"""Other."""\nfrom videomatch import helper\n\ndef work():\n    "new"\n    return helper.x\n')
+    stage, helper = package / "stages/work.py", package / "common/helper.py"
+    stage.write_text(stage.read_text().replace("Doc.", "Other.").replace("# why", ""))
     assert digest() == first
-    for file, text in ((helper, "x = 2\n"), (package / "helper.yaml", "data: 1\n")):
-        file.write_text(text)
-        changed = digest()
-        assert changed != first
-        file.write_text("x = 1\n")
-    assert digest() not in (first, changed), "data files count by their content"
-    (package / "helper.yaml").unlink()
-    assert digest() == first
+    os.utime(helper, (1, 1))
+    for text, same in (("x = 2\n", False), ("x = 1\n", True)):  # of one size, at one time
+        helper.write_text(text)
+        os.utime(helper, (1, 1))
+        assert (digest() == first) == same
+    seen = {first}
+    for text in ("data: 1\n", "data: 2\n"):
+        (package / "common/helper.yaml").write_text(text)
+        seen.add(digest())
+    assert len(seen) == 3, "data files count by their content"
 
 
-def test_a_parsed_module_is_remembered_by_its_content(there: Path, monkeypatch: pytest.MonkeyPatch):
-    module = there / "module.py"
-    parsed = []
-    real = reached._parse_module
-    monkeypatch.setattr(reached, "_parse_module", lambda *given: parsed.append(1) or real(*given))
+def test_a_job_reaches_the_objectives_that_it_names(package: Path):
+    def reached(*names: str) -> set[str]:
+        every = asked(package, f"code_modules('stages.work', *{names})")
+        return {name.removeprefix("videomatch.") for name in every}
 
-    def read() -> tuple[str, frozenset[str]]:
-        reached._read_module.cache_clear()
-        return reached._read_module(module)
-
-    for text, imported in (("import os\n", {"os"}), ("import re\n", {"re"})):  # of one size, at one time
-        module.write_text(text)
-        os.utime(module, (1, 1))
-        first = read()
-        assert read() == first and first[1] == imported
-    assert len(parsed) == 2
-
-
-def test_a_job_reaches_the_objectives_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    package = tmp_path / "videomatch"
-    (package / "stages").mkdir(parents=True)
-    (package / "objectives").mkdir()
-    for name in ("", "stages/", "objectives/"):
-        (package / f"{name}__init__.py").write_text("")
-    (package / "stages/work.py").write_text("from videomatch import objectives\n")
-    (package / "objectives/pairs.py").write_text("from videomatch.precision import x\n")
-    (package / "objectives/views.py").write_text("")
-    (package / "precision.py").write_text("x = 1\n")
-    monkeypatch.setattr(reached, "PACKAGE", package)
-
-    reached._module_file.cache_clear()
-
-    def named(*names: str) -> set[str]:
-        every = reached.code_modules("stages.work", *names)
-        return {m.removeprefix("videomatch.") for m in every} - {"videomatch", "objectives", "stages.work"}
-
-    assert named("objectives.views") == {"objectives.views"}
-    assert named("objectives.pairs") == {"objectives.pairs", "precision"}
-    assert named() == {"objectives.pairs", "objectives.views", "precision"}, "no names: all that may be meant"
-    reached._module_file.cache_clear()
-
-
-def test_a_folder_is_replaced_whole(there: Path):
-    made("out", "old")
-    made("new", "new")
-    files.replace_folder(Path("new"), Path("out"))
-    assert Path("out/value.txt").read_text() == "new"
-    assert sorted(p.name for p in there.iterdir() if not p.name.startswith(".scratch")) == ["out"]
+    pairs = reached("objectives.pairs")
+    assert {"stages.work", "common.helper", "objectives", "objectives.pairs", "common.precision"} <= pairs
+    assert "objectives.margins" not in pairs
+    assert {"objectives.pairs", "objectives.margins"} <= reached(), "no names: all that may be meant"

@@ -58,7 +58,7 @@ def test_a_job_gets_the_arguments_that_its_stage_has(repo: Repo):
     plan = Plan(parameters.resolved(*parameters.load([ROOT / "params.yaml"])))
     for result, job in rules.needed(plan).items():
         known = signatures.read(f"stages.{job.stage}")[job.stage].options
-        assert job.settings.keys() | job.given_inputs().keys() <= known.keys(), result
+        assert job.settings.keys() | job.inputs.keys() <= known.keys(), result
 
 
 def test_a_second_run_does_nothing(repo: Repo):

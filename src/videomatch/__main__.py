@@ -15,9 +15,9 @@ def main(argv: list[str]) -> int:
             status = fork_server.delegate(argv)
         if status is not None:
             return status
-    from videomatch.pipeline import job  # here: not needed by a process that waits for another
+    from videomatch.pipeline import run_job  # here: not needed by a process that waits for another
 
-    return job.main(argv)
+    return run_job.main(argv)
 
 
 if __name__ == "__main__":

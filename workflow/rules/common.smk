@@ -11,7 +11,8 @@ from videomatch.pipeline import fork_server, params as parameters, provenance, r
 from videomatch.pipeline.plan import Plan
 
 try:
-    given, read = parameters.load(workflow.configfiles, {k: v for k, v in config.items() if k != "stage"})
+    values = {k: v for k, v in workflow.config_settings.config.items() if k != "stage"}
+    given, read = parameters.load(workflow.configfiles, values)
     plan = Plan(parameters.resolved(given, read))
     rules.needed(plan)
 except ValueError as error:
@@ -47,7 +48,7 @@ def inputs(made):
         job = made.make(plan, **dict(wildcards.items()))
         manifest = Path(plan.result(made.output.format(**dict(wildcards.items()))))
         settings = provenance.mark(manifest, job.request()) if IS_FIRST else provenance.settings_file(manifest)
-        return job.given_inputs() | {"settings": str(settings)}
+        return dict(job.inputs) | {"settings": str(settings)}
 
     return of
 

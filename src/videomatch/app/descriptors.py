@@ -24,6 +24,7 @@ from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import KeyFrames
+from videomatch.specs.systems import Trained
 from videomatch.stages.prepare import probed
 from videomatch.stages.select_key_frames import select_key_frames
 
@@ -214,8 +215,8 @@ def checkpoint_of(plan: Plan, system: str) -> Path:
     """The checkpoint of a system's first member."""
     if system not in plan.systems:
         raise RequestError(unknown("system", system, plan.systems))
-    if not plan.is_trained(system):
-        able = ", ".join(filter(plan.is_trained, plan.systems))
+    if system not in plan.of_kind(Trained):
+        able = ", ".join(plan.of_kind(Trained))
         raise RequestError(f"system {system!r} has no weights of its own; systems that do: {able}")
     run = Path(plan.run(system))
     if not run.exists():
@@ -251,7 +252,7 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
     """The checkpoint of a trained scorer of frames: a folder, or that of a system."""
     run = Path(key_frames)
     if not (run / "system.yaml").exists():
-        trained = list(filter(plan().is_trained, plan().systems)) if PARAMS.exists() else []
+        trained = list(plan().of_kind(Trained)) if PARAMS.exists() else []
         if key_frames not in trained:
             known = [*key_frame_selection.METHODS, *trained]
             raise RequestError(unknown("way to choose key frames", key_frames, known))

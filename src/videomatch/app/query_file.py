@@ -91,7 +91,7 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
         job = jobs.extract(plan, dataset, name, "0")
         settings = job.settings | {"experts": {e: o for e, o in job.settings["experts"].items() if e in needed}}
         output = corpus.parent / "features" / name
-        runs = [Path(run).parent for run in job.inputs["runs"] or []]
+        runs = [Path(run).parent for run in job.inputs["runs"]]
         rejected = file_corpus.extract_features(
             corpus, output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings
         )

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,24 @@ def file_digest(path: Path) -> str:
     stat = path.stat()
     key = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-    known = remembered(name)
-    if known is not None and known[0] == key:
-        return known[1]
+    known = _remembered(name, key)
+    if known is not None:
+        return known
     with path.open("rb") as file:
         value = hashlib.file_digest(file, "sha256").hexdigest()
     # a file written to within the clock's resolution of now could change again under the same times
     if time.time_ns() - stat.st_mtime_ns > 20_000_000:
-        remember(name, key, value)
+        _remember(name, key, value)
     return value
+
+
+def cached(name: str, key: str, find: Callable[[], Any]) -> Any:
+    """The JSON value of ``find()``, remembered under ``name`` as long as ``key`` stays the same."""
+    known = _remembered(name, key)
+    if known is None:
+        known = dumps(find())
+        _remember(name, key, known)
+    return json.loads(known)
 
 
 @functools.cache
@@ -52,21 +62,20 @@ def _database(process: int, thread: int) -> sqlite3.Connection:
     return connection
 
 
-def _query(statement: str, values: tuple[str, ...]) -> tuple[str, str] | None:
+def _query(statement: str, *values: str) -> Any:
     try:
         return _database(os.getpid(), threading.get_ident()).execute(statement, values).fetchone()
     except (sqlite3.Error, OSError):  # a convenience: a file system without locks, or to read only, costs time
         return None
 
 
-def remembered(name: str) -> tuple[str, str] | None:
-    """Key and value of something that was found out before, or None."""
-    return _query("SELECT key, sha256 FROM digests WHERE path = ?", (name,))
+def _remembered(name: str, key: str) -> str | None:
+    row = _query("SELECT sha256 FROM digests WHERE path = ? AND key = ?", name, key)
+    return None if row is None else row[0]
 
 
-def remember(name: str, key: str, value: str) -> None:
-    """Keep a value, and a key by which it will be seen whether it still holds."""
-    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (name, key, value))
+def _remember(name: str, key: str, value: str) -> None:
+    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", name, key, value)
 
 
 def tree_digest(folder: Path) -> str:

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import difflib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,17 @@ Place = tuple[str, ...]
 Options = Mapping[str, Option]
 
 #: sections of named entries, in the order in which they are checked
-SECTIONS = ("datasets", "backbones", "experts", "systems", "pages", "submissions")
+SECTIONS: dict[str, type[Spec]] = {
+    "datasets": data.Dataset,
+    "backbones": data.Backbone,
+    "experts": data.Expert,
+    "systems": systems.Trained,
+    "pages": reports.Page,
+    "submissions": reports.Submission,
+}
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 #: arguments of a corpus's ``read`` that the workflow fills
-CORPUS_ARGUMENTS = {"raw", "renders", "seed", "shards"}
-#: arguments of stages that the workflow fills
-STAGE_ARGUMENTS = {
-    *("corpus", "features", "embeddings", "rankings", "segments", "run", "output", "threads", "scratch"),
-    *("member", "name", "expert", "noise"),
-}
+CORPUS_ARGUMENTS = ("raw", "renders", "seed", "shards")
 #: what an annotation may consist of to be compared with a value -> the name of its type in YAML
 TYPES = {"int": "int", "float": "float", "str": "str", "bool": "bool", "None": "None", "NoneType": "None"}
 TYPES |= {"Sequence": "list", "list": "list", "Mapping": "mapping", "dict": "mapping"}
@@ -57,9 +60,13 @@ def mistakes(params: Mapping[str, Any]) -> list[tuple[Place, str]]:
     return check.mistakes
 
 
-def _options(module: str, callee: str, *, without: Iterable[str] = ()) -> Options:
-    """The options of a function or class of a module."""
-    return {name: o for name, o in signatures.read(module)[callee].options.items() if name not in without}
+def options_of(callee: str, entry: Mapping[str, Any], filled: Iterable[str] = ()) -> Options | None:
+    """The options of the callee of an entry (:class:`videomatch.specs.OpenSpec`); None where it does not exist."""
+    module, _, name = callee.format_map(defaultdict(str, entry)).partition(":")
+    room, _, file = module.rpartition(".")
+    known = signatures.read(module) if file in named.names(room) else {}
+    found = known.get(name or file.title().replace("_", ""))
+    return None if found is None else {name: o for name, o in found.options.items() if name not in filled}
 
 
 class Check:
@@ -82,8 +89,8 @@ class Check:
             self.add(("scale",), f"{params.get('scale')!r} is no folder name (letters, digits, _)")
         if type(params.get("seed")) is not int:
             self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
-        checks = (self.dataset, self.backbone, self.expert, self.system, self.page, self.submission)
-        for section, check in zip(SECTIONS, checks, strict=True):
+        special = {"datasets": self.dataset, "experts": self.expert, "submissions": self.submission}
+        for section, spec in SECTIONS.items():
             if not isinstance(params[section], Mapping):
                 self.add((section,), f"expected a mapping of names, got {params[section]!r}")
                 continue
@@ -93,16 +100,16 @@ class Check:
                     self.add(path, f"{name!r} cannot be a name (letters, digits, _; a letter first)")
                 elif not isinstance(entry, Mapping):
                     self.add(path, f"expected a mapping, got {entry!r}")
+                elif section == "systems":
+                    self.system(path, entry)
                 else:
-                    check(path, entry)
+                    self.entry(path, entry, data.KeyFrames if "key_frames_of" in entry else spec)
+                    if section in special:
+                        special[section](path, entry)
         known = [file.stem for file in TABLES.glob("*.yaml")]
         for number, table in enumerate(params["tables"] or []):
             if self.member(("tables", str(number)), "table (workflow/tables)", table, known):
-                file = f"{table}.yaml"
-                entry = yaml.safe_load((TABLES / file).read_text(encoding="utf-8"))
-                self.table(("tables", str(number), file), entry)
-
-    # ------------------------------------------------------------------------------------- what holds of all entries
+                self.table(("tables", str(number), f"{table}.yaml"))
 
     def keys(self, path: Place, entry: Mapping[str, Any], known: Iterable[str], what: str = "option") -> None:
         """Every key must be known."""
@@ -125,13 +132,19 @@ class Check:
         self.add(path, unknown(what, name, known))
         return False
 
-    def options(self, path: Place, entry: Mapping[str, Any], known: Options, *, complete: bool = False) -> None:
-        """Options against the arguments of a function or class: none unknown, none of another type, and, where they
-        are to be complete, none missing."""
+    def options(self, path: Place, entry: Any, known: Options) -> None:
+        """Options against the arguments of a function or class: none unknown, of another type, or missing."""
+        if not isinstance(entry, Mapping):
+            self.add(path, f"expected a mapping, got {entry!r}")
+            return
         self.keys(path, entry, known)
         for name in entry.keys() & known.keys():
             self.type((*path, name), entry[name], known[name].type)
-        for name in sorted(n for n, o in known.items() if complete and o.required and n not in entry):
+        self.missing(path, entry, known)
+
+    def missing(self, path: Place, entry: Mapping[str, Any], known: Options) -> None:
+        """Options without a default must be given."""
+        for name in sorted(name for name, option in known.items() if option.required and name not in entry):
             self.add(path, f"option {name!r} is missing")
 
     def type(self, path: Place, value: Any, annotation: str) -> None:
@@ -151,63 +164,69 @@ class Check:
             hint = "; write 1.0e-3, not 1e-3" if isinstance(value, str) and re.fullmatch(r"\d+e-?\d+", value) else ""
             self.add(path, f"{value!r} is not a value of type {' or '.join(sorted(wanted - {'None'}))}{hint}")
 
-    def entry(
-        self, path: Place, entry: Any, spec: type[Spec], more: Options | None = None, *, complete: bool = False
-    ) -> None:
-        """An entry against its spec.
-
-        Args:
-            more: options of the module that the entry names.
-            complete: none of ``more`` without a default may be missing.
-        """
+    def entry(self, path: Place, entry: Any, spec: type[Spec]) -> None:
+        """An entry against its spec; where its callee does not exist, only the options that name that."""
         if not isinstance(entry, Mapping):
             self.add(path, f"expected a mapping, got {entry!r}")
             return
-        more = more or {}
-        fields = {
-            field.name: field
-            for field in dataclasses.fields(spec)
-            if field.name != "further" and field.metadata.get("argument") in (None, *more)
-        }
+        fields = {field.name: field for field in dataclasses.fields(spec) if field.name != "further"}
+        more: Options = {}
+        if issubclass(spec, OpenSpec):
+            found = options_of(spec.callee, entry, spec.filled)
+            if found is None:
+                for name in re.findall(r"{(\w+)}", spec.callee):
+                    self.named((*path, name), entry.get(name), fields[name].metadata)
+                return
+            more = found
+        fields = {name: field for name, field in fields.items() if field.metadata.get("argument") in (None, *more)}
         self.keys(path, entry, [*fields, *more])
         for name, value in entry.items():
             if name in fields and (name not in more or fields[name].metadata):
-                self.value((*path, name), value, fields[name])
+                self.value((*path, name), value, fields[name], entry)
             elif name in more:
                 self.type((*path, name), value, more[name].type)
-        required = {n for n, o in signatures.options_of(spec).items() if o.required}
-        required |= {n for n, o in more.items() if o.required and complete}
-        for name in sorted(required - entry.keys()):
-            self.add(path, f"option {name!r} is missing")
+        self.missing(path, entry, {**signatures.options_of(spec), **more})
         if not any(place[: len(path)] == path for place, _ in self.mistakes):
             for name, text in spec.read(entry).mistakes():
                 self.add((*path, name) if name else path, text)
 
-    def value(self, path: Place, value: Any, field: dataclasses.Field[Any]) -> None:
-        """A value against what the metadata and the annotation of its field tell."""
+    def value(self, path: Place, value: Any, field: dataclasses.Field[Any], entry: Mapping[str, Any]) -> None:
+        """A value of an entry against what the metadata and the annotation of its field tell."""
         about = field.metadata
         if "spec" in about:
-            if value is not None and not issubclass(about["spec"], OpenSpec):
+            if value is not None:
                 self.entry(path, value, about["spec"])
-        elif "room" in about:
-            self.member(path, about["what"], value, named.names(about["room"]))
+        elif "callee" in about:
+            known = options_of(about["callee"], entry)
+            if known is not None:
+                self.options(path, value or {}, known)
         elif about.keys() <= {"workflow"}:
             self.type(path, value, str(field.type))
-        else:
-            several = isinstance(value, list)
-            for number, one in enumerate(listed(value)):
-                self.named((*path, str(number)) if several else path, one, about)
+        elif isinstance(value, list) and "Sequence" in str(field.type):
+            for number, one in enumerate(value):
+                self.named((*path, str(number)), one, about)
+        elif value is not None:
+            self.named(path, value, about)
         if "acyclic" in about and path[1] in self.reached(path):
             self.add(path, f"{path[1]!r} {about['acyclic']}")
 
     def named(self, path: Place, name: Any, about: Mapping[str, Any]) -> None:
-        """One value that names something: a word, an entry of a section, or a file."""
-        if "values" in about:
-            self.member(path, about["what"], name, about["values"])
+        """One value that names something: a file, a function, a word, or an entry of a section."""
         if "path" in about and not Path(name).expanduser().exists():
             self.add(path, f"{name} does not exist")
-        if "section" not in about:
-            return
+        elif "room" in about:
+            self.member(path, about["what"], name, named.names(about["room"]))
+        elif "functions" in about:
+            module = about["functions"]
+            known = [n for n, f in signatures.read(module).items() if f.module == module and n.islower()]
+            self.member(path, about["what"], name, known)
+        elif "values" in about:
+            self.member(path, about["what"], name, about["values"])
+        elif "section" in about:
+            self.section_entry(path, name, about)
+
+    def section_entry(self, path: Place, name: Any, about: Mapping[str, Any]) -> None:
+        """The name of an entry of another section, which may have to be one of some kind."""
         known, kind = self.params[about["section"]], about["section"][:-1]
         if not self.member(path, kind, name, known) or not isinstance(known, Mapping):
             return
@@ -233,23 +252,19 @@ class Check:
             waiting.extend(more)
         return found
 
-    # ---------------------------------------------------------------------------------------------- kinds of entries
-
     def dataset(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``datasets.<name>``."""
-        self.entry(path, entry, data.Dataset)
+        """The options of a data set's corpus, and the features that come with it."""
         corpus = entry.get("corpus")
-        if corpus not in named.names("corpora"):
-            return
         module = f"corpora.{corpus}"
-        known = _options(module, "read")
+        known = options_of(f"{module}:read", {})
+        if known is None:
+            return
         if "raw" in known and entry.get("raw") is None:
             self.add(path, f"option 'raw' is missing: where the files of corpus {corpus!r} are")
         if "renders" in known:  # one set of options for rendering and for reading
-            own = _options("synthetic.options", "SyntheticOptions")
-        else:
-            own = _options(module, "read", without=CORPUS_ARGUMENTS)
-        self.options((*path, "options"), entry.get("options") or {}, own, complete=True)
+            known = options_of("synthetic.options:SyntheticOptions", {}) or {}
+        own = {name: option for name, option in known.items() if name not in CORPUS_ARGUMENTS}
+        self.options((*path, "options"), entry.get("options") or {}, own)
         for number, expert in enumerate(entry.get("experts", [])):
             options = self.params["experts"].get(expert) or {}
             released = options.get("extractor") == "released" and "format" not in options
@@ -257,25 +272,9 @@ class Check:
                 where = (*path, "experts", str(number))
                 self.add(where, f"corpus {corpus!r} has no features of its own (it has no `frame_features`)")
 
-    def backbone(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``backbones.<name>``."""
-        self.entry(path, entry, data.Backbone)
-
     def expert(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``experts.<name>``: features of an extractor, or key frames."""
-        if "key_frames_of" in entry:
-            self.key_frames(path, entry)
-        elif entry.get("extractor") in named.names("experts"):
-            own = _options(f"experts.{entry['extractor']}", "Expert")
-            self.entry(path, entry, data.Expert, own, complete=True)
-        else:
-            self.member((*path, "extractor"), "extractor", entry.get("extractor"), named.names("experts"))
-
-    def key_frames(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``experts.<name>: {key_frames_of: clip, method: uniform}``."""
-        more = _options("stages.select_key_frames", "select_key_frames", without=STAGE_ARGUMENTS)
-        self.entry(path, entry, data.KeyFrames, more)
-        if "method" in entry:
+        """The method of key frames."""
+        if "key_frames_of" in entry and "method" in entry:
             self.member((*path, "method"), "method of key frames", entry["method"], METHODS)
 
     def system(self, path: Place, entry: Mapping[str, Any]) -> None:
@@ -284,83 +283,35 @@ class Check:
         if len(kinds) != 1:
             self.keys(path, entry, (*systems.KINDS, *signatures.options_of(systems.Trained)))
             self.add(path, f"expected exactly one of {', '.join(systems.KINDS)}; there is {kinds or 'none'}")
-        elif kinds == ["model"]:
-            self.trained(path, entry)
+            return
+        kind = kinds[0]
+        if kind == "model":
+            self.entry(path, entry, systems.Trained)
+            self.objectives((*path, "objectives"), entry.get("objectives"))
         else:
-            kind = kinds[0]
             self.keys(path, entry, kinds)
-            more = self.rescoring((*path, kind), entry[kind]) if kind == "rescore" else {}
-            self.entry((*path, kind), entry[kind], systems.KINDS[kind], more)
-            if kind == "align":
-                self.aligner((*path, kind), entry[kind])
+            self.entry((*path, kind), entry[kind], systems.KINDS[kind])
+        if kind == "align" and isinstance(entry["align"], Mapping) and isinstance(entry["align"].get("tune"), Mapping):
+            known, grid = options_of("aligners.{aligner}:align", entry["align"]), entry["align"]["tune"].get("grid")
+            if known is not None and isinstance(grid, Mapping):
+                self.keys((*path, kind, "tune", "grid"), grid, known)
 
-    def trained(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """A system with weights of its own, and its parts."""
-        parts = {name: entry.get(name) or {} for name in ("model", "examples", "tokenizer", "training", "objectives")}
-        wrong = [name for name, part in parts.items() if not isinstance(part, Mapping)]
-        for name in wrong:
-            self.add((*path, name), f"expected a mapping, got {parts[name]!r}")
-        if wrong:
-            return
-        self.part((*path, "model"), parts["model"], systems.Model, "name", "models", "Config")
-        kind = str(parts["examples"].get("kind"))
-        self.part(
-            (*path, "examples"), parts["examples"], systems.Examples, "kind", "examples", kind.title().replace("_", "")
-        )
-        tokenizer = _options("data.tokenize", "tokenizer", without={"folder"})
-        self.entry((*path, "tokenizer"), parts["tokenizer"], systems.Tokenizer, tokenizer)
-        self.options((*path, "training"), parts["training"], _options("training.loop", "Training"))
+    def objectives(self, path: Place, entry: Any) -> None:
+        """The objectives of a trained system, and the options of each."""
         known = signatures.objectives()
-        for name, options in parts["objectives"].items():
-            where = (*path, "objectives", name)
-            if self.member(where, "objective", name, known):
-                self.options(where, options or {}, known[name].options | {"weight": Option(False, "float")})
-        self.entry(path, systems.Trained.expanded(entry), systems.Trained)
-
-    def part(
-        self, path: Place, entry: Mapping[str, Any], spec: type[OpenSpec], key: str, room: str, callee: str
-    ) -> None:
-        """A part of a trained system that names a file of a folder: its options are those of a class in that."""
-        names = named.names(room)
-        what = next(f.metadata["what"] for f in dataclasses.fields(spec) if f.name == key)
-        if self.member((*path, key), what, entry.get(key), names):
-            options = _options(f"{room}.{entry[key]}", callee, without={"source"})
-            self.entry(path, entry, spec, options, complete=room == "examples")
-
-    def rescoring(self, path: Place, entry: Any) -> Options:
-        """The options of the method of a system that rescores."""
-        module = "retrieval.rescoring"
-        methods = {n: f.options for n, f in signatures.read(module).items() if f.module == module and n.islower()}
-        given = entry if isinstance(entry, Mapping) else {}
-        if self.member((*path, "method"), "method", given.get("method"), methods):
-            return methods[given["method"]]
-        return dict.fromkeys(given, Option(False))
-
-    def aligner(self, path: Place, entry: Any) -> None:
-        """The options of a system's aligner, or their names in the grid of values to try."""
-        if not isinstance(entry, Mapping) or entry.get("aligner") not in named.names("aligners"):
-            return
-        known = _options(f"aligners.{entry['aligner']}", "align")
-        self.options((*path, "options"), entry.get("options") or {}, known)
-        tune = entry.get("tune")
-        grid = tune.get("grid") if isinstance(tune, Mapping) else None
-        if isinstance(grid, Mapping):
-            self.keys((*path, "tune", "grid"), grid, known)
-
-    def table(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """A file of workflow/tables."""
-        self.entry(path, entry, reports.Table)
-        for number, row in enumerate(entry.get("rows", [])):
-            self.member((*path, "rows", str(number)), "system", row.get("system"), self.params["systems"])
-
-    def page(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``pages.<name>``."""
-        self.entry(path, entry, reports.Page)
+        for name, options in entry.items() if isinstance(entry, Mapping) else ():
+            if self.member((*path, name), "objective", name, known):
+                self.options((*path, name), options or {}, known[name].options | {"weight": Option(False, "float")})
 
     def submission(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``submissions.<name>``."""
-        more = _options("stages.submit", "submit", without=STAGE_ARGUMENTS - {"run"})
-        self.entry(path, entry, reports.Submission, more)
+        """Segments have formats of their own."""
         aligns = "align" in (self.params["systems"].get(entry.get("system")) or {})
         if aligns != str(entry.get("format")).startswith("vsc2022"):
             self.add(path, "segments are submitted in a format vsc2022_…, and only they: it takes a system that aligns")
+
+    def table(self, path: Place) -> None:
+        """A file of workflow/tables."""
+        entry = yaml.safe_load((TABLES / path[-1]).read_text(encoding="utf-8"))
+        self.entry(path, entry, reports.Table)
+        for number, row in enumerate(entry.get("rows", [])):
+            self.member((*path, "rows", str(number)), "system", row.get("system"), self.params["systems"])

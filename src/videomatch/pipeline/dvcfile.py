@@ -14,6 +14,7 @@ import yaml
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline import rules
 from videomatch.pipeline.plan import Plan
+from videomatch.specs import listed
 from videomatch.specs.systems import Trained
 
 #: what is in git rather than in DVC's cache: small, diffable, read by `dvc exp show`
@@ -43,7 +44,7 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
             {f"results/${{scale}}/{f}": {"cache": False, "persist": True} if f in IN_GIT else {"persist": True}}
             for f in folders
         ]
-        local = {r for d in rules.datasets(plan) for r in plan.raw_files(d)}
+        local = {r for d in rules.datasets(plan) for r in listed(plan.datasets[d].raw)}
         local |= set(plan.backbone_files(plan.backbones))
         raw = sorted(str(Path(b).expanduser()) for b in local) if stage != "benchmark" else []
         described[stage] = {

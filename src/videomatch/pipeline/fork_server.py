@@ -40,17 +40,23 @@ MODULES = (
     "transformers.models.bert.modeling_bert",
 )
 #: what a child runs, as ``python -m`` would
-JOB = "videomatch.pipeline.job"
+JOB = "videomatch.pipeline.run_job"
 #: seconds without a job after which the server ends
 IDLE = 600
 #: seconds after which a job waits no longer for the server, and imports for itself
 PATIENCE = 120
 
 
+def workflow() -> int | None:
+    """The process id of the workflow that this process works for, where it runs on this machine."""
+    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
+    return int(owner) if host == platform.node() and files.alive(owner) else None
+
+
 def address() -> str | None:
     """The socket of this workflow's server, relative to the project's folder; None outside of a workflow."""
-    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
-    return f".scratch/fork_server.{owner}" if host == platform.node() and files.alive(owner) else None
+    owner = workflow()
+    return None if owner is None else f".scratch/fork_server.{owner}"
 
 
 def delegate(argv: list[str]) -> int | None:
@@ -64,8 +70,8 @@ def delegate(argv: list[str]) -> int | None:
         except OSError:
             return None
         request = json.dumps({"argv": argv, "environment": dict(os.environ), "cwd": str(Path.cwd())}).encode()
-        socket.send_fds(link, [len(request).to_bytes(4, "big")], [0, 1, 2])
-        link.sendall(request)
+        socket.send_fds(link, [b"\n"], [0, 1, 2])
+        link.sendall(request + b"\n")
         status = link.recv(1)
     return status[0] if status else 137  # the child was killed before it could answer
 
@@ -140,8 +146,8 @@ def _child(link: socket.socket, job: str) -> None:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        size, streams, _, _ = socket.recv_fds(link, 4, 3)
-        request = json.loads(_read(link, int.from_bytes(size, "big")))
+        _, streams, _, _ = socket.recv_fds(link, 1, 3)
+        request = json.loads(link.makefile("rb").readline())
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
@@ -162,16 +168,6 @@ def _child(link: socket.socket, job: str) -> None:
             sys.stderr.flush()
             link.sendall(bytes([status & 255]))
         os._exit(status)
-
-
-def _read(link: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        more = link.recv(size - len(found))
-        if not more:
-            raise ConnectionError("the process that asked for the job has ended")
-        found += more
-    return found
 
 
 def _end_with(link: socket.socket) -> None:

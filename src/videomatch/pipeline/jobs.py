@@ -7,7 +7,7 @@ that it reads, and the modules that it loads by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,20 +36,24 @@ class Job:
         settings: its arguments of the parameters.
         inputs: argument -> manifest, or manifests, of the results that it reads.
         modules: what it loads by name, as ``models.clip``.
-        reads: input -> patterns of the files that are read of it; all files where an input is not named.
+        experts: those that it reads of the input ``features``.
+        patterns: input -> names of the files that are read of it, where these are not all, or the tables of a corpus.
         files: files and folders outside the results, whose content counts.
     """
 
     stage: str
     settings: Json
-    inputs: Mapping[str, str | list[str] | None] = field(default_factory=dict)
+    inputs: Mapping[str, str | list[str]] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)
-    reads: Mapping[str, list[str]] = field(default_factory=dict)
+    experts: Sequence[str] = ()
+    patterns: Mapping[str, list[str]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
-    def given_inputs(self) -> dict[str, str | list[str]]:
-        """The inputs that there are."""
-        return {name: paths for name, paths in self.inputs.items() if paths is not None}
+    @property
+    def reads(self) -> dict[str, list[str]]:
+        """Input -> patterns of the files that are read of it; all files where an input is not named."""
+        features = {"features": [f"{expert}/*" for expert in self.experts]} if self.experts else {}
+        return {"corpus": ["*.parquet"], **features, **self.patterns}
 
     def request(self) -> Json:
         """The content of the job's settings file."""
@@ -58,13 +62,10 @@ class Job:
             "settings": self.settings,
             "modules": self.modules,
             "code": code_digest(self.stage, *self.modules),
-            "inputs": self.given_inputs(),
-            "reads": dict(self.reads),
+            "inputs": dict(self.inputs),
+            "reads": self.reads,
             "files": {file: tree_digest(Path(file).expanduser()) for file in self.files},
         }
-
-
-# ------------------------------------------------------------------------------------------------ videos and features
 
 
 def render(plan: Plan, dataset: str, shard: str) -> Job:
@@ -80,7 +81,7 @@ def prepare(plan: Plan, dataset: str) -> Job:
         {"dataset": dataset, "corpus": entry.corpus, "raw": entry.raw} | _generated(plan, dataset),
         {"renders": plan.renders(dataset)},
         modules=[f"corpora.{entry.corpus}"],
-        files=plan.raw_files(dataset),
+        files=listed(entry.raw),
     )
 
 
@@ -106,7 +107,7 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
     if any(expert.comes_with_corpus for expert in experts.values()):
         settings["released"] = {"corpus": entry.corpus, "raw": entry.raw}
         modules.add(f"corpora.{entry.corpus}")
-        files = plan.raw_files(dataset) + files
+        files = listed(entry.raw) + files
     texts = ["texts.parquet"] if any(expert.reads_texts for expert in experts.values()) else []
     return Job(
         "extract",
@@ -117,8 +118,9 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
             "runs": plan.backbone_runs(backbones),
         },
         modules=sorted(modules),
-        # of the corpus the videos of this shard: a new video leaves other shards as they are
-        reads={"corpus": [shard_file(int(shard)), *texts], "features": [f"{source}/*" for source in sources]},
+        experts=sources,
+        # the videos of this shard: a new video leaves other shards as they are
+        patterns={"corpus": [shard_file(int(shard)), *texts]},
         files=files,
     )
 
@@ -133,16 +135,10 @@ def select_key_frames(plan: Plan, dataset: str, expert: str, shard: str) -> Job:
     return Job(
         "select_key_frames",
         {"expert": source, "name": expert} | entry.settings(),
-        {
-            "features": [plan.features(dataset, source)[int(shard)]],
-            "run": plan.run(trained[0]) if trained else None,
-        },
+        {"features": [plan.features(dataset, source)[int(shard)]]} | ({"run": plan.run(trained[0])} if trained else {}),
         modules=[module for system in trained for module in _model_modules(plan, system)],
-        reads={"features": [f"{source}/*"]},
+        experts=[source],
     )
-
-
-# ------------------------------------------------------------------------------------------------ runs and embeddings
 
 
 def train(plan: Plan, system: str, member: str) -> Job:
@@ -164,7 +160,7 @@ def train(plan: Plan, system: str, member: str) -> Job:
             "backbones": plan.backbone_runs(entry.backbones),
         },
         modules=[*_model_modules(plan, system), *sorted({homes[name].module for name in entry.objectives or ()})],
-        reads=_corpus_and(plan.experts_of(system)),
+        experts=plan.experts_of(system),
         files=_pretrained_files(plan, entry),
     )
 
@@ -201,7 +197,7 @@ def embed(plan: Plan, dataset: str, system: str) -> Job:
             "run": runs,
         },
         modules=modules,
-        reads=_corpus_and(plan.experts_of(system)),
+        experts=plan.experts_of(system),
         files=files,
     )
 
@@ -222,29 +218,20 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
     Raises:
         ValueError: ``by_member`` of systems with other members.
     """
-    entry = plan.system_of_kind(system, Combine)
-    weights = entry.weights or [1.0] * len(entry.systems)
-    members = plan.members(system)
-
-    def joined(part: str, member: str) -> list[str]:
+    entry, members = plan.system_of_kind(system, Combine), plan.members(system)
+    found: dict[str, list[list[Any]]] = {member: [] for member in members}
+    for number, part in enumerate(entry.systems):
         own = plan.members(part)
-        if not entry.by_member or own == ["all"]:
-            return own
-        if own != members:
+        by_member = entry.by_member and own != ["all"]
+        if by_member and own != members:
             raise ValueError(
                 f"systems.{system}.combine.by_member: {part!r} has the members {own}, expected {members} of the first"
             )
-        return [member]
-
-    return {
-        member: [
-            [number, name, weights[number] / len(names)]
-            for number, part in enumerate(entry.systems)
-            for names in [joined(part, member)]
-            for name in names
-        ]
-        for member in members
-    }
+        weight = entry.weights[number] if entry.weights else 1.0
+        for member in members:
+            names = [member] if by_member else own
+            found[member] += [[number, name, weight / len(names)] for name in names]
+    return found
 
 
 def _model_modules(plan: Plan, system: str) -> list[str]:
@@ -253,19 +240,11 @@ def _model_modules(plan: Plan, system: str) -> list[str]:
     return [f"models.{entry.model.name}", f"examples.{entry.examples.kind}", "objectives"]
 
 
-def _corpus_and(experts: list[str]) -> dict[str, list[str]]:
-    """All tables of a corpus, and the features of some experts."""
-    return {"corpus": ["*.parquet"], "features": [f"{expert}/*" for expert in experts]}
-
-
 def _pretrained_files(plan: Plan, entry: Trained) -> list[str]:
     """Local folders of weights or tokenizers that a system itself loads."""
     tokenizer = entry.tokenizer.pretrained if entry.tokenizer else None
     local = [tokenizer] if tokenizer and Path(tokenizer).expanduser().exists() else []
     return local + plan.backbone_files(entry.backbones)
-
-
-# ----------------------------------------------------------------------------------------------- same-source segments
 
 
 def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
@@ -281,7 +260,8 @@ def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
         "shortlist",
         settings,
         {"corpus": plan.corpus(dataset), "features": plan.features(dataset, expert)},
-        reads={"corpus": ["splits.parquet"], "features": [f"{expert}/*"]},
+        experts=[expert],
+        patterns={"corpus": ["splits.parquet"]},
     )
 
 
@@ -291,43 +271,41 @@ def tune(plan: Plan, dataset: str, system: str, member: str) -> Job:
     if entry.tune is None:
         raise TypeError(f"system {system!r} tunes nothing")
     settings = {name: value for name, value in entry.settings().items() if name != "score"} | entry.tune.settings()
-    return Job("tune", settings, **_aligned(plan, dataset, entry, member))
+    return _aligning("tune", settings, {}, plan, dataset, entry, member)
 
 
 def align(plan: Plan, dataset: str, split: str, system: str, member: str) -> Job:
     """The segments that pairs of videos share."""
     entry = plan.system_of_kind(system, Align)
-    settings = {"split": split} | entry.settings()
-    if entry.tune is not None:  # the result of `tune` has both
+    settings, made = {"split": split} | entry.settings(), {}
+    if entry.tune is not None:  # its result has both
         settings = {name: value for name, value in settings.items() if name not in ("similarity_map", "aligner")}
-    if entry.shortlist is not None and entry.shortlist.top is not None:
-        settings["top"] = entry.shortlist.top
-    made = _aligned(plan, dataset, entry, member)
-    made["inputs"] |= {
-        "tuned": plan.result("tuned", dataset, system, member) if entry.tune is not None else None,
-        "rankings": plan.result("shortlists", dataset, split, entry.expert) if entry.shortlist is not None else None,
-    }
-    return Job("align", settings, **made)
+        made["tuned"] = plan.result("tuned", dataset, system, member)
+    if entry.shortlist is not None:
+        made["rankings"] = plan.result("shortlists", dataset, split, entry.expert)
+        if entry.shortlist.top is not None:
+            settings["top"] = entry.shortlist.top
+    return _aligning("align", settings, made, plan, dataset, entry, member)
 
 
-def _aligned(plan: Plan, dataset: str, entry: Align, member: str) -> dict[str, Any]:
-    """What ``tune`` and ``align`` both read."""
+def _aligning(
+    stage: str, settings: Json, made: dict[str, str], plan: Plan, dataset: str, entry: Align, member: str
+) -> Job:
+    """A job of an aligner or a detector, which reads what was ``made`` for it, too."""
     detector = entry.detector
-    return {
-        "inputs": {
+    return Job(
+        stage,
+        settings,
+        {
             "corpus": plan.corpus(dataset),
             "features": plan.features_of(dataset, entry.experts),
-            "run": plan.run(detector, member) if detector else None,
+            **({"run": plan.run(detector, member)} if detector else {}),
+            **made,
         },
-        "modules": _model_modules(plan, detector) if detector else [f"aligners.{entry.aligner}"],
-        "reads": {
-            "corpus": ["splits.parquet", "relevance.parquet", "segments.parquet"],
-            "features": [f"{expert}/*" for expert in entry.experts],
-        },
-    }
-
-
-# -------------------------------------------------------------------------------------- rankings, tables, pages, files
+        modules=_model_modules(plan, detector) if detector else [f"aligners.{entry.aligner}"],
+        experts=entry.experts,
+        patterns={"corpus": ["splits.parquet", "relevance.parquet", "segments.parquet"]},
+    )
 
 
 def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
@@ -360,7 +338,7 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
             "features": plan.features_of(dataset, frames),
             "frame_embeddings": texts,
         },
-        reads=_corpus_and(frames),
+        experts=frames,
     )
 
 
@@ -380,13 +358,13 @@ def _top(plan: Plan, dataset: str, split: str, system: str) -> int:
 def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
     """The metrics of rankings, or of segments."""
     settings: Json = {"metrics": plan.metric_names(dataset, split), "members": plan.members(system)}
-    inputs: dict[str, str | list[str] | None] = {"corpus": plan.corpus(dataset)}
-    if plan.localises(system):
+    inputs: dict[str, str | list[str]] = {"corpus": plan.corpus(dataset)}
+    if isinstance(plan.systems[system], Align):
         settings["split"] = split
         inputs["segments"] = [plan.segments(dataset, split, system, member) for member in plan.members(system)]
     else:
         inputs["rankings"] = plan.ranking(dataset, split, system)
-    return Job("evaluate", settings, inputs, reads={"corpus": ["*.parquet"]})
+    return Job("evaluate", settings, inputs)
 
 
 def tabulate(plan: Plan, table: str) -> Job:
@@ -436,7 +414,7 @@ def illustrate(plan: Plan, page: str) -> Job:
             "tables": [plan.table(table) for table in entry.tables],
             "runs": [plan.run(*run) for run in curves],
         },
-        reads={"corpus": ["*.parquet"], "tables": ["table.md", "table.csv"], "runs": ["log.csv"]},
+        patterns={"tables": ["table.md", "table.csv"], "runs": ["log.csv"]},
     )
 
 
@@ -457,4 +435,4 @@ def submit(plan: Plan, submission: str) -> Job:
         read = {"rankings": plan.ranking(dataset, split, name)}
     else:
         read = {"embeddings": [plan.embedding(dataset, plan.base(name))]}
-    return Job("submit", settings, {"corpus": plan.corpus(dataset), **read}, reads={"corpus": ["*.parquet"]})
+    return Job("submit", settings, {"corpus": plan.corpus(dataset), **read})

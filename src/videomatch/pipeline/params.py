@@ -6,7 +6,7 @@ All mistakes (:mod:`videomatch.pipeline.check`) are listed at once, each with it
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,6 @@ from videomatch.pipeline.check import SECTIONS, mistakes, unknown
 
 class ParamsError(ValueError):
     """Everything that is wrong with the parameters, one line each."""
-
-
-# ---------------------------------------------------------------------------------------------------------- merging
 
 
 def overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, null_removes: bool = False) -> dict[str, Any]:
@@ -57,13 +54,10 @@ def typed(value: Any) -> Any:
 
 
 def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[Path]]:
-    """The parameters of some files, one laid over the other, and all files that they are from.
+    """The parameters of some files, one laid over the other, then ``config`` (the values of ``--config``); and all
+    files that they are from.
 
     A file with ``base: params.yaml`` (or a list of files, relative to the project's folder) is laid over that.
-
-    Args:
-        files: as on the command line.
-        config: what Snakemake made of the files and of ``--config``; where it differs from the files, its values win.
     """
     read: list[Path] = []
 
@@ -77,28 +71,12 @@ def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -
         return overlay(result, own)
 
     result: dict[str, Any] = {}
-    as_written: dict[str, Any] = {}
     for name in files:
         file = Path(name)
         if file.is_absolute() and file.is_relative_to(Path.cwd()):
             file = file.relative_to(Path.cwd())
         result = overlay(result, content(file))
-        as_written = overlay(as_written, yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    for key, value in _changed(as_written, config or {}).items():
-        result = overlay(result, {key: value})
-    result.pop("base", None)
-    return result, list(dict.fromkeys(read))
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of ``--config``, with types: those in which ``after`` differs from the files."""
-    found = {}
-    for key, value in after.items():
-        if key not in before or (value != before[key] and not isinstance(before[key], Mapping)):
-            found[key] = typed(value)
-        elif value != before[key]:
-            found[key] = _changed(before[key], value) if isinstance(value, Mapping) else typed(value)
-    return found
+    return overlay(result, typed(config or {})), list(dict.fromkeys(read))
 
 
 def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,71 +107,58 @@ def _without_parts(system: Any) -> Any:
     (elsewhere a null may be the value of an option)."""
     if not isinstance(system, Mapping):
         return system
-    kept = {k: v for k, v in system.items() if v is not None}
-    for part in ("model", "tokenizer", "align"):
-        if isinstance(kept.get(part), Mapping):
-            kept[part] = _without_nulls(kept[part])
-    return kept
+    kept = _without_nulls(system)
+    parts = [part for part in ("model", "tokenizer", "align") if isinstance(kept.get(part), Mapping)]
+    return kept | {part: _without_nulls(kept[part]) for part in parts}
 
 
 def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, Any]:
     """The checked parameters with every system resolved and every emptied (``null``) entry gone.
 
     Args:
-        config: the merged parameters.
         files: the YAML files that they are from, for the lines of mistakes.
 
     Raises:
         ParamsError: listing every mistake.
     """
-    config = {k: _without_nulls(v) if isinstance(v, Mapping) else v for k, v in config.items() if v is not None}
-    for section in ("datasets", "backbones", "experts"):
-        entries = config.get(section)
-        if isinstance(entries, Mapping):  # in a system a null may be the value of an option
-            config[section] = {
-                k: _without_nulls(v, deep=True) if isinstance(v, Mapping) else v for k, v in entries.items()
-            }
-    params: dict[str, Any] = {**{section: {} for section in SECTIONS}, "tables": [], **config}
+    given = {
+        # in a system a null may be the value of an option
+        section: _without_nulls(value, deep=section in ("datasets", "backbones", "experts"))
+        for section, value in config.items()
+        if value is not None
+    }
+    params: dict[str, Any] = {**{section: {} for section in SECTIONS}, "tables": [], **given}
     params["systems"] = resolve(params["systems"])
     found = mistakes(params)
     if found:
-        lines = Lines(files)
-        listed = "\n".join(f"  {lines.place(path)}: {text}" for path, text in found)
+        lines = {path: line for file in files for path, line in _lines(file)}
+        listed = "\n".join(f"  {_place(path, lines)}: {text}" for path, text in found)
         raise ParamsError(f"{len(found)} mistake{'s' * (len(found) > 1)} in the parameters:\n{listed}")
     return params
 
 
-def _without_nulls(section: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
-    inner = {k: _without_nulls(v, deep) if deep and isinstance(v, Mapping) else v for k, v in section.items()}
-    return {k: v for k, v in inner.items() if v is not None}
+def _without_nulls(value: Any, deep: bool = False) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _without_nulls(v, deep) if deep else v for k, v in value.items() if v is not None}
 
 
-# -------------------------------------------------------------------------------------------------- lines of mistakes
+def _lines(file: Path) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(path, ``file:line``) of each key of a YAML file."""
 
-
-class Lines:
-    """File and line of each key of some YAML files."""
-
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._lines: dict[tuple[str, ...], str] = {}
-        for file in files:
-            node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-            self._walk(node, (), str(file))
-
-    def _walk(self, node: Any, path: tuple[str, ...], file: str) -> None:
+    def walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                inner = (*path, str(key.value))
-                self._lines[inner] = f"{file}:{key.start_mark.line + 1}"
-                self._walk(value, inner, file)
+                yield (*path, str(key.value)), f"{file}:{key.start_mark.line + 1}"
+                yield from walk(value, (*path, str(key.value)))
         elif isinstance(node, yaml.SequenceNode):
             for number, value in enumerate(node.value):
-                self._walk(value, (*path, str(number)), file)
+                yield from walk(value, (*path, str(number)))
 
-    def place(self, path: tuple[str, ...]) -> str:
-        """``params.yaml:12 systems.tiny_clip.model``: the line of the key, or of the nearest key above it."""
-        dotted = ".".join(path)
-        for length in range(len(path), 0, -1):
-            if path[:length] in self._lines:
-                return f"{self._lines[path[:length]]} {dotted}"
-        return dotted
+    yield from walk(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), ())
+
+
+def _place(path: tuple[str, ...], lines: Mapping[tuple[str, ...], str]) -> str:
+    """``params.yaml:12 systems.tiny_clip.model``: the line of the key, or of the nearest key above it."""
+    above = [lines[path[:length]] for length in range(1, len(path) + 1) if path[:length] in lines]
+    return " ".join([*above[-1:], ".".join(path)])

@@ -32,14 +32,7 @@ RANKED = {"avs": 1000}
 
 
 class Plan:
-    """All paths, and the entries of the parameters with what follows from several of them.
-
-    Attributes:
-        params: as they are resolved.
-        root: folder of all results.
-        seed: of all that has none of its own.
-        datasets, backbones, experts, systems, pages, submissions, tables: name -> spec.
-    """
+    """All paths, and the entries (name -> spec) of resolved parameters with what follows from several of them."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -58,8 +51,6 @@ class Plan:
             name: Table.read(yaml.safe_load((TABLES / f"{name}.yaml").read_text(encoding="utf-8")))
             for name in params["tables"]
         }
-
-    # ---------------------------------------------------------------------------------------------------- results
 
     def result(self, *folders: str) -> str:
         """The path of the manifest of a result; by it a result is named in inputs and outputs."""
@@ -123,12 +114,6 @@ class Plan:
         """The result of ``submit``."""
         return self.result("submissions", name)
 
-    # -------------------------------------------------------------------------------------- data sets and features
-
-    def raw_files(self, dataset: str) -> list[str]:
-        """Files or folders outside the project that a data set is read from."""
-        return listed(self.datasets[dataset].raw)
-
     def pass_of(self, expert: str) -> str:
         """The pass over the videos in which an expert is computed. All experts of a pass share one decoding. An expert
         that reads another's features, released ones or transcripts, or needs a backbone that is trained here, has a
@@ -162,8 +147,6 @@ class Plan:
             return entry.examples.all_experts
         return listed(entry.features) if isinstance(entry, Embeddings) else []
 
-    # ---------------------------------------------------------------------------------------------------- backbones
-
     def backbone_path(self, backbone: str) -> str:
         """What ``from_pretrained`` is given for a backbone: a folder or a hub id."""
         entry = self.backbones[backbone]
@@ -182,8 +165,6 @@ class Plan:
         paths = [self.backbones[backbone].pretrained for backbone in backbones]
         return [path for path in paths if path is not None and Path(path).expanduser().is_dir()]
 
-    # ------------------------------------------------------------------------------------------ members of systems
-
     def of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
         """The systems of one kind."""
         return {name: entry for name, entry in self.systems.items() if isinstance(entry, kind)}
@@ -198,14 +179,6 @@ class Plan:
         if not isinstance(entry, kind):
             raise TypeError(f"system {name!r} is of the kind {type(entry).__name__}, expected {kind.__name__}")
         return entry
-
-    def is_trained(self, system: str) -> bool:
-        """Whether a system has weights of its own."""
-        return isinstance(self.systems[system], Trained)
-
-    def localises(self, system: str) -> bool:
-        """Whether a system finds segments, not embeddings or rankings."""
-        return isinstance(self.systems[system], Align)
 
     def base(self, system: str) -> str:
         """The system whose embeddings are searched: its own, but for one that rescores another's."""
@@ -222,9 +195,9 @@ class Plan:
         return entry if isinstance(entry, Trained) else None
 
     def folds(self, system: str) -> systems.Folds | None:
-        """The folds of a system's labelled pairs; None where there are none."""
+        """The folds of a system's labelled pairs, if it has any."""
         trained = self._trained_by_member(system)
-        return None if trained is None else trained.folds
+        return trained and trained.folds
 
     def members(self, system: str) -> list[str]:
         """``fold0-seed0``, … of a system trained on folds, ``seed0``, … of one that is trained, else ``all``."""
@@ -256,14 +229,10 @@ class Plan:
     def parts_of(self, system: str) -> set[str]:
         """A system and those whose embeddings it is made of."""
         entry = self.systems[system]
-        parts = []
-        if isinstance(entry, Combine):
-            parts = list(entry.systems)
-        elif isinstance(entry, Rescore):
+        parts = entry.systems if isinstance(entry, Combine) else []
+        if isinstance(entry, Rescore):
             parts = [entry.system, *listed(entry.frame_texts)]
         return {system}.union(*map(self.parts_of, parts))
-
-    # --------------------------------------------------------------------------------- tables, pages, submissions
 
     def kind(self, split: str) -> str:
         """What a protocol matches: captions against videos, videos against captions, or videos against videos."""
@@ -290,10 +259,6 @@ class Plan:
         shown = [t for n, t in self.tables.items() if t.dataset == dataset and split in self.table_splits(n)]
         return sorted({metric for table in shown for metric in table.metrics})
 
-    def submits_rankings(self, name: str) -> bool:
-        """Whether a submission is made of rankings, not of embeddings."""
-        return self.submissions[name].format in RANKED
-
     @functools.cached_property
     def cells(self) -> list[tuple[str, str, str]]:
         """(dataset, split, system) of every ranking that a table, a page or a submission shows."""
@@ -301,10 +266,9 @@ class Plan:
         for page in self.pages.values():
             shown.append((page.dataset, page.split, page.system))
             shown += [(page.dataset, str(page.judged), system) for system in page.scatter]
-        for name, entry in self.submissions.items():
-            if self.submits_rankings(name):
-                shown.append((entry.dataset, entry.split, entry.system))
-        return [cell for cell in dict.fromkeys(shown) if not self.localises(cell[2])]
+        ranked = [entry for entry in self.submissions.values() if entry.format in RANKED]
+        shown += [(entry.dataset, entry.split, entry.system) for entry in ranked]
+        return [cell for cell in dict.fromkeys(shown) if not isinstance(self.systems[cell[2]], Align)]
 
     def queried(self, dataset: str, system: str) -> list[str]:
         """Protocols whose captions are compared with a system's videos; other texts are not embedded."""

@@ -14,13 +14,14 @@ unchanged restores it instead of working again), and the state of interrupted jo
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import functools
 import hashlib
 import json
 import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,6 @@ MANIFEST = "manifest.json"
 
 class Damaged(Exception):
     """A result folder does not hold what its manifest says."""
-
-
-# ---------------------------------------------------------------------------------------------------------- results
 
 
 def load(manifest: Path) -> dict[str, Any] | None:
@@ -74,9 +72,9 @@ def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) 
             raise Damaged(f"{path} is missing or not whole")
         files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
         if reads is not None:
-            patterns = {name: [p for p in reads if fnmatch(name, p)] for name in files}
-            files = {name: value for name, value in files.items() if patterns[name]}
-            seen |= {p for matching in patterns.values() for p in matching}
+            matching = {pattern: fnmatch.filter(files, pattern) for pattern in reads}
+            seen |= {pattern for pattern, names in matching.items() if names}
+            files = {name: files[name] for names in matching.values() for name in names}
             if reads and not files:
                 raise Damaged(f"{Path(path).parent} holds no {' and no '.join(reads)}")
         found.append({"path": path, "digest": digest(files)})
@@ -87,8 +85,7 @@ def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) 
 
 
 def request(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a current manifest: the job's stage, settings, code, and the digests of its inputs as they are
-    now. ``job`` is the content of a settings file."""
+    """The content of a manifest of a job (a settings file's content) that would be current now."""
     reads = job.get("reads", {})
     return {
         "stage": job["stage"],
@@ -159,20 +156,18 @@ def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-# ------------------------------------------------------------------------------------------- what is remembered here
-
-
-def memory_file(manifest: str | Path) -> Path:
-    """Where the last manifest of a result is remembered on this machine."""
-    return SCRATCH / "manifests" / f"{manifest}"
+def _memory(manifest: Path) -> Path:
+    return SCRATCH / "manifests" / manifest
 
 
 def remember(manifest: Path) -> None:
     """Keep a copy of a result's manifest beside the caches, for :func:`restore`."""
-    copy = memory_file(manifest)
-    text = manifest.read_text(encoding="utf-8")
-    if not copy.exists() or copy.read_text(encoding="utf-8") != text:
-        write_text(copy, text)
+    _write_changed(_memory(manifest), manifest.read_text(encoding="utf-8"))
+
+
+def _write_changed(file: Path, text: str) -> None:
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)
 
 
 def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
@@ -181,16 +176,13 @@ def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
     Snakemake decides what to run before anything has run, so it also starts jobs whose inputs, once made again, turn
     out to be the same.
     """
-    for candidate in (manifest, memory_file(manifest)):
+    for candidate in (manifest, _memory(manifest)):
         record = load(candidate)
         if record and difference(record, wanted) is None and damage(manifest.parent, record) is None:
-            text = candidate.read_text(encoding="utf-8")
-            write_text(manifest, text)
+            write_text(manifest, candidate.read_text(encoding="utf-8"))
             return True
     return False
 
-
-# ------------------------------------------------------------------------------------ modification times for Snakemake
 
 #: where the modification times of current results begin. Snakemake compares nothing but times: the settings file of a
 #: current result is older than it, that of a stale one is newer
@@ -210,8 +202,7 @@ def mark(manifest: Path, job: Mapping[str, Any]) -> Path:
     settings = settings_file(manifest)
     text = dumps(job)
     job = json.loads(text)  # as the job will read it: keys are strings there
-    if not settings.exists() or settings.read_text(encoding="utf-8") != text:
-        write_text(settings, text)
+    _write_changed(settings, text)
     if stale(manifest, job) is not None:
         _unshare(manifest)
         # newer than the result even where the clock has been set back since
@@ -243,12 +234,10 @@ def _fixed_time(manifest: Path) -> float:
 
 def _depth(manifest: Path) -> int:
     """The length of the longest chain of results up to this one."""
-    record = load(manifest)
-    key = (str(manifest), digest(record["inputs"]) if record else "")
-    if key not in _DEPTHS:
-        below = [Path(entry["path"]) for paths in (record or {"inputs": {}})["inputs"].values() for entry in paths]
-        _DEPTHS[key] = 1 + max(map(_depth, below), default=0)
-    return _DEPTHS[key]
+    return _depth_above(dumps((load(manifest) or {}).get("inputs", {})))
 
 
-_DEPTHS: dict[tuple[str, str], int] = {}
+@functools.cache
+def _depth_above(inputs: str) -> int:
+    below = [Path(entry["path"]) for entries in json.loads(inputs).values() for entry in entries]
+    return 1 + max(map(_depth, below), default=0)

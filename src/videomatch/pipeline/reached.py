@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import json
 import platform
 from pathlib import Path
 from typing import Any
 
-from videomatch.common.digests import digest, dumps, file_digest, remember, remembered
+from videomatch.common.digests import cached, digest, dumps, file_digest
 
 PACKAGE = Path(__file__).parents[1]
 #: modules that cannot change a result
@@ -32,19 +31,6 @@ def _module_file(module: str) -> Path | None:
     return None
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return tree
-
-
 @functools.cache
 def _read_module(path: Path) -> tuple[str, frozenset[str]]:
     """Digest of a module's syntax tree (comments, layout and docstrings left out) and the names that it imports.
@@ -52,18 +38,13 @@ def _read_module(path: Path) -> tuple[str, frozenset[str]]:
     Parsing all that a stage reaches takes half a second, and every job asks twice: so it is remembered by the file's
     content, by this file's, and by the version of Python.
     """
-    name, content = f"code of {path.resolve()}", path.read_bytes()
+    content = path.read_bytes()
     key = " ".join([platform.python_version(), file_digest(Path(__file__)), hashlib.sha256(content).hexdigest()])
-    known = remembered(name)
-    if known is None or known[0] != key:
-        known = key, dumps(_parse_module(content, path))
-        remember(name, *known)
-    code, imported = json.loads(known[1])
+    code, imported = cached(f"code of {path.resolve()}", key, lambda: _parse_module(content, path))
     return code, frozenset(imported)
 
 
 def _parse_module(content: bytes, path: Path) -> tuple[str, list[str]]:
-    """What :func:`_read_module` remembers."""
     tree = ast.parse(content, filename=str(path))
     imported: set[str] = set()
     for node in ast.walk(tree):
@@ -72,7 +53,9 @@ def _parse_module(content: bytes, path: Path) -> tuple[str, list[str]]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             imported.add(node.module)
             imported.update(f"{node.module}.{alias.name}" for alias in node.names)
-    code = dumps(_plain(_without_docstrings(tree)))
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
+    code = dumps(_plain(tree))
     return hashlib.sha256(code.encode("utf-8", "backslashreplace")).hexdigest(), sorted(imported)
 
 

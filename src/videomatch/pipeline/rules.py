@@ -104,7 +104,7 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
             continue
         rule, match = next((rule, m) for rule, pattern in patterns if (m := pattern.fullmatch(result)))
         job = found[result] = rule.make(plan, **match.groupdict())
-        for paths in job.given_inputs().values():
+        for paths in job.inputs.values():
             waiting += [paths] if isinstance(paths, str) else paths
         if rule.make is jobs.prepare:
             dataset = match["dataset"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,37 +70,28 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str) else None
 
 
-def _remembered(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:
+def _found(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:
     """A JSON value found in a module, which is imported only if its code or what it imports has changed since."""
-    name, key = f"{question} of {module}", f"{FORMAT} {modules_digest(module)}"
-    known = digests.remembered(name)
-    if known is None or known[0] != key:
-        known = key, digests.dumps(find(named.module(*module.split("."))))
-        digests.remember(name, *known)
-    return json.loads(known[1])
+    key = f"{FORMAT} {modules_digest(module)}"
+    return digests.cached(f"{question} of {module}", key, lambda: find(named.module(*module.split("."))))
 
 
 @functools.cache
 def read(module: str) -> dict[str, Callee]:
-    """The public functions and classes of this package that a module has, also those that it imports.
-
-    Args:
-        module: as ``models.clip``.
-    """
+    """The public functions and classes of this package that a module (as ``models.clip``) has, imported ones too."""
     return {
         name: Callee(home, {option: Option(*values) for option, values in options.items()})
-        for name, (home, options) in _remembered("signatures", module, _signatures).items()
+        for name, (home, options) in _found("signatures", module, _signatures).items()
     }
 
 
 @functools.cache
 def fulfils(module: str, protocol: type) -> bool:
     """Whether a module has what a runtime-checkable protocol asks for."""
-    return _remembered(protocol.__name__, module, lambda imported: isinstance(imported, protocol))
+    return _found(protocol.__name__, module, lambda imported: isinstance(imported, protocol))
 
 
 def _signatures(module: ModuleType) -> dict[str, Any]:
-    """What :func:`read` remembers."""
     package = named.PACKAGE.name + "."
     found = {}
     for name, value in vars(module).items():
@@ -122,12 +112,10 @@ def objectives() -> dict[str, Callee]:
         LookupError: two modules have one of the same name.
     """
     found: dict[str, Callee] = {}
-    for file in named.names("objectives"):
-        module = f"objectives.{file}"
+    for module in (f"objectives.{file}" for file in named.names("objectives")):
         for name, function in read(module).items():
-            if function.module != module:
-                continue
-            if name in found:
-                raise LookupError(f"{found[name].module} and {module} both have {name!r}")
-            found[name] = function
+            if function.module == module:
+                if name in found:
+                    raise LookupError(f"{found[name].module} and {module} both have {name!r}")
+                found[name] = function
     return found

@@ -9,55 +9,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
-def option(
-    *,
-    default: Any = dataclasses.MISSING,
-    section: str | None = None,
-    trained: bool = False,
-    without: Mapping[str, str] | None = None,
-    acyclic: str | None = None,
-    values: tuple[str, ...] = (),
-    room: str | None = None,
-    what: str | None = None,
-    spec: type[Spec] | None = None,
-    path: bool = False,
-    argument: str | None = None,
-    workflow: bool = False,
-) -> Any:
+def option(*, default: Any = dataclasses.MISSING, **about: Any) -> Any:
     """A field, with what else the check of the parameters and the settings of jobs need to know of it.
 
     Args:
-        section: its value, or each of them, names an entry of ``datasets``, ``backbones``, ``experts``, ``systems`` or
-            ``tables``.
-        trained: that system must have weights of its own.
-        without: keys that the named entry must not have, and what to tell where it has one.
-        acyclic: what to tell where the named entry leads back to this one.
-        values: its value, or each of them, is one of these.
-        room: its value names a file of this folder of the package.
-        what: the word for one of ``values`` or of the files of ``room``.
-        spec: it is a mapping with a spec of its own.
-        path: its value is the path of an existing file or folder.
-        argument: it may be given only where the module that the entry names has this argument.
-        workflow: the stage does not get it.
+        about: ``section``, ``room``, ``functions``, ``values``: the value, or each of them, names an entry of a section
+            of the parameters, a file of a folder of the package, a function of a module, or one of these words;
+            ``what`` is the word for such a name.
+            ``trained``: that entry is a system with weights of its own. ``without``: keys that it must not have, and
+            what to tell where it has one. ``acyclic``: what to tell where it leads back to this one.
+            ``spec``: the value is a mapping with a spec of its own. ``callee``: it is a mapping of options, as in
+            :class:`OpenSpec`. ``path``: it is the path of an existing file or folder.
+            ``argument``: it may be given only where the callee of the entry has this argument.
+            ``workflow``: the stage does not get it.
     """
-    about = {
-        "section": section,
-        "trained": trained,
-        "without": without,
-        "acyclic": acyclic,
-        "values": values,
-        "room": room,
-        "what": what,
-        "spec": spec,
-        "path": path,
-        "argument": argument,
-        "workflow": workflow,
-    }
-    metadata = {name: value for name, value in about.items() if value}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -98,12 +67,17 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSpec(Spec):
-    """A spec with the options of a module, too.
+    """A spec with the options of a function or class, too.
 
     Attributes:
-        further: these options, as they are.
+        callee: that function or class, as ``module:name`` with options of the entry in braces; without a name the class
+            that is called as the file.
+        filled: arguments that the workflow fills.
+        further: the options, as they are.
     """
 
+    callee: ClassVar[str]
+    filled: ClassVar[tuple[str, ...]] = ()
     further: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -15,11 +15,9 @@ class Dataset(Spec):
     """``datasets.<name>``: videos and their annotations.
 
     Attributes:
-        corpus: file of ``corpora/`` that reads them.
         raw: where the files are; a generated corpus has none.
         seed: of a generated corpus; the seed of all by default.
         shards: into how many parts the videos are split for extraction.
-        experts: whose features are extracted.
         options: of the corpus.
         unlabelled: protocols whose labels are not published; tables leave them out.
         embed: splits whose videos are embedded; all videos by default.
@@ -42,12 +40,7 @@ class Dataset(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone(Spec):
-    """``backbones.<name>``: pretrained weights.
-
-    Attributes:
-        pretrained: a hub id or a folder; or else
-        system: a system that is trained here.
-    """
+    """``backbones.<name>``: pretrained weights, or a system that is trained here."""
 
     pretrained: str | None = None
     system: str | None = option(section="systems", trained=True, default=None)
@@ -66,13 +59,11 @@ class Expert(OpenSpec):
     """``experts.<name>``: an extractor of features. Further options are its own.
 
     Attributes:
-        extractor: file of ``experts/``.
         source: expert whose frames are read instead of the media.
         extraction_pass: name of the pass over the videos, where experts of different passes should share one.
-        backbone, encoder: pretrained networks.
-        folder: of local files.
     """
 
+    callee = "experts.{extractor}:Expert"
     extractor: str = option(room="experts", what="extractor")
     source: str | None = option(
         section="experts",
@@ -113,16 +104,11 @@ class Expert(OpenSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class KeyFrames(OpenSpec):
-    """``experts.<name>: {key_frames_of: copy, …}``: the key frames of another expert.
+    """``experts.<name>: {key_frames_of: copy, …}``: the key frames of another expert, by a method or a trained scorer
+    of frames. Further options are those of the stage ``select_key_frames``."""
 
-    Further options are those of the stage ``select_key_frames``.
-
-    Attributes:
-        key_frames_of: whose features.
-        method: how they are selected; or else
-        backbone: a trained scorer of frames.
-    """
-
+    callee = "stages.select_key_frames:select_key_frames"
+    filled = ("features", "output", "expert", "name", "run", "threads")
     key_frames_of: str = option(section="experts", without={"key_frames_of": "is key frames itself"}, workflow=True)
     method: str | None = None
     backbone: str | None = option(section="backbones", workflow=True, default=None)

@@ -11,11 +11,9 @@ from videomatch.specs import OpenSpec, Spec, option
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Spec):
-    """A file of ``workflow/tables``.
+    """A file of ``workflow/tables``: systems compared on a data set.
 
     Attributes:
-        title: heading.
-        dataset: what systems are compared on.
         metrics: their names, or name -> heading.
         rows: ``label``, ``system``, and ``reported`` numbers with their ``source``.
         split: the protocol; or else
@@ -38,12 +36,10 @@ class Table(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Spec):
-    """``pages.<name>``: neighbours, or segments, to look at.
+    """``pages.<name>``: the neighbours or segments that a system found.
 
     Attributes:
-        dataset: whose videos.
-        split: which of them are queries.
-        system: what found the neighbours or segments.
+        split: which videos are queries.
         top: neighbours of each query, or queries whose segments are shown.
         title: heading; the page's name by default.
         judged: protocol whose scores are drawn over grades.
@@ -70,15 +66,13 @@ class Page(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Submission(OpenSpec):
-    """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``.
+    """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``."""
 
-    Attributes:
-        dataset: whose videos.
-        split: which of them.
-        system: whose results.
-        format: of the file.
-    """
-
+    callee = "stages.submit:submit"
+    filled = (
+        *("corpus", "member", "output", "embeddings", "rankings", "segments"),
+        *("features", "expert", "noise"),
+    )
     dataset: str = option(section="datasets", workflow=True)
     split: str
     system: str = option(section="systems", workflow=True)

@@ -10,10 +10,9 @@ from videomatch.specs import Spec, option
 
 @dataclass(frozen=True)
 class Noise(Spec):
-    """Score normalisation by frames of videos that are not searched.
+    """Score normalisation by frames of videos that are not searched: the references of the protocol ``split``.
 
     Attributes:
-        split: protocol whose references are these videos.
         beta: weight of the bias.
         drop: leave out the dimension of least variance, so that rows keep their size.
     """
@@ -35,7 +34,6 @@ class SimilarityMap(Spec):
         bias: added to every similarity (VSC 2022: 0.5 after score normalisation).
         every: seconds between frames to which key frames are spread out; None leaves frames where they are.
         query_expert: whose features queries have, where ``expert``'s are the key frames of references.
-        noise: normalise scores; None does not.
     """
 
     expert: str = option(section="experts")

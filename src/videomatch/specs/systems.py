@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal
 
 from videomatch.data.tables import VALUES
 from videomatch.specs import OpenSpec, Spec, option
@@ -20,12 +20,7 @@ WITHOUT_EMBEDDINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Folds(Spec):
-    """``folds: {count: 5, only: [0]}``, or ``folds: 5``: cross-validation over labelled pairs.
-
-    Attributes:
-        count: number of folds.
-        only: those that are trained on; all by default.
-    """
+    """``folds: {count: 5, only: [0]}``: cross-validation over labelled pairs; ``only`` those are trained on."""
 
     count: int
     only: Sequence[int] | None = None
@@ -45,39 +40,30 @@ class Folds(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(OpenSpec):
-    """``model:``; further options are those of the model's ``Config``.
+    """``model:``; further options are those of the model's ``Config``. Its weights start from the ``backbone``."""
 
-    Attributes:
-        name: file of ``models/``.
-        backbone: weights to start from, where the ``Config`` has ``pretrained``.
-    """
-
+    callee = "models.{name}:Config"
     name: str = option(room="models", what="model")
     backbone: str | None = option(section="backbones", argument="pretrained", workflow=True, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer(OpenSpec):
-    """``tokenizer:``; further options are those of :func:`videomatch.data.tokenize.tokenizer`.
+    """``tokenizer:`` of a hub id, a folder or a backbone; further options are those of
+    :func:`videomatch.data.tokenize.tokenizer`."""
 
-    Attributes:
-        pretrained: a hub id or a folder.
-        backbone: the backbone that it belongs to.
-    """
-
+    callee = "data.tokenize:tokenizer"
+    filled = ("folder",)
     pretrained: str | None = None
     backbone: str | None = option(section="backbones", workflow=True, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples(OpenSpec):
-    """``examples:``; further options are those of the kind's class.
+    """``examples:``; further options are those of the kind's class."""
 
-    Attributes:
-        kind: file of ``examples/``.
-        expert, experts: whose features are read.
-    """
-
+    callee = "examples.{kind}"
+    filled = ("source",)
     kind: str = option(room="examples", what="kind of examples")
     expert: str | None = option(section="experts", argument="expert", default=None)
     experts: Sequence[str] = option(section="experts", argument="experts", default=())
@@ -93,14 +79,9 @@ class Trained(Spec):
     """A system with weights of its own.
 
     Attributes:
-        dataset: what it is trained on.
-        model: its architecture.
-        examples: what one training example is.
         objectives: objective -> its options, and its ``weight``.
-        tokenizer: of its texts.
         training: options of the loop.
-        seeds: one member each; the seed of all by default.
-        folds: one member each; a number of folds is short for all of them.
+        seeds, folds: one member each; by default the seed of all.
         init: systems whose weights it starts from.
     """
 
@@ -109,23 +90,12 @@ class Trained(Spec):
     examples: Examples = option(spec=Examples)
     objectives: Mapping[str, Any] | None = None
     tokenizer: Tokenizer | None = option(spec=Tokenizer, default=None)
-    training: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = option(callee="training.loop:Training", default=None)
     seeds: Sequence[int] | None = option(workflow=True, default=None)
     folds: Folds | None = option(spec=Folds, workflow=True, default=None)
     init: Sequence[str] | str | None = option(
         section="systems", trained=True, acyclic="starts from itself", workflow=True, default=None
     )
-
-    @staticmethod
-    def expanded(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The entry with ``folds: 5`` written in full."""
-        folds = entry.get("folds")
-        return {**entry, "folds": {"count": folds}} if isinstance(folds, int) else entry
-
-    @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> Self:
-        """As :meth:`Spec.read`, also of an entry with a number of folds."""
-        return super().read(cls.expanded(entry))
 
     @property
     def backbones(self) -> list[str]:
@@ -147,14 +117,12 @@ class Embeddings(Spec):
 
     Attributes:
         features: expert whose frames are pooled.
-        pool: how.
-        texts: kinds of texts of the corpus.
         dim: length of vectors of texts without an encoder.
         text_encoder: backbone that embeds texts into the space of the features.
     """
 
     features: str | None = option(section="experts", default=None)
-    pool: str = option(values=("mean",), what="pooling", default="mean")
+    pool: Literal["mean"] = "mean"
     texts: Sequence[str] = option(values=tuple(VALUES["texts", "kind"]), what="kind of texts", default=())
     dim: int | None = None
     text_encoder: str | None = option(section="backbones", default=None)
@@ -172,7 +140,6 @@ class Combine(Spec):
     """``combine:`` the embeddings of several systems, joined.
 
     Attributes:
-        systems: their names.
         weights: one each; equal by default.
         dim: length to reduce the joined vectors to.
         by_member: join members of the same name (folds, seeds), one ensemble each.
@@ -198,15 +165,13 @@ class Rescore(OpenSpec):
     """``rescore:`` the scores of another system, changed by a method. Further options are the method's.
 
     Attributes:
-        system: whose embeddings.
-        method: function of :mod:`videomatch.retrieval.rescoring`.
-        frame_texts: system whose texts are compared with frames.
-        expert: the frames.
+        frame_texts: system whose texts are compared with the frames of ``expert``.
         bank: protocols whose queries are a bank.
     """
 
+    callee = "retrieval.rescoring:{method}"
     system: str = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True)
-    method: str
+    method: str = option(functions="retrieval.rescoring", what="method")
     frame_texts: str | None = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True, default=None)
     expert: str | None = option(section="experts", default=None)
     bank: Sequence[str] | str | None = None
@@ -248,15 +213,14 @@ class Align(SimilarityMap):
         detector: a trained system.
         options: of either; or else
         tune: on which pairs they are tuned.
-        score: of a segment: ``mean`` or ``max``.
-        shortlist: of pairs.
+        score: of a segment.
     """
 
     aligner: str | None = option(room="aligners", what="aligner", default=None)
     detector: str | None = option(section="systems", trained=True, workflow=True, default=None)
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = option(callee="aligners.{aligner}:align", default=None)
     tune: Tune | None = option(spec=Tune, workflow=True, default=None)
-    score: str = option(values=("mean", "max"), what="score", default="mean")
+    score: Literal["mean", "max"] = "mean"
     shortlist: Shortlist | None = option(spec=Shortlist, workflow=True, default=None)
 
     def settings(self) -> dict[str, Any]:

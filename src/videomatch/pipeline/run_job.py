@@ -1,4 +1,4 @@
-"""One job: how a rule runs a stage.
+"""Run one job: how a rule runs a stage.
 
 A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
 workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
@@ -14,7 +14,6 @@ import inspect
 import json
 import logging
 import os
-import platform
 import shutil
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 from videomatch.common import files, named, progress
 from videomatch.common.digests import SCRATCH, digest, dumps
-from videomatch.pipeline import provenance
+from videomatch.pipeline import fork_server, provenance
 from videomatch.pipeline.reached import code_digest
 
 log = logging.getLogger("videomatch")
@@ -60,12 +59,15 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
         if not _is_helper():
             _report(manifest, "unchanged")
         return
-    for paths in wanted["inputs"].values():
-        for entry in paths:
-            _check_input(Path(entry["path"]), job)
+    for folder in (Path(entry["path"]).parent for entries in wanted["inputs"].values() for entry in entries):
+        record = provenance.load(folder / provenance.MANIFEST)
+        problem = "it has no manifest" if record is None else provenance.damage(folder, record)
+        if problem:
+            raise provenance.Damaged(f"{stage} cannot use {folder}: {problem}; run `snakemake` to mend it")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     function = vars(named.module("stages", stage))[stage]
-    _use_threads(threads)
+    if "threadpoolctl" in sys.modules:  # libraries that were imported before this job was known
+        sys.modules["threadpoolctl"].threadpool_limits(threads)
     folder = manifest.parent
     temporary = files.unfinished(folder)
     scratch = SCRATCH / "jobs" / digest(wanted)
@@ -122,14 +124,6 @@ def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, 
     return arguments
 
 
-def _check_input(manifest: Path, job: dict[str, Any]) -> None:
-    """Inputs that other stages made must be whole."""
-    record = provenance.load(manifest)
-    problem = "it has no manifest" if record is None else provenance.damage(manifest.parent, record)
-    if problem:
-        raise provenance.Damaged(f"{job['stage']} cannot use {manifest.parent}: {problem}; run `snakemake` to mend it")
-
-
 def _log_to(path: Path | None) -> None:
     """Send all that is written to standard error into the log, what libraries write there included; a person at the
     terminal sees the bars and one line a job."""
@@ -147,16 +141,9 @@ def _end_with_the_workflow() -> None:
 
     Its process id comes by the environment: the job's parent is a shell, which outlives the workflow.
     """
-    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
-    if host != platform.node() or not files.alive(owner):
-        return  # started by hand, or on another machine of a cluster
-    files.end_with(int(owner))
-
-
-def _use_threads(threads: int) -> None:
-    """Libraries that were imported before this job was known take their number of threads now."""
-    if "threadpoolctl" in sys.modules:
-        sys.modules["threadpoolctl"].threadpool_limits(threads)
+    owner = fork_server.workflow()
+    if owner is not None:  # else it was started by hand, or on another machine of a cluster
+        files.end_with(owner)
 
 
 if __name__ == "__main__":
