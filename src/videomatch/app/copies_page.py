@@ -8,7 +8,6 @@ from pathlib import Path
 from markupsafe import Markup
 
 from videomatch.app.copies import WHOLE, Copies, CopySearch
-from videomatch.media.thumbnail import data_url, strip
 from videomatch.reports import pages, segment_maps
 
 #: maps on a page at most, so that browsers open it quickly
@@ -44,17 +43,8 @@ def _map(
     search: CopySearch, answer: Copies, reference: str, view: str, segments: list[segment_maps.DrawnSegment]
 ) -> tuple[str, Markup]:
     """The heading and the drawing of one map."""
-    similarity, query_seconds, seconds = search.map(view, reference)
-    sizes = segment_maps.layout(query_seconds, seconds)
-    path = search.files.get(reference, {}).get("path")
-    drawn = segment_maps.drawing(
-        similarity, segments, sizes,
-        _pictures(Path(answer.asked), query_seconds, sizes.down),
-        _pictures(Path(path), seconds, sizes.across) if path else [None] * sizes.across,
-        title=f"similarity of {Path(answer.asked).name} and {reference}",
-    )  # fmt: skip
+    similarity, *durations = search.map(view, reference)
+    paths = answer.asked, search.files.get(reference, {}).get("path")
+    title = f"similarity of {Path(answer.asked).name} and {reference}"
+    drawn = segment_maps.drawing(similarity, segments, durations, paths, title=title)
     return reference if view == WHOLE else f"{reference}: {view} of the query", drawn
-
-
-def _pictures(path: Path, seconds: float, count: int) -> list[str | None]:
-    return [None if picture is None else data_url(picture, 70) for picture in strip(path, seconds, count)]

@@ -1,7 +1,7 @@
 """Similarity maps with the segments drawn in: the page of a query video and where its parts come from.
 
 Each pair of videos is one drawing: the reference's time runs to the right, the query's down, both strips of frames are
-along their axis, and a segment is a box. These are functions of arrays, times and pictures (``data:`` addresses).
+along their axis, and a segment is a box.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 from PIL import Image
 
+from videomatch.media.thumbnail import data_url, strip
 from videomatch.reports import pages
 from videomatch.reports.pages import clock
 
@@ -63,14 +65,8 @@ class DrawnSegment:
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of one drawing.
-
-    Attributes:
-        query_duration, reference_duration: s.
-        width, height: of the map. A second has one length on both axes, unless a side would be shorter than
-            :data:`LEAST`.
-        across, down: frames of the reference's and the query's strip.
-    """
+    """Sizes of one drawing: durations (s), ``width`` and ``height`` of the map, frames of the reference's strip
+    (``across``) and of the query's (``down``)."""
 
     query_duration: float
     reference_duration: float
@@ -89,7 +85,8 @@ class Layout:
 
 
 def layout(query_duration: float, reference_duration: float) -> Layout:
-    """How large the drawing of two videos is, and how many frames are along its sides."""
+    """How large the drawing of two videos is: a second has one length on both axes, unless a side would be shorter
+    than :data:`LEAST`."""
     query, reference = (max(float(d), 1e-3) for d in (query_duration, reference_duration))
     scale = min(WIDTH / reference, HEIGHT / query)
     width, height = max(LEAST, scale * reference), max(LEAST, scale * query)
@@ -108,14 +105,10 @@ def resampled(
     cell in which no frame starts has the frame on screen.
 
     Args:
-        values: the map.
         times: start and end of every frame of that axis, s, rising.
         duration: of all cells, s.
         cells: at most; as many as tell the shortest frame, up to that.
         axis: 0 the query's, 1 the reference's.
-
-    Raises:
-        ValueError: times that are not as many as frames.
     """
     if len(times) != values.shape[axis]:
         raise ValueError(f"{len(times)} times for axis {axis} of a map of shape {values.shape}, expected one each")
@@ -133,22 +126,21 @@ def resampled(
 def drawing(
     similarity: Float[np.ndarray, "rows columns"],
     segments: Sequence[DrawnSegment],
-    sizes: Layout,
-    query_strip: Sequence[str | None],
-    reference_strip: Sequence[str | None],
+    durations: Sequence[float],
+    paths: Sequence[str | Path | None],
     *,
     title: str,
-    true: Float[np.ndarray, "segments 4"] | None = None,
+    true: Sequence[Sequence[float]] = (),
 ) -> Markup:
     """A map with its segments, both strips and both axes.
 
     Args:
         similarity: equal cells of time on both axes (:func:`resampled`), in any range.
-        query_strip, reference_strip: ``data:`` addresses of frames at the middles of equal parts of each video; None
-            where there is no picture.
+        durations, paths: of the query and the reference; without a path there are no pictures.
         title: for screen readers.
-        true: the true segments, s, drawn dashed.
+        true: the four times of the true segments, s, drawn dashed.
     """
+    sizes = layout(*durations)
     step, seconds = ticks(sizes.reference_duration, sizes.width / 70)
     query_step, query_seconds = ticks(sizes.query_duration, sizes.height / 40)
     svg = pages.render(
@@ -156,10 +148,10 @@ def drawing(
         title=title,
         picture=picture(similarity),
         segments=segments,
-        truth=[] if true is None else true.tolist(),
+        truth=true,
         sizes=sizes,
-        query_strip=query_strip,
-        reference_strip=reference_strip,
+        query_strip=_strip(paths[0], durations[0], sizes.down),
+        reference_strip=_strip(paths[1], durations[1], sizes.across),
         reference_ticks=[(s, clock(s, step)) for s in seconds],
         query_ticks=[(s, clock(s, query_step)) for s in query_seconds],
         left=LEFT,
@@ -169,6 +161,12 @@ def drawing(
         still_height=STILL_HEIGHT,
     )
     return Markup(svg)
+
+
+def _strip(path: str | Path | None, duration: float, count: int) -> list[str | None]:
+    """Addresses of frames at the middles of equal parts of a video."""
+    stills = strip(Path(path), duration, count) if path else [None] * count
+    return [None if still is None else data_url(still, 70) for still in stills]
 
 
 def picture(similarity: Float[np.ndarray, "rows columns"]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from markupsafe import Markup
 
@@ -14,10 +13,9 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.localisation.maps import SimilarityMaps
-from videomatch.media.thumbnail import data_url, strip
 from videomatch.metrics.segments import TIMES, overlaps
 from videomatch.reports import pages
-from videomatch.reports.segment_maps import DrawnSegment, drawing, layout, resampled
+from videomatch.reports.segment_maps import DrawnSegment, drawing, resampled
 from videomatch.specs.similarity import SimilarityMap
 
 
@@ -66,51 +64,29 @@ def _query_page(
     drawn: list[DrawnSegment] = []
     maps: list[tuple[str, Markup]] = []
     counts = {"true": 0, "found": 0, "wrong": 0}
-    references = [*found["reference_id"].unique(maintain_order=True), *true["reference_id"].unique(maintain_order=True)]
-    for reference in dict.fromkeys(references):
+    references = pl.concat([found["reference_id"], true["reference_id"]]).unique(maintain_order=True)
+    for reference in references:
         here, known = (table.filter(pl.col("reference_id") == reference) for table in (found, true))
-        times, true_times = (table.select(TIMES).to_numpy() for table in (here, known))
-        meets = overlaps(times, true_times)
-        is_right = [bool(row.any()) for row in meets]
+        true_times = known.select(TIMES).to_numpy()
+        meets = overlaps(here.select(TIMES).to_numpy(), true_times)
+        is_right = meets.any(axis=1)
         counts["true"] += len(true_times)
         counts["found"] += int(meets.any(axis=0).sum())
-        counts["wrong"] += is_right.count(False)
+        counts["wrong"] += int((~is_right).sum())
+        rows = zip(here.select(*TIMES, pl.col("score").fill_null(0.0)).iter_rows(), is_right, strict=True)
         segments = [
-            DrawnSegment(a, b, c, d, score or 0.0, len(drawn) + n, reference, "" if right else "no true segment")
-            for n, ((a, b, c, d), score, right) in enumerate(
-                zip(times.tolist(), here["score"], is_right, strict=True), 1
-            )
+            DrawnSegment(a, b, c, d, score, len(drawn) + n, reference, "" if right else "no true segment")
+            for n, ((a, b, c, d, score), right) in enumerate(rows, 1)
         ]
         drawn += segments
-        maps.append((reference, _map(source, paths, query, reference, segments, true_times)))
+        values, *times = source.map(query, reference)
+        durations = [float(clock[-1, 1]) for clock in times]
+        for axis in (0, 1):
+            values = resampled(values, times[axis], durations[axis], axis=axis)
+        files, title = (paths.get(query), paths.get(reference)), f"similarity of {query} and {reference}"
+        maps.append((reference, drawing(values, segments, durations, files, title=title, true=true_times.tolist())))
     about = (
         f"{counts['true']} true segments (dashed), {counts['found']} of them found; {counts['wrong']} false segments."
     )
     html = pages.render("query.html", title=f"Where {query} comes from", about=[about], segments=drawn, maps=maps)
     return html, counts
-
-
-def _map(
-    source: SimilarityMaps,
-    paths: dict[str, str | None],
-    query: str,
-    reference: str,
-    segments: list[DrawnSegment],
-    true: np.ndarray,
-) -> Markup:
-    values, *times = source.map(query, reference)
-    durations = [float(clock[-1, 1]) for clock in times]
-    for axis in (0, 1):
-        values = resampled(values, times[axis], durations[axis], axis=axis)
-    sizes = layout(*durations)
-    strips = [
-        _strip(paths.get(query), durations[0], sizes.down),
-        _strip(paths.get(reference), durations[1], sizes.across),
-    ]
-    return drawing(values, segments, sizes, *strips, title=f"similarity of {query} and {reference}", true=true)
-
-
-def _strip(path: str | None, duration: float, count: int) -> list[str | None]:
-    if path is None:
-        return [None] * count
-    return [None if still is None else data_url(still, 70) for still in strip(Path(path), duration, count)]
