@@ -66,7 +66,7 @@ def test_every_peer_has_a_convention_by_its_name():
     peers = {"mmt", "collaborative_experts", "moee", "clip4clip", "clip4clip_multi", "xclip", "drl", "ts2net"}
     assert {*peers, "dual_encoding", "dual_encoding_varied", "hybrid_space", "house"} == set(ranking.CONVENTIONS)
     ranks = np.array([1.0, 2.0, 5.0, 8.0])
-    medians = {name: ranking.median(ranks, how.median) for name, how in ranking.CONVENTIONS.items()}
+    medians = {name: ranking.median(ranks, median) for name, median in ranking.CONVENTIONS.items()}
     assert medians["mmt"] == 3.5 and medians["clip4clip_multi"] == 2 and medians["dual_encoding_varied"] == 3
 
 

@@ -17,7 +17,8 @@ from videomatch.examples import Source
 from videomatch.examples.similarity_map import SimilarityMap, augmented, collated, cropped, reversed_in_time
 from videomatch.localisation import intervals, synthetic_maps
 from videomatch.localisation.corners import Corners, refine_corners
-from videomatch.localisation.line_fit import fit_lines, iou, nms
+from videomatch.localisation.line_fit import fit_lines
+from videomatch.localisation.map_paths import iou, nms
 from videomatch.metrics import segments
 from videomatch.models import segment_detector
 from videomatch.models.segment_detector import Config, Model

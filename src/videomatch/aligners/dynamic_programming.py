@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.localisation.map_paths import Box, along, checked, diagonals, segments, skewed
+from videomatch.localisation.map_paths import Found, along, checked, diagonals, segments, skewed
 
 _SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -72,9 +72,9 @@ def align(
     if not values.size:
         return segments([], published=published)
     sums, moves, _ = table(values, gap=gap, min_similarity=min_similarity)
-    boxes: list[Box] = []
+    found: list[Found] = []
     for path in paths(sums, moves):
-        boxes += along(
+        found += along(
             values,
             path,
             straight=max_straight,
@@ -84,7 +84,7 @@ def align(
             min_length=min_length,
             published=published,
         )
-    return segments(boxes, published=published)
+    return segments(found, published=published)
 
 
 def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,7 +94,6 @@ def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.nd
     count, missed = skewed(values.shape, np.int32)
     low, is_low = skewed(values.shape, np.int32)
     sums[:], moves[:], is_low[:] = values + 1, NONE, values < min_similarity
-    acts = bool(is_low.any())
     for number, first, stop in diagonals(values.shape):
         row, back = slice(first, stop), slice(first - 1, stop - 1)
         here = total[number, row]
@@ -105,20 +104,16 @@ def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.nd
         by_left = left > best
         np.maximum(best, left, out=best)
         move = by_up.view(np.uint8)  # DIAGONAL or UP
-        if acts:
-            missing = count[number - 2, back].copy()
-            np.copyto(missing, count[number - 1, back], where=by_up)
-            np.copyto(missing, count[number - 1, row], where=by_left)
-            missing += 1
-            missing *= low[number, row]
-            count[number, row] = missing
-            on = missing <= gap
-            np.copyto(move, LEFT, where=by_left)
-            np.copyto(here, best, where=on)
-            np.copyto(step[number, row], move, where=on)
-        else:
-            np.copyto(move, LEFT, where=by_left)
-            here[:], step[number, row] = best, move
+        missing = count[number - 2, back].copy()
+        np.copyto(missing, count[number - 1, back], where=by_up)
+        np.copyto(missing, count[number - 1, row], where=by_left)
+        missing += 1
+        missing *= low[number, row]
+        count[number, row] = missing
+        on = missing <= gap
+        np.copyto(move, LEFT, where=by_left)
+        np.copyto(here, best, where=on)
+        np.copyto(step[number, row], move, where=on)
     return np.ascontiguousarray(sums), np.ascontiguousarray(moves), np.ascontiguousarray(missed)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.localisation.map_paths import Box, checked, containment, iou, matched_parts, segments
+from videomatch.localisation.map_paths import Found, checked, containment, matched_parts, nms, segments
 
 _SAME = {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True}
 PUBLISHED: dict[str, dict[str, Any]] = {"isc": _SAME, "transvcl": _SAME}
@@ -57,40 +57,35 @@ def align(
     votes = values[query, reference]
     if published:
         return segments(_whole_diagonals(values.shape, query, reference, votes, max_overlap, max_peaks), published=True)
-    lines: list[tuple[float, ...]] = []
+    lines: list[tuple[int, Found, float]] = []
     bands = [_Bands(query, reference, votes, speed) for speed in speeds]
     peaks = [(-votes, number, at) for number, band in enumerate(bands) for votes, at in band.peaks(max_peaks)]
     for _, number, at in sorted(peaks)[:max_peaks]:
         hits = bands[number].hits(at)
-        lines += [(*line, number) for line in _lines(query[hits], reference[hits], votes[hits], gap)]
-    lines.sort(key=lambda line: (-line[5], line[6]))  # most votes first; of equal ones, the earlier speed
-    kept: list[Box] = []
-    for q_low, q_high, r_low, r_high, _, total, _ in lines:
-        frames = max(q_high - q_low, r_high - r_low) + 1
-        if min(q_high - q_low, r_high - r_low) + 1 < min_length or total < density * min_similarity * frames:
-            continue
-        box = q_low, q_high, r_low, r_high
-        if not kept or containment(box, np.array(kept)[:, :4]).max() <= max_overlap:
-            kept.append((*box, total / (q_high - q_low + 1)))
-    return segments(kept, published=False)
+        for line, total in _lines(query[hits], reference[hits], votes[hits], gap):
+            sides = line[1] - line[0], line[3] - line[2]
+            if min(sides) >= min_length and total >= density * min_similarity * max(sides):
+                lines.append((number, line, total))
+    if not lines:
+        return segments([], published=False)
+    lines.sort(key=lambda line: line[0])  # of equal votes the earlier speed wins
+    table, totals = np.array([line for _, line, _ in lines]), np.array([total for *_, total in lines])
+    return segments(table[nms(table[:, :4], totals, max_overlap, containment)].tolist(), published=False)
 
 
 def _whole_diagonals(
     shape: tuple[int, ...], query: np.ndarray, reference: np.ndarray, votes: np.ndarray, max_overlap: float, peaks: int
-) -> list[Box]:
+) -> list[Found]:
     rows, columns = shape
     offset = reference - query + rows - 1
     sums, hits = np.bincount(offset, votes), np.bincount(offset)
-    voted = np.flatnonzero(hits)
-    boxes: list[Box] = []
-    for at in voted[np.argsort(-sums[voted], kind="stable")][:peaks].tolist():
-        if sums[at] <= 0:
-            continue
-        first, last = max(0, rows - 1 - at), min(rows, columns + rows - 1 - at) - 1
-        box = first, last, first + at - rows + 1, last + at - rows + 1
-        if not boxes or iou(box, np.array(boxes)[:, :4]).max() <= max_overlap:
-            boxes.append((*box, float(sums[at] / hits[at])))
-    return boxes
+    at = np.flatnonzero(hits)
+    at = at[np.argsort(-sums[at], kind="stable")][:peaks]
+    at = at[sums[at] > 0]
+    shift = at - rows + 1
+    start, end = np.maximum(0, -shift), np.minimum(rows, columns - shift)
+    table = np.stack([start, end, start + shift, end + shift, sums[at] / hits[at]], axis=1)
+    return table[nms(table[:, :4], sums[at], max_overlap)].tolist()
 
 
 class _Bands:
@@ -118,18 +113,18 @@ class _Bands:
         return np.sort(self.order[self.ends[at - 1] if at else 0 : self.ends[at + 2]])
 
 
-def _lines(query: np.ndarray, reference: np.ndarray, votes: np.ndarray, gap: int) -> list[tuple[float, ...]]:
-    """Parts of a band without longer gaps: first and last frames on both axes, hits, and votes (the best of each query
-    frame)."""
+def _lines(query: np.ndarray, reference: np.ndarray, votes: np.ndarray, gap: int) -> list[tuple[Found, float]]:
+    """Parts of a band without longer gaps: the box with its mean votes per query frame, and the votes (the best of each
+    query frame)."""
     frames, starts = np.unique(query, return_index=True)
     best = np.maximum.reduceat(votes, starts)
     is_hit = np.zeros(int(frames[-1] - frames[0]) + 1, bool)
     is_hit[frames - frames[0]] = True
     lines = []
     for first, stop in matched_parts(is_hit, gap):
-        low, high = int(first + frames[0]), int(stop - 1 + frames[0])
-        inside = slice(*np.searchsorted(query, [low, high + 1]))
-        of_line = slice(*np.searchsorted(frames, [low, high + 1]))
-        r_low, r_high = int(reference[inside].min()), int(reference[inside].max())
-        lines.append((low, high, r_low, r_high, float(of_line.stop - of_line.start), float(best[of_line].sum())))
+        low, end = int(first + frames[0]), int(stop + frames[0])
+        inside = slice(*np.searchsorted(query, [low, end]))
+        total = float(best[slice(*np.searchsorted(frames, [low, end]))].sum())
+        r_low, r_end = int(reference[inside].min()), int(reference[inside].max()) + 1
+        lines.append(((low, end, r_low, r_end, total / (end - low)), total))
     return lines

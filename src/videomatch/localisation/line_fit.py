@@ -1,4 +1,4 @@
-"""Boxes of segments in a map: non-maximum suppression, and a fit of their ends to the line of a segment.
+"""A fit of the boxes of segments in a map to the lines of these.
 
 A network predicts for every cell of a map the log odds that a segment's line passes through it. :func:`fit_lines`
 moves the diagonal of a box onto the likely cells beside it (weighted least squares), and its ends to where the sum of
@@ -9,7 +9,7 @@ query_end, reference_start, reference_end`` in frames, half open.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from videomatch.metrics.segments import ENDS, STARTS
 
@@ -40,30 +40,6 @@ _EDGES = np.arange(POINTS + 1)
 _MIDDLES = ((_EDGES[:-1] + 0.5) / POINTS).astype(np.float32)
 _STEPS = np.arange(-ACROSS, ACROSS + 1, dtype=np.float32)
 _TURN = np.array([-1, 1], np.float32)
-
-
-def iou(boxes: Float[np.ndarray, "left 4"], others: Float[np.ndarray, "right 4"]) -> Float[np.ndarray, "left right"]:
-    """Intersection over union of all with all."""
-    (a, b, c, d), (e, f, g, h) = boxes.T[..., None], others.T
-    query, reference = np.minimum(b, f) - np.maximum(a, e), np.minimum(d, h) - np.maximum(c, g)
-    both = np.maximum(query, 0) * np.maximum(reference, 0)
-    areas = [np.maximum(x[:, 1] - x[:, 0], 0) * np.maximum(x[:, 3] - x[:, 2], 0) for x in (boxes, others)]
-    return both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)
-
-
-def nms(boxes: Boxes, score: Scores, max_iou: float) -> Int[np.ndarray, " kept"]:
-    """Positions of the boxes that no kept box of higher score overlaps by more than ``max_iou``, by falling score."""
-    order = np.argsort(-score, kind="stable")
-    if len(order) < 2:
-        return order
-    boxes = boxes[order]
-    differs = iou(boxes, boxes) <= max_iou
-    remaining, kept = np.ones(len(order), bool), []
-    for number in range(len(order)):
-        if remaining[number]:
-            kept.append(number)
-            remaining &= differs[number]
-    return order[kept]
 
 
 def fit_lines(

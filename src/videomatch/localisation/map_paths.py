@@ -1,18 +1,22 @@
-"""Paths through similarity maps and their boxes, for the aligners.
+"""Paths through similarity maps, and boxes of segments, for the aligners.
 
-A box is ``query_first, query_last, reference_first, reference_last, score``, in numbers of first and last frames.
+A box is ``query_start, query_end, reference_start, reference_end`` in frames, half open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from videomatch.localisation.intervals import Segments
-from videomatch.metrics.segments import ENDS, STARTS
+from videomatch.metrics.segments import ENDS
 
-Box = tuple[float, float, float, float, float]
+Boxes = Float[np.ndarray, "boxes 4"]
+Overlaps = Float[np.ndarray, "left right"]
+#: the box of a segment, and its score
+Found = tuple[float, float, float, float, float]
 
 
 def checked(similarity: np.ndarray) -> np.ndarray:
@@ -30,33 +34,54 @@ def checked(similarity: np.ndarray) -> np.ndarray:
     return values
 
 
-def segments(boxes: list[Box], *, published: bool) -> Segments:
+def segments(found: Sequence[Found], *, published: bool) -> Segments:
     """The result of an aligner: ends are half open, or as published last frames."""
-    table = np.array(boxes, np.float64).reshape(-1, 5)
-    if not published:
-        table[:, ENDS] += 1
+    table = np.array(found, np.float64).reshape(-1, 5)
+    if published:
+        table[:, ENDS] -= 1
     return table
 
 
-def iou(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
-    """Intersection over union of a box with others: (N,)."""
-    both, areas = _intersection(box, others), _area(np.array(box)) + _area(others)
-    return both / (areas - both)
+def iou(boxes: Boxes, others: Boxes) -> Overlaps:
+    """Intersection over union of all with all."""
+    both, areas = _intersections(boxes, others), _areas(boxes)[:, None] + _areas(others)
+    return both / np.maximum(areas - both, 1e-9)
 
 
-def containment(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
-    """Intersection over the smaller of the two areas: (N,)."""
-    return _intersection(box, others) / np.minimum(_area(np.array(box)), _area(others))
+def containment(boxes: Boxes, others: Boxes) -> Overlaps:
+    """Intersection over the smaller area of all with all."""
+    return _intersections(boxes, others) / np.minimum(_areas(boxes)[:, None], _areas(others))
 
 
-def _intersection(box: tuple[float, ...], others: np.ndarray) -> np.ndarray:
-    first = np.maximum(box[STARTS], others[:, STARTS])
-    last = np.minimum(box[ENDS], others[:, ENDS])
-    return np.maximum(last - first + 1, 0).prod(axis=1)
+def nms(
+    boxes: Boxes,
+    score: Float[np.ndarray, " boxes"],
+    max_overlap: float,
+    overlap: Callable[[Boxes, Boxes], Overlaps] = iou,
+) -> Int[np.ndarray, " kept"]:
+    """Positions of the boxes that no kept box of higher score overlaps by more than ``max_overlap``, by falling score;
+    of equal scores the first wins."""
+    order = np.argsort(-score, kind="stable")
+    if len(order) < 2:
+        return order
+    boxes = boxes[order]
+    differs = overlap(boxes, boxes) <= max_overlap
+    remaining, kept = np.ones(len(order), bool), []
+    for number in range(len(order)):
+        if remaining[number]:
+            kept.append(number)
+            remaining &= differs[number]
+    return order[kept]
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., ENDS] - boxes[..., STARTS] + 1).prod(axis=-1)
+def _intersections(boxes: Boxes, others: Boxes) -> Overlaps:
+    (a, b, c, d), (e, f, g, h) = boxes.T[..., None], others.T
+    query, reference = np.minimum(b, f) - np.maximum(a, e), np.minimum(d, h) - np.maximum(c, g)
+    return np.maximum(query, 0) * np.maximum(reference, 0)
+
+
+def _areas(boxes: Boxes) -> Float[np.ndarray, " boxes"]:
+    return np.maximum(boxes[:, 1] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 2], 0)
 
 
 def along(
@@ -69,11 +94,10 @@ def along(
     mean_similarity: float,
     min_length: int,
     published: bool,
-) -> list[Box]:
-    """The boxes of the parts of a path that are segments.
+) -> list[Found]:
+    """The parts of a path through a map that are segments.
 
     Args:
-        values: the map.
         path: cells ``(L, 2)``, in the order of time.
         straight: cells along one axis after which the path is cut.
         gap: cells below ``min_similarity`` in a row after which it is cut, too.
@@ -86,7 +110,7 @@ def along(
     if not published:
         is_match = values[path[:, 0], path[:, 1]] >= min_similarity
         parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(is_match[s:e], gap)]
-    boxes = []
+    found = []
     for start, end in parts:
         if end - start <= min_length:
             continue
@@ -94,8 +118,8 @@ def along(
         mean = float(values[cells[:, 0], cells[:, 1]].mean())
         (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
         if mean > mean_similarity and min(q_high - q_low, r_high - r_low) > min_length:
-            boxes.append((q_low, q_high, r_low, r_high, mean))
-    return boxes
+            found.append((q_low, q_high + 1, r_low, r_high + 1, mean))
+    return found
 
 
 def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:

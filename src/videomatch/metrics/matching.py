@@ -24,22 +24,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from videomatch.metrics.segments import ENDS, QUERY, REFERENCE, STARTS, check, union_length
+from videomatch.metrics.segments import QUERY, REFERENCE, check, intersections, union_length
 
 
 def micro_ap(score: Float[np.ndarray, " pairs"], relevant: np.ndarray, total: int) -> float:
-    """Average precision over all pairs at once.
-
-    Args:
-        score: of every retrieved pair.
-        relevant: true where it is a copy.
-        total: how many copies there are, found or not.
-
-    Raises:
-        ValueError: a score that is not finite, no copy at all, or more found than there are.
-    """
+    """Average precision over all retrieved pairs at once, some ``relevant``, of ``total`` copies, found or not."""
     score, relevant = np.asarray(score, np.float64), np.asarray(relevant, bool)
-    _scores(score, len(relevant))
+    _check_scores(score, len(relevant))
     if total < max(1, relevant.sum()):
         raise ValueError(f"{total} copies in all, expected at least 1 and no fewer than the {relevant.sum()} found")
     order = np.argsort(-score, kind="stable")
@@ -64,19 +55,10 @@ def matching_ap(
     truth: Float[np.ndarray, "true columns"],
     truth_pair: np.ndarray,
 ) -> float:
-    """The matching track's average precision.
-
-    Args:
-        predicted, truth: segments.
-        score, pair: of each predicted segment.
-        truth_pair: the pair of each true segment, by the same integers.
-
-    Raises:
-        ValueError: boxes without extent, scores that are not finite, lengths that do not fit, or no true segment.
-    """
+    """The matching track's average precision; ``score`` and ``pair`` are of each predicted segment."""
     predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
     score, pair = np.asarray(score, np.float64), np.asarray(pair)
-    _scores(score, len(predicted))
+    _check_scores(score, len(predicted))
     if len(pair) != len(predicted) or len(truth_pair) != len(truth):
         raise ValueError(
             f"{len(pair)} pairs for {len(predicted)} segments, {len(truth_pair)} for {len(truth)} true ones"
@@ -109,15 +91,14 @@ def matching_ap(
 
 def _pair_lengths(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Of one pair, on each axis: predicted length inside the true segments that some prediction meets, and in all."""
-    start = np.maximum(predicted[:, None, STARTS], truth[None, :, STARTS])
-    end = np.minimum(predicted[:, None, ENDS], truth[None, :, ENDS])
+    start, end = intersections(predicted, truth)
     met = (end > start).all(axis=2).any(axis=0)
-    inside = [float(union_length(start[:, met, a].ravel(), end[:, met, a].ravel())) for a in (0, 1)]
+    inside = [union_length(start[:, met, a].ravel(), end[:, met, a].ravel()) for a in (0, 1)]
     return np.array([inside, _lengths(predicted)])
 
 
 def _lengths(boxes: np.ndarray) -> list[float]:
-    return [float(union_length(*boxes[:, axis].T)) for axis in (QUERY, REFERENCE)]
+    return [union_length(*boxes[:, axis].T) for axis in (QUERY, REFERENCE)]
 
 
 def _last_of_ties(ordered: np.ndarray) -> np.ndarray:
@@ -125,6 +106,6 @@ def _last_of_ties(ordered: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True]) if len(ordered) else np.zeros(0, np.int64)
 
 
-def _scores(score: np.ndarray, count: int) -> None:
+def _check_scores(score: np.ndarray, count: int) -> None:
     if score.shape != (count,) or not np.isfinite(score).all():
         raise ValueError(f"scores of shape {score.shape}, expected {count} finite numbers")

@@ -39,8 +39,6 @@ Published conventions, by name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import digamma, gammaln
@@ -49,60 +47,10 @@ from scipy.special import digamma, gammaln
 KS = (1, 5, 10, 50)
 
 
-@dataclass(frozen=True)
-class Convention:
-    """How ties count, and which value is the median: of both middle ones, the lower, or their mean rounded down."""
-
-    expected: bool
-    median: str = "both"
-
-
-CONVENTIONS = {
-    "house": Convention(expected=True),
-    "mmt": Convention(expected=False),
-    "clip4clip": Convention(expected=False),
-    "clip4clip_multi": Convention(expected=False, median="lower"),
-    "hybrid_space": Convention(expected=False),
-    "dual_encoding": Convention(expected=False, median="floor"),
-}
-CONVENTIONS |= dict.fromkeys(("collaborative_experts", "moee"), CONVENTIONS["mmt"])
-CONVENTIONS |= dict.fromkeys(("xclip", "drl", "ts2net"), CONVENTIONS["clip4clip"])
-CONVENTIONS["dual_encoding_varied"] = CONVENTIONS["dual_encoding"]
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best relevant reference of every query, (Q,) each, ordered by query.
-
-    Attributes:
-        better: how many references score higher.
-        tied: how many score the same, itself included.
-        relevant: how many of the tied ones are relevant.
-    """
-
-    better: np.ndarray
-    tied: np.ndarray
-    relevant: np.ndarray
-
-    @property
-    def rank(self) -> np.ndarray:
-        """Expected rank of the first relevant reference."""
-        return self.better + (self.tied + 1) / (self.relevant + 1)
-
-    @property
-    def middle(self) -> np.ndarray:
-        """Mean of the tied ranks."""
-        return self.better + (self.tied + 1) / 2
-
-    def hit(self, k: int) -> np.ndarray:
-        """Probability that a relevant reference is among the first ``k``."""
-        n, r = self.tied.astype(float), self.relevant.astype(float)
-        m = np.clip(k - self.better, 0, self.tied).astype(float)
-        room = n - r - m  # fewer others than places: one of the places must be a relevant one's
-        some = np.maximum(room, 0)
-        miss = np.exp(gammaln(n - r + 1) - gammaln(some + 1) - gammaln(n + 1) + gammaln(n - m + 1))
-        # one relevant reference, or no tie: no detour over logarithms, so that whole numbers stay whole
-        return np.where(self.relevant == 1, m / n, np.where(room < 0, 1.0, 1 - miss))
+#: name of a convention -> the median; all but ``house`` treat ties as ``mmt``
+CONVENTIONS = dict.fromkeys(("house", "mmt", "clip4clip", "clip4clip_multi", "hybrid_space", "dual_encoding"), "both")
+CONVENTIONS |= dict.fromkeys(("collaborative_experts", "moee", "xclip", "drl", "ts2net"), "both")
+CONVENTIONS |= {"clip4clip_multi": "lower", "dual_encoding": "floor", "dual_encoding_varied": "floor"}
 
 
 def places(
@@ -114,32 +62,48 @@ def places(
     return (rows > score).sum(axis=1), (rows == score).sum(axis=1) - 1
 
 
-def best(query: np.ndarray, better: np.ndarray, equal: np.ndarray) -> Best:
-    """The best relevant reference of every query."""
-    query, better, equal = (np.asarray(a, np.int64) for a in (query, better, equal))
-    if not len(query):
-        raise ValueError("no relevant pair: there is nothing to rank")
-    if not len(query) == len(better) == len(equal):
-        raise ValueError(f"{len(query)} queries, {len(better)} better and {len(equal)} equal, expected as many of each")
-    order = np.lexsort((better, query))
-    query, better, equal = query[order], better[order], equal[order]
-    first = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
-    key = np.cumsum(np.r_[False, query[1:] != query[:-1]])
-    relevant = np.bincount(key, weights=better == better[first][key]).astype(np.int64)
-    return Best(better[first], equal[first] + 1, relevant)
-
-
 def per_query(
     query: np.ndarray, better: np.ndarray, equal: np.ndarray, convention: str = "house", ks: tuple[int, ...] = KS
 ) -> dict[str, np.ndarray]:
     """``R@k`` (0 to 100), ``rank`` and ``AP`` of every query; (Q,) each, ordered by query."""
-    first = best(query, better, equal)
-    if CONVENTIONS[convention].expected:
-        values = {f"R@{k}": 100 * first.hit(k) for k in ks} | {"rank": first.rank}
+    if not len(query):
+        raise ValueError("no relevant pair: there is nothing to rank")
+    if not len(query) == len(better) == len(equal):
+        raise ValueError(f"{len(query)} queries, {len(better)} better and {len(equal)} equal, expected as many of each")
+    pairs = query, better, equal
+    query, better, equal, is_new = _ordered(*pairs)
+    first, key = np.flatnonzero(is_new), np.cumsum(is_new) - 1
+    # of the best relevant reference of every query: better ones, tied ones with itself, and the relevant ones of these
+    relevant = np.bincount(key, weights=better == better[first][key]).astype(np.int64)
+    better, tied = better[first], equal[first] + 1
+    if convention == "house":
+        rank = better + (tied + 1) / (relevant + 1)
+        values = {f"R@{k}": 100 * _hit(k, better, tied, relevant) for k in ks}
     else:
-        hits = {k: first.middle == 1 if k == 1 else first.middle < k + 1 for k in ks}
-        values = {f"R@{k}": 100.0 * hit for k, hit in hits.items()} | {"rank": first.middle}
-    return values | {"AP": average_precision(query, better, equal)}
+        rank = better + (tied + 1) / 2
+        values = {f"R@{k}": 100.0 * (rank == 1 if k == 1 else rank < k + 1) for k in ks}
+    return values | {"rank": rank, "AP": average_precision(*pairs)}
+
+
+def _hit(k: int, better: np.ndarray, tied: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Probability that a relevant reference is among the first ``k``."""
+    n, r = tied.astype(float), relevant.astype(float)
+    m = np.clip(k - better, 0, tied).astype(float)
+    room = n - r - m  # fewer others than places: one of the places must be a relevant one's
+    some = np.maximum(room, 0)
+    miss = np.exp(gammaln(n - r + 1) - gammaln(some + 1) - gammaln(n + 1) + gammaln(n - m + 1))
+    # one relevant reference, or no tie: no detour over logarithms, so that whole numbers stay whole
+    return np.where(relevant == 1, m / n, np.where(room < 0, 1.0, 1 - miss))
+
+
+def _ordered(
+    query: np.ndarray, better: np.ndarray, equal: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs by query and rank, and which of them is the first of its query."""
+    query, better, equal = (np.asarray(a, np.int64) for a in (query, better, equal))
+    order = np.lexsort((better, query))
+    query = query[order]
+    return query, better[order], equal[order], np.r_[True, query[1:] != query[:-1]]
 
 
 def summary(values: dict[str, np.ndarray], convention: str = "house") -> dict[str, float]:
@@ -148,7 +112,7 @@ def summary(values: dict[str, np.ndarray], convention: str = "house") -> dict[st
     R@sum and gmean are of R@1, R@5 and R@10, where these are among the values.
     """
     metrics = {name: float(v.mean()) for name, v in values.items() if name.startswith("R@")}
-    metrics["MdR"] = median(values["rank"], CONVENTIONS[convention].median)
+    metrics["MdR"] = median(values["rank"], CONVENTIONS[convention])
     metrics["MnR"] = float(values["rank"].mean())
     metrics["mAP"] = float(values["AP"].mean())
     three = [metrics[name] for name in ("R@1", "R@5", "R@10") if name in metrics]
@@ -180,10 +144,7 @@ def average_precision(query: np.ndarray, better: np.ndarray, equal: np.ndarray) 
     then expects R + 1 + (j-1)(r-1)/(n-1) relevant ones up to place j (as in McSherry and Najork, ECIR 2008);
     the sum over j has the closed form used here.
     """
-    query, better, equal = (np.asarray(a, np.int64) for a in (query, better, equal))
-    order = np.lexsort((better, query))
-    query, better, equal = query[order], better[order], equal[order]
-    new_query = np.r_[True, query[1:] != query[:-1]]
+    query, better, equal, new_query = _ordered(query, better, equal)
     new_tie = new_query | np.r_[True, better[1:] != better[:-1]]
     key, starts = np.cumsum(new_query) - 1, np.flatnonzero(new_tie)
     begin = np.flatnonzero(new_query)[key]  # where the pairs of this query begin
@@ -197,12 +158,7 @@ def average_precision(query: np.ndarray, better: np.ndarray, equal: np.ndarray) 
 
 
 def chance(query: np.ndarray, references: int | np.ndarray, ks: tuple[int, ...] = KS) -> dict[str, float]:
-    """The expected metrics of random scores: those of pairs that all tie.
-
-    Args:
-        query: key of every relevant pair.
-        references: how many references the query of every pair has.
-        ks: of R@k.
-    """
+    """The expected metrics of random scores, of as many ``references`` as the query of every pair has: those of pairs
+    that all tie."""
     zero = np.zeros(len(query), np.int64)
     return metrics(query, zero, zero + references - 1, ks=ks)

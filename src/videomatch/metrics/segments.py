@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,18 @@ SPEEDS = (0.67, 0.9, 1.1, 1.5)
 @dataclass(frozen=True)
 class Scores:
     """Of every pair (P,): precision (1 without a prediction), recall (1 without a true segment), and how many segments
-    were predicted and are true.
-    """
+    were predicted and are true."""
 
     precision: np.ndarray
     recall: np.ndarray
     predicted: np.ndarray
     relevant: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, float, int, int]]) -> Scores:
+        """Of these four numbers of each pair."""
+        precision, recall, predicted, relevant = np.array(rows, np.float64).reshape(-1, 4).T
+        return cls(precision, recall, predicted.astype(np.int64), relevant.astype(np.int64))
 
     def __getitem__(self, at: np.ndarray) -> Scores:
         """The pairs of an index or a mask."""
@@ -94,23 +99,26 @@ def check(segments: np.ndarray, where: str = "segments") -> np.ndarray:
     return boxes
 
 
-def union_length(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Length of the union of intervals ``(…, N)`` along the last axis; those with end <= start add nothing."""
-    if start.shape[-1] == 0:
-        return np.zeros(start.shape[:-1])
-    end = np.maximum(start, end)
-    order = np.argsort(start, axis=-1, kind="stable")
-    start, end = np.take_along_axis(start, order, -1), np.take_along_axis(end, order, -1)
-    reach = np.maximum.accumulate(end, axis=-1)
-    begin = np.maximum(start[..., 1:], reach[..., :-1])  # what earlier ones reach is counted already
-    return (end - start)[..., 0] + np.maximum(end[..., 1:] - begin, 0).sum(axis=-1)
+def union_length(start: np.ndarray, end: np.ndarray) -> float:
+    """Length of the union of intervals ``(N,)``; those with end <= start add nothing."""
+    if not len(start):
+        return 0.0
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], np.maximum(start, end)[order]
+    begin = np.maximum(start[1:], np.maximum.accumulate(end)[:-1])  # what earlier ones reach is counted already
+    return float(end[0] - start[0] + np.maximum(end[1:] - begin, 0).sum())
 
 
 def overlaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Which of ``left (N, 4)`` and ``right (M, 4)`` overlap on both axes, (N, M)."""
-    start = np.maximum(left[:, None, STARTS], right[None, :, STARTS])
-    end = np.minimum(left[:, None, ENDS], right[None, :, ENDS])
+    start, end = intersections(left, right)
     return np.asarray((end > start).all(axis=2))
+
+
+def intersections(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of what ``left (N, 4)`` and ``right (M, 4)`` share on both axes, (N, M, 2) each."""
+    start = np.maximum(left[:, None, STARTS], right[None, :, STARTS])
+    return start, np.minimum(left[:, None, ENDS], right[None, :, ENDS])
 
 
 def pair(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -146,33 +154,23 @@ def _union(intervals: list[tuple[float, float]]) -> float:
 
 
 def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
-    """Scores of many pairs, each ``(predicted, truth)``, in their order.
-
-    Raises:
-        ValueError: as :func:`check`; the message names the pair by its number.
-    """
+    """Scores of many pairs, each ``(predicted, truth)``, in their order. An error names the pair by its number."""
     rows = []
     for number, (predicted, truth) in enumerate(pairs):
         try:
             rows.append((*pair(predicted, truth), len(predicted), len(truth)))
         except ValueError as error:
             raise ValueError(f"pair {number}: {error}") from error
-    table = np.array(rows, np.float64).reshape(-1, 4)
-    return Scores(table[:, 0], table[:, 1], table[:, 2].astype(np.int64), table[:, 3].astype(np.int64))
+    return Scores.of(rows)
 
 
 def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
-    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs, as VCSL's overall evaluation.
+    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs, as VCSL's overall evaluation; those over
+    nothing are 0.
 
     Args:
-        scores: of :func:`per_pair`.
         ratio: copies per other pair, by which VCSL turns counts of all pairs into rates: FRR = (1 + ratio) / ratio
             missed / pairs, FAR = (1 + ratio) alarmed / pairs; published tables use 1. None takes the real ratio.
-
-    Precision without any prediction, recall without any copy, and rates over no pair are 0.
-
-    Raises:
-        ValueError: no pair.
     """
     total = len(scores.precision)
     if not total:
@@ -196,9 +194,6 @@ def by_bucket(
 
     Args:
         pairs: predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment.
-
-    Raises:
-        ValueError: not as many labels as segments.
     """
     found: dict[str, list[tuple[float, float, int, int]]] = {}
     for predicted, truth, labels in pairs:
@@ -215,10 +210,10 @@ def by_bucket(
             found.setdefault(bucket, []).append((precision, recall, len(counted), int(in_bucket.sum())))
     result = {}
     for bucket in sorted(found):
-        precision, recall, predicted, relevant = np.array(found[bucket]).T
-        values = overall(Scores(precision, recall, predicted, relevant))
+        scores = Scores.of(found[bucket])
+        values = overall(scores)
         result[bucket] = {name: values[name] for name in ("precision", "recall", "F1")}
-        result[bucket] |= {"segments": int(relevant.sum()), "pairs": len(relevant)}
+        result[bucket] |= {"segments": int(scores.relevant.sum()), "pairs": len(scores.relevant)}
     return result
 
 
@@ -249,7 +244,7 @@ def _labels(values: np.ndarray, ends: Sequence[float], unit: str) -> list[str]:
 
 def localisation(
     predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], edits: Sequence[Sequence[Sequence[str]]] | None = None
-) -> Mapping[str, Mapping[str, float]]:
+) -> dict[str, dict[str, float]]:
     """``overall``, and an entry per bucket (``duration/…``, ``speed/…``, ``edit/…`` if given)."""
     pairs = list(zip(predicted, truth, strict=True))
     result: dict[str, dict[str, float]] = {"overall": overall(per_pair(pairs))}

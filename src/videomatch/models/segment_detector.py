@@ -36,7 +36,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from videomatch.localisation.corners import Corners, refine_corners
-from videomatch.localisation.line_fit import fit_lines, nms
+from videomatch.localisation.line_fit import fit_lines
+from videomatch.localisation.map_paths import nms
 from videomatch.metrics.segments import ENDS, STARTS
 from videomatch.models import SystemModel
 

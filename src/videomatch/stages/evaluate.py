@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from videomatch.common import files
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.data.pairs import judged_pairs
@@ -59,10 +60,10 @@ def evaluate(
     """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (name -> value) and ``counts``.
 
     Args:
-        rankings: result of ``search``.
-        segments: results of ``align``, one per member, instead, with their ``split``.
         metrics: names as printed in the papers.
         members: of the system.
+        rankings: result of ``search``.
+        segments: results of ``align``, one per member, instead, with their ``split``.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
         samples: bootstrap samples (of queries, or of pairs) for ``spread``, a standard error.
         seed: of the samples.
@@ -76,22 +77,18 @@ def evaluate(
     if rankings is not None:
         _check(metrics, convention)
     for number, member in enumerate(members):
+        rng = np.random.default_rng([seed, samples])
         if rankings is not None:
-            result = _evaluate_ranking(rankings / member, metrics, convention, samples, seed, corpus)
+            result = _evaluate_ranking(rankings / member, metrics, convention, samples, rng, corpus)
         else:
             assert segments is not None and corpus is not None and split is not None
-            rng = np.random.default_rng([seed, samples])
             result = _evaluate_segments(corpus, split, segments[number], metrics, samples, rng)
-            result |= {"chance": {}, "split": split}
-        folder = output / member
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-        (folder / "metrics.json").write_text(text, encoding="utf-8")
+        files.write_json(output / member / "metrics.json", result)
 
 
 def _evaluate_ranking(
-    rankings: Path, metrics: list[str], convention: str, samples: int, seed: int, corpus: Path | None
-) -> dict:
+    rankings: Path, metrics: list[str], convention: str, samples: int, rng: np.random.Generator, corpus: Path | None
+) -> dict[str, Any]:
     """The metrics of one member's ranking."""
     about = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
@@ -100,25 +97,22 @@ def _evaluate_ranking(
     values: dict[str, float] = {}
     chance: dict[str, float] = {}
     spread: dict[str, float] = {}
-    rng = np.random.default_rng([seed, samples])
     of_pool = [m for m in metrics if _POOL.fullmatch(m)]
-    of_ranks = [m for m in metrics if m not in PAIRS and m not in of_pool]
+    of_pairs = [m for m in metrics if m in PAIRS]
     counts = about["counts"] | {"pairs": len(judged)}
-    if of_ranks:
+    if len(of_pool) + len(of_pairs) < len(metrics):
         relevant = judged.filter(pl.col("grade") > 0)
-        ks = _ks(of_ranks)
+        ks = tuple(sorted({1, 5, 10, *(int(m[2:]) for m in metrics if re.fullmatch(r"R@\d+", m))}))
         queries = relevant["query_id"].rank("dense").cast(pl.Int64).to_numpy()
         each = ranking.per_query(queries, relevant["better"].to_numpy(), relevant["equal"].to_numpy(), convention, ks)
         values |= ranking.summary(each, convention)
-        chance |= ranking.chance(queries, _references(relevant, about), ks)
+        # a query is ranked against all references with an embedding, except itself
+        is_reference = relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
+        chance |= ranking.chance(queries, about["counts"]["references"] - is_reference, ks)
         size = len(each["rank"])
         counts["queries"] = size
-        resampled = [
-            ranking.summary({n: v[at] for n, v in each.items()}, convention)
-            for at in rng.integers(0, size, size=(samples, size))
-        ]
-        spread |= _spread(resampled)
-    of_pairs = [m for m in metrics if m in PAIRS]
+        resampled = [{n: v[at] for n, v in each.items()} for at in rng.integers(0, size, size=(samples, size))]
+        spread |= _spread([ranking.summary(some, convention) for some in resampled])
     if of_pairs:
         score, grade = judged["score"].to_numpy(), judged["grade"].to_numpy()
         target = dict.fromkeys(PAIRS, grade) | {"MSE": correlation.rank_normalised(grade)}
@@ -128,8 +122,8 @@ def _evaluate_ranking(
         spread |= _spread([{m: PAIRS[m](score[at], target[m][at]) for m in of_pairs} for at in draws])
     if of_pool:
         topics, of_topics = _topics(rankings, corpus, about, of_pool)
-        values |= {m: float(np.mean(topics[m])) for m in of_pool}
-        spread |= _spread([{m: _resampled_mean(topics[m], rng) for m in of_pool} for _ in range(samples)])
+        values |= {m: float(of_all.mean()) for m, of_all in topics.items()}
+        spread |= _spread([{m: float(rng.choice(v, len(v)).mean()) for m, v in topics.items()} for _ in range(samples)])
         counts |= of_topics
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
@@ -176,11 +170,6 @@ def _topics(
     return {m: np.array(v) for m, v in values.items()}, counts
 
 
-def _resampled_mean(values: np.ndarray, rng: np.random.Generator) -> float:
-    """The mean of a bootstrap sample of the topics."""
-    return float(values[rng.integers(0, len(values), size=len(values))].mean())
-
-
 def _check(metrics: list[str], convention: str) -> None:
     if convention not in ranking.CONVENTIONS:
         raise ValueError(f"no convention {convention!r}; there are {', '.join(ranking.CONVENTIONS)}")
@@ -192,17 +181,6 @@ def _check(metrics: list[str], convention: str) -> None:
             raise ValueError(f"no metric {metric!r}, did you mean {near[0]!r}? There are {listed}")
 
 
-def _ks(metrics: list[str]) -> tuple[int, ...]:
-    """The k of every R@k in ``metrics``, and those of R@sum and gmean."""
-    given = {int(m[2:]) for m in metrics if re.fullmatch(r"R@\d+", m)}
-    return tuple(sorted(given | {1, 5, 10}))
-
-
-def _references(relevant: pl.DataFrame, about: dict) -> np.ndarray:
-    """How many references the query of every pair was ranked against: all with an embedding, except itself."""
-    return about["counts"]["references"] - relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
-
-
 def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
     """Standard deviation of every metric over the bootstrap samples."""
     if len(samples) < 2:
@@ -211,17 +189,12 @@ def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
 
 
 def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Metrics of the segments that a system found for the pairs of a protocol.
-
-    Args:
-        corpus: result of ``prepare``.
-        split: the protocol.
-        found: table ``segments``, with scores.
+    """Metrics of the segments that a system ``found`` (a table ``segments``) for the pairs of a protocol.
 
     Returns:
-        ``overall``, ``duration/…``, ``speed/…`` and, where the corpus has a table of edits, ``edit/…`` as in
-        :mod:`videomatch.metrics.segments`, over the judged pairs; and, if every segment has a score, ``matching``:
-        ``AP`` of the segments and ``uAP`` of their pairs, over all pairs of the protocol's queries and references.
+        those of :func:`videomatch.metrics.segments.localisation` over the judged pairs, ``edit/…`` where the corpus has
+        a table of edits; and, if every segment has a score, ``matching``: ``AP`` of the segments and ``uAP`` of their
+        pairs, over all pairs of the protocol's queries and references.
 
     Raises:
         ValueError: no judged pair, or no true segment.
@@ -229,16 +202,15 @@ def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, 
     found, truth = _inside(corpus, split, found)
     pairs, given, true = _judged(corpus, split, found, truth)
     result = segments.localisation(given, true, _edits(corpus, pairs, true))
-    values = {name: dict(metrics) for name, metrics in result.items()}
     if len(found) and not found["score"].null_count():
-        values["matching"] = _matching(found, truth)
-    return values
+        result["matching"] = _matching(found, truth)
+    return result
 
 
 def _evaluate_segments(
     corpus: Path, split: str, aligned: Path, metrics: list[str], samples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """``metrics``, ``spread`` and ``counts`` of the segments in a result of ``align``."""
+    """The metrics of the segments in a result of ``align``."""
     found = tables.read("segments", aligned)
     about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
     values: dict[str, float] = {"frames/h": about["frames"] / about["hours"]}
@@ -256,8 +228,7 @@ def _evaluate_segments(
         raise ValueError(f"no metric {unknown[0]!r}, did you mean {near[0]!r}? There are {', '.join(values)}")
     pairs, given, true = _judged(corpus, split, *_inside(corpus, split, found))
     scores = segments.per_pair(zip(given, true, strict=True))
-    resampled = [segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(samples, len(pairs)))]
-    spread = {name: 100 * value for name, value in _spread(resampled).items()}
+    spread = _spread([segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(samples, len(pairs)))])
     counts = {
         "queries": len({query for query, _ in pairs}),
         "references": len({reference for _, reference in pairs}),
@@ -267,8 +238,10 @@ def _evaluate_segments(
     }
     return {
         "metrics": {m: values[m] for m in metrics},
-        "spread": {m: spread[m] for m in metrics if m in spread},
+        "spread": {m: 100 * spread[m] for m in metrics if m in spread},
         "counts": counts,
+        "chance": {},
+        "split": split,
     }
 
 
@@ -283,10 +256,9 @@ def _judged(
     corpus: Path, split: str, found: pl.DataFrame, truth: pl.DataFrame
 ) -> tuple[list[tuple[str, str]], list[np.ndarray], list[np.ndarray]]:
     """The judged pairs, and the found and the true segments of each."""
-    by_pair = [boxes_by_pair(table) for table in (found, truth)]
     none = np.zeros((0, 4))
     pairs = judged_pairs(corpus, split).select("query_id", "reference_id").unique(maintain_order=True).rows()
-    given, true = ([boxes.get(pair, none) for pair in pairs] for boxes in by_pair)
+    given, true = ([boxes.get(pair, none) for pair in pairs] for boxes in map(boxes_by_pair, (found, truth)))
     return pairs, given, true
 
 

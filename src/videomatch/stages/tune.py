@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from videomatch import aligners
@@ -27,8 +26,6 @@ from videomatch.specs.similarity import SimilarityMap
 log = logging.getLogger(__name__)
 
 Options = dict[str, Any]
-#: precision, recall and number of segments of a pair
-Score = tuple[float, float, int]
 
 
 def tune(
@@ -65,8 +62,8 @@ def tune(
     function = functools.partial(_score_pair, maps, aligner, run, combinations)
     scores = for_each_pair(function, pairs, processes=threads, label="tune")
     trials = [
-        {**options, **segments.overall(_scores([of_pair[n] for of_pair in scores], pairs))}
-        for n, options in enumerate(combinations)
+        {**options, **segments.overall(segments.Scores.of(of_trial))}
+        for options, of_trial in zip(combinations, zip(*scores, strict=True), strict=True)
     ]
     at = best(trials, combinations, aligners.defaults(loaded))
     table = pl.DataFrame([{k: _cell(v) for k, v in trial.items()} for trial in trials], infer_schema_length=None)
@@ -116,16 +113,11 @@ def _grid(aligner: aligners.Aligner, name: str, grid: str | dict[str, list[Any]]
 
 def _score_pair(
     maps: SimilarityMaps, aligner: str | None, run: Path | None, combinations: list[Options], pair: CandidatePair
-) -> list[Score]:
+) -> list[tuple[float, float, int, int]]:
+    """Precision, recall, and numbers of found and of true segments of a pair, with every combination."""
     loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
     found = [aligners.find_segments(loaded, *of_pair, options) for options in combinations]
-    return [(*segments.pair(given, pair.truth), len(given)) for given in found]
-
-
-def _scores(scores: Sequence[Score], pairs: Sequence[CandidatePair]) -> segments.Scores:
-    precision, recall, predicted = np.array(scores, np.float64).reshape(-1, 3).T
-    relevant = np.array([len(pair.truth) for pair in pairs])
-    return segments.Scores(precision, recall, predicted.astype(np.int64), relevant)
+    return [(*segments.pair(given, pair.truth), len(given), len(pair.truth)) for given in found]
 
 
 def _cell(value: Any) -> Any:
