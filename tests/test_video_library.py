@@ -169,7 +169,6 @@ def test_ids_are_names_that_can_be_shown_and_are_never_paths(raw, place):
         ({"share": 0.5}, "with a way to choose key frames"),
         ({"key_frames": "uniform", "share": 2.0}, "at most 1"),
         ({"every": 0.0}, "0.02 to 60"),
-        ({"expert": "grey", "run": Path("run")}, "expected one of them"),
     ],
 )
 def test_what_cannot_describe_frames_is_refused(place, options, message):

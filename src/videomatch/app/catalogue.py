@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 
 from videomatch.app.config import load_plan
-from videomatch.app.requests import RequestError, unknown
+from videomatch.app.requests import RequestError
 from videomatch.common import digests, named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.pipeline.check import unknown
 from videomatch.pipeline.plan import Plan
 from videomatch.retrieval.index import Index
 from videomatch.specs.systems import Align, Combine, Embeddings, Trained

@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 import json
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 
 from videomatch import aligners
-from videomatch.app.requests import Answer, RequestError, check_top, unknown
+from videomatch.app.requests import Answer, RequestError, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.localisation import frame_similarity, intervals
+from videomatch.metrics.segments import union_length
+from videomatch.pipeline.check import unknown
 from videomatch.reports.segment_maps import CELLS, resampled
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.specs.similarity import SimilarityMap
@@ -40,7 +42,7 @@ from videomatch.specs.similarity import SimilarityMap
 MIN_SIMILARITY, MIN_SECONDS = 0.7, 1.25
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
-#: seconds by which a segment may jump at the border of two pieces of a query
+#: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
 MAX_JUMP = 1.0
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
@@ -97,19 +99,16 @@ class Copies(Answer):
 
 @dataclass(frozen=True)
 class ChosenAligner:
-    """An aligner with its options.
+    """An aligner with its options; without options it reads rescaled similarities, with the thresholds of this module.
 
     Attributes:
-        options: seconds per frame -> options of ``aligner``.
-        rescaled: it reads rescaled similarities instead of cosines.
         bias: added to every similarity.
         every: seconds between frames, to which key frames are spread out before they are compared.
     """
 
     aligner: aligners.Aligner
     name: str
-    options: Callable[[float], Mapping[str, Any]]
-    rescaled: bool = False
+    options: Mapping[str, Any] | None = None
     bias: float = 0.0
     every: float | None = None
 
@@ -129,7 +128,7 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
     if run is not None and not (run / "system.yaml").is_file():
         raise RequestError(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
     if name is None and run is None and tuned is None:
-        return ChosenAligner(aligners.load("temporal_network"), "the temporal network", _thresholds, rescaled=True)
+        return ChosenAligner(aligners.load("temporal_network"), "the temporal network")
     options: dict[str, Any] = {}
     bias, every = 0.0, None
     if tuned is not None:
@@ -138,23 +137,16 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
             raise RequestError(f"{path} does not exist: expected a result of `tune`")
         found = json.loads(path.read_text(encoding="utf-8"))
         compared = SimilarityMap.read(found["similarity_map"])
-        if compared.similarity != "cosine":
-            raise RequestError(f"{path} was tuned on {compared.similarity!r} similarities; a library has cosines")
-        if compared.noise is not None:
-            raise RequestError(f"{path} was tuned on normalised scores; a library has plain cosines")
+        if compared.similarity != "cosine" or compared.noise is not None:
+            scores = f"{compared.similarity!r} similarities" if compared.noise is None else "normalised scores"
+            raise RequestError(f"{path} was tuned on {scores}; a library has plain cosines")
         name, options, bias, every = found["aligner"], found["options"], compared.bias, compared.every
         if (name is None) != (run is not None):
             raise RequestError(f"{path} holds options of {name or 'a detector: name it, too'}")
     try:
-        aligner = aligners.load(name, run)
+        return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", options, bias, every)
     except (ValueError, KeyError) as error:
         raise RequestError(str(error)) from error
-    return ChosenAligner(aligner, name or f"the detector {run}", lambda _: options, bias=bias, every=every)
-
-
-def _thresholds(seconds: float) -> dict[str, Any]:
-    """Options of the temporal network for frames of some seconds."""
-    return {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(MIN_SECONDS / seconds))}
 
 
 class CopySearch:
@@ -186,23 +178,19 @@ class CopySearch:
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
                 whole, videos, rejected = self.library.descriptor.describe(
-                    {"query": file}, Path(scratch) / WHOLE, threads
+                    {WHOLE: file}, Path(scratch) / WHOLE, threads
                 )
             if whole is None or not len(videos):
                 raise RequestError(f"{file}: {rejected['reason'][0]}")
-            if whole.shape != (self.index.inputs,):
-                raise RequestError(
-                    f"{self.library.descriptor} gives {whole.shape[0]} numbers per frame, the index of "
-                    f"{self.library.folder} was made for {self.index.inputs}: it belongs to another library"
-                )
             answer.duration = float(videos["duration"][0] or 0.0)
-            answer.frames = len(whole["query"])
-            self._search(answer, WHOLE, whole, "query", top, same)
-            if views and _covered(answer.segments) < FOUND * answer.duration:
+            answer.frames = len(whole[WHOLE])
+            self._search(answer, WHOLE, whole, top, same)
+            found = np.array([[s.query_start, s.query_end] for s in answer.segments]).reshape(-1, 2)
+            if views and union_length(*found.T) < FOUND * answer.duration:
                 with answer.timed("frames"):
                     store = self.library.descriptor.describe_views(file, Path(scratch) / "views", threads)
                 for view in store.ids:
-                    self._search(answer, view, store, view, top, same)
+                    self._search(answer, view, store, top, same)
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
         if not answer.segments:
             answer.notes.append(self._why_nothing(answer, views))
@@ -220,13 +208,11 @@ class CopySearch:
         ]
         return resampled(np.concatenate(pieces), query_times, durations[0], cells), durations[0], durations[1]
 
-    def _search(
-        self, answer: Copies, view: str, store: Store, video_id: str, top: int, exclude: Collection[str]
-    ) -> None:
+    def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> None:
         """Add the segments that one view of the query shares with the library."""
         with answer.timed("search"):
-            candidates = self.index.search(store[video_id], top, exclude=exclude)
-            self._queries[view] = self.index.project(store[video_id]), intervals.filled(store.times(video_id))
+            candidates = self.index.search(store[view], top, exclude=exclude)
+            self._queries[view] = self.index.project(store[view]), intervals.filled(store.times(view))
         answer.candidates += len(candidates)
         for reference, _ in candidates:
             with answer.timed("align"):
@@ -244,21 +230,23 @@ class CopySearch:
 
     def _align(self, query: np.ndarray, query_times: np.ndarray, frames: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Segments ``(N, 5)``, s; long queries are aligned in pieces, so that no map is too large for the memory."""
-        every = self.aligner.every
+        every, options = self.aligner.every, self.aligner.options
         if every is not None:
             query, query_times = frame_similarity.resampled(query, query_times, every)
             frames, times = frame_similarity.resampled(frames, times, every)
-        options = self.aligner.options(float(np.median(np.concatenate([np.diff(query_times), np.diff(times)]))))
+        if options is None:
+            seconds = float(np.median(np.concatenate([np.diff(query_times), np.diff(times)])))
+            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(MIN_SECONDS / seconds))}
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
             similarity = self._similarity(query[at], frames) + self.aligner.bias
             pieces.append(aligners.find_segments(self.aligner.aligner, similarity, query_times[at], times, options))
-        return join_pieces(pieces, [float(query_times[start, 0]) for start in range(self.rows, len(query), self.rows)])
+        return join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
 
     def _similarity(self, query: np.ndarray, frames: np.ndarray) -> np.ndarray:
         cosines = frame_similarity.cosines(query, frames)
-        if not self.aligner.rescaled:
+        if self.aligner.options is not None:
             return cosines
         baseline = np.maximum(0, (query @ self._baseline.T).mean(axis=1, keepdims=True))
         return (cosines - baseline) / np.maximum(1 - baseline, 1e-3)
@@ -270,7 +258,7 @@ class CopySearch:
         return f"there is no such file, nor a video of the library{f'; did you mean {near[0]!r}?' if near else ''}"
 
     def _why_nothing(self, answer: Copies, views: bool) -> str:
-        if self.aligner.options is _thresholds and answer.duration < MIN_SECONDS:
+        if self.aligner.options is None and answer.duration < MIN_SECONDS:
             return f"it lasts {answer.duration:.2f} s, and a segment lasts {MIN_SECONDS} s at least"
         if not views:
             return "its picture was compared as a whole only (--whole)"
@@ -280,28 +268,13 @@ class CopySearch:
         )
 
 
-def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], gap: float = MAX_JUMP) -> np.ndarray:
+def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.ndarray:
     """Segments ``(N, 5)``, s, of consecutive pieces of a query as one list; one that continues across a border is one
-    segment.
-
-    Args:
-        borders: start of all pieces but the first, s.
-        gap: seconds that may be missing at a border, and by which the two parts may be shifted against each other.
-    """
+    segment. ``borders`` are the starts of all pieces but the first, s."""
     found = pieces[0].tolist() if len(pieces) else []
     for piece, border in zip(pieces[1:], borders, strict=True):
         for row in piece.tolist():
-            offset = row[2] - row[0]
-            before = next(
-                (
-                    other
-                    for other in found
-                    if row[0] - border <= gap
-                    and border - gap <= other[1] <= border + 1e-6
-                    and abs((other[3] - other[1]) - offset) <= gap
-                ),
-                None,
-            )
+            before = next((other for other in found if _continues(other, row, border)), None)
             if before is None:
                 found.append(row)
                 continue
@@ -309,6 +282,12 @@ def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], gap: flo
             before[4] = (before[4] * first + row[4] * second) / (first + second)
             before[1], before[3] = row[1], row[3]
     return np.array(found, np.float64).reshape(-1, 5)
+
+
+def _continues(before: list[float], after: list[float], border: float) -> bool:
+    """Whether a segment before a border goes on after it, along the same line."""
+    reaches = border - MAX_JUMP <= before[1] <= border + 1e-6 and after[0] - border <= MAX_JUMP
+    return reaches and abs((before[3] - before[1]) - (after[2] - after[0])) <= MAX_JUMP
 
 
 def _random_frames(index: FrameIndex) -> np.ndarray:
@@ -321,12 +300,3 @@ def _random_frames(index: FrameIndex) -> np.ndarray:
         frames = index.features(index.ids[number])[0]
         rows.append(frames[generator.permutation(len(frames))[:each]])
     return unit_rows(np.concatenate(rows), np.float32)
-
-
-def _covered(segments: Sequence[Segment]) -> float:
-    """Seconds of the query that are found."""
-    total, end = 0.0, 0.0
-    for start, stop in sorted((s.query_start, s.query_end) for s in segments):
-        total += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return total

@@ -1,4 +1,4 @@
-"""The commands for copies: ``library add``, ``library list`` and ``copies``."""
+"""The commands for copies: ``library add``, ``library list`` and ``copies``, with the page of its answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from videomatch.app import copies, copies_page
 from videomatch.app.config import load_plan
+from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.descriptors import checkpoint_of, choose
 from videomatch.app.requests import RequestError, count
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import files
+from videomatch.reports import pages
 from videomatch.reports.pages import clock
+from videomatch.reports.segment_maps import DrawnSegment, drawing
+
+#: maps on a page at most, so that browsers open it quickly
+MAX_MAPS = 40
 
 
 def add_videos(options: argparse.Namespace) -> int:
@@ -36,17 +41,17 @@ def add_videos(options: argparse.Namespace) -> int:
 def _open_or_create(options: argparse.Namespace) -> VideoLibrary:
     """The library of the command line. Options that describe frames must be those that it was made with."""
     given = {k: v for k, v in vars(options).items() if k in ("expert", "system", "run", "every", "key_frames", "share")}
-    if not VideoLibrary.exists(options.library):
-        descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
-        return VideoLibrary.create(options.library, descriptor)
-    library = VideoLibrary(options.library)
-    if all(value is None for value in given.values()):
-        return library
+    exists = VideoLibrary.exists(options.library)
+    if exists and all(value is None for value in given.values()):
+        return VideoLibrary(options.library)
     advice = "leave the options out to add to it, or make another library"
     try:
         descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
     except RequestError as error:
-        raise RequestError(f"{error} ({options.library} exists already: {advice})") from error
+        raise RequestError(f"{error} ({options.library} exists already: {advice})" if exists else str(error)) from error
+    if not exists:
+        return VideoLibrary.create(options.library, descriptor)
+    library = VideoLibrary(options.library)
     if library.descriptor != descriptor:
         raise RequestError(f"{options.library} describes frames by {library.descriptor}, not by {descriptor}: {advice}")
     return library
@@ -75,14 +80,14 @@ def show_copies(options: argparse.Namespace) -> int:
     run = options.run
     if options.system:
         run = checkpoint_of(load_plan(options.configfile, options.config), options.system)
-    search = copies.CopySearch(library, copies.choose_aligner(options.aligner, run, options.tuned))
+    search = CopySearch(library, choose_aligner(options.aligner, run, options.tuned))
     file = Path(options.asked).expanduser()
     if not file.exists() and options.asked in search.files:
         file = Path(search.files[options.asked]["path"])
     answer = search.copies(file, top=options.top, views=not options.whole, threads=os.cpu_count() or 1)
     if options.page:
         with answer.timed("page"):
-            files.write_text(options.page, copies_page.render(search, answer))
+            files.write_text(options.page, page(search, answer))
     if options.json:
         print(json.dumps(asdict(answer), ensure_ascii=False, indent=1))
         return 0
@@ -91,7 +96,7 @@ def show_copies(options: argparse.Namespace) -> int:
     for one in answer.segments:
         query = f"{clock(one.query_start)}-{clock(one.query_end)}"
         reference = f"{clock(one.reference_start)}-{clock(one.reference_end)}"
-        view = "" if one.view == copies.WHOLE else f"  ({one.view})"
+        view = "" if one.view == WHOLE else f"  ({one.view})"
         print(f"{query}  {reference}  {one.score:6.3f}  {one.reference}{view}")
     seconds = ", ".join(f"{step} {spent:.2f}" for step, spent in answer.seconds.items() if step != "total")
     found = count(len(answer.segments), "segment") if answer.segments else "nothing found"
@@ -99,8 +104,35 @@ def show_copies(options: argparse.Namespace) -> int:
         f"{found}: {count(answer.frames, 'frame')} against {search.index.frames} of "
         f"{count(len(search.index), 'video')}, {answer.candidates} compared in full by {answer.aligner}; "
         f"seconds: {seconds}",
+        *answer.notes,
+        sep="\n",
         file=sys.stderr,
     )
-    for note in answer.notes:
-        print(note, file=sys.stderr)
     return 0
+
+
+def page(search: CopySearch, answer: Copies) -> str:
+    """The page of the last answer of ``search``: similarity maps with their segments, and pictures of both videos."""
+    segments: list[DrawnSegment] = []
+    pairs: dict[tuple[str, str], list[DrawnSegment]] = {}
+    for number, s in enumerate(answer.segments, 1):
+        times = s.query_start, s.query_end, s.reference_start, s.reference_end
+        segments.append(DrawnSegment(*times, s.score, number, s.reference, "" if s.view == WHOLE else s.view))
+        pairs.setdefault((s.reference, s.view), []).append(segments[-1])
+    maps = []
+    for (reference, view), drawn in list(pairs.items())[:MAX_MAPS]:
+        similarity, *durations = search.map(view, reference)
+        paths = [answer.asked, search.files.get(reference, {}).get("path")]
+        title = f"similarity of {Path(answer.asked).name} and {reference}"
+        heading = reference if view == WHOLE else f"{reference}: {view} of the query"
+        maps.append((heading, drawing(similarity, drawn, durations, paths, title=title)))
+    about = [
+        f"{clock(answer.duration)} long, {answer.frames} frames ({answer.descriptor}); "
+        f"{len(segments)} segments, aligned by {answer.aligner} in {answer.candidates} candidates "
+        f"of {len(search.index)} videos of the library {answer.library}.",
+        *(f"{note[:1].upper()}{note[1:]}." for note in answer.notes),
+    ]
+    if len(pairs) > MAX_MAPS:
+        about.append(f"The first {MAX_MAPS} of {len(pairs)} maps are drawn.")
+    title = f"Where {Path(answer.asked).name} comes from"
+    return pages.render("query.html", title=title, about=about, segments=segments, maps=maps)

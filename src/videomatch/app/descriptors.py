@@ -15,16 +15,19 @@ import cv2
 import numpy as np
 import polars as pl
 
-from videomatch.app import file_corpus
 from videomatch.app.config import PARAMS
-from videomatch.app.requests import RequestError, unknown
+from videomatch.app.requests import RequestError
 from videomatch.common import digests
 from videomatch.common.checkpoint import model_class
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection
+from videomatch.pipeline.check import unknown
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import KeyFrames
 from videomatch.specs.systems import Trained
+from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
 from videomatch.stages.select_key_frames import select_key_frames
 
@@ -94,9 +97,9 @@ class Descriptor:
     def describe(self, files: Mapping[str, Path], folder: Path, threads: int) -> Described:
         """The kept frames of some files (video id -> file), and the tables ``videos`` and ``rejected``. ``folder`` is
         for results of the stages."""
-        rows = file_corpus.video_rows({video_id: str(path) for video_id, path in files.items()})
+        rows = tables.videos({"video_id": video_id, "path": str(path)} for video_id, path in files.items())
         videos, rejected = probed(rows, 1, threads)
-        file_corpus.write_videos(videos, folder / "corpus")
+        corpora.write_videos(videos, folder / "corpus", 1)
         if not len(videos):
             return None, videos, rejected
         options, features = self.options, []
@@ -112,7 +115,7 @@ class Descriptor:
         """The frames of every one of :data:`VIEWS` of a file; ids are the names of the views."""
         every = float((self.source or self.options).get("every", EVERY))
         frames = self.source or {"extractor": "frames", "every": every, "size": VIEW_SIZE}
-        file_corpus.write_videos(file_corpus.video_rows({"file": str(file)}), folder / "corpus")
+        corpora.write_videos(tables.videos([{"video_id": "file", "path": str(file)}]), folder / "corpus", 1)
         rejected = self._extract(folder, SOURCE, frames, [], threads)
         if len(rejected):
             raise RequestError(f"{file}: {rejected['reason'][0]}")
@@ -124,7 +127,7 @@ class Descriptor:
                 parts = map(np.ascontiguousarray, view(whole))
                 resized = [cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA) for part in parts]
                 writer.add(name, np.stack(resized) if resized else whole, times=times)
-        file_corpus.write_videos(file_corpus.video_rows(dict.fromkeys(VIEWS)), folder / "corpus")
+        corpora.write_videos(tables.videos({"video_id": name} for name in VIEWS), folder / "corpus", 1)
         self._extract(folder, ROWS, {**self.options, "source": SOURCE}, [cut.parent], threads)
         return self._key_frames(folder)
 
@@ -132,15 +135,13 @@ class Descriptor:
         self, folder: Path, name: str, options: dict[str, Any], features: list[Path], threads: int
     ) -> pl.DataFrame:
         """Extract ``folder/name/name`` of the corpus in a folder; the table ``rejected``."""
-        return file_corpus.extract_features(
-            folder / "corpus",
-            folder / name,
-            shard=0,
-            experts={name: options},
-            backbones=self.backbones,
-            features=features,
+        corpus, output = folder / "corpus", folder / name
+        experts = {name: options}
+        extract(
+            corpus=corpus, shard=0, experts=experts, backbones=self.backbones, output=output, features=features,
             threads=threads,
-        )
+        )  # fmt: skip
+        return tables.read("rejected", output)
 
     def _key_frames(self, folder: Path) -> Store:
         """The key frames of the rows in a folder, or all frames."""
@@ -150,7 +151,6 @@ class Descriptor:
             raise RequestError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
         if self.method is not None or self.scorer is not None:
             output = folder / "kept"
-            output.mkdir()
             run = None if self.scorer is None else Path(self.scorer)
             select_key_frames(
                 features=[root.parent], output=output, expert=ROWS, method=self.method, run=run, share=self.share
@@ -174,15 +174,12 @@ def choose(
     Args:
         plan: loads the parameters; called only for names in them.
         expert: of the parameters, or :data:`GREY`, which is the default.
-        system: a trained one, whose network describes frames.
-        run: folder of a checkpoint.
+        system: a trained one, whose network describes frames; or ``run``, the folder of its checkpoint.
         every: seconds between frames, instead of the expert's own.
         key_frames: one of :data:`localisation.key_frame_selection.METHODS`, a trained system, or its folder; all
             frames are kept if None.
         share: of frames that are key frames.
     """
-    if sum(x is not None for x in (expert, system, run)) > 1:
-        raise RequestError("expert, system and run all choose what describes frames: expected one of them")
     name, options, source, backbones = GREY, {"extractor": GREY, "every": 0.25}, None, {}
     if system is not None:
         run = checkpoint_of(plan(), system)
@@ -206,8 +203,8 @@ def choose(
     kept = 1.0 if key_frames is None else key_frame_selection.SHARE if share is None else share
     if not 0 < kept <= 1 or (key_frames is None and share is not None):
         raise RequestError(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
-    checkpoints = [path for path in (*backbones.values(), scorer) if path is not None and Path(path).is_dir()]
-    weights = {path: weights_digest(Path(path)) for path in checkpoints}
+    paths = [path for path in (*backbones.values(), scorer) if path is not None]
+    weights = {path: weights_digest(Path(path)) for path in paths if Path(path).is_dir()}
     return Descriptor(name, options, source, backbones, weights, method, scorer, kept)
 
 

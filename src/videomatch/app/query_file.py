@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from videomatch.app import file_corpus
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.query_encoder import base_parts, combine_rows, text_analysis
 from videomatch.app.requests import RequestError
 from videomatch.corpora import folder as folders
+from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.corpus import whole_texts
 from videomatch.data.store import Store
@@ -29,6 +28,7 @@ from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import Expert
 from videomatch.specs.systems import Embeddings, Trained
 from videomatch.stages.embed import embed
+from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
 
 
@@ -39,9 +39,8 @@ def embed_file(
     user should know is appended to ``notes``."""
     plan = catalogue.plan
     parts = base_parts(catalogue, system, member)
-    released = sorted({s for s, _ in parts if _reads_released(plan, s)})
-    if released:
-        able = [s for s in catalogue.embedded_by(dataset) if not _needs_released(catalogue, s)]
+    if released := _released(catalogue, system, member):
+        able = [s for s in catalogue.embedded_by(dataset) if not _released(catalogue, s, plan.members(s)[0])]
         raise RequestError(
             f"system {system!r} reads features that only come with data set {dataset!r} ({', '.join(released)}); "
             f"systems that read files: {', '.join(able) or 'none'}"
@@ -71,10 +70,10 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     entry = plan.datasets[dataset]
     options = {k: v for k, v in entry.options.items() if k != "extensions"}
     found = folders.read(raw=raw, extensions=[Path(name).suffix], **(options if entry.corpus == "folder" else {}))
-    videos, rejected = probed(found["videos"].with_columns(pl.col("tags").fill_null([])), 1, 1)
+    videos, rejected = probed(found["videos"], 1, 1)
     if videos.is_empty():
         raise RequestError(f"{file}: {rejected['reason'][0]}")
-    file_corpus.write_videos(videos, corpus)
+    corpora.write_videos(videos, corpus, 1)
     for table in ("texts", "splits"):
         tables.write(table, found[table], corpus)
     return corpus
@@ -92,10 +91,8 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
         settings = job.settings | {"experts": {e: o for e, o in job.settings["experts"].items() if e in needed}}
         output = corpus.parent / "features" / name
         runs = [Path(run).parent for run in job.inputs["runs"]]
-        rejected = file_corpus.extract_features(
-            corpus, output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings
-        )
-        if len(rejected):
+        extract(corpus=corpus, output=output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings)
+        if len(rejected := tables.read("rejected", output)):
             raise RequestError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
         done = [*done, output]
     return done
@@ -116,19 +113,14 @@ def _embed(
             raise RequestError(f"system {system!r} reads {kinds}, and knows no word beside the file")
         return rows[0]
     output = corpus.parent / "embeddings" / system
+    features = [f for f in features if any((f / expert).is_dir() for expert in plan.experts_of(system))]
+    run = [Path(plan.run(system, member)).parent] if "model" in entry else None
     nothing = RequestError(f"the file holds nothing that system {system!r} reads")
     try:
         embed(
-            corpus=corpus,
-            features=[f for f in features if any((f / expert).is_dir() for expert in plan.experts_of(system))],
-            output=output,
-            system=entry,
-            threads=1,
-            members=[member],
-            run=[Path(plan.run(system, member)).parent] if "model" in entry else None,
-            queries=[],
-            seed=plan.seed,
-        )
+            corpus=corpus, features=features, output=output, system=entry, threads=1, members=[member], run=run,
+            queries=[], seed=plan.seed,
+        )  # fmt: skip
     except ValueError as error:
         if "nothing to embed" in str(error):
             raise nothing from error
@@ -147,12 +139,8 @@ def _text_kinds(plan: Plan, system: str) -> list[str]:
     return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
 
 
-def _reads_released(plan: Plan, system: str) -> bool:
-    """Whether a system reads features that only come with a data set."""
-    experts = [plan.experts[name] for name in plan.experts_of(system)]
-    return any(isinstance(expert, Expert) and expert.extractor == "released" for expert in experts)
-
-
-def _needs_released(catalogue: Catalogue, system: str) -> bool:
-    parts = base_parts(catalogue, system, catalogue.plan.members(system)[0])
-    return any(_reads_released(catalogue.plan, part) for part, _ in parts)
+def _released(catalogue: Catalogue, system: str, member: str) -> list[str]:
+    """The parts of a system that read features which only come with a data set."""
+    plan, parts = catalogue.plan, base_parts(catalogue, system, member)
+    released = {name for name, e in plan.experts.items() if isinstance(e, Expert) and e.extractor == "released"}
+    return sorted({part for part, _ in parts if released & set(plan.experts_of(part))})

@@ -5,9 +5,8 @@ Only the standard library is imported here, so that the command line can read it
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -41,13 +40,6 @@ def check_top(top: int) -> None:
     """Raise a :class:`RequestError` unless ``top`` results can be asked for."""
     if not 1 <= top <= MAX_RESULTS:
         raise RequestError(f"top = {top}, expected 1 to {MAX_RESULTS}")
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A sentence about a name that does not exist, with the nearest one that does."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
-    return f"no {kind} named {name!r}; {hint}"
 
 
 def count(number: int, what: str) -> str:

@@ -10,9 +10,10 @@ import polars as pl
 
 from videomatch.app import leaks
 from videomatch.app.config import load_plan
-from videomatch.app.requests import RequestError, unknown
+from videomatch.app.requests import RequestError
 from videomatch.common import files
 from videomatch.pipeline import dvcfile, provenance, rules
+from videomatch.pipeline.check import unknown
 
 
 def write_dvc(options: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ def videos(folder: Path, shard: int | None = None) -> pl.DataFrame:
 
 def write_videos(rows: pl.DataFrame, folder: Path, shards: int) -> None:
     """Write the checked ``videos`` table as one file per shard (empty for a shard without videos)."""
+    folder.mkdir(parents=True, exist_ok=True)
     for shard in range(shards):
         part = rows.filter(pl.col("shard") == shard).sort("video_id")
         part.write_parquet(folder / shard_file(shard), compression="zstd")

@@ -25,11 +25,15 @@ def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray
         return None
 
 
-def strip(path: Path, duration: float, count: int, side: int = 72) -> list[np.ndarray | None]:
-    """The frames in the middle of ``count`` equal parts of a video, as :func:`thumbnail` gives them."""
+def strip(path: str | None, duration: float, count: int) -> list[str | None]:
+    """Addresses (:func:`data_url`) of the frames in the middle of ``count`` equal parts of a video; None where there is
+    no picture."""
+    if path is None:
+        return [None] * count
     half = Fraction(max(duration, 0.02) / (2 * max(1, count))).limit_denominator(100_000)
+    points = range(1, 2 * count, 2)  # every other point is the middle of a part
     try:
-        return [*_grid(path, half, side, range(1, 2 * count, 2))]  # every other point is the middle of a part
+        return [data_url(still, 70) for still in _grid(Path(path), half, 72, points)]
     except (Unreadable, OSError):
         return [None] * count
 

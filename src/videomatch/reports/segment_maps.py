@@ -11,14 +11,13 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 from PIL import Image
 
-from videomatch.media.thumbnail import data_url, strip
+from videomatch.media.thumbnail import strip
 from videomatch.reports import pages
 from videomatch.reports.pages import clock
 
@@ -127,7 +126,7 @@ def drawing(
     similarity: Float[np.ndarray, "rows columns"],
     segments: Sequence[DrawnSegment],
     durations: Sequence[float],
-    paths: Sequence[str | Path | None],
+    paths: Sequence[str | None],
     *,
     title: str,
     true: Sequence[Sequence[float]] = (),
@@ -150,8 +149,8 @@ def drawing(
         segments=segments,
         truth=true,
         sizes=sizes,
-        query_strip=_strip(paths[0], durations[0], sizes.down),
-        reference_strip=_strip(paths[1], durations[1], sizes.across),
+        query_strip=strip(paths[0], durations[0], sizes.down),
+        reference_strip=strip(paths[1], durations[1], sizes.across),
         reference_ticks=[(s, clock(s, step)) for s in seconds],
         query_ticks=[(s, clock(s, query_step)) for s in query_seconds],
         left=LEFT,
@@ -161,12 +160,6 @@ def drawing(
         still_height=STILL_HEIGHT,
     )
     return Markup(svg)
-
-
-def _strip(path: str | Path | None, duration: float, count: int) -> list[str | None]:
-    """Addresses of frames at the middles of equal parts of a video."""
-    stills = strip(Path(path), duration, count) if path else [None] * count
-    return [None if still is None else data_url(still, 70) for still in stills]
 
 
 def picture(similarity: Float[np.ndarray, "rows columns"]) -> str:
