@@ -29,13 +29,13 @@ def test_padding_and_batch_do_not_matter():
     mask = torch.ones(3, 12, dtype=torch.bool)
     mask[1, 7:] = False
     with torch.inference_mode():
-        found = model(rows * mask[..., None], mask)["scores"]
-        alone = model(rows[1:2, :7], mask[1:2, :7])["scores"]
+        found = model.scorer(rows * mask[..., None], mask)
+        alone = model.scorer(rows[1:2, :7], mask[1:2, :7])
         torch.testing.assert_close(found[1:2, :7], alone, rtol=1e-4, atol=1e-5)
         assert not found[1, 7:].any()
         junk = torch.where(mask[..., None], rows, 77.0)
-        torch.testing.assert_close(model(junk, mask)["scores"], found)
-        assert model(3 * rows, mask)["scores"].allclose(model(rows, mask)["scores"], atol=1e-4)
+        torch.testing.assert_close(model.scorer(junk, mask), found)
+        assert model.scorer(3 * rows, mask).allclose(model.scorer(rows, mask), atol=1e-4)
 
 
 def test_saved_is_loaded_equal_and_starts_without_preferences(tmp_path):

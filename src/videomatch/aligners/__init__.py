@@ -46,27 +46,19 @@ SCORES = ("mean", "max")
 
 
 class Aligner(Protocol):
-    """What a file of this room provides, and the ``Model`` of a segment detector."""
+    """What a file of this room provides, and the ``Model`` of a segment detector: ``align(similarity, *, …)``, whose
+    keyword-only arguments are the options, each with a default; and named grids of these, one of them ``ours``."""
 
     @property
-    def GRIDS(self) -> Mapping[str, Grid]:
-        """Named grids of options for ``tune``; every aligner has ``ours``."""
-        ...
+    def GRIDS(self) -> Mapping[str, Grid]: ...
 
     @property
-    def align(self) -> Callable[..., Segments]:
-        """``align(similarity, *, …)``: the segments of a map, as the head of this module says. Its keyword-only
-        arguments are the options, each with a default."""
-        ...
+    def align(self) -> Callable[..., Segments]: ...
 
 
 @functools.lru_cache(maxsize=4)
 def load(name: str | None = None, run: Path | None = None) -> Aligner:
-    """An algorithm of this room, or a trained detector on the GPU if there is one.
-
-    Args:
-        name: a file of this room.
-        run: result of ``train``: a system whose model has ``detects_segments``.
+    """An algorithm of this room by name, or a trained detector (result of ``train``), on the GPU if there is one.
 
     Raises:
         ValueError: both arguments or neither, or a model without ``detects_segments``.
@@ -102,11 +94,9 @@ def find_segments(
     """The segments of one map, in seconds. Segments without length are left out (as published, those of one frame).
 
     Args:
-        aligner: of :func:`load`, with its ``options``.
-        similarity: the map.
         query_times, reference_times: start and end of each frame, s, without gaps
             (:func:`videomatch.localisation.intervals.filled`).
-        options: by default the aligner's.
+        options: of the aligner.
         score: one of :data:`SCORES`.
 
     Raises:

@@ -14,9 +14,9 @@ Speeds are those of the copies of the Video Similarity Challenge 2022: 43 % as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -26,53 +26,12 @@ from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.examples import Batch, Examples
-from videomatch.localisation import key_frame_selection as selection
-from videomatch.localisation.intervals import regular
 from videomatch.metrics.segments import TIMES
 
 #: share of copies that keep their speed, and the speeds of the others
 SAME_SPEED, SPEEDS = 0.43, (0.60, 1.50)
 #: shortest copy, frames
 SHORTEST = 8
-
-
-def coverage(scores: torch.Tensor, frames: torch.Tensor, mask: torch.Tensor) -> float:
-    """Mean cosine of every frame with the most similar key frame, with 15 % of the frames selected, one per second.
-
-    See :func:`videomatch.localisation.key_frame_selection.coverage`.
-    """
-    videos = zip(scores.numpy(), frames.numpy(), mask.numpy().astype(bool), strict=True)
-    values = [selection.coverage(rows[is_frame], _selected(own, rows, is_frame)) for own, rows, is_frame in videos]
-    return float(np.mean(values))
-
-
-def repeatability(
-    scores: torch.Tensor,
-    edited_scores: torch.Tensor,
-    frames: torch.Tensor,
-    edited: torch.Tensor,
-    mask: torch.Tensor,
-    edited_mask: torch.Tensor,
-    source_frame: torch.Tensor,
-) -> float:
-    """Share of the copies' key frames that show a key frame of the original, or a frame next to one.
-
-    See :func:`videomatch.localisation.key_frame_selection.repeatability`.
-    """
-    values = []
-    tensors = (scores, frames, mask.bool(), edited_scores, edited, edited_mask.bool(), source_frame)
-    for own, rows, is_frame, other, copied, is_copied, at in zip(*(t.numpy() for t in tensors), strict=True):
-        moments = np.where(at >= 0, at + 0.5, np.nan)[is_copied]
-        keys, copy_keys = _selected(own, rows, is_frame), _selected(other, copied, is_copied)
-        times = regular(int(is_frame.sum()))
-        values.append(selection.repeatability(keys, times, copy_keys, moments, tolerance=1.0))
-    values = [v for v in values if not np.isnan(v)]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _selected(scores: np.ndarray, rows: np.ndarray, is_frame: np.ndarray) -> np.ndarray:
-    times = regular(int(is_frame.sum()))
-    return selection.select(rows[is_frame], times, method="coverage", scores=scores[is_frame])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -84,19 +43,12 @@ class EditedFrames(Examples):
     frame of the copy shows, -1 for none (black, or beyond the window).
 
     Args:
-        expert: whose features: vectors (with times for ``segments``).
         split, validation: both roles of the splits count; what has no features (a text) is passed over.
-        copies: ``made`` or ``segments``.
-        num_frames: of a window.
-        drop: share of frames that a copy leaves out. blackout: share that turn black.
+        copies: ``made`` or ``segments`` (with times).
+        drop, blackout: share of frames that a copy leaves out, or that turn black.
         noise: length of the noise on a unit vector, at most; drawn for each copy, half for all its frames alike.
         mix: share of copies that are mixed with another video.
-
-    Raises:
-        ValueError: an option is out of range, or the store does not fit.
     """
-
-    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"coverage": coverage, "repeatability": repeatability}
 
     expert: str = "clip"
     copies: Literal["made", "segments"] = "made"

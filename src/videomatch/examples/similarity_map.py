@@ -38,15 +38,12 @@ class SimilarityMap(CopyExamples):
 
     Args:
         expert: whose features make the maps; null for synthetic maps only.
-        synthetic: synthetic maps an epoch.
         longest: frames of a map in training, on either side; longer ones are cropped.
-        augment: how much of the augmentation, as a share of its chances.
         condensed: share of the maps in training of which one side has key frames only, spread out again.
     """
 
     synthetic: int = 2000
     longest: int = 128
-    augment: float = 1.0
     condensed: float = 0.0
 
     def __post_init__(self) -> None:
@@ -77,20 +74,16 @@ class SimilarityMap(CopyExamples):
         least = max(SMALLEST, int(CROPPED * self.longest)) if samples else SMALLEST
         side = int(np.exp(rng.uniform(np.log(min(least, self.longest)), np.log(self.longest))))
         if self.is_training:
-            samples = {n: self._augmented(*sample, rng, side) for n, sample in samples.items()}
+            samples = {n: augmented(*sample, rng, longest=side) for n, sample in samples.items()}
         for n in np.flatnonzero(~is_judged).tolist():
             if self.is_training:
                 shortest = max(8, int(side / UNEQUAL))
                 made = synthetic_maps.drawn(rng, shortest=shortest, longest=side, condensed=self.condensed)
-                sample = self._augmented(*made, rng, side)
+                samples[n] = augmented(*made, rng, longest=side)
             else:  # the same each time
                 own = np.random.default_rng([int(numbers[n]), 1])
-                sample = synthetic_maps.drawn(own, longest=self.longest, condensed=self.condensed)
-            samples[n] = sample
+                samples[n] = synthetic_maps.drawn(own, longest=self.longest, condensed=self.condensed)
         return collated([samples[n] for n in range(len(numbers))])
-
-    def _augmented(self, values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, longest: int) -> Sample:
-        return augmented(values, boxes, rng, share=self.augment, longest=longest)
 
     def _judged(self, pair: tuple[str, str], rng: np.random.Generator) -> Sample:
         sides = self._features(pair)
@@ -110,34 +103,28 @@ def collated(samples: Sequence[Sample]) -> Batch:
     return {**batch, **collated_segments([boxes for _, boxes in samples])}
 
 
-def augmented(
-    values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *, share: float = 1.0, longest: int = 128
-) -> Sample:
-    """A map that could as well have been, and its segments.
-
-    Args:
-        values: ``(Q, R)``. boxes: ``(M, 4)`` in frames.
-        rng: source of everything random. share: of the chances of each change. longest: frames of either side.
-    """
-    if rng.random() < 0.5 * share:  # swap query and reference
+def augmented(values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *, longest: int) -> Sample:
+    """A map ``(Q, R)`` that could as well have been, with at most ``longest`` frames of either side, and its segments
+    ``(M, 4)`` in frames."""
+    if rng.random() < 0.5:  # swap query and reference
         values, boxes = values.T, boxes[:, SWAPPED]
-    if rng.random() < 0.5 * share:
+    if rng.random() < 0.5:
         values, boxes = reversed_in_time(values, boxes)
-    if rng.random() < 0.15 * share and min(values.shape) >= 24:  # fewer frames a second, of both
+    if rng.random() < 0.15 and min(values.shape) >= 24:  # fewer frames a second, of both
         values, boxes = values[::2, ::2], boxes / 2
-    if rng.random() < 0.4 * share or max(values.shape) > longest:
+    if rng.random() < 0.4 or max(values.shape) > longest:
         sizes = [min(int(np.ceil(n * rng.uniform(0.4, 1))), longest) for n in values.shape]
         first = [int(rng.integers(0, n - size + 1)) for n, size in zip(values.shape, sizes, strict=True)]
         values, boxes = cropped(values, boxes, first[0], first[0] + sizes[0], first[1], first[1] + sizes[1])
-    if rng.random() < 0.15 * share:
+    if rng.random() < 0.15:
         values = cv2.GaussianBlur(np.ascontiguousarray(values), (0, 0), rng.uniform(0.4, 1.0))
-    if rng.random() < 0.5 * share:
+    if rng.random() < 0.5:
         values = values * rng.uniform(0.6, 1.2) + rng.uniform(-0.15, 0.2)
-    if rng.random() < 0.15 * share:  # the first place of VSC 2022: the square root
+    if rng.random() < 0.15:  # the first place of VSC 2022: the square root
         values = np.sqrt(np.maximum(values, 0))
-    if rng.random() < 0.3 * share:
+    if rng.random() < 0.3:
         values = values + rng.uniform(0.01, 0.1) * rng.normal(size=values.shape)
-    if rng.random() < 0.15 * share:  # damaged frames: black ones, titles
+    if rng.random() < 0.15:  # damaged frames: black ones, titles
         axis = int(rng.integers(2))
         values = values.copy()
         lost = rng.random(values.shape[axis]) < rng.uniform(0, 0.2)
@@ -151,7 +138,7 @@ def reversed_in_time(values: np.ndarray, boxes: np.ndarray) -> Sample:
 
 
 def cropped(values: np.ndarray, boxes: np.ndarray, top: int, bottom: int, left: int, right: int) -> Sample:
-    """A part of a map and what is left of its segments there, each followed along its diagonal."""
+    """A part of a map and what is left of its segments there, each along its diagonal."""
     kept = []
     for start, end, first, last in boxes.tolist():
         speed = (last - first) / (end - start)

@@ -20,11 +20,7 @@ APART, TOGETHER = 0.5, 0.8
 def cosines(
     query: Float[np.ndarray, "query_frames D"], reference: Float[np.ndarray, "reference_frames D"]
 ) -> Float[np.ndarray, "query_frames reference_frames"]:
-    """Cosines of all frames with all frames; a frame of zeros is 0 to every other.
-
-    Raises:
-        ValueError: shapes that do not fit.
-    """
+    """Cosines of all frames with all frames; a frame of zeros is 0 to every other."""
     _check(query, reference, 2)
     return unit_rows(query) @ unit_rows(reference).T
 
@@ -64,9 +60,6 @@ def chamfer(
 ) -> Float[np.ndarray, "query_frames reference_frames"]:
     """Mean over the regions of one frame of its best inner product with the other's regions, averaged over both
     directions. Regions are not normalised (ViSiL's are weighted by attention).
-
-    Raises:
-        ValueError: shapes that do not fit.
     """
     _check(query, reference, 3)
     regions = np.einsum("qkd,rld->qkrl", query, reference, optimize=True)

@@ -38,14 +38,11 @@ def filled(times: Times, duration: float | None = None) -> Times:
 
 
 def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -> Segments:
-    """Segments with their four times in seconds instead of frames or fractions of frames.
+    """Segments with their four times in seconds instead of frames or fractions of frames; ``query_times`` and
+    ``reference_times`` are without gaps (:func:`filled`).
 
     Published aligners return the number of the last frame as the end. It becomes the *start* of that frame, as in VCSL
     at one frame a second: such a segment is a frame short.
-
-    Args:
-        segments: columns of :data:`videomatch.metrics.segments.COLUMNS`.
-        query_times, reference_times: start and end of every frame, s, without gaps (:func:`filled`).
 
     Raises:
         ValueError: a frame that does not exist, an end before its start, or times that do not rise.

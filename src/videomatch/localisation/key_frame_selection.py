@@ -176,31 +176,6 @@ def assigned_intervals(
     return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, last]], axis=1)
 
 
-def coverage(features: Features, positions: Positions) -> float:
-    """Mean over frames of the cosine with the most similar key frame."""
-    unit = unit_rows(features)
-    return float((unit @ unit[positions].T).max(axis=1).mean())
-
-
-def repeatability(
-    positions: Positions,
-    times: Times,
-    copy_positions: Positions,
-    source_times: Float[np.ndarray, " copy_frames"],
-    tolerance: float = 0.5,
-) -> float:
-    """Share of the copied key frames of an edited copy whose source is at most ``tolerance`` s from a key frame of the
-    original (``times``: of all its frames); nan if there is none. ``source_times``: the second of the original of each
-    frame of the copy, nan for other frames.
-    """
-    original = np.asarray(times, np.float64)[positions].mean(axis=1)
-    sources = source_times[copy_positions]
-    sources = sources[np.isfinite(sources)]
-    if not len(sources) or not len(original):
-        return math.nan
-    return float((np.abs(sources[:, None] - original).min(axis=1) <= tolerance).mean())
-
-
 def changes(unit: Features) -> Scores:
     """One minus the cosine of every frame with the frame before it; 0 for the first."""
     return np.r_[np.zeros(min(1, len(unit))), 1 - np.einsum("nd,nd->n", unit[1:], unit[:-1], dtype=np.float64)]

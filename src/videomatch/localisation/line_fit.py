@@ -45,13 +45,8 @@ _TURN = np.array([-1, 1], np.float32)
 def fit_lines(
     log_odds: Float[np.ndarray, "query_frames reference_frames"], boxes: Boxes, *, floor: float = 0.0
 ) -> tuple[Boxes, Scores]:
-    """Boxes whose diagonals follow the likely cells, and the mean probability of these, 0 to 1.
-
-    Args:
-        log_odds: of the cells.
-        boxes: in frames.
-        floor: log odds at which a cell counts neither for nor against the line; lower ones make segments longer.
-    """
+    """Boxes whose diagonals follow the likely cells, and the mean probability of these, 0 to 1; at log odds of
+    ``floor`` a cell counts neither for nor against the line."""
     if not len(boxes):
         return boxes, np.zeros(0, boxes.dtype)
     bordered = np.full((log_odds.shape[0] + 2, log_odds.shape[1] + 2), OUTSIDE, np.float32)

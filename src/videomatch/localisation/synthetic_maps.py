@@ -29,22 +29,17 @@ FINE = 4
 
 @dataclass(frozen=True)
 class _Style:
-    """Parameters of all videos of a map.
+    """Parameters of all videos of a map."""
 
-    Attributes:
-        common: unit vector that is a component of all frames.
-        common_share: its share.
-        centre_share: share of the component of all scenes of a video.
-        shot: mean frames of a shot.
-        drift: of the frames of a shot.
-        repeat: probability that a shot is of an earlier scene.
-    """
-
+    #: unit vector that is a component of all frames, and its share
     common: np.ndarray
     common_share: float
+    #: share of the component of all scenes of a video
     centre_share: float
+    #: mean frames of a shot, and the drift of its frames
     shot: float
     drift: float
+    #: probability that a shot is of an earlier scene
     repeat: float
 
 
@@ -54,13 +49,10 @@ def drawn(
     """A map and its segments in frames, half open.
 
     Args:
-        rng: source of everything random.
         shortest, longest: frames of either video.
         copied: share of maps that have a segment.
         condensed: share of maps whose reference is interpolated from its key frames.
     """
-    if not 4 <= shortest <= longest:
-        raise ValueError(f"videos of {shortest} to {longest} frames, expected 4 or more, rising")
     dim = int(np.exp(rng.uniform(np.log(10), np.log(100))))
     style = _Style(
         common=_unit(rng.normal(size=dim)),

@@ -47,9 +47,8 @@ def rank_normalised(grade: Values) -> np.ndarray:
 def _check(score: Values, grade: Values) -> tuple[np.ndarray, np.ndarray]:
     score, grade = np.asarray(score, np.float64), np.asarray(grade, np.float64)
     if score.shape != grade.shape or score.ndim != 1 or len(score) < 2:
-        raise ValueError(
-            f"scores {score.shape} and grades {grade.shape}, expected two lists of the same two or more pairs"
-        )
+        shapes = f"scores {score.shape} and grades {grade.shape}"
+        raise ValueError(f"{shapes}, expected two lists of the same two or more pairs")
     if not (np.isfinite(score).all() and np.isfinite(grade).all()):
         raise ValueError("a score or a grade is not finite")
     return score, grade

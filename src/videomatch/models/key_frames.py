@@ -140,18 +140,12 @@ class Model(PreTrainedModel, SystemModel):
         edited_mask: Bool[Tensor, "batch copied"] | None = None,
         **_: Tensor,
     ) -> dict[str, Tensor]:
-        """``assignment`` as of :func:`soft_assignment`; ``keep_probability`` that a frame is a key frame, and in
-        evaluation ``scores``, of the frames and (``edited_…``) of those of a copy. Frames are padded at the end; only
-        their directions count.
-        """
+        """``assignment`` as of :func:`soft_assignment`; ``keep_probability`` that a frame is a key frame, and
+        ``edited_keep_probability`` of those of a copy. Frames are padded at the end; only their directions count."""
         outputs = {"assignment": self.scorer.assignment(frames, mask)}
         outputs["keep_probability"] = outputs["assignment"].diagonal(dim1=1, dim2=2)
-        if not self.training:
-            outputs["scores"] = self.scorer(frames, mask)
         if edited is not None and edited_mask is not None:
             outputs["edited_keep_probability"] = self.scorer.assignment(edited, edited_mask).diagonal(dim1=1, dim2=2)
-            if not self.training:
-                outputs["edited_scores"] = self.scorer(edited, edited_mask)
         return outputs
 
 

@@ -116,7 +116,7 @@ class Layer(nn.Module):
         self.norm: Norm | None = Norm(outer)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """``(B, C, rows, columns)``; ``mask`` of the output's grid."""
+        """``mask`` is of the output's grid."""
         conv, norm = self.conv, self.norm
         x = torch.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
         x = (x if norm is None else norm(x, mask)).relu_()
@@ -137,7 +137,6 @@ class Level(nn.Module):
         self.more = Layer(outer, outer)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """``(B, C, rows, columns)`` to ``(B, C', rows / 2, columns / 2)``."""
         x = self.down(x, mask)
         return x + self.more(x, mask)
 
@@ -286,11 +285,9 @@ class Model(PreTrainedModel, SystemModel):
         overlap: float | None = None,
         floor: float | None = None,
     ) -> np.ndarray:
-        """Segments ``(N, 5)`` float64, highest score first, in frames and fractions of frames. The score, 0 to 1, is
-        the root of the objectness times the mean probability of the cells on the line.
-
-        Args:
-            confidence, overlap, floor: by default those of :class:`Config`.
+        """Segments ``(N, 5)`` float64 of a map ``(Q, R)``, highest score first, in frames and fractions of frames. The
+        score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line. Options are by
+        default those of :class:`Config`.
 
         Raises:
             ValueError: no map of finite numbers, or a model in training mode.
@@ -363,12 +360,8 @@ def padded(read: Tensor, mask: Tensor, step: int) -> tuple[Tensor, Tensor]:
 
 
 def anchors(shapes: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "cells 3"]:
-    """Cells of all levels, finest first, row by row.
-
-    Args:
-        shapes: rows and columns of each level; cells of the first are of four frames, of each next of twice as many.
-        device: of the result.
-    """
+    """Cells of all levels, finest first, row by row. ``shapes`` are rows and columns of each level; cells of the first
+    are of four frames, of each next of twice as many."""
     found = []
     for number, shape in enumerate(shapes):
         side = 2.0 ** (number + 2)

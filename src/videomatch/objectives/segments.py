@@ -32,7 +32,6 @@ def segment_focal(
     Args:
         objectness: before the sigmoid.
         is_cell: false in the padding.
-        boxes, target_boxes: ``query_start, query_end, reference_start, reference_end``.
         min_cells: a map's sum is divided by at least so many cells.
     """
     scores = at_least_single(objectness)
