@@ -34,12 +34,6 @@ def test_planted_segments_are_found_in_seconds(data, tmp_path):  # noqa: F811
     assert len(both) == 6 and both["score_found"].is_between(0.6, 1).all()
 
 
-def test_processes_change_nothing(data, tmp_path):  # noqa: F811
-    one, _ = aligned(data, tmp_path / "one", **OPTIONS)
-    two, _ = aligned(data, tmp_path / "two", **OPTIONS, threads=2)
-    assert one.equals(two)
-
-
 def test_with_what_was_tuned(data, tmp_path):  # noqa: F811
     compared = {"expert": "frames", "bias": 0.05}
     best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.2, 0.6]}, similarity_map=compared)
@@ -54,13 +48,8 @@ def test_with_what_was_tuned(data, tmp_path):  # noqa: F811
 
 
 def test_nearest_references_of_a_search(data, tmp_path):  # noqa: F811
-    rows = [
-        ("q0", "r0", 0.9, 0),
-        ("q0", "r1", 0.5, 1),
-        ("q0", "r2", 0.4, 2),
-        ("q1", "r0", 0.8, 0),
-        ("q1", "gone", 0.7, 1),
-    ]
+    rows = [("q0", "r0", 0.9, 0), ("q0", "r1", 0.5, 1), ("q0", "r2", 0.4, 2)]
+    rows += [("q1", "r0", 0.8, 0), ("q1", "gone", 0.7, 1)]
     table = [dict(zip(("query_id", "reference_id", "score", "better"), row, strict=True)) for row in rows]
     tables.write("rankings", [{**row, "grade": None, "equal": 0} for row in table], tmp_path)
     found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=tmp_path, top=2, score="max")
