@@ -14,7 +14,7 @@ import polars as pl
 from videomatch.common import workers
 from videomatch.common.progress import track
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import pooled_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import Store, expert_store
 from videomatch.localisation import frame_similarity, intervals
@@ -72,8 +72,7 @@ class SimilarityMaps:
         if spec.noise is None:
             return cls(spec, references, queries)
         assert corpus is not None
-        listed = split_ids(tables.read("splits", corpus), spec.noise.split, "reference")
-        rows, _ = references.gather([i for i in listed if i in references])
+        rows, _ = references.gather([i for i in pooled_ids(corpus, spec.noise.split) if i in references])
         if not len(rows):
             raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {root}")
         normalisation = ScoreNormalisation.fit(

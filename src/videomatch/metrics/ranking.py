@@ -19,21 +19,11 @@ Ties: the house rule averages over them
     pair the same score gets chance, R@k = k/N and MnR = (N+1)/2.
 
 Published conventions, by name
-    ================ ======================================================= ==================
-    name             tie                                                     median of
-    ================ ======================================================= ==================
-    house            expected value                                          both middle ranks
-    mmt              rank better + equal/2 + 1; R@1 counts rank = 1, R@k     both middle ranks
-                     rank < k + 1 (a tie for first place is a miss at 1)
-    clip4clip        as mmt                                                  both middle ranks
-    clip4clip_multi  as mmt                                                  the lower
-    hybrid_space     as mmt                                                  both middle ranks
-    dual_encoding    as mmt                                                  both, rounded down
-    ================ ======================================================= ==================
-    Without ties only the median differs. CLIP4Clip's v2t with several captions, which ranks groups of captions by
-    their best member, is not one of them. Systems that use the code of another have names as well:
-    ``collaborative_experts`` and ``moee`` are mmt, ``xclip``, ``drl`` and ``ts2net`` are clip4clip,
-    ``dual_encoding_varied`` is dual_encoding.
+    All take a rank of better + equal/2 + 1; R@1 counts rank = 1, R@k rank < k + 1 (a tie for first place is a miss at
+    1). They differ in the median: the mean of both middle ranks (``mmt``, ``collaborative_experts``, ``moee``;
+    ``clip4clip``, ``xclip``, ``drl``, ``ts2net``; ``hybrid_space``; also ``house``), the lower of them
+    (``clip4clip_multi``), or their mean rounded down (``dual_encoding``, ``dual_encoding_varied``). CLIP4Clip's v2t
+    with several captions, which ranks groups of captions by their best member, is not one of them.
     # Deviation: CLIP4Clip counts every tied position as a query of its own; here they are one, as in mmt.
 """
 
@@ -47,7 +37,7 @@ from scipy.special import digamma, gammaln
 KS = (1, 5, 10, 50)
 
 
-#: name of a convention -> the median; all but ``house`` treat ties as ``mmt``
+#: name of a convention -> its median
 CONVENTIONS = dict.fromkeys(("house", "mmt", "clip4clip", "clip4clip_multi", "hybrid_space", "dual_encoding"), "both")
 CONVENTIONS |= dict.fromkeys(("collaborative_experts", "moee", "xclip", "drl", "ts2net"), "both")
 CONVENTIONS |= {"clip4clip_multi": "lower", "dual_encoding": "floor", "dual_encoding_varied": "floor"}

@@ -260,7 +260,8 @@ class Model(PreTrainedModel, SystemModel):
         segments, segments_mask = segments.float(), segments_mask.bool()
         found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.pyramid.step))
         cells = anchors([x.shape[2:] for x in found.heads], similarity.device)
-        is_cell = cells_of_map(mask, cells)
+        sizes = torch.stack([mask.any(2).sum(1), mask.any(1).sum(1)], 1)
+        is_cell = (cells[None, :, :2] - cells[None, :, 2:] / 2 < sizes[:, None]).all(2)  # with a frame of the map
         is_assigned, which = assigned(cells, segments, segments_mask)
         refined = [shifted(segments)]
         for number, corners in enumerate(self.corners):
@@ -369,14 +370,6 @@ def anchors(shapes: Sequence[Sequence[int]], device: torch.device) -> Float[Tens
         query, reference = torch.meshgrid(*centres, indexing="ij")
         found.append(torch.stack([query, reference, torch.full_like(query, side)], 2).flatten(0, 1))
     return torch.cat(found)
-
-
-def cells_of_map(
-    mask: Bool[Tensor, "maps query_frames reference_frames"], cells: Float[Tensor, "cells 3"]
-) -> Bool[Tensor, "maps cells"]:
-    """Which cells contain a frame of the map."""
-    sizes = torch.stack([mask.any(2).sum(1), mask.any(1).sum(1)], 1)
-    return (cells[None, :, :2] - cells[None, :, 2:] / 2 < sizes[:, None]).all(2)
 
 
 def decoded(raw: Float[Tensor, "maps 5 cells"], cells: Float[Tensor, "cells 3"]) -> dict[str, Tensor]:

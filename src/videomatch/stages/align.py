@@ -18,7 +18,7 @@ import polars as pl
 from videomatch import aligners
 from videomatch.common import files
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import pooled_ids
 from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
 from videomatch.specs.similarity import SimilarityMap
 
@@ -97,11 +97,9 @@ def _nearest(
     corpus: Path, split: str | list[str], rankings: Path, top: int, maps: SimilarityMaps
 ) -> list[CandidatePair]:
     """The ``top`` best references of every query of the split, of videos with features."""
-    splits = tables.read("splits", corpus)
-    names = [split] if isinstance(split, str) else split
     found = tables.read("rankings", rankings)
     for role, store in (("query", maps.queries), ("reference", maps.references)):
-        ids = [i for name in names for i in split_ids(splits, name, role)]
+        ids = pooled_ids(corpus, split, [role])
         found = found.filter(pl.col(f"{role}_id").is_in(ids) & pl.col(f"{role}_id").is_in(store.ids))
     found = found.sort("query_id", "better", "reference_id").group_by("query_id", maintain_order=True).head(top)
     if found.is_empty():

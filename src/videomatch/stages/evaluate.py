@@ -23,7 +23,7 @@ import polars as pl
 
 from videomatch.common import files
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import pooled_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.ranked import ranked
 from videomatch.localisation.maps import boxes_by_pair
@@ -146,12 +146,10 @@ def _topics(
     if corpus is None:
         raise ValueError(f"{metrics[0]} needs the judged pool of the corpus, but no corpus is given")
     strata = tables.read("strata", corpus)
-    protocol = split_ids(tables.read("splits", corpus), about["split"], "query")
-    strata = strata.filter(pl.col("query_id").is_in(protocol))
+    strata = strata.filter(pl.col("query_id").is_in(pooled_ids(corpus, about["split"], ["query"])))
     if not len(strata):
         raise ValueError(f"{metrics[0]}: {corpus} has no judged pool (table strata) of protocol {about['split']!r}")
-    numbers = strata["stratum"].unique().sort().to_list()
-    strata = strata.with_columns(pl.col("stratum").replace_strict(numbers, range(len(numbers)), return_dtype=pl.Int64))
+    strata = strata.with_columns(pl.col("stratum").rank("dense").cast(pl.Int64) - 1)
     best = ranked(tables.read("rankings", rankings), avs.MAX_SHOTS, about["counts"]["references"])
     best = best.join(strata, on=["query_id", "reference_id"], how="left", maintain_order="left")
     best = best.with_columns(pl.col("stratum", "judgement").fill_null(-1))
@@ -247,8 +245,7 @@ def _evaluate_segments(
 
 def _inside(corpus: Path, split: str, found: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Found and true segments between the protocol's queries and references."""
-    sides = {role: split_ids(tables.read("splits", corpus), split, role) for role in ("query", "reference")}
-    inside = [pl.col(f"{role}_id").is_in(ids) for role, ids in sides.items()]
+    inside = [pl.col(f"{role}_id").is_in(pooled_ids(corpus, split, [role])) for role in ("query", "reference")]
     return found.filter(inside), tables.read("segments", corpus).filter(inside)
 
 
