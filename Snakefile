@@ -1,10 +1,5 @@
 # videomatch: from video files to tables. `params.yaml` holds every value of the demo; `snakemake --configfile FILE` reads
 # another file instead. What each rule makes, and from what, is in src/videomatch/pipeline/rules.py.
-if not workflow.configfiles:
-
-    configfile: "params.yaml"
-
-
 include: "workflow/rules/common.smk"
 
 

@@ -84,3 +84,45 @@ def test_a_mistake_in_an_addition_is_one_clear_message(extended: Repo, path: str
     said = done.stdout + done.stderr
     assert done.returncode and "1 mistake in the parameters" in said and message in said, said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("place", "old", "new", "message"),
+    [
+        ("table_copies.yaml", "rows:", "rows: ]", "workflow/tables/toy_copies.yaml:{line}: not YAML"),
+        ("table_copies.yaml", "label:", "lable:", "toy_copies.yaml:{line} rows.0.lable: no option named 'lable'"),
+        (
+            "table_copies.yaml",
+            "system: copied",
+            "system: copid",
+            "toy_copies.yaml:{line} rows.0.system: no system named",
+        ),
+        ("aligner.py", "GRIDS", "GRID", "aligners/toy_aligner.py has no 'GRIDS'"),
+        ("aligner.py", "def align", "def algin", "aligners/toy_aligner.py has no 'align'"),
+        ("corpus.py", "def read", "def raed", "corpora/toy_corpus.py has no 'read'"),
+        ("objective.py", "def ", "import nothing_such\n\n\ndef ", "toy_objectives.py:{line}: ModuleNotFoundError"),
+        ("objective.py", "def ", "def def ", "toy_objectives.py:{line}: "),
+    ],
+)
+def test_a_mistake_in_an_added_file_is_one_clear_message(extended: Repo, place: str, old: str, new: str, message: str):
+    file = extended.folder / PLACES[place]
+    before = file.read_text()
+    file.write_text(before.replace(old, new, 1))
+    line = before[: before.index(old)].count("\n") + 1
+    try:
+        done = extended.run("snakemake", "-n")
+    finally:
+        file.write_text(before)
+    said = done.stdout + done.stderr
+    assert done.returncode and message.format(line=line) in said, said
+    assert "Traceback" not in said
+
+
+def test_without_tables_pages_and_submissions_there_is_nothing_to_make(extended: Repo):
+    before = (extended.folder / "params.yaml").read_text()
+    extended.set("tables", [])
+    try:
+        done = extended.run("snakemake", "-n")
+    finally:
+        (extended.folder / "params.yaml").write_text(before)
+    assert done.returncode and "nothing to make" in done.stdout + done.stderr

@@ -66,11 +66,15 @@ def test_from_in_a_circle_is_an_error():
     [
         ("datset", {}, "no section named 'datset'; did you mean 'datasets'?"),
         ("scale", "../up", "is no folder name"),
+        ("scale", None, "is no folder name"),
         ("seed", "zero", "is not a whole number"),
         ("datasets.videos.corpus", "generatd", "no corpus named 'generatd'; did you mean 'generated'?"),
         ("datasets.videos.corpus", "folder", "option 'raw' is missing"),
         ("datasets.videos.shards", 0, "not a whole number of at least 1"),
         ("datasets.videos.experts", ["clp"], "no expert named 'clp'; did you mean 'clip'?"),
+        ("datasets.videos.experts", "clip", "'clip' is not a value of type list"),
+        ("experts.clip", {"backbone": "clip"}, "option 'extractor' is missing"),
+        ("experts.clip", "image", "expected a mapping, got 'image'"),
         ("datasets.videos.options.vidoes", 3, "no option named 'vidoes'; did you mean 'videos'?"),
         ("backbones.clip.system", "tinyclip", "did you mean 'tiny_clip'?"),
         ("backbones.clip", {}, "expected either"),
@@ -81,6 +85,9 @@ def test_from_in_a_circle_is_an_error():
         ("systems.tiny_clip.model.widht", 3, "did you mean 'width'?"),
         ("systems.tiny_clip.training.epoch", 3, "did you mean 'epochs'?"),
         ("systems.tiny_clip.objectives", {"clip_contrastve": {}}, "did you mean 'clip_contrastive'?"),
+        ("systems.tiny_clip.objectives.clip_contrastive", 0.5, "expected a mapping, got 0.5"),
+        ("systems.network_copy.align.tune", {"split": "copies_val", "grid": "our"}, "did you mean 'ours'?"),
+        ("systems.title.from", "titel", "no system named 'titel'; did you mean 'title'?"),
         ("systems.tiny_clip.examples.kind", "frame_captin", "did you mean 'frame_caption'?"),
         ("systems.tiny_clip.dataset", "vidos", "no dataset named 'vidos'; did you mean 'videos'?"),
         ("systems.title.embedings", {}, "did you mean 'embeddings'?"),
@@ -88,6 +95,8 @@ def test_from_in_a_circle_is_an_error():
         ("systems.title_and_frames.combine.systems", ["titel"], "did you mean 'title'?"),
         ("systems.tiny-x", {}, "cannot be a name"),
         ("tables", ["similarity_untraind"], "did you mean 'similarity_untrained'?"),
+        ("tables", "similarity_untrained", "expected a list"),
+        ("tables", ["similarity_untrained", "similarity_untrained"], "stands twice"),
         ("pages.run.system", "titl", "did you mean 'title'?"),
     ],
 )
@@ -109,6 +118,27 @@ def test_all_mistakes_are_listed_at_once_with_file_and_line(tmp_path: Path):
     for number, line in enumerate(file.read_text().splitlines(), 1):
         if "frams" in line:
             assert f"{file}:{number} experts.frames.extractor: no extractor named 'frams'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("scale: one\nseed: [1\ntables: []\n", "{file}:3: not YAML: expected ',' or ']'"),
+        ("scale: one\nsystems:\n  a: {x: 1}\n  b: {}\n  a: {x: 2}\n", "{file}:5 systems.a: the key stands twice"),
+        ("- scale\n- seed\n", "{file}: expected a mapping, got ['scale', 'seed']"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_line(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(params.ParamsError) as error:
+        params.load([file])
+    assert message.format(file=file) in str(error.value)
+
+
+def test_one_misspelt_section_is_one_mistake():
+    with pytest.raises(params.ParamsError, match="1 mistake in the parameters"):
+        params.resolved({**{k: v for k, v in config().items() if k != "systems"}, "sytems": config()["systems"]})
 
 
 def test_a_typo_stops_snakemake_with_one_message_and_no_traceback(tmp_path: Path):

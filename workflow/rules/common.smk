@@ -12,9 +12,10 @@ from videomatch.pipeline.plan import Plan
 
 try:
     values = {k: v for k, v in workflow.config_settings.config.items() if k != "stage"}
-    given, read = parameters.load(workflow.configfiles, values)
+    given, read = parameters.load(workflow.configfiles or ["params.yaml"], values)
     plan = Plan(parameters.resolved(given, read))
-    rules.needed(plan)
+    if not rules.needed(plan):
+        sys.exit("nothing to make: results are made for tables, pages and submissions, and the parameters name none")
 except ValueError as error:
     sys.exit(f"{error}")
 
@@ -26,6 +27,7 @@ if IS_FIRST:
     lock = files.lock(SCRATCH / "lock")
     if lock is None:
         sys.exit("another snakemake is at work in this folder; wait for it to end")
+    files.cancel_timers_at_the_end()  # of Snakemake's limit of jobs (profiles/default)
     fork_server.sweep(SCRATCH)
     os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)

@@ -19,11 +19,11 @@ def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
     default), with values ``KEY=VALUE``."""
     if not PARAMS.is_file():
         raise RequestError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
-    config, read = parameters.load(files or [PARAMS])
-    for value in values:
-        key, _, text = value.partition("=")
-        config = parameters.overlay(config, {key: yaml.safe_load(text)})
     try:
+        config, read = parameters.load(files or [PARAMS])
+        for value in values:
+            key, _, text = value.partition("=")
+            config = parameters.overlay(config, {key: yaml.safe_load(text)})
         return Plan(parameters.resolved(config, read))
     except parameters.ParamsError as error:
         raise RequestError(str(error)) from error

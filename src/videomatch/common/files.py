@@ -121,3 +121,15 @@ def end_with(process: int) -> None:
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def cancel_timers_at_the_end() -> None:
+    """Cancel timers that still wait when the main thread ends; the interpreter would wait for them."""
+
+    def cancel() -> None:
+        threading.main_thread().join()
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.cancel()
+
+    threading.Thread(target=cancel, daemon=True).start()

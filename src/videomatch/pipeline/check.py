@@ -9,23 +9,22 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videomatch.common import named
 from videomatch.corpora import FeatureReader
 from videomatch.localisation.key_frame_selection import METHODS
-from videomatch.pipeline import signatures
+from videomatch.pipeline import signatures, yaml_file
 from videomatch.pipeline.plan import TABLES
 from videomatch.pipeline.signatures import Option
+from videomatch.pipeline.yaml_file import Place
 from videomatch.specs import OpenSpec, Spec, data, listed, reports, systems
 
-Place = tuple[str, ...]
 Options = Mapping[str, Option]
 
 #: sections of named entries, in the order in which they are checked
@@ -84,9 +83,12 @@ class Check:
         """Check every section."""
         params = self.params
         self.keys((), params, ("scale", "seed", *SECTIONS, "tables"), "section")
+        if self.mistakes:
+            return  # without what is below a misspelt section, the others name what is missing
         self.text_keys((), params)
-        if not NAME.fullmatch(str(params.get("scale"))):
-            self.add(("scale",), f"{params.get('scale')!r} is no folder name (letters, digits, _)")
+        scale = params.get("scale")
+        if not isinstance(scale, str) or not NAME.fullmatch(scale):
+            self.add(("scale",), f"{scale!r} is no folder name (letters, digits, _)")
         if type(params.get("seed")) is not int:
             self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
         special = {"datasets": self.dataset, "experts": self.expert, "submissions": self.submission}
@@ -107,9 +109,16 @@ class Check:
                     if section in special:
                         special[section](path, entry)
         known = [file.stem for file in TABLES.glob("*.yaml")]
-        for number, table in enumerate(params["tables"] or []):
-            if self.member(("tables", str(number)), "table (workflow/tables)", table, known):
-                self.table(("tables", str(number), f"{table}.yaml"))
+        if not isinstance(params["tables"], list):
+            self.add(("tables",), f"expected a list, got {params['tables']!r}")
+            return
+        for number, table in enumerate(params["tables"]):
+            path = ("tables", str(number))
+            if table in params["tables"][:number]:
+                self.add(path, f"{table!r} stands twice")
+            elif self.member(path, "table (workflow/tables)", table, known):
+                file = Path(os.path.relpath(TABLES / f"{table}.yaml"))
+                self.entry((str(file),), yaml_file.read(file)[0], reports.Table)
 
     def keys(self, path: Place, entry: Mapping[str, Any], known: Iterable[str], what: str = "option") -> None:
         """Every key must be known."""
@@ -147,22 +156,23 @@ class Check:
         for name in sorted(name for name, option in known.items() if option.required and name not in entry):
             self.add(path, f"option {name!r} is missing")
 
-    def type(self, path: Place, value: Any, annotation: str) -> None:
+    def type(self, path: Place, value: Any, annotation: str) -> bool:
         """A value against an annotation, as far as that is a plain one."""
         choices = re.fullmatch(r"Literal\[(.*)\]", annotation)
         if choices:
-            self.member(path, path[-1], value, ast.literal_eval(f"({choices[1]},)"))
-            return
+            return self.member(path, path[-1], value, ast.literal_eval(f"({choices[1]},)"))
         words = [word.strip() for word in re.sub(r"\[[^|]*\]", "", annotation).split("|")]
         if not set(words) <= TYPES.keys():
-            return
+            return True
         wanted = {TYPES[word] for word in words}
         if value is None and wanted & {"list", "mapping"}:
-            return  # it takes a list or a mapping of another file away
+            return True  # it takes a list or a mapping of another file away
         given = TYPES.get(type(value).__name__, "")
-        if given not in wanted and not (given == "int" and "float" in wanted):
-            hint = "; write 1.0e-3, not 1e-3" if isinstance(value, str) and re.fullmatch(r"\d+e-?\d+", value) else ""
-            self.add(path, f"{value!r} is not a value of type {' or '.join(sorted(wanted - {'None'}))}{hint}")
+        if given in wanted or (given == "int" and "float" in wanted):
+            return True
+        hint = "; write 1.0e-3, not 1e-3" if isinstance(value, str) and re.fullmatch(r"\d+e-?\d+", value) else ""
+        self.add(path, f"{value!r} is not a value of type {' or '.join(sorted(wanted - {'None'}))}{hint}")
+        return False
 
     def entry(self, path: Place, entry: Any, spec: type[Spec]) -> None:
         """An entry against its spec; where its callee does not exist, only the options that name that."""
@@ -174,8 +184,14 @@ class Check:
         if issubclass(spec, OpenSpec):
             found = options_of(spec.callee, entry, spec.filled)
             if found is None:
+                before = len(self.mistakes)
                 for name in re.findall(r"{(\w+)}", spec.callee):
-                    self.named((*path, name), entry.get(name), fields[name].metadata)
+                    if name in entry:
+                        self.named((*path, name), entry[name], fields[name].metadata)
+                    else:
+                        self.add(path, f"option {name!r} is missing")
+                if len(self.mistakes) == before:
+                    self.add(path, f"there is no {spec.callee.format_map(entry)}")
                 return
             more = found
         fields = {name: field for name, field in fields.items() if field.metadata.get("argument") in (None, *more)}
@@ -188,25 +204,26 @@ class Check:
         self.missing(path, entry, {**signatures.options_of(spec), **more})
         if not any(place[: len(path)] == path for place, _ in self.mistakes):
             for name, text in spec.read(entry).mistakes():
-                self.add((*path, name) if name else path, text)
+                self.add((*path, *name.split(".")) if name else path, text)
 
     def value(self, path: Place, value: Any, field: dataclasses.Field[Any], entry: Mapping[str, Any]) -> None:
         """A value of an entry against what the metadata and the annotation of its field tell."""
         about = field.metadata
-        if "spec" in about:
-            if value is not None:
-                self.entry(path, value, about["spec"])
-        elif "callee" in about:
-            known = options_of(about["callee"], entry)
-            if known is not None:
-                self.options(path, value or {}, known)
-        elif about.keys() <= {"workflow"}:
-            self.type(path, value, str(field.type))
-        elif isinstance(value, list) and "Sequence" in str(field.type):
-            for number, one in enumerate(value):
-                self.named((*path, str(number)), one, about)
-        elif value is not None:
-            self.named(path, value, about)
+        several = isinstance(value, list) and "Sequence" in str(field.type)
+        if value is not None and not {"spec", "callee"} & about.keys() and not self.type(path, value, str(field.type)):
+            return
+        for number, one in enumerate(value if several else [value]):
+            place = (*path, str(number)) if several else path
+            if one is None:
+                continue
+            if "spec" in about:
+                self.entry(place, one, about["spec"])
+            elif "callee" in about:
+                known = options_of(about["callee"], entry)
+                if known is not None:
+                    self.options(place, one, known)
+            else:
+                self.named(place, one, about)
         if "acyclic" in about and path[1] in self.reached(path):
             self.add(path, f"{path[1]!r} {about['acyclic']}")
 
@@ -215,7 +232,9 @@ class Check:
         if "path" in about and not Path(name).expanduser().exists():
             self.add(path, f"{name} does not exist")
         elif "room" in about:
-            self.member(path, about["what"], name, named.names(about["room"]))
+            if self.member(path, about["what"], name, named.names(about["room"])):
+                for lacking in signatures.lacking(f"{about['room']}.{name}", *about.get("has", ())):
+                    self.add(path, f"{about['room']}/{name}.py has no {lacking!r} (see {about['room']}/__init__.py)")
         elif "functions" in about:
             module = about["functions"]
             known = [n for n, f in signatures.read(module).items() if f.module == module and n.islower()]
@@ -264,9 +283,12 @@ class Check:
         if "renders" in known:  # one set of options for rendering and for reading
             known = options_of("synthetic.options:SyntheticOptions", {}) or {}
         own = {name: option for name, option in known.items() if name not in CORPUS_ARGUMENTS}
-        self.options((*path, "options"), entry.get("options") or {}, own)
-        for number, expert in enumerate(entry.get("experts", [])):
-            options = self.params["experts"].get(expert) or {}
+        if "options" not in entry or isinstance(entry["options"], Mapping):
+            self.options((*path, "options"), entry.get("options", {}), own)
+        for number, expert in enumerate(listed(entry.get("experts"))):
+            options = self.params["experts"].get(expert)
+            if not isinstance(options, Mapping):
+                continue  # a mistake of its own
             released = options.get("extractor") == "released" and "format" not in options
             if released and not signatures.fulfils(module, FeatureReader):
                 where = (*path, "experts", str(number))
@@ -292,26 +314,29 @@ class Check:
             self.keys(path, entry, kinds)
             self.entry((*path, kind), entry[kind], systems.KINDS[kind])
         if kind == "align" and isinstance(entry["align"], Mapping) and isinstance(entry["align"].get("tune"), Mapping):
-            known, grid = options_of("aligners.{aligner}:align", entry["align"]), entry["align"]["tune"].get("grid")
-            if known is not None and isinstance(grid, Mapping):
-                self.keys((*path, kind, "tune", "grid"), grid, known)
+            self.grid((*path, kind, "tune", "grid"), entry["align"])
+
+    def grid(self, path: Place, align: Mapping[str, Any]) -> None:
+        """The values that an aligner's options are tuned over: a name of its ``GRIDS``, or a mapping."""
+        known, grid = options_of("aligners.{aligner}:align", align), align["tune"].get("grid")
+        if isinstance(grid, Mapping) and known is not None:
+            self.keys(path, grid, known)
+        elif known is not None and not any(place[:2] == path[:2] for place, _ in self.mistakes):
+            grids = signatures.grids(f"aligners.{align['aligner']}")
+            if self.member(path, "grid", "ours" if grid is None else grid, grids):
+                for name in set(grids["ours" if grid is None else grid]) - known.keys():
+                    self.add(path, f"the grid's {unknown('option', name, known)}")
 
     def objectives(self, path: Place, entry: Any) -> None:
         """The objectives of a trained system, and the options of each."""
         known = signatures.objectives()
         for name, options in entry.items() if isinstance(entry, Mapping) else ():
             if self.member((*path, name), "objective", name, known):
-                self.options((*path, name), options or {}, known[name].options | {"weight": Option(False, "float")})
+                own = known[name].options | {"weight": Option(False, "float")}
+                self.options((*path, name), {} if options is None else options, own)
 
     def submission(self, path: Place, entry: Mapping[str, Any]) -> None:
         """Segments have formats of their own."""
         aligns = "align" in (self.params["systems"].get(entry.get("system")) or {})
         if aligns != str(entry.get("format")).startswith("vsc2022"):
             self.add(path, "segments are submitted in a format vsc2022_…, and only they: it takes a system that aligns")
-
-    def table(self, path: Place) -> None:
-        """A file of workflow/tables."""
-        entry = yaml.safe_load((TABLES / path[-1]).read_text(encoding="utf-8"))
-        self.entry(path, entry, reports.Table)
-        for number, row in enumerate(entry.get("rows", [])):
-            self.member((*path, "rows", str(number)), "system", row.get("system"), self.params["systems"])

@@ -6,17 +6,15 @@ All mistakes (:mod:`videomatch.pipeline.check`) are listed at once, each with it
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from videomatch.pipeline import yaml_file
 from videomatch.pipeline.check import SECTIONS, mistakes, unknown
-
-
-class ParamsError(ValueError):
-    """Everything that is wrong with the parameters, one line each."""
+from videomatch.pipeline.yaml_file import ParamsError
 
 
 def overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, null_removes: bool = False) -> dict[str, Any]:
@@ -62,7 +60,7 @@ def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -
     read: list[Path] = []
 
     def content(file: Path) -> dict[str, Any]:
-        own = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        own, _ = yaml_file.read(file)
         below = own.pop("base", None) or []
         result: dict[str, Any] = {}
         for base in [below] if isinstance(below, str) else below:
@@ -92,9 +90,9 @@ def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
             return system  # the check tells what is no mapping
         parent = system["from"]
         if parent in path:
-            raise ParamsError(f"systems.{name}: `from` leads in a circle: {' → '.join((*path, parent))}")
+            raise ParamsError([(("systems", name, "from"), f"a circle: {' → '.join((*path, parent))}")])
         if parent not in systems:
-            raise ParamsError(f"systems.{name}.from: {unknown('system', parent, systems)}")
+            raise ParamsError([(("systems", name, "from"), unknown("system", parent, systems))])
         # the parent is finished first, so that a null removes what the parent had and not what it would get
         own = {k: v for k, v in system.items() if k != "from"}
         return overlay(one(parent, (*path, parent)), own, null_removes=True)
@@ -128,37 +126,21 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
         if value is not None
     }
     params: dict[str, Any] = {**{section: {} for section in SECTIONS}, "tables": [], **given}
-    params["systems"] = resolve(params["systems"])
-    found = mistakes(params)
-    if found:
-        lines = {path: line for file in files for path, line in _lines(file)}
-        listed = "\n".join(f"  {_place(path, lines)}: {text}" for path, text in found)
-        raise ParamsError(f"{len(found)} mistake{'s' * (len(found) > 1)} in the parameters:\n{listed}")
-    return params
+    try:
+        params["systems"] = resolve(params["systems"])
+    except ParamsError as error:
+        found = error.found
+    else:
+        found = mistakes(params)
+    if not found:
+        return params
+    lines = {place: line for file in files for place, line in yaml_file.read(file)[1].items()}
+    for table in {place[0] for place, _ in found if place[0].endswith(".yaml")}:
+        lines |= {(table, *place): line for place, line in yaml_file.read(Path(table))[1].items()}
+    raise ParamsError(found, lines)
 
 
 def _without_nulls(value: Any, deep: bool = False) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {k: _without_nulls(v, deep) if deep else v for k, v in value.items() if v is not None}
-
-
-def _lines(file: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(path, ``file:line``) of each key of a YAML file."""
-
-    def walk(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                yield (*path, str(key.value)), f"{file}:{key.start_mark.line + 1}"
-                yield from walk(value, (*path, str(key.value)))
-        elif isinstance(node, yaml.SequenceNode):
-            for number, value in enumerate(node.value):
-                yield from walk(value, (*path, str(number)))
-
-    yield from walk(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), ())
-
-
-def _place(path: tuple[str, ...], lines: Mapping[tuple[str, ...], str]) -> str:
-    """``params.yaml:12 systems.tiny_clip.model``: the line of the key, or of the nearest key above it."""
-    above = [lines[path[:length]] for length in range(1, len(path) + 1) if path[:length] in lines]
-    return " ".join([*above[-1:], ".".join(path)])

@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         log.exception("%s failed", options.stage)
         where = f" (log: {options.log})" if options.log else ""
-        _tell(f"videomatch {options.stage}: {error or type(error).__name__}{where}")
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() puts it in quotes
+        _tell(f"videomatch {options.stage}: {text or type(error).__name__}{where}")
         return 1
     return 0
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import traceback
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -71,9 +73,22 @@ def _plain(value: Any) -> Any:
 
 
 def _found(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:
-    """A JSON value found in a module, which is imported only if its code or what it imports has changed since."""
-    key = f"{FORMAT} {modules_digest(module)}"
-    return digests.cached(f"{question} of {module}", key, lambda: find(named.module(*module.split("."))))
+    """A JSON value found in a module, which is imported only if its code or what it imports has changed since.
+
+    Raises:
+        ValueError: the module cannot be imported; with the line of the package that raises the error.
+    """
+    try:
+        key = f"{FORMAT} {modules_digest(module)}"
+        return digests.cached(f"{question} of {module}", key, lambda: find(named.module(*module.split("."))))
+    except SyntaxError as error:
+        raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = [
+            f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(named.PACKAGE)
+        ]
+        where = f"{frames[-1].filename}:{frames[-1].lineno}"
+        raise ValueError(f"{where}: {type(error).__name__}: {error} (on import of {module})") from error
 
 
 @functools.cache
@@ -104,18 +119,28 @@ def _signatures(module: ModuleType) -> dict[str, Any]:
     return found
 
 
+def lacking(module: str, *names: str) -> list[str]:
+    """Those of some names that a module does not have."""
+    return _found(f"names {names}", module, lambda imported: [name for name in names if name not in vars(imported)])
+
+
+def grids(aligner: str) -> dict[str, list[str]]:
+    """The options in each of an aligner's ``GRIDS``."""
+    return _found("grids", aligner, lambda imported: {name: list(grid) for name, grid in imported.GRIDS.items()})
+
+
 @functools.cache
 def objectives() -> dict[str, Callee]:
     """All objectives: the public functions of the modules of ``objectives``.
 
     Raises:
-        LookupError: two modules have one of the same name.
+        ValueError: two modules have one of the same name.
     """
     found: dict[str, Callee] = {}
     for module in (f"objectives.{file}" for file in named.names("objectives")):
         for name, function in read(module).items():
             if function.module == module:
                 if name in found:
-                    raise LookupError(f"{found[name].module} and {module} both have {name!r}")
+                    raise ValueError(f"{found[name].module} and {module} both have {name!r}")
                 found[name] = function
     return found

@@ -18,7 +18,7 @@ def option(*, default: Any = dataclasses.MISSING, **about: Any) -> Any:
     Args:
         about: ``section``, ``room``, ``functions``, ``values``: the value, or each of them, names an entry of a section
             of the parameters, a file of a folder of the package, a function of a module, or one of these words;
-            ``what`` is the word for such a name.
+            ``what`` is the word for such a name, ``has`` what such a file must have.
             ``trained``: that entry is a system with weights of its own. ``without``: keys that it must not have, and
             what to tell where it has one. ``acyclic``: what to tell where it leads back to this one.
             ``spec``: the value is a mapping with a spec of its own. ``callee``: it is a mapping of options, as in

@@ -23,7 +23,7 @@ class Dataset(Spec):
         embed: splits whose videos are embedded; all videos by default.
     """
 
-    corpus: str = option(room="corpora", what="corpus")
+    corpus: str = option(room="corpora", what="corpus", has=("read",))
     raw: str | None = option(path=True, default=None)
     seed: int | None = None
     shards: int = 1
@@ -64,7 +64,7 @@ class Expert(OpenSpec):
     """
 
     callee = "experts.{extractor}:Expert"
-    extractor: str = option(room="experts", what="extractor")
+    extractor: str = option(room="experts", what="extractor", has=("Expert",))
     source: str | None = option(
         section="experts",
         without=dict.fromkeys(("source", "key_frames_of"), "reads another's frames itself"),

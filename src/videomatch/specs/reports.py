@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,34 @@ from videomatch.specs import OpenSpec, Spec, option
 
 
 @dataclass(frozen=True, kw_only=True)
+class Row(Spec):
+    """A row of a table.
+
+    Attributes:
+        reported: head of a column -> the number that others report.
+        source: where they report it.
+    """
+
+    label: str
+    system: str = option(section="systems")
+    reported: Mapping[str, Any] | None = None
+    source: str | None = None
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        """Reported numbers have a source."""
+        if (self.reported is None) != (self.source is None):
+            yield "", "`reported:` and `source:` belong together"
+        for head, number in (self.reported or {}).items():
+            if not re.fullmatch(r"-?\d*\.?\d+( ± \d*\.?\d+)?", str(number)):
+                yield f"reported.{head}", f"{number!r} is not a number, or `number ± number`"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table(Spec):
     """A file of ``workflow/tables``: systems compared on a data set.
 
     Attributes:
         metrics: their names, or name -> heading.
-        rows: ``label``, ``system``, and ``reported`` numbers with their ``source``.
         split: the protocol; or else
         splits: protocol -> heading.
         note: a line below the table.
@@ -24,14 +47,24 @@ class Table(Spec):
     title: str
     dataset: str = option(section="datasets")
     metrics: Sequence[str] | Mapping[str, str] = ()
-    rows: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Mapping[str, Any]] = option(spec=Row, default=())
     split: str | None = None
     splits: Mapping[str, str] | None = None
     note: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """One protocol or several."""
+        """One protocol or several; no row twice, and reported numbers below heads of columns."""
         yield from self.either(split=" (a protocol)", splits=" (protocol -> heading)")
+        names = list(self.metrics.values()) if isinstance(self.metrics, Mapping) else list(self.metrics)
+        heads = (
+            names if self.splits is None else [f"{name} ({label})" for label in self.splits.values() for name in names]
+        )
+        rows = [(row["label"], row["system"]) for row in self.rows]
+        for number, row in enumerate(self.rows):
+            if rows[number] in rows[:number]:
+                yield f"rows.{number}", f"row {row['label']!r} of system {row['system']!r} stands twice"
+            for head in (row.get("reported") or {}).keys() - set(heads):
+                yield f"rows.{number}.reported", f"no column {head!r}; there are: {', '.join(heads)}"
 
 
 @dataclass(frozen=True, kw_only=True)

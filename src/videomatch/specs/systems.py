@@ -43,7 +43,7 @@ class Model(OpenSpec):
     """``model:``; further options are those of the model's ``Config``. Its weights start from the ``backbone``."""
 
     callee = "models.{name}:Config"
-    name: str = option(room="models", what="model")
+    name: str = option(room="models", what="model", has=("Config", "Model"))
     backbone: str | None = option(section="backbones", argument="pretrained", workflow=True, default=None)
 
 
@@ -216,7 +216,7 @@ class Align(SimilarityMap):
         score: of a segment.
     """
 
-    aligner: str | None = option(room="aligners", what="aligner", default=None)
+    aligner: str | None = option(room="aligners", what="aligner", has=("align", "GRIDS"), default=None)
     detector: str | None = option(section="systems", trained=True, workflow=True, default=None)
     options: Mapping[str, Any] | None = option(callee="aligners.{aligner}:align", default=None)
     tune: Tune | None = option(spec=Tune, workflow=True, default=None)
