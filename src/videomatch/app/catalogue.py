@@ -27,9 +27,7 @@ class Catalogue:
 
     def __init__(self, plan: Plan, options: str = "") -> None:
         self.plan, self.options = plan, options
-        self._cache: dict[tuple[str, ...], tuple[str, Any]] = {}
-
-    # ---------------------------------------------------------------------------------------------- data sets, systems
+        self._cache: dict[tuple[str, ...], tuple[list[Any], Any]] = {}
 
     def embedded_by(self, dataset: str) -> list[str]:
         """Systems that have embedded a data set, in the order of the parameters."""
@@ -129,21 +127,17 @@ class Catalogue:
         # the options come last: snakemake's --configfile and --config take any number of values
         return " ".join(filter(None, ["snakemake", target, self.options]))
 
-    # ------------------------------------------------------------------------------------------------- what is loaded
-
     def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
-        state = digests.digest([[path, _stamp(Path(path))] for path in sources])
+        state = [(path, _stamp(Path(path))) for path in sources]
         found = self._cache.get(key)
         if found is None or found[0] != state:
             self._cache[key] = found = (state, make())
         return found[1]
 
     def index(self, dataset: str, system: str, member: str) -> Index:
-        """The index of a system's videos.
-
-        Its inverted lists are cached below ``.scratch/``: in the folder of a result they would change the result.
-        """
+        """The index of a system's videos. Its inverted lists are cached below ``.scratch/``: in the folder of a result
+        they would change the result."""
         source = self._embedded_as(dataset, system)
         assert source is not None
         manifest = self.plan.embedding(dataset, source)
@@ -186,8 +180,7 @@ def open_catalogue(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Ca
 
 def _stamp(path: Path) -> list[int] | None:
     """What differs between a file and the one that replaces it."""
-    try:
-        stat = path.stat()
-    except OSError:
+    if not path.exists():
         return None
+    stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]

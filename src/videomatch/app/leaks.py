@@ -28,13 +28,7 @@ from videomatch.data.corpus import split_ids
 from videomatch.data.store import Store
 
 #: what is shared: ``detail`` names it, ``amount`` is its size (seconds, or a cosine)
-SCHEMA = {
-    "check": pl.String,
-    "test_id": pl.String,
-    "train_id": pl.String,
-    "amount": pl.Float64,
-    "detail": pl.String,
-}
+SCHEMA = dict.fromkeys(("check", "test_id", "train_id", "amount", "detail"), pl.String) | {"amount": pl.Float64}
 CHECKS = ("same id", "same source", "same text", "near vector")
 #: kinds of texts that are compared
 KINDS = ("title", "caption", "query")
@@ -48,22 +42,24 @@ def find_leaks(
     test: Sequence[str],
     vectors: Sequence[Path] = (),
 ) -> pl.DataFrame:
-    """What two sides of a corpus share.
+    """What two sides of a corpus share: rows of :data:`SCHEMA`, ordered; a pair has one for each thing that it shares.
 
     Args:
         corpus: folder of ``prepare``.
         train, test: splits: the videos of either role, and the texts of their videos.
         vectors: stores of features or embeddings, by video id; several are one, with disjoint ids.
 
-    Returns:
-        check, test_id, train_id, amount, detail, ordered; a pair has a row for each thing that it shares.
-
     Raises:
         ValueError: an unknown split, one without videos, or vectors that are not finite.
     """
     sides = [_videos(corpus, split) for split in (test, train)]
-    found = [_same_id(*sides), same_source(tables.read("sources", corpus), *sides)]
-    found.append(_same_text(corpus, (test, train), sides))
+    both = pl.Series("test_id", sorted(set.intersection(*map(set, sides))), pl.String)
+    same = pl.DataFrame([both, both.alias("train_id")])
+    found = [
+        _rows_of("same id", same, amount=None, detail="on both sides"),
+        same_source(tables.read("sources", corpus), *sides),
+        _same_text(corpus, (test, train), sides),
+    ]
     if vectors:
         found.append(near_vectors(Store(*vectors), *sides))
     order = ["check", "test_id", "train_id", "detail"]
@@ -107,12 +103,6 @@ def _rows_of(check: str, rows: pl.DataFrame, **values: Any) -> pl.DataFrame:
     return rows.with_columns(
         pl.lit(value, SCHEMA[name]).alias(name) for name, value in {"check": check, **values}.items()
     )
-
-
-def _same_id(test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
-    both = pl.Series("test_id", sorted(set(test) & set(train)), pl.String)
-    rows = pl.DataFrame([both, both.alias("train_id")])
-    return _rows_of("same id", rows, amount=None, detail="on both sides")
 
 
 def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
@@ -160,11 +150,7 @@ def _plain(text: str) -> str:
 def near_vectors(
     store: Store, test: Sequence[str], train: Sequence[str], *, threshold: float = NEAR, block: int = 1024
 ) -> pl.DataFrame:
-    """Pairs of different videos whose mean vectors have a cosine of at least ``threshold``, by ``block`` videos.
-
-    Raises:
-        ValueError: a vector is not finite.
-    """
+    """Pairs of different videos whose mean vectors have a cosine of at least ``threshold``, by ``block`` videos."""
     (left_ids, left), (right_ids, right) = (_means(store, ids, block) for ids in (test, train))
     pairs: list[tuple[str, str, float]] = []
     for start in range(0, len(left_ids), block):
@@ -185,10 +171,9 @@ def _means(store: Store, ids: Sequence[str], block: int) -> tuple[list[str], np.
         some = ids[start : start + block]
         values, lengths = store.gather(some)
         values = values.reshape(len(values), width).astype(np.float32)
-        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(wrong):
-            at = int(np.searchsorted(np.cumsum(lengths), wrong[0], side="right"))
-            raise ValueError(f"{store.roots[0]}: the vectors of {some[at]!r} are not finite")
+        odd = np.repeat(some, lengths)[~np.isfinite(values).all(axis=1)].tolist()
+        if odd:
+            raise ValueError(f"{store.roots[0]}: the vectors of {odd[0]!r} are not finite")
         rows = unit_rows(values)
         means[start : start + len(some)] = np.add.reduceat(rows, np.cumsum(lengths) - lengths, axis=0)
     return ids, unit_rows(means) if len(means) else means

@@ -32,11 +32,7 @@ PROBES = 16
 
 
 def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -> TextEncoder:
-    """The encoder of a system's texts.
-
-    Raises:
-        ValueError: the embeddings of the corpus were made from something else.
-    """
+    """The encoder of a system's texts; a ValueError if the embeddings of the corpus were made from something else."""
     plan, entry = catalogue.plan, catalogue.plan.systems[system]
     if isinstance(entry, Combine):
         encoders = {part: text_encoder(catalogue, dataset, *part) for part in base_parts(catalogue, system, member)}
@@ -74,11 +70,8 @@ def _trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> TextEn
 
 
 def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncoder:
-    """The latent semantic analysis of a system, fitted as ``embed`` did.
-
-    Raises:
-        ValueError: it does not give the embeddings of the corpus.
-    """
+    """The latent semantic analysis of a system, fitted as ``embed`` did; a ValueError if it does not give the
+    embeddings of the corpus."""
     plan = catalogue.plan
     options, result = plan.system_of_kind(system, Embeddings), plan.embedding(dataset, system)
     corpus = Path(plan.corpus(dataset)).parent
@@ -94,9 +87,6 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
         return lsa.embed
 
     return catalogue.cached([plan.corpus(dataset), result], ("analysis", dataset, system), fit)
-
-
-# -------------------------------------------------------------------------------------------------------- combinations
 
 
 def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:
@@ -125,11 +115,8 @@ def _parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, st
 def _joiner(
     catalogue: Catalogue, dataset: str, system: str, member: str
 ) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """The function that combines the parts' rows as ``combine`` did.
-
-    Raises:
-        ValueError: a part is not built, or the embeddings of the corpus were made of others.
-    """
+    """The function that combines the parts' rows as ``combine`` did; a ValueError if a part is not built, or the
+    embeddings of the corpus were made of others."""
     from videomatch.stages import combine
 
     plan, parts = catalogue.plan, _parts(catalogue, system, member)

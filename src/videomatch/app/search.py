@@ -133,16 +133,11 @@ def _add_hits(
     with answer.timed("search"):
         at, scores = index.search(vector, top, exclude, kind)
     with answer.timed("titles"):
-        ids = [index.ids[n] for n in at]
-        found = catalogue.videos(answer.dataset).filter(pl.col("video_id").is_in(ids))
-        rows = {row["video_id"]: row for row in found.iter_rows(named=True)}
-        for video_id, score in zip(ids, scores.tolist(), strict=True):
-            row = rows.get(video_id, {})
-            hit = Hit(video_id, score, row.get("path"), row.get("title") or "", row.get("duration"))
-            answer.hits.append(hit)
-
-
-# ------------------------------------------------------------------------------------------- requests as plain values
+        ids = pl.Series("video_id", [index.ids[n] for n in at], pl.String)
+        found = pl.DataFrame([ids, pl.Series("score", scores)])
+        found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")
+        rows = found.select("video_id", "score", "path", pl.col("title").fill_null(""), "duration")
+        answer.hits += [Hit(*row) for row in rows.iter_rows()]
 
 
 def reply(catalogue: Catalogue, request: dict[str, Any]) -> dict[str, Any]:

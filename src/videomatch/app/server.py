@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
 import logging
 import os
 import secrets
@@ -28,7 +27,6 @@ import numpy as np
 import uvicorn
 from fastapi import Body, FastAPI, Header, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from videomatch.app import client, search
@@ -36,7 +34,7 @@ from videomatch.app.catalogue import Catalogue, open_catalogue
 from videomatch.app.config import PARAMS
 from videomatch.app.requests import MAX_CHARACTERS, RequestError
 from videomatch.common import named
-from videomatch.media.thumbnail import thumbnail
+from videomatch.media.thumbnail import jpeg, thumbnail
 from videomatch.pipeline import params
 from videomatch.reports import pages
 
@@ -53,12 +51,8 @@ FAILED = "no answer; the server's terminal says why\n"
 
 
 class Thumbnails:
-    """Pictures of the videos of a data set, cut when they are first requested.
-
-    Args:
-        size: pictures in memory, some 5 kB each.
-        cut: file and duration in seconds -> ``(h, w, 3)``, or None without a picture.
-    """
+    """Pictures of the videos of a data set, cut when they are first requested; ``size`` of them, some 5 kB each, are in
+    memory."""
 
     def __init__(
         self,
@@ -81,11 +75,7 @@ class Thumbnails:
     def _jpeg(self, path: str, duration: float | None, sha256: str | None) -> bytes | None:
         with self._decoders:
             picture = self.cut(Path(path), duration)
-        if picture is None:
-            return None
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=80)
-        return file.getvalue()
+        return None if picture is None else jpeg(picture)
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -113,13 +103,8 @@ def serve(options: argparse.Namespace) -> int:
 def create_app(
     catalogue: Catalogue, thumbnails: Thumbnails, default_top: int = 24, token: str | None = None
 ) -> FastAPI:
-    """The server's application.
-
-    Args:
-        thumbnails: of the data set of the page and of ``/find`` and ``/similar``.
-        default_top: results where a request does not say how many.
-        token: of ``/reply``; None refuses all requests to it.
-    """
+    """The server's application. ``thumbnails`` are of the data set of the page, of ``/find`` and of ``/similar``;
+    without a ``token`` all requests to ``/reply`` are refused."""
     dataset = thumbnails.dataset
     one_at_a_time = threading.Lock()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -173,15 +158,13 @@ def create_app(
     @app.api_route("/", methods=["GET", "HEAD"])
     def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:
         answer: dict[str, Any] = {}
-        video = None
         if like:
             answer = reply_to("similar", like, system, top)
-            row = catalogue.video(dataset, like)
-            video = row and {"id": like, "title": row["title"] or "", "picture": _address("/thumbnail", id=like)}
         elif q.strip():
             answer = reply_to("find", q, system, top)
-        error = answer.get("error")
-        chosen = answer.get("system", system)
+        row = catalogue.video(dataset, like) if like else None
+        video = row and {"id": like, "title": row["title"] or "", "picture": _address("/thumbnail", id=like)}
+        error, chosen = answer.get("error"), answer.get("system", system)
         hits = [
             hit | {"picture": _address("/thumbnail", id=hit["id"]), "more": _address("/", like=hit["id"])}
             for hit in answer.get("hits", [])

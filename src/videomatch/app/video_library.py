@@ -51,13 +51,8 @@ COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sh
 
 @dataclass
 class Added:
-    """What :meth:`VideoLibrary.add` did.
-
-    Attributes:
-        videos: new ids.
-        known: files that the library holds already, or that were given twice.
-        frames: of the new videos.
-    """
+    """What :meth:`VideoLibrary.add` did: ids and frames of new videos, ``known`` files (that the library holds already,
+    or that were given twice), and files that cannot be used."""
 
     videos: list[str] = field(default_factory=list)
     known: int = 0
@@ -83,9 +78,8 @@ class VideoLibrary:
         if not self.exists(folder):
             raise RequestError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
         about = json.loads((folder / "library.json").read_text(encoding="utf-8"))
-        if about.get("format") != FORMAT:
-            found = f"{folder}/library.json has format {about.get('format')!r}"
-            raise RequestError(f"{found}, expected {FORMAT}: make a new library")
+        if (found := about.get("format")) != FORMAT:
+            raise RequestError(f"{folder}/library.json has format {found!r}, expected {FORMAT}: make a new library")
         self.descriptor = Descriptor(**about["descriptor"])
 
     @staticmethod
@@ -98,11 +92,8 @@ class VideoLibrary:
         """Make an empty library; ``options`` are those of the class."""
         if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
             raise RequestError(f"{folder} exists and is no library: expected a new or an empty folder")
-        about = {"format": FORMAT, "descriptor": asdict(descriptor)}
-        files.write_json(folder / "library.json", about)
+        files.write_json(folder / "library.json", {"format": FORMAT, "descriptor": asdict(descriptor)})
         return cls(folder, **options)
-
-    # ------------------------------------------------------------------------------------------------------- contents
 
     @property
     def _index(self) -> Path:
@@ -140,13 +131,9 @@ class VideoLibrary:
             "rejected": self.rejected().to_dicts(),
         }
 
-    # --------------------------------------------------------------------------------------------------------- adding
-
     def add(self, paths: Sequence[Path], threads: int = 1) -> Added:
-        """Describe files, or all videos below folders, and add them to the index.
-
-        A file that cannot be read is listed in the result and stops nothing.
-        """
+        """Describe files, or all videos below folders, and add them to the index. A file that cannot be read stops
+        nothing, and is listed in the result."""
         self.descriptor.check()
         added = Added()
         with self._locked():
@@ -207,11 +194,8 @@ class VideoLibrary:
         frames = int(Store(*features).lengths.sum()) if features else 0
         learned_file = self._index / "learned.json"
         learned = json.loads(learned_file.read_text(encoding="utf-8")) if learned_file.exists() else 0
-        if learned:
-            indexed = set(FrameIndex(self._index).ids)
-            missing = [root for root in features if not indexed.issuperset(Store(root).ids)]
-        else:
-            missing = features
+        indexed = set(FrameIndex(self._index).ids) if learned else set()
+        missing = [root for root in features if not indexed.issuperset(Store(root).ids)]
         if frames and missing:
             if learned < self.settled and frames >= self.growth * learned:
                 with files.replacing(self._index) as new:

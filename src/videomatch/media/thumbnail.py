@@ -44,8 +44,13 @@ def _grid(path: Path, every: Fraction, side: int, points: Iterable[int]) -> list
     return [frames[min(point, len(frames) - 1)] for point in points]
 
 
-def data_url(picture: np.ndarray, quality: int = 80) -> str:
-    """A picture as a ``data:`` address, so that a page is one file that works without network."""
+def jpeg(picture: np.ndarray, quality: int = 80) -> bytes:
+    """A picture as a JPEG file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
+
+
+def data_url(picture: np.ndarray, quality: int = 80) -> str:
+    """A picture as a ``data:`` address, so that a page is one file that works without network."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture, quality)).decode()
