@@ -39,27 +39,8 @@ SIDES = {"train": "training", "val": "validation"}
 SIZE = (4.2, 2.9)
 #: colours of the drawing -> the page's variables that replace them
 COLOURS = {"#010101": "var(--soft)", "#020202": "var(--line)", "#030303": "var(--train)", "#040404": "var(--val)"}
-INK, GRID, TRAIN, VALIDATION = COLOURS
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "videomatch",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRID,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": GRID,
-    "grid.linestyle": ":",
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
+*_, TRAIN, VALIDATION = COLOURS
+STYLE = Path(__file__).with_name("templates") / "charts.mplstyle"
 #: a box needs so many points
 MIN_IN_BOX = 5
 #: more different grades than this are drawn in as many equal steps
@@ -72,9 +53,15 @@ def read_log(file: Path) -> Log:
     """The columns of a ``log.csv``; none of a missing or empty file. A cell that is not a number is nan."""
     if not file.exists():
         return {}
-    with file.open(encoding="utf-8", newline="") as opened:
-        heads, *rows = list(csv.reader(opened)) or [[]]
+    heads, *rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines())) or [[]]
     return {name: [_value(row[n] if n < len(row) else "") for row in rows] for n, name in enumerate(heads)}
+
+
+def _value(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
@@ -93,13 +80,8 @@ def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
 
 def _lines(logs: Mapping[str, Log], column: str) -> dict[str, Line]:
     """Member -> its line, of the members that have finite values."""
-    lines = {
-        member: [
-            point for point in zip(log.get("epoch", []), log[column], strict=True) if all(map(math.isfinite, point))
-        ]
-        for member, log in logs.items()
-        if column in log
-    }
+    points = {m: zip(log.get("epoch", []), log[column], strict=True) for m, log in logs.items() if column in log}
+    lines = {member: [p for p in line if all(map(math.isfinite, p))] for member, line in points.items()}
     return {member: line for member, line in lines.items() if line}
 
 
@@ -111,13 +93,6 @@ def _mean_of_last(lines: Mapping[str, Line]) -> str:
     return f"{mean:#.3g}".rstrip(".").replace("-", "−")
 
 
-def _value(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
 def mean_line(members: Mapping[str, Line]) -> Line:
     """The mean over members, at the epochs that all of them have."""
     found = [dict(line) for line in members.values()]
@@ -125,7 +100,7 @@ def mean_line(members: Mapping[str, Line]) -> Line:
     return [(x, math.fsum(points[x] for points in found) / len(found)) for x in shared]
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(fname=STYLE)
 def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup:
     """A quantity over epochs: thin lines of the members, a thick one of their mean; ``sides`` is ``train`` or ``val``
     -> member -> line."""
@@ -148,7 +123,7 @@ def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup
     return _svg(figure, axes, f"{quantity} by epoch", hints)
 
 
-@mpl.rc_context(STYLE)
+@mpl.rc_context(fname=STYLE)
 def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> Markup:
     """Cosines over grades: points, and a box a grade, which spans the middle half of its scores around their median.
 

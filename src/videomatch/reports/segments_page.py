@@ -69,10 +69,10 @@ def _query_page(
         here, known = (table.filter(pl.col("reference_id") == reference) for table in (found, true))
         true_times = known.select(TIMES).to_numpy()
         meets = overlaps(here.select(TIMES).to_numpy(), true_times)
-        is_right = meets.any(axis=1)
+        is_right = [bool(row.any()) for row in meets]
         counts["true"] += len(true_times)
         counts["found"] += int(meets.any(axis=0).sum())
-        counts["wrong"] += int((~is_right).sum())
+        counts["wrong"] += is_right.count(False)
         rows = zip(here.select(*TIMES, pl.col("score").fill_null(0.0)).iter_rows(), is_right, strict=True)
         segments = [
             DrawnSegment(a, b, c, d, score, len(drawn) + n, reference, "" if right else "no true segment")

@@ -6,7 +6,7 @@ import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,53 +24,34 @@ LARGEST_DIM = 256
 MEMBER = "result.json"
 #: bytes of that file for each video, at most: four times what the longest numbers of float16 take
 LARGEST_ENTRY = 1 << 15
-#: videos that are read at once
-ROWS = 1024
 
 
 def submit(corpus: Path, output: Path, split: str, embeddings: list[Path], missing: str) -> dict[str, Any]:
     """Write and check the archive of the references of a split, sorted by id; returns what it holds. The arguments are
-    those of the stage ``submit``; ``embeddings`` are folders of one member.
-
-    Raises:
-        ValueError: videos without an embedding, or an archive that breaks the rules.
-    """
+    those of the stage ``submit``; ``embeddings`` are folders of one member."""
     ids = corpora.split_ids(tables.read("splits", corpus), split, "reference")
     store = Store(*(folder / "videos" for folder in embeddings))
-    at = {video_id: n for n, (video_id, length) in enumerate(zip(store.ids, store.lengths, strict=True)) if length}
-    absent = [i for i in ids if i not in at]
+    is_there = store.rows(ids) > 0
+    absent = [i for i, there in zip(ids, is_there, strict=True) if not there]
     if absent and missing == "error":
         raise ValueError(
             f"{len(absent)} of the {len(ids)} videos of split {split!r} have no embedding, first {absent[0]!r}; "
             f"`missing: zeros` submits zeros for them"
         )
-    archive = write(output, _rows(store, ids, at))
+    rows = np.zeros((len(ids), *store.shape), store.dtype)
+    rows[is_there] = store.gather([i for i, there in zip(ids, is_there, strict=True) if there])[0]
+    archive = write(output, zip(ids, rows, strict=True))
     check(archive, ids)
     if absent:
         log.warning("%d videos have no embedding and are submitted as zeros", len(absent))
-    return {"file": archive.name, "videos": len(ids), "dim": int(np.prod(store.shape)), "zeros": absent}
-
-
-def _rows(store: Store, ids: list[str], at: dict[str, int]) -> Iterator[tuple[str, np.ndarray]]:
-    """Id and embedding of every video, zeros for one that has none."""
-    width = int(np.prod(store.shape))
-    for start in range(0, len(ids), ROWS):
-        some = ids[start : start + ROWS]
-        rows = np.zeros((len(some), width), store.dtype)
-        there = [n for n, video_id in enumerate(some) if video_id in at]
-        rows[there] = store.gather(np.array([at[some[n]] for n in there], np.int64))[0].reshape(len(there), width)
-        yield from zip(some, rows, strict=True)
+    return {"file": archive.name, "videos": len(ids), "dim": store.shape[0], "zeros": absent}
 
 
 def write(folder: Path, rows: Iterable[tuple[str, np.ndarray]]) -> Path:
     """Write ``result.zip``: one deflated file ``result.json``, ``{video id: [numbers]}``. ``rows`` are ids and
-    embeddings ``(D,)``, one in memory at a time.
+    embeddings ``(D,)``; the same rows give the same bytes.
 
-    Values are rounded to float16, as the organisers' baseline does, and written with all digits that this leaves. The
-    same rows give the same bytes.
-
-    Raises:
-        ValueError: a value is not finite, or too large for float16.
+    Values are rounded to float16, as the organisers' baseline does, and written with all digits that this leaves.
     """
     entry = zipfile.ZipInfo(MEMBER, date_time=(1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
@@ -91,13 +72,8 @@ def write(folder: Path, rows: Iterable[tuple[str, np.ndarray]]) -> Path:
 
 
 def check(archive: Path, ids: Collection[str]) -> None:
-    """Check a ``result.zip`` by the competition's rules; it must hold each of ``ids`` exactly once.
-
-    Raises:
-        ValueError: the file is not a zip archive with the one deflated file ``result.json``, that file is not a JSON
-            object of lists, an id is missing, unknown or repeated, or a list does not hold 1 to 256 finite numbers of
-            float16, as many as the others do.
-    """
+    """Check a ``result.zip`` by the competition's rules: one deflated file ``result.json``, an object that holds each
+    of ``ids`` exactly once, with as many numbers of float16 as the others."""
     limit = LARGEST_ENTRY * (len(ids) + 1)
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -114,10 +90,10 @@ def check(archive: Path, ids: Collection[str]) -> None:
         raise ValueError(f"{archive}: {MEMBER} is larger than {limit} bytes, too large for {len(ids)} videos")
     try:
         entries = json.loads(content.decode("utf-8"), object_pairs_hook=tuple)  # repeated keys included
+        if not isinstance(entries, tuple):
+            raise ValueError(f"it is a {type(entries).__name__}")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{archive}: {MEMBER} is not a JSON object of ids and lists ({error})") from error
-    if not isinstance(entries, tuple):
-        raise ValueError(f"{archive}: {MEMBER} is not a JSON object of ids and lists")
     wanted, seen, dim = set(ids), set[str](), None
     for video_id, numbers in entries:
         where = f"{archive}: {video_id!r}"
@@ -132,8 +108,7 @@ def check(archive: Path, ids: Collection[str]) -> None:
         dim = dim or len(numbers)
         if len(numbers) != dim:
             raise ValueError(f"{where} has {len(numbers)} values, those before it {dim}")
-        problem = _problem(numbers)
-        if problem:
+        if problem := _problem(numbers):
             raise ValueError(f"{where} {problem}")
     absent = sorted(wanted - seen)
     if absent:

@@ -33,20 +33,14 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str, Any], elapsed: int) -> dict[str, Any]:
     """Write and check the run of a split: its queries are the topics, its references the shots; returns what it holds.
-    The arguments are those of the stage ``submit``; ``rankings`` is the folder of one member.
-
-    Raises:
-        ValueError: rankings of another split or without a topic, or a run that breaks the rules.
-    """
+    The arguments are those of the stage ``submit``; ``rankings`` is the folder of one member."""
     searched = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     if searched["split"] != split:
         raise ValueError(f"{rankings}: ranks split {searched['split']!r}, to submit is {split!r}")
     splits = tables.read("splits", corpus)
     queries, shots = (split_ids(splits, split, role) for role in ("query", "reference"))
     best = ranked(tables.read("rankings", rankings), MAX_SHOTS, searched["counts"]["references"])
-    found = {
-        str(topic): rows["reference_id"].to_list() for (topic,), rows in best.group_by("query_id", maintain_order=True)
-    }
+    found = dict(best.group_by("query_id", maintain_order=True).agg("reference_id").iter_rows())
     absent = [topic for topic in queries if topic not in found]
     if absent:
         raise ValueError(f"{rankings}: {len(absent)} of {len(queries)} topics have no ranking, first {absent[0]!r}")
@@ -56,18 +50,13 @@ def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str
 
 
 def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str, Any], elapsed: int = 1) -> Path:
-    """Write ``run.xml``, a run of TRECVID's ad-hoc video search as of 2021.
+    """Write ``run.xml``, a run of TRECVID's ad-hoc video search as of 2021, with values of :data:`ATTRIBUTES`.
 
     Args:
         topics: number -> its shots, best first.
-        attributes: values of :data:`ATTRIBUTES`.
         elapsed: whole seconds that each topic took.
-
-    Raises:
-        ValueError: an attribute is missing, unknown, or of another value.
     """
-    problem = _attributes_problem({name: str(value) for name, value in attributes.items()})
-    if problem:
+    if problem := _attributes_problem({name: str(value) for name, value in attributes.items()}):
         raise ValueError(f"run attributes: {problem}")
     given = " ".join(f"{name}={quoteattr(str(attributes[name]))}" for name in ATTRIBUTES)
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<!DOCTYPE videoAdhocSearchResults SYSTEM "{DTD}">']
@@ -84,12 +73,7 @@ def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str
 
 def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
     """Check an AVS run by what NIST's own program checks, and by the DTD's attributes. It must answer each of
-    ``topics`` exactly once, with ``shots``.
-
-    Raises:
-        ValueError: the file is not such XML, holds a topic twice, one too many or too few, more than 1,000 shots of a
-            topic, one of them twice, one that does not exist, or a number that is not whole.
-    """
+    ``topics`` exactly once, with at most :data:`MAX_SHOTS` of ``shots``."""
     text = file.read_bytes()
     if b"<!ENTITY" in text:  # an entity could grow without end while it is read
         raise ValueError(f"{file}: declares an entity, which a run has no use for")
@@ -102,8 +86,7 @@ def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
         raise ValueError(f"{file}: {root.tag} of {sorted({r.tag for r in runs})}, expected videoAdhocSearchRunResult")
     wanted, there = set(topics), set(shots)
     for run in runs:
-        problem = _attributes_problem(run.attrib)
-        if problem:
+        if problem := _attributes_problem(run.attrib):
             raise ValueError(f"{file}: {problem}")
         seen: set[str] = set()
         for answer in run:
@@ -115,8 +98,7 @@ def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
                 raise ValueError(f"{where} occurs twice")
             seen.add(topic)
             _check_answer(where, answer, there)
-        missing = sorted(wanted - seen)
-        if missing:
+        if missing := sorted(wanted - seen):
             raise ValueError(f"{file}: {len(missing)} of {len(wanted)} topics are missing, first {missing[0]!r}")
 
 

@@ -40,11 +40,7 @@ Row = tuple[str, str, float, float, float, float, float]
 
 
 def submit_matching(corpus: Path, output: Path, split: str, segments: Path) -> dict[str, Any]:
-    """Write and check ``matches.csv`` of the segments of a result of ``align``; returns what it holds.
-
-    Raises:
-        ValueError: a segment without a score, or a file that breaks the rules.
-    """
+    """Write and check ``matches.csv`` of the segments of a result of ``align``; returns what it holds."""
     durations = _durations(corpus, split)
     found = tables.read("segments", segments)
     for role in ROLES:
@@ -61,11 +57,7 @@ def submit_descriptors(
     corpus: Path, output: Path, split: str, features: list[Path], expert: str, noise: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Write and check both files of descriptors, at most one row a second; returns what they hold. The arguments are
-    those of the stage ``submit``.
-
-    Raises:
-        ValueError: features without times, or files that break the rules.
-    """
+    those of the stage ``submit``."""
     durations = _durations(corpus, split)
     maps = SimilarityMaps.of(features, SimilarityMap.read({"expert": expert, "noise": noise}), corpus)
     there, scores = set(maps.references.ids), maps.normalisation
@@ -107,19 +99,12 @@ def write_matching(folder: Path, rows: Iterable[Row]) -> Path:
     path = folder / "matches.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for query, reference, *numbers in ordered:
-            writer.writerow([query, reference, *[repr(float(n)) for n in numbers]])
+        writer.writerows([COLUMNS, *ordered])
     return path
 
 
 def check_matching(path: Path, queries: Mapping[str, float], references: Mapping[str, float]) -> None:
-    """Check a matching file by the challenge's rules; ``queries`` and ``references`` are id -> duration, s.
-
-    Raises:
-        ValueError: a column is missing, an id is unknown, a number is not finite, or a segment has no extent or is
-            outside its video by more than a second; the message names the line.
-    """
+    """Check a matching file by the challenge's rules; ``queries`` and ``references`` are id -> duration, s."""
     rows = tables.read_csv(path, COLUMNS[:2], numbers=COLUMNS[2:])
     for line, row in enumerate(rows.iter_rows(named=True), start=2):
         where = f"{path}, line {line}"
@@ -135,36 +120,20 @@ def check_matching(path: Path, queries: Mapping[str, float], references: Mapping
 
 
 def write_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Path:
-    """Write ``<role>_descriptors.npz``; the same rows give the same bytes.
-
-    Args:
-        rows: id, descriptors ``(L, D)`` and times ``(L, 2)`` (s) of each video; L may be 0.
-
-    Raises:
-        ValueError: no descriptor at all, or rows of different sizes.
-    """
-    ids: list[np.ndarray] = []
-    values: list[np.ndarray] = []
-    times: list[np.ndarray] = []
-    for video_id, some, clock in rows:
-        ids.append(np.full(len(some), video_id))
-        with np.errstate(over="ignore"):  # a number too large becomes infinite, which the check refuses
-            values.append(some.astype(np.float32))
-        times.append(np.asarray(clock, np.float64))
-    if not sum(map(len, values)):
+    """Write ``<role>_descriptors.npz``; the same rows give the same bytes. ``rows`` are id, descriptors ``(L, D)`` and
+    times ``(L, 2)`` (s) of each video; L may be 0."""
+    columns = [(np.full(len(values), video_id), values, times) for video_id, values, times in rows]
+    if not sum(len(ids) for ids, *_ in columns):
         raise ValueError(f"no {role} has a descriptor")
+    ids, values, times = (np.concatenate(column) for column in zip(*columns, strict=True))
     path = folder / f"{role}_descriptors.npz"
-    np.savez(path, video_ids=np.concatenate(ids), features=np.concatenate(values), timestamps=np.concatenate(times))
+    with np.errstate(over="ignore"):  # a number too large becomes infinite, which the check refuses
+        np.savez(path, video_ids=ids, features=values.astype(np.float32), timestamps=times.astype(np.float64))
     return path
 
 
 def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
-    """Check a descriptor file by the challenge's rules; ``durations`` is id -> s of the videos of its role.
-
-    Raises:
-        ValueError: the file is not such an archive, its arrays have other shapes or types, D is over 512, an id is
-            unknown or its rows are not consecutive, a video has more rows than seconds, or a time is outside it.
-    """
+    """Check a descriptor file by the challenge's rules; ``durations`` is id -> s of the videos of its role."""
     names = ["features", "timestamps", "video_ids"]
     try:
         with np.load(path, allow_pickle=False) as file:

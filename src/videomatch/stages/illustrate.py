@@ -45,9 +45,8 @@ def illustrate(
     runs: Sequence[Path] = (),
     run_names: Sequence[Sequence[str]] = (),
 ) -> None:
-    """Write ``index.html``, ``neighbours.csv`` (query_id, rank, reference_id, score) and, of judged rankings,
-    ``similarity-<system>-<member>.csv`` (query_id, reference_id, grade, score); or, of segments, ``index.html`` and a
-    page for each query.
+    """Write ``index.html``, ``neighbours.csv`` and, of judged rankings, ``similarity-<system>-<member>.csv``; or, of
+    segments, ``index.html`` and a page for each query.
 
     Args:
         top: neighbours shown of each query, or queries whose segments are shown.
@@ -125,13 +124,10 @@ def query_rows(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]
     texts = corpus_tables.read("texts", corpus).filter(pl.col("kind") == "title")
     titles = dict(texts.select("video_id", "text").iter_rows())
     videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(shown)).select("video_id", "path", "duration")
-    known = {
-        video_id: {"id": video_id, "title": titles.get(video_id, ""), "picture": picture(path, duration)}
-        for video_id, path, duration in track(videos.rows(), label="thumbnails")
-    }
+    pictures = {video: picture(path, duration) for video, path, duration in track(videos.rows(), label="thumbnails")}
 
     def of(video_id: str) -> dict[str, Any]:
-        return known.get(video_id, {"id": video_id, "title": titles.get(video_id, ""), "picture": None})
+        return {"id": video_id, "title": titles.get(video_id, ""), "picture": pictures.get(video_id)}
 
     rows = [
         of(query) | {"near": [of(r) | {"score": s} for r, s in group.select("reference_id", "score").iter_rows()]}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, TypeVar
 
+from videomatch.common import files
 from videomatch.reports import submission_aiac, submission_avs, submission_vsc2022
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,7 @@ def submit(
         elapsed: whole seconds that a query took, for format ``avs``.
 
     Raises:
-        ValueError: an unknown format, results that it is not written from, videos without an embedding, or a file that
-            breaks the challenge's rules.
+        ValueError: results that the format is not written from, or a file that breaks the challenge's rules.
     """
     if missing not in ("error", "zeros"):
         raise ValueError(f"missing {missing!r}, expected error or zeros")
@@ -73,4 +72,4 @@ def submit(
         raise ValueError(f"no format named {format!r}; there are {', '.join(FORMATS)}")
     log.info("%s: %s", format, {name: value for name, value in about.items() if name != "zeros"})
     about = {"format": format, "split": split, "member": member} | about
-    (output / "submission.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(output / "submission.json", about)

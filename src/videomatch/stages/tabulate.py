@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videomatch.common import files
+
 Json = dict[str, Any]
 #: (protocol, system) -> the metrics of its members
 Results = dict[tuple[str, str], list[Json]]
@@ -21,15 +23,8 @@ Results = dict[tuple[str, str], list[Json]]
 Column = tuple[str, str, str]
 
 #: counts of a protocol that are printed
-COUNTED = (
-    "queries",
-    "references",
-    "pairs",
-    "pairs with a copy",
-    "segments",
-    "pairs left out",
-    "items without embedding",
-)
+COUNTED = ("queries", "references", "pairs", "pairs with a copy", "segments")
+COUNTED += ("pairs left out", "items without embedding")
 #: decimals by metric; the rest is in percent or ranks and has one
 DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3, "AP": 3, "uAP": 3}
 #: what a table calls the corpus of a reader, where that is not the reader's name
@@ -85,30 +80,23 @@ def tabulate(
         for split, label in splits
         for metric, heading in columns
     ]
-    rows = [entry | {"values": row_values(entry["system"], results, heads)} for entry in table["rows"]]
+    rows = []
+    for entry in table["rows"]:
+        found = {head: (results.get((split, entry["system"])), metric) for split, metric, head in heads}
+        values = {head: Value.of(members, metric) for head, (members, metric) in found.items() if members}
+        rows.append(entry | {"values": values, "runs": max((value.runs for value in values.values()), default=0)})
     output.mkdir(parents=True, exist_ok=True)
     corpus = f"{CORPUS_NAMES.get(corpus_kind, corpus_kind)} (`{table['dataset']}` at scale `{scale}`)"
     lines = [*introduction(table, corpus, rows), "", *protocols(dict(splits), results), "", *body(rows, results, heads)]
     (output / "table.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     write_csv(output / "table.csv", rows)
     summary = {row["label"]: {head: value.mean for head, value in row["values"].items()} for row in rows}
-    (output / "summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def row_values(system: str, results: Results, columns: list[Column]) -> dict[str, Value]:
-    """Head of a column -> value of a system, of the columns whose protocol it has results of."""
-    found = {head: (results.get((split, system)), metric) for split, metric, head in columns}
-    return {head: Value.of(members, metric) for head, (members, metric) in found.items() if members}
-
-
-def num_runs(row: Json) -> int:
-    """Runs of the column with most."""
-    return max((value.runs for value in row["values"].values()), default=0)
+    files.write_json(output / "summary.json", summary)
 
 
 def introduction(table: Json, corpus: str, rows: list[Json]) -> list[str]:
     """The title, and a line on the corpus and on the meaning of ±."""
-    runs = {num_runs(row) for row in rows}
+    runs = {row["runs"] for row in rows}
     spread = "the standard deviation over runs" if runs != {1} else "the bootstrap standard error (one run)"
     if 1 in runs and len(runs) > 1:
         spread += ", for a single run the bootstrap standard error"
@@ -153,7 +141,7 @@ def body(rows: list[Json], results: Results, columns: list[Column]) -> list[str]
         values = [(metric, row["values"].get(head)) for _, metric, head in columns]
         numbers = [number(metric, v.mean, v.spread) if v else "" for metric, v in values]
         others = [str(row.get("reported", {}).get(head, "")) for head in reported]
-        lines.append([row["label"], *numbers, *others, str(num_runs(row))])
+        lines.append([row["label"], *numbers, *others, str(row["runs"])])
     printed = ["| " + " | ".join(cells) + " |" for cells in lines]
     printed.insert(1, "| --- " + "| ---: " * (len(lines[0]) - 1) + "|")
     sources = sorted({row["source"] for row in rows if row.get("source")})
@@ -162,11 +150,10 @@ def body(rows: list[Json], results: Results, columns: list[Column]) -> list[str]
 
 def write_csv(path: Path, rows: list[Json]) -> None:
     """The table for programs: one line per row and column, with all digits."""
+    lines: list[list[Any]] = [["label", "system", "metric", "mean", "spread", "runs", "reported", "source"]]
+    for row in rows:
+        for head, value in row["values"].items():
+            numbers = [value.mean, value.spread, value.runs, row.get("reported", {}).get(head)]
+            lines.append([row["label"], row["system"], head, *numbers, row.get("source")])
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["label", "system", "metric", "mean", "spread", "runs", "reported", "source"])
-        for row in rows:
-            for head, value in row["values"].items():
-                spread = "" if value.spread is None else repr(value.spread)
-                numbers = [repr(value.mean), spread, value.runs, row.get("reported", {}).get(head, "")]
-                writer.writerow([row["label"], row["system"], head, *numbers, row.get("source", "")])
+        csv.writer(file, lineterminator="\n").writerows(lines)
