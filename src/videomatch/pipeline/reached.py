@@ -86,11 +86,13 @@ def code_modules(*modules: str) -> list[str]:
 
 
 def modules_digest(*modules: str) -> str:
-    """Digest of the code of some modules, like ``experts.image``, of all that they import, and of the data files
-    (``.yaml``) beside modules of their names."""
+    """Digest of the code of some modules, like ``experts.image``, of all that they import, and of the data files and
+    templates in the folders of these."""
     files = {module: path for module in code_modules(*modules) if (path := _module_file(module))}
-    data = {f"{m}.yaml": file_digest(file) for m, p in files.items() if (file := p.with_suffix(".yaml")).exists()}
-    return digest({module: _read_module(path)[0] for module, path in files.items()} | data)
+    folders = {path.parent for path in files.values()}
+    data = [file for f in folders for pattern in ("*.yaml", "templates/*") for file in f.glob(pattern)]
+    code = {module: _read_module(path)[0] for module, path in files.items()}
+    return digest(code | {file.relative_to(PACKAGE).as_posix(): file_digest(file) for file in data})
 
 
 def code_digest(stage: str, *names: str) -> str:
