@@ -9,6 +9,7 @@ read, or does not fit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,6 @@ def mmt_h5(
 
     Args:
         folder: of the archive: it, or ``mult_h5`` or ``vid_feat_files/mult_h5`` in it.
-        ids: of the videos that are wanted.
-        dim: numbers per row.
         name: of the expert in the files: face, ocr, rgb, s3d, scene, speech, vggish.
         every: MMT has 1 for s3d, vggish and scene, 0.2 for rgb, none for the others.
         clock: use the files' times. MMT does for s3d and vggish only.
@@ -93,16 +92,13 @@ def bigfile(
     underscores. Frames come in the order of their numbers.
 
     Args:
-        folder: of the three files.
-        ids: of the videos that are wanted.
-        dim: numbers per row.
         every: seconds from one frame number to the next.
         frames: rows are frames; None: they are if there is a ``video2frames.txt``.
     """
     names = _names(folder, dim)
     frames = (folder / "video2frames.txt").is_file() if frames is None else frames
     rows: dict[str, list[tuple[int, int]]] = {}
-    wanted = ids if isinstance(ids, set | frozenset) else set(ids)
+    wanted = frozenset(ids)
     for row, name in enumerate(names):
         video_id, number = name, 0
         if frames:
@@ -132,10 +128,9 @@ def _names(folder: Path, dim: int) -> list[str]:
     names = (folder / "id.txt").read_text(encoding="utf-8").split()
     if len(names) != count:
         raise ValueError(f"{folder / 'id.txt'}: {len(names)} names, expected {count}, as shape.txt says")
-    if len(set(names)) < count:
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))
-        raise ValueError(f"{folder / 'id.txt'}: {twice!r} stands twice")
+    name, times = Counter(names).most_common(1)[0] if names else ("", 0)
+    if times > 1:
+        raise ValueError(f"{folder / 'id.txt'}: {name!r} stands twice")
     size = (folder / "feature.bin").stat().st_size
     if size != 4 * count * columns:
         raise ValueError(f"{folder / 'feature.bin'}: {size} bytes, expected 4 * {count} * {columns}")
@@ -148,12 +143,10 @@ def _is_name(video_id: str) -> bool:
 
 
 def _dataset(path: Path, file: Any, name: str) -> np.ndarray | None:
-    import h5py
-
     found = file.get(name)
     if found is None:
         return None
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
+    if getattr(found, "dtype", np.dtype(object)).kind not in "fiu":
         raise ValueError(f"{path}: {name} is {found}, expected numbers")
     return np.asarray(found)
 

@@ -14,6 +14,7 @@ import polars as pl
 
 S, F, I, B = pl.String, pl.Float64, pl.Int64, pl.Boolean  # noqa: E741
 
+_PAIR = {"query_id": S, "reference_id": S}
 #: column -> dtype of every table
 SCHEMAS: dict[str, dict[str, Any]] = {
     "videos": {
@@ -32,23 +33,15 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "rejected": {"video_id": S, "path": S, "reason": S},
     "texts": {"text_id": S, "video_id": S, "kind": S, "language": S, "start": F, "end": F, "text": S},
     "splits": {"split": S, "role": S, "id": S},
-    "relevance": {"query_id": S, "reference_id": S, "grade": F},
-    "segments": {
-        "query_id": S,
-        "reference_id": S,
-        "query_start": F,
-        "query_end": F,
-        "reference_start": F,
-        "reference_end": F,
-        "score": F,
-    },
-    "rankings": {"query_id": S, "reference_id": S, "score": F, "grade": F, "better": I, "equal": I},
+    "relevance": {**_PAIR, "grade": F},
+    "segments": {**_PAIR, "query_start": F, "query_end": F, "reference_start": F, "reference_end": F, "score": F},
+    "rankings": {**_PAIR, "score": F, "grade": F, "better": I, "equal": I},
     # what was done to the footage of a true segment; segments without an edit are absent
-    "edits": {"query_id": S, "reference_id": S, "query_start": F, "edit": S, "kind": S},
+    "edits": {**_PAIR, "query_start": F, "edit": S, "kind": S},
     # which part of which film or upload a video was cut from, in seconds
     "sources": {"video_id": S, "source": S, "start": F, "end": F},
     # a pool that was judged in part: 1 relevant, 0 not, -1 pooled and not judged (TRECVID's sampled judgements)
-    "strata": {"query_id": S, "reference_id": S, "stratum": S, "judgement": I},
+    "strata": {**_PAIR, "stratum": S, "judgement": I},
 }
 
 #: tables that most corpora have none of: they are written where a reader gives them
@@ -102,7 +95,6 @@ def read_csv(
     """A published file of comma-separated values: cells are strings without outer blanks.
 
     Args:
-        path: the file.
         columns: columns that it must have; it may have others.
         numbers: columns of finite numbers that it must have, too.
         optional: columns of numbers that may be absent or empty.
@@ -137,11 +129,8 @@ def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -
 
 
 def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame:
-    """``rows`` with the columns and types of ``table``.
-
-    Raises:
-        ValueError: a column is missing, unknown, null where it may not be, or not unique where it must be.
-    """
+    """``rows`` with the columns and types of ``table``; a ValueError if a column is missing, unknown, null where it may
+    not be, or not unique where it must be."""
     schema = SCHEMAS[table]
     if not isinstance(rows, pl.DataFrame):
         rows = pl.DataFrame(rows, schema=schema) if not rows else pl.DataFrame(rows, infer_schema_length=None)
@@ -151,22 +140,17 @@ def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame
         raise ValueError(
             f"table {table!r}: missing columns {missing}, unknown columns {unknown}, expected {list(schema)}"
         )
-    for column in schema:
+    for column, dtype in schema.items():
+        where, values = f"table {table!r}: column {column!r}", rows[column]
         # a number that became an id is already damaged (floats lose digits), so it is refused instead of cast
-        if schema[column] == S and rows[column].dtype not in (S, pl.Null, pl.Categorical):
-            raise ValueError(f"table {table!r}: column {column!r} holds {rows[column].dtype}, expected strings")
-    frame = rows.select([pl.col(c).cast(t) for c, t in schema.items()])
-    for column in schema:
-        nulls = frame[column].null_count()
-        if nulls and column not in NULLABLE.get(table, set()):
-            raise ValueError(f"table {table!r}: column {column!r} has {nulls} empty values")
+        if dtype == S and values.dtype not in (S, pl.Null, pl.Categorical):
+            raise ValueError(f"{where} holds {values.dtype}, expected strings")
+        if values.null_count() and column not in NULLABLE.get(table, ()):
+            raise ValueError(f"{where} has {values.null_count()} empty values")
         allowed = VALUES.get((table, column))
-        if allowed is not None:
-            odd = set(frame[column].unique()) - allowed
-            if odd:
-                raise ValueError(
-                    f"table {table!r}: column {column!r} holds {sorted(odd)[0]!r}, expected one of {sorted(allowed)}"
-                )
+        if allowed and (odd := set(values.unique()) - allowed):
+            raise ValueError(f"{where} holds {sorted(odd)[0]!r}, expected one of {sorted(allowed)}")
+    frame = rows.select(*schema).cast(schema)
     if table in KEYS:
         twice = frame.filter(frame.select(KEYS[table]).is_duplicated())
         if len(twice):

@@ -23,42 +23,32 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _MASK = 0xA282EAD8
 
-#: the messages of feature.proto: name -> (field, number, type, repeated); a map is a repeated entry of key and value
-_MESSAGES: dict[str, list[tuple[str, int, str, bool]]] = {
-    "BytesList": [("value", 1, "TYPE_BYTES", True)],
-    "FloatList": [("value", 1, "TYPE_FLOAT", True)],
-    "Int64List": [("value", 1, "TYPE_INT64", True)],
-    "Feature": [
-        ("bytes_list", 1, "BytesList", False),
-        ("float_list", 2, "FloatList", False),
-        ("int64_list", 3, "Int64List", False),
-    ],
-    "Entry": [("key", 1, "TYPE_STRING", False), ("value", 2, "Feature", False)],
-    "Features": [("feature", 1, "Entry", True)],
-    "Example": [("features", 1, "Features", False)],
+#: the messages of feature.proto: name -> repeated or not, and field -> type by number; a map is a repeated entry of key
+#: and value
+_MESSAGES: dict[str, tuple[str, dict[str, str]]] = {
+    "BytesList": ("REPEATED", {"value": "BYTES"}),
+    "FloatList": ("REPEATED", {"value": "FLOAT"}),
+    "Int64List": ("REPEATED", {"value": "INT64"}),
+    "Feature": ("OPTIONAL", {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}),
+    "Entry": ("OPTIONAL", {"key": "STRING", "value": "Feature"}),
+    "Features": ("REPEATED", {"feature": "Entry"}),
+    "Example": ("OPTIONAL", {"features": "Features"}),
 }
 
 
 def _example_class() -> type[message.Message]:
     file = descriptor_pb2.FileDescriptorProto(name="videomatch_example.proto", package="videomatch")
-    field_type = descriptor_pb2.FieldDescriptorProto
-    for name, fields in _MESSAGES.items():
+    for name, (label, fields) in _MESSAGES.items():
         described = file.message_type.add(name=name)
-        for field, number, kind, repeated in fields:
-            label = field_type.LABEL_REPEATED if repeated else field_type.LABEL_OPTIONAL
-            known = {"type_name": kind} if kind in _MESSAGES else {}
-            own = field_type.Type.Value("TYPE_MESSAGE" if known else kind)
-            described.field.add(name=field, number=number, type=own, label=label, **known)
+        for number, (field, kind) in enumerate(fields.items(), start=1):
+            own = {"type_name": kind, "type": "TYPE_MESSAGE"} if kind in _MESSAGES else {"type": f"TYPE_{kind}"}
+            described.field.add(name=field, number=number, label=f"LABEL_{label}", **own)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("videomatch.Example"))
 
 
 _EXAMPLE: Any = _example_class()
-
-
-class RecordError(ValueError):
-    """A record that is cut off, damaged or not an Example; the message names file, record number and byte offset."""
 
 
 def masked_crc(data: bytes) -> int:
@@ -68,7 +58,8 @@ def masked_crc(data: bytes) -> int:
 
 
 def iterate(path: Path, *, keys: Collection[str] | None = None) -> Iterator[Example]:
-    """The examples of a file in order, all features or those of ``keys``; one record is in memory at a time."""
+    """The examples of a file in order, all features or those of ``keys``; one record is in memory at a time. An error
+    names file, record number and byte offset."""
     size = path.stat().st_size
     with path.open("rb", buffering=1 << 20) as file:
         number = at = 0
@@ -76,20 +67,20 @@ def iterate(path: Path, *, keys: Collection[str] | None = None) -> Iterator[Exam
             where = f"{path}, record {number} at byte {at}"
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
-                raise RecordError(f"{where}: the file ends after {len(header)} bytes of the 12 of a header")
+                raise ValueError(f"{where}: the file ends after {len(header)} bytes of the 12 of a header")
             length, crc = _HEADER.unpack(header)
             if masked_crc(header[:8]) != crc:
-                raise RecordError(f"{where}: checksum of the length differs, the record is damaged")
+                raise ValueError(f"{where}: checksum of the length differs, the record is damaged")
             end = at + _HEADER.size + length + _FOOTER.size
             if end > size:
-                raise RecordError(f"{where}: {length} bytes of data expected, but the file ends at {size}")
+                raise ValueError(f"{where}: {length} bytes of data expected, but the file ends at {size}")
             data = file.read(length)
             if masked_crc(data) != _FOOTER.unpack(file.read(_FOOTER.size))[0]:
-                raise RecordError(f"{where}: checksum of {length} bytes of data differs, they are damaged")
+                raise ValueError(f"{where}: checksum of {length} bytes of data differs, they are damaged")
             try:
                 yield parse_example(data, keys)
             except message.DecodeError as error:
-                raise RecordError(f"{where}: not a tf.train.Example ({error})") from error
+                raise ValueError(f"{where}: not a tf.train.Example ({error})") from error
             number, at = number + 1, end
 
 

@@ -77,6 +77,12 @@ def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
     return np.rint(middles).astype(np.int64)  # rint rounds halves to even
 
 
+def check_rows(store: Store, dimensions: int, expected: str) -> None:
+    """A ValueError unless a row of the store has so many dimensions."""
+    if len(store.shape) != dimensions:
+        raise ValueError(f"rows of {store.roots[0]} have shape {store.shape}, expected {expected}")
+
+
 @dataclass(eq=False)
 class Examples(ABC):
     """Examples of a split, numbered from 0; an epoch visits each of them ``per_video`` times, sampled anew each time.
@@ -167,11 +173,6 @@ class Examples(ABC):
         if self.source.store is None:
             raise ValueError(f"{type(self).__name__} reads features; the system names no expert")
         return self.source.store
-
-    def _check_rows(self, dimensions: int, expected: str) -> None:
-        """A ValueError unless a row of the store has so many dimensions."""
-        if len(self._store.shape) != dimensions:
-            raise ValueError(f"rows of {self._store.roots[0]} have shape {self._store.shape}, expected {expected}")
 
     def _found(self, usable: list[str], ids: Sequence[str], split: str | Sequence[str]) -> list[str]:
         if not usable:

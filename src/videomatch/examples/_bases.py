@@ -20,7 +20,7 @@ from videomatch.data import tables
 from videomatch.data.corpus import joined_texts, pooled_ids, split_texts
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.tokenize import encode_parts
-from videomatch.examples import Batch, Examples, frame_index, tensors
+from videomatch.examples import Batch, Examples, check_rows, frame_index, tensors
 from videomatch.localisation import intervals
 from videomatch.localisation.maps import boxes_by_pair
 from videomatch.metrics.segments import QUERY_END, QUERY_START, REFERENCE_END, REFERENCE_START
@@ -221,9 +221,6 @@ class VideoExamples(Examples):
         texts: kind of text -> tokens of it at most, without special ones; empty for no text.
         max_frames: frames of a video at most, longer ones are subsampled evenly (:func:`frame_index`); 0 for none.
         pad: pad texts to all budgets together, not to the longest of the batch.
-
-    Raises:
-        ValueError: an option does not fit the others or the source.
     """
 
     #: roles of the videos whose texts the tokenizer is trained on
@@ -245,7 +242,7 @@ class VideoExamples(Examples):
         if max_frames < 0 or not (max_frames or texts):
             raise ValueError(f"max_frames {max_frames} with texts {dict(texts)}: nothing of a video would be read")
         if max_frames:
-            self._check_rows(1, "vectors")
+            check_rows(self._store, 1, "vectors")
         self._ids = _NO_TEXT
         if texts:
             if tokenizer is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
@@ -336,9 +333,7 @@ class CopyExamples(Examples):
 
     Positive pairs without labelled segments are left out.
 
-    Args:
-        split, validation: protocols.
-        per_pair: how often an epoch of training visits a pair.
+    ``per_pair`` is how often an epoch of training visits a pair.
     """
 
     expert: str | None = None

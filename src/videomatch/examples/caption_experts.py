@@ -16,9 +16,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from videomatch.common.vectors import padded
 from videomatch.data.corpus import joined_texts
 from videomatch.data.store import Store
-from videomatch.examples import Batch
+from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CaptionExamples
 from videomatch.metrics import ranking
 
@@ -65,7 +66,6 @@ class CaptionExperts(CaptionExamples):
     aggregates, for half a second). Here they keep theirs.
 
     Args:
-        experts: their names.
         max_tokens: rows of an expert at most. In training, of more a random subset in order of time; elsewhere the one
             that the published code draws with seed 0.
         window: seconds that share a position.
@@ -102,14 +102,11 @@ class CaptionExperts(CaptionExamples):
         if odd := sorted(set(self.clockless) - set(self.experts)):
             raise ValueError(f"clockless {odd[0]!r} is not one of the experts {self.experts}")
         self.stores = {name: stores[name] for name in self.experts}
-        for name, store in self.stores.items():
-            if len(store.shape) != 1:
-                raise ValueError(
-                    f"expert {name!r}: rows of {store.roots[0]} have shape {store.shape}, expected vectors"
-                )
+        for store in self.stores.values():
+            check_rows(store, 1, "vectors")
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """The examples to train on, and those to validate on: every video once, with the rows that embedding reads."""
+        """As of every kind; the examples to validate on are every video once."""
         train, val = super().parts(fold)
         if val is not None:
             val.per_video = 1
@@ -152,26 +149,22 @@ class CaptionExperts(CaptionExamples):
 
     def _read(self, ids: Sequence[str], rng: np.random.Generator, *, sampled: bool) -> Batch:
         seen = [self._rows(name, store, ids, rng, sampled) for name, store in self.stores.items()]
-        dims = [store.shape[0] for store in self.stores.values()]
-        longest = max(int(mine[0].max(initial=0)) for mine in seen)
-        features = np.zeros((len(ids), longest, sum(dims)), np.float32)
-        mask = np.zeros((len(ids), longest, len(seen)), bool)
-        positions = np.full(mask.shape, UNKNOWN, np.int64)
-        edges = np.cumsum([0, *dims])
-        for number, (counts, values, at, _, _) in enumerate(seen):
-            rows = np.repeat(np.arange(len(ids)), counts)
-            places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-            features[rows, places, edges[number] : edges[number + 1]] = values
-            mask[rows, places, number] = True
-            positions[rows, places, number] = at
-        found = {
-            "features": features,
-            "feature_mask": mask,
-            "positions": positions,
-            "maxima": np.concatenate([mine[3] for mine in seen], axis=1),
-            "means": np.concatenate([mine[4] for mine in seen], axis=1),
-        }
-        return {name: torch.from_numpy(array) for name, array in found.items()}
+        longest = max(int(counts.max(initial=0)) for counts, *_ in seen)
+        features, masks, positions = [], [], []
+        for counts, rows, at, _, _ in seen:
+            own, mask = padded(rows, counts, longest)
+            features.append(own)
+            masks.append(mask)
+            positions.append(np.where(mask, padded(at, counts, longest)[0], UNKNOWN))
+        return tensors(
+            {
+                "features": np.concatenate(features, axis=2),
+                "feature_mask": np.stack(masks, axis=2),
+                "positions": np.stack(positions, axis=2),
+                "maxima": np.concatenate([maxima for *_, maxima, _ in seen], axis=1),
+                "means": np.concatenate([means for *_, means in seen], axis=1),
+            }
+        )
 
     def _rows(
         self, name: str, store: Store, ids: Sequence[str], rng: np.random.Generator, sampled: bool
@@ -216,9 +209,8 @@ class CaptionExperts(CaptionExamples):
             raise ValueError(f"expert {name!r}: {error}; without times it has to be among `clockless`") from None
         middles = times.mean(axis=1)
         known = middles >= 0  # not so of what is not a number
-        return np.where(known, np.floor(np.where(known, middles, 0.0) / self.window + UNKNOWN + 1), UNKNOWN).astype(
-            np.int64
-        )
+        places = np.floor(np.where(known, middles, 0.0) / self.window + UNKNOWN + 1)
+        return np.where(known, places, UNKNOWN).astype(np.int64)
 
 
 @functools.lru_cache(maxsize=4096)

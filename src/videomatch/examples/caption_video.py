@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from videomatch.common.vectors import padded
-from videomatch.examples import Batch, tensors
+from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CaptionExamples
 from videomatch.metrics import ranking
 from videomatch.retrieval import exact
@@ -63,7 +63,7 @@ class CaptionVideo(CaptionExamples):
         super().__post_init__()
         if self.max_frames < 1:
             raise ValueError(f"max_frames {self.max_frames}, expected at least 1")
-        self._check_rows(1, "vectors")
+        check_rows(self._store, 1, "vectors")
 
     def _count(self) -> int:
         return len(self._captions)

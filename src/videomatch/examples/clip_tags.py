@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from videomatch.examples import Batch
+from videomatch.examples import Batch, check_rows
 from videomatch.examples._bases import TaggedExamples
 
 
@@ -27,7 +27,7 @@ class ClipTags(TaggedExamples):
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise ValueError(f"clip_tags: num_frames = {self.num_frames}, expected at least 1")
-        self._check_rows(3, "frames")
+        check_rows(self._store, 3, "frames")
 
     def derived_config(self) -> dict[str, Any]:
         height, width, _ = self._store.shape

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.common.vectors import padded
-from videomatch.examples import Batch, tensors
+from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CopyExamples, backwards, collated_segments
 from videomatch.metrics.segments import SWAPPED
 
@@ -27,7 +27,7 @@ class CopiedFrames(CopyExamples):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_rows(1, "vectors")
+        check_rows(self._store, 1, "vectors")
 
     def derived_config(self) -> dict[str, Any]:
         return {"frame_dim": self._store.shape[0]}

@@ -20,12 +20,11 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-import torch
 
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
-from videomatch.examples import Batch, Examples
+from videomatch.examples import Batch, Examples, check_rows, tensors
 from videomatch.metrics.segments import TIMES
 
 #: share of copies that keep their speed, and the speeds of the others
@@ -65,7 +64,7 @@ class EditedFrames(Examples):
                 f"expected at least {SHORTEST} frames and shares below 1"
             )
         self._pairs: list[tuple[str, str, tuple[float, ...]]] = []
-        self._check_rows(1, "vectors")
+        check_rows(self._store, 1, "vectors")
 
     def _select(self, split: str | Sequence[str]) -> None:
         ids = pooled_ids(self.source.corpus, split, ("reference", "query"))
@@ -94,8 +93,7 @@ class EditedFrames(Examples):
             edited[row, : len(copied)], edited_mask[row, : len(copied)] = copied, True
             source_frame[row, : len(copied)] = at
         arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask}
-        arrays["source_frame"] = source_frame
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return tensors({**arrays, "source_frame": source_frame})
 
     def _window(self, rows: np.ndarray, rng: np.random.Generator, around: int | None = None) -> tuple[np.ndarray, int]:
         """Frames of a window somewhere, or around one frame, and where it begins."""

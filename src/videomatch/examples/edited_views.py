@@ -26,13 +26,7 @@ Edit = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 def view(picture: Picture, other: Picture, rng: np.random.Generator, *, max_edits: int = 3) -> Picture:
     """A picture after 1 to ``max_edits`` different edits, in an order in which each can be seen; 0 changes nothing.
-
-    Args:
-        picture: as it is stored.
-        other: a picture of the same size, of another video, for edits that show one.
-        rng: random numbers.
-        max_edits: how many edits at most.
-    """
+    ``other`` is a picture of the same size, of another video, for edits that show one."""
     count = int(rng.integers(1, max_edits + 1)) if max_edits else 0
     for number in sorted(rng.choice(len(EDITS), min(count, len(EDITS)), replace=False)):
         picture = np.ascontiguousarray(EDITS[number](picture, other, rng))
@@ -103,10 +97,7 @@ def _inside(p: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.nd
     h, w = p.shape[:2]
     scale = rng.uniform(0.4, 0.85)
     small = _sized(p, int(w * scale * rng.uniform(0.8, 1)), int(h * scale))
-    result = other.copy() if rng.random() < 0.7 else np.full_like(p, _colour(rng))
-    y, x = (int(rng.integers(0, a - b + 1)) for a, b in zip(p.shape[:2], small.shape[:2], strict=True))
-    result[y : y + small.shape[0], x : x + small.shape[1]] = small
-    return result
+    return _pasted(other if rng.random() < 0.7 else np.full_like(p, _colour(rng)), small, rng)
 
 
 def _beside(p: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -126,7 +117,10 @@ def _over(p: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndar
     """Another picture in it."""
     h, w = p.shape[:2]
     scale = rng.uniform(0.2, 0.5)
-    small = _sized(other, int(w * scale), int(h * scale))
+    return _pasted(p, _sized(other, int(w * scale), int(h * scale)), rng)
+
+
+def _pasted(p: np.ndarray, small: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     result = p.copy()
     y, x = (int(rng.integers(0, a - b + 1)) for a, b in zip(p.shape[:2], small.shape[:2], strict=True))
     result[y : y + small.shape[0], x : x + small.shape[1]] = small
@@ -161,14 +155,8 @@ class EditedViews(FrameExamples):
 
     Args:
         roles: which videos of a split.
-        num_views: of a frame.
         edits: of a view, at most; the first view has at most one.
-
-    Raises:
-        ValueError: fewer than two views.
     """
-
-    text_kinds = ()
 
     roles: Sequence[str] = ("reference",)
     per_video: int = 4

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.examples import Batch
+from videomatch.examples import Batch, check_rows
 from videomatch.examples._bases import FrameExamples, TaggedExamples
 
 
@@ -23,7 +23,7 @@ class SoundTags(TaggedExamples, FrameExamples):
     per_video: int = 4
 
     def __post_init__(self) -> None:
-        self._check_rows(2, "(frames, bands)")
+        check_rows(self._store, 2, "(frames, bands)")
 
     def derived_config(self) -> dict[str, Any]:
         frames, bands = self._store.shape

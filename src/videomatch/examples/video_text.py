@@ -38,8 +38,6 @@ def mask_tokens(
             does (``tokenizer.all_special_ids``).
         mask_id: what 80 % of the drawn tokens become; 10 % become any id of the vocabulary (special ones included),
             10 % stay.
-        vocab_size: ids are below it.
-        rng: the draws.
 
     Returns:
         ids with the masks, (B, T), and labels (B, T): the original id where drawn, else -100.
@@ -54,13 +52,10 @@ def mask_tokens(
 
 
 def mask_frames(frame_mask: np.ndarray, *, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Which frames are hidden (the model sees zeros in their place), (B, F) bool.
+    """Which of the frames (B, F) are hidden: the model sees zeros in their place.
 
-    Args:
-        frame_mask: (B, F) bool, True where there is a frame.
-        rate: probability of each frame, the effective one: the AIAC 2021 winners' README says 0.15, their code draws
-            with 0.9 x 0.15 = 0.135 (and 0.225 in the member with more masks).
-        rng: the draws.
+    ``rate`` is the probability of each: the AIAC 2021 winners' README says 0.15, their code draws with 0.9 x 0.15 =
+    0.135 (and 0.225 in the member with more masks).
     """
     return (rng.random(frame_mask.shape) < rate) & frame_mask
 
@@ -77,11 +72,9 @@ class VideoText(TaggedExamples, VideoExamples):
     Args:
         texts: kind of text -> tokens at most; the AIAC 2021 winners: ``{title: 33}``, in ``frames_first`` 34.
         layout: ``frames_inside``: [CLS] frames [SEP] text [SEP] (winners' jobs 1, 4, 5, 6), or ``frames_first``.
-        num_tags: labels, the most frequent tags of the first split, equally frequent ones by name.
-        categories: the categories of the first split are labels, too, named ``category:…``.
+        num_tags: labels, the most frequent tags of the first split; their names are the tags themselves.
         untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
-        mask_tokens: rate; see :func:`mask_tokens`.
-        mask_frames: rate, the effective one (the winners' is 0.135).
+        mask_tokens, mask_frames: rates; see :func:`mask_tokens` and :func:`mask_frames`.
     """
 
     TAG = ""
