@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,23 +32,10 @@ def row(video: str, expert: str, number: int) -> np.ndarray:
 
 def corpus_of(folder: Path, captions: dict[str, list[str]], splits: dict[str, list[str]]) -> Path:
     said = [(v, n, text) for v, texts in captions.items() for n, text in enumerate(texts)]
-    rows = [
-        {
-            "text_id": f"{v}#{n}",
-            "video_id": v,
-            "kind": "caption",
-            "language": "en",
-            "start": None,
-            "end": None,
-            "text": t,
-        }
-        for v, n, t in said
-    ]
-    folder.mkdir()
-    tables.write("texts", pl.DataFrame(rows, schema=tables.SCHEMAS["texts"]), folder)
-    tables.write(
-        "splits", [{"split": s, "role": "reference", "id": i} for s, ids in splits.items() for i in ids], folder
-    )
+    rows = [(f"{v}#{n}", v, "caption", "en", None, None, text) for v, n, text in said]
+    listed = [(split, "reference", i) for split, ids in splits.items() for i in ids]
+    tables.write("texts", tables.frame("texts", rows), folder)
+    tables.write("splits", tables.frame("splits", listed), folder)
     return folder
 
 
@@ -185,9 +171,6 @@ def test_rows_kept_are_a_uniform_subset_in_order(tmp_path_factory, length, seed)
     ).on("train")
     kept = made.batch(np.array([0]), RNG(seed))["features"][0, :, 0]
     assert len(kept) == 5 and (kept.diff() > 0).all() and 0 <= kept.min() <= kept.max() < length
-
-
-# --------------------------------------------------------------------------------------------------------- published
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -53,21 +52,16 @@ def corpus_of(folder: Path, videos=VIDEOS, pairs=(), splits=None) -> tuple[Path,
         for video, (frames, title, asr, tags) in videos.items():
             if frames is not None:
                 store.add(video, np.stack([frame(video, n) for n in range(frames)]) if frames else np.zeros((0, 3)))
-            rows.append({"video_id": video, "tags": tags, "shard": 0})
+            rows.append({"video_id": video, "tags": tags})
             said = [("title", title, None)] if title is not None else []
             said += [("asr", text, start) for text, start in asr]
-            for n, (kind, text, start) in enumerate(said):
-                texts.append({"text_id": f"{video}:{n}", "video_id": video, "kind": kind, "start": start, "text": text})
+            texts += [(f"{video}:{n}", video, kind, None, start, None, t) for n, (kind, t, start) in enumerate(said)]
     corpus.mkdir(parents=True)
-    absent = dict.fromkeys(("path", "duration", "fps", "width", "height", "has_audio", "sha256", "category"))
-    known = pl.DataFrame([{**absent, **row} for row in rows], schema=tables.SCHEMAS["videos"])
-    write_videos(tables.check("videos", known), corpus, 1)
-    filled = [{"language": None, "end": None, **text} for text in texts]
-    tables.write("texts", pl.DataFrame(filled, schema=tables.SCHEMAS["texts"]), corpus)
+    write_videos(tables.check("videos", tables.videos(rows)), corpus, 1)
     listed = splits or {("train", "reference"): list(videos)}
-    rows = [{"split": split, "role": role, "id": i} for (split, role), ids in listed.items() for i in ids]
-    tables.write("splits", rows, corpus)
-    tables.write("relevance", pl.DataFrame(list(pairs), schema=tables.SCHEMAS["relevance"], orient="row"), corpus)
+    named = [(split, role, i) for (split, role), ids in listed.items() for i in ids]
+    for name, made in (("texts", texts), ("splits", named), ("relevance", pairs)):
+        tables.write(name, tables.frame(name, made), corpus)
     return corpus, Store(folder / "store")
 
 
@@ -261,23 +255,26 @@ def test_joined_texts_keep_kinds_apart_and_time_in_order(source):
     assert len(FrameTags.vocabulary(source.corpus, {"split": "val"})) == 2  # every kind, where none is named
 
 
-# ------------------------------------------------------------------------------------------------------------- pairs
-
 JUDGED = {
     "pairs_train": [("v0", "v1", 0.0), ("v1", "v0", 0.5), ("v3", "v4", 1.0), ("v0", "v6", 0.0)],
     "pairs_val": [("v2", "v3", 0.25), ("v6", "v3", 1.0)],
 }
 
 
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> Source:
-    splits = {
+def sides_of(pairs):
+    """Splits with the queries and references of pairs."""
+    return {
         (name, role): sorted({row[n] for row in rows})
-        for name, rows in JUDGED.items()
+        for name, rows in pairs.items()
         for n, role in enumerate(("query", "reference"))
     }
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Source:
     pairs = [row for rows in JUDGED.values() for row in rows]
-    return Source(*corpus_of(tmp_path_factory.mktemp("pairs"), pairs=pairs, splits=splits), wrap(WORDS))
+    made = corpus_of(tmp_path_factory.mktemp("pairs"), pairs=pairs, splits=sides_of(JUDGED))
+    return Source(*made, wrap(WORDS))
 
 
 def test_a_batch_of_pairs(judged, caplog):
@@ -322,13 +319,8 @@ def test_folds_of_pairs_are_those_that_anyone_else_gets(tmp_path, protocol):
             ("pairs_val", 40 + rng.permutation(20).reshape(-1, 2)),
         )
     }
-    splits = {
-        (name, role): sorted({row[n] for row in rows})
-        for name, rows in pairs.items()
-        for n, role in enumerate(("query", "reference"))
-    }
     judged = [row for rows in pairs.values() for row in rows]
-    source = Source(*corpus_of(tmp_path, videos, judged, splits), wrap(WORDS))
+    source = Source(*corpus_of(tmp_path, videos, judged, sides_of(pairs)), wrap(WORDS))
     pooled = ["pairs_train", "pairs_val"]
     examples = VideoPair(source, texts={"title": 2}, split=pooled, protocol=protocol, labels="plain", validation=None)
     readable = {name for n, name in enumerate(names) if n % 7}
@@ -369,9 +361,6 @@ def test_metrics_of_pairs_take_tensors_of_a_whole_pass():
     assert list(VideoPair.metrics) == ["Spearman", "MSE"] and VideoText.metrics == {}
 
 
-# ------------------------------------------------------------------------------------------- the rest of the kinds
-
-
 def test_frames_of_pooled_splits(tmp_path):
     corpus, features = toy(tmp_path)
     source = Source(corpus, Store(features / "frames"))
@@ -397,9 +386,6 @@ def test_kinds_are_files_that_keep_the_protocol(name):
 def test_a_kind_that_is_no_file_is_refused():
     with pytest.raises(KeyError, match=r"there are .*frame_caption, frame_tags, .*video_pair, video_text"):
         examples_.kind("_videos")
-
-
-# ---------------------------------------------------------------------------------------------------------- fixtures
 
 
 @pytest.mark.parametrize(("job", "layout", "budget"), [(1, "frames_inside", 33), (2, "frames_first", 34)])
@@ -443,9 +429,8 @@ def test_rank_labels_equal_the_winners_fixture(tmp_path):
     sides = [[f"v{i}" for i in known[f"grid_id{n}"]] for n in (1, 2)]
     everyone = sorted({*sides[0], *sides[1]})
     videos = {name: (None, "a", [], []) for name in everyone}
-    splits = {("pairs_train", "query"): sorted(set(sides[0])), ("pairs_train", "reference"): sorted(set(sides[1]))}
     pairs = list(zip(*sides, known["grid_score"].tolist(), strict=True))
-    corpus, _ = corpus_of(tmp_path, videos, pairs, splits)
+    corpus, _ = corpus_of(tmp_path, videos, pairs, sides_of({"pairs_train": pairs}))
     examples = VideoPair(Source(corpus, None, wrap(WORDS)), texts={"title": 1}, max_frames=0, protocol="remainder")
     train, val = examples.parts((0, 5))
     is_val = known["grid_is_val"]

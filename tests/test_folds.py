@@ -107,14 +107,13 @@ def corpus_of(folder, protocols):
     """A corpus of judged pairs: protocol -> (query, reference, grade)."""
     rows = [row for listed in protocols.values() for row in listed]
     splits = [
-        {"split": name, "role": role, "id": i}
+        (name, role, i)
         for name, listed in protocols.items()
         for n, role in enumerate(("query", "reference"))
         for i in sorted({row[n] for row in listed})
     ]
-    judged = pl.DataFrame(rows, schema=tables.SCHEMAS["relevance"], orient="row")
-    tables.write("splits", splits, folder)
-    tables.write("relevance", judged, folder)
+    tables.write("splits", tables.frame("splits", splits), folder)
+    tables.write("relevance", tables.frame("relevance", rows), folder)
     return folder
 
 

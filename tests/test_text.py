@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from transformers import AutoTokenizer
 from paths import realdata
 from videomatch.data.language import language, tag
 from videomatch.data.subtitles import subtitles
-from videomatch.data.tables import SCHEMAS
+from videomatch.data.tables import frame
 from videomatch.data.text import clean, clean_table, clean_tables, collapse, unshout
 from videomatch.data.tokenize import tokenizer, wrap
 
@@ -94,7 +93,7 @@ def test_cleaning_nearly_any_text_terminates_and_leaves_one_line(parts, kind):
 def test_cleaning_a_clean_table_changes_nothing_real():
     titles = json.loads((realdata() / "derived" / "text" / "bilibili_titles.json").read_text())
     rows = [(f"t{i}", None, "title", None, None, None, t) for i, t in enumerate(titles)]
-    once = clean_table(pl.DataFrame(rows, schema=SCHEMAS["texts"], orient="row"))
+    once = clean_table(frame("texts", rows))
     assert once.equals(clean_table(once))
     assert len(once) == len(titles)
     assert (once["language"] == "zh").mean() > 0.95
@@ -114,7 +113,7 @@ def test_bilingual_subtitles_become_two_texts_a_cue_real():
     assert len(found) == 4
     for path in found:
         rows = [(f"{n}", "v", "asr", None, *cue) for n, cue in enumerate(subtitles(path))]
-        cleaned = clean_table(pl.DataFrame(rows, schema=SCHEMAS["texts"], orient="row"))
+        cleaned = clean_table(frame("texts", rows))
         counts = dict(cleaned["language"].value_counts().iter_rows())
         assert set(counts) <= {"zh", "en", "und"}
         assert counts["zh"] > 0.9 * len(rows) and counts["en"] > 0.9 * len(rows)
@@ -142,7 +141,7 @@ def test_clean_table_merges_repeats_and_unrolls_scrolling_captions():
         ("b:0", "b", "asr", None, 0.0, 1.0, "three."),
         ("b:1", "b", "asr", None, 1.0, 2.0, " ♪ "),
     ]
-    cleaned = clean_table(pl.DataFrame(rows, schema=SCHEMAS["texts"], orient="row"))
+    cleaned = clean_table(frame("texts", rows))
     assert cleaned.select("text_id", "start", "end", "text").rows() == [
         ("a:0", 0.0, 1.0, "one"),
         ("a:1", 1.0, 2.0, "two"),
@@ -155,19 +154,12 @@ def test_clean_table_merges_repeats_and_unrolls_scrolling_captions():
 
 def test_clean_tables_drops_what_pointed_at_an_empty_text():
     texts = [("v:0", "v", "caption", None, None, None, "<b></b>"), ("v:1", "v", "caption", None, None, None, "a dog")]
-    tables = clean_tables(
-        {
-            "texts": pl.DataFrame(texts, schema=SCHEMAS["texts"], orient="row"),
-            "splits": pl.DataFrame(
-                [("s", "query", "v:0"), ("s", "query", "v:1"), ("s", "reference", "v")],
-                schema=SCHEMAS["splits"],
-                orient="row",
-            ),
-            "relevance": pl.DataFrame(
-                [("v:0", "v", 1.0), ("v:1", "v", 1.0)], schema=SCHEMAS["relevance"], orient="row"
-            ),
-        }
-    )
+    given = {
+        "texts": frame("texts", texts),
+        "splits": frame("splits", [("s", "query", "v:0"), ("s", "query", "v:1"), ("s", "reference", "v")]),
+        "relevance": frame("relevance", [("v:0", "v", 1.0), ("v:1", "v", 1.0)]),
+    }
+    tables = clean_tables(given)
     assert tables["relevance"]["query_id"].to_list() == ["v:1"]
     assert tables["splits"]["id"].to_list() == ["v:1", "v"]
 

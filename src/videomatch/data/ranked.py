@@ -10,18 +10,12 @@ import polars as pl
 
 
 def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
-    """The best references of every query.
+    """The best references of every query: query_id, rank (from 1), reference_id, score, ordered by query and rank.
 
     Args:
-        rankings: result of ``search``: judged pairs anywhere, and the nearest references.
+        rankings: result of ``search``: judged pairs anywhere, and the nearest references, of which none may be missing.
         most: references per query, at most.
         references: how many a query was ranked against.
-
-    Returns:
-        query_id, rank (from 1), reference_id, score, ordered by query and rank.
-
-    Raises:
-        ValueError: the search kept fewer of a query.
     """
     wanted = min(most, references)
     # a judged pair may be anywhere in the ranking; what counts is that no one of the best is missing

@@ -195,39 +195,6 @@ class StoreWriter:
         part.replace(self.root / "store.json")
 
 
-class Ids:
-    """Distinct ids and their positions; a ValueError names an id that is there twice.
-
-    A dict of Python objects costs some 230 bytes per id. Here the ids stay one Arrow column (16 bytes, and the text of
-    longer ones) and are found by 64 bits of hash in a sorted array (16 bytes more). An unknown id is taken for a known
-    one with a chance of N / 2^64.
-    """
-
-    def __init__(self, column: pl.Series) -> None:
-        self.column = column.rechunk()
-        hashes = self._hashed(self.column)
-        self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
-        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        if len(same):
-            raise ValueError(self.column[int(self._order[same[0]])])
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    def locate(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
-        """The position of each of ``ids``, (n,) int64; -1 for an unknown one."""
-        if not len(self):
-            return np.full(len(ids), -1)
-        wanted = self._hashed(ids)
-        rows = np.minimum(np.searchsorted(self._hashes, wanted), len(self) - 1)
-        return np.where(self._hashes[rows] == wanted, self._order[rows], -1)
-
-    @staticmethod
-    def _hashed(ids: Sequence[str] | pl.Series) -> np.ndarray:
-        return np.fromiter(map(hash, ids), np.int64, len(ids))
-
-
 class _NpyFile:
     """An open npy file (closed with the object)."""
 
@@ -292,12 +259,13 @@ class Store:
         roots: folders of stores with disjoint ids and equal parts: rows of one shape and type, with or without times.
 
     Attributes:
+        ids: in the order in which they were added, root after root.
         lengths: ``(N,)`` rows of every item.
         made_by: what made the store, one mapping per root.
 
     Raises:
         FileNotFoundError: a folder holds no (complete) store.
-        ValueError: the files do not fit the index, or the roots do not fit each other.
+        ValueError: files do not fit the index, or roots do not fit each other.
     """
 
     def __init__(self, *roots: Path) -> None:
@@ -326,29 +294,24 @@ class Store:
         self.shape, self.dtype = self._parts["values"]
         self.lengths: np.ndarray = index["length"].to_numpy()
         self._shard, self._offset = index["shard"].to_numpy(), index["offset"].to_numpy()
-        try:
-            self._ids = Ids(index["id"])
-        except ValueError as twice:
-            raise ValueError(f"id {str(twice)!r} stands twice in {', '.join(map(str, self.roots))}") from None
+        self.ids: list[str] = index["id"].to_list()
+        self._at = {item_id: n for n, item_id in enumerate(self.ids)}
+        if len(self._at) < len(self.ids):
+            twice = index["id"].filter(index["id"].is_duplicated())[0]
+            raise ValueError(f"id {twice!r} stands twice in {', '.join(map(str, self.roots))}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, self.roots
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
     def __contains__(self, item_id: object) -> bool:
-        return isinstance(item_id, str) and self._ids.locate([item_id])[0] >= 0
+        return item_id in self._at
 
-    @property
-    def ids(self) -> list[str]:
-        """The ids in the order in which they were added, root after root."""
-        return self._ids.column.to_list()
-
-    def rows(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
         """How many rows each of ``ids`` has, ``(n,)``; 0 for an unknown one."""
-        at = self._ids.locate(ids)
-        return np.where(at >= 0, self.lengths[at], 0) if len(self) else np.zeros(len(at), np.int64)
+        return np.array([self.lengths[self._at[i]] if i in self._at else 0 for i in ids], np.int64)
 
     def __getitem__(self, item_id: str) -> np.ndarray:
         """The values of one item, ``(L, *shape)``."""
@@ -356,12 +319,11 @@ class Store:
 
     def index(self, ids: Iterable[str]) -> np.ndarray:
         """Positions of ``ids`` in :attr:`ids`. KeyError names the first unknown id."""
-        wanted = list(ids)
-        at = self._ids.locate(wanted)
-        if (at < 0).any():
+        try:
+            return np.array([self._at[i] for i in ids], np.int64)
+        except KeyError as unknown:
             where = ", ".join(map(str, self.roots[:3])) + (", …" if len(self.roots) > 3 else "")
-            raise KeyError(f"no item {wanted[int((at < 0).argmax())]!r} among the {len(self)} of {where}")
-        return at
+            raise KeyError(f"no item {unknown.args[0]!r} among the {len(self)} of {where}") from None
 
     def gather(self, ids: Sequence[str] | np.ndarray, part: str = "values") -> tuple[np.ndarray, np.ndarray]:
         """Items one below the other.

@@ -43,8 +43,7 @@ def decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        is_last = error.end >= len(data) - 3 and error.reason == "unexpected end of data"
-        if is_last:  # only the last character is cut off
+        if error.end >= len(data) - 3 and error.reason == "unexpected end of data":  # only the last character is cut
             return data.decode("utf-8", errors="ignore")
     rows = [len(run) for run in _HIGH.findall(data)]
     if sum(n for n in rows if n >= 4) * 2 > sum(rows) or all(n % 2 == 0 for n in rows):
@@ -61,13 +60,10 @@ def read_text(path: Path) -> str:
 
 
 def subtitles(path: Path) -> list[Cue]:
-    """The cues of a .srt, .vtt, .ass or .ssa file by start time; comments and drawings are left out.
-
-    Raises:
-        ValueError: the file cannot be parsed or holds no cue.
-    """
+    """The cues of a .srt, .vtt, .ass or .ssa file, which must hold one, by start time; comments and drawings are left
+    out."""
     text = read_text(path).replace("\r\n", "\n")
-    wanted = {".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}.get(path.suffix.lower(), "srt")
+    wanted = path.suffix[1:].lower() if path.suffix.lower() in SUBTITLES else "srt"
     unreadable = (Pysubs2Error, ValueError, IndexError, KeyError)
     try:
         events = pysubs2.SSAFile.from_string(text)  # the format by the content: endings are often wrong

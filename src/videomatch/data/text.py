@@ -14,7 +14,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import emoji as emoji_names
 import ftfy
@@ -135,14 +135,14 @@ def _by_language(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
-    """Clean every row of a texts table.
+    """Clean every row of a texts table; the order stays.
 
     Rows that come out empty are dropped; further languages of a row get rows of their own (``<text_id>.<language>``).
     Among the timed rows of one video and language, a cue that only repeats the one before is merged into it, and lines
-    that roll over from cue to cue (captions that scroll) are kept once. The order stays.
+    that roll over from cue to cue (captions that scroll) are kept once.
     """
     texts = check("texts", texts)
-    rows: list[tuple[object, ...]] = []
+    rows: list[list[Any]] = []
     before: dict[tuple[str | None, str], int] = {}  # last timed row of a (video, language)
     scrolled: dict[tuple[str | None, str | None], list[str]] = {}  # raw lines of the last cue of a (video, source)
     for text_id, video_id, kind, hint, start, end, text in texts.iter_rows():
@@ -153,10 +153,10 @@ def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
             if timed:
                 last = before.get((video_id, tag))
                 if last is not None and rows[last][6] == cleaned and rows[last][2] == kind:
-                    rows[last] = (*rows[last][:5], max(rows[last][5] or end, end or start), cleaned)  # pyright: ignore
+                    rows[last][5] = max(rows[last][5] or end, end or start)
                     continue
                 before[video_id, tag] = len(rows)
-            rows.append((text_id if number == 0 else f"{text_id}.{tag}", video_id, kind, tag, start, end, cleaned))
+            rows.append([text_id if number == 0 else f"{text_id}.{tag}", video_id, kind, tag, start, end, cleaned])
     return check("texts", pl.DataFrame(rows, schema=texts.schema, orient="row"))
 
 

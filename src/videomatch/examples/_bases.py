@@ -161,7 +161,7 @@ class TaggedExamples(Examples):
         if not (self.num_words or self.words):
             return named
         captions = split_texts(self.source.corpus, split, ["caption"]).select(
-            "video_id", words=pl.col("text").map_elements(_words_of, pl.List(pl.String))
+            "video_id", words=pl.col("text").map_elements(lambda text: WORD.findall(text.lower()), pl.List(pl.String))
         )
         captions = (
             captions.explode("words").drop_nulls().group_by("video_id").agg(words="word:" + pl.col("words").unique())
@@ -202,10 +202,6 @@ def _counted(named: pl.DataFrame, kind: str) -> pl.DataFrame:
     """The labels of a kind, the most frequent first."""
     labels = named.select(pl.col(kind).explode()).drop_nulls()
     return labels.group_by(kind).len().sort(["len", kind], descending=[True, False])
-
-
-def _words_of(caption: str) -> list[str]:
-    return WORD.findall(caption.lower())
 
 
 @dataclass(kw_only=True, eq=False)

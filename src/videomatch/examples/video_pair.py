@@ -42,7 +42,7 @@ class VideoPair(VideoExamples):
         split: protocols (splits with queries and references) whose judged pairs train, pooled; with a fold they are
             what is cut into folds.
         validation: protocol to validate on; not used with a fold.
-        protocol: of the folds, ``disjoint`` or ``remainder``; see :func:`videomatch.data.pairs.fold_pairs`.
+        protocol: of the folds; see :mod:`videomatch.data.pairs`.
         labels: ``rank``: a grade becomes its mean rank among all labels, scaled to 0 … 1; ``plain``: as it is. As
             published, "all labels" are those of ``split`` and ``validation`` (with a fold: of ``split``) together,
             read or not. So the histogram of the validation labels enters into the targets of training, nothing about
@@ -62,12 +62,7 @@ class VideoPair(VideoExamples):
         self._known: tuple[np.ndarray, np.ndarray] | None = None  # grades in ascending order, and their ranks
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """The pairs to train on, and those to validate on.
-
-        Args:
-            fold: (f, k): train and validate on the pairs of ``split`` that fold f of k says; None for those of
-                ``split`` and of ``validation``.
-        """
+        """As of every kind; with a fold (f, k) the pairs of ``split`` that fold f of k says."""
         if fold is None:
             return super().parts()
         found = fold_pairs(self.source.corpus, self.split, fold=fold[0], folds=fold[1], protocol=self.protocol)
