@@ -4,14 +4,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videomatch.data.tokenize import wrap
 from videomatch.examples.video_text import IGNORED, mask_frames, mask_tokens
 
 SPECIAL, MASK, VOCABULARY = [0, 1, 2, 3, 4], 4, 500
+WORDS = wrap(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(5, VOCABULARY))])
 
 
 def masked(ids, rate, seed=0):
-    rng = np.random.default_rng(seed)
-    return mask_tokens(ids, rate=rate, special=SPECIAL, mask_id=MASK, vocab_size=VOCABULARY, rng=rng)
+    return mask_tokens(ids, WORDS, rate=rate, rng=np.random.default_rng(seed))
 
 
 @settings(max_examples=60, deadline=None)

@@ -174,29 +174,23 @@ def clean_tables(tables: Mapping[str, pl.DataFrame], *, emoji: Emoji = "name") -
 
 def _characters(text: str) -> str:
     """Encoding, compatibility forms, markup, line breaks: what concerns the text as a whole."""
-    if not text.isascii() and ftfy.badness.is_bad(text):
+    if ftfy.badness.is_bad(text):
         text = ftfy.fix_text(text, _FTFY)
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ")
     for _ in range(3):  # "&amp;lt;br&amp;gt;" is twice escaped; more than that does not occur
-        if "&" not in text or _ENTITY.search(text) is None:
+        if _ENTITY.search(text) is None:
             break
         text = unicodedata.normalize("NFKC", html.unescape(text))
-    if "<" in text:
-        text = _TAG.sub(lambda m: "\n" if m[0][:3].lower() in ("<br", "</p", "<p>") else "", text)
-    if "{" in text:
-        text = _ASS.sub("", text)
-    return text if text.isascii() and text.isprintable() else _CONTROL.sub("", text)
+    text = _TAG.sub(lambda m: "\n" if m[0][:3].lower() in ("<br", "</p", "<p>") else "", text)
+    return _CONTROL.sub("", _ASS.sub("", text))
 
 
 def _line(line: str, spoken: bool) -> str:
-    if ":" in line:
-        line = _BRACKET_TIME.sub(" ", _CUE_TIME.sub(" ", line))
+    line = _BRACKET_TIME.sub(" ", _CUE_TIME.sub(" ", line))
     if spoken:
         line = _SOUND.sub(" ", _HALLUCINATED.sub(" ", line))
-    if "/" in line or "www." in line:
-        line = _URL.sub(" ", line)
+    line = _URL.sub(" ", line)
     line = _BLANK.sub(" ", line).strip()
     if spoken:
         line = _LEAD.sub("", line)

@@ -153,12 +153,9 @@ class EditedViews(FrameExamples):
 
     Batch: ``views`` ``(B, V, height, width, 3)`` uint8, ``video`` ``(B,)``: the number of the video.
 
-    Args:
-        roles: which videos of a split.
-        edits: of a view, at most; the first view has at most one.
+    ``edits`` is how many a view has at most; the first view has at most one.
     """
 
-    roles: Sequence[str] = ("reference",)
     per_video: int = 4
     num_views: int = 2
     edits: int = 3
@@ -168,7 +165,7 @@ class EditedViews(FrameExamples):
             raise ValueError(f"EditedViews: {self.num_views} views with {self.edits} edits, expected at least 2 and 1")
 
     def _select(self, split: str | Sequence[str]) -> None:
-        listed = pooled_ids(self.source.corpus, split, self.roles)
+        listed = pooled_ids(self.source.corpus, split)
         self.videos = self._found(self.usable(listed), listed, split)
 
     def derived_config(self) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from videomatch.data.corpus import pooled_ids
 from videomatch.examples import Batch
@@ -21,33 +22,25 @@ MASKED, RANDOM = 0.8, 0.1
 
 
 def mask_tokens(
-    input_ids: np.ndarray,
-    *,
-    rate: float,
-    special: Collection[int],
-    mask_id: int,
-    vocab_size: int,
-    rng: np.random.Generator,
+    input_ids: np.ndarray, tokenizer: PreTrainedTokenizerFast, *, rate: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """BERT's masked language modelling (Devlin et al. 2019, arXiv:1810.04805) as transformers' collator does it.
 
-    Args:
-        input_ids: (B, T) int64.
-        rate: probability of each token that is not special.
-        special: ids that are never drawn. The AIAC 2021 winners count the unknown token among them, as transformers
-            does (``tokenizer.all_special_ids``).
-        mask_id: what 80 % of the drawn tokens become; 10 % become any id of the vocabulary (special ones included),
-            10 % stay.
+    Each of the ``input_ids`` (B, T) that is not special is drawn with probability ``rate``. The AIAC 2021 winners count
+    the unknown token as special, as transformers does. Of those drawn, 80 % become the mask token, 10 % any token of
+    the vocabulary (special ones included), 10 % stay.
 
     Returns:
         ids with the masks, (B, T), and labels (B, T): the original id where drawn, else -100.
     """
-    drawn = (rng.random(input_ids.shape) < rate) & ~np.isin(input_ids, np.fromiter(special, np.int64))
+    drawn = (rng.random(input_ids.shape) < rate) & ~np.isin(input_ids, tokenizer.all_special_ids)
     labels = np.where(drawn, input_ids, IGNORED)
     count = int(drawn.sum())
-    fate, other = rng.random(count), rng.integers(0, vocab_size, count)
+    fate, other = rng.random(count), rng.integers(0, len(tokenizer), count)
     masked = input_ids.copy()
-    masked[drawn] = np.where(fate < MASKED, mask_id, np.where(fate < MASKED + RANDOM, other, input_ids[drawn]))
+    masked[drawn] = np.where(
+        fate < MASKED, tokenizer.mask_token_id, np.where(fate < MASKED + RANDOM, other, input_ids[drawn])
+    )
     return masked, labels
 
 
@@ -93,8 +86,7 @@ class VideoText(TaggedExamples, VideoExamples):
             raise ValueError(f"{rates}: expected rates from 0 to 1")
         self.mask_tokens = self.mask_tokens if self.texts else 0.0
         self.mask_frames = self.mask_frames if self.max_frames else 0.0
-        self._mask_id: Any = getattr(self.source.tokenizer, "mask_token_id", None)
-        if self.mask_tokens and self._mask_id is None:
+        if self.mask_tokens and getattr(self.source.tokenizer, "mask_token_id", None) is None:
             raise ValueError("mask_tokens needs a tokenizer with [MASK], like `tokenizer: {style: bert}`")
 
     def _select(self, split: str | Sequence[str]) -> None:
@@ -118,14 +110,7 @@ class VideoText(TaggedExamples, VideoExamples):
         batch = self._read(self._rows[numbers])
         tokenizer = self.source.tokenizer
         if self.mask_tokens and tokenizer is not None:
-            ids, labels = mask_tokens(
-                batch["input_ids"].numpy(),
-                rate=self.mask_tokens,
-                special=tokenizer.all_special_ids,
-                mask_id=self._mask_id,
-                vocab_size=len(tokenizer),
-                rng=rng,
-            )
+            ids, labels = mask_tokens(batch["input_ids"].numpy(), tokenizer, rate=self.mask_tokens, rng=rng)
             batch |= {"input_ids": torch.from_numpy(ids), "token_labels": torch.from_numpy(labels)}
         if self.mask_frames:
             hidden = mask_frames(batch["frame_mask"].numpy(), rate=self.mask_frames, rng=rng)
