@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from paths import fixtures
 from videomatch.data import tables
@@ -157,20 +155,6 @@ def test_refuses_what_does_not_go_together(source, options, said):
 def test_an_expert_without_times_has_to_be_clockless(source):
     with pytest.raises(ValueError, match=r"expert 'ear': .* has no times.*`clockless`"):
         CaptionExperts(source, experts=["ear"]).on("train").batch(np.array([0]), RNG(0))
-
-
-@given(st.integers(6, 400), st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
-def test_rows_kept_are_a_uniform_subset_in_order(tmp_path_factory, length, seed):
-    folder = tmp_path_factory.mktemp("long")
-    with StoreWriter(folder / "e", shape=(1,), dtype="float32") as writer:
-        writer.add("v", np.arange(length, dtype=np.float32)[:, None])
-    corpus = corpus_of(folder / "corpus", {"v": ["a"]}, {"train": ["v"]})
-    made = CaptionExperts(
-        Source(corpus, None, wrap(WORDS), {"e": Store(folder / "e")}), experts=["e"], clockless=["e"], max_tokens=5
-    ).on("train")
-    kept = made.batch(np.array([0]), RNG(seed))["features"][0, :, 0]
-    assert len(kept) == 5 and (kept.diff() > 0).all() and 0 <= kept.min() <= kept.max() < length
 
 
 @pytest.fixture(scope="module")

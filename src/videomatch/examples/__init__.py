@@ -174,6 +174,12 @@ class Examples(ABC):
             raise ValueError(f"{type(self).__name__} reads features; the system names no expert")
         return self.source.store
 
+    def _gathered(self, ids: Sequence[str], part: str = "values") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of all of the videos, each read once; the first row and the number of rows of every id."""
+        unique, which = np.unique(np.asarray(ids), return_inverse=True)
+        values, lengths = self._store.gather(unique.tolist(), part)
+        return values, (np.cumsum(lengths) - lengths)[which], lengths[which]
+
     def _found(self, usable: list[str], ids: Sequence[str], split: str | Sequence[str]) -> list[str]:
         if not usable:
             raise ValueError(f"{type(self).__name__}: none of the {len(ids)} videos of split {split!r} can be used")

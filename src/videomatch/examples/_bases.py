@@ -89,16 +89,14 @@ class FrameExamples(Examples):
 
     def _frames(self, ids: Sequence[str], rng: np.random.Generator, windows: np.ndarray | None = None) -> Tensor:
         """A random frame of each video, inside its window ``(B, 2)`` of seconds if one is given and holds a frame."""
-        unique, which = np.unique(np.asarray(ids), return_inverse=True)
-        values, lengths = self._store.gather(unique.tolist())
-        starts = np.cumsum(lengths) - lengths
+        values, starts, lengths = self._gathered(ids)
         draws = rng.random(len(ids))
-        rows = starts[which] + (draws * lengths[which]).astype(np.int64)
-        has_window = np.zeros(0, np.int64) if windows is None else np.flatnonzero(np.isfinite(windows).all(1))
+        rows = starts + (draws * lengths).astype(np.int64)
+        has_window = [] if windows is None else np.flatnonzero(np.isfinite(windows).all(1))
         if windows is not None and len(has_window):
-            middles = self._store.gather(unique.tolist(), "times")[0].mean(1)
+            middles = self._gathered(ids, "times")[0].mean(1)
             for n in has_window:
-                own = starts[which[n]] + np.arange(lengths[which[n]])
+                own = starts[n] + np.arange(lengths[n])
                 inside = own[(middles[own] >= windows[n, 0]) & (middles[own] < windows[n, 1])]
                 if len(inside):
                     rows[n] = inside[int(draws[n] * len(inside))]
@@ -345,16 +343,12 @@ class CopyExamples(Examples):
         self._truth: dict[tuple[str, str], np.ndarray] = {}
 
     def _select(self, split: str | Sequence[str]) -> None:
-        keys = ["query_id", "reference_id"]
-        segments = tables.read("segments", self.source.corpus)
-        judged = judged_pairs(self.source.corpus, split).unique(keys).sort(keys)
-        known = judged.join(segments.select(keys).unique(), on=keys, how="semi")
-        judged = pl.concat([judged.filter(pl.col("grade") <= 0), known]).select(keys).unique().sort(keys)
-        present = [self._store.rows(judged[c]) > 0 for c in keys]
-        self._pairs = judged.filter(pl.Series(present[0] & present[1])).rows()
+        boxes = boxes_by_pair(tables.read("segments", self.source.corpus))
+        rows = judged_pairs(self.source.corpus, split).iter_rows()
+        judged = sorted({(q, r) for q, r, grade in rows if grade <= 0 or (q, r) in boxes})
+        self._pairs = [pair for pair in judged if self._store.rows(pair).all()]
         if not self._pairs:
             raise ValueError(f"{type(self).__name__}: none of the {len(judged)} pairs of split {split!r} has features")
-        boxes = boxes_by_pair(segments)
         self._truth = {pair: boxes.get(pair, np.zeros((0, 4))) for pair in self._pairs}
 
     def _count(self) -> int:

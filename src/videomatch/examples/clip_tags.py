@@ -36,9 +36,7 @@ class ClipTags(TaggedExamples):
         return {**super().derived_config(), "image_size": height, "num_frames": self.num_frames}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        unique, which = np.unique(numbers, return_inverse=True)
-        values, lengths = self._store.gather([self.videos[n] for n in unique])
-        first, count = (np.cumsum(lengths) - lengths)[which], lengths[which]
+        values, first, count = self._gathered([self.videos[n] for n in numbers])
         places = np.maximum(1, count - (self.num_frames + 1) // 2 + 1)  # where a clip may begin
         begin = (rng.random(len(numbers)) * places).astype(np.int64)
         at = np.minimum(begin[:, None] + np.arange(self.num_frames), count[:, None] - 1)
