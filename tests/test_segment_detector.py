@@ -14,7 +14,7 @@ from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.examples import Source
-from videomatch.examples.similarity_map import SimilarityMap, augmented, collated, cropped, reversed_in_time
+from videomatch.examples.similarity_map import SimilarityMap, augmented, collated, cropped
 from videomatch.localisation import intervals, synthetic_maps
 from videomatch.localisation.corners import Corners, refine_corners
 from videomatch.localisation.line_fit import fit_lines
@@ -232,8 +232,6 @@ class TestMaps:
         rng = np.random.default_rng(2)
         line = diagonal(60, 50, (10, 40, 5, 45), rng)
         truth = np.array([[10.0, 40, 5, 45]])
-        turned, boxes = reversed_in_time(line, truth)
-        assert boxes.tolist() == [[20, 50, 5, 45]] and turned[20, 5:7].max() == pytest.approx(0.9)
         part, boxes = cropped(line, truth, 25, 60, 10, 50)
         assert boxes.tolist() == pytest.approx(np.array([[0, 15, 15, 35]]))
         assert part.shape == (35, 40) and part[0, 15] == pytest.approx(0.9)

@@ -94,13 +94,8 @@ def find_segments(
     """The segments of one map, in seconds. Segments without length are left out (as published, those of one frame).
 
     Args:
-        query_times, reference_times: start and end of each frame, s, without gaps
-            (:func:`videomatch.localisation.intervals.filled`).
-        options: of the aligner.
+        query_times, reference_times: without gaps (:func:`videomatch.localisation.intervals.filled`).
         score: one of :data:`SCORES`.
-
-    Raises:
-        ValueError: an unknown score, or times that do not fit the map.
     """
     if score not in SCORES:
         raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")

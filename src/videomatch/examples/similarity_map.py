@@ -109,7 +109,7 @@ def augmented(values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *
     if rng.random() < 0.5:  # swap query and reference
         values, boxes = values.T, boxes[:, SWAPPED]
     if rng.random() < 0.5:
-        values, boxes = reversed_in_time(values, boxes)
+        values, boxes = values[::-1, ::-1], backwards(boxes, *values.shape)
     if rng.random() < 0.15 and min(values.shape) >= 24:  # fewer frames a second, of both
         values, boxes = values[::2, ::2], boxes / 2
     if rng.random() < 0.4 or max(values.shape) > longest:
@@ -130,11 +130,6 @@ def augmented(values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *
         lost = rng.random(values.shape[axis]) < rng.uniform(0, 0.2)
         values[(lost, slice(None)) if axis == 0 else (slice(None), lost)] = rng.uniform(-0.1, 0.4)
     return np.ascontiguousarray(values, np.float32), boxes
-
-
-def reversed_in_time(values: np.ndarray, boxes: np.ndarray) -> Sample:
-    """Both videos backwards: a segment still runs the way it did."""
-    return values[::-1, ::-1], backwards(boxes, *values.shape)
 
 
 def cropped(values: np.ndarray, boxes: np.ndarray, top: int, bottom: int, left: int, right: int) -> Sample:

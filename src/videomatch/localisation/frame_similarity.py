@@ -30,13 +30,7 @@ def resampled(
 ) -> tuple[Float[np.ndarray, "moments D"], Float[np.ndarray, "moments 2"]]:
     """Frames every so many seconds out of key frames at unequal distances, which bend the line of a copy: unit vectors
     and their times. Between similar key frames they are interpolated, with equal weights where the intervals meet;
-    between others there is a cut, and the nearest counts alone.
-
-    Args:
-        frames: of one video.
-        times: intervals of the frames, s, without gaps.
-        every: s.
-    """
+    between others there is a cut, and the nearest counts alone. ``times`` are without gaps."""
     unit = unit_rows(frames)
     if not len(unit):
         return unit, np.zeros((0, 2))

@@ -22,9 +22,6 @@ def filled(times: Times, duration: float | None = None) -> Times:
 
     Intervals that touch stay as they are, however unequal (those of key frames). The first interval begins at 0; the
     last ends with the video if ``duration`` is given, else is symmetric about its frame's middle.
-
-    Raises:
-        ValueError: times that do not rise.
     """
     times = _checked(times, "times")
     if not len(times):
@@ -43,9 +40,6 @@ def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -
 
     Published aligners return the number of the last frame as the end. It becomes the *start* of that frame, as in VCSL
     at one frame a second: such a segment is a frame short.
-
-    Raises:
-        ValueError: a frame that does not exist, an end before its start, or times that do not rise.
     """
     result = np.array(segments, np.float64)
     if result.ndim != 2 or result.shape[1] < 4:

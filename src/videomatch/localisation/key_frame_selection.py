@@ -64,15 +64,8 @@ def select(
     share: float = SHARE,
     longest: float = LONGEST,
 ) -> Positions:
-    """Positions of the key frames of one video.
-
-    Args:
-        method: one of :data:`METHODS`.
-        scores: of all frames, from a trained scorer, for ``coverage``; only differences count.
-
-    Raises:
-        ValueError: an unknown method, a share outside (0, 1], scores or times that do not fit.
-    """
+    """Positions of the key frames of one video by one of :data:`METHODS`. ``scores`` are of all frames, from a trained
+    scorer, for ``coverage``; only differences count."""
     if method not in METHODS:
         raise ValueError(f"no method {method!r} to select key frames; there are {', '.join(METHODS)}")
     limits, count = _Limits(times, share, longest), len(times)
@@ -110,10 +103,7 @@ def _covering(unit: Features, limits: _Limits, scores: Scores) -> Positions:
 
 def cheapest_runs(unit: Features, lengths: Int[np.ndarray, " frames"], budget: int, scores: Scores) -> Positions:
     """Positions of the key frames of the cheapest cut of unit vectors into ``budget`` runs, by dynamic programming.
-
-    Args:
-        lengths: max frames of a run from each frame, within the video; ``budget`` is enough for these.
-    """
+    ``lengths`` are the max frames of a run from each frame, within the video; ``budget`` is enough for these."""
     count = len(unit)
     longest = int(min(lengths.max(), max_run(budget, count)))
     if _min_runs(np.minimum(lengths, longest)) > budget:
@@ -155,9 +145,6 @@ def assigned_intervals(
         duration: of the video, if it is longer than its frames.
         features: of all frames. With them the boundary of two key frames is where the frames between become more
             similar to the later one, so at a cut if there is one; without, or where all are similar, halfway.
-
-    Raises:
-        ValueError: positions that do not rise, or are outside.
     """
     positions, times = np.asarray(positions, np.int64), np.asarray(times, np.float64)
     if len(positions) and (positions[0] < 0 or positions[-1] >= len(times) or (np.diff(positions) <= 0).any()):

@@ -20,11 +20,8 @@ Found = tuple[float, float, float, float, float]
 
 
 def checked(similarity: np.ndarray) -> np.ndarray:
-    """The map as contiguous float64; the same array if it is that already.
-
-    Raises:
-        ValueError: not two axes, or a value that is not finite.
-    """
+    """The map as contiguous float64, the same array if it is that already; a ValueError unless it has two axes and
+    finite values."""
     values = np.ascontiguousarray(similarity, np.float64)
     if values.ndim != 2:
         raise ValueError(f"a similarity map of shape {values.shape}, expected (query frames, reference frames)")

@@ -51,15 +51,7 @@ class SimilarityMaps:
 
     @classmethod
     def of(cls, features: Iterable[Path], spec: SimilarityMap, corpus: Path | None = None) -> SimilarityMaps:
-        """The maps of the features in result folders of ``extract``.
-
-        Args:
-            corpus: result of ``prepare`` with the split of ``spec.noise``.
-
-        Raises:
-            ValueError: options that do not fit together, an expert without features, queries and references with rows
-                of different shapes, or a split of the noise without frames.
-        """
+        """The maps of the features in result folders of ``extract``; ``corpus`` has the split of ``spec.noise``."""
         if spec.every is not None and (spec.every <= 0 or spec.similarity != "cosine"):
             raise ValueError(f"every {spec.every}, similarity {spec.similarity!r}: expected seconds, and cosines")
         if spec.noise is not None and spec.similarity == "chamfer":
@@ -108,11 +100,7 @@ class SimilarityMaps:
 
 
 def pairs_of_split(corpus: Path, split: str | list[str], maps: SimilarityMaps) -> list[CandidatePair]:
-    """The judged pairs of a protocol, ordered by query, with their true segments; without pairs that lack features.
-
-    Raises:
-        ValueError: no such pair.
-    """
+    """The judged pairs of a protocol, ordered by query, with their true segments; without pairs that lack features."""
     judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
     has_features = pl.col("query_id").is_in(maps.queries.ids) & pl.col("reference_id").is_in(maps.references.ids)
     found = judged.filter(has_features)
@@ -137,13 +125,8 @@ def boxes_by_pair(segments: pl.DataFrame) -> dict[tuple[str, str], np.ndarray]:
 def for_each_pair(
     function: Callable[[CandidatePair], Result], pairs: Sequence[CandidatePair], *, processes: int, label: str
 ) -> list[Result]:
-    """The results of a function of a pair, in the order of the pairs, computed by several processes.
-
-    Args:
-        function: can be pickled, for example a ``functools.partial`` with a :class:`SimilarityMaps`.
-        pairs: ordered by query.
-        label: of the progress bar.
-    """
+    """The results of a function of a pair, in the order of the pairs, which are ordered by query. Several processes
+    compute them, so the function can be pickled (a ``functools.partial`` with a :class:`SimilarityMaps`)."""
     size = min(CHUNK, -(-len(pairs) // processes))
     if processes < 2 or len(pairs) <= size:
         return [function(pair) for pair in track(pairs, label=label)]

@@ -36,11 +36,14 @@ from scipy.special import digamma, gammaln
 #: the k of R@k that papers print
 KS = (1, 5, 10, 50)
 
-
 #: name of a convention -> its median
-CONVENTIONS = dict.fromkeys(("house", "mmt", "clip4clip", "clip4clip_multi", "hybrid_space", "dual_encoding"), "both")
-CONVENTIONS |= dict.fromkeys(("collaborative_experts", "moee", "xclip", "drl", "ts2net"), "both")
-CONVENTIONS |= {"clip4clip_multi": "lower", "dual_encoding": "floor", "dual_encoding_varied": "floor"}
+CONVENTIONS: dict[str, str] = {
+    **dict.fromkeys(("house", "mmt", "clip4clip", "clip4clip_multi", "hybrid_space", "dual_encoding"), "both"),
+    **dict.fromkeys(("collaborative_experts", "moee", "xclip", "drl", "ts2net"), "both"),
+    "clip4clip_multi": "lower",
+    "dual_encoding": "floor",
+    "dual_encoding_varied": "floor",
+}
 
 
 def places(

@@ -79,11 +79,8 @@ class Scores:
 
 
 def check(segments: np.ndarray, where: str = "segments") -> np.ndarray:
-    """The four times of ``segments (N, 4 or 5)`` as float64.
-
-    Raises:
-        ValueError: another shape, a time that is not finite, or an end that is not after its start.
-    """
+    """The four times of ``segments (N, 4 or 5)`` as float64; a ValueError unless they are finite, each end after its
+    start."""
     boxes = np.asarray(segments, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
         if boxes.size == 0:
@@ -190,11 +187,8 @@ def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
 def by_bucket(
     pairs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str | Sequence[str]]]],
 ) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1, and numbers of true ``segments`` and of ``pairs`` with one, of every bucket by name.
-
-    Args:
-        pairs: predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment.
-    """
+    """Precision, recall, F1, and numbers of true ``segments`` and of ``pairs`` with one, of every bucket by name. Pairs
+    are predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment."""
     found: dict[str, list[tuple[float, float, int, int]]] = {}
     for predicted, truth, labels in pairs:
         predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")

@@ -164,11 +164,8 @@ def soft_assignment(
     proportional to ``exp(-cost)``; the selection ``coverage`` is the most likely one. (Sums over segmentations as in a
     semi-Markov conditional random field: Sarawagi and Cohen, NIPS 2004.)
 
-    Args:
-        scores: only differences count.
-        unit: unit vectors.
-        mask: false in the padding at the end.
-        share, longest: as of :class:`Config`.
+    Only differences of scores count; the mask is false in the padding at the end; share and longest are those of
+    :class:`Config`.
     """
     batch, count = mask.shape
     sizes = mask.sum(1)

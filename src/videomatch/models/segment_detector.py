@@ -290,8 +290,7 @@ class Model(PreTrainedModel, SystemModel):
         score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line. Options are by
         default those of :class:`Config`.
 
-        Raises:
-            ValueError: no map of finite numbers, or a model in training mode.
+        A ValueError: no map of finite numbers, or a model in training mode.
         """
         values = np.asarray(similarity, np.float32)
         if values.ndim != 2 or not np.isfinite(values).all():

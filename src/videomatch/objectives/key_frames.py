@@ -17,12 +17,8 @@ def key_frame_coverage(
 ) -> Float[Tensor, ""]:
     """Mean over frames of one minus the cosine with the assigned key frame, in expectation over selections.
 
-    Source: ours, in place of the unpublished loss of SSAN's key-frame extractor (arXiv:2309.11091).
-
-    Args:
-        assignment: probability that frame j is the key frame of frame i
-            (:func:`videomatch.models.key_frames.soft_assignment`).
-        frames: features; only directions count.
+    Source: ours, in place of the unpublished loss of SSAN's key-frame extractor (arXiv:2309.11091). ``assignment`` is
+    of :func:`videomatch.models.key_frames.soft_assignment`; only directions of ``frames`` count.
     """
     unit = F.normalize(at_least_single(frames), dim=-1)
     with torch.autocast(unit.device.type, enabled=False):
@@ -37,10 +33,7 @@ def key_frame_stability(
     source_frame: Int[Tensor, "batch copied"],
 ) -> Float[Tensor, ""]:
     """Mean absolute difference between the probabilities that a copied frame and its source are key frames. (Ours.)
-
-    Args:
-        source_frame: which frame of the original a frame of the copy shows; -1 for none: it does not count.
-    """
+    ``source_frame`` is -1 for a frame of the copy without one, which does not count."""
     has_source = source_frame >= 0
     original = at_least_single(keep_probability).gather(1, source_frame.clamp(min=0))
     difference = (at_least_single(edited_keep_probability) - original).abs() * has_source

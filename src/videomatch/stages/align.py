@@ -45,18 +45,13 @@ def align(
 
     Args:
         similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
-        aligner: file in ``aligners/``.
-        options: of the aligner.
+        aligner, options: file in ``aligners/``, and its options.
         tuned: result of ``tune``, which has aligner, options and similarity map.
         run: result of ``train``: this detector instead of an aligner, with ``options`` or those of ``tuned``.
-        rankings: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
+        rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
-        top: of ``rankings``.
         score: of a segment: the aligner's ``mean`` similarity along it, or the ``max`` in its box (VSC 2022).
         threads: processes.
-
-    Raises:
-        ValueError: neither aligner nor tuned or both (nor a run), no similarity map, an unknown score, or no pair.
     """
     if (aligner is None) == (tuned is None) and (run is None or aligner is not None):
         raise ValueError("expected one of an aligner and the result of tune, to say how to align")

@@ -61,16 +61,11 @@ def evaluate(
 
     Args:
         metrics: names as printed in the papers.
-        members: of the system.
         rankings: result of ``search``.
         segments: results of ``align``, one per member, instead, with their ``split``.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
-        samples: bootstrap samples (of queries, or of pairs) for ``spread``, a standard error.
-        seed: of the samples.
+        samples, seed: bootstrap samples (of queries, or of pairs) for ``spread``, a standard error.
         corpus: result of ``prepare``, for the measures of a pool and of segments.
-
-    Raises:
-        ValueError: an unknown metric or convention, or no data for it.
     """
     if (rankings is None) == (segments is None):
         raise ValueError("expected either rankings or segments to evaluate")
@@ -193,9 +188,6 @@ def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, 
         those of :func:`videomatch.metrics.segments.localisation` over the judged pairs, ``edit/…`` where the corpus has
         a table of edits; and, if every segment has a score, ``matching``: ``AP`` of the segments and ``uAP`` of their
         pairs, over all pairs of the protocol's queries and references.
-
-    Raises:
-        ValueError: no judged pair, or no true segment.
     """
     found, truth = _inside(corpus, split, found)
     pairs, given, true = _judged(corpus, split, found, truth)

@@ -46,10 +46,6 @@ def select_key_frames(
         run: result of ``train`` instead, of a model with ``scores_frames``.
         share: of frames that are selected.
         longest: max seconds between key frames.
-        dtype: of the written features.
-
-    Raises:
-        ValueError: neither method nor run or both, or features without times or other than vectors.
     """
     if (method is None) == (run is None):
         raise ValueError("expected one of a method and the run of a trained scorer, to select key frames")

@@ -50,9 +50,6 @@ def tune(
         run: result of ``train``: tunes this detector instead.
         grid: a name of the aligner's ``GRIDS`` (``ours``, ``published``), or option -> values to try.
         threads: processes.
-
-    Raises:
-        ValueError: an unknown aligner, grid, option or similarity, or no pair with features.
     """
     loaded = aligners.load(aligner, run)
     combinations = list(combined(_grid(loaded, aligner or "detector", grid)))
