@@ -3,13 +3,13 @@
 import math
 import re
 import shutil
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 import pytest
 
+import pages
 from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -23,28 +23,24 @@ VIDEOS = ["v1", "v2", "v3", "<b>&.mp4"]
 VOID = {"meta", "img", "br"}
 
 
-class Page(HTMLParser):
-    """What a browser would see: tags with attributes, and whether every tag is closed in order."""
+class Page(pages.Page):
+    """What a browser would see, and whether every tag is closed in order."""
 
     def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.open, self.words = [], [], []
-        self.feed(text)
+        self.open = []
+        super().__init__(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
+        super().handle_starttag(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data):  # noqa: F811
-        self.words.append(data)
-
     def count(self, tag: str) -> int:
-        return sum(found == tag for found, _ in self.tags)
+        return len(self.of(tag))
 
 
 def ranking(folder, rows):

@@ -1,4 +1,4 @@
-"""The sixteen places, drawn as still pictures. A painter fills an empty picture by its layout's random numbers."""
+"""The sixteen places, drawn as still pictures. A painter draws over its ground by its layout's random numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+
+from videomatch.synthetic.vocabulary import DATA
 
 Colour = Sequence[int]
 Painter = Callable[[np.ndarray, np.random.Generator], None]
@@ -18,6 +20,8 @@ def paint(place: int, layout: int, inset: bool, width: int, height: int) -> np.n
     a close-up: the colours of the place out of focus."""
     rng = np.random.default_rng([layout, place])
     picture = np.zeros((height, width, 3), np.uint8)
+    for band in list(DATA["ground"].values())[place]:
+        _gradient(picture, *band)
     PAINTERS[place](picture, rng)
     picture = _weather(picture, rng)
     if inset:
@@ -35,7 +39,10 @@ def _weather(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture * tint + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
 
 
-def _gradient(p: np.ndarray, top: Colour, bottom: Colour, first: float = 0.0, last: float = 1.0) -> None:
+def _gradient(p: np.ndarray, top: Colour, bottom: Colour | None = None, first: float = 0.0, last: float = 1.0) -> None:
+    if bottom is None:
+        p[:] = top
+        return
     a, b = int(first * len(p)), int(last * len(p))
     ramp = np.linspace(0, 1, max(b - a, 1), dtype=np.float32)[:, None]
     rows = np.array(top, np.float32) * (1 - ramp) + np.array(bottom, np.float32) * ramp
@@ -57,8 +64,6 @@ def _disc(p: np.ndarray, x: float, y: float, radius: float, colour: Colour) -> N
 
 
 def _harbour(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (120, 180, 235), (225, 235, 245), 0, 0.5)
-    _gradient(p, (30, 100, 150), (15, 60, 110), 0.5)
     for x in r.uniform(0.05, 0.9, 3):
         _polygon(p, [(x, 0.52), (x + 0.2, 0.52), (x + 0.16, 0.6), (x + 0.04, 0.6)], (110, 60, 40))
         _polygon(p, [(x + 0.1, 0.2), (x + 0.1, 0.5), (x + 0.19, 0.5)], (240, 240, 230))
@@ -67,8 +72,6 @@ def _harbour(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _forest(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (190, 220, 190), (120, 170, 110), 0, 0.6)
-    _gradient(p, (60, 100, 40), (35, 60, 25), 0.6)
     for k, x in enumerate(np.sort(r.uniform(-0.05, 1, 9))):
         green = (15 + 5 * k, 80 + int(r.integers(50)), 30)
         _box(p, x, 0.5, x + 0.025, 0.78, (80, 50, 25))
@@ -77,7 +80,6 @@ def _forest(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _desert(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (250, 190, 110), (255, 235, 190), 0, 0.6)
     _disc(p, r.uniform(0.1, 0.9), 0.2, 0.1, (255, 250, 220))
     xs = np.linspace(0, 1, 30)
     for k, shade in enumerate([(225, 170, 95), (205, 145, 75), (180, 120, 60)]):
@@ -87,7 +89,6 @@ def _desert(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _city(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (10, 10, 40), (60, 30, 90))
     for x in np.arange(0, 1, 0.11):
         top = r.uniform(0.15, 0.6)
         _box(p, x, top, x + 0.1, 1, (25, 25, 45))
@@ -98,7 +99,6 @@ def _city(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _kitchen(p: np.ndarray, r: np.random.Generator) -> None:
-    p[:] = (240, 235, 220)
     for x in np.arange(0, 1, 0.09):
         for y in np.arange(0, 0.62, 0.15):
             _box(p, x + 0.004, y + 0.008, x + 0.086, y + 0.142, (205, 225, 225))
@@ -109,7 +109,6 @@ def _kitchen(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _stadium(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (90, 130, 200), (150, 170, 200), 0, 0.15)
     crowd = r.integers(60, 230, (20, 90, 3)).astype(np.uint8)
     h, w = p.shape[:2]
     top, bottom = int(0.15 * h), int(0.45 * h)
@@ -121,7 +120,6 @@ def _stadium(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _classroom(p: np.ndarray, r: np.random.Generator) -> None:
-    p[:] = (235, 220, 180)
     _box(p, 0.08, 0.08, 0.92, 0.58, (110, 70, 40))
     _box(p, 0.1, 0.11, 0.9, 0.55, (25, 80, 60))
     for y in (0.2, 0.3, 0.4):
@@ -133,7 +131,6 @@ def _classroom(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _snowfield(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (170, 200, 235), (225, 235, 250), 0, 0.6)
     for x in r.uniform(0, 0.8, 3):
         _polygon(p, [(x - 0.2, 0.6), (x + 0.1, 0.12), (x + 0.4, 0.6)], (150, 165, 190))
         _polygon(p, [(x + 0.025, 0.24), (x + 0.1, 0.12), (x + 0.175, 0.24)], (255, 255, 255))
@@ -143,9 +140,6 @@ def _snowfield(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _beach(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (80, 190, 250), (190, 235, 255), 0, 0.4)
-    _gradient(p, (20, 160, 190), (90, 220, 215), 0.4, 0.62)
-    _gradient(p, (250, 230, 170), (235, 205, 140), 0.62)
     for x in r.uniform(0.08, 0.9, 3):
         _box(p, x - 0.004, 0.5, x + 0.004, 0.85, (120, 80, 50))
         stripe = (235, 70, 80) if r.random() < 0.5 else (70, 110, 235)
@@ -154,7 +148,6 @@ def _beach(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _market(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (210, 190, 170), (160, 140, 120))
     for x in np.arange(0, 1, 0.25):
         colour = r.integers(60, 240, 3).tolist()
         for k in range(6):
@@ -167,7 +160,6 @@ def _market(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _stage(p: np.ndarray, r: np.random.Generator) -> None:
-    p[:] = (45, 10, 25)
     for k in range(12):
         _box(p, k / 12, 0, (k + 0.5) / 12, 0.75, (110, 15, 35))
     _box(p, 0, 0.75, 1, 1, (95, 60, 35))
@@ -178,7 +170,6 @@ def _stage(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _space(p: np.ndarray, r: np.random.Generator) -> None:
-    p[:] = (6, 6, 18)
     for x, y in r.uniform(0, 1, (70, 2)):
         _disc(p, x, y, 0.006, (230, 230, 255))
     x, y = r.uniform(0.15, 0.85), r.uniform(0.2, 0.8)
@@ -188,8 +179,6 @@ def _space(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _sea_floor(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (20, 120, 170), (5, 40, 90))
-    _gradient(p, (120, 120, 90), (90, 90, 70), 0.86)
     for x in r.uniform(0, 1, 9):
         ys = np.linspace(0.95, r.uniform(0.4, 0.7), 9)
         wave = 0.02 * np.sin(9 * ys + x * 30)
@@ -201,8 +190,6 @@ def _sea_floor(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _farm(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (150, 200, 245), (220, 240, 250), 0, 0.45)
-    _gradient(p, (130, 175, 60), (95, 130, 40), 0.45)
     for k in range(-8, 9):
         far, near = 0.5 + k * 0.03, 0.5 + k * 0.2
         _polygon(p, [(far, 0.45), (0.515 + k * 0.03, 0.45), (0.55 + k * 0.2, 1), (near, 1)], (150, 105, 55))
@@ -221,8 +208,6 @@ def _tunnel(p: np.ndarray, r: np.random.Generator) -> None:
 
 
 def _temple(p: np.ndarray, r: np.random.Generator) -> None:
-    _gradient(p, (245, 200, 150), (250, 230, 205), 0, 0.8)
-    _gradient(p, (170, 160, 150), (130, 120, 110), 0.8)
     _polygon(p, [(0.02, 0.32), (0.25, 0.1), (0.75, 0.1), (0.98, 0.32)], (150, 35, 30))
     for x in np.linspace(0.12, 0.85, 5):
         _box(p, x, 0.32, x + 0.05, 0.82, (190, 60, 45))
