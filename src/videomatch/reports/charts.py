@@ -125,11 +125,8 @@ def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup
 
 @mpl.rc_context(fname=STYLE)
 def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> Markup:
-    """Cosines over grades: points, and a box a grade, which spans the middle half of its scores around their median.
-
-    ``grade`` and ``score`` of all pairs make the boxes. The pairs numbered ``shown`` are points, moved sideways
-    a little by a function of their ``names``, which are their hints.
-    """
+    """Cosines over grades: a box a grade, which spans the middle half of its scores around their median, and the pairs
+    numbered ``shown`` as points, moved sideways a little by a function of their ``names``, which are their hints."""
     figure, axes = _axes("grade", "cosine similarity")
     if len(grade):
         edges, centres = boxes(grade)

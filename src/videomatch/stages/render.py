@@ -30,13 +30,8 @@ def render(
 
     The bytes do not depend on the number of shards or threads. Finished files wait in ``scratch``, so that a killed job
     goes on where it was. ``options`` are those of :class:`videomatch.synthetic.options.SyntheticOptions`.
-
-    Raises:
-        ValueError: an unknown option, or a shard that does not exist.
     """
     checked = SyntheticOptions(**options)
-    if not 0 <= shard < shards:
-        raise ValueError(f"shard is {shard}, expected 0 to {shards - 1}")
     wanted = [v for v in video_ids(checked) if shard_of(v, shards) == shard]
     scratch.mkdir(parents=True, exist_ok=True)
     missing = [v for v in wanted if not (scratch / f"{v}.mp4").exists()]

@@ -64,11 +64,10 @@ def tabulate(
     """Write ``table.md``, ``table.csv`` and ``summary.json`` (row -> column -> mean: what ``dvc exp show`` compares).
 
     Args:
-        metrics: results of ``evaluate``, in the order of ``cells``.
+        metrics: results of ``evaluate``: of each of ``cells``, which are [protocol, system, members].
         table: content of the table's file.
-        splits: [protocol, its label in the heads of its columns], in order.
-        columns: [metric, heading] of a protocol's columns, in order.
-        cells: [protocol, system, members] of every result, in order.
+        splits: [protocol, its label in the heads of its columns].
+        columns: [metric, heading] of a protocol's columns.
         corpus_kind, scale: the reader of the data set and the scale of the parameters, printed.
     """
     results: Results = {

@@ -17,10 +17,7 @@ MUSIC = 30
 
 
 def soundtrack(latent: Latent, rate: int, speak: Speak | None) -> np.ndarray:
-    """The whole sound of a video: float32 in [-1, 1], mono, ``rate`` samples per second, duration x rate samples.
-
-    ``speak`` None leaves the presenter silent.
-    """
+    """The whole sound of a video: float32 in [-1, 1], mono, ``rate`` samples per second; without ``speak`` no voice."""
     count = round(latent.duration * rate)
     sound = 0.30 * _music(latent, count, rate) + 0.12 * _noise(latent, count, rate)
     for scene in scenes(latent)[1:]:  # a short sound at every cut

@@ -30,10 +30,7 @@ AIAC = {"zeros": 0.364, "ones": 0.139, "mean": 0.3586, "sd": 0.3788, "giant": 0.
 
 
 def write_card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: SyntheticOptions) -> None:
-    """Write ``card.md`` and ``contact_sheet.jpg`` to ``output`` for the corpus with these ``tables``.
-
-    The pictures are drawn again from the latents, so no file is opened.
-    """
+    """Write ``card.md`` and ``contact_sheet.jpg`` to ``output``; pictures are drawn again from the latents."""
     labelled = graded_pairs(seed, options)
     copies = [copy_of(seed, k, options) for k in range(options.num_queries)]
     labels = {name: f"{value:.3f} ({AIAC[name]:.3f})" for name, value in label_statistics(labelled).items()}

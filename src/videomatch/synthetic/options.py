@@ -10,18 +10,17 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
-    """Size and make-up of the corpus.
+    """Size and make-up of the corpus; durations in s.
 
     Args:
-        videos: how many videos in all, library and queries together.
+        videos: library and queries together.
         size: short side of the most frequent picture, px, even; other pictures are a little smaller or larger.
-        min_duration, max_duration: bounds of a video's length, s.
-        median_duration: median of the (log-normal) lengths, s.
+        median_duration: of log-normal lengths.
         pairs: labelled similarity pairs per library video. The AIAC training labels have 67,899 / 63,613 = 1.07
             (own count of the public label file); more pairs go into the giant component.
         copies: share of all videos that are queries for same-source search (with or without a copy in them).
         clean: share of those queries that contain no copy.
-        captions: captions per library video.
+        captions: per library video.
         topics: ad-hoc topics over the test split with many relevant videos each, judged in part.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); otherwise there is only music and noise.

@@ -29,11 +29,7 @@ Speak = Callable[[str, str, int], np.ndarray]
 
 @contextmanager
 def speaker() -> Iterator[Speak]:
-    """A running voice: ``with speaker() as speak: speak("hello", "en", 3)``.
-
-    Raises:
-        RuntimeError: the speech process ended; its message says why.
-    """
+    """A running voice: ``with speaker() as speak: speak("hello", "en", 3)``."""
     command = [sys.executable, "-m", "videomatch.synthetic.speech"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         requests, answers = process.stdin, process.stdout

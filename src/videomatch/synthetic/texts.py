@@ -148,15 +148,9 @@ FIRST, FIRST_OTHERS, JUDGED = 0.7, 0.1, 0.4
 
 @dataclass(frozen=True)
 class Topic:
-    """A sentence as TRECVID asks for, the ids of all videos that show it, and what was judged.
-
-    A topic names one or two factors; the videos that have them are relevant, which is known. A protocol gets what
-    assessors would have judged: all of stratum 1 (with most of the relevant ones, as in what good systems return
-    first), a part of stratum 2.
-
-    Attributes:
-        strata: video id -> (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged.
-    """
+    """A sentence as TRECVID asks for, the ids of all videos that have its one or two factors, and what assessors would
+    have judged: all of stratum 1 (with most of the relevant ones, as in what good systems return first), a part of
+    stratum 2. ``strata`` is video id -> (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged."""
 
     text: str
     relevant: list[str]

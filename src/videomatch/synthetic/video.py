@@ -85,7 +85,7 @@ def _query_sound(
 
 
 def encode(path: Path, frames: Iterator[np.ndarray], video_format: VideoFormat, sound: np.ndarray | None) -> None:
-    """Write ``frames`` ((height, width, 3) uint8 RGB, as shown) and mono ``sound`` (float32) to ``path``.
+    """Write ``frames`` ((height, width, 3) uint8 RGB, as shown) and mono ``sound`` (float32).
 
     A rotated format stores rotated pictures, and a display matrix by which players rotate them back: for the stored
     picture ``p``, ``np.rot90(p, frame.rotation // 90)`` is the one given here.
