@@ -152,9 +152,6 @@ def test_nothing_judged_nothing_returned_nothing_relevant():
     assert only_unpooled["infAP"] == 0 == only_unpooled["iP@10"]
 
 
-# ------------------------------------------------------------------------------------------------------------- corpus
-
-
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """The topics and judgements of 2019 to 2021, and the pooled shots as those that there are."""
@@ -271,8 +268,6 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"topics are missing; looked for \*.avs.txt"):
         corpus.read(raw=tmp_path)
 
-
-# --------------------------------------------------------------------------------------------- search, evaluate, submit
 
 RUN = {
     "trType": "D",

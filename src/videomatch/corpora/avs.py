@@ -12,8 +12,8 @@ topics). Each has a data set of its own. Files, below ``raw``::
 
 Instead of the master shot reference, a list of shots (separated by blanks: the ``id.txt`` of a BigFile serves), or
 NIST's table of valid shots (``film last-shot`` a line) says what there is. The n-th line of a film's reference is its
-shot n. ``sources`` holds film, start and end; these are known to the second for V3C, and unknown for IACC, whose lines
-count frames. Nothing cuts the films here: without files a shot, features come from elsewhere.
+shot n. Start and end are known to the second for V3C, and unknown for IACC, whose lines count frames. Nothing cuts the
+films here: without a file per shot, features come from elsewhere.
 
 Protocols: ``captions_tv16`` … ``captions_tv21`` and ``captions_progress`` (591 to 610), by the topics' numbers, each
 with all shots as references; ``shots`` lists these. Judged pairs are the relevance; the whole pool, with the strata and

@@ -3,13 +3,10 @@
 Files, below ``raw``; those that are there are read::
 
     train_data.json val_data.json test_data.json   [{"video": name, "description": str, …}], several a video
-    videos/                                        the videos, <name>
 
 Retrieval papers' own files, ``[{"video": name, "caption": str or [str]}]``, are read as well. The authors' files have
 several descriptions of most videos. A copy of the test file with one sentence a video goes round; it makes another,
 harder protocol, so it is refused unless ``partial`` is set.
-
-Protocols: ``captions_train``, ``captions_val``, ``captions_test``, and ``train``, ``val``, ``test``, the videos alone.
 """
 
 from __future__ import annotations
@@ -36,11 +33,10 @@ def read(out: Collected) -> None:
                 f"{path}: one sentence for each of {len(described):,} videos, expected several, which make the "
                 f"paragraph (`partial: true` takes them, and is no longer the published protocol)"
             )
-        queries = []
         for video_id, sentences in described.items():
             out.video(video_id, source=f"flickr:{video_id}")
-            queries += out.text(f"{video_id}:paragraph", video_id, paragraph(sentences))
-        out.split(split, described, queries)
+            out.text(f"{video_id}:paragraph", video_id, paragraph(sentences))
+        out.split(split, described)
 
 
 def _descriptions(path: Path) -> dict[str, list[str]]:

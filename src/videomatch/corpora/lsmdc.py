@@ -5,13 +5,9 @@ Files, below ``raw``, tables without a heading, six columns between tabs, quotes
     LSMDC16_annos_training.csv              clip, start_aligned, end_aligned, start_extracted, end_extracted, sentence
     LSMDC16_annos_val.csv
     LSMDC16_challenge_1000_publictect.csv   the 1,000 clips of the retrieval test
-    videos/                                 <film>/<clip>.avi, at any depth
 
 A clip is ``<film>_<hh.mm.ss.mmm>-<hh.mm.ss.mmm>``; in the training file (101,079 rows) some stand more than once, each
-time with a sentence of its own, and five have none: these are left out. ``sources`` holds film and times.
-
-Protocols: ``captions_train``, ``captions_val``, ``captions_test`` (1,000 clips, a sentence each), and ``train``,
-``val``, ``test``, the clips alone.
+time with a sentence of its own, and five have none: these are left out.
 """
 
 from __future__ import annotations
@@ -36,13 +32,11 @@ def read(out: Collected) -> None:
         clips: dict[str, int] = {}
         queries = []
         for clip, sentence in rows:
-            added = out.text(f"{clip}:{split}:{clips.get(clip, 0)}", clip, sentence)
-            if not added:
-                continue
-            clips[clip] = clips.get(clip, 0) + 1
-            source, start, end = _film(clip)
-            out.video(clip, source=source, start=start, end=end)
-            queries += added
+            if sentence.strip():
+                source, start, end = _film(clip)
+                out.video(clip, source=source, start=start, end=end)
+                clips[clip] = clips.get(clip, 0) + 1
+            queries += out.text(f"{clip}:{split}:{clips.get(clip, 0) - 1}", clip, sentence)
         if split == "test" and len(clips) < len(queries):
             raise ValueError(f"{path}: {len(clips)} clips and {len(queries)} sentences, expected one a clip")
         out.split(split, clips, queries)

@@ -7,7 +7,6 @@ Files, below ``raw``; what is absent is left out, but annotations must be there:
     MSRVTT_JSFUSION_test.csv                key,vid_key,video_id,sentence: the 1k-A test (Yu et al., ECCV 2018)
     MSRVTT_train.9k.csv MSRVTT_train.7k.csv one column video_id: two training sets for 1k-A
     train_list_miech.txt test_list_miech.txt  the 1k-B split (Miech et al., 2018)
-    videos/                                 the clips, <video_id>.<ending>
 
 ============================== ======================= =====================================================
 protocol                       videos                  captions
@@ -19,8 +18,7 @@ captions_1ka_fit, _1ka_val     8,000 / 1,000 of the 9k 20 each / the first: to c
 captions_1kb_train, _1kb_test  6,656 / 1,000           20 each / the first one each, as MMT does
 ============================== ======================= =====================================================
 
-The same names without ``captions_`` list the videos. A 1k-A sentence that equals a caption of its video is that caption
-(968 do); the 32 others are texts of kind ``query``. ``sources`` holds address and time of every clip.
+A 1k-A sentence that equals a caption of its video is that caption (968 do); the 32 others are texts of kind ``query``.
 """
 
 from __future__ import annotations
@@ -61,30 +59,28 @@ def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> N
     files = _files.find_all(out.raw, annotations, ANNOTATIONS, "the annotations are")
     files = files[:1] if annotations is None and files[0].name == ANNOTATIONS[0] else files
     official: dict[str, list[str]] = {}
-    own: dict[str, list[str]] = {}
     for path in files:
-        _annotations(path, out, official, own)
+        _annotations(path, out, official)
     listed = " and ".join(path.name for path in files)
     for name, (split, wanted) in OFFICIAL.items():
-        videos = official.get(name, [])
-        if videos:
-            out.expect(files[0].parent / listed, len(videos), wanted, f"videos of the split {name!r}")
-            out.split(split, videos, [t for v in videos for t in own[v]])
+        if name in official:
+            out.expect(files[0].parent / listed, len(official[name]), wanted, f"videos of the split {name!r}")
+            out.split(split, official[name])
     lists = {option: _files.id_list(out.files[option]) for option in LISTS if out.files[option].is_file()}
     sentences = _sentences(out.files["test_1ka"], out)
     for option, ids in lists.items():
         name, wanted = LISTS[option]
         out.expect(out.files[option], len(ids), wanted, "videos")
-        videos = out.known(out.files[option], ids, own, listed)
-        out.split(name, videos, [t for v in videos for t in (own[v][:1] if name == "1kb_test" else own[v])])
+        videos = out.known(out.files[option], ids, out.videos, listed)
+        out.split(name, videos, most=1 if name == "1kb_test" else None)
         if name == "train_9k":
-            _selection(out, ids, own)
+            _selection(out, ids)
     if sentences:
-        there = out.known(out.files["test_1ka"], sentences, own, listed)
-        _test_1ka({v: sentences[v] for v in there}, out, own)
+        there = out.known(out.files["test_1ka"], sentences, out.videos, listed)
+        _test_1ka({v: sentences[v] for v in there}, out)
 
 
-def _annotations(path: Path, out: Collected, official: dict[str, list[str]], own: dict[str, list[str]]) -> None:
+def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> None:
     """Videos, captions (in the order of the file) and official splits of one annotation file."""
     content = _files.read_json(path, dict, "an object with `videos` and `sentences`")
     for number, video in enumerate(_files.field(path, "the whole", content, "videos", list)):
@@ -93,7 +89,7 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]], own
         split = _files.field(path, where, video, "split", str)
         if split not in OFFICIAL:
             raise ValueError(f"{path}, {where}: split {split!r}, expected one of {', '.join(OFFICIAL)}")
-        if video_id in own:
+        if video_id in out.videos:
             raise ValueError(f"{path}, {where}: {video_id!r} stands twice")
         start, end = video.get("start time"), video.get("end time")
         category = video.get("category")
@@ -105,17 +101,17 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]], own
             end=None if end is None else float(end),
         )
         official.setdefault(split, []).append(video_id)
-        own[video_id] = []
     for number, sentence in enumerate(_files.field(path, "the whole", content, "sentences", list)):
         where = f"sentences[{number}]"
         video_id = _files.field(path, where, sentence, "video_id", str)
-        if video_id not in own:
+        if video_id not in out.videos:
             raise ValueError(f"{path}, {where}: {video_id!r} is none of its videos")
         words = _files.field(path, where, sentence, "caption", str)
-        own[video_id] += out.text(f"{video_id}:{len(own[video_id])}", video_id, words)
-    short = next((v for v, found in own.items() if len(found) != CAPTIONS), None)
+        out.text(f"{video_id}:{len(out.captions[video_id])}", video_id, words)
+    short = next((v for v, found in out.captions.items() if len(found) != CAPTIONS), None)
     if short is not None and not out.partial:
-        raise ValueError(f"{path}: {short!r} has {len(own[short])} captions, expected {CAPTIONS} (`partial: true`)")
+        count = len(out.captions[short])
+        raise ValueError(f"{path}: {short!r} has {count} captions, expected {CAPTIONS} (`partial: true`)")
 
 
 def _source(url: str) -> str:
@@ -125,14 +121,12 @@ def _source(url: str) -> str:
     return f"youtube:{named[0]}" if named else url
 
 
-def _selection(out: Collected, ids: list[str], own: dict[str, list[str]]) -> None:
+def _selection(out: Collected, ids: list[str]) -> None:
     """MMT's cut of the training list for choosing hyper-parameters: 1,000 videos of it, drawn with seed 0, validate."""
     order = np.array(ids)
     np.random.RandomState(0).shuffle(order)
-    val = [v for v in order[:1000].tolist() if v in own]
-    fit = [v for v in order[1000:].tolist() if v in own]
-    out.split("1ka_val", val, [t for v in val for t in own[v][:1]])
-    out.split("1ka_fit", fit, [t for v in fit for t in own[v]])
+    out.split("1ka_val", [v for v in order[:1000].tolist() if v in out.videos], most=1)
+    out.split("1ka_fit", [v for v in order[1000:].tolist() if v in out.videos])
 
 
 def _sentences(path: Path, out: Collected) -> dict[str, str]:
@@ -150,9 +144,9 @@ def _sentences(path: Path, out: Collected) -> dict[str, str]:
     return sentences
 
 
-def _test_1ka(sentences: dict[str, str], out: Collected, own: dict[str, list[str]]) -> None:
+def _test_1ka(sentences: dict[str, str], out: Collected) -> None:
     queries = []
     for video_id, words in sentences.items():
-        same = next((t for t in own[video_id] if out.rows[t][-1] == words), None)
+        same = next((t for t in out.captions[video_id] if out.rows[t][-1] == words), None)
         queries += [same] if same else out.text(f"{video_id}:1ka", video_id, words, kind="query")
     out.split("1ka_test", sentences, queries)

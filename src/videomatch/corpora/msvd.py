@@ -4,13 +4,9 @@ Files, below ``raw``::
 
     captions_msvd.json                   {video id: [sentence]}, or msvd{train,val,test}.caption.txt: `id#k sentence`
     train_list.txt val_list.txt test_list.txt   one id a line
-    videos/                              the clips, <video id>.<ending>
 
-Ids are ``<YouTube id>_<start>_<end>`` in seconds (``sources`` holds the three apart); some begin with ``-``. Published
-copies differ in a few captions: 48,774 / 4,290 / 27,763 in the JSON, 48,779 / 4,291 / 27,767 in the text files.
-
-Protocols: ``captions_train``, ``captions_val``, ``captions_test`` (every caption of a video a query), and ``train``,
-``val``, ``test``, the videos alone.
+Ids are ``<YouTube id>_<start>_<end>`` in seconds; some begin with ``-``. Published copies differ in a few captions:
+48,774 / 4,290 / 27,763 in the JSON, 48,779 / 4,291 / 27,767 in the text files.
 """
 
 from __future__ import annotations
@@ -43,12 +39,11 @@ def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> N
     for split, path in out.files.items():
         ids = out.listed(path, SIZES[split], captioned, " and ".join(path.name for path in files))
         out.apart(path, ids, split)
-        queries = []
         for video_id in ids:
             out.clip(video_id, _TIMED)
             for n, sentence in enumerate(captioned[video_id]):
-                queries += out.text(f"{video_id}:{n}", video_id, sentence)
-        out.split(split, ids, queries)
+                out.text(f"{video_id}:{n}", video_id, sentence)
+        out.split(split, ids)
 
 
 def caption_lines(path: Path) -> Iterator[tuple[str, str]]:

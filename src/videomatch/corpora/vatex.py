@@ -5,14 +5,11 @@ Files, below ``raw``::
     vatex_training_v1.0.json vatex_validation_v1.0.json   [{"videoID", "enCap": [str], "chCap": [str]}]
     ref_captions.json                     or the captions as {video id: [str]}
     train_list.txt val_list.txt test_list.txt   one id a line
-    videos/                               the clips, <videoID>.<ending>
 
 The public test has no captions, so retrieval papers cut the validation set in two (Chen et al., CVPR 2020, "HGR"):
 25,991 / 1,500 / 1,500, given as lists of ids. Where there are lists, they are the splits; without, the two files are.
-Ids are ``<YouTube id>_<start>_<end>`` in seconds with leading zeros; ``sources`` holds the three apart.
-
-Protocols: ``captions_train``, ``captions_val``, ``captions_test``, and ``captions_test_zh`` … of the Chinese captions
-where these are read; ``train``, ``val``, ``test``, the videos alone.
+Ids are ``<YouTube id>_<start>_<end>`` in seconds with leading zeros. Chinese captions are queries of
+``captions_test_zh`` ….
 """
 
 from __future__ import annotations

@@ -10,11 +10,9 @@ a label file must be there::
     raw/videos/<id>.*                        media, which the authors do not share
     raw/features/<id>.npy                    (frames, D), one frame a second (ISC 256-d, RMAC 512-d, ViT, DINO)
 
-A pair that is listed and not labelled is no copy (grade 0). Labelled pairs that no pair file lists (the batches of 2022
-and 2023) are the split ``appended``.
-
-Splits: ``train``, ``val``, ``test``, ``appended`` (all videos of their pairs, role reference), and ``copies_<split>``,
-with the pairs' sides in both roles.
+A pair that is listed and not labelled is no copy (grade 0). The splits ``train``, ``val``, ``test`` and ``appended``
+(labelled pairs that no pair file lists: the batches of 2022 and 2023) hold all videos of their pairs in the role
+reference, ``copies_<split>`` the pairs' sides in both roles.
 
 Peculiarities of the published files: the test list holds 10 pairs of a video with itself; 46 segments of the first test
 labels end where they begin, or before.
