@@ -10,11 +10,11 @@ import pytest
 
 from paths import fixtures, realdata
 from records import example, field, write
+from toys import corpus_of
 from videomatch.corpora import aiac
 from videomatch.data import tables, tfrecord
-from videomatch.data.corpus import write_videos
 from videomatch.data.store import Store
-from videomatch.data.tables import SCHEMAS, check
+from videomatch.data.tables import check
 from videomatch.examples import frame_index
 from videomatch.stages.extract import extract
 
@@ -118,13 +118,10 @@ def test_tables_equal_the_winners_reader_fixture(raw):
 
 def extracted(tmp_path: Path, raw: Path, ids: list[str], expert: dict | None = None) -> Path:
     """``extract`` of the released features of some videos."""
-    corpus, output = tmp_path / "corpus", tmp_path / "features"
-    corpus.mkdir(parents=True)
-    output.mkdir()
-    row = dict.fromkeys(SCHEMAS["videos"]) | {"shard": 0, "tags": []}
-    write_videos(pl.DataFrame([row | {"video_id": i} for i in ids], schema=SCHEMAS["videos"]), corpus, 1)
+    tmp_path.mkdir(exist_ok=True)
+    output = tmp_path / "features"
     extract(
-        corpus=corpus,
+        corpus=corpus_of(tmp_path / "corpus", dict.fromkeys(ids)),
         shard=0,
         experts={"effnet": {"extractor": "released", "dim": aiac.DIM} | (expert or {})},
         backbones={},
@@ -175,11 +172,10 @@ def test_released_features_that_are_absent_or_odd_are_rejected(tmp_path):
     [(None, "no `raw:` folder"), ({"corpus": "folder", "raw": "."}, r"corpora/folder\.py has none")],
 )
 def test_released_features_need_a_data_set_that_has_some(tmp_path, released, message):
-    row = dict.fromkeys(SCHEMAS["videos"]) | {"shard": 0, "tags": [], "video_id": "1"}
-    write_videos(pl.DataFrame([row], schema=SCHEMAS["videos"]), tmp_path, 1)
+    corpus = corpus_of(tmp_path / "corpus", {"1": None})
     with pytest.raises(ValueError, match=message):
         extract(
-            corpus=tmp_path,
+            corpus=corpus,
             shard=0,
             experts={"effnet": {"extractor": "released", "dim": 1536}},
             backbones={},

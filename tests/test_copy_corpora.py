@@ -273,13 +273,6 @@ def test_prepare_takes_both(tmp_path):
     assert (counts["videos"], counts["relevant pairs"], counts["segments"]) == (3, 3, 1)
     (tmp_path / "vsc/train").mkdir(parents=True)
     (tmp_path / "vsc/train/query_metadata.csv").write_text("video_id,duration_sec\nQ1,12.5\n")
-    prepare.prepare(
-        output=tmp_path / "vsc2022",
-        dataset="v",
-        corpus="vsc2022",
-        shards=1,
-        seed=0,
-        options={},
-        raw=str(tmp_path / "vsc"),
-    )
+    given = {"dataset": "v", "corpus": "vsc2022", "shards": 1, "seed": 0, "options": {}}
+    prepare.prepare(output=tmp_path / "vsc2022", raw=str(tmp_path / "vsc"), **given)
     assert json.loads((tmp_path / "vsc2022/corpus.json").read_text())["hours"] == round(12.5 / 3600, 4)

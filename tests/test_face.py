@@ -12,12 +12,9 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from paths import realdata
-from toys import corpus_of
-from videomatch.data.store import Store
-from videomatch.experts import Extracted
+from toys import corpus_of, extracted, see
 from videomatch.experts.face import FACE, UPRIGHT, Expert, Mtcnn, aligned, describe, nms
 from videomatch.media.decode import FrameRequest, Sampler
-from videomatch.stages.extract import extract
 from videomatch.synthetic import pictures as synthetic_pictures
 from videomatch.synthetic.latent import library_latent, scenes
 from videomatch.synthetic.options import SyntheticOptions
@@ -177,13 +174,6 @@ def test_rows_tell_who_it_is() -> None:
     assert len(who) > 25 and right > 0.7, right  # by chance 1 / 12
 
 
-def see(expert: Expert, frames: np.ndarray):
-    extractor = expert.start("v")
-    rows = extractor.update(frames, 0)
-    start = np.arange(len(frames)) * 1.0
-    return Extracted(rows, extractor.finalize(np.stack([start, start + 1], axis=1)).times)
-
-
 def test_rows_have_the_times_of_their_frames_and_the_largest_come_first_where_there_are_many() -> None:
     both = np.concatenate([portrait(0, 72), portrait(8, 110)], axis=1)
     frames = np.stack([both, np.full_like(both, 90), both])
@@ -211,14 +201,11 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
     plain = {"extractor": "face", "every": 1, "size": 112}
     experts = {"face": {**plain, "backbone": "net", "batch": 4, "precision": "float32"}, "gradients": plain}
     net = {"net": str(tmp_path / "net")}
-    for threads in (1, 2):
-        output = tmp_path / f"out{threads}"
-        extract(corpus=corpus, shard=0, experts=experts, backbones=net, output=output, threads=threads)
-    face, gradients = Store(tmp_path / "out1/face"), Store(tmp_path / "out1/gradients")
+    face, gradients = extracted(tmp_path, corpus, experts, net).values()
     presented = [any(s.presented for s in scenes(library_latent(SEED, k, OPTIONS))) for k in range(len(videos))]
     assert face.lengths.tolist() == gradients.lengths.tolist()
     assert face.lengths.sum() > 4 and not face.lengths[~np.array(presented)].any()
-    assert face.shape == (24,) and not (tmp_path / "out1/face/texts.parquet").exists()
+    assert face.shape == (24,) and not (tmp_path / "1/face/texts.parquet").exists()
     # rows made in batches across videos are those of each video alone
     expert = Expert(backbone=net["net"], every=1, size=112, precision="float32")
     for video in videos:
@@ -228,5 +215,3 @@ def test_a_backbone_embeds_faces_across_videos(tmp_path: Path) -> None:
         np.testing.assert_allclose(face.times(video), extractor.finalize(sampler.times(0)).times)
         if rows:
             np.testing.assert_allclose(face[video], expert.infer(np.concatenate(rows)), atol=2e-3)
-    again = Store(tmp_path / "out2/face")
-    np.testing.assert_array_equal(face.gather(videos)[0], again.gather(videos)[0])

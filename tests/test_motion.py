@@ -30,7 +30,7 @@ from transformers.models.videomae.image_processing_pil_videomae import VideoMAEI
 from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 
 import clips
-from toys import corpus_of, toy
+from toys import corpus_of, extracted, toy
 from videomatch.data import corpus as corpora
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
@@ -235,15 +235,7 @@ def test_extract_groups_frames_to_windows(tmp_path: Path) -> None:
         "often": {**options, "rate": 5, "every": 0.4},
         "frames": {"extractor": "frames", "size": SIZE, "every": 0.2},
     }
-    stores = {}
-    for threads in (1, 3):
-        output = tmp_path / f"out{threads}"
-        extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=output, threads=threads)
-        stores[threads] = {name: Store(output / name) for name in experts}
-    for name in experts:
-        for video in names:
-            assert np.array_equal(stores[1][name][video], stores[3][name][video])
-    found = stores[1]
+    found = extracted(tmp_path, corpus, experts, {"b": folder})
     assert found["frames"].lengths.tolist() == [24, 1, 11]  # 4.67, 0.17 and 2.13 seconds
     assert found["motion"].lengths.tolist() == [6, 1, 3]
     assert found["often"].lengths.tolist() == [12, 1, 6]
@@ -261,7 +253,7 @@ def test_extract_groups_frames_to_windows(tmp_path: Path) -> None:
         assert np.abs(found["motion"]["v2"][row] - alone).max() < 2e-3 * np.abs(alone).max()
     # stored frames are read at the rate at which they were stored
     second = {"again": {**options, "source": "frames", "rate": 5, "every": 0.4}}
-    arguments = {"corpus": corpus, "shard": 0, "backbones": {"b": folder}, "features": [tmp_path / "out1"]}
+    arguments = {"corpus": corpus, "shard": 0, "backbones": {"b": folder}, "features": [tmp_path / "1"]}
     extract(**arguments, experts=second, output=tmp_path / "second")
     again = Store(tmp_path / "second/again")
     assert again.lengths.tolist() == [12, 1, 6]

@@ -28,13 +28,7 @@ class Reader:
         pairs = [("a:t", "a"), ("rotten:t", "rotten"), ("q", "a"), ("q", "rotten"), ("q", "unknown")]
         return {
             "videos": pl.DataFrame({"video_id": ids, "path": paths}),
-            "texts": pl.DataFrame(
-                [
-                    {"text_id": t, "video_id": v, "kind": k, "language": None, "start": None, "end": None, "text": x}
-                    for t, v, k, x in texts
-                ],
-                schema=tables.SCHEMAS["texts"],
-            ),
+            "texts": tables.frame("texts", [(t, v, kind, None, None, None, x) for t, v, kind, x in texts]),
             "splits": pl.DataFrame([{"split": "test", "role": "reference", "id": i} for i in ids]),
             "relevance": pl.DataFrame([{"query_id": q, "reference_id": r, "grade": 1.0} for q, r in pairs]),
             "segments": pl.DataFrame([{c: "a" if c.endswith("id") else 1.0 for c in tables.SCHEMAS["segments"]}] * 2),
@@ -53,27 +47,23 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(output: Path, raw: Path, **options: str) -> Path:
-    output.mkdir()
-    prepare(
-        output=output, dataset="test set", corpus="reader", shards=3, raw=str(raw), seed=0, options=options, threads=1
-    )
+def run(output: Path, corpus: str, raw: Path | None, *, shards: int = 3, threads: int = 1, **options: str) -> Path:
+    output.mkdir(exist_ok=True)
+    given = {"raw": None if raw is None else str(raw), "shards": shards, "threads": threads, "options": options}
+    prepare(output=output, dataset="test set", corpus=corpus, seed=0, **given)
     return output
 
 
 def test_prepare(raw: Path, tmp_path: Path) -> None:
-    folder = run(tmp_path / "out", raw, note="x ")
+    folder = run(tmp_path / "out", "reader", raw, note="x ")
     videos = corpora.videos(folder)
     assert videos["video_id"].to_list() == ["a", "b/é", "bare"]
     rows = {row["video_id"]: row for row in videos.iter_rows(named=True)}
-    assert rows["a"]["duration"] == pytest.approx(2.0)
-    assert rows["a"]["fps"] == pytest.approx(30.0)
+    assert (rows["a"]["duration"], rows["a"]["fps"]) == (pytest.approx(2.0), pytest.approx(30.0))
     assert (rows["a"]["width"], rows["a"]["height"]) == (clips.WIDTH, clips.HEIGHT)
-    assert rows["a"]["has_audio"] is True
-    assert rows["b/é"]["has_audio"] is False
+    assert rows["a"]["has_audio"] is True and rows["b/é"]["has_audio"] is False
     assert rows["a"]["sha256"] == hashlib.sha256((raw / "a.mp4").read_bytes()).hexdigest()
-    assert rows["bare"]["path"] is None
-    assert rows["bare"]["duration"] is None
+    assert rows["bare"]["path"] is None and rows["bare"]["duration"] is None
     for shard in range(3):
         part = corpora.videos(folder, shard)
         assert all(corpora.shard_of(i, 3) == shard for i in part["video_id"])
@@ -85,8 +75,7 @@ def test_prepare(raw: Path, tmp_path: Path) -> None:
     assert tables.read("texts", folder)["text"][0] == "x b/é"
     assert tables.read("relevance", folder).rows() == [("a:t", "a", 1.0), ("q", "a", 1.0)]
     counts = json.loads((folder / "corpus.json").read_text())
-    assert counts["videos"] == 3
-    assert counts["rejected"] == 1
+    assert counts["videos"] == 3 and counts["rejected"] == 1
     assert counts["rows dropped with rejected videos"] == {"texts": 1, "splits": 1, "relevance": 3, "segments": 0}
     assert counts["splits"] == {"test": {"reference": 3}}
     assert (folder / "contact_sheet.jpg").stat().st_size > 1000
@@ -96,29 +85,24 @@ def test_prepare(raw: Path, tmp_path: Path) -> None:
 def test_same_bytes_with_any_number_of_processes(raw: Path, tmp_path: Path) -> None:
     for n in range(10):
         (raw / f"more{n}.mp4").write_bytes((raw / "b.mp4").read_bytes())
-    for threads in (1, 2):
-        folder = tmp_path / f"out{threads}"
-        folder.mkdir()
-        prepare(
-            output=folder, dataset="d", corpus="folder", shards=2, raw=str(raw), seed=0, options={}, threads=threads
-        )
-    one, two = (sorted((tmp_path / f"out{t}").rglob("*")) for t in (1, 2))
+    folders = [run(tmp_path / f"out{threads}", "folder", raw, threads=threads) for threads in (1, 2)]
+    one, two = (sorted(folder.rglob("*")) for folder in folders)
     assert [p.name for p in one] == [p.name for p in two]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
-    assert len(corpora.videos(tmp_path / "out2")) == 12
+    assert len(corpora.videos(folders[1])) == 12
 
 
 def test_errors_name_what_is_wrong(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs `raw:`"):
-        prepare(output=tmp_path, dataset="d", corpus="reader", shards=1, seed=0, options={})
+        run(tmp_path, "reader", None)
     with pytest.raises(ValueError, match="shards = 0"):
-        prepare(output=tmp_path, dataset="d", corpus="reader", shards=0, seed=0, options={})
+        run(tmp_path, "reader", raw, shards=0)
     for name in ("a.mp4", "b.mp4"):
         (raw / name).write_text("nothing")
     with pytest.raises(KeyError, match="nowhere"):
-        prepare(output=tmp_path, dataset="d", corpus="nowhere", shards=1, raw=str(raw), seed=0, options={})
+        run(tmp_path, "nowhere", raw)
     with pytest.raises(ValueError, match="none of its 3 videos can be used"):
-        prepare(output=tmp_path, dataset="d", corpus="folder", shards=1, raw=str(raw), seed=0, options={})
+        run(tmp_path, "folder", raw)
 
 
 def test_ids_that_cannot_be_used() -> None:
@@ -130,10 +114,7 @@ def test_ids_that_cannot_be_used() -> None:
 
 
 def test_real_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    raw = realdata() / "videos" / "dmlc+decord"
-    prepare(output=folder, dataset="real", corpus="folder", shards=1, raw=str(raw), seed=0, options={})
+    folder = run(tmp_path / "out", "folder", realdata() / "videos" / "dmlc+decord", shards=1)
     sizes = {row["video_id"]: (row["width"], row["height"]) for row in corpora.videos(folder).iter_rows(named=True)}
     assert sizes["video_90.mov"] == (320, 568)
     assert sizes["video_180.mov"] == (568, 320)

@@ -26,7 +26,7 @@ from transformers import (
 
 import clips
 from paths import realdata
-from toys import corpus_of, toy
+from toys import corpus_of, extracted, toy
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
@@ -37,7 +37,6 @@ from videomatch.experts.log_mel import Expert as LogMel
 from videomatch.experts.sound import Expert as Sound
 from videomatch.media.decode import Sampler
 from videomatch.models import sound_tagger
-from videomatch.stages.extract import extract
 from videomatch.stages.train import train
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -178,15 +177,10 @@ def test_extract_groups_sound_to_windows(tmp_path: Path) -> None:
         "sound": {"extractor": "sound", "backbone": "b", "precision": "float32", "every": 0.5, "span": 1.0},
         "log_mel": {"extractor": "log_mel", "bands": 48, "every": 0.5},
     }
-    results = []
-    for threads in (1, 2):
-        output = tmp_path / f"out{threads}"  # no picture is wanted
-        extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=output, threads=threads)
-        results.append(Store(output / "sound"))
-    found = results[0]
-    assert found.ids == ["v0", "v1"] and tables.read("rejected", output).is_empty()
-    assert found.lengths.tolist() == [7, 0] == Store(output / "log_mel").lengths.tolist()
-    assert np.array_equal(found["v0"], results[1]["v0"])
+    stores = extracted(tmp_path, corpus, experts, {"b": folder})  # no picture is wanted
+    found = stores["sound"]
+    assert found.ids == ["v0", "v1"] and tables.read("rejected", tmp_path / "1").is_empty()
+    assert found.lengths.tolist() == [7, 0] == stores["log_mel"].lengths.tolist()
     end = 100 / 30
     assert found.times("v0") == pytest.approx(np.array([[0.5 * n, min(0.5 * n + 1, end)] for n in range(7)]), abs=1e-6)
     expert = Sound(backbone=folder, precision="float32", every=0.5, span=1.0)
@@ -199,8 +193,7 @@ def test_extract_groups_sound_to_windows(tmp_path: Path) -> None:
     assert np.abs(found["v0"][0] - found["v0"][3]).max() > 5e-3  # silence, then the tone
     # pictures and sound together are the same sound
     both = {**experts, "frames": {"extractor": "frames", "size": 16}}
-    extract(corpus=corpus, shard=0, experts=both, backbones={"b": folder}, output=tmp_path / "both")
-    assert np.array_equal(Store(tmp_path / "both/sound")["v0"], found["v0"])
+    assert np.array_equal(extracted(tmp_path / "both", corpus, both, {"b": folder})["sound"]["v0"], found["v0"])
 
 
 @pytest.fixture(scope="module")
@@ -296,8 +289,7 @@ def test_real_clips(tmp_path: Path) -> None:
     folder = ast(tmp_path / "ast")
     corpus = corpus_of(tmp_path / "corpus", found)
     experts = {"sound": {"extractor": "sound", "backbone": "b", "precision": "float32"}}
-    extract(corpus=corpus, shard=0, experts=experts, backbones={"b": folder}, output=tmp_path / "out", threads=2)
-    store = Store(tmp_path / "out/sound")
+    store = extracted(tmp_path, corpus, experts, {"b": folder})["sound"]
     expert = Sound(backbone=folder, precision="float32")
     plain, extractor = ASTModel.from_pretrained(folder).eval(), ASTFeatureExtractor.from_pretrained(folder)
     for video, path in found.items():

@@ -24,15 +24,13 @@ from transformers import (
 )
 
 from paths import realdata
-from toys import corpus_of
+from toys import corpus_of, extracted, see
 from videomatch.data import tables
-from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
 from videomatch.experts.ocr import Expert as Ocr
 from videomatch.experts.ocr import TextBox, is_word, similarity, stamp_of
 from videomatch.experts.speech import Expert as Speech
 from videomatch.media.decode import FrameRequest, Sampler
-from videomatch.stages.extract import extract
 from videomatch.synthetic import pictures as synthetic_pictures
 from videomatch.synthetic.latent import library_latent, scenes
 from videomatch.synthetic.options import SyntheticOptions
@@ -134,14 +132,6 @@ def reader() -> Ocr:
     return Ocr(every=1.0, size=112)
 
 
-def read(expert: Ocr, frames: np.ndarray, every: float = 1.0):
-    reading = expert.start("v")
-    for first in range(0, len(frames), 3):
-        reading.update(frames[first : first + 3], first)
-    start = np.arange(len(frames)) * every
-    return reading.finalize(np.stack([start, start + every], axis=1))
-
-
 def test_readings_that_are_no_words() -> None:
     assert all(map(is_word, ["Wow", "测评", "2021", "Part 2", "1080p hd"]))
     assert not any(map(is_word, ["O", "8", "00", "十", "★", "", "8O8O", "1+1", "-"]))
@@ -153,7 +143,7 @@ def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
         latent = library_latent(SEED, index, OPTIONS)
         scene = scenes(latent)[0]
         frame = synthetic_pictures.frame(latent, 0.4, latent.format.width, latent.format.height)
-        texts = read(reader, frame[None]).texts
+        texts = see(reader, frame[None]).texts
         matches = [similarity(scene.words, text) for text in texts]
         if scene.words:
             written += 1
@@ -172,15 +162,15 @@ def test_a_text_on_screen_is_one_row_with_its_time(reader: Ocr) -> None:
         [synthetic_pictures.frame(latent, t, 200, 112) for t in np.linspace(0, scenes(latent)[0].end - 0.1, 4)]
     )
     blank = np.full_like(frames[:1], 90)
-    found = read(reader, np.concatenate([blank, frames, blank, blank, blank]))
+    found = see(reader, np.concatenate([blank, frames, blank, blank, blank]))
     where = next(k for k, text in enumerate(found.texts) if similarity(text, words) > 0.8)
     assert len([text for text in found.texts if similarity(text, words) > 0.5]) == 1
     assert found.times[where].tolist() == [1, 5]
     np.testing.assert_array_equal(found.rows[where], hashed(found.texts[where], 300))
     # a text that comes again after a while is another row
-    again = read(reader, np.concatenate([frames[:1], blank, blank, blank, frames[:1]]))
+    again = see(reader, np.concatenate([frames[:1], blank, blank, blank, frames[:1]]))
     assert sum(similarity(text, words) > 0.8 for text in again.texts) == 2
-    nothing = read(reader, blank)
+    nothing = see(reader, blank)
     assert nothing.rows.shape == (0, 300) and nothing.times.shape == (0, 2)
 
 
@@ -215,12 +205,8 @@ def transcripts() -> pl.DataFrame:
         ("b", None, None, "whenever"),
         (None, 0.0, 1.0, "x"),
     ]
-    return pl.DataFrame(
-        [
-            {"text_id": f"t{k}", "video_id": v, "kind": "asr", "language": "en", "start": s, "end": e, "text": t}
-            for k, (v, s, e, t) in enumerate(rows)
-        ]
-    )
+    rows = [(f"t{n}", video, "asr", "en", *timed) for n, (video, *timed) in enumerate(rows)]
+    return tables.frame("texts", rows)
 
 
 def test_transcripts_are_rows_in_order_of_time() -> None:
@@ -308,26 +294,16 @@ def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
         "speech": {"extractor": "speech", "dim": 32},
         "frames": {"extractor": "frames", "size": 16},
     }
-    for threads in (1, 2):
-        extract(
-            corpus=corpus, shard=0, experts=wanted, backbones={}, output=tmp_path / f"out{threads}", threads=threads
-        )
-    output = tmp_path / "out1"
-    spoken, speech = tables.read("texts", output / "speech"), Store(output / "speech")
+    stores, output = extracted(tmp_path, corpus, wanted), tmp_path / "1"
+    spoken, speech = tables.read("texts", output / "speech"), stores["speech"]
     assert speech.lengths.tolist() == [0, 4]
-    assert (
-        spoken["text"].to_list() == ["x", "first one", "second", "whenever"] and spoken["start"].to_list()[-1] is None
-    )
+    assert spoken["text"].to_list() == ["x", "first one", "second", "whenever"] and spoken["start"][-1] is None
     assert speech.times(videos[1])[-1].tolist() == [-1, -1]
-    written, ocr = tables.read("texts", output / "ocr"), Store(output / "ocr")
+    written, ocr = tables.read("texts", output / "ocr"), stores["ocr"]
     for video in videos:
         mine = written.filter(written["video_id"] == video)
         assert len(mine) == len(ocr[video])
         np.testing.assert_allclose(mine.select("start", "end").to_numpy(), ocr.times(video))
         for text, row in zip(mine["text"], ocr[video], strict=True):
             np.testing.assert_allclose(row, hashed(text, 64), atol=1e-3)
-    assert len(Store(output / "frames")[videos[0]]) > 4
-    for name in wanted:
-        np.testing.assert_array_equal(
-            Store(output / name).gather(videos)[0], Store(tmp_path / "out2" / name).gather(videos)[0]
-        )
+    assert len(stores["frames"][videos[0]]) > 4

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from videomatch.data import tables
 from videomatch.data.corpus import write_videos
-from videomatch.data.store import StoreWriter
+from videomatch.data.store import Store, StoreWriter
+from videomatch.experts import BaseExpert, Extracted
+from videomatch.stages.extract import extract
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "yellow": (220, 220, 30)}
 PLACES = {"left": 0, "right": 1}
@@ -72,6 +76,28 @@ def corpus_of(folder: Path, videos: dict[str, Path | None]) -> Path:
     folder.mkdir()
     write_videos(tables.check("videos", pl.DataFrame(rows, schema=tables.SCHEMAS["videos"])), folder, 1)
     return folder
+
+
+def see(expert: BaseExpert, frames: np.ndarray) -> Extracted:
+    """All rows of an expert on frames of one video, one per second."""
+    extractor = expert.start("v")
+    rows = [extractor.update(frames[first : first + 3], first) for first in range(0, len(frames), 3)]
+    start = np.arange(len(frames)) * 1.0
+    last = extractor.finalize(np.stack([start, start + 1], axis=1))
+    return replace(last, rows=np.concatenate([part for part in [*rows, last.rows] if len(part)] or [last.rows]))
+
+
+def extracted(
+    folder: Path, corpus: Path, experts: dict[str, dict[str, Any]], backbones: dict[str, str] | None = None
+) -> dict[str, Store]:
+    """The stores of ``extract`` in ``folder/1``, which are the same byte for byte with any number of threads."""
+    contents = []
+    for threads in (1, 3):
+        output = folder / str(threads)
+        extract(corpus=corpus, shard=0, experts=experts, backbones=backbones or {}, output=output, threads=threads)
+        contents.append({p.relative_to(output): p.read_bytes() for p in output.rglob("*") if p.is_file()})
+    assert contents[0] == contents[1]
+    return {name: Store(folder / "1" / name) for name in experts}
 
 
 CLIP = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,21 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__} {str(value)[:60]!r}"
 
 
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line of a file that is not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error})") from error
+    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+
+
 def id_list(path: Path) -> list[str]:
     """Different ids, one per line, perhaps below a heading ``video_id``."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error}); expected one id a line") from error
     ids: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines(path):
         word = line.strip()
-        if not word or (number == 1 and word == "video_id"):
+        if number == 1 and word == "video_id":
             continue
         if "," in word or len(word.split()) > 1 or word[0] in "{[":
             raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected one id a line")

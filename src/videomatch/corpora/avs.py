@@ -171,9 +171,7 @@ def _topics(paths: Sequence[Path]) -> dict[str, str]:
     """Number -> query, ordered."""
     found: dict[str, tuple[str, Path]] = {}
     for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-            if not line.strip():
-                continue
+        for number, line in _files.lines(path):
             topic, _, words = line.strip().partition(" ")
             words = _PREFIX.sub("", " ".join(words.split()), count=1)
             if not topic.isdigit() or not words:

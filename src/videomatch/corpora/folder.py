@@ -83,7 +83,7 @@ def read(
         if path.suffix.lower() in endings:
             video_id = _id(path.relative_to(raw).as_posix())
             if video_id in files:
-                rejected.append(_rejected(video_id, path, "another file has the same name in another Unicode form"))
+                reject(path, "another file has the same name in another Unicode form")
             else:
                 files[video_id] = path
         else:

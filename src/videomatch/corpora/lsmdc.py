@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from videomatch.corpora._captions import Collected, reader
+from videomatch.corpora._files import lines
 
 COLUMNS = 6
 #: rows of each file, where publications agree on them
@@ -45,11 +46,8 @@ def read(out: Collected) -> None:
 def _rows(path: Path) -> list[tuple[str, str]]:
     """Clip and sentence of each line."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        line = line.rstrip("\r")
-        if not line.strip():
-            continue
-        cells = line.split("\t")
+    for number, line in lines(path):
+        cells = line.rstrip("\r").split("\t")
         if len(cells) != COLUMNS:
             raise ValueError(
                 f"{path}, line {number}: {len(cells)} cells, expected {COLUMNS} between tabs (clip, four times, "

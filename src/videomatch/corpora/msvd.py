@@ -49,9 +49,7 @@ def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> N
 def caption_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Video id and sentence of a ``*.caption.txt`` file: lines ``video#k sentence``. The id ends at the first ``#``
     (``video#enc#k`` exists), and a trailing ``.mp4`` or ``.jpg`` is not part of it."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in _files.lines(path):
         word, _, sentence = line.strip().partition(" ")
         if "#" not in word or not sentence.strip():
             raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected `video#number sentence`")
