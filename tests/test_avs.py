@@ -181,9 +181,8 @@ def test_real_topics_and_judgements(raw):
     assert split_ids(found["splits"], "captions_tv21", "query") == [str(n) for n in range(661, 681)]
     pool = found["strata"]
     assert len(pool) == 124_431 and pool["query_id"].n_unique() == 20
-    counted = pool.group_by("stratum").agg(
-        pl.len(), (pl.col("judgement") >= 0).sum().alias("judged"), (pl.col("judgement") == 1).sum().alias("relevant")
-    )
+    judgement = pl.col("judgement")
+    counted = pool.group_by("stratum").agg(pl.len(), judged=(judgement >= 0).sum(), relevant=(judgement == 1).sum())
     assert sorted(counted.iter_rows()) == [
         ("1", 15_822, 15_822, 7021),
         ("2", 19_727, 19_727, 5174),
@@ -269,15 +268,8 @@ def test_missing_files_are_named(tmp_path):
         corpus.read(raw=tmp_path)
 
 
-RUN = {
-    "trType": "D",
-    "class": "F",
-    "task": "M",
-    "novelty": "C",
-    "pid": "TEAM",
-    "priority": 1,
-    "desc": "a <test> & more",
-}
+RUN = {"trType": "D", "class": "F", "task": "M", "novelty": "C", "pid": "TEAM", "priority": 1}
+RUN |= {"desc": "a <test> & more"}
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_vcsl_form_of_another_data_set(tmp_path):
 @pytest.mark.parametrize(
     "files, message",
     [
-        ({"pair_file_test__csv": PAIRS}, "no label file"),
+        ({"pair_file_test__csv": PAIRS}, "a label file is missing; looked for"),
         ({"label_file__json": "{"}, "not JSON"),
         ({"label_file__json": [1]}, "expected an object of pairs"),
         ({"label_file__json": {"a-b": [[1, 2, 3]]}}, r"pair 'a-b' holds \[1, 2, 3\]"),

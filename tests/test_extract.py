@@ -80,25 +80,21 @@ def tiny_efficientnet(folder: Path, **processor: Any) -> Path:
     return folder
 
 
+def box(height: int, width: int) -> dict[str, int]:
+    return {"height": height, "width": width}
+
+
+OFFSET = {"rescale_offset": True, "rescale_factor": 1 / 127.5}
 PROCESSORS = {
-    "clip": CLIPImageProcessorPil(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}),
-    "clip, crop larger than the frame": CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size={"height": 45, "width": 48}
-    ),
-    "efficientnet": EfficientNetImageProcessorPil(size={"height": 60, "width": 50}),
-    "efficientnet without top": EfficientNetImageProcessorPil(
-        size={"height": 60, "width": 60}, include_top=False, resample=2
-    ),
-    "efficientnet, nearest": EfficientNetImageProcessorPil(size={"height": 48, "width": 48}, resample=0),
+    "clip": CLIPImageProcessorPil(size={"shortest_edge": 48}, crop_size=box(48, 48)),
+    "clip, crop larger than the frame": CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=box(45, 48)),
+    "efficientnet": EfficientNetImageProcessorPil(size=box(60, 50)),
+    "efficientnet without top": EfficientNetImageProcessorPil(size=box(60, 60), include_top=False, resample=2),
+    "efficientnet, nearest": EfficientNetImageProcessorPil(size=box(48, 48), resample=0),
     "efficientnet, offset, crop": EfficientNetImageProcessorPil(
-        size={"height": 60, "width": 60},
-        crop_size={"height": 50, "width": 41},
-        do_center_crop=True,
-        rescale_offset=True,
-        rescale_factor=1 / 127.5,
-        include_top=False,
+        size=box(60, 60), crop_size=box(50, 41), do_center_crop=True, include_top=False, **OFFSET
     ),
-    "lanczos": EfficientNetImageProcessorPil(size={"height": 48, "width": 48}, resample=1),
+    "lanczos": EfficientNetImageProcessorPil(size=box(48, 48), resample=1),
 }
 
 

@@ -37,28 +37,18 @@ def _ids(tables: dict[str, pl.DataFrame], split: str, role: str) -> list[str]:
 
 
 def test_everything_that_lies_beside_a_video(tmp_path):
-    whisper = {
-        "language": "en",
-        "segments": [{"start": 0, "end": 1.5, "text": " hello"}, {"start": "x", "text": "lost"}],
+    segments = [{"start": 0, "end": 1.5, "text": " hello"}, {"start": "x", "text": "lost"}]
+    whisper = {"language": "en", "segments": segments}
+    files = {
+        "a.zh.srt": SRT.format("你好"),
+        "a.en.vtt": "WEBVTT\n\n00:01.000 --> 00:02.000\nhi there\n",
+        "a.txt": "A title\nand what it is about",
+        "sub/b.json": json.dumps(whisper),
+        "sub/b.v2.srt": SRT.format("of v2"),
+        "sub/notes.md": "nothing",
     }
-    tables = folder.read(
-        raw=_put(
-            tmp_path,
-            {
-                "a.mp4": b"",
-                "a.zh.srt": SRT.format("你好"),
-                "a.en.vtt": "WEBVTT\n\n00:01.000 --> 00:02.000\nhi there\n",
-                "a.txt": "A title\nand what it is about",
-                "sub/b.MKV": b"",
-                "sub/b.json": json.dumps(whisper),
-                "sub/b.v2.mkv": b"",
-                "sub/b.v2.srt": SRT.format("of v2"),
-                "sub/notes.md": "nothing",
-                ".hidden.mp4": b"",
-                ".cache/c.mp4": b"",
-            },
-        )
-    )
+    videos = ("a.mp4", "sub/b.MKV", "sub/b.v2.mkv", ".hidden.mp4", ".cache/c.mp4")
+    tables = folder.read(raw=_put(tmp_path, {**files, **dict.fromkeys(videos, b"")}))
     for name, rows in tables.items():
         assert rows.equals(check(name, rows))
     assert tables["videos"]["video_id"].to_list() == ["a.mp4", "sub/b.MKV", "sub/b.v2.mkv"]
@@ -78,9 +68,8 @@ def test_everything_that_lies_beside_a_video(tmp_path):
 def test_one_speech_in_several_formats_is_read_once(tmp_path):
     cues = SRT.format("hello")
     whisper = json.dumps([{"start": 1, "end": 2, "text": "hello"}])
-    tables = folder.read(
-        raw=_put(tmp_path, {"a.mp4": b"", "a.srt": cues, "a.json": whisper, "a.txt": "hello\nsecond line\n"})
-    )
+    files = {"a.mp4": b"", "a.srt": cues, "a.json": whisper, "a.txt": "hello\nsecond line\n"}
+    tables = folder.read(raw=_put(tmp_path, files))
     assert len(_texts(tables, "a.mp4", "asr")) == 2
     assert _texts(tables, "a.mp4", "title") == []  # the .txt is the transcript
 
@@ -102,11 +91,8 @@ def test_a_broken_subtitle_is_listed_and_the_next_one_taken(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be"])
 def test_encodings(tmp_path, encoding):
     text = "这是一个字幕，谢谢大家观看"
-    tables = folder.read(
-        raw=_put(
-            tmp_path, {"a.mp4": b"", "a.srt": SRT.format(text).encode(encoding), "a.txt": f"{text}\n".encode(encoding)}
-        )
-    )
+    files = {"a.srt": SRT.format(text).encode(encoding), "a.txt": f"{text}\n".encode(encoding)}
+    tables = folder.read(raw=_put(tmp_path, {"a.mp4": b"", **files}))
     assert _texts(tables, "a.mp4", "asr")[0] == ("zh", 1.0, 2.5, "这是一个字幕,谢谢大家观看")
     assert _texts(tables, "a.mp4", "title")[0][3] == "这是一个字幕,谢谢大家观看"
 
@@ -186,9 +172,8 @@ def test_odd_names_and_links(tmp_path):
     (raw / "dangling.mp4").symlink_to(tmp_path / "nothing")
     (Path(os.fsdecode(os.fsencode(raw) + b"/bad\xff.mp4"))).write_bytes(b"")
     tables = folder.read(raw=raw, title_from_name=True)
-    assert tables["videos"]["video_id"].to_list() == sorted(
-        ["Übung ñ.mp4", "a%0Ab.mp4", "folder/linked.mp4", "title_of.a video.mp4"]
-    )
+    ids = sorted(["Übung ñ.mp4", "a%0Ab.mp4", "folder/linked.mp4", "title_of.a video.mp4"])
+    assert tables["videos"]["video_id"].to_list() == ids
     assert all(Path(path).is_file() for path in tables["videos"]["path"])
     assert _texts(tables, "title_of.a video.mp4", "title")[0][3] == "title of a video"
     assert sorted(tables["rejected"]["reason"])[0].startswith("file name is not valid UTF-8")

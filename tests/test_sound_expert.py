@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import polars as pl
 import pytest
@@ -35,6 +34,7 @@ from videomatch.examples.sound_tags import SoundTags
 from videomatch.experts import log_mel
 from videomatch.experts.log_mel import Expert as LogMel
 from videomatch.experts.sound import Expert as Sound
+from videomatch.media.container import probe
 from videomatch.media.decode import Sampler
 from videomatch.models import sound_tagger
 from videomatch.stages.train import train
@@ -277,13 +277,8 @@ REAL = ("DAMO-NLP-SG+Video-LLaMA/dog_barking.mp4", "Zulko+moviepy/sintel_5s.mp4"
 
 
 def test_real_clips(tmp_path: Path) -> None:
-    found = {}
-    for number, name in enumerate(REAL):
-        path = realdata() / "videos" / name
-        if path.exists():
-            with av.open(str(path)) as container:
-                if container.streams.audio:
-                    found[f"r{number}"] = path
+    paths = [realdata() / "videos" / name for name in REAL]
+    found = {path.stem: path for path in paths if path.exists() and probe(path).has_audio}
     if not found:
         pytest.skip("none of the real clips with sound is there")
     folder = ast(tmp_path / "ast")

@@ -7,17 +7,17 @@ takes the rendered folders instead of ``raw``.) It returns tables of :mod:`video
 ``texts``, ``splits``, ``relevance``, ``rejected``, ``segments``, ``edits``, ``sources``, ``strata`` that the data set
 has. A ValueError names the file and what was expected.
 
-A module may also be a :class:`FeatureReader`, and a :class:`CardWriter`.
+A module may also be a :class:`FeatureReader`, and have a function ``card(*, output, tables, seed, options)`` that
+writes its own ``card.md`` and ``contact_sheet.jpg`` into ``output``, instead of those of every data set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import polars as pl
 
 
 @runtime_checkable
@@ -29,13 +29,4 @@ class FeatureReader(Protocol):
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """The features of videos (of ``ids``, or all), one video in memory at a time: video id, rows (L, D) as stored,
         start and end of each row (L, 2) in seconds; every id once."""
-        ...
-
-
-@runtime_checkable
-class CardWriter(Protocol):
-    """A module that writes its own ``card.md`` and ``contact_sheet.jpg``, instead of those of every data set."""
-
-    def card(self, *, output: Path, tables: dict[str, pl.DataFrame], seed: int, options: dict[str, Any]) -> None:
-        """Write both into ``output``; ``tables``, ``seed`` and ``options`` are those of ``prepare``."""
         ...

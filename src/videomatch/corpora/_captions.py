@@ -28,6 +28,10 @@ from videomatch.data.tables import frame, videos
 
 log = logging.getLogger(__name__)
 
+#: a film or upload, start and end (s)
+Source = tuple[str, float | None, float | None]
+_CLIP = re.compile(r"(.+)_(\d+)_(\d+)")
+
 
 def reader(**files: str) -> Callable[[Callable[..., None]], Callable[..., dict[str, pl.DataFrame]]]:
     """Make ``read(*, raw, …)`` of a function ``collect(out, *, …)`` that puts a data set's videos, texts and splits
@@ -82,14 +86,7 @@ class Collected:
         self._split_of: dict[str, str] = {}
 
     def video(
-        self,
-        video_id: str,
-        *,
-        category: str | None = None,
-        source: str | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        file: str | None = None,
+        self, video_id: str, *, category: str | None = None, source: Source | None = None, file: str | None = None
     ) -> None:
         """Add a video (later calls for the same id change nothing), and what it was cut from, where known; its file is
         ``<video_id>.<ending>`` or ``<file>.<ending>``."""
@@ -98,15 +95,16 @@ class Collected:
         self.videos[video_id] = {"video_id": video_id, "category": category, "path": file}
         self.captions[video_id] = []
         if source is not None:
-            self.sources.append((video_id, source, start, end))
+            self.sources.append((video_id, *source))
 
-    def clip(self, video_id: str, name: re.Pattern[str]) -> None:
-        """Add a clip of a YouTube video. ``name`` matches its id: the video, start and end (s) are its groups."""
-        timed = name.fullmatch(video_id)
+    def clip(self, video_id: str) -> None:
+        """Add a clip of a YouTube video, called ``<video>_<start>_<end>`` (s)."""
+        timed = _CLIP.fullmatch(video_id)
         if timed is None:
-            return self.video(video_id, source=f"youtube:{video_id}")
-        source, start, end = timed.groups()
-        return self.video(video_id, source=f"youtube:{source}", start=float(start), end=float(end))
+            self.video(video_id, source=(f"youtube:{video_id}", None, None))
+        else:
+            source, start, end = timed.groups()
+            self.video(video_id, source=(f"youtube:{source}", float(start), float(end)))
 
     def text(
         self,

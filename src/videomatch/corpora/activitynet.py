@@ -38,7 +38,7 @@ def read(out: Collected, *, unit: Literal["paragraph", "sentence"] = "paragraph"
         for video_id, entry in content.items():
             duration = _files.field(path, video_id, entry, "duration", (int, float))
             name = video_id.removeprefix("v_")
-            out.video(video_id, source=f"youtube:{name}", start=0.0, end=float(duration), file=name)
+            out.video(video_id, source=(f"youtube:{name}", 0.0, float(duration)), file=name)
             kind = "query" if split == "val2" else "caption"
             for text_id, words, start, end in _texts(path, split, video_id, entry, float(duration), unit):
                 queries += out.text(text_id, video_id, words, kind=kind, start=start, end=end)

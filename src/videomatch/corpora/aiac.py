@@ -162,7 +162,7 @@ def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
     )
     # no language yet: cleaning marks it, and the raw text has none
     rows = rows.with_columns(pl.lit(None).alias(column) for column in ("language", "start", "end"))
-    return rows.select(*SCHEMAS["texts"]).cast(SCHEMAS["texts"])
+    return rows.select(*SCHEMAS["texts"]).cast(pl.Schema(SCHEMAS["texts"]))
 
 
 def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:

@@ -34,7 +34,7 @@ def read(out: Collected) -> None:
                 f"paragraph (`partial: true` takes them, and is no longer the published protocol)"
             )
         for video_id, sentences in described.items():
-            out.video(video_id, source=f"flickr:{video_id}")
+            out.video(video_id, source=(f"flickr:{video_id}", None, None))
             out.text(f"{video_id}:paragraph", video_id, paragraph(sentences))
         out.split(split, described)
 

@@ -167,29 +167,26 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
     return entries
 
 
-def _csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     header = [column.strip() for column in reader.fieldnames or []]
     if not {"path", "file"} & set(header):
         hint = _hint([c for c in header if difflib.get_close_matches(c.lower(), ("path", "file"), 1, 0.5)])
         raise ValueError(f"{path}: no column 'path' or 'file' among {header}{hint}")
     reader.fieldnames = header
-    rows = []
     for row in reader:
         if None in row:
             raise ValueError(
                 f"{path}, line {reader.line_num}: more cells than the {len(header)} columns of the first line"
             )
-        rows.append((reader.line_num, row))
-    return rows
+        yield reader.line_num, row
 
 
 def _hint(near: list[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -199,8 +196,7 @@ def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
             raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-        rows.append((number, row))
-    return rows
+        yield number, row
 
 
 def _relative(name: str, raw: Path) -> str:

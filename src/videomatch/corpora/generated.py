@@ -32,5 +32,5 @@ def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any)
 
 
 def card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: Mapping[str, Any]) -> None:
-    """What the corpus holds, and what each modality alone can tell; as of :class:`videomatch.corpora.CardWriter`."""
+    """What the corpus holds, and what each modality alone can tell."""
     write_card(output=output, tables=tables, seed=seed, options=Options(**options))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from videomatch.corpora._captions import Collected, reader
+from videomatch.corpora._captions import Collected, Source, reader
 from videomatch.corpora._files import lines
 
 COLUMNS = 6
@@ -34,8 +34,7 @@ def read(out: Collected) -> None:
         queries = []
         for clip, sentence in rows:
             if sentence.strip():
-                source, start, end = _film(clip)
-                out.video(clip, source=source, start=start, end=end)
+                out.video(clip, source=_film(clip))
                 clips[clip] = clips.get(clip, 0) + 1
             queries += out.text(f"{clip}:{split}:{clips.get(clip, 0) - 1}", clip, sentence)
         if split == "test" and len(clips) < len(queries):
@@ -59,7 +58,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _film(clip: str) -> tuple[str, float | None, float | None]:
+def _film(clip: str) -> Source:
     """Film, start and end (seconds) of a clip by its name."""
     match = _CLIP.fullmatch(clip)
     if match is None:

@@ -91,15 +91,10 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
             raise ValueError(f"{path}, {where}: split {split!r}, expected one of {', '.join(OFFICIAL)}")
         if video_id in out.videos:
             raise ValueError(f"{path}, {where}: {video_id!r} stands twice")
-        start, end = video.get("start time"), video.get("end time")
+        start, end = (None if video.get(key) is None else float(video[key]) for key in ("start time", "end time"))
         category = video.get("category")
-        out.video(
-            video_id,
-            category=None if category is None else str(category),
-            source=_source(video["url"]) if video.get("url") else None,
-            start=None if start is None else float(start),
-            end=None if end is None else float(end),
-        )
+        source = (_upload(video["url"]), start, end) if video.get("url") else None
+        out.video(video_id, category=None if category is None else str(category), source=source)
         official.setdefault(split, []).append(video_id)
     for number, sentence in enumerate(_files.field(path, "the whole", content, "sentences", list)):
         where = f"sentences[{number}]"
@@ -114,7 +109,7 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
         raise ValueError(f"{path}: {short!r} has {count} captions, expected {CAPTIONS} (`partial: true`)")
 
 
-def _source(url: str) -> str:
+def _upload(url: str) -> str:
     """The upload that an address means: one and the same for every way to write it."""
     parts = urlparse(url)
     named = parse_qs(parts.query).get("v")

@@ -11,7 +11,6 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds; some begin with ``-``. Publis
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from videomatch.corpora._captions import Collected, reader
 
 SIZES = {"train": 1200, "val": 100, "test": 670}
 CAPTIONS = ("captions_msvd.json", *(f"msvd{split}.caption.txt" for split in SIZES))
-_TIMED = re.compile(r"(.+)_(\d+)_(\d+)")
 
 
 @reader(train="train_list.txt", val="val_list.txt", test="test_list.txt")
@@ -40,7 +38,7 @@ def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> N
         ids = out.listed(path, SIZES[split], captioned, " and ".join(path.name for path in files))
         out.apart(path, ids, split)
         for video_id in ids:
-            out.clip(video_id, _TIMED)
+            out.clip(video_id)
             for n, sentence in enumerate(captioned[video_id]):
                 out.text(f"{video_id}:{n}", video_id, sentence)
         out.split(split, ids)

@@ -14,7 +14,6 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds with leading zeros. Chinese ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ FIELDS = {"en": "enCap", "zh": "chCap"}
 FILES = {"train": "vatex_training_v1.0.json", "val": "vatex_validation_v1.0.json"}
 #: of the cut of HGR
 SIZES = {"train": 25_991, "val": 1500, "test": 1500}
-_TIMED = re.compile(r"(.+)_(\d{6})_(\d{6})")
 
 #: video id -> language -> captions
 Captions = dict[str, dict[str, list[str]]]
@@ -59,7 +57,7 @@ def read(out: Collected, *, annotations: Sequence[str] | None = None, languages:
         for language in languages:
             queries = []
             for video_id in ids:
-                out.clip(video_id, _TIMED)
+                out.clip(video_id)
                 for n, words in enumerate(captioned[video_id][language]):
                     queries += out.text(f"{video_id}:{language}:{n}", video_id, words, language=language)
             out.split(split if language == "en" else f"{split}_{language}", ids, queries)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.corpora._files import every_second, read_json
+from videomatch.corpora._files import every_second, find_all, read_json
 from videomatch.data.tables import frame, read_csv, videos
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def read(
     known = {pair for some in listed.values() for pair in some}
     boxes = _labelled(raw, labels, {video_id for pair in known for video_id in pair})
     listed[APPENDED] = [pair for pair in boxes if pair not in known]
-    listed = {split: some if repeats else _once(some) for split, some in listed.items() if some}
+    listed = {split: kept for split, some in listed.items() if (kept := some if repeats else _once(some))}
     category = _categories(raw)
     splits = list(_splits(listed))
     unique = dict.fromkeys(pair for some in listed.values() for pair in some)
@@ -122,14 +122,8 @@ def _rows(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
 
 def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, Boxes]:
     """Boxes of every labelled pair, without those that have no extent."""
-    files = sorted({*raw.glob("label_file*.json"), *raw.glob("*_label_file.json")})
-    files = files if names is None else [raw / name for name in names]
-    if not files:
-        raise ValueError(f"{raw}: no label file; expected label_file*.json or *_label_file.json")
     found: dict[Pair, Boxes] = {}
-    for path in files:
-        if not path.is_file():
-            raise ValueError(f"{path} is missing")
+    for path in find_all(raw, names, ("*_label_file.json", "label_file*.json"), "a label file is"):
         for pair, boxes in labels_of(path, ids).items():
             if found.get(pair, boxes) != boxes:
                 raise ValueError(f"{path}: pair {'-'.join(pair)!r} has other segments than in the files before it")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from videomatch.experts import BaseExpert, Extracted
 from videomatch.experts._backbone import config_of, tensor_of
 
 #: shortest and longest character n-gram of a word, as fastText's
@@ -34,16 +35,16 @@ MAX_TOKENS = 64
 WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W_぀-ヿ㐀-鿿豈-﫿]+")
 
 
-class Words:
-    """Rows of ``dim`` numbers by a text encoder of transformers (BERT, CLIP's text tower, …), whose size replaces
-    ``dim``, or hashed. ``about`` is what made the rows."""
+class TextExpert(BaseExpert):
+    """An expert of texts with times. Their rows of ``dim`` numbers are hashed, or by a text encoder of transformers
+    (BERT, CLIP's text tower, …), whose size replaces ``dim``."""
 
-    def __init__(self, encoder: str | None = None, dim: int = 300) -> None:
+    def __init__(self, encoder: str | None, dim: int) -> None:
         if dim < 16:
             raise ValueError(f"words: dim = {dim}, expected at least 16 numbers a row")
         self.encoder: Any = None
-        self.dim = dim
-        self.about: Mapping[str, Any] = {"words": "hashed n-grams" if encoder is None else "encoded"}
+        self.shape = (dim,)
+        self.about = {"words": "hashed n-grams" if encoder is None else "encoded"}
         if encoder is not None:
             config = config_of(encoder)
             self.encoder = AutoModel.from_pretrained(encoder).eval().requires_grad_(False)
@@ -52,14 +53,17 @@ class Words:
             self.tokenizer = AutoTokenizer.from_pretrained(encoder)
             text = getattr(config, "text_config", config)
             self.max_tokens = min(MAX_TOKENS, getattr(text, "max_position_embeddings", MAX_TOKENS) - 2)
-            self.dim = len(self._encode("words"))
+            self.shape = self._encode("words").shape
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    def words(self, texts: Sequence[str]) -> np.ndarray:
         """Unit rows ``(len(texts), dim)`` float32; equal texts have equal rows."""
-        if not texts:
-            return np.zeros((0, self.dim), np.float32)
         # one by one: padding would let a row depend, in its last bits, on the texts beside it
-        return np.stack([hashed(text, self.dim) if self.encoder is None else self._encode(text) for text in texts])
+        rows = [hashed(text, *self.shape) if self.encoder is None else self._encode(text) for text in texts]
+        return np.stack(rows) if rows else self.no_rows
+
+    def extracted(self, texts: Sequence[str], spans: Sequence[tuple[float, float]]) -> Extracted:
+        """The rows of the texts of one video, of which each has a span of seconds."""
+        return Extracted(self.words(texts), np.array(spans, np.float64).reshape(-1, 2), texts)
 
     def _encode(self, text: str) -> np.ndarray:
         tokens = self.tokenizer([text], truncation=True, max_length=self.max_tokens, return_tensors="pt")

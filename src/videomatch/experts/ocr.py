@@ -20,8 +20,8 @@ import numpy as np
 from rapidocr import RapidOCR
 from rapidocr.utils.process_img import get_rotate_crop_image
 
-from videomatch.experts import BaseExpert, Extracted, seconds
-from videomatch.experts._words import WORD, Words
+from videomatch.experts import Extracted, seconds
+from videomatch.experts._words import WORD, TextExpert
 from videomatch.media.decode import FrameRequest
 
 #: similarity of two recognised texts from which on they are the same
@@ -36,14 +36,14 @@ MIN_ASPECT = 1.3
 STAMP = (16, 64)
 
 
-class Expert(BaseExpert):
+class Expert(TextExpert):
     """Rows of the texts in the frames.
 
     Args:
         every: seconds between the frames that are read.
         size: short side of the frames, px; larger finds smaller letters, at a cost that grows with its square.
         score: minimum score of the recogniser.
-        encoder, dim: of the rows (:class:`videomatch.experts._words.Words`).
+        encoder, dim: of the rows (:class:`videomatch.experts._words.TextExpert`).
     """
 
     text_kind = "ocr"
@@ -61,11 +61,10 @@ class Expert(BaseExpert):
             raise ValueError(f"ocr: size = {size} pixels, expected at least 32")
         if not 0 <= score < 1:
             raise ValueError(f"ocr: score = {score}, expected from 0 up to 1")
-        self.words = Words(encoder, dim)
+        super().__init__(encoder, dim)
         self.request = FrameRequest(seconds(every), size)
-        self.shape = (self.words.dim,)
         self.size, self.score = size, score
-        self.about = {"engine": "PP-OCR", **self.words.about}
+        self.about = {"engine": "PP-OCR", **self.about}
         self._thread = threading.local()
 
     def start(self, video_id: str) -> TextTracker:
@@ -139,9 +138,8 @@ class TextTracker:
         self.tracks.append(_Track(text, score, number, number))
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        texts = [track.text for track in self.tracks]
         spans = [(times[track.first, 0], times[track.last, 1]) for track in self.tracks]
-        return Extracted(self.expert.words(texts), np.array(spans, np.float64).reshape(-1, 2), texts)
+        return self.expert.extracted([track.text for track in self.tracks], spans)
 
 
 @dataclass

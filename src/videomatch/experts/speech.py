@@ -18,9 +18,9 @@ import polars as pl
 import torch
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline
 
-from videomatch.experts import BaseExpert, Extracted
+from videomatch.experts import Extracted
 from videomatch.experts._backbone import config_of, device_and_dtype
-from videomatch.experts._words import Words
+from videomatch.experts._words import TextExpert
 from videomatch.media.sound import SoundRequest
 
 #: samples per second, and seconds of a window
@@ -32,13 +32,13 @@ SILENCE = 1e-3
 Utterance = tuple[float | None, float | None, str]
 
 
-class Expert(BaseExpert):
+class Expert(TextExpert):
     """Rows of the utterances of a video.
 
     Args:
         backbone: folder or hub id of a Whisper; None takes the texts of the data set.
         language: spoken language (``"en"``, ``"zh"`` …); None lets Whisper detect it.
-        encoder, dim: of the rows (:class:`videomatch.experts._words.Words`).
+        encoder, dim: of the rows (:class:`videomatch.experts._words.TextExpert`).
         max_tokens: maximum number of tokens of 30 s; None leaves it to the checkpoint.
     """
 
@@ -54,9 +54,8 @@ class Expert(BaseExpert):
         max_tokens: int | None = None,
         precision: str = "auto",
     ) -> None:
-        self.words = Words(encoder, dim)
-        self.shape = (self.words.dim,)
-        self.about = {"heard": "transcripts" if backbone is None else "whisper", **self.words.about}
+        super().__init__(encoder, dim)
+        self.about = {"heard": "transcripts" if backbone is None else "whisper", **self.about}
         self.transcripts: dict[str, list[Utterance]] = {}
         if backbone is None:
             self.source_text_kind = "asr"
@@ -124,5 +123,4 @@ class Transcriber:
             if end is None:
                 end = float(times[-1, 1]) if len(times) else start
             spans.append((start, max(start, end)))
-        texts = [text for *_, text in found]
-        return Extracted(expert.words(texts), np.array(spans, np.float64).reshape(-1, 2), texts)
+        return expert.extracted([text for *_, text in found], spans)

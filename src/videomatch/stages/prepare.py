@@ -18,7 +18,6 @@ import polars as pl
 
 from videomatch.common import files, named, workers
 from videomatch.common.progress import track
-from videomatch.corpora import CardWriter
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.media import card
@@ -84,7 +83,7 @@ def prepare(
     counts = {"dataset": dataset, "corpus": corpus, "shards": shards, **_counts(found)}
     counts["rows dropped with rejected videos"] = dropped
     files.write_json(output / "corpus.json", counts)
-    if isinstance(module, CardWriter):
+    if hasattr(module, "card"):
         module.card(output=output, tables=found, seed=seed, options=options)
     else:
         card.write(output, dataset, counts, videos)
