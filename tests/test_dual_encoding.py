@@ -49,28 +49,19 @@ def published(z: dict[str, np.ndarray], prefix: str, names: dict[str, str], mode
     assert not odd and all(name.endswith("num_batches_tracked") for name in own)
 
 
-def collated(z: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The raw frames as our examples would give them: the first 64, and the mean of all."""
-    videos = np.split(z["frames_concat"], np.cumsum(z["n_frames"])[:-1])
-    frames, mask = np.zeros((6, 64, 12)), np.zeros((6, 64), bool)
-    for n, video in enumerate(videos):
-        kept = video[:64]
-        frames[n, : len(kept)], mask[n, : len(kept)] = kept, True
-    mean = np.stack([video.mean(0) for video in videos])
-    return {
-        "frames": torch.from_numpy(frames),
-        "frame_mask": torch.from_numpy(mask),
-        "frame_mean": torch.from_numpy(mean),
-    }
+def published_side(z: dict[str, np.ndarray], which: str, side: str, names: dict[str, str]) -> dual_encoding.Model:
+    """A double-precision model of some levels with the authors' weights of one side."""
+    config = dual_encoding.Config(**SMALL, **SENTENCE, levels=LEVELS[which], fuse="concatenate", padded=True)
+    model = dual_encoding.Model(config).double().eval()
+    published(z, f"{side}_{which}_param__", names, model)
+    return model
 
 
 @pytest.mark.parametrize("which", LEVELS)
 def test_videos_equal_the_published_system(which):
     z = arrays("arch_dual_encoding_video.npz")
-    config = dual_encoding.Config(**SMALL, **SENTENCE, levels=LEVELS[which], fuse="concatenate", padded=True)
-    model = dual_encoding.Model(config).double().eval()
-    published(z, f"video_{which}_param__", VIDEO, model)
-    batch = collated(z)
+    model = published_side(z, which, "video", VIDEO)
+    batch = batch_of([torch.from_numpy(v) for v in np.split(z["frames_concat"], np.cumsum(z["n_frames"])[:-1])])
     with torch.inference_mode():
         each = model.video(batch["frame_mean"], batch["frames"], batch["frame_mask"], (True, True))
         levels = dict(zip(model.video.sizes, each, strict=True))
@@ -88,9 +79,7 @@ def test_videos_equal_the_published_system(which):
 @pytest.mark.parametrize("which", LEVELS)
 def test_sentences_equal_the_published_system(which):
     z = arrays("arch_dual_encoding_text.npz")
-    config = dual_encoding.Config(**SMALL, **SENTENCE, levels=LEVELS[which], fuse="concatenate", padded=True)
-    model = dual_encoding.Model(config).double().eval()
-    published(z, f"text_{which}_param__", TEXT, model)
+    model = published_side(z, which, "text", TEXT)
     ids = torch.from_numpy(z["token_ids_padded"])
     mask = torch.arange(ids.shape[1]) < torch.from_numpy(z["lengths"])[:, None]
     with torch.inference_mode():
@@ -110,9 +99,6 @@ def test_size_equals_the_published_system():
             model = dual_encoding.Model(dual_encoding.Config(**facts, text="words", fuse="concatenate", levels=levels))
         parts = [model.words, model.sentence, model.text_map] if side == "text" else [model.video, model.video_maps]
         assert sum(p.numel() for part in parts for p in part.parameters()) == count, name
-
-
-# ------------------------------------------------------------------------------------------------- what holds of it
 
 
 def plain_videos(model: dual_encoding.Model, frames: list[torch.Tensor]) -> torch.Tensor:
@@ -165,6 +151,12 @@ def built(backbone=None, **options) -> dual_encoding.Model:
 def videos(lengths=(5, 1, 9, 70, 2, 9)) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(n, 12, generator=generator) for n in lengths]
+
+
+def of_text(text: str, backbone, **options) -> tuple[dual_encoding.Model, dict[str, torch.Tensor]]:
+    """A model that reads a sentence in one of the two ways, and sentences for it."""
+    is_clip = text == "clip"
+    return built(backbone if is_clip else None, **options), sentences(vocabulary=40 if is_clip else 24)
 
 
 def sentences(count: int = 6, vocabulary: int = 24) -> dict[str, torch.Tensor]:
@@ -261,8 +253,8 @@ def test_gradients_equal_a_plain_twin(padded):
 @pytest.mark.parametrize("fuse", ["mean", "concatenate"])
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_a_score_is_the_mean_of_the_levels_cosines(text, fuse, backbone):
-    model = built(backbone if text == "clip" else None, fuse=fuse).eval()
-    texts = sentences(vocabulary=40 if text == "clip" else 24)
+    model, texts = of_text(text, backbone, fuse=fuse)
+    model.eval()
     with torch.inference_mode():
         outputs = model(**batch_of(videos()), **texts)
         scores = model.embed_videos(**batch_of(videos())) @ model.embed_texts(**texts).T
@@ -275,8 +267,7 @@ def test_a_score_is_the_mean_of_the_levels_cosines(text, fuse, backbone):
 @pytest.mark.parametrize("levels", [["mean"], ["gru"], ["conv"]])
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_each_level_alone_has_only_what_it_needs(levels, text, backbone):
-    model = built(backbone if text == "clip" else None, levels=levels, dropout=0.0)
-    texts = sentences(vocabulary=40 if text == "clip" else 24)
+    model, texts = of_text(text, backbone, levels=levels, dropout=0.0)
     outputs = model(**batch_of(videos()), **texts)
     (outputs["video_embeds"].sum() + outputs["text_embeds"].square().sum()).backward()
     unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
@@ -302,12 +293,12 @@ def test_the_tower_is_the_clips_own_and_stays(backbone, tmp_path):
 
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_saved_is_loaded_equal(text, backbone, tmp_path):
-    model = built(backbone if text == "clip" else None).eval()
+    model, texts = of_text(text, backbone)
+    model.eval()
     model.save_pretrained(tmp_path)
     again = dual_encoding.Model.from_pretrained(tmp_path).eval()
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    texts = sentences(vocabulary=40 if text == "clip" else 24)
     with torch.inference_mode():
         torch.testing.assert_close(again.embed_texts(**texts), model.embed_texts(**texts))
         torch.testing.assert_close(again.embed_videos(**batch_of(videos())), model.embed_videos(**batch_of(videos())))
@@ -316,8 +307,8 @@ def test_saved_is_loaded_equal(text, backbone, tmp_path):
 
 @pytest.mark.parametrize("text", ["clip", "words"])
 def test_overfits_one_batch(text, backbone):
-    model = built(backbone if text == "clip" else None, dropout=0.0).train()
-    texts = sentences(vocabulary=40 if text == "clip" else 24)
+    model, texts = of_text(text, backbone, dropout=0.0)
+    model.train()
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(30):
         loss = triplet(**model(**batch_of(videos()), **texts))
@@ -362,9 +353,6 @@ def test_a_video_without_frames_is_refused(gap):
     batch["frame_mask"][1, gap] = False
     with pytest.raises(ValueError, match="empty or has a gap"):
         built().embed_videos(**batch)
-
-
-# ------------------------------------------------------------------------------------------------------- objective
 
 
 @pytest.mark.parametrize("hardest", [True, False])
@@ -417,9 +405,6 @@ def test_triplet_closed_forms():
     one = torch.ones(5, 1)
     assert triplet(one, one).item() == pytest.approx(5 * 2 * 0.2)
     assert triplet(one, one, torch.zeros(5)).item() == 0  # no negative
-
-
-# -------------------------------------------------------------------------------------------------------- examples
 
 
 @pytest.fixture(scope="module")

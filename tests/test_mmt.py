@@ -314,9 +314,6 @@ def test_bfloat16_is_near():
     torch.testing.assert_close(near, exact, rtol=0, atol=0.05)
 
 
-# --------------------------------------------------------------------------------------------------------- text side
-
-
 def test_a_bert_brings_its_weights(tmp_path: Path):
     torch.manual_seed(1)
     source = BertForMaskedLM(
@@ -385,9 +382,6 @@ def test_refuses_longer_texts():
     batch = inputs()
     with pytest.raises(ValueError, match="9 tokens, expected at most 5"):
         build(text_length=5)(**batch)
-
-
-# --------------------------------------------------------------------------------------------------------- published
 
 
 def counted(module: torch.nn.Module) -> int:
@@ -488,9 +482,6 @@ def test_a_missing_experts_token_is_the_projections_bias():
     bias = F.normalize(model.video_experts["face"].projection.bias, dim=0)
     row = model.norm(bias + model.video_experts["face"].mark + model.times.weight[0])
     torch.testing.assert_close(row, wanted, rtol=1e-9, atol=1e-12)
-
-
-# ---------------------------------------------------------------------------------------------------------- workflow
 
 
 @pytest.fixture(scope="module")

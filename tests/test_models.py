@@ -133,34 +133,30 @@ def test_every_file_is_a_system_model(name):
     room = named.module("models", name)
     assert issubclass(room.Config, PretrainedConfig)
     assert issubclass(room.Model, PreTrainedModel) and issubclass(room.Model, SystemModel)
-    methods = {
-        "embed_videos": room.Model.embeds_videos,
-        "embed_texts": room.Model.embeds_texts,
-        "keep": room.Model.scores_frames,
-        "align": room.Model.detects_segments,
-    }
-    assert {method: hasattr(room.Model, method) for method in methods} == methods
     assert room.Model.comparison in ("cosine", "dot")
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "value", "hint"),
+    ("module", "option", "value", "hint"),
     [
-        ("mmt", "aggregate", "sum", "there are: max, mean, zero"),
-        ("mmt", "tokens", "frame", "did you mean 'frames'?"),
-        ("mmt", "text", "lstm", "there are: bert, clip, words"),
-        ("fusion_bert", "pool", "max", "did you mean 'mean'?"),
-        ("fusion_bert", "tags_from", "mean", "there are: cls, embedding"),
-        ("fusion_bert", "layout", "inside", "did you mean 'frames_inside'?"),
-        ("dual_encoding", "fuse", "sum", "there are: concatenate, mean"),
-        ("dual_encoding", "dtype", "float16", "no option named 'dtype'"),  # it is transformers' own
+        ("models.mmt", "aggregate", "sum", "there are: max, mean, zero"),
+        ("models.mmt", "tokens", "frame", "did you mean 'frames'?"),
+        ("models.mmt", "text", "lstm", "there are: bert, clip, words"),
+        ("models.fusion_bert", "pool", "max", "did you mean 'mean'?"),
+        ("models.fusion_bert", "tags_from", "mean", "there are: cls, embedding"),
+        ("models.fusion_bert", "layout", "inside", "did you mean 'frames_inside'?"),
+        ("models.dual_encoding", "fuse", "sum", "there are: concatenate, mean"),
+        ("models.dual_encoding", "dtype", "float16", "no option named 'dtype'"),  # it is transformers' own
+        ("training.loop", "schedule", "step", "there are: constant, cosine, linear"),
+        ("training.loop", "precision", "fp8", "there are: auto, bf16, fp32"),
+        ("training.loop", "keep", "first", "there are: best, last"),
     ],
 )
-def test_options_are_checked_before_anything_runs(name, option, value, hint):
-    check = Check({})
-    check.options((name,), {option: value}, signatures.read(f"models.{name}")["Config"].options)
+def test_options_are_checked_before_anything_runs(module, option, value, hint):
+    check, classes = Check({}), signatures.read(module)
+    check.options((module,), {option: value}, classes.get("Config", classes.get("Training")).options)
     ((path, sentence),) = check.mistakes
-    assert path == (name, option) and hint in sentence
+    assert path == (module, option) and hint in sentence
 
 
 @pytest.mark.parametrize("name", ["video_tagger", "sound_tagger"])

@@ -197,9 +197,6 @@ def test_pearson_of_a_constant_is_one(constant):
     assert torch.isfinite(similarity.grad).all()
 
 
-# -------------------------------------------------------------------------------------------------------- max margin
-
-
 @pytest.mark.parametrize("name", ["sims", "sims_hard"])
 @pytest.mark.parametrize("margin", [0.05, 0.2])
 def test_max_margin_is_the_published(name, margin):

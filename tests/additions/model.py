@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -25,7 +23,6 @@ class Model(PreTrainedModel, SystemModel):
     """Embeds a video by the mean of its frames."""
 
     config_class = Config
-    embeds_videos: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

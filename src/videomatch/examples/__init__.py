@@ -55,6 +55,14 @@ def source(
     return Source(corpus, stores.get(options.get("expert") or ""), tokenizer, stores)
 
 
+def of_system(
+    system: Mapping[str, Any], corpus: Path, features: Sequence[Path], tokenizer: PreTrainedTokenizerFast | None
+) -> Examples:
+    """The examples that ``examples:`` of a resolved system describes, without a split yet."""
+    options = {name: value for name, value in system["examples"].items() if name != "kind"}
+    return kind(system["examples"]["kind"])(source(corpus, features, options, tokenizer), **options)
+
+
 def tensors(arrays: Mapping[str, np.ndarray]) -> Batch:
     """Arrays as tensors, by name."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -23,20 +23,22 @@ class SystemModel:
     Attributes:
         embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.
         embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
-        scores_frames: it has ``scorer(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
+        scores_frames: it has ``keep(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
         detects_segments: it is an aligner (:class:`videomatch.aligners.Aligner`), with ``align`` and ``GRIDS``.
         comparison: how embeddings are compared: by their cosine, or by their inner product as they are.
     """
 
-    embeds_videos: ClassVar[bool] = False
-    embeds_texts: ClassVar[bool] = False
-    scores_frames: ClassVar[bool] = False
-    detects_segments: ClassVar[bool] = False
+    embeds_videos: ClassVar[bool]
+    embeds_texts: ClassVar[bool]
+    scores_frames: ClassVar[bool]
+    detects_segments: ClassVar[bool]
     comparison: ClassVar[Literal["cosine", "dot"]] = "cosine"
 
     def __init_subclass__(cls, **options: Any) -> None:
-        # config.json names the class that the weights belong to, and ``AutoModel`` finds it
         super().__init_subclass__(**options)
+        cls.embeds_videos, cls.embeds_texts = hasattr(cls, "embed_videos"), hasattr(cls, "embed_texts")
+        cls.scores_frames, cls.detects_segments = hasattr(cls, "keep"), hasattr(cls, "align")
+        # config.json names the class that the weights belong to, and ``AutoModel`` finds it
         config = vars(cls).get("config_class")
         if config is None:
             cls.__name__ = cls.__bases__[0].__name__
@@ -49,11 +51,7 @@ class SystemModel:
         """Replace fresh weights by those that training starts from, like a pretrained encoder's."""
 
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Set weights or buffers by statistics of the training examples.
-
-        Args:
-            sample: returns a batch of them.
-        """
+        """Set weights or buffers by statistics of the training examples; ``sample`` returns a batch of them."""
 
     def processor(self) -> Any:
         """The processor of transformers that prepares images or sound for this model; saved beside the weights."""

@@ -23,14 +23,7 @@ def configuration(encoder: dict[str, Any] | PretrainedConfig | str) -> Any:
 def configured(
     encoder: dict[str, Any] | PretrainedConfig | str, *, dropout: float, vocab_size: int, tokens: int
 ) -> PretrainedConfig:
-    """The configuration of an encoder, checked.
-
-    Args:
-        encoder: see :func:`configuration`.
-        dropout: of hidden states and of attention.
-        vocab_size: of the tokenizer.
-        tokens: longest text.
-    """
+    """The configuration of an encoder with this dropout, checked against a tokenizer and the longest text."""
     config = configuration(encoder)
     kind = config.model_type
     if kind not in KNOWN or getattr(config, "position_embedding_type", None) not in (None, "absolute"):

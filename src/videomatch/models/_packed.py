@@ -34,14 +34,13 @@ class Packing:
     taken: Bool[Tensor, "examples width"]  # the slots that hold a row, at the front of each example
 
     @classmethod
-    def of(cls, *masks: Bool[Tensor, "examples _"]) -> Packing:
-        """A row where a mask is true; an example's rows in the order of the masks."""
-        joint = torch.cat(masks, dim=1)
-        lengths = joint.sum(dim=1)
+    def of(cls, mask: Bool[Tensor, "examples _"]) -> Packing:
+        """A row where the mask is true."""
+        lengths = mask.sum(dim=1)
         width = max(lengths.tolist(), default=0)
-        starts = torch.arange(len(joint), device=joint.device)[:, None] * width
-        slot = (joint.cumsum(dim=1) - 1 + starts)[joint]
-        return cls(slot, lengths.tolist(), torch.arange(width, device=joint.device) < lengths[:, None])
+        starts = torch.arange(len(mask), device=mask.device)[:, None] * width
+        slot = (mask.cumsum(dim=1) - 1 + starts)[mask]
+        return cls(slot, lengths.tolist(), torch.arange(width, device=mask.device) < lengths[:, None])
 
     def pad(self, rows: Float[Tensor, "n ..."]) -> Float[Tensor, "examples width ..."]:
         """Rows as a padded tensor, zeros elsewhere."""
@@ -59,12 +58,10 @@ def numbered(*masks: Bool[Tensor, "examples _"]) -> tuple[Int[Tensor, "examples 
     return numbers.split([mask.shape[1] for mask in masks], dim=1)
 
 
-def joined(
-    kinds: Sequence[Float[Tensor, "_ hidden"]], masks: Sequence[Bool[Tensor, "examples _"]]
-) -> Float[Tensor, "n hidden"]:
-    """Rows of several kinds, each in the order of its mask, as rows example by example."""
+def joined(rows: Float[Tensor, "n hidden"], masks: Sequence[Bool[Tensor, "examples _"]]) -> Float[Tensor, "n hidden"]:
+    """Rows mask by mask as rows example by example, an example's in the order of the masks."""
     place = torch.cat([number[mask] for number, mask in zip(numbered(*masks), masks, strict=True)])
-    return _scattered(torch.cat(list(kinds)), place, len(place))
+    return _scattered(rows, place, len(place))
 
 
 def _scattered(rows: Tensor, index: Int[Tensor, " n"], count: int) -> Tensor:
@@ -72,39 +69,34 @@ def _scattered(rows: Tensor, index: Int[Tensor, " n"], count: int) -> Tensor:
     return rows.new_zeros((count, *rows.shape[1:])).index_copy_(0, index, rows)
 
 
-@dataclass(frozen=True)
-class Subset:
-    """Some of the rows: their numbers ``(K,)`` and their packing."""
-
-    index: Int[Tensor, " k"]
-    packing: Packing
-
-    @classmethod
-    def of(cls, chosen: Sequence[Bool[Tensor, "examples _"]], masks: Sequence[Bool[Tensor, "examples _"]]) -> Subset:
-        """Of the rows at ``masks`` those that are also at ``chosen``."""
-        both = [some & mask for some, mask in zip(chosen, masks, strict=True)]
-        return cls(torch.cat(both, dim=1)[torch.cat(list(masks), dim=1)].nonzero()[:, 0], Packing.of(*both))
-
-
 def encode(
     layers: Sequence[Any],
     rows: Float[Tensor, "n hidden"],
-    packing: Packing,
+    present: Bool[Tensor, "examples _"],
     *,
-    keys: Subset | None = None,
-    wanted: Subset | None = None,
+    keys: Bool[Tensor, "examples _"] | None = None,
+    wanted: Bool[Tensor, "examples _"] | None = None,
 ) -> Float[Tensor, "m hidden"]:
     """Rows after all layers of a BERT-like encoder.
 
     Args:
         layers: modules laid out like transformers' ``BertLayer``.
-        packing: of all rows.
+        present: where the rows are.
         keys: the rows that others attend to; all of them by default.
         wanted: the rows to return; all of them by default. The last layer computes only these.
     """
+    packing, sources, queries = Packing.of(present), _subset(keys, present), _subset(wanted, present)
     for number, layer in enumerate(layers, start=1):
-        rows = _layer(layer, rows, packing, keys, wanted if number == len(layers) else None)
+        rows = _layer(layer, rows, packing, sources, queries if number == len(layers) else None)
     return rows
+
+
+#: the numbers of some rows, and their packing
+Subset = tuple[Int[Tensor, " k"], Packing]
+
+
+def _subset(chosen: Tensor | None, present: Tensor) -> Subset | None:
+    return None if chosen is None else (chosen[present].nonzero()[:, 0], Packing.of(chosen & present))
 
 
 def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Subset | None, queries: Subset | None) -> Tensor:
@@ -127,7 +119,7 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Subset | None, quer
 
 
 def _selected(rows: Tensor, packing: Packing, subset: Subset | None) -> tuple[Tensor, Packing]:
-    return (rows, packing) if subset is None else (rows.index_select(0, subset.index), subset.packing)
+    return (rows, packing) if subset is None else (rows.index_select(0, subset[0]), subset[1])
 
 
 def linear(rows: Tensor, *parts: nn.Linear) -> Tensor:

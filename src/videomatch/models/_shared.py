@@ -1,4 +1,4 @@
-"""What several models share: options of configurations and of image processors, pixels, statistics of features."""
+"""What several models share."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ The weights and the configuration are those of transformers' ``CLIPModel``, so a
 from the hub (``AutoModel``, ``CLIPModel``, ``CLIPVisionModelWithProjection`` …).
 """
 
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,6 @@ class Config(CLIPConfig):
     """A CLIP of equal width on both sides. Feed-forward layers are four times as wide, heads have 64 dimensions.
 
     Args:
-        width: of both transformers; a multiple of 64.
         projection_dim: dimension of the common space.
         text_length: longest text in tokens, start and end included.
         vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; the stage fills them.
@@ -79,10 +79,7 @@ class Config(CLIPConfig):
 class Model(CLIPModel, SystemModel):
     """``CLIPModel`` that reads frames as they are stored."""
 
-    embeds_videos: ClassVar[bool] = True
-    embeds_texts: ClassVar[bool] = True
-
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(
         self,
         frames: UInt8[Tensor, "batch height width 3"],
         input_ids: Int[Tensor, "batch tokens"],

@@ -12,6 +12,7 @@ spread.
 epochs of ImageNet; here the weights keep the variance of activations, and branches count from the first step.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -27,13 +28,8 @@ from videomatch.models._shared import normalise, square
 
 
 class Config(ConvNextConfig):
-    """A small ConvNeXt.
-
-    Args:
-        sizes: channels of each stage; the last is the descriptor's dimension.
-        depths: blocks of each stage.
-        patch_size: pixels of the first convolution.
-    """
+    """A small ConvNeXt: ``sizes`` are the channels of each stage, the last the descriptor's dimension; ``depths`` its
+    blocks; ``patch_size`` is that of the first convolution."""
 
     def __init__(
         self,
@@ -64,9 +60,7 @@ class Model(ConvNextModel, SystemModel):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, views: UInt8[Tensor, "images views height width 3"]
-    ) -> dict[str, Tensor]:
+    def forward(self, views: UInt8[Tensor, "images views height width 3"]) -> dict[str, Tensor]:
         """Unit vectors ``view_embeds`` ``(images, views, dim)``."""
         pixels = normalise(views.flatten(0, 1))
         pooled: Any = super().forward(pixel_values=pixels).pooler_output

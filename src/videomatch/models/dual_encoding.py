@@ -29,7 +29,7 @@ so does ours; a window of padding alone gives ``ReLU(bias)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -237,8 +237,6 @@ class _TextCache(dict[bytes, Tensor]):
 class Model(PreTrainedModel, SystemModel):
     """Both sides of dual encoding."""
 
-    embeds_videos: ClassVar[bool] = True
-    embeds_texts: ClassVar[bool] = True
     config_class = Config
     main_input_name = "frames"
     frame_centre: Tensor
@@ -295,15 +293,7 @@ class Model(PreTrainedModel, SystemModel):
         attention_mask: Bool[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
         """Unit vectors ``video_embeds`` (B, levels, dim), one level if they are concatenated, and ``text_embeds``
-        (B, dim): a score is the mean of a video's inner products with the sentence.
-
-        Args:
-            frames: the first frames, padded at the end with zeros.
-            frame_mean: mean of all frames.
-
-        Raises:
-            ValueError: a video without frames, or a text without tokens, where their order is read.
-        """
+        (B, dim): a score is the mean of a video's inner products with the sentence. ``frame_mean`` is of all frames."""
         return {
             "video_embeds": self._videos(frames, frame_mask, frame_mean),
             "text_embeds": self._texts(input_ids, attention_mask),

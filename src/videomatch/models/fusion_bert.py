@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
-from videomatch.models._packed import Packing, Subset, encode, joined, numbered
+from videomatch.models._packed import Packing, encode, joined, numbered
 
 HEADS = ("tags", "tokens", "frames")
 
@@ -170,7 +170,6 @@ class _Inputs:
 class Model(PreTrainedModel, SystemModel):
     """The joint encoder with its heads."""
 
-    embeds_videos: ClassVar[bool] = True
     config_class = Config
     main_input_name = "frames"
 
@@ -214,8 +213,7 @@ class Model(PreTrainedModel, SystemModel):
         """Embeddings, and the outputs of the heads.
 
         Args:
-            frames: features; values in the padding are ignored.
-            frame_mask, attention_mask: true (1) where a frame or token is; the first token always exists.
+            attention_mask: the first token always exists.
             input_ids: with masked tokens already replaced.
             token_labels: the true ids of masked tokens, -100 elsewhere.
             masked_frames: frames to hide: they are set to zero.
@@ -226,9 +224,6 @@ class Model(PreTrainedModel, SystemModel):
             ``token_logits`` (M, vocabulary) and ``token_targets`` (M,) of the masked tokens; ``frame_outputs`` (M, D)
             of the masked frames, ``frame_candidates`` (V, D) of all frames, and ``frame_targets`` (M,) the candidate
             that each masked frame is.
-
-        Raises:
-            ValueError: there are more frames or tokens than the model has positions for.
         """
         config, lead = self.config, input_ids.shape[:-1]
         labels = torch.full_like(input_ids, -100) if token_labels is None else token_labels
@@ -248,11 +243,12 @@ class Model(PreTrainedModel, SystemModel):
             (x.labels != -100) & x.text & (self.token_head is not None),
             x.hidden & x.seen & (self.frame_head is not None),
         )
-        rows, (tokens, seen), packing, raw = self._states(x, pads, None if embeds else masked)
+        present = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
+        rows, (tokens, seen), raw = self._states(x, present, pads, None if embeds else masked)
         outputs: dict[str, Tensor] = {}
         state = rows.index_select(0, tokens[:, 0])  # of [CLS]
         if embeds:
-            pooled = self.projection(self._pooled(rows, packing))
+            pooled = self.projection(self._pooled(rows, Packing.of(torch.cat(present, 1))))
             state = pooled if config.tags_from == "embedding" else state
             outputs["embedding"] = F.normalize(at_least_single(pooled), dim=-1).unflatten(0, lead)
             if len(lead) == 2:
@@ -270,35 +266,31 @@ class Model(PreTrainedModel, SystemModel):
         return outputs
 
     def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
-        """Unit vectors of videos with their texts; see :meth:`forward`."""
         return self(**inputs)["embedding"]
 
     def _states(
-        self, x: _Inputs, pads: bool, masked: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...], Packing, Tensor]:
-        """Last hidden states (N, hidden), of padding, too, if ``pads``, only of [CLS] and what is ``masked``, if given;
-        the row of every token (B, T) and frame (B, F); the packing of the input; all frames (V, D)."""
-        present = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
-        packing = Packing.of(*present)
+        self, x: _Inputs, present: tuple[Tensor, Tensor], pads: bool, masked: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Last hidden states (N, hidden) of what is ``present``, or only of [CLS] and what is ``masked``; the row of
+        every token (B, T) and frame (B, F); all frames (V, D)."""
         positions = _encoders.positions(self.encoder, x.input_ids)
         rows = _encoders.embedded(self.encoder, x.input_ids[present[0]], positions[present[0]])
         raw = x.frames[present[1]].to(self.projection.weight.dtype)
         if self.frames is not None:
             places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[present[1]]
             shown = raw.masked_fill((x.hidden | ~x.seen)[present[1]][:, None], 0.0)
-            rows = joined([rows, self.frames(shown, places)], present)
-        if pads:
-            raw = raw[x.seen[present[1]]]
-        numbers = numbered(*present)
-        wanted = None
-        if masked is not None:
-            first = torch.arange(x.text.shape[1], device=raw.device) == 0
-            chosen = (masked[0] | first, masked[1])
-            wanted = Subset.of(chosen, present)
-            numbers = numbered(*chosen)
-        keys = Subset.of((x.text, x.seen), present) if pads else None
+            rows = joined(torch.cat([rows, self.frames(shown, places)]), present)
+        first = torch.arange(x.text.shape[1], device=raw.device) == 0
+        chosen = present if masked is None else (masked[0] | first & present[0], masked[1])
         layers: Any = self.encoder.encoder.layer  # pyright: ignore[reportAttributeAccessIssue]
-        return encode(layers, rows, packing, keys=keys, wanted=wanted), numbers, packing, raw
+        rows = encode(
+            layers,
+            rows,
+            torch.cat(present, 1),
+            keys=torch.cat((x.text, x.seen), 1) if pads else None,
+            wanted=None if masked is None else torch.cat(chosen, 1),
+        )
+        return rows, numbered(*chosen), raw[x.seen[present[1]]]
 
     def _pooled(self, rows: Tensor, packing: Packing) -> Tensor:
         """A state per example: the mean of its rows, or their sum weighted by attention."""

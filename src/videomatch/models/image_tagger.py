@@ -7,6 +7,7 @@ checkpoint gives the backbone without the head, which is how image features are 
 nothing. As in the paper's own code convolutions are drawn by fan-out and scales start at one.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from jaxtyping import UInt8
@@ -18,13 +19,8 @@ from videomatch.models._shared import multi_label, normalise, square
 
 
 class Config(EfficientNetConfig):
-    """A scaled EfficientNet.
-
-    Args:
-        width, depth: factors on the channels and on the repeats of EfficientNet-B0.
-        dropout: before the head.
-        id2label: names of the labels; the stage fills it.
-    """
+    """A scaled EfficientNet: ``width`` and ``depth`` are factors on the channels and on the repeats of EfficientNet-B0.
+    The stage fills ``id2label``."""
 
     def __init__(
         self,
@@ -60,9 +56,7 @@ class Model(EfficientNetForImageClassification, SystemModel):
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.ones_(module.weight)
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, frames: UInt8[Tensor, "batch height width 3"]
-    ) -> dict[str, Tensor]:
+    def forward(self, frames: UInt8[Tensor, "batch height width 3"]) -> dict[str, Tensor]:
         pixels = normalise(frames)
         pooled = self.efficientnet(pixels).pooler_output
         return {"logits": self.classifier(self.dropout(pooled))}

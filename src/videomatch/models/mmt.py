@@ -40,7 +40,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
-from videomatch.models._packed import Packing, Subset, encode, joined, linear
+from videomatch.models._packed import encode, joined, linear
 from videomatch.models._shared import clamped_spread
 
 #: longest embedding without ``keep_missing``
@@ -181,8 +181,6 @@ class _Tokens(NamedTuple):
 class Model(PreTrainedModel, SystemModel):
     """Both sides and their similarity."""
 
-    embeds_videos: ClassVar[bool] = True
-    embeds_texts: ClassVar[bool] = True
     config_class = Config
     main_input_name = "features"
     comparison: ClassVar[Literal["cosine", "dot"]] = "dot"
@@ -245,9 +243,8 @@ class Model(PreTrainedModel, SystemModel):
         """Similarities of all captions and videos of the batch, and what they are made of.
 
         Args:
-            features: rows of the experts side by side.
             maxima, means: over all rows that an expert has of a video, side by side.
-            input_ids, attention_mask: captions; the first token always exists.
+            attention_mask: the first token always exists.
 
         Returns:
             ``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
@@ -267,8 +264,8 @@ class Model(PreTrainedModel, SystemModel):
         return {"similarity": similarity, **outputs}
 
     def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
-        """Embeddings of videos, see :meth:`forward` and the module's docstring. Without ``keep_missing`` zero for one
-        without any expert; then a ``ValueError`` if there are too many experts."""
+        """Embeddings of videos, see the module's docstring. Without ``keep_missing`` zero for one without any expert;
+        then a ``ValueError`` if there are too many experts."""
         videos, available = self._videos(**inputs)
         if self.config.keep_missing:
             return videos.flatten(1)
@@ -340,16 +337,15 @@ class Model(PreTrainedModel, SystemModel):
 
     def _states(self, tokens: list[_Tokens]) -> Float[Tensor, "n width"]:
         """Last states of those tokens that are wanted, by example."""
-        present = [kind.present for kind in tokens]
         rows = torch.cat([kind.rows for kind in tokens])
         if self.times is not None:
             times = torch.cat([kind.positions for kind in tokens])
             rows = rows + self.times(times.clamp(0, self.config.max_positions - 1))
-        rows = joined([self.dropout(self.norm(rows))], present)
-        missing = any(bool((kind.present & ~kind.keys).any()) for kind in tokens)
-        keys = Subset.of([kind.keys for kind in tokens], present) if missing else None
-        wanted = Subset.of([kind.present & kind.wanted for kind in tokens], present)
-        return encode(list(self.layer), rows, Packing.of(*present), keys=keys, wanted=wanted)
+        rows = joined(self.dropout(self.norm(rows)), [kind.present for kind in tokens])
+        present, keys = (torch.cat(masks, 1) for masks in zip(*[(k.present, k.keys) for k in tokens], strict=True))
+        wanted = torch.cat([kind.present & kind.wanted for kind in tokens], 1)
+        missing = bool((present & ~keys).any())
+        return encode(list(self.layer), rows, present, keys=keys if missing else None, wanted=wanted)
 
     def _texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -380,7 +376,7 @@ class Model(PreTrainedModel, SystemModel):
         places = _encoders.positions(encoder, input_ids)
         rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
         first = torch.arange(mask.shape[1], device=mask.device) == 0
-        return encode(encoder.encoder.layer, rows, Packing.of(mask), wanted=Subset.of([first & mask], [mask]))
+        return encode(encoder.encoder.layer, rows, mask, wanted=first & mask)
 
     def initialise(self) -> None:
         name = self.config.pretrained

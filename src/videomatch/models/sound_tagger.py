@@ -7,6 +7,7 @@ gives the encoder without the head, which is how sound features are read from it
 the cost.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 import torch
@@ -22,15 +23,7 @@ MEAN, STD = -4.2677393, 4.5689974
 
 
 class Config(ASTConfig):
-    """A small AST.
-
-    Args:
-        num_frames, bands: of a log-mel spectrogram, a frame every 10 ms; the stage fills them.
-        patch_size: frames and bands of a patch.
-        width, layers: of the encoder.
-        dropout: of the layers' outputs.
-        id2label: names of the labels; the stage fills it.
-    """
+    """A small AST of log-mel with a frame every 10 ms. The stage fills ``num_frames``, ``bands`` and ``id2label``."""
 
     def __init__(
         self,
@@ -59,9 +52,7 @@ class Config(ASTConfig):
 class Model(ASTForAudioClassification, SystemModel):
     """``ASTForAudioClassification`` that reads log-mel as it is stored."""
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, log_mel: Float[Tensor, "batch frames bands"]
-    ) -> dict[str, Tensor]:
+    def forward(self, log_mel: Float[Tensor, "batch frames bands"]) -> dict[str, Tensor]:
         pooled = self.audio_spectrogram_transformer((log_mel - MEAN) / (2 * STD)).pooler_output
         return {"logits": self.classifier(pooled)}
 

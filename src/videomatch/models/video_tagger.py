@@ -6,6 +6,7 @@ gives the encoder without the head, which is how motion features are read from i
 # Deviation: trained on labels from scratch instead of being pretrained on masked clips, which takes days.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 import torch
@@ -20,15 +21,8 @@ from videomatch.models._shared import multi_label, normalise, square, vit_sizes
 
 
 class Config(VideoMAEConfig):
-    """A small VideoMAE.
-
-    Args:
-        image_size, num_frames: of a clip; the stage fills them.
-        patch_size, tubelet_size: pixels and frames of a patch.
-        width, layers: of the encoder.
-        dropout: of the layers' outputs.
-        id2label: names of the labels; the stage fills it.
-    """
+    """A small VideoMAE; patches are of ``patch_size`` pixels and ``tubelet_size`` frames. The stage fills
+    ``image_size``, ``num_frames`` and ``id2label``."""
 
     def __init__(
         self,
@@ -61,9 +55,7 @@ class Model(VideoMAEForVideoClassification, SystemModel):
     """``VideoMAEForVideoClassification`` that reads frames as they are stored. Patches are cut out and multiplied as
     one matrix: the same sums as the three-dimensional convolution, whose backward pass is slow on a CPU."""
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, clips: UInt8[Tensor, "batch time height width 3"]
-    ) -> dict[str, Tensor]:
+    def forward(self, clips: UInt8[Tensor, "batch time height width 3"]) -> dict[str, Tensor]:
         pixels = normalise(clips.flatten(0, 1))
         embeddings = self.videomae.embeddings
         patches = self._patches(pixels.unflatten(0, clips.shape[:2]))

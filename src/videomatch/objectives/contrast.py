@@ -19,7 +19,7 @@ def clip_contrastive(
     *,
     max_scale: float = 100.0,
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE between images and texts, in which all pairs from one video are positives.
+    """Symmetric InfoNCE between images and texts, in which all pairs from one video are positives; nats.
 
     Source: CLIP (Radford et al. 2021, arXiv:2103.00020, figure 3) with the bidirectional multi-positive cross-entropy
     of UniCL (Yang et al. 2022, arXiv:2204.03610, equations 2-4): the target of a row is uniform over its positives.
@@ -27,12 +27,8 @@ def clip_contrastive(
 
     Args:
         image_embeds, text_embeds: unit vectors; row i of both belongs together.
-        logit_scale: logarithm of the inverse temperature.
+        logit_scale: logarithm of the inverse temperature, which is clamped to ``max_scale`` (CLIP, section 2.5).
         video: number of the video an example comes from; equal numbers are positives of one another.
-        max_scale: the inverse temperature is clamped to this (CLIP, section 2.5).
-
-    Returns:
-        mean over both directions and all rows, nats.
     """
     images, texts = image_embeds.float(), text_embeds.float()
     scale = logit_scale.float().exp().clamp(max=max_scale)
@@ -54,11 +50,7 @@ def info_nce_views(
     Source: SSCD (Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022, equations 1-2), which
     is SimCLR's loss with two views or more; its temperature is 0.05.
 
-    # Deviation: other frames of the same video, which may be nearly the same, are no negatives.
-
-    Args:
-        view_embeds: unit vectors.
-        video: number of the video an image comes from.
+    # Deviation: other frames of the same ``video``, which may be nearly the same, are no negatives.
     """
     own = at_least_single(view_embeds)
     found = all_gather(own)

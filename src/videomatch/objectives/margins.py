@@ -29,7 +29,6 @@ def max_margin(
     Args:
         similarity: row i is caption i of this process, columns are the videos of all processes in rank order.
         video: number of the video an example comes from.
-        same_video: count another caption of the same video as a negative, as published.
     """
     scores = at_least_single(similarity)
     own = torch.arange(len(scores), device=scores.device)
@@ -67,14 +66,12 @@ def triplet(
     negative unless ``same_video``.
 
     Args:
-        video_embeds: unit vectors, of every level where there are several.
-        text_embeds: unit vectors; row i belongs to video i.
+        video_embeds, text_embeds: unit vectors; row i of both belongs together.
         video: number of the video an example comes from.
         hardest: the hardest negative only; otherwise all of them.
         each: of several levels, the mean of their losses; otherwise the loss of their mean score.
         mean: over the batch (over all negatives without ``hardest``) instead of the sum. Of a batch that is computed in
             micro-batches (``accumulate``) only the mean does not depend on their number.
-        same_video: count another caption of the same video as a negative, as published.
     """
     texts, videos = at_least_single(text_embeds), at_least_single(video_embeds)
     videos = videos.reshape(len(videos), -1, videos.shape[-1])

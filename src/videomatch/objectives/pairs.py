@@ -27,11 +27,7 @@ def pearson(
     Source: a note on the winners of AIAC 2021, track 1 ("LBPC": "Pearson on softmax(cos / 0.2)"). It leaves open what
     else is transformed; here the grades are not, and the correlation is over the pairs of the batch (of all processes).
     The softmax's normaliser cancels out: the objective is that exp(cosine / temperature) is linear in the grade. Where
-    either side is constant the correlation counts as 0.
-
-    Args:
-        grade: larger is more similar.
-        temperature: with a small one the most similar pairs count most.
+    either side is constant the correlation counts as 0. With a small temperature the most similar pairs count most.
     """
     found = all_gather(at_least_single(similarity))
     found = (found / temperature).softmax(0)

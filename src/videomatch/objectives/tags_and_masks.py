@@ -18,10 +18,7 @@ def bce_tags(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of multi-label tagging, mean over examples and labels, nats.
 
-    Args:
-        logits: before the sigmoid.
-        labels: 1 where the label applies, else 0.
-        is_tagged: false for examples whose labels are unknown: they are left out. The loss is 0 if all are.
+    Examples that are not ``is_tagged`` have unknown labels and are left out. The loss is 0 if all are.
     """
     scores = at_least_single(logits)
     if is_tagged is None:
@@ -59,7 +56,6 @@ def mfm_nce(
     Args:
         frame_candidates: the features of all frames of the batch, unmasked.
         frame_targets: which candidate each masked frame is.
-        temperature: divides the scores.
         normalise: compare by cosine.
     """
     outputs, candidates = at_least_single(frame_outputs), at_least_single(frame_candidates)

@@ -61,13 +61,10 @@ def embed(
     queries: list[str] | None = None,
     seed: int = 0,
 ) -> None:
-    """Write the embeddings of one corpus by every member of one system, each into a folder of its name.
+    """Write the embeddings of a corpus by every member of a system, each into a folder of its name.
 
     Args:
-        corpus: folder of ``prepare``.
         features: folders of ``extract`` that hold the system's experts; none for texts.
-        output: empty folder for the members' stores and ``embed.json``.
-        system: the resolved system.
         run: the checkpoints of a trained system, one per member, or that of the text encoder if it was trained here.
         splits: whose videos are embedded, queries and references; all videos of the corpus by default.
         queries: protocols whose captions and queries are embedded; all texts of these kinds by default.
@@ -95,7 +92,6 @@ def embed(
 
 
 def _by_texts(corpus: Path, ids: list[str], options: Mapping[str, Any], seed: int) -> Embeddings:
-    """Latent semantic analysis of the videos' texts."""
     from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
 
     texts = corpora.whole_texts(corpus, options["texts"], ids)
@@ -153,7 +149,6 @@ def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
 
 
 def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
-    """Texts by the text tower of a checkpoint, in the space of the features."""
     encode = text_tower(encoder)
     for rows in track(list(texts.iter_slices(TEXTS)), label="texts"):
         vectors = encode(rows["text"].to_list())
@@ -168,9 +163,7 @@ def trained(
     """The model of a checkpoint, and the examples that read its inputs from a corpus and its features."""
     model, system = load_checkpoint(checkpoint, device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
-    options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    source = examples_.source(corpus, features, options, tokenizer)
-    return model, examples_.kind(system["examples"]["kind"])(source, **options)
+    return model, examples_.of_system(system, corpus, features, tokenizer)
 
 
 def _by_model(

@@ -52,20 +52,13 @@ def train(
     """Train one member of a system.
 
     Args:
-        corpus: folder of ``prepare``.
         features: folders of ``extract`` that hold the experts which ``system["examples"]`` names.
-        output: empty folder for the checkpoint.
         scratch: folder that survives a kill; the run resumes from the state in it.
         threads: of torch, all processes together.
-        system: the resolved system; see ``params.yaml``.
-        seed: of the weights, the order and the examples.
         member: name of this run, for the log.
         init: checkpoints whose weights (where names and shapes agree) and tokenizer it starts from.
         fold: ``[f, k]``: leave out fold f of k and validate on it; None for the split's own validation.
         backbones: results of training that the model or the tokenizer of ``system`` refers to.
-
-    Raises:
-        ValueError: one of the backbones is missing.
     """
     if absent := [str(run) for run in backbones or [] if not run.is_dir()]:
         raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
@@ -79,11 +72,10 @@ def train(
         return
     with distributed.group():
         model_options = {name: value for name, value in system["model"].items() if name != "name"}
-        example_options = {name: value for name, value in system["examples"].items() if name != "kind"}
-        module, kind = named.module("models", system["model"]["name"]), examples_.kind(system["examples"]["kind"])
-        tokenizer = _tokenizer(corpus, system, kind, init or [])
-        source = examples_.source(corpus, features, example_options, tokenizer)
-        train_examples, validation = kind(source, **example_options).parts(fold=(fold[0], fold[1]) if fold else None)
+        module = named.module("models", system["model"]["name"])
+        tokenizer = _tokenizer(corpus, system, init or [])
+        examples = examples_.of_system(system, corpus, features, tokenizer)
+        train_examples, validation = examples.parts(fold=(fold[0], fold[1]) if fold else None)
         with reproducible(max(1, threads // distributed.local_size())):
             torch.manual_seed(seed)
             model = module.Model(module.Config(**train_examples.derived_config(), **model_options))
@@ -114,11 +106,12 @@ def _initialise(model: Any, init: list[Path], train_examples: examples_.Examples
         log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
 
 
-def _tokenizer(corpus: Path, system: dict[str, Any], kind: type[examples_.Examples], init: list[Path]) -> Any:
+def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path]) -> Any:
     """The tokenizer that the initial weights were trained with, else that of the system, if it has one."""
     for folder in init:
         if (folder / "tokenizer.json").exists():
             return tokenize.tokenizer(str(folder))
     if "tokenizer" not in system:
         return None
-    return tokenize.tokenizer(**system["tokenizer"], texts=kind.vocabulary(corpus, system["examples"]))
+    texts = examples_.kind(system["examples"]["kind"]).vocabulary(corpus, system["examples"])
+    return tokenize.tokenizer(**system["tokenizer"], texts=texts)

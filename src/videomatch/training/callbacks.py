@@ -15,6 +15,8 @@ from videomatch.common import distributed
 
 #: the weights of the best validation so far, in the folder that survives a kill
 BEST = "best.pt"
+#: validations for which a learning rate is kept at least
+COOLDOWN = 3
 #: metrics of which more is better; of all others, and of losses, less is
 HIGHER = re.compile(r"(?:^|/)(?:Spearman|Pearson|mAP|R@(?:\d+|sum))$")
 
@@ -22,16 +24,10 @@ HIGHER = re.compile(r"(?:^|/)(?:Spearman|Pearson|mAP|R@(?:\d+|sum))$")
 class EarlyStopping:
     """Follows one metric: stops training, reduces the learning rate and keeps the best weights by it.
 
-    torch's ``ReduceLROnPlateau`` sets the rates of an optimiser; here the rate is a function of the step, and the
-    plateau gives a factor of it.
-
     Args:
-        monitor: name of the metric; None for no metric.
         patience: validations in a row without improvement after which training stops; None to continue.
         plateau: factor of the learning rate after a validation without improvement.
-        cooldown: validations for which a learning rate is kept at least.
-        keep_best: keep the weights of the best validation.
-        folder: where these weights are written; None to keep them in memory.
+        folder: where the best weights are written; None to keep them in memory.
     """
 
     def __init__(
@@ -40,11 +36,10 @@ class EarlyStopping:
         *,
         patience: int | None = None,
         plateau: float = 1.0,
-        cooldown: int = 3,
         keep_best: bool = False,
         folder: Path | None = None,
     ) -> None:
-        self.monitor, self.patience, self.plateau, self.cooldown = monitor, patience, plateau, cooldown
+        self.monitor, self.patience, self.plateau = monitor, patience, plateau
         self.keep_best, self.folder = keep_best, folder
         self.best: float | None = None
         self.bad, self.since = 0, 0  # validations since the best one, and since lr_factor changed
@@ -67,7 +62,7 @@ class EarlyStopping:
                 self._weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
             else:
                 save(self.folder / BEST, model.state_dict())
-        elif self.since >= self.cooldown:
+        elif self.since >= COOLDOWN:
             self.lr_factor, self.since = self.lr_factor * self.plateau, 0
 
     def _improves(self, value: float) -> bool:
@@ -93,13 +88,12 @@ class EarlyStopping:
         return torch.load(self.folder / BEST, map_location=device, weights_only=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that changes but the weights."""
+        """Everything but the weights."""
         return {"best": self.best, "bad": self.bad, "lr_factor": self.lr_factor, "since": self.since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a :meth:`state_dict`."""
-        for name in self.state_dict():
-            setattr(self, name, state[name])
+        vars(self).update(state)
 
 
 def save(path: Path, value: Any) -> None:

@@ -59,14 +59,14 @@ def sampled(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], prefetch
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
     """The batch in ``count`` runs of rows, each with its share of the rows as weight. There are fewer if otherwise a
     process would have no row of one."""
-    size = rows(batch)
+    size = _rows(batch)
     for first, last in itertools.pairwise(_edges(size, max(1, min(count, size // distributed.size())))):
         yield {name: value[first:last] for name, value in batch.items()}, (last - first) / size
 
 
 def local_shard(batch: Batch) -> Batch:
     """This process's rows of a batch that all processes have sampled whole."""
-    part = local_rows(rows(batch))
+    part = local_rows(_rows(batch))
     return {name: value[part] for name, value in batch.items()}
 
 
@@ -79,8 +79,7 @@ def local_rows(size: int) -> slice:
     return slice(edges[distributed.rank()], edges[distributed.rank() + 1])
 
 
-def rows(batch: Batch) -> int:
-    """The number of examples in a batch."""
+def _rows(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,11 +47,9 @@ class Training:
     """How a system is trained: ``training:`` of the parameters.
 
     Args:
-        epochs: passes over the examples.
         batch: examples per step; an incomplete last batch of an epoch is dropped unless it is the only one.
         lr: largest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
         weight_decay: of matrices and filters, not of vectors (biases, scales of norms).
-        eps: added to AdamW's denominator.
         lr_scale: regular expression -> factor of the learning rate, see :func:`~videomatch.training.optimiser`.
         layer_decay: factor of the learning rate for each layer below the top.
         warmup: share of all steps in which the learning rate rises linearly.
@@ -69,7 +67,7 @@ class Training:
             of all others.
         keep: the weights of the ``last`` step, or of the ``best`` validation by ``monitor`` (of equals the first).
         early_stop: validations in a row without improvement of ``monitor`` after which training ends; null for never.
-        prefetch: batches sampled ahead by a thread; changes only the time.
+        prefetch: batches sampled ahead by a thread.
         processes: how many on this machine share each batch, with a GPU each if there are any; ignored under torchrun.
         threads: processors that the workflow gives a run.
     """
@@ -82,29 +80,22 @@ class Training:
     lr_scale: Mapping[str, float] | Sequence[tuple[str, float]] = field(default_factory=dict)
     layer_decay: float = 1.0
     warmup: float = 0.06
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     decay: float = 1.0
     plateau: float = 1.0
     clip_norm: float | None = 1.0
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     accumulate: int = 1
     ema: float | None = None
     validate_every: float = 1
     monitor: str | None = None
-    keep: str = "last"
+    keep: Literal["last", "best"] = "last"
     early_stop: int | None = None
     prefetch: int = 0
     processes: int = 1
     threads: int = 2
 
     def __post_init__(self) -> None:
-        for name, known in [
-            ("schedule", "cosine linear constant"),
-            ("precision", "auto fp32 bf16"),
-            ("keep", "last best"),
-        ]:
-            if getattr(self, name) not in known.split():
-                raise ValueError(f"training.{name} {getattr(self, name)!r}, expected one of {known.split()}")
         for name in ("epochs", "batch", "accumulate", "processes", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} {getattr(self, name)}, expected at least 1")
@@ -183,10 +174,8 @@ class Trainer:
         self.save_seconds = save_seconds
 
     def fit(self, examples: Examples, validation: Examples | None = None) -> list[dict[str, float]]:
-        """Train to the end, from the saved state if there is one. Returns the log: a row per epoch.
-
-        The model is left with the result's weights, in evaluation mode.
-        """
+        """Train to the end, from the saved state if there is one; returns the log, a row per epoch. The model has the
+        result's weights then, in evaluation mode."""
         if validation is None and self.settings.needs_validation:
             raise ValueError(
                 "training: keep: best, early_stop and plateau need examples to validate on; there are none"
@@ -226,7 +215,7 @@ class Trainer:
         return self.rows
 
     def train_step(self, batch: Batch, rate: float) -> None:
-        """One step of the optimiser at a learning rate."""
+        """One step of the optimiser."""
         self.model.train()
         data.seed_torch((self.seed, self.epoch, self.step))
         for group in self.optimiser.param_groups:

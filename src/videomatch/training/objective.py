@@ -37,12 +37,8 @@ class Objective:
 
 def configured(chosen: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Objective]:
     """``objectives:`` of a system: name -> {weight, options}; the weight is 1 by default."""
-    found = {}
-    for name, entry in chosen.items():
-        options = dict(entry or {})
-        weight = float(options.pop("weight", 1.0))
-        found[name] = Objective(objectives.function(name), weight, options)
-    return found
+    options = {name: {"weight": 1.0, **(entry or {})} for name, entry in chosen.items()}
+    return {name: Objective(objectives.function(name), float(o.pop("weight")), o) for name, o in options.items()}
 
 
 def by_name(function: Callable[..., Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -71,11 +67,8 @@ def over_processes(losses: Mapping[str, tuple[Tensor, int]]) -> dict[str, tuple[
 
 
 class Validation:
-    """Accumulates the mean losses and the metrics of a pass over the examples, batch by batch.
-
-    The arguments of metrics are filled by name with outputs and batch tensors, concatenated over the pass, in the order
-    of the examples' numbers where there is one row per example.
-    """
+    """Mean losses and metrics of a pass over the examples. The arguments of metrics are outputs and batch tensors,
+    concatenated over the pass, in the order of the examples' numbers where there is one row per example."""
 
     def __init__(self, objectives: Mapping[str, Objective], metrics: Mapping[str, Callable[..., float]]) -> None:
         self._objectives, self._metrics = objectives, metrics
