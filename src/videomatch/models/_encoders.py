@@ -1,7 +1,8 @@
-"""Encoders of transformers whose modules are laid out like BERT's."""
+"""Text encoders of transformers: those whose modules are laid out like BERT's, and the text tower of a CLIP."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,33 +10,48 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
 
+CLIP = "clip_text_model"
 #: model types whose layers :mod:`videomatch.models._packed` can run; others differ in layers or in positions
-KNOWN = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+BERTS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
 def configuration(encoder: dict[str, Any] | PretrainedConfig | str) -> Any:
-    """Of a hub id or folder, of its values (with ``model_type``), or as it is."""
-    if isinstance(encoder, str):
-        return AutoConfig.from_pretrained(encoder)
-    return AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+    """Of a hub id or folder, of its values (with ``model_type``), or as it is; of a CLIP that of its text tower."""
+    config: Any = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+    config = AutoConfig.from_pretrained(encoder) if isinstance(encoder, str) else config
+    if config.model_type != "clip":
+        return config
+    config.text_config.projection_dim = config.projection_dim
+    return config.text_config
+
+
+def check_vocabulary(config: Any, vocab_size: int) -> None:
+    """A ``ValueError`` if the tokenizer has more tokens than the encoder."""
+    if config.vocab_size < vocab_size:
+        raise ValueError(
+            f"the encoder knows {config.vocab_size} tokens, the tokenizer {vocab_size}: they do not belong together"
+        )
 
 
 def configured(
-    encoder: dict[str, Any] | PretrainedConfig | str, *, dropout: float, vocab_size: int, tokens: int
+    encoder: dict[str, Any] | PretrainedConfig | str,
+    *,
+    dropout: float,
+    vocab_size: int,
+    tokens: int,
+    kinds: Sequence[str] = BERTS,
 ) -> PretrainedConfig:
     """The configuration of an encoder with this dropout, checked against a tokenizer and the longest text."""
     config = configuration(encoder)
     kind = config.model_type
-    if kind not in KNOWN or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
-        raise ValueError(f"encoder {kind!r} is not laid out like BERT, expected {', '.join(KNOWN)}")
-    if config.vocab_size < vocab_size:
-        raise ValueError(
-            f"the encoder knows {config.vocab_size} tokens, the tokenizer {vocab_size}: they do not belong"
-        )
-    first = 0 if kind in ("bert", "electra") else config.pad_token_id + 1
+    if kind not in kinds or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
+        raise ValueError(f"encoder {kind!r} is not laid out like BERT, expected {', '.join(kinds)}")
+    check_vocabulary(config, vocab_size)
+    first = 0 if kind in ("bert", "electra", CLIP) else config.pad_token_id + 1
     if config.max_position_embeddings < first + tokens:
         raise ValueError(f"{tokens} tokens, the encoder has {config.max_position_embeddings - first}")
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    for name in ("attention_dropout",) if kind == CLIP else ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        setattr(config, name, dropout)
     return config
 
 

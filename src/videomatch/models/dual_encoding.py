@@ -100,30 +100,22 @@ class Config(PretrainedConfig):
         if min(kernels, default=0) < 1:
             raise ValueError(f"dual_encoding: kernels and word_kernels {kernels}, expected sizes above 0")
         if self.text == "clip":
-            tower = self.tower = _tower(self.tower or self.pretrained)
-            if tower.vocab_size < self.vocab_size:
+            encoder = self.tower or self.pretrained
+            if encoder is None:
                 raise ValueError(
-                    f"dual_encoding: {self.pretrained} knows {tower.vocab_size} tokens, the tokenizer "
-                    f"{self.vocab_size}: they do not belong together"
+                    "dual_encoding: text clip needs a `backbone` (or `pretrained`): the CLIP of the frames"
                 )
+            tower = self.tower = _encoders.configuration(encoder)
+            if tower.model_type != _encoders.CLIP:
+                kind = tower.model_type
+                raise ValueError(f"dual_encoding: {encoder} is a {kind!r}, expected a CLIP with a text tower")
+            _encoders.check_vocabulary(tower, self.vocab_size)
             self.dim = self.dim if self.map_text else tower.projection_dim
         elif self.pretrained is not None:
             raise ValueError(
                 f"dual_encoding: text words learns its own vectors; pretrained {self.pretrained!r} is of no use"
             )
         super().__post_init__(**others)
-
-
-def _tower(encoder: dict[str, Any] | PretrainedConfig | str | None) -> Any:
-    if encoder is None:
-        raise ValueError("dual_encoding: text clip needs a `backbone` (or `pretrained`): the CLIP of the frames")
-    config = _encoders.configuration(encoder)
-    if config.model_type == "clip":
-        config.text_config.projection_dim = config.projection_dim
-        return config.text_config
-    if config.model_type != "clip_text_model":
-        raise ValueError(f"dual_encoding: {encoder} is a {config.model_type!r}, expected a CLIP with a text tower")
-    return config
 
 
 class Convolutions(nn.ModuleList):

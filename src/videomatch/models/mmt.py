@@ -43,6 +43,7 @@ from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import encode, joined, linear
 from videomatch.models._shared import clamped_spread
 
+KINDS = ("aggregates", "frames")
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
 
@@ -122,31 +123,26 @@ class Config(PretrainedConfig):
                 ends = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
                 if None in ends.values():
                     raise ValueError(f"mmt: a CLIP text encoder needs a tokenizer with begin and end, got {ends}")
-                encoder |= {"model_type": "clip_text_model", "hidden_act": "quick_gelu", **ends}
-        self.text_encoder = encoder and self._checked(encoder)
+                encoder |= {"model_type": _encoders.CLIP, "hidden_act": "quick_gelu", **ends}
+        if encoder is not None:
+            found: Any = _encoders.configured(
+                encoder,
+                dropout=self.dropout,
+                vocab_size=self.vocab_size,
+                tokens=self.text_length,
+                kinds=(*_encoders.BERTS, _encoders.CLIP),
+            )
+            # with 2 the largest id is the end (see transformers)
+            if found.model_type == _encoders.CLIP and found.eos_token_id not in (2, self.eos_token_id):
+                ends = f"{found.eos_token_id} for the text encoder, the tokenizer's with {self.eos_token_id}"
+                raise ValueError(f"mmt: texts end with {ends}")
+            self.text_encoder = found
         self.experts = dict(sorted((self.experts or {}).items()))
         super().__post_init__(**others)
 
-    def _checked(self, encoder: dict[str, Any] | PretrainedConfig | str) -> PretrainedConfig:
-        found = _encoders.configuration(encoder)
-        found = found.text_config if found.model_type == "clip" else found
-        if found.model_type != "clip_text_model":
-            return _encoders.configured(
-                found, dropout=self.dropout, vocab_size=self.vocab_size, tokens=self.text_length
-            )
-        if found.vocab_size < self.vocab_size or found.max_position_embeddings < self.text_length:
-            has = f"{found.vocab_size} tokens and {found.max_position_embeddings} positions"
-            needs = f"the tokenizer has {self.vocab_size}, texts up to {self.text_length}"
-            raise ValueError(f"mmt: the text encoder has {has}; {needs}")
-        if found.eos_token_id not in (2, self.eos_token_id):  # with 2 the largest id is the end (see transformers)
-            ends = f"{found.eos_token_id} for the text encoder, the tokenizer's with {self.eos_token_id}"
-            raise ValueError(f"mmt: texts end with {ends}")
-        found.attention_dropout = self.dropout
-        return found
-
 
 class _VideoExpert(nn.Module):
-    """Projection of an expert's rows to unit vectors, and the embedding of the expert."""
+    """Projects an expert's rows to unit vectors; ``mark`` is the embedding of the expert."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -204,7 +200,7 @@ class Model(PreTrainedModel, SystemModel):
         )
         self.layer = nn.ModuleList(BertLayer(bert) for _ in range(config.layers))
         text: Any = config.text_encoder
-        self.is_clip = text is not None and text.model_type == "clip_text_model"
+        self.is_clip = text is not None and text.model_type == _encoders.CLIP
         # CLIP's name of it, so that a run can start from a CLIP's weights
         if text is None:
             self.text_model = nn.Embedding(config.vocab_size, config.text_width)
@@ -311,14 +307,9 @@ class Model(PreTrainedModel, SystemModel):
             part, at = slice(edge, edge + dim), mask[..., number]
             has_rows, has_token = available[:, number, None], has_aggregate[:, number, None]
             edge += dim
-            aggregates = torch.where(has_rows, pooled[:, part], 0.0)[has_token[:, 0]]
-            frames = features[..., part][at]
-            lengths = [
-                len(aggregates) if config.tokens != "frames" else 0,
-                len(frames) if config.tokens != "aggregates" else 0,
-            ]
-            rows = expert(torch.cat([aggregates[: lengths[0]], frames[: lengths[1]]]).to(self.start.dtype))
-            aggregates, frames = rows.split(lengths)
+            both = [torch.where(has_rows, pooled[:, part], 0.0)[has_token[:, 0]], features[..., part][at]]
+            both = [x if config.tokens in ("both", kind) else x[:0] for x, kind in zip(both, KINDS, strict=True)]
+            aggregates, frames = expert(torch.cat(both).to(self.start.dtype)).split([len(x) for x in both])
             if config.tokens != "frames":
                 aggregates = torch.zeros_like(aggregates) if config.aggregate == "zero" else aggregates
                 times = positions.new_zeros(len(aggregates))
