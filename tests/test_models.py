@@ -148,7 +148,7 @@ def test_every_file_is_a_system_model(name):
         ("models.dual_encoding", "fuse", "sum", "there are: concatenate, mean"),
         ("models.dual_encoding", "dtype", "float16", "no option named 'dtype'"),  # it is transformers' own
         ("training.loop", "schedule", "step", "there are: constant, cosine, linear"),
-        ("training.loop", "precision", "fp8", "there are: auto, bf16, fp32"),
+        ("training.loop", "precision", "fp8", "did you mean 'fp32'?"),
         ("training.loop", "keep", "first", "there are: best, last"),
     ],
 )

@@ -55,8 +55,6 @@ class Config(PretrainedConfig):
     Attributes:
         levels: of the video (and of the sentence, with ``words``): some of ``mean``, ``gru`` and ``conv``.
         map_text: with ``clip``: map the sentence, too; otherwise the common space is the tower's.
-        hidden: of the GRU, each direction.
-        filters: of each kernel.
         kernels: sizes of the convolutions' windows, in frames.
         dropout: of the levels ``gru`` and ``conv``, and in the common space.
         centred: bring frames to mean 0 and variance 1, see :meth:`Model.fit_statistics`.

@@ -45,15 +45,12 @@ class Config(PretrainedConfig):
 
     Attributes:
         layers, width, heads_count, ffn: of an encoder (BERT) from scratch.
-        dropout: of hidden states and of attention.
         pool: ``mean`` or ``attention`` over frames and tokens; ``mean_all`` or ``attention_all`` over padding, too.
         tags_from: the tag head reads the state of [CLS] (``cls``) or the ``embedding`` before its normalisation,
             either through a ReLU.
         heads: which of ``tags``, ``tokens`` and ``frames`` exist.
         pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken.
         vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
-        frame_dim: dimensions of a frame.
-        max_frames, max_tokens: longest sequences.
         layout: of the sequence; it does not change what is computed.
         num_tags: outputs of the tag head; by default as many as ``id2label`` names.
         encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.

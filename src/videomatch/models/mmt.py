@@ -49,7 +49,7 @@ LONGEST = 1 << 15
 
 
 class Config(PretrainedConfig):
-    """A multi-modal transformer over the rows of several experts, and a text encoder. Defaults are the published ones.
+    """Defaults are the published ones.
 
     Attributes:
         layers, heads, width, ffn: of the video encoder; ``width`` is also the size of an expert's part of an embedding.
@@ -63,11 +63,9 @@ class Config(PretrainedConfig):
             experts that the video has are divided by their sum.
         text: text encoder from scratch: ``bert``, ``clip``, or ``words``: the mean of learned vectors of the tokens
             (in the published code word vectors and ``txt_agg: mnp``).
-        text_layers, text_width, text_heads, text_ffn: of the text encoder from scratch.
         pretrained: hub id or folder of a BERT-like encoder, or of a CLIP with a text tower: its kind, size and weights
             are taken.
         experts: names and dimensions of the experts; the stage fills this and what follows.
-        text_length: longest text in tokens.
         vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; CLIP reads a text's state at the last.
         text_encoder: configuration of the text encoder in a saved configuration; wins over ``pretrained``.
     """

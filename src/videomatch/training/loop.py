@@ -49,15 +49,12 @@ class Training:
     Args:
         batch: examples per step; an incomplete last batch of an epoch is dropped unless it is the only one.
         lr: largest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
-        weight_decay: of matrices and filters, not of vectors (biases, scales of norms).
-        lr_scale: regular expression -> factor of the learning rate, see :func:`~videomatch.training.optimiser`.
-        layer_decay: factor of the learning rate for each layer below the top.
+        lr_scale, layer_decay: see :func:`videomatch.training.optimiser.rate_factors`.
         warmup: share of all steps in which the learning rate rises linearly.
         schedule: what follows the warm-up: ``cosine`` or ``linear`` to zero, or ``constant``.
         decay: factor of the learning rate after each epoch.
         plateau: factor of the learning rate after a validation without improvement of ``monitor``; each rate is kept
             for three validations at least.
-        clip_norm: largest norm of the gradient; null for any.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where the hardware multiplies it.
         accumulate: micro-batches in which a batch is computed, to save memory. A contrastive objective only has the
             negatives of its micro-batch, and BatchNorm its statistics.
