@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import yaml
 
@@ -38,6 +39,13 @@ class Repo:
             self("dvc", "config", "core.autostage", "false")
             self.describe()
             self.commit("start")
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """A repository that is there already."""
+        repo = cls.__new__(cls)
+        repo.folder = folder
+        return repo
 
     def _use_toy_stages(self) -> None:
         package = self.folder / "src" / "videomatch"

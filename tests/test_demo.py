@@ -73,9 +73,8 @@ def test_embeddings_are_unit_rows_of_the_corpus(built: Repo):
 
 
 def test_killed_while_training_it_ends_with_the_same_weights(built: Repo, tmp_path: Path):
-    copy = Repo.__new__(Repo)
-    copy.folder = tmp_path / "repo"
-    shutil.copytree(built.folder, copy.folder, ignore=shutil.ignore_patterns("fork_server.[0-9]*"))
+    ignored = shutil.ignore_patterns("fork_server.[0-9]*")
+    copy = Repo.at(shutil.copytree(built.folder, tmp_path / "repo", ignore=ignored))
     metrics, jobs = copy.metrics(), copy.folder / ".scratch/jobs"
     runs = [copy.folder / "results/tiny/runs" / name for name in ("pretrain_job1/seed0", "job1/fold1-seed0")]
     before = [(run / "model.safetensors").read_bytes() for run in runs]

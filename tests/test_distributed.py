@@ -225,7 +225,7 @@ def test_a_helper_leaves_result_and_log_alone(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    code = reached.code_digest("train")
+    code = reached.code_digest("stages.train")
     job = {"stage": "train", "settings": {"rate": 3}, "inputs": {}, "modules": [], "code": code}
     (tmp_path / "settings.json").write_text(json.dumps(job))
     options = ["--settings", "settings.json", "--output", "out/manifest.json", "--log", "log.txt"]

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,15 +40,21 @@ serve(sys.argv[1], job="ajob", modules=("fractions",))
 ASK = "import sys; from videomatch.pipeline import fork_server; sys.exit(fork_server.delegate(sys.argv[1:]))"
 
 
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something holds, at most half a minute."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def folder(tmp_path: Path):
     """A project's folder with a server at work."""
     (tmp_path / ".scratch").mkdir()
     (tmp_path / "ajob.py").write_text(JOB)
     process = subprocess.Popen([sys.executable, "-c", SERVE, f".scratch/fork_server.{os.getpid()}"], cwd=tmp_path)
-    deadline = time.monotonic() + 30
-    while not list((tmp_path / ".scratch").glob("fork_server.*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: list((tmp_path / ".scratch").glob("fork_server.*")))
     yield tmp_path
     process.kill()
     process.wait()
@@ -81,16 +88,11 @@ def test_jobs_run_side_by_side_and_fail_alone(folder: Path):
 
 def test_a_job_ends_with_who_asked(folder: Path):
     process = ask(folder, "sleep")
-    deadline = time.monotonic() + 30
-    while not (folder / "started").exists() or not (folder / "started").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: (folder / "started").exists() and (folder / "started").read_text())
     child = (folder / "started").read_text()
     process.kill()
     process.wait()
-    while files.alive(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not files.alive(child))
 
 
 def test_without_a_fork_server_or_a_workflow_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -121,10 +123,7 @@ def test_those_who_need_a_fork_server_start_one_together(tmp_path: Path):
     assert answers == [b"2"] * 3, "one process ran the glue for all of them: it knows no such arguments"
     owner.kill()
     owner.wait()
-    deadline = time.monotonic() + 30
-    while list((tmp_path / ".scratch").iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not list((tmp_path / ".scratch").iterdir()), "it ends with its workflow, and nothing is left"
+    until(lambda: not list((tmp_path / ".scratch").iterdir()))  # it ends with its workflow, and nothing is left
 
 
 def test_a_fork_server_that_cannot_start_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -177,7 +177,7 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / "scratch")
     parts = jobs.combine(plan, "videos", "ensemble").inputs["embeddings"]
 
-    archive = Path(plan.submission("aiac")).parent / "result.zip"
+    archive = Path(plan.result("submissions", "aiac")).parent / "result.zip"
     check(archive, TEST_B)
     result = json.loads(zipfile.ZipFile(archive).read("result.json"))
     rows = unit_rows(np.array([result[video_id] for video_id in TEST_B]))

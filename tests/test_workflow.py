@@ -28,10 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def repo(built: Path, tmp_path: Path) -> Repo:
     """A copy of it to spoil."""
-    copy = Repo.__new__(Repo)
-    copy.folder = tmp_path / "repo"
-    shutil.copytree(built, copy.folder, symlinks=True)
-    return copy
+    return Repo.at(shutil.copytree(built, tmp_path / "repo", symlinks=True))
 
 
 def edit(repo: Repo, stage: str, before: str, after: str) -> None:
@@ -209,9 +206,8 @@ def test_push_and_pull_bring_everything_back(repo: Repo, tmp_path: Path):
     repo("dvc", "repro", "-q")
     repo.commit("built")
     repo("dvc", "push", "-q")
-    clone = Repo.__new__(Repo)
-    clone.folder = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", str(repo.folder), str(clone.folder)], check=True)
+    clone = Repo.at(tmp_path / "clone")
+    repo("git", "clone", "-q", ".", str(clone.folder))
     clone("dvc", "pull", "-q")
     assert clone.is_quiet()
     assert clone.metrics() == repo.metrics()

@@ -61,8 +61,6 @@ class Walk:
         self.build("snakemake")
         self.commit()
 
-    # ------------------------------------------------------------------------------------------------- the judge
-
     def metrics(self, folder: Path) -> dict[str, object]:
         return {str(p.relative_to(folder)): json.loads(p.read_text()) for p in self.wanted(folder) if p.exists()}
 
@@ -83,9 +81,7 @@ class Walk:
             for name in ("Snakefile", "workflow", "profiles", "src", "params.yaml", "dvc.yaml"):
                 source = self.repo.folder / name
                 shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
-            other = Repo.__new__(Repo)
-            other.folder = copy
-            other("snakemake", "--quiet", "all")
+            Repo.at(copy)("snakemake", "--quiet", "all")
             self.cold_metrics[key.hexdigest()] = self.metrics(copy)
         return self.cold_metrics[key.hexdigest()]
 
@@ -93,8 +89,6 @@ class Walk:
         assert self.metrics(self.repo.folder) == self.cold(), f"after {after}: the metrics are not those of a cold run"
         dry = self.repo("snakemake", "-n")
         assert "Nothing to be done" in dry, f"after {after}: a dry run wants to work\n{dry}"
-
-    # ------------------------------------------------------------------------------------------------- the steps
 
     def build(self, how: str) -> None:
         self.repo(*{"snakemake": ["snakemake", "--quiet", "all"], "repro": ["dvc", "repro", "-q"]}[how])

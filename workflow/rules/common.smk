@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
-from videomatch.pipeline import fork_server, params as parameters, provenance, rules
+from videomatch.pipeline import params as parameters, provenance, rules
 from videomatch.pipeline.plan import Plan
 
 try:
@@ -28,7 +28,7 @@ if IS_FIRST:
     if lock is None:
         sys.exit("another snakemake is at work in this folder; wait for it to end")
     files.cancel_timers_at_the_end()  # of Snakemake's limit of jobs (profiles/default)
-    fork_server.sweep(SCRATCH)
+    files.sweep(SCRATCH, "fork_server.*")
     os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))

@@ -20,11 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def model_class(folder: Path) -> tuple[type[Any], dict[str, Any]]:
-    """The class of a checkpoint's model and the resolved system; reads no weights.
-
-    Raises:
-        ValueError: the folder is not a checkpoint.
-    """
+    """The class of a checkpoint's model and the resolved system; reads no weights. ``ValueError`` of another folder."""
     file = Path(folder) / "system.yaml"
     if not file.is_file():
         raise ValueError(f"{folder} is not a checkpoint: expected a result of `train`, with a system.yaml")
@@ -41,10 +37,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[A
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Copy those weights that the model has under the same name and in the same shape; returns their names.
 
-    The others are logged.
-
-    Raises:
-        ValueError: none of them fits.
+    The others are logged. A ``ValueError`` if none of them fits.
     """
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}

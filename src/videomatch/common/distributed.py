@@ -31,7 +31,7 @@ TIMEOUT = datetime.timedelta(hours=2)
 
 
 def size() -> int:
-    """The number of processes that train together; 1 outside a group."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -60,7 +60,7 @@ def all_gather(x: Tensor) -> Tensor:
 
 
 def rank_offset(x: Tensor) -> int:
-    """The number of rows in lower ranks: row ``i`` of ``x`` is row ``rank_offset(x) + i`` of ``all_gather(x)``."""
+    """Row ``i`` of ``x`` is row ``rank_offset(x) + i`` of ``all_gather(x)``."""
     return sum(_row_counts(x)[: rank()]) if size() > 1 else 0
 
 
@@ -150,11 +150,8 @@ def group(
     processes: int | None = None,
     store: dist.TCPStore | None = None,  # pyright: ignore[reportPrivateImportUsage]
 ) -> Iterator[None]:
-    """Within the context this process belongs to a group of processes: by default that of its launcher, if it has one.
-
-    Args:
-        local_rank, processes, store: of a group that :func:`start` makes on this machine.
-    """
+    """Within the context this process belongs to a group of processes: that of its launcher, if it has one, or that
+    which :func:`start` makes with a ``store``."""
     if store is None and not launched():
         yield
         return
@@ -178,11 +175,8 @@ def group(
 def start(function: Callable[..., None], processes: int, *arguments: Any) -> None:
     """Call ``function(*arguments)`` in new processes on this machine, as one group; return when all are done.
 
-    They end with this process, and all of them when one fails. Function and arguments are pickled.
-
-    Raises:
-        ValueError: there are fewer GPUs than processes.
-        RuntimeError: one of the processes failed; the message is its error, and the log has its traceback.
+    They end with this process, and all of them when one fails: a ``RuntimeError`` has its error, the log the traceback.
+    Function and arguments are pickled.
     """
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise ValueError(f"{processes} processes need a GPU each; there are {torch.cuda.device_count()}")

@@ -30,44 +30,29 @@ def unfinished(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write a file or a folder under; it takes the place of ``path`` at the end, or goes away after an error.
 
-    The caller makes the file or the folder. A folder at ``path`` is replaced as :func:`replace_folder` does it.
+    The caller makes the file or the folder. A folder that was at ``path`` is removed after that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = unfinished(path)
+    new, old = unfinished(path), path.with_name(f".{path.name}.old.{os.getpid()}")
     try:
         yield new
-        if new.is_dir():
-            replace_folder(new, path)
-        else:
-            new.replace(path)
+        if new.is_dir() and path.exists():
+            path.rename(old)
+        new.replace(path)
+        remove(old)
     finally:
         remove(new)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. A link at ``path`` is replaced, the file it leads to is left alone."""
-    with replacing(path) as new:
-        new.write_bytes(content)
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all, as :func:`write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a UTF-8 file whole or not at all. A link at ``path`` is replaced, the file it leads to is left alone."""
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = False) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=sort_keys) + "\n")
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Rename a finished folder to ``target``; a folder that was there is removed after that."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}.old.{os.getpid()}")
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove(path: Path) -> None:

@@ -13,16 +13,12 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def names(room: str) -> list[str]:
-    """The names that exist in a room of the package: ``experts``, ``models``, ``corpora``, ``aligners``, ``stages``."""
+    """The names that exist in a room of the package, as ``experts``."""
     return sorted(p.stem for p in (PACKAGE / room).glob("*.py") if not p.stem.startswith("_"))
 
 
 def module(room: str, name: str) -> ModuleType:
-    """Import the module ``name`` of a room.
-
-    Raises:
-        KeyError: there is no such file; the message lists those that exist.
-    """
+    """Import the module ``name`` of a room; of an unknown name the ``KeyError`` lists those that exist."""
     if name not in names(room):
         raise KeyError(f"no {room[:-1]} named {name!r}; there are {', '.join(names(room))}")
     return importlib.import_module(f"videomatch.{room}.{name}")

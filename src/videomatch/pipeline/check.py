@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common import named
-from videomatch.corpora import FeatureReader
 from videomatch.localisation.key_frame_selection import METHODS
 from videomatch.pipeline import signatures, yaml_file
 from videomatch.pipeline.plan import TABLES
@@ -290,7 +289,7 @@ class Check:
             if not isinstance(options, Mapping):
                 continue  # a mistake of its own
             released = options.get("extractor") == "released" and "format" not in options
-            if released and not signatures.fulfils(module, FeatureReader):
+            if released and "frame_features" not in signatures.read(module):
                 where = (*path, "experts", str(number))
                 self.add(where, f"corpus {corpus!r} has no features of its own (it has no `frame_features`)")
 

@@ -76,23 +76,13 @@ def delegate(argv: list[str]) -> int | None:
     return status[0] if status else 137  # the child was killed before it could answer
 
 
-def sweep(scratch: Path) -> None:
-    """Remove the sockets of servers that were killed."""
-    for left in scratch.glob("fork_server.*"):
-        if not files.alive(left.name.split(".")[1]):
-            left.unlink(missing_ok=True)
-
-
 def start(*modules: str) -> None:
-    """Start the server of this workflow unless there is one, and wait until it listens, has ended, or takes too long.
-
-    Args:
-        modules: what it imports; :data:`MODULES` by default.
-    """
+    """Start the server of this workflow (which imports ``modules``, or :data:`MODULES`) unless there is one, and wait
+    until it listens, has ended, or takes too long."""
     path = address()
     if path is None:
         return
-    owner, starting = path.rpartition(".")[2], Path(f"{path}.starting")
+    owner, starting = path.rpartition(".")[2], Path(path).with_stem("fork_server.starting")
     with contextlib.suppress(FileExistsError):
         os.close(os.open(starting, os.O_CREAT | os.O_EXCL))
         command = [sys.executable, "-m", "videomatch.pipeline.fork_server", path, *modules]
@@ -115,16 +105,16 @@ def serve(path: str, *, job: str = JOB, modules: tuple[str, ...] = MODULES) -> N
     Args:
         path: of the socket, which appears when all is imported; it ends with the workflow's process id.
         job: module that a child runs.
-        modules: imported before listening.
     """
     named.import_libraries(*modules)
     owner = path.rpartition(".")[2]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are waited for by the processes that asked for them
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(f"{path}.new")
-        Path(f"{path}.new").chmod(0o600)
+        new = Path(path).with_stem("fork_server.new")
+        listener.bind(str(new))
+        new.chmod(0o600)
         listener.listen(64)
-        Path(f"{path}.new").rename(path)  # it appears when it can be connected to
+        new.rename(path)  # it appears when it can be connected to
         listener.settimeout(0.2)
         last = time.monotonic()
         while files.alive(owner) and time.monotonic() - last < IDLE:
@@ -137,7 +127,7 @@ def serve(path: str, *, job: str = JOB, modules: tuple[str, ...] = MODULES) -> N
                 listener.close()
                 _child(link, job)
             link.close()
-    for left in (Path(path), Path(f"{path}.starting")):
+    for left in (Path(path), Path(path).with_stem("fork_server.starting")):
         left.unlink(missing_ok=True)
 
 

@@ -32,8 +32,7 @@ class Job:
     """What one job is made from.
 
     Attributes:
-        stage: the module of ``stages`` that does it.
-        settings: its arguments of the parameters.
+        settings: arguments of the stage from the parameters.
         inputs: argument -> manifest, or manifests, of the results that it reads.
         modules: what it loads by name, as ``models.clip``.
         experts: those that it reads of the input ``features``.
@@ -61,7 +60,7 @@ class Job:
             "stage": self.stage,
             "settings": self.settings,
             "modules": self.modules,
-            "code": code_digest(self.stage, *self.modules),
+            "code": code_digest(f"stages.{self.stage}", *self.modules),
             "inputs": dict(self.inputs),
             "reads": self.reads,
             "files": {file: tree_digest(Path(file).expanduser()) for file in self.files},
@@ -103,7 +102,7 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
         "backbones": {backbone: plan.backbone_path(backbone) for backbone in backbones},
     }
     modules = {f"experts.{expert.extractor}" for expert in experts.values()}
-    files = [file for expert in experts.values() for file in expert.files] + plan.backbone_files(backbones)
+    files = [file for expert in experts.values() for file in listed(expert.folder)] + plan.backbone_files(backbones)
     if any(expert.comes_with_corpus for expert in experts.values()):
         settings["released"] = {"corpus": entry.corpus, "raw": entry.raw}
         modules.add(f"corpora.{entry.corpus}")
@@ -131,7 +130,7 @@ def select_key_frames(plan: Plan, dataset: str, expert: str, shard: str) -> Job:
     if not isinstance(entry, KeyFrames):
         raise TypeError(f"expert {expert!r} is no key frames of another")
     source = entry.key_frames_of
-    trained = [system for backbone in entry.backbones if (system := plan.backbones[backbone].system) is not None]
+    trained = [system for name in listed(entry.backbone) for system in listed(plan.backbones[name].system)]
     return Job(
         "select_key_frames",
         {"expert": source, "name": expert} | entry.settings(),
@@ -153,12 +152,8 @@ def train(plan: Plan, system: str, member: str) -> Job:
     return Job(
         "train",
         {"system": given, "seed": seed, "member": member} | ({"fold": fold} if fold else {}),
-        {
-            "corpus": plan.corpus(entry.dataset),
-            "features": plan.features_of(entry.dataset, plan.experts_of(system)),
-            "init": plan.initial_runs(system, member),
-            "backbones": plan.backbone_runs(entry.backbones),
-        },
+        _corpus(plan, entry.dataset, plan.experts_of(system))
+        | {"init": plan.initial_runs(system, member), "backbones": plan.backbone_runs(entry.backbones)},
         modules=[*_model_modules(plan, system), *sorted({homes[name].module for name in entry.objectives or ()})],
         experts=plan.experts_of(system),
         files=_pretrained_files(plan, entry),
@@ -191,11 +186,7 @@ def embed(plan: Plan, dataset: str, system: str) -> Job:
     return Job(
         "embed",
         settings | ({"splits": splits} if splits else {}),
-        {
-            "corpus": plan.corpus(dataset),
-            "features": plan.features_of(dataset, plan.experts_of(system)),
-            "run": runs,
-        },
+        _corpus(plan, dataset, plan.experts_of(system)) | {"run": runs},
         modules=modules,
         experts=plan.experts_of(system),
         files=files,
@@ -214,9 +205,6 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
 
     A system's weight is shared among its members. ``by_member`` joins, for each member, the parts' members of that
     name, and parts without members.
-
-    Raises:
-        ValueError: ``by_member`` of systems with other members.
     """
     entry, members = plan.system_of_kind(system, Combine), plan.members(system)
     found: dict[str, list[list[Any]]] = {member: [] for member in members}
@@ -232,6 +220,11 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
             names = [member] if by_member else own
             found[member] += [[number, name, weight / len(names)] for name in names]
     return found
+
+
+def _corpus(plan: Plan, dataset: str, experts: Sequence[str]) -> dict[str, str | list[str]]:
+    """The corpus and some features of a data set as inputs."""
+    return {"corpus": plan.corpus(dataset), "features": plan.features_of(dataset, experts)}
 
 
 def _model_modules(plan: Plan, system: str) -> list[str]:
@@ -259,7 +252,7 @@ def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
     return Job(
         "shortlist",
         settings,
-        {"corpus": plan.corpus(dataset), "features": plan.features(dataset, expert)},
+        _corpus(plan, dataset, [expert]),
         experts=[expert],
         patterns={"corpus": ["splits.parquet"]},
     )
@@ -296,12 +289,7 @@ def _aligning(
     return Job(
         stage,
         settings,
-        {
-            "corpus": plan.corpus(dataset),
-            "features": plan.features_of(dataset, entry.experts),
-            **({"run": plan.run(detector, member)} if detector else {}),
-            **made,
-        },
+        _corpus(plan, dataset, entry.experts) | ({"run": plan.run(detector, member)} if detector else {}) | made,
         modules=_model_modules(plan, detector) if detector else [f"aligners.{entry.aligner}"],
         experts=entry.experts,
         patterns={"corpus": ["splits.parquet", "relevance.parquet", "segments.parquet"]},
@@ -332,12 +320,8 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
     return Job(
         "search",
         settings,
-        {
-            "corpus": plan.corpus(dataset),
-            "embeddings": [plan.embedding(dataset, plan.base(system))],
-            "features": plan.features_of(dataset, frames),
-            "frame_embeddings": texts,
-        },
+        _corpus(plan, dataset, frames)
+        | {"embeddings": [plan.embedding(dataset, plan.base(system))], "frame_embeddings": texts},
         experts=frames,
     )
 
@@ -345,26 +329,22 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
 def _top(plan: Plan, dataset: str, split: str, system: str) -> int:
     """How many neighbours a search keeps: as many as its pages, submissions and measures need, at least 10."""
     cell = (dataset, split, system)
-    needed = [10]
-    needed += [page.top for page in plan.pages.values() if (page.dataset, page.split, page.system) == cell]
-    for entry in plan.submissions.values():
-        if entry.format in RANKED and (entry.dataset, entry.split, entry.system) == cell:
-            needed.append(RANKED[entry.format])
+    needed = [page.top for page in plan.pages.values() if (page.dataset, page.split, page.system) == cell]
+    ranked = [entry for entry in plan.submissions.values() if entry.format in RANKED]
+    needed += [RANKED[str(e.format)] for e in ranked if (e.dataset, e.split, e.system) == cell]
     if any(metric.startswith(POOLED) for metric in plan.metric_names(dataset, split)):
         needed.append(RANKED["avs"])
-    return max(needed)
+    return max([10, *needed])
 
 
 def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
     """The metrics of rankings, or of segments."""
-    settings: Json = {"metrics": plan.metric_names(dataset, split), "members": plan.members(system)}
-    inputs: dict[str, str | list[str]] = {"corpus": plan.corpus(dataset)}
+    members, corpus = plan.members(system), plan.corpus(dataset)
+    settings = {"metrics": plan.metric_names(dataset, split), "members": members}
     if isinstance(plan.systems[system], Align):
-        settings["split"] = split
-        inputs["segments"] = [plan.segments(dataset, split, system, member) for member in plan.members(system)]
-    else:
-        inputs["rankings"] = plan.ranking(dataset, split, system)
-    return Job("evaluate", settings, inputs)
+        segments = [plan.segments(dataset, split, system, member) for member in members]
+        return Job("evaluate", settings | {"split": split}, {"corpus": corpus, "segments": segments})
+    return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.ranking(dataset, split, system)})
 
 
 def tabulate(plan: Plan, table: str) -> Job:
@@ -379,9 +359,7 @@ def tabulate(plan: Plan, table: str) -> Job:
         "corpus_kind": plan.datasets[entry.dataset].corpus,
         "scale": plan.params["scale"],
     }
-    return Job(
-        "tabulate", settings, {"metrics": [plan.metrics(entry.dataset, split, system) for split, system in cells]}
-    )
+    return Job("tabulate", settings, {"metrics": [plan.result("metrics", entry.dataset, *cell) for cell in cells]})
 
 
 def illustrate(plan: Plan, page: str) -> Job:

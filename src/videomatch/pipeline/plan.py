@@ -67,11 +67,7 @@ class Plan:
         return [self.result("media", dataset, str(shard)) for shard in range(self.datasets[dataset].shards)]
 
     def features(self, dataset: str, expert: str) -> list[str]:
-        """The results that hold the features of an expert, one per shard.
-
-        Raises:
-            ValueError: the data set does not list the expert.
-        """
+        """The results that hold the features of an expert, one per shard; the data set has to list it."""
         given = self.datasets[dataset].experts
         if expert not in given:
             raise ValueError(f"datasets.{dataset}.experts lists {given}, but expert {expert!r} is needed there")
@@ -98,10 +94,6 @@ class Plan:
         """The result of ``align`` for one member; the first by default."""
         return self.result("segments", dataset, split, system, member or self.members(system)[0])
 
-    def metrics(self, dataset: str, split: str, system: str) -> str:
-        """The result of ``evaluate``, with one folder per member."""
-        return self.result("metrics", dataset, split, system)
-
     def table(self, name: str) -> str:
         """The result of ``tabulate``."""
         return self.result("tables", name)
@@ -110,10 +102,6 @@ class Plan:
         """The result of ``illustrate``."""
         return self.result("pages", name)
 
-    def submission(self, name: str) -> str:
-        """The result of ``submit``."""
-        return self.result("submissions", name)
-
     def pass_of(self, expert: str) -> str:
         """The pass over the videos in which an expert is computed. All experts of a pass share one decoding. An expert
         that reads another's features, released ones or transcripts, or needs a backbone that is trained here, has a
@@ -121,8 +109,6 @@ class Plan:
         entry = self.experts[expert]
         if isinstance(entry, KeyFrames):
             return expert
-        if entry.extraction_pass is not None:
-            return entry.extraction_pass
         trained = any(self.backbones[backbone].system for backbone in entry.backbones)
         alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_texts
         return expert if alone else "media"
@@ -170,11 +156,7 @@ class Plan:
         return {name: entry for name, entry in self.systems.items() if isinstance(entry, kind)}
 
     def system_of_kind(self, name: str, kind: type[Kind]) -> Kind:
-        """The entry of a system of one kind.
-
-        Raises:
-            TypeError: it is of another kind.
-        """
+        """The entry of a system of one kind; a ``TypeError`` if it is of another."""
         entry = self.systems[name]
         if not isinstance(entry, kind):
             raise TypeError(f"system {name!r} is of the kind {type(entry).__name__}, expected {kind.__name__}")

@@ -13,7 +13,6 @@ unchanged restores it instead of working again), and the state of interrupted jo
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import functools
 import hashlib
@@ -27,7 +26,6 @@ from typing import Any
 
 from videomatch.common.digests import SCRATCH, digest, dumps, file_digest
 from videomatch.common.files import write_json, write_text
-from videomatch.pipeline import reached
 from videomatch.specs import listed
 
 MANIFEST = "manifest.json"
@@ -59,12 +57,8 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
 
 def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) -> list[dict[str, str]]:
     """``{path, digest}`` of the results that a job reads as one input: of all files, or of those whose names match
-    one of the patterns ``reads``.
-
-    Raises:
-        Damaged: there is no whole manifest at a path, a result holds nothing that is read, or a pattern matches no file
-            of any (what a job reads by another name would change unseen).
-    """
+    one of the patterns ``reads``. ``Damaged`` where a pattern matches no file of any: what a job reads by another name
+    would change unseen."""
     found, seen = [], set[str]()
     for path in manifests:
         record = load(Path(path))
@@ -96,44 +90,18 @@ def request(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def changed_meanwhile(stage: str, job: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether the code or the inputs of a job are no longer what they were when it began."""
-    reached.forget()
-    return reached.code_digest(stage, *job["modules"]) != job["code"] or request(job) != wanted
-
-
-def stale(manifest: Path, job: Mapping[str, Any]) -> str | None:
-    """Why the result at ``manifest`` is not that of ``job``, in a sentence, or None if it is current."""
+def is_current(manifest: Path, job: Mapping[str, Any]) -> bool:
+    """Whether the result at ``manifest`` is what ``job`` would make now."""
     record = load(manifest)
-    if record is None:
-        return "there is no result yet"
     try:
-        wanted = request(job)
-    except Damaged as error:
-        return str(error)
-    return difference(record, wanted) or damage(manifest.parent, record)
+        return record is not None and _matches(record, request(job), manifest.parent)
+    except Damaged:
+        return False
 
 
-def difference(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """The first way in which a manifest differs from a request, or None."""
-    if record["settings"] != wanted["settings"]:
-        return "settings changed: " + ", ".join(_changed(record["settings"], wanted["settings"]))
-    if (record["stage"], record["code"]) != (wanted["stage"], wanted["code"]):
-        return f"the code of {wanted['stage']} changed"
-    if record.get("files") != wanted["files"]:
-        return "files changed: " + ", ".join(_changed(record.get("files"), wanted["files"]))
-    if record["inputs"] != wanted["inputs"]:
-        names = [n for n in wanted["inputs"] if record["inputs"].get(n) != wanted["inputs"][n]]
-        return "input changed: " + ", ".join(names or sorted(record["inputs"]))
-    return None
-
-
-def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:
-    """Dotted names of what differs between two JSON values."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        names = sorted(before.keys() | after.keys())
-        return [c for n in names for c in _changed(before.get(n), after.get(n), f"{prefix}.{n}" if prefix else n)]
-    return [] if before == after else [prefix]
+def _matches(record: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> bool:
+    same = all(record.get(name) == value for name, value in wanted.items())
+    return same and damage(folder, record) is None
 
 
 def environment() -> dict[str, str]:
@@ -141,10 +109,7 @@ def environment() -> dict[str, str]:
     from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
 
     versions = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("torch", "transformers", "av", "numpy", "scipy", "polars"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
+    return versions | {p: metadata.version(p) for p in ("torch", "transformers", "av", "numpy", "scipy", "polars")}
 
 
 def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,19 +138,18 @@ def _write_changed(file: Path, text: str) -> None:
 def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
     """Put a result's manifest back if its files are exactly what is wanted; True if so.
 
-    Snakemake decides what to run before anything has run, so it also starts jobs whose inputs, once made again, turn
-    out to be the same.
+    Snakemake decides what to run before anything has run: inputs, once made again, may turn out to be the same.
     """
     for candidate in (manifest, _memory(manifest)):
         record = load(candidate)
-        if record and difference(record, wanted) is None and damage(manifest.parent, record) is None:
+        if record and _matches(record, wanted, manifest.parent):
             write_text(manifest, candidate.read_text(encoding="utf-8"))
             return True
     return False
 
 
-#: where the modification times of current results begin. Snakemake compares nothing but times: the settings file of a
-#: current result is older than it, that of a stale one is newer
+#: where the modification times of current results begin. Snakemake compares times: the settings file of a current
+#: result is older than it, that of a stale one is newer
 FIXED_TIME = 1_000_000_000
 
 
@@ -203,7 +167,7 @@ def mark(manifest: Path, job: Mapping[str, Any]) -> Path:
     text = dumps(job)
     job = json.loads(text)  # as the job will read it: keys are strings there
     _write_changed(settings, text)
-    if stale(manifest, job) is not None:
+    if not is_current(manifest, job):
         _unshare(manifest)
         # newer than the result even where the clock has been set back since
         now = max(time.time(), manifest.stat().st_mtime + 1 if manifest.exists() else 0)

@@ -85,7 +85,7 @@ def code_modules(*modules: str) -> list[str]:
     return sorted(found)
 
 
-def modules_digest(*modules: str) -> str:
+def code_digest(*modules: str) -> str:
     """Digest of the code of some modules, like ``experts.image``, of all that they import, and of the data files and
     templates in the folders of these."""
     files = {module: path for module in code_modules(*modules) if (path := _module_file(module))}
@@ -93,11 +93,6 @@ def modules_digest(*modules: str) -> str:
     data = [file for f in folders for pattern in ("*.yaml", "templates/*") for file in f.glob(pattern)]
     code = {module: _read_module(path)[0] for module, path in files.items()}
     return digest(code | {file.relative_to(PACKAGE).as_posix(): file_digest(file) for file in data})
-
-
-def code_digest(stage: str, *names: str) -> str:
-    """Digest of the code that a stage reaches: its module, what that imports, and the modules that it loads by name."""
-    return modules_digest(f"stages.{stage}", *names)
 
 
 def code_needs(package: str, stage: str) -> bool:

@@ -20,12 +20,9 @@ class Rule:
     """How the results of one kind are made.
 
     Attributes:
-        make: the job of some wildcards.
         output: folder of the result below the root, with wildcards.
         part: the stage of ``dvc.yaml`` that the rule belongs to.
         mem_mb: memory that a cluster reserves.
-        threads: processors; a function of the plan and the system where that depends on it.
-        gpu: whether a graphics card is used where there is one.
         only: (wildcard, the values that it takes), where rules of the same output differ in that.
     """
 
@@ -89,14 +86,14 @@ RULES = [
 
 def needed(plan: Plan) -> dict[str, jobs.Job]:
     """The jobs of all results: those that tables, pages and submissions are made from, and the features of every expert
-    that a data set among them lists.
-
-    Raises:
-        ValueError: a job would read features that its data set does not list, or members that do not exist.
-    """
+    that a data set among them lists. A ``ValueError`` where that cannot be."""
     patterns = [(rule, rule.pattern(plan)) for rule in RULES]
     found: dict[str, jobs.Job] = {}
-    waiting = [*map(plan.table, plan.tables), *map(plan.page, plan.pages), *map(plan.submission, plan.submissions)]
+    waiting = [
+        *map(plan.table, plan.tables),
+        *map(plan.page, plan.pages),
+        *(plan.result("submissions", name) for name in plan.submissions),
+    ]
     waiting += [plan.ranking(*cell) for cell in plan.cells]
     while waiting:
         result = waiting.pop()

@@ -22,8 +22,7 @@ from typing import Any
 
 from videomatch.common import files, named, progress
 from videomatch.common.digests import SCRATCH, digest, dumps
-from videomatch.pipeline import fork_server, provenance
-from videomatch.pipeline.reached import code_digest
+from videomatch.pipeline import fork_server, provenance, reached
 
 log = logging.getLogger("videomatch")
 
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     """Make the result that a settings file asks for, unless it stands already."""
     job = json.loads(settings.read_text(encoding="utf-8"))
-    if code_digest(stage, *job["modules"]) != job["code"]:
+    if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"]:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
     if provenance.restore(manifest, wanted):
@@ -69,25 +68,21 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     function = vars(named.module("stages", stage))[stage]
     if "threadpoolctl" in sys.modules:  # libraries that were imported before this job was known
         sys.modules["threadpoolctl"].threadpool_limits(threads)
-    folder = manifest.parent
-    temporary = files.unfinished(folder)
-    scratch = SCRATCH / "jobs" / digest(wanted)
-    arguments = _arguments(function, job, temporary, scratch, threads)
+    folder, scratch = manifest.parent, SCRATCH / "jobs" / digest(wanted)
+    arguments = _arguments(function, job, files.unfinished(folder), scratch, threads)
     if _is_helper():
         function(**arguments)
         return
     files.sweep(folder.parent, f".{folder.name}.*.*")
-    temporary.mkdir(parents=True)
     started, cpu = time.monotonic(), time.process_time()
     log.info("%s started: %s", stage, dumps(job["settings"]))
-    try:
+    with files.replacing(folder) as temporary:
+        temporary.mkdir()
         function(**arguments)
-        if provenance.changed_meanwhile(stage, job, wanted):
+        reached.forget()
+        if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"] or provenance.request(job) != wanted:
             raise RuntimeError("its code or inputs changed while it worked; start the workflow again")
         provenance.seal(temporary, wanted)
-        files.replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     provenance.remember(manifest)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)

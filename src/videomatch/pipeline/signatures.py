@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from videomatch.common import digests, named
-from videomatch.pipeline.reached import modules_digest
+from videomatch.pipeline.reached import code_digest
 
 #: what a signature is remembered with; a change of this module's output needs another number
 FORMAT = 2
@@ -34,12 +34,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Callee:
-    """A public function (its keyword-only arguments) or class (the arguments of its constructor).
-
-    Attributes:
-        module: where it is defined, as ``models.clip``.
-        options: by name.
-    """
+    """A public function (its keyword-only arguments) or class (the arguments of its constructor), and the ``module``
+    that defines it, as ``models.clip``."""
 
     module: str
     options: dict[str, Option]
@@ -73,13 +69,10 @@ def _plain(value: Any) -> Any:
 
 
 def _found(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:
-    """A JSON value found in a module, which is imported only if its code or what it imports has changed since.
-
-    Raises:
-        ValueError: the module cannot be imported; with the line of the package that raises the error.
-    """
+    """A JSON value found in a module, which is imported only if its code or what it imports has changed since. A
+    ``ValueError`` has the line of the package for which it cannot be imported."""
     try:
-        key = f"{FORMAT} {modules_digest(module)}"
+        key = f"{FORMAT} {code_digest(module)}"
         return digests.cached(f"{question} of {module}", key, lambda: find(named.module(*module.split("."))))
     except SyntaxError as error:
         raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
@@ -98,12 +91,6 @@ def read(module: str) -> dict[str, Callee]:
         name: Callee(home, {option: Option(*values) for option, values in options.items()})
         for name, (home, options) in _found("signatures", module, _signatures).items()
     }
-
-
-@functools.cache
-def fulfils(module: str, protocol: type) -> bool:
-    """Whether a module has what a runtime-checkable protocol asks for."""
-    return _found(protocol.__name__, module, lambda imported: isinstance(imported, protocol))
 
 
 def _signatures(module: ModuleType) -> dict[str, Any]:
@@ -131,11 +118,7 @@ def grids(aligner: str) -> dict[str, list[str]]:
 
 @functools.cache
 def objectives() -> dict[str, Callee]:
-    """All objectives: the public functions of the modules of ``objectives``.
-
-    Raises:
-        ValueError: two modules have one of the same name.
-    """
+    """All objectives: the public functions of the modules of ``objectives``; a ``ValueError`` if two have one name."""
     found: dict[str, Callee] = {}
     for module in (f"objectives.{file}" for file in named.names("objectives")):
         for name, function in read(module).items():

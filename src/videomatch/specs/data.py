@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videomatch.specs import OpenSpec, Spec, option
+from videomatch.specs import OpenSpec, Spec, listed, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,6 @@ class Dataset(Spec):
     embed: Sequence[str] = ()
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """At least one shard."""
         if self.shards < 1:
             yield "shards", f"{self.shards!r} is not a whole number of at least 1"
 
@@ -46,7 +45,6 @@ class Backbone(Spec):
     system: str | None = option(section="systems", trained=True, default=None)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """One of both; a folder must exist."""
         yield from self.either(pretrained=" (a hub id or a folder)", system=" (trained here)")
         given = self.pretrained or ""
         is_path = given.startswith((".", "/", "~")) or given.count("/") > 1
@@ -56,12 +54,8 @@ class Backbone(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Expert(OpenSpec):
-    """``experts.<name>``: an extractor of features. Further options are its own.
-
-    Attributes:
-        source: expert whose frames are read instead of the media.
-        extraction_pass: name of the pass over the videos, where experts of different passes should share one.
-    """
+    """``experts.<name>``: an extractor of features. Further options are its own. Instead of the media it may read the
+    frames of another expert, its ``source``."""
 
     callee = "experts.{extractor}:Expert"
     extractor: str = option(room="experts", what="extractor", has=("Expert",))
@@ -70,7 +64,6 @@ class Expert(OpenSpec):
         without=dict.fromkeys(("source", "key_frames_of"), "reads another's frames itself"),
         default=None,
     )
-    extraction_pass: str | None = option(workflow=True, default=None)
     backbone: str | None = option(section="backbones", argument="backbone", default=None)
     encoder: str | None = option(section="backbones", argument="encoder", default=None)
     folder: str | None = option(path=True, argument="folder", default=None)
@@ -78,12 +71,7 @@ class Expert(OpenSpec):
     @property
     def backbones(self) -> list[str]:
         """The backbones that it needs."""
-        return [name for name in (self.backbone, self.encoder) if name is not None]
-
-    @property
-    def files(self) -> list[str]:
-        """The local files that it reads."""
-        return [] if self.folder is None else [self.folder]
+        return listed(self.backbone) + listed(self.encoder)
 
     @property
     def comes_with_corpus(self) -> bool:
@@ -96,7 +84,6 @@ class Expert(OpenSpec):
         return self.extractor == "speech" and self.backbone is None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Steps of time above 0."""
         every = self.further.get("every")
         if every is not None and every <= 0:
             yield "every", f"{every!r} is not a number of seconds above 0"
@@ -113,11 +100,5 @@ class KeyFrames(OpenSpec):
     method: str | None = None
     backbone: str | None = option(section="backbones", workflow=True, default=None)
 
-    @property
-    def backbones(self) -> list[str]:
-        """The backbones that they need."""
-        return [self.backbone] if self.backbone is not None else []
-
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """A method or a scorer."""
         yield from self.either(method="", backbone=" (a trained scorer of frames)")

@@ -53,7 +53,6 @@ class Table(Spec):
     note: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """One protocol or several; no row twice, and reported numbers below heads of columns."""
         yield from self.either(split=" (a protocol)", splits=" (protocol -> heading)")
         names = list(self.metrics.values()) if isinstance(self.metrics, Mapping) else list(self.metrics)
         heads = (
@@ -92,7 +91,6 @@ class Page(Spec):
     curves: Sequence[str] = option(section="systems", trained=True, default=())
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """A scatter plot needs pairs."""
         if self.scatter and self.judged is None:
             yield "scatter", "option 'judged' is missing: the protocol whose pairs are drawn"
 

@@ -31,7 +31,6 @@ class Folds(Spec):
         return list(self.only or range(self.count))
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """At least two folds, and some of them."""
         if self.count < 2:
             yield "", f"{self.count!r} is not a number of folds of at least 2"
         elif self.only is not None and not (self.only and set(self.only) <= set(range(self.count))):
@@ -104,7 +103,6 @@ class Trained(Spec):
         return sorted({backbone for backbone in parts if backbone})
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """An objective, and seeds that are numbers."""
         if not self.objectives:
             yield "", "expected `objectives:`, at least one: nothing would be learned"
         if self.seeds is not None and not (self.seeds and all(type(seed) is int for seed in self.seeds)):
@@ -128,7 +126,6 @@ class Embeddings(Spec):
     text_encoder: str | None = option(section="backbones", default=None)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Something to embed."""
         if self.features is None and not self.texts:
             yield "", "expected `features:` (an expert), `texts:` (kinds of texts), or both with a text_encoder"
         if self.text_encoder is not None and self.features is None:
@@ -153,7 +150,6 @@ class Combine(Spec):
     by_member: bool = option(workflow=True, default=False)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Some systems, and a weight of each."""
         if not self.systems:
             yield "", "expected `systems:`, a list of at least one"
         if len(self.weights or self.systems) != len(self.systems):
@@ -224,14 +220,12 @@ class Align(SimilarityMap):
     shortlist: Shortlist | None = option(spec=Shortlist, workflow=True, default=None)
 
     def settings(self) -> dict[str, Any]:
-        """As :meth:`Spec.settings`, with those of the similarity map as one."""
         given = super().settings()
         names = {field.name for field in dataclasses.fields(SimilarityMap)}
         similarity_map = {name: value for name, value in given.items() if name in names}
         return {"similarity_map": similarity_map} | {n: v for n, v in given.items() if n not in names}
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """An aligner or a detector, whose options are given or tuned."""
         yield from self.either(aligner=" (a file of aligners/)", detector=" (a trained system)")
         if self.options is not None and self.tune is not None:
             yield "options", "options are either given or tuned (`tune:`)"
