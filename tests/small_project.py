@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import clips
 from videomatch.app.config import load_plan
-from videomatch.pipeline import jobs, provenance
+from videomatch.common import named
+from videomatch.pipeline import provenance, rules, run_job
 from videomatch.pipeline.plan import Plan
-from videomatch.specs.systems import Combine
-from videomatch.stages.combine import combine
-from videomatch.stages.embed import embed
-from videomatch.stages.extract import extract
-from videomatch.stages.prepare import prepare
-from videomatch.stages.train import train
 
 NASTY = '<script>alert("1")</script>&'
 WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel")
@@ -65,36 +61,12 @@ def built(folder: Path) -> Plan:
     (raw / "videos.csv").write_text("\n".join(rows) + "\n")
     (folder / "params.yaml").write_text(PARAMS)
     plan = load_plan()
-    corpus = made(plan.corpus("mine"), prepare, **jobs.prepare(plan, "mine").settings)
-    for passage, experts in sorted(plan.passes("mine").items(), key=lambda item: item[0] == "clip"):
-        if passage == "clip":
-            features = [Path(m).parent for m in plan.features("mine", "frames")]
-            run = made(
-                plan.run("tiny_clip"), train, corpus=corpus, features=features, scratch=folder, threads=1,
-                **jobs.train(plan, "tiny_clip", "seed0").settings,
-            )  # fmt: skip
-        job = jobs.extract(plan, "mine", passage, "0")
-        made(
-            plan.features("mine", next(iter(experts)))[0],
-            extract,
-            corpus=corpus,
-            features=[Path(m).parent for m in job.inputs["features"]],
-            runs=[Path(m).parent for m in job.inputs["runs"]],
-            **job.settings,
-        )
-    for system in BUILT:
-        manifest = plan.embedding("mine", system)
-        if isinstance(plan.systems[system], Combine):
-            job = jobs.combine(plan, "mine", system)
-            made(manifest, combine, embeddings=[Path(m).parent for m in job.inputs["embeddings"]], **job.settings)
-        else:
-            job = jobs.embed(plan, "mine", system)
-            features = [Path(m).parent for m in job.inputs["features"]]
-            settings = job.settings | {"queries": None}
-            made(
-                manifest, embed, corpus=corpus, features=features, threads=1, run=[run] * bool(job.inputs["run"]),
-                **settings,
-            )  # fmt: skip
+    features = {passage: plan.result("features", "mine", passage, "0") for passage in plan.passes("mine")}
+    of_clip = features.pop("clip")
+    embeddings = [plan.embedding("mine", system) for system in BUILT]
+    for result in [plan.corpus("mine"), *features.values(), plan.run("tiny_clip"), of_clip, *embeddings]:
+        job = rules.job_of(plan, result)
+        made(result, job.stage, job.settings | ({"queries": None} if job.stage == "embed" else {}), job.inputs)
     return plan
 
 
@@ -103,10 +75,11 @@ def name(number: int) -> str:
     return f"deep/clip {number}.mp4" if number == 1 else f"clip{number}.mp4"
 
 
-def made(manifest: str, stage: Callable[..., None], **arguments: Any) -> Path:
-    """The folder of a result that a stage has made."""
-    folder = Path(manifest).parent
+def made(result: str, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    """Make one result by calling its stage."""
+    folder, scratch = Path(result).parent, Path("scratch")
     folder.mkdir(parents=True)
-    stage(output=folder, **arguments)
+    function = vars(named.module("stages", stage))[stage]
+    function(**run_job.arguments(function, {"settings": settings, "inputs": inputs}, folder, scratch, 1))
+    shutil.rmtree(scratch, ignore_errors=True)
     provenance.seal(folder, {})
-    return folder

@@ -22,6 +22,9 @@ CONFIGS = {
 @pytest.fixture
 def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The plan of one config, with empty folders where a person has the data."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("msrvtt", "activitynet", "lsmdc"):
+        (tmp_path / "data" / name).mkdir(parents=True)
     monkeypatch.chdir(ROOT)
     config, read = params.load([ROOT / "configs" / f"{request.param}.yaml"])
     raw = {dataset: {"raw": str(tmp_path)} for dataset in config["datasets"]}

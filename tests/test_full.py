@@ -3,7 +3,6 @@ chain run on it for real with a tiny model."""
 
 import contextlib
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import yaml
 from paths import ROOT
 from records import example, write
 from repo import Repo
-from videomatch.common import named
+from small_project import made
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.pipeline import jobs, params, rules
@@ -159,22 +158,12 @@ def tiny(raw: Path) -> Plan:
 def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = tiny(raw)
-
-    made = rules.needed(plan)
-    assert sum(job.stage == "train" for job in made.values()) == 6
+    wanted = rules.needed(plan)
+    assert sum(job.stage == "train" for job in wanted.values()) == 6
     order = ["prepare", "extract", "train", "embed", "combine", "submit"]
     # jobs start from the weights of those that pretrain
-    for result, job in sorted(made.items(), key=lambda item: (order.index(item[1].stage), "pretrain" not in item[0])):
-        function = vars(named.module("stages", job.stage))[job.stage]
-        inputs = {
-            name: [Path(p).parent for p in paths] if isinstance(paths, list) else Path(paths).parent
-            for name, paths in job.inputs.items()
-        }
-        extra = {"train": {"threads": 1, "scratch": tmp_path / "scratch"}, "embed": {"threads": 1}}.get(job.stage, {})
-        Path(result).parent.mkdir(parents=True)
-        (tmp_path / "scratch").mkdir(exist_ok=True)
-        function(**job.settings, **inputs, **extra, output=Path(result).parent)
-        shutil.rmtree(tmp_path / "scratch")
+    for result, job in sorted(wanted.items(), key=lambda item: (order.index(item[1].stage), "pretrain" not in item[0])):
+        made(result, job.stage, job.settings, job.inputs)
     parts = jobs.combine(plan, "videos", "ensemble").inputs["embeddings"]
 
     archive = Path(plan.result("submissions", "aiac")).parent / "result.zip"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,10 +85,20 @@ RULES = [
 ]
 
 
+@functools.cache
+def _patterns(plan: Plan) -> list[tuple[Rule, re.Pattern[str]]]:
+    return [(rule, rule.pattern(plan)) for rule in RULES]
+
+
+def job_of(plan: Plan, result: str) -> jobs.Job:
+    """The job that makes a result."""
+    rule, match = next((rule, m) for rule, pattern in _patterns(plan) if (m := pattern.fullmatch(result)))
+    return rule.make(plan, **match.groupdict())
+
+
 def needed(plan: Plan) -> dict[str, jobs.Job]:
     """The jobs of all results: those that tables, pages and submissions are made from, and the features of every expert
     that a data set among them lists. A ``ValueError`` where that cannot be."""
-    patterns = [(rule, rule.pattern(plan)) for rule in RULES]
     found: dict[str, jobs.Job] = {}
     waiting = [
         *map(plan.table, plan.tables),
@@ -99,12 +110,11 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
         result = waiting.pop()
         if result in found:
             continue
-        rule, match = next((rule, m) for rule, pattern in patterns if (m := pattern.fullmatch(result)))
-        job = found[result] = rule.make(plan, **match.groupdict())
+        job = found[result] = job_of(plan, result)
         for paths in job.inputs.values():
             waiting += [paths] if isinstance(paths, str) else paths
-        if rule.make is jobs.prepare:
-            dataset = match["dataset"]
+        if job.stage == "prepare":
+            dataset = job.settings["dataset"]
             waiting += plan.features_of(dataset, plan.datasets[dataset].experts)
     return found
 

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,16 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     if "threadpoolctl" in sys.modules:  # libraries that were imported before this job was known
         sys.modules["threadpoolctl"].threadpool_limits(threads)
     folder, scratch = manifest.parent, SCRATCH / "jobs" / digest(wanted)
-    arguments = _arguments(function, job, files.unfinished(folder), scratch, threads)
+    given = arguments(function, job, files.unfinished(folder), scratch, threads)
     if _is_helper():
-        function(**arguments)
+        function(**given)
         return
     files.sweep(folder.parent, f".{folder.name}.*.*")
     started, cpu = time.monotonic(), time.process_time()
     log.info("%s started: %s", stage, dumps(job["settings"]))
     with files.replacing(folder) as temporary:
         temporary.mkdir()
-        function(**arguments)
+        function(**given)
         reached.forget()
         if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"] or provenance.request(job) != wanted:
             raise RuntimeError("its code or inputs changed while it worked; start the workflow again")
@@ -105,19 +106,18 @@ def _tell(line: str) -> None:
     progress.terminal.flush()
 
 
-def _arguments(function: Any, job: dict[str, Any], output: Path, scratch: Path, threads: int) -> dict[str, Any]:
+def arguments(function: Any, job: Mapping[str, Any], output: Path, scratch: Path, threads: int) -> dict[str, Any]:
     """Inputs become folders, settings stay as they are, and what else the stage declares is filled in."""
     declared = inspect.signature(function).parameters
-    arguments: dict[str, Any] = dict(job["settings"])
+    given: dict[str, Any] = {**job["settings"], "output": output}
     for name, paths in job["inputs"].items():
-        arguments[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
-    arguments["output"] = output
+        given[name] = Path(paths).parent if isinstance(paths, str) else [Path(p).parent for p in paths]
     if "threads" in declared:
-        arguments["threads"] = threads
+        given["threads"] = threads
     if "scratch" in declared:
         scratch.mkdir(parents=True, exist_ok=True)
-        arguments["scratch"] = scratch
-    return arguments
+        given["scratch"] = scratch
+    return given
 
 
 def _log_to(path: Path | None) -> None:
