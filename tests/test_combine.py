@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from paths import fixtures
+from test_search_stage import store
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
 from videomatch.metrics import correlation
 from videomatch.stages.combine import combine, components, concatenate, directions_of, project, shares_of
-
-
-def store(folder, rows):
-    width = len(next(iter(rows.values())))
-    with StoreWriter(folder, shape=(width,), dtype="float32") as writer:
-        for item_id, row in rows.items():
-            writer.add(item_id, np.asarray(row, np.float32).reshape(-1, width))
-    return folder
 
 
 def made(output, embeddings, parts, **options):

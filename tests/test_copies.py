@@ -200,9 +200,6 @@ def test_queries_that_cannot_be_answered(search, world, tmp_path):
         search.copies(world / "cut.mp4", top=0)
 
 
-# ------------------------------------------------------------------------------------------------------ as it is typed
-
-
 def test_the_commands(world, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(world)
     library = tmp_path / "typed"
@@ -253,9 +250,6 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
     (folder / "library.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match=r"shape \(56, 64\), expected finite \(frames, 256\)"):
         copies.CopySearch(VideoLibrary(folder), copies.choose_aligner()).copies(world / "cut.mp4")
-
-
-# ------------------------------------------------------------------------------------------------------------ the page
 
 
 @pytest.fixture(scope="module")

@@ -101,15 +101,6 @@ def test_the_error_of_the_matrix_product_is_bounded():
     assert (error <= error_bound(queries, references)[:, None]).all() and error.max() > 0
 
 
-def test_ranks_do_not_change_under_a_rescaling():
-    rng = np.random.default_rng(3)
-    queries, references = rng.normal(size=(10, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
-    pairs = np.stack([np.arange(10), np.arange(10)], axis=1)
-    one, two = (search(queries * s, references, top=5, pairs=pairs) for s in (1, 2))
-    np.testing.assert_array_equal(one.better, two.better)
-    np.testing.assert_array_equal(one.top, two.top)
-
-
 def test_unit_rows():
     unit = unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]], np.float16))
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0]], rtol=1e-7)

@@ -189,9 +189,6 @@ def test_ids_are_looked_up_and_never_opened(catalogue, project):
             find(catalogue, text)
 
 
-# --------------------------------------------------------------------------------------------------- the command line
-
-
 def typed(project, *words, **environment):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
     return subprocess.run(

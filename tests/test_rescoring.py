@@ -11,9 +11,9 @@ from test_search_stage import store
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.retrieval import exact
+from videomatch.retrieval import exact, rescoring
 from videomatch.retrieval.exact import Request
-from videomatch.retrieval.rescoring import Frames, dual_softmax, frame_max, frame_softmax, qb_norm
+from videomatch.retrieval.rescoring import Frames, frame_max, qb_norm
 from videomatch.stages import search as search_
 
 
@@ -47,14 +47,9 @@ class Case:
         return [self.texts @ (v / np.linalg.norm(v, axis=1, keepdims=True)).T for v in self.videos]
 
     def found(self, method, request, **options):
-        return {
-            "frame_max": lambda: frame_max(self.queries, self.references, self.texts, self.frames, request, **options),
-            "frame_softmax": lambda: frame_softmax(
-                self.queries, self.references, self.texts, self.frames, request, **options
-            ),
-            "qb_norm": lambda: qb_norm(self.queries, self.references, self.bank, request, **options),
-            "dual_softmax": lambda: dual_softmax(self.queries, self.references, request, **options),
-        }[method]()
+        frames = [self.texts, self.frames]
+        inputs = {"frame_max": frames, "frame_softmax": frames, "qb_norm": [self.bank], "dual_softmax": []}[method]
+        return getattr(rescoring, method)(self.queries, self.references, *inputs, request, **options)
 
     def naive(self, method) -> np.ndarray:
         """The matrix as the papers write it."""
@@ -111,8 +106,8 @@ def test_blocks_do_not_change_a_score(method):
     case = Case(1)
     one, other = (case.found(method, Request(case.pairs, top=4, memory=m)) for m in (1, 1 << 28))
     for name in one.__dataclass_fields__:
-        exact = method != "frame_softmax" or name not in ("scores", "top_scores")
-        compare = np.testing.assert_array_equal if exact else np.testing.assert_allclose
+        is_exact = method != "frame_softmax" or name not in ("scores", "top_scores")
+        compare = np.testing.assert_array_equal if is_exact else np.testing.assert_allclose
         compare(getattr(one, name), getattr(other, name))
     assert one.equal[:3].tolist() == [2, 2, 2]  # equal references tie to the last bit
 
@@ -122,10 +117,9 @@ def test_videos_may_be_the_queries(method):
     """The transposed matrix: videos that search for texts."""
     case = Case(2)
     pairs = case.pairs[:, ::-1]
-    function = {"frame_max": frame_max, "frame_softmax": frame_softmax}[method]
     for memory in (1, 2000, 1 << 28):
         request = Request(pairs, top=3, memory=memory)
-        found = function(case.references, case.queries, case.texts, case.frames, request)
+        found = getattr(rescoring, method)(case.references, case.queries, case.texts, case.frames, request)
         check(found, case.naive(method).T, request)
 
 
@@ -191,9 +185,6 @@ def test_what_does_not_fit_is_named():
         frame_max(case.queries, case.references, case.texts[:3], case.frames, request)
     with pytest.raises(ValueError, match="outside the 23 queries"):
         case.found("qb_norm", Request(np.array([[0, 41]])))
-
-
-# ------------------------------------------------------------------------------------------------------- the stage
 
 
 @pytest.fixture
@@ -268,12 +259,6 @@ def test_a_rescoring_that_cannot_be_is_named(rescore, message, captions, tmp_pat
     folder, embeddings, features = captions
     with pytest.raises(ValueError, match=message):
         search_.search(
-            corpus=folder,
-            embeddings=[embeddings],
-            output=tmp_path / "found",
-            split="captions_test",
-            kind="text_video",
-            members={"all": None},
-            rescore=rescore,
-            features=[features],
-        )
+            corpus=folder, embeddings=[embeddings], output=tmp_path / "found", split="captions_test",
+            kind="text_video", members={"all": None}, rescore=rescore, features=[features],
+        )  # fmt: skip

@@ -177,14 +177,14 @@ def test_a_collapsed_system_gets_chance(tmp_path):
 
 def test_what_is_wrong_is_named(tmp_path, captions):
     folder, embeddings, videos, _ = captions
+    captions_test = {"split": "captions_test", "kind": "text_video"}
     for changed, message in (
         ({"kind": "videos"}, "no kind 'videos' of search; there are video_video"),
         ({"split": "tset"}, "no split 'tset'"),
     ):
-        arguments = {"split": "captions_test", "kind": "text_video"} | changed
         with pytest.raises(ValueError, match=message):
-            search(corpus=folder, embeddings=[embeddings], output=tmp_path / "x", **arguments)
-    search(corpus=folder, embeddings=[embeddings], output=tmp_path / "f", split="captions_test", kind="text_video")
+            search(corpus=folder, embeddings=[embeddings], output=tmp_path / "x", **captions_test | changed)
+    search(corpus=folder, embeddings=[embeddings], output=tmp_path / "f", **captions_test)
     for options, message in (
         ({"metrics": ["spearmann"]}, "did you mean 'Spearman'"),
         ({"metrics": ["R@0"]}, "no metric 'R@0'"),
@@ -195,10 +195,4 @@ def test_what_is_wrong_is_named(tmp_path, captions):
     store(tmp_path / "bad/all/videos", dict.fromkeys(videos, [np.nan] * 12))
     store(tmp_path / "bad/all/texts", captions[3])
     with pytest.raises(ValueError, match="embedding of 'v0' is not finite"):
-        search(
-            corpus=folder,
-            embeddings=[tmp_path / "bad"],
-            output=tmp_path / "x",
-            split="captions_test",
-            kind="text_video",
-        )
+        search(corpus=folder, embeddings=[tmp_path / "bad"], output=tmp_path / "x", **captions_test)

@@ -66,11 +66,7 @@ def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # 
         evaluate(output=tmp_path, metrics=[], members=[])
 
 
-def test_edits_are_measured_where_the_corpus_tells_them(data, tmp_path):  # noqa: F811
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    for file in (data / "corpus").glob("*.parquet"):
-        (corpus / file.name).write_bytes(file.read_bytes())
+def test_edits_are_measured_where_the_corpus_tells_them(corpus, tmp_path):
     truth = tables.read("segments", corpus)
     first = truth.row(0, named=True)
     edit = {k: first[k] for k in ("query_id", "reference_id", "query_start")} | {"edit": "crop", "kind": "geometry"}
