@@ -58,11 +58,7 @@ def announced(path: Path, **server: Any) -> Iterator[None]:
 
 def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[str]) -> dict[str, Any] | None:
     """The reply of the running server of some parameters; None if there is none, or if the parameters, the source or
-    the server changed since it was started.
-
-    Raises:
-        OSError: the server failed.
-    """
+    the server changed since it was started. An OSError if the server failed."""
     try:
         server = json.loads(server_file(configfiles, values).read_text(encoding="utf-8"))
         if server["state"] != current_state(server["parameters"]):

@@ -114,13 +114,8 @@ class ChosenAligner:
 
 
 def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> ChosenAligner:
-    """The aligner of some options; without any the temporal network, with the thresholds of this module.
-
-    Args:
-        name: file in ``aligners/``, with its own defaults.
-        run: checkpoint of a trained detector.
-        tuned: result of ``tune``: of an aligner, or of the detector ``run``.
-    """
+    """The aligner ``name`` with its own defaults, the detector in the checkpoint ``run``, or what ``tune`` left in
+    ``tuned``, of an aligner or of that detector; by default the temporal network and the thresholds of this module."""
     if name is not None and name not in named.names("aligners"):
         raise RequestError(unknown("aligner", name, named.names("aligners")))
     if name is not None and (run is not None or tuned is not None):
@@ -161,12 +156,8 @@ class CopySearch:
         self._queries: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # view -> frames and their times
 
     def copies(self, file: Path, *, top: int = 10, views: bool = True, threads: int = 1) -> Copies:
-        """Where each part of a file comes from. If the file itself is in the library, it does not count.
-
-        Args:
-            top: videos of the library that are aligned, for every view.
-            views: also search the picture mirrored and by halves.
-        """
+        """Where each part of a file comes from. If the file itself is in the library, it does not count. ``top`` videos
+        are aligned for each view; ``views``: also search the picture mirrored and by halves."""
         check_top(top)
         if not file.is_file():
             raise RequestError(f"{file}: {self._why_missing(file)}")

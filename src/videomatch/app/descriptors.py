@@ -149,14 +149,11 @@ class Descriptor:
         shape = Store(root).shape
         if len(shape) != 1:
             raise RequestError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
-        if self.method is not None or self.scorer is not None:
-            output = folder / "kept"
-            run = None if self.scorer is None else Path(self.scorer)
-            select_key_frames(
-                features=[root.parent], output=output, expert=ROWS, method=self.method, run=run, share=self.share
-            )
-            root = output / ROWS
-        return Store(root)
+        if self.method is None and self.scorer is None:
+            return Store(root)
+        how = {"method": self.method, "run": self.scorer and Path(self.scorer), "share": self.share}
+        select_key_frames(features=[root.parent], output=folder / "kept", expert=ROWS, **how)
+        return Store(folder / "kept" / ROWS)
 
 
 def choose(

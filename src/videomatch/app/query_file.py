@@ -88,7 +88,8 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
     # experts that read the frames of others come after these
     for name in sorted(passes, key=lambda p: any(e.source is not None for e in passes[p].values())):
         job = jobs.extract(plan, dataset, name, "0")
-        settings = job.settings | {"experts": {e: o for e, o in job.settings["experts"].items() if e in needed}}
+        chosen = {e: options for e, options in job.settings["experts"].items() if e in needed}
+        settings: dict[str, Any] = {**job.settings, "experts": chosen}
         output = corpus.parent / "features" / name
         runs = [Path(run).parent for run in job.inputs["runs"]]
         extract(corpus=corpus, output=output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings)

@@ -97,7 +97,7 @@ def similar(
         if catalogue.video(dataset, video) is not None:
             raise RequestError(f"video {video!r} of data set {dataset!r} has no embedding by system {system!r}")
         if file is None or not Path(file).is_file():
-            near = difflib.get_close_matches(video, index.ids[:100_000], n=1)
+            near = difflib.get_close_matches(video, index.store.ids[:100_000], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise RequestError(f"{video!r} is neither a video of data set {dataset!r} nor a file{hint}")
         digest = digests.file_digest(Path(file))
@@ -133,8 +133,8 @@ def _add_hits(
     with answer.timed("search"):
         at, scores = index.search(vector, top, exclude, kind)
     with answer.timed("titles"):
-        ids = pl.Series("video_id", [index.ids[n] for n in at], pl.String)
-        found = pl.DataFrame([ids, pl.Series("score", scores)])
+        ids = index.store.ids
+        found = pl.DataFrame({"video_id": pl.Series([ids[n] for n in at], dtype=pl.String), "score": scores})
         found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")
         rows = found.select("video_id", "score", "path", pl.col("title").fill_null(""), "duration")
         answer.hits += [Hit(*row) for row in rows.iter_rows()]

@@ -81,12 +81,7 @@ def written(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
 
 
 def checked(folder: Path) -> dict[str, Any]:
-    """``about.json`` of a folder whose files are what was written.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: a file is damaged, or was written by another version.
-    """
+    """``about.json`` of a folder; a ValueError if a file is damaged, or was written by another version."""
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError(f"{folder}/about.json is not of format {FORMAT}: remove {folder} and make it again")

@@ -172,9 +172,6 @@ def rank(
         shape: ``(Q, N)``.
         bound: ``(Q,)`` how far a score of a block may be from the exact one; 0 by default.
         exact: exact scores ``(n,)`` of rows and columns ``(n,)``; by default those of the block.
-
-    Raises:
-        ValueError: a position of the request does not fit, or a pair is excluded.
     """
     (queries, references), pairs, top = shape, request.pairs, request.top
     request.check(queries, references)

@@ -58,19 +58,12 @@ class Index:
     def __init__(
         self, root: Path, cache: Path, *, cosine: bool = True, exact: int = EXACT, held_out: int = HELD_OUT
     ) -> None:
-        """Open the index of a store, building what is missing.
-
-        Args:
-            cache: folder for the inverted file of this store alone.
-            cosine: compare with unit rows, of any length in the store.
-            exact, held_out: :data:`EXACT` and :data:`HELD_OUT`.
-
-        Raises:
-            ValueError: an id has not exactly one row, or rows are not vectors.
-        """
+        """Open the index of a store, building what is missing in ``cache``, a folder for this store alone. Unless
+        ``cosine`` is off, the rows are made unit vectors. A ValueError if an id has not exactly one vector."""
         self.store, self.cosine = Store(root), cosine
         if len(self.store.shape) != 1 or (self.store.lengths != 1).any():
             raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
+        self._index: Any = None
         self.about: dict[str, Any] = {"kind": "exact"}
         if len(self.store) <= exact:
             self._rows = self._read(np.arange(len(self.store)))
@@ -87,11 +80,6 @@ class Index:
             log.warning("the index is built again: %s", error)
         self._build(root, cache, digest, held_out)
 
-    @property
-    def ids(self) -> list[str]:
-        """Ids by position."""
-        return self.store.ids
-
     def search(
         self, query: np.ndarray, top: int, exclude: int | None = None, kind: str = "rows"
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +88,6 @@ class Index:
         Args:
             exclude: position of a row that is not to be found (the query itself).
             kind: what the query is: ``rows``, like those of the store, or ``texts``.
-
-        Raises:
-            ValueError: the query does not fit the store.
         """
         query = np.asarray(query)
         if query.shape != self.store.shape or not np.isfinite(query).all():
