@@ -42,10 +42,10 @@ class Lsa:
     """
 
     def __init__(self, texts: Sequence[str], *, dim: int = 256, seed: int = 0) -> None:
-        of_words = TfidfVectorizer(
-            tokenizer=words, token_pattern=None, lowercase=False, ngram_range=(1, 2), sublinear_tf=True
-        )
-        of_characters = TfidfVectorizer(analyzer=_character_terms, sublinear_tf=True)
+        split: dict[str, Any] = {"tokenizer": words, "token_pattern": None, "lowercase": False}
+        terms: dict[str, Any] = {"analyzer": _character_terms}
+        of_words = TfidfVectorizer(**split, ngram_range=(1, 2), sublinear_tf=True)
+        of_characters = TfidfVectorizer(**terms, sublinear_tf=True)
         self._terms = FeatureUnion([("words", of_words), ("characters", of_characters)])
         try:
             counted: Any = self._terms.fit_transform(texts)

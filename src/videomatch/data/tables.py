@@ -150,7 +150,7 @@ def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame
         allowed = VALUES.get((table, column))
         if allowed and (odd := set(values.unique()) - allowed):
             raise ValueError(f"{where} holds {sorted(odd)[0]!r}, expected one of {sorted(allowed)}")
-    frame = rows.select(*schema).cast(schema)
+    frame = rows.select(*schema).cast(pl.Schema(schema))
     if table in KEYS:
         twice = frame.filter(frame.select(KEYS[table]).is_duplicated())
         if len(twice):

@@ -19,7 +19,7 @@ class SoundTags(TaggedExamples, FrameExamples):
     Batch: ``log_mel`` ``(B, frames, bands)`` float32, ``labels`` ``(B, N)`` float32 of 0 and 1.
     """
 
-    expert: str = "log_mel"
+    expert: str | None = "log_mel"
     per_video: int = 4
 
     def __post_init__(self) -> None:

@@ -38,9 +38,8 @@ def mask_tokens(
     count = int(drawn.sum())
     fate, other = rng.random(count), rng.integers(0, len(tokenizer), count)
     masked = input_ids.copy()
-    masked[drawn] = np.where(
-        fate < MASKED, tokenizer.mask_token_id, np.where(fate < MASKED + RANDOM, other, input_ids[drawn])
-    )
+    mask_id: Any = tokenizer.mask_token_id
+    masked[drawn] = np.where(fate < MASKED, mask_id, np.where(fate < MASKED + RANDOM, other, input_ids[drawn]))
     return masked, labels
 
 
