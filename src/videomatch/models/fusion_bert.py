@@ -77,7 +77,7 @@ class Config(PretrainedConfig):
     max_tokens: int = 36
     layout: Literal["frames_inside", "frames_first"] = "frames_inside"
     num_tags: int | None = None
-    encoder: dict[str, Any] | PretrainedConfig | None = None
+    encoder: Any = None
 
     def __post_init__(self, **others: Any) -> None:
         if odd := [head for head in self.heads if head not in HEADS]:
@@ -108,7 +108,8 @@ class Config(PretrainedConfig):
         self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
         self.heads_count = found.num_attention_heads
         if self.id2label is not None:
-            self.label2id = {name: number for number, name in self.id2label.items()}
+            label2id: Any = {name: number for number, name in self.id2label.items()}
+            self.label2id = label2id
         super().__post_init__(**others)
 
 
@@ -179,7 +180,7 @@ class Model(PreTrainedModel, SystemModel):
         self.attention_pool = nn.Sequential(*attention) if config.pool.startswith("attention") else None
         self.projection = nn.Linear(width, config.embedding_dim)
         read = width if config.tags_from == "cls" else config.embedding_dim
-        self.tag_head = nn.Linear(read, config.num_tags) if "tags" in config.heads else None
+        self.tag_head = nn.Linear(read, config.num_tags or 0) if "tags" in config.heads else None
         vocabulary = config.encoder.vocab_size
         self.token_head = _MaskedHead(width, vocabulary, eps) if "tokens" in config.heads else None
         self.frame_head = _MaskedHead(width, config.frame_dim, eps) if "frames" in config.heads else None
