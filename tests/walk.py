@@ -38,7 +38,7 @@ CHOICES = {
     "systems.title.embeddings.dim": [16, 24, 32],
     "experts.frames.every": [0.5, 1.0],
     "datasets.videos.options.videos": [30, 36],
-    "pages.run.top": [3, 5],
+    "pages.neighbours.top": [3, 5],
 }
 EDITED = ["train", "extract", "embed", "combine", "search", "evaluate", "prepare", "render", "illustrate"]
 
