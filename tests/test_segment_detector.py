@@ -262,6 +262,13 @@ class TestModel:
             torch.testing.assert_close(alone[name][0, here], among[name][0, there], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(alone["line"][0], among["line"][0, :37, :50], rtol=1e-4, atol=1e-4)
 
+    def test_tiles_change_nothing(self):
+        model = drawn_model(max_boxes=10)
+        values = np.random.default_rng(0).uniform(size=(330, 270)).astype(np.float32)
+        whole, tiles = (model.align(values, confidence=0.0, tile=tile) for tile in (None, 48))
+        assert model.pyramid.reach < 150 and len(whole) > 3
+        np.testing.assert_allclose(whole, tiles, rtol=1e-3, atol=1e-3)
+
     def test_saved_is_loaded_equal(self, tmp_path):
         model = drawn_model(confidence=0.0)
         model.save_pretrained(tmp_path)

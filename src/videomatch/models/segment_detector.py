@@ -13,7 +13,7 @@ small network reads the map frame by frame:
    (:mod:`videomatch.localisation.corners`).
 
 Frame i is the interval ``[i, i + 1)``. A box is ``query_start, query_end, reference_start, reference_end`` in frames,
-half open; a cell ``query centre, reference centre, side`` in frames. Padding does not change a result.
+half open; a cell ``query centre, reference centre, side`` in frames. Padding and tiles do not change a result.
 
 # Deviation: SPD's training and its 20 best references per row are not published; this network has some hundred thousand
 weights instead of millions, and never rescales a map, which would lose frames.
@@ -43,6 +43,8 @@ from videomatch.models import SystemModel
 
 #: of :func:`channels`
 CHANNELS = 4
+#: frames of a tile; maps of more cells are computed in tiles
+TILE, MAX_CELLS = 1536, 2048 * 2048
 #: IoU threshold of the first non-maximum suppression, of the cells' boxes
 CELL_IOU = 0.5
 #: a level finds segments whose longer side is between so many sides of its cells; neighbouring levels overlap
@@ -91,6 +93,7 @@ class Norm(nn.BatchNorm2d):
     """BatchNorm without the padding. In all layers ``mask`` ``(B, 1, rows, columns)`` is 0 in the padding, or None."""
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """``(B, C, rows, columns)``."""
         if mask is None or not self.training:
             return super().forward(x)
         count = mask.sum().clamp(min=2)
@@ -151,12 +154,14 @@ class Outputs(NamedTuple):
 
 
 class Pyramid(nn.Module):
-    """The feature pyramid and its two heads."""
+    """The feature pyramid and its two heads; see :class:`Config`."""
 
     def __init__(self, width: int, levels: int, head: int) -> None:
         super().__init__()
         #: frames of a coarsest cell
         self.step = 2**levels
+        #: max distance in frames at which a cell depends on others: the sum over the levels' convolutions
+        self.reach = 5 * self.step
         sizes = [min(int(width * (1 + n / 2)) // 8 * 8 or width, 4 * width) for n in range(levels)]
         # the first layer reads two by two cells and those around them at once: no layer works on single cells
         first = Layer(CHANNELS, sizes[0], size=4, stride=2)
@@ -205,6 +210,30 @@ class Pyramid(nn.Module):
     def predict(self, heads: list[Tensor]) -> Float[Tensor, "maps 5 cells"]:
         """Log odds, offset of the centre, and log size of the box for all cells, level by level and row by row."""
         return _pointwise(self.says, torch.cat([x.flatten(2) for x in heads], 2))
+
+    def tiled(
+        self,
+        read: Float[Tensor, "1 channels rows columns"],
+        mask: Bool[Tensor, "1 rows columns"] | None,
+        tile: int,
+    ) -> Outputs:
+        """:meth:`forward`, by tiles of ``tile`` frames, a multiple of ``step``, with ``reach`` frames around them."""
+        rows, columns = read.shape[2:]
+        whole: list[Tensor] = []
+        for top, left in itertools.product(range(0, rows, tile), range(0, columns, tile)):
+            above, before = max(0, top - self.reach), max(0, left - self.reach)
+            seen = (slice(above, top + tile + self.reach), slice(before, left + tile + self.reach))
+            inner = read[:, :, seen[0], seen[1]]
+            found = self(inner, None if mask is None else mask[:, seen[0], seen[1]])
+            parts = [found.fine, found.line, *found.heads]
+            sides = [inner.shape[2] // part.shape[2] for part in parts]
+            if not whole:
+                whole = [p.new_empty(1, p.shape[1], rows // n, columns // n) for p, n in zip(parts, sides, strict=True)]
+            for part, to, side in zip(parts, whole, sides, strict=True):
+                part = part[:, :, (top - above) // side :, (left - before) // side :]
+                place = to[:, :, top // side : (top + tile) // side, left // side : (left + tile) // side]
+                place.copy_(part[:, :, : place.shape[2], : place.shape[3]])
+        return Outputs(whole[0], whole[1], whole[2:])
 
 
 def _pointwise(conv: nn.Conv2d, x: Float[Tensor, "maps channels cells"]) -> Float[Tensor, "maps outputs cells"]:
@@ -285,12 +314,15 @@ class Model(PreTrainedModel, SystemModel):
         confidence: float | None = None,
         overlap: float | None = None,
         floor: float | None = None,
+        tile: int | None = None,
     ) -> np.ndarray:
         """Segments ``(N, 5)`` float64 of a map ``(Q, R)``, highest score first, in frames and fractions of frames. The
         score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line. Options are by
-        default those of :class:`Config`.
+        default those of :class:`Config`. ``tile``: compute in tiles of so many frames, a multiple of the coarsest cell;
+        by default maps of more than ``MAX_CELLS`` cells (memory grows with the cells).
 
-        A ValueError: no map of finite numbers, or a model in training mode.
+        Raises:
+            ValueError: no map of finite numbers, or a model in training mode.
         """
         values = np.asarray(similarity, np.float32)
         if values.ndim != 2 or not np.isfinite(values).all():
@@ -306,11 +338,14 @@ class Model(PreTrainedModel, SystemModel):
             corners = [corners.arrays() for corners in self.corners if isinstance(corners, Corners)]
             self._inference = self.pyramid.fused(), corners
         pyramid, corner_arrays = self._inference
+        step = pyramid.step
         given = torch.from_numpy(values).to(pyramid.line.weight.device)[None]
         read, mask = channels(given), None
-        if any(size % pyramid.step for size in values.shape):
-            read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), pyramid.step)
-        found = pyramid(read, mask)
+        if any(size % step for size in values.shape):
+            read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
+        if tile is None and values.size > MAX_CELLS:
+            tile = TILE // step * step
+        found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
         raw = pyramid.predict(found.heads)[0].cpu().numpy()
         boxes, score = _peaks(raw, [x.shape[2:] for x in found.heads], values.shape, min_score)
         kept = nms(boxes, score, CELL_IOU)[: options.max_boxes]
