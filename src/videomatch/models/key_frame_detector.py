@@ -43,7 +43,6 @@ class Model(segment_detector.Model):
     """The detector, and the scorer as a submodule."""
 
     scores_frames: ClassVar[bool] = True
-
     config_class = Config
 
     def __init__(self, config: Config) -> None:

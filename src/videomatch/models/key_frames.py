@@ -120,7 +120,6 @@ class Model(PreTrainedModel, SystemModel):
     """Scores and assignments of frames, and of the frames of an edited copy if the batch has one."""
 
     scores_frames: ClassVar[bool] = True
-
     config_class = Config
     main_input_name = "frames"
 

@@ -245,8 +245,6 @@ def _pointwise(conv: nn.Conv2d, x: Float[Tensor, "maps channels cells"]) -> Floa
 class Model(PreTrainedModel, SystemModel):
     """The detector: an aligner as in :mod:`videomatch.aligners`."""
 
-    detects_segments: ClassVar[bool] = True
-
     config_class = Config
     GRIDS: ClassVar = {"ours": {"confidence": [0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]}}
 
