@@ -24,7 +24,7 @@ CORPORA = {"vcsl": labelled_copies.vcsl, "vsc2022": labelled_copies.vsc2022}
 SMALL = {
     "model": {"width": 8, "levels": 4, "head": 8},
     "examples": {"synthetic": 0, "per_pair": 4},
-    "training": {"epochs": 4, "batch": 8, "lr": 4.0e-3, "ema": None},
+    "training": {"epochs": 8, "batch": 8, "lr": 4.0e-3, "ema": None},
 }
 
 
