@@ -1,4 +1,4 @@
-"""CPU time of starting a job: in a process of its own, which imports torch and transformers, and in a fork of the server.
+"""CPU time of starting a job: in a process of its own, which imports torch, and in a fork of the fork server.
 
     python benchmarks/fork_server.py [--rounds 5]
 
