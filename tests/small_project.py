@@ -63,8 +63,8 @@ def built(folder: Path) -> Plan:
     plan = load_plan()
     features = {passage: plan.result("features", "mine", passage, "0") for passage in plan.passes("mine")}
     of_clip = features.pop("clip")
-    embeddings = [plan.embedding("mine", system) for system in BUILT]
-    for result in [plan.corpus("mine"), *features.values(), plan.run("tiny_clip"), of_clip, *embeddings]:
+    embeddings = [plan.result("embeddings", "mine", system) for system in BUILT]
+    for result in [plan.result("corpora", "mine"), *features.values(), plan.run("tiny_clip"), of_clip, *embeddings]:
         job = rules.job_of(plan, result)
         made(result, job.stage, job.settings | ({"queries": None} if job.stage == "embed" else {}), job.inputs)
     return plan

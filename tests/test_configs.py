@@ -68,8 +68,8 @@ def test_the_recipe_of_dual_encoding_is_the_published_one(plan: Plan):
 @pytest.mark.parametrize("plan", ["avs"], indirect=True)
 def test_topics_are_searched_a_thousand_deep_with_what_was_learned_elsewhere(plan: Plan):
     assert jobs.search(plan, "videos", "captions_tv21", "dmt").settings["top"] >= 1000
-    assert jobs.train(plan, "dmt", "seed0").inputs["corpus"] == plan.corpus("msrvtt")
-    assert jobs.submit(plan, "tv21").inputs["rankings"] == plan.ranking("videos", "captions_tv21", "dmt")
+    assert jobs.train(plan, "dmt", "seed0").inputs["corpus"] == plan.result("corpora", "msrvtt")
+    assert jobs.submit(plan, "tv21").inputs["rankings"] == plan.result("rankings", "videos", "captions_tv21", "dmt")
 
 
 @pytest.mark.parametrize("plan", ["vcsl", "vsc2022"], indirect=True)
@@ -86,7 +86,7 @@ def test_same_source_segments_of_real_data_need_features_alone(plan: Plan):
     examples = labelled.settings["system"]["examples"]
     assert (examples["expert"], examples["split"]) == ("copy", "copies_train"), "never on what a table shows"
     assert labelled.inputs["init"] == [plan.run("made_up", "seed0")]
-    assert labelled.inputs["corpus"] == plan.corpus("films")
+    assert labelled.inputs["corpus"] == plan.result("corpora", "films")
     for path, job in made.items():
         if job.stage == "align":
             entry = plan.system_of_kind(path.split("/")[5], Align)

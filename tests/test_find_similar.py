@@ -44,7 +44,7 @@ def catalogue(project, monkeypatch):
 
 
 def store(catalogue, system, member, side="videos"):
-    return Store(Path(catalogue.plan.embedding("mine", system)).parent / member / side)
+    return Store(Path(catalogue.plan.result("embeddings", "mine", system)).parent / member / side)
 
 
 def naive(catalogue, system, member, vector, exclude=None):
@@ -60,7 +60,7 @@ def naive(catalogue, system, member, vector, exclude=None):
 def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, system):
     member = catalogue.plan.members(system)[0]
     texts = store(catalogue, system, member, "texts")
-    words = dict(tables.read("texts", Path(catalogue.plan.corpus("mine")).parent).select("text_id", "text").iter_rows())
+    words = dict(tables.read("texts", Path(catalogue.plan.result("corpora", "mine")).parent).select("text_id", "text").iter_rows())
     for text_id in texts.ids[::5]:
         answer = find(catalogue, words[text_id], system=system, top=5)
         wanted = naive(catalogue, system, member, texts[text_id][0].astype(np.float64))[:5]
@@ -126,9 +126,9 @@ def test_what_changed_is_read_again(project, tmp_path, monkeypatch):
     monkeypatch.chdir(copy)
     catalogue = open_catalogue()
     before = similar(catalogue, VIDEO, system="pooled").hits
-    folder = Path(catalogue.plan.embedding("mine", "pooled")).parent
+    folder = Path(catalogue.plan.result("embeddings", "mine", "pooled")).parent
     shutil.rmtree(folder)
-    shutil.copytree(Path(catalogue.plan.embedding("mine", "title")).parent, folder)
+    shutil.copytree(Path(catalogue.plan.result("embeddings", "mine", "title")).parent, folder)
     after = similar(catalogue, VIDEO, system="pooled").hits
     assert [h.score for h in after] != [h.score for h in before]
     assert after == similar(catalogue, VIDEO, system="title").hits

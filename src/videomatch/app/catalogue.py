@@ -31,7 +31,7 @@ class Catalogue:
 
     def embedded_by(self, dataset: str) -> list[str]:
         """Systems that have embedded a data set, in the order of the parameters."""
-        return [s for s in self.plan.systems if Path(self.plan.embedding(dataset, s)).exists()]
+        return [s for s in self.plan.systems if Path(self.plan.result("embeddings", dataset, s)).exists()]
 
     def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
         """Systems that can search a data set for a text or a video: first those of pages, last those that compare texts
@@ -58,7 +58,7 @@ class Catalogue:
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:
         """The system whose video embeddings ``system`` uses: itself, or another that pools the same features."""
-        if Path(self.plan.embedding(dataset, system)).exists():
+        if Path(self.plan.result("embeddings", dataset, system)).exists():
             return system
         own = self.plan.systems[system]
         if isinstance(own, Embeddings) and own.text_encoder is not None:
@@ -113,7 +113,7 @@ class Catalogue:
             self._check_inputs(dataset, system)
         except ValueError as error:
             return f"it cannot ({error})"
-        return f"run `{self._snakemake(self.plan.embedding(dataset, system))}`"
+        return f"run `{self._snakemake(self.plan.result('embeddings', dataset, system))}`"
 
     def _check_inputs(self, dataset: str, system: str) -> None:
         entry = self.plan.systems[system]
@@ -140,7 +140,7 @@ class Catalogue:
         they would change the result."""
         source = self._embedded_as(dataset, system)
         assert source is not None
-        manifest = self.plan.embedding(dataset, source)
+        manifest = self.plan.result("embeddings", dataset, source)
         root = Path(manifest).parent / self.member(source, member if source == system else None) / "videos"
         if not (root / "store.json").exists():
             raise RequestError(f"{root} does not exist: run `{self._snakemake(manifest)}`")
@@ -154,7 +154,7 @@ class Catalogue:
 
     def videos(self, dataset: str) -> pl.DataFrame:
         """video_id, path, duration, sha256 and title of all videos of a data set."""
-        manifest = self.plan.corpus(dataset)
+        manifest = self.plan.result("corpora", dataset)
         if not Path(manifest).exists():
             raise RequestError(f"the corpus of data set {dataset!r} does not exist: run `{self._snakemake(manifest)}`")
 

@@ -42,7 +42,7 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
     if isinstance(entry, Trained):
         run = plan.run(system, member)
         features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(system))]
-        corpus = Path(plan.corpus(dataset)).parent
+        corpus = Path(plan.result("corpora", dataset)).parent
         return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
     if isinstance(entry, Embeddings) and entry.text_encoder is not None:
         from videomatch.stages.embed import text_tower
@@ -73,8 +73,8 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
     """The latent semantic analysis of a system, fitted as ``embed`` did; a ValueError if it does not give the
     embeddings of the corpus."""
     plan = catalogue.plan
-    options, result = plan.system_of_kind(system, Embeddings), plan.embedding(dataset, system)
-    corpus = Path(plan.corpus(dataset)).parent
+    options, result = plan.system_of_kind(system, Embeddings), plan.result("embeddings", dataset, system)
+    corpus = Path(plan.result("corpora", dataset)).parent
 
     def fit() -> TextEncoder:
         from videomatch.data.lsa import fitted_on_train
@@ -86,7 +86,7 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
         _compare(lsa.embed([texts[i] for i in some]), store, some)
         return lsa.embed
 
-    return catalogue.cached([plan.corpus(dataset), result], ("analysis", dataset, system), fit)
+    return catalogue.cached([plan.result("corpora", dataset), result], ("analysis", dataset, system), fit)
 
 
 def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:
@@ -120,9 +120,9 @@ def _joiner(
     from videomatch.stages import combine
 
     plan, parts = catalogue.plan, _parts(catalogue, system, member)
-    folder = Path(plan.embedding(dataset, system)).parent / member
+    folder = Path(plan.result("embeddings", dataset, system)).parent / member
     shares = combine.shares_of([weight for _, _, weight in parts])
-    manifests = [plan.embedding(dataset, part) for part, _, _ in parts]
+    manifests = [plan.result("embeddings", dataset, part) for part, _, _ in parts]
 
     def load_directions() -> np.ndarray | None:
         missing = [m for m in manifests if not Path(m).exists()]
@@ -138,7 +138,7 @@ def _joiner(
         return directions
 
     key = ("directions", dataset, system, member)
-    directions = catalogue.cached([*manifests, plan.embedding(dataset, system)], key, load_directions)
+    directions = catalogue.cached([*manifests, plan.result("embeddings", dataset, system)], key, load_directions)
     return lambda rows: combine.combined(rows, shares, directions)
 
 

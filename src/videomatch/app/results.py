@@ -31,7 +31,7 @@ def show_tables(options: argparse.Namespace) -> int:
     """Print every table, the rejected videos, and where the results are."""
     plan = load_plan(options.configfile, options.config)
     for name in plan.tables:
-        path = Path(plan.table(name)).parent / "table.md"
+        path = Path(plan.result("tables", name)).parent / "table.md"
         print(path.read_text(encoding="utf-8") if path.exists() else f"{path} does not exist yet: run `snakemake`\n")
     for dataset in rules.datasets(plan):
         rejected = rules.rejected(plan, dataset)
@@ -41,9 +41,9 @@ def show_tables(options: argparse.Namespace) -> int:
                 print(rejected)
     print(f"\ntables:  {plan.root}/tables/*/table.md")
     for page in plan.pages:
-        print(f"page:    {Path(plan.page(page)).parent}/index.html")
+        print(f"page:    {Path(plan.result('pages', page)).parent}/index.html")
     for dataset in rules.datasets(plan):
-        print(f"corpus:  {Path(plan.corpus(dataset)).parent}/card.md")
+        print(f"corpus:  {Path(plan.result('corpora', dataset)).parent}/card.md")
     return 0
 
 
@@ -68,12 +68,12 @@ def show_leaks(options: argparse.Namespace) -> int:
     plan = load_plan(options.configfile, options.config)
     if options.dataset not in plan.datasets:
         raise RequestError(unknown("data set", options.dataset, plan.datasets))
-    corpus = Path(plan.corpus(options.dataset)).parent
+    corpus = Path(plan.result("corpora", options.dataset)).parent
     if not corpus.is_dir():
-        raise RequestError(f"{corpus} does not exist yet: run `snakemake {plan.corpus(options.dataset)}`")
+        raise RequestError(f"{corpus} does not exist yet: run `snakemake {plan.result('corpora', options.dataset)}`")
     vectors = []
     if options.system:
-        embedding = Path(plan.embedding(options.dataset, options.system)).parent
+        embedding = Path(plan.result("embeddings", options.dataset, options.system)).parent
         vectors = [embedding / plan.members(options.system)[0] / "videos"]
     try:
         text, shared = leaks.report(corpus, options.train, options.test, vectors)

@@ -208,11 +208,11 @@ class Check:
     def value(self, path: Place, value: Any, field: dataclasses.Field[Any], entry: Mapping[str, Any]) -> None:
         """A value of an entry against what the metadata and the annotation of its field tell."""
         about = field.metadata
-        several = isinstance(value, list) and "Sequence" in str(field.type)
+        several = value if isinstance(value, list) and "Sequence" in str(field.type) else None
         if value is not None and not {"spec", "callee"} & about.keys() and not self.type(path, value, str(field.type)):
             return
-        for number, one in enumerate(value if several else [value]):
-            place = (*path, str(number)) if several else path
+        for number, one in enumerate([value] if several is None else several):
+            place = path if several is None else (*path, str(number))
             if one is None:
                 continue
             if "spec" in about:
@@ -318,12 +318,13 @@ class Check:
     def grid(self, path: Place, align: Mapping[str, Any]) -> None:
         """The values that an aligner's options are tuned over: a name of its ``GRIDS``, or a mapping."""
         known, grid = options_of("aligners.{aligner}:align", align), align["tune"].get("grid")
+        grid = "ours" if grid is None else grid
         if isinstance(grid, Mapping) and known is not None:
             self.keys(path, grid, known)
         elif known is not None and not any(place[:2] == path[:2] for place, _ in self.mistakes):
             grids = signatures.grids(f"aligners.{align['aligner']}")
-            if self.member(path, "grid", "ours" if grid is None else grid, grids):
-                for name in set(grids["ours" if grid is None else grid]) - known.keys():
+            if self.member(path, "grid", grid, grids):
+                for name in set(grids[str(grid)]) - known.keys():
                     self.add(path, f"the grid's {unknown('option', name, known)}")
 
     def objectives(self, path: Place, entry: Any) -> None:

@@ -46,7 +46,7 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
             before += folders
     found: dict[str, Any] = {
         "stages": stages,
-        "metrics": [_scaled(plan, plan.table(name), "summary.json") for name in plan.tables],
+        "metrics": [_scaled(plan, plan.result("tables", name), "summary.json") for name in plan.tables],
         "plots": plots(plan),
     }
     return {name: value for name, value in found.items() if value}
@@ -69,7 +69,7 @@ def plots(plan: Plan) -> list[dict[str, Any]]:
                         "template": "linear",
                     }
         for system in entry.scatter:
-            file = _scaled(plan, plan.page(page), f"similarity-{system}-{plan.members(system)[0]}.csv")
+            file = _scaled(plan, plan.result("pages", page), f"similarity-{system}-{plan.members(system)[0]}.csv")
             found[f"similarity/{page}/{system}"] = {
                 "title": f"{system}: cosine over grade",
                 "x": "grade",

@@ -112,7 +112,7 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
         "extract",
         settings,
         {
-            "corpus": plan.corpus(dataset),
+            "corpus": plan.result("corpora", dataset),
             "features": [plan.features(dataset, source)[int(shard)] for source in sources],
             "runs": plan.backbone_runs(backbones),
         },
@@ -196,7 +196,7 @@ def embed(plan: Plan, dataset: str, system: str) -> Job:
 def combine(plan: Plan, dataset: str, system: str) -> Job:
     """The joined embeddings of several systems."""
     entry = plan.system_of_kind(system, Combine)
-    parts = [plan.embedding(dataset, part) for part in entry.systems]
+    parts = [plan.result("embeddings", dataset, part) for part in entry.systems]
     return Job("combine", {"members": combined_members(plan, system)} | entry.settings(), {"embeddings": parts})
 
 
@@ -224,7 +224,7 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
 
 def _corpus(plan: Plan, dataset: str, experts: Sequence[str]) -> dict[str, str | list[str]]:
     """The corpus and some features of a data set as inputs."""
-    return {"corpus": plan.corpus(dataset), "features": plan.features_of(dataset, experts)}
+    return {"corpus": plan.result("corpora", dataset), "features": plan.features_of(dataset, experts)}
 
 
 def _model_modules(plan: Plan, system: str) -> list[str]:
@@ -316,12 +316,12 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
     if isinstance(rescore, Rescore):
         settings["rescore"] = rescore.settings()
         frames = listed(rescore.expert)
-        texts = [plan.embedding(dataset, name) for name in listed(rescore.frame_texts)]
+        texts = [plan.result("embeddings", dataset, name) for name in listed(rescore.frame_texts)]
     return Job(
         "search",
         settings,
         _corpus(plan, dataset, frames)
-        | {"embeddings": [plan.embedding(dataset, plan.base(system))], "frame_embeddings": texts},
+        | {"embeddings": [plan.result("embeddings", dataset, plan.base(system))], "frame_embeddings": texts},
         experts=frames,
     )
 
@@ -339,12 +339,12 @@ def _top(plan: Plan, dataset: str, split: str, system: str) -> int:
 
 def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
     """The metrics of rankings, or of segments."""
-    members, corpus = plan.members(system), plan.corpus(dataset)
+    members, corpus = plan.members(system), plan.result("corpora", dataset)
     settings = {"metrics": plan.metric_names(dataset, split), "members": members}
     if isinstance(plan.systems[system], Align):
         segments = [plan.segments(dataset, split, system, member) for member in members]
         return Job("evaluate", settings | {"split": split}, {"corpus": corpus, "segments": segments})
-    return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.ranking(dataset, split, system)})
+    return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.result("rankings", dataset, split, system)})
 
 
 def tabulate(plan: Plan, table: str) -> Job:
@@ -381,15 +381,15 @@ def illustrate(plan: Plan, page: str) -> Job:
         features = plan.features_of(dataset, localises.experts)
         shown = {"segments": plan.segments(dataset, split, system), "features": features}
     else:
-        shown = {"rankings": plan.ranking(dataset, split, system)}
+        shown = {"rankings": plan.result("rankings", dataset, split, system)}
     return Job(
         "illustrate",
         settings,
         {
-            "corpus": plan.corpus(dataset),
+            "corpus": plan.result("corpora", dataset),
             **shown,
-            "judged": [plan.ranking(dataset, str(entry.judged), drawn) for drawn in entry.scatter],
-            "tables": [plan.table(table) for table in entry.tables],
+            "judged": [plan.result("rankings", dataset, str(entry.judged), drawn) for drawn in entry.scatter],
+            "tables": [plan.result("tables", table) for table in entry.tables],
             "runs": [plan.run(*run) for run in curves],
         },
         patterns={"tables": ["table.md", "table.csv"], "runs": ["log.csv"]},
@@ -410,7 +410,7 @@ def submit(plan: Plan, submission: str) -> Job:
     elif isinstance(system, Align):
         read = {"segments": plan.segments(dataset, split, name)}
     elif entry.format in RANKED:
-        read = {"rankings": plan.ranking(dataset, split, name)}
+        read = {"rankings": plan.result("rankings", dataset, split, name)}
     else:
-        read = {"embeddings": [plan.embedding(dataset, plan.base(name))]}
-    return Job("submit", settings, {"corpus": plan.corpus(dataset), **read})
+        read = {"embeddings": [plan.result("embeddings", dataset, plan.base(name))]}
+    return Job("submit", settings, {"corpus": plan.result("corpora", dataset), **read})

@@ -53,12 +53,9 @@ class Plan:
         }
 
     def result(self, *folders: str) -> str:
-        """The path of the manifest of a result; by it a result is named in inputs and outputs."""
+        """The path of the manifest of a result; by it a result is named in inputs and outputs. Folders are those of
+        :data:`videomatch.pipeline.rules.RULES`."""
         return "/".join([self.root, *folders, MANIFEST])
-
-    def corpus(self, dataset: str) -> str:
-        """The result of ``prepare``."""
-        return self.result("corpora", dataset)
 
     def renders(self, dataset: str) -> list[str]:
         """The results of ``render``, one per shard; none where the reader starts from other files."""
@@ -82,25 +79,9 @@ class Plan:
         """The result of training one member of a system; its first by default."""
         return self.result("runs", system, member or self.members(system)[0])
 
-    def embedding(self, dataset: str, system: str) -> str:
-        """The result of ``embed`` or ``combine``, with one folder per member."""
-        return self.result("embeddings", dataset, system)
-
-    def ranking(self, dataset: str, split: str, system: str) -> str:
-        """The result of ``search``, with one folder per member."""
-        return self.result("rankings", dataset, split, system)
-
     def segments(self, dataset: str, split: str, system: str, member: str | None = None) -> str:
         """The result of ``align`` for one member; the first by default."""
         return self.result("segments", dataset, split, system, member or self.members(system)[0])
-
-    def table(self, name: str) -> str:
-        """The result of ``tabulate``."""
-        return self.result("tables", name)
-
-    def page(self, name: str) -> str:
-        """The result of ``illustrate``."""
-        return self.result("pages", name)
 
     def pass_of(self, expert: str) -> str:
         """The pass over the videos in which an expert is computed. All experts of a pass share one decoding. An expert

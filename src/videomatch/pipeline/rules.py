@@ -101,11 +101,11 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
     that a data set among them lists. A ``ValueError`` where that cannot be."""
     found: dict[str, jobs.Job] = {}
     waiting = [
-        *map(plan.table, plan.tables),
-        *map(plan.page, plan.pages),
+        *(plan.result("tables", name) for name in plan.tables),
+        *(plan.result("pages", name) for name in plan.pages),
         *(plan.result("submissions", name) for name in plan.submissions),
     ]
-    waiting += [plan.ranking(*cell) for cell in plan.cells]
+    waiting += [plan.result("rankings", *cell) for cell in plan.cells]
     while waiting:
         result = waiting.pop()
         if result in found:
@@ -129,11 +129,11 @@ def results(plan: Plan) -> dict[str, list[str]]:
 def datasets(plan: Plan) -> list[str]:
     """The data sets that some result needs, in the order of the parameters."""
     found = needed(plan)
-    return [dataset for dataset in plan.datasets if plan.corpus(dataset) in found]
+    return [dataset for dataset in plan.datasets if plan.result("corpora", dataset) in found]
 
 
 def rejected(plan: Plan, dataset: str) -> pl.DataFrame:
     """``path`` and ``reason`` of the files of a data set that could not be read, in reading and in any pass."""
     features = sorted(plan.features_of(dataset, plan.datasets[dataset].experts))
-    folders = [Path(path).parent for path in (plan.corpus(dataset), *features)]
+    folders = [Path(path).parent for path in (plan.result("corpora", dataset), *features)]
     return tables.read("rejected", *folders).select("path", "reason").unique().sort("path")
