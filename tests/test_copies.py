@@ -266,7 +266,7 @@ def test_the_page_holds_map_boxes_strips_and_table(html):
     assert len(got.of("svg")) == 2 and len(got.of("rect", "segment")) == 2 and len(got.of("image", "map")) == 2
     rows = [w for w in got.words if re.match(r"\d\d:\d\d\.\d–", w)]
     assert len(rows) == 4  # two segments, both sides
-    sizes = maps.layout(14, 12)
+    sizes = maps.Layout(14, 12)
     assert len(got.of("image")) == 2 * (1 + sizes.across + sizes.down)
     box, where = got.of("rect", "segment")[0], got.of("image", "map")[0]
     scale = float(where["width"]) / 12
@@ -310,9 +310,9 @@ def test_a_map_in_equal_cells_of_time_is_the_naive_one():
 
 
 def test_drawings_have_one_second_a_length_on_both_axes():
-    sizes = maps.layout(30, 60)
+    sizes = maps.Layout(30, 60)
     assert sizes.width / 60 == pytest.approx(sizes.height / 30) and sizes.width == maps.WIDTH
-    assert maps.layout(3600, 10).width == maps.LEAST
+    assert maps.Layout(3600, 10).width == maps.LEAST
     assert [maps.clock(s) for s in (0, 59.96, 61.25, 3600)] == ["00:00.0", "01:00.0", "01:01.2", "1:00:00.0"]
     assert maps.ticks(16, 10) == (2, [0, 2, 4, 6, 8, 10, 12, 14, 16])
     image = maps.picture(np.array([[0.0, 1.0], [np.nan, 0.5]]))

@@ -60,7 +60,11 @@ def naive(catalogue, system, member, vector, exclude=None):
 def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, system):
     member = catalogue.plan.members(system)[0]
     texts = store(catalogue, system, member, "texts")
-    words = dict(tables.read("texts", Path(catalogue.plan.result("corpora", "mine")).parent).select("text_id", "text").iter_rows())
+    words = dict(
+        tables.read("texts", Path(catalogue.plan.result("corpora", "mine")).parent)
+        .select("text_id", "text")
+        .iter_rows()
+    )
     for text_id in texts.ids[::5]:
         answer = find(catalogue, words[text_id], system=system, top=5)
         wanted = naive(catalogue, system, member, texts[text_id][0].astype(np.float64))[:5]

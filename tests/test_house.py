@@ -161,7 +161,7 @@ def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
     for table in plan.tables:
         committed = ROOT / plan.result("tables", table)
         if not committed.exists():
-            pytest.skip(f"{plan.result("tables", table)} is not committed")
+            pytest.skip(f"{plan.result('tables', table)} is not committed")
         job = jobs.tabulate(plan, table)
         metrics = [(ROOT / p).parent for p in job.inputs["metrics"]]
         tabulate(metrics=metrics, output=tmp_path / table, **job.settings)

@@ -60,25 +60,18 @@ def plots(plan: Plan) -> list[dict[str, Any]]:
             logs = [_scaled(plan, plan.run(system, m), "log.csv") for m in plan.members(system)]
             for objective in plan.system_of_kind(system, Trained).objectives or ():
                 for column in (f"train/{objective}", f"val/{objective}"):
-                    found[f"{system}/{column}"] = {
-                        "title": system,
-                        "x": "epoch",
-                        "x_label": "epoch",
-                        "y": dict.fromkeys(logs, column),
-                        "y_label": column,
-                        "template": "linear",
-                    }
+                    plot = _plot("linear", system, "epoch", dict.fromkeys(logs, column), column)
+                    found[f"{system}/{column}"] = plot
         for system in entry.scatter:
             file = _scaled(plan, plan.result("pages", page), f"similarity-{system}-{plan.members(system)[0]}.csv")
-            found[f"similarity/{page}/{system}"] = {
-                "title": f"{system}: cosine over grade",
-                "x": "grade",
-                "x_label": "grade",
-                "y": {file: "score"},
-                "y_label": "cosine similarity",
-                "template": "scatter",
-            }
+            title = f"{system}: cosine over grade"
+            plot = _plot("scatter", title, "grade", {file: "score"}, "cosine similarity")
+            found[f"similarity/{page}/{system}"] = plot
     return [{name: plot} for name, plot in found.items()]
+
+
+def _plot(template: str, title: str, x: str, y: dict[str, str], y_label: str) -> dict[str, Any]:
+    return {"title": title, "x": x, "x_label": x, "y": y, "y_label": y_label, "template": template}
 
 
 def _scaled(plan: Plan, path: str, name: str) -> str:

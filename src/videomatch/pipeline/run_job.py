@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
     _log_to(None if _is_helper() else options.log)
-    _end_with_the_workflow()
+    owner = fork_server.workflow()  # the job's parent is a shell, which outlives a workflow that is killed
+    if owner is not None:  # else it was started by hand, or on another machine of a cluster
+        files.end_with(owner)
     try:
         run(options.stage, options.settings, options.output, options.threads)
     except Exception as error:
@@ -130,16 +132,6 @@ def _log_to(path: Path | None) -> None:
             os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.captureWarnings(True)
-
-
-def _end_with_the_workflow() -> None:
-    """Stop when the workflow that started this job has been killed.
-
-    Its process id comes by the environment: the job's parent is a shell, which outlives the workflow.
-    """
-    owner = fork_server.workflow()
-    if owner is not None:  # else it was started by hand, or on another machine of a cluster
-        files.end_with(owner)
 
 
 if __name__ == "__main__":

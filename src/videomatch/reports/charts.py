@@ -11,7 +11,6 @@ with every common kind of colour blindness, and the training side is dashed besi
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import math
@@ -23,6 +22,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -51,17 +51,10 @@ HINT = "#hint"
 
 def read_log(file: Path) -> Log:
     """The columns of a ``log.csv``; none of a missing or empty file. A cell that is not a number is nan."""
-    if not file.exists():
+    if not file.exists() or not file.stat().st_size:
         return {}
-    heads, *rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines())) or [[]]
-    return {name: [_value(row[n] if n < len(row) else "") for row in rows] for n, name in enumerate(heads)}
-
-
-def _value(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    rows = pl.read_csv(file, infer_schema=False, truncate_ragged_lines=True).cast(pl.Float64, strict=False)
+    return rows.fill_null(math.nan).to_dict(as_series=False)
 
 
 def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:

@@ -62,17 +62,19 @@ class DrawnSegment:
         return f"{self.number}: {query} is {reference}, score {self.score:.3f}{note}"
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Sizes of one drawing: durations (s), ``width`` and ``height`` of the map, frames of the reference's strip
-    (``across``) and of the query's (``down``)."""
+    """Sizes of the drawing of two videos: ``width`` and ``height`` of the map, frames of the reference's strip
+    (``across``) and of the query's (``down``). A second has one length on both axes, unless a side would be shorter
+    than :data:`LEAST`."""
 
-    query_duration: float
-    reference_duration: float
-    width: float
-    height: float
-    across: int
-    down: int
+    def __init__(self, query_duration: float, reference_duration: float) -> None:
+        self.query_duration, self.reference_duration = (
+            max(float(d), 1e-3) for d in (query_duration, reference_duration)
+        )
+        scale = min(WIDTH / self.reference_duration, HEIGHT / self.query_duration)
+        self.width = max(LEAST, scale * self.reference_duration)
+        self.height = max(LEAST, scale * self.query_duration)
+        self.across, self.down = max(1, round(self.width / STILL_WIDTH)), max(1, round(self.height / STILL_HEIGHT))
 
     def x(self, second: float) -> float:
         """Where a time of the reference is in the drawing."""
@@ -81,16 +83,6 @@ class Layout:
     def y(self, second: float) -> float:
         """Where a time of the query is in the drawing."""
         return TOP + second * self.height / self.query_duration
-
-
-def layout(query_duration: float, reference_duration: float) -> Layout:
-    """How large the drawing of two videos is: a second has one length on both axes, unless a side would be shorter
-    than :data:`LEAST`."""
-    query, reference = (max(float(d), 1e-3) for d in (query_duration, reference_duration))
-    scale = min(WIDTH / reference, HEIGHT / query)
-    width, height = max(LEAST, scale * reference), max(LEAST, scale * query)
-    across, down = (max(1, round(side / still)) for side, still in ((width, STILL_WIDTH), (height, STILL_HEIGHT)))
-    return Layout(query, reference, width, height, across, down)
 
 
 def resampled(
@@ -139,7 +131,7 @@ def drawing(
         title: for screen readers.
         true: the four times of the true segments, s, drawn dashed.
     """
-    sizes = layout(*durations)
+    sizes = Layout(*durations)
     step, seconds = ticks(sizes.reference_duration, sizes.width / 70)
     query_step, query_seconds = ticks(sizes.query_duration, sizes.height / 40)
     svg = pages.render(

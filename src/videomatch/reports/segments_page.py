@@ -16,32 +16,18 @@ from videomatch.localisation.maps import SimilarityMaps
 from videomatch.metrics.segments import TIMES, overlaps
 from videomatch.reports import pages
 from videomatch.reports.segment_maps import DrawnSegment, drawing, resampled
-from videomatch.specs.similarity import SimilarityMap
 
 
 def write(
-    *,
-    corpus: Path,
-    segments: Path,
-    features: list[Path],
-    similarity_map: dict[str, Any],
-    split: str,
-    output: Path,
-    title: str,
-    about: str,
-    top: int,
-    tables_html: list[Markup],
-) -> None:
-    """Write ``index.html`` and a page for each of the ``top`` queries, those with true or found segments first. The
-    arguments are those of the stage ``illustrate``; ``about`` is a line below the title."""
-    source = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
+    output: Path, corpus: Path, segments: Path, source: SimilarityMaps, split: str, top: int
+) -> list[dict[str, Any]]:
+    """Write a page for each of the ``top`` queries, those with true or found segments first; returns the rows of the
+    list of them."""
     splits = tables.read("splits", corpus)
-    queries, references = (
-        set(source.queries.ids),
-        set(source.references.ids) & set(split_ids(splits, split, "reference")),
-    )
+    queries = set(source.queries.ids)
     asked = [i for i in split_ids(splits, split, "query") if i in queries]
-    is_shown = pl.col("query_id").is_in(asked) & pl.col("reference_id").is_in(list(references))
+    references = list(set(source.references.ids) & set(split_ids(splits, split, "reference")))
+    is_shown = pl.col("query_id").is_in(asked) & pl.col("reference_id").is_in(references)
     found, true = (tables.read("segments", folder).filter(is_shown) for folder in (segments, corpus))
     with_segments = {*found["query_id"], *true["query_id"]}
     paths = dict(corpora.videos(corpus).select("video_id", "path").iter_rows())
@@ -53,8 +39,7 @@ def write(
         html, counts = _query_page(source, paths, query, *of_query)
         (output / file).write_text(html, encoding="utf-8")
         rows.append({"query": query, "file": file} | counts)
-    html = pages.render("segments.html", title=title, about=about, rows=rows, tables=tables_html)
-    (output / "index.html").write_text(html, encoding="utf-8")
+    return rows
 
 
 def _query_page(

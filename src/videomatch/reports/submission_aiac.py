@@ -108,23 +108,18 @@ def check(archive: Path, ids: Collection[str]) -> None:
         dim = dim or len(numbers)
         if len(numbers) != dim:
             raise ValueError(f"{where} has {len(numbers)} values, those before it {dim}")
-        if problem := _problem(numbers):
-            raise ValueError(f"{where} {problem}")
+        if not set(map(type, numbers)) <= {int, float}:  # True would pass for 1
+            odd = next(n for n in numbers if type(n) not in (int, float))
+            raise ValueError(f"{where} holds {odd!r}, which is not a number")
+        try:
+            values = np.array(numbers, np.float64)
+        except OverflowError:
+            raise ValueError(f"{where} holds a number too large for float16") from None
+        with np.errstate(over="ignore"):
+            rounded = values.astype(np.float16)
+        bad = ~np.isfinite(rounded) | (rounded != values)
+        if bad.any():
+            raise ValueError(f"{where} holds {values[bad][0]}, expected finite numbers rounded to float16")
     absent = sorted(wanted - seen)
     if absent:
         raise ValueError(f"{archive}: {len(absent)} of {len(wanted)} videos are missing, first {absent[0]!r}")
-
-
-def _problem(numbers: list[Any]) -> str | None:
-    """What is wrong with the values of one embedding."""
-    if not set(map(type, numbers)) <= {int, float}:  # True would pass for 1
-        odd = next(n for n in numbers if type(n) not in (int, float))
-        return f"holds {odd!r}, which is not a number"
-    try:
-        values = np.array(numbers, np.float64)
-    except OverflowError:
-        return "holds a number too large for float16"
-    with np.errstate(over="ignore"):
-        rounded = values.astype(np.float16)
-    bad = ~np.isfinite(rounded) | (rounded != values)
-    return f"holds {values[bad][0]}, expected finite numbers rounded to float16" if bad.any() else None

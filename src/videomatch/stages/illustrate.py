@@ -16,9 +16,11 @@ import polars as pl
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables as corpus_tables
+from videomatch.localisation.maps import SimilarityMaps
 from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
 from videomatch.reports import charts, pages, segments_page
+from videomatch.specs.similarity import SimilarityMap
 
 #: queries on one page: a browser takes long to open a page of more
 MAX_QUERIES = 60
@@ -61,18 +63,11 @@ def illustrate(
     tables_html = [pages.markdown((folder / "table.md").read_text(encoding="utf-8")) for folder in tables]
     if segments is not None:
         assert similarity_map is not None and split is not None
-        segments_page.write(
-            corpus=corpus,
-            segments=segments,
-            features=list(features),
-            similarity_map=similarity_map,
-            split=split,
-            output=output,
-            title=title,
-            about=f"System {system} ({member}) on {split}.",
-            top=top,
-            tables_html=tables_html,
-        )
+        maps = SimilarityMaps.of(list(features), SimilarityMap.read(similarity_map), corpus)
+        rows = segments_page.write(output, corpus, segments, maps, split, top)
+        about = f"System {system} ({member}) on {split}."
+        html = pages.render("segments.html", title=title, about=about, rows=rows, tables=tables_html)
+        (output / "index.html").write_text(html, encoding="utf-8")
         return
     assert rankings is not None
     nearest = neighbours(corpus_tables.read("rankings", rankings / member), top)

@@ -23,20 +23,16 @@ def paint(place: int, layout: int, inset: bool, width: int, height: int) -> np.n
     for band in list(DATA["ground"].values())[place]:
         _gradient(picture, *band)
     PAINTERS[place](picture, rng)
-    picture = _weather(picture, rng)
+    # light, tint and a still texture, so that no two layouts have equal colours
+    noise = rng.normal(0, 9, (5, 8)).astype(np.float32)
+    coarse = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.GaussianBlur(rng.normal(0, 9, (height, width)).astype(np.float32), (0, 0), 1.2)
+    tint = rng.normal(1.0, 0.05, 3).astype(np.float32) * np.float32(rng.uniform(0.82, 1.12))
+    picture = np.clip(picture * tint + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
     if inset:
         picture = cv2.GaussianBlur(picture, (0, 0), height / 9)[:, ::-1]
     picture.setflags(write=False)
     return picture
-
-
-def _weather(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, tint and a still texture, so that no two layouts have equal colours."""
-    h, w = picture.shape[:2]
-    coarse = cv2.resize(rng.normal(0, 9, (5, 8)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
-    fine = cv2.GaussianBlur(rng.normal(0, 9, (h, w)).astype(np.float32), (0, 0), 1.2)
-    tint = rng.normal(1.0, 0.05, 3).astype(np.float32) * np.float32(rng.uniform(0.82, 1.12))
-    return np.clip(picture * tint + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
 
 
 def _gradient(p: np.ndarray, top: Colour, bottom: Colour | None = None, first: float = 0.0, last: float = 1.0) -> None:
