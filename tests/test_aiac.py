@@ -136,7 +136,7 @@ def test_frame_features_equal_the_winners_reader_fixture(raw, tmp_path):
     ids = _known_ids()
     output = extracted(tmp_path, raw, ids)
     store = Store(output / "effnet")
-    assert store.ids == ids and store.lengths.tolist() == expected["n_frames"].tolist()
+    assert store.ids.to_list() == ids and store.lengths.tolist() == expected["n_frames"].tolist()
     assert store.dtype == np.float16 and store.shape == (1536,)
     for n, video_id in enumerate(ids):
         kept = frame_index(len(store[video_id]), 32)
@@ -159,7 +159,7 @@ def test_released_features_that_are_absent_or_odd_are_rejected(tmp_path):
     )
     output = extracted(tmp_path, tmp_path / "raw", ["1", "2", "3", "9"])
     store = Store(output / "effnet")
-    assert store.ids == ["1", "3"] and store.lengths.tolist() == [5, 0]
+    assert store.ids.to_list() == ["1", "3"] and store.lengths.tolist() == [5, 0]
     reasons = dict(tables.read("rejected", output).select("video_id", "reason").iter_rows())
     assert reasons.keys() == {"2", "9"}
     assert "not finite" in reasons["2"] and "has no released 'effnet' features" in reasons["9"]

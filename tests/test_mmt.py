@@ -555,7 +555,7 @@ def test_trained_embedded_and_searched(toys, tmp_path, keep_missing):
         for query, reference, score, better in (
             found[kind].select("query_id", "reference_id", "score", "better").iter_rows()
         ):
-            row, own = rows.ids.index(query), columns.ids.index(reference)
+            row, own = rows.index([query])[0], columns.index([reference])[0]
             assert score == pytest.approx(s[row, own], abs=1e-6)
             assert better == (s[row] > s[row, own] + 1e-9).sum()
 

@@ -118,3 +118,35 @@ def test_real_folder(tmp_path: Path) -> None:
     sizes = {row["video_id"]: (row["width"], row["height"]) for row in corpora.videos(folder).iter_rows(named=True)}
     assert sizes["video_90.mov"] == (320, 568)
     assert sizes["video_180.mov"] == (568, 320)
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "message"),
+    [
+        ("splits", [("test", "query", "gone")], "splits: id 'gone' is no video of the corpus"),
+        ("texts", [("t", "gone", "title", None, None, None, "x")], "texts: video_id 'gone' is no video"),
+        ("segments", [("a", "gone", 0.0, 1.0, 0.0, 1.0, None)], "segments: reference_id 'gone' is no video"),
+    ],
+)
+def test_rows_about_no_video(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, rows: list[tuple], message: str
+) -> None:
+    read = Reader.read
+    monkeypatch.setattr(Reader, "read", lambda **given: {**read(**given), table: tables.frame(table, rows)})
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "out", "reader", raw)
+
+
+@pytest.mark.parametrize("wrong", [5, 5.0, b"5"])
+def test_ids_that_are_not_text(wrong: object) -> None:
+    row = {"split": "test", "role": "query", "id": wrong}
+    cases = [
+        lambda: tables.frame("splits", [("test", "query", "a"), tuple(row.values())]),
+        lambda: tables.check("splits", [{**row, "id": "a"}, row]),
+        lambda: tables.check("splits", pl.DataFrame([row])),
+        lambda: tables.videos([{"video_id": "a"}, {"video_id": wrong}]),
+        lambda: tables.check("videos", tables.videos(pl.DataFrame({"video_id": [wrong]}))),
+    ]
+    for case in cases:
+        with pytest.raises(ValueError, match=r"table '(splits|videos)': .*\b5"):
+            case()

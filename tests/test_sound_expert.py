@@ -179,7 +179,7 @@ def test_extract_groups_sound_to_windows(tmp_path: Path) -> None:
     }
     stores = extracted(tmp_path, corpus, experts, {"b": folder})  # no picture is wanted
     found = stores["sound"]
-    assert found.ids == ["v0", "v1"] and tables.read("rejected", tmp_path / "1").is_empty()
+    assert found.ids.to_list() == ["v0", "v1"] and tables.read("rejected", tmp_path / "1").is_empty()
     assert found.lengths.tolist() == [7, 0] == stores["log_mel"].lengths.tolist()
     end = 100 / 30
     assert found.times("v0") == pytest.approx(np.array([[0.5 * n, min(0.5 * n + 1, end)] for n in range(7)]), abs=1e-6)

@@ -45,7 +45,7 @@ def test_round_trip(tmp_path_factory, items, shape, dtype, shard_bytes, data):
         for k, (i, v) in enumerate(wanted.items()):
             writer.add(i, v, times=rows(len(v), (2,), "float64", 100 + k))
     store = Store(root)
-    assert store.ids == list(items) and store.shape == shape and store.dtype == np.dtype(dtype)
+    assert store.ids.to_list() == list(items) and store.shape == shape and store.dtype == np.dtype(dtype)
     assert store.lengths.tolist() == list(items.values())
     for k, (i, v) in enumerate(wanted.items()):
         np.testing.assert_array_equal(store[i], v)
@@ -78,7 +78,7 @@ def test_several_roots_are_one_store(tmp_path):
     items |= write(tmp_path / "1", {})
     items |= write(tmp_path / "2", {"c": 3, "d": 1})
     store = Store(*(tmp_path / n for n in "012"))
-    assert store.ids == ["a", "b", "c", "d"] and "c" in store and "e" not in store and len(store) == 4
+    assert store.ids.to_list() == ["a", "b", "c", "d"] and "c" in store and "e" not in store and len(store) == 4
     np.testing.assert_array_equal(store.gather(["d", "a", "d"])[0], np.concatenate([items[i] for i in "dad"]))
     write(tmp_path / "3", {"c": 1})
     with pytest.raises(ValueError, match="'c' stands twice"):
@@ -127,7 +127,7 @@ def test_rows_are_added_as_items(tmp_path):
             writer.add_rows(["d"], np.ones((2, 2)))
         with pytest.raises(ValueError, match="id 'a' stands twice"):
             writer.add_rows(["a"], np.ones((1, 2)))
-    assert Store(tmp_path).ids == ["a", "b"]
+    assert Store(tmp_path).ids.to_list() == ["a", "b"]
 
 
 def test_infinite_and_nan_values_are_kept(tmp_path):

@@ -259,7 +259,7 @@ class Store:
         roots: folders of stores with disjoint ids and equal parts: rows of one shape and type, with or without times.
 
     Attributes:
-        ids: in the order in which they were added, root after root.
+        ids: in the order in which they were added, root after root, as a series: a fraction of the size of a list.
         lengths: ``(N,)`` rows of every item.
         made_by: what made the store, one mapping per root.
 
@@ -294,11 +294,13 @@ class Store:
         self.shape, self.dtype = self._parts["values"]
         self.lengths: np.ndarray = index["length"].to_numpy()
         self._shard, self._offset = index["shard"].to_numpy(), index["offset"].to_numpy()
-        self.ids: list[str] = index["id"].to_list()
-        self._at = {item_id: n for n, item_id in enumerate(self.ids)}
-        if len(self._at) < len(self.ids):
-            twice = index["id"].filter(index["id"].is_duplicated())[0]
+        self.ids = index["id"].rechunk()
+        if self.ids.n_unique() < len(self.ids):
+            twice = self.ids.filter(self.ids.is_duplicated())[0]
             raise ValueError(f"id {twice!r} stands twice in {', '.join(map(str, self.roots))}")
+        hashes = np.fromiter(map(hash, self.ids), np.int64, len(self))
+        self._order = np.argsort(hashes)
+        self._hashes = hashes[self._order]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, self.roots
@@ -306,12 +308,22 @@ class Store:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._at
+    def __contains__(self, item_id: str) -> bool:
+        return bool(self._find([item_id])[0] >= 0)
+
+    def _find(self, ids: Sequence[str]) -> np.ndarray:
+        """Positions of ids, -1 for an unknown one; searched by hash, because a dict takes hundreds of bytes each."""
+        hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
+        ranges = (np.searchsorted(self._hashes, hashes, side).tolist() for side in ("left", "right"))
+        found = (
+            next((at for at in self._order[first:last].tolist() if self.ids[at] == item_id), -1)
+            for item_id, first, last in zip(ids, *ranges, strict=True)
+        )
+        return np.fromiter(found, np.int64, len(ids))
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
         """How many rows each of ``ids`` has, ``(n,)``; 0 for an unknown one."""
-        return np.array([self.lengths[self._at[i]] if i in self._at else 0 for i in ids], np.int64)
+        return np.array([self.lengths[at] if at >= 0 else 0 for at in self._find(list(ids)).tolist()], np.int64)
 
     def __getitem__(self, item_id: str) -> np.ndarray:
         """The values of one item, ``(L, *shape)``."""
@@ -319,13 +331,16 @@ class Store:
 
     def index(self, ids: Iterable[str]) -> np.ndarray:
         """Positions of ``ids`` in :attr:`ids`. KeyError names the first unknown id."""
-        try:
-            return np.array([self._at[i] for i in ids], np.int64)
-        except KeyError as unknown:
+        ids = list(ids)
+        at = self._find(ids)
+        if (at < 0).any():
             where = ", ".join(map(str, self.roots[:3])) + (", …" if len(self.roots) > 3 else "")
-            raise KeyError(f"no item {unknown.args[0]!r} among the {len(self)} of {where}") from None
+            raise KeyError(f"no item {ids[int((at < 0).argmax())]!r} among the {len(self)} of {where}")
+        return at
 
-    def gather(self, ids: Sequence[str] | np.ndarray, part: str = "values") -> tuple[np.ndarray, np.ndarray]:
+    def gather(
+        self, ids: Sequence[str] | pl.Series | np.ndarray, part: str = "values"
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Items one below the other.
 
         Args:

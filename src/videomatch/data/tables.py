@@ -75,18 +75,31 @@ KEYS: dict[str, list[str]] = {
 
 
 def frame(table: str, rows: Iterable[Sequence[Any]] = ()) -> pl.DataFrame:
-    """Rows, each with all columns of a table in their order, as a frame; not checked."""
-    return pl.DataFrame(list(rows), schema=SCHEMAS[table], orient="row")
+    """Rows, each with all columns of a table in their order, as a frame; only ids are checked."""
+    rows = list(rows)
+    for number, column in enumerate(SCHEMAS[table]):
+        _check_ids(table, column, (row[number] for row in rows))
+    return pl.DataFrame(rows, schema=SCHEMAS[table], orient="row")
 
 
 def videos(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """The table of videos before ``prepare`` has probed them: absent columns are null, without tags, and of shard 0."""
     schema = SCHEMAS["videos"]
     if not isinstance(rows, pl.DataFrame):
+        rows = list(rows)
+        _check_ids("videos", "video_id", (row.get("video_id") for row in rows))
         return pl.DataFrame([{"tags": [], "shard": 0, **row} for row in rows], schema=schema)
     absent = {**dict.fromkeys(schema), "tags": [], "shard": 0}
     columns = {c: pl.col(c) if c in rows.columns else pl.lit(absent[c], dtype=t) for c, t in schema.items()}
-    return rows.select([value.cast(schema[c]).alias(c) for c, value in columns.items()])
+    # an id of another type is left to `check`, which refuses it
+    return rows.select((v if c == "video_id" else v.cast(schema[c])).alias(c) for c, v in columns.items())
+
+
+def _check_ids(table: str, column: str, values: Iterable[Any]) -> None:
+    """Refuse an id that is no string: a number that became an id is already damaged (floats lose digits)."""
+    odd = [v for v in values if v is not None and not isinstance(v, str)] if column.endswith("id") else []
+    if odd:
+        raise ValueError(f"table {table!r}: {column} {odd[0]!r} is {type(odd[0]).__name__}, expected a string")
 
 
 def read_csv(
@@ -133,6 +146,8 @@ def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame
     not be, or not unique where it must be."""
     schema = SCHEMAS[table]
     if not isinstance(rows, pl.DataFrame):
+        for column in schema:
+            _check_ids(table, column, (row.get(column) for row in rows))
         rows = pl.DataFrame(rows, schema=schema) if not rows else pl.DataFrame(rows, infer_schema_length=None)
     missing = [c for c in schema if c not in rows.columns]
     unknown = [c for c in rows.columns if c not in schema]
@@ -142,9 +157,8 @@ def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame
         )
     for column, dtype in schema.items():
         where, values = f"table {table!r}: column {column!r}", rows[column]
-        # a number that became an id is already damaged (floats lose digits), so it is refused instead of cast
         if dtype == S and values.dtype not in (S, pl.Null, pl.Categorical):
-            raise ValueError(f"{where} holds {values.dtype}, expected strings")
+            raise ValueError(f"{where} holds {values.dtype}, as {values.drop_nulls().first()!r}, expected strings")
         if values.null_count() and column not in NULLABLE.get(table, ()):
             raise ValueError(f"{where} has {values.null_count()} empty values")
         allowed = VALUES.get((table, column))

@@ -102,8 +102,8 @@ class SimilarityMaps:
 def pairs_of_split(corpus: Path, split: str | list[str], maps: SimilarityMaps) -> list[CandidatePair]:
     """The judged pairs of a protocol, ordered by query, with their true segments; without pairs that lack features."""
     judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
-    has_features = pl.col("query_id").is_in(maps.queries.ids) & pl.col("reference_id").is_in(maps.references.ids)
-    found = judged.filter(has_features)
+    stores = {"query_id": maps.queries, "reference_id": maps.references}
+    found = judged.filter([pl.col(column).is_in(store.ids.implode()) for column, store in stores.items()])
     if len(found) < len(judged):
         log.warning("%d of %d pairs of split %s have no features", len(judged) - len(found), len(judged), split)
     if found.is_empty():

@@ -183,7 +183,7 @@ class FrameIndex:
         with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
             ann.write_lists(lists, new / "lists.faiss")
             np.save(new / "times.npy", np.concatenate(times))
-            videos = pl.DataFrame({"id": pl.Series(store.ids, dtype=pl.String), "length": store.lengths})
+            videos = pl.DataFrame({"id": store.ids, "length": store.lengths})
             videos.write_parquet(new / "videos.parquet", compression="zstd")
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
         return int(lists.ntotal)

@@ -95,7 +95,7 @@ def _nearest(
     found = tables.read("rankings", rankings)
     for role, store in (("query", maps.queries), ("reference", maps.references)):
         ids = pooled_ids(corpus, split, [role])
-        found = found.filter(pl.col(f"{role}_id").is_in(ids) & pl.col(f"{role}_id").is_in(store.ids))
+        found = found.filter(pl.col(f"{role}_id").is_in(ids) & pl.col(f"{role}_id").is_in(store.ids.implode()))
     found = found.sort("query_id", "better", "reference_id").group_by("query_id", maintain_order=True).head(top)
     if found.is_empty():
         raise ValueError(f"{rankings} ranks no pair of split {split!r} with features")

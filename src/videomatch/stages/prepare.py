@@ -70,6 +70,7 @@ def prepare(
     read["videos"] = tables.videos(read.get("videos", []))
     names = [n for n in tables.SCHEMAS if n in read or n not in ("rankings", *tables.OPTIONAL)]
     found = {name: tables.check(name, read.get(name, [])) for name in names}
+    _check_ids(found)
     videos, bad = probed(found["videos"], shards, threads)
     if videos.is_empty():
         first = f"; the first: {bad['path'][0]}: {bad['reason'][0]}" if len(bad) else ""
@@ -134,6 +135,18 @@ def _probe(path: str | None) -> dict[str, Any]:
         log.warning("%s: %s", path, warning)
     names = ("duration", "fps", "width", "height", "has_audio")
     return {**{name: getattr(timeline, name) for name in names}, "sha256": digest}
+
+
+def _check_ids(found: dict[str, pl.DataFrame]) -> None:
+    """Refuse rows about a video that the reader lists neither as a video nor as rejected."""
+    videos = pl.concat(found[name]["video_id"] for name in ("videos", "rejected"))
+    known = {"texts": videos, **dict.fromkeys(("splits", "segments"), pl.concat([videos, found["texts"]["text_id"]]))}
+    for name, ids in known.items():
+        for column in found[name].columns:
+            if column in ("id", "video_id", "query_id", "reference_id"):
+                odd = found[name].filter(~pl.col(column).is_in(ids.implode()))[column]
+                if len(odd):
+                    raise ValueError(f"{name}: {column} {odd[0]!r} is no video of the corpus")
 
 
 def _consistent(found: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], dict[str, int]]:
