@@ -2,7 +2,7 @@
 
 ``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, a dataclass
 derived from :class:`Examples`. Its keyword fields are the options: a kind declares those of its own and the defaults
-that it changes. It defines ``_select``, ``batch`` and ``derived_config``, and may override the rest.
+that it changes. It defines ``batch``, and may override the rest.
 
 Counts (labels, tags) are taken over the first split that :meth:`Examples.on` is called with, so the train split. All
 randomness is passed in, so that any batch of any epoch can be drawn again without those before it. Features are read
@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 
 from videomatch.common import named
 from videomatch.common.vectors import padded
-from videomatch.data.corpus import split_texts
+from videomatch.data.corpus import pooled_ids, split_texts
 from videomatch.data.store import Store, expert_store
 
 Batch = dict[str, Tensor]
@@ -97,39 +97,34 @@ class Examples(ABC):
 
     Building one reads nothing; :meth:`on` selects a split, :meth:`parts` makes those to train and to validate on.
     Without a split it still reads videos and texts for embedding.
-
-    Attributes:
-        split: what the system trains on: a split, or several that are pooled.
-        validation: what it validates on; None for nothing.
-        videos: ids of the videos of the selected split that can serve as an example, in order; kinds that count
-            otherwise leave it empty.
-        is_training: whether these are the examples to train on, for kinds that then sample or augment.
-        metrics: name -> function of outputs and batch tensors over a whole validation pass (filled by name), a float.
-        text_kinds: kinds of texts that a tokenizer is trained on; None for all.
     """
 
+    #: name -> function of outputs and batch tensors over a whole validation pass (filled by name)
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {}
+    #: kinds of texts that a tokenizer is trained on; None for all
     text_kinds: ClassVar[Sequence[str] | None] = None
 
     source: Source
     _: KW_ONLY
-    split: str | Sequence[str] = "train"
+    split: str | Sequence[str] = "train"  # to train on; several are pooled
     validation: str | None = "val"
     per_video: int = 1
+    #: videos of the selected split that can serve as an example; kinds that count otherwise leave it empty
     videos: list[str] = field(init=False, default_factory=list)
     is_training: bool = field(init=False, default=False)
 
-    @abstractmethod
     def _select(self, split: str | Sequence[str]) -> None:
         """Fill in what depends on the split."""
+        ids = pooled_ids(self.source.corpus, split)
+        self.videos = self._found(self.usable(ids), ids, split)
 
     @abstractmethod
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         """These examples as tensors, each with one row per example."""
 
-    @abstractmethod
     def derived_config(self) -> dict[str, Any]:
         """Options of the model's configuration that follow from the data (vocabulary, labels)."""
+        return {}
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
@@ -187,6 +182,20 @@ class Examples(ABC):
         unique, which = np.unique(np.asarray(ids), return_inverse=True)
         values, lengths = self._store.gather(unique.tolist(), part)
         return values, (np.cumsum(lengths) - lengths)[which], lengths[which]
+
+    def _random_rows(self, ids: Sequence[str], rng: np.random.Generator, windows: np.ndarray | None = None) -> Tensor:
+        """A random row of each video, inside its window ``(B, 2)`` of seconds if one is given and holds a row."""
+        values, starts, lengths = self._gathered(ids)
+        draws = rng.random(len(ids))
+        rows = starts + (draws * lengths).astype(np.int64)
+        if windows is not None and np.isfinite(windows).any():
+            middles = self._gathered(ids, "times")[0].mean(1)
+            for n, (start, end) in enumerate(windows):
+                own = middles[starts[n] : starts[n] + lengths[n]]
+                inside = np.flatnonzero((own >= start) & (own < end))
+                if len(inside):
+                    rows[n] = starts[n] + inside[int(draws[n] * len(inside))]
+        return torch.from_numpy(values[rows])
 
     def _found(self, usable: list[str], ids: Sequence[str], split: str | Sequence[str]) -> list[str]:
         if not usable:

@@ -1,4 +1,4 @@
-"""Base classes of kinds of examples: captions, frames or labels of a video, a whole video, a judged pair of copies."""
+"""Base classes of kinds of examples: captions or labels of a video, a whole video, a judged pair of copies."""
 
 from __future__ import annotations
 
@@ -36,11 +36,8 @@ COMMON = 0.5
 
 @dataclass(kw_only=True, eq=False)
 class CaptionExamples(Examples):
-    """Videos with their captions; videos without a caption are left out.
-
-    Args:
-        max_length: tokens of a caption, start and end included; longer ones are cut.
-    """
+    """Videos with their captions, cut to ``max_length`` tokens (start and end included); videos without a caption are
+    left out."""
 
     max_length: int
 
@@ -76,31 +73,8 @@ class CaptionExamples(Examples):
 
     def _text_config(self) -> dict[str, Any]:
         """Size of the vocabulary and special ids, as options of a text encoder's configuration."""
-        names = ("pad_token_id", "bos_token_id", "eos_token_id")
-        ids = {name: getattr(self._tokenizer, name) for name in names}
+        ids = {f"{name}_token_id": getattr(self._tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
         return {"vocab_size": len(self._tokenizer), **{name: i for name, i in ids.items() if i is not None}}
-
-
-@dataclass(kw_only=True, eq=False)
-class FrameExamples(Examples):
-    """Example ``n`` of a split is a frame of its video ``n``, sampled anew each time."""
-
-    expert: str | None = "frames"
-
-    def _frames(self, ids: Sequence[str], rng: np.random.Generator, windows: np.ndarray | None = None) -> Tensor:
-        """A random frame of each video, inside its window ``(B, 2)`` of seconds if one is given and holds a frame."""
-        values, starts, lengths = self._gathered(ids)
-        draws = rng.random(len(ids))
-        rows = starts + (draws * lengths).astype(np.int64)
-        has_window = [] if windows is None else np.flatnonzero(np.isfinite(windows).all(1))
-        if windows is not None and len(has_window):
-            middles = self._gathered(ids, "times")[0].mean(1)
-            for n in has_window:
-                own = starts[n] + np.arange(lengths[n])
-                inside = own[(middles[own] >= windows[n, 0]) & (middles[own] < windows[n, 1])]
-                if len(inside):
-                    rows[n] = inside[int(draws[n] * len(inside))]
-        return torch.from_numpy(values[rows])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -143,46 +117,38 @@ class TaggedExamples(Examples):
             if not self.labels:
                 raise ValueError(f"{type(self).__name__}: no video of split {split!r} has a tag or a category")
         numbers = pl.element().replace_strict(self.labels, range(len(self.labels)), default=None, return_dtype=pl.Int32)
-        own = pl.DataFrame({"video_id": ids}).join(named, on="video_id", how="left", maintain_order="left")
-        own = own.select(labels=pl.concat_list(pl.exclude("video_id").fill_null([])))["labels"]
-        self._is_labelled = (own.list.len() > 0).to_numpy()
-        self._labels = own.list.eval(numbers.drop_nulls())
+        lists = named.group_by("video_id").agg("label")
+        own = pl.DataFrame({"video_id": ids}).join(lists, on="video_id", how="left", maintain_order="left")["label"]
+        self._is_labelled = own.is_not_null().to_numpy()
+        self._labels = own.fill_null([]).list.eval(numbers.drop_nulls())
 
     def _named(self, split: str | Sequence[str]) -> pl.DataFrame:
-        """video_id and lists without repetition of the labels of every video, a column for each kind of label."""
-        category = pl.concat_list("category:" + pl.col("category")).list.drop_nulls()
-        named = corpora.videos(self.source.corpus).select(
-            "video_id",
-            tags=pl.col("tags").list.unique().list.eval(self.TAG + pl.element()),
-            **({"categories": category} if self.categories else {}),
-        )
-        if not (self.num_words or self.words):
-            return named
-        captions = split_texts(self.source.corpus, split, ["caption"]).select(
-            "video_id", words=pl.col("text").map_elements(lambda text: WORD.findall(text.lower()), pl.List(pl.String))
-        )
-        captions = (
-            captions.explode("words").drop_nulls().group_by("video_id").agg(words="word:" + pl.col("words").unique())
-        )
-        return named.join(captions, on="video_id", how="left", maintain_order="left")
+        """video_id, kind and label: each label of every video once."""
+        videos = corpora.videos(self.source.corpus)
+        tags = videos.select("video_id", label="tags").explode("label")
+        found = {"tag": tags.with_columns(label=self.TAG + pl.col("label"))}
+        if self.categories:
+            found["category"] = videos.select("video_id", label="category:" + pl.col("category"))
+        if self.num_words or self.words:
+            words = pl.col("text").map_elements(lambda text: WORD.findall(text.lower()), pl.List(pl.String))
+            captions = split_texts(self.source.corpus, split, ["caption"]).select("video_id", label=words)
+            found["word"] = captions.explode("label").with_columns(label="word:" + pl.col("label"))
+        return pl.concat([rows.with_columns(kind=pl.lit(kind)).drop_nulls().unique() for kind, rows in found.items()])
 
     def _chosen(self, named: pl.DataFrame, split: str | Sequence[str]) -> list[str]:
         """The labels, those of one kind together, from the most frequent on (categories by name)."""
-        tags = _counted(named, "tags")["tags"].head(self.num_tags)
-        categories = named["categories"].explode().drop_nulls().unique().sort() if self.categories else []
+        counts = named.group_by("kind", "label").len().sort("len", "label", descending=[True, False])
+        tags, categories, words = (counts.filter(kind=kind) for kind in ("tag", "category", "word"))
         if self.words:
-            words = [f"word:{word}" for word in self.words]
-            absent = sorted(set(words).difference(named["words"].explode()))
-            if absent:
-                word = absent[0].removeprefix("word:")
-                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {word!r}")
+            if absent := sorted(set(self.words).difference(words["label"].str.strip_prefix("word:"))):
+                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
+            chosen = [f"word:{word}" for word in self.words]
         elif self.num_words:
             captioned = split_texts(self.source.corpus, split, ["caption"])["video_id"].n_unique()
-            rare = pl.col("len") <= COMMON * captioned
-            words = _counted(named, "words").filter(rare)["words"].head(self.num_words)
+            chosen = words.filter(pl.col("len") <= COMMON * captioned)["label"].head(self.num_words)
         else:
-            words = []
-        return [*tags, *categories, *words]
+            chosen = []
+        return [*tags["label"].head(self.num_tags), *categories["label"].sort(), *chosen]
 
     def derived_config(self) -> dict[str, Any]:
         return {"id2label": dict(enumerate(self.labels))}
@@ -194,12 +160,6 @@ class TaggedExamples(Examples):
         labels = np.zeros((len(numbers), len(self.labels)), np.float32)
         labels[rows, own.explode().drop_nulls()] = 1.0
         return torch.from_numpy(labels)
-
-
-def _counted(named: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """The labels of a kind, the most frequent first."""
-    labels = named.select(pl.col(kind).explode()).drop_nulls()
-    return labels.group_by(kind).len().sort(["len", kind], descending=[True, False])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -248,7 +208,6 @@ class VideoExamples(Examples):
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Those of the kinds that are read, of the split to train on."""
         kinds = list(options.get("texts") or {})
         return split_texts(corpus, options.get("split", cls.split), kinds, cls.ROLES)["text"].to_list()
 
@@ -323,12 +282,8 @@ class VideoExamples(Examples):
 
 @dataclass(kw_only=True, eq=False)
 class CopyExamples(Examples):
-    """The judged pairs of a protocol whose videos have features, and the segments that they share.
-
-    Positive pairs without labelled segments are left out.
-
-    ``per_pair`` is how often an epoch of training visits a pair.
-    """
+    """The judged pairs of a protocol whose videos have features, and the segments that they share; positive pairs
+    without labelled segments are left out. An epoch of training visits a pair ``per_pair`` times."""
 
     expert: str | None = None
     split: str | Sequence[str] = "copies_train"
@@ -355,7 +310,6 @@ class CopyExamples(Examples):
         return len(self._pairs) * (self.per_pair if self.is_training else 1)
 
     def _features(self, pair: tuple[str, str]) -> list[np.ndarray]:
-        """Rows of the query and of the reference, float32."""
         return [np.asarray(self._store[video], np.float32) for video in pair]
 
     def _segments(self, pair: tuple[str, str]) -> np.ndarray:

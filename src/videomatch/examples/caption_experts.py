@@ -106,7 +106,7 @@ class CaptionExperts(CaptionExamples):
             check_rows(store, 1, "vectors")
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """As of every kind; the examples to validate on are every video once."""
+        """The examples to validate on are every video once."""
         train, val = super().parts(fold)
         if val is not None:
             val.per_video = 1
@@ -149,20 +149,18 @@ class CaptionExperts(CaptionExamples):
 
     def _read(self, ids: Sequence[str], rng: np.random.Generator, *, sampled: bool) -> Batch:
         seen = [self._rows(name, store, ids, rng, sampled) for name, store in self.stores.items()]
-        longest = max(int(counts.max(initial=0)) for counts, *_ in seen)
-        features, masks, positions = [], [], []
-        for counts, rows, at, _, _ in seen:
-            own, mask = padded(rows, counts, longest)
-            features.append(own)
-            masks.append(mask)
-            positions.append(np.where(mask, padded(at, counts, longest)[0], UNKNOWN))
+        counts, rows, at, maxima, means = zip(*seen, strict=True)
+        longest = int(np.max(counts, initial=0))
+        features, masks = zip(*(padded(r, n, longest) for r, n in zip(rows, counts, strict=True)), strict=True)
+        positions = [padded(a, n, longest)[0] for a, n in zip(at, counts, strict=True)]
+        mask = np.stack(masks, axis=2)
         return tensors(
             {
                 "features": np.concatenate(features, axis=2),
-                "feature_mask": np.stack(masks, axis=2),
-                "positions": np.stack(positions, axis=2),
-                "maxima": np.concatenate([maxima for *_, maxima, _ in seen], axis=1),
-                "means": np.concatenate([means for *_, means in seen], axis=1),
+                "feature_mask": mask,
+                "positions": np.where(mask, np.stack(positions, axis=2), UNKNOWN),
+                "maxima": np.concatenate(maxima, axis=1),
+                "means": np.concatenate(means, axis=1),
             }
         )
 

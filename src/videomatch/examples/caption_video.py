@@ -18,13 +18,8 @@ from videomatch.retrieval import exact
 
 
 def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> float:
-    """R@1 + R@5 + R@10 of both directions, percent: dual encoding's measure of validation (600 at most).
-
-    Args:
-        video_embeds: (N, levels, D) or (N, D) of the video of every caption; a score is the mean over the levels.
-        text_embeds: (N, D) of the captions.
-        video: (N,) number of the video.
-    """
+    """R@1 + R@5 + R@10 of both directions, percent: dual encoding's measure of validation (600 at most), of the
+    embeddings (N, D) of captions and (N, D) or (N, levels, D) of their videos; a score is the mean over the levels."""
     videos, texts = video_embeds.double().reshape(len(video_embeds), -1).numpy(), text_embeds.double().numpy()
     _, first, owner = np.unique(video.numpy(), return_index=True, return_inverse=True)
     texts = np.tile(texts, videos.shape[1] // texts.shape[1])
@@ -45,11 +40,8 @@ class CaptionVideo(CaptionExamples):
     frames, also those that were cut off; ``input_ids`` and ``attention_mask`` (B, T); ``video`` (B,), equal for
     examples of one video.
 
-    Source: the published system of dual encoding (Dong et al., CVPR 2019), where 64 frames, one every half second, are
-    the first 32 seconds.
-
-    Args:
-        max_frames: frames whose order is read.
+    Source: the published system of dual encoding (Dong et al., CVPR 2019), where the ``max_frames`` are 64, one every
+    half second of the first 32 seconds.
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}

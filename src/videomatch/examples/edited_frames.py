@@ -1,15 +1,9 @@
 """Frames of a video and those of an edited copy of it, with the time map: what a scorer of key frames learns from.
 
-Two ways to come by a copy (``copies``):
-
-``made``      out of the features themselves, anew each time: a stretch of the window, faster or slower, some frames
-              dropped, one in ten blacked out, all moved by one constant and each by noise, at times mixed with another
-              video (blend, picture in picture).
-``segments``  from the table ``segments`` of the corpus: the query's frames within a segment, and the reference's around
-              it, that is, edits of the pictures themselves.
-
-Speeds are those of the copies of the Video Similarity Challenge 2022: 43 % as the original, the others in
-[0.60, 1.50].
+A copy is made out of the features themselves, anew each time: a stretch of the window, faster or slower, some frames
+dropped, one in ten blacked out, all moved by one constant and each by noise, at times mixed with another video (blend,
+picture in picture). Speeds are those of the copies of the Video Similarity Challenge 2022: 43 % as the original, the
+others in [0.60, 1.50].
 """
 
 from __future__ import annotations
@@ -19,13 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 
 from videomatch.common.vectors import unit_rows
-from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.examples import Batch, Examples, check_rows, tensors
-from videomatch.metrics.segments import TIMES
 
 #: share of copies that keep their speed, and the speeds of the others
 SAME_SPEED, SPEEDS = 0.43, (0.60, 1.50)
@@ -39,18 +30,18 @@ class EditedFrames(Examples):
 
     Batch (all padded at the end to ``num_frames``): ``frames`` ``(B, L, D)`` float32 unit vectors and ``mask``
     ``(B, L)``; ``edited`` and ``edited_mask`` of the copy; ``source_frame`` ``(B, L)`` which frame of the window a
-    frame of the copy shows, -1 for none (black, or beyond the window).
+    frame of the copy shows, -1 for black.
 
     Args:
         split, validation: both roles of the splits count; what has no features (a text) is passed over.
-        copies: ``made`` or ``segments`` (with times).
+        copies: how they come about; there is one way.
         drop, blackout: share of frames that a copy leaves out, or that turn black.
         noise: length of the noise on a unit vector, at most; drawn for each copy, half for all its frames alike.
         mix: share of copies that are mixed with another video.
     """
 
     expert: str = "clip"
-    copies: Literal["made", "segments"] = "made"
+    copies: Literal["made"] = "made"
     num_frames: int = 64
     drop: float = 0.1
     blackout: float = 0.1
@@ -59,26 +50,14 @@ class EditedFrames(Examples):
 
     def __post_init__(self) -> None:
         if self.num_frames < SHORTEST or not 0 <= self.drop < 1 or not 0 <= self.blackout < 1:
-            raise ValueError(
-                f"edited_frames: num_frames {self.num_frames}, drop {self.drop}, blackout {self.blackout}: "
-                f"expected at least {SHORTEST} frames and shares below 1"
-            )
-        self._pairs: list[tuple[str, str, tuple[float, ...]]] = []
+            given = f"num_frames {self.num_frames}, drop {self.drop}, blackout {self.blackout}"
+            raise ValueError(f"edited_frames: {given}: expected at least {SHORTEST} frames and shares below 1")
         check_rows(self._store, 1, "vectors")
 
     def _select(self, split: str | Sequence[str]) -> None:
         ids = pooled_ids(self.source.corpus, split, ("reference", "query"))
-        if self.copies == "made":
-            long = self._store.rows(ids) >= SHORTEST
-            self.videos = self._found([i for i, fits in zip(ids, long, strict=True) if fits], ids, split)
-            return
-        table = tables.read("segments", self.source.corpus).filter(pl.col("query_id").is_in(ids))
-        pairs = [(q, r, tuple(t)) for q, r, *t in table.select("query_id", "reference_id", *TIMES).iter_rows()]
-        self._pairs = [p for p in pairs if (self._store.rows(list(p[:2])) > 0).all()]
-        self._found([p[0] for p in self._pairs], ids, split)
-
-    def _count(self) -> int:
-        return len(self.videos) if self.copies == "made" else len(self._pairs)
+        long = self._store.rows(ids) >= SHORTEST
+        self.videos = self._found([i for i, fits in zip(ids, long, strict=True) if fits], ids, split)
 
     def derived_config(self) -> dict[str, Any]:
         return {"frame_dim": self._store.shape[0]}
@@ -88,22 +67,22 @@ class EditedFrames(Examples):
         frames, edited = (np.zeros((*shape, self._store.shape[0]), np.float32) for _ in range(2))
         mask, edited_mask, source_frame = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
         for row, number in enumerate(numbers.tolist()):
-            window, copied, at = self._made(number, rng) if self.copies == "made" else self._cut(number, rng)
+            window = self._window(number, rng)
+            copied, at = self._copied(window, rng)
             frames[row, : len(window)], mask[row, : len(window)] = window, True
             edited[row, : len(copied)], edited_mask[row, : len(copied)] = copied, True
             source_frame[row, : len(copied)] = at
         arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask}
         return tensors({**arrays, "source_frame": source_frame})
 
-    def _window(self, rows: np.ndarray, rng: np.random.Generator, around: int | None = None) -> tuple[np.ndarray, int]:
-        """Frames of a window somewhere, or around one frame, and where it begins."""
-        room = max(0, len(rows) - self.num_frames)
-        begin = int(rng.integers(room + 1)) if around is None else int(np.clip(around - self.num_frames // 2, 0, room))
-        return unit_rows(rows[begin : begin + self.num_frames].astype(np.float32)), begin
+    def _window(self, number: int, rng: np.random.Generator) -> np.ndarray:
+        rows = self._store[self.videos[number]]
+        begin = int(rng.integers(max(0, len(rows) - self.num_frames) + 1))
+        return unit_rows(rows[begin : begin + self.num_frames].astype(np.float32))
 
-    def _made(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        window, _ = self._window(self._store[self.videos[number]], rng)
-        other, _ = self._window(self._store[self.videos[int(rng.integers(len(self.videos)))]], rng)
+    def _copied(self, window: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A copy, and which frame of the window every frame of it shows."""
+        other = self._window(int(rng.integers(len(self.videos))), rng)
         at = self._times(len(window), rng)
         copied = window[at]
         if rng.random() < self.mix:
@@ -115,7 +94,7 @@ class EditedFrames(Examples):
         copied = unit_rows(copied.astype(np.float32))
         black = rng.random(len(at)) < self.blackout
         copied[black] = 1 / np.sqrt(dim)  # one vector for all that is black
-        return window, copied, np.where(black, -1, at)
+        return copied, np.where(black, -1, at)
 
     def _times(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Which frame of the window every frame of the copy shows."""
@@ -126,19 +105,3 @@ class EditedFrames(Examples):
         at = np.minimum(np.floor(start + speed * np.arange(length)), count - 1).astype(np.int64)
         kept = at[rng.random(length) >= self.drop]
         return kept if len(kept) else at[:1]
-
-    def _cut(self, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        query, reference, (q0, q1, r0, r1) = self._pairs[number]
-        times = {i: self._store.times(i).mean(axis=1) for i in (query, reference)}
-        inside = np.flatnonzero((times[query] >= q0) & (times[query] < q1))
-        if len(inside) > self.num_frames:
-            begin = int(rng.integers(len(inside) - self.num_frames + 1))
-            inside = inside[begin : begin + self.num_frames]
-        moments = r0 + (times[query][inside] - q0) * (r1 - r0) / (q1 - q0)
-        middle = int(np.abs(times[reference] - (moments.mean() if len(moments) else r0)).argmin())
-        window, begin = self._window(self._store[reference], rng, around=middle)
-        apart = np.abs(moments[:, None] - times[reference][begin : begin + len(window)])
-        at = apart.argmin(axis=1) if len(moments) else np.zeros(0, np.int64)
-        period = np.median(np.diff(times[reference])) if len(times[reference]) > 1 else r1 - r0
-        at = np.where(apart.min(axis=1) <= period, at, -1) if len(moments) else at
-        return window, unit_rows(self._store[query][inside].astype(np.float32)), at

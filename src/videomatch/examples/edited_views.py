@@ -6,18 +6,15 @@ rotation, colour, blur, JPEG, text, logos, overlays, pictures in pictures), for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from videomatch.data.corpus import pooled_ids
-from videomatch.examples import Batch
-from videomatch.examples._bases import FrameExamples
+from videomatch.examples import Batch, Examples
 
 Picture = UInt8[np.ndarray, "height width 3"]
 #: (picture, another one, randomness) -> picture of the same size
@@ -148,7 +145,7 @@ EDITS: tuple[Edit, ...] = (
 
 
 @dataclass(kw_only=True, eq=False)
-class EditedViews(FrameExamples):
+class EditedViews(Examples):
     """A random frame of a video, seen ``num_views`` times after edits that are sampled anew each time.
 
     Batch: ``views`` ``(B, V, height, width, 3)`` uint8, ``video`` ``(B,)``: the number of the video.
@@ -156,6 +153,7 @@ class EditedViews(FrameExamples):
     ``edits`` is how many a view has at most; the first view has at most one.
     """
 
+    expert: str | None = "frames"
     per_video: int = 4
     num_views: int = 2
     edits: int = 3
@@ -164,15 +162,8 @@ class EditedViews(FrameExamples):
         if self.num_views < 2 or self.edits < 1:
             raise ValueError(f"EditedViews: {self.num_views} views with {self.edits} edits, expected at least 2 and 1")
 
-    def _select(self, split: str | Sequence[str]) -> None:
-        listed = pooled_ids(self.source.corpus, split)
-        self.videos = self._found(self.usable(listed), listed, split)
-
-    def derived_config(self) -> dict[str, Any]:
-        return {}
-
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        frames = self._frames([self.videos[n] for n in numbers], rng).numpy()
+        frames = self._random_rows([self.videos[n] for n in numbers], rng).numpy()
         if frames.dtype != np.uint8 or frames.ndim != 4:
             raise ValueError(f"EditedViews: rows of {frames.shape[1:]} {frames.dtype}, expected frames of bytes")
         others = np.roll(frames, 1, axis=0)  # a batch's frames are of different videos, as a rule

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -59,9 +58,6 @@ class SimilarityMap(CopyExamples):
     def _count(self) -> int:
         judged = super()._count()
         return judged + (self.synthetic if self.is_training or not judged else 0)
-
-    def derived_config(self) -> dict[str, Any]:
-        return {}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         """Maps padded to the largest. Those of a batch are cropped, or made, to about the same size, which leaves less

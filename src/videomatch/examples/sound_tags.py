@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from videomatch.examples import Batch, check_rows
-from videomatch.examples._bases import FrameExamples, TaggedExamples
+from videomatch.examples._bases import TaggedExamples
 
 
 @dataclass(kw_only=True, eq=False)
-class SoundTags(TaggedExamples, FrameExamples):
+class SoundTags(TaggedExamples):
     """A random stored window of log-mel (``experts/log_mel.py``) and which labels apply to the video. Videos without
     sound are left out.
 
@@ -30,7 +30,5 @@ class SoundTags(TaggedExamples, FrameExamples):
         return {**super().derived_config(), "num_frames": frames, "bands": bands}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        return {
-            "log_mel": self._frames([self.videos[n] for n in numbers], rng).float(),
-            "labels": self._marked(numbers),
-        }
+        windows = self._random_rows([self.videos[n] for n in numbers], rng)
+        return {"log_mel": windows.float(), "labels": self._marked(numbers)}

@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 
 def spearman(similarity: Tensor, grade: Tensor) -> float:
     """Spearman's correlation of similarities and grades, (P,) each."""
-    return correlation.spearman(_numbers(similarity), _numbers(grade))
+    return correlation.spearman(similarity.numpy(), grade.numpy())
 
 
 def mse(similarity: Tensor, grade: Tensor) -> float:
     """Mean squared difference of similarities and grades, (P,) each; against ranks where labels are ``rank``."""
-    return correlation.mse(_numbers(similarity), _numbers(grade))
+    return correlation.mse(similarity.numpy(), grade.numpy())
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,7 +62,7 @@ class VideoPair(VideoExamples):
         self._known: tuple[np.ndarray, np.ndarray] | None = None  # grades in ascending order, and their ranks
 
     def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """As of every kind; with a fold (f, k) the pairs of ``split`` that fold f of k says."""
+        """With a fold (f, k) the pairs of ``split`` that fold f of k says."""
         if fold is None:
             return super().parts()
         found = fold_pairs(self.source.corpus, self.split, fold=fold[0], folds=fold[1], protocol=self.protocol)
@@ -86,7 +86,7 @@ class VideoPair(VideoExamples):
         self._known = known, correlation.rank_normalised(grades)[first] if self.labels == "rank" else known
 
     def _take(self, pairs: pl.DataFrame, which: str) -> None:
-        """Turn to these pairs: what is held are the videos, and each pair's two rows among them."""
+        """Hold the videos of these pairs, and each pair's two rows among them."""
         ids = pl.concat([pairs["query_id"], pairs["reference_id"]]).unique().sort()
         self._rows = self._table(ids)
         row = self._rows.select("video_id", row=pl.int_range(pl.len(), dtype=pl.Int32))
@@ -109,7 +109,3 @@ class VideoPair(VideoExamples):
         batch = self._read(self._rows[self._sides[numbers].ravel()])
         pairs = {name: tensor.reshape(len(numbers), 2, *tensor.shape[1:]) for name, tensor in batch.items()}
         return {**pairs, "grade": torch.from_numpy(self._grades[numbers])}
-
-
-def _numbers(values: Tensor) -> np.ndarray:
-    return torch.as_tensor(values).detach().double().cpu().numpy()

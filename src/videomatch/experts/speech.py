@@ -38,7 +38,6 @@ class Expert(TextExpert):
     Args:
         backbone: folder or hub id of a Whisper; None takes the texts of the data set.
         language: spoken language (``"en"``, ``"zh"`` …); None lets Whisper detect it.
-        encoder, dim: of the rows (:class:`videomatch.experts._words.TextExpert`).
         max_tokens: maximum number of tokens of 30 s; None leaves it to the checkpoint.
     """
 

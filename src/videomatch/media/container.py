@@ -63,12 +63,12 @@ class Timeline:
 
     @property
     def width(self) -> int:
-        """Width of a frame as shown: upright, square pixels."""
+        """Of a frame as shown: upright, square pixels."""
         return self.stored[self.turns % 2]
 
     @property
     def height(self) -> int:
-        """Height of a frame as shown."""
+        """Of a frame as shown."""
         return self.stored[1 - self.turns % 2]
 
     @property
@@ -89,7 +89,7 @@ class Timeline:
     @property
     def is_timed(self) -> bool:
         """Whether every packet has a time stamp of its own, which then identifies its frame."""
-        return not self.is_ordered and bool((self.pts != NONE).all()) and len(np.unique(self.pts)) == len(self.pts)
+        return not self.is_ordered and NONE not in self.pts and len(np.unique(self.pts)) == len(self.pts)
 
     def grid(self, every: Fraction) -> np.ndarray:
         """(points,) the last tick of each grid point. Point k is at ``start + k * every`` in exact fractions, as long
@@ -206,7 +206,11 @@ def _scan(container: InputContainer) -> Timeline:
         raise Unreadable(
             f"its time stamps span {float(seconds / 3600):.0f} hours, expected at most {MAX_SECONDS // 3600}"
         )
-    promised = _promised_seconds(container, stream)
+    promised = 0.0  # by the header
+    if stream.duration is not None:
+        promised = float(stream.duration * stream.time_base)
+    elif container.duration is not None and not container.streams.audio:
+        promised = container.duration / av.time_base
     if promised - float(seconds) > max(MISSING_SECONDS, MISSING_SHARE * promised):
         warn(warnings, f"truncated: {float(seconds):.1f} of {promised:.1f} seconds are there")
     if first.rotation % 90:
@@ -244,12 +248,3 @@ def _span(times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: in
     last = int(order[-1])
     length = int(lengths[shown][times[shown] == last][0]) or gap
     return start, max(last + length, start + 1)
-
-
-def _promised_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """The duration in the header; 0 if it does not say."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    if container.duration is not None and not container.streams.audio:
-        return container.duration / av.time_base
-    return 0.0

@@ -15,15 +15,13 @@ RGB, turned upright, and stretched to square pixels.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av.error
 import numpy as np
-from av.audio.stream import AudioStream
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -105,51 +103,38 @@ class Sampler:
         frames = [(n, r) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
         grids = [_Grid(number, request, timeline.grid(request.every)) for number, request in frames]
         readers = {n: SoundReader(r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)}
-        plan = None if self._decode_all else _plan(timeline, grids)
-        with opened(self.path) as container:
-            as_planned = yield from self._read(container, _Decoder(self, timeline, grids, plan), readers)
-        if not as_planned:
-            with opened(self.path) as container:
-                yield from self._read(container, _Decoder(self, timeline, grids, None), {})
+        decoder = _Decoder(self, timeline, grids, None if self._decode_all else _plan(timeline, grids))
+        yield from self._read(decoder, readers)
+        if not decoder.as_planned:
+            yield from self._read(_Decoder(self, timeline, grids, None), {})
         if grids and not self.num_decoded:
             raise Unreadable("no picture of it can be decoded")
         if self.num_corrupt:
             warn(self.warnings, f"{self.num_corrupt} of {self.num_decoded} decoded pictures are damaged")
 
-    def _read(
-        self, container: InputContainer, decoder: _Decoder, readers: dict[int, SoundReader]
-    ) -> Generator[Chunk, None, bool]:
-        """Run over the file once. The generator returns whether all frames were as planned."""
-        stream = video_stream(container)
-        streams: list[VideoStream | AudioStream] = [stream] if decoder.grids else []
-        sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if readers else []
-        streams += sounds
-        if not streams:
-            return True  # demuxing no stream would be demuxing all of them
-        as_planned = True
-        for packet in packets(container, streams, self.warnings):
-            if packet.stream_index != stream.index:
-                # one decoding for all: a decoder that gets a packet twice gives wrong sound
-                sound = decoded(sounds[0], packet, self.warnings, "sound")
-                for number, reader in readers.items():
-                    for first, values in reader.add(sound, self.warnings):
-                        yield Chunk(number, first, values)
-            elif as_planned:
-                try:
-                    yield from decoder.feed(stream, packet)
-                except _Irregular:
-                    as_planned = False
-                    if not sounds:
-                        break
-        for number, reader in readers.items():
-            for first, values in reader.finish():
-                yield Chunk(number, first, values)
-        if as_planned:
-            try:
-                yield from decoder.finish()
-            except _Irregular:
-                as_planned = False
-        return as_planned
+    def _read(self, decoder: _Decoder, readers: dict[int, SoundReader]) -> Iterator[Chunk]:
+        """Run over the file once; frames only as long as they are as planned."""
+        with opened(self.path) as container:
+            stream = video_stream(container)
+            sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if readers else []
+            streams = [stream, *sounds] if decoder.grids else sounds
+            # demuxing no stream would be demuxing all of them
+            for packet in packets(container, streams, self.warnings) if streams else ():
+                if packet.stream_index != stream.index:
+                    # one decoding for all: a decoder that gets a packet twice gives wrong sound
+                    sound = decoded(sounds[0], packet, self.warnings, "sound")
+                    for number, reader in readers.items():
+                        for first, values in reader.add(sound, self.warnings):
+                            yield Chunk(number, first, values)
+                elif decoder.as_planned:
+                    yield from decoder.planned(decoder.feed(stream, packet))
+                elif not sounds:
+                    break
+            for number, reader in readers.items():
+                for first, values in reader.finish():
+                    yield Chunk(number, first, values)
+            if decoder.as_planned:
+                yield from decoder.planned(decoder.finish())
 
 
 @dataclass
@@ -210,6 +195,14 @@ class _Decoder:
         self.at = 0  # its time stamp
         self.jumped = False  # packets before this one were left out
         self.order = np.sort(timeline.pts) if timeline.is_ordered else timeline.pts
+        self.as_planned = True
+
+    def planned(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """The chunks up to the first that is not as planned."""
+        try:
+            yield from chunks
+        except _Irregular:
+            self.as_planned = False
 
     def feed(self, stream: VideoStream, packet: Packet) -> Iterator[Chunk]:
         """Decode a packet if it is planned."""
