@@ -63,7 +63,6 @@ def test_nearest_references_of_a_search(data, tmp_path):  # noqa: F811
     "options, message",
     [
         ({}, "expected one of an aligner and"),
-        ({**OPTIONS, "tuned": "x"}, "expected one of an aligner and"),
         ({**OPTIONS, "score": "sum"}, "no score 'sum'; there are mean, max"),
         ({**OPTIONS, "split": "copies_test"}, "no split 'copies_test'"),
     ],

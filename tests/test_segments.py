@@ -148,15 +148,14 @@ def test_a_bad_box_is_named_with_its_pair():
 def test_buckets_by_the_written_rule():
     truth = np.array([[0.0, 4, 0, 4], [20, 60, 20, 100]])
     predicted = np.array([[0.0, 4, 0, 4], [200, 210, 200, 210]])  # finds the short one, and a false alarm
-    labels = segments.duration_buckets(truth)
-    assert labels == ["1: to 5 s", "4: 30 to 60 s"]
-    found = segments.by_bucket([(predicted, truth, labels)])
+    labels = segments.buckets(truth)
+    assert labels == {"duration": ["1: to 5 s", "4: 30 to 60 s"], "speed": ["3: 0.9 to 1.1x", "5: over 1.5x"]}
+    found = segments.by_bucket([(predicted, truth, labels["duration"])])
     short, long = found["1: to 5 s"], found["4: 30 to 60 s"]
     assert (short["recall"], long["recall"]) == pytest.approx((1, 0), abs=1e-5)
     assert short["precision"] == pytest.approx((4 / 14) ** 2, abs=1e-5)
     assert long["precision"] == 0  # only the false alarm counts here: the other prediction is of another kind
     assert [(v["segments"], v["pairs"]) for v in found.values()] == [(1, 1), (1, 1)]
-    assert segments.speed_buckets(truth) == ["3: 0.9 to 1.1x", "5: over 1.5x"]
 
 
 def test_one_bucket_is_the_overall_metric_of_the_copies():

@@ -325,6 +325,14 @@ class Store:
         """How many rows each of ``ids`` has, ``(n,)``; 0 for an unknown one."""
         return np.array([self.lengths[at] if at >= 0 else 0 for at in self._find(list(ids)).tolist()], np.int64)
 
+    def present(self, ids: Sequence[str], *, single: bool = False) -> list[str]:
+        """Those of ``ids`` that have rows, in order; with ``single`` a ValueError names one that has several."""
+        lengths = self.rows(ids)
+        if single and (lengths > 1).any():
+            odd = int((lengths > 1).argmax())
+            raise ValueError(f"{self.roots[0]}: {ids[odd]!r} has {lengths[odd]} rows, expected one embedding")
+        return [i for i, length in zip(ids, lengths.tolist(), strict=True) if length]
+
     def __getitem__(self, item_id: str) -> np.ndarray:
         """The values of one item, ``(L, *shape)``."""
         return self.gather([item_id])[0]

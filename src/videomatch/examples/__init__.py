@@ -159,8 +159,7 @@ class Examples(ABC):
 
     def usable(self, ids: Iterable[str]) -> list[str]:
         """Those of ``ids`` that :meth:`read_videos` can read, here those with a frame, in the order given."""
-        listed = list(ids)
-        return [i for i, rows in zip(listed, self._store.rows(listed), strict=True) if rows]
+        return self._store.present(list(ids))
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
         """Whole videos for ``embed_videos``: ``frames`` ``(B, L, …)`` padded with zeros, ``mask`` ``(B, L)``."""

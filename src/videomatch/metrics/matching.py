@@ -9,7 +9,6 @@ Matching track (Pizzi et al., The 2023 Video Similarity Dataset and Challenge; `
     of the pair's predictions, and of its part inside the union of those true segments that overlap (on *both* axes)
     some prediction of the pair. Sums over all pairs give ``P_axis`` = inside / predicted, ``R_axis`` = inside / length
     of all true segments (union by pair). ``P = sqrt(P_query P_reference)``, R likewise, ``AP = sum of P dR``.
-    Unlike VCSL's: pooled lengths instead of means over pairs, a geometric mean instead of a product.
 
 Descriptor track
     ``micro_ap``: the average precision of all pairs in one list; pairs that were not found count as never retrieved.

@@ -15,8 +15,7 @@ Several relevant references
 Ties: the house rule averages over them
     Every metric is its expected value if ties were broken at random. Of n references that tie at ``better``, of which r
     are relevant, R@k misses with probability C(n-r, m) / C(n, m), m = k - better, and the expected best rank is
-    better + (n+1)/(r+1); for r = 1 that is (k - better)/n and the mean of the tied ranks. So a model that gives every
-    pair the same score gets chance, R@k = k/N and MnR = (N+1)/2.
+    better + (n+1)/(r+1). So a model that gives every pair the same score gets chance, R@k = k/N and MnR = (N+1)/2.
 
 Published conventions, by name
     All take a rank of better + equal/2 + 1; R@1 counts rank = 1, R@k rank < k + 1 (a tie for first place is a miss at
@@ -100,10 +99,8 @@ def _ordered(
 
 
 def summary(values: dict[str, np.ndarray], convention: str = "house") -> dict[str, float]:
-    """The metrics of :func:`per_query`'s values: R@k, MdR, MnR, R@sum, geometric mean (``gmean``) and mAP.
-
-    R@sum and gmean are of R@1, R@5 and R@10, where these are among the values.
-    """
+    """The metrics of :func:`per_query`'s values: R@k, MdR, MnR, mAP, and R@sum and geometric mean (``gmean``) of R@1,
+    R@5 and R@10 where these are among the values."""
     metrics = {name: float(v.mean()) for name, v in values.items() if name.startswith("R@")}
     metrics["MdR"] = median(values["rank"], CONVENTIONS[convention])
     metrics["MnR"] = float(values["rank"].mean())

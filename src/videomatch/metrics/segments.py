@@ -11,11 +11,10 @@ Segment-level Video Copy Detection, CVPR 2022; ``vcsl/metric.py``)
     is the same with the roles swapped. Both are the product of their two axes, so half a segment costs three quarters
     of its recall, and swapped boxes score 0. Denominators are 1e-6 s larger, as published.
 
-Many pairs
-    *overall* (what the papers print): precision is the mean over pairs with a prediction, recall over pairs with a
-    true segment, F1 of the two. Pairs that are no copies enter precision only, with 0, and only if something was
-    predicted. FRR is the share of copies without a prediction, FAR the share of other pairs with one. All are
-    fractions of 1; FRR and FAR are better when lower.
+Many pairs (what the papers print)
+    Precision is the mean over pairs with a prediction, recall over pairs with a true segment, F1 of the two. Pairs that
+    are no copies enter precision only, with 0, if something was predicted. FRR is the share of copies without a
+    prediction, FAR the share of other pairs with one. All are fractions of 1.
 
 By kind of segment: duration, speed, edit (ours)
     In bucket b, over pairs with a true segment of b: recall is over the true segments of b (every prediction may cover
@@ -32,17 +31,16 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 Segments = Float[np.ndarray, "segments columns"]
 
-#: columns of an array of segments ``(N, 4 or 5)``; times in seconds or frames, as its function says
+#: columns of an array of segments ``(N, 4 or 5)``, the four times among them, and their numbers
 COLUMNS = ("query_start", "query_end", "reference_start", "reference_end", "score")
-#: the four times
 TIMES = COLUMNS[:4]
-#: column numbers
 QUERY_START, QUERY_END, REFERENCE_START, REFERENCE_END, SCORE = range(5)
 #: start and end on each axis; starts and ends of both axes; the order of the columns with query and reference swapped
 QUERY, REFERENCE = slice(0, 2), slice(2, 4)
@@ -162,13 +160,8 @@ def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
 
 
 def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
-    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs, as VCSL's overall evaluation; those over
-    nothing are 0.
-
-    Args:
-        ratio: copies per other pair, by which VCSL turns counts of all pairs into rates: FRR = (1 + ratio) / ratio
-            missed / pairs, FAR = (1 + ratio) alarmed / pairs; published tables use 1. None takes the real ratio.
-    """
+    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs; those over nothing are 0. Published tables
+    turn counts of all pairs into rates by a ``ratio`` of copies to other pairs, 1; None takes the real one."""
     total = len(scores.precision)
     if not total:
         raise ValueError("no pair: there is nothing to measure")
@@ -187,8 +180,8 @@ def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
 def by_bucket(
     pairs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str | Sequence[str]]]],
 ) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1, and numbers of true ``segments`` and of ``pairs`` with one, of every bucket by name. Pairs
-    are predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment."""
+    """Precision, recall, F1, and numbers of true ``segments`` and of ``pairs`` with one, of every bucket by name, from
+    predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment of each pair."""
     found: dict[str, list[tuple[float, float, int, int]]] = {}
     for predicted, truth, labels in pairs:
         predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
@@ -211,44 +204,28 @@ def by_bucket(
     return result
 
 
-def duration_buckets(truth: np.ndarray) -> list[str]:
-    """The bucket of every segment by its length in the query."""
-    query, _ = _lengths(truth)
-    return _labels(query, DURATIONS, " s")
-
-
-def speed_buckets(truth: np.ndarray) -> list[str]:
-    """The bucket of every segment by its speed."""
-    query, reference = _lengths(truth)
-    return _labels(reference / query, SPEEDS, "x")
-
-
-def _lengths(truth: np.ndarray) -> np.ndarray:
+def buckets(truth: np.ndarray) -> dict[str, list[str]]:
+    """``duration`` (in the query) and ``speed``: the bucket of every segment, by names that sort in their order."""
     boxes = check(truth, "true segments")
-    return (boxes[:, ENDS] - boxes[:, STARTS]).T
-
-
-def _labels(values: np.ndarray, ends: Sequence[float], unit: str) -> list[str]:
-    """Names that sort in the order of the buckets."""
-    edges = [f"{end:g}" for end in ends]
-    names = [f"to {edges[0]}{unit}", *(f"{a} to {b}{unit}" for a, b in itertools.pairwise(edges))]
-    names.append(f"over {edges[-1]}{unit}")
-    return [f"{at + 1}: {names[at]}" for at in np.searchsorted(ends, values, side="left")]
+    query, reference = (boxes[:, ENDS] - boxes[:, STARTS]).T
+    result = {}
+    for kind, values, ends, unit in (("duration", query, DURATIONS, " s"), ("speed", reference / query, SPEEDS, "x")):
+        edges = [f"{end:g}" for end in ends]
+        names = [f"to {edges[0]}", *(f"{a} to {b}" for a, b in itertools.pairwise(edges)), f"over {edges[-1]}"]
+        result[kind] = [f"{at + 1}: {names[at]}{unit}" for at in np.searchsorted(ends, values, side="left")]
+    return result
 
 
 def localisation(
     predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], edits: Sequence[Sequence[Sequence[str]]] | None = None
 ) -> dict[str, dict[str, float]]:
-    """``overall``, and an entry per bucket (``duration/…``, ``speed/…``, ``edit/…`` if given)."""
+    """``overall``, and an entry per bucket (``duration/…``, ``speed/…``, ``edit/…`` if given) of at least one pair."""
     pairs = list(zip(predicted, truth, strict=True))
     result: dict[str, dict[str, float]] = {"overall": overall(per_pair(pairs))}
-    kinds: dict[str, list[Sequence[str | Sequence[str]]]] = {
-        "duration": [duration_buckets(t) for t in truth],
-        "speed": [speed_buckets(t) for t in truth],
-    }
+    labels: list[dict[str, Any]] = [buckets(boxes) for boxes in truth]
     if edits is not None:
-        kinds["edit"] = list(edits)
-    for kind, labels in kinds.items():
-        buckets = by_bucket((p, t, one) for (p, t), one in zip(pairs, labels, strict=True))
-        result |= {f"{kind}/{bucket}": values for bucket, values in buckets.items()}
+        labels = [of_pair | {"edit": edit} for of_pair, edit in zip(labels, edits, strict=True)]
+    for kind in labels[0]:
+        found = by_bucket((*pair, of_pair[kind]) for pair, of_pair in zip(pairs, labels, strict=True))
+        result |= {f"{kind}/{bucket}": values for bucket, values in found.items()}
     return result

@@ -44,48 +44,39 @@ def align(
     """Write ``segments.parquet`` (s) and ``align.json`` (of which pairs, and how).
 
     Args:
-        similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
-        aligner, options: file in ``aligners/``, and its options.
+        aligner, run: file in ``aligners/``, or a trained detector.
         tuned: result of ``tune``, which has aligner, options and similarity map.
-        run: result of ``train``: this detector instead of an aligner, with ``options`` or those of ``tuned``.
         rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
-        score: of a segment: the aligner's ``mean`` similarity along it, or the ``max`` in its box (VSC 2022).
+        score: of a segment, one of :data:`videomatch.aligners.SCORES`.
         threads: processes.
     """
-    if (aligner is None) == (tuned is None) and (run is None or aligner is not None):
-        raise ValueError("expected one of an aligner and the result of tune, to say how to align")
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
         aligner, options, similarity_map = found["aligner"], found["options"], found["similarity_map"]
-    if similarity_map is None:
-        raise ValueError("expected the similarity map, or the result of tune that holds it")
     aligners.load(aligner, run)  # an unknown one is refused before any work
+    assert similarity_map is not None
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
     pairs = pairs_of_split(corpus, split, maps) if rankings is None else _nearest(corpus, split, rankings, top, maps)
     function = functools.partial(_align_pair, maps, aligner, run, options or {}, score)
     rows = [row for of_pair in for_each_pair(function, pairs, processes=threads, label="align") for row in of_pair]
     table = pl.DataFrame(rows, schema=tables.SCHEMAS["segments"], orient="row")
     tables.write("segments", table, output)
+    times = [t for t in map(maps.references.times, sorted({pair.reference for pair in pairs})) if len(t)]
     about = {
         "split": split,
         "aligner": aligner or "detector",
         "options": options or {},
         "similarity_map": similarity_map,
         "score": score,
-        **_size(maps, sorted({pair.reference for pair in pairs})),
+        "frames": sum(map(len, times)),
+        "hours": sum(float(of_video[-1, 1]) for of_video in times) / 3600,
         "pairs": len(pairs),
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),
         "segments": len(table),
     }
     files.write_json(output / "align.json", about)
     log.info("%d segments in %d pairs", len(table), len(pairs))
-
-
-def _size(maps: SimilarityMaps, references: list[str]) -> dict[str, float]:
-    """The numbers of frames and hours of the references."""
-    used = [times for times in map(maps.references.times, references) if len(times)]
-    return {"frames": sum(map(len, used)), "hours": sum(float(times[-1, 1]) for times in used) / 3600}
 
 
 def _nearest(

@@ -4,14 +4,13 @@ Every part's embedding is normalised, scaled by the root of its weight and conca
 the weighted mean of the parts' cosines. Optionally they are projected on their first ``dim`` singular directions (not
 centred, as in the source's TruncatedSVD; exact here), which nearly keeps the cosines.
 
-The directions are the eigenvectors of the Gram matrix. Blocks are multiplied in float32, and their products added up in
-float64: a cosine is then within 1e-6 of the exact one (``benchmarks/combine.py``). Rows are read block by block, and
-twice: reading costs less than memory that was not touched before.
+Blocks are multiplied in float32, and their products added up in float64: a cosine is then within 1e-6 of the exact one
+(``benchmarks/combine.py``). Rows are read block by block, and twice: reading costs less than memory that was not
+touched before.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -46,12 +45,8 @@ def combine(
 
     Args:
         embeddings: a folder per system, with a folder per member that holds a ``videos/`` store.
-        members: name -> parts, each ``[number of a folder of embeddings, member in it, weight]``. Weights are at least
-            0, and only their ratios count.
+        members: name -> parts, each ``[number of a folder of embeddings, member in it, weight]``.
         dim: singular directions to keep, found on the videos; all if None or no smaller than the parts together.
-
-    Raises:
-        ValueError: weights that cannot be, or parts that share no video.
     """
     about: dict[str, Any] = {}
     with threadpool_limits(threads):
@@ -88,9 +83,8 @@ def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -
     the squared norm.
 
     They are the eigenvectors of the Gram matrix of the columns, or of the rows where these are fewer (then at most as
-    many as the rank). A chunk is multiplied in its own precision, the products are summed in float64: in float32
-    alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by the largest entry,
-    so that results repeat. ``shape`` is ``(N, D)`` of all rows.
+    many as the rank). In float32 alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by
+    the largest entry, so that results repeat. ``shape`` is ``(N, D)`` of all rows.
     """
     count, width = shape
     if count < width:
@@ -137,7 +131,9 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
     about: dict[str, Any] = {"counts": {}, "missing": {}}
     for side in ["videos", *(["texts"] if all((f / "texts" / "store.json").exists() for f in folders) else [])]:
         stores = [Store(folder / side) for folder in folders]
-        ids, missing = _shared(stores)
+        embedded = [set(store.present(store.ids, single=True)) for store in stores]
+        everywhere = set.intersection(*embedded)
+        ids, missing = [i for i in stores[0].ids if i in everywhere], sorted(set.union(*embedded) - everywhere)
         about["counts"][side], about["missing"][side] = len(ids), missing
         if not ids:
             raise ValueError(f"{side}: no id is in all of {', '.join(map(str, folders))}")
@@ -158,19 +154,6 @@ def _combine(folders: list[Path], output: Path, shares: np.ndarray, dim: int | N
             for some, parts in _read(stores, ids):
                 writer.add_rows(some, combined(parts, shares, directions))
     return about
-
-
-def _shared(stores: list[Store]) -> tuple[list[str], list[str]]:
-    """Ids that every part has an embedding of, in the order of the first, and those that only some have."""
-    for store in stores:
-        if (store.lengths > 1).any():
-            odd = int((store.lengths > 1).argmax())
-            raise ValueError(
-                f"{store.roots[0]}: {store.ids[odd]!r} has {store.lengths[odd]} rows, expected one embedding"
-            )
-    embedded = [set(itertools.compress(store.ids, store.lengths)) for store in stores]
-    everywhere = set.intersection(*embedded)
-    return [i for i in stores[0].ids if i in everywhere], sorted(set.union(*embedded) - everywhere)
 
 
 def _read(stores: list[Store], ids: list[str]) -> Iterator[tuple[list[str], list[np.ndarray]]]:

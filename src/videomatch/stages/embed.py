@@ -16,7 +16,6 @@ A video or text without input (a title, a decodable frame) is absent from the st
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ import torch.nn.functional as F
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from videomatch import examples as examples_
+from videomatch.common import files
 from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.precision import default_device, reproducible
 from videomatch.common.progress import track
@@ -64,7 +64,6 @@ def embed(
     """Write the embeddings of a corpus by every member of a system, each into a folder of its name.
 
     Args:
-        features: folders of ``extract`` that hold the system's experts; none for texts.
         run: the checkpoints of a trained system, one per member, or that of the text encoder if it was trained here.
         splits: whose videos are embedded, queries and references; all videos of the corpus by default.
         queries: protocols whose captions and queries are embedded; all texts of these kinds by default.
@@ -86,18 +85,15 @@ def embed(
         if "features" in options:
             vectors = _by_features(corpus, features, ids, options, str(run[0]) if run else None, queries)
         else:
-            vectors = _by_texts(corpus, ids, options, seed)
+            from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
+
+            texts = corpora.whole_texts(corpus, options["texts"], ids)
+            lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
+            log.info("latent semantic analysis in %d dimensions", lsa.dim)
+            rows = ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS))
+            vectors = {"videos": (ids, rows)}
         (member,) = members  # a system without training has one
         _write_member(output / member, vectors, system)
-
-
-def _by_texts(corpus: Path, ids: list[str], options: Mapping[str, Any], seed: int) -> Embeddings:
-    from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
-
-    texts = corpora.whole_texts(corpus, options["texts"], ids)
-    lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
-    log.info("latent semantic analysis in %d dimensions", lsa.dim)
-    return {"videos": (ids, ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS)))}
 
 
 def _by_features(
@@ -110,8 +106,7 @@ def _by_features(
 ) -> Embeddings:
     """The mean of the frame features, and texts by the text tower of the encoder that they come from."""
     store = Store(*[folder / options["features"] for folder in features])
-    present = [i for i, rows in zip(ids, store.rows(ids), strict=True) if rows]
-    found: Embeddings = {"videos": (ids, _pooled(store, present))}
+    found: Embeddings = {"videos": (ids, _pooled(store, store.present(ids)))}
     if "text_encoder" in options and queries != []:
         texts = _queries(corpus, queries, options.get("texts", QUERIES))
         encoder = trained_encoder or options["text_encoder"]
@@ -140,10 +135,8 @@ def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
     def encode(texts: Sequence[str]) -> np.ndarray:
         batch = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
         with torch.inference_mode():
-            found = model.get_text_features(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).pooler_output
-            return F.normalize(found.float(), dim=-1).numpy()
+            found = model.get_text_features(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+            return F.normalize(found.pooler_output.float(), dim=-1).numpy()
 
     return encode
 
@@ -199,14 +192,11 @@ def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = 
 
 
 def _write_member(folder: Path, found: Embeddings, system: dict[str, Any], comparison: str = "cosine") -> None:
-    folder.mkdir(parents=True)
-    about: dict[str, Any] = {
-        side: _write(folder / side, ids, vectors, system) for side, (ids, vectors) in found.items()
-    }
+    about: dict[str, Any] = {n: _write(folder / n, ids, vectors, system) for n, (ids, vectors) in found.items()}
     log.info("%s: embedded %s", folder.name, about)
     if comparison != "cosine":
         about["score"] = comparison
-    (folder / "embed.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    files.write_json(folder / "embed.json", about)
 
 
 def _write(root: Path, ids: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:

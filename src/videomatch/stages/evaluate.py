@@ -6,7 +6,6 @@ Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised 
 that was judged in part (TRECVID's), or with the suffix `` (NIST)`` over those that the system answers.
 Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
 (``F1 edit/crop``), AP and uAP (VSC 2022's), and frames/h: the number of frames per hour of reference.
-Conventions, units and tie rules: :mod:`videomatch.metrics`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +59,11 @@ def evaluate(
     """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (name -> value) and ``counts``.
 
     Args:
-        metrics: names as printed in the papers.
         rankings: result of ``search``.
         segments: results of ``align``, one per member, instead, with their ``split``.
         convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
         samples, seed: bootstrap samples (of queries, or of pairs) for ``spread``, a standard error.
-        corpus: result of ``prepare``, for the measures of a pool and of segments.
+        corpus: for the measures of a pool and of segments.
     """
     if (rankings is None) == (segments is None):
         raise ValueError("expected either rankings or segments to evaluate")
@@ -89,9 +87,7 @@ def _evaluate_ranking(
     judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
     if not len(judged):
         raise ValueError(f"{rankings}: protocol {about['split']!r} has no judged pair, there is nothing to measure")
-    values: dict[str, float] = {}
-    chance: dict[str, float] = {}
-    spread: dict[str, float] = {}
+    values, chance, spread = dict[str, float](), dict[str, float](), dict[str, float]()
     of_pool = [m for m in metrics if _POOL.fullmatch(m)]
     of_pairs = [m for m in metrics if m in PAIRS]
     counts = about["counts"] | {"pairs": len(judged)}
@@ -169,9 +165,13 @@ def _check(metrics: list[str], convention: str) -> None:
     names = ["R@1", "R@5", "R@10", *RANKS, *PAIRS, "infAP", "infNDCG", "iP@10"]
     for metric in metrics:
         if metric not in names and not re.fullmatch(r"R@[1-9]\d*", metric) and not _POOL.fullmatch(metric):
-            near = difflib.get_close_matches(metric, names, 1, 0)
             listed = f"R@<k>, {', '.join(names[3:-1])}, iP@<k>, each of the last three also with{NIST}"
-            raise ValueError(f"no metric {metric!r}, did you mean {near[0]!r}? There are {listed}")
+            raise _unknown(metric, names, listed)
+
+
+def _unknown(metric: str, names: Iterable[str], listed: str) -> ValueError:
+    near = difflib.get_close_matches(metric, names, 1, 0)
+    return ValueError(f"no metric {metric!r}, did you mean {near[0]!r}? There are {listed}")
 
 
 def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
@@ -182,15 +182,11 @@ def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
 
 
 def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Metrics of the segments that a system ``found`` (a table ``segments``) for the pairs of a protocol.
-
-    Returns:
-        those of :func:`videomatch.metrics.segments.localisation` over the judged pairs, ``edit/…`` where the corpus has
-        a table of edits; and, if every segment has a score, ``matching``: ``AP`` of the segments and ``uAP`` of their
-        pairs, over all pairs of the protocol's queries and references.
-    """
-    found, truth = _inside(corpus, split, found)
-    pairs, given, true = _judged(corpus, split, found, truth)
+    """Metrics of the segments that a system ``found`` (a table ``segments``) for the pairs of a protocol: those of
+    :func:`videomatch.metrics.segments.localisation` over the judged pairs, ``edit/…`` where the corpus has a table of
+    edits; and, if every segment has a score, ``matching``: ``AP`` of the segments and ``uAP`` of their pairs, over all
+    pairs of the protocol's queries and references."""
+    found, truth, pairs, given, true = _judged(corpus, split, found)
     result = segments.localisation(given, true, _edits(corpus, pairs, true))
     if len(found) and not found["score"].null_count():
         result["matching"] = _matching(found, truth)
@@ -212,11 +208,10 @@ def _evaluate_segments(
         values |= {f"{name}{where}": 100 * numbers[name] for name in OF_SEGMENTS if name in numbers}
     if not len(found):
         values |= {"AP": 0.0, "uAP": 0.0}
-    unknown = [m for m in metrics if m not in values]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], values, 1, 0)
-        raise ValueError(f"no metric {unknown[0]!r}, did you mean {near[0]!r}? There are {', '.join(values)}")
-    pairs, given, true = _judged(corpus, split, *_inside(corpus, split, found))
+    for metric in metrics:
+        if metric not in values:
+            raise _unknown(metric, values, ", ".join(values))
+    _, _, pairs, given, true = _judged(corpus, split, found)
     scores = segments.per_pair(zip(given, true, strict=True))
     spread = _spread([segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(samples, len(pairs)))])
     counts = {
@@ -235,20 +230,16 @@ def _evaluate_segments(
     }
 
 
-def _inside(corpus: Path, split: str, found: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Found and true segments between the protocol's queries and references."""
-    inside = [pl.col(f"{role}_id").is_in(pooled_ids(corpus, split, [role])) for role in ("query", "reference")]
-    return found.filter(inside), tables.read("segments", corpus).filter(inside)
-
-
 def _judged(
-    corpus: Path, split: str, found: pl.DataFrame, truth: pl.DataFrame
-) -> tuple[list[tuple[str, str]], list[np.ndarray], list[np.ndarray]]:
-    """The judged pairs, and the found and the true segments of each."""
+    corpus: Path, split: str, found: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, list[tuple[str, str]], list[np.ndarray], list[np.ndarray]]:
+    """Found and true segments between the protocol's queries and references; the judged pairs, and those of each."""
+    inside = [pl.col(f"{role}_id").is_in(pooled_ids(corpus, split, [role])) for role in ("query", "reference")]
+    found, truth = (table.filter(inside) for table in (found, tables.read("segments", corpus)))
     none = np.zeros((0, 4))
     pairs = judged_pairs(corpus, split).select("query_id", "reference_id").unique(maintain_order=True).rows()
     given, true = ([boxes.get(pair, none) for pair in pairs] for boxes in map(boxes_by_pair, (found, truth)))
-    return pairs, given, true
+    return found, truth, pairs, given, true
 
 
 def _edits(corpus: Path, pairs: list[tuple[str, str]], true: list[np.ndarray]) -> list[list[list[str]]] | None:

@@ -67,11 +67,9 @@ def extract(
     ``warnings.json`` (``video_id`` -> what was wrong with videos that could).
 
     Args:
-        corpus, shard: result of ``prepare``, and which part of its videos.
         experts: name -> ``{"extractor": file in experts/, "source": expert whose frames are read instead of the media,
             options…}``.
         backbones: name of a backbone -> folder or hub id.
-        output: empty folder.
         features: results of earlier extraction passes, for ``source``.
         runs: results of training that ``backbones`` points into; an error if one of them is missing.
         released: ``{"corpus": reader in corpora/, "raw": folder of the data set's files}``, for released features.

@@ -52,13 +52,11 @@ def illustrate(
 
     Args:
         top: neighbours shown of each query, or queries whose segments are shown.
-        system, member: what ``rankings`` or ``segments`` are of, printed on the page.
-        rankings: result of ``search`` between videos, whose neighbours are shown.
-        segments: result of ``align`` instead, with its ``features``, ``split`` and ``similarity_map``.
+        system, member: what ``rankings`` (of ``search`` between videos) or ``segments`` (of ``align``, with its
+            ``features``, ``split`` and ``similarity_map``) are of.
         judged, judged_names: results of ``search`` whose judged pairs are drawn, and the [system, member] of each.
-        tables: results of ``tabulate``, shown in this order.
-        runs, run_names: results of ``train`` whose logs are drawn (runs of one system share charts), and the [system,
-            member] of each.
+        tables: results of ``tabulate``.
+        runs, run_names: results of ``train`` whose logs are drawn, and the [system, member] of each.
     """
     tables_html = [pages.markdown((folder / "table.md").read_text(encoding="utf-8")) for folder in tables]
     if segments is not None:
@@ -74,7 +72,9 @@ def illustrate(
     nearest.write_csv(output / "neighbours.csv")
     scatters = []
     for folder, (name, part) in zip(judged, judged_names, strict=True):
-        pairs = judged_pairs(folder / part)
+        pairs = corpus_tables.read("rankings", folder / part)
+        pairs = pairs.filter(pl.col("grade").is_finite() & pl.col("score").is_finite())
+        pairs = pairs.select("query_id", "reference_id", "grade", "score").sort("query_id", "reference_id")
         pairs.write_csv(output / f"similarity-{name}-{part}.csv")
         scatters.append(scatter(name if part == "all" else f"{name}, {part}", pairs))
     logs: dict[str, dict[str, charts.Log]] = {}
@@ -105,12 +105,6 @@ def neighbours(rankings: pl.DataFrame, top: int) -> pl.DataFrame:
     )
 
 
-def judged_pairs(folder: Path) -> pl.DataFrame:
-    """The pairs of a ranking that have a grade: query_id, reference_id, grade, score, ordered by the ids."""
-    found = corpus_tables.read("rankings", folder).filter(pl.col("grade").is_finite() & pl.col("score").is_finite())
-    return found.select("query_id", "reference_id", "grade", "score").sort("query_id", "reference_id")
-
-
 def query_rows(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]], int]:
     """The queries that fit on a page, with titles, pictures and their ``near``; and how many queries there are."""
     queries = nearest["query_id"].unique(maintain_order=True).to_list()
@@ -119,7 +113,10 @@ def query_rows(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]
     texts = corpus_tables.read("texts", corpus).filter(pl.col("kind") == "title")
     titles = dict(texts.select("video_id", "text").iter_rows())
     videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(shown)).select("video_id", "path", "duration")
-    pictures = {video: picture(path, duration) for video, path, duration in track(videos.rows(), label="thumbnails")}
+    pictures = {}
+    for video, path, duration in track(videos.rows(), label="thumbnails"):
+        still = thumbnail(Path(path), duration) if path else None
+        pictures[video] = data_url(still) if still is not None else None
 
     def of(video_id: str) -> dict[str, Any]:
         return {"id": video_id, "title": titles.get(video_id, ""), "picture": pictures.get(video_id)}
@@ -129,12 +126,6 @@ def query_rows(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]
         for (query,), group in part.group_by("query_id", maintain_order=True)
     ]
     return rows, len(queries)
-
-
-def picture(path: str | None, duration: float | None) -> str | None:
-    """The thumbnail of a video as a data address, or None where there is no picture."""
-    still = thumbnail(Path(path), duration) if path else None
-    return data_url(still) if still is not None else None
 
 
 def every_nth(values: Sequence[Any], count: int) -> Sequence[Any]:
@@ -153,15 +144,12 @@ def scatter(system: str, pairs: pl.DataFrame) -> dict[str, Any]:
     if len(shown) < len(pairs):
         note += f", {len(shown):,} drawn"
     hints = [f"{q} – {r}: cosine {s:.3f}, grade {g:.3g}" for q, r, g, s in pairs[shown].iter_rows()]
-    return {
-        "name": system,
-        "note": note,
-        "svg": charts.scatter_chart(f"cosine over grade, {system}", grade, score, shown, hints),
-    }
+    svg = charts.scatter_chart(f"cosine over grade, {system}", grade, score, shown, hints)
+    return {"name": system, "note": note, "svg": svg}
 
 
 def training(system: str, members: dict[str, charts.Log]) -> dict[str, Any]:
     """``name``, ``note`` and ``charts`` of a system's runs."""
-    epochs = max((len(log.get("epoch", [])) for log in members.values()), default=0)
+    epochs = max(len(log.get("epoch", [])) for log in members.values())
     note = f"{len(members)} {'run' if len(members) == 1 else 'runs'} ({', '.join(members)}), {epochs} epochs"
     return {"name": system, "note": note, "charts": charts.learning_curves(members)}

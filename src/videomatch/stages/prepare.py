@@ -47,10 +47,7 @@ def prepare(
     ``card.md`` and ``contact_sheet.jpg``.
 
     Args:
-        output: empty folder.
-        dataset: its name.
         corpus, options: file in ``corpora/`` that reads it, and its options.
-        shards: number of parts of the videos.
         seed, renders: of a corpus that is generated, and its rendered shards.
         raw: folder of the downloaded files, of every other corpus.
         threads: processes that probe.

@@ -60,7 +60,7 @@ def search(
         embeddings: folders with ``<member>/videos/`` and ``<member>/texts/``; several are one, with disjoint ids.
         split: the protocol: its ids in the roles query and reference, and the judged pairs with both sides among them.
             Without queries, every reference is one. Several are pooled, for members with a fold.
-        kind: ``video_video``, ``text_video``, or ``video_text``: the protocol with its roles swapped.
+        kind: of :data:`KINDS`; ``video_text`` swaps the protocol's roles.
         top: nearest references to keep of every query.
         members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
             and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
@@ -68,10 +68,6 @@ def search(
             frames, and ``bank``, the split (or several) of other queries, if it reads those.
         features: results of ``extract`` with the frames that a rescoring reads.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
-
-    Raises:
-        ValueError: an unknown kind or split, an embedding that is not one finite row, or a protocol of which nothing is
-            left.
     """
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
@@ -82,9 +78,9 @@ def search(
         raise ValueError(f"rescore {rescore} compares texts with frames; this search compares videos")
     torch.set_num_threads(threads)
     for member, fold in members.items():
-        protocol = _fold_protocol(corpus, split, fold) if fold else _protocol(corpus, str(split), kind)
         inputs = features or [], frame_embeddings or embeddings
         given = Rescoring(corpus, kind, rescore, *inputs, member) if rescore else None
+        protocol = _protocol(corpus, split, kind, fold)
         _search([e / member for e in embeddings], output / member, protocol, kind, top, given)
 
 
@@ -98,24 +94,22 @@ class Protocol:
     relevance: pl.DataFrame
 
 
-def _protocol(corpus: Path, split: str, kind: str) -> Protocol:
+def _protocol(corpus: Path, split: str | list[str], kind: str, fold: dict[str, Any] | None) -> Protocol:
+    name = split if isinstance(split, str) else "+".join(split)
+    if fold:
+        number, folds = fold["fold"]
+        options = {"protocol": fold["protocol"]} if "protocol" in fold else {}
+        _, judged = fold_pairs(corpus, split, folds=folds, fold=number, **options)
+        sides = [judged[column].unique().sort().to_list() for column in ("query_id", "reference_id")]
+        return Protocol(f"{name} (fold {number} of {folds})", *sides, judged)
     splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
-    sides = [split_ids(splits, split, role) for role in ("query", "reference")]
+    sides = [split_ids(splits, name, role) for role in ("query", "reference")]
     if kind == "video_video" and not sides[0]:
         sides[0] = sides[1]  # a plain list of videos: each is compared with the others
     if kind == "video_text":
         sides.reverse()
         relevance = relevance.rename({"query_id": "reference_id", "reference_id": "query_id"})
-    return Protocol(split, sides[0], sides[1], relevance)
-
-
-def _fold_protocol(corpus: Path, split: str | list[str], fold: dict[str, Any]) -> Protocol:
-    number, folds = fold["fold"]
-    options = {"protocol": fold["protocol"]} if "protocol" in fold else {}
-    _, judged = fold_pairs(corpus, split, folds=folds, fold=number, **options)
-    sides = [judged[column].unique().sort().to_list() for column in ("query_id", "reference_id")]
-    name = "+".join([split] if isinstance(split, str) else split)
-    return Protocol(f"{name} (fold {number} of {folds})", sides[0], sides[1], judged)
+    return Protocol(name, *sides, relevance)
 
 
 @dataclass(frozen=True)
@@ -153,7 +147,7 @@ class Rescoring:
         shared = set(wanted) & set(queries)
         if shared:
             raise ValueError(f"rescore.bank {split!r} holds {len(shared)} of the queries that are searched for")
-        found, _ = _present(store, wanted)
+        found = store.present(wanted, single=True)
         if not found:
             raise ValueError(f"rescore.bank {split!r}: none of its {len(wanted)} queries has an embedding")
         log.info("a bank of %d queries", len(found))
@@ -165,7 +159,7 @@ class Rescoring:
             members = [sorted(p.parent.name for p in folder.glob("*/texts")) for folder in self.embeddings]
             folders = [folder / names[0] for folder, names in zip(self.embeddings, members, strict=True) if names]
         store = Store(*(folder / "texts" for folder in folders))
-        _, absent = _present(store, ids)
+        absent = sorted(set(ids).difference(store.present(ids, single=True)))
         if absent:
             raise ValueError(f"{store.roots[0]}: {absent[0]!r} has no embedding")
         return store.gather(ids)[0].reshape(len(ids), -1)
@@ -189,8 +183,8 @@ def _search(
 ) -> None:
     """One member's result."""
     query_store, reference_store = (Store(*(e / name for e in folders)) for name in KINDS[kind])
-    queries, no_query = _present(query_store, protocol.queries)
-    references, no_reference = _present(reference_store, protocol.references)
+    queries = query_store.present(protocol.queries, single=True)
+    references = reference_store.present(protocol.references, single=True)
     if not queries or not references:
         raise ValueError(
             f"split {protocol.name!r}: {len(queries)} queries and {len(references)} references have an embedding"
@@ -207,7 +201,7 @@ def _search(
     else:
         found = given.search(query_store, [queries, references], embedded, is_cosine, request)
     tables.write("rankings", _rankings(judged, found, queries, references), output)
-    missing = sorted({*no_query, *no_reference})
+    missing = sorted(set(protocol.queries).difference(queries) | set(protocol.references).difference(references))
     if missing:
         log.warning("%s: %d items have no embedding, %d judged pairs are left out", protocol.name, len(missing), lost)
     counts = {"queries": len(queries), "references": len(references), "pairs": len(judged), "pairs left out": lost}
@@ -223,15 +217,6 @@ def _search(
         is_transductive = given.options["method"] in rescoring.TRANSDUCTIVE
         about["rescore"] = {**given.options, "transductive": is_transductive}
     files.write_json(output / "search.json", about)
-
-
-def _present(store: Store, ids: list[str]) -> tuple[list[str], list[str]]:
-    """Ids with and without an embedding, both in order."""
-    lengths = dict(zip(ids, store.rows(ids).tolist(), strict=True))
-    several = [i for i, length in lengths.items() if length > 1]
-    if several:
-        raise ValueError(f"{store.roots[0]}: {several[0]!r} has {lengths[several[0]]} rows, expected one embedding")
-    return [i for i in ids if lengths[i]], [i for i in ids if not lengths[i]]
 
 
 def _embeddings(store: Store, ids: list[str], is_cosine: bool) -> np.ndarray:
@@ -272,13 +257,12 @@ def _rankings(judged: pl.DataFrame, found: SearchResult, queries: list[str], ref
     row, place = np.nonzero(found.top >= 0)
     nearest = pl.DataFrame(
         {
-            "query_id": [queries[n] for n in row],
-            "reference_id": [references[n] for n in found.top[row, place]],
+            "query_id": pl.Series(queries)[row],
+            "reference_id": pl.Series(references)[found.top[row, place]],
             "score": found.top_scores[row, place],
             "better": found.top_better[row, place],
             "equal": found.top_equal[row, place],
-        },
-        schema_overrides={"query_id": pl.String, "reference_id": pl.String},
+        }
     )
     nearest = nearest.join(judged, on=["query_id", "reference_id"], how="anti")
     return pl.concat([pairs, nearest], how="diagonal").sort("query_id", "better", "reference_id")

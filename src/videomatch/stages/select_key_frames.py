@@ -40,12 +40,9 @@ def select_key_frames(
     ``key_frames.json`` (how many of how many frames, and bytes per hour of video).
 
     Args:
-        features: results of ``extract`` for one shard, with those of ``expert``.
         name: of the key frames as an expert; that of the expert itself by default.
         method: one of :data:`videomatch.localisation.key_frame_selection.METHODS`.
         run: result of ``train`` instead, of a model with ``scores_frames``.
-        share: of frames that are selected.
-        longest: max seconds between key frames.
     """
     if (method is None) == (run is None):
         raise ValueError("expected one of a method and the run of a trained scorer, to select key frames")
@@ -53,13 +50,12 @@ def select_key_frames(
     if len(store.shape) != 1:
         raise ValueError(f"{store.roots[0]}: rows of shape {store.shape}, expected vectors")
     how = {"method": method, "share": share, "longest": longest}
-    counts = {"videos": 0, "frames": 0, "key frames": 0}
-    seconds = 0.0
+    counts = {"videos": len(store), "frames": int(store.lengths.sum()), "key frames": 0}
+    seconds, folder = 0.0, output / (name or expert)
     with reproducible(threads), torch.inference_mode():
         scorer = None if run is None else _scorer(run, store.shape[0])
         made_by = {"condensed": store.made_by, **how}
-        writer = StoreWriter(output / (name or expert), shape=store.shape, dtype=dtype, made_by=made_by, times=True)
-        with writer:
+        with StoreWriter(folder, shape=store.shape, dtype=dtype, made_by=made_by, times=True) as writer:
             for video_id in track(store.ids, label="key frames"):
                 rows, times = store[video_id], store.times(video_id)
                 scores = scorer(rows) if scorer and len(rows) else None
@@ -67,11 +63,9 @@ def select_key_frames(
                     rows, times, method=method or "coverage", scores=scores, share=share, longest=longest
                 )
                 writer.add(video_id, rows[keys], times=selection.assigned_intervals(keys, times, features=rows))
-                counts["videos"] += 1
-                counts["frames"] += len(rows)
                 counts["key frames"] += len(keys)
                 seconds += float(times[-1, 1]) if len(times) else 0.0
-    size = sum(p.stat().st_size for p in (output / (name or expert)).iterdir())
+    size = sum(p.stat().st_size for p in folder.iterdir())
     about: dict[str, Any] = {**how, "dtype": dtype, **counts, "hours": seconds / 3600}
     about["bytes an hour"] = round(size / about["hours"]) if seconds else None
     files.write_json(output / "key_frames.json", about)
@@ -82,9 +76,7 @@ def _scorer(run: Path, dim: int) -> Callable[[np.ndarray], np.ndarray]:
     """The scores ``(L,)`` of the frames ``(L, D)`` of a video, by a trained model."""
     model, system = load_checkpoint(run)
     if not model.scores_frames:
-        raise ValueError(
-            f"{run} holds a {system['model']['name']}, which scores no frames: expected one like key_frames"
-        )
+        raise ValueError(f"{run}: model {system['model']['name']!r} scores no frames, expected one like key_frames")
     if model.config.frame_dim != dim:
         raise ValueError(f"{run} scores frames of {model.config.frame_dim} dimensions, these have {dim}")
 

@@ -17,7 +17,7 @@ from videomatch.common import files
 from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
-from videomatch.data.store import Store, StoreWriter, expert_store
+from videomatch.data.store import StoreWriter, expert_store
 from videomatch.retrieval.frame_index import FrameIndex
 
 log = logging.getLogger(__name__)
@@ -44,27 +44,29 @@ def shortlist(
         split: the protocol: its references are indexed, its queries are looked up.
         top: references of a query at most.
         codec, dim, seed: as of :meth:`FrameIndex.create`.
-
-    Raises:
-        ValueError: the expert is in none of the folders, or no query or no reference has a frame.
     """
     store, splits = expert_store(features, expert), tables.read("splits", corpus)
     sides = {role: split_ids(splits, split, role) for role in ("query", "reference")}
-    present = {role: [i for i, n in zip(ids, store.rows(ids), strict=True) if n] for role, ids in sides.items()}
-    for role, ids in present.items():
+    queries, references = (store.present(ids) for ids in sides.values())
+    for role, ids in (("query", queries), ("reference", references)):
         if not ids:
             raise ValueError(
                 f"split {split!r}: none of its {len(sides[role])} in role {role} has a frame of {expert!r}"
             )
     faiss.omp_set_num_threads(threads)
-    folder, references = output / "library", output / "references"
-    hours = _write_references(store, present["reference"], references)
-    FrameIndex.create(folder, [references], dim=min(dim, store.shape[0]), codec=codec, seed=seed)
-    FrameIndex.add(folder, references)
-    shutil.rmtree(references)
+    folder, frames, seconds = output / "library", output / "references", 0.0
+    with StoreWriter(frames, shape=store.shape, dtype=store.dtype.name, times=True) as writer:
+        for video_id in references:
+            times = store.times(video_id)
+            writer.add(video_id, store[video_id], times=times)
+            seconds += float(times[-1, 1])
+    hours = seconds / 3600
+    FrameIndex.create(folder, [frames], dim=min(dim, store.shape[0]), codec=codec, seed=seed)
+    FrameIndex.add(folder, frames)
+    shutil.rmtree(frames)
     index = FrameIndex(folder)
     rows: list[dict[str, Any]] = []
-    for query in track(present["query"], label="shortlist"):
+    for query in track(queries, label="shortlist"):
         for place, (reference, score) in enumerate(index.search(store[query], top, exclude=(query,))):
             row = {"query_id": query, "reference_id": reference, "score": score}
             rows.append({**row, "grade": None, "better": place, "equal": 0})
@@ -74,23 +76,12 @@ def shortlist(
         "split": split,
         "expert": expert,
         "top": top,
-        "queries": len(present["query"]),
-        "references": len(present["reference"]),
+        "queries": len(queries),
+        "references": len(references),
         "frames": index.frames,
         "hours": hours,
         "bytes an hour": round(size / hours) if hours else None,
-        "missing": sorted({i for role in sides for i in sides[role]} - {i for role in present for i in present[role]}),
+        "missing": sorted({*sides["query"], *sides["reference"]}.difference(queries, references)),
     }
     files.write_json(output / "shortlist.json", about)
-    log.info("%d of %d references for %d queries", len(rows), len(present["reference"]), len(present["query"]))
-
-
-def _write_references(store: Store, ids: list[str], folder: Path) -> float:
-    """Write the store of the references alone; returns how many hours they last."""
-    seconds = 0.0
-    with StoreWriter(folder, shape=store.shape, dtype=store.dtype.name, times=True) as writer:
-        for video_id in ids:
-            times = store.times(video_id)
-            writer.add(video_id, store[video_id], times=times)
-            seconds += float(times[-1, 1])
-    return seconds / 3600
+    log.info("%d of %d references for %d queries", len(rows), len(references), len(queries))

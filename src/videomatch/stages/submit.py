@@ -39,16 +39,12 @@ def submit(
         embeddings: results of ``embed`` or ``combine``, for format ``aiac``; several are one, with disjoint ids.
         rankings: result of ``search`` over the split, for format ``avs``.
         segments: result of ``align``, for format ``vsc2022_matching``.
-        features: results of ``extract`` with the frames of ``expert``, for format ``vsc2022_descriptors``.
-        noise: ``{split, beta, drop}``: scores of those frames are normalised by the references of that split.
+        features, expert, noise: for format ``vsc2022_descriptors``: results of ``extract``, and with ``{split, beta,
+            drop}`` scores are normalised by the references of that split.
         format: one of :data:`FORMATS`.
         missing: what becomes of a video without an embedding (its file cannot be read) in format ``aiac``: ``error``,
             or ``zeros``, since the challenge wants every id. The cosine of zeros is 0 with anything.
-        run: attributes of the run in format ``avs``: ``submission_avs.ATTRIBUTES``.
-        elapsed: whole seconds that a query took, for format ``avs``.
-
-    Raises:
-        ValueError: results that the format is not written from, or a file that breaks the challenge's rules.
+        run, elapsed: for format ``avs``: ``submission_avs.ATTRIBUTES``, and whole seconds that a query took.
     """
     if missing not in ("error", "zeros"):
         raise ValueError(f"missing {missing!r}, expected error or zeros")

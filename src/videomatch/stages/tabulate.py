@@ -65,20 +65,16 @@ def tabulate(
 
     Args:
         metrics: results of ``evaluate``: of each of ``cells``, which are [protocol, system, members].
-        table: content of the table's file.
         splits: [protocol, its label in the heads of its columns].
         columns: [metric, heading] of a protocol's columns.
-        corpus_kind, scale: the reader of the data set and the scale of the parameters, printed.
+        corpus_kind, scale: the reader of the data set and the scale of the parameters.
     """
     results: Results = {
         (split, system): [json.loads((folder / m / "metrics.json").read_text(encoding="utf-8")) for m in members]
         for folder, (split, system, members) in zip(metrics, cells, strict=True)
     }
-    heads = [
-        (split, metric, heading + (f" ({label})" if label else ""))
-        for split, label in splits
-        for metric, heading in columns
-    ]
+    suffixes = {split: f" ({label})" if label else "" for split, label in splits}
+    heads = [(split, metric, f"{head}{suffix}") for split, suffix in suffixes.items() for metric, head in columns]
     rows = []
     for entry in table["rows"]:
         found = {head: (results.get((split, entry["system"])), metric) for split, metric, head in heads}

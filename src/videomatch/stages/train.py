@@ -52,10 +52,8 @@ def train(
     """Train one member of a system.
 
     Args:
-        features: folders of ``extract`` that hold the experts which ``system["examples"]`` names.
         scratch: folder that survives a kill; the run resumes from the state in it.
         threads: of torch, all processes together.
-        member: name of this run, for the log.
         init: checkpoints whose weights (where names and shapes agree) and tokenizer it starts from.
         fold: ``[f, k]``: leave out fold f of k and validate on it; None for the split's own validation.
         backbones: results of training that the model or the tokenizer of ``system`` refers to.

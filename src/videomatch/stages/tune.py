@@ -11,7 +11,7 @@ import functools
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,12 @@ def tune(
 
     Args:
         split: the protocol whose judged pairs are aligned (several are pooled), of validation data.
-        similarity_map: options of :class:`videomatch.specs.similarity.SimilarityMap`.
-        aligner: file in ``aligners/``.
-        run: result of ``train``: tunes this detector instead.
+        aligner, run: file in ``aligners/``, or a trained detector.
         grid: a name of the aligner's ``GRIDS`` (``ours``, ``published``), or option -> values to try.
         threads: processes.
     """
     loaded = aligners.load(aligner, run)
-    combinations = list(combined(_grid(loaded, aligner or "detector", grid)))
+    combinations = combined(_grid(loaded, aligner or "detector", grid))
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
     pairs = pairs_of_split(corpus, split, maps)
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
@@ -63,8 +61,8 @@ def tune(
         for options, of_trial in zip(combinations, zip(*scores, strict=True), strict=True)
     ]
     at = best(trials, combinations, aligners.defaults(loaded))
-    table = pl.DataFrame([{k: _cell(v) for k, v in trial.items()} for trial in trials], infer_schema_length=None)
-    table.write_csv(output / "trials.csv")
+    cells = [{k: v if isinstance(v, int | float | str) else json.dumps(v) for k, v in t.items()} for t in trials]
+    pl.DataFrame(cells, infer_schema_length=None).write_csv(output / "trials.csv")
     about = {
         "aligner": aligner,
         "options": combinations[at],
@@ -79,10 +77,9 @@ def tune(
     log.info("best of %d: %s, F1 %.4f", len(trials), combinations[at], trials[at]["F1"])
 
 
-def combined(grid: aligners.Grid) -> Iterator[Options]:
+def combined(grid: aligners.Grid) -> list[Options]:
     """Every combination of the grid's values; the last option changes fastest."""
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def best(trials: Sequence[Mapping[str, float]], combinations: Sequence[Options], defaults: Mapping[str, Any]) -> int:
@@ -115,7 +112,3 @@ def _score_pair(
     loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
     found = [aligners.find_segments(loaded, *of_pair, options) for options in combinations]
     return [(*segments.pair(given, pair.truth), len(given), len(pair.truth)) for given in found]
-
-
-def _cell(value: Any) -> Any:
-    return value if isinstance(value, int | float | str | bool) else json.dumps(value)
