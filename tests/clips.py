@@ -85,3 +85,8 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
         data[offset : offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(data)
     return path
+
+
+def regular(frames: int, rate: float = 1.0) -> np.ndarray:
+    """Intervals ``(frames, 2)`` of frames at ``rate`` a second, from 0."""
+    return np.stack([np.arange(frames) / rate, (np.arange(frames) + 1) / rate], axis=1)

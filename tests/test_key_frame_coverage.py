@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from clips import regular
 from videomatch.common.vectors import unit_rows
-from videomatch.localisation import intervals
 from videomatch.localisation import key_frame_selection as selection
 from videomatch.models.key_frames import soft_assignment
 
@@ -75,7 +75,7 @@ def test_scores_are_preferences():
     wanted = np.zeros(60)
     wanted[[2, 31]] = 1000
     kept, preferred, shifted = (
-        selection.select(unit, intervals.regular(60, 2.0), share=0.2, scores=scores, method="coverage").tolist()
+        selection.select(unit, regular(60, 2.0), share=0.2, scores=scores, method="coverage").tolist()
         for scores in (None, wanted, np.full(60, 7.0))
     )
     assert len(kept) == 12 and {2, 31} <= set(preferred) and shifted == kept
@@ -83,9 +83,9 @@ def test_scores_are_preferences():
 
 def test_long_videos_and_gaps_in_time():
     rows = np.random.default_rng(0).normal(size=(selection.BLOCK + 300, 4)).astype(np.float32)
-    kept = selection.select(rows, intervals.regular(len(rows), 2.0), share=0.1)
+    kept = selection.select(rows, regular(len(rows), 2.0), share=0.1)
     assert len(kept) == math.ceil(0.1 * len(rows)) and (np.diff(kept) > 0).all() and np.diff(kept).max() <= 40
-    times = intervals.regular(30, 2.0)
+    times = regular(30, 2.0)
     times[15:] += 100.0  # nothing can stand across that
     kept = selection.select(rows[:30], times, share=0.05, longest=4.0, method="coverage")
     assert len(kept) == 6 and (kept < 15).sum() >= 2 <= (kept >= 15).sum()

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clips import regular
 from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.data.store import Store
@@ -243,7 +244,7 @@ class TestMaps:
             assert (boxes[:, 1::2] > boxes[:, 0::2]).all()
 
     def test_seconds_and_frames_there_and_back(self):
-        times = [intervals.filled(np.array([[0, 0.5], [0.5, 1], [3, 3.5], [4, 5]])), intervals.regular(9, 2.0)]
+        times = [intervals.filled(np.array([[0, 0.5], [0.5, 1], [3, 3.5], [4, 5]])), regular(9, 2.0)]
         found = np.array([[0.3, 3.7, 1.2, 8.9]])
         seconds = intervals.to_seconds(found, *times)
         assert intervals.to_frames(seconds, *times) == pytest.approx(found)

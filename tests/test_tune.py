@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from clips import regular
 from videomatch import aligners
 from videomatch.data import tables
 from videomatch.data.store import StoreWriter
@@ -41,7 +42,7 @@ def data(tmp_path_factory):
         tables.write(name, table, root / "corpus")
     with StoreWriter(root / "features/frames", shape=(64,), dtype="float32", times=True) as writer:
         for video_id, values in unit.items():
-            writer.add(video_id, values.astype(np.float32), times=intervals.regular(len(values), RATE))
+            writer.add(video_id, values.astype(np.float32), times=regular(len(values), RATE))
     return root
 
 

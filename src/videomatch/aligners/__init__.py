@@ -2,7 +2,7 @@
 
 Input
     ``similarity (Q, R)``: cosines of the query's frames with the reference's, any float type; the map is not changed.
-    Thresholds are cosines. Add a bias to the map beforehand where scores were normalised below 0 (VSC 2022 adds 0.5).
+    Thresholds are cosines.
 
 Output
     ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first (``dtw``: in order of
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,8 +45,8 @@ SCORES = ("mean", "max")
 
 
 class Aligner(Protocol):
-    """What a file of this room provides, and the ``Model`` of a segment detector: ``align(similarity, *, …)``, whose
-    keyword-only arguments are the options, each with a default; and named grids of these, one of them ``ours``."""
+    """A file of this room, or the ``Model`` of a segment detector: ``align(similarity, *, …)``, whose keyword-only
+    arguments are the options, each with a default; and named grids of these, one of them ``ours``."""
 
     @property
     def GRIDS(self) -> Mapping[str, Grid]: ...
@@ -58,12 +57,7 @@ class Aligner(Protocol):
 
 @functools.lru_cache(maxsize=4)
 def load(name: str | None = None, run: Path | None = None) -> Aligner:
-    """An algorithm of this room by name, or a trained detector (result of ``train``), on the GPU if there is one.
-
-    Raises:
-        ValueError: both arguments or neither, or a model without ``detects_segments``.
-        KeyError: an unknown name.
-    """
+    """An algorithm of this room by name, or a trained detector (result of ``train``), on the GPU if there is one."""
     if (name is None) == (run is None):
         raise ValueError(f"aligner {name}, run {run}: expected one of an aligner and a trained detector")
     if name is not None:
@@ -91,26 +85,16 @@ def find_segments(
     *,
     score: str = "mean",
 ) -> Segments:
-    """The segments of one map, in seconds. Segments without length are left out (as published, those of one frame).
-
-    Args:
-        query_times, reference_times: without gaps (:func:`videomatch.localisation.intervals.filled`).
-        score: one of :data:`SCORES`.
-    """
+    """The segments of one map, in seconds, by times without gaps (:func:`videomatch.localisation.intervals.filled`).
+    Segments without length are left out (as published, those of one frame). ``score`` is one of :data:`SCORES`."""
     if score not in SCORES:
         raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
     options = options or {}
     found = aligner.align(similarity, **options)
     if score == "max":
-        last_is_inside = int(bool(options.get("published", False)))
-        found[:, SCORE] = [_largest(similarity, box, last_is_inside) for box in found.tolist()]
+        starts = np.floor(found[:, STARTS]).astype(int).tolist()
+        ends = (np.ceil(found[:, ENDS]).astype(int) + bool(options.get("published"))).tolist()
+        for segment, (query, reference), (query_end, reference_end) in zip(found, starts, ends, strict=True):
+            segment[SCORE] = similarity[query:query_end, reference:reference_end].max()
     found = to_seconds(found, query_times, reference_times)
     return found[(found[:, ENDS] > found[:, STARTS]).all(axis=1)]
-
-
-def _largest(similarity: np.ndarray, box: list[float], more: int) -> float:
-    """The largest similarity among all frames that a box overlaps; ``more`` frames are added at its ends."""
-    query, reference = (
-        slice(math.floor(start), math.ceil(end) + more) for start, end in zip(box[STARTS], box[ENDS], strict=True)
-    )
-    return float(similarity[query, reference].max())

@@ -28,14 +28,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 def align(
     similarity: Map, *, gap: int = 6, min_similarity: float = 0.4, min_length: int = 5, published: bool = False
 ) -> Segments:
-    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
-
-    Args:
-        gap: cells along one axis, or below ``min_similarity``, after which the path is cut.
-        min_similarity: mean of a segment must be more; also that of a match.
-        min_length: cells of the path, and last minus first frame on both axes, must be more.
-        published: parts are not trimmed.
-    """
+    """Segments ``(N, 5)`` in frames, with options as above; ``published``: parts are not trimmed."""
     values = checked(similarity)
     if not values.size:
         return segments([], published=published)

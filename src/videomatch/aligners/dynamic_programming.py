@@ -36,11 +36,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "max_straight": [10, 20, 30, 40, 50],
         "published": [True],
     },
-    "ours": {
-        "gap": [2, 3, 6],
-        "min_similarity": [0.3, 0.4, 0.5, 0.6],
-        "mean_similarity": [0.3, 0.4, 0.5],
-    },
+    "ours": {"gap": [2, 3, 6], "min_similarity": [0.3, 0.4, 0.5, 0.6], "mean_similarity": [0.3, 0.4, 0.5]},
 }
 #: max number of paths
 PATHS = 100
@@ -58,16 +54,7 @@ def align(
     max_straight: int = 10,
     published: bool = False,
 ) -> Segments:
-    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
-
-    Args:
-        gap: cells below ``min_similarity`` that a path may pass in a row.
-        min_similarity: of a match.
-        mean_similarity: of a segment must be more.
-        min_length: cells of a path, and last minus first frame on both axes, must be more.
-        max_straight: cells along one axis after which a path is cut.
-        published: paths are not trimmed.
-    """
+    """Segments ``(N, 5)`` in frames, with options as above; ``published``: paths are not trimmed."""
     values = checked(similarity)
     if not values.size:
         return segments([], published=published)

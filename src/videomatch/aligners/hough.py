@@ -38,17 +38,14 @@ def align(
     max_peaks: int = 100,
     published: bool = False,
 ) -> Segments:
-    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
+    """Segments ``(N, 5)`` in frames, with options as above, and:
 
     Args:
-        min_similarity: of frames that vote.
         speeds: reference frames per query frame.
-        gap: query frames in a row without a match.
         min_length: frames of a segment on both axes, at least.
         density: min share of a segment's frames (on its longer axis) that match.
         max_overlap: max share of a line's box inside a better one's (as published: IoU).
         max_peaks: lines that are examined, those with most votes first.
-        published: one speed, whole diagonals; ``speeds``, ``gap``, ``min_length`` and ``density`` are not used.
     """
     values = checked(similarity)
     query, reference = np.nonzero(values >= min_similarity)

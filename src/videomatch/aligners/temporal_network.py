@@ -32,11 +32,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"max_step": [5, 10, 15], "top_k": [5, 10, 15], "min_similarity": [0.2, 0.3], "published": [True]},
-    "ours": {
-        "max_step": [5, 10, 15],
-        "top_k": [2, 3, 5, 10],
-        "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6],
-    },
+    "ours": {"max_step": [5, 10, 15], "top_k": [2, 3, 5, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6]},
 }
 
 
@@ -51,17 +47,7 @@ def align(
     max_paths: int = 10,
     published: bool = False,
 ) -> Segments:
-    """Segments ``(N, 5)`` in frames; see :mod:`videomatch.aligners`.
-
-    Args:
-        max_step: frames; an edge is shorter.
-        top_k: neighbours of a query frame.
-        min_similarity: of a linked frame, and of a path by its length.
-        min_length: last minus first frame must be more, on both axes.
-        max_iou: with better paths' boxes must be less.
-        max_paths: paths that are examined, less one.
-        published: leave out the last node.
-    """
+    """Segments ``(N, 5)`` in frames, with options as above; ``published``: the last node is left out."""
     values = checked(similarity)
     if not values.size:
         return segments([], published=published)
@@ -89,11 +75,9 @@ def align(
 
 
 class _Network:
-    """Nodes ``0 … count - 1`` in the order of query frame (``top`` each), then similarity.
-
-    ``sources`` and ``weights`` are of the edges into every node, in the order of the sources; ``total`` and ``before``
-    the weight of the heaviest path to every node, and the node before it on that path (itself if it is the first).
-    """
+    """Nodes ``0 … count - 1`` in the order of query frame (``top`` each), then similarity; sources and weights of the
+    edges into each; weight (``total``) of the heaviest path to each, and the node ``before`` it on that path (itself if
+    it is the first)."""
 
     def __init__(self, values: np.ndarray, top_k: int, max_step: int, min_similarity: float, min_source: float) -> None:
         self.top = min(top_k, values.shape[1])
@@ -144,16 +128,12 @@ class _Network:
 
 def top_columns(values: np.ndarray, top: int) -> np.ndarray:
     """Columns of the ``top`` largest values of every row, largest first; of equal ones, the first column."""
-    rows, columns = values.shape
-    if top < columns:
-        # a stable sort of whole rows instead makes the aligner two to three times as slow
-        some = np.sort(np.argpartition(-values, top - 1, axis=1)[:, :top], axis=1)
-        # a partition picks any of the values that tie with the last: rows with such ties are sorted whole
-        last = np.take_along_axis(values, some, axis=1).min(axis=1, keepdims=True)
-        tied = np.flatnonzero((values >= last).sum(axis=1) > top)
-        some[tied] = np.sort(np.argsort(-values[tied], axis=1, kind="stable")[:, :top], axis=1)
-    else:
-        some = np.broadcast_to(np.arange(columns), (rows, columns)).copy()
+    # a stable sort of whole rows instead makes the aligner two to three times as slow
+    some = np.sort(np.argpartition(-values, top - 1, axis=1)[:, :top], axis=1)
+    # a partition picks any of the values that tie with the last: rows with such ties are sorted whole
+    last = np.take_along_axis(values, some, axis=1).min(axis=1, keepdims=True)
+    tied = np.flatnonzero((values >= last).sum(axis=1) > top)
+    some[tied] = np.sort(np.argsort(-values[tied], axis=1, kind="stable")[:, :top], axis=1)
     order = np.argsort(-np.take_along_axis(values, some, axis=1), axis=1, kind="stable")
     return np.take_along_axis(some, order, axis=1)
 

@@ -164,7 +164,7 @@ def near_vectors(
 
 def _means(store: Store, ids: Sequence[str], block: int) -> tuple[list[str], np.ndarray]:
     """Ids that have rows, and the mean of each one's unit rows as a unit vector, (ids, D) float32."""
-    ids = [i for i in ids if i in store and store.lengths[store.index([i])[0]]]
+    ids = store.present(ids)
     width = int(np.prod(store.shape))
     means = np.zeros((len(ids), width), np.float32)
     for start in range(0, len(ids), block):

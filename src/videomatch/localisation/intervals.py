@@ -11,17 +11,11 @@ Times = Float[np.ndarray, "frames 2"]
 Segments = Float[np.ndarray, "segments columns"]
 
 
-def regular(frames: int, rate: float = 1.0) -> Times:
-    """Intervals of ``frames`` frames at ``rate`` a second, from 0."""
-    starts = np.arange(frames) / rate
-    return np.stack([starts, (np.arange(frames) + 1) / rate], axis=1)
-
-
-def filled(times: Times, duration: float | None = None) -> Times:
+def filled(times: Times) -> Times:
     """Intervals that reach halfway to their neighbours, for frames that are moments or have gaps between them.
 
     Intervals that touch stay as they are, however unequal (those of key frames). The first interval begins at 0; the
-    last ends with the video if ``duration`` is given, else is symmetric about its frame's middle.
+    last is symmetric about its frame's middle.
     """
     times = _checked(times, "times")
     if not len(times):
@@ -31,16 +25,13 @@ def filled(times: Times, duration: float | None = None) -> Times:
     between = np.where(touch, times[1:, 0], (middle[1:] + middle[:-1]) / 2)
     start = np.r_[0.0, between]
     last = times[-1, 1] if len(times) == 1 else max(times[-1, 1], 2 * middle[-1] - start[-1])
-    return np.stack([start, np.r_[between, last if duration is None else max(duration, middle[-1])]], axis=1)
+    return np.stack([start, np.r_[between, last]], axis=1)
 
 
 def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -> Segments:
-    """Segments with their four times in seconds instead of frames or fractions of frames; ``query_times`` and
-    ``reference_times`` are without gaps (:func:`filled`).
-
-    Published aligners return the number of the last frame as the end. It becomes the *start* of that frame, as in VCSL
-    at one frame a second: such a segment is a frame short.
-    """
+    """Segments with their four times in seconds instead of frames or fractions of frames, by times without gaps
+    (:func:`filled`). Published aligners return the last frame as the end, which becomes the *start* of that frame, as
+    in VCSL at one frame a second: such a segment is a frame short."""
     result = np.array(segments, np.float64)
     if result.ndim != 2 or result.shape[1] < 4:
         raise ValueError(f"segments of shape {result.shape}, expected (N, 4) or more columns")

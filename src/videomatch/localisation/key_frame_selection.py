@@ -2,10 +2,9 @@
 
 Conventions
     ``features (N, D)`` are the frames of one video in the order of time (only directions count); ``times (N, 2)`` start
-    and end of each, s. Positions are ascending. ``share`` is the budget: ``ceil(share * N)`` key frames. The first and
-    the last frame are key frames, and key frames are at most ``longest`` seconds apart (where frames are); with
-    ``coverage``, a key frame covers a run of at most that length instead. A budget too small for that is exceeded, so
-    that all methods are compared at the same number.
+    and end of each, s. ``share`` is the budget: ``ceil(share * N)`` key frames. The first and the last frame are key
+    frames, and key frames are at most ``longest`` seconds apart (where frames are); with ``coverage``, a key frame
+    covers a run of at most that length instead. A budget too small for that is exceeded, by all methods alike.
 
 Methods; a trained scorer is :mod:`videomatch.models.key_frames`
     ==============  ================================================================================================
@@ -36,10 +35,8 @@ from jaxtyping import Float, Int
 from videomatch.common.vectors import unit_rows
 
 METHODS = ("uniform", "shots", "k_center", "differences", "coverage")
-#: of all frames
-SHARE = 0.15
-#: between key frames, s
-LONGEST = 10.0
+#: of all frames; seconds between key frames
+SHARE, LONGEST = 0.15, 10.0
 #: cosine that weighs as much as a score of 1
 TEMPERATURE = 0.05
 #: a run has at most this many times the mean number of frames
@@ -82,10 +79,17 @@ def select(
     unit = unit_rows(features)
     if method == "coverage":
         return _covering(unit, limits, np.zeros(count) if scores is None else np.asarray(scores, np.float64))
+    if method == "k_center":
+        return limits.selected(_farthest(unit, budget))
+    change = np.r_[0.0, 1 - np.einsum("nd,nd->n", unit[1:], unit[:-1], dtype=np.float64)]  # from the frame before
     if method == "differences":
-        order = np.argsort(-_peaks(changes(unit)), kind="stable").tolist()
+        around = np.r_[-np.inf, change, -np.inf]
+        is_peak = (change >= around[:-2]) & (change > around[2:])  # local maxima come before all others
+        order = np.argsort(-(change + np.where(is_peak, change.max() + 1, 0)), kind="stable").tolist()
         return limits.selected(order, spacing=max(1, math.floor(0.5 * count / budget)))
-    return limits.selected(_farthest(unit, budget) if method == "k_center" else _shots(unit, budget))
+    cuts = np.sort(np.argsort(-change[1:], kind="stable")[: max(1, budget // 2) - 1] + 1)
+    starts, ends = np.r_[0, cuts], np.r_[cuts, count]
+    return limits.selected([*starts.tolist(), *((starts + ends) // 2).tolist()])
 
 
 def _covering(unit: Features, limits: _Limits, scores: Scores) -> Positions:
@@ -136,16 +140,11 @@ def max_run(budget: int, count: int) -> int:
 
 
 def assigned_intervals(
-    positions: Positions, times: Times, duration: float | None = None, *, features: Features | None = None
+    positions: Positions, times: Times, *, features: Features | None = None
 ) -> Float[np.ndarray, "keys 2"]:
-    """The interval ``[start, end)`` that each key frame covers, s; their union is the whole video.
-
-    Args:
-        times: of all frames.
-        duration: of the video, if it is longer than its frames.
-        features: of all frames. With them the boundary of two key frames is where the frames between become more
-            similar to the later one, so at a cut if there is one; without, or where all are similar, halfway.
-    """
+    """The interval ``[start, end)`` that each key frame covers, s; their union is the whole video. By ``features`` the
+    boundary of two key frames is where the frames between become more similar to the later one, so at a cut if there is
+    one; without, or where all are similar, halfway."""
     positions, times = np.asarray(positions, np.int64), np.asarray(times, np.float64)
     if len(positions) and (positions[0] < 0 or positions[-1] >= len(times) or (np.diff(positions) <= 0).any()):
         raise ValueError(f"key frames {positions.tolist()[:10]} …, expected rising positions below {len(times)}")
@@ -159,13 +158,7 @@ def assigned_intervals(
             boundary = _boundary(unit[before : after + 1])
             if boundary is not None:
                 between[gap] = (times[before + boundary - 1, 1] + times[before + boundary, 0]) / 2
-    last = max(float(times[-1, 1]), duration or 0.0)
-    return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, last]], axis=1)
-
-
-def changes(unit: Features) -> Scores:
-    """One minus the cosine of every frame with the frame before it; 0 for the first."""
-    return np.r_[np.zeros(min(1, len(unit))), 1 - np.einsum("nd,nd->n", unit[1:], unit[:-1], dtype=np.float64)]
+    return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, times[-1, 1]]], axis=1)
 
 
 def _boundary(rows: Features) -> int | None:
@@ -174,22 +167,6 @@ def _boundary(rows: Features) -> int | None:
     if len(rows) < 3 or sums.max() - sums.min() < MIN_DIFFERENCE:
         return None
     return int(sums.argmax()) + 1
-
-
-def _peaks(change: np.ndarray) -> np.ndarray:
-    """Changes, with local maxima before all others."""
-    around = np.r_[-np.inf, change, -np.inf]
-    is_peak = (change >= around[:-2]) & (change > around[2:])
-    return change + np.where(is_peak, change.max(initial=0) + 1, 0)
-
-
-def _shots(unit: np.ndarray, budget: int) -> list[int]:
-    """First and middle frame of ``budget / 2`` shots."""
-    change = changes(unit)
-    shots = max(1, budget // 2)
-    cuts = np.sort(np.argsort(-change[1:], kind="stable")[: shots - 1] + 1)
-    starts, ends = np.r_[0, cuts], np.r_[cuts, len(change)]
-    return [*starts.tolist(), *((starts + ends) // 2).tolist()]
 
 
 def _farthest(unit: np.ndarray, budget: int) -> list[int]:
@@ -272,11 +249,7 @@ class _Limits:
                     continue
                 spare += saved - 1
                 insort(selected, frame)
-        self._fill(selected)
-        return np.array(selected, np.int64)
-
-    def _fill(self, selected: list[int]) -> None:
-        """Divide the gaps that are too long; then repeatedly the longest, up to the budget."""
+        # divide the gaps that are too long; then repeatedly the longest, up to the budget
         for before, after in list(pairwise(selected)):
             steps = self._steps(before, after)
             even = np.round(np.linspace(before, after, steps + 2)).astype(np.int64).tolist()
@@ -290,3 +263,4 @@ class _Limits:
             gaps = np.diff(selected)
             widest = int(gaps.argmax())
             selected.insert(widest + 1, selected[widest] + int(gaps[widest]) // 2)
+        return np.array(selected, np.int64)

@@ -20,8 +20,7 @@ Found = tuple[float, float, float, float, float]
 
 
 def checked(similarity: np.ndarray) -> np.ndarray:
-    """The map as contiguous float64, the same array if it is that already; a ValueError unless it has two axes and
-    finite values."""
+    """The map as contiguous float64, not copied if it is; a ValueError unless it has two axes and finite values."""
     values = np.ascontiguousarray(similarity, np.float64)
     if values.ndim != 2:
         raise ValueError(f"a similarity map of shape {values.shape}, expected (query frames, reference frames)")
@@ -41,13 +40,14 @@ def segments(found: Sequence[Found], *, published: bool) -> Segments:
 
 def iou(boxes: Boxes, others: Boxes) -> Overlaps:
     """Intersection over union of all with all."""
-    both, areas = _intersections(boxes, others), _areas(boxes)[:, None] + _areas(others)
-    return both / np.maximum(areas - both, 1e-9)
+    both, area, other_area = _areas(boxes, others)
+    return both / np.maximum(area + other_area - both, 1e-9)
 
 
 def containment(boxes: Boxes, others: Boxes) -> Overlaps:
     """Intersection over the smaller area of all with all."""
-    return _intersections(boxes, others) / np.minimum(_areas(boxes)[:, None], _areas(others))
+    both, area, other_area = _areas(boxes, others)
+    return both / np.minimum(area, other_area)
 
 
 def nms(
@@ -71,14 +71,12 @@ def nms(
     return order[kept]
 
 
-def _intersections(boxes: Boxes, others: Boxes) -> Overlaps:
-    (a, b, c, d), (e, f, g, h) = boxes.T[..., None], others.T
-    query, reference = np.minimum(b, f) - np.maximum(a, e), np.minimum(d, h) - np.maximum(c, g)
-    return np.maximum(query, 0) * np.maximum(reference, 0)
-
-
-def _areas(boxes: Boxes) -> Float[np.ndarray, " boxes"]:
-    return np.maximum(boxes[:, 1] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 2], 0)
+def _areas(boxes: Boxes, others: Boxes) -> tuple[Overlaps, np.ndarray, np.ndarray]:
+    """Areas of the intersections of all with all, of the boxes ``(N, 1)``, and of the others ``(M,)``."""
+    (a, b, c, d), (e, f, g, h) = left, right = boxes.T[..., None], others.T
+    shared = np.maximum(a, e), np.minimum(b, f), np.maximum(c, g), np.minimum(d, h)
+    both, area, other_area = (np.maximum(b - a, 0) * np.maximum(d - c, 0) for a, b, c, d in (shared, left, right))
+    return both, area, other_area
 
 
 def along(
@@ -92,17 +90,8 @@ def along(
     min_length: int,
     published: bool,
 ) -> list[Found]:
-    """The parts of a path through a map that are segments.
-
-    Args:
-        path: cells ``(L, 2)``, in the order of time.
-        straight: cells along one axis after which the path is cut.
-        gap: cells below ``min_similarity`` in a row after which it is cut, too.
-        min_similarity: of a match; a part begins and ends with one.
-        mean_similarity: of a segment must be more.
-        min_length: cells of a segment, and last minus first frame on both axes, must be more.
-        published: parts are cut by ``straight`` alone, and not trimmed to their matches.
-    """
+    """The parts of a path (cells ``(L, 2)`` in the order of time) through a map that are segments: it is cut where it
+    runs ``straight`` along one axis or has a ``gap``, and trimmed to matches, or as published by ``straight`` alone."""
     parts = straight_runs(path, straight)
     if not published:
         is_match = values[path[:, 0], path[:, 1]] >= min_similarity
@@ -150,12 +139,8 @@ def matched_parts(matched: np.ndarray, gap: int) -> list[tuple[int, int]]:
 
 
 def skewed(shape: tuple[int, int], dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    """Zeros whose rows are the anti-diagonals of a matrix, and the matrix as a view of them.
-
-    In dynamic programming the cells of an anti-diagonal do not depend on each other. Cell (i, j) of the matrix is cell
-    (i + j, i) of the memory; its left, upper and upper-left neighbours are (i + j - 1, i), (i + j - 1, i - 1) and
-    (i + j - 2, i - 1).
-    """
+    """Zeros whose rows are the anti-diagonals of a matrix, whose cells do not depend on each other in dynamic
+    programming; and the matrix as a view of them. Cell (i, j) of the matrix is cell (i + j, i) of the memory."""
     rows, columns = shape
     memory = np.zeros((rows + columns - 1, rows), dtype)
     across, down = memory.strides

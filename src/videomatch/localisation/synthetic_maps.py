@@ -31,28 +31,19 @@ FINE = 4
 class _Style:
     """Parameters of all videos of a map."""
 
-    #: unit vector that is a component of all frames, and its share
-    common: np.ndarray
+    common: np.ndarray  # unit vector that is a component of all frames, and its share
     common_share: float
-    #: share of the component of all scenes of a video
-    centre_share: float
-    #: mean frames of a shot, and the drift of its frames
-    shot: float
+    centre_share: float  # of the component of all scenes of a video
+    shot: float  # mean frames, and their drift
     drift: float
-    #: probability that a shot is of an earlier scene
-    repeat: float
+    repeat: float  # probability that a shot is of an earlier scene
 
 
 def drawn(
     rng: np.random.Generator, *, shortest: int = 10, longest: int = 128, copied: float = 0.7, condensed: float = 0.0
 ) -> tuple[Map, Boxes]:
-    """A map and its segments in frames, half open.
-
-    Args:
-        shortest, longest: frames of either video.
-        copied: share of maps that have a segment.
-        condensed: share of maps whose reference is interpolated from its key frames.
-    """
+    """A map of videos of ``shortest`` to ``longest`` frames, and its segments in frames, half open. ``copied`` is the
+    share of maps that have a segment, ``condensed`` of those whose reference is interpolated from its key frames."""
     dim = int(np.exp(rng.uniform(np.log(10), np.log(100))))
     style = _Style(
         common=_unit(rng.normal(size=dim)),
