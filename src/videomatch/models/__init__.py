@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel
 
 
 class SystemModel:
-    """What a model of this package may have beyond ``forward``. By default it has nothing of it.
+    """What a model of this package may have beyond ``forward``.
 
     Attributes:
         embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.

@@ -40,7 +40,7 @@ def configured(
     vocab_size: int,
     tokens: int,
     kinds: Sequence[str] = BERTS,
-) -> PretrainedConfig:
+) -> Any:
     """The configuration of an encoder with this dropout, checked against a tokenizer and the longest text."""
     config = configuration(encoder)
     kind = config.model_type

@@ -1,12 +1,9 @@
 """A BERT-like encoder's own layers on the positions that are needed, without padding.
 
 The positions of all examples are the *rows* ``(N, hidden)`` of one matrix, example by example; only attention pads.
-Masks (of tokens, of frames) are true where a row is; the order of an example's rows does not matter, since position
-embeddings are added before.
-
-Results and gradients are those of the computation on padded sequences with padding masked out; the last layer can be
-computed for some rows only. Measured (``benchmarks/pretrain.py``, a pretraining step on one CPU thread): 4.0 times as
-fast as on padded sequences with 4 layers of 256, 2.2 times with 12 of 768.
+Masks (of tokens, of frames) are true where a row is. Results and gradients are those of padded sequences with padding
+masked out. Measured (``benchmarks/pretrain.py``, a pretraining step on one CPU thread): 4.0 times as fast as on padded
+sequences with 4 layers of 256, 2.2 times with 12 of 768.
 """
 
 from __future__ import annotations
@@ -77,14 +74,8 @@ def encode(
     keys: Bool[Tensor, "examples _"] | None = None,
     wanted: Bool[Tensor, "examples _"] | None = None,
 ) -> Float[Tensor, "m hidden"]:
-    """Rows after all layers of a BERT-like encoder.
-
-    Args:
-        layers: modules laid out like transformers' ``BertLayer``.
-        present: where the rows are.
-        keys: the rows that others attend to; all of them by default.
-        wanted: the rows to return; all of them by default. The last layer computes only these.
-    """
+    """The rows that are ``present`` after all layers, which are laid out like transformers' ``BertLayer``. Rows attend
+    to the ``keys`` (by default all); the last layer computes only the rows ``wanted`` (by default all)."""
     packing, sources, queries = Packing.of(present), _subset(keys, present), _subset(wanted, present)
     for number, layer in enumerate(layers, start=1):
         rows = _layer(layer, rows, packing, sources, queries if number == len(layers) else None)
@@ -101,12 +92,11 @@ def _subset(chosen: Tensor | None, present: Tensor) -> Subset | None:
 
 def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Subset | None, queries: Subset | None) -> Tensor:
     attention = layer.attention.self
+    residual, query_packing = (rows, packing) if queries is None else (rows.index_select(0, queries[0]), queries[1])
+    source, key_packing = (rows, packing) if keys is None else (rows.index_select(0, keys[0]), keys[1])
     if keys is None and queries is None:
         query, key, value = linear(rows, attention.query, attention.key, attention.value).chunk(3, dim=1)
-        query_packing, key_packing, residual = packing, packing, rows
     else:
-        residual, query_packing = _selected(rows, packing, queries)
-        source, key_packing = _selected(rows, packing, keys)
         query = attention.query(residual)
         key, value = linear(source, attention.key, attention.value).chunk(2, dim=1)
     attend = one_by_one if rows.device.type == "cpu" and rows.shape[1] >= WIDE else padded
@@ -116,10 +106,6 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Subset | None, quer
     context = attend(query, key, value, query_packing, key_packing, dropout)
     rows = layer.attention.output(context.flatten(1), residual)
     return layer.output(layer.intermediate(rows), rows)
-
-
-def _selected(rows: Tensor, packing: Packing, subset: Subset | None) -> tuple[Tensor, Packing]:
-    return (rows, packing) if subset is None else (rows.index_select(0, subset[0]), subset[1])
 
 
 def linear(rows: Tensor, *parts: nn.Linear) -> Tensor:

@@ -1,8 +1,5 @@
-"""CLIP (Radford et al. 2021, arXiv:2103.00020) at any size: two transformers that meet in one space.
-
-The weights and the configuration are those of transformers' ``CLIPModel``, so a checkpoint trained here loads like one
-from the hub (``AutoModel``, ``CLIPModel``, ``CLIPVisionModelWithProjection`` …).
-"""
+"""CLIP (Radford et al. 2021, arXiv:2103.00020) at any size: two transformers that meet in one space. Weights and
+configuration are those of transformers' ``CLIPModel``, so a checkpoint loads like one from the hub."""
 
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
@@ -21,13 +18,8 @@ from videomatch.models._shared import normalise
 
 
 class Config(CLIPConfig):
-    """A CLIP of equal width on both sides. Feed-forward layers are four times as wide, heads have 64 dimensions.
-
-    Args:
-        projection_dim: dimension of the common space.
-        text_length: longest text in tokens, start and end included.
-        vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; the stage fills them.
-    """
+    """A CLIP of equal width on both sides. Feed-forward layers are four times as wide, heads have 64 dimensions. The
+    longest text has ``text_length`` tokens, start and end included. The stage fills what follows."""
 
     def __init__(
         self,

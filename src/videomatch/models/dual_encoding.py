@@ -15,9 +15,9 @@ Two ways to read a sentence (``text``):
                  and BatchNorm (``map_text``).
 ``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
 
-Sequences ``(B, T, D)`` are padded with zeros at the end, and masks are true where a frame or word is. Padding is not
-computed: the GRU reads the sequences packed; its outputs are rows of one matrix with zeros between sequences, so that a
-convolution over time is one sum of shifted matrix products.
+Sequences ``(B, T, D)`` are padded with zeros at the end. Padding is not computed: the GRU reads the sequences packed;
+its outputs are rows of one matrix with zeros between sequences, so that a convolution over time is one sum of shifted
+matrix products.
 
 # Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; here these are
 dual encoding's own layers and defaults, of any CLIP.
@@ -100,27 +100,22 @@ class Config(PretrainedConfig):
         if self.text == "clip":
             encoder = self.tower or self.pretrained
             if encoder is None:
-                raise ValueError(
-                    "dual_encoding: text clip needs a `backbone` (or `pretrained`): the CLIP of the frames"
-                )
+                need = "a `backbone` (or `pretrained`): the CLIP of the frames"
+                raise ValueError(f"dual_encoding: text clip needs {need}")
             tower = self.tower = _encoders.configuration(encoder)
-            if tower.model_type != _encoders.CLIP:
-                kind = tower.model_type
+            if (kind := tower.model_type) != _encoders.CLIP:
                 raise ValueError(f"dual_encoding: {encoder} is a {kind!r}, expected a CLIP with a text tower")
             _encoders.check_vocabulary(tower, self.vocab_size)
             self.dim = self.dim if self.map_text else tower.projection_dim
         elif self.pretrained is not None:
-            raise ValueError(
-                f"dual_encoding: text words learns its own vectors; pretrained {self.pretrained!r} is of no use"
-            )
+            given = f"pretrained {self.pretrained!r}"
+            raise ValueError(f"dual_encoding: text words learns its own vectors; {given} is of no use")
         super().__post_init__(**others)
 
 
 class Convolutions(nn.ModuleList):
-    """Filters over 2, 3, … neighbouring rows, ReLU, and the maximum over time: ``(B, kernels x filters)``.
-
-    A window may begin before a sequence and end after it (``k - 1`` zeros on either side).
-    """
+    """Filters over 2, 3, … neighbouring rows, ReLU, and the maximum over time: ``(B, kernels x filters)``. A window may
+    begin before a sequence and end after it (``k - 1`` zeros on either side)."""
 
     def __init__(self, inputs: int, filters: int, kernels: Sequence[int]) -> None:
         super().__init__(nn.Linear(k * inputs, filters) for k in kernels)
@@ -358,7 +353,6 @@ class Model(PreTrainedModel, SystemModel):
             return
         batch = sample()
         rows = batch["frames"][batch["frame_mask"]].double()
-        if len(rows) < 2:
-            return
-        self.frame_centre.copy_(rows.mean(0))
-        self.frame_spread.copy_(clamped_spread(rows))
+        if len(rows) > 1:
+            self.frame_centre.copy_(rows.mean(0))
+            self.frame_spread.copy_(clamped_spread(rows))

@@ -4,14 +4,10 @@ Frame features and the tokens of title or speech form one sequence for a BERT-li
 heads serve pretraining: tags, masked tokens, masked frames. An embedding is the pooled state through one linear layer,
 of unit length. Source: the winners' slides and published system (jobs 1 to 6).
 
-Conventions
-    ``B`` examples (or ``B, 2``: pairs) of at most ``max_tokens`` tokens and ``max_frames`` frames, padded at the end.
-    Masks are true where a token or frame is. Attention has no order, so ``layout`` does not change what is computed:
-    the encoder knows it from the ids alone (the winners' jobs with the frames inside have a [SEP] before the title,
-    those with the frames first have not). The state of [CLS] is the first token's in both.
-
-:mod:`videomatch.models._packed` computes no padding unless the winners' pooling reads it, and in pretraining the last
-layer and the heads only where they are read.
+``B`` examples (or ``B, 2``: pairs) of at most ``max_tokens`` tokens and ``max_frames`` frames, padded at the end.
+Attention has no order, so ``layout`` does not change what is computed: the encoder knows it from the ids alone (the
+winners' jobs with the frames inside have a [SEP] before the title, those with the frames first have not). No padding is
+computed unless the winners' pooling reads it, and in pretraining the last layer and the heads only where they are read.
 
 # Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``. Its word table (vocabulary x hidden), second
 type and positions from ``max_frames`` on are never read, and left out here.
@@ -23,7 +19,6 @@ depend on its batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -98,13 +93,9 @@ class Config(PretrainedConfig):
             "max_position_embeddings": self.max_tokens,
             "pad_token_id": self.pad_token_id,
         }
-        found: Any = _encoders.configured(
-            self.encoder or self.pretrained or sizes,
-            dropout=self.dropout,
-            vocab_size=self.vocab_size,
-            tokens=self.max_tokens,
-        )
-        self.encoder = found
+        given = self.encoder or self.pretrained or sizes
+        limits = {"vocab_size": self.vocab_size, "tokens": self.max_tokens}
+        self.encoder = found = _encoders.configured(given, dropout=self.dropout, **limits)
         self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
         self.heads_count = found.num_attention_heads
         if self.id2label is not None:
@@ -139,30 +130,6 @@ class _FrameEmbeddings(nn.Module):
 
     def forward(self, frames: Float[Tensor, "n frame_dim"], positions: Int[Tensor, " n"]) -> Float[Tensor, "n hidden"]:
         return self.dropout(self.norm(self.projection(frames) + self.kind.weight + self.positions(positions)))
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What :meth:`Model.forward` takes, pairs as two examples."""
-
-    frames: Tensor
-    seen: Tensor
-    input_ids: Tensor
-    text: Tensor
-    labels: Tensor
-    hidden: Tensor
-
-    def padded(self, tokens: int, frames: int, pad: int) -> _Inputs:
-        """With all sequences at full length."""
-        t, f = (0, tokens - self.text.shape[1]), (0, frames - self.seen.shape[1])
-        return _Inputs(
-            F.pad(self.frames, (0, 0, *f)),
-            F.pad(self.seen, f),
-            F.pad(self.input_ids.masked_fill(~self.text, pad), t, value=pad),
-            F.pad(self.text, t),
-            F.pad(self.labels, t, value=-100),
-            F.pad(self.hidden, f),
-        )
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -211,38 +178,43 @@ class Model(PreTrainedModel, SystemModel):
         """Embeddings, and the outputs of the heads.
 
         Args:
-            attention_mask: the first token always exists.
-            input_ids: with masked tokens already replaced.
+            input_ids: with masked tokens already replaced; the first token always exists.
             token_labels: the true ids of masked tokens, -100 elsewhere.
             masked_frames: frames to hide: they are set to zero.
 
         Returns:
             ``embedding`` (*batch, dim) unit vectors, left out when masks are given and the tag head does not read it;
-            ``similarity`` (B,) cosines of pairs, where the batch is (B, 2); ``logits`` (*batch, tags);
-            ``token_logits`` (M, vocabulary) and ``token_targets`` (M,) of the masked tokens; ``frame_outputs`` (M, D)
-            of the masked frames, ``frame_candidates`` (V, D) of all frames, and ``frame_targets`` (M,) the candidate
-            that each masked frame is.
+            ``similarity`` (B,) cosines of pairs; ``logits`` (*batch, tags); ``token_logits`` and ``token_targets`` of
+            the masked tokens; ``frame_outputs`` of the masked frames, ``frame_candidates`` (V, D) of all frames, and
+            ``frame_targets`` the candidate that each masked frame is.
         """
         config, lead = self.config, input_ids.shape[:-1]
         labels = torch.full_like(input_ids, -100) if token_labels is None else token_labels
         hidden = torch.zeros_like(frame_mask) if masked_frames is None else masked_frames
         given = (frames, frame_mask.bool(), input_ids, attention_mask.bool(), labels, hidden.bool())
-        x = _Inputs(*(value.flatten(0, len(lead) - 1) for value in given))
-        if x.seen.shape[1] > config.max_frames or x.text.shape[1] > config.max_tokens:
-            came = f"{x.seen.shape[1]} frames and {x.text.shape[1]} tokens"
+        frames, seen, input_ids, text, labels, hidden = (value.flatten(0, len(lead) - 1) for value in given)
+        if seen.shape[1] > config.max_frames or text.shape[1] > config.max_tokens:
+            came = f"{seen.shape[1]} frames and {text.shape[1]} tokens"
             raise ValueError(f"fusion_bert: {came}, expected at most {config.max_frames} and {config.max_tokens}")
         is_masked = token_labels is not None or masked_frames is not None
         embeds = not is_masked or (self.tag_head is not None and config.tags_from == "embedding")
         pads = embeds and config.pool.endswith("_all")
         if pads:
-            x = x.padded(config.max_tokens, config.max_frames, config.pad_token_id)
+            t, f = (0, config.max_tokens - text.shape[1]), (0, config.max_frames - seen.shape[1])
+            frames, seen, hidden = F.pad(frames, (0, 0, *f)), F.pad(seen, f), F.pad(hidden, f)
+            input_ids = F.pad(input_ids.masked_fill(~text, config.pad_token_id), t, value=config.pad_token_id)
+            text, labels = F.pad(text, t), F.pad(labels, t, value=-100)
         # where the heads read
         masked = (
-            (x.labels != -100) & x.text & (self.token_head is not None),
-            x.hidden & x.seen & (self.frame_head is not None),
+            (labels != -100) & text & (self.token_head is not None),
+            hidden & seen & (self.frame_head is not None),
         )
-        present = (torch.ones_like(x.text), torch.ones_like(x.seen)) if pads else (x.text, x.seen)
-        rows, (tokens, seen), raw = self._states(x, present, pads, None if embeds else masked)
+        present = (torch.ones_like(text), torch.ones_like(seen)) if pads else (text, seen)
+        is_first = torch.arange(text.shape[1], device=text.device) == 0
+        chosen = present if embeds else (masked[0] | is_first & present[0], masked[1])
+        keys, wanted = torch.cat((text, seen), 1) if pads else None, None if embeds else torch.cat(chosen, 1)
+        rows = self._states(input_ids, frames, hidden | ~seen, present, keys, wanted)
+        tokens, shown = numbered(*chosen)
         outputs: dict[str, Tensor] = {}
         state = rows.index_select(0, tokens[:, 0])  # of [CLS]
         if embeds:
@@ -256,39 +228,33 @@ class Model(PreTrainedModel, SystemModel):
             outputs["logits"] = self.tag_head(F.relu(state)).unflatten(0, lead)
         if self.token_head is not None and token_labels is not None:
             outputs["token_logits"] = self.token_head(rows.index_select(0, tokens[masked[0]]))
-            outputs["token_targets"] = x.labels[masked[0]]
+            outputs["token_targets"] = labels[masked[0]]
         if self.frame_head is not None and masked_frames is not None:
-            outputs["frame_outputs"] = self.frame_head(rows.index_select(0, seen[masked[1]]))
-            outputs["frame_candidates"] = raw
-            outputs["frame_targets"] = x.hidden[x.seen].nonzero()[:, 0]
+            outputs["frame_outputs"] = self.frame_head(rows.index_select(0, shown[masked[1]]))
+            outputs["frame_candidates"] = frames[seen].to(self.projection.weight.dtype)
+            outputs["frame_targets"] = hidden[seen].nonzero()[:, 0]
         return outputs
 
     def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
         return self(**inputs)["embedding"]
 
     def _states(
-        self, x: _Inputs, present: tuple[Tensor, Tensor], pads: bool, masked: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """Last hidden states (N, hidden) of what is ``present``, or only of [CLS] and what is ``masked``; the row of
-        every token (B, T) and frame (B, F); all frames (V, D)."""
-        positions = _encoders.positions(self.encoder, x.input_ids)
-        rows = _encoders.embedded(self.encoder, x.input_ids[present[0]], positions[present[0]])
-        raw = x.frames[present[1]].to(self.projection.weight.dtype)
+        self,
+        input_ids: Tensor,
+        frames: Tensor,
+        blank: Tensor,
+        present: tuple[Tensor, Tensor],
+        keys: Tensor | None,
+        wanted: Tensor | None,
+    ) -> Float[Tensor, "n hidden"]:
+        """Last hidden states of the tokens and frames ``present``, frames that are ``blank`` set to zero."""
+        positions = _encoders.positions(self.encoder, input_ids)
+        rows = _encoders.embedded(self.encoder, input_ids[present[0]], positions[present[0]])
         if self.frames is not None:
-            places = torch.arange(x.seen.shape[1], device=raw.device).expand(x.seen.shape)[present[1]]
-            shown = raw.masked_fill((x.hidden | ~x.seen)[present[1]][:, None], 0.0)
-            rows = joined(torch.cat([rows, self.frames(shown, places)]), present)
-        first = torch.arange(x.text.shape[1], device=raw.device) == 0
-        chosen = present if masked is None else (masked[0] | first & present[0], masked[1])
+            raw = frames[present[1]].to(self.projection.weight.dtype).masked_fill(blank[present[1]][:, None], 0.0)
+            rows = joined(torch.cat([rows, self.frames(raw, present[1].nonzero()[:, 1])]), present)
         layers: Any = self.encoder.encoder.layer  # pyright: ignore[reportAttributeAccessIssue]
-        rows = encode(
-            layers,
-            rows,
-            torch.cat(present, 1),
-            keys=torch.cat((x.text, x.seen), 1) if pads else None,
-            wanted=None if masked is None else torch.cat(chosen, 1),
-        )
-        return rows, numbered(*chosen), raw[x.seen[present[1]]]
+        return encode(layers, rows, torch.cat(present, 1), keys=keys, wanted=wanted)
 
     def _pooled(self, rows: Tensor, packing: Packing) -> Tensor:
         """A state per example: the mean of its rows, or their sum weighted by attention."""

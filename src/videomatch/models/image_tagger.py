@@ -1,7 +1,5 @@
-"""EfficientNet (Tan and Le 2019, arXiv:1905.11946) that predicts a video's tags and category from one frame.
-
-The weights are those of transformers' ``EfficientNetForImageClassification``; ``AutoModel.from_pretrained`` of a
-checkpoint gives the backbone without the head, which is how image features are read from it.
+"""EfficientNet (Tan and Le 2019, arXiv:1905.11946) that predicts a video's tags and category from one frame. Image
+features are read from the backbone without the head (``AutoModel.from_pretrained`` of a checkpoint).
 
 # Deviation: transformers draws BatchNorm's scales from N(0, 0.02), after which a network trained from scratch learns
 nothing. As in the paper's own code convolutions are drawn by fan-out and scales start at one.

@@ -1,10 +1,8 @@
 """A scorer of key frames and a detector of copied segments in one checkpoint, trained together.
 
-The scorer (:mod:`videomatch.models.key_frames`) computes the soft assignment of a reference's frames to key frames. The
-detector (:mod:`videomatch.models.segment_detector`) reads the map of the query's frames and of the expected key frame
-of each of the reference's frames, so its loss has a gradient in the scorer. The scorer has its own objectives as well
-(``key_frame_coverage``, ``key_frame_stability``), over all videos of the batch; the query is the edited copy.
-Weights of a scorer and of a detector that were trained alone can be loaded.
+The scorer (:mod:`videomatch.models.key_frames`) assigns a reference's frames softly to key frames. The detector
+(:mod:`videomatch.models.segment_detector`) reads the map of the query's frames, an edited copy, and of the expected key
+frame of each of the reference's frames, so its loss has a gradient in the scorer, which has its own objectives as well.
 
 # Deviation: SSAN (arXiv:2309.11091) trains both together, too; how, is not public. This is ours.
 """
@@ -23,20 +21,17 @@ from videomatch.models import key_frames, segment_detector
 
 
 class Config(segment_detector.Config):
-    """A detector and a scorer.
-
-    Args:
-        frame_dim: dimensions of a frame; the stage fills it.
-        scorer: options of :class:`videomatch.models.key_frames.Config`.
-        options: of :class:`videomatch.models.segment_detector.Config`.
-    """
+    """A detector and a scorer, whose options are ``scorer``; the stage fills ``frame_dim``."""
 
     model_type = "key_frame_detector"
 
-    def __init__(self, *, frame_dim: int = 256, scorer: dict[str, Any] | None = None, **options: Any) -> None:
-        self.frame_dim, self.scorer = frame_dim, scorer or {}
-        key_frames.Config(frame_dim=frame_dim, **self.scorer)  # raises an error for a wrong option
-        super().__init__(**options)
+    frame_dim: int = 256
+    scorer: dict[str, Any] | None = None
+
+    def __post_init__(self, **others: Any) -> None:
+        self.scorer = self.scorer or {}
+        key_frames.Config(frame_dim=self.frame_dim, **self.scorer)  # raises an error for a wrong option
+        super().__post_init__(**others)
 
 
 class Model(segment_detector.Model):

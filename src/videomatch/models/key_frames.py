@@ -33,7 +33,7 @@ IMPOSSIBLE = -1e6
 class Config(PretrainedConfig):
     """A scorer of frames.
 
-    Args:
+    Attributes:
         frame_dim: dimensions of a frame; the stage fills it.
         width, layers, kernel: channels, number and frames (odd) of the residual convolutions.
         neighbours: frames on either side with which a frame is compared.
@@ -43,26 +43,22 @@ class Config(PretrainedConfig):
 
     model_type = "key_frames"
 
-    def __init__(
-        self,
-        *,
-        frame_dim: int = 256,
-        width: int = 64,
-        layers: int = 2,
-        kernel: int = 5,
-        neighbours: int = 4,
-        share: float = 0.15,
-        longest: int = 20,
-        **others: Any,
-    ) -> None:
-        if kernel % 2 == 0 or kernel < 1 or neighbours < 1 or not 0 < share < 1 or longest < 1:
+    frame_dim: int = 256
+    width: int = 64
+    layers: int = 2
+    kernel: int = 5
+    neighbours: int = 4
+    share: float = 0.15
+    longest: int = 20
+
+    def __post_init__(self, **others: Any) -> None:
+        if self.kernel % 2 == 0 or min(self.kernel, self.neighbours, self.longest) < 1 or not 0 < self.share < 1:
             raise ValueError(
-                f"key_frames: kernel {kernel}, neighbours {neighbours}, share {share}, longest {longest}: expected an "
-                "odd kernel, at least 1 neighbour, a share between 0 and 1 and at least 1 frame"
+                f"key_frames: kernel {self.kernel}, neighbours {self.neighbours}, share {self.share}, longest "
+                f"{self.longest}: expected an odd kernel, at least 1 neighbour, a share between 0 and 1 and at least 1 "
+                "frame"
             )
-        self.frame_dim, self.width, self.layers = frame_dim, width, layers
-        self.kernel, self.neighbours, self.share, self.longest = kernel, neighbours, share, longest
-        super().__init__(**others)
+        super().__post_init__(**others)
 
 
 class Scorer(nn.Module):
@@ -117,7 +113,7 @@ class Scorer(nn.Module):
 
 
 class Model(PreTrainedModel, SystemModel):
-    """Scores and assignments of frames, and of the frames of an edited copy if the batch has one."""
+    """Assignments of frames, and of the frames of an edited copy if the batch has one."""
 
     scores_frames: ClassVar[bool] = True
     config_class = Config
@@ -156,15 +152,11 @@ def soft_assignment(
     share: float,
     longest: int,
 ) -> Float[Tensor, "batch frames frames"]:
-    """Probability that frame j is the key frame that covers frame i; 0 in the padding, else rows sum to 1. The diagonal
-    is the probability that a frame is a key frame.
+    """Probability that frame j is the key frame that covers frame i; 0 in the padding, else rows sum to 1.
 
     The distribution is over all cuts of a video into a fixed number of runs with one key frame each, with probability
     proportional to ``exp(-cost)``; the selection ``coverage`` is the most likely one. (Sums over segmentations as in a
-    semi-Markov conditional random field: Sarawagi and Cohen, NIPS 2004.)
-
-    Only differences of scores count; the mask is false in the padding at the end; share and longest are those of
-    :class:`Config`.
+    semi-Markov conditional random field: Sarawagi and Cohen, NIPS 2004.) Only differences of scores count.
     """
     batch, count = mask.shape
     sizes = mask.sum(1)

@@ -6,19 +6,13 @@ the aggregates are the video's embeddings, one per expert. On the text side a ga
 of the caption's state, which also gives the experts' weights. The similarity is the sum over experts of weight x
 cosine.
 
-Conventions
-    ``B`` examples, ``E`` experts in alphabetical order, ``D`` the sum of the experts' dimensions (their rows side by
-    side). Masks are true where a row or token is, and values in the padding are ignored; an expert without a row is
-    missing. Positions: 0 aggregates, 1 unknown time, from 2 on seconds. With ``keep_missing`` (published) a missing
-    expert is not a key of attention, but its aggregate (of zero) is a query, so it has an embedding and its weight.
+``B`` examples, ``E`` experts in alphabetical order, their rows side by side. An expert without a row is missing.
+Positions: 0 aggregates, 1 unknown time, from 2 on seconds. With ``keep_missing`` (published) a missing expert is not a
+key of attention, but its aggregate (of zero) is a query, so it has an embedding and its weight.
 
-Embedding
-    Embeddings are not unit vectors; their inner product is the similarity. With ``keep_missing`` a video is the
-    concatenation of its E unit vectors, a caption that of its E weighted ones. Without, the sum of weights depends on
-    which experts a video has, one of 2^E - 1 patterns: then a caption's vector holds a version for every pattern, and a
-    video's is zero except at its own.
-
-:mod:`videomatch.models._packed` computes no padded row, and in the last layer only the states that are read.
+The inner product of two embeddings is the similarity. With ``keep_missing`` a video is the concatenation of its E unit
+vectors, a caption that of its E weighted ones. Without, the sum of weights depends on which experts a video has, one of
+2^E - 1 patterns: then a caption's vector holds a version for every pattern, and a video's is zero except at its own.
 
 # Deviation: two poolers and rows of the expert embedding (19 in all) of the published model that nothing reads are left
 out.
@@ -234,17 +228,10 @@ class Model(PreTrainedModel, SystemModel):
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Int[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
-        """Similarities of all captions and videos of the batch, and what they are made of.
-
-        Args:
-            maxima, means: over all rows that an expert has of a video, side by side.
-            attention_mask: the first token always exists.
-
-        Returns:
-            ``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
-            (B, E * width), concatenations; the former are weighed. Without ``keep_missing`` also ``text_weights`` and
-            ``available`` (B, E): the similarity is the vectors' product over that of these two.
-        """
+        """``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
+        (B, E * width), concatenations; the former are weighed. Without ``keep_missing`` also ``text_weights`` and
+        ``available`` (B, E): the similarity is the vectors' product over that of these two. ``maxima`` and ``means``
+        are over all rows that an expert has of a video, side by side; a caption's first token always exists."""
         videos, available = self._videos(features, feature_mask, positions, maxima, means)
         units, weights = self._texts(input_ids, attention_mask)
         with torch.autocast(units.device.type, enabled=False):
@@ -258,8 +245,8 @@ class Model(PreTrainedModel, SystemModel):
         return {"similarity": similarity, **outputs}
 
     def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
-        """Embeddings of videos, see the module's docstring. Without ``keep_missing`` zero for one without any expert;
-        then a ``ValueError`` if there are too many experts."""
+        """See the module's docstring. Without ``keep_missing`` zero for a video without any expert, and a
+        ``ValueError`` if there are too many experts."""
         videos, available = self._videos(**inputs)
         if self.config.keep_missing:
             return videos.flatten(1)
@@ -270,7 +257,6 @@ class Model(PreTrainedModel, SystemModel):
     def embed_texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch dim"]:
-        """Embeddings of captions, with the errors of :meth:`embed_videos`."""
         units, weights = self._texts(input_ids, attention_mask)
         texts = weights[..., None] * units
         if self.config.keep_missing:

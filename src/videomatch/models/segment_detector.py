@@ -1,8 +1,7 @@
 """A detector of copied segments on similarity maps.
 
-SPD does this with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., Learning segment similarity and alignment in
-large-scale content based video retrieval, MM 2021, arXiv:2309.11091; also TransVCL, AAAI 2023, with YOLOX). Here a
-small network reads the map frame by frame:
+SPD does this with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., MM 2021, arXiv:2309.11091; also TransVCL, AAAI
+2023, with YOLOX). Here a small network reads the map frame by frame:
 
 1. A feature pyramid (Lin et al., FPN, CVPR 2017). For each cell of every level but the finest a head predicts whether
    it is the centre of a segment, and the segment's box (anchor-free: Tian et al., FCOS, ICCV 2019).
@@ -56,7 +55,7 @@ CENTRE_RADIUS = 1.5
 class Config(PreTrainedConfig):
     """A segment detector.
 
-    Args:
+    Attributes:
         width: channels of the finest level; coarser ones have more.
         levels: of the pyramid; the finest has cells of 2 x 2 frames, each next twice that.
         head: channels that the heads read of every level.
@@ -68,25 +67,21 @@ class Config(PreTrainedConfig):
 
     model_type = "segment_detector"
 
-    def __init__(
-        self,
-        *,
-        width: int = 16,
-        levels: int = 5,
-        head: int = 16,
-        confidence: float = 0.55,
-        floor: float = -1.0,
-        overlap: float = 0.3,
-        max_boxes: int = 50,
-        **others: Any,
-    ) -> None:
-        if min(width, levels, head, max_boxes) < 1:
+    width: int = 16
+    levels: int = 5
+    head: int = 16
+    confidence: float = 0.55
+    floor: float = -1.0
+    overlap: float = 0.3
+    max_boxes: int = 50
+
+    def __post_init__(self, **others: Any) -> None:
+        if min(self.width, self.levels, self.head, self.max_boxes) < 1:
             raise ValueError("segment_detector: width, levels, head and max_boxes are at least 1")
-        if not (0 <= confidence <= 1 and 0 <= overlap <= 1):
-            raise ValueError(f"segment_detector: confidence {confidence}, overlap {overlap}, expected 0 to 1")
-        self.width, self.levels, self.head = width, levels, head
-        self.confidence, self.floor, self.overlap, self.max_boxes = confidence, floor, overlap, max_boxes
-        super().__init__(**others)
+        if not (0 <= self.confidence <= 1 and 0 <= self.overlap <= 1):
+            given = f"confidence {self.confidence}, overlap {self.overlap}"
+            raise ValueError(f"segment_detector: {given}, expected 0 to 1")
+        super().__post_init__(**others)
 
 
 class Norm(nn.BatchNorm2d):
@@ -274,15 +269,9 @@ class Model(PreTrainedModel, SystemModel):
         segments: Float[Tensor, "maps segments 4"],
         segments_mask: Bool[Tensor, "maps segments"],
     ) -> dict[str, Tensor]:
-        """Predictions for every cell, and their targets. Masks are false in the padding; ``segments`` are the true ones
-        in frames, at least one per map with the padding.
-
-        Returns:
-            ``objectness`` ``(B, A)`` before the sigmoid, ``boxes`` ``(B, A, 4)`` in frames, ``is_cell`` ``(B, A)``
-            (false in the padding), ``line`` ``(B, Q, R)`` before the sigmoid, ``is_assigned`` ``(B, A)``,
-            ``target_boxes`` ``(B, A, 4)``, ``is_line`` and ``is_map`` ``(B, Q, R)``, and ``refined`` ``(B, M, 2, 4)``:
-            the segments after a random shift and one or two refinements of their corners.
-        """
+        """Predictions for every cell, and their targets. ``segments`` are the true ones in frames, at least one per map
+        with the padding. ``objectness`` ``(B, cells)`` and ``line`` ``(B, Q, R)`` are before the sigmoid; ``refined``
+        ``(B, segments, 2, 4)`` are the segments after a random shift and one or two refinements of their corners."""
         mask = query_mask.bool()[:, :, None] & reference_mask.bool()[:, None, :]
         segments, segments_mask = segments.float(), segments_mask.bool()
         found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.pyramid.step))
@@ -315,13 +304,9 @@ class Model(PreTrainedModel, SystemModel):
         tile: int | None = None,
     ) -> np.ndarray:
         """Segments ``(N, 5)`` float64 of a map ``(Q, R)``, highest score first, in frames and fractions of frames. The
-        score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line. Options are by
-        default those of :class:`Config`. ``tile``: compute in tiles of so many frames, a multiple of the coarsest cell;
-        by default maps of more than ``MAX_CELLS`` cells (memory grows with the cells).
-
-        Raises:
-            ValueError: no map of finite numbers, or a model in training mode.
-        """
+        score, 0 to 1, is the root of the objectness times the mean probability of the cells on the line. ``tile``:
+        compute in tiles of so many frames, a multiple of the coarsest cell; by default maps of more than ``MAX_CELLS``
+        cells. A ``ValueError`` if the map is not of finite numbers, or the model in training mode."""
         values = np.asarray(similarity, np.float32)
         if values.ndim != 2 or not np.isfinite(values).all():
             raise ValueError(f"a similarity map of shape {values.shape}, expected finite (query, reference) frames")

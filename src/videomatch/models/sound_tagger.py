@@ -1,7 +1,5 @@
-"""A small Audio Spectrogram Transformer (Gong et al. 2021, arXiv:2104.01778) that predicts a video's labels.
-
-The weights are those of transformers' ``ASTForAudioClassification``; ``AutoModel.from_pretrained`` of a checkpoint
-gives the encoder without the head, which is how sound features are read from it.
+"""A small Audio Spectrogram Transformer (Gong et al. 2021, arXiv:2104.01778) that predicts a video's labels. Sound
+features are read from the encoder without the head (``AutoModel.from_pretrained`` of a checkpoint).
 
 # Deviation: patches do not overlap, and no weights come from a vision transformer pretrained on images: a fraction of
 the cost.

@@ -1,7 +1,5 @@
 """A small VideoMAE encoder (Tong et al. 2022, arXiv:2203.12602) that predicts a video's labels from a few frames.
-
-The weights are those of transformers' ``VideoMAEForVideoClassification``; ``AutoModel.from_pretrained`` of a checkpoint
-gives the encoder without the head, which is how motion features are read from it.
+Motion features are read from the encoder without the head (``AutoModel.from_pretrained`` of a checkpoint).
 
 # Deviation: trained on labels from scratch instead of being pretrained on masked clips, which takes days.
 """
@@ -9,9 +7,11 @@ gives the encoder without the head, which is how motion features are read from i
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
@@ -58,21 +58,18 @@ class Model(VideoMAEForVideoClassification, SystemModel):
     def forward(self, clips: UInt8[Tensor, "batch time height width 3"]) -> dict[str, Tensor]:
         pixels = normalise(clips.flatten(0, 1))
         embeddings = self.videomae.embeddings
-        patches = self._patches(pixels.unflatten(0, clips.shape[:2]))
+        # pixels of each patch, in the order of the convolution's filters
+        size: Any = self.config.patch_size
+        cut = pixels.unflatten(0, clips.shape[:2]).unflatten(4, (-1, size)).unflatten(3, (-1, size))
+        cut = cut.unflatten(1, (-1, self.config.tubelet_size))
+        # batch, time, tube, channel, row, height, column, width
+        patches = cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
         projection = embeddings.patch_embeddings.projection
         tokens = F.linear(patches, projection.weight.flatten(1), projection.bias)
         tokens = tokens + embeddings.position_embeddings.to(tokens)
         hidden = self.videomae.encoder(tokens).last_hidden_state
         assert self.fc_norm is not None  # the configuration asks for the mean of all tokens
         return {"logits": self.classifier(self.fc_norm(hidden.mean(1)))}
-
-    def _patches(self, pixels: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch patches numbers"]:
-        """Pixels of each patch, in the order of the convolution's filters."""
-        size, tube = self.config.patch_size, self.config.tubelet_size
-        assert isinstance(size, int)
-        cut = pixels.unflatten(4, (-1, size)).unflatten(3, (-1, size)).unflatten(1, (-1, tube))
-        # batch, time, tube, channel, row, height, column, width
-        return cut.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(4).flatten(1, 3)
 
     def initialise(self) -> None:
         """Start the patches' filters as a linear layer (Xavier uniform), as in ViTs without pretraining."""

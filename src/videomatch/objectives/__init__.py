@@ -1,16 +1,12 @@
 """What is minimised: pure functions from tensors to a scalar.
 
-``objectives: {clip_contrastive: {weight: 1.0}}`` of a system names a public function of one of this package's modules;
-to add an objective is to write such a function. What it has to be:
+``objectives: {clip_contrastive: {weight: 1.0}}`` of a system names a public function of one of this package's modules:
 
 * Positional arguments are tensors; the loop fills them by name from the model's outputs and the batch. One with a
-  default is optional.
-* Keyword-only arguments are options of the parameters, all with defaults.
-* It returns a scalar, and is a mean over the rows of its first argument, so that losses do not depend on the batch's
-  size.
-* With several processes each has rows of its own, and the loop weights its loss by their number. An objective that
-  compares its rows with others, or leaves some out, takes :func:`videomatch.common.distributed.all_gather` or
-  :func:`videomatch.common.distributed.masked_mean`.
+  default is optional. Keyword-only arguments are options of the parameters, all with defaults.
+* It returns a scalar, a mean over the rows of its first argument. With several processes each has rows of its own, and
+  the loop weights its loss by their number. An objective that compares its rows with others, or leaves some out, takes
+  ``all_gather`` or ``masked_mean`` of :mod:`videomatch.common.distributed`.
 """
 
 from __future__ import annotations
@@ -27,10 +23,9 @@ from videomatch.common import named
 @functools.cache
 def functions() -> dict[str, Callable[..., Tensor]]:
     """All objectives by name."""
-    modules = [named.module("objectives", name) for name in named.names("objectives")]
     return {
         name: found
-        for module in modules
+        for module in (named.module("objectives", name) for name in named.names("objectives"))
         for name, found in inspect.getmembers(module, inspect.isfunction)
         if found.__module__ == module.__name__ and not name.startswith("_")
     }

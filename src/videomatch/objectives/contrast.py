@@ -23,12 +23,8 @@ def clip_contrastive(
 
     Source: CLIP (Radford et al. 2021, arXiv:2103.00020, figure 3) with the bidirectional multi-positive cross-entropy
     of UniCL (Yang et al. 2022, arXiv:2204.03610, equations 2-4): the target of a row is uniform over its positives.
-    Without two examples of one video in the batch it is CLIP's objective exactly.
-
-    Args:
-        image_embeds, text_embeds: unit vectors; row i of both belongs together.
-        logit_scale: logarithm of the inverse temperature, which is clamped to ``max_scale`` (CLIP, section 2.5).
-        video: number of the video an example comes from; equal numbers are positives of one another.
+    Without two examples of one ``video`` in the batch it is CLIP's objective exactly. Embeddings are unit vectors;
+    ``logit_scale`` is the logarithm of the inverse temperature, which is clamped to ``max_scale`` (CLIP, section 2.5).
     """
     images, texts = image_embeds.float(), text_embeds.float()
     scale = logit_scale.float().exp().clamp(max=max_scale)

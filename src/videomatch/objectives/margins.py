@@ -26,9 +26,7 @@ def max_margin(
     # Deviation: theirs counts another caption of the same video, where the batch holds one, as a negative. Here it is
     left out of sum and mean unless ``same_video``.
 
-    Args:
-        similarity: row i is caption i of this process, columns are the videos of all processes in rank order.
-        video: number of the video an example comes from.
+    The columns of ``similarity`` are the videos of all processes in rank order.
     """
     scores = at_least_single(similarity)
     own = torch.arange(len(scores), device=scores.device)
@@ -66,12 +64,11 @@ def triplet(
     negative unless ``same_video``.
 
     Args:
-        video_embeds, text_embeds: unit vectors; row i of both belongs together.
-        video: number of the video an example comes from.
+        video_embeds, text_embeds: unit vectors.
         hardest: the hardest negative only; otherwise all of them.
         each: of several levels, the mean of their losses; otherwise the loss of their mean score.
-        mean: over the batch (over all negatives without ``hardest``) instead of the sum. Of a batch that is computed in
-            micro-batches (``accumulate``) only the mean does not depend on their number.
+        mean: over the batch (over all negatives without ``hardest``) instead of the sum, which depends on the number of
+            micro-batches (``accumulate``).
     """
     texts, videos = at_least_single(text_embeds), at_least_single(video_embeds)
     videos = videos.reshape(len(videos), -1, videos.shape[-1])

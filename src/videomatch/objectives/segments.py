@@ -27,12 +27,7 @@ def segment_focal(
     cell's box with its segment (0 for cells without), weighted by the distance to that, to the power ``beta``.
 
     # Deviation: theirs divides by the assigned cells of the whole batch; here every map is divided by its own, so that
-    a map without a segment counts as much as one with ten.
-
-    Args:
-        objectness: before the sigmoid.
-        is_cell: false in the padding.
-        min_cells: a map's sum is divided by at least so many cells.
+    a map without a segment counts as much as one with ten (by ``min_cells`` at least).
     """
     scores = at_least_single(objectness)
     fits = _overlap(boxes.detach().to(scores.dtype), target_boxes.to(scores.dtype))[0]
@@ -51,7 +46,7 @@ def segment_giou(
     """How far boxes are from their segments: 1 - GIoU, 0 to 2 (Rezatofighi et al., CVPR 2019, arXiv:1902.09630), mean
     over a map's assigned cells, then over the maps that have some; 0 if none has."""
     overlap, united = _overlap(at_least_single(boxes), at_least_single(target_boxes))
-    (start, end), (target_start, target_end) = _starts_and_ends(boxes), _starts_and_ends(target_boxes)
+    (start, end), (target_start, target_end) = (b.unflatten(-1, (2, 2)).unbind(-1) for b in (boxes, target_boxes))
     hull = (torch.maximum(end, target_end) - torch.minimum(start, target_start)).prod(-1).clamp(min=1e-6)
     each = torch.where(is_assigned, 1 - overlap + (hull - united) / hull, 0.0)
     return masked_mean(each.sum(1) / is_assigned.sum(1).clamp(min=1), is_assigned.any(1))
@@ -64,14 +59,8 @@ def segment_line(
     *,
     min_cells: float = 24.0,
 ) -> Float[Tensor, ""]:
-    """Which cells of a map are on a segment's line: binary cross-entropy, mean over maps, nats.
-
-    Without class weights, so that the logits remain log odds, which may be added along a line.
-
-    Args:
-        line: before the sigmoid.
-        is_map: false in the padding.
-        min_cells: a map's sum is divided by its cells on lines, and by at least so many.
+    """Which cells of a map are on a segment's line: binary cross-entropy, mean over maps, nats. A map's sum is divided
+    by its cells on lines, at least by ``min_cells``. Without class weights logits remain log odds, which may be added.
     """
     each = F.binary_cross_entropy_with_logits(at_least_single(line), is_line.to(line.dtype), reduction="none")
     total = torch.where(is_map, each, 0.0).sum((1, 2))
@@ -93,14 +82,8 @@ def segment_corners(
 
 def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and union of boxes (..., 4) with those at their places."""
-    (start, end), (other_start, other_end) = _starts_and_ends(boxes), _starts_and_ends(others)
+    (start, end), (other_start, other_end) = (b.unflatten(-1, (2, 2)).unbind(-1) for b in (boxes, others))
     both = (torch.minimum(end, other_end) - torch.maximum(start, other_start)).clamp(min=0).prod(-1)
     areas = (end - start).clamp(min=0).prod(-1) + (other_end - other_start).clamp(min=0).prod(-1)
     united = (areas - both).clamp(min=1e-6)
     return both / united, united
-
-
-def _starts_and_ends(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Starts and ends of boxes (..., 4) on both axes, (..., 2) each."""
-    start, end = boxes.unflatten(-1, (2, 2)).unbind(-1)
-    return start, end

@@ -16,10 +16,8 @@ def bce_tags(
     labels: Float[Tensor, "batch labels"],
     is_tagged: Bool[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy of multi-label tagging, mean over examples and labels, nats.
-
-    Examples that are not ``is_tagged`` have unknown labels and are left out. The loss is 0 if all are.
-    """
+    """Binary cross-entropy of multi-label tagging, mean over labels and the examples that are ``is_tagged``, nats; 0 if
+    none is."""
     scores = at_least_single(logits)
     if is_tagged is None:
         return F.binary_cross_entropy_with_logits(scores, labels.to(scores.dtype))
@@ -53,10 +51,7 @@ def mfm_nce(
 
     # Deviation: theirs is not a number when nothing is masked; here it is 0.
 
-    Args:
-        frame_candidates: the features of all frames of the batch, unmasked.
-        frame_targets: which candidate each masked frame is.
-        normalise: compare by cosine.
+    ``frame_targets``: which candidate each masked frame is; ``normalise``: compare by cosine.
     """
     outputs, candidates = at_least_single(frame_outputs), at_least_single(frame_candidates)
     if normalise:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,21 @@ COOLDOWN = 3
 HIGHER = re.compile(r"(?:^|/)(?:Spearman|Pearson|mAP|R@(?:\d+|sum))$")
 
 
+@dataclass
 class EarlyStopping:
-    """Follows one metric: stops training, reduces the learning rate and keeps the best weights by it.
+    """Follows one metric: stops training, reduces the learning rate and keeps the best weights by it (in ``folder``, or
+    in memory without one). ``monitor``, ``patience`` and ``plateau`` are options of ``training:``."""
 
-    Args:
-        patience: validations in a row without improvement after which training stops; None to continue.
-        plateau: factor of the learning rate after a validation without improvement.
-        folder: where the best weights are written; None to keep them in memory.
-    """
-
-    def __init__(
-        self,
-        monitor: str | None,
-        *,
-        patience: int | None = None,
-        plateau: float = 1.0,
-        keep_best: bool = False,
-        folder: Path | None = None,
-    ) -> None:
-        self.monitor, self.patience, self.plateau = monitor, patience, plateau
-        self.keep_best, self.folder = keep_best, folder
-        self.best: float | None = None
-        self.bad, self.since = 0, 0  # validations since the best one, and since lr_factor changed
-        self.lr_factor = 1.0
-        self._weights: dict[str, Tensor] = {}
+    monitor: str | None
+    patience: int | None
+    plateau: float
+    keep_best: bool
+    folder: Path | None
+    best: float | None = None
+    bad: int = 0  # validations since the best one
+    since: int = 0  # validations since lr_factor changed
+    lr_factor: float = 1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
     def update(self, metrics: dict[str, float], model: nn.Module) -> None:
         """Take a validation's metrics and the model that was validated."""
@@ -54,21 +46,15 @@ class EarlyStopping:
             raise ValueError(f"training.monitor {self.monitor!r} is not measured; there are {', '.join(metrics)}")
         self.bad += 1
         self.since += 1
-        if self._improves(metrics[self.monitor]):
-            self.best, self.bad = metrics[self.monitor], 0
-            if not self.keep_best:
-                return
-            if self.folder is None:
-                self._weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-            else:
+        value, sign = metrics[self.monitor], 1 if HIGHER.search(self.monitor) else -1
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best):
+            self.best, self.bad = value, 0
+            if self.keep_best and self.folder is None:
+                self.weights = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+            elif self.keep_best and self.folder is not None:
                 save(self.folder / BEST, model.state_dict())
         elif self.since >= COOLDOWN:
             self.lr_factor, self.since = self.lr_factor * self.plateau, 0
-
-    def _improves(self, value: float) -> bool:
-        if self.best is None or math.isnan(value):
-            return not math.isnan(value)
-        return value > self.best if HIGHER.search(self.monitor or "") else value < self.best
 
     @property
     def should_stop(self) -> bool:
@@ -84,7 +70,7 @@ class EarlyStopping:
         if self.best is None:
             raise ValueError(f"training.keep: best, but {self.monitor!r} was never a number")
         if self.folder is None:
-            return self._weights
+            return self.weights
         return torch.load(self.folder / BEST, map_location=device, weights_only=True)
 
     def state_dict(self) -> dict[str, Any]:

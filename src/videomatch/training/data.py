@@ -1,8 +1,5 @@
-"""Which examples form which batch, and the seeds of everything random.
-
-No generator keeps a state beyond a batch: a batch is a function of its key ``(seed, epoch, step)``. So it can be
-sampled ahead in a thread, or again after a kill, with the same result.
-"""
+"""Which examples form which batch, and the seeds of everything random: a batch is a function of its key ``(seed, epoch,
+step)``, so that it can be sampled ahead in a thread, or again after a kill."""
 
 from __future__ import annotations
 
@@ -57,8 +54,7 @@ def sampled(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], prefetch
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
-    """The batch in ``count`` runs of rows, each with its share of the rows as weight. There are fewer if otherwise a
-    process would have no row of one."""
+    """The batch in ``count`` runs of rows (fewer if a process would have no row of one), with their shares of it."""
     size = _rows(batch)
     for first, last in itertools.pairwise(_edges(size, max(1, min(count, size // distributed.size())))):
         yield {name: value[first:last] for name, value in batch.items()}, (last - first) / size

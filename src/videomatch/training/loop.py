@@ -3,8 +3,8 @@
 A step is ``outputs = model(**batch)``; the arguments of every objective are filled by name from outputs and batch; the
 objectives are weighted and summed, and the optimiser steps.
 
-Nothing random keeps a state: examples, dropout and order of step s of epoch e follow from (seed, e, s). So the saved
-state is small (weights, optimiser, position, log), and a resumed run ends with the same bits as an uninterrupted one.
+Nothing random keeps a state: examples, dropout and order of step s of epoch e follow from (seed, e, s). So a resumed
+run ends with the same bits as an uninterrupted one.
 
 Several processes (:mod:`common.distributed`) share each batch: all sample it whole, each computes its rows, then
 gradients are summed. So N processes do what one does with the same batch, up to rounding and dropout's random numbers;
@@ -50,8 +50,7 @@ class Training:
         batch: examples per step; an incomplete last batch of an epoch is dropped unless it is the only one.
         lr: largest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
         lr_scale, layer_decay: see :func:`videomatch.training.optimiser.rate_factors`.
-        warmup: share of all steps in which the learning rate rises linearly.
-        schedule: what follows the warm-up: ``cosine`` or ``linear`` to zero, or ``constant``.
+        warmup: share of all steps in which the learning rate rises linearly; then ``schedule`` (to zero) follows.
         decay: factor of the learning rate after each epoch.
         plateau: factor of the learning rate after a validation without improvement of ``monitor``; each rate is kept
             for three validations at least.
@@ -156,19 +155,21 @@ class Trainer:
             self.model, lr=settings.lr, weight_decay=settings.weight_decay, eps=settings.eps, factors=factors
         )
         self.average = None if settings.ema is None else moving_average(self.model, settings.ema)
+        keep_best = settings.keep == "best"
         self.early_stopping = EarlyStopping(
-            settings.monitor,
-            patience=settings.early_stop,
-            plateau=settings.plateau,
-            keep_best=settings.keep == "best",
-            folder=scratch,
+            settings.monitor, settings.early_stop, settings.plateau, keep_best, folder=scratch
         )
         self.epoch, self.step = 0, 0  # of the next step
         self.sums: dict[str, float] = {}  # of the losses of this epoch's steps
         self.metrics: dict[str, float] = {}  # of this epoch's last validation
         self.rows: list[dict[str, float]] = []  # the log, a row per epoch
-        self.state = None if scratch is None else Path(scratch) / STATE
-        self.save_seconds = save_seconds
+        self.state, self.save_seconds = None if scratch is None else Path(scratch) / STATE, save_seconds
+        parts: dict[str, Any] = {
+            "model": self.model,
+            "optimiser": self.optimiser,
+            "early_stopping": self.early_stopping,
+        }
+        self._parts = parts if self.average is None else {**parts, "average": self.average}
 
     def fit(self, examples: Examples, validation: Examples | None = None) -> list[dict[str, float]]:
         """Train to the end, from the saved state if there is one; returns the log, a row per epoch. The model has the
@@ -196,7 +197,10 @@ class Trainer:
                         self.early_stopping.update(self.metrics, self.validated_model)
                     ends = self.step == steps or self.early_stopping.should_stop
                     if ends:
-                        self._end_epoch(rate)
+                        losses = {f"train/{name}": value / self.step for name, value in self.sums.items()}
+                        row = {"epoch": epoch + 1, "lr": rate} | losses | self.metrics | self.early_stopping.column()
+                        self.rows.append(row)
+                        self.epoch, self.step, self.sums, self.metrics = epoch + 1, 0, {}, {}
                     if ends or validates or time.monotonic() - saved >= self.save_seconds:
                         self._save_state()
                         saved = time.monotonic()
@@ -270,28 +274,16 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16)
 
-    def _end_epoch(self, rate: float) -> None:
-        """Write the epoch's row of the log and turn to the next epoch."""
-        losses = {f"train/{name}": value / self.step for name, value in self.sums.items()}
-        row = {"epoch": self.epoch + 1, "lr": rate} | losses | self.metrics | self.early_stopping.column()
-        self.rows.append(row)
-        self.epoch, self.step, self.sums, self.metrics = self.epoch + 1, 0, {}, {}
-
-    def _parts(self) -> dict[str, Any]:
-        parts = {"model": self.model, "optimiser": self.optimiser, "early_stopping": self.early_stopping}
-        return parts if self.average is None else {**parts, "average": self.average}
-
     def _save_state(self) -> None:
-        if self.state is None:
-            return
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        save(self.state, state | {name: getattr(self, name) for name in PROGRESS})
+        if self.state is not None:
+            parts = {name: part.state_dict() for name, part in self._parts.items()}
+            save(self.state, parts | {name: getattr(self, name) for name in PROGRESS})
 
     def _load_state(self) -> None:
         if self.state is None or not self.state.exists():
             return
         state = torch.load(self.state, map_location=self.device, weights_only=True)
-        for name, part in self._parts().items():
+        for name, part in self._parts.items():
             part.load_state_dict(state[name])
         for name in PROGRESS:
             setattr(self, name, state[name])

@@ -1,8 +1,5 @@
-"""Objectives with their weights, metrics, and how both are filled by name and averaged over processes.
-
-With several processes a loss is the mean of the processes' losses, weighted by the rows of the objective's first
-argument. That equals the undivided batch's loss (see :mod:`videomatch.objectives`).
-"""
+"""Objectives with their weights, metrics, and how both are filled by name and averaged over processes (by the rows of
+an objective's first argument, which gives the undivided batch's loss)."""
 
 from __future__ import annotations
 

@@ -23,11 +23,9 @@ def rate_factors(
 ) -> dict[str, float]:
     """Name of every parameter -> factor of its learning rate, the product of two factors.
 
-    Args:
-        scale: regular expression -> factor. The first that is found in a name (``re.search``) counts; a mapping's are
-            tried in alphabetical order, so write pairs where several match.
-        layer_decay: factor for each layer below the top one of its stack (ELECTRA, Clark et al. 2020,
-            arXiv:2003.10555, table 6); embeddings are one below the lowest layer, all else has the factor 1.
+    ``scale``: regular expression -> factor; the first found in a name counts, a mapping's in alphabetical order.
+    ``layer_decay``: factor for each layer below the top one of its stack (ELECTRA, Clark et al. 2020, arXiv:2003.10555,
+    table 6); embeddings are one below the lowest layer, all else has the factor 1.
     """
     names = list(names)
     patterns = sorted(scale.items()) if isinstance(scale, Mapping) else list(scale)
