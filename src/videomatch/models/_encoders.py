@@ -35,7 +35,6 @@ def check_vocabulary(config: Any, vocab_size: int) -> None:
 
 def configured(
     encoder: dict[str, Any] | PretrainedConfig | str,
-    *,
     dropout: float,
     vocab_size: int,
     tokens: int,

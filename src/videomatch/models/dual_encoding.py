@@ -233,7 +233,7 @@ class Model(PreTrainedModel, SystemModel):
             self.register_buffer("frame_centre", torch.zeros(config.frame_dim))
             self.register_buffer("frame_spread", torch.ones(config.frame_dim))
         self.video = _Levels(config, config.frame_dim, config.frame_dim, config.hidden, config.filters, config.kernels)
-        sizes = list(self.video.sizes.values())
+        sizes = self.video.sizes.values()
         sizes = [sum(sizes)] if config.fuse == "concatenate" else sizes
         self.video_maps = nn.ModuleList(_Mapping(config, size) for size in sizes)
         if config.text == "clip":

@@ -94,8 +94,7 @@ class Config(PretrainedConfig):
             "pad_token_id": self.pad_token_id,
         }
         given = self.encoder or self.pretrained or sizes
-        limits = {"vocab_size": self.vocab_size, "tokens": self.max_tokens}
-        self.encoder = found = _encoders.configured(given, dropout=self.dropout, **limits)
+        self.encoder = found = _encoders.configured(given, self.dropout, self.vocab_size, self.max_tokens)
         self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
         self.heads_count = found.num_attention_heads
         if self.id2label is not None:

@@ -21,7 +21,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -94,9 +94,8 @@ class Config(PretrainedConfig):
     def __post_init__(self, **others: Any) -> None:
         if self.width % self.heads:
             raise ValueError(f"mmt: width {self.width} is not a multiple of the {self.heads} heads")
-        if self.max_positions < 3:
-            given = f"max_positions {self.max_positions}"
-            raise ValueError(f"mmt: {given}, expected at least 3: aggregates, unknown, a second")
+        if (given := self.max_positions) < 3:
+            raise ValueError(f"mmt: max_positions {given}, expected at least 3: aggregates, unknown, a second")
         if self.text == "words" and (self.pretrained or self.text_encoder):
             raise ValueError(f"mmt: text words learns its own vectors; pretrained {self.pretrained!r} is of no use")
         encoder = self.text_encoder or self.pretrained
@@ -117,13 +116,8 @@ class Config(PretrainedConfig):
                     raise ValueError(f"mmt: a CLIP text encoder needs a tokenizer with begin and end, got {ends}")
                 encoder |= {"model_type": _encoders.CLIP, "hidden_act": "quick_gelu", **ends}
         if encoder is not None:
-            found: Any = _encoders.configured(
-                encoder,
-                dropout=self.dropout,
-                vocab_size=self.vocab_size,
-                tokens=self.text_length,
-                kinds=(*_encoders.BERTS, _encoders.CLIP),
-            )
+            kinds, limits = (*_encoders.BERTS, _encoders.CLIP), (self.vocab_size, self.text_length)
+            found = _encoders.configured(encoder, self.dropout, *limits, kinds)
             # with 2 the largest id is the end (see transformers)
             if found.model_type == _encoders.CLIP and found.eos_token_id not in (2, self.eos_token_id):
                 ends = f"{found.eos_token_id} for the text encoder, the tokenizer's with {self.eos_token_id}"
@@ -154,16 +148,6 @@ class _TextExpert(nn.Module):
         self.gate = nn.Linear(width, width)
         self.norm = nn.BatchNorm1d(width)
         self.weight = nn.Linear(dim, 1)
-
-
-class _Tokens(NamedTuple):
-    """Tokens of one kind, like the aggregates of an expert."""
-
-    present: Tensor  # (B, n)
-    keys: Tensor  # (B, n) which of these are keys of attention
-    wanted: bool  # whether their last states are read
-    rows: Tensor  # (N, width) of the tokens present, by example
-    positions: Tensor  # (N,)
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -284,7 +268,7 @@ class Model(PreTrainedModel, SystemModel):
         has_aggregate = torch.ones_like(available) if config.keep_missing else available
         pooled = maxima if config.aggregate == "max" else means
         whole = torch.ones_like(available[:, :1])
-        tokens = [_Tokens(whole, whole, False, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))]
+        tokens = [(whole, whole, False, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))]
         edge = 0
         for number, (name, dim) in enumerate(config.experts.items()):
             expert: Any = self.video_experts[name]
@@ -297,10 +281,10 @@ class Model(PreTrainedModel, SystemModel):
             if config.tokens != "frames":
                 aggregates = torch.zeros_like(aggregates) if config.aggregate == "zero" else aggregates
                 times = positions.new_zeros(len(aggregates))
-                tokens.append(_Tokens(has_token, has_rows, True, aggregates + expert.mark, times))
+                tokens.append((has_token, has_rows, True, aggregates + expert.mark, times))
             if config.tokens != "aggregates":
                 wanted = config.tokens == "frames"
-                tokens.append(_Tokens(at, at, wanted, frames + expert.mark, positions[..., number][at]))
+                tokens.append((at, at, wanted, frames + expert.mark, positions[..., number][at]))
         rows = self._states(tokens)
         if config.tokens == "frames":  # by example, then by expert
             owner = mask.transpose(1, 2).reshape(-1, mask.shape[1]).nonzero()[:, 0]
@@ -310,15 +294,17 @@ class Model(PreTrainedModel, SystemModel):
         states = units.new_zeros(*available.shape, config.width)
         return states.masked_scatter(has_aggregate[..., None], units), available
 
-    def _states(self, tokens: list[_Tokens]) -> Float[Tensor, "n width"]:
-        """Last states of those tokens that are wanted, by example."""
-        rows = torch.cat([kind.rows for kind in tokens])
+    def _states(self, tokens: list[tuple[Tensor, Tensor, bool, Tensor, Tensor]]) -> Float[Tensor, "n width"]:
+        """Last states of those tokens that are wanted, by example. Of each kind of tokens (as the aggregates of an
+        expert): (B, n) which are present, which are keys, and if wanted; (N, width) rows and (N,) positions of those
+        present."""
+        presents, keys, wanted, rows, times = zip(*tokens, strict=True)
+        rows = torch.cat(rows)
         if self.times is not None:
-            times = torch.cat([kind.positions for kind in tokens])
-            rows = rows + self.times(times.clamp(0, self.config.max_positions - 1))
-        rows = joined(self.dropout(self.norm(rows)), [kind.present for kind in tokens])
-        present, keys = (torch.cat(masks, 1) for masks in zip(*[(k.present, k.keys) for k in tokens], strict=True))
-        wanted = torch.cat([kind.present & kind.wanted for kind in tokens], 1)
+            rows = rows + self.times(torch.cat(times).clamp(0, self.config.max_positions - 1))
+        rows = joined(self.dropout(self.norm(rows)), presents)
+        present, keys = torch.cat(presents, 1), torch.cat(keys, 1)
+        wanted = torch.cat([mask & is_wanted for mask, is_wanted in zip(presents, wanted, strict=True)], 1)
         missing = bool((present & ~keys).any())
         return encode(list(self.layer), rows, present, keys=keys if missing else None, wanted=wanted)
 
@@ -368,8 +354,7 @@ class Model(PreTrainedModel, SystemModel):
         """Set the projections by examples, if ``config.centred``: as if experts' rows came with mean 0 and variance 1.
 
         # Deviation: the published projections start at random. Rows of small networks are in a narrow cone; as unit
-        vectors they are then nearly equal, for thousands of steps. (Such a start from data: Salimans and Kingma,
-        "Weight Normalization", NeurIPS 2016.)
+        vectors they are then nearly equal, for thousands of steps. (See ``dual_encoding`` for the source.)
         """
         if not self.config.centred:
             return

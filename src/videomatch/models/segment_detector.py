@@ -96,11 +96,9 @@ class Norm(nn.BatchNorm2d):
         centred = x - mean[:, None, None]
         variance = (centred.square() * mask).sum((0, 2, 3)) / count
         with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.running_mean.lerp_(mean, self.momentum or 0.0)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.0)
-            self.num_batches_tracked += 1
+            for running, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
+                running.lerp_(new, self.momentum or 0.0)  # pyright: ignore[reportOptionalMemberAccess]
+            self.num_batches_tracked += 1  # pyright: ignore[reportOptionalOperand]
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
@@ -115,15 +113,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """``mask`` is of the output's grid."""
-        conv, norm = self.conv, self.norm
-        x = torch.conv2d(x, conv.weight, conv.bias, conv.stride, conv.padding)
-        x = (x if norm is None else norm(x, mask)).relu_()
+        x = self.conv(x)
+        x = (x if self.norm is None else self.norm(x, mask)).relu_()
         return x if mask is None else x * mask
-
-    def fuse(self) -> None:
-        """Fold the norm into the convolution, for inference."""
-        if self.norm is not None:
-            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), None
 
 
 class Level(nn.Module):
@@ -175,9 +167,8 @@ class Pyramid(nn.Module):
     def fused(self) -> Pyramid:
         """A copy for inference, with all norms folded into convolutions and channels last."""
         pyramid = copy.deepcopy(self).eval().requires_grad_(False)
-        for module in list(pyramid.modules()):
-            if isinstance(module, Layer):
-                module.fuse()
+        for layer in [module for module in pyramid.modules() if isinstance(module, Layer) and module.norm is not None]:
+            layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), None
         return pyramid.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
@@ -196,8 +187,7 @@ class Pyramid(nn.Module):
             features.append(across(x, own))
         for number in range(len(features) - 1, 0, -1):
             finer = features[number - 1] + F.interpolate(features[number], scale_factor=2, mode="nearest")
-            own = masks[number - 1]
-            features[number - 1] = finer if own is None else finer * own
+            features[number - 1] = finer if (own := masks[number - 1]) is None else finer * own
         line = self.close(features[0], masks[0])
         line = F.pixel_shuffle(_pointwise(self.line, line.flatten(2)).unflatten(2, line.shape[2:]), 2)
         return Outputs(features[0], line, [self.head(y, own) for y, own in zip(features[1:], masks[1:], strict=True)])
@@ -207,10 +197,7 @@ class Pyramid(nn.Module):
         return _pointwise(self.says, torch.cat([x.flatten(2) for x in heads], 2))
 
     def tiled(
-        self,
-        read: Float[Tensor, "1 channels rows columns"],
-        mask: Bool[Tensor, "1 rows columns"] | None,
-        tile: int,
+        self, read: Float[Tensor, "1 channels rows columns"], mask: Bool[Tensor, "1 rows columns"] | None, tile: int
     ) -> Outputs:
         """:meth:`forward`, by tiles of ``tile`` frames, a multiple of ``step``, with ``reach`` frames around them."""
         rows, columns = read.shape[2:]
@@ -400,10 +387,8 @@ def decoded(raw: Float[Tensor, "maps 5 cells"], cells: Float[Tensor, "cells 3"])
 def _peaks(
     raw: Float[np.ndarray, "5 cells"], grids: Sequence[Sequence[int]], shape: tuple[int, ...], confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes ``(N, 4)`` of the cells at local maxima of the objectness, and their objectness, 0 to 1.
-
-    Boxes of neighbouring cells overlap by more than two segments may.
-    """
+    """Boxes ``(N, 4)`` of the cells at local maxima of the objectness, and their objectness, 0 to 1: boxes of
+    neighbouring cells overlap by more than two segments may."""
     least = min(confidence**2, 1 - 1e-9)  # the line's part of the score is at most 1
     threshold = np.log(least / (1 - least)) if least else -np.inf
     cells, places, first = [np.zeros(0, np.intp)], [np.zeros((3, 0), np.float32)], 0
@@ -429,8 +414,7 @@ def assigned(
     segments_mask: Bool[Tensor, "maps segments"],
 ) -> tuple[Bool[Tensor, "maps cells"], Int[Tensor, "maps cells"]]:
     """Whether a cell has a segment to find, and which: the smallest of those whose centre is near it, as in FCOS. The
-    finest cells also find shorter segments, the coarsest also longer ones.
-    """
+    finest cells also find shorter segments, the coarsest also longer ones."""
     start, end = segments[:, None, :, STARTS], segments[:, None, :, ENDS]
     centre, lengths = (start + end) / 2, end - start
     side = cells[None, :, None, 2]
