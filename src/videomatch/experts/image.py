@@ -22,6 +22,8 @@ from PIL import Image
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoImageProcessor, PreTrainedConfig
+from transformers.image_transforms import center_crop
+from transformers.image_utils import ChannelDimension
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.experts import seconds
@@ -119,7 +121,10 @@ class Pixels:
         target = scaled(self.resize, height, width) if isinstance(self.resize, int) else self.resize
         if target is not None and target != (height, width):
             frames = _resize(frames, target, self.resample)
-        return np.ascontiguousarray(frames if self.crop is None else _crop(frames, self.crop))
+        if self.crop is not None:
+            channels = ChannelDimension.FIRST
+            frames = center_crop(frames.transpose(0, 3, 1, 2), self.crop, channels, channels).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(frames)
 
     def floats(self, frames: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """``(n, height, width, 3)`` uint8 to ``(n, 3, height, width)``, channels last in memory."""
@@ -183,16 +188,3 @@ def _resize(frames: np.ndarray, size: tuple[int, int], resample: int) -> np.ndar
         return np.stack([np.asarray(p) for p in pictures])
     tensor = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
     return F.interpolate(tensor, size, mode=MODES[resample], antialias=True).permute(0, 2, 3, 1).numpy()
-
-
-def _crop(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cut the centre; where a frame is smaller it is filled up with black."""
-    height, width = frames.shape[1:3]
-    more = [max(0, size[0] - height), max(0, size[1] - width)]
-    if any(more):
-        # the odd pixel goes where transformers' centre crop puts it
-        sides = [((m + 1) // 2, m // 2) for m in more]
-        frames = np.pad(frames, ((0, 0), *sides, (0, 0)))
-        height, width = frames.shape[1:3]
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    return frames[:, top : top + size[0], left : left + size[1]]

@@ -65,7 +65,9 @@ class Expert(TextExpert):
     def read(self, frame: np.ndarray, before: list[TextBox]) -> list[TextBox]:
         """The texts of a frame ``(h, w, 3)`` uint8 RGB, from top to bottom. A box that matches one of ``before`` is not
         recognised again: recognition costs twice what detection does."""
-        detector, recogniser = self._models()
+        if "models" not in self._thread.__dict__:
+            self._thread.models = self._models()
+        detector, recogniser = self._thread.models
         image = np.ascontiguousarray(frame[..., ::-1])
         corners = detector(image).boxes
         boxes = []
@@ -75,33 +77,26 @@ class Expert(TextExpert):
                 continue
             (x0, y0), (x1, y1) = np.min(four, axis=0), np.max(four, axis=0)
             place, stamp = (float(x0), float(y0), float(x1), float(y1)), stamp_of(crop)
-            old = next((box for box in before if box.matches(place, stamp)), None)
-            if old is not None:
-                boxes.append(TextBox(place, stamp, old.text, old.score))
-                continue
-            result = recogniser(crop)
-            text = unicodedata.normalize("NFKC", result.txts[0]).strip() if result.txts else ""
-            boxes.append(TextBox(place, stamp, text, float(result.scores[0]) if result.txts else 0.0))
+            text, score = next(((b.text, b.score) for b in before if b.matches(place, stamp)), (None, 0.0))
+            if text is None:
+                result = recogniser(crop)
+                text, score = (result.txts[0], float(result.scores[0])) if result.txts else ("", 0.0)
+            boxes.append(TextBox(place, stamp, unicodedata.normalize("NFKC", text).strip(), score))
         return boxes
 
-    def _models(self) -> tuple[Any, Any]:
+    def _models(self) -> tuple[Any, ...]:
         """Detector and recogniser, one copy per thread (RapidOCR keeps state between its steps)."""
-        if "models" not in self._thread.__dict__:
-            cv2.setNumThreads(1)
-            common = {
-                "Global.log_level": "critical",
-                "Global.use_cls": False,
-                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-                "Det.limit_type": "min",
-                "Det.limit_side_len": self.size,
-                "Rec.rec_img_shape": [3, 48, 64],  # short words are not padded to the width of a line
-            }
-            self._thread.models = (
-                RapidOCR(params={**common, "Global.use_rec": False}),
-                RapidOCR(params={**common, "Global.use_det": False}),
-            )
-        return self._thread.models
+        cv2.setNumThreads(1)
+        common = {
+            "Global.log_level": "critical",
+            "Global.use_cls": False,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            "Det.limit_type": "min",
+            "Det.limit_side_len": self.size,
+            "Rec.rec_img_shape": [3, 48, 64],  # short words are not padded to the width of a line
+        }
+        return tuple(RapidOCR(params={**common, f"Global.use_{unused}": False}) for unused in ("rec", "det"))
 
 
 class TextTracker:

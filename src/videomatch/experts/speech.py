@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline
+from transformers import pipeline
 
 from videomatch.experts import Extracted
 from videomatch.experts._backbone import config_of, device_and_dtype
@@ -64,15 +64,7 @@ class Expert(TextExpert):
         if config.model_type != "whisper":
             raise ValueError(f"speech: {backbone!r} is a {config.model_type!r}, expected a Whisper")
         device, dtype, made_with = device_and_dtype(precision)
-        processor = AutoProcessor.from_pretrained(backbone)
-        self._recogniser: Any = pipeline(
-            "automatic-speech-recognition",
-            model=AutoModelForSpeechSeq2Seq.from_pretrained(backbone, dtype=dtype).eval(),
-            tokenizer=processor.tokenizer,
-            feature_extractor=processor.feature_extractor,
-            device=device,
-            dtype=dtype,
-        )
+        self._recogniser: Any = pipeline("automatic-speech-recognition", backbone, device=device, dtype=dtype)
         self._lock = threading.Lock()
         options = {"language": language, "max_new_tokens": max_tokens}
         self._generate = {name: value for name, value in options.items() if value is not None}
@@ -114,12 +106,9 @@ class Transcriber:
             found = expert.transcripts.get(self.video_id, [])
         else:
             found = expert.transcribe(np.concatenate(self.sound)) if self.sound else []
-        spans = []
-        for start, end, _ in found:
-            if start is None:
-                spans.append((-1.0, -1.0))
-                continue
-            if end is None:
-                end = float(times[-1, 1]) if len(times) else start
-            spans.append((start, max(start, end)))
+        last = float(times[-1, 1]) if len(times) else 0.0
+        spans = [
+            (-1.0, -1.0) if start is None else (start, max(start, last if end is None else end))
+            for start, end, _ in found
+        ]
         return expert.extracted([text for *_, text in found], spans)
