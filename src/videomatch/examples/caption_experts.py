@@ -69,9 +69,8 @@ class CaptionExperts(CaptionExamples):
         max_tokens: rows of an expert at most. In training, of more a random subset in order of time; elsewhere the one
             that the published code draws with seed 0.
         window: seconds that share a position.
-        clockless: experts whose rows get the unknown time; other experts need times in their store. A time that is
-            negative or not a number is unknown, too.
-        shuffle_times: exchange the positions of an expert's rows at random (an ablation: what is order worth?).
+        clockless: experts whose rows get the unknown time, as do times that are negative or not a number.
+        shuffle_times: exchange the positions of an expert's rows at random (an ablation).
         captions: ``one`` of a video's captions at random, or all ``joined`` to a paragraph, in order of time.
         full_stop: end a caption that ends with none of ``. ? !`` with a full stop, as published.
     """

@@ -16,9 +16,8 @@ from videomatch.examples._bases import TaggedExamples
 class ClipTags(TaggedExamples):
     """``num_frames`` consecutive stored frames from a random place of a video, and which labels apply to the video.
 
-    At least half of a clip's frames are its own; beyond the end of the video the last frame is repeated, as the
-    motion expert's last window does. Batch: ``clips`` ``(B, num_frames, height, width, 3)`` uint8, ``labels``
-    ``(B, N)`` float32 of 0 and 1.
+    At least half of a clip's frames are its own; beyond the end of the video the last is repeated. Batch:
+    ``clips`` ``(B, num_frames, height, width, 3)`` uint8, ``labels`` ``(B, N)`` float32 of 0 and 1.
     """
 
     num_frames: int = 4

@@ -30,8 +30,7 @@ def mask_tokens(
     the unknown token as special, as transformers does. Of those drawn, 80 % become the mask token, 10 % any token of
     the vocabulary (special ones included), 10 % stay.
 
-    Returns:
-        ids with the masks, (B, T), and labels (B, T): the original id where drawn, else -100.
+    Returns ids with the masks, (B, T), and labels (B, T): the original id where drawn, else -100.
     """
     drawn = (rng.random(input_ids.shape) < rate) & ~np.isin(input_ids, tokenizer.all_special_ids)
     labels = np.where(drawn, input_ids, IGNORED)
@@ -44,11 +43,8 @@ def mask_tokens(
 
 
 def mask_frames(frame_mask: np.ndarray, *, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Which of the frames (B, F) are hidden: the model sees zeros in their place.
-
-    ``rate`` is the probability of each: the AIAC 2021 winners' README says 0.15, their code draws with 0.9 x 0.15 =
-    0.135 (and 0.225 in the member with more masks).
-    """
+    """Which of the frames (B, F) the model sees as zeros, each with probability ``rate``: the AIAC 2021 winners' README
+    says 0.15, their code draws with 0.9 x 0.15 = 0.135 (and 0.225 in the member with more masks)."""
     return (rng.random(frame_mask.shape) < rate) & frame_mask
 
 

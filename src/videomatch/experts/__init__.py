@@ -1,11 +1,9 @@
 """Experts: feature extractors for videos, one file each, named in ``params.yaml`` as ``extractor``.
 
 A file holds a class ``Expert``, a :class:`BaseExpert` whose options are the keyword-only arguments of ``__init__``; an
-option out of bounds is a ValueError. ``stages/extract.py`` runs it: for every video it calls :meth:`BaseExpert.start`,
-gives what the expert requests of the media to the :class:`VideoExtractor`, and computes the prepared rows in batches
-across videos by :meth:`BaseExpert.infer`. Most experts make one row of each item (a frame, a window of sound) and
-define :meth:`BaseExpert.prepare` and :meth:`BaseExpert.infer` only; those that find any number of faces or words in a
-video define :meth:`BaseExpert.start`.
+option out of bounds is a ValueError. ``stages/extract.py`` gives what the expert requests of a video to its
+:class:`VideoExtractor`, and computes the prepared rows in batches across videos. Most experts make one row of each item
+(a frame, a window of sound) by ``prepare`` and ``infer``; those that find faces or words define ``start``.
 """
 
 from __future__ import annotations
@@ -90,9 +88,9 @@ class BaseExpert:
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]] | None:
-        """Features of some videos that exist already: ``(video id, values (L, dim), times (L, 2) in seconds)``, in the
-        order of their files; None for an expert that computes features. ``name`` is the expert's, ``corpus`` the data
-        set's reader in ``corpora/`` and ``raw`` the folder of its files."""
+        """Existing features of some videos: ``(video id, values (L, dim), times (L, 2) in seconds)``, in the order of
+        their files; None for an expert that computes them. ``corpus`` is the reader of ``corpora/``, ``raw`` its folder
+        of files."""
         return None
 
     @property
@@ -111,7 +109,6 @@ class ItemExtractor:
         self.held: np.ndarray | None = None  # prepared items from there on
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
-        """Prepare the items; returns the rows or windows that are complete."""
         rows = self.expert.prepare(items)
         self.count += len(rows)
         windows = self.expert.windows
@@ -125,7 +122,7 @@ class ItemExtractor:
         return _cut(held, complete, windows)
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        """The windows that go beyond the last item. A window's time is that of its own items, without the filling."""
+        """A window's time is that of its own items, without the filling."""
         windows, held = self.expert.windows, self.held
         count = min(self.count, len(times))
         if windows is None:

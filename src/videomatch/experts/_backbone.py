@@ -17,17 +17,11 @@ from videomatch.experts import BaseExpert
 
 
 class NetworkExpert(BaseExpert):
-    """What the experts with a pretrained network share.
+    """What the experts with a pretrained network share. Their options are ``backbone`` (folder or hub id of a
+    checkpoint), ``batch`` (rows at a time, across videos), ``precision`` (``float32``, ``bfloat16``, or ``auto``:
+    bfloat16 where the machine multiplies it natively), and ``pooling``: ``pooled`` (what the model itself calls its
+    embedding), ``first`` (the first token), ``mean`` (of all), or ``auto`` (:meth:`default_pooling`)."""
 
-    Options:
-        backbone: folder or hub id of a checkpoint.
-        batch: rows at a time, across videos.
-        pooling: ``pooled`` (what the model itself calls its embedding), ``first`` (the first token), ``mean`` (of all
-            tokens), or ``auto``: see :meth:`default_pooling`.
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it natively.
-    """
-
-    #: what the option ``pooling`` may be
     poolings = ("auto", "pooled", "first", "mean")
 
     def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> Any:

@@ -24,13 +24,9 @@ from transformers import AutoModel, AutoTokenizer
 from videomatch.experts import BaseExpert, Extracted
 from videomatch.experts._backbone import config_of, tensor_of
 
-#: shortest and longest character n-gram of a word, as fastText's
-MIN_NGRAM, MAX_NGRAM = 3, 6
-#: numbers that one n-gram adds to a row
-SPREAD = 8
-#: tokens of a text that an encoder reads
-MAX_TOKENS = 64
-
+MIN_NGRAM, MAX_NGRAM = 3, 6  #: characters, as fastText's
+SPREAD = 8  #: numbers that one n-gram adds to a row
+MAX_TOKENS = 64  #: of a text that an encoder reads
 #: a word; or one character of a script without spaces between words
 WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W_぀-ヿ㐀-鿿豈-﫿]+")
 

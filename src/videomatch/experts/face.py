@@ -43,12 +43,9 @@ class Expert(BaseExpert):
 
     Args:
         backbone: folder or hub id of an image network; None describes faces by their gradients.
-        every: seconds between the frames that are searched.
         size, min_face_size: short side of the frames, and minimum side of a face, px.
-        score: minimum score of the detector.
         max_faces: of one frame; the largest are kept.
         margin: how much more than the face a crop shows, as a share of its side, on each side.
-        batch, pooling, precision: of the backbone.
     """
 
     def __init__(

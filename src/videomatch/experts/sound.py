@@ -19,12 +19,8 @@ from videomatch.media.sound import SoundRequest
 
 
 class Expert(NetworkExpert):
-    """One embedding every ``every`` seconds.
-
-    Args:
-        every: seconds from the begin of a window to that of the next.
-        span: seconds of a window, a multiple of ``every``; null for ``every``. Silence follows the end of the video.
-    """
+    """One embedding every ``every`` seconds, of a window of ``span`` seconds (a multiple of ``every``; null for
+    ``every``). Silence follows the end of the video."""
 
     poolings = ("auto", "pooled", "mean")
 

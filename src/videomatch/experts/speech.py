@@ -37,7 +37,7 @@ class Expert(TextExpert):
 
     Args:
         backbone: folder or hub id of a Whisper; None takes the texts of the data set.
-        language: spoken language (``"en"``, ``"zh"`` …); None lets Whisper detect it.
+        language: ``"en"``, ``"zh"`` …; None lets Whisper detect it.
         max_tokens: maximum number of tokens of 30 s; None leaves it to the checkpoint.
     """
 

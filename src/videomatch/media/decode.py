@@ -1,13 +1,10 @@
 """Frames of a video on an exact grid of times, and its sound, in one pass.
 
 :class:`Sampler` streams: memory does not grow with the length of a video. Its frames are those of a full decode, bit
-for bit, but only the packets that the grid needs are decoded:
-
-- Within a group of pictures nothing after the last wanted packet is decoded, and frames that no other frame refers to
-  are skipped unless they are wanted.
-- A group is kept whole when the next one opens with wanted frames that are shown before its key frame (open groups
-  refer back).
-- Where a file breaks this plan (a damaged stream, wrong flags), the rest is decoded in full.
+for bit, but only the packets that the grid needs are decoded. Within a group of pictures nothing after the last wanted
+packet is decoded, and frames that no other frame refers to are skipped unless they are wanted. A group is kept whole
+when the next one opens with wanted frames that are shown before its key frame (open groups refer back). Where a file
+breaks this plan (a damaged stream, wrong flags), all of it is decoded.
 
 ``benchmarks/decode.py`` compares with ``ffmpeg -vf fps=2``. Frames are scaled by swscale while they are converted to
 RGB, turned upright, and stretched to square pixels.

@@ -26,8 +26,7 @@ def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray
 
 
 def strip(path: str | None, duration: float, count: int) -> list[str | None]:
-    """Addresses (:func:`data_url`) of the frames in the middle of ``count`` equal parts of a video; None where there is
-    no picture."""
+    """The frames in the middle of ``count`` equal parts of a video as :func:`data_url`; None where there is none."""
     if path is None:
         return [None] * count
     half = Fraction(max(duration, 0.02) / (2 * max(1, count))).limit_denominator(100_000)
