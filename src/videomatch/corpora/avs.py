@@ -59,18 +59,14 @@ def read(
 ) -> dict[str, pl.DataFrame]:
     """The tables of one collection.
 
-    Args:
-        shots: folder of the master shot reference, or a file that lists shots, or the table of valid shots.
-        topics, judgements, dropped: files, by default all of the names above. A topic that stands in two of them must
-            read the same. Dropped shots are left out.
-        editions: name -> first and last topic.
-        media: folder with a file per shot, ``videos`` by default.
-        partial: take editions whose topics are not all there.
+    ``shots`` is the folder of the master shot reference, a file that lists shots, or the table of valid shots; the
+    other files are by default all of the names above. A topic in two of them must read the same. ``editions`` is name
+    -> first and last topic; ``partial`` takes editions whose topics are not all there.
     """
     raw = Path(raw)
     listed = _shots(raw, shots)
     lists = _files.find_all(raw, dropped, ("*.dropped.shots.list",), "the list of dropped shots is", needed=False)
-    lost = {shot for path in lists for shot in _shots_of(path, _words(path))}
+    lost = {shot for path in lists for shot in _shots_of(path)}
     queries = _topics(_files.find_all(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics are"))
     files = _files.media_files(raw, media)
     kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
@@ -142,11 +138,11 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
 
 def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     """The shots of a list, or of a table of films and their last shots."""
-    words = _words(path)
+    words = path.read_text(encoding="utf-8-sig").split()
     if not words:
         raise ValueError(f"{path}: no shot in it")
     if words[0].startswith("shot"):
-        return [(shot, shot[4:].partition("_")[0], None, None) for shot in _shots_of(path, words)]
+        return [(shot, shot[4:].partition("_")[0], None, None) for shot in _shots_of(path)]
     if len(words) % 2 or not all(word.isdigit() for word in words):
         raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {words[:2]}")
     pairs = zip(words[::2], words[1::2], strict=True)
@@ -155,12 +151,9 @@ def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     ]
 
 
-def _words(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8-sig").split()
-
-
-def _shots_of(path: Path, words: list[str]) -> list[str]:
+def _shots_of(path: Path) -> list[str]:
     """The words of a file, all of which must be shots."""
+    words = path.read_text(encoding="utf-8-sig").split()
     odd = next((word for word in words if not SHOT.fullmatch(word)), None)
     if odd is not None:
         raise ValueError(f"{path}: {odd[:60]!r} is no shot, expected shot<film>_<number>")

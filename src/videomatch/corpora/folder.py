@@ -60,13 +60,10 @@ def read(
     title_from_name: bool = False,
     emoji: texts.Emoji = "name",
 ) -> dict[str, pl.DataFrame]:
-    """The tables of a folder: ids are paths below ``raw``, texts are cleaned.
+    """The tables of a folder: ids are paths below ``raw``, texts are cleaned (``emoji`` as there).
 
-    Args:
-        extensions: of videos, in any case.
-        separator: between several tags, captions or splits in one cell of ``videos.csv``.
-        title_from_name: give videos without a title the words of their file name.
-        emoji: see :func:`videomatch.data.text.clean`.
+    ``separator`` stands between several tags, captions or splits in one cell of ``videos.csv``; ``title_from_name``
+    gives videos without a title the words of their file name.
     """
     raw = Path(raw)
     if not raw.is_dir():

@@ -48,21 +48,17 @@ def read(
     pairs: Mapping[str, str] | None = None,
     repeats: bool = True,
 ) -> dict[str, pl.DataFrame]:
-    """The tables of the data set.
-
-    Args:
-        labels: names of label files, for data sets in the same form (VCDB); None: all there are.
-        pairs: split -> name of a pair file; None: those of the layout.
-        repeats: keep pairs of a video with itself, and the second of a pair that is listed in both orders, as
-            published.
-    """
+    """The tables of the data set. ``labels`` are files, by default all there are; ``pairs`` is split -> pair file.
+    ``repeats`` keeps, as published, pairs of a video with itself and the second of a pair listed in both orders."""
     raw = Path(raw)
     listed = _listed(raw, pairs)
     known = {pair for some in listed.values() for pair in some}
     boxes = _labelled(raw, labels, {video_id for pair in known for video_id in pair})
     listed[APPENDED] = [pair for pair in boxes if pair not in known]
     listed = {split: kept for split, some in listed.items() if (kept := some if repeats else _once(some))}
-    category = _categories(raw)
+    named = raw / "video_categories.json"
+    categories = read_json(named, dict, "{category: [id]}") if named.is_file() else {}
+    category = {video_id: name for name, ids in categories.items() for video_id in ids}
     splits = list(_splits(listed))
     unique = dict.fromkeys(pair for some in listed.values() for pair in some)
     return {
@@ -159,14 +155,6 @@ def _once(pairs: list[Pair]) -> list[Pair]:
         if pair[0] != pair[1]:
             kept.setdefault(frozenset(pair), pair)
     return list(kept.values())
-
-
-def _categories(raw: Path) -> dict[str, str]:
-    path = raw / "video_categories.json"
-    if not path.is_file():
-        return {}
-    content = read_json(path, dict, "{category: [id]}")
-    return {video_id: name for name, ids in content.items() for video_id in ids}
 
 
 def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.DataFrame:

@@ -105,7 +105,6 @@ def _features(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _lasting(times: np.ndarray) -> np.ndarray:
-    """(F, 2) start and end of frames of which only the start may be known."""
     if times.ndim == 2:
         return times
     last = times[-1] - times[-2] if len(times) > 1 else 1.0

@@ -62,12 +62,8 @@ def split_texts(
 
 
 def joined_texts(folder: Path, kinds: Sequence[str], ids: Iterable[str] | None = None) -> pl.DataFrame:
-    """Texts of videos, those of one kind (ASR segments) joined by a space in order of time.
-
-    Returns:
-        video_id and a column for each kind, ordered by video_id: a row for every video with any such text, null where
-        it has none of a kind.
-    """
+    """Texts of videos, those of one kind (ASR segments) joined by a space in order of time: video_id and a column for
+    each kind, ordered by video_id, of every video with any such text; null where it has none of a kind."""
     texts = tables.read("texts", folder).filter(pl.col("kind").is_in(list(kinds)) & pl.col("video_id").is_not_null())
     if ids is not None:
         texts = texts.filter(pl.col("video_id").is_in(list(ids)))

@@ -34,12 +34,7 @@ def words(text: str) -> list[str]:
 
 
 class Lsa:
-    """Latent semantic analysis, fitted on texts that hold at least two different terms.
-
-    Args:
-        dim: dimensions kept; fewer where the texts do not span so many.
-        seed: of the randomised SVD.
-    """
+    """Latent semantic analysis, fitted on texts that hold at least two different terms; ``dim`` dimensions at most."""
 
     def __init__(self, texts: Sequence[str], *, dim: int = 256, seed: int = 0) -> None:
         split: dict[str, Any] = {"tokenizer": words, "token_pattern": None, "lowercase": False}

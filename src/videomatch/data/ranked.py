@@ -10,13 +10,8 @@ import polars as pl
 
 
 def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
-    """The best references of every query: query_id, rank (from 1), reference_id, score, ordered by query and rank.
-
-    Args:
-        rankings: result of ``search``: judged pairs anywhere, and the nearest references, of which none may be missing.
-        most: references per query, at most.
-        references: how many a query was ranked against.
-    """
+    """The ``most`` best of the ``references`` that each query was ranked against, none of which may be missing in the
+    ``rankings`` of ``search``: query_id, rank (from 1), reference_id, score, ordered by query and rank."""
     wanted = min(most, references)
     # a judged pair may be anywhere in the ranking; what counts is that no one of the best is missing
     best = rankings.filter(pl.col("better") < most)

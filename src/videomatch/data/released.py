@@ -27,13 +27,9 @@ def mmt_h5(
     """Features of one expert in the files of MMT: ``a/b/c/abcdef.h5`` with ``features.<name>`` (n, dim) and perhaps
     ``features_t.<name>`` (at least n, 2), as its published reader takes them.
 
-    A video has nothing of an expert if its dataset is absent, empty, or begins with a NaN.
-
-    Args:
-        folder: of the archive: it, or ``mult_h5`` or ``vid_feat_files/mult_h5`` in it.
-        name: of the expert in the files: face, ocr, rgb, s3d, scene, speech, vggish.
-        every: MMT has 1 for s3d, vggish and scene, 0.2 for rgb, none for the others.
-        clock: use the files' times. MMT does for s3d and vggish only.
+    A video has nothing of an expert if its dataset is absent, empty, or begins with a NaN. Experts in the files are
+    face, ocr, rgb, s3d, scene, speech, vggish; MMT has ``every`` 1 for s3d, vggish and scene, 0.2 for rgb, none for the
+    others. ``clock`` uses the files' times; MMT does for s3d and vggish only.
     """
     import h5py  # every job that extracts anything imports this module
 
@@ -89,11 +85,8 @@ def bigfile(
     ``id.txt`` (names between blanks) and ``shape.txt`` (rows, columns).
 
     A frame is called ``<video>_<number>``, and all before the *last* underscore is the video, so that ids may hold
-    underscores. Frames come in the order of their numbers.
-
-    Args:
-        every: seconds from one frame number to the next.
-        frames: rows are frames; None: they are if there is a ``video2frames.txt``.
+    underscores. Frames come in the order of their numbers, ``every`` seconds apart. Rows are ``frames`` by default if
+    there is a ``video2frames.txt``.
     """
     names = _names(folder, dim)
     frames = (folder / "video2frames.txt").is_file() if frames is None else frames

@@ -56,13 +56,7 @@ class StoreWriter:
     """Writes a store item by item, as a context manager; only the index is kept in memory.
 
     The store exists once the block is left without an exception; after one, the files written so far are removed.
-
-    Args:
-        root: folder of the store, which must not hold one already.
-        shape: of one row, e.g. ``(1536,)``.
-        made_by: what made the store (extractor, parameters, …): JSON values, kept in ``store.json``.
-        times: every item comes with times.
-        shard_bytes: bytes of values after which the next item opens a new file.
+    ``shape`` is that of one row; ``made_by``, JSON values, is kept in ``store.json``.
     """
 
     def __init__(
@@ -106,16 +100,8 @@ class StoreWriter:
             self._clear()
 
     def add(self, item_id: str, values: np.ndarray, *, times: np.ndarray | None = None) -> None:
-        """Append an item.
-
-        Args:
-            item_id: any string that was not added before.
-            values: ``(L, *shape)``; converted to the store's type if no value is damaged by it beyond rounding.
-            times: ``(L, 2)`` start and end in seconds, if and only if the store has times.
-
-        Raises:
-            ValueError: a shape, a type or an id does not fit; the message names the item.
-        """
+        """Append an item under a new id: values ``(L, *shape)``, converted to the store's type if no value is damaged
+        beyond rounding, and times ``(L, 2)`` if the store has them. A ValueError names an item that does not fit."""
         if item_id in self._index:
             raise ValueError(f"{self.root}: id {item_id!r} stands twice")
         item_id.encode()  # a string that is not valid unicode cannot be written to the index
@@ -255,17 +241,12 @@ def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 class Store:
     """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
 
-    Args:
-        roots: folders of stores with disjoint ids and equal parts: rows of one shape and type, with or without times.
+    ``roots`` have disjoint ids and equal parts: rows of one shape and type, with or without times.
 
     Attributes:
         ids: in the order in which they were added, root after root, as a series: a fraction of the size of a list.
         lengths: ``(N,)`` rows of every item.
         made_by: what made the store, one mapping per root.
-
-    Raises:
-        FileNotFoundError: a folder holds no (complete) store.
-        ValueError: files do not fit the index, or roots do not fit each other.
     """
 
     def __init__(self, *roots: Path) -> None:
@@ -349,14 +330,9 @@ class Store:
     def gather(
         self, ids: Sequence[str] | pl.Series | np.ndarray, part: str = "values"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Items one below the other.
+        """Items one below the other: rows ``(sum of L, *shape)`` of ``values`` or ``times``, and the lengths ``(B,)``.
 
-        Args:
-            ids: B ids, in any order, also repeated; or their positions, an integer array (see :meth:`index`).
-            part: ``values`` or ``times``.
-
-        Returns:
-            rows ``(sum of L, *shape)`` in the order of ``ids``, and the lengths ``(B,)``.
+        ``ids`` are B ids, in any order, also repeated; or their positions, an integer array (see :meth:`index`).
         """
         if part not in self._parts:
             raise ValueError(f"{self.roots[0]} has no {part}, only {', '.join(self._parts)}")

@@ -107,10 +107,7 @@ def read_csv(
 ) -> pl.DataFrame:
     """A published file of comma-separated values: cells are strings without outer blanks.
 
-    Args:
-        columns: columns that it must have; it may have others.
-        numbers: columns of finite numbers that it must have, too.
-        optional: columns of numbers that may be absent or empty.
+    It must have ``columns`` and the finite ``numbers``; ``optional`` are numbers that may be absent or empty.
     """
     try:
         rows = pl.read_csv(path, infer_schema=False).with_columns(pl.all().fill_null("").str.strip_chars())

@@ -84,10 +84,8 @@ def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name
     """The cleaned text, without line breaks, and its language: two or more where the lines of a subtitle are in
     different languages, none if nothing is left.
 
-    Args:
-        kind: of the texts table; only "asr" and "ocr" have loops, sound marks, bilingual lines.
-        hint: language by the file name or recogniser.
-        emoji: "name" writes each out in the text's language, "remove" drops them.
+    Only the kinds "asr" and "ocr" have loops, sound marks, bilingual lines. ``hint`` is the language by file name or
+    recogniser. The emoji rule "name" writes each out in the text's language, "remove" drops them.
     """
     found = _once(text, kind, hint, emoji)
     for _ in range(_PASSES):
@@ -117,13 +115,9 @@ def _once(text: str, kind: str, hint: str | None, emoji: Emoji) -> list[tuple[st
     if "" in lines and len(lines) > 1:  # lines of digits and signs belong to the first language
         loose = lines.pop("")
         next(iter(lines.values())).extend(loose)
-    joined = (unshout(_joined(group, spoken)) for group in lines.values())
-    return _by_language((text, language(text, hint)) for text in joined if text)
-
-
-def _joined(lines: list[str], spoken: bool) -> str:
-    text = _BLANK.sub(" ", " ".join(lines)).strip()
-    return collapse(text).strip() if spoken else text
+    joined = (_BLANK.sub(" ", " ".join(group)).strip() for group in lines.values())
+    texts = (unshout(collapse(text).strip() if spoken else text) for text in joined)
+    return _by_language((text, language(text, hint)) for text in texts if text)
 
 
 def _by_language(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

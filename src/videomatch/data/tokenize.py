@@ -44,16 +44,11 @@ def tokenizer(
     lowercase: bool = True,
     min_count: int = 5,
 ) -> PreTrainedTokenizerFast:
-    """A fast tokenizer, loaded or trained.
+    """A fast tokenizer: ``pretrained`` (hub name, folder, or ``vocab.txt``), or one trained on ``texts`` in any order.
 
-    Args:
-        pretrained: hub name, folder with tokenizer files, or a ``vocab.txt``; None trains one.
-        texts: of the training split, in any order.
-        vocab_size: entries at most, special ones included.
-        style: of the trained one: "bert" encodes ``[CLS] text [SEP]``, "clip" ``<|startoftext|> text <|endoftext|>``;
-            "words" is not trained but counted, see :func:`words`.
-        lowercase: fold case, and strip accents.
-        min_count: of "words": rarer ones are unknown.
+    Its style is "bert", ``[CLS] text [SEP]``; "clip", ``<|startoftext|> text <|endoftext|>``; or "words", not trained
+    but counted (:func:`words`, for ``min_count``). ``vocab_size`` counts special entries, too; ``lowercase`` also
+    strips accents.
     """
     if pretrained is None:
         if style == "words":
@@ -132,14 +127,10 @@ def encode_parts(
     pad: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Encode texts of several parts as ``start`` part ``[SEP]`` part ``[SEP]`` …: input_ids and attention_mask, (B, T)
-    int64.
+    int64, padded to the longest of the batch, or with ``pad`` to the longest that there can be.
 
-    Args:
-        tokenizer: with a padding token.
-        parts: for each part (title, ASR) its B texts; a part may be empty, its end token stays.
-        budgets: tokens of each part at most, without its end token.
-        start: first ids of every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
-        pad: pad to the longest that there can be instead of the longest of the batch.
+    Each part (title, ASR) has B texts, perhaps empty (its end token stays), of ``budgets`` tokens at most without the
+    end token; ``start`` are the first ids of every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
     """
     inner = tokenizer.backend_tokenizer
     inner.no_truncation()  # a call of the tokenizer leaves its own settings behind, and sets them anew
