@@ -53,7 +53,7 @@ def naive(catalogue, system, member, vector, exclude=None):
     values = rows.gather(rows.ids)[0].astype(np.float64)
     cosines = values @ vector / np.linalg.norm(values, axis=1) / np.linalg.norm(vector)
     order = np.argsort(-cosines, kind="stable")
-    return [(rows.ids[n], cosines[n]) for n in order if rows.ids[n] != exclude]
+    return [(i, cosines[n]) for n, i in zip(order, rows.ids.gather(order), strict=True) if i != exclude]
 
 
 @pytest.mark.parametrize("system", ["zero_shot", "tiny_clip", "whole"])

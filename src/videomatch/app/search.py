@@ -133,8 +133,7 @@ def _add_hits(
     with answer.timed("search"):
         at, scores = index.search(vector, top, exclude, kind)
     with answer.timed("titles"):
-        ids = index.store.ids
-        found = pl.DataFrame({"video_id": pl.Series([ids[n] for n in at], dtype=pl.String), "score": scores})
+        found = pl.DataFrame({"video_id": index.store.ids.gather(at), "score": scores})
         found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")
         rows = found.select("video_id", "score", "path", pl.col("title").fill_null(""), "duration")
         answer.hits += [Hit(*row) for row in rows.iter_rows()]
