@@ -56,9 +56,7 @@ class Model(segment_detector.Model):
     ) -> dict[str, Tensor]:
         """The detector's outputs and the inputs of the scorer's objectives: ``frames``, ``mask``, ``assignment`` and
         ``keep_probability`` of the references, then of the queries, ``(2 maps, frames …)``; ``edited_keep_probability``
-        of the queries and ``source_frame``, the reference frame of each of theirs. Frames are padded at the end;
-        segments are in frames.
-        """
+        of the queries and ``source_frame``, the reference frame of each of theirs."""
         frames, masks = (reference_frames, query_frames), (reference_mask, query_mask)
         units = [F.normalize(at_least_single(rows), dim=-1) for rows in frames]
         assignments = [self.scorer.assignment(rows, mask) for rows, mask in zip(frames, masks, strict=True)]

@@ -132,8 +132,8 @@ class Level(nn.Module):
 
 
 class Outputs(NamedTuple):
-    """Features of the finest level ``(B, head, rows / 2, columns / 2)``; log odds that a cell is on a segment's line
-    ``(B, 1, rows, columns)``; features of the coarser levels ``(B, head, …)``, for :meth:`Pyramid.predict`."""
+    """Features of the finest level, of half the resolution; log odds that a cell is on a segment's line; features of
+    the coarser levels, for :meth:`Pyramid.predict`."""
 
     fine: Tensor
     line: Tensor

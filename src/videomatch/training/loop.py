@@ -155,29 +155,22 @@ class Trainer:
             self.model, lr=settings.lr, weight_decay=settings.weight_decay, eps=settings.eps, factors=factors
         )
         self.average = None if settings.ema is None else moving_average(self.model, settings.ema)
-        keep_best = settings.keep == "best"
-        self.early_stopping = EarlyStopping(
-            settings.monitor, settings.early_stop, settings.plateau, keep_best, folder=scratch
-        )
+        watched = (settings.monitor, settings.early_stop, settings.plateau)
+        self.early_stopping = EarlyStopping(*watched, keep_best=settings.keep == "best", folder=scratch)
         self.epoch, self.step = 0, 0  # of the next step
         self.sums: dict[str, float] = {}  # of the losses of this epoch's steps
         self.metrics: dict[str, float] = {}  # of this epoch's last validation
         self.rows: list[dict[str, float]] = []  # the log, a row per epoch
         self.state, self.save_seconds = None if scratch is None else Path(scratch) / STATE, save_seconds
-        parts: dict[str, Any] = {
-            "model": self.model,
-            "optimiser": self.optimiser,
-            "early_stopping": self.early_stopping,
-        }
-        self._parts = parts if self.average is None else {**parts, "average": self.average}
+        self._parts: dict[str, Any] = {name: getattr(self, name) for name in ("model", "optimiser", "early_stopping")}
+        if self.average is not None:
+            self._parts["average"] = self.average
 
     def fit(self, examples: Examples, validation: Examples | None = None) -> list[dict[str, float]]:
-        """Train to the end, from the saved state if there is one; returns the log, a row per epoch. The model has the
-        result's weights then, in evaluation mode."""
+        """Train to the end, from the saved state if there is one; returns the log, a row per epoch."""
         if validation is None and self.settings.needs_validation:
-            raise ValueError(
-                "training: keep: best, early_stop and plateau need examples to validate on; there are none"
-            )
+            needing = "keep: best, early_stop and plateau"
+            raise ValueError(f"training: {needing} need examples to validate on; there are none")
         self._load_state()
         epochs, saved = self.settings.epochs, time.monotonic()
         while self.epoch < epochs and not self.early_stopping.should_stop:
