@@ -80,11 +80,8 @@ def _fit_diagonals(bordered: np.ndarray, boxes: Boxes, distance: float) -> Boxes
 
 
 def _fit_ends(bordered: np.ndarray, boxes: Boxes, floor: float) -> tuple[Boxes, Scores]:
-    """Boxes shortened or extended along their diagonals to the most likely ends, and the mean probability between.
-
-    The probability of a point of the line is the sum over the cells beside it, so it does not depend on the exact
-    position of the line.
-    """
+    """Boxes shortened or extended along their diagonals to the most likely ends, and the mean probability between: of a
+    point of the line, the sum over the cells beside it, which does not depend on the exact position of the line."""
     start, side = boxes[:, STARTS], boxes[:, ENDS] - boxes[:, STARTS]
     longer = side.max(1, keepdims=True)
     more = np.minimum(np.maximum(4 / longer, 0.5), 2.0)

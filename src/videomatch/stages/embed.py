@@ -1,8 +1,7 @@
 """Embed the videos and texts of a corpus: vectors in which a larger inner product means a better match.
 
-They are unit vectors, unless the model's ``comparison`` is ``dot``; then ``embed.json`` has ``score: dot``. Four kinds
-of systems give each member the same two stores, ``videos/`` (by video id) and ``texts/`` (by text id), of one float32
-row per id:
+They are unit vectors, unless the model's ``comparison`` is ``dot``; then ``embed.json`` has ``score: dot``. Each member
+has the stores ``videos/`` (by video id) and ``texts/`` (by text id), of one float32 row per id, by one of:
 
 * ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
 * ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split.

@@ -74,7 +74,7 @@ def evaluate(
         if rankings is not None:
             result = _evaluate_ranking(rankings / member, metrics, convention, samples, rng, corpus)
         else:
-            assert segments is not None and corpus is not None and split is not None
+            assert segments and corpus and split
             result = _evaluate_segments(corpus, split, segments[number], metrics, samples, rng)
         files.write_json(output / member / "metrics.json", result)
 

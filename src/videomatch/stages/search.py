@@ -186,9 +186,8 @@ def _search(
     queries = query_store.present(protocol.queries, single=True)
     references = reference_store.present(protocol.references, single=True)
     if not queries or not references:
-        raise ValueError(
-            f"split {protocol.name!r}: {len(queries)} queries and {len(references)} references have an embedding"
-        )
+        counted = f"{len(queries)} queries and {len(references)} references"
+        raise ValueError(f"split {protocol.name!r}: {counted} have an embedding")
     judged, lost = _judged(protocol, queries, references, kind)
     rows, columns = ({name: n for n, name in enumerate(ids)} for ids in (queries, references))
     pairs = [(rows[q], columns[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()]

@@ -50,9 +50,8 @@ def shortlist(
     queries, references = (store.present(ids) for ids in sides.values())
     for role, ids in (("query", queries), ("reference", references)):
         if not ids:
-            raise ValueError(
-                f"split {split!r}: none of its {len(sides[role])} in role {role} has a frame of {expert!r}"
-            )
+            count = len(sides[role])
+            raise ValueError(f"split {split!r}: none of its {count} in role {role} has a frame of {expert!r}")
     faiss.omp_set_num_threads(threads)
     folder, frames, seconds = output / "library", output / "references", 0.0
     with StoreWriter(frames, shape=store.shape, dtype=store.dtype.name, times=True) as writer:

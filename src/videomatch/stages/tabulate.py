@@ -84,7 +84,13 @@ def tabulate(
     corpus = f"{CORPUS_NAMES.get(corpus_kind, corpus_kind)} (`{table['dataset']}` at scale `{scale}`)"
     lines = [*introduction(table, corpus, rows), "", *protocols(dict(splits), results), "", *body(rows, results, heads)]
     (output / "table.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    write_csv(output / "table.csv", rows)
+    records = [["label", "system", "metric", "mean", "spread", "runs", "reported", "source"]]
+    for row in rows:
+        for head, value in row["values"].items():
+            numbers = [value.mean, value.spread, value.runs, row.get("reported", {}).get(head)]
+            records.append([row["label"], row["system"], head, *numbers, row.get("source")])
+    with (output / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(records)
     summary = {row["label"]: {head: value.mean for head, value in row["values"].items()} for row in rows}
     files.write_json(output / "summary.json", summary)
 
@@ -141,14 +147,3 @@ def body(rows: list[Json], results: Results, columns: list[Column]) -> list[str]
     printed.insert(1, "| --- " + "| ---: " * (len(lines[0]) - 1) + "|")
     sources = sorted({row["source"] for row in rows if row.get("source")})
     return [*printed, *([""] if sources else []), *(f"Reported: {source}" for source in sources)]
-
-
-def write_csv(path: Path, rows: list[Json]) -> None:
-    """The table for programs: one line per row and column, with all digits."""
-    lines: list[list[Any]] = [["label", "system", "metric", "mean", "spread", "runs", "reported", "source"]]
-    for row in rows:
-        for head, value in row["values"].items():
-            numbers = [value.mean, value.spread, value.runs, row.get("reported", {}).get(head)]
-            lines.append([row["label"], row["system"], head, *numbers, row.get("source")])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
