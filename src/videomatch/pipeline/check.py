@@ -67,6 +67,11 @@ def options_of(callee: str, entry: Mapping[str, Any], filled: Iterable[str] = ()
     return None if found is None else {name: o for name, o in found.options.items() if name not in filled}
 
 
+def fields_of(spec: type[Spec]) -> list[dataclasses.Field[Any]]:
+    """The fields of a spec that are options."""
+    return [field for field in dataclasses.fields(spec) if field.name != "further"]
+
+
 class Check:
     """Walks over all of the parameters and collects ``mistakes``."""
 
@@ -140,19 +145,21 @@ class Check:
         self.add(path, unknown(what, name, known))
         return False
 
-    def options(self, path: Place, entry: Any, known: Options) -> None:
-        """Options against the arguments of a function or class: none unknown, of another type, or missing."""
+    def options(self, path: Place, entry: Any, known: Options, spec: type[Spec] = Spec) -> None:
+        """Options against the arguments of a function or class, and the fields of a spec: none unknown, of another
+        type, or missing."""
         if not isinstance(entry, Mapping):
             self.add(path, f"expected a mapping, got {entry!r}")
             return
-        self.keys(path, entry, known)
-        for name in entry.keys() & known.keys():
-            self.type((*path, name), entry[name], known[name].type)
-        self.missing(path, entry, known)
-
-    def missing(self, path: Place, entry: Mapping[str, Any], known: Options) -> None:
-        """Options without a default must be given."""
-        for name in sorted(name for name, option in known.items() if option.required and name not in entry):
+        fields = {f.name: f for f in fields_of(spec) if f.metadata.get("argument") in (None, *known)}
+        self.keys(path, entry, [*fields, *known])
+        for name, value in entry.items():
+            if name in fields and (name not in known or fields[name].metadata):
+                self.value((*path, name), value, fields[name], entry)
+            elif name in known:
+                self.type((*path, name), value, known[name].type)
+        wanted = {**signatures.options_of(spec), **known}
+        for name in sorted(name for name, option in wanted.items() if option.required and name not in entry):
             self.add(path, f"option {name!r} is missing")
 
     def type(self, path: Place, value: Any, annotation: str) -> bool:
@@ -178,29 +185,20 @@ class Check:
         if not isinstance(entry, Mapping):
             self.add(path, f"expected a mapping, got {entry!r}")
             return
-        fields = {field.name: field for field in dataclasses.fields(spec) if field.name != "further"}
-        more: Options = {}
-        if issubclass(spec, OpenSpec):
-            found = options_of(spec.callee, entry, spec.filled)
-            if found is None:
-                before = len(self.mistakes)
-                for name in re.findall(r"{(\w+)}", spec.callee):
-                    if name in entry:
-                        self.named((*path, name), entry[name], fields[name].metadata)
-                    else:
-                        self.add(path, f"option {name!r} is missing")
-                if len(self.mistakes) == before:
-                    self.add(path, f"there is no {spec.callee.format_map(entry)}")
-                return
-            more = found
-        fields = {name: field for name, field in fields.items() if field.metadata.get("argument") in (None, *more)}
-        self.keys(path, entry, [*fields, *more])
-        for name, value in entry.items():
-            if name in fields and (name not in more or fields[name].metadata):
-                self.value((*path, name), value, fields[name], entry)
-            elif name in more:
-                self.type((*path, name), value, more[name].type)
-        self.missing(path, entry, {**signatures.options_of(spec), **more})
+        callee, filled = (spec.callee, spec.filled) if issubclass(spec, OpenSpec) else ("", ())
+        more = options_of(callee, entry, filled) if callee else {}
+        if more is None:
+            before = len(self.mistakes)
+            fields = {field.name: field for field in fields_of(spec)}
+            for name in re.findall(r"{(\w+)}", callee):
+                if name in entry:
+                    self.named((*path, name), entry[name], fields[name].metadata)
+                else:
+                    self.add(path, f"option {name!r} is missing")
+            if len(self.mistakes) == before:
+                self.add(path, f"there is no {callee.format_map(entry)}")
+            return
+        self.options(path, entry, more, spec)
         if not any(place[: len(path)] == path for place, _ in self.mistakes):
             for name, text in spec.read(entry).mistakes():
                 self.add((*path, *name.split(".")) if name else path, text)

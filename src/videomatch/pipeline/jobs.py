@@ -1,8 +1,7 @@
 """What every job is made from: one function per rule of :mod:`videomatch.pipeline.rules`.
 
-A function takes the plan and the wildcards of the rule's output, and returns the :class:`Job`: the settings that the
-stage gets (nothing else of the parameters can influence it, so nothing else makes it run again), the results and files
-that it reads, and the modules that it loads by name.
+A function takes the plan and the wildcards of the rule's output. Nothing of the parameters but the settings of its
+:class:`Job` reaches the stage, so nothing else makes it run again.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """What a result was made from, and whether it is current: content decides, never time.
 
-A **result** is a folder with a ``manifest.json``, written last. The manifest holds the settings (the part of the
-parameters that the stage gets), the digest of the code that the stage reaches, the digest of every input and of every
-output file. A result is *current* when its manifest equals the request of now and its files are intact. Modification
-times and Snakemake's own records decide nothing: they describe the last run in this folder, not a file that a checkout
-has replaced since.
+A **result** is a folder with a ``manifest.json``, written last: the settings of the stage, digests of the code that it
+reaches, of every input and of every output file. It is *current* when its manifest equals the request of now and its
+files are intact. Modification times and Snakemake's own records tell of the last run in this folder, not of a file that
+a checkout has replaced since.
 
-The manifest is copied with the data (git, DVC). Local to a folder of work, below ``.scratch/``, are a cache of file
-digests, the settings files that jobs read, the last manifest of each result (so that a job whose inputs turn out to be
-unchanged restores it instead of working again), and the state of interrupted jobs.
+The manifest is copied with the data (git, DVC). Local, below ``.scratch/``, are file digests, settings files that jobs
+read, the last manifest of each result, and the state of interrupted jobs.
 """
 
 from __future__ import annotations
@@ -104,19 +102,15 @@ def _matches(record: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path)
     return same and damage(folder, record) is None
 
 
-def environment() -> dict[str, str]:
-    """Versions that a result was made with; they are recorded, and decide nothing."""
+def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest of a finished folder and return it. Its versions are recorded, and decide nothing."""
     from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
 
-    versions = {"python": platform.python_version(), "machine": platform.machine()}
-    return versions | {p: metadata.version(p) for p in ("torch", "transformers", "av", "numpy", "scipy", "polars")}
-
-
-def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the manifest of a finished folder and return it."""
+    environment = {"python": platform.python_version(), "machine": platform.machine()}
+    environment |= {p: metadata.version(p) for p in ("torch", "transformers", "av", "numpy", "scipy", "polars")}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     outputs = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_digest(p)} for p in files}
-    record = {**wanted, "outputs": outputs, "environment": environment()}
+    record = {**wanted, "outputs": outputs, "environment": environment}
     write_json(folder / MANIFEST, record, sort_keys=True)
     return record
 

@@ -1,12 +1,10 @@
 """Charts as inline SVG of a page: learning curves, and scores over grades. Drawn by matplotlib.
 
-A training log has a row per epoch and the columns ``epoch``, ``train/<name>`` and ``val/<name>``; missing values are
-empty. Both sides of one name share a chart. ``best/<name>`` is the best value so far and goes into the legend; other
-columns (the learning rate) are left out.
+A training log has a row per epoch and columns ``epoch``, ``train/<name>`` and ``val/<name>``. Both sides of one name
+share a chart; ``best/<name>``, the best value so far, goes into the legend. Other columns are left out.
 
 A chart has no script, no font and no address; all text is escaped and stays text. The same values give the same bytes.
-Colours are the page's (``templates/style.css``), so that a chart follows light and dark; the two hues can be told apart
-with every common kind of colour blindness, and the training side is dashed besides.
+Colours are the page's (``templates/style.css``), in light and dark, and differ for the colour-blind.
 """
 
 from __future__ import annotations

@@ -92,14 +92,9 @@ def resampled(
     cells: int = CELLS,
     axis: int = 0,
 ) -> np.ndarray:
-    """A map in equal cells of time on one axis: each the maximum of the frames in it, so that a thin line stays one. A
-    cell in which no frame starts has the frame on screen.
-
-    Args:
-        times: start and end of every frame of that axis, s, rising.
-        duration: of all cells, s.
-        cells: at most; as many as tell the shortest frame, up to that.
-        axis: 0 the query's, 1 the reference's.
+    """A map in at most ``cells`` equal cells of time on one axis (0 the query's), as many as tell the shortest frame:
+    each the maximum of the frames in it, so that a thin line stays one. A cell in which no frame starts has the frame
+    on screen. ``times`` are start and end of every frame (s, rising), ``duration`` is that of all cells.
     """
     if len(times) != values.shape[axis]:
         raise ValueError(f"{len(times)} times for axis {axis} of a map of shape {values.shape}, expected one each")
@@ -123,13 +118,9 @@ def drawing(
     title: str,
     true: Sequence[Sequence[float]] = (),
 ) -> Markup:
-    """A map with its segments, both strips and both axes.
-
-    Args:
-        similarity: equal cells of time on both axes (:func:`resampled`), in any range.
-        durations, paths: of the query and the reference; without a path there are no pictures.
-        title: for screen readers.
-        true: the four times of the true segments, s, drawn dashed.
+    """A map (:func:`resampled` on both axes) with its segments, both strips and both axes. ``durations`` and ``paths``
+    are of the query and the reference; without a path there are no pictures. ``true`` segments (four times, s) are
+    dashed.
     """
     sizes = Layout(*durations)
     step, seconds = ticks(sizes.reference_duration, sizes.width / 70)

@@ -26,7 +26,10 @@ def soundtrack(latent: Latent, rate: int, speak: Speak | None) -> np.ndarray:
         sound[at : at + len(swish)] += 0.1 * swish * np.sin(np.arange(len(swish)) * 0.4)
     if speak is not None:
         for utterance in texts.speech(latent)[0]:
-            voice = _fitted(speak(utterance.text, latent.language, latent.factors["presenter"]), utterance, rate)
+            spoken = speak(utterance.text, latent.language, latent.factors["presenter"])
+            planned = round((utterance.end - utterance.start) * rate)
+            samples = max(min(planned, round(len(spoken) * rate / VOICE_RATE)), 1)  # squeezed, never stretched
+            voice = np.interp(np.linspace(0, max(len(spoken) - 1, 0), samples), np.arange(len(spoken)), spoken)
             at = round(utterance.start * rate)
             part = sound[at : at + len(voice)]
             part *= 0.45  # the music is softer during speech
@@ -61,9 +64,3 @@ def _noise(latent: Latent, count: int, rate: int) -> np.ndarray:
     white = rng.standard_normal(count, dtype=np.float32)
     hiss = lfilter([1 - colour], [1, -colour], white)
     return hiss * (0.6 + 0.4 * np.sin(2 * math.pi * swell * np.arange(count) / rate))
-
-
-def _fitted(voice: np.ndarray, utterance: texts.Utterance, rate: int) -> np.ndarray:
-    """The voice at ``rate`` samples per second, squeezed (never stretched) into the planned time."""
-    samples = max(min(round((utterance.end - utterance.start) * rate), round(len(voice) * rate / VOICE_RATE)), 1)
-    return np.interp(np.linspace(0, max(len(voice) - 1, 0), samples), np.arange(len(voice)), voice)

@@ -1,8 +1,7 @@
 """Frames: what a video shows at a moment, at any size. Pure: equal arguments give equal pixels.
 
-The twelve presenters each have their own head, hair, eyes, glasses and beard, drawn once and scaled. They are shaded as
-far as a face detector that was trained on photographs needs: eyes in shadow, a lit forehead and nose, lips. Shapes and
-tones identify a presenter; either alone tells some of them apart.
+The presenters are shaded as far as a face detector that was trained on photographs needs: eyes in shadow, a lit
+forehead and nose, lips. Shapes and tones identify a presenter; either alone tells some of them apart.
 """
 
 from __future__ import annotations
@@ -192,15 +191,7 @@ FACES: list[Face] = [Face(**looks) for looks in vocabulary.DATA["face"]]
 @lru_cache(maxsize=96)
 def face_sprite(presenter: int, height: int, talks: bool, blinks: bool) -> tuple[np.ndarray, np.ndarray]:
     """Head and shoulders, ``height`` px high: colour times opacity (height, width, 3), opacity (height, width, 1)."""
-    size = (max(round(height * WIDE / HIGH), 2), max(height, 2))
-    drawn = cv2.resize(_drawn(FACES[presenter], talks, blinks), size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    alpha = drawn[..., 3:] / 255
-    return drawn[..., :3] * alpha, alpha
-
-
-def _drawn(f: Face, talks: bool, blinks: bool) -> np.ndarray:
-    """Head and shoulders as (HIGH, WIDE, 4) uint8, RGB and opacity."""
-    p = np.zeros((HIGH, WIDE, 4), np.uint8)
+    f, p = FACES[presenter], np.zeros((HIGH, WIDE, 4), np.uint8)
     p[..., :3] = f.skin
     half, shadow = round(62 * f.width), _shade(f.skin, 0.72)
     _hair_behind(p, f, half)
@@ -215,7 +206,10 @@ def _drawn(f: Face, talks: bool, blinks: bool) -> np.ndarray:
     _features(p, f, half, talks, blinks)
     p[..., 3] = opacity  # a full beard ends where the head does
     _hair_above(p, f, half)
-    return p
+    size = (max(round(height * WIDE / HIGH), 2), max(height, 2))
+    drawn = cv2.resize(p, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    alpha = drawn[..., 3:] / 255
+    return drawn[..., :3] * alpha, alpha
 
 
 def _oval(
