@@ -22,3 +22,9 @@ def module(room: str, name: str) -> ModuleType:
     if name not in names(room):
         raise KeyError(f"no {room[:-1]} named {name!r}; there are {', '.join(names(room))}")
     return importlib.import_module(f"videomatch.{room}.{name}")
+
+
+def import_libraries(*names: str) -> None:
+    """Import other packages by name, to have them in memory."""
+    for name in names:
+        importlib.import_module(name)

@@ -12,7 +12,6 @@ The server ends with its workflow, a child with the process that asked for it.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import platform
@@ -26,7 +25,7 @@ import time
 import traceback
 from pathlib import Path
 
-from videomatch.common import files
+from videomatch.common import files, named
 
 #: what is imported ahead. A fork takes no threads along, so none may be at work in here: polars starts its pool with
 #: the first query, and what it starts at once only waits (for memory to give back; it lets go of its locks for a fork)
@@ -107,8 +106,7 @@ def serve(path: str, *, job: str = JOB, modules: tuple[str, ...] = MODULES) -> N
         path: of the socket, which appears when all is imported; it ends with the workflow's process id.
         job: module that a child runs.
     """
-    for module in modules:
-        importlib.import_module(module)
+    named.import_libraries(*modules)
     owner = path.rpartition(".")[2]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are waited for by the processes that asked for them
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
