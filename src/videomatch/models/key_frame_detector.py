@@ -42,7 +42,7 @@ class Model(segment_detector.Model):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.scorer = key_frames.Scorer(key_frames.Config(frame_dim=config.frame_dim, **config.scorer))
+        self.scorer = key_frames.Scorer(key_frames.Config(frame_dim=config.frame_dim, **config.scorer))  # pyright: ignore[reportCallIssue]
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

@@ -98,7 +98,7 @@ class Norm(nn.BatchNorm2d):
         with torch.no_grad():
             for running, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
                 running.lerp_(new, self.momentum or 0.0)  # pyright: ignore[reportOptionalMemberAccess]
-            self.num_batches_tracked += 1  # pyright: ignore[reportOptionalOperand]
+            self.num_batches_tracked += 1  # pyright: ignore[reportOperatorIssue]
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
@@ -168,7 +168,7 @@ class Pyramid(nn.Module):
         """A copy for inference, with all norms folded into convolutions and channels last."""
         pyramid = copy.deepcopy(self).eval().requires_grad_(False)
         for layer in [module for module in pyramid.modules() if isinstance(module, Layer) and module.norm is not None]:
-            layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), None
+            layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), None  # pyright: ignore[reportArgumentType]
         return pyramid.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
