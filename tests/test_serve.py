@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -18,15 +17,9 @@ import small_project
 from pages import Page, screenshot
 from videomatch.app import client
 from videomatch.app.catalogue import open_catalogue
-from videomatch.app.server import Thumbnails, create_app
+from videomatch.app.server import create_app, thumbnails
 
 TOKEN = "secret"
-
-
-@dataclass
-class Running:
-    port: int
-    thumbnails: Thumbnails
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +28,12 @@ def server(tmp_path_factory):
     before = Path.cwd()
     small_project.built(folder)
     catalogue = open_catalogue()
-    thumbnails = Thumbnails(catalogue, "mine")
-    app = create_app(catalogue, thumbnails, token=TOKEN)
+    app = create_app(catalogue, "mine", token=TOKEN)
     with socket.create_server((client.HOST, 0)) as listener:
         running = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        yield Running(listener.getsockname()[1], thumbnails)
+        yield listener.getsockname()[1]
         running.should_exit = True
         thread.join()
     os.chdir(before)
@@ -49,9 +41,9 @@ def server(tmp_path_factory):
 
 def got(server, address, method="GET", host=None, body=None, token=None):
     """(status, headers, content) of an address."""
-    link = http.client.HTTPConnection(client.HOST, server.port, timeout=60)
+    link = http.client.HTTPConnection(client.HOST, server, timeout=60)
     link.putrequest(method, address, skip_host=True)
-    link.putheader("Host", host or f"{client.HOST}:{server.port}")
+    link.putheader("Host", host or f"{client.HOST}:{server}")
     if token is not None:
         link.putheader("Authorization", f"Bearer {token}")
     if body is not None:
@@ -72,8 +64,8 @@ def page(server, **query):
 
 
 def test_only_requests_to_this_machine_are_answered(server):
-    assert got(server, "/", host=f"localhost:{server.port}")[0] == 200
-    for host in ("evil.example", f"evil.example:{server.port}", "127.0.0.1.evil.example", ""):
+    assert got(server, "/", host=f"localhost:{server}")[0] == 200
+    for host in ("evil.example", f"evil.example:{server}", "127.0.0.1.evil.example", ""):
         status, _, content = got(server, "/find?q=bars", host=host or " ")
         assert status == 400 and b"hits" not in content
 
@@ -175,18 +167,16 @@ def test_other_methods_and_odd_requests(server):
     assert got(server, "/thumbnail")[0] == 404
 
 
-def test_pictures_are_cut_once_and_not_too_many_are_kept(server):
+def test_pictures_are_cut_once_and_not_too_many_are_kept():
     cut = []
-    pictures = Thumbnails(server.thumbnails.catalogue, "mine", size=2, cut=lambda path, duration: cut.append(path))
-    for number in (0, 0, 2, 3, 3, 0):
-        assert pictures.get(small_project.name(number)) is None
-    assert [p.name for p in cut] == [small_project.name(n) for n in (0, 2, 3, 0)]
-    assert pictures.get("nothing") is None and len(cut) == 4
+    picture = thumbnails(size=2, cut=lambda path, duration: cut.append(path.name))
+    assert [picture(f"{number}.mp4", 1.0, None) for number in (0, 0, 2, 3, 3, 0)] == [None] * 6
+    assert cut == ["0.mp4", "2.mp4", "3.mp4", "0.mp4"]
 
 
 def test_a_browser_shows_what_was_found(server, tmp_path):
     def colours(**query):
-        address = f"http://{client.HOST}:{server.port}/?{urlencode(query)}"
+        address = f"http://{client.HOST}:{server}/?{urlencode(query)}"
         return len(set(screenshot(address, tmp_path, "--virtual-time-budget=8000").getdata()))
 
     # pictures have many more colours than words have greys

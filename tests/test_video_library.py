@@ -12,7 +12,6 @@ import films
 from videomatch.app import descriptors
 from videomatch.app.config import load_plan
 from videomatch.app.descriptors import choose
-from videomatch.app.requests import RequestError
 from videomatch.app.video_library import VideoLibrary
 from videomatch.data.store import Store
 from videomatch.experts import grey
@@ -110,7 +109,7 @@ def test_what_is_described_is_not_lost_by_a_kill(raw, place, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         killed(patch, FrameIndex, "add", 0)
         library.add([raw])
-    with pytest.raises(RequestError, match="holds no video yet"):
+    with pytest.raises(ValueError, match="holds no video yet"):
         library.open_index()
     calls = counted(monkeypatch)
     assert library.add([raw]).known == 5  # all four, and the file that is there twice
@@ -172,29 +171,29 @@ def test_ids_are_names_that_can_be_shown_and_are_never_paths(raw, place):
     ],
 )
 def test_what_cannot_describe_frames_is_refused(place, options, message):
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(ValueError, match=message):
         made(place, **options)
     assert not place.exists()
 
 
 def test_what_is_no_library_is_refused(raw, place):
-    with pytest.raises(RequestError, match="is no library: make one"):
+    with pytest.raises(ValueError, match="is no library: make one"):
         VideoLibrary(place)
-    with pytest.raises(RequestError, match="new or an empty folder"):
+    with pytest.raises(ValueError, match="new or an empty folder"):
         made(raw)
     library = made(place)
-    with pytest.raises(RequestError, match="holds no video yet"):
+    with pytest.raises(ValueError, match="holds no video yet"):
         library.open_index()
-    with pytest.raises(RequestError, match="does not exist"):
+    with pytest.raises(ValueError, match="does not exist"):
         library.add([place.parent / "nothing"])
     (place / "library.json").write_text('{"format": 99}')
-    with pytest.raises(RequestError, match="format 99, expected 2"):
+    with pytest.raises(ValueError, match="format 99, expected 2"):
         VideoLibrary(place)
 
 
 def test_one_process_adds_at_a_time(raw, place):
     made(place)
-    with (place / ".lock").open("w") as lock, pytest.raises(RequestError, match="another process is adding"):
+    with (place / ".lock").open("w") as lock, pytest.raises(ValueError, match="another process is adding"):
         fcntl.flock(lock, fcntl.LOCK_EX)
         VideoLibrary(place).add([raw])
 
@@ -203,7 +202,7 @@ def test_a_retrained_checkpoint_is_another_descriptor(place):
     run = place.parent / "run"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
-    with pytest.raises(RequestError, match="no image network"):
+    with pytest.raises(ValueError, match="no image network"):
         made(place, run=run)
     (run / "preprocessor_config.json").write_text("{}")
     (run / "model.safetensors").write_bytes(b"1")
@@ -212,10 +211,10 @@ def test_a_retrained_checkpoint_is_another_descriptor(place):
     (run / "log.csv").write_text("says nothing of the weights")
     library.descriptor.check()
     (run / "model.safetensors").write_bytes(b"2")
-    with pytest.raises(RequestError, match="other weights"):
+    with pytest.raises(ValueError, match="other weights"):
         VideoLibrary(place).add([place.parent])
     shutil.rmtree(run)
-    with pytest.raises(RequestError, match="is missing"):
+    with pytest.raises(ValueError, match="is missing"):
         VideoLibrary(place).add([place.parent])
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.app import client
-from videomatch.app.requests import RequestError
 from videomatch.common import named
 
 
@@ -29,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return search(options)
         module, function = options.handler
         return getattr(named.module("app", module), function)(options)
-    except (RequestError, OSError) as error:
-        print(error, file=sys.stderr)
+    except (ValueError, OSError) as error:  # a file, an option or the parameters, as the message says
+        print(str(error) or type(error).__name__, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

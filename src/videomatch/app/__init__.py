@@ -6,6 +6,6 @@ page, and answers as JSON) and ``client`` (ask a running server). Search for cop
 ``descriptors`` (how their frames are described) and ``copies``. ``results`` and ``copies_commands`` print; ``leaks``
 compares splits.
 
-A request that cannot be answered raises :class:`videomatch.app.requests.RequestError`, whose message is for the user.
+A request that cannot be answered raises a ValueError, whose message is for the user.
 Nothing here writes a result of the workflow: what is cached is below ``.scratch/`` and can be deleted.
 """

@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 
 from videomatch.app.config import load_plan
-from videomatch.app.requests import RequestError
 from videomatch.common import digests, named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -72,11 +71,11 @@ class Catalogue:
         """A data set by name; without one that of a page, or the first that is embedded."""
         if name is not None:
             if name not in self.plan.datasets:
-                raise RequestError(unknown("data set", name, self.plan.datasets))
+                raise ValueError(unknown("data set", name, self.plan.datasets))
             return name
         embedded = [d for d in self.plan.datasets if self.embedded_by(d)]
         if not embedded:
-            raise RequestError(f"nothing is embedded below {self.plan.root}: run `{self._snakemake()}` first")
+            raise ValueError(f"nothing is embedded below {self.plan.root}: run `{self._snakemake()}` first")
         pages = [page.dataset for page in self.plan.pages.values()]
         return next((d for d in pages if d in embedded), embedded[0])
 
@@ -89,39 +88,37 @@ class Catalogue:
             kind = "no system that reads texts has" if for_text else "no system has"
             other = next((s for s in self.plan.systems if not for_text or self.reads_texts(s)), None)
             advice = "the parameters list none" if other is None else self._advice(dataset, other)
-            raise RequestError(f"{kind} embedded data set {dataset!r}: {advice}")
+            raise ValueError(f"{kind} embedded data set {dataset!r}: {advice}")
         if name not in self.plan.systems:
-            raise RequestError(unknown("system", name, self.plan.systems))
+            raise ValueError(unknown("system", name, self.plan.systems))
         if for_text and not self.reads_texts(name):
             others = f"systems that can: {', '.join(able) or 'none'}"
-            raise RequestError(f"system {name!r} embeds videos alone and cannot be asked in words; {others}")
+            raise ValueError(f"system {name!r} embeds videos alone and cannot be asked in words; {others}")
         if self._embedded_as(dataset, name) is None:
             advice = f"{self._advice(dataset, name)}; systems that have: {', '.join(able) or 'none'}"
-            raise RequestError(f"system {name!r} has not embedded data set {dataset!r}: {advice}")
+            raise ValueError(f"system {name!r} has not embedded data set {dataset!r}: {advice}")
         return name
 
     def member(self, system: str, name: str | None) -> str:
         """A member of a system by name, or its first."""
         members = self.plan.members(system)
         if name is not None and name not in members:
-            raise RequestError(unknown(f"member of {system!r}", name, members))
+            raise ValueError(unknown(f"member of {system!r}", name, members))
         return name or members[0]
 
     def _advice(self, dataset: str, system: str) -> str:
         """The command that makes a system's embeddings, or why there is none."""
-        try:
-            self._check_inputs(dataset, system)
-        except ValueError as error:
-            return f"it cannot ({error})"
+        systems = [system]
+        for each in systems:
+            entry = self.plan.systems[each]
+            if isinstance(entry, Align):
+                return "it cannot (it finds the segments that two videos share: ask `videomatch copies`)"
+            try:
+                self.plan.features_of(dataset, self.plan.experts_of(each))
+            except ValueError as error:
+                return f"it cannot ({error})"
+            systems += entry.systems if isinstance(entry, Combine) else []
         return f"run `{self._snakemake(self.plan.result('embeddings', dataset, system))}`"
-
-    def _check_inputs(self, dataset: str, system: str) -> None:
-        entry = self.plan.systems[system]
-        if isinstance(entry, Align):
-            raise ValueError("it finds the segments that two videos share: ask `videomatch copies`")
-        self.plan.features_of(dataset, self.plan.experts_of(system))
-        for part in entry.systems if isinstance(entry, Combine) else ():
-            self._check_inputs(dataset, part)
 
     def _snakemake(self, target: str = "") -> str:
         # the options come last: snakemake's --configfile and --config take any number of values
@@ -129,7 +126,8 @@ class Catalogue:
 
     def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
-        state = [(path, _stamp(Path(path))) for path in sources]
+        stats = {path: Path(path).stat() if Path(path).exists() else None for path in sources}
+        state = [(path, stat and (stat.st_size, stat.st_mtime_ns, stat.st_ino)) for path, stat in stats.items()]
         found = self._cache.get(key)
         if found is None or found[0] != state:
             self._cache[key] = found = (state, make())
@@ -143,7 +141,7 @@ class Catalogue:
         manifest = self.plan.result("embeddings", dataset, source)
         root = Path(manifest).parent / self.member(source, member if source == system else None) / "videos"
         if not (root / "store.json").exists():
-            raise RequestError(f"{root} does not exist: run `{self._snakemake(manifest)}`")
+            raise ValueError(f"{root} does not exist: run `{self._snakemake(manifest)}`")
 
         def load() -> Index:
             about = root.parent / "embed.json"
@@ -156,7 +154,7 @@ class Catalogue:
         """video_id, path, duration, sha256 and title of all videos of a data set."""
         manifest = self.plan.result("corpora", dataset)
         if not Path(manifest).exists():
-            raise RequestError(f"the corpus of data set {dataset!r} does not exist: run `{self._snakemake(manifest)}`")
+            raise ValueError(f"the corpus of data set {dataset!r} does not exist: run `{self._snakemake(manifest)}`")
 
         def read() -> pl.DataFrame:
             folder = Path(manifest).parent
@@ -176,11 +174,3 @@ def open_catalogue(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Ca
     options = [f"--configfile {' '.join(map(str, files))}"] if files else []
     options += [f"--config {' '.join(map(shlex.quote, values))}"] if values else []
     return Catalogue(load_plan(files, values), " ".join(options))
-
-
-def _stamp(path: Path) -> list[int] | None:
-    """What differs between a file and the one that replaces it."""
-    if not path.exists():
-        return None
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-from videomatch.app.requests import RequestError
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
 
@@ -18,12 +17,9 @@ def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
     """All paths and settings of the parameters in some files, each laid over the one before (``params.yaml`` by
     default), with values ``KEY=VALUE``."""
     if not PARAMS.is_file():
-        raise RequestError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
-    try:
-        config, read = parameters.load(files or [PARAMS])
-        for value in values:
-            key, _, text = value.partition("=")
-            config = parameters.overlay(config, {key: yaml.safe_load(text)})
-        return Plan(parameters.resolved(config, read))
-    except parameters.ParamsError as error:
-        raise RequestError(str(error)) from error
+        raise ValueError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
+    config, read = parameters.load(files or [PARAMS])
+    for value in values:
+        key, _, text = value.partition("=")
+        config = parameters.overlay(config, {key: yaml.safe_load(text)})
+    return Plan(parameters.resolved(config, read))

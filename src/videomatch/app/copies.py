@@ -2,10 +2,8 @@
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
 each of those. If most of the file is not found, parts of its picture (mirrored, and the halves) are searched as well:
-two videos may be shown beside each other.
-
-Only the query is cut into halves. Halves of the library's videos would make it and each search five times as large; the
-same question can be asked the other way round, with a library of the query alone. Mirrored footage is found either way.
+two videos may be shown beside each other. Halves of the library's videos would make it and each search five times as
+large; the same question can be asked the other way round, with a library of the query alone.
 
 The map
     Cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1 the same
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from videomatch import aligners
-from videomatch.app.requests import Answer, RequestError, check_top
+from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
 from videomatch.common.vectors import unit_rows
@@ -51,13 +49,9 @@ WHOLE = "whole"
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of the query and where it comes from; times in seconds, half open.
-
-    Attributes:
-        reference, path: id and file of the library's video.
-        score: mean similarity along it, or a detector's score.
-        view: the part of the query's picture: ``whole``, or a name of :data:`videomatch.app.descriptors.VIEWS`.
-    """
+    """A part of the query and where it comes from (``reference`` is the id, ``path`` the file); times in seconds, half
+    open. ``score`` is the mean similarity along it, or a detector's score; ``view`` the part of the query's picture:
+    ``whole``, or a name of :data:`videomatch.app.descriptors.VIEWS`."""
 
     query_start: float
     query_end: float
@@ -77,15 +71,8 @@ class Segment:
 
 @dataclass
 class Copies(Answer):
-    """What was found of a query.
-
-    Attributes:
-        asked: the file.
-        segments: by their start.
-        duration: of the query, s.
-        frames: of the query that were compared.
-        candidates: videos that were aligned, those of each view counted.
-    """
+    """What was found of the file ``asked``, of ``duration`` s: segments by their start. ``frames`` of it were compared,
+    and ``candidates`` are the videos that were aligned, those of each view counted."""
 
     asked: str
     library: str
@@ -100,11 +87,7 @@ class Copies(Answer):
 @dataclass(frozen=True)
 class ChosenAligner:
     """An aligner with its options; without options it reads rescaled similarities, with the thresholds of this module.
-
-    Attributes:
-        bias: added to every similarity.
-        every: seconds between frames, to which key frames are spread out before they are compared.
-    """
+    ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared."""
 
     aligner: aligners.Aligner
     name: str
@@ -117,11 +100,11 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
     """The aligner ``name`` with its own defaults, the detector in the checkpoint ``run``, or what ``tune`` left in
     ``tuned``, of an aligner or of that detector; by default the temporal network and the thresholds of this module."""
     if name is not None and name not in named.names("aligners"):
-        raise RequestError(unknown("aligner", name, named.names("aligners")))
+        raise ValueError(unknown("aligner", name, named.names("aligners")))
     if name is not None and (run is not None or tuned is not None):
-        raise RequestError("an aligner, and a detector or tuned options: expected one or the other")
+        raise ValueError("an aligner, and a detector or tuned options: expected one or the other")
     if run is not None and not (run / "system.yaml").is_file():
-        raise RequestError(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
+        raise ValueError(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
     if name is None and run is None and tuned is None:
         return ChosenAligner(aligners.load("temporal_network"), "the temporal network")
     options: dict[str, Any] = {}
@@ -129,19 +112,16 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
     if tuned is not None:
         path = tuned / "tuned.json" if tuned.is_dir() else tuned
         if not path.is_file():
-            raise RequestError(f"{path} does not exist: expected a result of `tune`")
+            raise ValueError(f"{path} does not exist: expected a result of `tune`")
         found = json.loads(path.read_text(encoding="utf-8"))
         compared = SimilarityMap.read(found["similarity_map"])
         if compared.similarity != "cosine" or compared.noise is not None:
             scores = f"{compared.similarity!r} similarities" if compared.noise is None else "normalised scores"
-            raise RequestError(f"{path} was tuned on {scores}; a library has plain cosines")
+            raise ValueError(f"{path} was tuned on {scores}; a library has plain cosines")
         name, options, bias, every = found["aligner"], found["options"], compared.bias, compared.every
         if (name is None) != (run is not None):
-            raise RequestError(f"{path} holds options of {name or 'a detector: name it, too'}")
-    try:
-        return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", options, bias, every)
-    except (ValueError, KeyError) as error:
-        raise RequestError(str(error)) from error
+            raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
+    return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", options, bias, every)
 
 
 class CopySearch:
@@ -160,7 +140,7 @@ class CopySearch:
         are aligned for each view; ``views``: also search the picture mirrored and by halves."""
         check_top(top)
         if not file.is_file():
-            raise RequestError(f"{file}: {self._why_missing(file)}")
+            raise ValueError(f"{file}: {self._why_missing(file)}")
         self._queries = {}
         answer = Copies(str(file), str(self.library.folder), str(self.library.descriptor), self.aligner.name)
         digest = digests.file_digest(file)
@@ -172,7 +152,7 @@ class CopySearch:
                     {WHOLE: file}, Path(scratch) / WHOLE, threads
                 )
             if whole is None or not len(videos):
-                raise RequestError(f"{file}: {rejected['reason'][0]}")
+                raise ValueError(f"{file}: {rejected['reason'][0]}")
             answer.duration = float(videos["duration"][0] or 0.0)
             answer.frames = len(whole[WHOLE])
             self._search(answer, WHOLE, whole, top, same)
@@ -183,8 +163,18 @@ class CopySearch:
                 for view in store.ids:
                     self._search(answer, view, store, top, same)
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
-        if not answer.segments:
-            answer.notes.append(self._why_nothing(answer, views))
+        if answer.segments:
+            return answer
+        if self.aligner.options is None and answer.duration < MIN_SECONDS:
+            note = f"it lasts {answer.duration:.2f} s, and a segment lasts {MIN_SECONDS} s at least"
+        elif not views:
+            note = "its picture was compared as a whole only (--whole)"
+        else:
+            note = (
+                "of the library's videos the whole pictures were compared: one that shows this video in a half of its "
+                "own is found the other way round, by the copies of that one in a library of this"
+            )
+        answer.notes.append(note)
         return answer
 
     def map(self, view: str, reference: str, cells: int = CELLS) -> tuple[np.ndarray, float, float]:
@@ -247,16 +237,6 @@ class CopySearch:
             return "is a folder; expected one video"
         near = [i for i in self.files if Path(i).name == file.name] or difflib.get_close_matches(str(file), self.files)
         return f"there is no such file, nor a video of the library{f'; did you mean {near[0]!r}?' if near else ''}"
-
-    def _why_nothing(self, answer: Copies, views: bool) -> str:
-        if self.aligner.options is None and answer.duration < MIN_SECONDS:
-            return f"it lasts {answer.duration:.2f} s, and a segment lasts {MIN_SECONDS} s at least"
-        if not views:
-            return "its picture was compared as a whole only (--whole)"
-        return (
-            "of the library's videos the whole pictures were compared: one that shows this video in a half of its own "
-            "is found the other way round, by the copies of that one in a library of this"
-        )
 
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.ndarray:

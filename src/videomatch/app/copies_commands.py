@@ -12,7 +12,7 @@ from pathlib import Path
 from videomatch.app.config import load_plan
 from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.descriptors import checkpoint_of, choose
-from videomatch.app.requests import RequestError, count
+from videomatch.app.requests import count
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import files
 from videomatch.reports import pages
@@ -47,13 +47,13 @@ def _open_or_create(options: argparse.Namespace) -> VideoLibrary:
     advice = "leave the options out to add to it, or make another library"
     try:
         descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
-    except RequestError as error:
-        raise RequestError(f"{error} ({options.library} exists already: {advice})" if exists else str(error)) from error
+    except ValueError as error:
+        raise ValueError(f"{error} ({options.library} exists already: {advice})" if exists else str(error)) from error
     if not exists:
         return VideoLibrary.create(options.library, descriptor)
     library = VideoLibrary(options.library)
     if library.descriptor != descriptor:
-        raise RequestError(f"{options.library} describes frames by {library.descriptor}, not by {descriptor}: {advice}")
+        raise ValueError(f"{options.library} describes frames by {library.descriptor}, not by {descriptor}: {advice}")
     return library
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from videomatch.app.config import PARAMS
-from videomatch.app.requests import RequestError
 from videomatch.common import digests
 from videomatch.common.checkpoint import model_class
 from videomatch.data import corpus as corpora
@@ -56,17 +55,9 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Descriptor:
-    """An expert with all its options, and how key frames are chosen.
-
-    Attributes:
-        options: of the expert's extractor.
-        source: options of the frames that it reads, or None.
-        backbones: name -> folder or hub id.
-        digests: path of a local checkpoint -> digest of its weights.
-        method: of :data:`videomatch.localisation.key_frame_selection.METHODS`, or None.
-        scorer: checkpoint of a trained scorer of frames, or None; without method and scorer all frames are kept.
-        share: of frames that are kept.
-    """
+    """An expert with the options of its extractor and of the frames that it reads (``source``), and what keeps a share
+    of its frames: a method of :mod:`videomatch.localisation.key_frame_selection`, the checkpoint of a trained scorer,
+    or neither. ``backbones`` maps names to folders or hub ids, ``digests`` local checkpoints to digests of weights."""
 
     name: str
     options: dict[str, Any]
@@ -87,9 +78,9 @@ class Descriptor:
         """Check that all checkpoints are those that the descriptor was chosen with."""
         for path, digest in self.digests.items():
             if not Path(path).is_dir():
-                raise RequestError(f"{path} is missing: {self.name!r} cannot describe frames without it")
+                raise ValueError(f"{path} is missing: {self.name!r} cannot describe frames without it")
             if weights_digest(Path(path)) != digest:
-                raise RequestError(
+                raise ValueError(
                     f"{path} holds other weights than those that described this library: bring them back, or make a "
                     "new library"
                 )
@@ -118,7 +109,7 @@ class Descriptor:
         corpora.write_videos(tables.videos([{"video_id": "file", "path": str(file)}]), folder / "corpus", 1)
         rejected = self._extract(folder, SOURCE, frames, [], threads)
         if len(rejected):
-            raise RequestError(f"{file}: {rejected['reason'][0]}")
+            raise ValueError(f"{file}: {rejected['reason'][0]}")
         store = Store(folder / SOURCE / SOURCE)
         whole, times = store["file"], store.times("file")
         cut = folder / "cut" / SOURCE
@@ -135,20 +126,16 @@ class Descriptor:
         self, folder: Path, name: str, options: dict[str, Any], features: list[Path], threads: int
     ) -> pl.DataFrame:
         """Extract ``folder/name/name`` of the corpus in a folder; the table ``rejected``."""
-        corpus, output = folder / "corpus", folder / name
-        experts = {name: options}
-        extract(
-            corpus=corpus, shard=0, experts=experts, backbones=self.backbones, output=output, features=features,
-            threads=threads,
-        )  # fmt: skip
-        return tables.read("rejected", output)
+        given = {"corpus": folder / "corpus", "output": folder / name, "features": features, "threads": threads}
+        extract(shard=0, experts={name: options}, backbones=self.backbones, **given)
+        return tables.read("rejected", folder / name)
 
     def _key_frames(self, folder: Path) -> Store:
         """The key frames of the rows in a folder, or all frames."""
         root = folder / ROWS / ROWS
         shape = Store(root).shape
         if len(shape) != 1:
-            raise RequestError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
+            raise ValueError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
         if self.method is None and self.scorer is None:
             return Store(root)
         how = {"method": self.method, "run": self.scorer and Path(self.scorer), "share": self.share}
@@ -170,19 +157,16 @@ def choose(
 
     Args:
         plan: loads the parameters; called only for names in them.
-        expert: of the parameters, or :data:`GREY`, which is the default.
         system: a trained one, whose network describes frames; or ``run``, the folder of its checkpoint.
         every: seconds between frames, instead of the expert's own.
-        key_frames: one of :data:`localisation.key_frame_selection.METHODS`, a trained system, or its folder; all
-            frames are kept if None.
-        share: of frames that are key frames.
+        key_frames: a method, a trained system, or its folder; all frames are kept if None.
     """
     name, options, source, backbones = GREY, {"extractor": GREY, "every": 0.25}, None, {}
     if system is not None:
         run = checkpoint_of(plan(), system)
     if run is not None:
         if not (run / "preprocessor_config.json").is_file():
-            raise RequestError(f"{run} is no image network: expected a checkpoint with a preprocessor_config.json")
+            raise ValueError(f"{run} is no image network: expected a checkpoint with a preprocessor_config.json")
         name = system or str(run)
         options, backbones = {"extractor": "image", "backbone": "run", "every": EVERY}, {"run": str(run)}
     elif expert is not None and (expert != GREY or (PARAMS.exists() and GREY in plan().experts)):
@@ -190,7 +174,7 @@ def choose(
         options, source, backbones = _expert(plan(), name)
     if every is not None:
         if not 0.02 <= every <= 60:
-            raise RequestError(f"every = {every:g}, expected 0.02 to 60 seconds between frames")
+            raise ValueError(f"every = {every:g}, expected 0.02 to 60 seconds between frames")
         if source is None:
             options = {**options, "every": every}
         else:
@@ -199,7 +183,7 @@ def choose(
     scorer = None if key_frames is None or method is not None else str(_scorer(plan, key_frames))
     kept = 1.0 if key_frames is None else key_frame_selection.SHARE if share is None else share
     if not 0 < kept <= 1 or (key_frames is None and share is not None):
-        raise RequestError(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
+        raise ValueError(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
     paths = [path for path in (*backbones.values(), scorer) if path is not None]
     weights = {path: weights_digest(Path(path)) for path in paths if Path(path).is_dir()}
     return Descriptor(name, options, source, backbones, weights, method, scorer, kept)
@@ -208,13 +192,13 @@ def choose(
 def checkpoint_of(plan: Plan, system: str) -> Path:
     """The checkpoint of a system's first member."""
     if system not in plan.systems:
-        raise RequestError(unknown("system", system, plan.systems))
+        raise ValueError(unknown("system", system, plan.systems))
     if system not in plan.of_kind(Trained):
         able = ", ".join(plan.of_kind(Trained))
-        raise RequestError(f"system {system!r} has no weights of its own; systems that do: {able}")
+        raise ValueError(f"system {system!r} has no weights of its own; systems that do: {able}")
     run = Path(plan.run(system))
     if not run.exists():
-        raise RequestError(f"system {system!r} is not trained yet: run `snakemake {run}`")
+        raise ValueError(f"system {system!r} is not trained yet: run `snakemake {run}`")
     return run.parent
 
 
@@ -227,12 +211,12 @@ def weights_digest(folder: Path) -> str:
 def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, str]]:
     """Options of an expert of the parameters, of the frames that it reads, and the folders of its backbones."""
     if name not in plan.experts:
-        raise RequestError(unknown("expert", name, [*plan.experts, GREY]))
+        raise ValueError(unknown("expert", name, [*plan.experts, GREY]))
     entry = plan.experts[name]
     if isinstance(entry, KeyFrames):
-        raise RequestError(f"expert {name!r} selects key frames of {entry.key_frames_of!r}, and describes no file")
+        raise ValueError(f"expert {name!r} selects key frames of {entry.key_frames_of!r}, and describes no file")
     if entry.extractor == "released":
-        raise RequestError(f"expert {name!r} reads features that come with a data set, and describes no file")
+        raise ValueError(f"expert {name!r} reads features that come with a data set, and describes no file")
     options = {option: value for option, value in entry.settings().items() if option != "source"}
     source = plan.experts[entry.source].settings() if entry.source is not None else None
     backbones = {}
@@ -249,10 +233,10 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
         trained = list(plan().of_kind(Trained)) if PARAMS.exists() else []
         if key_frames not in trained:
             known = [*key_frame_selection.METHODS, *trained]
-            raise RequestError(unknown("way to choose key frames", key_frames, known))
+            raise ValueError(unknown("way to choose key frames", key_frames, known))
         run = checkpoint_of(plan(), key_frames)
     model, entry = model_class(run)
     if not model.scores_frames:
         name = entry["model"]["name"]
-        raise RequestError(f"{run} holds a {name}, which scores no frames: expected a model like key_frames")
+        raise ValueError(f"{run} holds a {name}, which scores no frames: expected a model like key_frames")
     return run

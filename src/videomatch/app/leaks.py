@@ -36,22 +36,10 @@ KINDS = ("title", "caption", "query")
 SHARED, NEAR = 0.1, 0.98
 
 
-def find_leaks(
-    corpus: Path,
-    train: Sequence[str],
-    test: Sequence[str],
-    vectors: Sequence[Path] = (),
-) -> pl.DataFrame:
+def find_leaks(corpus: Path, train: Sequence[str], test: Sequence[str], vectors: Sequence[Path] = ()) -> pl.DataFrame:
     """What two sides of a corpus share: rows of :data:`SCHEMA`, ordered; a pair has one for each thing that it shares.
-
-    Args:
-        corpus: folder of ``prepare``.
-        train, test: splits: the videos of either role, and the texts of their videos.
-        vectors: stores of features or embeddings, by video id; several are one, with disjoint ids.
-
-    Raises:
-        ValueError: an unknown split, one without videos, or vectors that are not finite.
-    """
+    A side is some splits: their videos in either role, and the texts of these. ``vectors`` are stores of features or
+    embeddings with disjoint ids."""
     sides = [_videos(corpus, split) for split in (test, train)]
     both = pl.Series("test_id", sorted(set.intersection(*map(set, sides))), pl.String)
     same = pl.DataFrame([both, both.alias("train_id")])

@@ -17,7 +17,6 @@ import numpy as np
 
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.query_encoder import base_parts, combine_rows, text_analysis
-from videomatch.app.requests import RequestError
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -41,7 +40,7 @@ def embed_file(
     parts = base_parts(catalogue, system, member)
     if released := _released(catalogue, system, member):
         able = [s for s in catalogue.embedded_by(dataset) if not _released(catalogue, s, plan.members(s)[0])]
-        raise RequestError(
+        raise ValueError(
             f"system {system!r} reads features that only come with data set {dataset!r} ({', '.join(released)}); "
             f"systems that read files: {', '.join(able) or 'none'}"
         )
@@ -72,7 +71,7 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     found = folders.read(raw=raw, extensions=[Path(name).suffix], **(options if entry.corpus == "folder" else {}))
     videos, rejected = probed(found["videos"], 1, 1)
     if videos.is_empty():
-        raise RequestError(f"{file}: {rejected['reason'][0]}")
+        raise ValueError(f"{file}: {rejected['reason'][0]}")
     corpora.write_videos(videos, corpus, 1)
     for table in ("texts", "splits"):
         tables.write(table, found[table], corpus)
@@ -94,7 +93,7 @@ def _extract(plan: Plan, dataset: str, experts: set[str], corpus: Path) -> list[
         runs = [Path(run).parent for run in job.inputs["runs"]]
         extract(corpus=corpus, output=output, features=done, runs=runs, threads=os.cpu_count() or 1, **settings)
         if len(rejected := tables.read("rejected", output)):
-            raise RequestError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
+            raise ValueError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
         done = [*done, output]
     return done
 
@@ -111,24 +110,20 @@ def _embed(
         rows = text_analysis(catalogue, dataset, system)(texts) if texts else np.zeros((1, 1))
         if not rows.any():
             kinds = " and ".join(_text_kinds(plan, system))
-            raise RequestError(f"system {system!r} reads {kinds}, and knows no word beside the file")
+            raise ValueError(f"system {system!r} reads {kinds}, and knows no word beside the file")
         return rows[0]
     output = corpus.parent / "embeddings" / system
     features = [f for f in features if any((f / expert).is_dir() for expert in plan.experts_of(system))]
     run = [Path(plan.run(system, member)).parent] if "model" in entry else None
-    nothing = RequestError(f"the file holds nothing that system {system!r} reads")
+    given = {"corpus": corpus, "features": features, "output": output, "members": [member], "run": run}
     try:
-        embed(
-            corpus=corpus, features=features, output=output, system=entry, threads=1, members=[member], run=run,
-            queries=[], seed=plan.seed,
-        )  # fmt: skip
+        embed(**given, system=entry, threads=1, queries=[], seed=plan.seed)
     except ValueError as error:
-        if "nothing to embed" in str(error):
-            raise nothing from error
-        raise
-    store = Store(output / member / "videos")
-    if not len(store):
-        raise nothing
+        if "nothing to embed" not in str(error):
+            raise
+    root = output / member / "videos"
+    if not (root / "store.json").exists() or not len(store := Store(root)):
+        raise ValueError(f"the file holds nothing that system {system!r} reads")
     return store.gather(store.ids[:1])[0][0]
 
 

@@ -1,7 +1,4 @@
-"""What all requests to the app share: the error of one that cannot be answered, limits, and answers that are timed.
-
-Only the standard library is imported here, so that the command line can read it before it knows what is needed.
-"""
+"""What all requests to the app share: limits, and answers that are timed."""
 
 from __future__ import annotations
 
@@ -14,10 +11,6 @@ from dataclasses import dataclass, field
 MAX_RESULTS = 1000
 #: characters of a question
 MAX_CHARACTERS = 2000
-
-
-class RequestError(ValueError):
-    """A request that cannot be answered; the message says why, and what would help."""
 
 
 @dataclass(kw_only=True)
@@ -37,9 +30,9 @@ class Answer:
 
 
 def check_top(top: int) -> None:
-    """Raise a :class:`RequestError` unless ``top`` results can be asked for."""
+    """Raise a ValueError unless ``top`` results can be asked for."""
     if not 1 <= top <= MAX_RESULTS:
-        raise RequestError(f"top = {top}, expected 1 to {MAX_RESULTS}")
+        raise ValueError(f"top = {top}, expected 1 to {MAX_RESULTS}")
 
 
 def count(number: int, what: str) -> str:

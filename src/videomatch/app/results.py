@@ -10,7 +10,6 @@ import polars as pl
 
 from videomatch.app import leaks
 from videomatch.app.config import load_plan
-from videomatch.app.requests import RequestError
 from videomatch.common import files
 from videomatch.pipeline import dvcfile, provenance, rules
 from videomatch.pipeline.check import unknown
@@ -67,10 +66,10 @@ def show_leaks(options: argparse.Namespace) -> int:
     """Print what two sides of a data set share; 1 where they share a video or its footage."""
     plan = load_plan(options.configfile, options.config)
     if options.dataset not in plan.datasets:
-        raise RequestError(unknown("data set", options.dataset, plan.datasets))
+        raise ValueError(unknown("data set", options.dataset, plan.datasets))
     corpus = Path(plan.result("corpora", options.dataset)).parent
     if not corpus.is_dir():
-        raise RequestError(f"{corpus} does not exist yet: run `snakemake {plan.result('corpora', options.dataset)}`")
+        raise ValueError(f"{corpus} does not exist yet: run `snakemake {plan.result('corpora', options.dataset)}`")
     vectors = []
     if options.system:
         embedding = Path(plan.result("embeddings", options.dataset, options.system)).parent
@@ -78,6 +77,6 @@ def show_leaks(options: argparse.Namespace) -> int:
     try:
         text, shared = leaks.report(corpus, options.train, options.test, vectors)
     except ValueError as error:
-        raise RequestError(f"{corpus}: {error}") from error
+        raise ValueError(f"{corpus}: {error}") from error
     print(text)
     return int(shared > 0)

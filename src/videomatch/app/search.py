@@ -18,7 +18,7 @@ import polars as pl
 
 from videomatch.app.catalogue import Catalogue, open_catalogue
 from videomatch.app.query_encoder import text_encoder
-from videomatch.app.requests import MAX_CHARACTERS, Answer, RequestError, check_top
+from videomatch.app.requests import MAX_CHARACTERS, Answer, check_top
 from videomatch.common import digests
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ def find(
     """The videos that match a text best."""
     text = " ".join(text.split())
     if not text:
-        raise RequestError("the question is empty")
+        raise ValueError("the question is empty")
     if len(text) > MAX_CHARACTERS:
-        raise RequestError(f"the question has {len(text)} characters, expected at most {MAX_CHARACTERS}")
+        raise ValueError(f"the question has {len(text)} characters, expected at most {MAX_CHARACTERS}")
     check_top(top)
     dataset = catalogue.dataset(dataset)
     system = catalogue.system(dataset, system, for_text=True)
@@ -95,11 +95,11 @@ def similar(
         index = catalogue.index(dataset, system, answer.member)
     if video not in index.store:
         if catalogue.video(dataset, video) is not None:
-            raise RequestError(f"video {video!r} of data set {dataset!r} has no embedding by system {system!r}")
+            raise ValueError(f"video {video!r} of data set {dataset!r} has no embedding by system {system!r}")
         if file is None or not Path(file).is_file():
             near = difflib.get_close_matches(video, index.store.ids[:100_000], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise RequestError(f"{video!r} is neither a video of data set {dataset!r} nor a file{hint}")
+            raise ValueError(f"{video!r} is neither a video of data set {dataset!r} nor a file{hint}")
         digest = digests.file_digest(Path(file))
         same = catalogue.videos(dataset).filter(pl.col("sha256") == digest)["video_id"].to_list()
         if same:
@@ -154,7 +154,6 @@ def reply(catalogue: Catalogue, request: dict[str, Any]) -> dict[str, Any]:
 def reply_once(request: dict[str, Any], files: Sequence[Path], values: Sequence[str]) -> dict[str, Any]:
     """As :func:`reply`, of the catalogue of some parameters."""
     try:
-        catalogue = open_catalogue(files, values)
+        return reply(open_catalogue(files, values), request)
     except (ValueError, OSError) as error:
         return {"error": str(error)}
-    return reply(catalogue, request)

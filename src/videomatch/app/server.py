@@ -32,7 +32,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from videomatch.app import client, search
 from videomatch.app.catalogue import Catalogue, open_catalogue
 from videomatch.app.config import PARAMS
-from videomatch.app.requests import MAX_CHARACTERS, RequestError
+from videomatch.app.requests import MAX_CHARACTERS
 from videomatch.common import named
 from videomatch.media.thumbnail import jpeg, thumbnail
 from videomatch.pipeline import params
@@ -50,32 +50,20 @@ HEADERS = {
 FAILED = "no answer; the server's terminal says why\n"
 
 
-class Thumbnails:
-    """Pictures of the videos of a data set, cut when they are first requested; ``size`` of them, some 5 kB each, are in
-    memory."""
+def thumbnails(
+    size: int = 4096, cut: Callable[[Path, float | None], np.ndarray | None] = thumbnail
+) -> Callable[[str, float | None, str | None], bytes | None]:
+    """A function from path, duration and digest of a video to its picture as a JPEG, None without one. ``size`` of
+    them, some 5 kB each, are in memory."""
+    decoders = threading.Semaphore(os.cpu_count() or 1)
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        dataset: str,
-        size: int = 4096,
-        cut: Callable[[Path, float | None], np.ndarray | None] = thumbnail,
-    ) -> None:
-        self.catalogue, self.dataset, self.cut = catalogue, dataset, cut
-        self._decoders = threading.Semaphore(os.cpu_count() or 1)
-        self._cached = functools.lru_cache(size)(self._jpeg)
-
-    def get(self, video_id: str) -> bytes | None:
-        """A JPEG; None for an id that is not in the corpus, or a video without a picture."""
-        row = self.catalogue.video(self.dataset, video_id)
-        if row is None or row["path"] is None:
-            return None
-        return self._cached(row["path"], row["duration"], row["sha256"])
-
-    def _jpeg(self, path: str, duration: float | None, sha256: str | None) -> bytes | None:
-        with self._decoders:
-            picture = self.cut(Path(path), duration)
+    @functools.lru_cache(size)
+    def cached(path: str, duration: float | None, sha256: str | None) -> bytes | None:
+        with decoders:
+            picture = cut(Path(path), duration)
         return None if picture is None else jpeg(picture)
+
+    return cached
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -84,12 +72,12 @@ def serve(options: argparse.Namespace) -> int:
     state = client.current_state(parameters)  # before the catalogue reads them
     catalogue = open_catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
-    app = create_app(catalogue, Thumbnails(catalogue, dataset), options.top, token)
+    app = create_app(catalogue, dataset, options.top, token)
     try:
         listener = socket.create_server((client.HOST, options.port))
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise RequestError(f"port {options.port}: {reason}; choose another with --port") from error
+        raise ValueError(f"port {options.port}: {reason}; choose another with --port") from error
     named.module("app", "query_file")  # torch and transformers are loaded before the first request
     port = listener.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
@@ -100,13 +88,10 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def create_app(
-    catalogue: Catalogue, thumbnails: Thumbnails, default_top: int = 24, token: str | None = None
-) -> FastAPI:
-    """The server's application. ``thumbnails`` are of the data set of the page, of ``/find`` and of ``/similar``;
-    without a ``token`` all requests to ``/reply`` are refused."""
-    dataset = thumbnails.dataset
-    one_at_a_time = threading.Lock()
+def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token: str | None = None) -> FastAPI:
+    """The server's application. The page, ``/find`` and ``/similar`` search ``dataset``; without a ``token`` all
+    requests to ``/reply`` are refused."""
+    one_at_a_time, cached_jpeg = threading.Lock(), thumbnails()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[client.HOST, "localhost"], www_redirect=False)
 
@@ -150,10 +135,11 @@ def create_app(
 
     @app.api_route("/thumbnail", methods=["GET", "HEAD"])
     def picture(id: str = "") -> Response:
-        jpeg = thumbnails.get(id)
-        if jpeg is None:
+        row = catalogue.video(dataset, id)
+        content = row and row["path"] and cached_jpeg(row["path"], row["duration"], row["sha256"])
+        if content is None:
             raise HTTPException(404)
-        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+        return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
     @app.api_route("/", methods=["GET", "HEAD"])
     def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:

@@ -32,7 +32,6 @@ from typing import Any
 import polars as pl
 
 from videomatch.app.descriptors import Descriptor
-from videomatch.app.requests import RequestError
 from videomatch.common import digests, files
 from videomatch.common.progress import track
 from videomatch.corpora.folder import EXTENSIONS, NOT_TEXT, files_below, is_text, printable
@@ -76,11 +75,11 @@ class VideoLibrary:
     def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
         self.folder, self.batch, self.growth, self.settled = folder, batch, growth, settled
         if not self.exists(folder):
-            raise RequestError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
+            raise ValueError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
         about = json.loads((folder / "library.json").read_text(encoding="utf-8"))
         if (found := about.get("format")) != FORMAT:
-            raise RequestError(f"{folder}/library.json has format {found!r}, expected {FORMAT}: make a new library")
-        self.descriptor = Descriptor(**about["descriptor"])
+            raise ValueError(f"{folder}/library.json has format {found!r}, expected {FORMAT}: make a new library")
+        self.descriptor, self._index = Descriptor(**about["descriptor"]), folder / "index"
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -91,18 +90,14 @@ class VideoLibrary:
     def create(cls, folder: Path, descriptor: Descriptor, **options: int) -> VideoLibrary:
         """Make an empty library; ``options`` are those of the class."""
         if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
-            raise RequestError(f"{folder} exists and is no library: expected a new or an empty folder")
+            raise ValueError(f"{folder} exists and is no library: expected a new or an empty folder")
         files.write_json(folder / "library.json", {"format": FORMAT, "descriptor": asdict(descriptor)})
         return cls(folder, **options)
-
-    @property
-    def _index(self) -> Path:
-        return self.folder / "index"
 
     def open_index(self) -> FrameIndex:
         """The index of all frames."""
         if not self._index.exists():
-            raise RequestError(f"{self.folder} holds no video yet: `videomatch library add {self.folder} VIDEOS`")
+            raise ValueError(f"{self.folder} holds no video yet: `videomatch library add {self.folder} VIDEOS`")
         return FrameIndex(self._index)
 
     def videos(self) -> pl.DataFrame:
@@ -222,7 +217,7 @@ class VideoLibrary:
         """Only one process adds at a time; what killed ones left unfinished is removed."""
         lock = files.lock(self.folder / ".lock")
         if lock is None:
-            raise RequestError(f"another process is adding to {self.folder}: wait for it")
+            raise ValueError(f"another process is adding to {self.folder}: wait for it")
         with lock:
             for folder in (self.folder, self.folder / "batches", *self.folder.glob("batches/*")):
                 files.sweep(folder)
@@ -233,7 +228,7 @@ def _videos_below(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, P
     """Every video, and the folder that its id is relative to."""
     for given in paths:
         if not given.exists():
-            raise RequestError(f"{printable(str(given))} does not exist: expected a video or a folder of videos")
+            raise ValueError(f"{printable(str(given))} does not exist: expected a video or a folder of videos")
         if not is_text(str(given)):
             added.reject(given, NOT_TEXT)
         elif given.is_dir():

@@ -80,7 +80,9 @@ class FrameIndex:
 
     Attributes:
         ids: of all videos, by number.
+        frames: how many it holds.
         inputs, dim: dimensions of the frames that come in, and of those that are kept.
+        project: makes query frames comparable with :meth:`features`.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -88,15 +90,15 @@ class FrameIndex:
     """
 
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
-        self._codec = Codec.load(folder)
-        empty = self._codec.empty
-        self.inputs, self.dim = self._codec.inputs, int(empty.d)
+        codec = Codec.load(folder)
+        empty = codec.empty
+        self.inputs, self.dim, self.project = codec.inputs, int(empty.d), codec.project
         self._parts, self._times = [], []
         self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
         videos = [pl.DataFrame(schema={"id": pl.String, "length": pl.Int64})]
         for part in _parts(folder):
             about = ann.checked(part)
-            if about["codec"] != self._codec.digest:
+            if about["codec"] != codec.digest:
                 raise ValueError(f"{part} was made with another codec than that of {folder}: remove and add it again")
             lists = ann.read_lists(empty, part / "lists.faiss", about["frames"])
             lists.nprobe = min(empty.nlist, nprobe or max(32, empty.nlist // 64))
@@ -112,6 +114,7 @@ class FrameIndex:
         self._lengths = pl.concat(videos)["length"].to_numpy()
         self._ends = np.cumsum(self._lengths)  # of each video
         self._starts = np.cumsum([0, *(part.ntotal for part in self._parts)])  # of each part
+        self.frames = int(self._starts[-1])
 
     @classmethod
     def create(
@@ -188,11 +191,6 @@ class FrameIndex:
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
         return int(lists.ntotal)
 
-    @property
-    def frames(self) -> int:
-        """How many frames it holds."""
-        return int(self._starts[-1])
-
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -256,10 +254,6 @@ class FrameIndex:
         part = int(np.searchsorted(self._starts, end - 1, side="right")) - 1
         rows = np.arange(end - length, end) - self._starts[part]
         return self._parts[part].reconstruct_batch(rows), self._times[part][rows].astype(np.float64)
-
-    def project(self, features: np.ndarray) -> np.ndarray:
-        """Query frames as unit vectors of ``dim`` numbers, to be compared with :meth:`features`."""
-        return self._codec.project(features)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
