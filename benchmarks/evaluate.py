@@ -21,7 +21,7 @@ import torch
 
 from videomatch.common.vectors import unit_rows
 from videomatch.metrics import ranking
-from videomatch.retrieval.exact import search
+from videomatch.retrieval.exact import Request, search
 
 NAMES = ("R@1", "R@5", "R@10", "MdR", "MnR", "mAP")
 log = logging.getLogger("benchmark")
@@ -41,7 +41,7 @@ def ours(captions: np.ndarray, videos: np.ndarray, owner: np.ndarray) -> dict[st
     found = {}
     pairs = np.stack([np.arange(len(owner)), owner], axis=1)
     for name, sides, judged in (("t2v", (captions, videos), pairs), ("v2t", (videos, captions), pairs[:, ::-1])):
-        result = search(*sides, pairs=judged)
+        result = search(*sides, Request(judged))
         values = ranking.metrics(judged[:, 0], result.better, result.equal)
         found |= {f"{name}/{metric}": values[metric] for metric in NAMES}
     return found

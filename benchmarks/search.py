@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from videomatch.common.vectors import unit_rows
-from videomatch.retrieval.exact import search
+from videomatch.retrieval.exact import Request, search
 
 TOP, BLOCK = 10, 256
 log = logging.getLogger("benchmark")
@@ -58,8 +58,8 @@ def ways(queries: np.ndarray, references: np.ndarray, own: np.ndarray) -> dict[s
                 (scores == mine).sum(dim=1)
 
     return {
-        "ours, top 10 and ranks": lambda: search(queries, references, top=TOP, pairs=pairs),
-        "ours, top 10": lambda: search(queries, references, top=TOP),
+        "ours, top 10 and ranks": lambda: search(queries, references, Request(pairs, TOP)),
+        "ours, top 10": lambda: search(queries, references, Request(top=TOP)),
         "torch, top 10 and ranks": lambda: plain(True),
         "torch, top 10": lambda: plain(False),
         "faiss IndexFlatIP, top 10": lambda: index.search(queries, TOP),  # pyright: ignore[reportCallIssue]
@@ -82,7 +82,7 @@ def main() -> None:
     all_ways = ways(queries, references, own)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     before = peak()
-    found = search(queries, references, top=TOP, pairs=np.stack([np.arange(len(own)), own], axis=1))
+    found = search(queries, references, Request(np.stack([np.arange(len(own)), own], axis=1), TOP))
     added = peak() - before
     log.info("%d x %d x %d: ours adds at most %.0f MB", len(queries), len(references), options.dim, added)
     log.info("R@1 %.1f, R@10 %.1f", 100 * (found.better < 1).mean(), 100 * (found.better < 10).mean())

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videomatch.common.vectors import unit_rows
-from videomatch.retrieval.exact import error_bound, scores_of, search
+from videomatch.retrieval.exact import Request, error_bound, scores_of, search
 
 
 def naive(queries, references, exclude=None):
@@ -27,7 +27,7 @@ def counts(matrix, pairs):
 
 
 def check(queries, references, top, pairs, exclude, **options):
-    found = search(queries, references, top=top, pairs=pairs, exclude=exclude, **options)
+    found = search(queries, references, Request(pairs, top, exclude, **options))
     matrix = naive(queries, references, exclude)
     np.testing.assert_array_equal(found.scores, matrix[pairs[:, 0], pairs[:, 1]])
     better, equal = counts(matrix, pairs)
@@ -75,11 +75,11 @@ def test_blocks_and_threads_do_not_change_the_result():
     rng = np.random.default_rng(0)
     references, queries = unit_rows(rng.normal(size=(5000, 64))), unit_rows(rng.normal(size=(40, 64)))
     pairs = np.stack([np.arange(40), rng.integers(0, 5000, 40)], axis=1)
-    first = search(queries, references, top=10, pairs=pairs)
+    first = search(queries, references, Request(pairs, 10))
     threads = torch.get_num_threads()
     for options in ({"memory": 1 << 18}, {"memory": 1}, {"threads": 2}):
         torch.set_num_threads(options.pop("threads", threads))
-        again = search(queries, references, top=10, pairs=pairs, **options)
+        again = search(queries, references, Request(pairs, 10, **options))
         for name in first.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     torch.set_num_threads(threads)
@@ -108,9 +108,9 @@ def test_unit_rows():
 
 
 def test_no_references_and_no_queries():
-    found = search(np.zeros((2, 3), np.float32), np.zeros((0, 3), np.float32), top=2)
+    found = search(np.zeros((2, 3), np.float32), np.zeros((0, 3), np.float32), Request(top=2))
     assert found.top.tolist() == [[-1, -1]] * 2
-    assert search(np.zeros((0, 3), np.float32), np.zeros((5, 3), np.float32), top=2).top.shape == (0, 2)
+    assert search(np.zeros((0, 3), np.float32), np.zeros((5, 3), np.float32), Request(top=2)).top.shape == (0, 2)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_no_references_and_no_queries():
         ({"references": np.zeros((3, 5))}, r"expected \(Q, D\) and \(N, D\)"),
         ({"queries": np.array([[0.0, 1], [np.nan, 0]])}, "row 1 of the queries"),
         ({"references": np.array([[0.0, np.inf]])}, "row 0 of the references"),
-        ({"pairs": np.array([[0, 3]])}, "outside the 2 queries and 3 references"),
-        ({"pairs": np.array([[1, 2]]), "exclude": np.array([-1, 2])}, "excluded"),
-        ({"exclude": np.array([0])}, "one position below 3 for every query"),
+        ({"request": Request(np.array([[0, 3]]))}, "outside the 2 queries and 3 references"),
+        ({"request": Request(np.array([[1, 2]]), exclude=np.array([-1, 2]))}, "excluded"),
+        ({"request": Request(exclude=np.array([0]))}, "one position below 3 for every query"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        search(**({"queries": np.zeros((2, 2)), "references": np.zeros((3, 2)), "top": 1} | change))
+        search(**({"queries": np.zeros((2, 2)), "references": np.zeros((3, 2)), "request": Request(top=1)} | change))

@@ -125,7 +125,7 @@ def test_videos_may_be_the_queries(method):
 
 def test_without_a_say_nothing_changes():
     case, request = Case(3), Request(Case(3).pairs, top=5)
-    plain = exact.search(case.queries, case.references, top=5, pairs=case.pairs)
+    plain = exact.search(case.queries, case.references, request)
     found = case.found("frame_max", request, weight=0.0)
     np.testing.assert_allclose(found.scores, plain.scores, atol=1e-6)
     np.testing.assert_array_equal(found.better, plain.better)
@@ -151,7 +151,7 @@ def test_a_hub_is_found_less():
     bank = unit_rows(np.array([[1.0, 1.0, 0.9], [0.9, 1.0, 1.0], [1.0, 0.9, 1.0]]))
     query = unit_rows(np.array([[1.0, 0.45, 0.45]]))
     request = Request(np.array([[0, 1]]), top=1)
-    assert exact.search(query, references, top=1).top[0, 0] == 0
+    assert exact.search(query, references, Request(top=1)).top[0, 0] == 0
     found = qb_norm(query, references, bank, request)
     assert found.top[0, 0] == 1 and found.better[0] == 0
     elsewhere = qb_norm(query, references, references[2:3], request)  # whose best is another: nothing is normalised

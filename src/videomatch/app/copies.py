@@ -266,8 +266,6 @@ def _random_frames(index: FrameIndex) -> np.ndarray:
     generator = np.random.default_rng(0)
     videos = generator.permutation(len(index))[:BASELINE_VIDEOS].tolist()
     each = -(-BASELINE_FRAMES // max(1, len(videos)))
-    rows = [np.zeros((0, index.dim), np.float32)]
-    for number in videos:
-        frames = index.features(index.ids[number])[0]
-        rows.append(frames[generator.permutation(len(frames))[:each]])
-    return unit_rows(np.concatenate(rows), np.float32)
+    frames = (index.features(index.ids[number])[0] for number in videos)
+    rows = [some[generator.permutation(len(some))[:each]] for some in frames]
+    return unit_rows(np.concatenate([np.zeros((0, index.dim), np.float32), *rows]), np.float32)

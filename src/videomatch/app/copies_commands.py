@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -41,17 +42,17 @@ def add_videos(options: argparse.Namespace) -> int:
 def _open_or_create(options: argparse.Namespace) -> VideoLibrary:
     """The library of the command line. Options that describe frames must be those that it was made with."""
     given = {k: v for k, v in vars(options).items() if k in ("expert", "system", "run", "every", "key_frames", "share")}
-    exists = VideoLibrary.exists(options.library)
-    if exists and all(value is None for value in given.values()):
-        return VideoLibrary(options.library)
+    plan = functools.partial(load_plan, options.configfile, options.config)
+    if not VideoLibrary.exists(options.library):
+        return VideoLibrary.create(options.library, choose(plan, **given))
+    library = VideoLibrary(options.library)
+    if all(value is None for value in given.values()):
+        return library
     advice = "leave the options out to add to it, or make another library"
     try:
-        descriptor = choose(lambda: load_plan(options.configfile, options.config), **given)
+        descriptor = choose(plan, **given)
     except ValueError as error:
-        raise ValueError(f"{error} ({options.library} exists already: {advice})" if exists else str(error)) from error
-    if not exists:
-        return VideoLibrary.create(options.library, descriptor)
-    library = VideoLibrary(options.library)
+        raise ValueError(f"{error} ({options.library} exists already: {advice})") from error
     if library.descriptor != descriptor:
         raise ValueError(f"{options.library} describes frames by {library.descriptor}, not by {descriptor}: {advice}")
     return library

@@ -38,8 +38,6 @@ WEIGHTS = ("*.safetensors", "config.json", "preprocessor_config.json")
 EVERY = 0.5
 #: size in pixels of the frames that views are cut from, where the descriptor reads no stored frames
 VIEW_SIZE = 128
-#: frames of videos (None without a video), and the tables ``videos`` and ``rejected``
-Described = tuple[Store | None, pl.DataFrame, pl.DataFrame]
 #: names of stores on the way: the frames that an expert reads, and its rows
 SOURCE, ROWS = "source", "rows"
 
@@ -85,9 +83,11 @@ class Descriptor:
                     "new library"
                 )
 
-    def describe(self, files: Mapping[str, Path], folder: Path, threads: int) -> Described:
-        """The kept frames of some files (video id -> file), and the tables ``videos`` and ``rejected``. ``folder`` is
-        for results of the stages."""
+    def describe(
+        self, files: Mapping[str, Path], folder: Path, threads: int
+    ) -> tuple[Store | None, pl.DataFrame, pl.DataFrame]:
+        """The kept frames of some files (video id -> file), None without a video, and the tables ``videos`` and
+        ``rejected``. ``folder`` is for results of the stages."""
         rows = tables.videos({"video_id": video_id, "path": str(path)} for video_id, path in files.items())
         videos, rejected = probed(rows, 1, threads)
         corpora.write_videos(videos, folder / "corpus", 1)

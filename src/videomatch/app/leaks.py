@@ -17,7 +17,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,15 +42,15 @@ def find_leaks(corpus: Path, train: Sequence[str], test: Sequence[str], vectors:
     sides = [_videos(corpus, split) for split in (test, train)]
     both = pl.Series("test_id", sorted(set.intersection(*map(set, sides))), pl.String)
     same = pl.DataFrame([both, both.alias("train_id")])
-    found = [
-        _rows_of("same id", same, amount=None, detail="on both sides"),
-        same_source(tables.read("sources", corpus), *sides),
-        _same_text(corpus, (test, train), sides),
-    ]
-    if vectors:
-        found.append(near_vectors(Store(*vectors), *sides))
+    found = {
+        "same id": same.with_columns(detail=pl.lit("on both sides")),
+        "same source": same_source(tables.read("sources", corpus), *sides),
+        "same text": _same_text(corpus, (test, train), sides),
+        "near vector": near_vectors(Store(*vectors), *sides) if vectors else pl.DataFrame(),
+    }
+    rows = [pl.DataFrame(schema=SCHEMA), *(rows.with_columns(check=pl.lit(check)) for check, rows in found.items())]
     order = ["check", "test_id", "train_id", "detail"]
-    return pl.concat([rows.select(list(SCHEMA)) for rows in found]).sort(order)
+    return pl.concat(rows, how="diagonal").select(list(SCHEMA)).sort(order)
 
 
 def report(
@@ -60,12 +59,11 @@ def report(
     """How many test videos each check finds, and examples; and how many share anything but a text. Arguments as of
     :func:`find_leaks`."""
     found = find_leaks(corpus, train, test, vectors)
-    not_compared = set() if len(tables.read("sources", corpus)) else {"same source"}
-    not_compared |= set() if vectors else {"near vector"}
+    compared = {"same source": len(tables.read("sources", corpus)), "near vector": len(vectors)}
     size = len(_videos(corpus, test))
     lines = [f"{size:,} test videos against {len(_videos(corpus, train)):,} training videos"]
     for check in CHECKS:
-        if check in not_compared:
+        if not compared.get(check, 1):
             lines.append(f"{check}: not compared")
             continue
         rows = found.filter(pl.col("check") == check)
@@ -86,13 +84,6 @@ def _videos(corpus: Path, splits: Sequence[str]) -> list[str]:
     return sorted(ids)
 
 
-def _rows_of(check: str, rows: pl.DataFrame, **values: Any) -> pl.DataFrame:
-    """Rows of a check; ``values`` are the columns that all rows have in common."""
-    return rows.with_columns(
-        pl.lit(value, SCHEMA[name]).alias(name) for name, value in {"check": check, **values}.items()
-    )
-
-
 def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
     """Pairs of different videos that share at least 0.1 s of a source; where times are unknown, the source suffices."""
     left, right = (
@@ -103,14 +94,13 @@ def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]
     )
     shared = pl.min_horizontal("test_id1", "train_id1") - pl.max_horizontal("test_id0", "train_id0")
     known = pl.all_horizontal(pl.col("test_id0", "test_id1", "train_id0", "train_id1").is_not_null())
-    rows = (
+    return (
         left.join(right, on="source")
         .filter(pl.col("test_id") != pl.col("train_id"))
         .with_columns(pl.when(known).then(shared).alias("amount"))
         .filter(pl.col("amount").is_null() | (pl.col("amount") >= SHARED))
         .rename({"source": "detail"})
     )
-    return _rows_of("same source", rows)
 
 
 def _same_text(corpus: Path, splits: tuple[Sequence[str], Sequence[str]], sides: list[list[str]]) -> pl.DataFrame:
@@ -125,8 +115,7 @@ def _same_text(corpus: Path, splits: tuple[Sequence[str], Sequence[str]], sides:
         rows = texts.filter(counts & pl.col("video_id").is_in(ids)).select(pl.col("video_id").alias(name), "text")
         plain = rows["text"].map_elements(_plain, return_dtype=pl.String).alias("detail")
         parts.append(rows.select(name).with_columns(plain).filter(pl.col("detail") != "").unique())
-    rows = parts[0].join(parts[1], on="detail").filter(pl.col("test_id") != pl.col("train_id"))
-    return _rows_of("same text", rows, amount=None)
+    return parts[0].join(parts[1], on="detail").filter(pl.col("test_id") != pl.col("train_id"))
 
 
 def _plain(text: str) -> str:
@@ -147,7 +136,7 @@ def near_vectors(
             if left_ids[start + row] != right_ids[column]:
                 pairs.append((left_ids[start + row], right_ids[column], float(cosine[row, column])))
     schema = {name: SCHEMA[name] for name in ("test_id", "train_id", "amount")}
-    return _rows_of("near vector", pl.DataFrame(pairs, schema=schema, orient="row"), detail="cosine")
+    return pl.DataFrame(pairs, schema=schema, orient="row").with_columns(detail=pl.lit("cosine"))
 
 
 def _means(store: Store, ids: Sequence[str], block: int) -> tuple[list[str], np.ndarray]:

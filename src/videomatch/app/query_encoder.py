@@ -98,31 +98,16 @@ def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:
 
 
 def combine_rows(catalogue: Catalogue, dataset: str, part: Part, rows: dict[Part, np.ndarray]) -> np.ndarray:
-    """The rows ``(N, D)`` of a system from those of its :func:`base_parts`."""
+    """The rows ``(N, D)`` of a system from those of its :func:`base_parts`, joined as ``combine`` did; a ValueError if
+    a part is not built, or the embeddings of the corpus were made of others."""
     if part in rows:
         return rows[part]
-    each = [combine_rows(catalogue, dataset, (name, of), rows) for name, of, _ in _parts(catalogue, *part)]
-    return _joiner(catalogue, dataset, *part)(each)
-
-
-def _parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
-    """(system, member, weight) of all parts of a combined system."""
-    names = catalogue.plan.system_of_kind(system, Combine).systems
-    parts = jobs.combined_members(catalogue.plan, system)[member]
-    return [(str(names[number]), name, weight) for number, name, weight in parts]
-
-
-def _joiner(
-    catalogue: Catalogue, dataset: str, system: str, member: str
-) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """The function that combines the parts' rows as ``combine`` did; a ValueError if a part is not built, or the
-    embeddings of the corpus were made of others."""
     from videomatch.stages import combine
 
-    plan, parts = catalogue.plan, _parts(catalogue, system, member)
+    plan, (system, member), parts = catalogue.plan, part, _parts(catalogue, *part)
     folder = Path(plan.result("embeddings", dataset, system)).parent / member
     shares = combine.shares_of([weight for _, _, weight in parts])
-    manifests = [plan.result("embeddings", dataset, part) for part, _, _ in parts]
+    manifests = [plan.result("embeddings", dataset, name) for name, _, _ in parts]
 
     def load_directions() -> np.ndarray | None:
         missing = [m for m in manifests if not Path(m).exists()]
@@ -131,15 +116,23 @@ def _joiner(
         directions, store = combine.directions_of(folder), Store(folder / "videos")
         some = store.ids[:: max(1, len(store) // PROBES)]
         folders = [Path(m).parent / name for m, (_, name, _) in zip(manifests, parts, strict=True)]
-        rows = [Store(folder / "videos").gather(some)[0] for folder in folders]
-        width = sum(part.shape[1] for part in rows)
+        known = [Store(folder / "videos").gather(some)[0] for folder in folders]
+        width = sum(part.shape[1] for part in known)
         fits = directions is None or len(directions) == width
-        _compare(combine.combined(rows, shares, directions) if fits else np.zeros((0, width)), store, some)
+        _compare(combine.combined(known, shares, directions) if fits else np.zeros((0, width)), store, some)
         return directions
 
+    each = [combine_rows(catalogue, dataset, (name, of), rows) for name, of, _ in parts]
     key = ("directions", dataset, system, member)
     directions = catalogue.cached([*manifests, plan.result("embeddings", dataset, system)], key, load_directions)
-    return lambda rows: combine.combined(rows, shares, directions)
+    return combine.combined(each, shares, directions)
+
+
+def _parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
+    """(system, member, weight) of all parts of a combined system."""
+    names = catalogue.plan.system_of_kind(system, Combine).systems
+    parts = jobs.combined_members(catalogue.plan, system)[member]
+    return [(str(names[number]), name, weight) for number, name, weight in parts]
 
 
 def _compare(rows: np.ndarray, store: Store, ids: Sequence[str]) -> None:

@@ -118,20 +118,12 @@ def similar(
     return answer
 
 
-def _add_hits(
-    catalogue: Catalogue,
-    answer: SearchAnswer,
-    vector: np.ndarray,
-    top: int,
-    *,
-    exclude: int | None = None,
-    kind: str = "rows",
-) -> None:
-    """Add the nearest videos of a vector ``(D,)``; ``exclude`` and ``kind`` as of :meth:`Index.search`."""
+def _add_hits(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, top: int, **options: Any) -> None:
+    """Add the nearest videos of a vector ``(D,)``; options as of :meth:`Index.search`."""
     with answer.timed("index"):
         index = catalogue.index(answer.dataset, answer.system, answer.member)
     with answer.timed("search"):
-        at, scores = index.search(vector, top, exclude, kind)
+        at, scores = index.search(vector, top, **options)
     with answer.timed("titles"):
         found = pl.DataFrame({"video_id": index.store.ids.gather(at), "score": scores})
         found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")

@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import numpy as np
 import uvicorn
@@ -149,12 +148,7 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
         elif q.strip():
             answer = reply_to("find", q, system, top)
         row = catalogue.video(dataset, like) if like else None
-        video = row and {"id": like, "title": row["title"] or "", "picture": _address("/thumbnail", id=like)}
         error, chosen = answer.get("error"), answer.get("system", system)
-        hits = [
-            hit | {"picture": _address("/thumbnail", id=hit["id"]), "more": _address("/", like=hit["id"])}
-            for hit in answer.get("hits", [])
-        ]
         html = pages.render(
             "search.html",
             title=f"Search in {dataset}",
@@ -165,9 +159,8 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
             text_system=None if like else chosen,
             system=chosen,
             top=top or default_top,
-            like=video,
-            answer=None if error or not answer else answer,
-            hits=hits,
+            like=row,
+            answer=None if error else answer,
             error=error,
         )
         return HTMLResponse(html.encode("utf-8", "replace"), 400 if error else 200)
@@ -177,7 +170,3 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
 
 def _json(reply: dict[str, Any]) -> Response:
     return JSONResponse(reply, 400 if "error" in reply else 200)
-
-
-def _address(path: str, **query: str) -> str:
-    return f"{path}?{urlencode(query)}"

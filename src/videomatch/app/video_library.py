@@ -64,13 +64,7 @@ class Added:
 
 
 class VideoLibrary:
-    """A library of own videos.
-
-    Args:
-        batch: files of a batch.
-        growth: times more frames than the index has learned from, from which on it is made again.
-        settled: frames from which on an index is not made again.
-    """
+    """A library of own videos. Files are added in batches of ``batch``; ``growth`` and ``settled`` are above."""
 
     def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
         self.folder, self.batch, self.growth, self.settled = folder, batch, growth, settled
@@ -152,16 +146,15 @@ class VideoLibrary:
             except OSError as error:
                 added.reject(path, error.strerror or str(error))
                 continue
+            video_id = _new_id(path, below, ids)
             if digest in contents:
                 added.known += 1
-                continue
-            contents.add(digest)
-            video_id = _new_id(path, below, ids)
-            if (reason := id_problem(video_id)) is not None:
+            elif (reason := id_problem(video_id)) is not None:
                 added.reject(path, reason)
-                continue
-            ids.add(video_id)
-            new[video_id] = path
+            else:
+                ids.add(video_id)
+                new[video_id] = path
+            contents.add(digest)
         return new
 
     def _add_batch(self, new_files: dict[str, Path], threads: int, added: Added) -> None:

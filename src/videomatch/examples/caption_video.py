@@ -27,7 +27,7 @@ def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> floa
     pairs = np.stack([np.arange(len(texts)), owner], axis=1)
     total = 0.0
     for queries, references, judged in ((texts, videos, pairs), (videos, texts, pairs[:, ::-1])):
-        found = exact.search(queries, references, pairs=judged, device="cpu")
+        found = exact.search(queries, references, exact.Request(judged), device="cpu")
         total += ranking.metrics(judged[:, 0], found.better, found.equal, ks=(1, 5, 10))["R@sum"]
     return total
 

@@ -13,8 +13,7 @@ Exact ties are promised
     scores within the bound are computed again. Measured with 1,024 queries and 100,000 references on one core: 0.7 s
     in 128 and 1.8 s in 512 dimensions, where the matrix product in float64 alone takes 0.9 and 1.8 s.
 
-Memory
-    The Q x N matrix never exists as a whole: ``memory`` bytes bound the blocks.
+The Q x N matrix never exists as a whole: ``memory`` bytes bound the blocks.
 """
 
 from __future__ import annotations
@@ -37,14 +36,8 @@ Blocks = Iterable[tuple[int, np.ndarray]]
 
 @dataclass(frozen=True)
 class Request:
-    """What to search for.
-
-    Attributes:
-        pairs: ``(P, 2)`` positions (query, reference) to score and rank.
-        top: how many references to return for every query.
-        exclude: ``(Q,)`` the reference that a query must not find (itself), or -1.
-        memory: bytes for the blocks.
-    """
+    """What to search for: ``pairs`` ``(P, 2)`` (query, reference) to rank, ``top`` references of every query, but not
+    the one at ``exclude`` ``(Q,)`` (itself, or -1), in blocks of ``memory`` bytes."""
 
     pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     top: int = 0
@@ -81,9 +74,7 @@ class Request:
 @dataclass(frozen=True)
 class SearchResult:
     """The best references of every query (``top*``, (Q, k)), best first, and the given pairs ((P,), in their order).
-
-    Where a query has fewer than k references, ``top`` is -1, ``top_scores`` nan, ``top_better`` and ``top_equal`` 0.
-    """
+    Where a query has fewer than k references, ``top`` is -1, ``top_scores`` nan, ``top_better`` and ``top_equal`` 0."""
 
     top: np.ndarray
     top_scores: np.ndarray
@@ -106,45 +97,26 @@ def scores_of(queries: np.ndarray, references: np.ndarray, pairs: np.ndarray, me
 
 
 def error_bound(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """How far a score of a float32 matrix product may be from the exact one, for every query ``(Q,)``.
-
-    With u = 2^-24: rounding both rows (2u), D additions in any order, rounding the result and a threshold that it is
-    compared with (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), and a hundredth more for the
-    second-order terms.
-    """
+    """How far a score of a float32 matrix product may be from the exact one, ``(Q,)``: with u = 2^-24, rounding both
+    rows (2u), D additions in any order, rounding the result and a threshold that it is compared with (Higham, Accuracy
+    and Stability of Numerical Algorithms, section 3.1), and a hundredth more for the second-order terms."""
     longest = _lengths(references).max(initial=0.0)
     return _lengths(queries) * longest * 1.01 * (queries.shape[1] + 5) * 2.0**-24 + 1e-37
 
 
-def search(
-    queries: np.ndarray,
-    references: np.ndarray,
-    *,
-    top: int = 0,
-    pairs: np.ndarray | None = None,
-    exclude: np.ndarray | None = None,
-    memory: int = MEMORY,
-    device: str | None = None,
-) -> SearchResult:
-    """The best ``top`` references of every query, and ranks of ``pairs``; arguments as of :class:`Request`.
-
-    The matrix product is on a GPU, if there is one and no ``device`` is given.
-
-    Raises:
-        ValueError: the shapes do not fit, a value is not finite, or a pair is excluded.
-    """
+def search(queries: np.ndarray, references: np.ndarray, request: Request, device: str | None = None) -> SearchResult:
+    """The best references of every query, and ranks of the pairs. The matrix product is on a GPU, if there is one and
+    no ``device`` is given."""
     if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1]:
         raise ValueError(f"queries {queries.shape} and references {references.shape}, expected (Q, D) and (N, D)")
     for name, rows in (("queries", queries), ("references", references)):
         odd = np.flatnonzero(~np.isfinite(_lengths(rows)))
         if len(odd):
             raise ValueError(f"row {odd[0]} of the {name} holds a value that is not finite")
-    pairs = np.zeros((0, 2), np.int64) if pairs is None else np.asarray(pairs, np.int64).reshape(-1, 2)
-    request = Request(pairs, top, exclude, memory)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     def exact(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        return scores_of(queries, references, np.stack([rows, columns], axis=1), memory)
+        return scores_of(queries, references, np.stack([rows, columns], axis=1), request.memory)
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         right = torch.from_numpy(np.ascontiguousarray(references, np.float32)).to(device)
@@ -165,14 +137,8 @@ def rank(
     bound: np.ndarray | None = None,
     exact: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> SearchResult:
-    """The best references of every query, and ranks of the pairs, of scores that come in blocks.
-
-    Args:
-        blocks: scores; they are changed in place.
-        shape: ``(Q, N)``.
-        bound: ``(Q,)`` how far a score of a block may be from the exact one; 0 by default.
-        exact: exact scores ``(n,)`` of rows and columns ``(n,)``; by default those of the block.
-    """
+    """The best references of every query, and ranks of the pairs, of ``(Q, N)`` scores that come in blocks, which are
+    changed in place. ``bound`` ``(Q,)`` is how far they may be from those that ``exact`` gives of rows and columns."""
     (queries, references), pairs, top = shape, request.pairs, request.top
     request.check(queries, references)
     result = SearchResult(
@@ -208,11 +174,8 @@ def _rank_top(
     score: Callable[[np.ndarray, np.ndarray], np.ndarray],
     result: SearchResult,
 ) -> None:
-    """Fill in the best references of the queries of a block.
-
-    ``top`` references score at least t - bound, with t the ``top``-th largest score of the block. So a reference among
-    the best, or one that ties with the last of them, has at least t - 2 bound in the block.
-    """
+    """Fill in the best references of the queries of a block. ``top`` references score at least t - bound, with t the
+    ``top``-th largest score of the block; so one among the best, or tied with the last, has t - 2 bound there."""
     top = result.top.shape[1]
     last = torch.from_numpy(block).topk(min(top, block.shape[1]), dim=1).values[:, -1].numpy()
     floor = (last - 2 * bound).astype(block.dtype)[:, None]

@@ -73,10 +73,8 @@ class Codec:
 
 
 class FrameIndex:
-    """An opened index; frames that are added later are found once it is opened again.
-
-    Args:
-        nprobe: lists that a query frame is compared with; a sixty-fourth of all by default, at least 32.
+    """An opened index; frames that are added later are found once it is opened again. A query frame is compared with
+    ``nprobe`` lists: a sixty-fourth of all by default, at least 32.
 
     Attributes:
         ids: of all videos, by number.
@@ -127,15 +125,9 @@ class FrameIndex:
         codec: str = "SQ8",
         seed: int = 0,
     ) -> None:
-        """Make an empty index, its codec trained on frames of randomly chosen videos.
-
-        Args:
-            roots: stores of vectors to learn from; they are not added.
-            expected: frames that the index may come to hold; those of ``roots`` by default. Ten times more or fewer
-                do no harm.
-            dim: dimensions that are kept of longer vectors (the principal ones, without centring).
-            codec: one of :data:`videomatch.retrieval.ann.CODECS`.
-        """
+        """Make an empty index, its codec (of :data:`videomatch.retrieval.ann.CODECS`) trained on frames of randomly
+        chosen videos of ``roots``, which are not added. It may come to hold ``expected`` frames (ten times more or
+        fewer do no harm); ``dim`` dimensions of longer vectors are kept, the principal ones, without centring."""
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
         store = Store(*roots)

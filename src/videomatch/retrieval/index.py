@@ -48,12 +48,8 @@ CANDIDATES, MIN_CANDIDATES = 4, 64
 
 
 class Index:
-    """The rows of one store, ready to be searched from several threads.
-
-    Attributes:
-        store: the embeddings.
-        about: ``kind`` (``exact`` or ``lists``) and, of lists, how they were built and the recall that they reach.
-    """
+    """The rows of one store, ready to be searched from several threads. ``about`` holds its ``kind`` (``exact`` or
+    ``lists``) and, of lists, how they were built and the recall that they reach."""
 
     def __init__(
         self, root: Path, cache: Path, *, cosine: bool = True, exact: int = EXACT, held_out: int = HELD_OUT
@@ -83,12 +79,8 @@ class Index:
     def search(
         self, query: np.ndarray, top: int, exclude: int | None = None, kind: str = "rows"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Positions ``(k,)`` and scores ``(k,)`` float64 of the best ``top`` rows of one query ``(D,)``, best first.
-
-        Args:
-            exclude: position of a row that is not to be found (the query itself).
-            kind: what the query is: ``rows``, like those of the store, or ``texts``.
-        """
+        """Positions ``(k,)`` and scores ``(k,)`` float64 of the best ``top`` rows of one query ``(D,)``, best first,
+        but not of ``exclude`` (itself). ``kind``: the query is like the ``rows`` of the store, or like ``texts``."""
         query = np.asarray(query)
         if query.shape != self.store.shape or not np.isfinite(query).all():
             raise ValueError(f"a query of shape {query.shape}, expected {self.store.shape} finite numbers")

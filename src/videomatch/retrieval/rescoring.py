@@ -12,18 +12,15 @@ Methods
 
 A method is a function of this module; its keyword-only arguments are the options of ``rescore:`` in the parameters.
 
-Conventions
-    As :mod:`videomatch.retrieval.exact`: ``queries (Q, D)``, ``references (N, D)``, scores are inner products, higher
-    is better. Frames belong to the videos of either side.
+Conventions are those of :mod:`videomatch.retrieval.exact`; frames belong to the videos of either side.
 
 Exact ties are promised
     Rows are rounded to fixed point, 26 bits below the longest row's length, so that the inner product of two of them is
     exact in float64, in any order of the sum: equal rows tie, and no score depends on the size of a block (but
     for the last bits of ``frame_softmax``). The rounding changes a cosine by about 1e-8.
 
-Memory
-    Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
-    Frames are read chunk by chunk, again for every block of queries.
+Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
+Frames are read chunk by chunk, again for every block of queries.
 """
 
 from __future__ import annotations
@@ -49,12 +46,7 @@ LARGEST_EXPONENT = 600.0
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of some videos, read when they are needed.
-
-    Attributes:
-        lengths: ``(videos,)`` at least 1 each.
-        read: (first, last) -> rows ``(sum of lengths[first:last], D)``.
-    """
+    """The frames of some videos, at least one each: ``read`` gives the rows of the videos [first, last)."""
 
     lengths: np.ndarray
     read: Callable[[int, int], np.ndarray]
@@ -73,11 +65,8 @@ def frame_max(
     *,
     weight: float = 0.5,
 ) -> SearchResult:
-    """The score, and the best frame's cosine with the text times ``weight``.
-
-    ``texts (Q or N, F)`` are vectors of one side in the frames' space, ``frames`` those of the videos of the other: of
-    the references if there are as many as these, and the texts as many as the queries; otherwise of the queries.
-    """
+    """The score, and the best frame's cosine with the text times ``weight``. ``texts (Q or N, F)`` are vectors of one
+    side in the frames' space, ``frames`` those of the videos of the other: of the references if the numbers fit."""
     left, right = _fixed(queries), _fixed(references)
     best = _frame_scores(len(queries), len(references), texts, frames, request.memory, None)
     return _ranked(lambda at: (left[at] @ right.T).numpy() + weight * best(at), len(left), len(right), request)
@@ -195,10 +184,7 @@ def _frame_scores(
         parts, lengths = [], frames.lengths[first:last]
         for at in blocks(lengths, chunk):
             rows = _fixed(unit_rows(frames.read(first + at.start, first + at.stop)))
-            texts_at = range(0, len(some), ROWS)
-            parts.append(
-                np.concatenate([_pooled(some[n : n + ROWS], rows, lengths[at], temperature) for n in texts_at])
-            )
+            parts.append(np.concatenate([_pooled(part, rows, lengths[at], temperature) for part in some.split(ROWS)]))
         return np.concatenate(parts, axis=1)
 
     if (len(texts), videos) == (queries, references):

@@ -27,13 +27,7 @@ ROWS = 1024
 @dataclass(frozen=True)
 class ScoreNormalisation:
     """Fitted on a noise set; apply :meth:`queries` to one side of a search and :meth:`references` to the other.
-
-    Attributes:
-        noise: (N, D - 1 or D) prepared frames of the noise set.
-        dropped: the dimension that is left out, or None.
-        unit: whether rows are brought to length 1 (after dropping).
-        beta: weight of the bias.
-    """
+    ``noise`` is prepared: (N, D - 1), or (N, D) if no dimension is dropped. ``unit``: rows get length 1 afterwards."""
 
     noise: np.ndarray
     dropped: int | None

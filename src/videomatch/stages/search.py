@@ -196,7 +196,7 @@ def _search(
     is_cosine = _score(folders) == "cosine"
     embedded = [_embeddings(query_store, queries, is_cosine), _embeddings(reference_store, references, is_cosine)]
     if given is None:
-        found = exact.search(*embedded, top=top, pairs=request.pairs, exclude=own)
+        found = exact.search(*embedded, request)
     else:
         found = given.search(query_store, [queries, references], embedded, is_cosine, request)
     tables.write("rankings", _rankings(judged, found, queries, references), output)
