@@ -154,13 +154,8 @@ def choose(
     share: float | None = None,
 ) -> Descriptor:
     """The descriptor of some options. At most one of ``expert``, ``system`` and ``run`` is given.
-
-    Args:
-        plan: loads the parameters; called only for names in them.
-        system: a trained one, whose network describes frames; or ``run``, the folder of its checkpoint.
-        every: seconds between frames, instead of the expert's own.
-        key_frames: a method, a trained system, or its folder; all frames are kept if None.
-    """
+    ``plan`` loads the parameters, only for names in them; ``run`` is a checkpoint; ``every``: seconds between frames
+    instead of the expert's own; ``key_frames``: a method, a trained system, or its folder (None: all are kept)."""
     name, options, source, backbones = GREY, {"extractor": GREY, "every": 0.25}, None, {}
     if system is not None:
         run = checkpoint_of(plan(), system)

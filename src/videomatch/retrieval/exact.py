@@ -30,9 +30,6 @@ MEMORY = 1 << 28
 #: queries of a block: more do not make the product faster
 ROWS = 256
 
-#: blocks of scores: position of the first query, scores ``(queries, N)``
-Blocks = Iterable[tuple[int, np.ndarray]]
-
 
 @dataclass(frozen=True)
 class Request:
@@ -131,14 +128,15 @@ def search(queries: np.ndarray, references: np.ndarray, request: Request, device
 
 
 def rank(
-    blocks: Blocks,
+    blocks: Iterable[tuple[int, np.ndarray]],
     shape: tuple[int, int],
     request: Request,
     bound: np.ndarray | None = None,
     exact: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> SearchResult:
-    """The best references of every query, and ranks of the pairs, of ``(Q, N)`` scores that come in blocks, which are
-    changed in place. ``bound`` ``(Q,)`` is how far they may be from those that ``exact`` gives of rows and columns."""
+    """The best references of every query, and ranks of the pairs, of ``shape`` ``(Q, N)``. Scores come in blocks (first
+    query, scores), which are changed in place; ``bound`` ``(Q,)`` is how far they may be from those that ``exact``
+    gives of rows and columns."""
     (queries, references), pairs, top = shape, request.pairs, request.top
     request.check(queries, references)
     result = SearchResult(

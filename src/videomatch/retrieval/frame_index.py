@@ -73,14 +73,10 @@ class Codec:
 
 
 class FrameIndex:
-    """An opened index; frames that are added later are found once it is opened again. A query frame is compared with
-    ``nprobe`` lists: a sixty-fourth of all by default, at least 32.
-
-    Attributes:
-        ids: of all videos, by number.
-        frames: how many it holds.
-        inputs, dim: dimensions of the frames that come in, and of those that are kept.
-        project: makes query frames comparable with :meth:`features`.
+    """An opened index of ``frames``; those that are added later are found once it is opened again. ``ids`` are its
+    videos by number, ``inputs`` and ``dim`` the dimensions of frames that come in and of those that are kept;
+    ``project`` makes query frames comparable with :meth:`features`. A query frame is compared with ``nprobe`` lists: a
+    sixty-fourth of all by default, at least 32.
 
     Raises:
         FileNotFoundError: there is no index.
