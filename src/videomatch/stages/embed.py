@@ -90,7 +90,8 @@ def embed(
             lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
             log.info("latent semantic analysis in %d dimensions", lsa.dim)
             rows = ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS))
-            vectors = {"videos": (ids, rows)}
+            found: Embeddings = {"videos": (ids, rows)}
+            vectors = found
         (member,) = members  # a system without training has one
         _write_member(output / member, vectors, system)
 

@@ -101,7 +101,7 @@ def _protocol(corpus: Path, split: str | list[str], kind: str, fold: dict[str, A
         options = {"protocol": fold["protocol"]} if "protocol" in fold else {}
         _, judged = fold_pairs(corpus, split, folds=folds, fold=number, **options)
         sides = [judged[column].unique().sort().to_list() for column in ("query_id", "reference_id")]
-        return Protocol(f"{name} (fold {number} of {folds})", *sides, judged)
+        return Protocol(f"{name} (fold {number} of {folds})", sides[0], sides[1], judged)
     splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
     sides = [split_ids(splits, name, role) for role in ("query", "reference")]
     if kind == "video_video" and not sides[0]:
@@ -109,7 +109,7 @@ def _protocol(corpus: Path, split: str | list[str], kind: str, fold: dict[str, A
     if kind == "video_text":
         sides.reverse()
         relevance = relevance.rename({"query_id": "reference_id", "reference_id": "query_id"})
-    return Protocol(name, *sides, relevance)
+    return Protocol(name, sides[0], sides[1], relevance)
 
 
 @dataclass(frozen=True)
