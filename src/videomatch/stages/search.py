@@ -194,7 +194,7 @@ def _search(
     own = np.array([columns.get(q, -1) for q in queries]) if kind == "video_video" else None
     request = Request(np.array(pairs, np.int64).reshape(-1, 2), top, own)
     is_cosine = _score(folders) == "cosine"
-    embedded = [_embeddings(query_store, queries, is_cosine), _embeddings(reference_store, references, is_cosine)]
+    embedded = (_embeddings(query_store, queries, is_cosine), _embeddings(reference_store, references, is_cosine))
     if given is None:
         found = exact.search(*embedded, request)
     else:
