@@ -48,15 +48,15 @@ PATIENCE = 120
 
 
 def workflow() -> int | None:
-    """The process id of the workflow that this process works for, where it runs on this machine."""
+    """The process id of the workflow that this process works for, where that is on this machine; it may have ended."""
     host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
-    return int(owner) if host == platform.node() and files.alive(owner) else None
+    return int(owner) if host == platform.node() and owner.isdigit() else None
 
 
 def address() -> str | None:
     """The socket of this workflow's server, relative to the project's folder; None outside of a workflow."""
     owner = workflow()
-    return None if owner is None else f".scratch/fork_server.{owner}"
+    return None if owner is None or not files.alive(owner) else f".scratch/fork_server.{owner}"
 
 
 def delegate(argv: list[str]) -> int | None:
