@@ -35,20 +35,17 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[A
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Copy those weights that the model has under the same name and in the same shape; returns their names.
-
-    The others are logged. A ``ValueError`` if none of them fits.
-    """
+    """Copy those weights that the model has under the same name and in the same shape; returns their names. The others
+    are logged. A ``ValueError`` if none fits."""
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         first = next(iter(weights), None)
         raise ValueError(f"none of the {len(weights)} weights ({first}, …) fits {type(model).__name__}")
     for name, value in weights.items():
-        if name not in own:
-            log.info("not taken: %s %s, the model has no such weight", name, tuple(value.shape))
-        elif name not in fitting:
-            log.info("not taken: %s %s, the model's is %s", name, tuple(value.shape), tuple(own[name].shape))
+        if name not in fitting:
+            wanted = f"the model's is {tuple(own[name].shape)}" if name in own else "the model has no such weight"
+            log.info("not taken: %s %s, %s", name, tuple(value.shape), wanted)
     taken = {own[name].data_ptr() for name in fitting}  # a checkpoint holds tied weights once
     for name, value in own.items():
         if name not in weights and value.data_ptr() not in taken:

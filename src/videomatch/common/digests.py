@@ -30,26 +30,26 @@ def digest(value: Any) -> str:
 def file_digest(path: Path) -> str:
     """sha256 of a file, remembered by its size, times and inode so that an untouched file is read once."""
     stat = path.stat()
-    key = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-    name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-    known = _remembered(name, key)
-    if known is not None:
-        return known
-    with path.open("rb") as file:
-        value = hashlib.file_digest(file, "sha256").hexdigest()
+    key = f"sha256 {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     # a file written to within the clock's resolution of now could change again under the same times
-    if time.time_ns() - stat.st_mtime_ns > 20_000_000:
-        _remember(name, key, value)
-    return value
+    settled = time.time_ns() - stat.st_mtime_ns > 20_000_000
+    name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+
+    def read() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return cached(name, key, read) if settled else read()
 
 
 def cached(name: str, key: str, find: Callable[[], Any]) -> Any:
     """The JSON value of ``find()``, remembered under ``name`` as long as ``key`` stays the same."""
-    known = _remembered(name, key)
-    if known is None:
-        known = dumps(find())
-        _remember(name, key, known)
-    return json.loads(known)
+    known = _query("SELECT sha256 FROM digests WHERE path = ? AND key = ?", name, key)
+    if known is not None:
+        return json.loads(known[0])
+    value = find()
+    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", name, key, dumps(value))
+    return value
 
 
 @functools.cache
@@ -67,15 +67,6 @@ def _query(statement: str, *values: str) -> Any:
         return _database(os.getpid(), threading.get_ident()).execute(statement, values).fetchone()
     except (sqlite3.Error, OSError):  # a convenience: a file system without locks, or to read only, costs time
         return None
-
-
-def _remembered(name: str, key: str) -> str | None:
-    row = _query("SELECT sha256 FROM digests WHERE path = ? AND key = ?", name, key)
-    return None if row is None else row[0]
-
-
-def _remember(name: str, key: str, value: str) -> None:
-    _query("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", name, key, value)
 
 
 def tree_digest(folder: Path) -> str:

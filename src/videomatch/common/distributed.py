@@ -1,8 +1,7 @@
 """Several processes that train one model: their collective operations, and how they are started.
 
 Every process holds the whole model and computes some rows of each batch. An objective gathers the rows of the others by
-:func:`all_gather`; the loop sums gradients. In a single process every function here is the identity. The backend is
-gloo on the CPU and NCCL with one GPU per process.
+:func:`all_gather`; the loop sums gradients. In a single process every function here is the identity.
 
 All processes must make collective calls in the same order, and their backward passes too: an objective that gathers
 rows brings them into its loss even where it has no rows of its own (times 0).
@@ -42,7 +41,7 @@ def rank() -> int:
 
 def local_size() -> int:
     """The number of processes on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if launched() and "LOCAL_WORLD_SIZE" in os.environ else size()
+    return int(os.environ.get("LOCAL_WORLD_SIZE", size()))
 
 
 def barrier() -> None:
@@ -52,10 +51,8 @@ def barrier() -> None:
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """The rows of all processes in rank order: ``(B, …)`` becomes ``(sum of B, …)``; B may differ, and be 0.
-
-    Differentiable: the gradient of a row is the sum over all processes' losses.
-    """
+    """The rows of all processes in rank order: ``(B, …)`` becomes ``(sum of B, …)``; B may differ, and be 0. The
+    gradient of a row is the sum over all processes' losses."""
     return _AllGather.apply(x) if size() > 1 else x  # pyright: ignore[reportReturnType]
 
 
@@ -72,10 +69,8 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """An objective's mean over those rows ``(B,)`` of all processes where ``mask`` is true; 0 if there are none.
-
-    It is scaled for the loop, which weights the loss of each process by all of its rows.
-    """
+    """An objective's mean over those rows ``(B,)`` of all processes where ``mask`` is true; 0 if there are none. It is
+    scaled for the loop, which weights the loss of each process by all of its rows."""
     counted = all_gather(mask.to(values.dtype))
     scale = counted.numel() / max(1, len(values)) / counted.sum().clamp(min=1)
     return torch.where(mask.bool(), values, 0.0).sum() * scale
@@ -145,25 +140,21 @@ def launched() -> bool:
 
 
 @contextmanager
-def group(
-    local_rank: int | None = None,
-    processes: int | None = None,
-    store: dist.TCPStore | None = None,  # pyright: ignore[reportPrivateImportUsage]
-) -> Iterator[None]:
-    """Within the context this process belongs to a group of processes: that of its launcher, if it has one, or that
-    which :func:`start` makes with a ``store``."""
+def group(store: dist.TCPStore | None = None) -> Iterator[None]:  # pyright: ignore[reportPrivateImportUsage]
+    """Within the context this process belongs to the group of its launcher, if it has one, or of :func:`start`, which
+    makes the ``store``."""
     if store is None and not launched():
         yield
         return
     has_gpu = torch.cuda.is_available()
-    gpu = int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) if local_rank is None else local_rank
+    number, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if has_gpu:
+        gpu = int(os.environ.get("LOCAL_RANK", number))
         if gpu >= torch.cuda.device_count():
             raise ValueError(f"process {gpu + 1} has no GPU: there are {torch.cuda.device_count()}, expected one each")
         torch.cuda.set_device(gpu)
     backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
-    where = {} if store is None else {"rank": local_rank, "world_size": processes, "store": store}
-    dist.init_process_group(backend, timeout=TIMEOUT, **where)
+    dist.init_process_group(backend, timeout=TIMEOUT, rank=number, world_size=processes, store=store)
     if rank():
         logging.getLogger().setLevel(logging.WARNING)
     try:
@@ -173,10 +164,8 @@ def group(
 
 
 def start(function: Callable[..., None], processes: int, *arguments: Any) -> None:
-    """Call ``function(*arguments)`` in new processes on this machine, as one group; return when all are done.
-
+    """Call ``function(*arguments)`` (pickled) in new processes on this machine, as one group; return when all are done.
     They end with this process, and all of them when one fails: a ``RuntimeError`` has its error, the log the traceback.
-    Function and arguments are pickled.
     """
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise ValueError(f"{processes} processes need a GPU each; there are {torch.cuda.device_count()}")
@@ -199,5 +188,6 @@ def _process(
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.captureWarnings(True)
     store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=TIMEOUT)  # pyright: ignore[reportPrivateImportUsage]
-    with group(local_rank, processes, store):
+    os.environ |= {"RANK": str(local_rank), "LOCAL_RANK": str(local_rank), "WORLD_SIZE": str(processes)}
+    with group(store):
         function(*arguments)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, locks, and processes that end with the one that started them.
+"""Files that are written whole or not at all, locks, and processes that end with the one that they work for.
 
 What is being written has a hidden name with its writer's process id (``.NAME.new.PID``) beside its place, and is
 renamed when it is finished. A killed writer leaves such a name behind; :func:`sweep` removes it.
@@ -14,6 +14,7 @@ import select
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,6 +107,13 @@ def end_with(process: int) -> None:
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def workers(processes: int) -> futures.ProcessPoolExecutor:
+    """A pool of spawned processes (a fork of a process with threads may deadlock) that stop when this one is killed."""
+    import multiprocessing  # here: it costs every job's start, and few jobs need it
+
+    return futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), end_with, (os.getpid(),))
 
 
 def cancel_timers_at_the_end() -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 
-from videomatch.common import workers
+from videomatch.common import files
 from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
@@ -130,5 +130,5 @@ def for_each_pair(
     size = min(CHUNK, -(-len(pairs) // processes))
     if processes < 2 or len(pairs) <= size:
         return [function(pair) for pair in track(pairs, label=label)]
-    with workers.pool(processes) as pool:
+    with files.workers(processes) as pool:
         return list(track(pool.map(function, pairs, chunksize=size), total=len(pairs), label=label))

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from videomatch.common import files, named, workers
+from videomatch.common import files, named
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -98,7 +98,7 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
     with ExitStack() as stack:
         results: Iterator[dict[str, Any]] = map(_probe, paths)
         if threads > 1 and len(paths) > BATCH:
-            results = stack.enter_context(workers.pool(threads)).map(_probe, paths, chunksize=BATCH)
+            results = stack.enter_context(files.workers(threads)).map(_probe, paths, chunksize=BATCH)
         for row, result in track(zip(rows, results, strict=True), total=len(rows), label="probe"):
             reason = id_problem(row["video_id"]) or result.get("reason")
             if reason is None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from videomatch.common import workers
+from videomatch.common import files
 from videomatch.common.progress import track
 from videomatch.data.corpus import shard_of
 from videomatch.synthetic.options import SyntheticOptions
@@ -39,7 +39,7 @@ def render(
         log.info("%d of %d videos were already rendered", len(wanted) - len(missing), len(wanted))
     pieces = [missing[k : k + PIECE] for k in range(0, len(missing), PIECE)]
     render_piece = partial(_render_piece, scratch=scratch, seed=seed, options=checked)
-    with workers.pool(threads) if threads > 1 else nullcontext() as pool:
+    with files.workers(threads) if threads > 1 else nullcontext() as pool:
         done = pool.map(render_piece, pieces) if pool else map(render_piece, pieces)
         for _ in track(done, total=len(pieces), label="render"):
             pass
