@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clips import regular
-from paths import fixtures, realdata
+from paths import ROOT, fixtures, realdata
 from videomatch import aligners
 from videomatch.aligners import dtw, dynamic_programming, temporal_network
 from videomatch.common import named
@@ -21,6 +22,14 @@ FILES = {"HV": "hough", "TN": "temporal_network", "DP": "dynamic_programming", "
 OPTIONS = {"min_sim": "min_similarity", "ave_sim": "mean_similarity", "min_length": "min_length", "discontinue": "gap"}
 OPTIONS |= {"tn_max_step": "max_step", "tn_top_k": "top_k", "max_path": "max_paths", "max_iou": "max_iou"}
 OPTIONS |= {"iou_thresh": "max_overlap", "max_peaks": "max_peaks", "diagonal_thres": "max_straight"}
+#: aligner -> options with VCSL's published parameters
+PUBLISHED = {
+    align["aligner"]: align["options"]
+    for align in (
+        s.get("align", {}) for s in yaml.safe_load((ROOT / "configs/vcsl.yaml").read_text())["systems"].values()
+    )
+    if align.get("options", {}).get("published")
+}
 SETTINGS = ["HV:isc_published", "HV:low", "TN:isc_published", "TN:vsc_baseline", "TN:wide", "DP:isc_published"]
 SETTINGS += ["DP:transvcl_paper", "DP:active_threshold", "DTW:isc_published", "DTW:loose"]
 
@@ -44,7 +53,8 @@ def test_fixture_published_boxes(published, setting):
         options["min_similarity"] -= 1
         options["mean_similarity"] -= 1
     if kind == "isc_published":
-        assert {**options, "published": True} == pytest.approx(module.PUBLISHED["isc"])
+        configured = aligners.defaults(module) | PUBLISHED[FILES[method]]
+        assert options == pytest.approx({name: configured[name] for name in options})
     for name, case in expected["expected"][setting]["maps"].items():
         for dtype in (np.float32, np.float64):
             found = module.align(maps[name].astype(dtype), published=True, **options)
@@ -65,7 +75,7 @@ def test_fixture_ours_beats_the_published_convention(published):
 
     for name in ALIGNERS:
         module = named.module("aligners", name)
-        assert score(module) > score(module, **module.PUBLISHED["isc"]) + 0.01, name
+        assert score(module) > score(module, **PUBLISHED[name]) + 0.01, name
 
 
 def test_fixture_dynamic_programme():
@@ -190,17 +200,16 @@ def test_segments_lie_in_the_map_and_have_extent(align):
 
 
 @pytest.mark.parametrize("name", ALIGNERS)
-def test_published_sets_are_options_of_their_aligner(name):
+def test_published_options_and_grids_are_options_of_their_aligner(name):
     module = named.module("aligners", name)
     values = noise(np.random.default_rng(7), 60, 60)
     truth = plant(values, 10, 15, 40)
-    for options in module.PUBLISHED.values():
-        found = module.align(values, **options)
-        assert len(found) and found[:, 1].max() <= 59  # last frames, not ends
-        assert segments.pair(found, np.array([truth], float))[1] > 0.9
+    found = module.align(values, **PUBLISHED[name])
+    assert len(found) and found[:, 1].max() <= 59  # last frames, not ends
+    assert segments.pair(found, np.array([truth], float))[1] > 0.9
     known = aligners.defaults(module)
     assert set(module.GRIDS) == {"published", "ours"} and known["published"] is False
-    assert all(set(options) <= set(known) for options in (*module.GRIDS.values(), *module.PUBLISHED.values()))
+    assert all(set(options) <= set(known) for options in module.GRIDS.values())
     assert module.GRIDS["published"]["published"] == [True] and "published" not in module.GRIDS["ours"]
 
 
@@ -325,7 +334,7 @@ def test_frames_that_do_not_exist_are_named():
     with pytest.raises(ValueError, match=r"segment 1 holds query frames 2\.0 to 1\.0"):
         intervals.to_seconds(np.array([[0.0, 1, 0, 1], [2, 1, 0, 1]]), clock, clock)
     with pytest.raises(ValueError, match="do not rise"):
-        intervals.to_seconds(np.array([[0.0, 1, 0, 1]]), clock[::-1], clock)
+        intervals.filled(clock[::-1])
 
 
 @pytest.mark.parametrize("name", ALIGNERS)

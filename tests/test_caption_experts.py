@@ -85,8 +85,6 @@ def test_a_batch_holds_what_each_expert_saw(source):
     assert batch["positions"][2, :, 1].tolist() == (seconds[numbers] + 2).tolist()
     assert batch["video"].tolist() == [0, 1, 2]
     assert batch["input_ids"][1].tolist()[:3] == [2, 8, 3]
-    half = examples(source, window=0.5).batch(np.array([0]), RNG(0))["positions"][0, :3, 1]
-    assert half.tolist() == (np.floor((np.arange(3) * 0.75 + 0.25) / 0.5) + 2).tolist()
 
 
 def test_training_varies_and_the_rest_isevaluation_rows(source):
@@ -144,7 +142,6 @@ def test_facts_and_usable_videos(source):
         ({"experts": ["nose"]}, "nose"),
         ({"experts": ["eye"], "clockless": ["ear"]}, "clockless 'ear' is not one of"),
         ({"experts": ["eye"], "max_tokens": 0}, "max_tokens 0"),
-        ({"experts": ["eye"], "window": 0.0}, "window 0.0"),
     ],
 )
 def test_refuses_what_does_not_go_together(source, options, said):
@@ -184,17 +181,10 @@ def published(tmp_path_factory) -> tuple[Source, dict[str, np.ndarray], dict]:
     return Source(corpus, None, tokenizer, stores), z, meta
 
 
-@pytest.mark.parametrize(
-    ("setting", "options"),
-    [
-        ("one_caption", {"max_tokens": 5}),
-        ("paragraph", {"max_tokens": 30}),
-        ("window_half_second", {"max_tokens": 5, "window": 0.5}),
-    ],
-)
-def test_rows_are_the_published(published, setting, options):
+@pytest.mark.parametrize(("setting", "rows"), [("one_caption", 5), ("paragraph", 30)])
+def test_rows_are_the_published(published, setting, rows):
     source, z, meta = published
-    made = CaptionExperts(source, experts=list(source.stores), clockless=["face", "ocr", "speech"], **options)
+    made = CaptionExperts(source, experts=list(source.stores), clockless=["face", "ocr", "speech"], max_tokens=rows)
     batch = made.read_videos(meta["video_ids"])
     edge = 0
     for e, name in enumerate(sorted(source.stores)):
@@ -208,9 +198,6 @@ def test_rows_are_the_published(published, setting, options):
             wanted = z[f"{setting}__{video}__features__{name}"][0][:rows]
             np.testing.assert_allclose(batch["features"][n, mask][:, part], wanted, rtol=1e-6)
             places = np.floor(z[f"{setting}__{video}__features_t__{name}"][0][:rows])
-            if setting == "window_half_second" and name in made.clockless:
-                assert (places == 0).all()  # an unknown time is -1 s, which is the aggregates' position for once
-                places = np.ones_like(places)
             assert batch["positions"][n, mask, e].tolist() == places.tolist()
             for ours, theirs in (("maxima", "maxpool"), ("means", "avgpool")):
                 pooled = z[f"{setting}__{video}__features_{theirs}__{name}"][0]

@@ -130,7 +130,9 @@ def test_tuned_options_align(search, world, tmp_path):
     assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
     search.aligner = copies.choose_aligner("hough")
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
-    (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "similarity_map": {**compared, "similarity": "inner"}}))
+    (tmp_path / "tuned.json").write_text(
+        json.dumps({**tuned, "similarity_map": {**compared, "noise": {"split": "val"}}})
+    )
     with pytest.raises(ValueError, match="a library has plain cosines"):
         copies.choose_aligner(tuned=tmp_path)
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 GRIDS: dict[str, dict[str, list[Any]]] = {"ours": {"min_similarity": [0.5]}}
-PUBLISHED: dict[str, dict[str, Any]] = {}
 
 
 def align(similarity: np.ndarray, *, min_similarity: float = 0.5) -> np.ndarray:

@@ -8,11 +8,10 @@ Output
     ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first (``dtw``: in order of
     time). Times are frames, half open. The score is the mean similarity along the matched frames.
 
-``published=True`` and ``PUBLISHED``
-    Every file has ``PUBLISHED``: named sets of parameters of VCSL (He et al., CVPR 2022; ``vcsl/vta.py``) and the
-    papers after it. They set ``published=True``, which computes the boxes of that code exactly. Its ends are the *last*
-    frames of a segment, so in seconds they are a frame short on both axes (on VCSL's test labels that alone reduces a
-    perfect F1 to 0.951).
+``published=True``
+    The boxes of VCSL's code exactly (He et al., CVPR 2022; ``vcsl/vta.py``; its parameters: ``configs/vcsl.yaml``). Its
+    ends are the *last* frames of a segment, so in seconds they are a frame short on both axes (on VCSL's test labels
+    that alone reduces a perfect F1 to 0.951).
 
 ``GRIDS``
     ``ours``, and ``published``: the values that upstream's tuning tries, as far as they are known.
@@ -45,8 +44,8 @@ SCORES = ("mean", "max")
 
 
 class Aligner(Protocol):
-    """A file of this room, or the ``Model`` of a segment detector: ``align(similarity, *, …)``, whose keyword-only
-    arguments are the options, each with a default; and named grids of these, one of them ``ours``."""
+    """A file of this room, or the ``Model`` of a segment detector. The keyword-only arguments of ``align`` are its
+    options, each with a default; one of the ``GRIDS`` is ``ours``."""
 
     @property
     def GRIDS(self) -> Mapping[str, Grid]: ...

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.localisation.map_paths import along, checked, diagonals, segments, skewed
+from videomatch.localisation.map_paths import along, checked, diagonals, skewed
 
-_SAME = {"gap": 9, "min_similarity": 0.3, "min_length": 5, "published": True}
-PUBLISHED: dict[str, dict[str, Any]] = {"isc": _SAME, "transvcl": _SAME}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"gap": [9, 10], "min_similarity": [0.2, 0.3], "published": [True]},
     "ours": {"gap": [3, 6, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6]},
@@ -30,11 +28,9 @@ def align(
 ) -> Segments:
     """Segments ``(N, 5)`` in frames, with options as above; ``published``: parts are not trimmed."""
     values = checked(similarity)
-    if not values.size:
-        return segments([], published=published)
-    boxes = along(
+    return along(
         values,
-        cheapest_path(1 - values),
+        [cheapest_path(1 - values)] if values.size else [],
         straight=gap,
         gap=gap,
         min_similarity=min_similarity,
@@ -42,7 +38,6 @@ def align(
         min_length=min_length,
         published=published,
     )
-    return segments(boxes, published=published)
 
 
 def cheapest_path(cost: np.ndarray) -> np.ndarray:

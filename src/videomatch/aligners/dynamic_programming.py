@@ -7,8 +7,8 @@ D the path is followed back, its bounding box taken out, and so on, up to 100 ti
 one axis for more than ``max_straight`` cells; parts with more than ``min_length`` cells and frames on both axes, and a
 mean similarity over ``mean_similarity``, are segments.
 
-The published thresholds 0.2 and 0.9 are compared with ``similarity + 1``: they are cosines of -0.8 and -0.1
-(:data:`PUBLISHED`), which few pairs of frames are below, so paths hardly ever end.
+VCSL's published threshold 0.2, and TransVCL's 0.9 (with ``gap`` 3), are compared with ``similarity + 1``: they are
+cosines of -0.8 and -0.1, which few pairs of frames are below, so paths hardly ever end.
 # Deviation: by default the threshold is higher, and a segment is trimmed to its matches and cut where more than ``gap``
 cells in a row are below it.
 """
@@ -21,13 +21,8 @@ from typing import Any
 import numpy as np
 
 from videomatch.aligners import Map, Segments
-from videomatch.localisation.map_paths import Found, along, checked, diagonals, segments, skewed
+from videomatch.localisation.map_paths import along, checked, diagonals, skewed
 
-_SAME = {"mean_similarity": 0.3, "min_length": 5, "max_straight": 10, "published": True}
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "isc": {"gap": 9, "min_similarity": -0.8, **_SAME},
-    "transvcl": {"gap": 3, "min_similarity": -0.1, **_SAME},
-}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {
         "gap": [9, 10],
@@ -56,22 +51,16 @@ def align(
 ) -> Segments:
     """Segments ``(N, 5)`` in frames, with options as above; ``published``: paths are not trimmed."""
     values = checked(similarity)
-    if not values.size:
-        return segments([], published=published)
-    sums, moves, _ = table(values, gap=gap, min_similarity=min_similarity)
-    found: list[Found] = []
-    for path in paths(sums, moves):
-        found += along(
-            values,
-            path,
-            straight=max_straight,
-            gap=gap,
-            min_similarity=min_similarity,
-            mean_similarity=mean_similarity,
-            min_length=min_length,
-            published=published,
-        )
-    return segments(found, published=published)
+    return along(
+        values,
+        paths(*table(values, gap=gap, min_similarity=min_similarity)[:2]) if values.size else [],
+        straight=max_straight,
+        gap=gap,
+        min_similarity=min_similarity,
+        mean_similarity=mean_similarity,
+        min_length=min_length,
+        published=published,
+    )
 
 
 def table(values: np.ndarray, *, gap: int, min_similarity: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,8 +18,6 @@ import numpy as np
 from videomatch.aligners import Map, Segments
 from videomatch.localisation.map_paths import Found, checked, containment, matched_parts, nms, segments
 
-_SAME = {"min_similarity": 0.7, "max_overlap": 0.9, "max_peaks": 100, "published": True}
-PUBLISHED: dict[str, dict[str, Any]] = {"isc": _SAME, "transvcl": _SAME}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"min_similarity": [0.2, 0.3, 0.7], "max_overlap": [0.9], "published": [True]},
     "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7], "gap": [2, 5, 9]},
@@ -63,10 +61,9 @@ def align(
             sides = line[1] - line[0], line[3] - line[2]
             if min(sides) >= min_length and total >= density * min_similarity * max(sides):
                 lines.append((number, line, total))
-    if not lines:
-        return segments([], published=False)
     lines.sort(key=lambda line: line[0])  # of equal votes the earlier speed wins
-    table, totals = np.array([line for _, line, _ in lines]), np.array([total for *_, total in lines])
+    table = np.array([line for _, line, _ in lines]).reshape(-1, 5)
+    totals = np.array([total for *_, total in lines])
     return segments(table[nms(table[:, :4], totals, max_overlap, containment)].tolist(), published=False)
 
 

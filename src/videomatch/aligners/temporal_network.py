@@ -10,7 +10,7 @@ the sum of its similarities over the mean of its side lengths exceeds ``min_simi
 
 As published the last neighbour of the last query frame is taken for the sink of the network and left out of every
 path, and a path may begin at a frame of any similarity. Ties of whole paths go to the earlier query frame (the
-published code's topological order).
+published code's topological order). TransVCL's parameters are VCSL's but for ``top_k`` 10, ``min_similarity`` 0.2.
 # Deviation: by default both frames of an edge have ``min_similarity``.
 """
 
@@ -24,12 +24,6 @@ import numpy as np
 from videomatch.aligners import Map, Segments
 from videomatch.localisation.map_paths import Found, checked, iou, segments
 
-_SAME = {"max_paths": 10, "max_iou": 0.3, "published": True}
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "isc": {"max_step": 10, "top_k": 3, "min_similarity": 0.3, "min_length": 5, **_SAME},
-    "transvcl": {"max_step": 10, "top_k": 10, "min_similarity": 0.2, "min_length": 5, **_SAME},
-    "vsc2022": {"max_step": 5, "top_k": 5, "min_similarity": 0.2, "min_length": 4, **_SAME},
-}
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"max_step": [5, 10, 15], "top_k": [5, 10, 15], "min_similarity": [0.2, 0.3], "published": [True]},
     "ours": {"max_step": [5, 10, 15], "top_k": [2, 3, 5, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6]},

@@ -115,9 +115,8 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
             raise ValueError(f"{path} does not exist: expected a result of `tune`")
         found = json.loads(path.read_text(encoding="utf-8"))
         compared = SimilarityMap.read(found["similarity_map"])
-        if compared.similarity != "cosine" or compared.noise is not None:
-            scores = f"{compared.similarity!r} similarities" if compared.noise is None else "normalised scores"
-            raise ValueError(f"{path} was tuned on {scores}; a library has plain cosines")
+        if compared.noise is not None:
+            raise ValueError(f"{path} was tuned on normalised scores; a library has plain cosines")
         name, options, bias, every = found["aligner"], found["options"], compared.bias, compared.every
         if (name is None) != (run is not None):
             raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")

@@ -124,10 +124,9 @@ def encode_parts(
     budgets: Sequence[int],
     *,
     start: Sequence[int],
-    pad: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Encode texts of several parts as ``start`` part ``[SEP]`` part ``[SEP]`` …: input_ids and attention_mask, (B, T)
-    int64, padded to the longest of the batch, or with ``pad`` to the longest that there can be.
+    int64, padded to the longest of the batch.
 
     Each part (title, ASR) has B texts, perhaps empty (its end token stays), of ``budgets`` tokens at most without the
     end token; ``start`` are the first ids of every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
@@ -143,7 +142,7 @@ def encode_parts(
         rows.append([*start, *itertools.chain.from_iterable(kept)])
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     tokens = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
-    ids, mask = padded(tokens, lengths, len(start) + sum(budgets) + len(budgets) if pad else None)
+    ids, mask = padded(tokens, lengths)
     ids[~mask] = tokenizer.pad_token_id
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 

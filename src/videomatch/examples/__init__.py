@@ -1,12 +1,11 @@
 """What one training example is: which are sampled in an epoch, and how some of them become tensors.
 
-``examples: {kind: frame_caption, …}`` names a file of this folder and in it the class ``FrameCaption``, a dataclass
-derived from :class:`Examples`. Its keyword fields are the options: a kind declares those of its own and the defaults
-that it changes. It defines ``batch``, and may override the rest.
+``examples: {kind: frame_caption, …}`` names the class ``FrameCaption`` of ``frame_caption.py``, a dataclass derived
+from :class:`Examples` whose keyword fields are the options. It defines ``batch``, and may override the rest.
 
-Counts (labels, tags) are taken over the first split that :meth:`Examples.on` is called with, so the train split. All
-randomness is passed in, so that any batch of any epoch can be drawn again without those before it. Features are read
-from the store batch by batch; only ids, labels and the texts of one split are held in memory.
+Labels are counted over the first split that :meth:`Examples.on` is called with, so the train split. All randomness is
+passed in, so that any batch of any epoch can be drawn again without those before it. Features are read from the store
+batch by batch; only ids, labels and the texts of one split are held in memory.
 """
 
 from __future__ import annotations
@@ -77,8 +76,6 @@ def frame_index(num_frames: int, max_frames: int) -> np.ndarray:
     # Deviation: for n = m + 1 their condition ``(n - 1) / m > 1`` is false and they return m + 1 frames; ours are
     # subsampled then, too. Our mask is all ones where frames were left out; theirs hides the last n - m of those kept.
     """
-    if num_frames < 0 or max_frames < 1:
-        raise ValueError(f"{num_frames} frames, at most {max_frames}: expected at least 0 and 1")
     if num_frames <= max_frames:
         return np.arange(num_frames, dtype=np.int64)
     middles = (np.arange(max_frames) + 0.5) * (num_frames - 1) / max_frames

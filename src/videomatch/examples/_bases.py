@@ -81,16 +81,11 @@ class CaptionExamples(Examples):
 class TaggedExamples(Examples):
     """Example ``n`` of a split is a part of its video ``n``, with the labels of the video.
 
-    Labels are the most frequent tags of the first split (equally frequent ones by name), all its categories, and words
-    of its captions, named ``tag:…``, ``category:…`` and ``word:…``.
-
-    Args:
-        num_tags: tags at most.
-        num_words: words at most: the most frequent of those that at most half of the captioned videos have (the
-            concepts of the hybrid space of dual encoding, Dong et al. 2021, arXiv:2009.05381; here captions are split
-            at everything but letters, so Chinese text between two marks is one word).
-        words: the words to take instead.
-        categories: whether categories are labels.
+    Labels are the ``num_tags`` most frequent tags of the first split (equally frequent ones by name), its
+    ``categories``, and ``words`` of its captions, named ``tag:…``, ``category:…`` and ``word:…``. Without a list,
+    words are the ``num_words`` most frequent of those that at most half of the captioned videos have (the concepts of
+    the hybrid space of dual encoding, Dong et al. 2021, arXiv:2009.05381; here captions are split at everything but
+    letters, so Chinese text between two marks is one word).
     """
 
     #: what the labels of tags begin with
@@ -164,17 +159,15 @@ class TaggedExamples(Examples):
 
 @dataclass(kw_only=True, eq=False)
 class VideoExamples(Examples):
-    """Examples that are whole videos: their frame features and texts as one sequence for a joint encoder.
+    """Whole videos: their frame features and texts as one sequence for a joint encoder.
 
-    Tensors: B examples, F frames of D features, T tokens. A row of tokens begins with ``[CLS] [SEP]`` in the layout
-    ``frames_inside`` (the model puts the frames between the two) and with ``[CLS]`` in ``frames_first`` (the frames
-    come before it); each kind of text follows, cut to its own budget, with a ``[SEP]`` of its own even where it is
-    empty. A video's id and texts are held in memory; frames are read, and texts tokenised, batch by batch.
+    A row of tokens begins with ``[CLS] [SEP]`` in the layout ``frames_inside`` (the model puts the frames between the
+    two) and with ``[CLS]`` in ``frames_first`` (the frames come before it); each kind of text follows, cut to its own
+    budget, with a ``[SEP]`` of its own even where it is empty. Texts are tokenised batch by batch.
 
     Args:
         texts: kind of text -> tokens of it at most, without special ones; empty for no text.
         max_frames: frames of a video at most, longer ones are subsampled evenly (:func:`frame_index`); 0 for none.
-        pad: pad texts to all budgets together, not to the longest of the batch.
     """
 
     #: roles of the videos whose texts the tokenizer is trained on
@@ -184,7 +177,6 @@ class VideoExamples(Examples):
     texts: Mapping[str, int]
     layout: Literal["frames_inside", "frames_first"] = "frames_inside"
     max_frames: int = 32
-    pad: bool = False
 
     def __post_init__(self) -> None:
         tokenizer, texts, max_frames = self.source.tokenizer, self.texts, self.max_frames
@@ -226,7 +218,7 @@ class VideoExamples(Examples):
         return self._usable_rows(ids)["video_id"].to_list()
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """Videos for ``embed_videos``: frames (B, F, D) and frame_mask (B, F), input_ids and attention_mask (B, T)."""
+        """Videos for ``embed_videos``: what a batch has of them."""
         rows = self._usable_rows(ids)
         if len(rows) < len(ids):
             lost = next(i for i in ids if i not in set(rows["video_id"]))
@@ -260,7 +252,7 @@ class VideoExamples(Examples):
         frames, frame_mask = self._frames(rows["video_id"].to_list())
         if self.texts and self.source.tokenizer is not None:
             parts, budgets = [rows[kind].to_list() for kind in self.texts], list(self.texts.values())
-            tokens = encode_parts(self.source.tokenizer, parts, budgets, start=self._start, pad=self.pad)
+            tokens = encode_parts(self.source.tokenizer, parts, budgets, start=self._start)
         else:
             ids = torch.tensor(self._start).repeat(len(rows), 1)
             tokens = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

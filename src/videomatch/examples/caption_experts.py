@@ -56,19 +56,14 @@ class CaptionExperts(CaptionExamples):
     B examples, E experts in alphabetical order, T rows of the longest, D the sum of the experts' dimensions. Batch:
     ``features`` (B, T, D) float32, row t of all experts side by side, zeros where an expert has fewer rows;
     ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 0 for the aggregates, 1 for an unknown time, 2 + n
-    for the second (or ``window``) n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are
+    for the second n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are
     none; ``input_ids`` and ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
 
-    An expert without an entry, without rows, or (as data sets mark it) with a first value that is not a number, is
-    missing: it has no row.
-
-    # Deviation: with windows other than a second, the published code gives unknown times other positions (those of
-    aggregates, for half a second). Here they keep theirs.
+    An expert is missing if it has no rows, or (as data sets mark it) if its first value is not a number.
 
     Args:
         max_tokens: rows of an expert at most. In training, of more a random subset in order of time; elsewhere the one
             that the published code draws with seed 0.
-        window: seconds that share a position.
         clockless: experts whose rows get the unknown time, as do times that are negative or not a number.
         shuffle_times: exchange the positions of an expert's rows at random (an ablation).
         captions: ``one`` of a video's captions at random, or all ``joined`` to a paragraph, in order of time.
@@ -82,7 +77,6 @@ class CaptionExperts(CaptionExamples):
 
     experts: Sequence[str]
     max_tokens: int = 30
-    window: float = 1.0
     clockless: Sequence[str] = ()
     shuffle_times: bool = False
     captions: Literal["one", "joined"] = "one"
@@ -91,9 +85,8 @@ class CaptionExperts(CaptionExamples):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_tokens < 1 or self.window <= 0:
-            given = f"max_tokens {self.max_tokens}, window {self.window}"
-            raise ValueError(f"{given}: expected at least 1 and more than 0 seconds")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens {self.max_tokens}, expected at least 1")
         self.experts = sorted(self.experts)
         stores = self.source.stores
         if not self.experts or not set(self.experts) <= set(stores):
@@ -199,14 +192,14 @@ class CaptionExperts(CaptionExamples):
         return counts, values[rows], at, maxima, means
 
     def _positions(self, name: str, store: Store, ids: Sequence[str]) -> np.ndarray:
-        """Of all rows: two more than the number of the window that holds the middle of a row."""
+        """Of all rows: two more than the second that holds the middle of a row."""
         try:
             times, _ = store.gather(ids, "times")
         except ValueError as error:
             raise ValueError(f"expert {name!r}: {error}; without times it has to be among `clockless`") from None
         middles = times.mean(axis=1)
         known = middles >= 0  # not so of what is not a number
-        places = np.floor(np.where(known, middles, 0.0) / self.window + UNKNOWN + 1)
+        places = np.floor(np.where(known, middles, 0.0) + UNKNOWN + 1)
         return np.where(known, places, UNKNOWN).astype(np.int64)
 
 

@@ -18,8 +18,8 @@ from videomatch.retrieval import exact
 
 
 def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> float:
-    """R@1 + R@5 + R@10 of both directions, percent: dual encoding's measure of validation (600 at most), of the
-    embeddings (N, D) of captions and (N, D) or (N, levels, D) of their videos; a score is the mean over the levels."""
+    """R@1 + R@5 + R@10 of both directions, percent: dual encoding's measure of validation, of the embeddings (N, D) of
+    captions and (N, D) or (N, levels, D) of their videos; a score is the mean over the levels."""
     videos, texts = video_embeds.double().reshape(len(video_embeds), -1).numpy(), text_embeds.double().numpy()
     _, first, owner = np.unique(video.numpy(), return_index=True, return_inverse=True)
     texts = np.tile(texts, videos.shape[1] // texts.shape[1])

@@ -15,9 +15,7 @@ from videomatch.metrics.segments import SWAPPED
 
 @dataclass(kw_only=True, eq=False)
 class CopiedFrames(CopyExamples):
-    """The judged pairs of a protocol, with the frames themselves instead of their similarities.
-
-    In training, query and reference change places and both run backwards, half of the time each.
+    """Judged pairs. In training, query and reference change places and both run backwards, half of the time each.
 
     Batch: ``query_frames`` ``(B, Q, D)``, ``reference_frames`` ``(B, R, D)`` float32, ``query_mask``,
     ``reference_mask``, ``segments`` ``(B, M, 4)`` in frames, half open, ``segments_mask`` ``(B, M)``.

@@ -1,9 +1,8 @@
 """Frames of a video and those of an edited copy of it, with the time map: what a scorer of key frames learns from.
 
 A copy is made out of the features themselves, anew each time: a stretch of the window, faster or slower, some frames
-dropped, one in ten blacked out, all moved by one constant and each by noise, at times mixed with another video (blend,
-picture in picture). Speeds are those of the copies of the Video Similarity Challenge 2022: 43 % as the original, the
-others in [0.60, 1.50].
+dropped or blacked out, all moved by one constant and each by noise, at times mixed with another video (blend, picture
+in picture). Speeds are those of the copies of the Video Similarity Challenge 2022.
 """
 
 from __future__ import annotations
@@ -22,6 +21,10 @@ from videomatch.examples import Batch, Examples, check_rows, tensors
 SAME_SPEED, SPEEDS = 0.43, (0.60, 1.50)
 #: shortest copy, frames
 SHORTEST = 8
+#: share of the frames of a copy that are left out, and that turn black; share of copies mixed with another video
+DROPPED, BLACK, MIXED = 0.1, 0.1, 0.2
+#: length of the noise on a unit vector, at most; drawn for each copy, half for all its frames alike
+NOISE = 0.6
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,23 +38,15 @@ class EditedFrames(Examples):
     Args:
         split, validation: both roles of the splits count; what has no features (a text) is passed over.
         copies: how they come about; there is one way.
-        drop, blackout: share of frames that a copy leaves out, or that turn black.
-        noise: length of the noise on a unit vector, at most; drawn for each copy, half for all its frames alike.
-        mix: share of copies that are mixed with another video.
     """
 
     expert: str = "clip"
     copies: Literal["made"] = "made"
     num_frames: int = 64
-    drop: float = 0.1
-    blackout: float = 0.1
-    noise: float = 0.6
-    mix: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.num_frames < SHORTEST or not 0 <= self.drop < 1 or not 0 <= self.blackout < 1:
-            given = f"num_frames {self.num_frames}, drop {self.drop}, blackout {self.blackout}"
-            raise ValueError(f"edited_frames: {given}: expected at least {SHORTEST} frames and shares below 1")
+        if self.num_frames < SHORTEST:
+            raise ValueError(f"edited_frames: num_frames {self.num_frames}, expected at least {SHORTEST}")
         check_rows(self._store, 1, "vectors")
 
     def _select(self, split: str | Sequence[str]) -> None:
@@ -85,14 +80,14 @@ class EditedFrames(Examples):
         other = self._window(int(rng.integers(len(self.videos))), rng)
         at = self._times(len(window), rng)
         copied = window[at]
-        if rng.random() < self.mix:
+        if rng.random() < MIXED:
             share = rng.uniform(0.3, 0.8)
             copied = share * copied + (1 - share) * other[np.arange(len(at)) % len(other)]
         dim = window.shape[1]
-        strength = rng.uniform(0, self.noise, 2) / np.sqrt(2 * dim)
+        strength = rng.uniform(0, NOISE, 2) / np.sqrt(2 * dim)
         copied = copied + strength[0] * rng.normal(size=(1, dim)) + strength[1] * rng.normal(size=copied.shape)
         copied = unit_rows(copied.astype(np.float32))
-        black = rng.random(len(at)) < self.blackout
+        black = rng.random(len(at)) < BLACK
         copied[black] = 1 / np.sqrt(dim)  # one vector for all that is black
         return copied, np.where(black, -1, at)
 
@@ -103,5 +98,5 @@ class EditedFrames(Examples):
         length = int(rng.integers(min(SHORTEST, longest), longest + 1))
         start = rng.uniform(0, max(0.0, count - 1 - (length - 1) * speed))
         at = np.minimum(np.floor(start + speed * np.arange(length)), count - 1).astype(np.int64)
-        kept = at[rng.random(length) >= self.drop]
+        kept = at[rng.random(length) >= DROPPED]
         return kept if len(kept) else at[:1]

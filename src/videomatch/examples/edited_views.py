@@ -6,7 +6,6 @@ rotation, colour, blur, JPEG, text, logos, overlays, pictures in pictures), for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -17,14 +16,14 @@ from jaxtyping import UInt8
 from videomatch.examples import Batch, Examples
 
 Picture = UInt8[np.ndarray, "height width 3"]
-#: (picture, another one, randomness) -> picture of the same size
-Edit = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+#: of a frame
+VIEWS = 2
 
 
 def view(picture: Picture, other: Picture, rng: np.random.Generator, *, max_edits: int = 3) -> Picture:
-    """A picture after 1 to ``max_edits`` different edits, in an order in which each can be seen; 0 changes nothing.
-    ``other`` is a picture of the same size, of another video, for edits that show one."""
-    count = int(rng.integers(1, max_edits + 1)) if max_edits else 0
+    """A picture after 1 to ``max_edits`` different edits, in an order in which each can be seen. ``other`` is a picture
+    of the same size, of another video, for edits that show one."""
+    count = int(rng.integers(1, max_edits + 1))
     for number in sorted(rng.choice(len(EDITS), min(count, len(EDITS)), replace=False)):
         picture = np.ascontiguousarray(EDITS[number](picture, other, rng))
     return picture
@@ -138,29 +137,27 @@ def _marks(p: np.ndarray, _: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return result
 
 
-#: in the order in which they are made: what lies inside another picture is edited before
-EDITS: tuple[Edit, ...] = (
+#: (picture, another one, randomness) -> picture of the same size; what lies inside another picture is edited before
+EDITS = (
     _light, _tone, _flip, _crop, _warp, _over, _blend, _beside, _inside, _marks, _soft, _grain,
 )  # fmt: skip
 
 
 @dataclass(kw_only=True, eq=False)
 class EditedViews(Examples):
-    """A random frame of a video, seen ``num_views`` times after edits that are sampled anew each time.
+    """A random frame of a video, seen twice after edits that are sampled anew each time; ``edits`` is how many the
+    second view has at most, the first has one.
 
     Batch: ``views`` ``(B, V, height, width, 3)`` uint8, ``video`` ``(B,)``: the number of the video.
-
-    ``edits`` is how many a view has at most; the first view has at most one.
     """
 
     expert: str | None = "frames"
     per_video: int = 4
-    num_views: int = 2
     edits: int = 3
 
     def __post_init__(self) -> None:
-        if self.num_views < 2 or self.edits < 1:
-            raise ValueError(f"EditedViews: {self.num_views} views with {self.edits} edits, expected at least 2 and 1")
+        if self.edits < 1:
+            raise ValueError(f"EditedViews: {self.edits} edits, expected at least 1")
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         frames = self._random_rows([self.videos[n] for n in numbers], rng).numpy()
@@ -168,7 +165,7 @@ class EditedViews(Examples):
             raise ValueError(f"EditedViews: rows of {frames.shape[1:]} {frames.dtype}, expected frames of bytes")
         others = np.roll(frames, 1, axis=0)  # a batch's frames are of different videos, as a rule
         rows = [
-            [view(frame, other, rng, max_edits=self.edits if n else 1) for n in range(self.num_views)]
+            [view(frame, other, rng, max_edits=self.edits if n else 1) for n in range(VIEWS)]
             for frame, other in zip(frames, others, strict=True)
         ]
         return {"views": torch.from_numpy(np.array(rows)), "video": torch.from_numpy(np.asarray(numbers, np.int64))}

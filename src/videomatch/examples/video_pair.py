@@ -44,9 +44,8 @@ class VideoPair(VideoExamples):
         validation: protocol to validate on; not used with a fold.
         protocol: of the folds; see :mod:`videomatch.data.pairs`.
         labels: ``rank``: a grade becomes its mean rank among all labels, scaled to 0 … 1; ``plain``: as it is. As
-            published, "all labels" are those of ``split`` and ``validation`` (with a fold: of ``split``) together,
-            read or not. So the histogram of the validation labels enters into the targets of training, nothing about
-            any one pair: the mapping is monotone, hence Spearman does not see it, and MSE is against ranks.
+            published, "all labels" are those of ``split`` and ``validation`` (with a fold: of ``split``) together, read
+            or not. The mapping is monotone, hence Spearman does not see it, and MSE is against ranks.
     """
 
     ROLES = ("query", "reference")

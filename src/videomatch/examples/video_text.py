@@ -60,7 +60,7 @@ class VideoText(TaggedExamples, VideoExamples):
     Args:
         texts: kind of text -> tokens at most; the AIAC 2021 winners: ``{title: 33}``, in ``frames_first`` 34.
         layout: ``frames_inside``: [CLS] frames [SEP] text [SEP] (winners' jobs 1, 4, 5, 6), or ``frames_first``.
-        num_tags: labels, the most frequent tags of the first split; their names are the tags themselves.
+        num_tags: labels; their names are the tags themselves.
         untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
         mask_tokens, mask_frames: rates; see :func:`mask_tokens` and :func:`mask_frames`.
     """

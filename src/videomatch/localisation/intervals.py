@@ -15,9 +15,11 @@ def filled(times: Times) -> Times:
     """Intervals that reach halfway to their neighbours, for frames that are moments or have gaps between them.
 
     Intervals that touch stay as they are, however unequal (those of key frames). The first interval begins at 0; the
-    last is symmetric about its frame's middle.
+    last is symmetric about its frame's middle. A ValueError unless times rise.
     """
-    times = _checked(times, "times")
+    times = np.asarray(times, np.float64)
+    if (times[:, 1] < times[:, 0]).any() or (np.diff(times, axis=0) < 0).any() or not np.isfinite(times).all():
+        raise ValueError("times do not rise, expected frames that end after their start, in the order of time")
     if not len(times):
         return times.copy()
     middle = times.mean(axis=1)
@@ -33,10 +35,8 @@ def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -
     (:func:`filled`). Published aligners return the last frame as the end, which becomes the *start* of that frame, as
     in VCSL at one frame a second: such a segment is a frame short."""
     result = np.array(segments, np.float64)
-    if result.ndim != 2 or result.shape[1] < 4:
-        raise ValueError(f"segments of shape {result.shape}, expected (N, 4) or more columns")
     for columns, times, name in ((QUERY, query_times, "query"), (REFERENCE, reference_times, "reference")):
-        edges = _edges(times, name)
+        edges = _edges(times)
         ends = result[:, columns]
         wrong = np.flatnonzero((ends[:, 0] < 0) | (ends[:, 1] < ends[:, 0]) | (ends[:, 1] > len(edges) - 1))
         if len(wrong):
@@ -49,22 +49,12 @@ def to_seconds(segments: Segments, query_times: Times, reference_times: Times) -
 def to_frames(segments: Segments, query_times: Times, reference_times: Times) -> Segments:
     """The inverse of :func:`to_seconds`; segments are clipped to the videos."""
     result = np.array(segments, np.float64)
-    for columns, times, name in ((QUERY, query_times, "query"), (REFERENCE, reference_times, "reference")):
-        edges = _edges(times, name)
+    for columns, times in ((QUERY, query_times), (REFERENCE, reference_times)):
+        edges = _edges(times)
         result[:, columns] = np.interp(result[:, columns], edges, np.arange(len(edges)))
     return result
 
 
-def _edges(times: np.ndarray, name: str) -> np.ndarray:
+def _edges(times: np.ndarray) -> np.ndarray:
     """The starts of the frames and the end of the last: (frames + 1,)."""
-    times = _checked(times, f"{name} times")
     return np.r_[times[:, 0], times[-1, 1]] if len(times) else np.zeros(1)
-
-
-def _checked(times: np.ndarray, name: str) -> np.ndarray:
-    times = np.asarray(times, np.float64)
-    if times.ndim != 2 or times.shape[1] != 2:
-        raise ValueError(f"{name} of shape {times.shape}, expected (frames, 2)")
-    if (times[:, 1] < times[:, 0]).any() or (np.diff(times, axis=0) < 0).any() or not np.isfinite(times).all():
-        raise ValueError(f"{name} do not rise, expected frames that end after their start, in the order of time")
-    return times

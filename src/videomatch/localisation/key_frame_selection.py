@@ -1,25 +1,17 @@
 """Key frames: select a few frames of a video, and the interval that each of them covers.
 
-Conventions
-    ``features (N, D)`` are the frames of one video in the order of time (only directions count); ``times (N, 2)`` start
-    and end of each, s. ``share`` is the budget: ``ceil(share * N)`` key frames. The first and the last frame are key
-    frames, and key frames are at most ``longest`` seconds apart (where frames are); with ``coverage``, a key frame
-    covers a run of at most that length instead. A budget too small for that is exceeded, by all methods alike.
+Of one video's frames ``features (N, D)`` (only directions count) with ``times (N, 2)``, ``ceil(share * N)`` are key
+frames: the first, the last, and others at most ``longest`` seconds apart (where frames are); with ``coverage``, one
+covers a run of at most that length instead. A budget too small for that is exceeded, by all methods alike.
 
-Methods; a trained scorer is :mod:`videomatch.models.key_frames`
-    ==============  ================================================================================================
-    uniform         equal steps
-    shots           cut the video at its largest changes; the first and the middle frame of each shot
-    k_center        repeatedly the frame least similar to all selected so far (Gonzalez 1985)
-    differences     the largest local maxima of the change from frame to frame, apart from one another
-    coverage        exact k-medoids of a sequence, by dynamic programming
-    ==============  ================================================================================================
-
-Coverage
-    The video is cut into ``budget`` runs of frames with one key frame each. A run costs the sum over its frames of one
-    minus the cosine with its key frame, divided by :data:`TEMPERATURE`, less the score of that frame; the cheapest
-    selection is found exactly. It is the mode of the distribution that a scorer is trained with
-    (:func:`videomatch.models.key_frames.soft_assignment`).
+uniform      equal steps
+shots        cut the video at its largest changes; the first and the middle frame of each shot
+k_center     repeatedly the frame least similar to all selected so far (Gonzalez 1985)
+differences  the largest local maxima of the change from frame to frame, apart from one another
+coverage     exact k-medoids of a sequence, by dynamic programming: the cheapest cut into ``budget`` runs with one key
+             frame each. A run costs the sum over its frames of one minus the cosine with its key frame, divided by
+             :data:`TEMPERATURE`, less the score of that frame. It is the mode of the distribution that a scorer is
+             trained with (:func:`videomatch.models.key_frames.soft_assignment`).
 """
 
 from __future__ import annotations
@@ -66,9 +58,6 @@ def select(
     if method not in METHODS:
         raise ValueError(f"no method {method!r} to select key frames; there are {', '.join(METHODS)}")
     limits, count = _Limits(times, share, longest), len(times)
-    for values, axes in ((features, 2), (scores, 1)):
-        if values is not None and (len(values) != count or values.ndim != axes):
-            raise ValueError(f"{len(values)} frames with {count} times, expected one each")
     if scores is not None and not np.isfinite(scores).all():
         raise ValueError("a score is not finite, expected one finite score per frame")
     budget = limits.budget
@@ -145,9 +134,6 @@ def assigned_intervals(
     """The interval ``[start, end)`` that each key frame covers, s; their union is the whole video. By ``features`` the
     boundary of two key frames is where the frames between become more similar to the later one, so at a cut if there is
     one; without, or where all are similar, halfway."""
-    positions, times = np.asarray(positions, np.int64), np.asarray(times, np.float64)
-    if len(positions) and (positions[0] < 0 or positions[-1] >= len(times) or (np.diff(positions) <= 0).any()):
-        raise ValueError(f"key frames {positions.tolist()[:10]} …, expected rising positions below {len(times)}")
     if not len(positions):
         return np.zeros((0, 2))
     selected = times[positions]

@@ -5,7 +5,7 @@ A box is ``query_start, query_end, reference_start, reference_end`` in frames, h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -81,7 +81,7 @@ def _areas(boxes: Boxes, others: Boxes) -> tuple[Overlaps, np.ndarray, np.ndarra
 
 def along(
     values: np.ndarray,
-    path: np.ndarray,
+    paths: Iterable[np.ndarray],
     *,
     straight: int,
     gap: int,
@@ -89,23 +89,25 @@ def along(
     mean_similarity: float,
     min_length: int,
     published: bool,
-) -> list[Found]:
-    """The parts of a path (cells ``(L, 2)`` in the order of time) through a map that are segments: it is cut where it
-    runs ``straight`` along one axis or has a ``gap``, and trimmed to matches, or as published by ``straight`` alone."""
-    parts = straight_runs(path, straight)
-    if not published:
-        is_match = values[path[:, 0], path[:, 1]] >= min_similarity
-        parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(is_match[s:e], gap)]
+) -> Segments:
+    """The parts of paths (cells ``(L, 2)`` in the order of time) through a map that are segments: a path is cut where
+    it runs ``straight`` along one axis or has a ``gap``, and trimmed to matches, or as published by ``straight`` alone.
+    """
     found = []
-    for start, end in parts:
-        if end - start <= min_length:
-            continue
-        cells = path[start:end]
-        mean = float(values[cells[:, 0], cells[:, 1]].mean())
-        (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
-        if mean > mean_similarity and min(q_high - q_low, r_high - r_low) > min_length:
-            found.append((q_low, q_high + 1, r_low, r_high + 1, mean))
-    return found
+    for path in paths:
+        parts = straight_runs(path, straight)
+        if not published:
+            is_match = values[path[:, 0], path[:, 1]] >= min_similarity
+            parts = [(s + a, s + b) for s, e in parts if e > s for a, b in matched_parts(is_match[s:e], gap)]
+        for start, end in parts:
+            if end - start <= min_length:
+                continue
+            cells = path[start:end]
+            mean = float(values[cells[:, 0], cells[:, 1]].mean())
+            (q_low, r_low), (q_high, r_high) = cells[0].tolist(), cells[-1].tolist()
+            if mean > mean_similarity and min(q_high - q_low, r_high - r_low) > min_length:
+                found.append((q_low, q_high + 1, r_low, r_high + 1, mean))
+    return segments(found, published=published)
 
 
 def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:

@@ -52,10 +52,8 @@ class SimilarityMaps:
     @classmethod
     def of(cls, features: Iterable[Path], spec: SimilarityMap, corpus: Path | None = None) -> SimilarityMaps:
         """The maps of the features in result folders of ``extract``; ``corpus`` has the split of ``spec.noise``."""
-        if spec.every is not None and (spec.every <= 0 or spec.similarity != "cosine"):
-            raise ValueError(f"every {spec.every}, similarity {spec.similarity!r}: expected seconds, and cosines")
-        if spec.noise is not None and spec.similarity == "chamfer":
-            raise ValueError("similarity 'chamfer' with score normalisation, expected 'cosine' or 'inner'")
+        if spec.every is not None and spec.every <= 0:
+            raise ValueError(f"every {spec.every}: expected more than 0 seconds")
         references = expert_store(features, spec.expert)
         queries = references if spec.query_expert is None else expert_store(features, spec.query_expert)
         root = references.roots[0]
@@ -67,13 +65,9 @@ class SimilarityMaps:
         rows, _ = references.gather([i for i in pooled_ids(corpus, spec.noise.split) if i in references])
         if not len(rows):
             raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {root}")
-        normalisation = ScoreNormalisation.fit(
-            np.asarray(rows, np.float32),
-            beta=spec.noise.beta,
-            drop=spec.noise.drop,
-            unit=spec.similarity == "cosine",
-        )
-        return cls(spec, references, queries, normalisation)
+        noise = np.asarray(rows, np.float32)
+        fitted = ScoreNormalisation.fit(noise, beta=spec.noise.beta, drop=spec.noise.drop)
+        return cls(spec, references, queries, fitted)
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
@@ -82,14 +76,10 @@ class SimilarityMaps:
             self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
         right, reference_times = self.frames(reference, self.references)
-        if self.normalisation is not None:
-            values = left @ self.normalisation.references(right).T
-        elif self.spec.similarity == "cosine":
+        if self.normalisation is None:
             values = frame_similarity.cosines(left, right)
-        elif self.spec.similarity == "chamfer":
-            values = frame_similarity.clipped(frame_similarity.chamfer(left, right))
         else:
-            values = left @ right.T
+            values = left @ self.normalisation.references(right).T
         return values + values.dtype.type(self.spec.bias), query_times, reference_times
 
     def frames(self, video_id: str, store: Store) -> tuple[np.ndarray, np.ndarray]:

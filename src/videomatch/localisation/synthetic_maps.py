@@ -23,8 +23,8 @@ from videomatch.localisation import frame_similarity, key_frame_selection
 Map = Float[np.ndarray, "query_frames reference_frames"]
 Boxes = Float[np.ndarray, "segments 4"]
 
-#: vectors per frame before sampling
-FINE = 4
+#: vectors per frame before sampling, and share of maps that have a segment
+FINE, COPIED = 4, 0.7
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class _Style:
 
 
 def drawn(
-    rng: np.random.Generator, *, shortest: int = 10, longest: int = 128, copied: float = 0.7, condensed: float = 0.0
+    rng: np.random.Generator, *, shortest: int = 10, longest: int = 128, condensed: float = 0.0
 ) -> tuple[Map, Boxes]:
-    """A map of videos of ``shortest`` to ``longest`` frames, and its segments in frames, half open. ``copied`` is the
-    share of maps that have a segment, ``condensed`` of those whose reference is interpolated from its key frames."""
+    """A map of videos of ``shortest`` to ``longest`` frames, and its segments in frames, half open. ``condensed`` is
+    the share of maps whose reference is interpolated from its key frames."""
     dim = int(np.exp(rng.uniform(np.log(10), np.log(100))))
     style = _Style(
         common=_unit(rng.normal(size=dim)),
@@ -58,7 +58,7 @@ def drawn(
     known = scenes if rng.random() < 0.35 else []
     host, _ = _video(rng, lengths[0] * FINE, style, known)
     boxes: list[tuple[float, ...]] = []
-    if rng.random() < copied:
+    if rng.random() < COPIED:
         query, found = _with_copies(rng, host, reference, style, longest)
         host, boxes = (query, found) if found else (host, [])
     query, reference = (_unit(rows[FINE // 2 :: FINE]) for rows in (host, reference))
