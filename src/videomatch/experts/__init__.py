@@ -1,9 +1,8 @@
 """Experts: feature extractors for videos, one file each, named in ``params.yaml`` as ``extractor``.
 
 A file holds a class ``Expert``, a :class:`BaseExpert` whose options are the keyword-only arguments of ``__init__``; an
-option out of bounds is a ValueError. ``stages/extract.py`` gives what the expert requests of a video to its
-:class:`VideoExtractor`, and computes the prepared rows in batches across videos. Most experts make one row of each item
-(a frame, a window of sound) by ``prepare`` and ``infer``; those that find faces or words define ``start``.
+option out of bounds is a ValueError. ``stages/extract.py`` gives what it requests of a video to its
+:class:`VideoExtractor`. Most experts make a row of each item (a frame, a window of sound) by ``prepare`` and ``infer``.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from videomatch.media.sound import SoundRequest
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows that are made of ``length`` consecutive items. Window w begins with item ``w * step``; every such item
-    begins a window. After the last item of a video, ``fill`` is that item again, or zeros."""
+    """Rows of ``length`` consecutive items: every item ``w * step`` begins a window. After the last item of a video,
+    ``fill`` is that item again, or zeros."""
 
     length: int
     step: int
@@ -49,8 +48,7 @@ class VideoExtractor(Protocol):
     """The extraction of one video by one expert, in one thread."""
 
     def update(self, items: np.ndarray, first: int) -> np.ndarray:
-        """Read ``(n, …)`` further items, the first of them number ``first``; returns the prepared rows ``(m, …)`` that
-        are complete with them."""
+        """The prepared rows ``(m, …)`` that ``(n, …)`` further items complete; the first item is number ``first``."""
         ...
 
     def finalize(self, times: np.ndarray) -> Extracted:
@@ -88,9 +86,8 @@ class BaseExpert:
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]] | None:
-        """Existing features of some videos: ``(video id, values (L, dim), times (L, 2) in seconds)``, in the order of
-        their files; None for an expert that computes them. ``corpus`` is the reader of ``corpora/``, ``raw`` its folder
-        of files."""
+        """Existing features ``(video id, values (L, dim), times (L, 2) in seconds)``, in the order of their files; None
+        for an expert that computes them. ``corpus`` is the reader of ``corpora/``, ``raw`` its folder of files."""
         return None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ class NetworkExpert(BaseExpert):
     def infer(self, batch: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             items = torch.from_numpy(np.require(batch, requirements=["C", "W"])).to(self.device, non_blocking=True)
-            return self.embed(items).float().cpu().numpy()
+            return features(self.model, self.inputs(items), self.pooling).float().cpu().numpy()
 
-    def embed(self, items: torch.Tensor) -> torch.Tensor:
-        """A batch of :meth:`infer`, on the device of the network, to ``(n, dim)``."""
+    def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A batch of :meth:`infer`, on the device of the network, as the network's inputs."""
         raise NotImplementedError
 
     def default_pooling(self, model: PreTrainedModel, has_pooler: bool) -> str:
@@ -95,15 +96,21 @@ def load(checkpoint: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, bo
     return model.eval().requires_grad_(False), not missing
 
 
-def tensor_of(output: Any) -> torch.Tensor:
-    """The embedding that a ``get_…_features`` of transformers returns, bare or in an output object."""
-    return output if isinstance(output, torch.Tensor) else output.pooler_output
-
-
-def pool(output: Any, pooling: str) -> torch.Tensor:
-    """The output of a network to ``(n, dim)``."""
+def features(model: Any, inputs: Mapping[str, torch.Tensor], pooling: str) -> torch.Tensor:
+    """The embeddings ``(n, dim)`` of frames, clips or sounds."""
     if pooling == "pooled":
-        return output.pooler_output.flatten(1)
+        for name in ("get_image_features", "get_video_features", "get_audio_features"):
+            if hasattr(model, name):
+                return getattr(model, name)(**inputs).pooler_output
+    else:
+        model = getattr(model, "vision_model", model)
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    # V-JEPA 2's second network predicts what is masked: not needed
+    output = model(**inputs, **({"skip_predictor": True} if hasattr(model, "predictor") else {}))
+    if pooling == "pooled":
+        embeds = getattr(output, "image_embeds", None)
+        return output.pooler_output.flatten(1) if embeds is None else embeds
     hidden = output.last_hidden_state
     if hidden.ndim == 4:  # a convolutional map has no first token
         return hidden.mean((2, 3))

@@ -15,6 +15,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from videomatch.experts import BaseExpert, Extracted
-from videomatch.experts._backbone import config_of, tensor_of
+from videomatch.experts._backbone import config_of
 
 MIN_NGRAM, MAX_NGRAM = 3, 6  #: characters, as fastText's
 SPREAD = 8  #: numbers that one n-gram adds to a row
@@ -66,7 +67,7 @@ class TextExpert(BaseExpert):
         inputs = {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
         with torch.inference_mode():
             if hasattr(self.encoder, "get_text_features"):
-                rows = tensor_of(self.encoder.get_text_features(**inputs))
+                rows = self.encoder.get_text_features(**inputs).pooler_output
             else:
                 mask = inputs["attention_mask"][..., None]
                 rows = (self.encoder(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1)
@@ -75,18 +76,13 @@ class TextExpert(BaseExpert):
 
 def hashed(text: str, dim: int) -> np.ndarray:
     """The unit row ``(dim,)`` float32 of a text without an encoder; zeros for a text without a letter or digit."""
-    rows = [_word(word, dim) for word in words_of(text)]
+    words = WORD.findall(text.casefold())
+    alone = [w if len(w) == 1 and not w.isascii() else "" for w in words]  # in a script without spaces
+    words += [a + b for a, b in pairwise(alone) if a and b]
+    rows = [_word(word, dim) for word in words]
     total = np.sum(rows, axis=0) if rows else np.zeros(dim, np.float32)
     norm = float(np.linalg.norm(total))
     return (total / norm if norm else total).astype(np.float32)
-
-
-def words_of(text: str) -> list[str]:
-    """The lower-case words of a text; in a script without spaces, each character and each two neighbours."""
-    words = WORD.findall(text.casefold())
-    alone = [len(w) == 1 and not w.isascii() for w in words]
-    pairs = [a + b for a, b, first, second in zip(words, words[1:], alone, alone[1:], strict=False) if first and second]
-    return words + pairs
 
 
 @lru_cache(maxsize=65536)

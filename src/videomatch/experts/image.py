@@ -27,7 +27,7 @@ from transformers.image_utils import ChannelDimension
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.experts import seconds
-from videomatch.experts._backbone import NetworkExpert, find_file, pool, tensor_of
+from videomatch.experts._backbone import NetworkExpert, features, find_file
 from videomatch.media.decode import FrameRequest, scaled
 
 #: largest relative change by folding that is rounding
@@ -59,19 +59,8 @@ class Expert(NetworkExpert):
         """``(n, h, w, 3)`` uint8 of one video to ``(n, height, width, 3)`` uint8 of the network's size."""
         return self.pixels.bytes(values)
 
-    def embed(self, items: torch.Tensor) -> torch.Tensor:
-        return features(self.model, self.pixels.floats(items, self.precision), self.pooling)
-
-
-def features(model: Any, pixels: torch.Tensor, pooling: str) -> torch.Tensor:
-    """``(n, 3, h, w)`` to ``(n, dim)``."""
-    if pooling != "pooled":
-        return pool(getattr(model, "vision_model", model)(pixel_values=pixels), pooling)
-    if hasattr(model, "get_image_features"):
-        return tensor_of(model.get_image_features(pixel_values=pixels))
-    output = model(pixel_values=pixels)
-    embeds = getattr(output, "image_embeds", None)
-    return pool(output, pooling) if embeds is None else embeds
+    def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pixel_values": self.pixels.floats(items, self.precision)}
 
 
 def fold(model: Any, pixels: torch.Tensor) -> Any:
@@ -87,7 +76,7 @@ def fold(model: Any, pixels: torch.Tensor) -> Any:
                 setattr(parent, before, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, name, nn.Identity())
     with torch.inference_mode():
-        old, new = features(model, pixels, "pooled"), features(folded, pixels, "pooled")
+        old, new = (features(m, {"pixel_values": pixels}, "pooled") for m in (model, folded))
     close = (old - new).norm() <= FOLD_TOLERANCE * old.norm()
     return folded if bool(close) else model
 

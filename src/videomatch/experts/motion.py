@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from videomatch.experts import Windows, image, seconds
-from videomatch.experts._backbone import NetworkExpert, find_file, pool, tensor_of
+from videomatch.experts._backbone import NetworkExpert, find_file
 from videomatch.media.decode import FrameRequest
 
 #: files that say how frames are prepared, the one for videos first
@@ -90,9 +90,10 @@ class Expert(NetworkExpert):
     def prepare(self, values: np.ndarray) -> np.ndarray:
         return self.pixels.bytes(values)
 
-    def embed(self, items: torch.Tensor) -> torch.Tensor:
+    def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
         pixels = self.pixels.floats(items.flatten(0, 1), self.precision)
-        return features(self.model, pixels.contiguous().unflatten(0, items.shape[:2]), self.pooling)
+        name = "pixel_values" if hasattr(self.model, "get_video_features") else self.model.main_input_name
+        return {name: pixels.contiguous().unflatten(0, items.shape[:2])}
 
 
 def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
@@ -114,15 +115,6 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
     return image.pixels_of_processor(processor)
 
 
-def features(model: Any, clips: torch.Tensor, pooling: str) -> torch.Tensor:
-    """``(n, num_frames, 3, h, w)`` to ``(n, dim)``."""
-    if pooling == "pooled" and hasattr(model, "get_video_features"):
-        return tensor_of(model.get_video_features(pixel_values=clips))
-    # V-JEPA 2's second network predicts what is masked: not needed
-    more = {"skip_predictor": True} if hasattr(model, "predictor") else {}
-    return pool(model(**{model.main_input_name: clips}, **more), pooling)
-
-
 class Patches(nn.Module):
     """A convolution over patches that do not overlap, as one product of matrices. PyTorch's own takes 17 times as long
     in bfloat16 on a CPU."""
@@ -134,12 +126,9 @@ class Patches(nn.Module):
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """``(n, channels, t, h, w)`` to ``(n, dim, t / tubes, h / rows, w / columns)``; a rest is cut off."""
-        tubes, rows, columns = self.size
-        t, h, w = clips.shape[2] // tubes, clips.shape[3] // rows, clips.shape[4] // columns
-        clips = clips[:, :, : t * tubes, : h * rows, : w * columns]
-        cut = clips.unflatten(4, (w, columns)).unflatten(3, (h, rows)).unflatten(2, (t, tubes))
-        # n, channel, t, tube, row, height, column, width
-        patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+        for axis, size in enumerate(self.size, start=2):
+            clips = clips.unfold(axis, size, size)
+        patches = clips.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4)
         return F.linear(patches, self.weight.flatten(1), self.bias).permute(0, 4, 1, 2, 3)
 
 

@@ -65,9 +65,7 @@ class Expert(TextExpert):
     def read(self, frame: np.ndarray, before: list[TextBox]) -> list[TextBox]:
         """The texts of a frame ``(h, w, 3)`` uint8 RGB, from top to bottom. A box that matches one of ``before`` is not
         recognised again: recognition costs twice what detection does."""
-        if "models" not in self._thread.__dict__:
-            self._thread.models = self._models()
-        detector, recogniser = self._thread.models
+        detector, recogniser = self._models()
         image = np.ascontiguousarray(frame[..., ::-1])
         corners = detector(image).boxes
         boxes = []
@@ -86,6 +84,8 @@ class Expert(TextExpert):
 
     def _models(self) -> tuple[Any, ...]:
         """Detector and recogniser, one copy per thread (RapidOCR keeps state between its steps)."""
+        if hasattr(self._thread, "models"):
+            return self._thread.models
         cv2.setNumThreads(1)
         common = {
             "Global.log_level": "critical",
@@ -96,7 +96,9 @@ class Expert(TextExpert):
             "Det.limit_side_len": self.size,
             "Rec.rec_img_shape": [3, 48, 64],  # short words are not padded to the width of a line
         }
-        return tuple(RapidOCR(params={**common, f"Global.use_{unused}": False}) for unused in ("rec", "det"))
+        engines = (RapidOCR(params={**common, f"Global.use_{unused}": False}) for unused in ("rec", "det"))
+        self._thread.models = tuple(engines)
+        return self._thread.models
 
 
 class TextTracker:
@@ -111,30 +113,26 @@ class TextTracker:
         for number, frame in enumerate(items, first):
             self.boxes = self.expert.read(frame, self.boxes)
             for box in self.boxes:
-                if box.score >= self.expert.score and is_word(box.text):
-                    self._add(box.text, box.score, number)
+                if box.score < self.expert.score or not is_word(box.text):
+                    continue
+                recent = (track for track in self.tracks if number - track.last <= 1 + MISSED)
+                track = next((t for t in recent if similarity(t.box.text, box.text) >= SAME_TEXT), None)
+                if track is None:
+                    self.tracks.append(_Track(box, number, number))
+                else:
+                    track.box, track.last = max(track.box, box, key=lambda b: b.score), number
         return self.expert.no_rows
-
-    def _add(self, text: str, score: float, number: int) -> None:
-        for track in self.tracks:
-            if number - track.last <= 1 + MISSED and similarity(track.text, text) >= SAME_TEXT:
-                if score > track.score:
-                    track.text, track.score = text, score
-                track.last = number
-                return
-        self.tracks.append(_Track(text, score, number, number))
 
     def finalize(self, times: np.ndarray) -> Extracted:
         spans = [(times[track.first, 0], times[track.last, 1]) for track in self.tracks]
-        return self.expert.extracted([track.text for track in self.tracks], spans)
+        return self.expert.extracted([track.box.text for track in self.tracks], spans)
 
 
 @dataclass
 class _Track:
-    """A text that is on screen from frame ``first`` to frame ``last``."""
+    """A text that is on screen from frame ``first`` to frame ``last``; its box with the highest score."""
 
-    text: str
-    score: float
+    box: TextBox
     first: int
     last: int
 

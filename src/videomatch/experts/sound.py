@@ -14,7 +14,7 @@ import torch
 from transformers import ASTFeatureExtractor, AutoFeatureExtractor, PreTrainedModel
 
 from videomatch.experts import Windows, log_mel, seconds
-from videomatch.experts._backbone import NetworkExpert, from_checkpoint, pool, tensor_of
+from videomatch.experts._backbone import NetworkExpert, from_checkpoint
 from videomatch.media.sound import SoundRequest
 
 
@@ -57,26 +57,20 @@ class Expert(NetworkExpert):
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """``(n, windows, samples)`` sound to ``(n, dim)``; of a model with a decoder, by its encoder."""
-        name, spectrogram = self._spectrogram(batch.reshape(len(batch), -1))
-        with torch.inference_mode():
-            inputs = {name: torch.from_numpy(spectrogram).to(self.device, self.precision)}
-            model = self.model
-            if self.pooling == "pooled" and hasattr(model, "get_audio_features"):
-                return tensor_of(model.get_audio_features(**inputs)).float().cpu().numpy()
-            if hasattr(model, "get_encoder") and model.config.is_encoder_decoder:
-                model = model.get_encoder()
-            return pool(model(**inputs), self.pooling).float().cpu().numpy()
+        return super().infer(self._spectrogram(batch.reshape(len(batch), -1)))
 
-    def _spectrogram(self, sound: np.ndarray) -> tuple[str, np.ndarray]:
-        """``(n, samples)`` sound to what the network calls its input, and that input ``(n, …)`` float32."""
-        if type(self.extractor) is not ASTFeatureExtractor:
-            made = self.extractor(list(sound), sampling_rate=self.rate, return_tensors="np")
-            name = next(n for n in ("input_features", "input_values") if n in made)
-            return name, np.asarray(made[name], np.float32)
+    def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {self.extractor.model_input_names[0]: items.to(self.precision)}
+
+    def _spectrogram(self, sound: np.ndarray) -> np.ndarray:
+        """``(n, samples)`` sound to the network's input ``(n, …)`` float32."""
         settings = self.extractor
+        if type(settings) is not ASTFeatureExtractor:
+            made = settings(list(sound), sampling_rate=self.rate, return_tensors="np")
+            return np.asarray(made[settings.model_input_names[0]], np.float32)
         found = log_mel.log_mel(sound, self.rate, settings.num_mel_bins)
         found = np.pad(found, ((0, 0), (0, settings.max_length - found.shape[1]), (0, 0)))
-        return "input_values", (found - settings.mean) / (2 * settings.std) if settings.do_normalize else found
+        return (found - settings.mean) / (2 * settings.std) if settings.do_normalize else found
 
 
 def _longest(extractor: Any) -> float:
