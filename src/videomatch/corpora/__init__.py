@@ -7,8 +7,8 @@ takes the rendered folders instead of ``raw``.) It returns tables of :mod:`video
 ``texts``, ``splits``, ``relevance``, ``rejected``, ``segments``, ``edits``, ``sources``, ``strata`` that the data set
 has. A ValueError names the file and what was expected.
 
-A module may also be a :class:`FeatureReader`, and have a function ``card(*, output, tables, seed, options)`` that
-writes its own ``card.md`` and ``contact_sheet.jpg`` into ``output``, instead of those of every data set.
+A module may also be a :class:`FeatureReader`, and have a function ``card(*, seed, options)`` that gives groups of
+numbers for its ``card.md``.
 """
 
 from __future__ import annotations

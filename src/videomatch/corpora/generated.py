@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from videomatch.synthetic import card as synthetic
 from videomatch.synthetic.annotations import annotate
-from videomatch.synthetic.card import write_card
 from videomatch.synthetic.options import SyntheticOptions as Options
 
 
@@ -31,6 +31,6 @@ def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any)
     return {**frames, "videos": frames["videos"].with_columns(path)}
 
 
-def card(*, output: Path, tables: Mapping[str, pl.DataFrame], seed: int, options: Mapping[str, Any]) -> None:
-    """What the corpus holds, and what each modality alone can tell."""
-    write_card(output=output, tables=tables, seed=seed, options=Options(**options))
+def card(*, seed: int, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """How its labels and copies are distributed, and what each modality alone can tell."""
+    return synthetic.card(seed, Options(**options))

@@ -25,6 +25,8 @@ class NetworkExpert(BaseExpert):
 
     poolings = ("auto", "pooled", "first", "mean")
 
+    model: Any  # on its device
+
     def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> Any:
         """The network of a checkpoint, on the CPU; sets all attributes but ``shape`` and ``request``."""
         name = type(self).__module__.rpartition(".")[2]
@@ -104,7 +106,7 @@ def features(model: Any, inputs: Mapping[str, torch.Tensor], pooling: str) -> to
                 return getattr(model, name)(**inputs).pooler_output
     else:
         model = getattr(model, "vision_model", model)
-    if model.config.is_encoder_decoder:
+    if hasattr(model, "get_encoder") and model.config.is_encoder_decoder:
         model = model.get_encoder()
     # V-JEPA 2's second network predicts what is masked: not needed
     output = model(**inputs, **({"skip_predictor": True} if hasattr(model, "predictor") else {}))

@@ -239,10 +239,10 @@ def _crops(frame: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
     """``(n, side, side, 3)`` uint8: the squares, black where they leave the picture."""
     result = np.zeros((len(boxes), side, side, 3), np.uint8)
     height, width = frame.shape[:2]
-    for crop, (x0, y0, x1, y1) in zip(result, np.round(boxes[:, :4]).astype(int), strict=True):
-        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
-        if right > left and bottom > top:
-            whole = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
-            whole[top - y0 : bottom - y0, left - x0 : right - x0] = frame[top:bottom, left:right]
+    for crop, (x0, y0, x1, y1) in zip(result, np.round(boxes[:, :4]).astype(int).tolist(), strict=True):
+        inside = frame[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+        if inside.size:
+            outside = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
+            whole = cv2.copyMakeBorder(inside, *outside, cv2.BORDER_CONSTANT)
             crop[:] = cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA)
     return result

@@ -81,10 +81,8 @@ def prepare(
     counts = {"dataset": dataset, "corpus": corpus, "shards": shards, **_counts(found)}
     counts["rows dropped with rejected videos"] = dropped
     files.write_json(output / "corpus.json", counts)
-    if hasattr(module, "card"):
-        module.card(output=output, tables=found, seed=seed, options=options)
-    else:
-        card.write(output, dataset, counts, videos)
+    more = module.card(seed=seed, options=options) if hasattr(module, "card") else {}
+    card.write(output, dataset, counts | more, videos)
     log.info("%s: %d videos, %d rejected", dataset, len(videos), len(rejected))
 
 

@@ -40,6 +40,8 @@ Rows = list[Row]
 GIANT, CHAINS = 0.26, 0.11
 #: share of the giant's pairs that are siblings
 SIBLINGS = 0.85
+#: standard deviation of the annotators' mean on the grade, before it is rounded to 0.05
+LABEL_NOISE = 0.18
 #: similarity below which annotators give grade 0, and above which they give 1
 ZERO_BELOW, ONE_ABOVE = 0.14, 0.72
 SPLIT_NAMES = ("train", "val", "test")
@@ -65,7 +67,7 @@ def graded_pairs(seed: int, options: SyntheticOptions) -> list[GradedPair]:
         latents = {k: library_latent(seed, k, options) for k in dict.fromkeys(itertools.chain(*chosen))}
         for a, b in chosen:
             stretched = (similarity(latents[a], latents[b]) - ZERO_BELOW) / (ONE_ABOVE - ZERO_BELOW)
-            noisy = float(np.clip(stretched + options.label_noise * rng.normal(), 0, 1))
+            noisy = float(np.clip(stretched + LABEL_NOISE * rng.normal(), 0, 1))
             result.append(GradedPair(a, b, round(round(noisy * 20) / 20, 2), split))
     return result
 

@@ -1,13 +1,9 @@
 """Latent factors: every fact about a video before a pixel is drawn, and its scenes.
 
 A video's latent is a function of ``(seed, index)`` alone, so any of 100,000 can be made without the others. Videos come
-in families of :data:`FAMILY_SIZE`. A family has two sets of visual, two of text and two of sound factors, which
-:data:`ASSIGNED` distributes so that the 15 pairs of siblings include pairs similar in pictures but not in texts, in
-texts but not in pictures, in both and in neither; each member then redraws a few factors. So no single modality tells
-how similar two videos are.
-
-A family is in one split as a whole. The splits are a fixed pattern over the families' numbers, so that even three
-families fill all three; families are exchangeable, so this biases nothing.
+in families, with two sets each of visual, text and sound factors. :data:`ASSIGNED` distributes them so that some of the
+15 pairs of siblings are similar in pictures but not in texts, some in texts only, in both and in neither; each member
+then redraws a few factors. So no single modality tells how similar two videos are. A family is in one split.
 """
 
 from __future__ import annotations
@@ -30,7 +26,6 @@ ASSIGNED = {"visual": (0, 0, 0, 0, 1, 1), "text": (0, 0, 1, 1, 0, 0), "sound": (
 #: splits of the families 0..19, then again; 12 train, 3 val, 5 test
 SPLITS = [{"r": "train", "v": "val", "t": "test"}[letter] for letter in "rtvrrtrrrtrvrrtrrvtr"]
 
-
 #: shares of the modalities in the similarity, and of its factors in a modality
 SHARE = {"visual": 0.43, "text": 0.43, "sound": 0.14}
 FACTORS = {
@@ -50,6 +45,8 @@ ASPECTS = {Fraction(16, 9): 0.66, Fraction(4, 3): 0.18, Fraction(1): 0.08, Fract
 SIZES = {1.0: 0.7, 0.75: 0.22, 1.25: 0.08}
 AUDIO_RATES = {22050: 0.6, 44100: 0.25, 16000: 0.15}
 
+#: shares of the videos taller than wide, and of those stored rotated, with a display matrix that rotates them back
+VERTICAL, ROTATED = 0.15, 0.06
 #: mean length of a scene, s
 SCENE_SECONDS = 3.2
 #: share of the videos whose presenter is visible, and of their scenes after the first in which that is so
@@ -73,14 +70,10 @@ class VideoFormat:
     rotation: int
     audio_rate: int | None
 
-    @property
-    def hold(self) -> int:
-        """How many frames in a row show one drawing: about 13 drawings a second at any frame rate."""
-        return max(round(self.fps / 13), 1)
-
     def drawing_time(self, number: int) -> float:
-        """Time (s) of the drawing that frame ``number`` shows."""
-        return float(number // self.hold * self.hold / self.fps)
+        """Time (s) of the drawing that frame ``number`` shows: there are about 13 a second at any frame rate."""
+        hold = max(round(self.fps / 13), 1)
+        return float(number // hold * hold / self.fps)
 
     def whole_frames(self, duration: float) -> float:
         """A duration (s) rounded to whole frames, at least two."""
@@ -167,9 +160,9 @@ def _file(rng: np.random.Generator, options: SyntheticOptions) -> tuple[float, V
     fps /= math.ceil(float(fps) / options.frame_rate)  # every other frame, or every third …
     short = options.size * weighted(rng, SIZES)
     height, width = round(short / 2) * 2, round(short * float(weighted(rng, ASPECTS)) / 2) * 2
-    if rng.random() < options.vertical:
+    if rng.random() < VERTICAL:
         width, height = height, width
-    rotation = int(rng.choice([90, 270, 180])) if rng.random() < options.rotated else 0
+    rotation = int(rng.choice([90, 270, 180])) if rng.random() < ROTATED else 0
     gop = int(rng.choice([12, 50, 100, 250]))
     audio = None if rng.random() < options.silent else weighted(rng, AUDIO_RATES)
     b_frames, crf = int(rng.choice([0, 2, 3])), int(rng.choice([23, 26, 30]))

@@ -25,9 +25,6 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); otherwise there is only music and noise.
         frame_rate: frames a second at most; faster videos leave out every other frame, or more.
-        vertical: share of the videos that are taller than wide.
-        rotated: share of the videos stored rotated, with a display matrix that rotates them back.
-        label_noise: standard deviation of the annotators' mean on the grade before rounding to 0.05.
     """
 
     videos: int = Field(240, ge=30, lt=10_000_000)
@@ -43,9 +40,6 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
     silent: Share = 0.08
     speech: bool = True
     frame_rate: float = Field(60.0, ge=2, le=60)
-    vertical: Share = 0.15
-    rotated: Share = 0.06
-    label_noise: float = Field(0.18, ge=0)
 
     @model_validator(mode="after")
     def _check_durations(self) -> Self:

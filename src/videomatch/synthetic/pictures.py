@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -85,21 +85,17 @@ def _object(
     _sprite(picture, factors["shape"], vocabulary.DATA["rgb"][factors["colour"]], (x, y), size, 1.0, turn)
 
 
-def _curve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.stack([x, y], 1)
-
-
 _TURN = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-_CIRCLE = _curve(np.cos(_TURN), np.sin(_TURN))
+_CIRCLE = np.c_[np.cos(_TURN), np.sin(_TURN)]
 _POINT = -np.pi / 2 + np.arange(10) * np.pi / 5  # of a star
 _LOBES = 13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)  # of a heart
 _OUTER, _INNER = np.linspace(0.35 * np.pi, 1.65 * np.pi, 24), np.linspace(1.6 * np.pi, 0.4 * np.pi, 20)  # of a moon
-_MOON = [_curve(np.cos(_OUTER), np.sin(_OUTER)), _curve(0.42 + 0.74 * np.cos(_INNER), 0.82 * np.sin(_INNER))]
+_MOON = [np.c_[np.cos(_OUTER), np.sin(_OUTER)], np.c_[0.42 + 0.74 * np.cos(_INNER), 0.82 * np.sin(_INNER)]]
 _CURVED = {
     "circle": _CIRCLE,
     "ring": _CIRCLE,
-    "star": _curve(np.cos(_POINT), np.sin(_POINT)) * np.where(np.arange(10) % 2, 0.42, 1.1)[:, None],
-    "heart": _curve(16 * np.sin(_TURN) ** 3, -_LOBES) / 16,
+    "star": np.c_[np.cos(_POINT), np.sin(_POINT)] * np.where(np.arange(10) % 2, 0.42, 1.1)[:, None],
+    "heart": np.c_[16 * np.sin(_TURN) ** 3, -_LOBES] / 16,
     "moon": np.concatenate(_MOON),
 }
 _SHAPES = list(vocabulary.DATA["shape"])
@@ -167,25 +163,8 @@ HIGH, WIDE = 240, 200
 X, Y = 100, 108
 
 
-@dataclass(frozen=True)
-class Face:
-    """The looks of a presenter; lengths are shares of the head's width."""
-
-    skin: Colour
-    hair: Colour
-    style: str
-    width: float
-    eyes: float
-    iris: Colour
-    nose: float
-    mouth: float
-    shirt: Colour
-    glasses: bool = False
-    beard: str = ""
-
-
-#: in the order of the vocabulary
-FACES: list[Face] = [Face(**looks) for looks in vocabulary.DATA["face"]]
+#: the looks of the presenters, in the order of the vocabulary
+FACES = [SimpleNamespace(**{"glasses": False, "beard": ""} | looks) for looks in vocabulary.DATA["face"]]
 
 
 @lru_cache(maxsize=96)
@@ -243,7 +222,7 @@ def _light(p: np.ndarray, half: int) -> None:
     skin[:] = np.where(inside[..., None], np.clip(skin * lit[..., None], 0, 255), skin).astype(np.uint8)
 
 
-def _features(p: np.ndarray, f: Face, half: int, talks: bool, blinks: bool) -> None:
+def _features(p: np.ndarray, f: SimpleNamespace, half: int, talks: bool, blinks: bool) -> None:
     level, apart = Y - 10, round(half * f.eyes)
     dark, brow = _shade(f.skin, 0.45), _shade(f.hair, 0.8) if f.style != "scarf" else (50, 34, 26)
     if f.beard == "full":
@@ -279,7 +258,7 @@ def _features(p: np.ndarray, f: Face, half: int, talks: bool, blinks: bool) -> N
         cv2.line(p, (X - apart + 20, level), (X + apart - 20, level), (24, 22, 26, 255), 3, cv2.LINE_AA)
 
 
-def _hair_behind(p: np.ndarray, f: Face, half: int) -> None:
+def _hair_behind(p: np.ndarray, f: SimpleNamespace, half: int) -> None:
     """Hair that hangs behind the head."""
     if f.style in ("long", "scarf"):
         _oval(p, (X, Y + 6), (half + 22, 92), f.hair)
@@ -293,7 +272,7 @@ def _hair_behind(p: np.ndarray, f: Face, half: int) -> None:
         _oval(p, (X, 24), (24, 24), f.hair)
 
 
-def _hair_above(p: np.ndarray, f: Face, half: int) -> None:
+def _hair_above(p: np.ndarray, f: SimpleNamespace, half: int) -> None:
     """Hair over the forehead."""
     if f.style == "bald":
         return

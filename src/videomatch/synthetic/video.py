@@ -19,21 +19,13 @@ from videomatch.synthetic.latent import Latent, VideoFormat, library_latent, spl
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import Speak
 
-
-def library_id(index: int) -> str:
-    """Id of library video ``index``: ``w0000012``."""
-    return f"w{index:07d}"
-
-
-def query_id(index: int) -> str:
-    """Id of same-source query video ``index``: ``c0000003``."""
-    return f"c{index:07d}"
+#: ids of the library and of the same-source query videos by their index, like w0000012
+library_id, query_id = "w{:07d}".format, "c{:07d}".format
 
 
 def video_ids(options: SyntheticOptions) -> list[str]:
     """Ids of all videos of the corpus."""
-    queries = [query_id(k) for k in range(options.num_queries)]
-    return queries + [library_id(k) for k in range(options.num_library)]
+    return [*map(query_id, range(options.num_queries)), *map(library_id, range(options.num_library))]
 
 
 def render_video(path: Path, video_id: str, *, seed: int, options: SyntheticOptions, speak: Speak | None) -> None:
@@ -85,30 +77,24 @@ def _query_sound(
 
 
 def encode(path: Path, frames: Iterator[np.ndarray], video_format: VideoFormat, sound: np.ndarray | None) -> None:
-    """Write ``frames`` ((height, width, 3) uint8 RGB, as shown) and mono ``sound`` (float32).
-
-    A rotated format stores rotated pictures, and a display matrix by which players rotate them back: for the stored
-    picture ``p``, ``np.rot90(p, frame.rotation // 90)`` is the one given here.
+    """Write ``frames`` ((height, width, 3) uint8 RGB, as shown) and mono ``sound`` (float32). Pictures of a rotated
+    format are stored rotated, with a display matrix: of a stored ``p``, ``np.rot90(p, frame.rotation // 90)`` is given.
     """
     with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=video_format.fps)
+        x264 = f"threads=1:no-mbtree=1:bframes={video_format.b_frames}:keyint={video_format.gop}"
+        options = {"preset": "superfast", "crf": str(video_format.crf), "x264-params": x264}
+        stream = container.add_stream("libx264", video_format.fps, options, pix_fmt="yuv420p")
         size = (video_format.width, video_format.height)
         stream.width, stream.height = size[::-1] if video_format.rotation % 180 else size
-        stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = 1 / video_format.fps
         stream.codec_context.gop_size = video_format.gop
         stream.codec_context.max_b_frames = video_format.b_frames
-        stream.options = {
-            "preset": "superfast",
-            "crf": str(video_format.crf),
-            "x264-params": f"threads=1:no-mbtree=1:bframes={video_format.b_frames}:keyint={video_format.gop}",
-        }
         if video_format.rotation:
             stream.set_display_rotation(video_format.rotation)
-        audio = container.add_stream("aac", rate=video_format.audio_rate, layout="mono") if sound is not None else None
-        if audio is not None:
-            audio.bit_rate = 48000
-            audio.options = {"aac_coder": "fast"}
+        audio = None
+        if sound is not None:
+            fast = {"aac_coder": "fast"}
+            audio = container.add_stream("aac", video_format.audio_rate, fast, layout="mono", bit_rate=48000)
         for number, picture in enumerate(frames):
             stored = np.ascontiguousarray(np.rot90(picture, -(video_format.rotation // 90)))
             frame = av.VideoFrame.from_ndarray(stored, "rgb24")
