@@ -50,8 +50,8 @@ def test_with_what_was_tuned(data, tmp_path):  # noqa: F811
 def test_nearest_references_of_a_search(data, tmp_path):  # noqa: F811
     rows = [("q0", "r0", 0.9, 0), ("q0", "r1", 0.5, 1), ("q0", "r2", 0.4, 2)]
     rows += [("q1", "r0", 0.8, 0), ("q1", "gone", 0.7, 1)]
-    table = [dict(zip(("query_id", "reference_id", "score", "better"), row, strict=True)) for row in rows]
-    tables.write("rankings", [{**row, "grade": None, "equal": 0} for row in table], tmp_path)
+    rankings = [(*pair, score, None, better, 0) for *pair, score, better in rows]
+    tables.write("rankings", tables.frame("rankings", rankings), tmp_path)
     found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=tmp_path, top=2, score="max")
     assert about["pairs"] == 3
     assert found.select("query_id", "reference_id").rows() == [("q0", "r0")]

@@ -538,12 +538,8 @@ def test_trained_embedded_and_searched(toys, tmp_path, keep_missing):
     relevance = captions.select(query_id="text_id", reference_id="video_id", grade=pl.lit(1.0))
     tables.write("relevance", relevance, tmp_path)
     sides = {"query": "text_id", "reference": "video_id"}
-    splits = [
-        {"split": "captions", "role": role, "id": i}
-        for role, column in sides.items()
-        for i in captions[column].unique().sort()
-    ]
-    tables.write("splits", splits, tmp_path)
+    splits = [("captions", role, i) for role, column in sides.items() for i in captions[column].unique().sort()]
+    tables.write("splits", tables.frame("splits", splits), tmp_path)
     found = {}
     for kind in ("text_video", "video_text"):
         output = tmp_path / kind

@@ -142,7 +142,6 @@ def test_ids_that_are_not_text(wrong: object) -> None:
     row = {"split": "test", "role": "query", "id": wrong}
     cases = [
         lambda: tables.frame("splits", [("test", "query", "a"), tuple(row.values())]),
-        lambda: tables.check("splits", [{**row, "id": "a"}, row]),
         lambda: tables.check("splits", pl.DataFrame([row])),
         lambda: tables.videos([{"video_id": "a"}, {"video_id": wrong}]),
         lambda: tables.check("videos", tables.videos(pl.DataFrame({"video_id": [wrong]}))),

@@ -197,12 +197,10 @@ def captions(tmp_path):
     relevance = [(t, t.split("#")[0], 1.0) for t in texts]
     test = [t for t in texts if int(t[1:].split("#")[0]) < 12]
     folder = corpus_of(tmp_path / "corpus", "captions_test", test, ids[:12], relevance)
-    rows = tables.read("splits", folder).to_dicts() + [
-        {"split": "train", "role": "reference", "id": v} for v in ids[12:]
-    ]
-    tables.write("splits", rows, folder)
-    caption = {"kind": "caption", "language": "en", "start": None, "end": None, "text": "x"}
-    tables.write("texts", [{"text_id": t, "video_id": t.split("#")[0], **caption} for t in texts], folder)
+    rows = tables.read("splits", folder).rows() + [("train", "reference", v) for v in ids[12:]]
+    tables.write("splits", tables.frame("splits", rows), folder)
+    rows = [(t, t.split("#")[0], "caption", "en", None, None, "x") for t in texts]
+    tables.write("texts", tables.frame("texts", rows), folder)
     store(tmp_path / "e/all/texts", texts)
     store(tmp_path / "e/all/videos", videos)
     with StoreWriter(tmp_path / "f/clip", shape=(8,), dtype="float32") as writer:

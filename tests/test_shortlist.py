@@ -70,7 +70,7 @@ def test_edits_are_measured_where_the_corpus_tells_them(corpus, tmp_path):
     truth = tables.read("segments", corpus)
     first = truth.row(0, named=True)
     edit = {k: first[k] for k in ("query_id", "reference_id", "query_start")} | {"edit": "crop", "kind": "geometry"}
-    tables.write("edits", [edit], corpus)
+    tables.write("edits", pl.DataFrame([edit]), corpus)
     tables.write(
         "segments", truth.filter(pl.col("query_id") != first["query_id"]).with_columns(score=1.0), tmp_path / "found"
     )
@@ -134,9 +134,8 @@ def corpus(data, tmp_path):  # noqa: F811
     for file in (data / "corpus").glob("*.parquet"):
         (folder / file.name).write_bytes(file.read_bytes())
     lengths = {f"q{n}": 22.0 for n in range(6)} | {f"r{n}": 30.0 for n in range(6)}
-    empty = dict.fromkeys(tables.SCHEMAS["videos"])
-    rows = [{**empty, "video_id": i, "duration": d, "tags": [], "shard": 0} for i, d in lengths.items()]
-    tables.check("videos", rows).write_parquet(folder / "videos-00000.parquet")
+    rows = tables.videos({"video_id": i, "duration": d} for i, d in lengths.items())
+    rows.write_parquet(folder / "videos-00000.parquet")
     return folder
 
 

@@ -16,7 +16,7 @@ from paths import realdata
 from videomatch.data.language import language, tag
 from videomatch.data.subtitles import subtitles
 from videomatch.data.tables import frame
-from videomatch.data.text import clean, clean_table, clean_tables, collapse, unshout
+from videomatch.data.text import clean, clean_table, clean_tables, collapse
 from videomatch.data.tokenize import tokenizer, wrap
 
 ENGLISH = ["a man is playing the guitar on stage", "two dogs run over the green field", "people are dancing"] * 5
@@ -53,12 +53,6 @@ CHINESE = ["一个男人在弹吉他", "两只狗在草地上奔跑", "人们在
 )
 def test_clean(kind, text, expected):
     assert clean(text, kind) == expected
-
-
-def test_emoji_can_be_removed_or_kept():
-    assert clean("hot 🔥", "title", emoji="remove") == [("hot", "en")]
-    assert clean("hot 🔥", "title", emoji="keep") == [("hot 🔥", "en")]
-    assert clean("🔥", "title", emoji="remove") == []
 
 
 @settings(max_examples=150, deadline=None)
@@ -202,7 +196,7 @@ def test_loops_collapse_and_ordinary_speech_stays():
     text = "the cat sat on the mat and the dog sat on the log"
     assert collapse(text) == text
     assert collapse("") == ""
-    assert unshout("2000000 gooooal!!!!!") == "2000000 goooal!!!"
+    assert clean("2000000 gooooal!!!!!", "title") == [("2000000 goooal!!!", "en")]
 
 
 @pytest.mark.parametrize("style", ["bert", "clip"])

@@ -518,7 +518,7 @@ def test_captions_with_times_draw_frames_between_them(tmp_path):
         for n, (i, start, end) in enumerate(rows)
     ]
     tables.write("texts", pl.DataFrame(table, schema=tables.SCHEMAS["texts"]), corpus)
-    tables.write("splits", [{"split": "train", "role": "reference", "id": i} for i in "vwx"], corpus)
+    tables.write("splits", tables.frame("splits", [("train", "reference", i) for i in "vwx"]), corpus)
     with StoreWriter(tmp_path / "frames", shape=(1, 1, 3), dtype="uint8", times=True) as store:
         for video in "vw":
             start = np.arange(4) * 0.5

@@ -31,15 +31,12 @@ def data(tmp_path_factory):
         copy = unit[f"r{n}"][first : first + 24] + 0.35 * rng.normal(size=(24, 64))
         unit[f"q{n}"] = np.concatenate([own[:10], copy, own[10:]])
         times = (10 / RATE, 34 / RATE, first / RATE, (first + 24) / RATE)
-        keys = ("query_id", "reference_id", "query_start", "query_end", "reference_start", "reference_end", "score")
-        rows["segments"].append(dict(zip(keys, (f"q{n}", f"r{n}", *times, None), strict=True)))
+        rows["segments"].append((f"q{n}", f"r{n}", *times, None))
         for other in (n, (n + 1) % 6):
-            grade = float(other == n)
-            rows["relevance"].append({"query_id": f"q{n}", "reference_id": f"r{other}", "grade": grade})
-        rows["splits"] += [{"split": "copies_val", "role": "query", "id": f"q{n}"}]
-        rows["splits"] += [{"split": "copies_val", "role": "reference", "id": f"r{n}"}]
+            rows["relevance"].append((f"q{n}", f"r{other}", float(other == n)))
+        rows["splits"] += [("copies_val", "query", f"q{n}"), ("copies_val", "reference", f"r{n}")]
     for name, table in rows.items():
-        tables.write(name, table, root / "corpus")
+        tables.write(name, tables.frame(name, table), root / "corpus")
     with StoreWriter(root / "features/frames", shape=(64,), dtype="float32", times=True) as writer:
         for video_id, values in unit.items():
             writer.add(video_id, values.astype(np.float32), times=regular(len(values), RATE))

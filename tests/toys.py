@@ -61,10 +61,10 @@ def toy(folder: Path, *, videos: int = 24, frames: int = 4, size: int = 32, seed
             for text in [title, *said]:
                 texts.append({**text, "video_id": video, "language": "en", "start": None, "end": None})
             split = ("train", "val", "test")[number // 8 % 3]
-            splits.append({"split": split, "role": "reference", "id": video})
+            splits.append((split, "reference", video))
     corpus.mkdir(parents=True)
     tables.write("texts", pl.DataFrame(texts, schema=tables.SCHEMAS["texts"]), corpus)
-    tables.write("splits", splits, corpus)
+    tables.write("splits", tables.frame("splits", splits), corpus)
     write_videos(tables.check("videos", pl.DataFrame(rows, schema=tables.SCHEMAS["videos"])), corpus, 1)
     return corpus, features
 

@@ -1,82 +1,41 @@
 """What the readers of captioned videos (text-video search) share.
 
-A data set of captioned videos is read from the annotation files of its authors, or the split files of later papers;
-each file name is an option. Its videos are ``videos/<id>.<ending>`` at any depth below ``raw``, and need not be there:
-one without a file has a null path, and its features come from elsewhere (``experts/released.py``). Captions stay as
-they are published unless cleaning is asked for. ``sources`` holds what clips were cut from, where known.
+Videos are ``videos/<id>.<ending>`` at any depth below ``raw``, or below the folder ``media``; one without a file has a
+null path, and its features come from elsewhere (``experts/released.py``). Captions stay as they are published.
+``sources`` holds what clips were cut from, where known. ``partial`` takes files, lists and splits that are not whole,
+which is not the published protocol any more.
 
 Splits come in pairs: ``<name>`` lists videos (as references, to train on or to embed), ``captions_<name>`` is the
-protocol of the same videos with their captions as queries. Texts of kind ``caption`` are what a video has to train on;
-sentences that serve a test protocol only, beside the captions of its videos, are of kind ``query``.
+protocol of the same videos with their captions as queries. Sentences that serve a test protocol only, beside the
+captions of its videos, are texts of kind ``query``.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from videomatch.corpora._files import MEDIA, id_list, media_files, missing
-from videomatch.data import text as texts
 from videomatch.data.tables import frame, videos
 
 log = logging.getLogger(__name__)
 
+Tables = dict[str, pl.DataFrame]
 #: a film or upload, start and end (s)
 Source = tuple[str, float | None, float | None]
 _CLIP = re.compile(r"(.+)_(\d+)_(\d+)")
 
 
-def reader(**files: str) -> Callable[[Callable[..., None]], Callable[..., dict[str, pl.DataFrame]]]:
-    """Make ``read(*, raw, …)`` of a function ``collect(out, *, …)`` that puts a data set's videos, texts and splits
-    into ``out``.
-
-    The options of ``read`` are those of ``collect``, the names of the ``files`` (option -> default), and:
-
-    - ``media``: folder of the video files, below ``raw`` or anywhere; ``videos`` if there is one.
-    - ``partial``: take files, lists and splits that are not whole; that is not the published protocol any more.
-    - ``cleaned``, ``emoji``: clean the texts (:mod:`videomatch.data.text`).
-    """
-
-    def decorate(collect: Callable[..., None]) -> Callable[..., dict[str, pl.DataFrame]]:
-        @functools.wraps(collect)
-        def read(
-            *,
-            raw: Path,
-            media: str | None = None,
-            partial: bool = False,
-            cleaned: bool = False,
-            emoji: texts.Emoji = "name",
-            **options: Any,
-        ) -> dict[str, pl.DataFrame]:
-            raw = Path(raw)
-            out = Collected(raw, {name: raw / options.pop(name, file) for name, file in files.items()}, partial)
-            collect(out, **options)
-            tables = out.tables(media)
-            return texts.clean_tables(tables, emoji=emoji) if cleaned else tables
-
-        shared = list(inspect.signature(read, follow_wrapped=False).parameters.values())
-        own = list(inspect.signature(collect).parameters.values())
-        only = inspect.Parameter.KEYWORD_ONLY
-        named = [inspect.Parameter(name, only, default=file, annotation="str") for name, file in files.items()]
-        vars(read)["__signature__"] = inspect.Signature([shared[0], *own[1:], *named, *shared[1:-1]])
-        return read
-
-    return decorate
-
-
 class Collected:
     """Videos, captions and splits of a data set on their way to the tables."""
 
-    def __init__(self, raw: Path, files: Mapping[str, Path], partial: bool) -> None:
-        self.raw, self.partial = raw, partial
-        self.files = files  # by option; they need not exist
+    def __init__(self, raw: Path, partial: bool) -> None:
+        self.raw, self.partial = Path(raw), partial
         self.videos: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, tuple[Any, ...]] = {}
         self.captions: dict[str, list[str]] = {}  # ids of the texts of each video that are captions
@@ -88,8 +47,8 @@ class Collected:
     def video(
         self, video_id: str, *, category: str | None = None, source: Source | None = None, file: str | None = None
     ) -> None:
-        """Add a video (later calls for the same id change nothing), and what it was cut from, where known; its file is
-        ``<video_id>.<ending>`` or ``<file>.<ending>``."""
+        """Add a video, unless it was added, and what it was cut from; its file is ``<video_id>.<ending>`` or
+        ``<file>.<ending>``."""
         if video_id in self.videos:
             return
         self.videos[video_id] = {"video_id": video_id, "category": category, "path": file}
@@ -130,8 +89,8 @@ class Collected:
     def split(
         self, name: str, videos: Iterable[str], queries: Iterable[str] | None = None, *, most: int | None = None
     ) -> None:
-        """Add the list ``name`` of videos, and their protocol ``captions_<name>``, whose queries are by default all
-        captions of the videos, or the first of each."""
+        """Add the list ``name`` of videos and its protocol, whose queries are by default all captions of the videos, or
+        ``most`` of each."""
         videos = list(dict.fromkeys(videos))
         if queries is None:
             queries = [text_id for video_id in videos for text_id in self.captions[video_id][:most]]
@@ -139,8 +98,8 @@ class Collected:
         self.splits += [(f"captions_{name}", "query", text_id) for text_id in dict.fromkeys(queries)]
         self.splits += [(f"captions_{name}", "reference", video_id) for video_id in videos]
 
-    def tables(self, media: str | None) -> dict[str, pl.DataFrame]:
-        """The tables; ``media`` as of :func:`reader`."""
+    def tables(self, media: str | None) -> Tables:
+        """The tables, with the files in the folder ``media``."""
         files = media_files(self.raw, media)
         for video_id, row in self.videos.items():
             row["path"] = files.get(row["path"] or video_id, files.get(video_id))
@@ -159,11 +118,11 @@ class Collected:
             tables["sources"] = frame("sources", self.sources)
         return tables
 
-    def present(self) -> dict[str, Path]:
-        """Those of the files that are there: at least one must be."""
-        found = {name: path for name, path in self.files.items() if path.is_file()}
+    def present(self, files: Mapping[str, str]) -> dict[str, Path]:
+        """Those of the annotation files of splits that are there: at least one must be."""
+        found = {split: self.raw / name for split, name in files.items() if (self.raw / name).is_file()}
         if not found:
-            raise missing(self.raw, "the annotations are", [path.name for path in self.files.values()])
+            raise missing(self.raw, "the annotations are", files.values())
         return found
 
     def expect(self, path: Path, found: int, wanted: int | None, what: str) -> None:

@@ -29,13 +29,11 @@ def media_files(raw: Path, media: str | None) -> dict[str, str]:
     return found
 
 
-def find_all(
-    raw: Path, given: str | Sequence[str] | None, usual: Sequence[str], what: str, *, needed: bool = True
-) -> list[Path]:
+def find_all(raw: Path, given: str | Sequence[str] | None, usual: Sequence[str], what: str) -> list[Path]:
     """The ``given`` files of a folder, each of which must exist; else those that match the ``usual`` patterns."""
     if given is None:
         found = dict.fromkeys(path for pattern in usual for path in sorted(raw.glob(pattern)) if path.is_file())
-        if needed and not found:
+        if not found:
             raise missing(raw, what, usual)
         return list(found)
     names = [given] if isinstance(given, str) else given

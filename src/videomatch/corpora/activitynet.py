@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videomatch.corpora import _files
-from videomatch.corpora._captions import Collected, paragraph, reader
+from videomatch.corpora._captions import Collected, Tables, paragraph
 
+FILES = {"train": "train.json", "val1": "val_1.json", "val2": "val_2.json"}
 SIZES = {"train": 10009, "val1": 4917, "val2": 4885}
 #: a sentence may end this much (seconds) after its video: 36 do by about 0.01
 SLACK = 0.5
 
 
-@reader(train="train.json", val1="val_1.json", val2="val_2.json")
-def read(out: Collected, *, unit: Literal["paragraph", "sentence"] = "paragraph") -> None:
+def read(
+    *, raw: Path, unit: Literal["paragraph", "sentence"] = "paragraph", media: str | None = None, partial: bool = False
+) -> Tables:
     """The tables of ActivityNet Captions. ``unit: sentence`` makes each sentence a text with its times (no published
     protocol)."""
     if unit not in ("paragraph", "sentence"):
         raise ValueError(f"unit {unit!r}, expected paragraph or sentence")
-    for split, path in out.present().items():
+    out = Collected(raw, partial)
+    for split, path in out.present(FILES).items():
         content = _files.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')
         out.expect(path, len(content), SIZES[split], "videos")
         queries = []
@@ -43,6 +46,7 @@ def read(out: Collected, *, unit: Literal["paragraph", "sentence"] = "paragraph"
             for text_id, words, start, end in _texts(path, split, video_id, entry, float(duration), unit):
                 queries += out.text(text_id, video_id, words, kind=kind, start=start, end=end)
         out.split(split, content, queries)
+    return out.tables(media)
 
 
 def _texts(

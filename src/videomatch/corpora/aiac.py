@@ -8,13 +8,13 @@ Layout as given out by the organisers; what is absent is left out, but something
     raw/test_a/*.tfrecords raw/test_b/*.tfrecords   31,514 and 43,027 videos, 10,581 of them in both; no tags
     raw/tag_list.txt                           the 10,000 most frequent tags
 
-Ids have up to 19 digits and are strings throughout. There are no media: paths are null, and the released frame features
-(EfficientNet-B3, 1536-d float16, one frame per second, 5 to 32 frames) are read by :func:`frame_features`.
+Ids have up to 19 digits. There are no media; frame features are EfficientNet-B3's, 1536-d float16, one frame per
+second, 5 to 32 frames.
 
 Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), ``train`` (pointwise), ``pairwise``,
 ``pairs`` (every label), ``pairs_val`` (the winners' validation: both ids divisible by 5), ``val`` (its videos),
 ``test_a``, ``test_b`` and ``test`` (= ``test_b``). There are no labels of test videos, so no ``pairs_test``. The
-winners' training pairs, all but their validation, are no product of queries and references: see ``data/pairs.py``.
+winners' training pairs are no product of queries and references: see ``data/pairs.py``.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ PARTS = ("pointwise", "pairwise", "test_a", "test_b")
 _CHUNK = 20_000
 
 
-def read(
-    *, raw: Path, listed_tags: bool = True, cleaned: bool = True, emoji: text.Emoji = "name"
-) -> dict[str, pl.DataFrame]:
+def read(*, raw: Path, listed_tags: bool = True, cleaned: bool = True) -> dict[str, pl.DataFrame]:
     """The tables of the competition. ``listed_tags`` keeps only tags of ``tag_list.txt``, as the winners did;
     ``cleaned`` cleans titles and ASR (:mod:`videomatch.data.text`), which the winners used as they are."""
     raw = Path(raw)
@@ -58,7 +56,7 @@ def read(
             seen.update(chunk["video_id"])
             found.append(videos(chunk))
             rows = _texts(chunk)
-            texts.append(text.clean_table(rows, emoji=emoji) if cleaned else rows)
+            texts.append(text.clean_table(rows) if cleaned else rows)
     tables = {
         "videos": pl.concat(found),
         "texts": pl.concat(texts),
@@ -102,7 +100,7 @@ def tag_classes(raw: Path) -> list[str]:
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """As of :class:`~videomatch.corpora.FeatureReader`; frame i covers second i to i + 1."""
+    """As :mod:`videomatch.corpora` says; frame i covers second i to i + 1."""
     seen: set[str] = set()
     for _, path in _files(Path(raw)):
         for number, example in enumerate(tfrecord.iterate(path, keys=("id", "frame_feature"))):
@@ -157,26 +155,21 @@ def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
 
 def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
     rows = chunk.unpivot(index="video_id", on=["title", "asr"], variable_name="kind", value_name="text")
-    rows = rows.filter(pl.col("text") != "").with_columns(
-        pl.concat_str("video_id", "kind", separator=":").alias("text_id")
+    return rows.filter(pl.col("text") != "").select(
+        pl.concat_str("video_id", "kind", separator=":").alias("text_id"),
+        *("video_id", "kind"),
+        *(pl.lit(None, dtype=SCHEMAS["texts"][column]).alias(column) for column in ("language", "start", "end")),
+        "text",
     )
-    # no language yet: cleaning marks it, and the raw text has none
-    rows = rows.with_columns(pl.lit(None).alias(column) for column in ("language", "start", "end"))
-    return rows.select(*SCHEMAS["texts"]).cast(pl.Schema(SCHEMAS["texts"]))
 
 
 def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:
     val = judged.filter(pl.all_horizontal(pl.col(c).cast(pl.Int64) % 5 == 0 for c in ("query_id", "reference_id")))
-    queries, references = val["query_id"].to_list(), val["reference_id"].to_list()
-    named: list[tuple[str, str, list[str]]] = [
-        ("pretrain", "reference", ids["pointwise"] + ids["pairwise"]),
-        ("train", "reference", ids["pointwise"]),
-        ("pairwise", "reference", ids["pairwise"]),
-        ("pairs", "query", judged["query_id"].to_list()),
-        ("pairs", "reference", judged["reference_id"].to_list()),
-        ("pairs_val", "query", queries),
-        ("pairs_val", "reference", references),
-    ]
-    both = {"val": queries + references, "test_a": ids["test_a"], "test_b": ids["test_b"], "test": ids["test_b"]}
-    named += [(name, role, listed) for name, listed in both.items() for role in ("query", "reference")]
+    alone = {"pretrain": ids["pointwise"] + ids["pairwise"], "train": ids["pointwise"], "pairwise": ids["pairwise"]}
+    both = {"val": [*val["query_id"], *val["reference_id"]], "test_a": ids["test_a"]}
+    both |= dict.fromkeys(("test_b", "test"), ids["test_b"])
+    roles = ("query", "reference")
+    named = [(name, "reference", listed) for name, listed in alone.items()]
+    named += [(s, role, [*rows[f"{role}_id"]]) for s, rows in (("pairs", judged), ("pairs_val", val)) for role in roles]
+    named += [(name, role, listed) for name, listed in both.items() for role in roles]
     return frame("splits", [(split, role, i) for split, role, listed in named for i in sorted(set(listed))])

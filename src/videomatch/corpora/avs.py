@@ -1,7 +1,7 @@
 """TRECVID ad-hoc video search: shots of many films, topics of the editions 2016 to 2021, and NIST's sampled judgements.
 
-A collection of films is licensed by NIST: IACC.3 (editions 2016 to 2018) or V3C1 (2019 to 2021, and the progress
-topics). Each has a data set of its own. Files, below ``raw``::
+The films are those of IACC.3 (editions 2016 to 2018) or V3C1 (2019 to 2021, and the progress topics), licensed by NIST;
+each is a data set of its own. Files, below ``raw``::
 
     msb/NNNNN.tsv                V3C: a heading, then start frame, start time, end frame, end time between tabs; or
     msb/NNNNN.msb                IACC: start and end frame on a line; lines without a number are skipped
@@ -12,12 +12,11 @@ topics). Each has a data set of its own. Files, below ``raw``::
 
 Instead of the master shot reference, a list of shots (separated by blanks: the ``id.txt`` of a BigFile serves), or
 NIST's table of valid shots (``film last-shot`` a line) says what there is. The n-th line of a film's reference is its
-shot n. Start and end are known to the second for V3C, and unknown for IACC, whose lines count frames. Nothing cuts the
-films here: without a file per shot, features come from elsewhere.
+shot n. Start and end are known for V3C, and unknown for IACC, whose lines count frames. Nothing cuts the films here:
+without a file per shot, features come from elsewhere.
 
-Protocols: ``captions_tv16`` … ``captions_tv21`` and ``captions_progress`` (591 to 610), by the topics' numbers, each
-with all shots as references; ``shots`` lists these. Judged pairs are the relevance; the whole pool, with the strata and
-what was not judged, is the table ``strata``.
+Protocols: ``captions_tv16`` … ``captions_tv21`` and ``captions_progress``, by the topics' numbers, each with all shots
+as references; ``shots`` lists these. The whole pool, with the strata and what was not judged, is the table ``strata``.
 """
 
 from __future__ import annotations
@@ -46,42 +45,29 @@ _FILM = re.compile(r"(\d+)\D*")
 _PREFIX = re.compile(r"find shots of\s+", re.IGNORECASE)
 
 
-def read(
-    *,
-    raw: Path,
-    shots: str = "msb",
-    topics: Sequence[str] | None = None,
-    judgements: Sequence[str] | None = None,
-    dropped: str | None = None,
-    editions: Mapping[str, Sequence[int]] = EDITIONS,
-    media: str | None = None,
-    partial: bool = False,
-) -> dict[str, pl.DataFrame]:
+def read(*, raw: Path, shots: str = "msb", media: str | None = None, partial: bool = False) -> dict[str, pl.DataFrame]:
     """The tables of one collection.
 
-    ``shots`` is the folder of the master shot reference, a file that lists shots, or the table of valid shots; the
-    other files are by default all of the names above. A topic in two of them must read the same. ``editions`` is name
-    -> first and last topic; ``partial`` takes editions whose topics are not all there.
+    ``shots`` is the folder of the master shot reference, a file that lists shots, or the table of valid shots. A topic
+    in two files must read the same. ``partial`` takes editions whose topics are not all there.
     """
     raw = Path(raw)
     listed = _shots(raw, shots)
-    lists = _files.find_all(raw, dropped, ("*.dropped.shots.list",), "the list of dropped shots is", needed=False)
-    lost = {shot for path in lists for shot in _shots_of(path)}
-    queries = _topics(_files.find_all(raw, topics, ("*.avs.txt", "*topics*.txt"), "topics are"))
+    lost = {shot for path in sorted(raw.glob("*.dropped.shots.list")) for shot in _shots_of(path)}
+    queries = _topics(_files.find_all(raw, None, ("*.avs.txt", "*topics*.txt"), "topics are"))
     files = _files.media_files(raw, media)
     kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
     if kept.is_empty():
         raise ValueError(f"{raw / shots}: no shot left")
     path = pl.col("video_id").replace_strict(files, default=None, return_dtype=pl.String)
-    qrels = _files.find_all(raw, judgements, ("avs.qrels.*",), "judgements are", needed=False)
+    qrels = sorted(raw.glob("avs.qrels.*"))
     strata = _judgements(qrels, queries)
     rows = [(number, None, "query", "en", None, None, words) for number, words in queries.items()]
-    there = set(listed["video_id"])
-    gone = [(shot, "", "on the list of dropped shots") for shot in sorted(lost & there)]
+    gone = [(shot, "", "on the list of dropped shots") for shot in sorted(lost.intersection(listed["video_id"]))]
     tables = {
         "videos": videos(kept.select("video_id", path.alias("path"))),
         "texts": frame("texts", rows),
-        "splits": _splits(queries, editions, kept["video_id"], partial),
+        "splits": _splits(queries, kept["video_id"], partial),
         "relevance": strata.filter(pl.col("judgement") >= 0).select(
             "query_id", "reference_id", pl.col("judgement").cast(pl.Float64).alias("grade")
         ),
@@ -177,11 +163,9 @@ def _topics(paths: Sequence[Path]) -> dict[str, str]:
     return {topic: found[topic][0] for topic in sorted(found, key=int)}
 
 
-def _splits(
-    asked: Mapping[str, str], editions: Mapping[str, Sequence[int]], shots: pl.Series, partial: bool
-) -> pl.DataFrame:
+def _splits(asked: Mapping[str, str], shots: pl.Series, partial: bool) -> pl.DataFrame:
     named: dict[str, list[str]] = {}
-    for name, (first, last) in editions.items():
+    for name, (first, last) in EDITIONS.items():
         there = [t for t in asked if first <= int(t) <= last]
         if 0 < len(there) < last - first + 1 and not partial:
             missing = next(str(n) for n in range(first, last + 1) if str(n) not in asked)
@@ -193,15 +177,12 @@ def _splits(
             named[f"captions_{name}"] = there
     left = [t for t in asked if not any(t in ids for ids in named.values())]
     if left:
-        known = ", ".join(f"{name} {first}-{last}" for name, (first, last) in editions.items())
-        raise ValueError(f"topic {left[0]} belongs to no edition; `editions` knows {known}")
+        known = ", ".join(f"{name} {first}-{last}" for name, (first, last) in EDITIONS.items())
+        raise ValueError(f"topic {left[0]} belongs to no edition, expected one of {known}")
     rows = [("shots", "reference", shots)]
     for name, ids in named.items():
         rows += [(name, "query", pl.Series("id", ids)), (name, "reference", shots)]
-    return pl.concat(
-        pl.DataFrame({"id": listed}).select(pl.lit(split).alias("split"), pl.lit(role).alias("role"), "id")
-        for split, role, listed in rows
-    )
+    return pl.concat(pl.DataFrame({"split": split, "role": role, "id": listed}) for split, role, listed in rows)
 
 
 def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame:

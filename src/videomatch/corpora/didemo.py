@@ -4,9 +4,8 @@ Files, below ``raw``; those that are there are read::
 
     train_data.json val_data.json test_data.json   [{"video": name, "description": str, …}], several a video
 
-Retrieval papers' own files, ``[{"video": name, "caption": str or [str]}]``, are read as well. The authors' files have
-several descriptions of most videos. A copy of the test file with one sentence a video goes round; it makes another,
-harder protocol, so it is refused unless ``partial`` is set.
+Retrieval papers' own files, ``[{"video": name, "caption": str or [str]}]``, are read as well. A copy of the test file
+with one sentence a video goes round; it makes another, harder protocol, so it is refused unless ``partial`` is set.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from videomatch.corpora import _files
-from videomatch.corpora._captions import Collected, paragraph, reader
+from videomatch.corpora._captions import Collected, Tables, paragraph
 from videomatch.corpora.folder import EXTENSIONS
 
+FILES = {"train": "train_data.json", "val": "val_data.json", "test": "test_data.json"}
 #: fewer videos than this may all have one sentence by chance
 FEW = 20
 
 
-@reader(train="train_data.json", val="val_data.json", test="test_data.json")
-def read(out: Collected) -> None:
+def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
     """The tables of DiDeMo."""
-    for split, path in out.present().items():
+    out = Collected(raw, partial)
+    for split, path in out.present(FILES).items():
         described = _descriptions(path)
         out.apart(path, described, split)
         single = all(len(s) == 1 and s[0].count(".") < 2 for s in described.values())
@@ -37,6 +37,7 @@ def read(out: Collected) -> None:
             out.video(video_id, source=(f"flickr:{video_id}", None, None))
             out.text(f"{video_id}:paragraph", video_id, paragraph(sentences))
         out.split(split, described)
+    return out.tables(media)
 
 
 def _descriptions(path: Path) -> dict[str, list[str]]:

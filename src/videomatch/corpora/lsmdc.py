@@ -15,19 +15,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from videomatch.corpora._captions import Collected, Source, reader
+from videomatch.corpora._captions import Collected, Source, Tables
 from videomatch.corpora._files import lines
 
+FILES = {
+    "train": "LSMDC16_annos_training.csv",
+    "val": "LSMDC16_annos_val.csv",
+    "test": "LSMDC16_challenge_1000_publictect.csv",
+}
 COLUMNS = 6
 #: rows of each file, where publications agree on them
 ROWS = {"train": 101_079, "val": None, "test": 1000}
 _CLIP = re.compile(r"(.+)_(\d+)\.(\d+)\.(\d+)\.(\d+)-(\d+)\.(\d+)\.(\d+)\.(\d+)")
 
 
-@reader(train="LSMDC16_annos_training.csv", val="LSMDC16_annos_val.csv", test="LSMDC16_challenge_1000_publictect.csv")
-def read(out: Collected) -> None:
+def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
     """The tables of LSMDC."""
-    for split, path in out.present().items():
+    out = Collected(raw, partial)
+    for split, path in out.present(FILES).items():
         rows = _rows(path)
         out.expect(path, len(rows), ROWS[split], "rows")
         clips: dict[str, int] = {}
@@ -40,6 +45,7 @@ def read(out: Collected) -> None:
         if split == "test" and len(clips) < len(queries):
             raise ValueError(f"{path}: {len(clips)} clips and {len(queries)} sentences, expected one a clip")
         out.split(split, clips, queries)
+    return out.tables(media)
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:

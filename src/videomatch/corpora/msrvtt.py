@@ -1,6 +1,6 @@
 """MSR-VTT (Xu et al., CVPR 2016): 10,000 clips of 10 to 32 seconds with 20 captions each, and all its protocols.
 
-Files, below ``raw``; what is absent is left out, but annotations must be there::
+Files, below ``raw``; only annotations must be there::
 
     MSRVTT_data.json, or train_val_videodatainfo.json and test_videodatainfo.json
         {"videos": [{video_id, category, url, "start time", "end time", split}], "sentences": [{video_id, caption}]}
@@ -30,32 +30,29 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 
 from videomatch.corpora import _files
-from videomatch.corpora._captions import Collected, reader
+from videomatch.corpora._captions import Collected, Tables
 from videomatch.data.tables import read_csv
 
 ANNOTATIONS = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")
 #: split of the annotations -> ours, and its number of videos
 OFFICIAL = {"train": ("train", 6513), "validate": ("val", 497), "test": ("test", 2990)}
-#: option of a list -> its protocol, its number of videos
+#: list -> its protocol, its number of videos
 LISTS = {
-    "train_9k": ("train_9k", 9000),
-    "train_7k": ("train_7k", 7010),
-    "train_1kb": ("1kb_train", 6656),
-    "test_1kb": ("1kb_test", 1000),
+    "MSRVTT_train.9k.csv": ("train_9k", 9000),
+    "MSRVTT_train.7k.csv": ("train_7k", 7010),
+    "train_list_miech.txt": ("1kb_train", 6656),
+    "test_list_miech.txt": ("1kb_test", 1000),
 }
+TEST_1KA = "MSRVTT_JSFUSION_test.csv"
 CAPTIONS = 20
 
 
-@reader(
-    test_1ka="MSRVTT_JSFUSION_test.csv",
-    train_9k="MSRVTT_train.9k.csv",
-    train_7k="MSRVTT_train.7k.csv",
-    train_1kb="train_list_miech.txt",
-    test_1kb="test_list_miech.txt",
-)
-def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> None:
+def read(
+    *, raw: Path, annotations: str | Sequence[str] | None = None, media: str | None = None, partial: bool = False
+) -> Tables:
     """The tables of MSR-VTT. ``annotations`` are by default the first file of those above, or the next two. Of a list
     that is not there, there is no protocol."""
+    out = Collected(raw, partial)
     files = _files.find_all(out.raw, annotations, ANNOTATIONS, "the annotations are")
     files = files[:1] if annotations is None and files[0].name == ANNOTATIONS[0] else files
     official: dict[str, list[str]] = {}
@@ -66,18 +63,15 @@ def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> N
         if name in official:
             out.expect(files[0].parent / listed, len(official[name]), wanted, f"videos of the split {name!r}")
             out.split(split, official[name])
-    lists = {option: _files.id_list(out.files[option]) for option in LISTS if out.files[option].is_file()}
-    sentences = _sentences(out.files["test_1ka"], out)
-    for option, ids in lists.items():
-        name, wanted = LISTS[option]
-        out.expect(out.files[option], len(ids), wanted, "videos")
-        videos = out.known(out.files[option], ids, out.videos, listed)
-        out.split(name, videos, most=1 if name == "1kb_test" else None)
-        if name == "train_9k":
-            _selection(out, ids)
-    if sentences:
-        there = out.known(out.files["test_1ka"], sentences, out.videos, listed)
-        _test_1ka({v: sentences[v] for v in there}, out)
+    for file, (name, wanted) in LISTS.items():
+        path = out.raw / file
+        if path.is_file():
+            out.split(name, out.listed(path, wanted, out.videos, listed), most=1 if name == "1kb_test" else None)
+            if name == "train_9k":
+                _selection(out, _files.id_list(path))
+    if (out.raw / TEST_1KA).is_file():
+        _test_1ka(out.raw / TEST_1KA, out, listed)
+    return out.tables(media)
 
 
 def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> None:
@@ -124,24 +118,16 @@ def _selection(out: Collected, ids: list[str]) -> None:
     out.split("1ka_fit", [v for v in order[1000:].tolist() if v in out.videos])
 
 
-def _sentences(path: Path, out: Collected) -> dict[str, str]:
-    """Video -> sentence of the 1k-A test; empty if there is no such file."""
-    if not path.is_file():
-        return {}
+def _test_1ka(path: Path, out: Collected, listed: str) -> None:
     rows = read_csv(path, ("video_id", "sentence")).select("video_id", "sentence").rows()
-    odd = next((n for n, cells in enumerate(rows, start=2) if not all(cells)), None)
-    if odd is not None:
-        raise ValueError(f"{path}, line {odd}: no video_id or no sentence, expected key,vid_key,video_id,sentence")
     out.expect(path, len(rows), 1000, "rows")
     sentences = dict(rows)
     if len(sentences) < len(rows):
         raise ValueError(f"{path}: {len(rows) - len(sentences)} videos stand twice, expected one sentence a video")
-    return sentences
-
-
-def _test_1ka(sentences: dict[str, str], out: Collected) -> None:
+    videos = out.known(path, sentences, out.videos, listed)
     queries = []
-    for video_id, words in sentences.items():
+    for video_id in videos:
+        words = sentences[video_id]
         same = next((t for t in out.captions[video_id] if out.rows[t][-1] == words), None)
         queries += [same] if same else out.text(f"{video_id}:1ka", video_id, words, kind="query")
-    out.split("1ka_test", sentences, queries)
+    out.split("1ka_test", videos, queries)

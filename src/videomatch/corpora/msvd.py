@@ -15,15 +15,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from videomatch.corpora import _files
-from videomatch.corpora._captions import Collected, reader
+from videomatch.corpora._captions import Collected, Tables
 
 SIZES = {"train": 1200, "val": 100, "test": 670}
 CAPTIONS = ("captions_msvd.json", *(f"msvd{split}.caption.txt" for split in SIZES))
 
 
-@reader(train="train_list.txt", val="val_list.txt", test="test_list.txt")
-def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> None:
+def read(
+    *, raw: Path, annotations: str | Sequence[str] | None = None, media: str | None = None, partial: bool = False
+) -> Tables:
     """The tables of MSVD; ``annotations`` are files with the captions, ``.json`` or ``.caption.txt``."""
+    out = Collected(raw, partial)
     files = _files.find_all(out.raw, annotations, CAPTIONS, "the captions are")
     files = files[:1] if annotations is None and files[0].name == CAPTIONS[0] else files
     captioned: dict[str, list[str]] = {}
@@ -34,14 +36,16 @@ def read(out: Collected, *, annotations: str | Sequence[str] | None = None) -> N
         else:
             for video_id, sentence in caption_lines(path):
                 captioned.setdefault(video_id, []).append(sentence)
-    for split, path in out.files.items():
-        ids = out.listed(path, SIZES[split], captioned, " and ".join(path.name for path in files))
+    for split, wanted in SIZES.items():
+        path = out.raw / f"{split}_list.txt"
+        ids = out.listed(path, wanted, captioned, " and ".join(path.name for path in files))
         out.apart(path, ids, split)
         for video_id in ids:
             out.clip(video_id)
             for n, sentence in enumerate(captioned[video_id]):
                 out.text(f"{video_id}:{n}", video_id, sentence)
         out.split(split, ids)
+    return out.tables(media)
 
 
 def caption_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.corpora import _files
-from videomatch.corpora._captions import Collected, reader
+from videomatch.corpora._captions import Collected, Tables
 
 FIELDS = {"en": "enCap", "zh": "chCap"}
 FILES = {"train": "vatex_training_v1.0.json", "val": "vatex_validation_v1.0.json"}
@@ -30,10 +30,17 @@ SIZES = {"train": 25_991, "val": 1500, "test": 1500}
 Captions = dict[str, dict[str, list[str]]]
 
 
-@reader(train="train_list.txt", val="val_list.txt", test="test_list.txt")
-def read(out: Collected, *, annotations: Sequence[str] | None = None, languages: Sequence[str] = ("en",)) -> None:
+def read(
+    *,
+    raw: Path,
+    annotations: Sequence[str] | None = None,
+    languages: Sequence[str] = ("en",),
+    media: str | None = None,
+    partial: bool = False,
+) -> Tables:
     """The tables of VATEX; ``annotations`` are by default all files of captions above, ``languages`` are ``en``,
     ``zh``, or both."""
+    out = Collected(raw, partial)
     odd = [language for language in languages if language not in FIELDS]
     if odd or not languages:
         raise ValueError(f"languages {list(languages)}, expected some of {', '.join(FIELDS)}")
@@ -48,10 +55,11 @@ def read(out: Collected, *, annotations: Sequence[str] | None = None, languages:
         captioned |= found
         of_file |= {split: list(found) for split, name in FILES.items() if path.name == name}
     listed = " and ".join(path.name for path in files)
-    lists = {s: path for s, path in out.files.items() if path.is_file()}
-    splits = of_file | {s: out.listed(path, SIZES[s], captioned, listed) for s, path in lists.items()}
+    lists = {split: out.raw / f"{split}_list.txt" for split in SIZES}
+    there = {split: path for split, path in lists.items() if path.is_file()}
+    splits = of_file | {s: out.listed(path, SIZES[s], captioned, listed) for s, path in there.items()}
     if not splits:
-        names = [*FILES.values(), *(path.name for path in out.files.values())]
+        names = [*FILES.values(), *(path.name for path in lists.values())]
         raise _files.missing(out.raw, "what says which videos are to train and to test on is", names)
     for split, ids in splits.items():
         for language in languages:
@@ -61,6 +69,7 @@ def read(out: Collected, *, annotations: Sequence[str] | None = None, languages:
                 for n, words in enumerate(captioned[video_id][language]):
                     queries += out.text(f"{video_id}:{language}:{n}", video_id, words, language=language)
             out.split(split if language == "en" else f"{split}_{language}", ids, queries)
+    return out.tables(media)
 
 
 def _captions(path: Path, languages: Sequence[str]) -> Captions:

@@ -1,7 +1,7 @@
 """VCSL (Ant Group, CVPR 2022): segment-level video copies, 167,508 labelled pairs; and anything in its form, as VCDB.
 
-Layout of the public repository's ``data/``, beside the features that its authors share; what is absent is left out, but
-a label file must be there::
+Layout of the public repository's ``data/``, beside the features that its authors share; only a label file must be
+there::
 
     raw/pair_file_{train,val,test}.csv       query_id, reference_id; test: 54,630 (2023-03)
     raw/label_file*.json, raw/*_label_file.json   {"<query>-<reference>": [[q0, r0, q1, r1], …]}, whole seconds
@@ -42,24 +42,24 @@ Boxes = list[list[float]]
 
 
 def read(
-    *,
-    raw: Path,
-    labels: list[str] | None = None,
-    pairs: Mapping[str, str] | None = None,
-    repeats: bool = True,
+    *, raw: Path, labels: list[str] | None = None, pairs: Mapping[str, str] | None = None
 ) -> dict[str, pl.DataFrame]:
-    """The tables of the data set. ``labels`` are files, by default all there are; ``pairs`` is split -> pair file.
-    ``repeats`` keeps, as published, pairs of a video with itself and the second of a pair listed in both orders."""
+    """The tables of the data set. ``labels`` are files, by default all there are; ``pairs`` is split -> pair file."""
     raw = Path(raw)
     listed = _listed(raw, pairs)
     known = {pair for some in listed.values() for pair in some}
     boxes = _labelled(raw, labels, {video_id for pair in known for video_id in pair})
     listed[APPENDED] = [pair for pair in boxes if pair not in known]
-    listed = {split: kept for split, some in listed.items() if (kept := some if repeats else _once(some))}
+    listed = {split: some for split, some in listed.items() if some}
     named = raw / "video_categories.json"
     categories = read_json(named, dict, "{category: [id]}") if named.is_file() else {}
     category = {video_id: name for name, ids in categories.items() for video_id in ids}
-    splits = list(_splits(listed))
+    splits: list[tuple[str, str, str]] = []
+    for split, some in listed.items():
+        queries, references = (dict.fromkeys(side) for side in zip(*some, strict=True))
+        splits += [(split, "reference", i) for i in queries | references]
+        splits += [(f"copies_{split}", "query", i) for i in queries]
+        splits += [(f"copies_{split}", "reference", i) for i in references]
     unique = dict.fromkeys(pair for some in listed.values() for pair in some)
     return {
         "videos": _videos(raw, dict.fromkeys([*(row[-1] for row in splits), *category]), category),
@@ -83,7 +83,7 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """As of :class:`~videomatch.corpora.FeatureReader`; frame i covers second i to i + 1."""
+    """As :mod:`videomatch.corpora` says; frame i covers second i to i + 1."""
     for path in sorted((Path(raw) / "features").glob("*.npy")):
         if ids is not None and path.stem not in ids:
             continue
@@ -103,17 +103,8 @@ def _listed(raw: Path, names: Mapping[str, str] | None) -> dict[str, list[Pair]]
         files = {split: path for split, path in files.items() if path.is_file()}
     if APPENDED in files:
         raise ValueError(f"split {APPENDED!r} is the name of the pairs that no file lists, expected another")
-    return {split: list(dict.fromkeys(_rows(path, ("query_id", "reference_id")))) for split, path in files.items()}
-
-
-def _rows(path: Path, columns: tuple[str, str]) -> Iterator[Pair]:
-    """Two columns of a csv file."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing")
-    for line, (first, second) in enumerate(read_csv(path, columns).select(columns).rows(), start=2):
-        if not (first and second):
-            raise ValueError(f"{path}, line {line}: {columns[bool(first)]} is empty")
-        yield first, second
+    sides = ("query_id", "reference_id")
+    return {split: list(dict.fromkeys(read_csv(path, sides).select(sides).rows())) for split, path in files.items()}
 
 
 def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, Boxes]:
@@ -149,17 +140,10 @@ def _pair_of(key: str, ids: Collection[str], where: str) -> Pair:
     return cuts[0]
 
 
-def _once(pairs: list[Pair]) -> list[Pair]:
-    kept: dict[frozenset[str], Pair] = {}
-    for pair in pairs:
-        if pair[0] != pair[1]:
-            kept.setdefault(frozenset(pair), pair)
-    return list(kept.values())
-
-
 def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.DataFrame:
     frames = raw / "frames_all.csv"
-    seconds = dict(_rows(frames, ("uuid", "frame_count"))) if frames.is_file() else {}
+    columns = ("uuid", "frame_count")
+    seconds = dict(read_csv(frames, columns).select(columns).rows()) if frames.is_file() else {}
     paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
     return videos(
         {
@@ -170,11 +154,3 @@ def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.Da
         }
         for i in ids
     )
-
-
-def _splits(listed: Mapping[str, list[Pair]]) -> Iterator[tuple[str, str, str]]:
-    for split, pairs in listed.items():
-        queries, references = (dict.fromkeys(side) for side in zip(*pairs, strict=True))
-        yield from ((split, "reference", i) for i in queries | references)
-        yield from ((f"copies_{split}", "query", i) for i in queries)
-        yield from ((f"copies_{split}", "reference", i) for i in references)

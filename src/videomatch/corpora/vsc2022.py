@@ -1,12 +1,11 @@
 """VSC 2022, the Video Similarity Challenge (Meta AI, Pizzi et al. 2023): queries with footage of references.
 
-Layout; every part is a folder (``train``, ``val``, ``test``: any names), and what is absent is left out, but each needs
-metadata or a ground truth::
+Layout; every part is a folder (any name) with metadata or a ground truth::
 
     raw/<part>/*query_metadata.csv       video_id, duration_sec, frames_per_sec, width, height
     raw/<part>/*reference_metadata.csv   the same
-    raw/<part>/*ground_truth.csv         query_id, ref_id, query_start, query_end, ref_start, ref_end (s); a list of
-                                         pairs only (the descriptor track's) is read beside it or instead of it
+    raw/<part>/*ground_truth.csv         query_id, ref_id, query_start, query_end, ref_start, ref_end (s); one of
+                                         pairs only (the descriptor track's) is read, too
     raw/<part>/**/<id>.mp4               media
     raw/**/*.npz                         features: video_ids (F,), features (F, D), timestamps (F,) or (F, 2)
 
@@ -73,7 +72,7 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """As of :class:`~videomatch.corpora.FeatureReader`, but a file in memory at a time. A single timestamp is the start
+    """As :mod:`videomatch.corpora` says, but a file in memory at a time. A single timestamp is the start
     of a frame, which lasts to the next one's; the last as long as the one before it, or a second."""
     seen: set[str] = set()
     for path in sorted(Path(raw).rglob("*.npz")):
@@ -119,8 +118,7 @@ def _parts(raw: Path) -> list[Path]:
     return found
 
 
-def _id(value: str | None, role: str, where: str) -> str:
-    value = (value or "").strip()
+def _id(value: str, role: str, where: str) -> str:
     if not value.startswith(LETTERS[role]):
         raise ValueError(f"{where}: {role} {value!r}, expected an id that begins with {LETTERS[role]}")
     return value

@@ -55,10 +55,8 @@ _ENOUGH = 400
 
 @lru_cache(maxsize=1024)  # called several times for one text while it is cleaned
 def script(text: str) -> str | None:
-    """The script most words of ``text`` are in (as in the table above), or None without any letter.
-
-    Kana decides for Japanese even among more Han characters: Chinese text holds an ornament or two at most.
-    """
+    """The script most words of ``text`` are in, or None without any letter. Kana decides for Japanese even among more
+    Han characters: Chinese text holds an ornament or two at most."""
     if _WIDE.search(text) is None:  # most English captions end here
         return "Latin" if _ANY.search(text) else None
     counts = {name: len(pattern.findall(text)) for name, pattern in _WORDS.items()}
@@ -116,10 +114,8 @@ _ALIASES = {alias: subtag for subtag, aliases in _NAMES.items() for alias in ali
 
 
 def tag(name: str) -> str | None:
-    """The primary subtag of a language name or code ("zh-CN", "chs", "eng", "Chinese"), None if it is neither.
-
-    A bare two-letter code counts only if a table above has it, so that ``talk.v2.srt`` has no language.
-    """
+    """The primary subtag of a language name or code ("zh-CN", "chs", "eng", "Chinese"), None if it is neither; a bare
+    two-letter code counts only if a table above has it."""
     primary = re.split("[-_&]", name.strip().lower())[0]
     if primary in _ALIASES:
         return _ALIASES[primary]

@@ -42,11 +42,9 @@ _NUMBERED = re.compile(r"[A-Za-z]*([0-9]+)")
 
 
 def judged_pairs(corpus: Path, split: str | Sequence[str]) -> pl.DataFrame:
-    """The judged pairs (query_id, reference_id, grade) of a protocol, or of several pooled.
-
-    They are rows of ``relevance`` in their order, protocol after protocol, none twice (lines that judge a pair again
-    are rows of their own); pairs of a video with itself are left out. There must be one.
-    """
+    """The judged pairs of a protocol, or of several pooled: rows of ``relevance`` in their order, protocol after
+    protocol, none twice (lines that judge a pair again are rows of their own), at least one; pairs of a video with
+    itself are left out."""
     names = [split] if isinstance(split, str) else list(split)
     splits = tables.read("splits", corpus)
     relevance = tables.read("relevance", corpus).with_row_index("row")
@@ -71,35 +69,22 @@ def fold_pairs(
     pairs = judged_pairs(corpus, split)
     sides = pairs["query_id"].to_list(), pairs["reference_id"].to_list()
     if protocol == "remainder":
-        train, val = by_remainder(*sides, fold=fold, folds=folds)
+        fold_of = {video_id: _number(video_id) % folds for ids in sides for video_id in ids}
     else:
-        train, val = disjoint(*sides, assign(*sides, folds=folds), fold=fold)
-    return pairs.filter(train), pairs.filter(val)
-
-
-def by_remainder(
-    query_ids: Sequence[str], reference_ids: Sequence[str], *, fold: int = 0, folds: int = 5
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which pairs train and which validate, (pairs,) bool each, in the winners' split.
-
-    Ids are decimal, up to 19 digits, also after letters (``w0000012`` counts as 12).
-    """
-    left, right = (np.array([_number(i) % folds == fold for i in ids]) for ids in (query_ids, reference_ids))
-    return ~(left & right), left & right
-
-
-def disjoint(
-    query_ids: Sequence[str], reference_ids: Sequence[str], assigned: dict[str, int], *, fold: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which pairs train and which validate, (pairs,) bool each, by the result of :func:`assign`."""
-    left, right = (np.array([assigned[i] == fold for i in ids]) for ids in (query_ids, reference_ids))
-    return ~left & ~right, left & right
+        fold_of = assign(*sides, folds=folds)
+    left, right = (np.array([fold_of[i] == fold for i in ids]) for ids in sides)
+    train = ~(left & right) if protocol == "remainder" else ~left & ~right
+    return pairs.filter(train), pairs.filter(left & right)
 
 
 def assign(query_ids: Sequence[str], reference_ids: Sequence[str], *, folds: int = 5) -> dict[str, int]:
     """A fold for every video: balanced in pairs, few pairs between folds, the same for the same pairs in any order."""
     names, codes = np.unique(np.array([*query_ids, *reference_ids], dtype=object).astype(str), return_inverse=True)
-    graph = _graph(codes[: len(query_ids)], codes[len(query_ids) :], len(names))
+    sides = codes.reshape(2, -1)
+    sides = sides[:, sides[0] != sides[1]]  # pairs of a video with itself are left out
+    places = np.concatenate([sides, sides[::-1]], axis=1)
+    graph = csr_array(coo_array((np.ones(places.shape[1]), tuple(places)), shape=(len(names),) * 2))
+    graph.sum_duplicates()  # its values count the pairs
     degree = np.asarray(graph.sum(axis=1)).ravel() + _ALONE
     share = degree.sum() / folds
     group = connected_components(graph, directed=False)[1]
@@ -112,19 +97,11 @@ def assign(query_ids: Sequence[str], reference_ids: Sequence[str], *, folds: int
 
 
 def _number(video_id: str) -> int:
-    found = _NUMBERED.fullmatch(video_id) if isinstance(video_id, str) else None
+    """The number of an id, also after letters (``w0000012`` counts as 12)."""
+    found = _NUMBERED.fullmatch(video_id)
     if not found:
         raise ValueError(f"id {video_id!r}, expected a string of digits (a float has lost the last ones)")
     return int(found[1])
-
-
-def _graph(left: np.ndarray, right: np.ndarray, size: int) -> csr_array:
-    """Symmetric adjacency whose values count the pairs; pairs of a video with itself are left out."""
-    real = left != right
-    rows, columns = np.concatenate([left[real], right[real]]), np.concatenate([right[real], left[real]])
-    graph = csr_array(coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size)))
-    graph.sum_duplicates()
-    return graph
 
 
 def _communities(graph: csr_array, weight: np.ndarray, limit: float) -> np.ndarray:

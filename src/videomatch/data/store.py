@@ -26,6 +26,8 @@ from typing import IO, Any
 import numpy as np
 import polars as pl
 
+from videomatch.common import files
+
 FORMAT = 1
 INDEX = {"id": pl.String, "shard": pl.Int64, "offset": pl.Int64, "length": pl.Int64}
 #: bytes of values after which the next item opens a new file
@@ -55,8 +57,8 @@ def _parts(shape: tuple[int, ...], dtype: str, times: bool) -> Parts:
 class StoreWriter:
     """Writes a store item by item, as a context manager; only the index is kept in memory.
 
-    The store exists once the block is left without an exception; after one, the files written so far are removed.
-    ``shape`` is that of one row; ``made_by``, JSON values, is kept in ``store.json``.
+    The store exists once the block is left without an exception; after one, its files are removed. ``shape`` is that of
+    one row; ``made_by``, JSON values, is kept in ``store.json``.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class StoreWriter:
         self._clear()  # what a killed writer left
 
     def _clear(self) -> None:
-        for pattern in ("values-*.npy", "times-*.npy", "index.parquet", "store.json.part"):
+        for pattern in ("values-*.npy", "times-*.npy", "index.parquet", ".store.json.new.*"):
             for path in self.root.glob(pattern):
                 path.unlink()
 
@@ -92,12 +94,25 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            self._finish()
-        else:
+        if kind is not None:
             for file in self._files.values():
                 file.close()
             self._clear()
+            return
+        self._close()
+        rows = [(i, *where) for i, where in self._index.items()]
+        pl.DataFrame(rows, schema=INDEX, orient="row").write_parquet(self.root / "index.parquet", compression="zstd")
+        shape, dtype = self._parts["values"]
+        about = {
+            "format": FORMAT,
+            "items": len(self._index),
+            "shape": list(shape),
+            "dtype": dtype.str,
+            "rows": self._rows,
+            "times": "times" in self._parts,
+            "made_by": self.made_by,
+        }
+        files.write_json(self.root / "store.json", about)
 
     def add(self, item_id: str, values: np.ndarray, *, times: np.ndarray | None = None) -> None:
         """Append an item under a new id: values ``(L, *shape)``, converted to the store's type if no value is damaged
@@ -162,24 +177,6 @@ class StoreWriter:
             file.close()
         self._files = {}
 
-    def _finish(self) -> None:
-        self._close()
-        rows = [(i, *where) for i, where in self._index.items()]
-        pl.DataFrame(rows, schema=INDEX, orient="row").write_parquet(self.root / "index.parquet", compression="zstd")
-        shape, dtype = self._parts["values"]
-        about = {
-            "format": FORMAT,
-            "items": len(self._index),
-            "shape": list(shape),
-            "dtype": dtype.str,
-            "rows": self._rows,
-            "times": "times" in self._parts,
-            "made_by": self.made_by,
-        }
-        part = self.root / "store.json.part"
-        part.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-        part.replace(self.root / "store.json")
-
 
 class _NpyFile:
     """An open npy file (closed with the object)."""
@@ -241,22 +238,17 @@ def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 class Store:
     """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
 
-    ``roots`` have disjoint ids and equal parts: rows of one shape and type, with or without times.
-
-    Attributes:
-        ids: in the order in which they were added, root after root, as a series: a fraction of the size of a list.
-        lengths: ``(N,)`` rows of every item.
-        made_by: what made the store, one mapping per root.
+    ``roots`` have disjoint ids and equal parts: rows of one shape and type, with or without times. ``ids`` are in the
+    order in which they were added, root after root; ``lengths`` (N,) are the rows of every item.
     """
 
     def __init__(self, *roots: Path) -> None:
         if not roots:
             raise ValueError("a store needs at least one folder")
         self.roots = tuple(Path(r) for r in roots)
-        # a file that another thread still reads from stays open beyond that number
         self._file = lru_cache(OPEN_FILES)(self._open_file)
         self._shards: list[tuple[Path, int]] = []  # folder of every shard, and its number there
-        self.made_by: list[dict[str, Any]] = []
+        self.made_by: list[dict[str, Any]] = []  # of every root
         self._parts: Parts = {}
         frames = []
         for root in self.roots:
@@ -275,7 +267,7 @@ class Store:
         self.shape, self.dtype = self._parts["values"]
         self.lengths: np.ndarray = index["length"].to_numpy()
         self._shard, self._offset = index["shard"].to_numpy(), index["offset"].to_numpy()
-        self.ids = index["id"].rechunk()
+        self.ids = index["id"].rechunk()  # a fraction of the size of a list
         if self.ids.n_unique() < len(self.ids):
             twice = self.ids.filter(self.ids.is_duplicated())[0]
             raise ValueError(f"id {twice!r} stands twice in {', '.join(map(str, self.roots))}")
@@ -331,9 +323,7 @@ class Store:
         self, ids: Sequence[str] | pl.Series | np.ndarray, part: str = "values"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Items one below the other: rows ``(sum of L, *shape)`` of ``values`` or ``times``, and the lengths ``(B,)``.
-
-        ``ids`` are B ids, in any order, also repeated; or their positions, an integer array (see :meth:`index`).
-        """
+        ``ids`` are B ids, in any order, also repeated; or their positions, an integer array (see :meth:`index`)."""
         if part not in self._parts:
             raise ValueError(f"{self.roots[0]} has no {part}, only {', '.join(self._parts)}")
         at = ids if isinstance(ids, np.ndarray) and ids.dtype.kind == "i" else self.index(ids)

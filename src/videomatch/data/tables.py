@@ -1,7 +1,7 @@
 """The tables that stages exchange: parquet files with fixed schemas, checked where they are written.
 
 Seconds are floats, ids are strings (AIAC ids have up to 19 digits: never a number), ranks count from 1. A table is a
-file of a result folder, ``<name>.parquet``; :func:`write` validates and orders the columns, :func:`read` trusts.
+file of a result folder, ``<name>.parquet``.
 """
 
 from __future__ import annotations
@@ -107,15 +107,19 @@ def read_csv(
 ) -> pl.DataFrame:
     """A published file of comma-separated values: cells are strings without outer blanks.
 
-    It must have ``columns`` and the finite ``numbers``; ``optional`` are numbers that may be absent or empty.
+    It must have ``columns``, without empty cells, and the finite ``numbers``; ``optional`` are numbers that may be
+    absent or empty.
     """
     try:
         rows = pl.read_csv(path, infer_schema=False).with_columns(pl.all().fill_null("").str.strip_chars())
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as comma-separated values ({error})") from error
     absent = [c for c in (*columns, *numbers) if c not in rows.columns]
     if absent:
         raise ValueError(f"{path}: no column {absent[0]!r} among {rows.columns}")
+    for column in columns:
+        if (empty := rows[column] == "").any():
+            raise ValueError(f"{path}, line {int(empty.arg_max() or 0) + 2}: {column} is empty")
     optional = [c for c in optional if c in rows.columns]
     for column in (*numbers, *optional):
         values = rows[column].cast(pl.Float64, strict=False)
@@ -129,23 +133,16 @@ def read_csv(
     return rows
 
 
-def write(table: str, rows: pl.DataFrame | list[dict[str, Any]], folder: Path) -> Path:
+def write(table: str, rows: pl.DataFrame, folder: Path) -> None:
     """Write the checked ``rows`` to ``folder/<table>.parquet``."""
-    frame = check(table, rows)
-    path = folder / f"{table}.parquet"
+    checked = check(table, rows)
     folder.mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(path, compression="zstd")
-    return path
+    checked.write_parquet(folder / f"{table}.parquet", compression="zstd")
 
 
-def check(table: str, rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame:
-    """``rows`` with the columns and types of ``table``; a ValueError if a column is missing, unknown, null where it may
-    not be, or not unique where it must be."""
+def check(table: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """``rows`` with the columns and types of ``table``, in order; a ValueError says what is wrong with them."""
     schema = SCHEMAS[table]
-    if not isinstance(rows, pl.DataFrame):
-        for column in schema:
-            _check_ids(table, column, (row.get(column) for row in rows))
-        rows = pl.DataFrame(rows, schema=schema) if not rows else pl.DataFrame(rows, infer_schema_length=None)
     missing = [c for c in schema if c not in rows.columns]
     unknown = [c for c in rows.columns if c not in schema]
     if missing or unknown:
@@ -173,3 +170,29 @@ def read(table: str, *folders: Path) -> pl.DataFrame:
     """The table from one folder, or from several one below the other. An absent table reads as an empty one."""
     frames = [pl.read_parquet(p) for f in folders if (p := Path(f) / f"{table}.parquet").exists()]
     return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMAS[table])
+
+
+def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
+    """The ``most`` best of the ``references`` that each query was ranked against, none of which may be missing in the
+    ``rankings`` of ``search``: query_id, rank (from 1), reference_id, score, ordered by query and rank.
+
+    Ties are broken by id, the later one first, as TRECVID does. Where more references tie at the last place than there
+    is room for, those that the search kept are taken.
+    """
+    wanted = min(most, references)
+    # a judged pair may be anywhere in the ranking; what counts is that no one of the best is missing
+    best = rankings.filter(pl.col("better") < most)
+    short = best.group_by("query_id").len().filter(pl.col("len") < wanted)
+    lost = rankings["query_id"].n_unique() - best["query_id"].n_unique()
+    if len(short) or lost:
+        first = short["query_id"][0] if len(short) else "?"
+        raise ValueError(
+            f"{len(short) + lost} queries have fewer than {wanted} ranked references, first {first!r}: "
+            f"the search kept too few (`top`)"
+        )
+    return (
+        best.sort("query_id", "score", "reference_id", descending=[False, True, True])
+        .with_columns(pl.int_range(1, pl.len() + 1).over("query_id").alias("rank"))
+        .filter(pl.col("rank") <= wanted)
+        .select("query_id", "rank", "reference_id", "score")
+    )

@@ -2,10 +2,7 @@
 
 In this order: encoding repaired (ftfy) · width and compatibility forms (Unicode NFKC, so "，" becomes "," and "Ⅳ" "IV")
 · markup and web addresses · timestamps · emoji · loops of a recogniser · spelled-out Chinese ("鸡 头 稳 定 器") · white
-space. Lines of one subtitle in two languages become two texts. Every text is marked with its language.
-
-:func:`clean` and :func:`clean_table` change nothing when applied twice:
-a reader may call them and ``prepare`` again.
+space. Applied twice, :func:`clean` and :func:`clean_table` change nothing more.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import emoji as emoji_names
 import ftfy
@@ -24,8 +21,6 @@ import polars as pl
 
 from videomatch.data.language import language, script
 from videomatch.data.tables import check
-
-Emoji = Literal["name", "remove", "keep"]
 
 #: NFKC is ours to apply, and quotes are typography in Chinese: ftfy only repairs
 _FTFY = ftfy.TextFixerConfig(
@@ -80,25 +75,22 @@ _COPIES, _MAX_PERIOD = 3, 40
 _SHOUT = re.compile(r"([^\d\s])\1{3,}")
 
 
-def clean(text: str, kind: str, *, hint: str | None = None, emoji: Emoji = "name") -> list[tuple[str, str]]:
+def clean(text: str, kind: str, *, hint: str | None = None) -> list[tuple[str, str]]:
     """The cleaned text, without line breaks, and its language: two or more where the lines of a subtitle are in
-    different languages, none if nothing is left.
-
-    Only the kinds "asr" and "ocr" have loops, sound marks, bilingual lines. ``hint`` is the language by file name or
-    recogniser. The emoji rule "name" writes each out in the text's language, "remove" drops them.
-    """
-    found = _once(text, kind, hint, emoji)
+    different languages, none if nothing is left. Only the kinds "asr" and "ocr" have loops, sound marks, bilingual
+    lines. ``hint`` is the language by file name or recogniser. Emoji are written out in the text's language."""
+    found = _once(text, kind, hint)
     for _ in range(_PASSES):
         if not any(_SUSPECT.search(cleaned) for cleaned, _ in found):
             break
-        again = _by_language(twice for once, _ in found for twice in _once(once, kind, hint, emoji))
+        again = _by_language(twice for once, _ in found for twice in _once(once, kind, hint))
         if again == found:
             break
         found = again
     return found
 
 
-def _once(text: str, kind: str, hint: str | None, emoji: Emoji) -> list[tuple[str, str]]:
+def _once(text: str, kind: str, hint: str | None) -> list[tuple[str, str]]:
     spoken = kind in _SPOKEN
     lines: dict[str, list[str]] = {}
     for line in _characters(text).split("\n"):
@@ -108,7 +100,7 @@ def _once(text: str, kind: str, hint: str | None, emoji: Emoji) -> list[tuple[st
         written = script(line)
         tag = language(line, hint) if written else ""
         if _EMOJI.search(line):
-            line = _emoji(line, emoji, tag)
+            line = _emoji(line, tag)
         line = _SPELLED.sub(lambda m: m[0].replace(" ", ""), _BLANK.sub(" ", line).strip())
         if line:
             lines.setdefault((written or "") if spoken else "", []).append(line)
@@ -116,7 +108,8 @@ def _once(text: str, kind: str, hint: str | None, emoji: Emoji) -> list[tuple[st
         loose = lines.pop("")
         next(iter(lines.values())).extend(loose)
     joined = (_BLANK.sub(" ", " ".join(group)).strip() for group in lines.values())
-    texts = (unshout(collapse(text).strip() if spoken else text) for text in joined)
+    # runs of one character (not a digit) of four and more become three: "!!!!!" and "哈哈哈哈哈" lose nothing
+    texts = (_SHOUT.sub(r"\1\1\1", collapse(text).strip() if spoken else text) for text in joined)
     return _by_language((text, language(text, hint)) for text in texts if text)
 
 
@@ -128,12 +121,12 @@ def _by_language(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(" ".join(parts), tag) for tag, parts in texts.items()]
 
 
-def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
+def clean_table(texts: pl.DataFrame) -> pl.DataFrame:
     """Clean every row of a texts table; the order stays.
 
     Rows that come out empty are dropped; further languages of a row get rows of their own (``<text_id>.<language>``).
     Among the timed rows of one video and language, a cue that only repeats the one before is merged into it, and lines
-    that roll over from cue to cue (captions that scroll) are kept once.
+    that scroll from cue to cue are kept once.
     """
     texts = check("texts", texts)
     rows: list[list[Any]] = []
@@ -143,7 +136,7 @@ def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
         timed = kind in _SPOKEN and start is not None
         if timed:
             text = _unscroll(text, scrolled, (video_id, hint))
-        for number, (cleaned, tag) in enumerate(clean(text, kind, hint=hint, emoji=emoji)):
+        for number, (cleaned, tag) in enumerate(clean(text, kind, hint=hint)):
             if timed:
                 last = before.get((video_id, tag))
                 if last is not None and rows[last][6] == cleaned and rows[last][2] == kind:
@@ -154,10 +147,10 @@ def clean_table(texts: pl.DataFrame, *, emoji: Emoji = "name") -> pl.DataFrame:
     return check("texts", pl.DataFrame(rows, schema=texts.schema, orient="row"))
 
 
-def clean_tables(tables: Mapping[str, pl.DataFrame], *, emoji: Emoji = "name") -> dict[str, pl.DataFrame]:
+def clean_tables(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     """A corpus' tables with cleaned texts, and without what pointed at a text of which nothing was left."""
     texts = tables["texts"]
-    cleaned = clean_table(texts, emoji=emoji)
+    cleaned = clean_table(texts)
     gone = texts.join(cleaned, on="text_id", how="anti")["text_id"]
     out = {**tables, "texts": cleaned}
     for name, column in (("splits", "id"), ("relevance", "query_id")):
@@ -191,9 +184,7 @@ def _line(line: str, spoken: bool) -> str:
     return line if line.isascii() or script(line) != "Latin" else line.translate(_CURLED)
 
 
-def _emoji(line: str, how: Emoji, tag: str) -> str:
-    if how == "keep":
-        return line
+def _emoji(line: str, tag: str) -> str:
     line = _TONE.sub("", line)
     emoji_names.config.load_language("zh")  # reads its names once
     names = "zh" if tag == "zh" else "en"
@@ -201,7 +192,7 @@ def _emoji(line: str, how: Emoji, tag: str) -> str:
 
     def written(chars: str, data: Mapping[str, str]) -> str:
         nonlocal last
-        if how == "remove" or chars in "©®™":
+        if chars in "©®™":
             return " "
         before, last = last, data.get(names, data["en"]).strip(":").replace("_", " ")
         return " " if last == before else f" {last} "
@@ -224,13 +215,10 @@ def _unscroll(
 
 def collapse(text: str) -> str:
     """Keep one copy of every phrase that a speech recogniser repeats over music and silence, three or more times in a
-    row.
+    row; phrases of one or two tokens four times, because "no no no" and "哈哈哈" are ordinary speech.
 
     A loop of period p is a stretch where every token equals the one p before it; one comparison of the token row with
     itself, shifted, finds all of them for one period, so the cost is (longest period) x (tokens).
-
-    Signs between the copies belong to the phrase: "好的。好的。好的。" repeats three tokens. Phrases of one or two
-    tokens need one repetition more, because "no no no" and "哈哈哈" are ordinary speech.
     """
     tokens: list[str] = _TOKEN.findall(text)
     if len(tokens) < _COPIES:
@@ -253,8 +241,3 @@ def collapse(text: str) -> str:
     if keep.all():
         return text
     return "".join(token for token, kept in zip(tokens, keep, strict=True) if kept).strip()
-
-
-def unshout(text: str) -> str:
-    """Runs of one character (not a digit) of four and more become three: "哈哈哈哈哈" and "!!!!!" lose nothing."""
-    return _SHOUT.sub(r"\1\1\1", text)

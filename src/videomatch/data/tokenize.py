@@ -44,12 +44,9 @@ def tokenizer(
     lowercase: bool = True,
     min_count: int = 5,
 ) -> PreTrainedTokenizerFast:
-    """A fast tokenizer: ``pretrained`` (hub name, folder, or ``vocab.txt``), or one trained on ``texts`` in any order.
-
-    Its style is "bert", ``[CLS] text [SEP]``; "clip", ``<|startoftext|> text <|endoftext|>``; or "words", not trained
-    but counted (:func:`words`, for ``min_count``). ``vocab_size`` counts special entries, too; ``lowercase`` also
-    strips accents.
-    """
+    """A fast tokenizer: ``pretrained`` (hub name, folder, or ``vocab.txt``), or one trained on ``texts``, or for the
+    style "words" counted (:func:`words`). ``vocab_size`` counts special entries, too; ``lowercase`` also strips
+    accents."""
     if pretrained is None:
         if style == "words":
             return words(texts, min_count)
@@ -86,7 +83,7 @@ def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = 
     """A tokenizer of a WordPiece vocabulary, whose ids are the positions in it (as in a published ``vocab.txt``).
 
     In "clip" ``<|endoftext|>`` must be the last entry: CLIP pools the text at its end token; with the id 2 transformers
-    takes the largest id instead, so both rules must point at the same token.
+    takes the largest id instead.
     """
     ids = {token: number for number, token in enumerate(vocabulary)}
     missing = [token for token in SPECIALS[style].values() if token not in ids]

@@ -1,7 +1,7 @@
 """The sound of a video in windows on the same grid as its frames: mono float32 in [-1, 1].
 
-Window k holds ``every`` seconds from ``k * every`` on, counted from the first frame. Missing sound (it begins late,
-ends early, or has gaps) is silence. There are windows as long as there are frames.
+Window k holds ``every`` seconds from ``k * every`` on, counted from the first frame, as long as there are frames.
+Missing sound is silence.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ as NIST's ``sample_eval`` implements it: the numbers here equal that program's. 
 Input
     The ranked shots of one topic, best first, as the ``stratum`` of each (numbered from 0; -1 where the shot was never
     pooled) and its ``judgement`` (1 relevant, 0 not, -1 pooled but not judged); and the :class:`Pool` of the topic.
-    Ties in the score are broken by shot id, the later id first: see ``data/ranked.py``.
+    Ties in the score are broken by shot id, the later id first: see :func:`videomatch.data.tables.ranked`.
 
 Estimates
     Stratum c holds N pooled, n judged and r relevant shots: R_c = r N / n relevant ones are expected. At a relevant

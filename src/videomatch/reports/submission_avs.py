@@ -11,7 +11,6 @@ from xml.sax.saxutils import quoteattr
 
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
-from videomatch.data.ranked import ranked
 
 #: shots that a run may name for a topic
 MAX_SHOTS = 1000
@@ -39,7 +38,7 @@ def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str
         raise ValueError(f"{rankings}: ranks split {searched['split']!r}, to submit is {split!r}")
     splits = tables.read("splits", corpus)
     queries, shots = (split_ids(splits, split, role) for role in ("query", "reference"))
-    best = ranked(tables.read("rankings", rankings), MAX_SHOTS, searched["counts"]["references"])
+    best = tables.ranked(tables.read("rankings", rankings), MAX_SHOTS, searched["counts"]["references"])
     found = dict(best.group_by("query_id", maintain_order=True).agg("reference_id").iter_rows())
     absent = [topic for topic in queries if topic not in found]
     if absent:

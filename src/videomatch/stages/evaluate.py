@@ -24,7 +24,6 @@ from videomatch.common import files
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.data.pairs import judged_pairs
-from videomatch.data.ranked import ranked
 from videomatch.localisation.maps import boxes_by_pair
 from videomatch.metrics import avs, correlation, matching, ranking, segments
 from videomatch.metrics.segments import TIMES
@@ -141,7 +140,7 @@ def _topics(
     if not len(strata):
         raise ValueError(f"{metrics[0]}: {corpus} has no judged pool (table strata) of protocol {about['split']!r}")
     strata = strata.with_columns(pl.col("stratum").rank("dense").cast(pl.Int64) - 1)
-    best = ranked(tables.read("rankings", rankings), avs.MAX_SHOTS, about["counts"]["references"])
+    best = tables.ranked(tables.read("rankings", rankings), avs.MAX_SHOTS, about["counts"]["references"])
     best = best.join(strata, on=["query_id", "reference_id"], how="left", maintain_order="left")
     best = best.with_columns(pl.col("stratum", "judgement").fill_null(-1))
     ks = tuple(sorted({int(m[1]) for metric in metrics if (m := _POOL.fullmatch(metric)) and m[1]}))

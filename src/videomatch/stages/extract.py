@@ -83,7 +83,7 @@ def extract(
     loaded = {name: _load(name, options, backbones) for name, options in experts.items()}
     sources = {n: _source(n, o["source"], features or []) for n, o in experts.items() if "source" in o}
     videos = corpora.videos(corpus, shard).sort("video_id").select("video_id", "path").rows()
-    rejected: list[dict[str, str]] = []
+    rejected: list[tuple[str, str, str]] = []
     warnings: dict[str, list[str]] = {}
     outputs: dict[str, _Output] = {}
     with ExitStack() as stack:
@@ -106,15 +106,15 @@ def extract(
             for name, result in outputs.items():
                 result.end_video(job.video_id, job.extracted.get(name))
             if job.failure is not None:
-                rejected.append({"video_id": job.video_id, "path": job.path or "", "reason": job.failure})
+                rejected.append((job.video_id, job.path or "", job.failure))
             elif job.warnings:
                 warnings[job.video_id] = job.warnings
         for result in outputs.values():
             result.finish()
     for name, result in outputs.items():
         if result.expert.text_kind is not None:
-            tables.write("texts", result.texts, output / name)
-    tables.write("rejected", rejected, output)
+            tables.write("texts", tables.frame("texts", result.texts), output / name)
+    tables.write("rejected", tables.frame("rejected", rejected), output)
     files.write_json(output / "warnings.json", warnings, sort_keys=True)
     log.info("%d videos, %d of them rejected, %d with warnings", len(videos), len(rejected), len(warnings))
 
@@ -157,7 +157,7 @@ def _source(name: str, source: str, features: list[Path]) -> Store:
 
 def _copy_released(
     name: str, expert: BaseExpert, writer: StoreWriter, ids: list[str], released: dict[str, Any]
-) -> list[dict[str, str]] | None:
+) -> list[tuple[str, str, str]] | None:
     """Write released features; returns rows of ``rejected`` for videos without usable ones. None for an expert that
     computes features."""
     corpus, raw = released.get("corpus"), released.get("raw")
@@ -174,9 +174,9 @@ def _copy_released(
                 writer.add(video_id, values, times=times)
             else:
                 reason = f"its released {name!r} features hold a number that is not finite"
-                rejected.append({"video_id": video_id, "path": "", "reason": reason})
+                rejected.append((video_id, "", reason))
     reason = f"the data set has no released {name!r} features of it"
-    return rejected + [{"video_id": video_id, "path": "", "reason": reason} for video_id in absent]
+    return rejected + [(video_id, "", reason) for video_id in absent]
 
 
 class _VideoJob:
@@ -289,7 +289,7 @@ class _Output:
     executor: Executor
     in_flight: int
     writer: StoreWriter
-    texts: list[dict[str, Any]] = field(default_factory=list)  # rows of the table
+    texts: list[tuple[Any, ...]] = field(default_factory=list)  # rows of the table
     num_rows: int = 0  # of the current video
     videos: deque[tuple[str, int, np.ndarray | None]] = field(default_factory=deque)  # to write: id, rows, times
     waiting: list[np.ndarray] = field(default_factory=list)  # for their batch
@@ -312,9 +312,9 @@ class _Output:
         self.num_rows = 0
         if extracted is not None and extracted.texts:
             for number, (text, (start, end)) in enumerate(zip(extracted.texts, extracted.times.tolist(), strict=True)):
-                row = {"text_id": f"{video_id}-{self.name}{number}", "video_id": video_id, "language": None}
-                span = {"start": start, "end": end} if start >= 0 else {"start": None, "end": None}  # -1: unknown
-                self.texts.append({**row, "kind": self.expert.text_kind, **span, "text": text})
+                span = (start, end) if start >= 0 else (None, None)  # -1: unknown
+                text_id = f"{video_id}-{self.name}{number}"
+                self.texts.append((text_id, video_id, self.expert.text_kind, None, *span, text))
         self._write()
 
     def finish(self) -> None:

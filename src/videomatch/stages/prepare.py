@@ -66,7 +66,7 @@ def prepare(
         raise ValueError(f"corpus {corpus!r} gives tables {unknown}, expected some of {sorted(tables.SCHEMAS)}")
     read["videos"] = tables.videos(read.get("videos", []))
     names = [n for n in tables.SCHEMAS if n in read or n not in ("rankings", *tables.OPTIONAL)]
-    found = {name: tables.check(name, read.get(name, [])) for name in names}
+    found = {name: tables.check(name, read.get(name, tables.frame(name))) for name in names}
     _check_ids(found)
     videos, bad = probed(found["videos"], shards, threads)
     if videos.is_empty():
@@ -91,7 +91,7 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
     without a path (released features only) are not probed."""
     rows = videos.sort("video_id").to_dicts()
     paths = [row["path"] for row in rows]
-    bad: list[dict[str, str]] = []
+    bad: list[tuple[str, str, str]] = []
     good: list[dict[str, Any]] = []
     with ExitStack() as stack:
         results: Iterator[dict[str, Any]] = map(_probe, paths)
@@ -102,8 +102,8 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
             if reason is None:
                 good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
             else:
-                bad.append({"video_id": row["video_id"], "path": row["path"] or "", "reason": reason})
-    return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.check("rejected", bad)
+                bad.append((row["video_id"], row["path"] or "", reason))
+    return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.frame("rejected", bad)
 
 
 def id_problem(video_id: str) -> str | None:

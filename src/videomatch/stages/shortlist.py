@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 import faiss
 
@@ -64,12 +63,11 @@ def shortlist(
     FrameIndex.add(folder, frames)
     shutil.rmtree(frames)
     index = FrameIndex(folder)
-    rows: list[dict[str, Any]] = []
+    rows = []
     for query in track(queries, label="shortlist"):
         for place, (reference, score) in enumerate(index.search(store[query], top, exclude=(query,))):
-            row = {"query_id": query, "reference_id": reference, "score": score}
-            rows.append({**row, "grade": None, "better": place, "equal": 0})
-    tables.write("rankings", rows, output)
+            rows.append((query, reference, score, None, place, 0))
+    tables.write("rankings", tables.frame("rankings", rows), output)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     about = {
         "split": split,
