@@ -23,16 +23,11 @@ from videomatch.media.sound import SoundRequest
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows of ``length`` consecutive items: every item ``w * step`` begins a window. After the last item of a video,
-    ``fill`` is that item again, or zeros."""
+    """Rows of ``length`` consecutive items: every item ``w * step`` begins a window."""
 
     length: int
     step: int
-    fill: Literal["last", "zeros"] = "last"
-
-    def __post_init__(self) -> None:
-        if self.length < 1 or self.step < 1:
-            raise ValueError(f"windows of {self.length} items every {self.step} items, expected at least 1 of both")
+    fill: Literal["last", "zeros"] = "last"  # follows the last item of a video: that item again, or zeros
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,16 @@ from videomatch.experts import BaseExpert
 
 
 class NetworkExpert(BaseExpert):
-    """What the experts with a pretrained network share. Their options are ``backbone`` (folder or hub id of a
-    checkpoint), ``batch`` (rows at a time, across videos), ``precision`` (``float32``, ``bfloat16``, or ``auto``:
-    bfloat16 where the machine multiplies it natively), and ``pooling``: ``pooled`` (what the model itself calls its
-    embedding), ``first`` (the first token), ``mean`` (of all), or ``auto`` (:meth:`default_pooling`)."""
+    """An expert with a pretrained network. Its options are ``backbone`` (folder or hub id of a checkpoint), ``batch``
+    (rows at a time, across videos), ``precision`` (``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine
+    multiplies it natively), and ``pooling``: ``pooled`` (the model's own), ``first`` (token), ``mean``, ``auto``."""
 
     poolings = ("auto", "pooled", "first", "mean")
 
     model: Any  # on its device
 
     def load(self, backbone: str, *, batch: int, pooling: str, precision: str) -> Any:
-        """The network of a checkpoint, on the CPU; sets all attributes but ``shape`` and ``request``."""
+        """The network of a checkpoint without its text side, on the CPU; sets all but ``shape`` and ``request``."""
         name = type(self).__module__.rpartition(".")[2]
         if pooling not in self.poolings:
             raise ValueError(f"{name}: pooling {pooling!r}, expected one of {', '.join(self.poolings)}")
@@ -37,10 +36,19 @@ class NetworkExpert(BaseExpert):
         self.batch = batch
         self.config = config_of(backbone)
         self.device, self.precision, made_with = device_and_dtype(precision)
-        model, has_pooler = load(backbone, self.config)
-        self.pooling: str = pooling if pooling != "auto" else self.default_pooling(model, has_pooler)
+        names = self.config.architectures or []
+        # AutoModel knows only the variant without the projection
+        kind = next((getattr(transformers, n) for n in names if n.endswith("VisionModelWithProjection")), AutoModel)
+        model, info = kind.from_pretrained(backbone, output_loading_info=True)
+        missing = sorted(k for k in info["missing_keys"] if not k.startswith("text_"))  # would be drawn at random
+        required = [k for k in missing if not k.startswith(("pooler.", "vision_model.pooler."))]
+        if required:
+            raise ValueError(f"{backbone}: the weights lack {required[0]} (and {len(required) - 1} more)")
+        if hasattr(model, "text_model"):
+            model.text_model = None  # half of a CLIP's memory
+        self.pooling: str = pooling if pooling != "auto" else self.default_pooling(model, not missing)
         self.about = {**made_with, "pooling": self.pooling}
-        return model
+        return model.eval().requires_grad_(False)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -80,22 +88,6 @@ def find_file(checkpoint: str, *names: str) -> Path | None:
         except EntryNotFoundError:
             continue
     return None
-
-
-def load(checkpoint: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, bool]:
-    """A checkpoint's network without its text side, in evaluation mode, and whether its pooling layer has weights. A
-    ValueError where the checkpoint lacks others (they would be drawn at random)."""
-    names = config.architectures or []
-    # AutoModel knows only the variant without the projection
-    kind = next((getattr(transformers, n) for n in names if n.endswith("VisionModelWithProjection")), AutoModel)
-    model, info = kind.from_pretrained(checkpoint, output_loading_info=True)
-    missing = sorted(k for k in info["missing_keys"] if not k.startswith("text_"))
-    required = [k for k in missing if not k.startswith(("pooler.", "vision_model.pooler."))]
-    if required:
-        raise ValueError(f"{checkpoint}: the weights lack {required[0]} (and {len(required) - 1} more)")
-    if hasattr(model, "text_model"):
-        model.text_model = None  # half of a CLIP's memory
-    return model.eval().requires_grad_(False), not missing
 
 
 def features(model: Any, inputs: Mapping[str, torch.Tensor], pooling: str) -> torch.Tensor:

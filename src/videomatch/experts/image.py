@@ -1,11 +1,9 @@
 """Any image network of transformers: CLIP (projected embeddings), EfficientNet, ViT, DINOv2, SigLIP …
 
-Frames are scaled by swscale to the network's size while they are decoded (bicubic, like the processors', but chroma is
-upsampled otherwise: mean difference to full size and Pillow about 2 of 255 levels), then by torch where that is not the
-final size. They are prepared as the checkpoint's ``preprocessor_config.json`` says, all of it (EfficientNet's
-``include_top`` divides by the deviation a second time), but in torch instead of Pillow: resizing stays in uint8 with
-antialiasing and differs from transformers' processors by at most 1 level of 255 when frames shrink, 2 when they grow,
-at 5 to 6 times their speed.
+Frames are scaled by swscale to the network's size while they are decoded (mean difference to full size and Pillow about
+2 of 255 levels), then by torch where that is not the final size. They are prepared as ``preprocessor_config.json`` says
+(EfficientNet's ``include_top`` divides by the deviation a second time), but resized by torch on bytes: at most 1 level
+of 255 from transformers' processors when frames shrink, 2 when they grow, at 5 to 6 times their speed.
 """
 
 from __future__ import annotations
@@ -133,13 +131,9 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
         raise ValueError(f"{checkpoint}: neither preprocessor_config.json nor an image_size in config.json")
     is_clip = vision is not config or "clip" in config.model_type
     mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    return Pixels(
-        resize=(size, size) if isinstance(size, int) else tuple(size),
-        crop=None,
-        resample=int(Image.Resampling.BICUBIC),
-        scale=tuple(1 / (255 * s) for s in std),
-        shift=tuple(-m / s for m, s in zip(mean, std, strict=True)),
-    )
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    scale, shift = tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
+    return Pixels(size, None, int(Image.Resampling.BICUBIC), scale, shift)
 
 
 def pixels_of_processor(processor: Any) -> Pixels:

@@ -3,8 +3,7 @@
 Its numbers are those of ``ASTFeatureExtractor`` of transformers before the mean is subtracted, in a fraction of its
 time (all windows at once): Kaldi's filter banks of 25 ms symmetric Hann windows every 10 ms without padding, each
 without its mean and pre-emphasised by 0.97; power spectrum of 512 points, triangles equally spaced and straight on
-Kaldi's mel scale (1127 ln(1 + f / 700)) from 20 Hz to half the rate, natural logarithm, floor 2^-23. A video without
-sound has no rows.
+Kaldi's mel scale from 20 Hz to half the rate, natural logarithm, floor 2^-23. A video without sound has no rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Any clip network of transformers: VideoMAE, TimeSformer, ViViT, V-JEPA 2, X-CLIP …
 
-A row is the embedding of a window of ``num_frames`` frames, ``rate`` of them per second. Frames come from the media, or
-from a store of frames (``source:``) whose rate must then be ``rate``; squashed ones stay squashed. The last window of a
-video repeats the last frame. The role of S3D in MMT (Gabeur et al. 2020, arXiv:2007.10639): its motion expert.
+A row is the embedding of a window of frames, from the media or from a store of frames (``source:``), whose rate must
+be ``rate``; squashed ones stay squashed. The last window of a video repeats the last frame. The role of S3D in MMT
+(Gabeur et al. 2020, arXiv:2007.10639): its motion expert.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ class Expert(NetworkExpert):
     Args:
         rate: frames a second that the network sees; Kinetics' recipes sample every fourth of 30 frames a second.
         num_frames: frames of a window; null for as many as the checkpoint was trained with.
-        every: seconds from the begin of a window to that of the next, a whole number of frames; null for windows that
-            follow one another without overlap.
+        every: seconds between the begins of two windows, a whole number of frames; null for no overlap.
     """
 
     def __init__(
@@ -108,8 +107,6 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:
     kind = next((given[n] for n in names if given.get(n)), "")
     implied = next((v for name, v in IMPLIED.items() if kind.startswith(name)), {})
     values = {**implied, **{k: v for k, v in given.items() if v is not None and not k.endswith("_type")}}
-    if isinstance(values.get("crop_size"), int):
-        values["crop_size"] = dict.fromkeys(("height", "width"), values["crop_size"])
     processor: Any = VideoMAEImageProcessorPil(**values)
     processor.rescale_offset = values.get("offset", False)  # ViViT's name for the same
     return image.pixels_of_processor(processor)

@@ -1,13 +1,10 @@
 """Any audio network of transformers that reads spectrograms: AST, Whisper's encoder, CLAP …
 
 Sound is prepared by the checkpoint's own feature extractor; AST's is computed for a batch at once, with the same
-numbers. The role of VGGish in MMT (Gabeur et al. 2020, arXiv:2007.10639): its audio expert, whose windows last about a
-second. A video without sound has no rows.
+numbers. The role of VGGish in MMT (Gabeur et al. 2020, arXiv:2007.10639). A video without sound has no rows.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +39,10 @@ class Expert(NetworkExpert):
         self.rate = int(self.extractor.sampling_rate)
         self.request = SoundRequest(step, self.rate)
         self.windows = Windows(int(length / step), 1, "zeros")
-        longest = _longest(self.extractor)
+        settings = self.extractor
+        longest = getattr(settings, "n_samples", None) or getattr(settings, "nb_max_samples", None) or float("inf")
+        if type(settings) is ASTFeatureExtractor:
+            longest = settings.max_length * log_mel.HOP + log_mel.FRAME - 1
         samples = self.windows.length * self.request.samples
         if not log_mel.FRAME <= samples <= longest:
             limits = f"from {log_mel.FRAME / self.rate:g} to {longest / self.rate:g}"
@@ -71,10 +71,3 @@ class Expert(NetworkExpert):
         found = log_mel.log_mel(sound, self.rate, settings.num_mel_bins)
         found = np.pad(found, ((0, 0), (0, settings.max_length - found.shape[1]), (0, 0)))
         return (found - settings.mean) / (2 * settings.std) if settings.do_normalize else found
-
-
-def _longest(extractor: Any) -> float:
-    """Samples that a feature extractor does not cut."""
-    if type(extractor) is ASTFeatureExtractor:
-        return (extractor.max_length - 1) * log_mel.HOP + log_mel.FRAME + log_mel.HOP - 1
-    return getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None) or float("inf")

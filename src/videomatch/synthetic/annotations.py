@@ -126,9 +126,8 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
     """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance``, ``segments`` of the whole corpus,
     ``edits`` of the segments where there are copies, and ``strata`` where there are topics.
 
-    Splits: ``train``, ``val``, ``test`` partition all videos by family (role reference). For each of them there are
-    ``captions_<split>`` (query: captions; reference: library videos), ``pairs_<split>`` (both: library videos) and
-    ``copies_<split>`` (query: query videos, with and without copies; reference: library videos). The split
+    Splits: ``train``, ``val``, ``test`` partition all videos by family. In each, captions (``captions_<split>``),
+    library videos (``pairs_…``) and query videos (``copies_…``) are queries and its library videos references;
     ``captions_topics`` has ad-hoc topics as queries and the library videos of ``test`` as references.
     """
     rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments")}
@@ -195,8 +194,8 @@ def _texts(video: str, latent: Latent) -> Rows:
 
 
 def _moved(row: Row, copy: Copy) -> Row:
-    """The host's text at its time in the query: after an inserted segment it is later by the segment's length, and a
-    text across a cut ends there. Speech and words of the copied segments have no texts."""
+    """The host's text at its time in the query: later by the segments inserted before; a text across a cut ends there.
+    Speech and words of the copied segments have no texts."""
     *ids, start, end, text = row
     if start is None:
         return row

@@ -1,7 +1,7 @@
 """The distribution of the synthetic corpus's labels, and what each modality alone can reach.
 
-An oracle knows the factors exactly as far as one modality shows them. Its Spearman correlation with the grades bounds
-what a model of that modality can reach; the oracles must differ clearly for a comparison to mean anything.
+An oracle knows the factors exactly as far as one modality shows them: its Spearman correlation with the grades bounds
+what a model of that modality can reach.
 """
 
 from __future__ import annotations

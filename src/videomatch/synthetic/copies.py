@@ -2,10 +2,9 @@
 
 The statistics are those of the training set of the Video Similarity Challenge 2022 (2,707 segments, own count): a query
 takes from 1, 2 or 3 references (82, 10, 8 %), a pair has one segment (94 %) or two, a segment is 0.40 of its reference
-at the median (5 to 95 %: 0.11 to 0.96), 43 % of the segments keep their speed and the others spread over [0.60, 1.50]
-(reference seconds per query second).
+at the median (5 to 95 %: 0.11 to 0.96), 43 % of the segments keep their speed and the others spread over [0.60, 1.50].
 
-Deviation: lengths in seconds follow the clips, which are often made shorter than the challenge's (35 s on average).
+# Deviation: lengths in seconds follow the clips, which are often shorter than the challenge's (35 s on average).
 """
 
 from __future__ import annotations

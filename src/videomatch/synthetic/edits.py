@@ -1,8 +1,7 @@
 """Edits of a copied segment, frame by frame.
 
-The list follows the edits found in VCSL (crop, resize, picture-in-picture, text, logo and subtitle overlay, filters, …)
-and those of the third place's generator in the Video Similarity Challenge 2022 (AugLy), with milder ranges where those
-would leave nothing of a small picture. The strength of an edit is drawn once for a segment.
+The list follows the edits found in VCSL and those of the third place's generator in the Video Similarity Challenge 2022
+(AugLy), milder where those would leave nothing of a small picture. An edit's strength is drawn once for a segment.
 """
 
 from __future__ import annotations

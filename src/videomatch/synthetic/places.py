@@ -16,8 +16,7 @@ Painter = Callable[[np.ndarray, np.random.Generator], None]
 
 @lru_cache(maxsize=12)
 def paint(place: int, layout: int, inset: bool, width: int, height: int) -> np.ndarray:
-    """Background of ``place`` as (height, width, 3) uint8 RGB, read-only; ``layout`` moves what may move. ``inset`` is
-    a close-up: the colours of the place out of focus."""
+    """Background of ``place``, (height, width, 3) uint8 RGB, read-only; ``inset`` is a close-up, out of focus."""
     rng = np.random.default_rng([layout, place])
     picture = np.zeros((height, width, 3), np.uint8)
     for band in list(DATA["ground"].values())[place]:

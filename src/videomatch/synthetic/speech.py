@@ -1,8 +1,7 @@
 """Text to speech by espeak-ng's library: equal utterances give equal bytes.
 
-The library keeps state from one utterance to the next (equal calls in one process give different samples), so it runs
-in a process of its own, which only initialises it and forks a child for every utterance. Measured: equal bytes over
-runs and orders; 0.02 s an utterance.
+The library keeps state from one utterance to the next, so a process of its own initialises it and forks a child for
+every utterance. Measured: equal bytes over runs and orders; 0.02 s an utterance.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import numpy as np
 #: samples per second of the library's voices
 RATE = 22050
 _SYNCHRONOUS, _CHARS_UTF8, _RATE_PARAMETER, _PITCH_PARAMETER = 2, 1, 1, 3
-
 
 #: text, ``"en"`` or ``"zh"``, voice (0, 1, …) -> samples in [-1, 1] (float32, mono, :data:`RATE`)
 Speak = Callable[[str, str, int], np.ndarray]

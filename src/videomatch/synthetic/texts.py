@@ -79,8 +79,7 @@ def speech(latent: Latent) -> tuple[list[Utterance], frozenset[str]]:
 
 
 def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
-    """Tags in the video's language without repetition, noisy and incomplete, and the factors that they tell: mostly
-    those of the texts, some of the visual ones."""
+    """Noisy and incomplete tags without repetition, and the factors that they tell: mostly those of the texts."""
     rng, w = latent.rng(TAGS), latent.language_index
     category, topics = CATEGORIES[latent.category]
     wanted = {"topic": 0.7, "entity": 0.55, "angle": 0.35, "place": 0.4, "shape": 0.25, "action": 0.25, "colour": 0.2}
@@ -97,8 +96,7 @@ def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
 
 
 def captions(latent: Latent, count: int) -> list[tuple[str, str]]:
-    """``count`` (at most 14) different (language, sentence), each telling another part: the visual factors and the
-    topic; some the music, the presenter (where visible or named) or the words on the screen."""
+    """``count`` (at most 14) different (language, sentence), each telling another part of what the video has."""
     all_scenes = scenes(latent)
     written = next((scene.words for scene in all_scenes if scene.words), "")
     features = {"", "silence" if latent.format.audio_rate is None else "sound"}
@@ -149,8 +147,8 @@ FIRST, FIRST_OTHERS, JUDGED = 0.7, 0.1, 0.4
 @dataclass(frozen=True)
 class Topic:
     """A sentence as TRECVID asks for, the ids of all videos that have its one or two factors, and what assessors would
-    have judged: all of stratum 1 (with most of the relevant ones, as in what good systems return first), a part of
-    stratum 2. ``strata`` is video id -> (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged."""
+    have judged: all of stratum 1, with most of the relevant ones, and a part of stratum 2. ``strata`` is video id ->
+    (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged."""
 
     text: str
     relevant: list[str]
