@@ -26,10 +26,8 @@ from videomatch.media.decode import FrameRequest
 
 #: eyes, nose and corners of the mouth of an upright face, in shares of the crop's side (the crop of ArcFace)
 UPRIGHT = np.array([[38.29, 51.70], [73.53, 51.50], [56.03, 71.74], [41.55, 92.37], [70.73, 92.20]]) / 112
-#: side of the crop without a backbone, and of a cell of gradients; px
-SIDE, CELL = 64, 8
-#: directions of gradients, of 180 degrees
-DIRECTIONS = 8
+SIDE, CELL = 64, 8  #: side of the crop without a backbone, and of a cell of gradients; px
+DIRECTIONS = 8  #: directions of gradients, of 180 degrees
 #: numbers of a face: x0, y0, x1, y1 (pixels), score, then x and y of eyes, nose and corners of the mouth, left first
 FACE = 15
 #: MTCNN: side that the first network sees, thresholds of the first and second, scale between levels of the pyramid

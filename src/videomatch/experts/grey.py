@@ -13,10 +13,8 @@ import numpy as np
 from videomatch.experts import BaseExpert, seconds
 from videomatch.media.decode import FrameRequest
 
-#: parts of red, green and blue in brightness (ITU-R BT.601)
-LUMA = (0.299, 0.587, 0.114)
-#: deviation of brightness, of 255, below which a frame is of one colour
-FLAT = 2.0
+LUMA = (0.299, 0.587, 0.114)  #: parts of red, green and blue in brightness (ITU-R BT.601)
+FLAT = 2.0  #: deviation of brightness, of 255, below which a frame is of one colour
 
 
 class Expert(BaseExpert):

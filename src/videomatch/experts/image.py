@@ -28,8 +28,7 @@ from videomatch.experts import seconds
 from videomatch.experts._backbone import NetworkExpert, features, find_file
 from videomatch.media.decode import FrameRequest, scaled
 
-#: largest relative change by folding that is rounding
-FOLD_TOLERANCE = 1e-3
+FOLD_TOLERANCE = 1e-3  #: largest relative change by folding that is rounding
 #: Pillow's filters that torch has on bytes; the others go through Pillow
 MODES = {int(Image.Resampling.BILINEAR): "bilinear", int(Image.Resampling.BICUBIC): "bicubic"}
 #: frames longer than this many times their short side are cut around the centre before a centre crop

@@ -24,16 +24,13 @@ from videomatch.experts import Extracted, seconds
 from videomatch.experts._words import WORD, TextExpert
 from videomatch.media.decode import FrameRequest
 
-#: similarity of two recognised texts from which on they are the same
-SAME_TEXT = 0.7
-#: frames in which a text on screen may be missed
-MISSED = 1
+SAME_TEXT = 0.7  #: similarity of two recognised texts from which on they are the same
+MISSED = 1  #: frames in which a text on screen may be missed
 #: intersection over union, and correlation, of two boxes from which on they show the same text
 SAME_PLACE, SAME_LOOK = 0.75, 0.95
 #: aspect ratio below which a box cannot hold two letters (most such boxes are no text at all)
 MIN_ASPECT = 1.3
-#: height and width to which a box is scaled to be compared
-STAMP = (16, 64)
+STAMP = (16, 64)  #: height and width to which a box is scaled to be compared
 
 
 class Expert(TextExpert):

@@ -23,8 +23,7 @@ from videomatch.experts._backbone import config_of, device_and_dtype
 from videomatch.experts._words import TextExpert
 from videomatch.media.sound import SoundRequest
 
-#: samples per second, and seconds of a window
-RATE, WINDOW = 16000, Fraction(1)
+RATE, WINDOW = 16000, Fraction(1)  #: samples per second, and seconds of a window
 #: sound whose loudest sample is below this (-60 dB) is silence, in which Whisper recognises sentences all the same
 SILENCE = 1e-3
 

@@ -38,8 +38,7 @@ Rows = list[Row]
 
 #: share of the families whose videos join the giant component, and of those that make chains of three
 GIANT, CHAINS = 0.26, 0.11
-#: share of the giant's pairs that are siblings
-SIBLINGS = 0.85
+SIBLINGS = 0.85  #: share of the giant's pairs that are siblings
 #: standard deviation of the annotators' mean on the grade, before it is rounded to 0.05
 LABEL_NOISE = 0.18
 #: similarity below which annotators give grade 0, and above which they give 1

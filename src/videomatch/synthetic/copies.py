@@ -25,8 +25,7 @@ Time = TypeVar("Time", float, np.ndarray)
 
 #: shortest segment, s, of films as long as those of VSC 2022, and of shorter ones
 SHORTEST, SHORTEST_OF_SHORT = 2.2, 1.0
-#: median length of a film from which segments are as long as those, s
-LONG = 25.0
+LONG = 25.0  #: median length of a film from which segments are as long as those, s
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,8 @@ FACTORS = {
     "text": {"topic": 0.55, "entity": 0.25, "angle": 0.20},
     "sound": {"mood": 0.60, "presenter": 0.40},
 }
-#: added to the chance that a factor of the sound is redrawn
-MORE_SOUND = 0.3
-#: credit for two different topics of one category
-SAME_CATEGORY = 0.4
+MORE_SOUND = 0.3  #: added to the chance that a factor of the sound is redrawn
+SAME_CATEGORY = 0.4  #: credit for two different topics of one category
 
 #: shares of the frame rates, of width over height, of short sides (times the option ``size``) and of sampling rates
 FRAME_RATES = {Fraction(25): 0.38, Fraction(24): 0.2, Fraction(30000, 1001): 0.2, Fraction(30): 0.12}
@@ -47,8 +45,7 @@ AUDIO_RATES = {22050: 0.6, 44100: 0.25, 16000: 0.15}
 
 #: shares of the videos taller than wide, and of those stored rotated, with a display matrix that rotates them back
 VERTICAL, ROTATED = 0.15, 0.06
-#: mean length of a scene, s
-SCENE_SECONDS = 3.2
+SCENE_SECONDS = 3.2  #: mean length of a scene, s
 #: share of the videos whose presenter is visible, and of their scenes after the first in which that is so
 SEEN, SEEN_AGAIN = 0.5, 0.7
 

@@ -18,10 +18,8 @@ from videomatch.synthetic import vocabulary
 from videomatch.synthetic.latent import Latent, Scene, scenes
 from videomatch.synthetic.places import Colour, paint
 
-#: how much larger than the picture a background is, so that the camera can pan
-MARGIN = 1.14
-#: height of the presenter's head and shoulders, in short sides of the picture
-PRESENTER = 0.58
+MARGIN = 1.14  #: how much larger than the picture a background is, so that the camera can pan
+PRESENTER = 0.58  #: height of the presenter's head and shoulders, in short sides of the picture
 _FONT = cv2.FontFace("uni")
 _SHIFT = 4  # sub-pixel bits of cv2's drawing
 
@@ -157,10 +155,8 @@ def _lettering(text: str, width: int, height: int) -> tuple[np.ndarray, np.ndarr
     return 255 * ink, np.maximum(ink, 0.55)
 
 
-#: height and width in which a head is drawn before it is scaled, px
-HIGH, WIDE = 240, 200
-#: middle of the face in it
-X, Y = 100, 108
+HIGH, WIDE = 240, 200  #: height and width in which a head is drawn before it is scaled, px
+X, Y = 100, 108  #: middle of the face in it
 
 
 #: the looks of the presenters, in the order of the vocabulary

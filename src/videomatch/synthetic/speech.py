@@ -17,8 +17,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-#: samples per second of the library's voices
-RATE = 22050
+RATE = 22050  #: samples per second of the library's voices
 _SYNCHRONOUS, _CHARS_UTF8, _RATE_PARAMETER, _PITCH_PARAMETER = 2, 1, 1, 3
 
 #: text, ``"en"`` or ``"zh"``, voice (0, 1, …) -> samples in [-1, 1] (float32, mono, :data:`RATE`)

@@ -21,8 +21,7 @@ TOPICS = 26
 
 #: seconds of speech per character, as planned (speech is fitted to the plan when it is rendered)
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
-#: presenters of videos of less than so many seconds start with the topic
-SHORT = 5.0
+SHORT = 5.0  #: presenters of videos of less than so many seconds start with the topic
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
     return (" " if language == "en" else "").join(result)
 
 
-#: relevant videos that a topic needs
-MIN_RELEVANT = 3
+MIN_RELEVANT = 3  #: relevant videos that a topic needs
 #: chance of a relevant, and of another video, to be in the stratum that is judged whole; and of the rest to be judged
 FIRST, FIRST_OTHERS, JUDGED = 0.7, 0.1, 0.4
 

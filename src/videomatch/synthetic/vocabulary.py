@@ -17,8 +17,7 @@ T = TypeVar("T")
 
 #: the file
 DATA: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-#: in the order of a :data:`Word`
-LANGUAGES = ("en", "zh")
+LANGUAGES = ("en", "zh")  #: in the order of a :data:`Word`
 #: each with its topics
 CATEGORIES: list[tuple[Word, list[Word]]] = [((*words,), [*topics.items()]) for *words, topics in DATA["category"]]
 TOPICS_EACH = 6
