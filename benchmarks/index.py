@@ -106,8 +106,7 @@ def main() -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
         before, started = peak(), time.monotonic()
         index = Index(root, folder / "cache", exact=0)
-        log.info("built in %.0f s (%s), at most %.0f MB more", time.monotonic() - started, index.about["seconds"],
-                 peak() - before)  # fmt: skip
+        log.info("built in %.0f s, at most %.0f MB more", time.monotonic() - started, peak() - before)
         size = sum(p.stat().st_size for p in (folder / "cache").iterdir()) / 1e6
         log.info("%d lists, probed: %s, %.0f MB on the disk (rows: %.0f MB); recall when built %s",
                  index.about["nlist"], index.about["nprobe"], size, options.rows * options.dim * 4 / 1e6,
@@ -116,7 +115,7 @@ def main() -> None:
         index = Index(root, folder / "cache", exact=0)
         log.info("opened again in %.2f s", time.monotonic() - started)
         for kind, queries in asks.items():
-            true = index.nearest(queries, 10)
+            true = index.nearest(queries, 10, np.full(len(queries), -1))
             recall, times, cpu = answered(index, queries, true, "texts" if kind == "texts" else "rows")
             log.info("%-7s recall@10 %.4f, %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", kind, recall,
                      np.median(times), np.percentile(times, 95), cpu)  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import clips
-from videomatch.app.config import load_plan
+from videomatch.app.requests import load_plan
 from videomatch.common import named
 from videomatch.pipeline import provenance, rules, run_job
 from videomatch.pipeline.plan import Plan

@@ -17,8 +17,8 @@ import films
 from pages import Page, screenshot
 from videomatch import cli
 from videomatch.app import copies, copies_commands
-from videomatch.app.config import load_plan
 from videomatch.app.descriptors import Descriptor, choose
+from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import named
 from videomatch.reports import segment_maps as maps
@@ -113,7 +113,7 @@ def test_what_goes_on_across_a_border_is_one_segment():
 @pytest.mark.parametrize(("options", "message"), [
     ({"name": "houhg"}, "did you mean 'hough'"),
     ({"name": "hough", "run": Path("x")}, "one or the other"),
-    ({"run": Path("raw")}, "no checkpoint of a trained detector"),
+    ({"run": Path("raw")}, "raw is not a checkpoint: expected a result of `train`"),
     ({"tuned": Path("raw")}, "expected a result of `tune`"),
 ])  # fmt: skip
 def test_what_cannot_align_is_refused(world, monkeypatch, options, message):

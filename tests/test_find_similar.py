@@ -18,9 +18,8 @@ import small_project
 from paths import ROOT
 from videomatch import cli
 from videomatch.app import client
-from videomatch.app.catalogue import Catalogue, open_catalogue
-from videomatch.app.config import load_plan
-from videomatch.app.search import find, similar
+from videomatch.app.catalogue import Catalogue
+from videomatch.app.search import search
 from videomatch.data import tables
 from videomatch.data.store import Store
 
@@ -39,7 +38,15 @@ def project(tmp_path_factory):
 @pytest.fixture
 def catalogue(project, monkeypatch):
     monkeypatch.chdir(project)
-    return open_catalogue()
+    return Catalogue()
+
+
+def find(catalogue, text, **options):
+    return search(catalogue, "find", text, **options)
+
+
+def similar(catalogue, video, **options):
+    return search(catalogue, "similar", video, **options)
 
 
 def store(catalogue, system, member, side="videos"):
@@ -67,15 +74,15 @@ def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, sys
     for text_id in texts.ids[::5]:
         answer = find(catalogue, words[text_id], system=system, top=5)
         wanted = naive(catalogue, system, member, texts[text_id][0].astype(np.float64))[:5]
-        np.testing.assert_allclose([h.score for h in answer.hits], [s for _, s in wanted], atol=1e-5)
-        assert {h.id for h in answer.hits} <= {i for i, s in naive(catalogue, system, member, texts[text_id][0])
+        np.testing.assert_allclose([h["score"] for h in answer.hits], [s for _, s in wanted], atol=1e-5)
+        assert {h["id"] for h in answer.hits} <= {i for i, s in naive(catalogue, system, member, texts[text_id][0])
                                                if s >= wanted[-1][1] - 1e-5}  # fmt: skip
 
 
 def test_a_title_is_found_by_its_own_words(catalogue):
     answer = find(catalogue, "film delta number 0", system="title", top=3)
-    assert answer.hits[0].id == small_project.name(3) and answer.hits[0].score == pytest.approx(1, abs=1e-5)
-    assert answer.hits[0].title == "film delta number 0" and Path(answer.hits[0].path).exists()
+    assert answer.hits[0]["id"] == small_project.name(3) and answer.hits[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert answer.hits[0]["title"] == "film delta number 0" and Path(answer.hits[0]["path"]).exists()
     nothing = find(catalogue, "qqqqqq", system="title")
     assert nothing.hits == [] and "no word" in nothing.notes[0]
 
@@ -90,8 +97,8 @@ def test_similar_by_id_is_the_naive_ranking_without_itself(catalogue, system):
     member = catalogue.plan.members(system)[0]
     answer = similar(catalogue, VIDEO, system=system, top=20)
     wanted = naive(catalogue, system, member, store(catalogue, system, member)[VIDEO][0].astype(np.float64), VIDEO)
-    assert [h.id for h in answer.hits] == [i for i, _ in wanted]
-    np.testing.assert_allclose([h.score for h in answer.hits], [s for _, s in wanted], atol=1e-6)
+    assert [h["id"] for h in answer.hits] == [i for i, _ in wanted]
+    np.testing.assert_allclose([h["score"] for h in answer.hits], [s for _, s in wanted], atol=1e-6)
 
 
 @pytest.mark.parametrize("system", small_project.BUILT)
@@ -101,16 +108,16 @@ def test_a_copy_of_a_video_gets_the_vector_that_the_video_has(catalogue, tmp_pat
     copy.with_suffix(".txt").write_text("film delta number 0")
     (tmp_path / "an*other [1] b.txt").write_text("another video's title")
     answer = similar(catalogue, str(copy), file=str(copy), system=system, top=8)
-    assert answer.hits[0].id == VIDEO and answer.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert answer.hits[0]["id"] == VIDEO and answer.hits[0]["score"] == pytest.approx(1, abs=1e-5)
     assert answer.notes == []
     member = catalogue.plan.members(system)[0]
     wanted = naive(catalogue, system, member, store(catalogue, system, member)[VIDEO][0].astype(np.float64))
-    np.testing.assert_allclose([h.score for h in answer.hits], [s for _, s in wanted], atol=1e-3)
+    np.testing.assert_allclose([h["score"] for h in answer.hits], [s for _, s in wanted], atol=1e-3)
 
 
 def test_a_file_of_the_corpus_is_its_video(catalogue, project):
     answer = similar(catalogue, "x", file=str(project / "raw" / VIDEO), system="pooled", top=8)
-    assert VIDEO not in [h.id for h in answer.hits] and VIDEO in answer.notes[0]
+    assert VIDEO not in [h["id"] for h in answer.hits] and VIDEO in answer.notes[0]
 
 
 def test_a_file_without_the_texts_that_a_system_reads(catalogue, tmp_path):
@@ -127,13 +134,13 @@ def test_what_changed_is_read_again(project, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)
-    catalogue = open_catalogue()
+    catalogue = Catalogue()
     before = similar(catalogue, VIDEO, system="pooled").hits
     folder = Path(catalogue.plan.result("embeddings", "mine", "pooled")).parent
     shutil.rmtree(folder)
     shutil.copytree(Path(catalogue.plan.result("embeddings", "mine", "title")).parent, folder)
     after = similar(catalogue, VIDEO, system="pooled").hits
-    assert [h.score for h in after] != [h.score for h in before]
+    assert [h["score"] for h in after] != [h["score"] for h in before]
     assert after == similar(catalogue, VIDEO, system="title").hits
     with pytest.raises(ValueError, match="run `snakemake`"):  # the combination was made of other parts
         similar(catalogue, "x", file=str(_copy(copy)), system="projected")
@@ -171,7 +178,8 @@ def test_what_is_not_built_says_what_builds_it(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("params.yaml", "raw"):
         (tmp_path / name).symlink_to(project / name)
-    catalogue = Catalogue(load_plan(), "--configfile mine.yaml")
+    (tmp_path / "mine.yaml").write_text("base: params.yaml\n")
+    catalogue = Catalogue([Path("mine.yaml")])
     with pytest.raises(ValueError, match="run `snakemake --configfile mine\\.yaml` first"):
         find(catalogue, "bars")
     with pytest.raises(

@@ -65,7 +65,7 @@ def test_planted_twins_are_found_and_strangers_are_not(corpus):
 
 def test_what_is_told(corpus):
     sides = (corpus / "corpus", ["captions_train"], ["captions_test"])
-    text, count = leaks.report(*sides, [corpus / "features"], examples=1)
+    text, count = leaks.report(*sides, [corpus / "features"])
     assert count == 3 and "5 test videos against 4 training videos" in text
     assert "same source: 2 test videos (40.0 %), 3 pairs\n  t0 ~ a0: film (1)" in text
     assert "near vector: not compared" in leaks.report(*sides)[0]
@@ -108,7 +108,7 @@ def test_vectors_are_compared_across_chunks(tmp_path):
     with StoreWriter(tmp_path / "s", shape=(8,), dtype="float32") as writer:
         writer.add_rows(ids, rows)
     for size in (7, 1024):
-        found = leaks.near_vectors(Store(tmp_path / "s"), ids[:30], ids[30:], threshold=0.99, block=size)
+        found = leaks.near_vectors(Store(tmp_path / "s"), ids[:30], ids[30:], block=size)
         assert sorted(found.select("test_id", "train_id").iter_rows()) == [("v29", "v55"), ("v3", "v41")]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from paths import realdata
 from videomatch.app import copies
-from videomatch.app.config import load_plan
 from videomatch.app.descriptors import choose
+from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 
 PAIRS = "derived/shared_video_copy_pairs.tsv"

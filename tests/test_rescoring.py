@@ -1,6 +1,7 @@
 """Rescoring against the whole matrix written out; blocks, ties, limits, and the stage ``search``."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ class Case:
 
     @property
     def frames(self) -> Frames:
-        return Frames(self.lengths, lambda first, last: np.concatenate(self.videos[first:last]))
+        return Frames(self.texts, self.lengths, lambda first, last: np.concatenate(self.videos[first:last]))
 
     @property
     def cosines(self) -> list[np.ndarray]:
@@ -47,8 +48,7 @@ class Case:
         return [self.texts @ (v / np.linalg.norm(v, axis=1, keepdims=True)).T for v in self.videos]
 
     def found(self, method, request, **options):
-        frames = [self.texts, self.frames]
-        inputs = {"frame_max": frames, "frame_softmax": frames, "qb_norm": [self.bank], "dual_softmax": []}[method]
+        inputs = {"qb_norm": [self.bank], "dual_softmax": []}.get(method, [self.frames])
         return getattr(rescoring, method)(self.queries, self.references, *inputs, request, **options)
 
     def naive(self, method) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_videos_may_be_the_queries(method):
     pairs = case.pairs[:, ::-1]
     for memory in (1, 2000, 1 << 28):
         request = Request(pairs, top=3, memory=memory)
-        found = getattr(rescoring, method)(case.references, case.queries, case.texts, case.frames, request)
+        found = getattr(rescoring, method)(case.references, case.queries, case.frames, request)
         check(found, case.naive(method).T, request)
 
 
@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="temperature 0"):
         case.found("frame_softmax", request, temperature=0)
     with pytest.raises(ValueError, match="texts and frames of 41 videos"):
-        frame_max(case.queries, case.references, case.texts[:3], case.frames, request)
+        frame_max(case.queries, case.references, replace(case.frames, texts=case.texts[:3]), request)
     with pytest.raises(ValueError, match="outside the 23 queries"):
         case.found("qb_norm", Request(np.array([[0, 41]])))
 

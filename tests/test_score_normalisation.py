@@ -19,11 +19,10 @@ def vsc():
         ("beta1", {}),
         ("beta1.2", {"beta": 1.2}),
         ("noreplace", {"drop": False}),
-        ("nol2", {"unit": False, "beta": 1.5}),
     ],
 )
 def test_fixture_score_normalisation(vsc, tag, options):
-    norm = ScoreNormalisation.fit(vsc["noise_features"], **options)
+    norm = ScoreNormalisation(vsc["noise_features"], **options)
     assert norm.queries(vsc["queries_features"]) == pytest.approx(vsc[f"{tag}_queries"], abs=1e-5)
     assert norm.references(vsc["refs_features"]) == pytest.approx(vsc[f"{tag}_refs"], abs=1e-5)
     assert norm.queries(vsc["queries_features"]).dtype == np.float32
@@ -34,7 +33,7 @@ def test_fixture_score_normalisation(vsc, tag, options):
 def test_the_new_inner_product_is_the_normalised_score():
     rng = np.random.default_rng(0)
     q, r, n = (rng.normal(size=(length, 8)) for length in (5, 6, 7))
-    norm = ScoreNormalisation.fit(n, beta=1.3, drop=False)
+    norm = ScoreNormalisation(n, beta=1.3, drop=False)
     q, r, n = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (q, r, n))
     expected = q @ r.T - 1.3 * (q @ n.T).max(axis=1, keepdims=True)
     assert norm.queries(q) @ norm.references(r).T == pytest.approx(expected)
@@ -42,7 +41,7 @@ def test_the_new_inner_product_is_the_normalised_score():
 
 def test_noise_without_frames_is_refused():
     with pytest.raises(ValueError, match="at least one row"):
-        ScoreNormalisation.fit(np.zeros((0, 4)))
+        ScoreNormalisation(np.zeros((0, 4)))
 
 
 def test_cosines_of_all_frames():

@@ -16,8 +16,8 @@ from PIL import Image
 import small_project
 from pages import Page, screenshot
 from videomatch.app import client
-from videomatch.app.catalogue import open_catalogue
-from videomatch.app.server import create_app, thumbnails
+from videomatch.app.catalogue import Catalogue
+from videomatch.app.server import cached_jpeg, create_app
 
 TOKEN = "secret"
 
@@ -27,7 +27,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
     before = Path.cwd()
     small_project.built(folder)
-    catalogue = open_catalogue()
+    catalogue = Catalogue()
     app = create_app(catalogue, "mine", token=TOKEN)
     with socket.create_server((client.HOST, 0)) as listener:
         running = uvicorn.Server(uvicorn.Config(app, log_level="error"))
@@ -89,6 +89,8 @@ def test_a_question_gives_pictures_that_lead_on(server):
     assert [i["value"] for i in shown.of("input") if i["name"] == "q"] == ["x bars"]
     status, _, content = got(server, pictures[0])
     assert status == 200 and Image.open(io.BytesIO(content)).size[1] in range(20, 121)
+    cut = cached_jpeg.cache_info().misses
+    assert got(server, pictures[0])[2] == content and cached_jpeg.cache_info().misses == cut
     status, headers, content = got(server, links[0])
     assert status == 200 and b"Videos like this one" in content and headers["Cache-Control"] == "no-store"
     assert content.count(b"<li>") == small_project.COUNT - 1
@@ -165,13 +167,6 @@ def test_other_methods_and_odd_requests(server):
     assert got(server, "/reply")[0] == 405
     assert got(server, "/docs")[0] == 404 and got(server, "/openapi.json")[0] == 404
     assert got(server, "/thumbnail")[0] == 404
-
-
-def test_pictures_are_cut_once_and_not_too_many_are_kept():
-    cut = []
-    picture = thumbnails(size=2, cut=lambda path, duration: cut.append(path.name))
-    assert [picture(f"{number}.mp4", 1.0, None) for number in (0, 0, 2, 3, 3, 0)] == [None] * 6
-    assert cut == ["0.mp4", "2.mp4", "3.mp4", "0.mp4"]
 
 
 def test_a_browser_shows_what_was_found(server, tmp_path):

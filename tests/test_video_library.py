@@ -10,8 +10,8 @@ import pytest
 
 import films
 from videomatch.app import descriptors
-from videomatch.app.config import load_plan
 from videomatch.app.descriptors import choose
+from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 from videomatch.data.store import Store
 from videomatch.experts import grey

@@ -7,6 +7,7 @@ answers, load the standard library only.
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -38,22 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """All commands and their options; ``handler`` is the module of ``app`` and its function that runs the command."""
     top = argparse.ArgumentParser(prog="videomatch", description="Search videos, and look after the results.")
-    top.add_argument(
-        "--configfile",
-        type=Path,
-        action="append",
-        default=[],
-        help="parameters instead of params.yaml, as in snakemake",
-    )
+    top.add_argument("--configfile", type=Path, action="append", default=[], help="instead of params.yaml")
     top.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
     commands = top.add_subparsers(dest="command", required=True)
-    _add_search(commands)
-    _add_results(commands)
-    _add_copies(commands)
-    return top
 
-
-def _add_search(commands: Any) -> None:
     find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", help="what to look for")
     similar = commands.add_parser("similar", help="the videos that are similar to one")
@@ -70,8 +59,6 @@ def _add_search(commands: Any) -> None:
         command.add_argument("--json", action="store_true", help="the answer as JSON")
         command.add_argument("--alone", action="store_true", help="do not ask a running `videomatch serve`")
 
-
-def _add_results(commands: Any) -> None:
     tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
     tables.set_defaults(handler=("results", "show_tables"))
     dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
@@ -87,8 +74,6 @@ def _add_results(commands: Any) -> None:
     leaks.add_argument("--system", help="also compare the embeddings of this system")
     leaks.set_defaults(handler=("results", "show_leaks"))
 
-
-def _add_copies(commands: Any) -> None:
     library = commands.add_parser("library", help="a library of your own videos, to be searched for copies")
     verbs = library.add_subparsers(dest="verb", required=True)
     add = verbs.add_parser(
@@ -123,6 +108,7 @@ def _add_copies(commands: Any) -> None:
     copies.set_defaults(handler=("copies_commands", "show_copies"))
     for command in (add, listed, copies):
         command.add_argument("--json", action="store_true", help="the answer as JSON")
+    return top
 
 
 def search(options: argparse.Namespace) -> int:
@@ -134,7 +120,8 @@ def search(options: argparse.Namespace) -> int:
     reply = None if options.alone else client.ask(request, options.configfile, options.config)
     if reply is None:
         gc.set_threshold(100_000)  # torch and transformers are imported in 4.1 s of CPU time instead of 4.7 s
-        reply = named.module("app", "search").reply_once(request, options.configfile, options.config)
+        opened = functools.partial(named.module("app", "catalogue").Catalogue, options.configfile, options.config)
+        reply = named.module("app", "search").reply(opened, request)
     if options.json:
         print(json.dumps(reply, ensure_ascii=False, indent=1))
     elif "error" in reply:

@@ -1,5 +1,4 @@
-"""The systems that can be searched: which have embedded which data set, and what a search loads of them. What is loaded
-is cached until the result that it came from changes."""
+"""The systems that can be searched: which have embedded which data set, and what a search loads of them."""
 
 from __future__ import annotations
 
@@ -11,21 +10,23 @@ from typing import Any
 
 import polars as pl
 
-from videomatch.app.config import load_plan
+from videomatch.app.requests import load_plan
 from videomatch.common import digests, named
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.pipeline.check import unknown
-from videomatch.pipeline.plan import Plan
 from videomatch.retrieval.index import Index
 from videomatch.specs.systems import Align, Combine, Embeddings, Trained
 
 
 class Catalogue:
-    """All embeddings of one set of parameters; ``options`` (``--configfile …``) are for commands in messages."""
+    """All embeddings of some parameters; arguments as of :func:`load_plan`."""
 
-    def __init__(self, plan: Plan, options: str = "") -> None:
-        self.plan, self.options = plan, options
+    def __init__(self, files: Sequence[Path] = (), values: Sequence[str] = ()) -> None:
+        self.plan = load_plan(files, values)
+        options = [f"--configfile {' '.join(map(str, files))}"] if files else []
+        options += [f"--config {' '.join(map(shlex.quote, values))}"] if values else []
+        self._options = " ".join(options)  # for commands in messages
         self._cache: dict[tuple[str, ...], tuple[list[Any], Any]] = {}
 
     def embedded_by(self, dataset: str) -> list[str]:
@@ -33,8 +34,7 @@ class Catalogue:
         return [s for s in self.plan.systems if Path(self.plan.result("embeddings", dataset, s)).exists()]
 
     def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
-        """Systems that can search a data set for a text or a video: first those of pages, last those that compare texts
-        of videos with it."""
+        """Systems that can search a data set: those of pages first; those that compare a text with texts last."""
         pages = [page.system for page in self.plan.pages.values() if page.dataset == dataset]
         if for_text:
             own_texts = {s for s, e in self.plan.of_kind(Embeddings).items() if e.features is None}
@@ -52,7 +52,6 @@ class Catalogue:
             return all(map(self.reads_texts, entry.systems))
         if isinstance(entry, Trained):
             return named.module("models", entry.model.name).Model.embeds_texts
-        # others have no embeddings: scores of a whole protocol, or segments
         return isinstance(entry, Embeddings) and (entry.text_encoder is not None or entry.features is None)
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:
@@ -122,7 +121,7 @@ class Catalogue:
 
     def _snakemake(self, target: str = "") -> str:
         # the options come last: snakemake's --configfile and --config take any number of values
-        return " ".join(filter(None, ["snakemake", target, self.options]))
+        return " ".join(filter(None, ["snakemake", target, self._options]))
 
     def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
@@ -134,8 +133,7 @@ class Catalogue:
         return found[1]
 
     def index(self, dataset: str, system: str, member: str) -> Index:
-        """The index of a system's videos. Its inverted lists are cached below ``.scratch/``: in the folder of a result
-        they would change the result."""
+        """The index of a system's videos; in the folder of the result its inverted lists would change the result."""
         source = self._embedded_as(dataset, system)
         assert source is not None
         manifest = self.plan.result("embeddings", dataset, source)
@@ -150,27 +148,24 @@ class Catalogue:
 
         return self.cached([manifest], ("index", str(root)), load)
 
-    def videos(self, dataset: str) -> pl.DataFrame:
-        """video_id, path, duration, sha256 and title of all videos of a data set."""
+    def corpus(self, dataset: str) -> Path:
+        """The folder of a data set's corpus."""
         manifest = self.plan.result("corpora", dataset)
         if not Path(manifest).exists():
             raise ValueError(f"the corpus of data set {dataset!r} does not exist: run `{self._snakemake(manifest)}`")
+        return Path(manifest).parent
+
+    def videos(self, dataset: str) -> pl.DataFrame:
+        """video_id, path, duration, sha256 and title of all videos of a data set."""
+        folder = self.corpus(dataset)
 
         def read() -> pl.DataFrame:
-            folder = Path(manifest).parent
             titles = tables.read("texts", folder).filter(pl.col("kind") == "title").unique("video_id", keep="first")
             rows = corpora.videos(folder).select("video_id", "path", "duration", "sha256")
             return rows.join(titles.select("video_id", title="text"), on="video_id", how="left")
 
-        return self.cached([manifest], ("videos", dataset), read)
+        return self.cached([self.plan.result("corpora", dataset)], ("videos", dataset), read)
 
     def video(self, dataset: str, video_id: str) -> dict[str, Any] | None:
         """One row of :meth:`videos`."""
         return next(self.videos(dataset).filter(pl.col("video_id") == video_id).iter_rows(named=True), None)
-
-
-def open_catalogue(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Catalogue:
-    """The catalogue of some parameters; arguments as of :func:`load_plan`."""
-    options = [f"--configfile {' '.join(map(str, files))}"] if files else []
-    options += [f"--config {' '.join(map(shlex.quote, values))}"] if values else []
-    return Catalogue(load_plan(files, values), " ".join(options))

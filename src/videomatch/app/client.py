@@ -1,14 +1,12 @@
 """Ask a running ``videomatch serve``, which has all libraries in memory. Only the standard library is imported here.
 
-A server writes a file below ``.scratch/`` of the project: its port, a token, the files of its parameters, and the state
-of these and of the source when it was started. Only the user can read the file; a request with the token may name files
-to read.
+A server writes a file below ``.scratch/`` of the project, which only the user can read: its port, a token (a request
+with it may name files), the files of its parameters, and the state of these and of the source when it was started.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import json
 import logging
@@ -32,13 +30,11 @@ def server_file(configfiles: Sequence[Path], values: Sequence[str]) -> Path:
 
 def current_state(parameters: Sequence[str]) -> str:
     """A digest of the files of the parameters and of the source as they are now."""
-    found = hashlib.sha256()
-    for file in parameters:
-        found.update(Path(file).read_bytes())
+    found = [Path(file).read_text(encoding="utf-8") for file in parameters]
     for path in sorted(PACKAGE.rglob("*.py")):
         stat = path.stat()
-        found.update(f"{path.relative_to(PACKAGE)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return found.hexdigest()
+        found.append(f"{path.relative_to(PACKAGE)} {stat.st_size} {stat.st_mtime_ns}")
+    return digest(found)
 
 
 @contextlib.contextmanager

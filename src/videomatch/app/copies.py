@@ -1,14 +1,12 @@
 """Where each part of a video comes from: a file against a library of own videos (:mod:`videomatch.app.video_library`).
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
-each of those. If most of the file is not found, parts of its picture (mirrored, and the halves) are searched as well:
-two videos may be shown beside each other. Halves of the library's videos would make it and each search five times as
-large; the same question can be asked the other way round, with a library of the query alone.
+each of those. If most of the file is not found, parts of its picture (mirrored, and the halves) are searched as well.
+Halves of the library's videos would make it and each search five times as large.
 
-The map
-    Cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1 the same
-    frame. So one threshold does for all descriptors: grey pixels of different videos are uncorrelated, and CLIP's
-    cosines are all above 0.5. Trained detectors and tuned options read cosines, as in training.
+A map holds cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1
+the same frame. So one threshold does for all descriptors: grey pixels of different videos are uncorrelated, and CLIP's
+cosines are all above 0.5. Trained detectors and tuned options read cosines, as in training.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from videomatch.data.store import Store
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.metrics.segments import union_length
 from videomatch.pipeline.check import unknown
-from videomatch.reports.segment_maps import CELLS, resampled
+from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.specs.similarity import SimilarityMap
 
@@ -49,9 +47,8 @@ WHOLE = "whole"
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of the query and where it comes from (``reference`` is the id, ``path`` the file); times in seconds, half
-    open. ``score`` is the mean similarity along it, or a detector's score; ``view`` the part of the query's picture:
-    ``whole``, or a name of :data:`videomatch.app.descriptors.VIEWS`."""
+    """A part of the query and where it comes from (``reference`` is the id, ``path`` the file), s; ``score`` is a mean
+    similarity along it, or a detector's; ``view`` is ``whole``, or of :data:`videomatch.app.descriptors.VIEWS`."""
 
     query_start: float
     query_end: float
@@ -71,8 +68,8 @@ class Segment:
 
 @dataclass
 class Copies(Answer):
-    """What was found of the file ``asked``, of ``duration`` s: segments by their start. ``frames`` of it were compared,
-    and ``candidates`` are the videos that were aligned, those of each view counted."""
+    """What was found of the file ``asked``, of ``duration`` s. ``frames`` of it were compared, and ``candidates`` are
+    the videos that were aligned, those of each view counted."""
 
     asked: str
     library: str
@@ -86,7 +83,7 @@ class Copies(Answer):
 
 @dataclass(frozen=True)
 class ChosenAligner:
-    """An aligner with its options; without options it reads rescaled similarities, with the thresholds of this module.
+    """An aligner with its options; with None it reads rescaled similarities, with the thresholds of this module.
     ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared."""
 
     aligner: aligners.Aligner
@@ -103,24 +100,22 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
         raise ValueError(unknown("aligner", name, named.names("aligners")))
     if name is not None and (run is not None or tuned is not None):
         raise ValueError("an aligner, and a detector or tuned options: expected one or the other")
-    if run is not None and not (run / "system.yaml").is_file():
-        raise ValueError(f"{run} is no checkpoint of a trained detector: it has no system.yaml")
     if name is None and run is None and tuned is None:
         return ChosenAligner(aligners.load("temporal_network"), "the temporal network")
-    options: dict[str, Any] = {}
-    bias, every = 0.0, None
-    if tuned is not None:
-        path = tuned / "tuned.json" if tuned.is_dir() else tuned
-        if not path.is_file():
-            raise ValueError(f"{path} does not exist: expected a result of `tune`")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        compared = SimilarityMap.read(found["similarity_map"])
-        if compared.noise is not None:
-            raise ValueError(f"{path} was tuned on normalised scores; a library has plain cosines")
-        name, options, bias, every = found["aligner"], found["options"], compared.bias, compared.every
-        if (name is None) != (run is not None):
-            raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
-    return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", options, bias, every)
+    if tuned is None:
+        return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", {})
+    path = tuned / "tuned.json" if tuned.is_dir() else tuned
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: expected a result of `tune`")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    compared = SimilarityMap.read(found["similarity_map"])
+    if compared.noise is not None:
+        raise ValueError(f"{path} was tuned on normalised scores; a library has plain cosines")
+    name = found["aligner"]
+    if (name is None) != (run is not None):
+        raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
+    of_name = name or f"the detector {run}"
+    return ChosenAligner(aligners.load(name, run), of_name, found["options"], compared.bias, compared.every)
 
 
 class CopySearch:
@@ -139,17 +134,21 @@ class CopySearch:
         are aligned for each view; ``views``: also search the picture mirrored and by halves."""
         check_top(top)
         if not file.is_file():
-            raise ValueError(f"{file}: {self._why_missing(file)}")
+            if file.is_dir():
+                raise ValueError(f"{file}: is a folder; expected one video")
+            ids = self.files
+            near = [i for i in ids if Path(i).name == file.name] or difflib.get_close_matches(str(file), ids)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{file}: there is no such file, nor a video of the library{hint}")
         self._queries = {}
-        answer = Copies(str(file), str(self.library.folder), str(self.library.descriptor), self.aligner.name)
+        descriptor = self.library.descriptor
+        answer = Copies(str(file), str(self.library.folder), str(descriptor), self.aligner.name)
         digest = digests.file_digest(file)
         same = [i for i, row in self.files.items() if row["sha256"] == digest]
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
-                whole, videos, rejected = self.library.descriptor.describe(
-                    {WHOLE: file}, Path(scratch) / WHOLE, threads
-                )
+                whole, videos, rejected = descriptor.describe({WHOLE: file}, Path(scratch) / WHOLE, threads)
             if whole is None or not len(videos):
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
             answer.duration = float(videos["duration"][0] or 0.0)
@@ -158,35 +157,33 @@ class CopySearch:
             found = np.array([[s.query_start, s.query_end] for s in answer.segments]).reshape(-1, 2)
             if views and union_length(*found.T) < FOUND * answer.duration:
                 with answer.timed("frames"):
-                    store = self.library.descriptor.describe_views(file, Path(scratch) / "views", threads)
+                    store = descriptor.describe_views(file, Path(scratch) / "views", threads)
                 for view in store.ids:
                     self._search(answer, view, store, top, same)
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
         if answer.segments:
             return answer
+        note = (
+            "of the library's videos the whole pictures were compared: one that shows this video in a half of its own "
+            "is found the other way round, by the copies of that one in a library of this"
+        )
         if self.aligner.options is None and answer.duration < MIN_SECONDS:
             note = f"it lasts {answer.duration:.2f} s, and a segment lasts {MIN_SECONDS} s at least"
         elif not views:
             note = "its picture was compared as a whole only (--whole)"
-        else:
-            note = (
-                "of the library's videos the whole pictures were compared: one that shows this video in a half of its "
-                "own is found the other way round, by the copies of that one in a library of this"
-            )
         answer.notes.append(note)
         return answer
 
-    def map(self, view: str, reference: str, cells: int = CELLS) -> tuple[np.ndarray, float, float]:
-        """The similarity map of a view of the last query with a video of the library, in at most ``cells`` equal cells
-        of time on a side, and the seconds of both."""
+    def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
+        """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
         query, query_times = self._queries[view]
         frames, times = self._reference(reference)
         durations = [float(t[-1, 1]) if len(t) else 0.0 for t in (query_times, times)]
         pieces = [
-            resampled(self._similarity(query[start : start + self.rows], frames), times, durations[1], cells, axis=1)
+            resampled(self._similarity(query[start : start + self.rows], frames), times, durations[1], axis=1)
             for start in range(0, max(1, len(query)), self.rows)
         ]
-        return resampled(np.concatenate(pieces), query_times, durations[0], cells), durations[0], durations[1]
+        return resampled(np.concatenate(pieces), query_times, durations[0]), durations[0], durations[1]
 
     def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> None:
         """Add the segments that one view of the query shares with the library."""
@@ -231,16 +228,9 @@ class CopySearch:
         baseline = np.maximum(0, (query @ self._baseline.T).mean(axis=1, keepdims=True))
         return (cosines - baseline) / np.maximum(1 - baseline, 1e-3)
 
-    def _why_missing(self, file: Path) -> str:
-        if file.is_dir():
-            return "is a folder; expected one video"
-        near = [i for i in self.files if Path(i).name == file.name] or difflib.get_close_matches(str(file), self.files)
-        return f"there is no such file, nor a video of the library{f'; did you mean {near[0]!r}?' if near else ''}"
-
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.ndarray:
-    """Segments ``(N, 5)``, s, of consecutive pieces of a query as one list; one that continues across a border is one
-    segment. ``borders`` are the starts of all pieces but the first, s."""
+    """Segments ``(N, 5)``, s, of pieces of a query, joined at ``borders``: the starts of all but the first, s."""
     found = pieces[0].tolist() if len(pieces) else []
     for piece, border in zip(pieces[1:], borders, strict=True):
         for row in piece.tolist():

@@ -10,10 +10,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from videomatch.app.config import load_plan
 from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.descriptors import checkpoint_of, choose
-from videomatch.app.requests import count
+from videomatch.app.requests import count, load_plan
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import files
 from videomatch.reports import pages

@@ -1,13 +1,12 @@
 """How the frames of a library's videos are described: by which expert, and which of them are kept.
 
-A descriptor is chosen when a library is made and stored with it. Videos that are added or searched later are described
-in the same way, by the stages themselves on a corpus of these files.
+A descriptor is stored with its library; files are described by the stages themselves on a corpus of these files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from videomatch.app.config import PARAMS
+from videomatch.app.requests import PARAMS
 from videomatch.common import digests
 from videomatch.common.checkpoint import model_class
 from videomatch.data import corpus as corpora
@@ -153,35 +152,30 @@ def choose(
     key_frames: str | None = None,
     share: float | None = None,
 ) -> Descriptor:
-    """The descriptor of some options. At most one of ``expert``, ``system`` and ``run`` is given.
-    ``plan`` loads the parameters, only for names in them; ``run`` is a checkpoint; ``every``: seconds between frames
-    instead of the expert's own; ``key_frames``: a method, a trained system, or its folder (None: all are kept)."""
-    name, options, source, backbones = GREY, {"extractor": GREY, "every": 0.25}, None, {}
+    """The descriptor of some options; ``expert``, ``system`` and ``run`` (a checkpoint) exclude each other. ``plan``
+    loads the parameters, only for names in them; ``key_frames``: a method, a trained system, or its folder."""
+    chosen = Descriptor(GREY, {"extractor": GREY, "every": 0.25})
     if system is not None:
         run = checkpoint_of(plan(), system)
     if run is not None:
         if not (run / "preprocessor_config.json").is_file():
             raise ValueError(f"{run} is no image network: expected a checkpoint with a preprocessor_config.json")
-        name = system or str(run)
-        options, backbones = {"extractor": "image", "backbone": "run", "every": EVERY}, {"run": str(run)}
+        options = {"extractor": "image", "backbone": "run", "every": EVERY}
+        chosen = Descriptor(system or str(run), options, backbones={"run": str(run)})
     elif expert is not None and (expert != GREY or (PARAMS.exists() and GREY in plan().experts)):
-        name = expert
-        options, source, backbones = _expert(plan(), name)
+        chosen = _expert(plan(), expert)
     if every is not None:
         if not 0.02 <= every <= 60:
             raise ValueError(f"every = {every:g}, expected 0.02 to 60 seconds between frames")
-        if source is None:
-            options = {**options, "every": every}
-        else:
-            source = {**source, "every": every}
+        (chosen.source or chosen.options)["every"] = every
     method = key_frames if key_frames in key_frame_selection.METHODS else None
     scorer = None if key_frames is None or method is not None else str(_scorer(plan, key_frames))
     kept = 1.0 if key_frames is None else key_frame_selection.SHARE if share is None else share
     if not 0 < kept <= 1 or (key_frames is None and share is not None):
         raise ValueError(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
-    paths = [path for path in (*backbones.values(), scorer) if path is not None]
+    paths = [path for path in (*chosen.backbones.values(), scorer) if path is not None]
     weights = {path: weights_digest(Path(path)) for path in paths if Path(path).is_dir()}
-    return Descriptor(name, options, source, backbones, weights, method, scorer, kept)
+    return replace(chosen, digests=weights, method=method, scorer=scorer, share=kept)
 
 
 def checkpoint_of(plan: Plan, system: str) -> Path:
@@ -203,8 +197,8 @@ def weights_digest(folder: Path) -> str:
     return digests.digest([[p.name, digests.file_digest(p)] for p in found])
 
 
-def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, str]]:
-    """Options of an expert of the parameters, of the frames that it reads, and the folders of its backbones."""
+def _expert(plan: Plan, name: str) -> Descriptor:
+    """All frames, by an expert of the parameters."""
     if name not in plan.experts:
         raise ValueError(unknown("expert", name, [*plan.experts, GREY]))
     entry = plan.experts[name]
@@ -214,11 +208,9 @@ def _expert(plan: Plan, name: str) -> tuple[dict[str, Any], dict[str, Any] | Non
         raise ValueError(f"expert {name!r} reads features that come with a data set, and describes no file")
     options = {option: value for option, value in entry.settings().items() if option != "source"}
     source = plan.experts[entry.source].settings() if entry.source is not None else None
-    backbones = {}
-    for backbone in entry.backbones:
-        system = plan.backbones[backbone].system
-        backbones[backbone] = str(checkpoint_of(plan, system)) if system else plan.backbone_path(backbone)
-    return options, source, backbones
+    trained = {backbone: plan.backbones[backbone].system for backbone in entry.backbones}
+    backbones = {b: str(checkpoint_of(plan, s)) if s else plan.backbone_path(b) for b, s in trained.items()}
+    return Descriptor(name, options, source, backbones)
 
 
 def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
@@ -227,11 +219,9 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
     if not (run / "system.yaml").exists():
         trained = list(plan().of_kind(Trained)) if PARAMS.exists() else []
         if key_frames not in trained:
-            known = [*key_frame_selection.METHODS, *trained]
-            raise ValueError(unknown("way to choose key frames", key_frames, known))
+            raise ValueError(unknown("way to choose key frames", key_frames, [*key_frame_selection.METHODS, *trained]))
         run = checkpoint_of(plan(), key_frames)
     model, entry = model_class(run)
     if not model.scores_frames:
-        name = entry["model"]["name"]
-        raise ValueError(f"{run} holds a {name}, which scores no frames: expected a model like key_frames")
+        raise ValueError(f"{run}: model {entry['model']['name']!r} scores no frames, expected one like key_frames")
     return run

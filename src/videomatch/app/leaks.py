@@ -1,6 +1,6 @@
 """What the splits of a corpus share that they should not: near-duplicates of test videos among training videos.
 
-Four checks of two sides, for example the videos to train on and the videos to test with:
+Four checks of two sides:
 
 ``same id``      a video is on both sides.
 ``same source``  two videos were cut from one film or upload and overlap in time (table ``sources``).
@@ -8,8 +8,8 @@ Four checks of two sides, for example the videos to train on and the videos to t
 ``near vector``  the cosine of two features (a mean over their frames) or embeddings is at least 0.98.
 
 MSR-VTT is why: 40 of the 1,000 videos of its 1k-A test are known to have a near-duplicate among the 9,000 to train on,
-by their content, and 52 of them share 2 to 23 seconds of an upload with one of the 1,990 among these that come from the
-official test. Captions are short and repeat by chance, so ``same text`` only points at places to look at.
+by their content, and 52 share 2 to 23 seconds of an upload with one of the 1,990 of these from the official test.
+Captions are short and repeat by chance, so ``same text`` only points at places to look at.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ SHARED, NEAR = 0.1, 0.98
 
 
 def find_leaks(corpus: Path, train: Sequence[str], test: Sequence[str], vectors: Sequence[Path] = ()) -> pl.DataFrame:
-    """What two sides of a corpus share: rows of :data:`SCHEMA`, ordered; a pair has one for each thing that it shares.
-    A side is some splits: their videos in either role, and the texts of these. ``vectors`` are stores of features or
-    embeddings with disjoint ids."""
+    """What two sides of a corpus share: rows of :data:`SCHEMA`. A side is some splits: their videos in either role, and
+    the texts of these. ``vectors`` are stores of features or embeddings with disjoint ids."""
     sides = [_videos(corpus, split) for split in (test, train)]
-    both = pl.Series("test_id", sorted(set.intersection(*map(set, sides))), pl.String)
-    same = pl.DataFrame([both, both.alias("train_id")])
+    both = pl.DataFrame({"test_id": sorted(set.intersection(*map(set, sides)))}, schema={"test_id": pl.String})
     found = {
-        "same id": same.with_columns(detail=pl.lit("on both sides")),
+        "same id": both.with_columns(train_id="test_id", detail=pl.lit("on both sides")),
         "same source": same_source(tables.read("sources", corpus), *sides),
         "same text": _same_text(corpus, (test, train), sides),
         "near vector": near_vectors(Store(*vectors), *sides) if vectors else pl.DataFrame(),
@@ -53,11 +51,8 @@ def find_leaks(corpus: Path, train: Sequence[str], test: Sequence[str], vectors:
     return pl.concat(rows, how="diagonal").select(list(SCHEMA)).sort(order)
 
 
-def report(
-    corpus: Path, train: Sequence[str], test: Sequence[str], vectors: Sequence[Path] = (), examples: int = 3
-) -> tuple[str, int]:
-    """How many test videos each check finds, and examples; and how many share anything but a text. Arguments as of
-    :func:`find_leaks`."""
+def report(corpus: Path, train: Sequence[str], test: Sequence[str], vectors: Sequence[Path] = ()) -> tuple[str, int]:
+    """How many test videos each check finds, and examples; and how many share anything but a text."""
     found = find_leaks(corpus, train, test, vectors)
     compared = {"same source": len(tables.read("sources", corpus)), "near vector": len(vectors)}
     size = len(_videos(corpus, test))
@@ -69,7 +64,7 @@ def report(
         rows = found.filter(pl.col("check") == check)
         count = rows["test_id"].n_unique()
         lines.append(f"{check}: {count:,} test videos ({100 * count / size:.1f} %), {len(rows):,} pairs")
-        for test_id, train_id, amount, detail in rows.head(examples).select(list(SCHEMA)[1:]).iter_rows():
+        for test_id, train_id, amount, detail in rows.head(3).select(list(SCHEMA)[1:]).iter_rows():
             lines.append(f"  {test_id} ~ {train_id}: {detail}" + (f" ({amount:.3g})" if amount is not None else ""))
     return "\n".join(lines), found.filter(pl.col("check") != "same text")["test_id"].n_unique()
 
@@ -86,26 +81,18 @@ def _videos(corpus: Path, splits: Sequence[str]) -> list[str]:
 
 def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
     """Pairs of different videos that share at least 0.1 s of a source; where times are unknown, the source suffices."""
-    left, right = (
-        sources.filter(pl.col("video_id").is_in(list(ids))).rename(
-            {"video_id": name, "start": f"{name}0", "end": f"{name}1"}
-        )
-        for name, ids in (("test_id", test), ("train_id", train))
+    left, right = (sources.filter(pl.col("video_id").is_in(list(ids))) for ids in (test, train))
+    both = left.join(right, on="source").filter(pl.col("video_id") != pl.col("video_id_right"))
+    shared = pl.min_horizontal("end", "end_right") - pl.max_horizontal("start", "start_right")
+    known = pl.all_horizontal(pl.col("start", "end", "start_right", "end_right").is_not_null())
+    found = both.select(
+        test_id="video_id", train_id="video_id_right", amount=pl.when(known).then(shared), detail="source"
     )
-    shared = pl.min_horizontal("test_id1", "train_id1") - pl.max_horizontal("test_id0", "train_id0")
-    known = pl.all_horizontal(pl.col("test_id0", "test_id1", "train_id0", "train_id1").is_not_null())
-    return (
-        left.join(right, on="source")
-        .filter(pl.col("test_id") != pl.col("train_id"))
-        .with_columns(pl.when(known).then(shared).alias("amount"))
-        .filter(pl.col("amount").is_null() | (pl.col("amount") >= SHARED))
-        .rename({"source": "detail"})
-    )
+    return found.filter(pl.col("amount").is_null() | (pl.col("amount") >= SHARED))
 
 
 def _same_text(corpus: Path, splits: tuple[Sequence[str], Sequence[str]], sides: list[list[str]]) -> pl.DataFrame:
-    """Pairs of different videos with a text in common: of a protocol its own queries count, of a list of videos all
-    texts of its videos."""
+    """Pairs of different videos with a text in common: a query of the protocol, or any if it has no queries."""
     texts = tables.read("texts", corpus).filter(pl.col("kind").is_in(KINDS))
     listed = tables.read("splits", corpus)
     parts = []
@@ -124,15 +111,13 @@ def _plain(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
 
 
-def near_vectors(
-    store: Store, test: Sequence[str], train: Sequence[str], *, threshold: float = NEAR, block: int = 1024
-) -> pl.DataFrame:
-    """Pairs of different videos whose mean vectors have a cosine of at least ``threshold``, by ``block`` videos."""
+def near_vectors(store: Store, test: Sequence[str], train: Sequence[str], block: int = 1024) -> pl.DataFrame:
+    """Pairs of different videos whose mean vectors have a cosine of at least 0.98, by ``block`` videos."""
     (left_ids, left), (right_ids, right) = (_means(store, ids, block) for ids in (test, train))
     pairs: list[tuple[str, str, float]] = []
     for start in range(0, len(left_ids), block):
         cosine = left[start : start + block] @ right.T
-        for row, column in np.argwhere(cosine >= threshold).tolist():
+        for row, column in np.argwhere(cosine >= NEAR).tolist():
             if left_ids[start + row] != right_ids[column]:
                 pairs.append((left_ids[start + row], right_ids[column], float(cosine[row, column])))
     schema = {name: SCHEMA[name] for name in ("test_id", "train_id", "amount")}

@@ -1,10 +1,7 @@
 """Texts as vectors of a system, made by the weights that embedded the corpus.
 
-A text goes through a CLIP-like encoder's text tower, a trained system's ``embed_texts``, latent semantic analysis, or
-all systems of a combination. Analyses are not stored: they are fitted again on the same rows, and compared with the
-embeddings of the corpus.
-
-torch, transformers and scikit-learn take seconds to import: each is imported for the systems that need it.
+Latent semantic analyses are not stored: they are fitted again on the same rows, and compared with the embeddings of the
+corpus. torch, transformers and scikit-learn take seconds to import: each is imported for the systems that need it.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
     if isinstance(entry, Trained):
         run = plan.run(system, member)
         features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(system))]
-        corpus = Path(plan.result("corpora", dataset)).parent
+        corpus = catalogue.corpus(dataset)
         return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
     if isinstance(entry, Embeddings) and entry.text_encoder is not None:
         from videomatch.stages.embed import text_tower
@@ -70,11 +67,10 @@ def _trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> TextEn
 
 
 def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncoder:
-    """The latent semantic analysis of a system, fitted as ``embed`` did; a ValueError if it does not give the
-    embeddings of the corpus."""
+    """The latent semantic analysis of a system, fitted as ``embed`` did."""
     plan = catalogue.plan
     options, result = plan.system_of_kind(system, Embeddings), plan.result("embeddings", dataset, system)
-    corpus = Path(plan.result("corpora", dataset)).parent
+    corpus = catalogue.corpus(dataset)
 
     def fit() -> TextEncoder:
         from videomatch.data.lsa import fitted_on_train
@@ -98,8 +94,7 @@ def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:
 
 
 def combine_rows(catalogue: Catalogue, dataset: str, part: Part, rows: dict[Part, np.ndarray]) -> np.ndarray:
-    """The rows ``(N, D)`` of a system from those of its :func:`base_parts`, joined as ``combine`` did; a ValueError if
-    a part is not built, or the embeddings of the corpus were made of others."""
+    """The rows ``(N, D)`` of a system from those of its :func:`base_parts`, joined as ``combine`` did."""
     if part in rows:
         return rows[part]
     from videomatch.stages import combine

@@ -1,8 +1,7 @@
 """The embedding of a file that is not in the corpus, made by the stages themselves on a corpus of this one video.
 
 The file and what is beside it (``NAME.srt``, ``NAME.json``, ``NAME.txt``) are read as the corpus ``folder`` reads
-them; then come the extraction passes that the system needs, and ``embed``. So the vector is the one that the video
-would have in the corpus.
+them. So the vector is the one that the video would have in the corpus.
 """
 
 from __future__ import annotations

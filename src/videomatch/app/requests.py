@@ -1,16 +1,32 @@
-"""What all requests to the app share: limits, and answers that are timed."""
+"""What all commands share: the parameters, limits, and answers that are timed."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-#: results of an answer
-MAX_RESULTS = 1000
-#: characters of a question
-MAX_CHARACTERS = 2000
+import yaml
+
+from videomatch.pipeline import params as parameters
+from videomatch.pipeline.plan import Plan
+
+PARAMS = Path("params.yaml")
+#: results of an answer, and characters of a question, at most
+MAX_RESULTS, MAX_CHARACTERS = 1000, 2000
+
+
+def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
+    """The plan of some files (``params.yaml`` by default), each laid over the one before, with values ``KEY=VALUE``."""
+    if not PARAMS.is_file():
+        raise ValueError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
+    config, read = parameters.load(files or [PARAMS])
+    for value in values:
+        key, _, text = value.partition("=")
+        config = parameters.overlay(config, {key: yaml.safe_load(text)})
+    return Plan(parameters.resolved(config, read))
 
 
 @dataclass(kw_only=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from videomatch.app import leaks
-from videomatch.app.config import load_plan
+from videomatch.app.catalogue import Catalogue
+from videomatch.app.requests import load_plan
 from videomatch.common import files
 from videomatch.pipeline import dvcfile, provenance, rules
-from videomatch.pipeline.check import unknown
 
 
 def write_dvc(options: argparse.Namespace) -> int:
@@ -64,13 +64,8 @@ def prune(options: argparse.Namespace) -> int:
 
 def show_leaks(options: argparse.Namespace) -> int:
     """Print what two sides of a data set share; 1 where they share a video or its footage."""
-    plan = load_plan(options.configfile, options.config)
-    if options.dataset not in plan.datasets:
-        raise ValueError(unknown("data set", options.dataset, plan.datasets))
-    corpus = Path(plan.result("corpora", options.dataset)).parent
-    if not corpus.is_dir():
-        raise ValueError(f"{corpus} does not exist yet: run `snakemake {plan.result('corpora', options.dataset)}`")
-    vectors = []
+    catalogue = Catalogue(options.configfile, options.config)
+    plan, corpus, vectors = catalogue.plan, catalogue.corpus(catalogue.dataset(options.dataset)), []
     if options.system:
         embedding = Path(plan.result("embeddings", options.dataset, options.system)).parent
         vectors = [embedding / plan.members(options.system)[0] / "videos"]

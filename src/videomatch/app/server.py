@@ -1,43 +1,34 @@
 """``videomatch serve``: a page to search on, and the answers as JSON, on this machine alone.
 
 ``/`` is the page (``?q=`` a text, ``?like=`` an id), ``/find?q=…&top=…`` and ``/similar?id=…&top=…`` give JSON,
-``/thumbnail?id=…`` gives a picture; these name ids and never files: a path comes from the corpus's own table.
-``POST /reply`` answers the command line, which may name files, and needs the token that :mod:`videomatch.app.client`
-reads.
-
-The server listens on 127.0.0.1 and answers only requests that were sent to that name or ``localhost``, so that a page
-elsewhere cannot reach it by a name of its own (DNS rebinding). No request changes anything.
+``/thumbnail?id=…`` gives a picture; these name ids and never files. ``POST /reply`` answers the command line, which may
+name files, and needs the token that :mod:`videomatch.app.client` reads. Only requests to 127.0.0.1 or ``localhost`` are
+answered, so that a page elsewhere cannot reach the server by a name of its own (DNS rebinding).
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import uvicorn
 from fastapi import Body, FastAPI, Header, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from videomatch.app import client, search
-from videomatch.app.catalogue import Catalogue, open_catalogue
-from videomatch.app.config import PARAMS
-from videomatch.app.requests import MAX_CHARACTERS
+from videomatch.app.catalogue import Catalogue
+from videomatch.app.requests import MAX_CHARACTERS, PARAMS
 from videomatch.common import named
 from videomatch.media.thumbnail import jpeg, thumbnail
 from videomatch.pipeline import params
 from videomatch.reports import pages
-
-log = logging.getLogger(__name__)
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -46,30 +37,22 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-FAILED = "no answer; the server's terminal says why\n"
+DECODERS = threading.Semaphore(os.cpu_count() or 1)
 
 
-def thumbnails(
-    size: int = 4096, cut: Callable[[Path, float | None], np.ndarray | None] = thumbnail
-) -> Callable[[str, float | None, str | None], bytes | None]:
-    """A function from path, duration and digest of a video to its picture as a JPEG, None without one. ``size`` of
-    them, some 5 kB each, are in memory."""
-    decoders = threading.Semaphore(os.cpu_count() or 1)
-
-    @functools.lru_cache(size)
-    def cached(path: str, duration: float | None, sha256: str | None) -> bytes | None:
-        with decoders:
-            picture = cut(Path(path), duration)
-        return None if picture is None else jpeg(picture)
-
-    return cached
+@functools.lru_cache(4096)
+def cached_jpeg(path: str, duration: float | None, sha256: str | None) -> bytes | None:
+    """The picture of a video as a JPEG, some 5 kB, None without one; it is cut again where the digest is another."""
+    with DECODERS:
+        picture = thumbnail(Path(path), duration)
+    return None if picture is None else jpeg(picture)
 
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted, with the options of the command line."""
     parameters = [str(file) for file in params.load(options.configfile or [PARAMS])[1]]
     state = client.current_state(parameters)  # before the catalogue reads them
-    catalogue = open_catalogue(options.configfile, options.config)
+    catalogue = Catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
     app = create_app(catalogue, dataset, options.top, token)
     try:
@@ -88,9 +71,8 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token: str | None = None) -> FastAPI:
-    """The server's application. The page, ``/find`` and ``/similar`` search ``dataset``; without a ``token`` all
-    requests to ``/reply`` are refused."""
-    one_at_a_time, cached_jpeg = threading.Lock(), thumbnails()
+    """The server's application, to search ``dataset``; without a ``token`` all requests to ``/reply`` are refused."""
+    one_at_a_time = threading.Lock()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[client.HOST, "localhost"], www_redirect=False)
 
@@ -103,12 +85,11 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> Response:
-        log.error("%s failed", request.url.path, exc_info=error)
-        return PlainTextResponse(FAILED, 500, HEADERS)
+        return PlainTextResponse("no answer; the server's terminal says why\n", 500, HEADERS)
 
     def reply(request: dict[str, Any]) -> dict[str, Any]:
         with one_at_a_time:
-            return search.reply(catalogue, request)
+            return search.reply(lambda: catalogue, request)
 
     def reply_to(command: str, asked: str, system: str, top: str) -> dict[str, Any]:
         if top and (not top.isdecimal() or len(top) > 6):
@@ -142,11 +123,8 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
 
     @app.api_route("/", methods=["GET", "HEAD"])
     def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:
-        answer: dict[str, Any] = {}
-        if like:
-            answer = reply_to("similar", like, system, top)
-        elif q.strip():
-            answer = reply_to("find", q, system, top)
+        is_asked = like or q.strip()
+        answer = reply_to("similar" if like else "find", like or q, system, top) if is_asked else {}
         row = catalogue.video(dataset, like) if like else None
         error, chosen = answer.get("error"), answer.get("system", system)
         html = pages.render(

@@ -12,9 +12,8 @@ On the disk::
 Files are added in batches; each is described once and appears whole, so a killed process loses the batch at work. A
 file is known by its content: moved or renamed it is not described again.
 
-While the library is small, the index is made again from the features whenever there are ``growth`` times as many frames
-as it has learned from (nothing is decoded for that). Once it has learned from ``settled`` frames it only grows, and the
-features are deleted.
+The index is made again from the features whenever there are ``growth`` times as many frames as it has learned from.
+Once it has learned from ``settled`` frames it only grows, and the features are deleted.
 """
 
 from __future__ import annotations
@@ -50,8 +49,7 @@ COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sh
 
 @dataclass
 class Added:
-    """What :meth:`VideoLibrary.add` did: ids and frames of new videos, ``known`` files (that the library holds already,
-    or that were given twice), and files that cannot be used."""
+    """What :meth:`VideoLibrary.add` did; ``known`` files are in the library already, or were given twice."""
 
     videos: list[str] = field(default_factory=list)
     known: int = 0
@@ -121,8 +119,7 @@ class VideoLibrary:
         }
 
     def add(self, paths: Sequence[Path], threads: int = 1) -> Added:
-        """Describe files, or all videos below folders, and add them to the index. A file that cannot be read stops
-        nothing, and is listed in the result."""
+        """Describe files, or all videos below folders, and add them to the index; what cannot be read is listed."""
         self.descriptor.check()
         added = Added()
         with self._locked():

@@ -66,7 +66,7 @@ class SimilarityMaps:
         if not len(rows):
             raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {root}")
         noise = np.asarray(rows, np.float32)
-        fitted = ScoreNormalisation.fit(noise, beta=spec.noise.beta, drop=spec.noise.drop)
+        fitted = ScoreNormalisation(noise, beta=spec.noise.beta, drop=spec.noise.drop)
         return cls(spec, references, queries, fitted)
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -242,12 +242,9 @@ def _pretrained_files(plan: Plan, entry: Trained) -> list[str]:
 def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
     """The references that get most votes of each query: the longest list that a system aligns."""
     aligning = [entry for entry in plan.of_kind(Align).values() if entry.expert == expert]
-    wanted = [entry.shortlist.settings() for entry in aligning if entry.shortlist is not None]
-    settings: Json = {"split": split, "expert": expert, "seed": plan.seed}
-    for one in wanted:
-        settings |= one
-    if "top" in settings:
-        settings["top"] = max(one["top"] for one in wanted if "top" in one)
+    tops = [entry.shortlist.top for entry in aligning if entry.shortlist is not None]
+    wanted = max((top for top in tops if top is not None), default=None)
+    settings: Json = {"split": split, "expert": expert, "seed": plan.seed} | ({"top": wanted} if wanted else {})
     return Job(
         "shortlist",
         settings,

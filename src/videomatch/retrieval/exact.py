@@ -1,19 +1,15 @@
 """Exact search: the best references of every query, and how many references beat a given pair.
 
-Conventions
-    ``queries (Q, D)`` and ``references (N, D)`` are float arrays; a score is their inner product, higher is better
-    (:func:`videomatch.common.vectors.unit_rows` first for cosines). ``pairs (P, 2)`` hold positions (query, reference).
-    ``better`` counts the references of a pair's query that score higher than the pair, ``equal`` the *other*
-    references that score the same.
+``queries (Q, D)`` and ``references (N, D)`` are float arrays; a score is their inner product, higher is better
+(:func:`videomatch.common.vectors.unit_rows` first for cosines). ``pairs (P, 2)`` hold positions (query, reference).
+``better`` counts the references of a pair's query that score higher than the pair, ``equal`` the *other* references
+that score the same.
 
-Exact ties are promised
-    A score is the inner product in float64, computed from its two rows alone (:func:`scores_of`). Hence equal rows tie,
-    and results do not depend on block sizes, threads or the device. Of references that tie, the first comes first.
-    The matrix product in float32 only excludes what cannot matter: its error is bounded (:func:`error_bound`), and
-    scores within the bound are computed again. Measured with 1,024 queries and 100,000 references on one core: 0.7 s
-    in 128 and 1.8 s in 512 dimensions, where the matrix product in float64 alone takes 0.9 and 1.8 s.
-
-The Q x N matrix never exists as a whole: ``memory`` bytes bound the blocks.
+A score is the inner product in float64, computed from its two rows alone (:func:`scores_of`). Hence equal rows tie, and
+results do not depend on block sizes, threads or the device. Of references that tie, the first comes first. The matrix
+product in float32 only excludes what cannot matter: its error is bounded (:func:`error_bound`), and scores within the
+bound are computed again. Measured with 1,024 queries and 100,000 references on one core: 0.7 s in 128 and 1.8 s in 512
+dimensions, where the matrix product in float64 alone takes 0.9 and 1.8 s.
 """
 
 from __future__ import annotations
@@ -25,6 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+#: rows and columns -> their exact scores
+Scoring = Callable[[np.ndarray, np.ndarray], np.ndarray]
 #: bytes of a block by default
 MEMORY = 1 << 28
 #: queries of a block: more do not make the product faster
@@ -33,8 +31,8 @@ ROWS = 256
 
 @dataclass(frozen=True)
 class Request:
-    """What to search for: ``pairs`` ``(P, 2)`` (query, reference) to rank, ``top`` references of every query, but not
-    the one at ``exclude`` ``(Q,)`` (itself, or -1), in blocks of ``memory`` bytes."""
+    """What to search for: ``pairs`` to rank, ``top`` references of every query, but not the one at ``exclude`` ``(Q,)``
+    (itself, or -1). The Q x N matrix never exists as a whole: its blocks have ``memory`` bytes."""
 
     pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     top: int = 0
@@ -102,8 +100,7 @@ def error_bound(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
 
 
 def search(queries: np.ndarray, references: np.ndarray, request: Request, device: str | None = None) -> SearchResult:
-    """The best references of every query, and ranks of the pairs. The matrix product is on a GPU, if there is one and
-    no ``device`` is given."""
+    """The best references of every query, and ranks of the pairs; on a GPU, if there is one and no ``device`` given."""
     if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1]:
         raise ValueError(f"queries {queries.shape} and references {references.shape}, expected (Q, D) and (N, D)")
     for name, rows in (("queries", queries), ("references", references)):
@@ -132,11 +129,10 @@ def rank(
     shape: tuple[int, int],
     request: Request,
     bound: np.ndarray | None = None,
-    exact: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    exact: Scoring | None = None,
 ) -> SearchResult:
     """The best references of every query, and ranks of the pairs, of ``shape`` ``(Q, N)``. Scores come in blocks (first
-    query, scores), which are changed in place; ``bound`` ``(Q,)`` is how far they may be from those that ``exact``
-    gives of rows and columns."""
+    query, scores), which are changed in place; ``bound`` ``(Q,)`` is how far they may be from ``exact`` ones."""
     (queries, references), pairs, top = shape, request.pairs, request.top
     request.check(queries, references)
     result = SearchResult(
@@ -165,13 +161,7 @@ def rank(
     return result
 
 
-def _rank_top(
-    block: np.ndarray,
-    first: int,
-    bound: np.ndarray,
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    result: SearchResult,
-) -> None:
+def _rank_top(block: np.ndarray, first: int, bound: np.ndarray, score: Scoring, result: SearchResult) -> None:
     """Fill in the best references of the queries of a block. ``top`` references score at least t - bound, with t the
     ``top``-th largest score of the block; so one among the best, or tied with the last, has t - 2 bound there."""
     top = result.top.shape[1]

@@ -1,8 +1,8 @@
 """An index of frames: which videos of a large corpus show what a query video shows, frame by frame.
 
-Every frame (key frames, as a rule: :mod:`localisation.key_frame_selection`) of every video is a few bytes in an
-inverted file (:mod:`videomatch.retrieval.ann`). Each frame of a query finds its nearest frames, these vote for their
-videos, and the videos with the most votes are worth aligning.
+Every frame (key frames, as a rule) of every video is a few bytes in an inverted file (:mod:`videomatch.retrieval.ann`).
+Each frame of a query finds its nearest frames, these vote for their videos, and those with the most votes are worth
+aligning.
 
 On the disk::
 
@@ -11,13 +11,11 @@ On the disk::
 
 A part appears whole and never changes: a killed :meth:`FrameIndex.add` leaves the others as they are and is repeated.
 
-A vote
-    The similarity of a query frame to a video is that to the video's nearest frame. A vote is this similarity less a
-    baseline: the similarity to the video that comes :data:`SHARED`-th among those found, at least 0. Frames
-    that many videos share (black, title cards) so weigh nothing, as in score normalisation
-    (:mod:`videomatch.retrieval.score_normalisation`). A query frame is *saturated* if all its nearest frames belong to
-    fewer videos than that; it is searched again more deeply, and if still saturated, its baseline is the similarity to
-    the last frame found, since no other video is more similar. The score of a video is the sum over the query's frames.
+The similarity of a query frame to a video is that to the video's nearest frame. A vote is this similarity less a
+baseline: the similarity to the video that comes :data:`SHARED`-th among those found, at least 0. So frames that many
+videos share (black, title cards) weigh nothing. A query frame is *saturated* if all its nearest frames belong to fewer
+videos than that; it is searched again more deeply, and if still saturated, its baseline is the similarity to the last
+frame found, since no other video is more similar. The score of a video is the sum over the query's frames.
 """
 
 from __future__ import annotations
@@ -112,18 +110,11 @@ class FrameIndex:
 
     @classmethod
     def create(
-        cls,
-        folder: Path,
-        roots: Sequence[Path],
-        *,
-        expected: int | None = None,
-        dim: int = 256,
-        codec: str = "SQ8",
-        seed: int = 0,
+        cls, folder: Path, roots: Sequence[Path], *, expected: int | None = None, dim: int = 256, seed: int = 0
     ) -> None:
-        """Make an empty index, its codec (of :data:`videomatch.retrieval.ann.CODECS`) trained on frames of randomly
-        chosen videos of ``roots``, which are not added. It may come to hold ``expected`` frames (ten times more or
-        fewer do no harm); ``dim`` dimensions of longer vectors are kept, the principal ones, without centring."""
+        """Make an empty index, its codec trained on frames of randomly chosen videos of ``roots``, which are not added.
+        It may come to hold ``expected`` frames (ten times more or fewer do no harm); ``dim`` dimensions of longer
+        vectors are kept, the principal ones, without centring."""
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
         store = Store(*roots)
@@ -141,7 +132,7 @@ class FrameIndex:
             wide = rows.astype(np.float64)
             projection = np.linalg.eigh(wide.T @ wide)[1][:, : -dim - 1 : -1].astype(np.float32)
             rows = _unit(rows @ projection)
-        empty = ann.train(rows, nlist, codec, seed)
+        empty = ann.train(rows, nlist, seed)
         with ann.written(folder / "codec", {"inputs": inputs}) as new:
             faiss.write_index(empty, str(new / "lists.faiss"))
             if projection is not None:
@@ -149,8 +140,7 @@ class FrameIndex:
 
     @staticmethod
     def add(folder: Path, *roots: Path) -> int:
-        """Add the videos of a store, or of several as one, as one part; returns how many frames were encoded (0: the
-        part is in the index already)."""
+        """Add the videos of a store, or of several as one, as one part; returns how many frames were new."""
         codec, store = Codec.load(folder), Store(*roots)
         if store.shape != (codec.inputs,):
             raise ValueError(f"{roots[0]}: rows of shape {store.shape}, the index was made for ({codec.inputs},)")
@@ -183,8 +173,7 @@ class FrameIndex:
         return len(self.ids)
 
     def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[tuple[str, float]]:
-        """Videos that the frames ``(Q, D)`` of one query vote for, and their scores, best first. Ids in ``exclude`` do
-        not count (the query itself)."""
+        """Videos that the frames ``(Q, D)`` of one query vote for, but not ``exclude``, and scores, best first."""
         excluded = np.array([self._number[i] for i in exclude if i in self._number], np.int64)
         query, video, vote, is_saturated = self._votes(features, NEIGHBOURS, excluded)
         if is_saturated.any():
@@ -199,8 +188,7 @@ class FrameIndex:
     def _votes(
         self, features: np.ndarray, neighbours: int, excluded: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Query frame, video and vote of every pair of them, three arrays; and which query frames ``(Q,)`` are
-        saturated."""
+        """Query frame, video and vote of every pair of them, and which query frames ``(Q,)`` are saturated."""
         similarity, frame = self.neighbours(features, neighbours)
         query = np.repeat(np.arange(len(similarity)), neighbours)
         value, video = similarity.ravel(), self.owners(frame.ravel())

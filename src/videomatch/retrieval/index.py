@@ -1,24 +1,19 @@
 """The nearest rows of a store of embeddings: exactly where there are few, by inverted lists where there are many.
 
-Conventions
-    A store holds one row per id (a member's ``videos/``); a score is the inner product of query and row in float64, the
-    row made a unit vector first unless ``cosine`` is off. Higher is better, and of rows that tie the first comes first.
+A score is the inner product of query and row in float64, the row made a unit vector first unless ``cosine`` is off.
+Higher is better, and of rows that tie the first comes first.
 
 Up to :data:`EXACT` rows the query is compared with every row in float32, and the best are scored again in float64.
 Beyond that an inverted file (:mod:`videomatch.retrieval.ann`) holds every row in one byte per dimension, and the best
 of the ``nprobe`` nearest lists are scored again from the store. ``nprobe`` is chosen when the index is built: the
 smallest that finds :data:`RECALL` of the true best 10, for rows that the index was not trained on (each without
 itself), and another one for texts, from those beside the store (``texts/``): they are further from all videos and need
-more lists. Where there are none, texts get :data:`WITHOUT_TEXTS` times as many lists as rows, which is a guess.
-
-The inverted file is kept in a cache folder and mapped into memory. If it is damaged, or belongs to other rows, it is
-built again.
+more lists. The inverted file is kept in a cache folder and mapped into memory.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +32,7 @@ log = logging.getLogger(__name__)
 EXACT = 50_000
 #: share of the true best 10 that are found, on rows and queries held out
 RECALL = 0.98
-#: lists for texts where none were embedded to tune on, as a multiple of those for rows
+#: lists for texts where none were embedded to tune on, as a multiple of those for rows: a guess
 WITHOUT_TEXTS = 8
 #: rows, and texts beside the store, that are held out to choose ``nprobe``
 HELD_OUT = 256
@@ -54,8 +49,8 @@ class Index:
     def __init__(
         self, root: Path, cache: Path, *, cosine: bool = True, exact: int = EXACT, held_out: int = HELD_OUT
     ) -> None:
-        """Open the index of a store, building what is missing in ``cache``, a folder for this store alone. Unless
-        ``cosine`` is off, the rows are made unit vectors. A ValueError if an id has not exactly one vector."""
+        """Open the index of a store with one vector per id; in ``cache``, a folder for this store alone, it is built
+        where it is missing or damaged, or belongs to other rows."""
         self.store, self.cosine = Store(root), cosine
         if len(self.store.shape) != 1 or (self.store.lengths != 1).any():
             raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
@@ -65,19 +60,18 @@ class Index:
             self._rows = self._read(np.arange(len(self.store)))
             return
         digest = digests.digest([digests.tree_digest(root), cosine])
-        try:
-            about = ann.checked(cache)
-            if about["store"] == digest:
-                self._index, self.about = faiss.read_index(str(cache / "index.faiss"), ann.MAPPED), about
-                return
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            log.warning("the index is built again: %s", error)
+        if (cache / "about.json").exists():
+            try:
+                about = ann.checked(cache)
+                if about["store"] == digest:
+                    self._index, self.about = faiss.read_index(str(cache / "index.faiss"), ann.MAPPED), about
+                    return
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                log.warning("the index is built again: %s", error)
         self._build(root, cache, digest, held_out)
 
     def search(
-        self, query: np.ndarray, top: int, exclude: int | None = None, kind: str = "rows"
+        self, query: np.ndarray, top: int, exclude: int = -1, kind: str = "rows"
     ) -> tuple[np.ndarray, np.ndarray]:
         """Positions ``(k,)`` and scores ``(k,)`` float64 of the best ``top`` rows of one query ``(D,)``, best first,
         but not of ``exclude`` (itself). ``kind``: the query is like the ``rows`` of the store, or like ``texts``."""
@@ -94,16 +88,14 @@ class Index:
             found = np.flatnonzero(rough >= np.partition(rough, last)[last] - 2e-5 * max(1.0, np.abs(rough).max()))
         return self._scored(query, found, top, exclude)
 
-    def nearest(self, queries: np.ndarray, top: int, exclude: np.ndarray | None = None) -> np.ndarray:
-        """Positions ``(Q, top)`` of the best rows of many queries ``(Q, D)``, compared with every row; ``exclude``
-        ``(Q,)`` are positions that the queries must not find."""
+    def nearest(self, queries: np.ndarray, top: int, exclude: np.ndarray) -> np.ndarray:
+        """Positions ``(Q, top)`` of the best rows, among all but ``exclude`` ``(Q,)``, of many queries ``(Q, D)``."""
         heap = faiss.ResultHeap(len(queries), top + 1, keep_max=True)
         for first, rows in self._blocks():
             scores, found = faiss.knn(queries, rows, min(top + 1, len(rows)), metric=faiss.METRIC_INNER_PRODUCT)
             heap.add_result(scores, found + first)
         heap.finalize()
-        own = np.full(len(queries), -1) if exclude is None else exclude
-        last = np.argsort(own[:, None] == heap.I, axis=1, kind="stable")[:, :top]
+        last = np.argsort(exclude[:, None] == heap.I, axis=1, kind="stable")[:, :top]
         return np.take_along_axis(heap.I, last, axis=1)
 
     def _candidates(self, queries: np.ndarray, top: int, nprobe: int) -> np.ndarray:
@@ -112,10 +104,8 @@ class Index:
         wanted = max(CANDIDATES * (top + 1), MIN_CANDIDATES)
         return self._index.search(queries.astype(np.float32), wanted, params=parameters)[1]
 
-    def _scored(
-        self, query: np.ndarray, found: np.ndarray, top: int, exclude: int | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        found = np.sort(found[(found >= 0) & (found != (-1 if exclude is None else exclude))])
+    def _scored(self, query: np.ndarray, found: np.ndarray, top: int, exclude: int) -> tuple[np.ndarray, np.ndarray]:
+        found = np.sort(found[(found >= 0) & (found != exclude)])
         rows = self._read(found, np.float64)
         scores = np.einsum("nd,d->n", rows, query.astype(np.float64))  # sums each row by itself: equal rows tie
         order = np.lexsort((found, -scores))[:top]
@@ -132,7 +122,6 @@ class Index:
 
     def _build(self, root: Path, cache: Path, digest: str, held_out: int) -> None:
         """Train, fill, tune and write the inverted file."""
-        started = time.monotonic()
         count = len(self.store)
         rng = np.random.default_rng(0)
         nlist = int(min(ann.lists_for(count), max(1, count // 39)))
@@ -143,7 +132,6 @@ class Index:
         self._index = ann.train(self._read(training), nlist)
         for _, rows in self._blocks():
             self._index.add(rows)
-        filled = time.monotonic()
         kinds = {"rows": (self._read(held), held)}
         if (root.parent / "texts" / "store.json").exists() and root.name != "texts":
             store = Store(root.parent / "texts")
@@ -159,7 +147,6 @@ class Index:
             "nlist": nlist,
             "nprobe": {"texts": min(nlist, WITHOUT_TEXTS * nprobe["rows"])} | nprobe,
             "recall": recall,
-            "seconds": {"fill": round(filled - started, 2), "tune": round(time.monotonic() - filled, 2)},
         }
         with ann.written(cache, about) as new:
             faiss.write_index(self._index, str(new / "index.faiss"))

@@ -1,23 +1,10 @@
 """Rescoring: scores that also use a video's single frames, a bank of other queries, or all queries of the test.
 
-Methods
-    ``frame_max``      s + weight max_t cos(text, frame_t): what a reranker of ad-hoc video search adds (CLIPRerank).
-    ``frame_softmax``  cos(text, frames weighted by softmax_t(cos(text, frame_t) / temperature)): query-scored pooling
-                       (Bain et al. 2022, arXiv:2205.08508); temperature 0 is the best frame, infinity the mean.
-    ``qb_norm``        the dynamic inverted softmax over a bank of other queries (Bogolin et al., CVPR 2022,
-                       arXiv:2112.12777).
-    ``dual_softmax``   s softmax(beta s) over all queries of the test (Cheng et al. 2021, arXiv:2109.04290). It is
-                       **transductive**: a query's result depends on the others, and it assumes that each reference
-                       belongs to one query.
-
 A method is a function of this module; its keyword-only arguments are the options of ``rescore:`` in the parameters.
-
-Conventions are those of :mod:`videomatch.retrieval.exact`; frames belong to the videos of either side.
-
-Exact ties are promised
-    Rows are rounded to fixed point, 26 bits below the longest row's length, so that the inner product of two of them is
-    exact in float64, in any order of the sum: equal rows tie, and no score depends on the size of a block (but
-    for the last bits of ``frame_softmax``). The rounding changes a cosine by about 1e-8.
+Conventions are those of :mod:`videomatch.retrieval.exact`. Ties are exact here, too: rows are rounded to fixed point,
+26 bits below the longest row's length, so that the inner product of two of them is exact in float64, in any order of
+the sum, and no score depends on the size of a block (but for the last bits of ``frame_softmax``). The rounding changes
+a cosine by about 1e-8.
 
 Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
 Frames are read chunk by chunk, again for every block of queries.
@@ -46,8 +33,10 @@ LARGEST_EXPONENT = 600.0
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of some videos, at least one each: ``read`` gives the rows of the videos [first, last)."""
+    """Frames of the videos of one side, at least one each, and vectors ``(N, F)`` of the texts of the other in their
+    space: ``read`` gives the rows of the videos [first, last). The videos are the references if the numbers fit."""
 
+    texts: np.ndarray
     lengths: np.ndarray
     read: Callable[[int, int], np.ndarray]
 
@@ -57,42 +46,30 @@ Scores = Callable[[slice], np.ndarray]
 
 
 def frame_max(
-    queries: np.ndarray,
-    references: np.ndarray,
-    texts: np.ndarray,
-    frames: Frames,
-    request: Request,
-    *,
-    weight: float = 0.5,
+    queries: np.ndarray, references: np.ndarray, frames: Frames, request: Request, *, weight: float = 0.5
 ) -> SearchResult:
-    """The score, and the best frame's cosine with the text times ``weight``. ``texts (Q or N, F)`` are vectors of one
-    side in the frames' space, ``frames`` those of the videos of the other: of the references if the numbers fit."""
+    """s + weight max_t cos(text, frame_t): what a reranker of ad-hoc video search adds (CLIPRerank)."""
     left, right = _fixed(queries), _fixed(references)
-    best = _frame_scores(len(queries), len(references), texts, frames, request.memory, None)
+    best = _frame_scores(len(queries), len(references), frames, request.memory, None)
     return _ranked(lambda at: (left[at] @ right.T).numpy() + weight * best(at), len(left), len(right), request)
 
 
 def frame_softmax(
-    queries: np.ndarray,
-    references: np.ndarray,
-    texts: np.ndarray,
-    frames: Frames,
-    request: Request,
-    *,
-    temperature: float = 0.1,
+    queries: np.ndarray, references: np.ndarray, frames: Frames, request: Request, *, temperature: float = 0.1
 ) -> SearchResult:
-    """The cosine of the text with the video's frames, weighted by the softmax of their cosines with the text. Arguments
-    as of :func:`frame_max`; queries and references are only counted."""
+    """cos(text, frames weighted by softmax_t(cos(text, frame_t) / temperature)): query-scored pooling (Bain et al.,
+    arXiv:2205.08508). Temperature 0 is the best frame, infinity the mean. Queries and references are only counted."""
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}, expected more than 0")
-    pooled = _frame_scores(len(queries), len(references), texts, frames, request.memory, temperature)
+    pooled = _frame_scores(len(queries), len(references), frames, request.memory, temperature)
     return _ranked(pooled, len(queries), len(references), request)
 
 
 def qb_norm(
     queries: np.ndarray, references: np.ndarray, bank: np.ndarray, request: Request, *, beta: float = 20.0
 ) -> SearchResult:
-    """Less for references that many other queries find, for queries whose best reference is the best of one of those.
+    """The dynamic inverted softmax (Bogolin et al., CVPR 2022, arXiv:2112.12777): less for references that many other
+    queries find, for queries whose best reference is the best of one of those.
 
     The published score exp(beta s) / sum over the bank of exp(beta s_b) is written on the scale of s here, as
     s - log(mean over the bank of exp(beta s_b)) / beta. The order of a query's references is the same, and scores of
@@ -116,8 +93,9 @@ def qb_norm(
 
 
 def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, *, beta: float = 100.0) -> SearchResult:
-    """s times the softmax of beta s over all queries. Transductive; of negative scores the product turns the order
-    around, as published. Published scores are cosines times 100, hence ``beta``."""
+    """s softmax(beta s) over all queries of the test (Cheng et al. 2021, arXiv:2109.04290). It is **transductive**: a
+    query's result depends on the others, and it assumes that each reference belongs to one query. Of negative scores
+    the product turns the order around, as published. Published scores are cosines times 100, hence ``beta``."""
     left, right = _fixed(queries), _fixed(references)
     ceiling = _ceiling(left, right, beta)
     total = np.zeros(len(right))
@@ -167,17 +145,13 @@ def _ranked(scores: Scores, queries: int, references: int, request: Request) -> 
     return rank(((at.start, scores(at)) for at in steps), (queries, references), request)
 
 
-def _frame_scores(
-    queries: int, references: int, texts: np.ndarray, frames: Frames, memory: int, temperature: float | None
-) -> Scores:
+def _frame_scores(queries: int, references: int, frames: Frames, memory: int, temperature: float | None) -> Scores:
     """The best frame's cosine with each text, or that of frames weighted by the softmax."""
-    videos = len(frames.lengths)
-    if (len(texts), videos) not in ((queries, references), (references, queries)):
-        raise ValueError(
-            f"{len(texts)} texts and frames of {videos} videos, for {queries} queries, {references} references"
-        )
-    words = _fixed(unit_rows(texts))
-    chunk = max(1, memory // (32 * (ROWS + texts.shape[1])))
+    given = texts, videos = len(frames.texts), len(frames.lengths)
+    if given not in ((queries, references), (references, queries)):
+        raise ValueError(f"{texts} texts and frames of {videos} videos, for {queries} queries, {references} references")
+    words = _fixed(unit_rows(frames.texts))
+    chunk = max(1, memory // (32 * (ROWS + words.shape[1])))
 
     def scores(some: torch.Tensor, first: int, last: int) -> np.ndarray:
         """Of some texts with the videos [first, last), whose frames are read in chunks."""
@@ -187,7 +161,7 @@ def _frame_scores(
             parts.append(np.concatenate([_pooled(part, rows, lengths[at], temperature) for part in some.split(ROWS)]))
         return np.concatenate(parts, axis=1)
 
-    if (len(texts), videos) == (queries, references):
+    if given == (queries, references):
         return lambda at: scores(words[at], 0, videos)
     return lambda at: np.ascontiguousarray(scores(words, at.start, at.stop).T)
 

@@ -188,16 +188,9 @@ class Tune(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Shortlist(Spec):
-    """``shortlist:`` align the references that a vote of frames finds, instead of the judged pairs.
-
-    Attributes:
-        top: references per query.
-        codec, dim: how frames are compressed in the index.
-    """
+    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs."""
 
     top: int | None = None
-    codec: str | None = None
-    dim: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

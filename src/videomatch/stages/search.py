@@ -134,7 +134,7 @@ class Rescoring:
             inputs = [_embeddings(store, self._bank(store, ids[0]), is_cosine)]
         elif wanted == "expert":
             texts, videos = ids if self.kind == "text_video" else ids[::-1]
-            inputs = [self._texts(texts), self._frames(videos)]
+            inputs = [self._frames(texts, videos)]
         return getattr(rescoring, method)(*rows, *inputs, request, **options)
 
     def _bank(self, store: Store, queries: list[str]) -> list[str]:
@@ -164,7 +164,7 @@ class Rescoring:
             raise ValueError(f"{store.roots[0]}: {absent[0]!r} has no embedding")
         return store.gather(ids)[0].reshape(len(ids), -1)
 
-    def _frames(self, ids: list[str]) -> rescoring.Frames:
+    def _frames(self, texts: list[str], ids: list[str]) -> rescoring.Frames:
         store = expert_store(self.features, self.options["expert"])
         at = store.index(ids)
         lengths = store.lengths[at]
@@ -175,7 +175,7 @@ class Rescoring:
             rows, _ = store.gather(at[first:last])
             return rows.reshape(len(rows), -1)
 
-        return rescoring.Frames(lengths, read)
+        return rescoring.Frames(self._texts(texts), lengths, read)
 
 
 def _search(

@@ -30,8 +30,6 @@ def shortlist(
     split: str,
     expert: str,
     top: int = 10,
-    codec: str = "SQ8",
-    dim: int = 256,
     seed: int = 0,
     threads: int = 1,
 ) -> None:
@@ -42,7 +40,6 @@ def shortlist(
         features: results of ``extract`` or ``select_key_frames``.
         split: the protocol: its references are indexed, its queries are looked up.
         top: references of a query at most.
-        codec, dim, seed: as of :meth:`FrameIndex.create`.
     """
     store, splits = expert_store(features, expert), tables.read("splits", corpus)
     sides = {role: split_ids(splits, split, role) for role in ("query", "reference")}
@@ -59,7 +56,7 @@ def shortlist(
             writer.add(video_id, store[video_id], times=times)
             seconds += float(times[-1, 1])
     hours = seconds / 3600
-    FrameIndex.create(folder, [frames], dim=min(dim, store.shape[0]), codec=codec, seed=seed)
+    FrameIndex.create(folder, [frames], seed=seed)
     FrameIndex.add(folder, frames)
     shutil.rmtree(frames)
     index = FrameIndex(folder)
