@@ -111,7 +111,7 @@ def _plain(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
 
 
-def near_vectors(store: Store, test: Sequence[str], train: Sequence[str], block: int = 1024) -> pl.DataFrame:
+def near_vectors(store: Store, test: Sequence[str], train: Sequence[str], *, block: int = 1024) -> pl.DataFrame:
     """Pairs of different videos whose mean vectors have a cosine of at least 0.98, by ``block`` videos."""
     (left_ids, left), (right_ids, right) = (_means(store, ids, block) for ids in (test, train))
     pairs: list[tuple[str, str, float]] = []
