@@ -58,11 +58,6 @@ def test_tables_know_the_files_as_they_are(renders):
             assert float(stream.average_rate) == pytest.approx(row["fps"])
 
 
-def test_missing_files_and_folders_are_named(renders):
-    with pytest.raises(ValueError, match="are in none of"):
-        generated.read(renders=renders[:1], seed=SEED, shards=2, **TINY)
-
-
 def test_equal_arguments_give_equal_bytes(renders, tmp_path):
     options = SyntheticOptions(**TINY)
     for folder in renders:

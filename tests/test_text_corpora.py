@@ -116,15 +116,16 @@ def test_msrvtt_addresses_of_one_upload_are_one_source(tmp_path):
 
 
 def test_msrvtt_annotations_alone_and_parts(real_msrvtt, tmp_path):
-    given = {"raw": real_msrvtt, "annotations": "test_videodatainfo.json"}
     shutil.copy(real_msrvtt / "test_videodatainfo.json", tmp_path)
     found = msrvtt.read(raw=tmp_path)
     assert set(found["splits"]["split"]) == {"test", "captions_test"}
+    for name in ("MSRVTT_JSFUSION_test.csv", "MSRVTT_train.9k.csv"):
+        shutil.copy(real_msrvtt / name, tmp_path)
     with pytest.raises(
         ValueError, match=r"9k.csv: 7,010 of its 9,000 videos are not in test_video.*first 'video0'; `partial"
     ):
-        msrvtt.read(**given)
-    found = msrvtt.read(**given, partial=True)
+        msrvtt.read(raw=tmp_path)
+    found = msrvtt.read(raw=tmp_path, partial=True)
     assert sizes(found, "captions_train_9k") == (1990 * 20, 1990) and sizes(found, "captions_1ka_test") == (1000, 1000)
 
 
@@ -134,7 +135,7 @@ def test_msrvtt_annotations_alone_and_parts(real_msrvtt, tmp_path):
         ("test_videodatainfo.json", "{", r"test_videodatainfo.json: not JSON, or cut short"),
         ("test_videodatainfo.json", "[]", "holds list .* expected an object with `videos`"),
         ("test_videodatainfo.json", '{"videos": {}}', "'videos' is dict '{}', expected list"),
-        ("test_videodatainfo.json", None, "annotations are missing; looked for test_video"),
+        ("test_videodatainfo.json", None, "annotations are missing; looked for MSRVTT_data"),
         ("test_videodatainfo.json", lambda text: fewer(text, "videos"), "2,989 videos of|is none of its videos"),
         ("test_videodatainfo.json", lambda text: fewer(text, "sentences"), "has 19 captions, expected 20"),
         ("MSRVTT_JSFUSION_test.csv", lambda text: cut(text), "test.csv: 999 rows, expected 1,000"),
@@ -152,7 +153,7 @@ def test_msrvtt_wrong_files_are_refused(real_msrvtt, tmp_path, name, change, mes
         text = (real_msrvtt / name).read_text()
         (tmp_path / name).write_text(change if isinstance(change, str) else change(text))
     with pytest.raises(ValueError, match=message):
-        msrvtt.read(raw=tmp_path, annotations="test_videodatainfo.json")
+        msrvtt.read(raw=tmp_path)
 
 
 def cut(text):
@@ -232,12 +233,12 @@ def test_caption_lines_equal_the_published_reader_fixture(tmp_path):
     lines = list(msvd.caption_lines(folder / "TextData/toycollection.caption.txt"))
     assert list(dict.fromkeys(video for video, _ in lines)) == wanted["video_ids_in_order"]
     assert [sentence for _, sentence in lines] == [wanted["captions"][c] for c in wanted["cap_ids"]]
-    shutil.copy(folder / "TextData/toycollection.caption.txt", tmp_path / "toy.caption.txt")
+    shutil.copy(folder / "TextData/toycollection.caption.txt", tmp_path / "msvdtrain.caption.txt")
     shutil.copy(folder / "VideoSets/toycollection.txt", tmp_path / "train_list.txt")
-    (tmp_path / "captions.json").write_text(json.dumps({"w": ["One."], "x": ["Two."]}))
+    (tmp_path / "msvdval.caption.txt").write_text("w#0 One.\nx#0 Two.\n")
     (tmp_path / "val_list.txt").write_text("w\n")
     (tmp_path / "test_list.txt").write_text("x\n")
-    found = msvd.read(raw=tmp_path, annotations=["toy.caption.txt", "captions.json"], partial=True)
+    found = msvd.read(raw=tmp_path, partial=True)
     assert of(found, "train", "reference") == sorted(wanted["video_ids_in_order"])
     said = words(found)
     mine = sorted(said[text] for text in of(found, "captions_train"))
@@ -326,14 +327,16 @@ def test_vatex(tmp_path):
     assert set(of(found, "captions_test")).isdisjoint(of(found, "captions_test_zh"))
     assert dict(found["texts"].group_by("language").len().iter_rows()) == {"en": 60, "zh": 60}
     held = {n: [f"{n} said"] for n in names}
-    (tmp_path / "ref.json").write_text(json.dumps(held))
+    for path in tmp_path.glob("vatex_*.json"):
+        path.unlink()
+    (tmp_path / "ref_captions.json").write_text(json.dumps(held))
     (tmp_path / "train_list.txt").write_text("\n".join(names[:3]))
-    again = vatex.read(raw=tmp_path, annotations=["ref.json"], partial=True)
+    again = vatex.read(raw=tmp_path, partial=True)
     assert sizes(again, "captions_train") == (3, 3) and sizes(again, "captions_test") == (2, 2)
     withheld = [{"videoID": n} for n in names]
-    (tmp_path / "public.json").write_text(json.dumps(withheld))
-    with pytest.raises(ValueError, match=rf"public.json, {names[0]}: 'enCap' is NoneType 'None', expected list"):
-        vatex.read(raw=tmp_path, annotations=["public.json"])
+    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(withheld))
+    with pytest.raises(ValueError, match=rf"v1.0.json, {names[0]}: 'enCap' is NoneType 'None', expected list"):
+        vatex.read(raw=tmp_path)
     with pytest.raises(ValueError, match=r"languages \['de'\], expected some of en, zh"):
         vatex.read(raw=tmp_path, languages=["de"])
 

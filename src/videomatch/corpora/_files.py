@@ -29,18 +29,12 @@ def media_files(raw: Path, media: str | None) -> dict[str, str]:
     return found
 
 
-def find_all(raw: Path, given: str | Sequence[str] | None, usual: Sequence[str], what: str) -> list[Path]:
-    """The ``given`` files of a folder, each of which must exist; else those that match the ``usual`` patterns."""
-    if given is None:
-        found = dict.fromkeys(path for pattern in usual for path in sorted(raw.glob(pattern)) if path.is_file())
-        if not found:
-            raise missing(raw, what, usual)
-        return list(found)
-    names = [given] if isinstance(given, str) else given
-    for name in names:
-        if not (raw / name).is_file():
-            raise missing(raw, what, [name])
-    return [raw / name for name in names]
+def find_all(raw: Path, patterns: Sequence[str], what: str) -> list[Path]:
+    """The files of a folder that match some patterns, at least one."""
+    found = dict.fromkeys(path for pattern in patterns for path in sorted(raw.glob(pattern)) if path.is_file())
+    if not found:
+        raise missing(raw, what, patterns)
+    return list(found)
 
 
 def missing(raw: Path, what: str, names: Iterable[str]) -> ValueError:

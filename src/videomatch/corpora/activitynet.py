@@ -31,8 +31,6 @@ def read(
 ) -> Tables:
     """The tables of ActivityNet Captions. ``unit: sentence`` makes each sentence a text with its times (no published
     protocol)."""
-    if unit not in ("paragraph", "sentence"):
-        raise ValueError(f"unit {unit!r}, expected paragraph or sentence")
     out = Collected(raw, partial)
     for split, path in out.present(FILES).items():
         content = _files.read_json(path, dict, '{"v_ID": {"duration", "timestamps", "sentences"}}')

@@ -54,7 +54,7 @@ def read(*, raw: Path, shots: str = "msb", media: str | None = None, partial: bo
     raw = Path(raw)
     listed = _shots(raw, shots)
     lost = {shot for path in sorted(raw.glob("*.dropped.shots.list")) for shot in _shots_of(path)}
-    queries = _topics(_files.find_all(raw, None, ("*.avs.txt", "*topics*.txt"), "topics are"))
+    queries = _topics(_files.find_all(raw, ("*.avs.txt", "*topics*.txt"), "topics are"))
     files = _files.media_files(raw, media)
     kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
     if kept.is_empty():

@@ -21,12 +21,6 @@ def read(*, renders: list[Path], seed: int = 0, shards: int = 1, **options: Any)
     ``shards`` and ``options``, one per shard."""
     frames = annotate(seed=seed, shards=shards, options=Options(**options))
     paths = {p.stem: str(p) for folder in renders for p in sorted(Path(folder).glob("*.mp4"))}
-    missing = [v for v in frames["videos"]["video_id"] if v not in paths]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(frames['videos'])} videos are in none of {[str(r) for r in renders]}, first "
-            f"{missing[0]}.mp4; were they rendered with the same seed, shards and options?"
-        )
     path = pl.col("video_id").replace_strict(paths, return_dtype=pl.String).alias("path")
     return {**frames, "videos": frames["videos"].with_columns(path)}
 

@@ -23,7 +23,6 @@ A 1k-A sentence that equals a caption of its video is that caption (968 do); the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
@@ -47,14 +46,11 @@ TEST_1KA = "MSRVTT_JSFUSION_test.csv"
 CAPTIONS = 20
 
 
-def read(
-    *, raw: Path, annotations: str | Sequence[str] | None = None, media: str | None = None, partial: bool = False
-) -> Tables:
-    """The tables of MSR-VTT. ``annotations`` are by default the first file of those above, or the next two. Of a list
-    that is not there, there is no protocol."""
+def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
+    """The tables of MSR-VTT. Of a list that is not there, there is no protocol."""
     out = Collected(raw, partial)
-    files = _files.find_all(out.raw, annotations, ANNOTATIONS, "the annotations are")
-    files = files[:1] if annotations is None and files[0].name == ANNOTATIONS[0] else files
+    files = _files.find_all(out.raw, ANNOTATIONS, "the annotations are")
+    files = files[:1] if files[0].name == ANNOTATIONS[0] else files
     official: dict[str, list[str]] = {}
     for path in files:
         _annotations(path, out, official)

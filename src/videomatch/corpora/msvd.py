@@ -11,7 +11,7 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds; some begin with ``-``. Publis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from videomatch.corpora import _files
@@ -21,13 +21,11 @@ SIZES = {"train": 1200, "val": 100, "test": 670}
 CAPTIONS = ("captions_msvd.json", *(f"msvd{split}.caption.txt" for split in SIZES))
 
 
-def read(
-    *, raw: Path, annotations: str | Sequence[str] | None = None, media: str | None = None, partial: bool = False
-) -> Tables:
-    """The tables of MSVD; ``annotations`` are files with the captions, ``.json`` or ``.caption.txt``."""
+def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
+    """The tables of MSVD."""
     out = Collected(raw, partial)
-    files = _files.find_all(out.raw, annotations, CAPTIONS, "the captions are")
-    files = files[:1] if annotations is None and files[0].name == CAPTIONS[0] else files
+    files = _files.find_all(out.raw, CAPTIONS, "the captions are")
+    files = files[:1] if files[0].name == CAPTIONS[0] else files
     captioned: dict[str, list[str]] = {}
     for path in files:
         if path.suffix == ".json":

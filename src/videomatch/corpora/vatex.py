@@ -30,21 +30,13 @@ SIZES = {"train": 25_991, "val": 1500, "test": 1500}
 Captions = dict[str, dict[str, list[str]]]
 
 
-def read(
-    *,
-    raw: Path,
-    annotations: Sequence[str] | None = None,
-    languages: Sequence[str] = ("en",),
-    media: str | None = None,
-    partial: bool = False,
-) -> Tables:
-    """The tables of VATEX; ``annotations`` are by default all files of captions above, ``languages`` are ``en``,
-    ``zh``, or both."""
+def read(*, raw: Path, languages: Sequence[str] = ("en",), media: str | None = None, partial: bool = False) -> Tables:
+    """The tables of VATEX; ``languages`` are ``en``, ``zh``, or both."""
     out = Collected(raw, partial)
     odd = [language for language in languages if language not in FIELDS]
     if odd or not languages:
         raise ValueError(f"languages {list(languages)}, expected some of {', '.join(FIELDS)}")
-    files = _files.find_all(out.raw, annotations, [*FILES.values(), "ref_captions.json"], "the captions are")
+    files = _files.find_all(out.raw, [*FILES.values(), "ref_captions.json"], "the captions are")
     captioned: Captions = {}
     of_file: dict[str, list[str]] = {}
     for path in files:

@@ -110,7 +110,8 @@ def _listed(raw: Path, names: Mapping[str, str] | None) -> dict[str, list[Pair]]
 def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, Boxes]:
     """Boxes of every labelled pair, without those that have no extent."""
     found: dict[Pair, Boxes] = {}
-    for path in find_all(raw, names, ("*_label_file.json", "label_file*.json"), "a label file is"):
+    patterns = ("*_label_file.json", "label_file*.json")
+    for path in [raw / name for name in names or ()] or find_all(raw, patterns, "a label file is"):
         for pair, boxes in labels_of(path, ids).items():
             if found.get(pair, boxes) != boxes:
                 raise ValueError(f"{path}: pair {'-'.join(pair)!r} has other segments than in the files before it")

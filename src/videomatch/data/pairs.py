@@ -1,8 +1,7 @@
 """Judged pairs of videos: those of a protocol, and which of them train and which validate in a fold.
 
 A protocol is a split with ids in the roles query and reference; its pairs are the rows of ``relevance`` with both sides
-among them. The partition follows from the tables alone, so that training and the scoring of left-out pairs share it.
-There are two:
+among them. The partition follows from the tables alone. There are two:
 
 - ``remainder``, the AIAC 2021 winners': a pair validates if both ids leave remainder f when divided by k (they use
   f = 0, k = 5), every other pair trains. It leaks: nearly half of the validation videos are also in training.

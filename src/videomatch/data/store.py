@@ -57,8 +57,8 @@ def _parts(shape: tuple[int, ...], dtype: str, times: bool) -> Parts:
 class StoreWriter:
     """Writes a store item by item, as a context manager; only the index is kept in memory.
 
-    The store exists once the block is left without an exception; after one, its files are removed. ``shape`` is that of
-    one row; ``made_by``, JSON values, is kept in ``store.json``.
+    The store exists once the block is left without an exception. ``shape`` is that of one row; ``made_by`` are JSON
+    values.
     """
 
     def __init__(
@@ -83,23 +83,14 @@ class StoreWriter:
         self._files: dict[str, IO[bytes]] = {}  # the open files of the last shard
         self._index: dict[str, tuple[int, int, int]] = {}
         self.root.mkdir(parents=True, exist_ok=True)
-        self._clear()  # what a killed writer left
-
-    def _clear(self) -> None:
-        for pattern in ("values-*.npy", "times-*.npy", "index.parquet", ".store.json.new.*"):
-            for path in self.root.glob(pattern):
-                path.unlink()
 
     def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is not None:
-            for file in self._files.values():
-                file.close()
-            self._clear()
-            return
         self._close()
+        if kind is not None:
+            return
         rows = [(i, *where) for i, where in self._index.items()]
         pl.DataFrame(rows, schema=INDEX, orient="row").write_parquet(self.root / "index.parquet", compression="zstd")
         shape, dtype = self._parts["values"]
@@ -218,8 +209,6 @@ def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     about = json.loads((root / "store.json").read_text())
     if about.get("format") != FORMAT:
         raise ValueError(f"{root}/store.json has format {about.get('format')!r}, expected {FORMAT}")
-    if not (root / "index.parquet").is_file():
-        raise FileNotFoundError(f"{root} has a store.json but no index.parquet")
     frame = pl.read_parquet(root / "index.parquet", columns=list(INDEX))
     rows = np.asarray(about["rows"], np.int64)
     shard, offset, length = (frame[c].to_numpy() for c in ("shard", "offset", "length"))
@@ -243,8 +232,6 @@ class Store:
     """
 
     def __init__(self, *roots: Path) -> None:
-        if not roots:
-            raise ValueError("a store needs at least one folder")
         self.roots = tuple(Path(r) for r in roots)
         self._file = lru_cache(OPEN_FILES)(self._open_file)
         self._shards: list[tuple[Path, int]] = []  # folder of every shard, and its number there
