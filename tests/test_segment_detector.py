@@ -386,8 +386,6 @@ def test_trained_tuned_and_used_by_the_stages(data, tmp_path):  # noqa: F811
     again.mkdir()
     align(**common, output=again, run=places["run"], tuned=places["tuned"])
     assert json.loads((again / "align.json").read_text())["options"] == about["options"]
-    with pytest.raises(ValueError, match="expected one of an aligner and a trained detector"):
-        tune(**common, similarity_map=compared, output=places["tuned"], run=places["run"], aligner="hough")
 
 
 def test_examples_of_a_corpus(data):  # noqa: F811

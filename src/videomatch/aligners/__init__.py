@@ -1,20 +1,13 @@
 """Temporal alignment: from the similarity map of two videos to the segments that they share. One file per algorithm.
 
-Input
-    ``similarity (Q, R)``: cosines of the query's frames with the reference's, any float type; the map is not changed.
-    Thresholds are cosines.
+``similarity (Q, R)`` are cosines of the query's frames with the reference's, any float type; the map is not changed.
+Segments are ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first (``dtw``: in
+order of time). Times are frames, half open. The score is the mean similarity along the matched frames.
 
-Output
-    ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.segments.COLUMNS`, best first (``dtw``: in order of
-    time). Times are frames, half open. The score is the mean similarity along the matched frames.
-
-``published=True``
-    The boxes of VCSL's code exactly (He et al., CVPR 2022; ``vcsl/vta.py``; its parameters: ``configs/vcsl.yaml``). Its
-    ends are the *last* frames of a segment, so in seconds they are a frame short on both axes (on VCSL's test labels
-    that alone reduces a perfect F1 to 0.951).
-
-``GRIDS``
-    ``ours``, and ``published``: the values that upstream's tuning tries, as far as they are known.
+``published=True`` gives the boxes of VCSL's code exactly (He et al., CVPR 2022; ``vcsl/vta.py``; its parameters are in
+``configs/vcsl.yaml``). Its ends are the *last* frames of a segment, so in seconds they are a frame short on both axes
+(on VCSL's test labels that alone reduces a perfect F1 to 0.951). The grid ``published`` has the values that upstream's
+tuning tries, as far as they are known.
 """
 
 from __future__ import annotations
@@ -39,9 +32,6 @@ Segments = Float[np.ndarray, "segments 5"]
 #: values to try of each option
 Grid = Mapping[str, Sequence[Any]]
 
-#: what the score of a segment may be: the aligner's own, or the largest similarity in its box (VSC 2022's)
-SCORES = ("mean", "max")
-
 
 class Aligner(Protocol):
     """A file of this room, or the ``Model`` of a segment detector. The keyword-only arguments of ``align`` are its
@@ -56,13 +46,10 @@ class Aligner(Protocol):
 
 @functools.lru_cache(maxsize=4)
 def load(name: str | None = None, run: Path | None = None) -> Aligner:
-    """An algorithm of this room by name, or a trained detector (result of ``train``), on the GPU if there is one."""
-    if (name is None) == (run is None):
-        raise ValueError(f"aligner {name}, run {run}: expected one of an aligner and a trained detector")
-    if name is not None:
-        module: Any = named.module("aligners", name)
+    """An algorithm of this room by name, or the trained detector of ``run``, on the GPU if there is one."""
+    if run is None:
+        module: Any = named.module("aligners", str(name))
         return module
-    assert run is not None
     model, system = load_checkpoint(run, "cuda" if torch.cuda.is_available() else "cpu")
     if not model.detects_segments:
         raise ValueError(f"{run}: model {system['model']['name']!r} detects no segments, expected a segment_detector")
@@ -85,9 +72,8 @@ def find_segments(
     score: str = "mean",
 ) -> Segments:
     """The segments of one map, in seconds, by times without gaps (:func:`videomatch.localisation.intervals.filled`).
-    Segments without length are left out (as published, those of one frame). ``score`` is one of :data:`SCORES`."""
-    if score not in SCORES:
-        raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
+    Segments without length are left out (as published, those of one frame). ``score``: ``mean``, the aligner's own, or
+    ``max``, the largest similarity in its box (VSC 2022's)."""
     options = options or {}
     found = aligner.align(similarity, **options)
     if score == "max":

@@ -40,7 +40,6 @@ def align(
 
     Args:
         speeds: reference frames per query frame.
-        min_length: frames of a segment on both axes, at least.
         density: min share of a segment's frames (on its longer axis) that match.
         max_overlap: max share of a line's box inside a better one's (as published: IoU).
         max_peaks: lines that are examined, those with most votes first.

@@ -25,12 +25,11 @@ CROPPED = 0.6
 
 @dataclass(kw_only=True, eq=False)
 class SimilarityMap(CopyExamples):
-    """A map of two videos, and the segments in it; maps are of a corpus's judged pairs, synthetic, or both.
+    """A map of two videos, and the segments in it.
 
     An epoch visits every judged pair of the protocol ``per_pair`` times (if an ``expert`` is named), and ``synthetic``
-    synthetic maps (:mod:`localisation.synthetic_maps`), never the same. In training all are augmented: transposed,
-    turned so that both videos run backwards, cropped, blurred, with other contrast, noise, and fewer frames a second.
-    A validation is not: it holds the judged pairs of its protocol, or the same ``synthetic`` maps each time.
+    synthetic maps (:mod:`localisation.synthetic_maps`), never the same. In training all are :func:`augmented`. A
+    validation holds the judged pairs of its protocol, or the same ``synthetic`` maps each time.
 
     Batch: ``similarity`` ``(B, Q, R)`` float32, ``query_mask`` ``(B, Q)``, ``reference_mask`` ``(B, R)``, ``segments``
     ``(B, M, 4)`` in frames, half open, ``segments_mask`` ``(B, M)``.
@@ -60,8 +59,7 @@ class SimilarityMap(CopyExamples):
         return judged + (self.synthetic if self.is_training or not judged else 0)
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Maps padded to the largest. Those of a batch are cropped, or made, to about the same size, which leaves less
-        padding."""
+        """Maps of a batch are cropped, or made, to about the same size, which leaves less padding."""
         is_judged = numbers < super()._count()
         samples = {
             n: self._judged(self._pairs[int(numbers[n]) % len(self._pairs)], rng)

@@ -27,7 +27,7 @@ def spearman(similarity: Tensor, grade: Tensor) -> float:
 
 
 def mse(similarity: Tensor, grade: Tensor) -> float:
-    """Mean squared difference of similarities and grades, (P,) each; against ranks where labels are ``rank``."""
+    """Mean squared difference of similarities and grades, (P,) each."""
     return correlation.mse(similarity.numpy(), grade.numpy())
 
 
@@ -35,17 +35,17 @@ def mse(similarity: Tensor, grade: Tensor) -> float:
 class VideoPair(VideoExamples):
     """A pair of videos, query first, and its grade. Pairs of which a side cannot be read are left out.
 
+    A grade is its mean rank among all labels, scaled to 0 … 1; as published, those of ``split`` and ``validation``
+    (with a fold: of ``split``) together, read or not. The mapping is monotone, hence Spearman does not see it, and MSE
+    is against ranks.
+
     Batch: ``frames`` (B, 2, F, D) float32, ``frame_mask`` (B, 2, F), ``input_ids`` and ``attention_mask`` (B, 2, T),
     ``grade`` (B,) float32.
 
     Args:
-        split: protocols (splits with queries and references) whose judged pairs train, pooled; with a fold they are
-            what is cut into folds.
+        split: protocols whose judged pairs train, pooled; with a fold they are what is cut into folds.
         validation: protocol to validate on; not used with a fold.
         protocol: of the folds; see :mod:`videomatch.data.pairs`.
-        labels: ``rank``: a grade becomes its mean rank among all labels, scaled to 0 … 1; ``plain``: as it is. As
-            published, "all labels" are those of ``split`` and ``validation`` (with a fold: of ``split``) together, read
-            or not. The mapping is monotone, hence Spearman does not see it, and MSE is against ranks.
     """
 
     ROLES = ("query", "reference")
@@ -54,7 +54,6 @@ class VideoPair(VideoExamples):
     split: str | Sequence[str] = "pairs_train"
     validation: str | None = "pairs_val"
     protocol: Literal["disjoint", "remainder"] = "disjoint"
-    labels: Literal["rank", "plain"] = "rank"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,7 +81,7 @@ class VideoPair(VideoExamples):
     def _count_grades(self, pairs: pl.DataFrame) -> None:
         grades = pairs["grade"].to_numpy()
         known, first = np.unique(grades, return_index=True)
-        self._known = known, correlation.rank_normalised(grades)[first] if self.labels == "rank" else known
+        self._known = known, correlation.rank_normalised(grades)[first]
 
     def _take(self, pairs: pl.DataFrame, which: str) -> None:
         """Hold the videos of these pairs, and each pair's two rows among them."""

@@ -24,14 +24,10 @@ MASKED, RANDOM = 0.8, 0.1
 def mask_tokens(
     input_ids: np.ndarray, tokenizer: PreTrainedTokenizerFast, *, rate: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """BERT's masked language modelling (Devlin et al. 2019, arXiv:1810.04805) as transformers' collator does it.
-
-    Each of the ``input_ids`` (B, T) that is not special is drawn with probability ``rate``. The AIAC 2021 winners count
-    the unknown token as special, as transformers does. Of those drawn, 80 % become the mask token, 10 % any token of
-    the vocabulary (special ones included), 10 % stay.
-
-    Returns ids with the masks, (B, T), and labels (B, T): the original id where drawn, else -100.
-    """
+    """BERT's masked language modelling (Devlin et al. 2019, arXiv:1810.04805) as transformers' collator does it: of
+    the ``input_ids`` (B, T) that are not special (nor unknown, as for the AIAC 2021 winners), each is drawn with
+    probability ``rate``. Of those drawn, 80 % become the mask token, 10 % any token of the vocabulary (special ones
+    included), 10 % stay. Returns ids with the masks, and labels (B, T): the original id where drawn, else -100."""
     drawn = (rng.random(input_ids.shape) < rate) & ~np.isin(input_ids, tokenizer.all_special_ids)
     labels = np.where(drawn, input_ids, IGNORED)
     count = int(drawn.sum())

@@ -1,7 +1,5 @@
-"""The last step of the segment detector: small networks that move the corners where a segment starts and ends.
-
-A segment is ``query_start, query_end, reference_start, reference_end`` in frames; features are of cells of two frames.
-"""
+"""The last step of the segment detector: small networks that move the corners where a segment starts and ends, by
+features of cells of two frames."""
 
 from __future__ import annotations
 
@@ -38,8 +36,7 @@ class Corners(nn.Module):
         *,
         coarse: bool,
     ) -> Float[Tensor, "maps segments 4"]:
-        """Segments with refined corners, from features of cells of two frames; ``coarse``: sample further around long
-        segments."""
+        """Segments with refined corners; ``coarse``: sample further around long segments."""
         corners = segments.unflatten(2, (2, 2)).transpose(2, 3)  # (B, M, start and end, query and reference)
         sides = (corners[:, :, 1] - corners[:, :, 0]).clamp(min=0.5)
         mean = sides.mean(2)

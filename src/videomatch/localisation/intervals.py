@@ -12,11 +12,9 @@ Segments = Float[np.ndarray, "segments columns"]
 
 
 def filled(times: Times) -> Times:
-    """Intervals that reach halfway to their neighbours, for frames that are moments or have gaps between them.
-
-    Intervals that touch stay as they are, however unequal (those of key frames). The first interval begins at 0; the
-    last is symmetric about its frame's middle. A ValueError unless times rise.
-    """
+    """Intervals that reach halfway to their neighbours, for frames that are moments or have gaps between them. Those
+    that touch stay as they are, however unequal (key frames). The first begins at 0; the last is symmetric about its
+    frame's middle."""
     times = np.asarray(times, np.float64)
     if (times[:, 1] < times[:, 0]).any() or (np.diff(times, axis=0) < 0).any() or not np.isfinite(times).all():
         raise ValueError("times do not rise, expected frames that end after their start, in the order of time")

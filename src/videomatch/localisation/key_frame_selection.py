@@ -141,18 +141,12 @@ def assigned_intervals(
     if features is not None:
         unit = unit_rows(features)
         for gap, (before, after) in enumerate(pairwise(positions.tolist())):
-            boundary = _boundary(unit[before : after + 1])
-            if boundary is not None:
-                between[gap] = (times[before + boundary - 1, 1] + times[before + boundary, 0]) / 2
+            rows = unit[before : after + 1]
+            sums = np.cumsum(rows @ rows[0] - rows @ rows[-1])[:-1]
+            if sums.max() - sums.min() >= MIN_DIFFERENCE:
+                boundary = before + int(sums.argmax()) + 1
+                between[gap] = (times[boundary - 1, 1] + times[boundary, 0]) / 2
     return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, times[-1, 1]]], axis=1)
-
-
-def _boundary(rows: Features) -> int | None:
-    """How many of the rows from one key frame to the next are covered by the first; None where all are similar."""
-    sums = np.cumsum(rows @ rows[0] - rows @ rows[-1])[:-1]
-    if len(rows) < 3 or sums.max() - sums.min() < MIN_DIFFERENCE:
-        return None
-    return int(sums.argmax()) + 1
 
 
 def _farthest(unit: np.ndarray, budget: int) -> list[int]:

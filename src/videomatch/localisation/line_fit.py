@@ -1,9 +1,8 @@
 """A fit of the boxes of segments in a map to the lines of these.
 
-A network predicts for every cell of a map the log odds that a segment's line passes through it. :func:`fit_lines`
-moves the diagonal of a box onto the likely cells beside it (weighted least squares), and its ends to where the sum of
-the cells' log odds along it is largest: the most likely segment if cells are independent. A box is ``query_start,
-query_end, reference_start, reference_end`` in frames, half open.
+From log odds of every cell that a segment's line passes through it, :func:`fit_lines` moves the diagonal of a box onto
+the likely cells beside it (weighted least squares), and its ends to where the sum of the cells' log odds along it is
+largest: the most likely segment if cells are independent. Boxes are in frames, half open.
 """
 
 from __future__ import annotations

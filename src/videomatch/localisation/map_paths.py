@@ -1,7 +1,4 @@
-"""Paths through similarity maps, and boxes of segments, for the aligners.
-
-A box is ``query_start, query_end, reference_start, reference_end`` in frames, half open.
-"""
+"""Paths through similarity maps, and boxes of segments (in frames, half open), for the aligners."""
 
 from __future__ import annotations
 
@@ -111,11 +108,8 @@ def along(
 
 
 def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:
-    """The parts of a path ``(L, 2)`` between runs along one axis of more than ``longest`` cells, as ``[start, end)``.
-
-    As published, runs of both axes are cut out in the order of their starts, and between two that share a corner there
-    is a part of negative length.
-    """
+    """The parts ``[start, end)`` of a path ``(L, 2)`` between runs along one axis of more than ``longest`` cells. As
+    published, between two runs that share a corner there is a part of negative length."""
     runs = []
     for axis in (0, 1):
         still = np.r_[False, path[1:, axis] == path[:-1, axis], False]
@@ -134,10 +128,8 @@ def straight_runs(path: np.ndarray, longest: int) -> list[tuple[int, int]]:
 def matched_parts(matched: np.ndarray, gap: int) -> list[tuple[int, int]]:
     """Parts ``[start, end)`` of a path that begin and end with a match and have at most ``gap`` others in a row."""
     at = np.flatnonzero(matched)
-    if not len(at):
-        return []
-    breaks = np.flatnonzero(np.diff(at) > gap + 1)
-    return list(zip(at[np.r_[0, breaks + 1]].tolist(), (at[np.r_[breaks, len(at) - 1]] + 1).tolist(), strict=True))
+    runs = np.split(at, np.flatnonzero(np.diff(at) > gap + 1) + 1)
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
 
 
 def skewed(shape: tuple[int, int], dtype: type) -> tuple[np.ndarray, np.ndarray]:

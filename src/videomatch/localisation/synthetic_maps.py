@@ -2,12 +2,10 @@
 
 A video is a sequence of shots, constant or drifting or periodic, some of which repeat; a component is common to all
 frames of a video, another to all videos. Segments of the reference, each at its own speed, are inserted into the query
-in any order, also twice or truncated by its ends. Their vectors are changed as by edits: noise of each frame, a
-constant offset, a second video blended in. Other parts of the query may show the same scenes as the reference, with
-other motion. Segments begin and end anywhere within frames.
+in any order, also twice or truncated by its ends, and changed as by edits. Other parts of the query may show the same
+scenes as the reference, with other motion. Segments begin and end anywhere within frames.
 
-Shares of segments, speeds and lengths are about those counted in VCSL's and VSC 2022's labels: 57 % of the copies keep
-their speed, others have 0.5 to 2; 7 of 10 copied pairs have one segment.
+Shares of segments, speeds and lengths are about those counted in VCSL's and VSC 2022's labels.
 """
 
 from __future__ import annotations
