@@ -46,11 +46,8 @@ _PREFIX = re.compile(r"find shots of\s+", re.IGNORECASE)
 
 
 def read(*, raw: Path, shots: str = "msb", media: str | None = None, partial: bool = False) -> dict[str, pl.DataFrame]:
-    """The tables of one collection.
-
-    ``shots`` is the folder of the master shot reference, a file that lists shots, or the table of valid shots. A topic
-    in two files must read the same. ``partial`` takes editions whose topics are not all there.
-    """
+    """The tables of one collection. ``shots`` is the folder of the master shot reference, a list of shots, or the table
+    of valid shots; ``partial`` takes editions whose topics are not all there."""
     raw = Path(raw)
     listed = _shots(raw, shots)
     lost = {shot for path in sorted(raw.glob("*.dropped.shots.list")) for shot in _shots_of(path)}

@@ -14,8 +14,8 @@ A pair that is listed and not labelled is no copy (grade 0). The splits ``train`
 (labelled pairs that no pair file lists: the batches of 2022 and 2023) hold all videos of their pairs in the role
 reference, ``copies_<split>`` the pairs' sides in both roles.
 
-Peculiarities of the published files: the test list holds 10 pairs of a video with itself; 46 segments of the first test
-labels end where they begin, or before.
+The published test list holds 10 pairs of a video with itself; 46 segments of the first test labels end where they
+begin, or before.
 """
 
 from __future__ import annotations

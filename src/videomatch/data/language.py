@@ -1,9 +1,8 @@
 """Which language a short text is in: its script first, a classifier only where the script leaves the question open.
 
 Languages are BCP 47 primary subtags ("zh", "en", …), "und" where no letter decides. Titles and captions are so
-short that a classifier alone errs ("best goals 2021" comes out Dutch and "dog" Czech): Han, kana, Hangul and the other
-scripts of one language decide by themselves; Latin, Cyrillic, Arabic and Devanagari texts go to py3langid, whose answer
-is taken only with enough letters to carry it.
+short that a classifier alone errs ("best goals 2021" comes out Dutch and "dog" Czech): its answer (py3langid) is taken
+only with enough letters to carry it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Source: Deerwester et al. 1990, "Indexing by latent semantic analysis". Terms are words and pairs of words, where each
 character of a script written without spaces (Chinese, Japanese, Korean, Thai) is a word, and runs of two to four
-characters within a word, which bridge inflections and spelling. Everything is fitted on the texts given for it
-(unsupervised: no judged pair is seen) and deterministic given the seed.
+characters within a word, which bridge inflections and spelling. Deterministic given the seed.
 """
 
 from __future__ import annotations

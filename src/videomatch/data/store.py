@@ -55,11 +55,8 @@ def _parts(shape: tuple[int, ...], dtype: str, times: bool) -> Parts:
 
 
 class StoreWriter:
-    """Writes a store item by item, as a context manager; only the index is kept in memory.
-
-    The store exists once the block is left without an exception. ``shape`` is that of one row; ``made_by`` are JSON
-    values.
-    """
+    """Writes a store item by item, as a context manager; only the index is kept in memory. The store exists once the
+    block is left without an exception. ``shape`` is that of one row; ``made_by`` are JSON values."""
 
     def __init__(
         self,
@@ -225,11 +222,9 @@ def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 
 
 class Store:
-    """A store, or several as one; read-only, safe to use from threads and forked or spawned workers.
-
-    ``roots`` have disjoint ids and equal parts: rows of one shape and type, with or without times. ``ids`` are in the
-    order in which they were added, root after root; ``lengths`` (N,) are the rows of every item.
-    """
+    """A store, or several as one (of disjoint ids and equal parts); read-only, safe to use from threads and forked or
+    spawned workers. ``ids`` are in the order in which they were added, root after root; ``lengths`` (N,) are the rows
+    of every item."""
 
     def __init__(self, *roots: Path) -> None:
         self.roots = tuple(Path(r) for r in roots)

@@ -105,11 +105,8 @@ def _check_ids(table: str, column: str, values: Iterable[Any]) -> None:
 def read_csv(
     path: Path, columns: Sequence[str], *, numbers: Sequence[str] = (), optional: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """A published file of comma-separated values: cells are strings without outer blanks.
-
-    It must have ``columns``, without empty cells, and the finite ``numbers``; ``optional`` are numbers that may be
-    absent or empty.
-    """
+    """A published file of comma-separated values, as strings without outer blanks. It must have ``columns``, without
+    empty cells, and the finite ``numbers``; ``optional`` are numbers that may be absent or empty."""
     try:
         rows = pl.read_csv(path, infer_schema=False).with_columns(pl.all().fill_null("").str.strip_chars())
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -174,11 +171,8 @@ def read(table: str, *folders: Path) -> pl.DataFrame:
 
 def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
     """The ``most`` best of the ``references`` that each query was ranked against, none of which may be missing in the
-    ``rankings`` of ``search``: query_id, rank (from 1), reference_id, score, ordered by query and rank.
-
-    Ties are broken by id, the later one first, as TRECVID does. Where more references tie at the last place than there
-    is room for, those that the search kept are taken.
-    """
+    ``rankings`` of ``search``: query_id, rank (from 1), reference_id, score, ordered by query and rank. Ties are broken
+    by id, the later one first, as TRECVID does; of those at the last place the ones that the search kept are taken."""
     wanted = min(most, references)
     # a judged pair may be anywhere in the ranking; what counts is that no one of the best is missing
     best = rankings.filter(pl.col("better") < most)

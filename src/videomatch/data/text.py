@@ -122,12 +122,9 @@ def _by_language(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def clean_table(texts: pl.DataFrame) -> pl.DataFrame:
-    """Clean every row of a texts table; the order stays.
-
-    Rows that come out empty are dropped; further languages of a row get rows of their own (``<text_id>.<language>``).
-    Among the timed rows of one video and language, a cue that only repeats the one before is merged into it, and lines
-    that scroll from cue to cue are kept once.
-    """
+    """Clean every row of a texts table; the order stays. Rows that come out empty are dropped; further languages of a
+    row get rows of their own (``<text_id>.<language>``). Among the timed rows of one video and language, a cue that
+    only repeats the one before is merged into it, and lines that scroll from cue to cue are kept once."""
     texts = check("texts", texts)
     rows: list[list[Any]] = []
     before: dict[tuple[str | None, str], int] = {}  # last timed row of a (video, language)

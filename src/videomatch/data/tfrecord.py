@@ -23,8 +23,7 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _MASK = 0xA282EAD8
 
-#: the messages of feature.proto: name -> repeated or not, and field -> type by number; a map is a repeated entry of key
-#: and value
+#: the messages of feature.proto: name -> repeated or not, and field -> type by number; a map is a repeated entry
 _MESSAGES: dict[str, tuple[str, dict[str, str]]] = {
     "BytesList": ("REPEATED", {"value": "BYTES"}),
     "FloatList": ("REPEATED", {"value": "FLOAT"}),

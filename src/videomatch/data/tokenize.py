@@ -80,11 +80,8 @@ def words(texts: Iterable[str], min_count: int = 5) -> PreTrainedTokenizerFast:
 
 
 def wrap(vocabulary: Sequence[str], *, style: Style = "bert", lowercase: bool = True) -> PreTrainedTokenizerFast:
-    """A tokenizer of a WordPiece vocabulary, whose ids are the positions in it (as in a published ``vocab.txt``).
-
-    In "clip" ``<|endoftext|>`` must be the last entry: CLIP pools the text at its end token; with the id 2 transformers
-    takes the largest id instead.
-    """
+    """A tokenizer of a WordPiece vocabulary, whose ids are the positions in it. In "clip" ``<|endoftext|>`` must be the
+    last: CLIP pools the text at its end token; with the id 2 transformers takes the largest id instead."""
     ids = {token: number for number, token in enumerate(vocabulary)}
     missing = [token for token in SPECIALS[style].values() if token not in ids]
     if missing:
