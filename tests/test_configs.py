@@ -7,6 +7,7 @@ import pytest
 from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.systems import Align
+from videomatch.training.loop import Training
 
 ROOT = Path(__file__).parents[1]
 #: config -> its corpus, its table's protocols
@@ -111,3 +112,7 @@ def test_the_baseline_of_vsc2022_is_the_published_one(plan: Plan):
     assert jobs.shortlist(plan, "films", "copies_test", "copy").settings["top"] == 5
     job = jobs.submit(plan, "descriptors")
     assert job.settings["noise"]["split"] == "val" and job.inputs["features"]
+
+
+def test_a_run_takes_the_processors_that_training_has_by_default():
+    assert Training().threads == jobs.THREADS

@@ -70,11 +70,8 @@ def _query(statement: str, *values: str) -> Any:
 
 
 def tree_digest(folder: Path) -> str:
-    """Digest of all files below a folder (names and content), or of one file.
-
-    Links to folders are followed, each real folder once. Hidden files do not count; one that cannot be read counts by
-    its name: who reads the folder will say what is wrong with it.
-    """
+    """Digest of all files below a folder (names and content), or of one file. Links to folders are followed, each real
+    folder once. Hidden files do not count; one that cannot be read counts by its name."""
     if folder.is_file():
         return file_digest(folder)
     found: list[tuple[str, str]] = []

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, locks, and processes that end with the one that they work for.
 
 What is being written has a hidden name with its writer's process id (``.NAME.new.PID``) beside its place, and is
-renamed when it is finished. A killed writer leaves such a name behind; :func:`sweep` removes it.
+renamed when it is finished; :func:`sweep` removes what killed writers left.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ def unfinished(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write a file or a folder under; it takes the place of ``path`` at the end, or goes away after an error.
-
-    The caller makes the file or the folder. A folder that was at ``path`` is removed after that.
-    """
+    """A name to write a file or folder under; it takes the place of ``path`` at the end or goes away after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new, old = unfinished(path), path.with_name(f".{path.name}.old.{os.getpid()}")
     try:
@@ -73,10 +70,8 @@ def sweep(folder: Path, pattern: str = ".*.*.*") -> None:
 
 
 def lock(path: Path) -> IO[str] | None:
-    """Lock a file for this process alone, or return None where another process holds it.
-
-    The lock ends when the returned file is closed, or with the process, however that ends.
-    """
+    """Lock a file for this process alone, until the returned file is closed or the process ends; None where another
+    process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
     try:
@@ -93,10 +88,8 @@ def alive(process: int | str) -> bool:
 
 
 def end_with(process: int) -> None:
-    """End this process (status 143) as soon as another one of this machine has ended, killed or not.
-
-    The kernel can do this for a parent only, and a parent may be a shell that outlives the process which counts.
-    """
+    """End this process (status 143) as soon as another one of this machine has ended, killed or not. The kernel can do
+    this for a parent only, which may be a shell that outlives the process that counts."""
     try:
         watched = os.pidfd_open(process)
     except ProcessLookupError:

@@ -1,7 +1,4 @@
-"""A name in ``params.yaml`` is the name of a file: ``module("experts", "image")`` is ``videomatch/experts/image.py``.
-
-There is no registry: the files of a folder are the names that exist.
-"""
+"""A name in ``params.yaml`` is that of a file: ``module("experts", "image")`` is ``videomatch/experts/image.py``."""
 
 from __future__ import annotations
 

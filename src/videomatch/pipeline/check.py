@@ -1,7 +1,7 @@
-"""The check of the parameters: every name, option and plain value, before the first job; all mistakes are collected.
+"""The check of the parameters: every name, option and plain value, before the first job.
 
-What an entry may hold, and which of its options belong together, is its spec (:mod:`videomatch.specs`). The options of
-a module are the arguments of its function or class (:mod:`videomatch.pipeline.signatures`).
+What an entry may hold is its spec (:mod:`videomatch.specs`); the options of a module are the arguments of its function
+or class (:mod:`videomatch.pipeline.signatures`).
 """
 
 from __future__ import annotations
@@ -67,11 +67,6 @@ def options_of(callee: str, entry: Mapping[str, Any], filled: Iterable[str] = ()
     return None if found is None else {name: o for name, o in found.options.items() if name not in filled}
 
 
-def fields_of(spec: type[Spec]) -> list[dataclasses.Field[Any]]:
-    """The fields of a spec that are options."""
-    return [field for field in dataclasses.fields(spec) if field.name != "further"]
-
-
 class Check:
     """Walks over all of the parameters and collects ``mistakes``."""
 
@@ -80,11 +75,9 @@ class Check:
         self.mistakes: list[tuple[Place, str]] = []
 
     def add(self, path: Place, text: str) -> None:
-        """Note one mistake."""
         self.mistakes.append((path, text))
 
     def all(self) -> None:
-        """Check every section."""
         params = self.params
         self.keys((), params, ("scale", "seed", *SECTIONS, "tables"), "section")
         if self.mistakes:
@@ -95,7 +88,6 @@ class Check:
             self.add(("scale",), f"{scale!r} is no folder name (letters, digits, _)")
         if type(params.get("seed")) is not int:
             self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
-        special = {"datasets": self.dataset, "experts": self.expert, "submissions": self.submission}
         for section, spec in SECTIONS.items():
             if not isinstance(params[section], Mapping):
                 self.add((section,), f"expected a mapping of names, got {params[section]!r}")
@@ -110,8 +102,12 @@ class Check:
                     self.system(path, entry)
                 else:
                     self.entry(path, entry, data.KeyFrames if "key_frames_of" in entry else spec)
-                    if section in special:
-                        special[section](path, entry)
+                    if section == "datasets":
+                        self.dataset(path, entry)
+                    elif section == "submissions":
+                        self.submission(path, entry)
+                    elif "key_frames_of" in entry and "method" in entry:
+                        self.member((*path, "method"), "method of key frames", entry["method"], METHODS)
         known = [file.stem for file in TABLES.glob("*.yaml")]
         if not isinstance(params["tables"], list):
             self.add(("tables",), f"expected a list, got {params['tables']!r}")
@@ -125,7 +121,6 @@ class Check:
                 self.entry((str(file),), yaml_file.read(file)[0], reports.Table)
 
     def keys(self, path: Place, entry: Mapping[str, Any], known: Iterable[str], what: str = "option") -> None:
-        """Every key must be known."""
         for key in entry:
             if key not in known:
                 self.add((*path, str(key)), unknown(what, key, known))
@@ -139,19 +134,17 @@ class Check:
                 self.text_keys((*path, str(key)), inner)
 
     def member(self, path: Place, what: str, name: object, known: Iterable[str]) -> bool:
-        """A value must be one of some names."""
         if name in list(known):
             return True
         self.add(path, unknown(what, name, known))
         return False
 
     def options(self, path: Place, entry: Any, known: Options, spec: type[Spec] = Spec) -> None:
-        """Options against the arguments of a function or class, and the fields of a spec: none unknown, of another
-        type, or missing."""
+        """Options against the arguments of a function or class, and the fields of a spec."""
         if not isinstance(entry, Mapping):
             self.add(path, f"expected a mapping, got {entry!r}")
             return
-        fields = {f.name: f for f in fields_of(spec) if f.metadata.get("argument") in (None, *known)}
+        fields = {n: f for n, f in spec.fields().items() if f.metadata.get("argument") in (None, *known)}
         self.keys(path, entry, [*fields, *known])
         for name, value in entry.items():
             if name in fields and (name not in known or fields[name].metadata):
@@ -189,10 +182,9 @@ class Check:
         more = options_of(callee, entry, filled) if callee else {}
         if more is None:
             before = len(self.mistakes)
-            fields = {field.name: field for field in fields_of(spec)}
             for name in re.findall(r"{(\w+)}", callee):
                 if name in entry:
-                    self.named((*path, name), entry[name], fields[name].metadata)
+                    self.named((*path, name), entry[name], spec.fields()[name].metadata)
                 else:
                     self.add(path, f"option {name!r} is missing")
             if len(self.mistakes) == before:
@@ -239,23 +231,18 @@ class Check:
         elif "values" in about:
             self.member(path, about["what"], name, about["values"])
         elif "section" in about:
-            self.section_entry(path, name, about)
-
-    def section_entry(self, path: Place, name: Any, about: Mapping[str, Any]) -> None:
-        """The name of an entry of another section, which may have to be one of some kind."""
-        known, kind = self.params[about["section"]], about["section"][:-1]
-        if not self.member(path, kind, name, known) or not isinstance(known, Mapping):
-            return
-        entry = known[name] if isinstance(known[name], Mapping) else {}
-        if "trained" in about and "model" not in entry:
-            self.add(path, f"system {name!r} is not trained (it has no `model:`), so there are no weights of it")
-        for key, text in about.get("without", {}).items():
-            if key in entry:
-                self.add(path, f"{kind} {name!r} {text}")
+            known, kind = self.params[about["section"]], about["section"][:-1]
+            if not self.member(path, kind, name, known) or not isinstance(known, Mapping):
+                return
+            entry = known[name] if isinstance(known[name], Mapping) else {}
+            if "trained" in about and "model" not in entry:
+                self.add(path, f"system {name!r} is not trained (it has no `model:`), so there are no weights of it")
+            for key, text in about.get("without", {}).items():
+                if key in entry:
+                    self.add(path, f"{kind} {name!r} {text}")
 
     def reached(self, path: Place) -> set[str]:
-        """The entries to which the option at a path leads, from one to the next; its own is among them only if that is
-        a circle."""
+        """The entries to which the option at a path leads, from one to the next."""
         section, start, *inner = path
         found: set[str] = set()
         waiting = [start]
@@ -269,7 +256,6 @@ class Check:
         return found
 
     def dataset(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """The options of a data set's corpus, and the features that come with it."""
         corpus = entry.get("corpus")
         module = f"corpora.{corpus}"
         known = options_of(f"{module}:read", {})
@@ -284,20 +270,12 @@ class Check:
             self.options((*path, "options"), entry.get("options", {}), own)
         for number, expert in enumerate(listed(entry.get("experts"))):
             options = self.params["experts"].get(expert)
-            if not isinstance(options, Mapping):
-                continue  # a mistake of its own
-            released = options.get("extractor") == "released" and "format" not in options
-            if released and "frame_features" not in signatures.read(module):
+            released = isinstance(options, Mapping) and options.get("extractor") == "released"
+            if released and "format" not in options and "frame_features" not in signatures.read(module):
                 where = (*path, "experts", str(number))
                 self.add(where, f"corpus {corpus!r} has no features of its own (it has no `frame_features`)")
 
-    def expert(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """The method of key frames."""
-        if "key_frames_of" in entry and "method" in entry:
-            self.member((*path, "method"), "method of key frames", entry["method"], METHODS)
-
     def system(self, path: Place, entry: Mapping[str, Any]) -> None:
-        """``systems.<name>``: one of the kinds of systems."""
         kinds = [kind for kind in systems.KINDS if kind in entry]
         if len(kinds) != 1:
             self.keys(path, entry, (*systems.KINDS, *signatures.options_of(systems.Trained)))
@@ -310,8 +288,8 @@ class Check:
         else:
             self.keys(path, entry, kinds)
             self.entry((*path, kind), entry[kind], systems.KINDS[kind])
-        if kind == "align" and isinstance(entry["align"], Mapping) and isinstance(entry["align"].get("tune"), Mapping):
-            self.grid((*path, kind, "tune", "grid"), entry["align"])
+            if kind == "align" and isinstance(entry[kind], Mapping) and isinstance(entry[kind].get("tune"), Mapping):
+                self.grid((*path, kind, "tune", "grid"), entry[kind])
 
     def grid(self, path: Place, align: Mapping[str, Any]) -> None:
         """The values that an aligner's options are tuned over: a name of its ``GRIDS``, or a mapping."""
@@ -326,7 +304,6 @@ class Check:
                     self.add(path, f"the grid's {unknown('option', name, known)}")
 
     def objectives(self, path: Place, entry: Any) -> None:
-        """The objectives of a trained system, and the options of each."""
         known = signatures.objectives()
         for name, options in entry.items() if isinstance(entry, Mapping) else ():
             if self.member((*path, name), "objective", name, known):

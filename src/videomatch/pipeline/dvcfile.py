@@ -1,7 +1,7 @@
-"""``dvc.yaml`` from the rules: the folders of a part of the rules are the outs of one stage.
+"""``dvc.yaml`` from the rules, for ``videomatch dvc``: DVC versions what Snakemake makes.
 
-DVC versions what Snakemake makes. A stage's command is Snakemake restricted to that stage's rules; Snakemake alone
-knows what in it has to run. The file is generated (``videomatch dvc``) and a test compares.
+The folders of a part of the rules are the outs of one stage. Its command is Snakemake restricted to those rules;
+Snakemake alone knows what in it has to run.
 """
 
 from __future__ import annotations
@@ -55,23 +55,21 @@ def content(plan: Plan, sections: list[str]) -> dict[str, Any]:
 def plots(plan: Plan) -> list[dict[str, Any]]:
     """What ``dvc plots`` draws: the learning curves and the scores over grades that the pages show."""
     found: dict[str, Any] = {}
+
+    def plot(name: str, template: str, title: str, x: str, y: dict[str, str], y_label: str) -> None:
+        found[name] = {"title": title, "x": x, "x_label": x, "y": y, "y_label": y_label, "template": template}
+
     for page, entry in plan.pages.items():
         for system in entry.curves:
             logs = [_scaled(plan, plan.run(system, m), "log.csv") for m in plan.members(system)]
             for objective in plan.system_of_kind(system, Trained).objectives or ():
                 for column in (f"train/{objective}", f"val/{objective}"):
-                    plot = _plot("linear", system, "epoch", dict.fromkeys(logs, column), column)
-                    found[f"{system}/{column}"] = plot
+                    plot(f"{system}/{column}", "linear", system, "epoch", dict.fromkeys(logs, column), column)
         for system in entry.scatter:
             file = _scaled(plan, plan.result("pages", page), f"similarity-{system}-{plan.members(system)[0]}.csv")
-            title = f"{system}: cosine over grade"
-            plot = _plot("scatter", title, "grade", {file: "score"}, "cosine similarity")
-            found[f"similarity/{page}/{system}"] = plot
-    return [{name: plot} for name, plot in found.items()]
-
-
-def _plot(template: str, title: str, x: str, y: dict[str, str], y_label: str) -> dict[str, Any]:
-    return {"title": title, "x": x, "x_label": x, "y": y, "y_label": y_label, "template": template}
+            name, title = f"similarity/{page}/{system}", f"{system}: cosine over grade"
+            plot(name, "scatter", title, "grade", {file: "score"}, "cosine similarity")
+    return [{name: drawn} for name, drawn in found.items()]
 
 
 def _scaled(plan: Plan, path: str, name: str) -> str:

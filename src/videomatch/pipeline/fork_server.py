@@ -1,12 +1,9 @@
 """A fork server: one process per workflow imports what takes seconds (torch, transformers) and forks for every job.
 
 ``python -m videomatch STAGE …`` connects to a socket below ``.scratch``, sends its arguments, environment and standard
-streams there, and ends as the forked child ends. The first job that needs torch starts the server; it and other jobs
-wait for it, so torch is imported once. Without a server (on another machine of a cluster, or when a stage is called
-by hand) the job runs in its own process. Nothing of this package but :mod:`videomatch.common` is imported before the
-fork, so a job always runs the code as it is on disk.
-
-The server ends with its workflow, a child with the process that asked for it.
+streams there, and ends as the forked child ends. The first job that needs torch starts the server; it and others wait
+for it. Without a server (on another machine of a cluster, or by hand) the job runs in its own process. Nothing of this
+package but :mod:`videomatch.common` is imported before the fork, so a job always runs the code as it is on disk.
 """
 
 from __future__ import annotations
@@ -39,8 +36,6 @@ MODULES = (
     "transformers.modeling_utils",
     "transformers.models.bert.modeling_bert",
 )
-#: what a child runs, as ``python -m`` would
-JOB = "videomatch.pipeline.run_job"
 #: seconds without a job after which the server ends
 IDLE = 600
 #: seconds after which a job waits no longer for the server, and imports for itself
@@ -99,13 +94,9 @@ def start(*modules: str) -> None:
         time.sleep(0.02)
 
 
-def serve(path: str, *, job: str = JOB, modules: tuple[str, ...] = MODULES) -> None:
-    """Import, listen, and fork for each request, as long as the workflow runs.
-
-    Args:
-        path: of the socket, which appears when all is imported; it ends with the workflow's process id.
-        job: module that a child runs.
-    """
+def serve(path: str, *, job: str = "videomatch.pipeline.run_job", modules: tuple[str, ...] = MODULES) -> None:
+    """Import ``modules``, listen, and fork for each request a child that runs ``job``, as long as the workflow runs.
+    The socket appears when all is imported; its name ends with the workflow's process id."""
     named.import_libraries(*modules)
     owner = path.rpartition(".")[2]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are waited for by the processes that asked for them

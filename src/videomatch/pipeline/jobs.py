@@ -1,8 +1,5 @@
-"""What every job is made from: one function per rule of :mod:`videomatch.pipeline.rules`.
-
-A function takes the plan and the wildcards of the rule's output. Nothing of the parameters but the settings of its
-:class:`Job` reaches the stage, so nothing else makes it run again.
-"""
+"""What every job is made from: one function per rule of :mod:`videomatch.pipeline.rules`, of the plan and the wildcards
+of the rule's output. Nothing of the parameters but the settings of its :class:`Job` makes a stage run again."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Any
 from videomatch.common.digests import tree_digest
 from videomatch.data.corpus import shard_file
 from videomatch.pipeline import signatures
-from videomatch.pipeline.plan import OUT_OF_FOLD, RANKED, V2T, Plan
+from videomatch.pipeline.plan import AVS_LENGTH, OUT_OF_FOLD, V2T, Plan
 from videomatch.pipeline.reached import code_digest
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
@@ -22,6 +19,8 @@ from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Traine
 
 Json = dict[str, Any]
 
+#: processors of a run, the default of ``training.loop.Training``
+THREADS = 2
 #: measures of a protocol that was judged in part look at long lists
 POOLED = ("infAP", "infNDCG", "iP@")
 
@@ -35,7 +34,7 @@ class Job:
         inputs: argument -> manifest, or manifests, of the results that it reads.
         modules: what it loads by name, as ``models.clip``.
         experts: those that it reads of the input ``features``.
-        patterns: input -> names of the files that are read of it, where these are not all, or the tables of a corpus.
+        patterns: input -> names of the files that are read of it, where that is not all or the tables of a corpus.
         files: files and folders outside the results, whose content counts.
     """
 
@@ -47,21 +46,16 @@ class Job:
     patterns: Mapping[str, list[str]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
-    @property
-    def reads(self) -> dict[str, list[str]]:
-        """Input -> patterns of the files that are read of it; all files where an input is not named."""
-        features = {"features": [f"{expert}/*" for expert in self.experts]} if self.experts else {}
-        return {"corpus": ["*.parquet"], **features, **self.patterns}
-
     def request(self) -> Json:
         """The content of the job's settings file."""
+        features = {"features": [f"{expert}/*" for expert in self.experts]} if self.experts else {}
         return {
             "stage": self.stage,
             "settings": self.settings,
             "modules": self.modules,
             "code": code_digest(f"stages.{self.stage}", *self.modules),
             "inputs": dict(self.inputs),
-            "reads": self.reads,
+            "reads": {"corpus": ["*.parquet"], **features, **self.patterns},
             "files": {file: tree_digest(Path(file).expanduser()) for file in self.files},
         }
 
@@ -161,12 +155,11 @@ def train(plan: Plan, system: str, member: str) -> Job:
 
 def train_threads(plan: Plan, system: str) -> int:
     """Processors that a run takes."""
-    given = (plan.system_of_kind(system, Trained).training or {}).get("threads")
-    return given or signatures.read("training.loop")["Training"].options["threads"].default
+    return (plan.system_of_kind(system, Trained).training or {}).get("threads") or THREADS
 
 
 def embed(plan: Plan, dataset: str, system: str) -> Job:
-    """The embeddings of all members of a system; of a data set that names splits in ``embed`` only their videos."""
+    """The embeddings of all members of a system."""
     entry = plan.systems[system]
     if isinstance(entry, Trained):
         given = {"model": entry.model.settings(), "examples": entry.examples.settings()}
@@ -200,11 +193,8 @@ def combine(plan: Plan, dataset: str, system: str) -> Job:
 
 
 def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
-    """Member of a combined system -> its parts, as [number of the system, member of it, weight].
-
-    A system's weight is shared among its members. ``by_member`` joins, for each member, the parts' members of that
-    name, and parts without members.
-    """
+    """Member of a combined system -> its parts, as [number of the system, member of it, weight]; systems weigh the
+    same. ``by_member`` joins, for each member, the parts' members of that name, and parts without members."""
     entry, members = plan.system_of_kind(system, Combine), plan.members(system)
     found: dict[str, list[list[Any]]] = {member: [] for member in members}
     for number, part in enumerate(entry.systems):
@@ -214,10 +204,9 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
             raise ValueError(
                 f"systems.{system}.combine.by_member: {part!r} has the members {own}, expected {members} of the first"
             )
-        weight = entry.weights[number] if entry.weights else 1.0
         for member in members:
             names = [member] if by_member else own
-            found[member] += [[number, name, weight / len(names)] for name in names]
+            found[member] += [[number, name, 1.0 / len(names)] for name in names]
     return found
 
 
@@ -241,13 +230,11 @@ def _pretrained_files(plan: Plan, entry: Trained) -> list[str]:
 
 def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
     """The references that get most votes of each query: the longest list that a system aligns."""
-    aligning = [entry for entry in plan.of_kind(Align).values() if entry.expert == expert]
-    tops = [entry.shortlist.top for entry in aligning if entry.shortlist is not None]
-    wanted = max((top for top in tops if top is not None), default=None)
-    settings: Json = {"split": split, "expert": expert, "seed": plan.seed} | ({"top": wanted} if wanted else {})
+    wanted = [entry.shortlist for entry in plan.of_kind(Align).values() if entry.expert == expert]
+    tops = [one.top for one in wanted if one is not None and one.top is not None]
     return Job(
         "shortlist",
-        settings,
+        {"split": split, "expert": expert, "seed": plan.seed} | ({"top": max(tops)} if tops else {}),
         _corpus(plan, dataset, [expert]),
         experts=[expert],
         patterns={"corpus": ["splits.parquet"]},
@@ -325,12 +312,10 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
 def _top(plan: Plan, dataset: str, split: str, system: str) -> int:
     """How many neighbours a search keeps: as many as its pages, submissions and measures need, at least 10."""
     cell = (dataset, split, system)
-    needed = [page.top for page in plan.pages.values() if (page.dataset, page.split, page.system) == cell]
-    ranked = [entry for entry in plan.submissions.values() if entry.format in RANKED]
-    needed += [RANKED[str(e.format)] for e in ranked if (e.dataset, e.split, e.system) == cell]
-    if any(metric.startswith(POOLED) for metric in plan.metric_names(dataset, split)):
-        needed.append(RANKED["avs"])
-    return max([10, *needed])
+    pages = [page.top for page in plan.pages.values() if (page.dataset, page.split, page.system) == cell]
+    is_submitted = any(e.is_ranked and (e.dataset, e.split, e.system) == cell for e in plan.submissions.values())
+    is_pooled = any(metric.startswith(POOLED) for metric in plan.metric_names(dataset, split))
+    return max([10, *pages, AVS_LENGTH if is_submitted or is_pooled else 0])
 
 
 def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
@@ -405,7 +390,7 @@ def submit(plan: Plan, submission: str) -> Job:
         read = {"features": plan.features_of(dataset, system.experts)}
     elif isinstance(system, Align):
         read = {"segments": plan.segments(dataset, split, name)}
-    elif entry.format in RANKED:
+    elif entry.is_ranked:
         read = {"rankings": plan.result("rankings", dataset, split, name)}
     else:
         read = {"embeddings": [plan.result("embeddings", dataset, plan.base(name))]}

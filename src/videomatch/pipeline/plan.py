@@ -1,7 +1,4 @@
-"""Questions about one set of resolved parameters: where results are, and which members, features and runs there are.
-
-What each job is made from is in :mod:`videomatch.pipeline.jobs`.
-"""
+"""Questions about one set of resolved parameters: where results are, and which members, features and runs there are."""
 
 from __future__ import annotations
 
@@ -27,8 +24,8 @@ TABLES = named.PACKAGE.parents[1] / "workflow" / "tables"
 V2T = "v2t_"
 #: the protocol in which every member of a system is judged by the labelled pairs of its own validation fold
 OUT_OF_FOLD = "out_of_fold"
-#: formats of submissions that are written from rankings, and how many references a query has in them at most
-RANKED = {"avs": 1000}
+#: how many references a query has in a submission of rankings at most
+AVS_LENGTH = 1000
 
 
 class Plan:
@@ -53,8 +50,7 @@ class Plan:
         }
 
     def result(self, *folders: str) -> str:
-        """The path of the manifest of a result; by it a result is named in inputs and outputs. Folders are those of
-        :data:`videomatch.pipeline.rules.RULES`."""
+        """The path of a result's manifest, by which it is named. Folders are those of ``rules.RULES``."""
         return "/".join([self.root, *folders, MANIFEST])
 
     def renders(self, dataset: str) -> list[str]:
@@ -72,7 +68,6 @@ class Plan:
         return [self.result("features", dataset, passage, str(shard)) for shard in range(self.datasets[dataset].shards)]
 
     def features_of(self, dataset: str, experts: Iterable[str]) -> list[str]:
-        """The features of several experts; those of one pass share their results."""
         return list(dict.fromkeys(path for expert in experts for path in self.features(dataset, expert)))
 
     def run(self, system: str, member: str | None = None) -> str:
@@ -84,9 +79,8 @@ class Plan:
         return self.result("segments", dataset, split, system, member or self.members(system)[0])
 
     def pass_of(self, expert: str) -> str:
-        """The pass over the videos in which an expert is computed. All experts of a pass share one decoding. An expert
-        that reads another's features, released ones or transcripts, or needs a backbone that is trained here, has a
-        pass of its own."""
+        """The pass over the videos, one decoding, in which an expert is computed. An expert that reads another's
+        features, released ones or transcripts, or needs a backbone that is trained here, has a pass of its own."""
         entry = self.experts[expert]
         if isinstance(entry, KeyFrames):
             return expert
@@ -95,7 +89,7 @@ class Plan:
         return expert if alone else "media"
 
     def passes(self, dataset: str) -> dict[str, dict[str, Expert]]:
-        """Pass -> its experts, of one data set; key frames are not among them."""
+        """Pass -> its experts, without key frames."""
         found: dict[str, dict[str, Expert]] = {}
         for name in self.datasets[dataset].experts:
             expert = self.experts[name]
@@ -104,7 +98,6 @@ class Plan:
         return found
 
     def key_frame_experts(self) -> list[str]:
-        """Experts that are the key frames of another."""
         return [name for name, expert in self.experts.items() if isinstance(expert, KeyFrames)]
 
     def experts_of(self, system: str) -> list[str]:
@@ -133,11 +126,9 @@ class Plan:
         return [path for path in paths if path is not None and Path(path).expanduser().is_dir()]
 
     def of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
-        """The systems of one kind."""
         return {name: entry for name, entry in self.systems.items() if isinstance(entry, kind)}
 
     def system_of_kind(self, name: str, kind: type[Kind]) -> Kind:
-        """The entry of a system of one kind; a ``TypeError`` if it is of another."""
         entry = self.systems[name]
         if not isinstance(entry, kind):
             raise TypeError(f"system {name!r} is of the kind {type(entry).__name__}, expected {kind.__name__}")
@@ -158,7 +149,6 @@ class Plan:
         return entry if isinstance(entry, Trained) else None
 
     def folds(self, system: str) -> systems.Folds | None:
-        """The folds of a system's labelled pairs, if it has any."""
         trained = self._trained_by_member(system)
         return trained and trained.folds
 
@@ -183,7 +173,6 @@ class Plan:
         return [self.run(init, seed if seed in self.members(init) else None) for init in inits]
 
     def examples_of(self, system: str) -> systems.Examples:
-        """The examples that a system, or the first that it is made of, was trained on."""
         entry = self.systems[self.base(system)]
         if isinstance(entry, Combine):
             return self.examples_of(entry.systems[0])
@@ -204,12 +193,10 @@ class Plan:
         return "text_video" if split.startswith("captions") else "video_video"
 
     def table_splits(self, table: str) -> dict[str, str]:
-        """Protocol -> what a table calls it in the heads of its columns; the name of an only one is not shown. Those
-        without labels in this data set are left out."""
+        """Protocol with labels -> what a table calls it in the heads of its columns; nothing if it is the only one."""
         entry = self.tables[table]
-        unlabelled = self.datasets[entry.dataset].unlabelled
         splits = entry.splits or {str(entry.split): ""}
-        return {split: head for split, head in splits.items() if split not in unlabelled}
+        return {p: head for p, head in splits.items() if p not in self.datasets[entry.dataset].unlabelled}
 
     def table_cells(self, table: str) -> list[tuple[str, str]]:
         """(protocol, system) of all that a table shows; systems without folds have no out-of-fold pairs."""
@@ -229,8 +216,7 @@ class Plan:
         for page in self.pages.values():
             shown.append((page.dataset, page.split, page.system))
             shown += [(page.dataset, str(page.judged), system) for system in page.scatter]
-        ranked = [entry for entry in self.submissions.values() if entry.format in RANKED]
-        shown += [(entry.dataset, entry.split, entry.system) for entry in ranked]
+        shown += [(entry.dataset, entry.split, entry.system) for entry in self.submissions.values() if entry.is_ranked]
         return [cell for cell in dict.fromkeys(shown) if not isinstance(self.systems[cell[2]], Align)]
 
     def queried(self, dataset: str, system: str) -> list[str]:

@@ -37,7 +37,6 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """Of the rule and of its stage."""
         return self.make.__name__
 
     def constraints(self, plan: Plan) -> dict[str, str]:
@@ -47,11 +46,6 @@ class Rule:
             name, values = self.only
             found[name] = "|".join(sorted(values(plan))) or "(?!)"
         return found
-
-    def pattern(self, plan: Plan) -> re.Pattern[str]:
-        """Matches the results that it makes."""
-        named = {name: f"(?P<{name}>{values})" for name, values in self.constraints(plan).items()}
-        return re.compile(plan.result(self.output.format(**named)))
 
 
 def _passes(plan: Plan) -> list[str]:
@@ -87,7 +81,11 @@ RULES = [
 
 @functools.cache
 def _patterns(plan: Plan) -> list[tuple[Rule, re.Pattern[str]]]:
-    return [(rule, rule.pattern(plan)) for rule in RULES]
+    found = []
+    for rule in RULES:
+        named = {name: f"(?P<{name}>{values})" for name, values in rule.constraints(plan).items()}
+        found.append((rule, re.compile(plan.result(rule.output.format(**named)))))
+    return found
 
 
 def job_of(plan: Plan, result: str) -> jobs.Job:
@@ -97,7 +95,7 @@ def job_of(plan: Plan, result: str) -> jobs.Job:
 
 
 def needed(plan: Plan) -> dict[str, jobs.Job]:
-    """The jobs of all results: those that tables, pages and submissions are made from, and the features of every expert
+    """Result -> its job, of all that tables, pages and submissions are made from, and of the features of every expert
     that a data set among them lists. A ``ValueError`` where that cannot be."""
     found: dict[str, jobs.Job] = {}
     waiting = [

@@ -1,7 +1,7 @@
 """The options of the package's modules, read off their functions and classes.
 
-To import a model takes seconds (torch, transformers). So what was read is remembered by the digest of the module's code
-and of what that imports: a module is imported again only after a change.
+To import a model takes seconds (torch, transformers). So what was read is remembered by the digest of all code that the
+module reaches.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from videomatch.common import digests, named
 from videomatch.pipeline.reached import code_digest
 
 #: what a signature is remembered with; a change of this module's output needs another number
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
 class Option:
-    """One argument: whether it must be given, its annotation as text, and its default where that is plain."""
+    """One argument: whether it must be given, and its annotation as text."""
 
     required: bool
-    type: str = ""
-    default: Any = None
+    type: str
 
 
 @dataclass(frozen=True)
 class Callee:
-    """A public function (its keyword-only arguments) or class (the arguments of its constructor), and the ``module``
-    that defines it, as ``models.clip``."""
+    """A public function (its keyword-only arguments) or class, and the ``module`` that defines it (``models.clip``)."""
 
     module: str
     options: dict[str, Option]
@@ -49,11 +47,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     if made and hasattr(function.__init__, "__wrapped__"):  # a configuration's fields, without those of transformers
         bases = [base for base in inspect.getmro(function) if base.__module__.startswith(named.PACKAGE.name)]
         arguments = {name: arguments[name] for base in bases for name in inspect.get_annotations(base)}
-    return {
-        a.name: Option(a.default is a.empty, _text(a.annotation), _plain(a.default))
-        for a in arguments.values()
-        if a.kind in wanted
-    }
+    return {a.name: Option(a.default is a.empty, _text(a.annotation)) for a in arguments.values() if a.kind in wanted}
 
 
 def _text(annotation: Any) -> str:
@@ -64,23 +58,17 @@ def _text(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) else None
-
-
 def _found(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:
-    """A JSON value found in a module, which is imported only if its code or what it imports has changed since. A
-    ``ValueError`` has the line of the package for which it cannot be imported."""
+    """A JSON value found in a module; a ``ValueError`` has the line of the package for which it cannot be imported."""
     try:
         key = f"{FORMAT} {code_digest(module)}"
         return digests.cached(f"{question} of {module}", key, lambda: find(named.module(*module.split("."))))
     except SyntaxError as error:
         raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except Exception as error:
-        frames = [
-            f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(named.PACKAGE)
-        ]
-        where = f"{frames[-1].filename}:{frames[-1].lineno}"
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [frame for frame in frames if Path(frame.filename).is_relative_to(named.PACKAGE)][-1]
+        where = f"{last.filename}:{last.lineno}"
         raise ValueError(f"{where}: {type(error).__name__}: {error} (on import of {module})") from error
 
 
@@ -101,7 +89,7 @@ def _signatures(module: ModuleType) -> dict[str, Any]:
         is_ours = home.startswith(package) and (inspect.isfunction(value) or inspect.isclass(value))
         if not is_ours or name.startswith("_") or (inspect.isclass(value) and issubclass(value, Exception)):
             continue
-        options = {o: [a.required, a.type, a.default] for o, a in options_of(value).items()}
+        options = {o: [a.required, a.type] for o, a in options_of(value).items()}
         found[name] = [home.removeprefix(package), options]
     return found
 

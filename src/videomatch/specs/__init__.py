@@ -34,25 +34,28 @@ class Spec:
     """An entry, or a part of one."""
 
     @classmethod
+    def fields(cls) -> dict[str, dataclasses.Field[Any]]:
+        """Option -> its field."""
+        return {field.name: field for field in dataclasses.fields(cls) if field.name != "further"}
+
+    @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Self:
-        """The spec of a checked entry; what else the entry has is in ``further``, where the class has that."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
+        """The spec of a checked entry; what else an entry of an :class:`OpenSpec` has is in ``further``."""
+        fields = cls.fields()
         values, further = {}, {}
         for name, value in entry.items():
-            if name not in fields or name == "further":
-                further[name] = value
-            else:
-                part = fields[name].metadata.get("spec")
-                values[name] = part.read(value) if part and isinstance(value, Mapping) else value
-        return cls(**values, **({"further": further} if "further" in fields else {}))
+            part = fields[name].metadata.get("spec") if name in fields else None
+            own = values if name in fields else further
+            own[name] = part.read(value) if part and isinstance(value, Mapping) else value
+        return cls(**values, **({"further": further} if further else {}))
 
     def settings(self) -> dict[str, Any]:
         """What the stage gets, as JSON values: all that differs from the defaults, and what is ``further`` given."""
         found = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not field.metadata.get("workflow") and field.name != "further" and value != field.default:
-                found[field.name] = value.settings() if isinstance(value, Spec) else value
+        for name, field in self.fields().items():
+            value = getattr(self, name)
+            if not field.metadata.get("workflow") and value != field.default:
+                found[name] = value.settings() if isinstance(value, Spec) else value
         return found | dict(getattr(self, "further", {}))
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

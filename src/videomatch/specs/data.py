@@ -18,7 +18,6 @@ class Dataset(Spec):
         raw: where the files are; a generated corpus has none.
         seed: of a generated corpus; the seed of all by default.
         shards: into how many parts the videos are split for extraction.
-        options: of the corpus.
         unlabelled: protocols whose labels are not published; tables leave them out.
         embed: splits whose videos are embedded; all videos by default.
     """

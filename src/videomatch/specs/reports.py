@@ -12,12 +12,7 @@ from videomatch.specs import OpenSpec, Spec, option
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Spec):
-    """A row of a table.
-
-    Attributes:
-        reported: head of a column -> the number that others report.
-        source: where they report it.
-    """
+    """A row of a table; ``reported`` has head of a column -> the number that others report in ``source``."""
 
     label: str
     system: str = option(section="systems")
@@ -25,7 +20,6 @@ class Row(Spec):
     source: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        """Reported numbers have a source."""
         if (self.reported is None) != (self.source is None):
             yield "", "`reported:` and `source:` belong together"
         for head, number in (self.reported or {}).items():
@@ -35,14 +29,8 @@ class Row(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Spec):
-    """A file of ``workflow/tables``: systems compared on a data set.
-
-    Attributes:
-        metrics: their names, or name -> heading.
-        split: the protocol; or else
-        splits: protocol -> heading.
-        note: a line below the table.
-    """
+    """A file of ``workflow/tables``: systems compared on a data set by ``metrics`` (names, or name -> heading) of the
+    protocol ``split``, or of ``splits`` (protocol -> heading)."""
 
     title: str
     dataset: str = option(section="datasets")
@@ -71,12 +59,9 @@ class Page(Spec):
     """``pages.<name>``: the neighbours or segments that a system found.
 
     Attributes:
-        split: which videos are queries.
         top: neighbours of each query, or queries whose segments are shown.
-        title: heading; the page's name by default.
         judged: protocol whose scores are drawn over grades.
         scatter: systems of which they are drawn.
-        tables: shown on the page.
         curves: trained systems whose learning curves are drawn.
     """
 
@@ -100,11 +85,13 @@ class Submission(OpenSpec):
     """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``."""
 
     callee = "stages.submit:submit"
-    filled = (
-        *("corpus", "member", "output", "embeddings", "rankings", "segments"),
-        *("features", "expert", "noise"),
-    )
+    filled = ("corpus", "member", "output", "embeddings", "rankings", "segments", "features", "expert", "noise")
     dataset: str = option(section="datasets", workflow=True)
     split: str
     system: str = option(section="systems", workflow=True)
     format: str | None = None
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether it is written from rankings."""
+        return self.format == "avs"

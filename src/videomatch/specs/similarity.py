@@ -9,12 +9,8 @@ from videomatch.specs import Spec, option
 
 @dataclass(frozen=True)
 class Noise(Spec):
-    """Score normalisation by frames of videos that are not searched: the references of the protocol ``split``.
-
-    Attributes:
-        beta: weight of the bias.
-        drop: leave out the dimension of least variance, so that rows keep their size.
-    """
+    """Score normalisation by frames of videos that are not searched: the references of the protocol ``split``. ``drop``
+    leaves out the dimension of least variance, so that rows keep their size."""
 
     split: str
     beta: float = 1.0
@@ -23,9 +19,7 @@ class Noise(Spec):
 
 @dataclass(frozen=True)
 class SimilarityMap(Spec):
-    """Options of the map ``(Q, R)`` of cosines between the frames of a query and of a reference.
-
-    In ``params.yaml`` they are below ``align:``. Stages take them as one argument.
+    """Options (below ``align:``) of the map ``(Q, R)`` of cosines between the frames of a query and of a reference.
 
     Attributes:
         expert: whose features are compared.

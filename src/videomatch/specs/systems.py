@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,7 +78,6 @@ class Trained(Spec):
 
     Attributes:
         objectives: objective -> its options, and its ``weight``.
-        training: options of the loop.
         seeds, folds: one member each; by default the seed of all.
         init: systems whose weights it starts from.
     """
@@ -111,13 +109,8 @@ class Trained(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings(Spec):
-    """``embeddings:`` features and texts as they are, without training.
-
-    Attributes:
-        features: expert whose frames are pooled.
-        dim: length of vectors of texts without an encoder.
-        text_encoder: backbone that embeds texts into the space of the features.
-    """
+    """``embeddings:`` pooled frames of the expert ``features``, and texts, without training. Texts are embedded into
+    the space of the features by a backbone (``text_encoder``), else in ``dim`` dimensions of their own."""
 
     features: str | None = option(section="experts", default=None)
     pool: Literal["mean"] = "mean"
@@ -134,36 +127,24 @@ class Embeddings(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Combine(Spec):
-    """``combine:`` the embeddings of several systems, joined.
-
-    Attributes:
-        weights: one each; equal by default.
-        dim: length to reduce the joined vectors to.
-        by_member: join members of the same name (folds, seeds), one ensemble each.
-    """
+    """``combine:`` the embeddings of several systems, joined and reduced to ``dim`` dimensions; ``by_member`` joins
+    members of the same name (folds, seeds), one ensemble each."""
 
     systems: Sequence[str] = option(
         section="systems", without=WITHOUT_EMBEDDINGS, acyclic="is made of itself", workflow=True, default=()
     )
-    weights: Sequence[float] | None = option(workflow=True, default=None)
     dim: int | None = None
     by_member: bool = option(workflow=True, default=False)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not self.systems:
             yield "", "expected `systems:`, a list of at least one"
-        if len(self.weights or self.systems) != len(self.systems):
-            yield "weights", f"{len(self.weights or ())} weights for {len(self.systems)} systems"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rescore(OpenSpec):
-    """``rescore:`` the scores of another system, changed by a method. Further options are the method's.
-
-    Attributes:
-        frame_texts: system whose texts are compared with the frames of ``expert``.
-        bank: protocols whose queries are a bank.
-    """
+    """``rescore:`` the scores of another system, changed by a method. Further options are the method's. The texts of
+    ``frame_texts`` are compared with the frames of ``expert``; ``bank`` are protocols whose queries are a bank."""
 
     callee = "retrieval.rescoring:{method}"
     system: str = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True)
@@ -175,12 +156,8 @@ class Rescore(OpenSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(Spec):
-    """``tune:`` of an aligner's options.
-
-    Attributes:
-        split: protocols whose judged pairs it is tuned on.
-        grid: a name of the aligner's grids, or option -> values to try.
-    """
+    """``tune:`` an aligner's options on the judged pairs of protocols; ``grid`` is a name of the aligner's grids, or
+    option -> values to try."""
 
     split: Sequence[str] | str
     grid: Mapping[str, Any] | str | None = None
@@ -195,15 +172,8 @@ class Shortlist(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Align(SimilarityMap):
-    """``align:`` the segments that two videos share, from the similarity map of their frames.
-
-    Attributes:
-        aligner: file of ``aligners/``; or else
-        detector: a trained system.
-        options: of either; or else
-        tune: on which pairs they are tuned.
-        score: of a segment.
-    """
+    """``align:`` the segments that two videos share, from the similarity map of their frames, by an ``aligner`` or a
+    ``detector``, whose options are given or tuned."""
 
     aligner: str | None = option(room="aligners", what="aligner", has=("align", "GRIDS"), default=None)
     detector: str | None = option(section="systems", trained=True, workflow=True, default=None)
@@ -214,9 +184,8 @@ class Align(SimilarityMap):
 
     def settings(self) -> dict[str, Any]:
         given = super().settings()
-        names = {field.name for field in dataclasses.fields(SimilarityMap)}
-        similarity_map = {name: value for name, value in given.items() if name in names}
-        return {"similarity_map": similarity_map} | {n: v for n, v in given.items() if n not in names}
+        similarity_map = {name: given.pop(name) for name in SimilarityMap.fields() if name in given}
+        return {"similarity_map": similarity_map} | given
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         yield from self.either(aligner=" (a file of aligners/)", detector=" (a trained system)")
