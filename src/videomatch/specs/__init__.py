@@ -47,7 +47,7 @@ class Spec:
             part = fields[name].metadata.get("spec") if name in fields else None
             own = values if name in fields else further
             own[name] = part.read(value) if part and isinstance(value, Mapping) else value
-        return cls(**values, **({"further": further} if further else {}))
+        return cls(**values, **({"further": further} if issubclass(cls, OpenSpec) else {}))
 
     def settings(self) -> dict[str, Any]:
         """What the stage gets, as JSON values: all that differs from the defaults, and what is ``further`` given."""
