@@ -51,7 +51,7 @@ def scored(run, pools):
     for topic, shots in answers.items():
         pool = np.array(list(pools[topic].values()))
         listed = np.array([pools[topic].get(shot, (-1, -1)) for _, shot in sorted(shots, reverse=True)])
-        found[topic] = avs.inferred(listed[:, 0], listed[:, 1], avs.Pool.of(pool[:, 0], pool[:, 1]))
+        found[topic] = avs.inferred(listed[:, 0], listed[:, 1], (pool[:, 0], pool[:, 1]))
     return found
 
 
@@ -100,7 +100,7 @@ def test_a_pool_that_is_judged_whole_gives_plain_average_precision():
     rng = np.random.default_rng(0)
     for _ in range(20):
         judgement = (rng.random(200) < 0.2).astype(int)
-        pool = avs.Pool.of(np.zeros(200, int), judgement)
+        pool = (np.zeros(200, int), judgement)
         found = avs.inferred(np.zeros(200, int), judgement, pool, ks=(10,))
         assert found["infAP"] == pytest.approx(average_precision_score(judgement, -np.arange(200)), abs=1e-4)
         assert found["iP@10"] == pytest.approx(judgement[:10].mean(), abs=1e-4)
@@ -116,13 +116,12 @@ def test_the_measures_equal_a_walk_down_the_list(seed, length):
     pool = rng.integers(0, 3, 80), rng.integers(-1, 2, 80)
     drawn = rng.permutation(110)[:length]  # 30 shots were never pooled
     listed = [(int(pool[0][n]), int(pool[1][n])) if n < 80 else (-1, -1) for n in drawn]
-    counts = avs.Pool.of(*pool)
-    walked = by_hand(listed, counts)
+    walked = by_hand(listed, *pool)
     array = np.array(listed, int).reshape(-1, 2)
-    assert avs.inferred(array[:, 0], array[:, 1], counts)["infAP"] == pytest.approx(walked, abs=1e-12)
+    assert avs.inferred(array[:, 0], array[:, 1], pool)["infAP"] == pytest.approx(walked, abs=1e-12)
 
 
-def by_hand(listed, pool):
+def by_hand(listed, strata, judgements):
     seen, judged, relevant = (dict.fromkeys(range(3), 0) for _ in range(3))
     sums = dict.fromkeys(range(3), 0.0)
     for rank, (c, judgement) in enumerate(listed, start=1):
@@ -133,19 +132,18 @@ def by_hand(listed, pool):
         if c >= 0:
             seen[c] += 1
             judged[c] += judgement >= 0
-    expected = pool.expected
-    parts = [
-        expected[c] / expected.sum() * sums[c] / pool.relevant[c] for c in range(len(expected)) if pool.relevant[c]
-    ]
-    return sum(parts)
+    of_stratum = [judgements[strata == c] for c in range(3)]
+    counts = [(len(pooled), (pooled >= 0).sum(), (pooled > 0).sum()) for pooled in of_stratum]
+    expected = [r * N / n if n else 0 for N, n, r in counts]
+    return sum(e / sum(expected) * sums[c] / counts[c][2] for c, e in enumerate(expected) if counts[c][2])
 
 
 def test_nothing_judged_nothing_returned_nothing_relevant():
     none = np.zeros(0, int)
-    assert avs.inferred(none, none, avs.Pool.of(none, none))["infAP"] == 0
-    unjudged = avs.Pool.of(np.zeros(4, int), np.full(4, -1))
+    assert avs.inferred(none, none, (none, none))["infAP"] == 0
+    unjudged = (np.zeros(4, int), np.full(4, -1))
     assert avs.inferred(np.zeros(4, int), np.full(4, -1), unjudged)["infAP"] == 0
-    pool = avs.Pool.of(np.zeros(4, int), np.array([1, 0, 1, 0]))
+    pool = (np.zeros(4, int), np.array([1, 0, 1, 0]))
     found = avs.inferred(none, none, pool)
     assert found["infAP"] == 0 == found["iP@10"] and found["relevant"] == 2
     only_unpooled = avs.inferred(np.full(5, -1), np.full(5, 1), pool)
@@ -294,7 +292,7 @@ def searched(raw, tmp_path_factory):
     for top in (1000, 999):
         options = {"split": "captions_tv21", "kind": "text_video", "members": {"all": None}, "top": top}
         out = folder / f"rankings{top}"
-        search(corpus=folder / "corpus", embeddings=[folder / "embeddings"], output=out, **options)
+        search(corpus=folder / "corpus", embeddings=folder / "embeddings", output=out, **options)
     return folder
 
 
@@ -323,15 +321,13 @@ def test_evaluate_measures_the_pool(searched, pools):
 
 def test_evaluate_says_what_a_pool_needs(searched, tmp_path):
     given = {"members": ["all"], "output": tmp_path, "metrics": ["infAP"]}
-    with pytest.raises(ValueError, match="infAP needs the judged pool of the corpus"):
-        evaluate(rankings=searched / "rankings1000", **given)
     with pytest.raises(ValueError, match=r"fewer than 1000 ranked references.*\(`top`\)"):
         evaluate(rankings=searched / "rankings999", corpus=searched / "corpus", **given)
     tables.write("splits", tables.read("splits", searched / "corpus"), tmp_path / "bare")
     with pytest.raises(ValueError, match=r"has no judged pool \(table strata\) of protocol 'captions_tv21'"):
         evaluate(rankings=searched / "rankings1000", corpus=tmp_path / "bare", **given)
     with pytest.raises(ValueError, match="no metric 'infap', did you mean 'infAP'"):
-        evaluate(rankings=searched / "rankings1000", **(given | {"metrics": ["infap"]}))
+        evaluate(rankings=searched / "rankings1000", corpus=searched / "corpus", **(given | {"metrics": ["infap"]}))
 
 
 def test_ties_go_to_the_later_shot():
@@ -345,7 +341,7 @@ def test_ties_go_to_the_later_shot():
 
 def test_submit_writes_a_run_that_the_checker_accepts(searched, tmp_path):
     splits = tables.read("splits", searched / "corpus")
-    given = {"corpus": searched / "corpus", "rankings": searched / "rankings1000", "member": "all", "format": "avs"}
+    given = {"corpus": searched / "corpus", "results": [searched / "rankings1000"], "member": "all", "format": "avs"}
     with pytest.raises(ValueError, match="3 of 20 topics have no ranking, first '678'"):
         submit(output=tmp_path, split="captions_tv21", run=RUN, **given)
     lost = pl.col("id").is_in(["678", "679", "680"])
@@ -364,7 +360,6 @@ def test_submit_writes_a_run_that_the_checker_accepts(searched, tmp_path):
         ({"run": {k: v for k, v in RUN.items() if k != "pid"}}, "attribute 'pid' is missing"),
         ({"run": RUN | {"colour": "red"}}, "unknown attribute 'colour'"),
         ({"run": RUN | {"priority": 11}}, "priority '11', expected one of 1, 2"),
-        ({"rankings": None, "run": RUN}, "format 'avs' is written from rankings, and none are given"),
         ({"split": "captions_tv20", "run": RUN}, "ranks split 'captions_tv21', to submit is 'captions_tv20'"),
         ({"elapsed": 0.5, "run": RUN}, "elapsedTime '0.5', expected a whole number"),
     ):

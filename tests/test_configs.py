@@ -70,7 +70,7 @@ def test_the_recipe_of_dual_encoding_is_the_published_one(plan: Plan):
 def test_topics_are_searched_a_thousand_deep_with_what_was_learned_elsewhere(plan: Plan):
     assert jobs.search(plan, "videos", "captions_tv21", "dmt").settings["top"] >= 1000
     assert jobs.train(plan, "dmt", "seed0").inputs["corpus"] == plan.result("corpora", "msrvtt")
-    assert jobs.submit(plan, "tv21").inputs["rankings"] == plan.result("rankings", "videos", "captions_tv21", "dmt")
+    assert jobs.submit(plan, "tv21").inputs["results"] == [plan.result("rankings", "videos", "captions_tv21", "dmt")]
 
 
 @pytest.mark.parametrize("plan", ["vcsl", "vsc2022"], indirect=True)
@@ -111,7 +111,7 @@ def test_the_baseline_of_vsc2022_is_the_published_one(plan: Plan):
     }
     assert jobs.shortlist(plan, "films", "copies_test", "copy").settings["top"] == 5
     job = jobs.submit(plan, "descriptors")
-    assert job.settings["noise"]["split"] == "val" and job.inputs["features"]
+    assert job.settings["noise"]["split"] == "val" and job.inputs["results"]
 
 
 def test_a_run_takes_the_processors_that_training_has_by_default():

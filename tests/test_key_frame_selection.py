@@ -113,8 +113,6 @@ def test_key_frames_are_written_with_their_intervals(tmp_path):
     kept = selection.select(frames["a"], frames.times("a"), method="k_center", share=0.2)
     assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
     assert store.lengths.tolist() == [6, 2, 0]
-    with pytest.raises(ValueError, match="expected one of a method and the run"):
-        select_key_frames(features=[tmp_path / "features"], output=tmp_path / "other", expert="clip")
 
 
 def test_intervals_end_at_cuts():

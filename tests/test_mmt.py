@@ -543,7 +543,7 @@ def test_trained_embedded_and_searched(toys, tmp_path, keep_missing):
     found = {}
     for kind in ("text_video", "video_text"):
         output = tmp_path / kind
-        search(corpus=tmp_path, embeddings=[tmp_path / "e"], output=output, split="captions", kind=kind,
+        search(corpus=tmp_path, embeddings=tmp_path / "e", output=output, split="captions", kind=kind,
                members={"seed0": None})  # fmt: skip
         found[kind] = tables.read("rankings", output / "seed0").filter(pl.col("grade").is_not_null())
     matrix = texts.gather(texts.ids)[0].astype(float) @ videos.gather(videos.ids)[0].T.astype(float)

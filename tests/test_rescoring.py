@@ -222,7 +222,7 @@ OPTIONS = {
 def test_search_rescores(method, kind, captions, tmp_path):
     folder, embeddings, features = captions
     rescore = {"method": method, **OPTIONS[method]}
-    common = {"corpus": folder, "embeddings": [embeddings], "split": "captions_test", "kind": kind, "top": 3}
+    common = {"corpus": folder, "embeddings": embeddings, "split": "captions_test", "kind": kind, "top": 3}
     search_.search(**common, output=tmp_path / "found", members={"all": None}, rescore=rescore, features=[features])
     search_.search(**common, output=tmp_path / "plain", members={"all": None})
     about = json.loads((tmp_path / "found/all/search.json").read_text())
@@ -257,6 +257,6 @@ def test_a_rescoring_that_cannot_be_is_named(rescore, message, captions, tmp_pat
     folder, embeddings, features = captions
     with pytest.raises(ValueError, match=message):
         search_.search(
-            corpus=folder, embeddings=[embeddings], output=tmp_path / "found", split="captions_test",
+            corpus=folder, embeddings=embeddings, output=tmp_path / "found", split="captions_test",
             kind="text_video", members={"all": None}, rescore=rescore, features=[features],
         )  # fmt: skip

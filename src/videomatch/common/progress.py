@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
+from videomatch.common import files
+
 T = TypeVar("T")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 #: seconds between two lines in the log
@@ -31,3 +34,14 @@ def track(items: Iterable[T], *, total: int | None = None, label: str = "") -> I
         if time.monotonic() - logged > EVERY:
             logged = time.monotonic()
             log.info("%s: %d of %s, %.1f/s", label, done, total or "?", done / (logged - started))
+
+
+def track_calls(
+    function: Callable[[T], Result], items: Sequence[T], *, processes: int, chunk: int = 1, label: str = ""
+) -> Iterator[Result]:
+    """Yield the results of a function of each item, in order; ``processes`` get ``chunk`` items at once each."""
+    if processes < 2 or len(items) <= chunk:
+        yield from track(map(function, items), total=len(items), label=label)
+        return
+    with files.workers(processes) as pool:
+        yield from track(pool.map(function, items, chunksize=chunk), total=len(items), label=label)

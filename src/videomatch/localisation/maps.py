@@ -11,8 +11,7 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 
-from videomatch.common import files
-from videomatch.common.progress import track
+from videomatch.common.progress import track_calls
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.data.pairs import judged_pairs
@@ -117,8 +116,5 @@ def for_each_pair(
 ) -> list[Result]:
     """The results of a function of a pair, in the order of the pairs, which are ordered by query. Several processes
     compute them, so the function can be pickled (a ``functools.partial`` with a :class:`SimilarityMaps`)."""
-    size = min(CHUNK, -(-len(pairs) // processes))
-    if processes < 2 or len(pairs) <= size:
-        return [function(pair) for pair in track(pairs, label=label)]
-    with files.workers(processes) as pool:
-        return list(track(pool.map(function, pairs, chunksize=size), total=len(pairs), label=label))
+    chunk = min(CHUNK, -(-len(pairs) // processes))
+    return list(track_calls(function, pairs, processes=processes, chunk=chunk, label=label))

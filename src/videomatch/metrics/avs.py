@@ -4,9 +4,8 @@ Source: Yilmaz, Kanoulas and Aslam, SIGIR 2008, "A simple and efficient sampling
 as NIST's ``sample_eval`` implements it: the numbers here equal that program's. They are fractions.
 
 Input
-    The ranked shots of one topic, best first, as the ``stratum`` of each (numbered from 0; -1 where the shot was never
-    pooled) and its ``judgement`` (1 relevant, 0 not, -1 pooled but not judged); and the :class:`Pool` of the topic.
-    Ties in the score are broken by shot id, the later id first: see :func:`videomatch.data.tables.ranked`.
+    The ranked shots of one topic (:func:`videomatch.data.tables.ranked`), as the ``stratum`` of each (from 0; -1 where
+    the shot was never pooled) and its ``judgement`` (1 relevant, 0 not, -1 pooled but not judged).
 
 Estimates
     Stratum c holds N pooled, n judged and r relevant shots: R_c = r N / n relevant ones are expected. At a relevant
@@ -14,7 +13,7 @@ Estimates
     expected to be (1 + sum_c d_c (q_c + e) / (j_c + 3e)) / k, e = 1e-5. Its mean over the relevant shots of c, weighed
     by R_c / R, sums up to infAP.
 
-What is notable, and kept as NIST has it
+As NIST has it
     * If more than 1,000 relevant shots are expected, infAP is multiplied by R / 1000, since a run holds no more than
       1,000. It can then exceed 1: a perfect run of 2021 scores 1.23.
     * NIST's mean is over the topics that a run answers. Here ``infAP`` is the mean over all judged topics of the
@@ -25,10 +24,8 @@ What is notable, and kept as NIST has it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 #: shots of a topic that count
 MAX_SHOTS = 1000
@@ -37,36 +34,20 @@ KS = (10, 100, 1000)
 _EPSILON = 1e-5
 
 
-@dataclass(frozen=True)
-class Pool:
-    """The numbers of pooled (N), judged (n) and relevant (r) shots of one topic in every stratum."""
-
-    pooled: Int[np.ndarray, " strata"]
-    judged: Int[np.ndarray, " strata"]
-    relevant: Int[np.ndarray, " strata"]
-
-    @classmethod
-    def of(cls, stratum: Int[np.ndarray, " pool"], judgement: Int[np.ndarray, " pool"]) -> Pool:
-        """Count the shots of a pool by the stratum and judgement of each."""
-        size = int(stratum.max(initial=-1)) + 1
-        masks = (np.ones(len(stratum), bool), judgement >= 0, judgement > 0)
-        return cls(*(np.bincount(stratum[mask], minlength=size) for mask in masks))
-
-    @property
-    def expected(self) -> Float[np.ndarray, " strata"]:
-        """R_c, how many relevant shots are expected in each stratum; 0 without a judgement."""
-        weighted = self.relevant * self.pooled.astype(float)
-        return np.divide(weighted, self.judged, out=np.zeros_like(weighted), where=self.judged > 0)
-
-
 def inferred(
-    stratum: Int[np.ndarray, " ranks"], judgement: Int[np.ndarray, " ranks"], pool: Pool, ks: tuple[int, ...] = KS
+    stratum: Int[np.ndarray, " ranks"],
+    judgement: Int[np.ndarray, " ranks"],
+    pool: tuple[Int[np.ndarray, " pool"], Int[np.ndarray, " pool"]],
+    ks: tuple[int, ...] = KS,
 ) -> dict[str, float]:
     """The estimates of one topic: ``infAP``, ``infNDCG``, ``iP@k``, and the relevant shots expected in the run
-    (``relevant returned``) and at all (``relevant``). ``judgement`` of a shot that was not pooled is not read.
-    """
+    (``relevant returned``) and at all (``relevant``); ``pool`` is the stratum and judgement of every pooled shot."""
     stratum, judgement = stratum[:MAX_SHOTS], judgement[:MAX_SHOTS]
-    ranks, size = np.arange(1, len(stratum) + 1), len(pool.pooled)
+    ranks, size = np.arange(1, len(stratum) + 1), int(pool[0].max(initial=-1)) + 1
+    of_pool = [pool[0], pool[0][pool[1] >= 0], pool[0][pool[1] > 0]]
+    all_pooled, all_judged, all_relevant = (np.bincount(some, minlength=size) for some in of_pool)
+    weighted = all_relevant * all_pooled.astype(float)
+    expected = np.divide(weighted, all_judged, out=np.zeros(size), where=all_judged > 0)  # R_c
     in_stratum = stratum[:, None] == np.arange(size)
     is_judged, is_relevant = in_stratum & (judgement >= 0)[:, None], in_stratum & (judgement > 0)[:, None]
     seen = [np.vstack([np.zeros((1, size)), np.cumsum(mask, axis=0)]) for mask in (in_stratum, is_judged, is_relevant)]
@@ -74,9 +55,9 @@ def inferred(
     guessed = (pooled * (relevant + _EPSILON) / (judged + 3 * _EPSILON)).sum(axis=1)
     precision = (1 + guessed[:-1]) / ranks
     of_stratum = (is_relevant * precision[:, None]).sum(axis=0)
-    total = float(pool.expected.sum())
-    mean = np.divide(of_stratum, pool.relevant, out=np.zeros(size), where=pool.relevant > 0)
-    ap = float((pool.expected * mean).sum() / total) if total else 0.0
+    total = float(expected.sum())
+    mean = np.divide(of_stratum, all_relevant, out=np.zeros(size), where=all_relevant > 0)
+    ap = float((expected * mean).sum() / total) if total else 0.0
     ap *= max(1.0, total / MAX_SHOTS)
     gain = (is_relevant / np.log2(ranks + 1)[:, None]).sum(axis=0)
     dcg = float(np.divide(pooled[-1] * gain, judged[-1], out=np.zeros(size), where=judged[-1] > 0).sum())

@@ -1,7 +1,6 @@
 """Agreement of scores with graded labels: Spearman, Pearson and MSE.
 
-``score`` and ``grade`` are (P,) arrays over the same pairs. Spearman gives tied values their mean rank. The correlation
-of constant values is 0 (scipy: nan), so that a collapsed model has a number in a table.
+The correlation of constant values is 0 (scipy: nan), so that a collapsed model has a number in a table.
 
 The first place of the AIAC 2021 challenge trains on, and reports MSE against, rank-normalised labels
 (:func:`rank_normalised`); plain MSE keeps the labels as they are.

@@ -1,8 +1,6 @@
 """Average precision of copies over a whole collection: the two tracks of the Video Similarity Challenge 2022.
 
-Input
-    Predictions with scores, each of a pair of videos that is named by any integer; segments as in
-    :mod:`videomatch.metrics.segments`. Results are fractions of 1, higher is better.
+Segments are those of :mod:`videomatch.metrics.segments`, a pair is any integer, results are fractions of 1.
 
 Matching track (Pizzi et al., The 2023 Video Similarity Dataset and Challenge; ``match_metric`` of its public code)
     Predictions are taken in by falling score. At every score, on each axis and for each pair: the length of the union
@@ -58,10 +56,6 @@ def matching_ap(
     predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
     score, pair = np.asarray(score, np.float64), np.asarray(pair)
     _check_scores(score, len(predicted))
-    if len(pair) != len(predicted) or len(truth_pair) != len(truth):
-        raise ValueError(
-            f"{len(pair)} pairs for {len(predicted)} segments, {len(truth_pair)} for {len(truth)} true ones"
-        )
     if not len(truth):
         raise ValueError("no true segment: there is nothing to measure")
     true_pairs = np.asarray(truth_pair)

@@ -2,15 +2,12 @@
 
 Input
     One entry per relevant pair: its ``query`` (any integer key), how many references score ``better`` than it, and how
-    many *other* references score the same (``equal``). A query with several relevant references (a video with K
-    captions) has several entries. All metrics are exact from these; no matrix is needed.
+    many *other* references score the same (``equal``). Of several relevant references of a query (a video with K
+    captions), R@k, MdR and MnR look at the best one (all published systems do so for v2t); mAP at all of them.
 
 Units
     Ranks count from 1. R@k, their sum and geometric mean are percent of queries; mAP is a fraction, as the papers print
-    it. Higher is better, but for MdR and MnR (the median and mean rank).
-
-Several relevant references
-    R@k, MdR and MnR look at the best one (all published systems do so for v2t); mAP at all of them.
+    it.
 
 Ties: the house rule averages over them
     Every metric is its expected value if ties were broken at random. Of n references that tie at ``better``, of which r
@@ -19,10 +16,8 @@ Ties: the house rule averages over them
 
 Published conventions, by name
     All take a rank of better + equal/2 + 1; R@1 counts rank = 1, R@k rank < k + 1 (a tie for first place is a miss at
-    1). They differ in the median: the mean of both middle ranks (``mmt``, ``collaborative_experts``, ``moee``;
-    ``clip4clip``, ``xclip``, ``drl``, ``ts2net``; ``hybrid_space``; also ``house``), the lower of them
-    (``clip4clip_multi``), or their mean rounded down (``dual_encoding``, ``dual_encoding_varied``). CLIP4Clip's v2t
-    with several captions, which ranks groups of captions by their best member, is not one of them.
+    1). They differ in the median (:data:`CONVENTIONS`). CLIP4Clip's v2t with several captions, which ranks groups of
+    captions by their best member, is not one of them.
     # Deviation: CLIP4Clip counts every tied position as a query of its own; here they are one, as in mmt.
 """
 
@@ -37,8 +32,8 @@ KS = (1, 5, 10, 50)
 
 #: name of a convention -> its median
 CONVENTIONS: dict[str, str] = {
-    **dict.fromkeys(("house", "mmt", "clip4clip", "clip4clip_multi", "hybrid_space", "dual_encoding"), "both"),
-    **dict.fromkeys(("collaborative_experts", "moee", "xclip", "drl", "ts2net"), "both"),
+    **dict.fromkeys(("house", "mmt", "collaborative_experts", "moee", "clip4clip", "xclip", "drl", "ts2net"), "both"),
+    "hybrid_space": "both",
     "clip4clip_multi": "lower",
     "dual_encoding": "floor",
     "dual_encoding_varied": "floor",
@@ -60,8 +55,6 @@ def per_query(
     """``R@k`` (0 to 100), ``rank`` and ``AP`` of every query; (Q,) each, ordered by query."""
     if not len(query):
         raise ValueError("no relevant pair: there is nothing to rank")
-    if not len(query) == len(better) == len(equal):
-        raise ValueError(f"{len(query)} queries, {len(better)} better and {len(equal)} equal, expected as many of each")
     pairs = query, better, equal
     query, better, equal, is_new = _ordered(*pairs)
     first, key = np.flatnonzero(is_new), np.cumsum(is_new) - 1
@@ -99,16 +92,13 @@ def _ordered(
 
 
 def summary(values: dict[str, np.ndarray], convention: str = "house") -> dict[str, float]:
-    """The metrics of :func:`per_query`'s values: R@k, MdR, MnR, mAP, and R@sum and geometric mean (``gmean``) of R@1,
-    R@5 and R@10 where these are among the values."""
+    """The metrics of :func:`per_query`'s values; R@sum and geometric mean (``gmean``) are of R@1, R@5 and R@10."""
     metrics = {name: float(v.mean()) for name, v in values.items() if name.startswith("R@")}
     metrics["MdR"] = median(values["rank"], CONVENTIONS[convention])
     metrics["MnR"] = float(values["rank"].mean())
     metrics["mAP"] = float(values["AP"].mean())
-    three = [metrics[name] for name in ("R@1", "R@5", "R@10") if name in metrics]
-    if len(three) == 3:
-        metrics |= {"R@sum": sum(three), "gmean": float(np.prod(three)) ** (1 / 3)}
-    return metrics
+    three = [metrics[name] for name in ("R@1", "R@5", "R@10")]
+    return metrics | {"R@sum": sum(three), "gmean": float(np.prod(three)) ** (1 / 3)}
 
 
 def metrics(

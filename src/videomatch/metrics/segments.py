@@ -1,8 +1,7 @@
 """Localisation of copied segments: precision, recall and F1 as VCSL defines them.
 
-Input
-    Segments are ``(N, 4)`` boxes in seconds, in the order of :data:`TIMES` (VCSL's files: start, start, end, end).
-    Intervals are half open. A fifth column (score) is ignored.
+Segments are ``(N, 4)`` boxes in seconds, in the order of :data:`TIMES` (VCSL's files: start, start, end, end), half
+open. A fifth column (score) is ignored.
 
 One pair of videos (He et al., A Large-scale Comprehensive Dataset and Copy-overlap Aware Evaluation Protocol for
 Segment-level Video Copy Detection, CVPR 2022; ``vcsl/metric.py``)
@@ -30,7 +29,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,30 +53,13 @@ DURATIONS = (5.0, 10.0, 30.0, 60.0)
 SPEEDS = (0.67, 0.9, 1.1, 1.5)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Of every pair (P,): precision (1 without a prediction), recall (1 without a true segment), and how many segments
-    were predicted and are true."""
-
-    precision: np.ndarray
-    recall: np.ndarray
-    predicted: np.ndarray
-    relevant: np.ndarray
-
-    @classmethod
-    def of(cls, rows: Sequence[tuple[float, float, int, int]]) -> Scores:
-        """Of these four numbers of each pair."""
-        precision, recall, predicted, relevant = np.array(rows, np.float64).reshape(-1, 4).T
-        return cls(precision, recall, predicted.astype(np.int64), relevant.astype(np.int64))
-
-    def __getitem__(self, at: np.ndarray) -> Scores:
-        """The pairs of an index or a mask."""
-        return Scores(self.precision[at], self.recall[at], self.predicted[at], self.relevant[at])
+#: of every pair: precision (1 without a prediction), recall (1 without a true segment), and how many segments were
+#: predicted and are true
+Scores = Float[np.ndarray, "pairs 4"]
 
 
 def check(segments: np.ndarray, where: str = "segments") -> np.ndarray:
-    """The four times of ``segments (N, 4 or 5)`` as float64; a ValueError unless they are finite, each end after its
-    start."""
+    """The four times of segments as float64; a ValueError unless they are finite, each end after its start."""
     boxes = np.asarray(segments, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
         if boxes.size == 0:
@@ -149,25 +130,20 @@ def _union(intervals: list[tuple[float, float]]) -> float:
 
 
 def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
-    """Scores of many pairs, each ``(predicted, truth)``, in their order. An error names the pair by its number."""
-    rows = []
-    for number, (predicted, truth) in enumerate(pairs):
-        try:
-            rows.append((*pair(predicted, truth), len(predicted), len(truth)))
-        except ValueError as error:
-            raise ValueError(f"pair {number}: {error}") from error
-    return Scores.of(rows)
+    """Scores of many pairs, each ``(predicted, truth)``, in their order."""
+    rows = [(*pair(predicted, truth), len(predicted), len(truth)) for predicted, truth in pairs]
+    return np.array(rows, np.float64).reshape(-1, 4)
 
 
 def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
     """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs; those over nothing are 0. Published tables
     turn counts of all pairs into rates by a ``ratio`` of copies to other pairs, 1; None takes the real one."""
-    total = len(scores.precision)
+    total = len(scores)
     if not total:
         raise ValueError("no pair: there is nothing to measure")
-    predicted, relevant = scores.predicted > 0, scores.relevant > 0
-    precision = float(scores.precision[predicted].mean()) if predicted.any() else 0.0
-    recall = float(scores.recall[relevant].mean()) if relevant.any() else 0.0
+    predicted, relevant = (scores[:, 2:] > 0).T
+    precision = float(scores[predicted, 0].mean()) if predicted.any() else 0.0
+    recall = float(scores[relevant, 1].mean()) if relevant.any() else 0.0
     missed, alarmed = int((relevant & ~predicted).sum()), int((predicted & ~relevant).sum())
     if ratio is None:
         frr, far = missed / max(int(relevant.sum()), 1), alarmed / max(int((~relevant).sum()), 1)
@@ -185,8 +161,6 @@ def by_bucket(
     found: dict[str, list[tuple[float, float, int, int]]] = {}
     for predicted, truth, labels in pairs:
         predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
-        if len(labels) != len(truth):
-            raise ValueError(f"{len(labels)} labels for {len(truth)} true segments")
         kinds = [{label} if isinstance(label, str) else set(label) for label in labels]
         meet = overlaps(predicted, truth)
         for bucket in set().union(*kinds):
@@ -196,11 +170,10 @@ def by_bucket(
             precision = pair(counted, truth)[0]
             found.setdefault(bucket, []).append((precision, recall, len(counted), int(in_bucket.sum())))
     result = {}
-    for bucket in sorted(found):
-        scores = Scores.of(found[bucket])
-        values = overall(scores)
+    for bucket, rows in sorted(found.items()):
+        values = overall(np.array(rows))
         result[bucket] = {name: values[name] for name in ("precision", "recall", "F1")}
-        result[bucket] |= {"segments": int(scores.relevant.sum()), "pairs": len(scores.relevant)}
+        result[bucket] |= {"segments": sum(row[3] for row in rows), "pairs": len(rows)}
     return result
 
 

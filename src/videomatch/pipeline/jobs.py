@@ -294,19 +294,15 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
         "top": _top(plan, dataset, split, system),
         "members": members,
     }
-    frames, texts = [], []
+    frames = []
+    inputs = {"embeddings": plan.result("embeddings", dataset, plan.base(system))}
     rescore = plan.systems[system]
     if isinstance(rescore, Rescore):
         settings["rescore"] = rescore.settings()
         frames = listed(rescore.expert)
-        texts = [plan.result("embeddings", dataset, name) for name in listed(rescore.frame_texts)]
-    return Job(
-        "search",
-        settings,
-        _corpus(plan, dataset, frames)
-        | {"embeddings": [plan.result("embeddings", dataset, plan.base(system))], "frame_embeddings": texts},
-        experts=frames,
-    )
+        if rescore.frame_texts is not None:
+            inputs["frame_embeddings"] = plan.result("embeddings", dataset, rescore.frame_texts)
+    return Job("search", settings, _corpus(plan, dataset, frames) | inputs, experts=frames)
 
 
 def _top(plan: Plan, dataset: str, split: str, system: str) -> int:
@@ -383,15 +379,14 @@ def submit(plan: Plan, submission: str) -> Job:
     dataset, split, name = entry.dataset, entry.split, entry.system
     settings = {"member": plan.members(name)[0]} | entry.settings()
     system = plan.systems[name]
-    read: dict[str, str | list[str]]
     if isinstance(system, Align) and entry.format == "vsc2022_descriptors":
         compared = system.settings()["similarity_map"]
         settings |= {option: value for option, value in compared.items() if option in ("expert", "noise")}
-        read = {"features": plan.features_of(dataset, system.experts)}
+        results = plan.features_of(dataset, system.experts)
     elif isinstance(system, Align):
-        read = {"segments": plan.segments(dataset, split, name)}
+        results = [plan.segments(dataset, split, name)]
     elif entry.is_ranked:
-        read = {"rankings": plan.result("rankings", dataset, split, name)}
+        results = [plan.result("rankings", dataset, split, name)]
     else:
-        read = {"embeddings": [plan.result("embeddings", dataset, plan.base(name))]}
-    return Job("submit", settings, {"corpus": plan.result("corpora", dataset), **read})
+        results = [plan.result("embeddings", dataset, plan.base(name))]
+    return Job("submit", settings, {"corpus": plan.result("corpora", dataset), "results": results})

@@ -1,6 +1,5 @@
 """Pages, charts and the files of challenges.
 
-``pages`` renders the templates of ``templates/``, with ``charts`` for the page of a run, and ``segment_maps`` and
-``segments_page`` for pages of similarity maps. A file ``submission_<challenge>`` writes and checks what that challenge
-asks for.
+``pages`` renders the templates of ``templates/``, with ``charts`` for the page of a run, and ``segment_maps`` for pages
+of similarity maps. A file ``submission_<challenge>`` writes and checks what that challenge asks for.
 """

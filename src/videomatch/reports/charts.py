@@ -48,10 +48,8 @@ HINT = "#hint"
 
 
 def read_log(file: Path) -> Log:
-    """The columns of a ``log.csv``; none of a missing or empty file. A cell that is not a number is nan."""
-    if not file.exists() or not file.stat().st_size:
-        return {}
-    rows = pl.read_csv(file, infer_schema=False, truncate_ragged_lines=True).cast(pl.Float64, strict=False)
+    """The columns of a ``log.csv`` of ``train``; an empty cell is nan."""
+    rows = pl.read_csv(file, infer_schema=False).cast(pl.Float64)
     return rows.fill_null(math.nan).to_dict(as_series=False)
 
 
@@ -71,7 +69,7 @@ def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
 
 def _lines(logs: Mapping[str, Log], column: str) -> dict[str, Line]:
     """Member -> its line, of the members that have finite values."""
-    points = {m: zip(log.get("epoch", []), log[column], strict=True) for m, log in logs.items() if column in log}
+    points = {m: zip(log["epoch"], log[column], strict=True) for m, log in logs.items() if column in log}
     lines = {member: [p for p in line if all(map(math.isfinite, p))] for member, line in points.items()}
     return {member: line for member, line in lines.items() if line}
 
@@ -93,8 +91,7 @@ def mean_line(members: Mapping[str, Line]) -> Line:
 
 @mpl.rc_context(fname=STYLE)
 def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup:
-    """A quantity over epochs: thin lines of the members, a thick one of their mean; ``sides`` is ``train`` or ``val``
-    -> member -> line."""
+    """Thin lines of the members, a thick one of their mean; ``sides`` is ``train`` or ``val`` -> member -> line."""
     figure, axes = _axes("epoch", quantity)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     hints: list[str] = []
@@ -117,7 +114,7 @@ def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup
 @mpl.rc_context(fname=STYLE)
 def scatter_chart(title: str, grade: np.ndarray, score: np.ndarray, shown: np.ndarray, names: Sequence[str]) -> Markup:
     """Cosines over grades: a box a grade, which spans the middle half of its scores around their median, and the pairs
-    numbered ``shown`` as points, moved sideways a little by a function of their ``names``, which are their hints."""
+    numbered ``shown`` as points, moved sideways by their ``names``, which are their hints."""
     figure, axes = _axes("grade", "cosine similarity")
     if len(grade):
         edges, centres = boxes(grade)

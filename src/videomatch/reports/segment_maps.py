@@ -1,8 +1,5 @@
-"""Similarity maps with the segments drawn in: the page of a query video and where its parts come from.
-
-Each pair of videos is one drawing: the reference's time runs to the right, the query's down, both strips of frames are
-along their axis, and a segment is a box.
-"""
+"""A similarity map as a drawing: the reference's time runs to the right, the query's down, both strips of frames are
+along their axis, and a segment is a box."""
 
 from __future__ import annotations
 
@@ -23,10 +20,6 @@ from videomatch.reports.pages import clock
 
 #: room for the map, and the least of a side, in units of the drawing
 WIDTH, HEIGHT, LEAST = 780.0, 560.0, 120.0
-#: of a frame in the strips; between strip and map, for the ticks; around all
-STILL_WIDTH, STILL_HEIGHT, TICKS, MARGIN = 84.0, 52.0, 48.0, 6.0
-#: top left corner of the map
-LEFT, TOP = MARGIN + STILL_WIDTH + TICKS, MARGIN + STILL_HEIGHT + 20
 #: cells of a map's picture on a side at most
 CELLS = 640
 #: steps of a time axis, s
@@ -48,41 +41,30 @@ class DrawnSegment:
     reference: str = ""
     note: str = ""
 
-    @property
-    def speed(self) -> float:
-        """Seconds of the reference a second of the query."""
-        return (self.reference_end - self.reference_start) / max(self.query_end - self.query_start, 1e-9)
-
-    @property
-    def hint(self) -> str:
-        """The segment in words."""
-        query = f"{clock(self.query_start)}–{clock(self.query_end)}"
-        reference = f"{clock(self.reference_start)}–{clock(self.reference_end)}"
-        note = f", {self.note}" if self.note else ""
-        return f"{self.number}: {query} is {reference}, score {self.score:.3f}{note}"
-
 
 class Layout:
-    """Sizes of the drawing of two videos: ``width`` and ``height`` of the map, frames of the reference's strip
-    (``across``) and of the query's (``down``). A second has one length on both axes, unless a side would be shorter
-    than :data:`LEAST`."""
+    """Sizes: ``width`` and ``height`` of the map, frames of the reference's strip (``across``) and of the query's
+    (``down``). A second has one length on both axes, unless a side would be shorter than :data:`LEAST`."""
+
+    margin = 6.0  # around all
+    still_width, still_height = 84.0, 52.0  # of a frame in the strips
+    left, top = margin + still_width + 48, margin + still_height + 20  # corner of the map, behind the ticks
 
     def __init__(self, query_duration: float, reference_duration: float) -> None:
-        self.query_duration, self.reference_duration = (
-            max(float(d), 1e-3) for d in (query_duration, reference_duration)
-        )
+        self.query_duration, self.reference_duration = max(query_duration, 1e-3), max(reference_duration, 1e-3)
         scale = min(WIDTH / self.reference_duration, HEIGHT / self.query_duration)
         self.width = max(LEAST, scale * self.reference_duration)
         self.height = max(LEAST, scale * self.query_duration)
-        self.across, self.down = max(1, round(self.width / STILL_WIDTH)), max(1, round(self.height / STILL_HEIGHT))
+        self.across = max(1, round(self.width / self.still_width))
+        self.down = max(1, round(self.height / self.still_height))
 
     def x(self, second: float) -> float:
         """Where a time of the reference is in the drawing."""
-        return LEFT + second * self.width / self.reference_duration
+        return self.left + second * self.width / self.reference_duration
 
     def y(self, second: float) -> float:
         """Where a time of the query is in the drawing."""
-        return TOP + second * self.height / self.query_duration
+        return self.top + second * self.height / self.query_duration
 
 
 def resampled(
@@ -118,10 +100,8 @@ def drawing(
     title: str,
     true: Sequence[Sequence[float]] = (),
 ) -> Markup:
-    """A map (:func:`resampled` on both axes) with its segments, both strips and both axes. ``durations`` and ``paths``
-    are of the query and the reference; without a path there are no pictures. ``true`` segments (four times, s) are
-    dashed.
-    """
+    """A map (:func:`resampled` on both axes) with its segments; ``true`` ones (four times, s) are dashed. ``durations``
+    and ``paths`` are of the query and the reference; without a path there are no pictures."""
     sizes = Layout(*durations)
     step, seconds = ticks(sizes.reference_duration, sizes.width / 70)
     query_step, query_seconds = ticks(sizes.query_duration, sizes.height / 40)
@@ -136,11 +116,6 @@ def drawing(
         reference_strip=strip(paths[1], durations[1], sizes.across),
         reference_ticks=[(s, clock(s, step)) for s in seconds],
         query_ticks=[(s, clock(s, query_step)) for s in query_seconds],
-        left=LEFT,
-        top=TOP,
-        margin=MARGIN,
-        still_width=STILL_WIDTH,
-        still_height=STILL_HEIGHT,
     )
     return Markup(svg)
 

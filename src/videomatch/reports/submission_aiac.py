@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.data import corpus as corpora
-from videomatch.data import tables
+from videomatch.data.corpus import pooled_ids
 from videomatch.data.store import Store
 
 log = logging.getLogger(__name__)
@@ -26,11 +25,10 @@ MEMBER = "result.json"
 LARGEST_ENTRY = 1 << 15
 
 
-def submit(corpus: Path, output: Path, split: str, embeddings: list[Path], missing: str) -> dict[str, Any]:
-    """Write and check the archive of the references of a split, sorted by id; returns what it holds. The arguments are
-    those of the stage ``submit``; ``embeddings`` are folders of one member."""
-    ids = corpora.split_ids(tables.read("splits", corpus), split, "reference")
-    store = Store(*(folder / "videos" for folder in embeddings))
+def submit(corpus: Path, output: Path, split: str, embeddings: Path, missing: str) -> dict[str, Any]:
+    """Write and check the archive of the references of a split, sorted by id; returns what it holds."""
+    ids = pooled_ids(corpus, split)
+    store = Store(embeddings / "videos")
     is_there = store.rows(ids) > 0
     absent = [i for i, there in zip(ids, is_there, strict=True) if not there]
     if absent and missing == "error":
@@ -48,11 +46,8 @@ def submit(corpus: Path, output: Path, split: str, embeddings: list[Path], missi
 
 
 def write(folder: Path, rows: Iterable[tuple[str, np.ndarray]]) -> Path:
-    """Write ``result.zip``: one deflated file ``result.json``, ``{video id: [numbers]}``. ``rows`` are ids and
-    embeddings ``(D,)``; the same rows give the same bytes.
-
-    Values are rounded to float16, as the organisers' baseline does, and written with all digits that this leaves.
-    """
+    """Write ``result.zip``: one deflated file ``result.json``, ``{video id: [numbers]}``. Values are rounded to
+    float16, as the organisers' baseline does, and written with all digits that this leaves."""
     entry = zipfile.ZipInfo(MEMBER, date_time=(1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # the same bytes on every system

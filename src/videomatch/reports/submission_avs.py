@@ -10,7 +10,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import pooled_ids
 
 #: shots that a run may name for a topic
 MAX_SHOTS = 1000
@@ -31,13 +31,11 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 
 def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str, Any], elapsed: int) -> dict[str, Any]:
-    """Write and check the run of a split: its queries are the topics, its references the shots; returns what it holds.
-    The arguments are those of the stage ``submit``; ``rankings`` is the folder of one member."""
+    """Write and check the run of a split (queries are the topics, references the shots); returns what it holds."""
     searched = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     if searched["split"] != split:
         raise ValueError(f"{rankings}: ranks split {searched['split']!r}, to submit is {split!r}")
-    splits = tables.read("splits", corpus)
-    queries, shots = (split_ids(splits, split, role) for role in ("query", "reference"))
+    queries, shots = (pooled_ids(corpus, split, [role]) for role in ("query", "reference"))
     best = tables.ranked(tables.read("rankings", rankings), MAX_SHOTS, searched["counts"]["references"])
     found = dict(best.group_by("query_id", maintain_order=True).agg("reference_id").iter_rows())
     absent = [topic for topic in queries if topic not in found]
@@ -48,16 +46,10 @@ def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str
     return {"file": file.name, "topics": len(queries), "shots": len(best), "run": run}
 
 
-def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str, Any], elapsed: int = 1) -> Path:
-    """Write ``run.xml``, a run of TRECVID's ad-hoc video search as of 2021, with values of :data:`ATTRIBUTES`.
-
-    Args:
-        topics: number -> its shots, best first.
-        elapsed: whole seconds that each topic took.
-    """
-    if problem := _attributes_problem({name: str(value) for name, value in attributes.items()}):
-        raise ValueError(f"run attributes: {problem}")
-    given = " ".join(f"{name}={quoteattr(str(attributes[name]))}" for name in ATTRIBUTES)
+def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str, Any], elapsed: int) -> Path:
+    """Write ``run.xml`` of topics (number -> its shots, best first) and values of :data:`ATTRIBUTES`."""
+    ordered = sorted(attributes, key=[*ATTRIBUTES, *attributes].index)
+    given = " ".join(f"{name}={quoteattr(str(attributes[name]))}" for name in ordered)
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<!DOCTYPE videoAdhocSearchResults SYSTEM "{DTD}">']
     lines += ["<videoAdhocSearchResults>", f"<videoAdhocSearchRunResult {given}>"]
     for topic, shots in topics.items():
@@ -85,8 +77,14 @@ def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
         raise ValueError(f"{file}: {root.tag} of {sorted({r.tag for r in runs})}, expected videoAdhocSearchRunResult")
     wanted, there = set(topics), set(shots)
     for run in runs:
-        if problem := _attributes_problem(run.attrib):
-            raise ValueError(f"{file}: {problem}")
+        for name in [*ATTRIBUTES, *run.attrib]:
+            if name not in ATTRIBUTES:
+                raise ValueError(f"{file}: unknown attribute {name!r}, there are {', '.join(ATTRIBUTES)}")
+            value, allowed = run.get(name, ""), ATTRIBUTES[name]
+            if not value.strip():
+                raise ValueError(f"{file}: attribute {name!r} is missing")
+            if allowed and value not in allowed:
+                raise ValueError(f"{file}: {name} {value!r}, expected one of {', '.join(allowed)}")
         seen: set[str] = set()
         for answer in run:
             topic = answer.get("tNum", "")
@@ -125,15 +123,3 @@ def _check_answer(where: str, answer: ElementTree.Element, there: Collection[str
 
 def _is_whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) < 1 << 31
-
-
-def _attributes_problem(given: Mapping[str, str]) -> str | None:
-    """What is wrong with the attributes of a run."""
-    for name in [*ATTRIBUTES, *given]:
-        if name not in ATTRIBUTES:
-            return f"unknown attribute {name!r}, there are {', '.join(ATTRIBUTES)}"
-        if not given.get(name, "").strip():
-            return f"attribute {name!r} is missing"
-        if ATTRIBUTES[name] and given[name] not in ATTRIBUTES[name]:
-            return f"{name} {given[name]!r}, expected one of {', '.join(ATTRIBUTES[name])}"
-    return None

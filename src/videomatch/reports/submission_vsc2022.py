@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids, videos
+from videomatch.data.corpus import pooled_ids, videos
 from videomatch.localisation.maps import SimilarityMaps
 from videomatch.specs.similarity import SimilarityMap
 
@@ -56,8 +56,7 @@ def submit_matching(corpus: Path, output: Path, split: str, segments: Path) -> d
 def submit_descriptors(
     corpus: Path, output: Path, split: str, features: list[Path], expert: str, noise: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Write and check both files of descriptors, at most one row a second; returns what they hold. The arguments are
-    those of the stage ``submit``."""
+    """Write and check both files of descriptors, at most one row a second; returns what they hold."""
     durations = _durations(corpus, split)
     maps = SimilarityMaps.of(features, SimilarityMap.read({"expert": expert, "noise": noise}), corpus)
     there, scores = set(maps.references.ids), maps.normalisation
@@ -83,8 +82,7 @@ def submit_descriptors(
 def _durations(corpus: Path, split: str) -> dict[str, dict[str, float]]:
     """Role -> id -> seconds of the protocol's videos."""
     lengths = dict(videos(corpus).select("video_id", "duration").iter_rows())
-    splits = tables.read("splits", corpus)
-    listed = {role: split_ids(splits, split, role) for role in ROLES}
+    listed = {role: pooled_ids(corpus, split, [role]) for role in ROLES}
     unknown = [i for ids in listed.values() for i in ids if lengths.get(i) is None]
     if unknown:
         raise ValueError(
@@ -120,8 +118,7 @@ def check_matching(path: Path, queries: Mapping[str, float], references: Mapping
 
 
 def write_descriptors(folder: Path, role: str, rows: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Path:
-    """Write ``<role>_descriptors.npz``; the same rows give the same bytes. ``rows`` are id, descriptors ``(L, D)`` and
-    times ``(L, 2)`` (s) of each video; L may be 0."""
+    """Write ``<role>_descriptors.npz`` of id, descriptors ``(L, D)`` and times ``(L, 2)`` (s) of each video."""
     columns = [(np.full(len(values), video_id), values, times) for video_id, values, times in rows]
     if not sum(len(ids) for ids, *_ in columns):
         raise ValueError(f"no {role} has a descriptor")
@@ -173,10 +170,7 @@ def check_descriptors(path: Path, durations: Mapping[str, float]) -> None:
 
 
 def one_a_second(values: np.ndarray, times: np.ndarray, duration: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a video that the rules allow: the first of those whose middle is in the same second.
-
-    ``values`` (L, D), rising ``times`` (L, 2) and ``duration`` in s.
-    """
+    """The rows of a video that the rules allow: the first of those whose middle is in the same second."""
     _, first = np.unique(np.floor(np.asarray(times).mean(axis=1)), return_index=True)
     room = math.ceil(duration)
     if len(first) > room:

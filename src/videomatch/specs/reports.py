@@ -85,7 +85,7 @@ class Submission(OpenSpec):
     """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``."""
 
     callee = "stages.submit:submit"
-    filled = ("corpus", "member", "output", "embeddings", "rankings", "segments", "features", "expert", "noise")
+    filled = ("corpus", "member", "output", "results", "expert", "noise")
     dataset: str = option(section="datasets", workflow=True)
     split: str
     system: str = option(section="systems", workflow=True)

@@ -48,8 +48,6 @@ def align(
         tuned: result of ``tune``, which has aligner, options and similarity map.
         rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs.
-        score: of a segment, see :func:`videomatch.aligners.find_segments`.
-        threads: processes.
     """
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))

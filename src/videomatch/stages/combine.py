@@ -66,8 +66,8 @@ def shares_of(weights: Sequence[float]) -> np.ndarray:
 
 
 def concatenate(parts: Sequence[np.ndarray], shares: np.ndarray, dtype: str = "float64") -> np.ndarray:
-    """Rows ``(N, sum of D)`` of unit length, of parts' rows ``(N, D)``; the shares sum to 1. A part's row of zeros
-    stays zero. Lengths are computed in float64 for every ``dtype`` of the result."""
+    """Rows ``(N, sum of D)`` of unit length, of parts' rows ``(N, D)``. A part's row of zeros stays zero. Lengths are
+    computed in float64 for every ``dtype`` of the result."""
     ends = np.cumsum([part.shape[1] for part in parts])
     rows = np.empty((len(parts[0]), ends[-1]), dtype)
     for part, share, end in zip(parts, shares, ends, strict=True):
@@ -79,12 +79,11 @@ def concatenate(parts: Sequence[np.ndarray], shares: np.ndarray, dtype: str = "f
 
 
 def components(chunks: Iterable[np.ndarray], shape: tuple[int, int], dim: int) -> tuple[np.ndarray, float]:
-    """The first right singular vectors ``(D, up to dim)``, float64, of rows that come in chunks, and their share of
-    the squared norm.
+    """The first right singular vectors ``(D, up to dim)``, float64, of rows that come in chunks, ``shape`` in all, and
+    their share of the squared norm.
 
-    They are the eigenvectors of the Gram matrix of the columns, or of the rows where these are fewer (then at most as
-    many as the rank). In float32 alone, singular values below some 3e-4 of the largest would drown. Signs are fixed by
-    the largest entry, so that results repeat. ``shape`` is ``(N, D)`` of all rows.
+    They are the eigenvectors of the Gram matrix of the columns, or of the rows where these are fewer. In float32 alone,
+    singular values below some 3e-4 of the largest would drown. Signs are fixed by the largest entry.
     """
     count, width = shape
     if count < width:

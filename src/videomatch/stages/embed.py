@@ -9,7 +9,7 @@ has the stores ``videos/`` (by video id) and ``texts/`` (by text id), of one flo
   the texts go through its text tower.
 * a trained system: ``embed_videos`` and ``embed_texts`` of its model.
 
-A video or text without input (a title, a decodable frame) is absent from the store; ``embed.json`` counts these.
+What lacks input (a title, a decodable frame) is absent from the store; ``embed.json`` counts these.
 """
 
 from __future__ import annotations
@@ -74,15 +74,13 @@ def embed(
         ids = [i for i in ids if i in chosen]
     with reproducible(threads), torch.inference_mode():
         if "model" in system:
-            if len(run or []) != len(members):
-                raise ValueError(f"embed: {len(run or [])} checkpoints for the members {members}")
             for member, checkpoint in zip(members, run or [], strict=True):
                 vectors, comparison = _by_model(corpus, features, ids, checkpoint, queries)
                 _write_member(output / member, vectors, system, comparison)
             return
         options = system["embeddings"]
         if "features" in options:
-            vectors = _by_features(corpus, features, ids, options, str(run[0]) if run else None, queries)
+            vectors = _by_features(corpus, features, ids, options, queries)
         else:
             from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
 
@@ -90,8 +88,7 @@ def embed(
             lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
             log.info("latent semantic analysis in %d dimensions", lsa.dim)
             rows = ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS))
-            found: Embeddings = {"videos": (ids, rows)}
-            vectors = found
+            vectors = {"videos": (ids, rows)}
         (member,) = members  # a system without training has one
         _write_member(output / member, vectors, system)
 
@@ -101,7 +98,6 @@ def _by_features(
     features: Sequence[Path],
     ids: Sequence[str],
     options: Mapping[str, Any],
-    trained_encoder: str | None,
     queries: Sequence[str] | None,
 ) -> Embeddings:
     """The mean of the frame features, and texts by the text tower of the encoder that they come from."""
@@ -109,8 +105,8 @@ def _by_features(
     found: Embeddings = {"videos": (ids, _pooled(store, store.present(ids)))}
     if "text_encoder" in options and queries != []:
         texts = _queries(corpus, queries, options.get("texts", QUERIES))
-        encoder = trained_encoder or options["text_encoder"]
-        found["texts"] = (texts["text_id"].to_list(), _encoded(encoder, texts, store.shape[-1]))
+        vectors = _encoded(options["text_encoder"], texts, store.shape[-1])
+        found["texts"] = (texts["text_id"].to_list(), vectors)
     return found
 
 
@@ -191,7 +187,9 @@ def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = 
     return texts.sort("text_id")
 
 
-def _write_member(folder: Path, found: Embeddings, system: dict[str, Any], comparison: str = "cosine") -> None:
+def _write_member(
+    folder: Path, found: Mapping[str, tuple[Sequence[str], Vectors]], system: dict[str, Any], comparison: str = "cosine"
+) -> None:
     about: dict[str, Any] = {n: _write(folder / n, ids, vectors, system) for n, (ids, vectors) in found.items()}
     log.info("%s: embedded %s", folder.name, about)
     if comparison != "cosine":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ from videomatch.localisation.maps import boxes_by_pair
 from videomatch.metrics import avs, correlation, matching, ranking, segments
 from videomatch.metrics.segments import TIMES
 
-RANKS = ("MdR", "MnR", "mAP", "R@sum", "gmean")
 PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "Spearman": correlation.spearman,
     "Pearson": correlation.pearson,
     "MSE": correlation.mse,
     "MSE (plain)": correlation.mse,
 }
+#: bootstrap samples, of queries or of pairs
+SAMPLES = 200
 #: metrics of segments, of all judged pairs or of one kind of segment
 OF_SEGMENTS = ("F1", "precision", "recall", "FRR", "FAR")
 #: suffix of a measure of a pool: the mean over the topics that are answered, as NIST's
@@ -44,43 +45,32 @@ _POOL = re.compile(r"(?:infAP|infNDCG|iP@([1-9]\d*))(?: \(NIST\))?")
 
 def evaluate(
     *,
+    corpus: Path,
     output: Path,
     metrics: list[str],
     members: list[str],
     rankings: Path | None = None,
     segments: list[Path] | None = None,
     split: str | None = None,
-    convention: str = "house",
-    samples: int = 200,
-    seed: int = 0,
-    corpus: Path | None = None,
 ) -> None:
-    """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (name -> value) and ``counts``.
+    """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (a bootstrap standard error) and
+    ``counts``, name -> value each.
 
     Args:
         rankings: result of ``search``.
         segments: results of ``align``, one per member, instead, with their ``split``.
-        convention: tie rule and median of the rank metrics, a name of ``metrics.ranking.CONVENTIONS``.
-        samples, seed: bootstrap samples (of queries, or of pairs) for ``spread``, a standard error.
-        corpus: for the measures of a pool and of segments.
     """
-    if (rankings is None) == (segments is None):
-        raise ValueError("expected either rankings or segments to evaluate")
-    if rankings is not None:
-        _check(metrics, convention)
     for number, member in enumerate(members):
-        rng = np.random.default_rng([seed, samples])
+        rng = np.random.default_rng([0, SAMPLES])
         if rankings is not None:
-            result = _evaluate_ranking(rankings / member, metrics, convention, samples, rng, corpus)
+            result = _evaluate_ranking(rankings / member, metrics, rng, corpus)
         else:
-            assert segments and corpus and split
-            result = _evaluate_segments(corpus, split, segments[number], metrics, samples, rng)
+            assert segments and split
+            result = _evaluate_segments(corpus, split, segments[number], metrics, rng)
         files.write_json(output / member / "metrics.json", result)
 
 
-def _evaluate_ranking(
-    rankings: Path, metrics: list[str], convention: str, samples: int, rng: np.random.Generator, corpus: Path | None
-) -> dict[str, Any]:
+def _evaluate_ranking(rankings: Path, metrics: list[str], rng: np.random.Generator, corpus: Path) -> dict[str, Any]:
     """The metrics of one member's ranking."""
     about = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
@@ -92,29 +82,30 @@ def _evaluate_ranking(
     counts = about["counts"] | {"pairs": len(judged)}
     if len(of_pool) + len(of_pairs) < len(metrics):
         relevant = judged.filter(pl.col("grade") > 0)
-        ks = tuple(sorted({1, 5, 10, *(int(m[2:]) for m in metrics if re.fullmatch(r"R@\d+", m))}))
+        ks = tuple(sorted({1, 5, 10, *(int(m[2:]) for m in metrics if re.fullmatch(r"R@[1-9]\d*", m))}))
         queries = relevant["query_id"].rank("dense").cast(pl.Int64).to_numpy()
-        each = ranking.per_query(queries, relevant["better"].to_numpy(), relevant["equal"].to_numpy(), convention, ks)
-        values |= ranking.summary(each, convention)
+        each = ranking.per_query(queries, relevant["better"].to_numpy(), relevant["equal"].to_numpy(), ks=ks)
+        values |= ranking.summary(each)
         # a query is ranked against all references with an embedding, except itself
         is_reference = relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
         chance |= ranking.chance(queries, about["counts"]["references"] - is_reference, ks)
         size = len(each["rank"])
         counts["queries"] = size
-        resampled = [{n: v[at] for n, v in each.items()} for at in rng.integers(0, size, size=(samples, size))]
-        spread |= _spread([ranking.summary(some, convention) for some in resampled])
+        resampled = [{n: v[at] for n, v in each.items()} for at in rng.integers(0, size, size=(SAMPLES, size))]
+        spread |= _spread([ranking.summary(some) for some in resampled])
     if of_pairs:
         score, grade = judged["score"].to_numpy(), judged["grade"].to_numpy()
         target = dict.fromkeys(PAIRS, grade) | {"MSE": correlation.rank_normalised(grade)}
         values |= {m: PAIRS[m](score, target[m]) for m in of_pairs}
         chance |= dict.fromkeys(("Spearman", "Pearson"), 0.0)
-        draws = (rng.integers(0, len(judged), size=len(judged)) for _ in range(samples))
+        draws = (rng.integers(0, len(judged), size=len(judged)) for _ in range(SAMPLES))
         spread |= _spread([{m: PAIRS[m](score[at], target[m][at]) for m in of_pairs} for at in draws])
     if of_pool:
         topics, of_topics = _topics(rankings, corpus, about, of_pool)
         values |= {m: float(of_all.mean()) for m, of_all in topics.items()}
-        spread |= _spread([{m: float(rng.choice(v, len(v)).mean()) for m, v in topics.items()} for _ in range(samples)])
+        spread |= _spread([{m: float(rng.choice(v, len(v)).mean()) for m, v in topics.items()} for _ in range(SAMPLES)])
         counts |= of_topics
+    _check(metrics, values, [*values, *PAIRS, "infAP", "infNDCG", "iP@10"])
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
         counts["items without embedding"] = len(about["missing"])
@@ -124,17 +115,14 @@ def _evaluate_ranking(
         "spread": {m: spread[m] for m in metrics if m in spread},
         "counts": counts,
         "split": about["split"],
-        "convention": convention,
+        "convention": "house",
     }
 
 
 def _topics(
-    rankings: Path, corpus: Path | None, about: dict, metrics: list[str]
+    rankings: Path, corpus: Path, about: dict, metrics: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """The values of each measure of a pool, of all topics (0 without an answer) or with the suffix of those with an
-    answer; and the numbers of topics."""
-    if corpus is None:
-        raise ValueError(f"{metrics[0]} needs the judged pool of the corpus, but no corpus is given")
+    """The values of each measure of all topics, or with the suffix of those with an answer; and counts of topics."""
     strata = tables.read("strata", corpus)
     strata = strata.filter(pl.col("query_id").is_in(pooled_ids(corpus, about["split"], ["query"])))
     if not len(strata):
@@ -148,8 +136,8 @@ def _topics(
     found: dict[str, dict[str, float]] = {}
     for (topic,), pool in sorted(strata.partition_by("query_id", as_dict=True).items()):
         run = answers.get((topic,), best.clear())
-        counted = avs.Pool.of(pool["stratum"].to_numpy(), pool["judgement"].to_numpy())
-        found[str(topic)] = avs.inferred(run["stratum"].to_numpy(), run["judgement"].to_numpy(), counted, ks)
+        ranks, pooled = ((t["stratum"].to_numpy(), t["judgement"].to_numpy()) for t in (run, pool))
+        found[str(topic)] = avs.inferred(*ranks, pooled, ks)
     answered = [topic for topic in found if (topic,) in answers]
     if not answered:
         raise ValueError(f"{rankings}: no judged topic of protocol {about['split']!r} has a ranking")
@@ -158,33 +146,22 @@ def _topics(
     return {m: np.array(v) for m, v in values.items()}, counts
 
 
-def _check(metrics: list[str], convention: str) -> None:
-    if convention not in ranking.CONVENTIONS:
-        raise ValueError(f"no convention {convention!r}; there are {', '.join(ranking.CONVENTIONS)}")
-    names = ["R@1", "R@5", "R@10", *RANKS, *PAIRS, "infAP", "infNDCG", "iP@10"]
+def _check(metrics: list[str], values: Mapping[str, float], known: Collection[str]) -> None:
     for metric in metrics:
-        if metric not in names and not re.fullmatch(r"R@[1-9]\d*", metric) and not _POOL.fullmatch(metric):
-            listed = f"R@<k>, {', '.join(names[3:-1])}, iP@<k>, each of the last three also with{NIST}"
-            raise _unknown(metric, names, listed)
-
-
-def _unknown(metric: str, names: Iterable[str], listed: str) -> ValueError:
-    near = difflib.get_close_matches(metric, names, 1, 0)
-    return ValueError(f"no metric {metric!r}, did you mean {near[0]!r}? There are {listed}")
+        if metric not in values:
+            near, *_ = difflib.get_close_matches(metric, known, 1, 0)
+            raise ValueError(f"no metric {metric!r}, did you mean {near!r}? There are {', '.join(known)}")
 
 
 def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
     """Standard deviation of every metric over the bootstrap samples."""
-    if len(samples) < 2:
-        return {}
     return {name: float(np.std([s[name] for s in samples], ddof=1)) for name in samples[0]}
 
 
 def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Metrics of the segments that a system ``found`` (a table ``segments``) for the pairs of a protocol: those of
-    :func:`videomatch.metrics.segments.localisation` over the judged pairs, ``edit/…`` where the corpus has a table of
-    edits; and, if every segment has a score, ``matching``: ``AP`` of the segments and ``uAP`` of their pairs, over all
-    pairs of the protocol's queries and references."""
+    """:func:`videomatch.metrics.segments.localisation` of the segments that a system found, over the judged pairs of a
+    protocol; and, if all have a score, ``matching``: ``AP`` of the segments and ``uAP`` of their pairs, over all pairs
+    of its queries and references."""
     found, truth, pairs, given, true = _judged(corpus, split, found)
     result = segments.localisation(given, true, _edits(corpus, pairs, true))
     if len(found) and not found["score"].null_count():
@@ -193,7 +170,7 @@ def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, 
 
 
 def _evaluate_segments(
-    corpus: Path, split: str, aligned: Path, metrics: list[str], samples: int, rng: np.random.Generator
+    corpus: Path, split: str, aligned: Path, metrics: list[str], rng: np.random.Generator
 ) -> dict[str, Any]:
     """The metrics of the segments in a result of ``align``."""
     found = tables.read("segments", aligned)
@@ -207,18 +184,17 @@ def _evaluate_segments(
         values |= {f"{name}{where}": 100 * numbers[name] for name in OF_SEGMENTS if name in numbers}
     if not len(found):
         values |= {"AP": 0.0, "uAP": 0.0}
-    for metric in metrics:
-        if metric not in values:
-            raise _unknown(metric, values, ", ".join(values))
+    _check(metrics, values, values)
     _, _, pairs, given, true = _judged(corpus, split, found)
     scores = segments.per_pair(zip(given, true, strict=True))
-    spread = _spread([segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(samples, len(pairs)))])
+    true_counts = scores[:, 3]
+    spread = _spread([segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(SAMPLES, len(pairs)))])
     counts = {
         "queries": len({query for query, _ in pairs}),
         "references": len({reference for _, reference in pairs}),
         "pairs": len(pairs),
-        "pairs with a copy": int((scores.relevant > 0).sum()),
-        "segments": int(scores.relevant.sum()),
+        "pairs with a copy": int((true_counts > 0).sum()),
+        "segments": int(true_counts.sum()),
     }
     return {
         "metrics": {m: values[m] for m in metrics},

@@ -7,8 +7,6 @@ the batches; finished videos are written in the order of their ids. PyAV and tor
 On a CPU every batch is computed by one torch thread and ``threads`` batches at a time: no thread waits at a barrier,
 and the features do not depend on the number of threads. Batches are cut from the rows in the order of the video ids, so
 that timing changes nothing; another set of videos shifts them, which changes features by rounding only.
-
-Features that were released (``experts/released.py``) are copied from their files and need no media.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from videomatch.common import files, named
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.store import Store, StoreWriter
+from videomatch.data.store import Store, StoreWriter, expert_store
 from videomatch.experts import BaseExpert, Extracted
 from videomatch.media.container import Unreadable
 from videomatch.media.decode import CHUNK, Sampler
@@ -69,18 +67,15 @@ def extract(
     Args:
         experts: name -> ``{"extractor": file in experts/, "source": expert whose frames are read instead of the media,
             options…}``.
-        backbones: name of a backbone -> folder or hub id.
-        features: results of earlier extraction passes, for ``source``.
         runs: results of training that ``backbones`` points into; an error if one of them is missing.
         released: ``{"corpus": reader in corpora/, "raw": folder of the data set's files}``, for released features.
-        threads: decoding threads, and as many for the networks.
     """
     absent = [str(run) for run in runs or [] if not run.is_dir()]
     if absent:
         raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
     keep_memory()
     torch.set_num_threads(1)
-    loaded = {name: _load(name, options, backbones) for name, options in experts.items()}
+    loaded = {name: _load(options, backbones) for name, options in experts.items()}
     sources = {n: _source(n, o["source"], features or []) for n, o in experts.items() if "source" in o}
     videos = corpora.videos(corpus, shard).sort("video_id").select("video_id", "path").rows()
     rejected: list[tuple[str, str, str]] = []
@@ -131,23 +126,16 @@ def keep_memory() -> None:
             libc.mallopt(name, value)
 
 
-def _load(name: str, options: dict[str, Any], backbones: dict[str, str]) -> BaseExpert:
+def _load(options: dict[str, Any], backbones: dict[str, str]) -> BaseExpert:
     given = {k: v for k, v in options.items() if k not in ("extractor", "source")}
-    if "backbone" in given:
-        if given["backbone"] not in backbones:
-            raise ValueError(f"expert {name!r}: no backbone {given['backbone']!r}; there are {sorted(backbones)}")
-        given["backbone"] = backbones[given["backbone"]]
-    if "encoder" in given:  # of texts: the name of a backbone, or a folder or hub id itself
-        given["encoder"] = backbones.get(given["encoder"], given["encoder"])
+    for option in given.keys() & {"backbone", "encoder"}:  # the name of a backbone, or a folder or hub id itself
+        given[option] = backbones.get(given[option], given[option])
     return named.module("experts", options["extractor"]).Expert(**given)
 
 
 def _source(name: str, source: str, features: list[Path]) -> Store:
     """The stored frames that an expert reads instead of the media."""
-    roots = [folder / source for folder in features if (folder / source).is_dir()]
-    if not roots:
-        raise ValueError(f"expert {name!r} reads {source!r}, which is in none of {[str(f) for f in features]}")
-    store = Store(*roots)
+    store = expert_store(features, source)
     if store.dtype != np.uint8 or len(store.shape) != 3 or store.shape[-1] != 3:
         raise ValueError(
             f"expert {name!r} reads {source!r}: rows of {store.dtype} {store.shape}, expected frames (height, width, 3)"
@@ -166,17 +154,15 @@ def _copy_released(
         return None
     if corpus is not None:
         writer.made_by["corpus"] = corpus
-    absent, rejected = dict.fromkeys(ids), []
+    rejected = dict.fromkeys(ids, f"the data set has no released {name!r} features of it")
     with writer:
         for video_id, values, times in track(found, total=len(ids), label=name):
-            del absent[video_id]
             if np.isfinite(values).all():
                 writer.add(video_id, values, times=times)
+                del rejected[video_id]
             else:
-                reason = f"its released {name!r} features hold a number that is not finite"
-                rejected.append((video_id, "", reason))
-    reason = f"the data set has no released {name!r} features of it"
-    return rejected + [(video_id, "", reason) for video_id in absent]
+                rejected[video_id] = f"its released {name!r} features hold a number that is not finite"
+    return [(video_id, "", reason) for video_id, reason in rejected.items()]
 
 
 class _VideoJob:

@@ -1,8 +1,5 @@
 """``illustrate``: a page of a run to look at: tables, learning curves, scores over grades and nearest neighbours; or
-the similarity maps of a system that aligns videos, with its segments.
-
-Pages have neither scripts nor addresses of other places; titles, names and ids are escaped.
-"""
+the similarity maps of a system that aligns videos, with its segments."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from markupsafe import Markup
 
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
@@ -19,7 +17,9 @@ from videomatch.data import tables as corpus_tables
 from videomatch.localisation.maps import SimilarityMaps
 from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
-from videomatch.reports import charts, pages, segments_page
+from videomatch.metrics.segments import TIMES, overlaps
+from videomatch.reports import charts, pages
+from videomatch.reports.segment_maps import DrawnSegment, drawing, resampled
 from videomatch.specs.similarity import SimilarityMap
 
 #: queries on one page: a browser takes long to open a page of more
@@ -51,18 +51,16 @@ def illustrate(
     segments, ``index.html`` and a page for each query.
 
     Args:
-        top: neighbours shown of each query, or queries whose segments are shown.
         system, member: what ``rankings`` (of ``search`` between videos) or ``segments`` (of ``align``, with its
             ``features``, ``split`` and ``similarity_map``) are of.
         judged, judged_names: results of ``search`` whose judged pairs are drawn, and the [system, member] of each.
-        tables: results of ``tabulate``.
         runs, run_names: results of ``train`` whose logs are drawn, and the [system, member] of each.
     """
     tables_html = [pages.markdown((folder / "table.md").read_text(encoding="utf-8")) for folder in tables]
     if segments is not None:
         assert similarity_map is not None and split is not None
         maps = SimilarityMaps.of(list(features), SimilarityMap.read(similarity_map), corpus)
-        rows = segments_page.write(output, corpus, segments, maps, split, top)
+        rows = segment_pages(output, corpus, segments, maps, split, top)
         about = f"System {system} ({member}) on {split}."
         html = pages.render("segments.html", title=title, about=about, rows=rows, tables=tables_html)
         (output / "index.html").write_text(html, encoding="utf-8")
@@ -150,6 +148,63 @@ def scatter(system: str, pairs: pl.DataFrame) -> dict[str, Any]:
 
 def training(system: str, members: dict[str, charts.Log]) -> dict[str, Any]:
     """``name``, ``note`` and ``charts`` of a system's runs."""
-    epochs = max(len(log.get("epoch", [])) for log in members.values())
+    epochs = max(len(log["epoch"]) for log in members.values())
     note = f"{len(members)} {'run' if len(members) == 1 else 'runs'} ({', '.join(members)}), {epochs} epochs"
     return {"name": system, "note": note, "charts": charts.learning_curves(members)}
+
+
+def segment_pages(
+    output: Path, corpus: Path, segments: Path, source: SimilarityMaps, split: str, top: int
+) -> list[dict[str, Any]]:
+    """Write a page for each of the ``top`` queries, those with true or found segments first; returns the rows of the
+    list of them."""
+    queries = set(source.queries.ids)
+    asked = [i for i in corpora.pooled_ids(corpus, split, ["query"]) if i in queries]
+    references = list(set(source.references.ids) & set(corpora.pooled_ids(corpus, split)))
+    is_shown = pl.col("query_id").is_in(asked) & pl.col("reference_id").is_in(references)
+    found, true = (corpus_tables.read("segments", folder).filter(is_shown) for folder in (segments, corpus))
+    with_segments = {*found["query_id"], *true["query_id"]}
+    paths = dict(corpora.videos(corpus).select("video_id", "path").iter_rows())
+    rows = []
+    asked.sort(key=lambda query: query not in with_segments)
+    for number, query in enumerate(track(asked[:top], label="pages"), 1):
+        file = f"query{number:03d}.html"
+        of_query = (table.filter(pl.col("query_id") == query) for table in (found, true))
+        html, counts = _query_page(source, paths, query, *of_query)
+        (output / file).write_text(html, encoding="utf-8")
+        rows.append({"query": query, "file": file} | counts)
+    return rows
+
+
+def _query_page(
+    source: SimilarityMaps, paths: dict[str, str | None], query: str, found: pl.DataFrame, true: pl.DataFrame
+) -> tuple[str, dict[str, int]]:
+    """The page of one query, and how many segments are true, ``found`` of these, or found without a true one."""
+    drawn: list[DrawnSegment] = []
+    maps: list[tuple[str, Markup]] = []
+    counts = {"true": 0, "found": 0, "wrong": 0}
+    references = pl.concat([found["reference_id"], true["reference_id"]]).unique(maintain_order=True)
+    for reference in references:
+        here, known = (table.filter(pl.col("reference_id") == reference) for table in (found, true))
+        true_times = known.select(TIMES).to_numpy()
+        meets = overlaps(here.select(TIMES).to_numpy(), true_times)
+        is_right = [bool(row.any()) for row in meets]
+        counts["true"] += len(true_times)
+        counts["found"] += int(meets.any(axis=0).sum())
+        counts["wrong"] += is_right.count(False)
+        rows = zip(here.select(*TIMES, pl.col("score").fill_null(0.0)).iter_rows(), is_right, strict=True)
+        segments = [
+            DrawnSegment(a, b, c, d, score, len(drawn) + n, reference, "" if right else "no true segment")
+            for n, ((a, b, c, d, score), right) in enumerate(rows, 1)
+        ]
+        drawn += segments
+        values, *times = source.map(query, reference)
+        durations = [float(clock[-1, 1]) for clock in times]
+        for axis in (0, 1):
+            values = resampled(values, times[axis], durations[axis], axis=axis)
+        files, title = (paths.get(query), paths.get(reference)), f"similarity of {query} and {reference}"
+        maps.append((reference, drawing(values, segments, durations, files, title=title, true=true_times.tolist())))
+    found_of_true = f"{counts['true']} true segments (dashed), {counts['found']} of them found"
+    about = f"{found_of_true}; {counts['wrong']} false segments."
+    html = pages.render("query.html", title=f"Where {query} comes from", about=[about], segments=drawn, maps=maps)
+    return html, counts

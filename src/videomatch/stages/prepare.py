@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import unicodedata
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from videomatch.common import files, named
-from videomatch.common.progress import track
+from videomatch.common.progress import track_calls
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.media import card
@@ -39,7 +37,7 @@ def prepare(
     shards: int,
     seed: int,
     options: dict[str, Any],
-    raw: str | None = None,
+    raw: str = "",
     renders: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
@@ -50,15 +48,10 @@ def prepare(
         corpus, options: file in ``corpora/`` that reads it, and its options.
         seed, renders: of a corpus that is generated, and its rendered shards.
         raw: folder of the downloaded files, of every other corpus.
-        threads: processes that probe.
     """
-    if shards < 1:
-        raise ValueError(f"dataset {dataset!r}: shards = {shards}, expected at least 1")
     module = named.module("corpora", corpus)
     if renders:
         read = module.read(renders=renders, seed=seed, shards=shards, **options)
-    elif raw is None:
-        raise ValueError(f"dataset {dataset!r}: corpus {corpus!r} needs `raw:`, the folder of its files")
     else:
         read = module.read(raw=Path(raw).expanduser(), **options)
     unknown = sorted(set(read) - set(tables.SCHEMAS))
@@ -90,19 +83,15 @@ def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFram
     """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. Videos
     without a path (released features only) are not probed."""
     rows = videos.sort("video_id").to_dicts()
-    paths = [row["path"] for row in rows]
     bad: list[tuple[str, str, str]] = []
     good: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        results: Iterator[dict[str, Any]] = map(_probe, paths)
-        if threads > 1 and len(paths) > BATCH:
-            results = stack.enter_context(files.workers(threads)).map(_probe, paths, chunksize=BATCH)
-        for row, result in track(zip(rows, results, strict=True), total=len(rows), label="probe"):
-            reason = id_problem(row["video_id"]) or result.get("reason")
-            if reason is None:
-                good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
-            else:
-                bad.append((row["video_id"], row["path"] or "", reason))
+    results = track_calls(_probe, [row["path"] for row in rows], processes=threads, chunk=BATCH, label="probe")
+    for row, result in zip(rows, results, strict=True):
+        reason = id_problem(row["video_id"]) or result.get("reason")
+        if reason is None:
+            good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
+        else:
+            bad.append((row["video_id"], row["path"] or "", reason))
     return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.frame("rejected", bad)
 
 

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from videomatch.common import files
-from videomatch.common.progress import track
+from videomatch.common.progress import track_calls
 from videomatch.data.corpus import shard_of
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import speaker
@@ -39,10 +38,8 @@ def render(
         log.info("%d of %d videos were already rendered", len(wanted) - len(missing), len(wanted))
     pieces = [missing[k : k + PIECE] for k in range(0, len(missing), PIECE)]
     render_piece = partial(_render_piece, scratch=scratch, seed=seed, options=checked)
-    with files.workers(threads) if threads > 1 else nullcontext() as pool:
-        done = pool.map(render_piece, pieces) if pool else map(render_piece, pieces)
-        for _ in track(done, total=len(pieces), label="render"):
-            pass
+    for _ in track_calls(render_piece, pieces, processes=threads, label="render"):
+        pass
     output.mkdir(parents=True, exist_ok=True)
     for video in wanted:
         shutil.move(scratch / f"{video}.mp4", output / f"{video}.mp4")

@@ -24,7 +24,7 @@ import torch
 from videomatch.common import files
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
-from videomatch.data.corpus import pooled_ids, split_ids, split_texts
+from videomatch.data.corpus import pooled_ids, split_texts
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store, expert_store
 from videomatch.retrieval import exact, rescoring
@@ -43,7 +43,7 @@ QUERIES = ("caption", "query")
 def search(
     *,
     corpus: Path,
-    embeddings: list[Path],
+    embeddings: Path,
     output: Path,
     split: str | list[str],
     kind: str,
@@ -52,25 +52,21 @@ def search(
     threads: int = 1,
     rescore: dict[str, Any] | None = None,
     features: list[Path] | None = None,
-    frame_embeddings: list[Path] | None = None,
+    frame_embeddings: Path | None = None,
 ) -> None:
     """Write ``<member>/rankings.parquet`` and ``<member>/search.json`` of every member of a system.
 
     Args:
-        embeddings: folders with ``<member>/videos/`` and ``<member>/texts/``; several are one, with disjoint ids.
+        embeddings: folder with ``<member>/videos/`` and ``<member>/texts/``.
         split: the protocol: its ids in the roles query and reference, and the judged pairs with both sides among them.
             Without queries, every reference is one. Several are pooled, for members with a fold.
         kind: of :data:`KINDS`; ``video_text`` swaps the protocol's roles.
-        top: nearest references to keep of every query.
         members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
             and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
         rescore: ``{method, …}``: a method of :mod:`retrieval.rescoring` with its options, ``expert`` if it reads
             frames, and ``bank``, the split (or several) of other queries, if it reads those.
-        features: results of ``extract`` with the frames that a rescoring reads.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no kind {kind!r} of search; there are {', '.join(KINDS)}")
     needed = INPUTS[rescore["method"]] if rescore else None
     if rescore and needed is not None and needed not in rescore:
         raise ValueError(f"rescore {rescore} needs {needed!r}")
@@ -78,10 +74,9 @@ def search(
         raise ValueError(f"rescore {rescore} compares texts with frames; this search compares videos")
     torch.set_num_threads(threads)
     for member, fold in members.items():
-        inputs = features or [], frame_embeddings or embeddings
-        given = Rescoring(corpus, kind, rescore, *inputs, member) if rescore else None
-        protocol = _protocol(corpus, split, kind, fold)
-        _search([e / member for e in embeddings], output / member, protocol, kind, top, given)
+        texts = (frame_embeddings or embeddings) / member
+        given = Rescoring(corpus, kind, rescore, features or [], texts) if rescore else None
+        _search(embeddings / member, output / member, _protocol(corpus, split, kind, fold), kind, top, given)
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,8 @@ def _protocol(corpus: Path, split: str | list[str], kind: str, fold: dict[str, A
         _, judged = fold_pairs(corpus, split, folds=folds, fold=number, **options)
         sides = [judged[column].unique().sort().to_list() for column in ("query_id", "reference_id")]
         return Protocol(f"{name} (fold {number} of {folds})", sides[0], sides[1], judged)
-    splits, relevance = tables.read("splits", corpus), tables.read("relevance", corpus)
-    sides = [split_ids(splits, name, role) for role in ("query", "reference")]
+    relevance = tables.read("relevance", corpus)
+    sides = [pooled_ids(corpus, name, [role]) for role in ("query", "reference")]
     if kind == "video_video" and not sides[0]:
         sides[0] = sides[1]  # a plain list of videos: each is compared with the others
     if kind == "video_text":
@@ -114,14 +109,13 @@ def _protocol(corpus: Path, split: str | list[str], kind: str, fold: dict[str, A
 
 @dataclass(frozen=True)
 class Rescoring:
-    """The options of ``rescore:``, and where the inputs of its method are; names as of :func:`search`."""
+    """The options of ``rescore:``, and where the inputs of its method are; ``embeddings`` are those of one member."""
 
     corpus: Path
     kind: str
     options: Mapping[str, Any]
     features: Sequence[Path]
-    embeddings: Sequence[Path]
-    member: str
+    embeddings: Path
 
     def search(
         self, store: Store, ids: Sequence[list[str]], rows: Sequence[np.ndarray], is_cosine: bool, request: Request
@@ -154,11 +148,10 @@ class Rescoring:
         return found
 
     def _texts(self, ids: list[str]) -> np.ndarray:
-        folders = [folder / self.member for folder in self.embeddings]
-        if not all(folder.is_dir() for folder in folders):  # another system, whose members have other names
-            members = [sorted(p.parent.name for p in folder.glob("*/texts")) for folder in self.embeddings]
-            folders = [folder / names[0] for folder, names in zip(self.embeddings, members, strict=True) if names]
-        store = Store(*(folder / "texts" for folder in folders))
+        root = self.embeddings / "texts"
+        if not self.embeddings.is_dir():  # another system, whose members have other names
+            root = min(self.embeddings.parent.glob("*/texts"), default=root)
+        store = Store(root)
         absent = sorted(set(ids).difference(store.present(ids, single=True)))
         if absent:
             raise ValueError(f"{store.roots[0]}: {absent[0]!r} has no embedding")
@@ -178,11 +171,9 @@ class Rescoring:
         return rescoring.Frames(self._texts(texts), lengths, read)
 
 
-def _search(
-    folders: list[Path], output: Path, protocol: Protocol, kind: str, top: int, given: Rescoring | None
-) -> None:
+def _search(folder: Path, output: Path, protocol: Protocol, kind: str, top: int, given: Rescoring | None) -> None:
     """One member's result."""
-    query_store, reference_store = (Store(*(e / name for e in folders)) for name in KINDS[kind])
+    query_store, reference_store = (Store(folder / name) for name in KINDS[kind])
     queries = query_store.present(protocol.queries, single=True)
     references = reference_store.present(protocol.references, single=True)
     if not queries or not references:
@@ -193,7 +184,11 @@ def _search(
     pairs = [(rows[q], columns[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()]
     own = np.array([columns.get(q, -1) for q in queries]) if kind == "video_video" else None
     request = Request(np.array(pairs, np.int64).reshape(-1, 2), top, own)
-    is_cosine = _score(folders) == "cosine"
+    file = folder / "embed.json"
+    score = json.loads(file.read_text(encoding="utf-8")).get("score", "cosine") if file.exists() else "cosine"
+    if score not in ("cosine", "dot"):
+        raise ValueError(f"{file}: score {score!r}, expected cosine or dot")
+    is_cosine = score == "cosine"
     embedded = (_embeddings(query_store, queries, is_cosine), _embeddings(reference_store, references, is_cosine))
     if given is None:
         found = exact.search(*embedded, request)
@@ -224,16 +219,6 @@ def _embeddings(store: Store, ids: list[str], is_cosine: bool) -> np.ndarray:
     if len(odd):
         raise ValueError(f"{store.roots[0]}: the embedding of {ids[odd[0]]!r} is not finite")
     return unit_rows(rows) if is_cosine else rows
-
-
-def _score(folders: list[Path]) -> str:
-    """How these embeddings are compared: ``cosine`` or ``dot``."""
-    about = [folder / "embed.json" for folder in folders]
-    texts = [file.read_text(encoding="utf-8") if file.exists() else "{}" for file in about]
-    scores = [json.loads(text).get("score", "cosine") for text in texts]
-    if len(set(scores)) > 1 or scores[0] not in ("cosine", "dot"):
-        raise ValueError(f"{', '.join(map(str, folders))}: scores are {scores}, expected all cosine or all dot")
-    return scores[0]
 
 
 def _judged(protocol: Protocol, queries: list[str], references: list[str], kind: str) -> tuple[pl.DataFrame, int]:

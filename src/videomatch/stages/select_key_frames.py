@@ -44,8 +44,6 @@ def select_key_frames(
         method: one of :data:`videomatch.localisation.key_frame_selection.METHODS`.
         run: result of ``train`` instead, of a model with ``scores_frames``.
     """
-    if (method is None) == (run is None):
-        raise ValueError("expected one of a method and the run of a trained scorer, to select key frames")
     store = expert_store(features, expert)
     if len(store.shape) != 1:
         raise ValueError(f"{store.roots[0]}: rows of shape {store.shape}, expected vectors")

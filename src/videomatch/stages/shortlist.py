@@ -15,7 +15,7 @@ import faiss
 from videomatch.common import files
 from videomatch.common.progress import track
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import pooled_ids
 from videomatch.data.store import StoreWriter, expert_store
 from videomatch.retrieval.frame_index import FrameIndex
 
@@ -36,18 +36,14 @@ def shortlist(
     """Write ``rankings.parquet`` (query, reference, votes), ``library/`` (the index of the references' frames)
     and ``shortlist.json`` (how large it is, and what was left out).
 
-    Args:
-        features: results of ``extract`` or ``select_key_frames``.
-        split: the protocol: its references are indexed, its queries are looked up.
-        top: references of a query at most.
+    The references of the split are indexed, its queries are looked up.
     """
-    store, splits = expert_store(features, expert), tables.read("splits", corpus)
-    sides = {role: split_ids(splits, split, role) for role in ("query", "reference")}
+    store = expert_store(features, expert)
+    sides = {role: pooled_ids(corpus, split, [role]) for role in ("query", "reference")}
     queries, references = (store.present(ids) for ids in sides.values())
-    for role, ids in (("query", queries), ("reference", references)):
+    for (role, listed), ids in zip(sides.items(), (queries, references), strict=True):
         if not ids:
-            count = len(sides[role])
-            raise ValueError(f"split {split!r}: none of its {count} in role {role} has a frame of {expert!r}")
+            raise ValueError(f"split {split!r}: none of its {len(listed)} in role {role} has a frame of {expert!r}")
     faiss.omp_set_num_threads(threads)
     folder, frames, seconds = output / "library", output / "references", 0.0
     with StoreWriter(frames, shape=store.shape, dtype=store.dtype.name, times=True) as writer:

@@ -53,20 +53,14 @@ def train(
 
     Args:
         scratch: folder that survives a kill; the run resumes from the state in it.
-        threads: of torch, all processes together.
         init: checkpoints whose weights (where names and shapes agree) and tokenizer it starts from.
         fold: ``[f, k]``: leave out fold f of k and validate on it; None for the split's own validation.
         backbones: results of training that the model or the tokenizer of ``system`` refers to.
     """
-    if absent := [str(run) for run in backbones or [] if not run.is_dir()]:
-        raise ValueError(f"trained backbones are missing: {', '.join(absent)}")
+    given = dict(locals())
     settings = Training(**system.get("training", {}))
     if settings.processes > 1 and distributed.size() == 1 and not distributed.launched():
-        part = functools.partial(
-            train, corpus=corpus, features=features, output=output, scratch=scratch, threads=threads, system=system,
-            seed=seed, member=member, init=init, fold=fold,
-        )  # fmt: skip
-        distributed.start(part, settings.processes)
+        distributed.start(functools.partial(train, **given), settings.processes)
         return
     with distributed.group():
         model_options = {name: value for name, value in system["model"].items() if name != "name"}

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from videomatch import aligners
@@ -41,14 +42,7 @@ def tune(
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and their metrics) and ``trials.csv`` (every combination, in the order of
-    the grid).
-
-    Args:
-        split: the protocol whose judged pairs are aligned (several are pooled), of validation data.
-        aligner, run: file in ``aligners/``, or a trained detector.
-        grid: a name of the aligner's ``GRIDS`` (``ours``, ``published``), or option -> values to try.
-        threads: processes.
-    """
+    the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector."""
     loaded = aligners.load(aligner, run)
     combinations = combined(_grid(loaded, aligner or "detector", grid))
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
@@ -57,7 +51,7 @@ def tune(
     function = functools.partial(_score_pair, maps, aligner, run, combinations)
     scores = for_each_pair(function, pairs, processes=threads, label="tune")
     trials = [
-        {**options, **segments.overall(segments.Scores.of(of_trial))}
+        {**options, **segments.overall(np.array(of_trial))}
         for options, of_trial in zip(combinations, zip(*scores, strict=True), strict=True)
     ]
     at = best(trials, combinations, aligners.defaults(loaded))
