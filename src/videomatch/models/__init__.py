@@ -1,11 +1,8 @@
-"""Architectures, one per file: ``model: {name: clip, …}`` of a system is ``models/clip.py``.
+"""Architectures, one per file: ``model: {name: clip, …}`` of a system is ``models/clip.py``, with two classes.
 
-A file has two classes:
-
-``Config``  a ``PretrainedConfig`` whose keyword arguments are the options of the parameters. What follows from the data
-            (vocabulary, labels, dimensions) are arguments as well; ``train`` fills them from the examples.
-``Model``   a ``PreTrainedModel`` and a :class:`SystemModel`. ``forward`` takes tensors of a batch by name and returns
-            the tensors that objectives and metrics take, by name.
+``Config``, a ``PretrainedConfig``: its keyword arguments are the options of the parameters, and what follows from the
+data (vocabulary, labels, dimensions), which ``train`` fills from the examples. ``Model``, a ``PreTrainedModel`` and a
+:class:`SystemModel`: ``forward`` takes tensors of a batch by name and returns those of objectives and metrics, by name.
 """
 
 from __future__ import annotations
