@@ -333,7 +333,7 @@ def test_refuses_another_checkpoint_and_longer_inputs(tmp_path: Path):
     encoder("bert", tmp_path)
     config = fusion_bert.Config(pretrained=str(tmp_path), **FACTS)
     config.encoder = AutoConfig.for_model(**{**config.encoder.to_dict(), "intermediate_size": 96})
-    with pytest.raises(ValueError, match="does not fit the configured encoder"):
+    with pytest.raises(RuntimeError, match="size mismatch"):
         fusion_bert.Model(config).initialise()
     batch = inputs()
     with pytest.raises(ValueError, match="6 frames and 9 tokens, expected at most 5 and 9"):

@@ -66,20 +66,10 @@ def embedded(
     return embeddings(input_ids=input_ids[mask][None], position_ids=positions[mask][None])[0]
 
 
-def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
-    """Copy the weights of a checkpoint's encoder; a ``ValueError`` if it is not the configured one."""
-    weights, own = source.state_dict(), encoder.state_dict()
-    shapes = [{key: value.shape for key, value in state.items()} for state in (weights, own)]
-    if shapes[0] != shapes[1]:
-        odd = sorted(key for key in {*weights, *own} if shapes[0].get(key) != shapes[1].get(key))
-        raise ValueError(f"{name} does not fit the configured encoder: {', '.join(odd[:5])}")
-    encoder.load_state_dict(weights)
-
-
 def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
     """Copy the weights of a checkpoint's encoder, and those of its masked-token head if ``head`` is given."""
     source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
-    copy_weights(name, source.base_model, encoder)
+    encoder.load_state_dict(source.base_model.state_dict())
     if head is None:
         return
     if hasattr(source, "lm_head"):  # RoBERTa

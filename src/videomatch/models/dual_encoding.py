@@ -321,7 +321,7 @@ class Model(PreTrainedModel, SystemModel):
         if self.config.text != "clip" or self.config.pretrained is None:
             return
         source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)
-        _encoders.copy_weights(self.config.pretrained, source, self.tower)
+        self.tower.load_state_dict(source.state_dict())
 
     @torch.no_grad()
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:

@@ -154,6 +154,7 @@ class Trainer:
         self.model = model.to(self.device)
         self.optimiser = optimiser(self.model, settings)
         self.average = None if settings.ema is None else moving_average(self.model, settings.ema)
+        self.validated = self.model if self.average is None else self.average.module  # its weights are the result
         watched = (settings.monitor, settings.early_stop, settings.plateau)
         self.early_stopping = EarlyStopping(*watched, keep_best=settings.keep == "best", folder=scratch)
         self.epoch, self.step = 0, 0  # of the next step
@@ -174,7 +175,8 @@ class Trainer:
         epochs, saved = self.settings.epochs, time.monotonic()
         while self.epoch < epochs and not self.early_stopping.should_stop:
             started, epoch, rate = time.monotonic(), self.epoch, 0.0
-            numbers = data.epoch_batches(examples, self.settings.batch, np.random.default_rng([self.seed, epoch]))
+            order, size = examples.epoch(np.random.default_rng([self.seed, epoch])), self.settings.batch
+            numbers = [order[i : i + size] for i in range(0, max(1, len(order) - size + 1), size)]
             steps = len(numbers)
             work = [(numbers[step], (self.seed, epoch, step)) for step in range(self.step, steps)]
             with contextlib.closing(data.sampled(examples, work, self.settings.prefetch)) as batches:
@@ -186,7 +188,7 @@ class Trainer:
                     validates = validation is not None and self.settings.validates(epoch * steps + self.step, steps)
                     if validation is not None and validates:
                         self.metrics = {f"val/{name}": value for name, value in self.validate(validation).items()}
-                        self.early_stopping.update(self.metrics, self.validated_model)
+                        self.early_stopping.update(self.metrics, self.validated)
                     ends = self.step == steps or self.early_stopping.should_stop
                     if ends:
                         losses = {f"train/{name}": value / self.step for name, value in self.sums.items()}
@@ -203,7 +205,7 @@ class Trainer:
         if self.settings.keep == "best":
             self.model.load_state_dict(self.early_stopping.best_weights(self.device))
         elif self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
+            self.model.load_state_dict(self.validated.state_dict())
         self.model.eval()
         return self.rows
 
@@ -242,9 +244,10 @@ class Trainer:
         """Mean losses and the examples' metrics over one fixed pass over all of ``examples``; an objective without any
         row is left out. The arguments of metrics are outputs and batch tensors, concatenated over the pass, in the
         order of the examples' numbers where there is one row per example."""
-        model, metrics = self.validated_model.eval(), examples.metrics
+        model, metrics = self.validated.eval(), examples.metrics
         order = examples.epoch(np.random.default_rng(self.seed))
-        work = [(n, (self.seed, i)) for i, n in enumerate(data.even_batches(order, self.settings.batch))]
+        even = np.array_split(order, max(1, -(-len(order) // self.settings.batch)))  # of nearly equal length
+        work = [(n, (self.seed, i)) for i, n in enumerate(even)]
         sums = np.zeros((len(self.objectives), 2))  # rows, and losses times rows
         parts: dict[str, list[Tensor]] = defaultdict(list)
         with contextlib.closing(data.sampled(examples, work, self.settings.prefetch)) as batches:
@@ -267,11 +270,6 @@ class Trainer:
         totals = distributed.all_reduce_sum(torch.from_numpy(sums)).tolist()
         means = {name: total / rows for name, (rows, total) in zip(self.objectives, totals, strict=True) if rows}
         return means | {name: float(metric(**by_name(metric, tensors))) for name, metric in metrics.items()}
-
-    @property
-    def validated_model(self) -> nn.Module:
-        """The model that is validated and whose weights are the result: the average where there is one."""
-        return self.model if self.average is None else self.average.module
 
     def _tensors(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """A batch on the device, and the model's outputs on it."""
