@@ -1,7 +1,4 @@
-"""Load a result of ``train``: a ``save_pretrained`` folder, and in it ``system.yaml``, the resolved system.
-
-What a model can do is a class variable of ``models.SystemModel``, like ``embeds_texts``.
-"""
+"""Load a result of ``train``: a ``save_pretrained`` folder, and in it ``system.yaml``, the resolved system."""
 
 from __future__ import annotations
 
