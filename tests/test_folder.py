@@ -12,7 +12,7 @@ import pytest
 
 from paths import realdata
 from videomatch.common import named
-from videomatch.corpora import folder
+from videomatch.corpora import FeatureReader, folder
 from videomatch.data import subtitles
 from videomatch.data.tables import check
 
@@ -166,13 +166,14 @@ def test_odd_names_and_links(tmp_path):
     raw, other = tmp_path / "raw", tmp_path / "other"
     _put(other, {"linked.mp4": b""})
     decomposed = unicodedata.normalize("NFD", "Übung ñ.mp4")
-    _put(raw, {decomposed: b"", "a\nb.mp4": b"", "of.a video.mp4": b""})
+    _put(raw, {decomposed: b"", "a\nb.mp4": b"", "title_of.a video.mp4": b""})
     (raw / "folder").symlink_to(other)
     (raw / "circle").symlink_to(raw)
     (raw / "dangling.mp4").symlink_to(tmp_path / "nothing")
     (Path(os.fsdecode(os.fsencode(raw) + b"/bad\xff.mp4"))).write_bytes(b"")
-    tables = folder.read(raw=raw)
-    ids = sorted(["Übung ñ.mp4", "a%0Ab.mp4", "folder/linked.mp4", "of.a video.mp4"])
+    tables = folder.read(raw=raw, title_from_name=True)
+    ids = sorted(["Übung ñ.mp4", "a%0Ab.mp4", "folder/linked.mp4", "title_of.a video.mp4"])
+    assert _texts(tables, "title_of.a video.mp4", "title")[0][3] == "title of a video"
     assert tables["videos"]["video_id"].to_list() == ids
     assert all(Path(path).is_file() for path in tables["videos"]["path"])
     assert sorted(tables["rejected"]["reason"])[0].startswith("file name is not valid UTF-8")
@@ -209,7 +210,7 @@ def test_every_reader_keeps_the_protocol(name):
         assert [option.name for option in options] == ["seed", "shards", "options"]
     else:
         assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)
-    if hasattr(module, "frame_features"):
+    if isinstance(module, FeatureReader):
         assert list(inspect.signature(module.frame_features).parameters) == ["raw", "ids"]
 
 

@@ -103,6 +103,7 @@ def test_from_in_a_circle_is_an_error():
         ("systems.title.embeddings", {}, "expected `features:`"),
         ("systems.title.embeddings", {"texts": ["title"], "text_encoder": "clip"}, "needs `features:`"),
         ("systems.title_and_frames.combine", {"systems": ["title_and_frames"]}, "is made of itself"),
+        ("systems.title_and_frames.combine", {"systems": ["title", "zero_shot"], "weights": [1]}, "1 weights for 2"),
         ("systems.title_and_frames.combine", {}, "a list of at least one"),
         ("systems.tiny_clip.training.lr", "1e-3", "write 1.0e-3, not 1e-3"),
         ("systems.tiny_clip.training.epochs", "three", "is not a value of type int"),

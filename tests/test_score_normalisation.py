@@ -19,6 +19,7 @@ def vsc():
         ("beta1", {}),
         ("beta1.2", {"beta": 1.2}),
         ("noreplace", {"drop": False}),
+        ("nol2", {"unit": False, "beta": 1.5}),
     ],
 )
 def test_fixture_score_normalisation(vsc, tag, options):
@@ -44,13 +45,20 @@ def test_noise_without_frames_is_refused():
         ScoreNormalisation(np.zeros((0, 4)))
 
 
-def test_cosines_of_all_frames():
+def test_fixture_chamfer_similarity():
+    parts = np.load(fixtures() / "aligners_parts.npz", allow_pickle=False)
+    found = frame_similarity.chamfer(parts["chamfer_q"], parts["chamfer_r"])
+    assert found == pytest.approx(parts["chamfer_expected"], abs=1e-9)
+    assert frame_similarity.clipped(found) == pytest.approx(parts["chamfer_normed"], abs=1e-9)
+
+
+def test_cosines_and_chamfer_agree_on_one_region():
     rng = np.random.default_rng(2)
     query, reference = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
     found = frame_similarity.cosines(query, reference)
     assert found.shape == (5, 6)
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (query, reference)]
-    assert unit[0] @ unit[1].T == pytest.approx(found)
+    assert frame_similarity.chamfer(unit[0][:, None], unit[1][:, None]) == pytest.approx(found)
     assert (frame_similarity.cosines(np.zeros((1, 8)), reference) == 0).all()
     with pytest.raises(ValueError, match="with one D"):
         frame_similarity.cosines(query, np.zeros((4, 7)))

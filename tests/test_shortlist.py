@@ -97,6 +97,8 @@ def test_normalised_scores_are_those_of_the_frames(data, tmp_path):  # noqa: F81
     assert best["similarity_map"] == compared
     _, about = aligned(data, tmp_path / "out", tuned=tmp_path / "tuned")
     assert about["similarity_map"] == compared
+    with pytest.raises(ValueError, match="similarity 'chamfer' with score normalisation"):
+        SimilarityMaps.of([data / "features"], replace(normalised, similarity="chamfer"), data / "corpus")
 
 
 def test_queries_may_bring_more_frames_than_the_library_keeps(data, tmp_path):  # noqa: F811

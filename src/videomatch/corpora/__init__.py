@@ -7,8 +7,26 @@ takes the rendered folders instead of ``raw``.) It returns tables of :mod:`video
 ``texts``, ``splits``, ``relevance``, ``rejected``, ``segments``, ``edits``, ``sources``, ``strata`` that the data set
 has. A ValueError names the file and what was expected.
 
-A module may also have a function ``frame_features(raw, ids=None)``, whose data set comes with features of frames
-(``extractor: released``): an iterator over the videos of ``ids``, or all, each once, that holds one in memory at a
-time: video id, rows (L, D) as stored, start and end of each row (L, 2) in seconds. And ``card(*, seed, options)``,
-which gives groups of numbers for its ``card.md``.
+A module may also be a :class:`FeatureReader`, and have a function ``card(*, seed, options)``, which gives groups of
+numbers for its ``card.md``.
 """
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class FeatureReader(Protocol):
+    """A module whose data set comes with features of frames (``extractor: released``)."""
+
+    def frame_features(
+        self, raw: Path, ids: Collection[str] | None = None
+    ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """The features of videos (of ``ids``, or all), one video in memory at a time: video id, rows (L, D) as stored,
+        start and end of each row (L, 2) in seconds; every id once."""
+        ...

@@ -52,9 +52,12 @@ COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
 Rejected = tuple[str, str, str]
 
 
-def read(*, raw: Path, extensions: Sequence[str] = EXTENSIONS, separator: str = "|") -> dict[str, pl.DataFrame]:
+def read(
+    *, raw: Path, extensions: Sequence[str] = EXTENSIONS, separator: str = "|", title_from_name: bool = False
+) -> dict[str, pl.DataFrame]:
     """The tables of a folder: ids are paths below ``raw``. ``separator`` stands between several tags, captions or
-    splits in one cell of ``videos.csv``."""
+    splits in one cell of ``videos.csv``; ``title_from_name`` gives videos without a title the words of their file name.
+    """
     raw = Path(raw)
     if not raw.is_dir():
         raise ValueError(f"{raw}: expected a folder of videos")
@@ -88,6 +91,8 @@ def read(*, raw: Path, extensions: Sequence[str] = EXTENSIONS, separator: str = 
         known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": entry.tags})
         spoken = _spoken(video_id, owners[video_id], rejected)
         title = entry.title or _description(video_id, owners[video_id], spoken, rejected)
+        if not title and title_from_name:
+            title = re.sub(r"[\s_.]+", " ", path.stem)
         if title:
             rows.append((f"{video_id}:title", video_id, "title", None, None, None, title))
         for claim, cues in spoken:

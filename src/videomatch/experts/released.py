@@ -1,6 +1,6 @@
 """Features that are copied instead of computed: those of the data set itself, or others that were released.
 
-The data set's own come from its reader (``frame_features``, see :mod:`videomatch.corpora`). Features in other
+The data set's own come from its reader (:class:`videomatch.corpora.FeatureReader`). Features in other
 files, for any data set, name their ``format`` and ``folder``: see :mod:`videomatch.data.released`.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common import named
+from videomatch.corpora import FeatureReader
 from videomatch.data import released
 from videomatch.experts import BaseExpert
 
@@ -63,6 +64,6 @@ class Expert(BaseExpert):
         if corpus is None or raw is None:
             raise ValueError(f"{name!r} reads released features, but the data set has no `raw:` folder to find them in")
         reader = named.module("corpora", corpus)
-        if not hasattr(reader, "frame_features"):
+        if not isinstance(reader, FeatureReader):
             raise ValueError(f"{name!r} reads released features, but corpora/{corpus}.py has none")
         return reader.frame_features(raw, frozenset(ids))

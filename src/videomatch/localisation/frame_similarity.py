@@ -1,4 +1,5 @@
-"""Similarity maps of two videos' frames ``(L, D)``. Rows are the query's frames, columns the reference's."""
+"""Similarity maps of two videos' frames, ``(L, D)``, or ``(L, K, D)`` with a vector for each of K regions (ViSiL,
+Kordopatis-Zilos et al., ICCV 2019). Rows are the query's frames, columns the reference's."""
 
 from __future__ import annotations
 
@@ -9,15 +10,37 @@ from videomatch.common.vectors import unit_rows
 
 #: cosines of neighbouring key frames above which they begin to be interpolated, and are fully; below there is a cut
 APART, TOGETHER = 0.5, 0.8
+#: the similarity of regions that VCSL scales to 1
+CHAMFER_TOP = 0.3
 
 
 def cosines(
     query: Float[np.ndarray, "query_frames D"], reference: Float[np.ndarray, "reference_frames D"]
 ) -> Float[np.ndarray, "query_frames reference_frames"]:
     """Cosines of all frames with all frames; a frame of zeros is 0 to every other."""
-    if query.ndim != 2 or reference.ndim != 2 or query.shape[1] != reference.shape[1]:
-        raise ValueError(f"query {query.shape} and reference {reference.shape}, expected both (L, D) with one D")
+    _check(query, reference, 2)
     return unit_rows(query) @ unit_rows(reference).T
+
+
+def chamfer(
+    query: Float[np.ndarray, "query_frames K D"], reference: Float[np.ndarray, "reference_frames L D"]
+) -> Float[np.ndarray, "query_frames reference_frames"]:
+    """Mean over the regions of one frame of its best inner product with the other's regions, averaged over both
+    directions. Regions are not normalised (ViSiL's are weighted by attention)."""
+    _check(query, reference, 3)
+    regions = np.einsum("qkd,rld->qkrl", query, reference, optimize=True)
+    return (regions.max(axis=3).mean(axis=1) + regions.max(axis=1).mean(axis=2)) / 2
+
+
+def clipped(similarity: np.ndarray) -> np.ndarray:
+    """Similarities from 0 to :data:`CHAMFER_TOP` scaled to 0 to 1, as VCSL does with ViSiL's."""
+    return np.clip(similarity, 0, CHAMFER_TOP) / CHAMFER_TOP
+
+
+def _check(query: np.ndarray, reference: np.ndarray, axes: int) -> None:
+    if query.ndim != axes or reference.ndim != axes or query.shape[-1] != reference.shape[-1]:
+        expected = "(L, D)" if axes == 2 else "(L, regions, D)"
+        raise ValueError(f"query {query.shape} and reference {reference.shape}, expected both {expected} with one D")
 
 
 def resampled(

@@ -51,8 +51,10 @@ class SimilarityMaps:
     @classmethod
     def of(cls, features: Iterable[Path], spec: SimilarityMap, corpus: Path | None = None) -> SimilarityMaps:
         """The maps of the features in result folders of ``extract``; ``corpus`` has the split of ``spec.noise``."""
-        if spec.every is not None and spec.every <= 0:
-            raise ValueError(f"every {spec.every}: expected more than 0 seconds")
+        if spec.every is not None and (spec.every <= 0 or spec.similarity != "cosine"):
+            raise ValueError(f"every {spec.every}, similarity {spec.similarity!r}: expected seconds, and cosines")
+        if spec.noise is not None and spec.similarity == "chamfer":
+            raise ValueError("similarity 'chamfer' with score normalisation, expected 'cosine' or 'inner'")
         references = expert_store(features, spec.expert)
         queries = references if spec.query_expert is None else expert_store(features, spec.query_expert)
         root = references.roots[0]
@@ -65,7 +67,8 @@ class SimilarityMaps:
         if not len(rows):
             raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {root}")
         noise = np.asarray(rows, np.float32)
-        fitted = ScoreNormalisation(noise, beta=spec.noise.beta, drop=spec.noise.drop)
+        is_unit = spec.similarity == "cosine"
+        fitted = ScoreNormalisation(noise, beta=spec.noise.beta, drop=spec.noise.drop, unit=is_unit)
         return cls(spec, references, queries, fitted)
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,10 +78,14 @@ class SimilarityMaps:
             self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
         right, reference_times = self.frames(reference, self.references)
-        if self.normalisation is None:
-            values = frame_similarity.cosines(left, right)
-        else:
+        if self.normalisation is not None:
             values = left @ self.normalisation.references(right).T
+        elif self.spec.similarity == "cosine":
+            values = frame_similarity.cosines(left, right)
+        elif self.spec.similarity == "chamfer":
+            values = frame_similarity.clipped(frame_similarity.chamfer(left, right))
+        else:
+            values = left @ right.T
         return values + values.dtype.type(self.spec.bias), query_times, reference_times
 
     def frames(self, video_id: str, store: Store) -> tuple[np.ndarray, np.ndarray]:

@@ -193,11 +193,13 @@ def combine(plan: Plan, dataset: str, system: str) -> Job:
 
 
 def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
-    """Member of a combined system -> its parts, as [number of the system, member of it, weight]; systems weigh the
-    same. ``by_member`` joins, for each member, the parts' members of that name, and parts without members."""
+    """Member of a combined system -> its parts, as [number of the system, member of it, weight], a system's weight
+    shared among its members. ``by_member`` joins, for each member, the parts' members of that name, and parts without
+    members."""
     entry, members = plan.system_of_kind(system, Combine), plan.members(system)
     found: dict[str, list[list[Any]]] = {member: [] for member in members}
-    for number, part in enumerate(entry.systems):
+    weights = entry.weights or [1.0] * len(entry.systems)
+    for number, (part, weight) in enumerate(zip(entry.systems, weights, strict=True)):
         own = plan.members(part)
         by_member = entry.by_member and own != ["all"]
         if by_member and own != members:
@@ -206,7 +208,7 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
             )
         for member in members:
             names = [member] if by_member else own
-            found[member] += [[number, name, 1.0 / len(names)] for name in names]
+            found[member] += [[number, name, weight / len(names)] for name in names]
     return found
 
 
@@ -230,11 +232,16 @@ def _pretrained_files(plan: Plan, entry: Trained) -> list[str]:
 
 def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
     """The references that get most votes of each query: the longest list that a system aligns."""
-    wanted = [entry.shortlist for entry in plan.of_kind(Align).values() if entry.expert == expert]
-    tops = [one.top for one in wanted if one is not None and one.top is not None]
+    aligning = [entry.shortlist for entry in plan.of_kind(Align).values() if entry.expert == expert]
+    wanted = [entry.settings() for entry in aligning if entry is not None]
+    settings: Json = {"split": split, "expert": expert, "seed": plan.seed}
+    for one in wanted:
+        settings |= one
+    if "top" in settings:
+        settings["top"] = max(one["top"] for one in wanted if "top" in one)
     return Job(
         "shortlist",
-        {"split": split, "expert": expert, "seed": plan.seed} | ({"top": max(tops)} if tops else {}),
+        settings,
         _corpus(plan, dataset, [expert]),
         experts=[expert],
         patterns={"corpus": ["splits.parquet"]},

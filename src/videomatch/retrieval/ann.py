@@ -20,6 +20,8 @@ import numpy as np
 from videomatch.common import digests, files
 
 FORMAT = 2
+#: how a vector of ``dim`` numbers is kept: a byte, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
+CODECS = ("SQ8", "SQ6", "SQ4", "PQ64", "PQ32")
 #: vectors per list that an inverted file is trained on, and bytes of them at most
 SAMPLE, SAMPLE_BYTES = 48, 1 << 28
 #: rounds of the k-means
@@ -38,9 +40,11 @@ def sample_size(nlist: int, dim: int) -> int:
     return min(SAMPLE * nlist, SAMPLE_BYTES // (4 * dim))
 
 
-def train(rows: np.ndarray, nlist: int, seed: int = 0) -> Any:
-    """An empty inverted file that has learned its centres and codes, a byte a dimension, from unit rows ``(n, D)``."""
-    index: Any = faiss.index_factory(rows.shape[1], f"IVF{nlist},SQ8", faiss.METRIC_INNER_PRODUCT)
+def train(rows: np.ndarray, nlist: int, codec: str = "SQ8", seed: int = 0) -> Any:
+    """An empty inverted file that has learned its centres and codes from unit rows ``(n, D)`` float32."""
+    if codec not in CODECS:
+        raise ValueError(f"no codec {codec!r}; there are {', '.join(CODECS)}")
+    index: Any = faiss.index_factory(rows.shape[1], f"IVF{nlist},{codec}", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.spherical, index.cp.seed = ROUNDS, True, seed
     index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, SAMPLE
     index.train(rows)

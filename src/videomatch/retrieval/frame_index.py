@@ -110,11 +110,18 @@ class FrameIndex:
 
     @classmethod
     def create(
-        cls, folder: Path, roots: Sequence[Path], *, expected: int | None = None, dim: int = 256, seed: int = 0
+        cls,
+        folder: Path,
+        roots: Sequence[Path],
+        *,
+        expected: int | None = None,
+        dim: int = 256,
+        codec: str = "SQ8",
+        seed: int = 0,
     ) -> None:
-        """Make an empty index, its codec trained on frames of randomly chosen videos of ``roots``, which are not added.
-        It may come to hold ``expected`` frames (ten times more or fewer do no harm); ``dim`` dimensions of longer
-        vectors are kept, the principal ones, without centring."""
+        """Make an empty index, its codec (of :data:`videomatch.retrieval.ann.CODECS`) trained on frames of randomly
+        chosen videos of ``roots``, which are not added. It may come to hold ``expected`` frames (ten times more or
+        fewer do no harm); ``dim`` dimensions of longer vectors are kept, the principal ones, without centring."""
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
         store = Store(*roots)
@@ -132,7 +139,7 @@ class FrameIndex:
             wide = rows.astype(np.float64)
             projection = np.linalg.eigh(wide.T @ wide)[1][:, : -dim - 1 : -1].astype(np.float32)
             rows = _unit(rows @ projection)
-        empty = ann.train(rows, nlist, seed)
+        empty = ann.train(rows, nlist, codec, seed)
         with ann.written(folder / "codec", {"inputs": inputs}) as new:
             faiss.write_index(empty, str(new / "lists.faiss"))
             if projection is not None:

@@ -21,12 +21,14 @@ ROWS = 1024
 
 class ScoreNormalisation:
     """Fitted on a noise set; apply :meth:`queries` to one side of a search and :meth:`references` to the other. The
-    challenge's participants used ``beta`` from 1 to 1.5."""
+    challenge's participants used ``beta`` from 1 to 1.5. ``unit``: rows get length 1 after the dimension is dropped."""
 
-    def __init__(self, noise: Float[np.ndarray, "N D"], *, beta: float = 1.0, drop: bool = True) -> None:
+    def __init__(
+        self, noise: Float[np.ndarray, "N D"], *, beta: float = 1.0, drop: bool = True, unit: bool = True
+    ) -> None:
         if not len(noise) or not np.isfinite(noise).all():
             raise ValueError(f"noise of shape {noise.shape}, expected at least one row of finite numbers")
-        self.beta = beta
+        self.beta, self.unit = beta, unit
         self.dropped = int(noise.var(axis=0).argmin()) if drop else None
         self.noise = self.prepared(noise)
 
@@ -44,5 +46,6 @@ class ScoreNormalisation:
         return np.concatenate([rows, np.ones_like(rows[:, :1])], axis=1)
 
     def prepared(self, rows: np.ndarray) -> np.ndarray:
-        """Rows without the dropped dimension, of length 1."""
-        return unit_rows(rows if self.dropped is None else np.delete(rows, self.dropped, axis=1))
+        """Rows without the dropped dimension, of length 1 if ``unit``."""
+        kept = rows if self.dropped is None else np.delete(rows, self.dropped, axis=1)
+        return unit_rows(kept) if self.unit else kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from videomatch.specs import Spec, option
 
@@ -19,16 +20,18 @@ class Noise(Spec):
 
 @dataclass(frozen=True)
 class SimilarityMap(Spec):
-    """Options (below ``align:``) of the map ``(Q, R)`` of cosines between the frames of a query and of a reference.
+    """Options (below ``align:``) of the map ``(Q, R)`` of similarities between the frames of query and reference.
 
     Attributes:
         expert: whose features are compared.
-        bias: added to every cosine (VSC 2022: 0.5 after score normalisation).
+        similarity: ``cosine``; ``inner`` product of the rows as they are; or ``chamfer`` over rows of regions.
+        bias: added to every similarity (VSC 2022: 0.5 after score normalisation).
         every: seconds between frames to which key frames are spread out; None leaves frames where they are.
         query_expert: whose features queries have, where ``expert``'s are the key frames of references.
     """
 
     expert: str = option(section="experts")
+    similarity: Literal["cosine", "inner", "chamfer"] = "cosine"
     bias: float = 0.0
     every: float | None = None
     query_expert: str | None = option(section="experts", default=None)

@@ -127,18 +127,21 @@ class Embeddings(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Combine(Spec):
-    """``combine:`` the embeddings of several systems, joined and reduced to ``dim`` dimensions; ``by_member`` joins
-    members of the same name (folds, seeds), one ensemble each."""
+    """``combine:`` the embeddings of several systems, joined with ``weights`` (equal by default) and reduced to ``dim``
+    dimensions; ``by_member`` joins members of the same name (folds, seeds), one ensemble each."""
 
     systems: Sequence[str] = option(
         section="systems", without=WITHOUT_EMBEDDINGS, acyclic="is made of itself", workflow=True, default=()
     )
+    weights: Sequence[float] | None = option(workflow=True, default=None)
     dim: int | None = None
     by_member: bool = option(workflow=True, default=False)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not self.systems:
             yield "", "expected `systems:`, a list of at least one"
+        if len(self.weights or self.systems) != len(self.systems):
+            yield "weights", f"{len(self.weights or ())} weights for {len(self.systems)} systems"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +168,12 @@ class Tune(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Shortlist(Spec):
-    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs."""
+    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs;
+    ``codec`` and ``dim`` are how frames are compressed in the index."""
 
     top: int | None = None
+    codec: str | None = None
+    dim: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

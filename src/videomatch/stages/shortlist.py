@@ -30,13 +30,16 @@ def shortlist(
     split: str,
     expert: str,
     top: int = 10,
+    codec: str = "SQ8",
+    dim: int = 256,
     seed: int = 0,
     threads: int = 1,
 ) -> None:
     """Write ``rankings.parquet`` (query, reference, votes), ``library/`` (the index of the references' frames)
     and ``shortlist.json`` (how large it is, and what was left out).
 
-    The references of the split are indexed, its queries are looked up.
+    The references of the split are indexed, its queries are looked up; ``codec``, ``dim``
+    and ``seed`` are as of :meth:`FrameIndex.create`.
     """
     store = expert_store(features, expert)
     sides = {role: pooled_ids(corpus, split, [role]) for role in ("query", "reference")}
@@ -52,7 +55,7 @@ def shortlist(
             writer.add(video_id, store[video_id], times=times)
             seconds += float(times[-1, 1])
     hours = seconds / 3600
-    FrameIndex.create(folder, [frames], seed=seed)
+    FrameIndex.create(folder, [frames], dim=min(dim, store.shape[0]), codec=codec, seed=seed)
     FrameIndex.add(folder, frames)
     shutil.rmtree(frames)
     index = FrameIndex(folder)
