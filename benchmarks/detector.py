@@ -39,7 +39,6 @@ from videomatch.examples.similarity_map import SimilarityMap
 from videomatch.localisation import intervals, synthetic_maps
 from videomatch.metrics import segments
 from videomatch.models import copy_descriptor, segment_detector
-from videomatch.objectives import configured
 from videomatch.stages.align import align
 from videomatch.stages.evaluate import segment_metrics
 from videomatch.stages.tune import combined, tune
@@ -47,6 +46,7 @@ from videomatch.synthetic import annotations, copies, pictures, video
 from videomatch.synthetic.latent import library_latent
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 RATE, SIZE, SEED = 4.0, 64, 0
 LOSSES: dict[str, Any] = {

@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videomatch.models.dual_encoding import KERNELS, Config, Model
-from videomatch.objectives.pairs import triplet
+from videomatch.models.dual_encoding import Config, Model
+from videomatch.objectives.margins import triplet
 
 BATCH, WORDS = 128, 7815
 #: how many times as fast as the plain way it has to be, and how far losses may be apart, relatively
@@ -62,7 +62,7 @@ class Plain(nn.Module):
         self.gru = nn.GRU(config.frame_dim, config.hidden, batch_first=True, bidirectional=True)
         self.gru.load_state_dict(model.video.gru.state_dict())  # pyright: ignore[reportOptionalMemberAccess]
         wide, filters = 2 * config.hidden, config.filters
-        self.convs = nn.ModuleList(nn.Conv2d(1, filters, (k, wide), padding=(k - 1, 0)) for k in KERNELS)
+        self.convs = nn.ModuleList(nn.Conv2d(1, filters, (k, wide), padding=(k - 1, 0)) for k in config.kernels)
         mine: Any = model.video.convolutions
         with torch.no_grad():
             for conv, layer in zip(self.convs, mine, strict=True):

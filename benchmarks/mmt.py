@@ -31,8 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videomatch.models.mmt import Config, Model
-from videomatch.objectives.pairs import max_margin
-from videomatch.training.loop import Training, optimiser
+from videomatch.objectives.margins import max_margin
+from videomatch.training.optimiser import optimiser
 
 BATCH, ROWS, TOKENS, WORDS = 32, 30, 30, 28_996
 EXPERTS = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}
@@ -70,6 +70,7 @@ def drawn(rng: np.random.Generator, kind: str) -> dict[str, Tensor]:
         "feature_mask": mask,
         "positions": np.where(mask, seconds + 2, 1),
         "maxima": features.max(1),
+        "means": features.mean(1),
         "input_ids": ids,
         "attention_mask": text.astype(np.int64),
     }
@@ -128,7 +129,7 @@ def steps(batch: dict[str, Tensor]) -> dict[str, Step]:
     second = copy.deepcopy(first)
     for layer in [*second.layer, *second.text_model.encoder.layer]:  # pyright: ignore[reportGeneralTypeIssues]
         layer.attention.self.config._attn_implementation = "eager"  # pyright: ignore[reportAttributeAccessIssue]
-    fast = optimiser(first, Training(lr=5e-5, weight_decay=0.0))
+    fast = optimiser(first, lr=5e-5, weight_decay=0.0)
     slow = torch.optim.Adam(second.parameters(), lr=5e-5, foreach=False, fused=False)
     compare(first, second, batch)
 

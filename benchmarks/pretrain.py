@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from videomatch.models.fusion_bert import Config, Model
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
-from videomatch.training.loop import Training, optimiser
+from videomatch.training.optimiser import optimiser
 
 BATCH, FRAMES, TOKENS, DIM, WORDS, TAGS = 32, 32, 36, 1536, 21_128, 10_000
 SIZES = {
@@ -118,7 +118,7 @@ def steps(size: dict[str, int], batches: list[dict[str, Tensor]], bf16: bool) ->
     first = Model(config).train()
     second = copy.deepcopy(first)
     second.encoder.set_attn_implementation("eager")  # pyright: ignore[reportCallIssue]
-    fast = optimiser(first, Training(lr=5e-5, weight_decay=0.01, eps=1e-6))
+    fast = optimiser(first, lr=5e-5, weight_decay=0.01, eps=1e-6)
     slow = torch.optim.AdamW(second.parameters(), lr=5e-5, weight_decay=0.01, eps=1e-6, foreach=False, fused=False)
     losses = []
     for way, model in ((ours, first), (plain, second)):

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from videomatch.common.vectors import padded
 from videomatch.data.store import FORMAT, INDEX, SHARD_BYTES, Store, name_of, write_header
 from videomatch.examples import Batch, Examples, Source
-from videomatch.objectives import Objective
 from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import Objective
 
 FRAMES, WIDTH, BATCH, SETTLED = 16, 1536, 128, 50
 log = logging.getLogger("benchmark")

@@ -73,8 +73,9 @@ def test_a_batch_holds_what_each_expert_saw(source):
             whole = np.array([row(video, expert, k) for k in range(rows)]).reshape(-1, SIZES[expert])
             if len(whole) <= 5:
                 np.testing.assert_array_equal(own[mask].numpy(), whole)
-            wanted = whole.max(0) if rows else np.zeros(SIZES[expert])  # of all rows, those left out as well
-            np.testing.assert_allclose(batch["maxima"][n, columns], wanted, rtol=1e-6)
+            for name, pooled in (("maxima", np.max), ("means", np.mean)):  # of all rows, those left out as well
+                wanted = pooled(whole, axis=0) if rows else np.zeros(SIZES[expert])
+                np.testing.assert_allclose(batch[name][n, columns], wanted, rtol=1e-6)
     seconds = np.floor(np.arange(7) * 0.75 + 0.25).astype(int)
     assert batch["positions"][0, :3, 1].tolist() == (seconds[:3] + 2).tolist()
     assert (batch["positions"][..., 0] == 1).all()
@@ -198,8 +199,9 @@ def test_rows_are_the_published(published, setting, rows):
             np.testing.assert_allclose(batch["features"][n, mask][:, part], wanted, rtol=1e-6)
             places = np.floor(z[f"{setting}__{video}__features_t__{name}"][0][:rows])
             assert batch["positions"][n, mask, e].tolist() == places.tolist()
-            pooled = z[f"{setting}__{video}__features_maxpool__{name}"][0]
-            np.testing.assert_allclose(batch["maxima"][n, part], pooled, rtol=1e-5, atol=1e-6)
+            for ours, theirs in (("maxima", "maxpool"), ("means", "avgpool")):
+                pooled = z[f"{setting}__{video}__features_{theirs}__{name}"][0]
+                np.testing.assert_allclose(batch[ours][n, part], pooled, rtol=1e-5, atol=1e-6)
 
 
 def test_captions_are_the_published(published):

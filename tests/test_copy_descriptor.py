@@ -14,9 +14,9 @@ from videomatch.examples import Source
 from videomatch.examples.edited_views import EDITS, EditedViews, view
 from videomatch.experts.image import Expert
 from videomatch.models.copy_descriptor import Config, Model
-from videomatch.objectives import configured
 from videomatch.objectives.contrast import entropy_spread, info_nce_views
 from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 SMALL = {"image_size": 32, "sizes": (16, 32), "depths": (1, 1)}
 

@@ -18,13 +18,14 @@ from torch import nn
 
 from videomatch.common import distributed
 from videomatch.examples import Examples
-from videomatch.objectives import Objective
 from videomatch.objectives.contrast import clip_contrastive, info_nce_views
-from videomatch.objectives.pairs import max_margin, pearson, triplet
+from videomatch.objectives.margins import max_margin, triplet
+from videomatch.objectives.pairs import pearson
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
 from videomatch.pipeline import reached
 from videomatch.pipeline.run_job import main
 from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import Objective
 
 
 class Points(Examples):

@@ -18,7 +18,7 @@ from videomatch.data import tokenize
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.models import clip, dual_encoding
-from videomatch.objectives.pairs import triplet
+from videomatch.objectives.margins import triplet
 from videomatch.stages.embed import embed
 from videomatch.stages.train import train
 
@@ -200,7 +200,7 @@ def test_a_number_that_never_varies_stays_finite_and_centring_is_saved(tmp_path)
 @pytest.mark.parametrize("padded", [False, True])
 def test_vectors_and_gradients_equal_a_plain_twin(padded):
     """With padding fed as published, against torch's GRU over the padded batch."""
-    model, batch = built(padded=padded, levels=["gru", "conv"]).double(), videos((5, 1, 9, 2))
+    model, batch = built(padded=padded, levels=["gru", "conv"], batch_norm=False).double(), videos((5, 1, 9, 2))
     batch = {k: v if v.dtype == torch.bool else v.double() for k, v in batch_of(batch).items()}
     model.eval()
     weights = torch.randn(4, 32, generator=torch.Generator().manual_seed(4)).double()
@@ -218,7 +218,7 @@ def test_vectors_and_gradients_equal_a_plain_twin(padded):
     states = states * batch["frame_mask"][..., None]
     levels = [states.sum(1) / batch["frame_mask"].sum(1, keepdim=True)]
     maps = []
-    for k, layer in zip(dual_encoding.KERNELS, model.video.convolutions, strict=True):
+    for k, layer in zip(model.config.kernels, model.video.convolutions, strict=True):
         outputs = F.conv2d(states[:, None], layer.weight.view(-1, 1, k, 10), layer.bias, padding=(k - 1, 0)).squeeze(3)
         if not padded:
             real = torch.arange(outputs.shape[2]) < (batch["frame_mask"].sum(1) + k - 1)[:, None]
@@ -261,15 +261,16 @@ def test_each_level_alone_has_only_what_it_needs(levels, text, backbone):
 
 
 def test_the_tower_is_the_clips_own_and_stays(backbone, tmp_path):
-    model, texts = built(backbone).eval(), sentences(vocabulary=40)
+    model, texts = built(backbone, map_text=False), sentences(vocabulary=40)
     whole = CLIPModel.from_pretrained(backbone).eval()
     with torch.inference_mode():
         features = whole.get_text_features(**texts).pooler_output
-        torch.testing.assert_close(model.embed_texts(**texts)[:, :16] * 3**0.5, model.text_map(features))
+    torch.testing.assert_close(model.embed_texts(**texts)[:, :128] * 3**0.5, F.normalize(features, dim=1))
+    assert model.config.dim == 128  # videos are mapped to where the sentences are
     model.train()
     assert not model.tower.training and not any(p.requires_grad for p in model.tower.parameters())
     model.tower = None  # vectors of known texts are cached
-    assert model.embed_texts(**sentences(2, vocabulary=40)).shape == (2, 48)
+    assert model.embed_texts(**sentences(2, vocabulary=40)).shape == (2, 384)
     with pytest.raises(TypeError):
         model.embed_texts(torch.tensor([[1, 7, 39]]), torch.ones(1, 3))
 
@@ -317,6 +318,7 @@ def test_bfloat16_does_not_stop_it(backbone):
         ({"levels": ["mean", "max"]}, "'max'"),
         ({"text": "clip"}, "needs a `backbone`"),
         ({"pretrained": "x"}, "of no use"),
+        ({"kernels": [0]}, "kernels"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options, message):

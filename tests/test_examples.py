@@ -110,6 +110,7 @@ def test_a_batch_of_whole_videos(source):
         "frame_dim": 3,
         "max_frames": 4,
         "max_tokens": 9,
+        "layout": "frames_inside",
         "id2label": {0: "x", 1: "y"},
     }
     some = examples.batch(np.array([3, 1]), RNG(0))  # any numbers in any order; only as wide as they need

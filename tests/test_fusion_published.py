@@ -17,10 +17,9 @@ JOBS = {
     # features' span, which changes no product of theirs
     "golden": {},
     "arch_aiac": {},
-    "arch_aiac_job2": {"tags_from": "embedding"},
+    "arch_aiac_job2": {"layout": "frames_first", "tags_from": "embedding"},
     "arch_aiac_job4": {"pool": "attention_all"},
 }
-FRAMES_FIRST = "arch_aiac_job2"
 #: the authors' names and ours
 NAMES = {
     "newfc_hidden": "projection",
@@ -90,7 +89,7 @@ def close(found: torch.Tensor, wanted: np.ndarray, tolerance: float = 1e-9) -> N
     assert np.abs(found.detach().numpy() - wanted).max() <= tolerance * scale
 
 
-def states_of(model: fusion_bert.Model, job: str, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def states_of(model: fusion_bert.Model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Last hidden states of the sequence in the job's own order (B, 21, hidden), and where a position is no padding.
 
     Masked frames are given as zeros: of a masked batch the model would only compute the states that heads read.
@@ -103,7 +102,7 @@ def states_of(model: fusion_bert.Model, job: str, batch: dict[str, torch.Tensor]
     hook.remove()
     tokens, frames = batch["input_ids"].shape[1], hidden.shape[1]
     text, video = found[0].unflatten(0, (len(hidden), -1)).split([tokens, frames], dim=1)
-    first = 0 if job == FRAMES_FIRST else 1
+    first = 1 if model.config.layout == "frames_inside" else 0
     valid = batch["attention_mask"].bool()
     masks = [valid[:, :first], batch["frame_mask"], valid[:, first:]]
     return torch.cat([text[:, :first], video, text[:, first:]], 1), torch.cat(masks, 1)
@@ -114,7 +113,7 @@ class TestPublished:
     def test_states(self, job):
         model, z = published(job)
         for case, masks in (("clean", {}), ("masked", {"tokens": True, "frames": True})):
-            states, valid = states_of(model, job, batch_of(z, **masks))
+            states, valid = states_of(model, batch_of(z, **masks))
             close(states[valid], z[f"{case}_last_hidden"][valid.numpy()])
             close(states, z[f"{case}_last_hidden"])  # of padding, too: their pooling reads it
 
@@ -146,7 +145,7 @@ class TestPublished:
         model, z = published(job)
         outputs = model(**batch_of(z, tokens=True, frames=True))
         at = z["mlm_labels"] != -100
-        after = slice(0 if job == FRAMES_FIRST else 1, None)  # there [CLS] is not among the tokens
+        after = slice(1 if model.config.layout == "frames_inside" else 0, None)  # there [CLS] is not among the tokens
         logits = z["masked_mlm_logits"]
         close(outputs["token_logits"], logits if job == "golden" else logits[at[:, after]])
         assert outputs["token_targets"].tolist() == z["mlm_labels"][at].tolist()
@@ -156,7 +155,7 @@ class TestPublished:
         if job == "golden":
             return
         there, seen = z["text_mask"][:, after].astype(bool), z["frame_mask"].astype(bool)
-        rows, _ = states_of(model, job, batch_of(z))
+        rows, _ = states_of(model, batch_of(z))
         length = seen.shape[1]
         close(model.token_head(rows[:, length + after.start :][there]), z["clean_mlm_logits"][there])
         close(model.frame_head(rows[:, after][:, :length][seen]), z["clean_mfm_output"][seen], 1e-6)

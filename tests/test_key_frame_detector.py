@@ -12,8 +12,8 @@ from videomatch.data.store import Store
 from videomatch.examples import Source
 from videomatch.examples.copied_frames import CopiedFrames
 from videomatch.models import key_frame_detector, key_frames, segment_detector
-from videomatch.objectives import configured
 from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 SMALL = {"width": 8, "levels": 4, "head": 8}
 SCORER = {"key_frame_coverage": {}, "key_frame_stability": {}}

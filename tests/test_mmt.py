@@ -19,7 +19,7 @@ from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_experts import CaptionExperts, scores
 from videomatch.metrics import ranking
 from videomatch.models import clip, mmt
-from videomatch.objectives.pairs import max_margin
+from videomatch.objectives.margins import max_margin
 from videomatch.stages.embed import embed
 from videomatch.stages.search import search
 from videomatch.stages.train import train
@@ -64,6 +64,7 @@ def inputs(count: int = 6, seed: int = 1, extra: int = 0, dims=EXPERTS) -> dict[
         "feature_mask": mask,
         "positions": F.pad(positions, (0, 0, 0, extra), value=1),
         "maxima": torch.where(here, torch.randn(6, total, generator=g), 0.0),
+        "means": torch.where(here, torch.randn(6, total, generator=g), 0.0),
         "input_ids": ids * text,
         "attention_mask": text.long(),
     }
@@ -81,7 +82,7 @@ def texts_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def plain(model: mmt.Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same with everything padded, as the published code computes it."""
     config, mask = model.config, batch["feature_mask"]
-    count, total = len(mask), model.config.max_positions
+    count, longest, total = len(mask), mask.shape[1], model.config.max_positions
     zero = torch.zeros(count, 1, config.width, dtype=model.start.dtype)
     rows, valid, places, ends = [zero + model.start], [torch.ones(count, 1)], [torch.zeros(count, 1)], []
     edge, available = 0, mask.any(1)
@@ -89,7 +90,11 @@ def plain(model: mmt.Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
         expert, part = model.video_experts[name], slice(edge, edge + dim)
         edge += dim
         ends.append(sum(r.shape[1] for r in rows))
-        pooled = F.normalize(expert.projection(batch["maxima"][:, part]), dim=-1)
+        pooled = F.normalize(
+            expert.projection(batch["means" if config.aggregate == "mean" else "maxima"][:, part]), dim=-1
+        )
+        if config.aggregate == "zero":
+            pooled = pooled * 0
         rows += [
             pooled[:, None] + expert.mark,
             F.normalize(expert.projection(batch["features"][..., part]), dim=-1) + expert.mark,
@@ -98,6 +103,8 @@ def plain(model: mmt.Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
         places += [torch.zeros(count, 1), batch["positions"][..., number]]
         if config.tokens == "aggregates":
             valid[-1] = valid[-1] * 0
+        if config.tokens == "frames":
+            valid[-2] = valid[-2] * 0
     hidden = torch.cat(rows, 1)
     if model.times is not None:
         hidden = hidden + model.times(torch.cat(places, 1).long().clamp(max=total - 1))
@@ -105,7 +112,11 @@ def plain(model: mmt.Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.T
     bias = (1 - torch.cat(valid, 1).to(hidden.dtype))[:, None, None] * -1e4
     for layer in model.layer:
         hidden = layer(hidden, bias)
-    videos = F.normalize(hidden[:, ends], dim=-1)
+    if config.tokens == "frames":
+        parts = [hidden[:, e + 1 : e + 1 + longest] * mask[..., n, None] for n, e in enumerate(ends)]
+        videos = F.normalize(torch.stack([p.sum(1) for p in parts], 1), dim=-1)
+    else:
+        videos = F.normalize(hidden[:, ends], dim=-1)
     if config.text == "words":
         there = batch["attention_mask"][..., None]
         state = (model.text_model(batch["input_ids"]) * there).sum(1) / there.sum(1)
@@ -132,8 +143,12 @@ VARIANTS = [
     {},
     {"keep_missing": False},
     {"temporal": False},
+    {"aggregate": "mean"},
+    {"aggregate": "zero"},
     {"tokens": "aggregates"},
-    {"tokens": "aggregates", "keep_missing": False},
+    {"tokens": "aggregates", "aggregate": "zero"},
+    {"tokens": "frames"},
+    {"tokens": "frames", "keep_missing": False},
     {"text": "clip", **ENDS},
     {"text": "words"},
 ]
@@ -219,7 +234,7 @@ def test_embeddings_score_as_the_model(options):
     torch.testing.assert_close(texts @ videos.T, whole["similarity"], rtol=1e-4, atol=1e-5)
     named = [whole.get(name) for name in ("text_vectors", "video_vectors", "text_weights", "available")]
     np.testing.assert_allclose(scores(*named), whole["similarity"].numpy(), rtol=1e-4, atol=1e-5)
-    if model.config.keep_missing:
+    if model.config.keep_missing and model.config.tokens != "frames":
         torch.testing.assert_close(videos.norm(dim=1), torch.full((6,), 3**0.5), rtol=1e-4, atol=1e-5)
 
 
@@ -253,7 +268,7 @@ def test_times_matter_only_with_a_temporal_embedding():
 
 
 def test_saved_is_loaded_equal(tmp_path: Path):
-    for number, options in enumerate(({}, {**ENDS, "keep_missing": False})):
+    for number, options in enumerate(({}, {**ENDS, "tokens": "frames", "keep_missing": False})):
         model, folder = build(**options), tmp_path / str(number)
         model.save_pretrained(folder)
         again = AutoModel.from_pretrained(folder).eval()
@@ -424,16 +439,13 @@ def published(**options) -> tuple[mmt.Model, dict[str, np.ndarray], dict[str, to
     left = model.double().load_state_dict(weights, strict=False)
     assert not left.unexpected_keys
     assert all(n.startswith("text_model.") or n.endswith("num_batches_tracked") for n in left.missing_keys)
-    return (
-        model.eval(),
-        z,
-        {
-            "features": torch.cat([torch.from_numpy(z[f"features__{n}"]) for n in names], 2),
-            "feature_mask": torch.stack([torch.from_numpy(z[f"features_ind__{n}"]) > 0 for n in names], 2),
-            "positions": torch.stack([torch.from_numpy(z[f"features_t__{n}"]).long() for n in names], 2),
-            "maxima": torch.cat([torch.from_numpy(z[f"features_maxpool__{n}"]) for n in names], 1),
-        },
-    )
+    batch = {
+        "features": torch.cat([torch.from_numpy(z[f"features__{n}"]) for n in names], 2),
+        "feature_mask": torch.stack([torch.from_numpy(z[f"features_ind__{n}"]) > 0 for n in names], 2),
+        "positions": torch.stack([torch.from_numpy(z[f"features_t__{n}"]).long() for n in names], 2),
+        "maxima": torch.cat([torch.from_numpy(z[f"features_maxpool__{n}"]) for n in names], 1),
+    }
+    return model.eval(), z, {**batch, "means": torch.full_like(batch["maxima"], torch.nan)}
 
 
 @pytest.mark.parametrize("keep", [True, False])

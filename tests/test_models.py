@@ -135,16 +135,18 @@ def test_every_file_is_a_system_model(name):
     assert issubclass(room.Model, PreTrainedModel) and issubclass(room.Model, SystemModel)
     assert room.Model.comparison in ("cosine", "dot")
     assert room.Model.scores_frames == name.startswith("key_frame")
-    assert hasattr(room.Model, "align") == name.endswith("detector")
+    assert room.Model.detects_segments == name.endswith("detector")
 
 
 @pytest.mark.parametrize(
     ("module", "option", "value", "hint"),
     [
-        ("models.mmt", "tokens", "frames", "there are: aggregates, both"),
+        ("models.mmt", "aggregate", "sum", "there are: max, mean, zero"),
+        ("models.mmt", "tokens", "frame", "did you mean 'frames'?"),
         ("models.mmt", "text", "lstm", "there are: bert, clip, words"),
         ("models.fusion_bert", "pool", "max", "did you mean 'mean'?"),
         ("models.fusion_bert", "tags_from", "mean", "there are: cls, embedding"),
+        ("models.fusion_bert", "layout", "inside", "did you mean 'frames_inside'?"),
         ("models.dual_encoding", "fuse", "sum", "there are: concatenate, mean"),
         ("models.dual_encoding", "dtype", "float16", "no option named 'dtype'"),  # it is transformers' own
         ("training.loop", "schedule", "step", "there are: constant, cosine, linear"),

@@ -10,7 +10,8 @@ import torch
 from paths import ROOT, fixtures
 from videomatch import objectives
 from videomatch.objectives.contrast import clip_contrastive
-from videomatch.objectives.pairs import cosine_mse, max_margin, pearson
+from videomatch.objectives.margins import max_margin
+from videomatch.objectives.pairs import cosine_mse, pearson
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 from videomatch.pipeline import signatures
 
@@ -20,11 +21,11 @@ def test_a_name_means_one_objective():
     assert {"clip_contrastive", "max_margin", "segment_giou"} <= set(modules)
     assert set(modules) == set(objectives.functions())
     for name, module in modules.items():
-        function = objectives.functions()[name]
+        function = objectives.function(name)
         assert (function.__module__, function.__name__) == (f"videomatch.{module.module}", name)
     for name in ("max_margins", "all_gather", "torch", "_overlap"):
         with pytest.raises(KeyError, match=name):
-            objectives.configured({name: {}})
+            objectives.function(name)
 
 
 def test_clip_contrastive_of_identity_is_closed_form():
@@ -115,12 +116,13 @@ def masked_frames(case: str) -> tuple[dict[str, np.ndarray], torch.Tensor, torch
 
 
 @pytest.mark.parametrize("case", ["small", "wide"])
-def test_mfm_nce_equals_the_published_system(case):
+@pytest.mark.parametrize(("norm", "options"), [(0, {}), (1, {"normalise": True, "temperature": 0.1})])
+def test_mfm_nce_equals_the_published_system(case, norm, options):
     z, outputs, candidates, targets, at = masked_frames(case)
-    loss = mfm_nce(outputs, candidates, targets)
-    assert loss.item() == pytest.approx(float(z["loss_norm0"]), rel=1e-9)
+    loss = mfm_nce(outputs, candidates, targets, **options)
+    assert loss.item() == pytest.approx(float(z[f"loss_norm{norm}"]), rel=1e-9)
     loss.backward()
-    wanted = z["grad_output_norm0"]
+    wanted = z[f"grad_output_norm{norm}"]
     assert np.abs(outputs.grad.numpy() - wanted[at]).max() <= 1e-9 * np.abs(wanted).max()
     assert not wanted[~at].any()  # what is not masked has no part in it
 
@@ -131,6 +133,8 @@ def test_mfm_nce_closed_forms():
     eye = torch.eye(n)
     loss = mfm_nce(s * eye[:4], eye, torch.arange(4))
     assert loss.item() == pytest.approx(math.log(math.exp(s) + n - 1) - s, rel=1e-6)
+    unit = mfm_nce(s * eye[:4], 3 * eye, torch.arange(4), normalise=True, temperature=0.5)
+    assert unit.item() == pytest.approx(math.log(math.exp(2) + n - 1) - 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("objective", [mlm, lambda o, t: mfm_nce(o, torch.ones(4, 3), t)])
@@ -226,7 +230,7 @@ def test_max_margin_leaves_captions_of_one_video_alone():
 @pytest.mark.parametrize("name", sorted(objectives.functions()))
 def test_every_objective_keeps_the_contract(name):
     """Tensors by position, options by keyword with a default."""
-    parameters = inspect.signature(objectives.functions()[name]).parameters.values()
+    parameters = inspect.signature(objectives.function(name)).parameters.values()
     tensors = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     options = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     assert tensors and tensors[0].default is inspect.Parameter.empty

@@ -234,5 +234,5 @@ def test_a_job_reaches_the_objectives_that_it_names(package: Path):
 
     pairs = reached("objectives.pairs")
     assert {"stages.work", "common.helper", "objectives", "objectives.pairs", "common.precision"} <= pairs
-    assert "objectives.contrast" not in pairs
-    assert {"objectives.pairs", "objectives.contrast"} <= reached(), "no names: all that may be meant"
+    assert "objectives.margins" not in pairs
+    assert {"objectives.pairs", "objectives.margins"} <= reached(), "no names: all that may be meant"

@@ -23,12 +23,12 @@ from videomatch.localisation.map_paths import iou, nms
 from videomatch.metrics import segments
 from videomatch.models import segment_detector
 from videomatch.models.segment_detector import Config, Model
-from videomatch.objectives import configured
 from videomatch.objectives.segments import segment_corners, segment_focal, segment_giou, segment_line
 from videomatch.stages.align import align
 from videomatch.stages.train import train
 from videomatch.stages.tune import tune
 from videomatch.training.loop import Trainer, Training
+from videomatch.training.objective import configured
 
 SMALL = {"width": 8, "levels": 4, "head": 8}
 LOSSES = {"segment_focal": {}, "segment_giou": {}, "segment_corners": {}, "segment_line": {}}
@@ -334,10 +334,9 @@ class TestTrained:
         np.testing.assert_allclose(one[:, :4], [[10, 28, 12, 30]], atol=1.5)
         np.testing.assert_allclose(two[:, :4] - one[:, :4], [[16, 16, 0, 0]], atol=1.5)
 
-    def test_no_two_are_the_same(self, detector, lines, monkeypatch):
+    def test_no_two_are_the_same(self, detector, lines):
         for overlap in (0.1, 0.3):
-            monkeypatch.setattr(detector.config, "overlap", overlap)
-            found = [detector.align(v, confidence=0.0) for v, _ in lines]
+            found = [detector.align(v, confidence=0.0, overlap=overlap) for v, _ in lines]
             assert sum(len(f) for f in found) > len(lines)
             for boxes in found:
                 alike = iou(boxes[:, :4], boxes[:, :4]) - np.eye(len(boxes))

@@ -26,10 +26,11 @@ from videomatch.examples import Source
 from videomatch.examples.frame_caption import FrameCaption
 from videomatch.examples.frame_tags import FrameTags
 from videomatch.models import image_tagger
-from videomatch.objectives import Objective, configured
 from videomatch.objectives.tags_and_masks import bce_tags
 from videomatch.stages.train import train
-from videomatch.training.loop import STATE, Trainer, Training, moving_average, optimiser
+from videomatch.training.loop import STATE, Trainer, Training
+from videomatch.training.objective import Objective, configured
+from videomatch.training.optimiser import moving_average, optimiser, rate_factors
 
 
 @pytest.fixture(scope="module")
@@ -297,18 +298,30 @@ def test_a_monitor_that_is_not_measured_is_named():
         fitted(keep="best", monitor="val/squares")
 
 
+NAMES = [
+    "encoder.embeddings.word.weight",
+    "encoder.encoder.layer.0.a.weight",
+    "encoder.encoder.layer.1.a.weight",
+    "encoder.encoder.layer.1.b.bias",
+    "vision.layers.0.weight",
+    "vision.patch_embed.weight",
+    "projection.weight",
+    "tag_head.weight",
+]
+
+
+def test_layers_learn_more_slowly_the_deeper_they_lie():
+    assert list(rate_factors(NAMES, {}, 0.5).values()) == [0.25, 0.5, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0]
+    assert set(rate_factors(NAMES, {}, 1.0).values()) == {1.0}
+
+
 def test_the_first_pattern_scales(caplog):
-    model = torch.nn.Module()
-    for name in ("a_first", "b_second", "bias_c", "head", "tail"):
-        model.register_parameter(name, torch.nn.Parameter(torch.ones(2)))
-    scale = {"second|head": 3.0, "absent": 9.0, "a_|_se": 2.0, "bias": 3.0}
-    factors = {
-        id(p): group["factor"]
-        for group in optimiser(model, Training(lr_scale=scale)).param_groups
-        for p in group["params"]
-    }
-    assert [factors[id(p)] for p in model.parameters()] == [2.0, 2.0, 3.0, 3.0, 1.0]
+    pairs = [("encoder", 0.1), (r"layer\.1", 7.0), ("bias$", 3.0), ("head", 2.0), ("absent", 9.0)]
+    assert list(rate_factors(NAMES, pairs, 1.0).values()) == [0.1, 0.1, 0.1, 0.1, 1.0, 1.0, 1.0, 2.0]
     assert "'absent' is in no parameter's name" in caplog.text
+    in_order = {r"b_second": 5.0, r"a_first": 2.0}
+    assert rate_factors(["a_first.b_second"], in_order, 1.0) == {"a_first.b_second": 2.0}
+    assert rate_factors(NAMES, {"encoder": 0.1}, 0.5)[NAMES[1]] == pytest.approx(0.05)
 
 
 def test_scaled_parameters_step_by_their_own_rate():
@@ -455,7 +468,7 @@ def test_an_error_while_sampling_ahead_is_raised():
 
 
 def test_norms_and_biases_do_not_decay():
-    groups = optimiser(Linear(), Training(lr=0.1, weight_decay=0.3)).param_groups
+    groups = optimiser(Linear(), lr=0.1, weight_decay=0.3).param_groups
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.3, 1), (0.0, 1)]
 
 

@@ -51,7 +51,7 @@ def load(name: str | None = None, run: Path | None = None) -> Aligner:
         module: Any = named.module("aligners", str(name))
         return module
     model, system = load_checkpoint(run, "cuda" if torch.cuda.is_available() else "cpu")
-    if not hasattr(model, "align"):
+    if not model.detects_segments:
         raise ValueError(f"{run}: model {system['model']['name']!r} detects no segments, expected a segment_detector")
     return model
 

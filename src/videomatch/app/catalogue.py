@@ -51,7 +51,7 @@ class Catalogue:
         if isinstance(entry, Combine):
             return all(map(self.reads_texts, entry.systems))
         if isinstance(entry, Trained):
-            return hasattr(named.module("models", entry.model.name).Model, "embed_texts")
+            return named.module("models", entry.model.name).Model.embeds_texts
         return isinstance(entry, Embeddings) and (entry.text_encoder is not None or entry.features is None)
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:

@@ -1,4 +1,7 @@
-"""Load a result of ``train``: a ``save_pretrained`` folder, and in it ``system.yaml``, the resolved system."""
+"""Load a result of ``train``: a ``save_pretrained`` folder, and in it ``system.yaml``, the resolved system.
+
+What a model can do is a class variable of ``models.SystemModel``, like ``embeds_texts``.
+"""
 
 from __future__ import annotations
 

@@ -210,6 +210,7 @@ class VideoExamples(Examples):
             "frame_dim": self._store.shape[0] if self.max_frames else 1,
             "max_frames": self.max_frames,
             "max_tokens": len(self._start) + sum(self.texts.values()) + len(self.texts),
+            "layout": self.layout,
         }
 
     def usable(self, ids: Iterable[str]) -> list[str]:

@@ -56,8 +56,8 @@ class CaptionExperts(CaptionExamples):
     B examples, E experts in alphabetical order, T rows of the longest, D the sum of the experts' dimensions. Batch:
     ``features`` (B, T, D) float32, row t of all experts side by side, zeros where an expert has fewer rows;
     ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 0 for the aggregates, 1 for an unknown time, 2 + n
-    for the second n; ``maxima`` (B, D) over all rows of an expert, zeros where there are none; ``input_ids`` and
-    ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
+    for the second n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are
+    none; ``input_ids`` and ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
 
     An expert is missing if it has no rows, or (as data sets mark it) if its first value is not a number.
 
@@ -141,7 +141,7 @@ class CaptionExperts(CaptionExamples):
 
     def _read(self, ids: Sequence[str], rng: np.random.Generator, *, sampled: bool) -> Batch:
         seen = [self._rows(name, store, ids, rng, sampled) for name, store in self.stores.items()]
-        counts, rows, at, maxima = zip(*seen, strict=True)
+        counts, rows, at, maxima, means = zip(*seen, strict=True)
         longest = int(np.max(counts, initial=0))
         features, masks = zip(*(padded(r, n, longest) for r, n in zip(rows, counts, strict=True)), strict=True)
         positions = [padded(a, n, longest)[0] for a, n in zip(at, counts, strict=True)]
@@ -152,14 +152,16 @@ class CaptionExperts(CaptionExamples):
                 "feature_mask": mask,
                 "positions": np.where(mask, np.stack(positions, axis=2), UNKNOWN),
                 "maxima": np.concatenate(maxima, axis=1),
+                "means": np.concatenate(means, axis=1),
             }
         )
 
     def _rows(
         self, name: str, store: Store, ids: Sequence[str], rng: np.random.Generator, sampled: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of one expert: how many rows are kept of each video, those rows and their positions, and maxima."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of one expert: how many rows are kept of each video, those rows and their positions, maxima and means."""
         maxima = np.zeros((len(ids), store.shape[0]), np.float32)
+        means = np.zeros_like(maxima)
         counts = store.rows(ids)
         there = np.flatnonzero(counts)
         some = [ids[n] for n in there.tolist()]
@@ -169,9 +171,10 @@ class CaptionExperts(CaptionExamples):
         at = np.full(len(values), UNKNOWN) if name in self.clockless else self._positions(name, store, some)
         if len(there):
             maxima[there] = np.maximum.reduceat(values, starts, axis=0)
+            means[there] = np.add.reduceat(values, starts, axis=0) / lengths[:, None]
         missing = np.isnan(values[starts, 0])
         counts[there] = np.where(missing, 0, np.minimum(lengths, self.max_tokens))
-        maxima[there[missing]] = 0.0
+        maxima[there[missing]] = means[there[missing]] = 0.0
         starts, lengths = starts[~missing], lengths[~missing]
         if sampled:  # the smallest lots of every video, in order of time
             owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -186,7 +189,7 @@ class CaptionExperts(CaptionExamples):
         if self.shuffle_times:
             owner = np.repeat(np.arange(len(ids)), counts)
             at = at[np.lexsort((rng.random(len(at)), owner))]
-        return counts, values[rows], at, maxima
+        return counts, values[rows], at, maxima, means
 
     def _positions(self, name: str, store: Store, ids: Sequence[str]) -> np.ndarray:
         """Of all rows: two more than the second that holds the middle of a row."""

@@ -1,8 +1,11 @@
-"""Architectures, one per file: ``model: {name: clip, …}`` of a system is ``models/clip.py``, with two classes.
+"""Architectures, one per file: ``model: {name: clip, …}`` of a system is ``models/clip.py``.
 
-``Config``, a ``PretrainedConfig``: its keyword arguments are the options of the parameters, and what follows from the
-data (vocabulary, labels, dimensions), which ``train`` fills from the examples. ``Model``, a ``PreTrainedModel`` and a
-:class:`SystemModel`: ``forward`` takes tensors of a batch by name and returns those of objectives and metrics, by name.
+A file has two classes:
+
+``Config``  a ``PretrainedConfig`` whose keyword arguments are the options of the parameters. What follows from the data
+            (vocabulary, labels, dimensions) are arguments as well; ``train`` fills them from the examples.
+``Model``   a ``PreTrainedModel`` and a :class:`SystemModel`. ``forward`` takes tensors of a batch by name and returns
+            the tensors that objectives and metrics take, by name.
 """
 
 from __future__ import annotations
@@ -15,20 +18,26 @@ from transformers import AutoConfig, AutoModel
 
 
 class SystemModel:
-    """What a model of this package may have beyond ``forward``: ``embed_videos(**batch) -> (B, D)`` of a batch of
-    ``Examples.read_videos``, ``embed_texts`` of one of ``Examples.read_texts``; as an aligner
-    (:class:`videomatch.aligners.Aligner`) ``align`` and ``GRIDS``.
+    """What a model of this package may have beyond ``forward``.
 
     Attributes:
+        embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.
+        embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
         scores_frames: it has ``scorer(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
+        detects_segments: it is an aligner (:class:`videomatch.aligners.Aligner`), with ``align`` and ``GRIDS``.
         comparison: how embeddings are compared: by their cosine, or by their inner product as they are.
     """
 
+    embeds_videos: ClassVar[bool]
+    embeds_texts: ClassVar[bool]
     scores_frames: ClassVar[bool] = False
+    detects_segments: ClassVar[bool]
     comparison: ClassVar[Literal["cosine", "dot"]] = "cosine"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        cls.embeds_videos, cls.embeds_texts = hasattr(cls, "embed_videos"), hasattr(cls, "embed_texts")
+        cls.detects_segments = hasattr(cls, "align")
         # config.json names the class that the weights belong to, and ``AutoModel`` finds it
         config = vars(cls).get("config_class")
         if config is None:

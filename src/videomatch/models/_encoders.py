@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
 
 CLIP = "clip_text_model"
 #: model types whose layers :mod:`videomatch.models._packed` can run; others differ in layers or in positions
-BERTS = ("bert", "camembert", "roberta", "xlm-roberta")
+BERTS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
 def configuration(encoder: dict[str, Any] | PretrainedConfig | str) -> Any:
@@ -46,7 +46,7 @@ def configured(
     if kind not in kinds or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
         raise ValueError(f"encoder {kind!r} is not laid out like BERT, expected {', '.join(kinds)}")
     check_vocabulary(config, vocab_size)
-    first = 0 if kind in ("bert", CLIP) else config.pad_token_id + 1
+    first = 0 if kind in ("bert", "electra", CLIP) else config.pad_token_id + 1
     if config.max_position_embeddings < first + tokens:
         raise ValueError(f"{tokens} tokens, the encoder has {config.max_position_embeddings - first}")
     for name in ("attention_dropout",) if kind == CLIP else ("hidden_dropout_prob", "attention_probs_dropout_prob"):
@@ -54,28 +54,49 @@ def configured(
     return config
 
 
-def embedded(
-    encoder: Any, input_ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
-) -> Float[Tensor, "n hidden"]:
-    """Embeddings of the tokens where the mask is true, by the encoder's own modules; all of token type 0."""
-    embeddings = encoder.embeddings
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa begins after the padding id
-        positions = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
-    else:
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
-    return embeddings(input_ids=input_ids[mask][None], position_ids=positions[mask][None])[0]
+def built(config: PretrainedConfig) -> nn.Module:
+    """The encoder with fresh weights, without a pooler."""
+    return AutoModel.from_config(config, **({} if config.model_type == "electra" else {"add_pooling_layer": False}))
+
+
+def positions(encoder: Any, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
+    """Position ids as the encoder's own embeddings count them (RoBERTa begins after the padding id)."""
+    count = getattr(encoder.embeddings, "create_position_ids_from_input_ids", None)
+    if count is not None:
+        return count(input_ids, encoder.embeddings.padding_idx)
+    return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
+
+
+def embedded(encoder: Any, input_ids: Int[Tensor, " n"], position_ids: Int[Tensor, " n"]) -> Tensor:
+    """Embeddings of single tokens ``(n, hidden)`` by the encoder's own modules; all of token type 0."""
+    rows = encoder.embeddings(input_ids=input_ids[None], position_ids=position_ids[None])[0]
+    return encoder.embeddings_project(rows) if hasattr(encoder, "embeddings_project") else rows
+
+
+def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
+    """Copy the weights of a checkpoint's encoder; a ``ValueError`` if it is not the configured one."""
+    weights, own = source.state_dict(), encoder.state_dict()
+    shapes = [{key: value.shape for key, value in state.items()} for state in (weights, own)]
+    if shapes[0] != shapes[1]:
+        odd = sorted(key for key in {*weights, *own} if shapes[0].get(key) != shapes[1].get(key))
+        raise ValueError(f"{name} does not fit the configured encoder: {', '.join(odd[:5])}")
+    encoder.load_state_dict(weights)
 
 
 def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
-    """Copy the weights of a checkpoint's encoder, and those of its masked-token head if ``head`` is given."""
+    """Copy the weights of a checkpoint's encoder, and those of its masked-token head where ``head`` fits it."""
     source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
-    encoder.load_state_dict(source.base_model.state_dict())
+    copy_weights(name, source.base_model, encoder)
     if head is None:
         return
-    if hasattr(source, "lm_head"):  # RoBERTa
+    if hasattr(source, "generator_predictions"):  # Electra
+        transform, decoder = source.generator_predictions, source.generator_lm_head
+    elif hasattr(source, "lm_head"):  # RoBERTa
         transform, decoder = source.lm_head, source.lm_head.decoder
     else:
         transform, decoder = source.cls.predictions.transform, source.cls.predictions.decoder
     norm = transform.layer_norm if hasattr(transform, "layer_norm") else transform.LayerNorm
-    for mine, theirs in ((head.dense, transform.dense), (head.norm, norm), (head.decoder, decoder)):
-        mine.load_state_dict(theirs.state_dict())
+    parts = [(head.dense, transform.dense), (head.norm, norm), (head.decoder, decoder)]
+    if all(mine.weight.shape == theirs.weight.shape for mine, theirs in parts):  # not so for a narrower Electra
+        for mine, theirs in parts:
+            mine.load_state_dict(theirs.state_dict())

@@ -32,6 +32,7 @@ class Packing:
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "examples _"]) -> Packing:
+        """A row where the mask is true."""
         lengths = mask.sum(dim=1)
         width = max(lengths.tolist(), default=0)
         starts = torch.arange(len(mask), device=mask.device)[:, None] * width
@@ -73,8 +74,8 @@ def encode(
     keys: Bool[Tensor, "examples _"] | None = None,
     wanted: Bool[Tensor, "examples _"] | None = None,
 ) -> Float[Tensor, "m hidden"]:
-    """The rows ``present`` after all layers, which are laid out like transformers' ``BertLayer``. Rows attend to the
-    ``keys`` (by default all); the last layer computes only the rows ``wanted`` (by default all)."""
+    """The rows that are ``present`` after all layers, which are laid out like transformers' ``BertLayer``. Rows attend
+    to the ``keys`` (by default all); the last layer computes only the rows ``wanted`` (by default all)."""
     packing, sources, queries = Packing.of(present), _subset(keys, present), _subset(wanted, present)
     for number, layer in enumerate(layers, start=1):
         rows = _layer(layer, rows, packing, sources, queries if number == len(layers) else None)

@@ -4,9 +4,20 @@ Sources: Dong et al., "Dual Encoding for Zero-Example Video Retrieval", CVPR 201
 system; the notebook paper of DMT_CUC_01 at TRECVID 2021 (ad-hoc video search).
 
 Levels of a video: the ``mean`` of all its frames; a bidirectional GRU (``gru``, mean over time); convolutions over the
-GRU's outputs (``conv``, maximum over time). Sequences ``(B, T, D)`` are padded with zeros at the end. Padding is not
-computed: the GRU reads the sequences packed; its outputs are rows of one matrix with zeros between sequences, so that a
-convolution over time is one sum of shifted matrix products.
+GRU's outputs (``conv``, maximum over time). Two ways to the common space (``fuse``):
+
+``concatenate``  side by side (gru, conv, mean) through one linear layer and BatchNorm: dual encoding as published.
+``mean``         each through its own; the score is the mean of their cosines with the one sentence (DMT_CUC_01).
+
+Two ways to read a sentence (``text``):
+
+``clip``         by the frozen text tower of the CLIP that the frames' features come from, then one more linear layer
+                 and BatchNorm (``map_text``).
+``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
+
+Sequences ``(B, T, D)`` are padded with zeros at the end. Padding is not computed: the GRU reads the sequences packed;
+its outputs are rows of one matrix with zeros between sequences, so that a convolution over time is one sum of shifted
+matrix products.
 
 # Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; here these are
 dual encoding's own layers and defaults, of any CLIP.
@@ -34,10 +45,6 @@ from videomatch.models._shared import clamped_spread
 
 #: in the order in which they are concatenated
 LEVELS = ("gru", "conv", "mean")
-#: sizes of the convolutions' windows, in frames and in words
-KERNELS, WORD_KERNELS = (2, 3, 4, 5), (2, 3, 4)
-#: ids at the beginning of a tokenizer of words that are not words
-SPECIAL = 4
 #: texts whose vectors are cached at most
 CACHED_TEXTS = 1 << 20
 
@@ -47,16 +54,15 @@ class Config(PretrainedConfig):
 
     Attributes:
         levels: of the video (and of the sentence, with ``words``): some of ``mean``, ``gru`` and ``conv``.
-        fuse: ``concatenate``: the levels side by side (gru, conv, mean) through one linear layer and BatchNorm (as
-            published); ``mean``: each through its own, the score is the mean of their cosines (DMT_CUC_01).
-        text: ``clip``: the frozen text tower of the CLIP that the frames come from, a linear layer and BatchNorm;
-            ``words``: at the same levels: bag of words, GRU over word vectors, convolutions.
+        map_text: with ``clip``: map the sentence, too; otherwise the common space is the tower's.
+        kernels: sizes of the convolutions' windows, in frames.
         dropout: of the levels ``gru`` and ``conv``, and in the common space.
         centred: bring frames to mean 0 and variance 1, see :meth:`Model.fit_statistics`.
         padded: read padding, as published.
-        word_dim, word_hidden, word_filters: of the sentence, with ``words``.
+        word_dim, word_hidden, word_filters, word_kernels: of the sentence, with ``words``.
         pretrained: with ``clip``: hub id or folder of the CLIP whose text tower is taken.
         frame_dim: dimensions of a frame; the stage fills this and what follows.
+        special_tokens: with ``words``: the number of ids at the beginning that are not words.
         tower: configuration of the tower in a saved configuration; wins over ``pretrained``.
     """
 
@@ -65,36 +71,45 @@ class Config(PretrainedConfig):
     levels: Sequence[str] = ("mean", "gru", "conv")
     fuse: Literal["mean", "concatenate"] = "mean"
     text: Literal["clip", "words"] = "clip"
+    map_text: bool = True
     dim: int = 2048
     hidden: int = 1024
     filters: int = 512
+    kernels: Sequence[int] = (2, 3, 4, 5)
     dropout: float = 0.2
+    batch_norm: bool = True
     centred: bool = False
     padded: bool = False
     word_dim: int = 500
     word_hidden: int = 512
     word_filters: int = 512
+    word_kernels: Sequence[int] = (2, 3, 4)
     pretrained: str | None = None
     frame_dim: int = 512
     vocab_size: int = 49408
+    special_tokens: int = 4
     tower: dict[str, Any] | PretrainedConfig | None = None
 
     def __post_init__(self, **others: Any) -> None:
         if not self.levels or not set(self.levels) <= set(LEVELS):
             raise ValueError(f"dual_encoding: levels {list(self.levels)}, expected some of {', '.join(LEVELS)}")
         self.levels = [level for level in LEVELS if level in self.levels]
+        kernels = [*self.kernels, *self.word_kernels]
+        if min(kernels, default=0) < 1:
+            raise ValueError(f"dual_encoding: kernels and word_kernels {kernels}, expected sizes above 0")
         if self.text == "clip":
             encoder = self.tower or self.pretrained
             if encoder is None:
-                raise ValueError(
-                    "dual_encoding: text clip needs a `backbone` (or `pretrained`): the CLIP of the frames"
-                )
+                need = "a `backbone` (or `pretrained`): the CLIP of the frames"
+                raise ValueError(f"dual_encoding: text clip needs {need}")
             tower = self.tower = _encoders.configuration(encoder)
             if (kind := tower.model_type) != _encoders.CLIP:
                 raise ValueError(f"dual_encoding: {encoder} is a {kind!r}, expected a CLIP with a text tower")
             _encoders.check_vocabulary(tower, self.vocab_size)
+            self.dim = self.dim if self.map_text else tower.projection_dim
         elif self.pretrained is not None:
-            raise ValueError(f"dual_encoding: text words learns its own vectors; {self.pretrained!r} is of no use")
+            given = f"pretrained {self.pretrained!r}"
+            raise ValueError(f"dual_encoding: text words learns its own vectors; {given} is of no use")
         super().__post_init__(**others)
 
 
@@ -162,25 +177,26 @@ class _Levels(nn.Module):
         found: dict[str, Any] = {"mean": first}
         if self.gru is not None and rows is not None:
             mask = mask.bool()
-            lengths, width = mask.sum(1), mask.shape[1]
-            if not lengths.all() or not torch.equal(mask, torch.arange(width, device=mask.device) < lengths[:, None]):
-                raise ValueError(
-                    "a sequence is empty or has a gap; expected at least one row each, and padding at the end"
-                )
-            weight: Any = self.gru.weight_hh_l0
-            states: Any = rows.to(weight.dtype)
-            if padded[0]:
-                states = self.gru(states)[0]
-            else:
-                packed = rnn.pack_padded_sequence(states, lengths.cpu(), batch_first=True, enforce_sorted=False)
-                states, _ = rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=width)
-            states = states[mask]
+            states = self._states(self.gru, rows, mask, padded[0])
             if "gru" in self.sizes:
                 total = states.new_zeros(len(mask), states.shape[1]).index_add(0, mask.nonzero()[:, 0], states)
-                found["gru"] = self.dropout(total / lengths[:, None])
+                found["gru"] = self.dropout(total / mask.sum(1, keepdim=True))
             if self.convolutions is not None:
                 found["conv"] = self.dropout(self.convolutions(states, mask, padded[1]))
         return [found[level] for level in self.sizes]
+
+    @staticmethod
+    def _states(gru: nn.GRU, rows: Tensor, mask: Tensor, padded: bool) -> Float[Tensor, "n both"]:
+        """The GRU's outputs at the rows, sequence by sequence; with ``padded`` it reads the zeros of the padding."""
+        lengths, width = mask.sum(1), mask.shape[1]
+        if not lengths.all() or not torch.equal(mask, torch.arange(width, device=mask.device) < lengths[:, None]):
+            raise ValueError("a sequence is empty or has a gap; expected at least one row each, and padding at the end")
+        weight: Any = gru.weight_hh_l0
+        rows = rows.to(weight.dtype)
+        if padded:
+            return gru(rows)[0][mask]
+        packed = rnn.pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=width)[0][mask]
 
 
 class _Mapping(nn.Module):
@@ -189,7 +205,7 @@ class _Mapping(nn.Module):
     def __init__(self, config: Config, inputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, config.dim)
-        self.norm = nn.BatchNorm1d(config.dim)
+        self.norm = nn.BatchNorm1d(config.dim) if config.batch_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch dim"]:
@@ -216,20 +232,20 @@ class Model(PreTrainedModel, SystemModel):
         if config.centred:
             self.register_buffer("frame_centre", torch.zeros(config.frame_dim))
             self.register_buffer("frame_spread", torch.ones(config.frame_dim))
-        self.video = _Levels(config, config.frame_dim, config.frame_dim, config.hidden, config.filters, KERNELS)
+        self.video = _Levels(config, config.frame_dim, config.frame_dim, config.hidden, config.filters, config.kernels)
         sizes = self.video.sizes.values()
         sizes = [sum(sizes)] if config.fuse == "concatenate" else sizes
         self.video_maps = nn.ModuleList(_Mapping(config, size) for size in sizes)
         if config.text == "clip":
             tower: Any = config.tower
             self.tower = CLIPTextModelWithProjection(tower).requires_grad_(False)
-            self.text_map = _Mapping(config, tower.projection_dim)
+            self.text_map = _Mapping(config, tower.projection_dim) if config.map_text else None
         else:
-            words = config.vocab_size - SPECIAL
+            words = config.vocab_size - config.special_tokens
             reads = {"gru", "conv"} & set(config.levels)
             self.words = nn.Embedding(config.vocab_size, config.word_dim) if reads else None
             self.sentence = _Levels(
-                config, config.word_dim, words, config.word_hidden, config.word_filters, WORD_KERNELS
+                config, config.word_dim, words, config.word_hidden, config.word_filters, config.word_kernels
             )
             self.text_map = _Mapping(config, sum(self.sentence.sizes.values()))
         self._cache = _TextCache()
@@ -276,7 +292,7 @@ class Model(PreTrainedModel, SystemModel):
     def embed_texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch wide"]:
-        """Unit vectors: the sentence, once for each level."""
+        """Unit vectors whose inner product with a video's is the score: the sentence, once for each level."""
         levels = len(self.video_maps)
         return self._texts(input_ids, attention_mask).repeat(1, levels) / levels**0.5
 
@@ -291,14 +307,16 @@ class Model(PreTrainedModel, SystemModel):
 
     def _texts(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch dim"]:
         if self.config.text == "clip":
-            return self.text_map(self._clip(input_ids, attention_mask))
-        is_word = attention_mask.bool() & (input_ids >= SPECIAL)
-        bag = self.text_map.linear.weight.new_zeros(len(input_ids), self.config.vocab_size)
-        bag = bag.scatter_add(1, input_ids, is_word.to(bag.dtype))[:, SPECIAL:]
+            vectors = self._clip(input_ids, attention_mask)
+            return F.normalize(vectors, dim=-1) if self.text_map is None else self.text_map(vectors)
+        weight, special = self.text_map.linear.weight, self.config.special_tokens  # pyright: ignore
+        is_word = attention_mask.bool() & (input_ids >= special)
+        bag = weight.new_zeros(len(input_ids), self.config.vocab_size)
+        bag = bag.scatter_add(1, input_ids, is_word.to(bag.dtype))[:, special:]
         rows = None if self.words is None else self.words(input_ids)
         # as published: a packed GRU, but convolutions over padding
         found = self.sentence(bag, rows, attention_mask, (False, self.config.padded))
-        return self.text_map(torch.cat(found, dim=1))
+        return self.text_map(torch.cat(found, dim=1))  # pyright: ignore[reportOptionalCall]
 
     @torch.no_grad()
     def _clip(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch projection"]:
@@ -321,7 +339,7 @@ class Model(PreTrainedModel, SystemModel):
         if self.config.text != "clip" or self.config.pretrained is None:
             return
         source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)
-        self.tower.load_state_dict(source.state_dict())
+        _encoders.copy_weights(self.config.pretrained, source, self.tower)
 
     @torch.no_grad()
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:

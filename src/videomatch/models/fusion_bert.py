@@ -5,8 +5,9 @@ heads serve pretraining: tags, masked tokens, masked frames. An embedding is the
 of unit length. Source: the winners' slides and published system (jobs 1 to 6).
 
 ``B`` examples (or ``B, 2``: pairs) of at most ``max_tokens`` tokens and ``max_frames`` frames, padded at the end.
-Attention has no order: the encoder knows the examples' ``layout`` from the ids alone. No padding is computed unless the
-winners' pooling reads it, and in pretraining the last layer and the heads only where they are read.
+Attention has no order, so ``layout`` does not change what is computed: the encoder knows it from the ids alone (the
+winners' jobs with the frames inside have a [SEP] before the title, those with the frames first have not). No padding is
+computed unless the winners' pooling reads it, and in pretraining the last layer and the heads only where they are read.
 
 # Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``. Its word table (vocabulary x hidden), second
 type and positions from ``max_frames`` on are never read, and left out here.
@@ -24,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
@@ -45,6 +46,7 @@ class Config(PretrainedConfig):
         heads: which of ``tags``, ``tokens`` and ``frames`` exist.
         pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken.
         vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
+        layout: of the sequence; it does not change what is computed.
         num_tags: outputs of the tag head; by default as many as ``id2label`` names.
         encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.
     """
@@ -68,6 +70,7 @@ class Config(PretrainedConfig):
     frame_dim: int = 1536
     max_frames: int = 32
     max_tokens: int = 36
+    layout: Literal["frames_inside", "frames_first"] = "frames_inside"
     num_tags: int | None = None
     encoder: Any = None
 
@@ -137,7 +140,7 @@ class Model(PreTrainedModel, SystemModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         width, eps = config.width, config.encoder.layer_norm_eps
-        self.encoder = AutoModel.from_config(config.encoder, add_pooling_layer=False)
+        self.encoder = _encoders.built(config.encoder)
         self.frames = _FrameEmbeddings(config) if config.max_frames else None
         attention = (nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
         self.attention_pool = nn.Sequential(*attention) if config.pool.startswith("attention") else None
@@ -171,12 +174,19 @@ class Model(PreTrainedModel, SystemModel):
         token_labels: Int[Tensor, "*batch tokens"] | None = None,
         masked_frames: Bool[Tensor, "*batch frames"] | None = None,
     ) -> dict[str, Tensor]:
-        """``embedding`` (*batch, dim) unit vectors, left out when masks are given and the tag head does not read it;
-        ``similarity`` (B,) cosines of pairs; ``logits`` (*batch, tags); ``token_logits`` and ``token_targets`` of the
-        masked tokens; ``frame_outputs`` of the masked frames, ``frame_candidates`` (V, D) of all frames, and
-        ``frame_targets`` the candidate that each masked frame is. In ``input_ids`` masked tokens are already replaced,
-        and the first token always exists; ``token_labels`` are their true ids, -100 elsewhere; masked frames are set to
-        zero here."""
+        """Embeddings, and the outputs of the heads.
+
+        Args:
+            input_ids: with masked tokens already replaced; the first token always exists.
+            token_labels: the true ids of masked tokens, -100 elsewhere.
+            masked_frames: frames to hide: they are set to zero.
+
+        Returns:
+            ``embedding`` (*batch, dim) unit vectors, left out when masks are given and the tag head does not read it;
+            ``similarity`` (B,) cosines of pairs; ``logits`` (*batch, tags); ``token_logits`` and ``token_targets`` of
+            the masked tokens; ``frame_outputs`` of the masked frames, ``frame_candidates`` (V, D) of all frames, and
+            ``frame_targets`` the candidate that each masked frame is.
+        """
         config, lead = self.config, input_ids.shape[:-1]
         labels = torch.full_like(input_ids, -100) if token_labels is None else token_labels
         hidden = torch.zeros_like(frame_mask) if masked_frames is None else masked_frames
@@ -202,13 +212,7 @@ class Model(PreTrainedModel, SystemModel):
         is_first = torch.arange(text.shape[1], device=text.device) == 0
         chosen = present if embeds else (masked[0] | is_first & present[0], masked[1])
         keys, wanted = torch.cat((text, seen), 1) if pads else None, None if embeds else torch.cat(chosen, 1)
-        rows = _encoders.embedded(self.encoder, input_ids, present[0])
-        if self.frames is not None:
-            raw = frames[present[1]].to(self.projection.weight.dtype)
-            raw = raw.masked_fill((hidden | ~seen)[present[1]][:, None], 0.0)
-            rows = joined(torch.cat([rows, self.frames(raw, present[1].nonzero()[:, 1])]), present)
-        layers: Any = self.encoder.encoder.layer  # pyright: ignore[reportAttributeAccessIssue]
-        rows = encode(layers, rows, torch.cat(present, 1), keys=keys, wanted=wanted)
+        rows = self._states(input_ids, frames, hidden | ~seen, present, keys, wanted)
         tokens, shown = numbered(*chosen)
         outputs: dict[str, Tensor] = {}
         state = rows.index_select(0, tokens[:, 0])  # of [CLS]
@@ -232,6 +236,24 @@ class Model(PreTrainedModel, SystemModel):
 
     def embed_videos(self, **inputs: Tensor) -> Float[Tensor, "batch dim"]:
         return self(**inputs)["embedding"]
+
+    def _states(
+        self,
+        input_ids: Tensor,
+        frames: Tensor,
+        blank: Tensor,
+        present: tuple[Tensor, Tensor],
+        keys: Tensor | None,
+        wanted: Tensor | None,
+    ) -> Float[Tensor, "n hidden"]:
+        """Last hidden states of the tokens and frames ``present``, frames that are ``blank`` set to zero."""
+        positions = _encoders.positions(self.encoder, input_ids)
+        rows = _encoders.embedded(self.encoder, input_ids[present[0]], positions[present[0]])
+        if self.frames is not None:
+            raw = frames[present[1]].to(self.projection.weight.dtype).masked_fill(blank[present[1]][:, None], 0.0)
+            rows = joined(torch.cat([rows, self.frames(raw, present[1].nonzero()[:, 1])]), present)
+        layers: Any = self.encoder.encoder.layer  # pyright: ignore[reportAttributeAccessIssue]
+        return encode(layers, rows, torch.cat(present, 1), keys=keys, wanted=wanted)
 
     def _pooled(self, rows: Tensor, packing: Packing) -> Tensor:
         """A state per example: the mean of its rows, or their sum weighted by attention."""

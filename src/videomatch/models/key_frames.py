@@ -31,9 +31,15 @@ IMPOSSIBLE = -1e6
 
 
 class Config(PretrainedConfig):
-    """A scorer of frames: ``width``, ``layers`` and ``kernel`` are channels, number and frames (odd) of the residual
-    convolutions; ``neighbours`` the frames on either side with which a frame is compared; ``share`` that of key frames;
-    ``longest`` the most frames that a key frame covers. The stage fills ``frame_dim``."""
+    """A scorer of frames.
+
+    Attributes:
+        frame_dim: dimensions of a frame; the stage fills it.
+        width, layers, kernel: channels, number and frames (odd) of the residual convolutions.
+        neighbours: frames on either side with which a frame is compared.
+        share: of frames that are key frames.
+        longest: max frames that a key frame covers.
+    """
 
     model_type = "key_frames"
 

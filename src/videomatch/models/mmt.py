@@ -37,6 +37,7 @@ from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import encode, joined, linear
 from videomatch.models._shared import clamped_spread
 
+KINDS = ("aggregates", "frames")
 #: longest embedding without ``keep_missing``
 LONGEST = 1 << 15
 
@@ -48,7 +49,9 @@ class Config(PretrainedConfig):
         layers, heads, width, ffn: of the video encoder; ``width`` is also the size of an expert's part of an embedding.
         dropout: of hidden states and of attention on both sides, and before the weights of the experts.
         max_positions: of the temporal embedding: aggregates, unknown times, and seconds; later ones share the last.
-        tokens: what an expert contributes: ``both`` aggregate and frame tokens, or ``aggregates`` alone.
+        aggregate: what an expert's aggregate token starts from; ``max`` and ``mean`` are of all its rows.
+        tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
+            With ``frames`` its embedding is the mean of its last states.
         centred: fit the projections to examples first (see :meth:`Model.fit_statistics`).
         keep_missing: an expert that a video lacks has an embedding and its weight (published); else the weights of the
             experts that the video has are divided by their sum.
@@ -70,7 +73,8 @@ class Config(PretrainedConfig):
     dropout: float = 0.1
     max_positions: int = 32
     temporal: bool = True
-    tokens: Literal["both", "aggregates"] = "both"
+    aggregate: Literal["max", "mean", "zero"] = "max"
+    tokens: Literal["both", "aggregates", "frames"] = "both"
     centred: bool = False
     keep_missing: bool = True
     text: Literal["bert", "clip", "words"] = "bert"
@@ -177,9 +181,7 @@ class Model(PreTrainedModel, SystemModel):
         if text is None:
             self.text_model = nn.Embedding(config.vocab_size, config.text_width)
         else:
-            self.text_model = (
-                CLIPTextModel(text) if self.is_clip else AutoModel.from_config(text, add_pooling_layer=False)
-            )
+            self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
         text_dim = config.text_width if text is None else text.hidden_size
         self.text_experts = nn.ModuleDict({name: _TextExpert(text_dim, width) for name in config.experts})
         self.post_init()
@@ -206,14 +208,15 @@ class Model(PreTrainedModel, SystemModel):
         feature_mask: Bool[Tensor, "batch rows experts"],
         positions: Int[Tensor, "batch rows experts"],
         maxima: Float[Tensor, "batch dims"],
+        means: Float[Tensor, "batch dims"],
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Int[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
         """``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
         (B, E * width), concatenations; the former are weighed. Without ``keep_missing`` also ``text_weights`` and
-        ``available`` (B, E): the similarity is the vectors' product over that of these two. ``maxima`` are over all
-        rows that an expert has of a video, side by side; a caption's first token always exists."""
-        videos, available = self._videos(features, feature_mask, positions, maxima)
+        ``available`` (B, E): the similarity is the vectors' product over that of these two. ``maxima`` and ``means``
+        are over all rows that an expert has of a video, side by side; a caption's first token always exists."""
+        videos, available = self._videos(features, feature_mask, positions, maxima, means)
         units, weights = self._texts(input_ids, attention_mask)
         with torch.autocast(units.device.type, enabled=False):
             texts = (weights[..., None] * units).flatten(1)
@@ -257,39 +260,53 @@ class Model(PreTrainedModel, SystemModel):
         return (torch.arange(1, 2**count, device=device)[:, None] >> torch.arange(count, device=device)) % 2 == 1
 
     def _videos(
-        self, features: Tensor, feature_mask: Tensor, positions: Tensor, maxima: Tensor
+        self, features: Tensor, feature_mask: Tensor, positions: Tensor, maxima: Tensor, means: Tensor
     ) -> tuple[Float[Tensor, "batch experts width"], Bool[Tensor, "batch experts"]]:
-        """Unit vectors of the experts, zero without an aggregate; and which experts the video has."""
+        """Unit vectors of the experts, zero without any token; and which experts the video has."""
         config, mask = self.config, feature_mask.bool()
         available = mask.any(1)
         has_aggregate = torch.ones_like(available) if config.keep_missing else available
+        pooled = maxima if config.aggregate == "max" else means
         whole = torch.ones_like(available[:, :1])
-        # of each kind of tokens (B, n): which are present, are keys, are wanted; rows and positions of those present
-        tokens = [(whole, whole, ~whole, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))]
+        tokens = [(whole, whole, False, self.start.expand(len(mask), -1), positions.new_zeros(len(mask)))]
         edge = 0
         for number, (name, dim) in enumerate(config.experts.items()):
             expert: Any = self.video_experts[name]
             part, at = slice(edge, edge + dim), mask[..., number]
             has_rows, has_token = available[:, number, None], has_aggregate[:, number, None]
             edge += dim
-            raw = [torch.where(has_rows, maxima[:, part], 0.0)[has_token[:, 0]], features[..., part][at]]
-            raw = raw if config.tokens == "both" else raw[:1]
-            found = expert(torch.cat(raw).to(self.start.dtype)).split([len(x) for x in raw])
-            zeros = positions.new_zeros(len(raw[0]))
-            tokens.append((has_token, has_rows, has_token, found[0] + expert.mark, zeros))
-            if config.tokens == "both":
-                tokens.append((at, at, torch.zeros_like(at), found[1] + expert.mark, positions[..., number][at]))
-        presents, keys, wanted, rows, times = zip(*tokens, strict=True)
-        rows = torch.cat(rows)
-        if self.times is not None:
-            rows = rows + self.times(torch.cat(times).clamp(0, config.max_positions - 1))
-        rows = joined(self.dropout(self.norm(rows)), presents)
-        present, keys, wanted = (torch.cat(masks, 1) for masks in (presents, keys, wanted))
-        missing = bool((present & ~keys).any())
-        rows = encode(list(self.layer), rows, present, keys=keys if missing else None, wanted=wanted)
+            both = [torch.where(has_rows, pooled[:, part], 0.0)[has_token[:, 0]], features[..., part][at]]
+            both = [x if config.tokens in ("both", kind) else x[:0] for x, kind in zip(both, KINDS, strict=True)]
+            aggregates, frames = expert(torch.cat(both).to(self.start.dtype)).split([len(x) for x in both])
+            if config.tokens != "frames":
+                aggregates = torch.zeros_like(aggregates) if config.aggregate == "zero" else aggregates
+                times = positions.new_zeros(len(aggregates))
+                tokens.append((has_token, has_rows, True, aggregates + expert.mark, times))
+            if config.tokens != "aggregates":
+                wanted = config.tokens == "frames"
+                tokens.append((at, at, wanted, frames + expert.mark, positions[..., number][at]))
+        rows = self._states(tokens)
+        if config.tokens == "frames":  # by example, then by expert
+            owner = mask.transpose(1, 2).reshape(-1, mask.shape[1]).nonzero()[:, 0]
+            states = rows.new_zeros(available.numel(), config.width).index_add(0, owner, rows)
+            return F.normalize(at_least_single(states), dim=-1).unflatten(0, available.shape), available
         units = F.normalize(at_least_single(rows), dim=-1)
         states = units.new_zeros(*available.shape, config.width)
         return states.masked_scatter(has_aggregate[..., None], units), available
+
+    def _states(self, tokens: list[tuple[Tensor, Tensor, bool, Tensor, Tensor]]) -> Float[Tensor, "n width"]:
+        """Last states of those tokens that are wanted, by example. Of each kind of tokens (as the aggregates of an
+        expert): (B, n) which are present, which are keys, and if wanted; (N, width) rows and (N,) positions of those
+        present."""
+        presents, keys, wanted, rows, times = zip(*tokens, strict=True)
+        rows = torch.cat(rows)
+        if self.times is not None:
+            rows = rows + self.times(torch.cat(times).clamp(0, self.config.max_positions - 1))
+        rows = joined(self.dropout(self.norm(rows)), presents)
+        present, keys = torch.cat(presents, 1), torch.cat(keys, 1)
+        wanted = torch.cat([mask & is_wanted for mask, is_wanted in zip(presents, wanted, strict=True)], 1)
+        missing = bool((present & ~keys).any())
+        return encode(list(self.layer), rows, present, keys=keys if missing else None, wanted=wanted)
 
     def _texts(
         self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Int[Tensor, "batch tokens"]
@@ -317,7 +334,8 @@ class Model(PreTrainedModel, SystemModel):
             return F.embedding_bag(input_ids[mask], encoder.weight, lengths.cumsum(0) - lengths, mode="mean")
         if self.is_clip:
             return encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        rows = _encoders.embedded(encoder, input_ids, mask)
+        places = _encoders.positions(encoder, input_ids)
+        rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
         first = torch.arange(mask.shape[1], device=mask.device) == 0
         return encode(encoder.encoder.layer, rows, mask, wanted=first & mask)
 

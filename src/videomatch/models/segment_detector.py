@@ -23,7 +23,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -131,6 +131,15 @@ class Level(nn.Module):
         return x + self.more(x, mask)
 
 
+class Outputs(NamedTuple):
+    """Features of the finest level, of half the resolution; log odds that a cell is on a segment's line; features of
+    the coarser levels, for :meth:`Pyramid.predict`."""
+
+    fine: Tensor
+    line: Tensor
+    heads: list[Tensor]
+
+
 class Pyramid(nn.Module):
     """The feature pyramid and its two heads; see :class:`Config`."""
 
@@ -164,9 +173,8 @@ class Pyramid(nn.Module):
 
     def forward(
         self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"] | None
-    ) -> list[Tensor]:
-        """Features of the finest level, of half the resolution; log odds that a cell is on a segment's line; features
-        of each coarser level, for :meth:`predict`. Rows and columns are multiples of ``step``."""
+    ) -> Outputs:
+        """Rows and columns are multiples of ``step``."""
         masks: list[Tensor | None] = [None] * len(self.levels)
         if mask is not None and not bool(mask.all()):
             pooled: Tensor = mask[:, None].to(read.dtype)
@@ -182,7 +190,7 @@ class Pyramid(nn.Module):
             features[number - 1] = finer if (own := masks[number - 1]) is None else finer * own
         line = self.close(features[0], masks[0])
         line = F.pixel_shuffle(_pointwise(self.line, line.flatten(2)).unflatten(2, line.shape[2:]), 2)
-        return [features[0], line, *(self.head(y, own) for y, own in zip(features[1:], masks[1:], strict=True))]
+        return Outputs(features[0], line, [self.head(y, own) for y, own in zip(features[1:], masks[1:], strict=True)])
 
     def predict(self, heads: list[Tensor]) -> Float[Tensor, "maps 5 cells"]:
         """Log odds, offset of the centre, and log size of the box for all cells, level by level and row by row."""
@@ -190,7 +198,7 @@ class Pyramid(nn.Module):
 
     def tiled(
         self, read: Float[Tensor, "1 channels rows columns"], mask: Bool[Tensor, "1 rows columns"] | None, tile: int
-    ) -> list[Tensor]:
+    ) -> Outputs:
         """:meth:`forward`, by tiles of ``tile`` frames, a multiple of ``step``, with ``reach`` frames around them."""
         rows, columns = read.shape[2:]
         whole: list[Tensor] = []
@@ -198,7 +206,8 @@ class Pyramid(nn.Module):
             above, before = max(0, top - self.reach), max(0, left - self.reach)
             seen = (slice(above, top + tile + self.reach), slice(before, left + tile + self.reach))
             inner = read[:, :, seen[0], seen[1]]
-            parts = self(inner, None if mask is None else mask[:, seen[0], seen[1]])
+            found = self(inner, None if mask is None else mask[:, seen[0], seen[1]])
+            parts = [found.fine, found.line, *found.heads]
             sides = [inner.shape[2] // part.shape[2] for part in parts]
             if not whole:
                 whole = [p.new_empty(1, p.shape[1], rows // n, columns // n) for p, n in zip(parts, sides, strict=True)]
@@ -206,7 +215,7 @@ class Pyramid(nn.Module):
                 part = part[:, :, (top - above) // side :, (left - before) // side :]
                 place = to[:, :, top // side : (top + tile) // side, left // side : (left + tile) // side]
                 place.copy_(part[:, :, : place.shape[2], : place.shape[3]])
-        return whole
+        return Outputs(whole[0], whole[1], whole[2:])
 
 
 def _pointwise(conv: nn.Conv2d, x: Float[Tensor, "maps channels cells"]) -> Float[Tensor, "maps outputs cells"]:
@@ -252,18 +261,18 @@ class Model(PreTrainedModel, SystemModel):
         ``(B, segments, 2, 4)`` are the segments after a random shift and one or two refinements of their corners."""
         mask = query_mask.bool()[:, :, None] & reference_mask.bool()[:, None, :]
         segments, segments_mask = segments.float(), segments_mask.bool()
-        fine, line, *heads = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.pyramid.step))
-        cells = anchors([x.shape[2:] for x in heads], similarity.device)
+        found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.pyramid.step))
+        cells = anchors([x.shape[2:] for x in found.heads], similarity.device)
         sizes = torch.stack([mask.any(2).sum(1), mask.any(1).sum(1)], 1)
         is_cell = (cells[None, :, :2] - cells[None, :, 2:] / 2 < sizes[:, None]).all(2)  # with a frame of the map
         is_assigned, which = assigned(cells, segments, segments_mask)
         refined = [shifted(segments)]
         for number, corners in enumerate(self.corners):
-            refined.append(corners(fine, refined[-1].detach(), coarse=number == 0))
+            refined.append(corners(found.fine, refined[-1].detach(), coarse=number == 0))
         return {
-            **decoded(self.pyramid.predict(heads), cells),
+            **decoded(self.pyramid.predict(found.heads), cells),
             "is_cell": is_cell,
-            "line": line[:, 0, : mask.shape[1], : mask.shape[2]],
+            "line": found.line[:, 0, : mask.shape[1], : mask.shape[2]],
             "is_assigned": is_assigned & is_cell,
             "target_boxes": segments.gather(1, which[..., None].expand(-1, -1, 4)),
             "is_line": on_line(segments, segments_mask, (mask.shape[1], mask.shape[2])),
@@ -277,6 +286,8 @@ class Model(PreTrainedModel, SystemModel):
         similarity: np.ndarray,
         *,
         confidence: float | None = None,
+        overlap: float | None = None,
+        floor: float | None = None,
         tile: int | None = None,
     ) -> np.ndarray:
         """Segments ``(N, 5)`` float64 of a map ``(Q, R)``, highest score first, in frames and fractions of frames. The
@@ -292,6 +303,7 @@ class Model(PreTrainedModel, SystemModel):
             raise ValueError("segment_detector: align in training mode, expected a model that is set to evaluate")
         options = self.config
         min_score = float(options.confidence if confidence is None else confidence)
+        max_iou = float(options.overlap if overlap is None else overlap)
         if self._inference is None:
             corners = [corners.arrays() for corners in self.corners if isinstance(corners, Corners)]
             self._inference = self.pyramid.fused(), corners
@@ -303,23 +315,23 @@ class Model(PreTrainedModel, SystemModel):
             read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
         if tile is None and values.size > MAX_CELLS:
             tile = TILE // step * step
-        fine, line, *heads = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
-        raw = pyramid.predict(heads)[0].cpu().numpy()
-        boxes, score = _peaks(raw, [x.shape[2:] for x in heads], values.shape, min_score)
+        found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+        raw = pyramid.predict(found.heads)[0].cpu().numpy()
+        boxes, score = _peaks(raw, [x.shape[2:] for x in found.heads], values.shape, min_score)
         kept = nms(boxes, score, CELL_IOU)[: options.max_boxes]
-        odds = line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
-        boxes, likely = fit_lines(odds, boxes[kept], floor=options.floor)
+        line = found.line[0, 0, : values.shape[0], : values.shape[1]].cpu().numpy()
+        boxes, likely = fit_lines(line, boxes[kept], floor=options.floor if floor is None else floor)
         score = np.sqrt(score[kept] * likely)
         boxes, score = boxes[score >= min_score], score[score >= min_score]
-        kept = nms(boxes, score, options.overlap)  # several boxes may be fitted to the same line
+        kept = nms(boxes, score, max_iou)  # several boxes may be fitted to the same line
         boxes, score = boxes[kept], score[kept]
         if not len(boxes):
             return np.zeros((0, 5))
-        features = fine[0].permute(1, 2, 0).cpu().numpy()
+        fine = found.fine[0].permute(1, 2, 0).cpu().numpy()
         for number, arrays in enumerate(corner_arrays):
-            boxes = refine_corners(features, boxes, arrays, coarse=number == 0)
+            boxes = refine_corners(fine, boxes, arrays, coarse=number == 0)
         boxes = np.minimum(np.maximum(boxes, 0), np.repeat(values.shape, 2).astype(boxes.dtype))
-        kept = nms(boxes, score, options.overlap)
+        kept = nms(boxes, score, max_iou)
         table = np.concatenate([boxes[kept], score[kept, None]], 1).astype(np.float64)
         return table[(table[:, ENDS] > table[:, STARTS]).all(1)]
 

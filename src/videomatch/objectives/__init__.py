@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -33,41 +31,8 @@ def functions() -> dict[str, Callable[..., Tensor]]:
     }
 
 
-@dataclass(frozen=True)
-class Objective:
-    """A function with its weight and options."""
-
-    function: Callable[..., Tensor]
-    weight: float = 1.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, int]:
-        """Its value, and the number of rows of its first argument, which it is a mean of."""
-        arguments = by_name(self.function, tensors)
-        first = next(iter(arguments.values()), None)
-        return self.function(**arguments, **self.options), len(first) if first is not None and first.ndim else 1
-
-
-def configured(chosen: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Objective]:
-    """``objectives:`` of a system: name -> {weight, options}; the weight is 1 by default. Of an unknown name the
-    ``KeyError`` lists those that exist."""
-    known, found = functions(), {}
-    for name, entry in chosen.items():
-        if name not in known:
-            raise KeyError(f"no objective named {name!r}; there are {', '.join(sorted(known))}")
-        options = {"weight": 1.0, **(entry or {})}
-        found[name] = Objective(known[name], float(options.pop("weight")), options)
-    return found
-
-
-def by_name(function: Callable[..., Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of ``tensors`` that are positional arguments of a function; a ``KeyError`` if a required one is missing."""
-    found = {}
-    for name, argument in inspect.signature(function).parameters.items():
-        if argument.kind is not argument.POSITIONAL_OR_KEYWORD:
-            continue
-        if name in tensors:
-            found[name] = tensors[name]
-        elif argument.default is argument.empty:
-            raise KeyError(f"{function.__qualname__} asks for {name!r}; there are {', '.join(sorted(tensors))}")
-    return found
+def function(name: str) -> Callable[..., Tensor]:
+    """An objective by its name; of an unknown name the ``KeyError`` lists those that exist."""
+    if name not in functions():
+        raise KeyError(f"no objective named {name!r}; there are {', '.join(sorted(functions()))}")
+    return functions()[name]

@@ -39,19 +39,24 @@ def mfm_nce(
     frame_outputs: Float[Tensor, "masked dim"],
     frame_candidates: Float[Tensor, "frames dim"],
     frame_targets: Int[Tensor, " masked"],  # pyright: ignore[reportUndefinedVariable]
+    *,
+    temperature: float = 1.0,
+    normalise: bool = False,
 ) -> Float[Tensor, ""]:
     """Which frame of the batch was masked? InfoNCE over all frames of the batch, mean over masked ones, nats.
 
     Source: the winners of AIAC 2021, track 1, who took it from HERO (Li et al. 2020, arXiv:2005.00200, masked frame
-    modelling with noise contrastive estimation): products of the output with the features, without a temperature;
-    negatives are all other frames, those of the same video included.
+    modelling with noise contrastive estimation). By default as theirs: products of the output with the features, no
+    temperature; negatives are all other frames, those of the same video included.
 
     # Deviation: theirs is not a number when nothing is masked; here it is 0.
 
-    ``frame_targets``: which candidate each masked frame is.
+    ``frame_targets``: which candidate each masked frame is; ``normalise``: compare by cosine.
     """
     outputs, candidates = at_least_single(frame_outputs), at_least_single(frame_candidates)
+    if normalise:
+        outputs, candidates = F.normalize(outputs, dim=-1), F.normalize(candidates, dim=-1)
     targets = frame_targets + rank_offset(candidates)
     with torch.autocast(outputs.device.type, enabled=False):  # raw features: large scores that bfloat16 would blur
-        scores = outputs @ all_gather(candidates).T
+        scores = outputs @ all_gather(candidates).T / temperature
     return F.cross_entropy(scores, targets, reduction="sum") / max(1, len(scores))

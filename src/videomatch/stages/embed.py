@@ -168,10 +168,10 @@ def _by_model(
             yield chunk, embed_batch(**batch).float().cpu().numpy()
 
     found: Embeddings = {}
-    if hasattr(model, "embed_videos"):
+    if model.embeds_videos:
         chunks = [(c, c) for c in _chunks(reader.usable(ids), VIDEOS)]
         found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
-    if hasattr(model, "embed_texts") and queries != []:
+    if model.embeds_texts and queries != []:
         texts = _queries(corpus, queries)
         chunks = [(t["text_id"].to_list(), t["text"].to_list()) for t in texts.iter_slices(TEXTS)]
         found["texts"] = (texts["text_id"].to_list(), vectors(model.embed_texts, chunks, reader.read_texts))

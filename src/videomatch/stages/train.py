@@ -26,8 +26,8 @@ from videomatch.common import distributed, named
 from videomatch.common.checkpoint import load_weights
 from videomatch.common.precision import reproducible
 from videomatch.data import tokenize
-from videomatch.objectives import configured
 from videomatch.training.loop import STATE, Trainer, Training
+from videomatch.training.objective import configured
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,17 @@ def seed_torch(key: Key) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
+def epoch_batches(examples: Examples, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """The numbers of an epoch's examples, batch by batch; an incomplete last batch is dropped."""
+    order = examples.epoch(rng)
+    return [order[i : i + size] for i in range(0, max(1, len(order) - size + 1), size)]
+
+
+def even_batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """All of ``order`` in batches of nearly equal length, at most ``size``."""
+    return np.array_split(order, max(1, -(-len(order) // size)))
+
+
 def sampled(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], prefetch: int) -> Generator[Batch]:
     """The batches of ``work`` (numbers of examples, key); a thread samples up to ``prefetch`` of them in advance."""
     if not prefetch:

@@ -16,9 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import re
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +25,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from videomatch.common import distributed
 from videomatch.common.precision import default_device, multiplies_bf16
 from videomatch.examples import Batch, Examples
-from videomatch.objectives import Objective, by_name
 from videomatch.training import data
 from videomatch.training.callbacks import EarlyStopping, save
+from videomatch.training.objective import Objective, Validation, by_name, over_processes
+from videomatch.training.optimiser import moving_average, optimiser, rate_factors
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +49,7 @@ class Training:
     Args:
         batch: examples per step; an incomplete last batch of an epoch is dropped unless it is the only one.
         lr: largest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
-        lr_scale: regular expression -> factor of the learning rate; of those found in a parameter's name the first in
-            alphabetical order counts.
+        lr_scale, layer_decay: see :func:`videomatch.training.optimiser.rate_factors`.
         warmup: share of all steps in which the learning rate rises linearly; then ``schedule`` (to zero) follows.
         decay: factor of the learning rate after each epoch.
         plateau: factor of the learning rate after a validation without improvement of ``monitor``; each rate is kept
@@ -76,7 +73,8 @@ class Training:
     lr: float = 1e-3
     weight_decay: float = 0.05
     eps: float = 1e-8
-    lr_scale: Mapping[str, float] = field(default_factory=dict)
+    lr_scale: Mapping[str, float] | Sequence[tuple[str, float]] = field(default_factory=dict)
+    layer_decay: float = 1.0
     warmup: float = 0.06
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     decay: float = 1.0
@@ -152,9 +150,11 @@ class Trainer:
         self.device = default_device()
         self.use_bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16(self.device))
         self.model = model.to(self.device)
-        self.optimiser = optimiser(self.model, settings)
+        factors = rate_factors([n for n, _ in model.named_parameters()], settings.lr_scale, settings.layer_decay)
+        self.optimiser = optimiser(
+            self.model, lr=settings.lr, weight_decay=settings.weight_decay, eps=settings.eps, factors=factors
+        )
         self.average = None if settings.ema is None else moving_average(self.model, settings.ema)
-        self.validated = self.model if self.average is None else self.average.module  # its weights are the result
         watched = (settings.monitor, settings.early_stop, settings.plateau)
         self.early_stopping = EarlyStopping(*watched, keep_best=settings.keep == "best", folder=scratch)
         self.epoch, self.step = 0, 0  # of the next step
@@ -175,8 +175,7 @@ class Trainer:
         epochs, saved = self.settings.epochs, time.monotonic()
         while self.epoch < epochs and not self.early_stopping.should_stop:
             started, epoch, rate = time.monotonic(), self.epoch, 0.0
-            order, size = examples.epoch(np.random.default_rng([self.seed, epoch])), self.settings.batch
-            numbers = [order[i : i + size] for i in range(0, max(1, len(order) - size + 1), size)]
+            numbers = data.epoch_batches(examples, self.settings.batch, np.random.default_rng([self.seed, epoch]))
             steps = len(numbers)
             work = [(numbers[step], (self.seed, epoch, step)) for step in range(self.step, steps)]
             with contextlib.closing(data.sampled(examples, work, self.settings.prefetch)) as batches:
@@ -188,7 +187,7 @@ class Trainer:
                     validates = validation is not None and self.settings.validates(epoch * steps + self.step, steps)
                     if validation is not None and validates:
                         self.metrics = {f"val/{name}": value for name, value in self.validate(validation).items()}
-                        self.early_stopping.update(self.metrics, self.validated)
+                        self.early_stopping.update(self.metrics, self.validated_model)
                     ends = self.step == steps or self.early_stopping.should_stop
                     if ends:
                         losses = {f"train/{name}": value / self.step for name, value in self.sums.items()}
@@ -205,7 +204,7 @@ class Trainer:
         if self.settings.keep == "best":
             self.model.load_state_dict(self.early_stopping.best_weights(self.device))
         elif self.average is not None:
-            self.model.load_state_dict(self.validated.state_dict())
+            self.model.load_state_dict(self.average.module.state_dict())
         self.model.eval()
         return self.rows
 
@@ -241,35 +240,23 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, examples: Examples) -> dict[str, float]:
-        """Mean losses and the examples' metrics over one fixed pass over all of ``examples``; an objective without any
-        row is left out. The arguments of metrics are outputs and batch tensors, concatenated over the pass, in the
-        order of the examples' numbers where there is one row per example."""
-        model, metrics = self.validated.eval(), examples.metrics
+        """Mean losses and the examples' metrics over one fixed pass over all of ``examples``."""
+        model = self.validated_model.eval()
+        found = Validation(self.objectives, examples.metrics)
         order = examples.epoch(np.random.default_rng(self.seed))
-        even = np.array_split(order, max(1, -(-len(order) // self.settings.batch)))  # of nearly equal length
-        work = [(n, (self.seed, i)) for i, n in enumerate(even)]
-        sums = np.zeros((len(self.objectives), 2))  # rows, and losses times rows
-        parts: dict[str, list[Tensor]] = defaultdict(list)
+        work = [(n, (self.seed, i)) for i, n in enumerate(data.even_batches(order, self.settings.batch))]
         with contextlib.closing(data.sampled(examples, work, self.settings.prefetch)) as batches:
-            for (_, key), batch in zip(work, batches, strict=True):
+            for (numbers, key), batch in zip(work, batches, strict=True):
                 data.seed_torch(key)
                 tensors = self._tensors(model, data.local_shard(batch))
                 with self._autocast():
-                    for place, objective in enumerate(self.objectives.values()):
-                        loss, rows = objective(tensors)
-                        sums[place] += [rows, rows and rows * float(loss)]
-                for name in sorted({name for metric in metrics.values() for name in by_name(metric, tensors)}):
-                    value = tensors[name].detach()
-                    parts[name].append((value.float() if value.dtype == torch.bfloat16 else value).cpu())
-        numbers = torch.from_numpy(np.concatenate([n[data.local_rows(len(n))] for n, _ in work]))
-        order = distributed.all_gather(numbers).argsort(stable=True)
-        tensors = {name: values[-1] for name, values in parts.items()}  # scalars of the model, like a temperature
-        for name in [name for name, value in tensors.items() if value.ndim]:
-            gathered = distributed.all_gather(torch.cat(parts[name]))
-            tensors[name] = gathered[order] if len(gathered) == len(order) else gathered
-        totals = distributed.all_reduce_sum(torch.from_numpy(sums)).tolist()
-        means = {name: total / rows for name, (rows, total) in zip(self.objectives, totals, strict=True) if rows}
-        return means | {name: float(metric(**by_name(metric, tensors))) for name, metric in metrics.items()}
+                    found.update(tensors, numbers[data.local_rows(len(numbers))])
+        return found.compute()
+
+    @property
+    def validated_model(self) -> nn.Module:
+        """The model that is validated and whose weights are the result: the average where there is one."""
+        return self.model if self.average is None else self.average.module
 
     def _tensors(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """A batch on the device, and the model's outputs on it."""
@@ -294,50 +281,3 @@ class Trainer:
         for name in PROGRESS:
             setattr(self, name, state[name])
         log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step + 1)
-
-
-def optimiser(model: nn.Module, settings: Training) -> torch.optim.AdamW:
-    """AdamW whose groups differ in ``weight_decay`` (matrices and filters decay, vectors do not) and ``factor``."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    patterns, names = sorted(settings.lr_scale.items()), [name for name, _ in model.named_parameters()]
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            factor = next((factor for pattern, factor in patterns if re.search(pattern, name)), 1.0)
-            groups.setdefault((settings.weight_decay if p.ndim > 1 else 0.0, factor), []).append(p)
-    for pattern, _ in patterns:
-        if not any(re.search(pattern, name) for name in names):
-            log.warning("training.lr_scale: %r is in no parameter's name; there are %s, …", pattern, names[:5])
-    chosen = [{"params": ps, "weight_decay": decay, "factor": factor} for (decay, factor), ps in groups.items()]
-    return torch.optim.AdamW(chosen, lr=settings.lr, eps=settings.eps, fused=True)
-
-
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of a model's weights and statistics, in evaluation mode.
-
-    Each step keeps ``decay`` of the average, but at most ``(1 + n) / (10 + n)`` at step n, as TensorFlow's
-    ``ExponentialMovingAverage`` does with ``num_updates``, so that the initial weights soon count little.
-    """
-
-    def average(averages: Sequence[Tensor], new: Sequence[Tensor], step: Tensor) -> None:
-        if averages[0].is_floating_point():
-            get_ema_multi_avg_fn(min(decay, (1 + int(step)) / (10 + int(step))))(averages, new, step)  # pyright: ignore[reportArgumentType]
-        else:  # counters
-            for mine, theirs in zip(averages, new, strict=True):
-                mine.copy_(theirs)
-
-    found = AveragedModel(model, multi_avg_fn=average, use_buffers=True)  # pyright: ignore[reportArgumentType]
-    found.n_averaged.fill_(1)  # the initial weights are the first: 0 would replace them
-    return found.eval().requires_grad_(False)
-
-
-def over_processes(losses: Mapping[str, tuple[Tensor, int]]) -> dict[str, tuple[float, float]]:
-    """name -> (loss over the rows of all processes, this process's part of those rows): with these weights the gradient
-    is that of the undivided batch."""
-    if distributed.size() == 1:
-        return {name: (float(loss.detach()), 1.0) for name, (loss, _) in losses.items()}
-    sums = torch.tensor([[n, n and n * float(loss.detach())] for loss, n in losses.values()], dtype=torch.float64)
-    totals = distributed.all_reduce_sum(sums).tolist()
-    return {
-        name: (total / rows, count / rows) if rows else (0.0, 1 / distributed.size())
-        for (name, (_, count)), (rows, total) in zip(losses.items(), totals, strict=True)
-    }
