@@ -54,5 +54,5 @@ def test_the_best_order_is_estimated_to_be_about_perfect(tables: dict[str, pl.Da
         ranked = pool.sort("judgement", descending=True)  # relevant ones, then others, then unjudged ones
         stratum = (ranked["stratum"] == "2").cast(pl.Int64).to_numpy()
         judgement = ranked["judgement"].to_numpy()
-        values.append(avs.inferred(stratum, judgement, avs.Pool.of(stratum, judgement))["infAP"])
+        values.append(avs.inferred(stratum, judgement, (stratum, judgement))["infAP"])
     assert 0.9 < np.mean(values) <= 1.3
