@@ -17,6 +17,12 @@ KINDS = {
 }
 
 
+def regular(frames: int, rate: float) -> np.ndarray:
+    """Start and end of every frame, s, ``(frames, 2)``, at ``rate`` a second from 0."""
+    edges = np.arange(frames + 1) / rate
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
 def make(path: Path, kind: str, seconds: float) -> Path:
     """Write one clip of a kind, unless it is there."""
     if path.exists():

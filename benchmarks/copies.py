@@ -36,11 +36,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import faiss
 import numpy as np
 
+from _clips import regular
 from videomatch.aligners import temporal_network
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import StoreWriter
 from videomatch.localisation import key_frame_selection
-from videomatch.localisation.intervals import regular, to_seconds
+from videomatch.localisation.intervals import to_seconds
 from videomatch.metrics import segments
 from videomatch.retrieval.frame_index import FrameIndex
 

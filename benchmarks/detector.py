@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import yaml
 
+from _clips import regular
 from videomatch import aligners
 from videomatch.common import named
 from videomatch.data import tables
@@ -36,7 +37,7 @@ from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.edited_views import EditedViews
 from videomatch.examples.similarity_map import SimilarityMap
-from videomatch.localisation import intervals, synthetic_maps
+from videomatch.localisation import synthetic_maps
 from videomatch.metrics import segments
 from videomatch.models import copy_descriptor, segment_detector
 from videomatch.stages.align import align
@@ -143,13 +144,13 @@ def synthetic_corpus(root: Path, videos: int) -> tuple[Path, Path]:
             latent = library_latent(SEED, index, options)
             moments = (np.arange(int(latent.duration * RATE)) + 0.5) / RATE
             frames = [pictures.frame(latent, float(moment), SIZE, SIZE) for moment in moments]
-            writer.add(video.library_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
+            writer.add(video.library_id(index), np.array(frames), times=regular(len(frames), RATE))
         for index in range(options.num_queries):
             copy = copies.copy_of(SEED, index, options)
             latents = {s.source: library_latent(SEED, s.source, options) for s in copy.segments}
             moments = (np.arange(int(copy.duration * RATE)) + 0.5) / RATE
             frames = [copies.query_frame(copy, latents, float(moment), SIZE, SIZE) for moment in moments]
-            writer.add(video.query_id(index), np.array(frames), times=intervals.regular(len(frames), RATE))
+            writer.add(video.query_id(index), np.array(frames), times=regular(len(frames), RATE))
     return root / "corpus", root / "features"
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 from pathlib import Path
@@ -121,6 +122,22 @@ def test_public_names_say_what_they_are(path: Path):
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_benchmarks_name_what_exists(path: Path):
+    """No suite runs them; so what they import of the package, and use of its modules, is looked up."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("videomatch"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = inner in {name(p) for p in modules()}
+                found[alias.asname or alias.name] = importlib.import_module(inner if is_module else str(node.module))
+                assert is_module or hasattr(found.pop(alias.asname or alias.name), alias.name), inner
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in found:
+            assert hasattr(found[node.value.id], node.attr), f"line {node.lineno}: {node.value.id}.{node.attr}"
 
 
 def tracked() -> list[Path]:
