@@ -144,18 +144,24 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
     before = repo.metrics()
     shutil.rmtree(repo.folder / "results")
     shutil.rmtree(repo.folder / ".scratch")
-    for seconds in (8, 4, 5):  # the first reads the signatures, too
+
+    def hidden() -> set[Path]:
+        return {p for p in (repo.folder / "results").rglob(".*") if p.name != ".gitignore"}
+
+    for seconds in (0, 0.5, 1.5):  # after a job of this run has begun to write
+        left = hidden()
         process = subprocess.Popen(
             ["snakemake"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        while not hidden() - left and process.poll() is None:
+            time.sleep(0.005)
         time.sleep(seconds)
         process.kill()
         process.wait()
     repo.build()
     assert repo.metrics() == before
     assert repo.is_quiet()
-    hidden = [p for p in (repo.folder / "results").rglob(".*") if p.name != ".gitignore"]
-    assert hidden == [], "what killed jobs left is gone"
+    assert hidden() == set(), "what killed jobs left is gone"
 
 
 def test_a_checkout_after_a_kill_makes_nothing_again(repo: Repo):

@@ -83,8 +83,25 @@ def lock(path: Path) -> IO[str] | None:
 
 
 def alive(process: int | str) -> bool:
-    """Whether a process of that id runs on this machine."""
-    return str(process).isdigit() and Path(f"/proc/{process}").exists()
+    """Whether a process of that id runs on this machine. One that has ended does not, though it may stay in the table
+    of processes for good: in a container whose first process waits for nobody."""
+    if not str(process).isdigit():
+        return False
+    try:
+        watched = os.pidfd_open(int(process))
+    except (OSError, OverflowError):
+        return False
+    try:
+        return not _ended(watched, 0)
+    finally:
+        os.close(watched)
+
+
+def _ended(pidfd: int, milliseconds: int | None) -> bool:
+    """Whether a process ends before a time is up (None: wait for it): a pidfd becomes readable then."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(milliseconds))
 
 
 def end_with(process: int) -> None:
@@ -96,7 +113,7 @@ def end_with(process: int) -> None:
         os._exit(ORPHANED)
 
     def watch() -> None:
-        select.select([watched], [], [])  # a pidfd becomes readable when its process ends
+        _ended(watched, None)
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()
