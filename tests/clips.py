@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,3 +91,31 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
 def regular(frames: int, rate: float = 1.0) -> np.ndarray:
     """Intervals ``(frames, 2)`` of frames at ``rate`` a second, from 0."""
     return np.stack([np.arange(frames) / rate, (np.arange(frames) + 1) / rate], axis=1)
+
+
+def remux(path: Path, source: Path, *sources: Path, empty: Sequence[int] = (), default: int = 0) -> Path:
+    """Write the video streams of some files into one. The packets ``empty`` of the first are left without contents;
+    the stream ``default`` is the one to play."""
+    with ExitStack() as stack:
+        inputs = [stack.enter_context(av.open(str(file))) for file in (source, *sources)]
+        out = stack.enter_context(av.open(str(path), "w"))
+        streams = [out.add_stream_from_template(container.streams.video[0]) for container in inputs]
+        for number, stream in enumerate(streams):
+            stream.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+        for container, stream in zip(inputs, streams, strict=True):
+            for number, packet in enumerate(container.demux(video=0)):
+                if packet.size and container is inputs[0] and number in empty:
+                    times = packet.pts, packet.dts, packet.time_base, packet.duration
+                    packet = av.Packet(b"")
+                    packet.pts, packet.dts, packet.time_base, packet.duration = times
+                elif not packet.size:
+                    continue
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def join(path: Path, *parts: Path) -> Path:
+    """Write files one after the other, as ``cat`` does."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path

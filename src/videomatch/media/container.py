@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,30 @@ import av.logging
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
+from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 #: time stamp of a packet that has none
 NONE = np.iinfo(np.int64).min
+#: time stamps that are further from 0 count as none, so that sums of some are integers of 64 bits
+LIMIT = 2**60
 #: a file is truncated if its header promises this many seconds, and this share, more than its packets hold
 MISSING_SECONDS, MISSING_SHARE = 0.5, 0.05
 #: seconds; time stamps that span more are damaged, and would fill the disk with one repeated frame
 MAX_SECONDS = 48 * 3600
+#: seconds between two frames beyond which the clock was set anew: in formats whose clock may start again (the limit of
+#: the ffmpeg program), and in the others, where a picture may stay on screen for long
+JUMP, LONG_JUMP = 10, 3600
+#: seconds that a clock that may start again goes back if it does
+BACK = Fraction(1, 10)
+#: a video stream with less than this share of the packets of another one is a series of stills beside it
+STILLS = 0.1
+#: largest entries, as a share of the others, that a display matrix of a quarter turn has where it should have none
+SKEW = 0.02
 
 # FFmpeg writes messages to standard error from its threads; what matters is recorded as a warning of the video
 av.logging.set_level(av.logging.PANIC)
@@ -53,11 +67,15 @@ class Timeline:
     start: int  # time stamp of the first frame that decodes
     end: int  # when the last frame leaves the screen, ticks
     stored: tuple[int, int]  # (width, height) with square pixels, before the rotation
-    turns: int  # quarter turns counterclockwise that make the frame upright
+    turns: int  # quarter turns counterclockwise that make the frame upright,
+    mirrored: bool  # and whether left and right are swapped after that
+    stream: int  # its index in the file
     codec: str
     has_audio: bool
-    #: the n-th decoded frame is shown at the n-th time stamp and not at its own: AVI has no time stamps, and FFmpeg's
-    #: guesses are one frame off where frames are stored in another order than shown
+    #: (packets,) ticks that ``pts`` has more than the file, whose clock jumps
+    shift: np.ndarray
+    #: the n-th decoded frame is shown at ``pts[n]`` and not at its own time stamp: AVI has no time stamps, and FFmpeg's
+    #: guesses are wrong where frames are stored in another order than shown
     is_ordered: bool
     warnings: list[str]  # what is wrong with the file although it can be read
 
@@ -104,7 +122,11 @@ class Timeline:
 def probe(path: Path) -> Timeline:
     """The timeline of a video: all packets are read, and frames are decoded up to the first."""
     with opened(path) as container:
-        return _scan(container)
+        if len(_candidates(container)) < 2:
+            return _scan(container, video_stream(container))
+        number = _film(container)
+    with opened(path) as container:
+        return _scan(container, video_stream(container, number))
 
 
 @contextmanager
@@ -126,40 +148,73 @@ def opened(path: Path) -> Iterator[InputContainer]:
         container.close()
 
 
-def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is not the cover picture of a music file."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise Unreadable("no decoder for its video stream")
-            # one thread per video: many videos at a time are faster than many threads on one
-            stream.codec_context.thread_type = "NONE"
-            stream.codec_context.thread_count = 1
-            return stream
-    kinds = sorted({s.type for s in container.streams})
-    raise Unreadable(f"no video stream (it holds: {', '.join(kinds) or 'nothing'})")
+def video_stream(container: InputContainer, number: int | None = None) -> VideoStream:
+    """The video stream of an index, or else the first that is not the cover picture of a music file."""
+    streams = [stream for stream in _candidates(container) if number in (None, stream.index)]
+    if not streams:
+        kinds = sorted({s.type for s in container.streams})
+        raise Unreadable(f"no video stream (it holds: {', '.join(kinds) or 'nothing'})")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise Unreadable("no decoder for its video stream")
+    # one thread per video: many videos at a time are faster than many threads on one
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _candidates(container: InputContainer) -> list[VideoStream]:
+    """The video streams; those that can be decoded if there are any."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return [s for s in streams if s.codec_context is not None] or streams
+
+
+def _film(container: InputContainer) -> int:
+    """The index of the best video stream: moving pictures before stills, then what the file calls its default, then the
+    largest. Reads all packets."""
+    streams = _candidates(container)
+    counts = dict.fromkeys((s.index for s in streams), 0)
+    for packet in packets(container, streams, []):
+        counts[packet.stream_index] += packet.size > 0
+    moving = STILLS * max(counts.values())
+
+    def rank(stream: VideoStream) -> tuple[bool, bool, int]:
+        area = stream.width * stream.height if stream.codec_context is not None else 0
+        return counts[stream.index] > moving, bool(stream.disposition & Disposition.default), area
+
+    return max(streams, key=rank).index
 
 
 def packets(container: InputContainer, streams: Sequence[Stream], warnings: list[str]) -> Iterator[Packet]:
-    """The packets of some streams, then an empty one per stream (to flush decoders). An early end is a warning."""
+    """The packets of some streams, then :func:`flush` of each. An early end is a warning."""
     try:
-        yield from container.demux(*streams)
-        return
+        # only some empty packets are those by which PyAV ends a stream: others repeat a frame
+        yield from (packet for packet in container.demux(*streams) if packet.size or packet.pts is not None)
     except av.error.FFmpegError as error:
         warn(warnings, f"reading stopped early: {reason(error)}")
     for stream in streams:
-        flush = Packet(0)
-        flush.stream = stream
-        yield flush
+        yield flush(stream)
+
+
+def flush(stream: Stream) -> Packet:
+    """The packet that ends a stream: :func:`decoded` gives the frames that the decoder still holds."""
+    packet = Packet(0)
+    packet.stream = stream
+    return packet
 
 
 def decoded(
     stream: VideoStream | AudioStream, packet: Packet, warnings: list[str], what: str = "a packet"
 ) -> list[Any]:
-    """Decode one packet (an empty one flushes the decoder); what cannot be decoded is a warning."""
+    """Decode one packet. An empty one gives no frame: the one before is repeated. What cannot be decoded is a
+    warning."""
+    if not packet.size and packet.pts is not None:
+        return []
     try:
         return stream.codec_context.decode(packet if packet.size else None)
     except av.error.EOFError:
+        if packet.size:
+            warn(warnings, f"{what} came after the end of its stream and was not decoded")
         return []
     except (av.error.FFmpegError, ValueError) as error:
         warn(warnings, f"{what} could not be decoded: {reason(error)}")
@@ -177,61 +232,145 @@ def warn(warnings: list[str], text: str) -> None:
         warnings.append(text)
 
 
-def _scan(container: InputContainer) -> Timeline:
-    stream = video_stream(container)
+def _scan(container: InputContainer, stream: VideoStream) -> Timeline:
     if stream.time_base is None:
         raise Unreadable("its video stream has no time base")
-    pts, duration = array("q"), array("q")
-    key, discard = bytearray(), bytearray()
+    rows, flags = array("q"), bytearray()  # three numbers of each packet
     warnings: list[str] = []
     first: VideoFrame | None = None
+    delay = 0  # packets that the decoder took before it gave the first frame
     for packet in packets(container, [stream], warnings):
-        if packet.size:
-            pts.append(NONE if packet.pts is None else packet.pts)
-            duration.append(packet.duration or 0)
-            key.append(packet.is_keyframe)
-            discard.append(packet.is_discard)
+        if packet.size or packet.pts is not None:
+            rows.extend(NONE if time is None or abs(time) > LIMIT else time for time in (packet.pts, packet.dts))
+            rows.append(packet.duration or 0)
+            flags.extend((packet.is_keyframe, packet.is_discard, packet.size > 0))
         if first is None:
             first = next(iter(decoded(stream, packet, warnings)), None)
+            delay = len(rows) // 3 - 1
     if first is None:
         raise Unreadable(warnings[-1] if warnings else "no picture of it can be decoded")
-    times, lengths = np.frombuffer(pts, np.int64), np.frombuffer(duration, np.int64)
-    hidden = np.frombuffer(discard, bool)
-    is_ordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames) and NONE not in times
+    read, dts, lengths = np.frombuffer(rows, np.int64).reshape(-1, 3).T
+    key, hidden, filled = np.frombuffer(flags, bool).reshape(-1, 3).T
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    gap = max(1, round(1 / (rate * stream.time_base)))
-    start, end = _span(times, lengths, hidden, None if is_ordered else first.pts, gap)
+    jump = max(1, round(JUMP / stream.time_base))
+    gap = min(max(1, round(1 / (rate * stream.time_base))), jump)
+    restarts = bool(container.format.flags & Flags.ts_discont.value)
+    longest = jump if restarts else round(LONG_JUMP / stream.time_base)
+    lasting = np.where(lengths > 0, lengths, gap).clip(max=jump)
+    shift = _restarts(read, dts, lasting, key, round(BACK / stream.time_base)) if restarts else np.zeros_like(read)
+    shift = shift + _gaps(read + shift, read != NONE, lasting, longest)
+    times = np.where(read == NONE, NONE, read + shift)
+    jumps = times[(shift != 0) & (read != NONE)]
+    at = first.pts  # of the first frame
+    if at is not None:
+        at += int(shift[read == at][:1].sum())
+    lengths = lengths.clip(max=jump if len(jumps) else longest)
+    # empty packets repeat the frame before
+    repeated = np.max((times + lasting)[~filled & (read != NONE)], initial=NONE)
+    times, shift, dts, lengths, key, hidden = (a[filled] for a in (times, shift, dts, lengths, key, hidden))
+    reordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    is_ordered = reordered and NONE not in times
+    if reordered and len(np.unique(np.diff(dts))) > 1:
+        warn(warnings, "times of pictures are guessed: AVI stores none, and frames were dropped from it")
+    if is_ordered:
+        times = _shown(times, dts, delay)
+    start, end = _span(times, lengths, hidden, None if is_ordered else at, gap)
+    end = max(end, int(repeated))
     seconds = (end - start) * stream.time_base
     if seconds > MAX_SECONDS:
         raise Unreadable(
             f"its time stamps span {float(seconds / 3600):.0f} hours, expected at most {MAX_SECONDS // 3600}"
         )
+    if len(jumps):
+        after = float((int(jumps.min()) - start) * stream.time_base)
+        warn(warnings, f"its clock jumps, first after {after:.1f} s: its parts are read one after the other")
     promised = 0.0  # by the header
-    if stream.duration is not None:
+    if len(jumps):
+        pass  # what the header says is wrong, too
+    elif stream.duration is not None:
         promised = float(stream.duration * stream.time_base)
     elif container.duration is not None and not container.streams.audio:
         promised = container.duration / av.time_base
     if promised - float(seconds) > max(MISSING_SECONDS, MISSING_SHARE * promised):
         warn(warnings, f"truncated: {float(seconds):.1f} of {promised:.1f} seconds are there")
-    if first.rotation % 90:
-        warn(warnings, f"a rotation by {first.rotation} degrees is ignored")
+    turns, mirrored = _orientation(first, warnings)
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, 10) <= aspect <= 10:
         aspect = Fraction(1)  # damaged
     return Timeline(
         time_base=stream.time_base,
         pts=times,
-        key=np.frombuffer(key, bool),
+        key=key,
         discard=hidden,
         start=start,
         end=end,
         stored=(max(1, round(first.width * aspect)), first.height),
-        turns=0 if first.rotation % 90 else first.rotation // 90 % 4,
+        turns=turns,
+        mirrored=mirrored,
+        stream=stream.index,
         codec=stream.codec_context.name,
         has_audio=any(s.codec_context is not None for s in container.streams.audio),
+        shift=shift,
         is_ordered=is_ordered,
         warnings=warnings,
     )
+
+
+def _orientation(frame: VideoFrame, warnings: list[str]) -> tuple[int, bool]:
+    """Quarter turns counterclockwise, and whether left and right are swapped after that, of the matrix by which players
+    show a frame."""
+    side_data: Any = frame.side_data
+    if Type.DISPLAYMATRIX not in side_data:
+        return 0, False
+    matrix = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32).reshape(3, 3)[:2, :2].astype(float)
+    mirrored = bool(np.linalg.det(matrix) < 0)
+    (a, b), (c, d) = matrix * [-1, 1] if mirrored else matrix
+    along, across = a + d, c - b
+    turns = round(np.arctan2(across, along) / (np.pi / 2))
+    odd = matrix[[0, 1], [1, 0]] if turns % 2 == 0 else matrix[[0, 1], [0, 1]]
+    if abs(odd).max() > SKEW * max(abs(along), abs(across)):
+        warn(warnings, f"its display matrix {matrix.tolist()} is ignored: expected quarter turns and mirror images")
+        return 0, False
+    return turns % 4, mirrored
+
+
+def _restarts(times: np.ndarray, dts: np.ndarray, lengths: np.ndarray, key: np.ndarray, back: int) -> np.ndarray:
+    """(packets,) ticks to add so that every packet whose clock was set back follows the packets before."""
+    shift = np.zeros_like(times)
+    known = np.flatnonzero(dts != NONE)
+    places = np.flatnonzero(np.diff(dts[known]) < -back)
+    shown = -LIMIT  # until when, of the packets so far
+    starts = [0, *known[places + 1].tolist(), len(times)]
+    for part, (start, end) in enumerate(pairwise(starts)):
+        if part:
+            before = known[places[part - 1]]
+            by = sum(int(column[before]) for column in (shift, dts, lengths)) - int(dts[start])
+            if key[start] and times[start] != NONE:  # its frames may be less out of order than those before
+                by = max(by, shown - int(times[start]))
+            shift[start:end] = min(max(by, -LIMIT), LIMIT)
+        ends = (times + shift + lengths)[start:end][times[start:end] != NONE]
+        shown = max(shown, int(ends.max(initial=NONE)))
+    return shift
+
+
+def _gaps(times: np.ndarray, known: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
+    """(packets,) ticks to add so that no frame is shown ``longest`` longer than it lasts."""
+    shift = np.zeros_like(times)
+    order = np.flatnonzero(known)
+    order = order[np.argsort(times[order], kind="stable")]
+    excess = np.diff(times[order]) - lengths[order][:-1]
+    shift[order[1:]] = -np.cumsum(np.where(excess > longest, excess, 0))
+    return shift
+
+
+def _shown(times: np.ndarray, dts: np.ndarray, delay: int) -> np.ndarray:
+    """When the n-th frame is shown, where packets have only the times at which they are decoded: encoders give a packet
+    the time of the frame that is shown ``delay`` frames before."""
+    if NONE in dts or not 0 < delay < len(dts):
+        return np.sort(times)
+    rest = dts[-1] + (dts[-1] - dts[-2]) * np.arange(1, delay + 1)
+    shown = np.sort(np.concatenate([dts[delay:], rest]))
+    return shown - shown[0] + times.min()
 
 
 def _span(times: np.ndarray, lengths: np.ndarray, discard: np.ndarray, first: int | None, gap: int) -> tuple[int, int]:

@@ -24,7 +24,18 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from videomatch.media.container import Timeline, Unreadable, decoded, opened, packets, probe, reason, video_stream, warn
+from videomatch.media.container import (
+    Timeline,
+    Unreadable,
+    decoded,
+    flush,
+    opened,
+    packets,
+    probe,
+    reason,
+    video_stream,
+    warn,
+)
 from videomatch.media.sound import SoundReader, SoundRequest
 
 #: frames of a chunk
@@ -112,7 +123,7 @@ class Sampler:
     def _read(self, decoder: _Decoder, readers: dict[int, SoundReader]) -> Iterator[Chunk]:
         """Run over the file once; frames only as long as they are as planned."""
         with opened(self.path) as container:
-            stream = video_stream(container)
+            stream = video_stream(container, decoder.timeline.stream)
             sounds = [s for s in container.streams.audio if s.codec_context is not None][:1] if readers else []
             streams = [stream, *sounds] if decoder.grids else sounds
             # demuxing no stream would be demuxing all of them
@@ -191,7 +202,6 @@ class _Decoder:
         self.before: VideoFrame | None = None  # the frame on screen
         self.at = 0  # its time stamp
         self.jumped = False  # packets before this one were left out
-        self.order = np.sort(timeline.pts) if timeline.is_ordered else timeline.pts
         self.as_planned = True
 
     def planned(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -204,9 +214,12 @@ class _Decoder:
     def feed(self, stream: VideoStream, packet: Packet) -> Iterator[Chunk]:
         """Decode a packet if it is planned."""
         warnings = self.sampler.warnings
-        if packet.size and self.plan is not None:
-            number = self.num_packets
+        number = self.num_packets
+        if packet.size:
             self.num_packets += 1
+            if packet.pts is not None and number < len(self.timeline.shift):
+                packet.pts += int(self.timeline.shift[number])
+        if packet.size and self.plan is not None:
             if number >= len(self.plan) or packet.pts != self.timeline.pts[number]:
                 raise _Irregular
             if self.plan[number] == LEAVE:
@@ -215,7 +228,7 @@ class _Decoder:
             if self.jumped:
                 # flushed as after a seek: H.264 counts frames across groups and would drop good ones
                 self.jumped = False
-                held = decoded(stream, Packet(0), warnings)
+                held = decoded(stream, flush(stream), warnings)
                 stream.codec_context.flush_buffers()
                 for frame in held:
                     yield from self._show(frame)
@@ -239,7 +252,8 @@ class _Decoder:
             self.sampler.num_corrupt += 1
         at = frame.pts
         if self.timeline.is_ordered:
-            at = int(self.order[self.num_frames]) if self.num_frames < len(self.order) else None
+            order = self.timeline.pts
+            at = int(order[self.num_frames]) if self.num_frames < len(order) else None
             self.num_frames += 1
         if at is None:
             at = self.timeline.start if self.before is None else self.at + max(1, self.before.duration)
@@ -283,4 +297,5 @@ class _Decoder:
             ).to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
             raise Unreadable(f"pictures of format {self.before.format.name}: {reason(error)}") from error
-        return np.rot90(picture, turns)
+        upright = np.rot90(picture, turns)
+        return upright[:, ::-1] if self.timeline.mirrored else upright

@@ -46,6 +46,9 @@ class SoundReader:
     def __init__(self, request: SoundRequest, timeline: Timeline) -> None:
         self.request = request
         self.start = timeline.start * timeline.time_base
+        # where the clock of the pictures jumps, that of the sound does, too
+        shifts = np.unique(np.append(timeline.shift, 0)).tolist()
+        self.shifts = [round(shift * timeline.time_base * request.rate) for shift in shifts]
         self.left = len(timeline.grid(request.every)) * request.samples  # samples still to deliver
         self.resampler = AudioResampler(format="flt", layout="mono", rate=request.rate)
         self.next = 0  # window
@@ -75,8 +78,10 @@ class SoundReader:
         yield from self._take(self.request.samples)
 
     def _align(self, time: Fraction) -> None:
-        """The next samples belong at ``time``: insert silence if that is ahead of what was placed."""
-        target = round(time * self.request.rate)
+        """The next samples belong at ``time``, or where a shift of the clock brings that closest to what was placed:
+        insert silence if that is ahead of it."""
+        read = round(time * self.request.rate)
+        target = min((read + shift for shift in self.shifts), key=lambda samples: abs(samples - self.position))
         slack = SLACK * self.request.rate
         if target - self.position > slack:
             # at most what is left: a wrong time stamp may be hours ahead
