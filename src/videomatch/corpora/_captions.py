@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 
 from videomatch.corpora._files import MEDIA, id_list, media_files, missing
+from videomatch.data.encodings import whole
 from videomatch.data.tables import frame, videos
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Collected:
         end: float | None = None,
     ) -> list[str]:
         """Add a caption of a video that was added; a list of its id, empty if the caption is blank."""
-        words = words.strip()
+        words = whole(words).strip()
         if not words:
             self.blank += 1
             return []
@@ -104,7 +105,7 @@ class Collected:
         for video_id, row in self.videos.items():
             row["path"] = files.get(row["path"] or video_id, files.get(video_id))
         absent = sum(row["path"] is None for row in self.videos.values())
-        if files and absent:
+        if absent:
             log.warning("%s: %d of %d videos have no file there", media or MEDIA, absent, len(self.videos))
         if self.blank:
             log.warning("%s: %d captions are blank and left out", self.raw, self.blank)

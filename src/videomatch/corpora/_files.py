@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from videomatch.corpora.folder import EXTENSIONS
+from videomatch.data.walk import passed_over, printable, videos_below
+
+log = logging.getLogger(__name__)
 
 #: folder of the video files below ``raw`` where no other is named
 MEDIA = "videos"
@@ -23,9 +26,11 @@ def media_files(raw: Path, media: str | None) -> dict[str, str]:
             raise ValueError(f"media {media!r}: there is no folder {folder}")
         return {}
     found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file():
-            found.setdefault(path.stem, str(path))
+    videos, others = videos_below(folder, lambda path, reason: log.warning("%s: %s", printable(str(path)), reason))
+    for path in sorted(videos, key=lambda path: (path.suffix.lower() == ".gif", path)):  # previews come last
+        found.setdefault(path.stem, str(path))
+    if others:
+        log.warning("%s: %s", folder, passed_over(others))
     return found
 
 
@@ -46,7 +51,7 @@ def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
     """The content of a JSON file, which must be of this kind."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting among them
         raise ValueError(f"{path}: not JSON, or cut short ({error}); expected {expected}") from error
     if not isinstance(content, kind):
         raise ValueError(f"{path}: holds {_shown(content)}, expected {expected}")
@@ -73,13 +78,17 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__} {str(value)[:60]!r}"
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of every line of a file that is not blank."""
+def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file ({error})") from error
-    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line of a file that is not blank."""
+    return ((number, line) for number, line in enumerate(text_of(path).split("\n"), start=1) if line.strip())
 
 
 def id_list(path: Path) -> list[str]:

@@ -21,6 +21,7 @@ as references; ``shots`` lists these. The whole pool, with the strata and what w
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ EDITIONS = {
     "tv21": (661, 680),
 }
 SHOT = re.compile(r"shot\d+_[1-9]\d*")
+#: of the number of a film's last shot; the longest film of the collections has some thousand
+MOST_DIGITS = 5
 _FILM = re.compile(r"(\d+)\D*")
 _PREFIX = re.compile(r"find shots of\s+", re.IGNORECASE)
 
@@ -102,7 +105,7 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
     tabbed = path.suffix == ".tsv"
     wanted = 4 if tabbed else 2
     rows = []
-    for number, line in enumerate(path.read_text("utf-8" if tabbed else "iso-8859-1").splitlines(), start=1):
+    for number, line in enumerate(_files.text_of(path, "utf-8" if tabbed else "iso-8859-1").splitlines(), start=1):
         if (number == 1 or not line.strip()) if tabbed else not line.strip()[:1].isdigit():
             continue
         cells = line.split("\t") if tabbed else line.split()
@@ -110,8 +113,11 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
             values = [float(cell) for cell in cells[:wanted]]
         except ValueError:
             values = []
-        if len(values) != wanted or values[wanted // 2] < values[0]:
-            raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected {wanted} numbers, the end not before")
+        sound = len(values) == wanted and all(0 <= value < math.inf for value in values)
+        if not sound or any(values[n] > values[n + wanted // 2] for n in range(wanted // 2)):
+            raise ValueError(
+                f"{path}, line {number}: {line[:60]!r}, expected {wanted} numbers from 0 up, the end not before"
+            )
         start, end = (values[1], values[3]) if wanted == 4 else (None, None)
         rows.append((f"shot{film[1]}_{len(rows) + 1}", film[1], start, end))
     if not rows:
@@ -121,13 +127,18 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
 
 def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     """The shots of a list, or of a table of films and their last shots."""
-    words = path.read_text(encoding="utf-8-sig").split()
+    words = _files.text_of(path).split()
     if not words:
         raise ValueError(f"{path}: no shot in it")
     if words[0].startswith("shot"):
         return [(shot, shot[4:].partition("_")[0], None, None) for shot in _shots_of(path)]
-    if len(words) % 2 or not all(word.isdigit() for word in words):
+    if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
         raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {words[:2]}")
+    long = next((n for n in range(0, len(words), 2) if len(words[n + 1].lstrip("0")) > MOST_DIGITS), None)
+    if long is not None:
+        raise ValueError(
+            f"{path}: film {words[long]} with last shot {words[long + 1][:60]}, expected at most {MOST_DIGITS} digits"
+        )
     pairs = zip(words[::2], words[1::2], strict=True)
     return [
         (f"shot{film.zfill(5)}_{n}", film.zfill(5), None, None) for film, last in pairs for n in range(1, int(last) + 1)
@@ -136,7 +147,7 @@ def _listed(path: Path) -> list[tuple[str, str, None, None]]:
 
 def _shots_of(path: Path) -> list[str]:
     """The words of a file, all of which must be shots."""
-    words = path.read_text(encoding="utf-8-sig").split()
+    words = _files.text_of(path).split()
     odd = next((word for word in words if not SHOT.fullmatch(word)), None)
     if odd is not None:
         raise ValueError(f"{path}: {odd[:60]!r} is no shot, expected shot<film>_<number>")
@@ -150,7 +161,7 @@ def _topics(paths: Sequence[Path]) -> dict[str, str]:
         for number, line in _files.lines(path):
             topic, _, words = line.strip().partition(" ")
             words = _PREFIX.sub("", " ".join(words.split()), count=1)
-            if not topic.isdigit() or not words:
+            if not (topic.isascii() and topic.isdigit()) or not words:
                 raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected a topic's number, a blank, its query")
             if topic in found and found[topic][0] != words:
                 raise ValueError(
@@ -188,7 +199,7 @@ def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame
     for path in paths:
         try:
             rows = pl.read_csv(path, separator=" ", has_header=False, infer_schema=False, quote_char=None)
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, ValueError) as error:
             raise ValueError(f"{path}: expected lines of topic, 0, shot, stratum and judgement ({error})") from error
         if rows.width != 5:
             raise ValueError(f"{path}: {rows.width} columns, expected topic, 0, shot, stratum and judgement")

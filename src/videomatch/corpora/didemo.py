@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from videomatch.corpora import _files
 from videomatch.corpora._captions import Collected, Tables, paragraph
-from videomatch.corpora.folder import EXTENSIONS
+from videomatch.data.walk import EXTENSIONS
 
 FILES = {"train": "train_data.json", "val": "val_data.json", "test": "test_data.json"}
 #: fewer videos than this may all have one sentence by chance

@@ -9,8 +9,9 @@ file (a row per caption, as caption sets are published): captions, tags and spli
 Every video is query and reference of the split ``all``; captions are queries of ``captions_all``; splits that the list
 names get the same two (``<split>``, ``captions_<split>``).
 
-Hidden files are skipped. Links are followed, each real folder once, so that a circle of links ends. What cannot be read
-never stops the reading: it is listed in ``rejected``.
+Hidden files are skipped. Links are followed, each real folder once, so that a circle of links ends. A file beside a
+video that cannot be read, or is too large, and a line of the list that names no video never stop the reading: they are
+listed in ``rejected``. A list without the columns above is an error.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
 import logging
 import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,21 +32,22 @@ from typing import Any
 import polars as pl
 
 from videomatch.data import text as texts
+from videomatch.data.encodings import parse_json, read_text, whole
 from videomatch.data.language import tag
-from videomatch.data.subtitles import SUBTITLES, Cue, read_text, subtitles, whisper
+from videomatch.data.subtitles import SUBTITLES, Cue, subtitles, whisper
 from videomatch.data.tables import frame, videos
+from videomatch.data.walk import EXTENSIONS, files_below, passed_over, printable
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv"),
-    *(".mpg", ".mpeg", ".ts", ".m2ts", ".3gp", ".ogv"),
-)
-#: why a file cannot be used whose name is no valid UTF-8
-NOT_TEXT = "file name is not valid UTF-8, which tables cannot hold"
 #: names of a list of the videos, and its columns
 LISTS = ("videos.csv", "videos.jsonl")
 COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
+
+#: bytes of the longest text beside a video, and of the longest list: a million videos with their captions
+MAX_TEXT, MAX_LIST = 1 << 20, 1 << 30
+#: characters that are shown of a listed name, and of a reason
+MAX_NAME, MAX_REASON = 300, 1000
 
 #: video_id, path, reason
 Rejected = tuple[str, str, str]
@@ -80,6 +81,10 @@ def read(
             beside.setdefault(path.parent, []).append(path)
     if not files:
         raise ValueError(f"{raw}: no video; looked for {', '.join(sorted(endings))} in it and the folders below")
+    texts_beside = {*SUBTITLES, ".json", ".txt", ".csv", ".jsonl"}
+    others = [p for paths in beside.values() for p in paths if p.suffix.lower() not in texts_beside]
+    if others:
+        log.warning("%s: %s", raw, passed_over(others))
     listed = _listed(raw, files, separator, rejected)
     owners = _owners(files, beside)
     known: list[dict[str, Any]] = []
@@ -134,20 +139,23 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
     entries: dict[str, Entry] = {}
     for path in present:
         for line, row in _csv(path) if path.suffix == ".csv" else _jsonl(path):
+            if isinstance(row, str):
+                rejected.append(_rejected(f"line {line}", path, row))
+                continue
             unknown = [column for column in row if column not in COLUMNS]
             if unknown:
                 hint = _hint(difflib.get_close_matches(str(unknown[0]).lower(), COLUMNS, 1, 0.5))
                 raise ValueError(
                     f"{path}, line {line}: unknown column {unknown[0]!r}{hint} (columns are {', '.join(COLUMNS)})"
                 )
-            name = str(row.get("path") or row.get("file") or "").strip()
+            name = _text(row.get("path") or row.get("file"))
             given = _relative(name, raw)
             video_id = _id(given)
             if video_id not in known:
-                exists = bool(name) and given != "" and (raw / given).is_file()
+                exists = bool(name) and given != "" and os.path.isfile(raw / given)  # noqa: PTH113  (of Path, it raises where a name is too long)
                 reason = "is not a video by its ending" if exists else "does not exist in the folder"
-                listed = given or name or f"line {line}"
-                rejected.append(_rejected(listed, path, f"line {line}: file {name!r} {reason}"))
+                listed = (given or name)[:MAX_NAME] or f"line {line}"
+                rejected.append(_rejected(listed, path, f"line {line}: file {name[:MAX_NAME]!r} {reason}"))
                 continue
             entry = entries.setdefault(video_id, Entry())
             entry.title = entry.title or _text(row.get("title"))
@@ -157,36 +165,53 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
     return entries
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    header = [column.strip() for column in reader.fieldnames or []]
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line number and row, or what is wrong with the row."""
+    reader = csv.DictReader(io.StringIO(read_text(path, MAX_LIST), newline=""))
+    try:
+        header = [column.strip() for column in reader.fieldnames or []]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {error}; expected the names of columns") from error
     if not {"path", "file"} & set(header):
         hint = _hint([c for c in header if difflib.get_close_matches(c.lower(), ("path", "file"), 1, 0.5)])
         raise ValueError(f"{path}: no column 'path' or 'file' among {header}{hint}")
     reader.fieldnames = header
-    for row in reader:
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield reader.reader.line_num, f"line {reader.reader.line_num}: {error}"
+            continue
+        if row is None:
+            return
         if None in row:
-            raise ValueError(
-                f"{path}, line {reader.line_num}: more cells than the {len(header)} columns of the first line"
+            yield (
+                reader.line_num,
+                f"line {reader.line_num}: more cells than the {len(header)} columns of the first line; a cell with a "
+                f"comma needs quotes",
             )
-        yield reader.line_num, row
+        else:
+            yield reader.line_num, row
 
 
 def _hint(near: list[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line number and row, or what is wrong with the row."""
+    for number, line in enumerate(read_text(path, MAX_LIST).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
-        yield number, row
+            row = parse_json(line, f"line {number}")
+        except ValueError as error:
+            yield number, str(error)
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            yield number, f"line {number}: expected an object, found {type(row).__name__}"
 
 
 def _relative(name: str, raw: Path) -> str:
@@ -202,43 +227,12 @@ def _relative(name: str, raw: Path) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    return "" if value is None else whole(str(value)).strip()
 
 
 def _several(value: Any, separator: str) -> list[str]:
     values = value if isinstance(value, list) else _text(value).split(separator)
     return [text for item in values if (text := _text(item))]
-
-
-def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Every visible file below a folder, ordered. Links are followed, each real folder once. ``reject`` is called with
-    path and reason for broken links, unreadable folders and names that are not text."""
-    seen: set[tuple[int, int]] = set()
-    pending = [folder]
-    while pending:
-        here = pending.pop()
-        stat = here.stat()
-        if (stat.st_dev, stat.st_ino) in seen:
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        try:
-            entries = sorted(here.iterdir())
-        except PermissionError as error:
-            reject(here, f"folder cannot be opened ({error.strerror})")
-            continue
-        below = []
-        for path in entries:
-            if path.name.startswith("."):
-                continue
-            if not is_text(path.name):
-                reject(path, NOT_TEXT)
-            elif path.is_dir():
-                below.append(path)
-            elif path.is_file():
-                yield path
-            elif path.is_symlink():
-                reject(path, "link to nothing")
-        pending.extend(reversed(below))
 
 
 def _owners(files: dict[str, Path], beside: dict[Path, list[Path]]) -> dict[str, list[tuple[Path, str]]]:
@@ -264,7 +258,8 @@ def _owners(files: dict[str, Path], beside: dict[Path, list[Path]]) -> dict[str,
 def _spoken(
     video_id: str, beside: list[tuple[Path, str]], rejected: list[Rejected]
 ) -> list[tuple[str | None, list[Cue]]]:
-    """One source of speech for every language claimed by a suffix; where the first choice is broken, the next one."""
+    """One source of speech for every language claimed by a suffix; where the first choice is broken or has no cue, the
+    next one."""
     choices: dict[str | None, list[Path]] = {}
     for path, middle in beside:
         claim = next((t for part in middle.split(".") if (t := tag(part))), None)
@@ -282,8 +277,9 @@ def _spoken(
             except (ValueError, OSError) as error:
                 rejected.append(_rejected(video_id, path, f"subtitle left out: {error}"))
                 continue
-            found.append((claim or (tag(language) if language else None), cues))
-            break
+            if cues:
+                found.append((claim or (tag(language) if language else None), cues))
+                break
     return found
 
 
@@ -298,8 +294,8 @@ def _description(
         if path.suffix.lower() != ".txt" or middle:
             continue
         try:
-            content = read_text(path)
-        except OSError as error:
+            content = read_text(path, MAX_TEXT)
+        except (ValueError, OSError) as error:
             rejected.append(_rejected(video_id, path, f"text left out: {error}"))
             continue
         letters = re.sub(r"\W+", "", content)
@@ -325,21 +321,6 @@ def _id(relative: str) -> str:
     return printable(unicodedata.normalize("NFC", relative))
 
 
-def printable(text: str) -> str:
-    """A text that can be shown in a line: what is not printable is written as ``%0A`` or ``\\udcff``."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)
-
-
-def is_text(name: str) -> bool:
-    """Whether a file name is valid UTF-8."""
-    try:
-        os.fsencode(name).decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _rejected(video_id: str, path: Path, reason: str) -> Rejected:
     shown, why = (text.encode("utf-8", "backslashreplace").decode() for text in (str(path), reason))
-    return video_id, shown, why
+    return video_id, shown, why if len(why) <= MAX_REASON else f"{why[:MAX_REASON]} …"

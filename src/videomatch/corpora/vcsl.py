@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.corpora._files import every_second, find_all, read_json
+from videomatch.corpora._files import every_second, find_all, read_json, strings
+from videomatch.data.released import read_array
 from videomatch.data.tables import frame, read_csv, videos
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def read(
     listed = {split: some for split, some in listed.items() if some}
     named = raw / "video_categories.json"
     categories = read_json(named, dict, "{category: [id]}") if named.is_file() else {}
-    category = {video_id: name for name, ids in categories.items() for video_id in ids}
+    category = {i: name for name, ids in categories.items() for i in strings(named, f"category {name!r}", ids)}
     splits: list[tuple[str, str, str]] = []
     for split, some in listed.items():
         queries, references = (dict.fromkeys(side) for side in zip(*some, strict=True))
@@ -77,7 +78,7 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
         where = f"{path}: pair {key!r}"
         if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
             odd = next((row for row in rows if not _is_box(row)), rows) if isinstance(rows, list) else rows
-            raise ValueError(f"{where} holds {odd!r}, expected lists of four numbers [q0, r0, q1, r1]")
+            raise ValueError(f"{where} holds {odd!r}, expected lists of four numbers of seconds [q0, r0, q1, r1]")
         found[_pair_of(key, ids, where)] = [[float(q0), float(q1), float(r0), float(r1)] for q0, r0, q1, r1 in rows]
     return found
 
@@ -87,10 +88,7 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
     for path in sorted((Path(raw) / "features").glob("*.npy")):
         if ids is not None and path.stem not in ids:
             continue
-        try:
-            values = np.load(path, allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"{path}: no array of numbers ({error})") from error
+        values = read_array(path)
         if values.ndim != 2 or values.dtype.kind != "f":
             raise ValueError(f"{path}: {values.dtype} of shape {values.shape}, expected numbers (frames, D)")
         yield path.stem, values, every_second(len(values))
@@ -127,7 +125,7 @@ def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, B
 
 
 def _is_box(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 4 and all(type(v) in (int, float) and np.isfinite(v) for v in row)
+    return isinstance(row, list) and len(row) == 4 and all(type(v) in (int, float) and 0 <= v < 1e9 for v in row)
 
 
 def _pair_of(key: str, ids: Collection[str], where: str) -> Pair:
@@ -145,6 +143,9 @@ def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.Da
     frames = raw / "frames_all.csv"
     columns = ("uuid", "frame_count")
     seconds = dict(read_csv(frames, columns).select(columns).rows()) if frames.is_file() else {}
+    for video_id, given in seconds.items():
+        if not (given.isascii() and given.replace(".", "", 1).isdigit() and float(given) < 1e9):
+            raise ValueError(f"{frames}: frame_count of {video_id!r} is {given[:60]!r}, expected a number from 0 up")
     paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
     return videos(
         {

@@ -83,6 +83,11 @@ def language(text: str, hint: str | None = None) -> str:
     return str(tag) if score >= 0.75 or letters >= 3 * _FEW_LETTERS else default
 
 
+def classify(text: str, tags: tuple[str, ...]) -> str:
+    """The most likely of the languages ``tags``, by the classifier alone."""
+    return str(_classifier(tags).classify(text[: 4 * _ENOUGH].lower())[0])
+
+
 @cache
 def _classifier(tags: tuple[str, ...]) -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier

@@ -30,9 +30,9 @@ _FTFY = ftfy.TextFixerConfig(
 _SPOKEN = ("asr", "ocr")
 
 _TAG = re.compile(
-    r"</?(?:[a-z][a-z0-9]{0,15})(?:[.\s/][^<>]*)?>|<!--.*?-->|<\d\d:\d\d[\d:.,]*>|</?c(?:\.[^<>]*)?>", re.IGNORECASE
+    r"</?(?:[a-z][a-z0-9]{0,15})(?:[.\s/][^<>]*)?>|<!--[^<>]*-->|<\d\d:\d\d[\d:.,]*>|</?c(?:\.[^<>]*)?>", re.IGNORECASE
 )
-_ASS = re.compile(r"\{[^{}]*\\[^{}]*\}")
+_ASS = re.compile(r"\{[^{}\\]*\\[^{}]*\}")
 _ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-f]+|[a-z]{2,8});", re.IGNORECASE)
 _URL = re.compile(r"(?:https?://|www\.)[^\s\u3000-\u9fff<>\"')\]]+", re.IGNORECASE)
 _CUE_TIME = re.compile(r"(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3}(?:\s*-->\s*(?:\d{1,2}:)?\d{1,2}:\d{2}[,.]\d{2,3})?")
@@ -101,16 +101,21 @@ def _once(text: str, kind: str, hint: str | None) -> list[tuple[str, str]]:
         tag = language(line, hint) if written else ""
         if _EMOJI.search(line):
             line = _emoji(line, tag)
-        line = _SPELLED.sub(lambda m: m[0].replace(" ", ""), _BLANK.sub(" ", line).strip())
+        line = _joined(line)
         if line:
             lines.setdefault((written or "") if spoken else "", []).append(line)
     if "" in lines and len(lines) > 1:  # lines of digits and signs belong to the first language
         loose = lines.pop("")
         next(iter(lines.values())).extend(loose)
-    joined = (_BLANK.sub(" ", " ".join(group)).strip() for group in lines.values())
+    joined = (_joined(" ".join(group)) for group in lines.values())
     # runs of one character (not a digit) of four and more become three: "!!!!!" and "哈哈哈哈哈" lose nothing
     texts = (_SHOUT.sub(r"\1\1\1", collapse(text).strip() if spoken else text) for text in joined)
     return _by_language((text, language(text, hint)) for text in texts if text)
+
+
+def _joined(text: str) -> str:
+    """A text with single blanks, and none in spelled-out Chinese."""
+    return _SPELLED.sub(lambda found: found[0].replace(" ", ""), _BLANK.sub(" ", text).strip())
 
 
 def _by_language(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -128,18 +133,24 @@ def clean_table(texts: pl.DataFrame) -> pl.DataFrame:
     texts = check("texts", texts)
     rows: list[list[Any]] = []
     before: dict[tuple[str | None, str], int] = {}  # last timed row of a (video, language)
+    latest: dict[tuple[str | None, str | None], int] = {}  # last timed row of a (video, source)
     scrolled: dict[tuple[str | None, str | None], list[str]] = {}  # raw lines of the last cue of a (video, source)
     for text_id, video_id, kind, hint, start, end, text in texts.iter_rows():
         timed = kind in _SPOKEN and start is not None
         if timed:
-            text = _unscroll(text, scrolled, (video_id, hint))
+            new = _unscroll(text, scrolled, (video_id, hint))
+            row = rows[latest[video_id, hint]] if (video_id, hint) in latest else None
+            if not new and row is not None and start <= (row[5] or row[4]):  # the last lines of the row stay on screen
+                row[5] = max(row[5] or end, end or start)
+                continue
+            text = new or text
         for number, (cleaned, tag) in enumerate(clean(text, kind, hint=hint)):
             if timed:
                 last = before.get((video_id, tag))
                 if last is not None and rows[last][6] == cleaned and rows[last][2] == kind:
                     rows[last][5] = max(rows[last][5] or end, end or start)
                     continue
-                before[video_id, tag] = len(rows)
+                before[video_id, tag] = latest[video_id, hint] = len(rows)
             rows.append([text_id if number == 0 else f"{text_id}.{tag}", video_id, kind, tag, start, end, cleaned])
     return check("texts", pl.DataFrame(rows, schema=texts.schema, orient="row"))
 
@@ -203,8 +214,8 @@ def _unscroll(
     lines = [line for line in re.split(r"\r?\n|\\N", text) if line.strip()]
     before = scrolled.get(key, [])
     scrolled[key] = lines
-    # the first lines of this cue are the last ones of the cue before
-    for shared in range(min(len(before), len(lines) - 1), 0, -1):
+    # the first lines of this cue, or all, are the last ones of the cue before (a cue that repeats it all is merged)
+    for shared in range(min(len(before) - (len(before) == len(lines)), len(lines)), 0, -1):
         if before[-shared:] == lines[:shared]:
             return "\n".join(lines[shared:])
     return text

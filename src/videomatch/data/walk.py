@@ -1,0 +1,83 @@
+"""Which files of a folder are videos: one walk for libraries, the folder reader and the readers of data sets."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+#: endings of videos, in any case
+EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".f4v", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".asf", ".mpg", ".mpeg", ".vob"),
+    *(".ts", ".mts", ".m2ts", ".mxf", ".3gp", ".3g2", ".ogv", ".rmvb", ".gif"),
+)
+#: why a file cannot be used whose name is no valid UTF-8
+NOT_TEXT = "file name is not valid UTF-8, which tables cannot hold"
+#: why a pipe, socket or device is not opened: reading it could wait without end
+NO_FILE = "is a pipe, socket or device, expected a file"
+
+
+def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[Path]:
+    """Every visible file below a folder, ordered. Links are followed, each real folder once. ``reject`` is called with
+    path and reason for broken links, pipes, unreadable folders and names that are not text."""
+    seen: set[tuple[int, int]] = set()
+    pending = [folder]
+    while pending:
+        here = pending.pop()
+        try:
+            stat = here.stat()
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            entries = sorted(here.iterdir())
+        except OSError as error:
+            reject(here, f"folder cannot be opened ({error.strerror})")
+            continue
+        below = []
+        for path in entries:
+            if path.name.startswith("."):
+                continue
+            if not is_text(path.name):
+                reject(path, NOT_TEXT)
+            elif path.is_dir():
+                below.append(path)
+            elif path.is_file():
+                yield path
+            else:
+                reject(path, NO_FILE if path.exists() else "link to nothing")
+        pending.extend(reversed(below))
+
+
+def videos_below(
+    folder: Path, reject: Callable[[Path, str], None], extensions: Iterable[str] = EXTENSIONS
+) -> tuple[list[Path], list[Path]]:
+    """The videos below a folder by their endings, and its other files, as :func:`files_below`."""
+    found: tuple[list[Path], list[Path]] = [], []
+    wanted = set(extensions)
+    for path in files_below(folder, reject):
+        found[path.suffix.lower() not in wanted].append(path)
+    return found
+
+
+def passed_over(paths: Iterable[Path]) -> str:
+    """How many files were passed over, by ending."""
+    endings = Counter(printable(path.suffix.lower()) or "no ending" for path in paths)
+    shown = ", ".join(f"{number} {ending}" for ending, number in endings.most_common())
+    total = sum(endings.values())
+    return f"{total} file{'' if total == 1 else 's'} passed over by ending: {shown}"
+
+
+def printable(text: str) -> str:
+    """A text that can be shown in a line: what is not printable is written as ``%0A`` or ``\\udcff``."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is valid UTF-8."""
+    try:
+        os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
