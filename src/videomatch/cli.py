@@ -80,7 +80,10 @@ def parser() -> argparse.ArgumentParser:
         "add", help="add videos; the first call makes the library and fixes how frames are described"
     )
     add.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    add.add_argument("videos", type=Path, nargs="+", metavar="VIDEOS", help="files, or folders with all videos below")
+    add.add_argument(
+        "videos", type=Path, nargs="*", metavar="VIDEOS",
+        help="files, or folders with all videos below; none: only mend what is damaged",
+    )  # fmt: skip
     described = add.add_mutually_exclusive_group()
     described.add_argument("--expert", help="of the parameters; by default grey pixels, which need no training")
     described.add_argument("--system", help="a trained system whose image network describes frames")
@@ -94,6 +97,15 @@ def parser() -> argparse.ArgumentParser:
     listed = verbs.add_parser("list", help="what a library holds, and which files could not be read")
     listed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
     listed.set_defaults(handler=("copies_commands", "list_videos"))
+    removed = verbs.add_parser("remove", help="remove videos from a library; their files stay")
+    removed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
+    removed.add_argument("ids", nargs="+", metavar="ID", help="as `library list` has them")
+    removed.set_defaults(handler=("copies_commands", "remove_videos"))
+    checked = verbs.add_parser(
+        "check", help="whether a library is damaged, and which of its files are moved or changed"
+    )
+    checked.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
+    checked.set_defaults(handler=("copies_commands", "check_library"))
     copies = commands.add_parser("copies", help="where each part of a video comes from")
     copies.add_argument("asked", metavar="VIDEO", help="a file, or an id of the library")
     copies.add_argument("--library", type=Path, required=True, help="folder of `videomatch library add`")
@@ -106,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     copies.add_argument("--whole", action="store_true", help="compare the whole picture only, not mirrored and halves")
     copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
     copies.set_defaults(handler=("copies_commands", "show_copies"))
-    for command in (add, listed, copies):
+    for command in (add, listed, removed, checked, copies):
         command.add_argument("--json", action="store_true", help="the answer as JSON")
     return top
 

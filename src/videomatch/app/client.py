@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common import files
-from videomatch.common.digests import SCRATCH, digest
+from videomatch.common.digests import SCRATCH, digest, own
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,11 @@ def announced(path: Path, **server: Any) -> Iterator[None]:
 def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[str]) -> dict[str, Any] | None:
     """The reply of the running server of some parameters; None if there is none, or if the parameters, the source or
     the server changed since it was started. An OSError if the server failed."""
+    path = server_file(configfiles, values)
     try:
-        server = json.loads(server_file(configfiles, values).read_text(encoding="utf-8"))
+        if not own(path) or not own(path.parent):
+            return None  # another user's server: its answers are not ours
+        server = json.loads(path.read_text(encoding="utf-8"))
         if server["state"] != current_state(server["parameters"]):
             log.warning("the server on port %d has older parameters or source and is not asked", server["port"])
             return None

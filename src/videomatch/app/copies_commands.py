@@ -1,4 +1,4 @@
-"""The commands for copies: ``library add``, ``library list`` and ``copies``, with the page of its answer."""
+"""The commands for copies: those of ``library``, and ``copies`` with the page of its answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.descriptors import checkpoint_of, choose
 from videomatch.app.requests import count, load_plan
-from videomatch.app.video_library import VideoLibrary
+from videomatch.app.video_library import VideoLibrary, check_given
 from videomatch.common import files
 from videomatch.reports import pages
 from videomatch.reports.pages import clock
@@ -25,6 +25,7 @@ MAX_MAPS = 40
 
 def add_videos(options: argparse.Namespace) -> int:
     """Make or extend a library; 1 where it holds nothing afterwards."""
+    check_given(options.videos)
     library = _open_or_create(options)
     added = library.add(options.videos, threads=os.cpu_count() or 1)
     if options.json:
@@ -35,6 +36,8 @@ def add_videos(options: argparse.Namespace) -> int:
             print(f"{count(added.known, 'file')} there already")
         for row in added.rejected:
             print(f"rejected: {row['path']}: {row['reason']}", file=sys.stderr)
+        for note in added.notes:
+            print(note, file=sys.stderr)
     return int(not len(library.videos()))
 
 
@@ -43,6 +46,8 @@ def _open_or_create(options: argparse.Namespace) -> VideoLibrary:
     given = {k: v for k, v in vars(options).items() if k in ("expert", "system", "run", "every", "key_frames", "share")}
     plan = functools.partial(load_plan, options.configfile, options.config)
     if not VideoLibrary.exists(options.library):
+        if not options.videos:
+            raise ValueError(f"{options.library} is no library: expected videos to make one of")
         return VideoLibrary.create(options.library, choose(plan, **given))
     library = VideoLibrary(options.library)
     if all(value is None for value in given.values()):
@@ -64,7 +69,8 @@ def list_videos(options: argparse.Namespace) -> int:
         print(json.dumps(found, ensure_ascii=False, indent=1))
         return 0
     for video in found["videos"]:
-        print(f"{clock(video['duration'] or 0):>10}  {video['video_id']}")
+        replaced = "" if video["path"] is not None else "  (its file has other content now)"
+        print(f"{clock(video['duration'] or 0):>10}  {video['video_id']}{replaced}")
     print(
         f"{count(len(found['videos']), 'video')}, {clock(3600 * found['hours'])} in all, "
         f"{count(found['frames'], 'frame')} ({found['described by']}), {found['bytes'] / 1e6:.1f} MB"
@@ -72,6 +78,27 @@ def list_videos(options: argparse.Namespace) -> int:
     for row in found["rejected"]:
         print(f"rejected: {row['path']}: {row['reason']}")
     return 0
+
+
+def remove_videos(options: argparse.Namespace) -> int:
+    """Remove videos from a library."""
+    removed = VideoLibrary(options.library).remove(options.ids)
+    print(json.dumps({"removed": removed}) if options.json else f"{count(removed, 'video')} removed")
+    return 0
+
+
+def check_library(options: argparse.Namespace) -> int:
+    """Print what is damaged in a library, and which of its files are not what they were; 1 if it is damaged."""
+    damage, absent = VideoLibrary(options.library).check()
+    if options.json:
+        print(json.dumps({"damage": damage, "files": absent}, ensure_ascii=False, indent=1))
+        return int(bool(damage))
+    print(*(f"damaged: {one}" for one in damage), *absent, sep="\n", end="\n" * bool(damage or absent))
+    if damage:
+        print(f"`videomatch library add {options.library}` mends it", file=sys.stderr)
+    else:
+        print(f"{options.library} is whole")
+    return int(bool(damage))
 
 
 def show_copies(options: argparse.Namespace) -> int:
@@ -83,7 +110,10 @@ def show_copies(options: argparse.Namespace) -> int:
     search = CopySearch(library, choose_aligner(options.aligner, run, options.tuned))
     file = Path(options.asked).expanduser()
     if not file.exists() and options.asked in search.files:
-        file = Path(search.files[options.asked]["path"])
+        path = search.files[options.asked]["path"]
+        if path is None:
+            raise ValueError(f"{options.asked}: its file has other content now than when it was added; give a file")
+        file = Path(path)
     answer = search.copies(file, top=options.top, views=not options.whole, threads=os.cpu_count() or 1)
     if options.page:
         with answer.timed("page"):

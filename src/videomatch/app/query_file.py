@@ -21,6 +21,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.corpus import whole_texts
 from videomatch.data.store import Store
+from videomatch.data.walk import EXTENSIONS
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import Expert
@@ -63,7 +64,7 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     name = file.name if file.suffix else f"{file.name}.mp4"
     (raw / name).symlink_to(file)
     for other in sorted(file.parent.glob(f"{glob.escape(file.stem)}.*")):
-        if other.name != file.name and other.suffix.lower() not in folders.EXTENSIONS and other.is_file():
+        if other.name != file.name and other.suffix.lower() not in EXTENSIONS and other.is_file():
             (raw / other.name).symlink_to(other)
     entry = plan.datasets[dataset]
     options = {k: v for k, v in entry.options.items() if k != "extensions"}

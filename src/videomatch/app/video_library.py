@@ -2,15 +2,17 @@
 
 On the disk::
 
-    library.json                    the descriptor of frames (:mod:`videomatch.app.descriptors`)
-    batches/<name>/videos.parquet   which files are in a batch: id, path, duration, digest
-    batches/<name>/features/        the frames of a batch, as long as the index may be made again
-    index/                          the inverted file over the frames of all batches; ``learned.json`` is the number of
-                                    frames that its lists were learned from
-    rejected.parquet                files that could not be read, and why
+    library.json        the descriptor of frames (:mod:`videomatch.app.descriptors`)
+    batches/<name>/     which files are in a batch: id, path (null: the file there has changed), duration, digest
+    features/<name>/    the frames of a batch, as long as the index may be made again
+    index/              the inverted file over the frames of all batches
+    rejected/           files that could not be read, and why
 
 Files are added in batches; each is described once and appears whole, so a killed process loses the batch at work. A
-file is known by its content: moved or renamed it is not described again.
+file is known by its content: moved or renamed it is not described again, and its new path is kept.
+
+Every folder holds the digests of its files. What is damaged or missing is mended by the next :meth:`VideoLibrary.add`:
+the index is made again from features, features from the files.
 
 The index is made again from the features whenever there are ``growth`` times as many frames as it has learned from.
 Once it has learned from ``settled`` frames it only grows, and the features are deleted.
@@ -22,7 +24,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,15 +35,17 @@ import polars as pl
 from videomatch.app.descriptors import Descriptor
 from videomatch.common import digests, files
 from videomatch.common.progress import track
-from videomatch.corpora.folder import EXTENSIONS, NOT_TEXT, files_below, is_text, printable
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
+from videomatch.data.walk import NO_FILE, NOT_TEXT, is_text, passed_over, printable, videos_below
+from videomatch.pipeline.check import unknown
+from videomatch.retrieval import ann
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.stages.prepare import id_problem
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 #: dimensions of the index
 DIM = 256
 COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sha256": pl.String}
@@ -49,12 +53,14 @@ COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sh
 
 @dataclass
 class Added:
-    """What :meth:`VideoLibrary.add` did; ``known`` files are in the library already, or were given twice."""
+    """What :meth:`VideoLibrary.add` did; ``known`` files are in the library already, or were given twice. ``notes`` say
+    what was mended, moved, replaced or passed over."""
 
     videos: list[str] = field(default_factory=list)
     known: int = 0
     frames: int = 0
     rejected: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def reject(self, path: Path, reason: str) -> None:
         """Note a file that cannot be used."""
@@ -68,9 +74,15 @@ class VideoLibrary:
         self.folder, self.batch, self.growth, self.settled = folder, batch, growth, settled
         if not self.exists(folder):
             raise ValueError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
-        about = json.loads((folder / "library.json").read_text(encoding="utf-8"))
-        if (found := about.get("format")) != FORMAT:
-            raise ValueError(f"{folder}/library.json has format {found!r}, expected {FORMAT}: make a new library")
+        path = folder / "library.json"
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): make a new library") from error
+        if (found := about.get("format") if isinstance(about, dict) else about) != FORMAT:
+            raise ValueError(f"{path} has format {found!r}, expected {FORMAT}: make a new library")
+        if about.get("digest") != digests.digest(about.get("descriptor")):
+            raise ValueError(f"{path} is damaged: it is not what was written; make a new library")
         self.descriptor, self._index = Descriptor(**about["descriptor"]), folder / "index"
 
     @staticmethod
@@ -80,30 +92,53 @@ class VideoLibrary:
 
     @classmethod
     def create(cls, folder: Path, descriptor: Descriptor, **options: int) -> VideoLibrary:
-        """Make an empty library; ``options`` are those of the class."""
-        if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
+        """Make an empty library; ``options`` are those of the class. What a killed call left is no hindrance."""
+        if folder.exists() and (not folder.is_dir() or any(not _is_rest(p) for p in folder.iterdir())):
             raise ValueError(f"{folder} exists and is no library: expected a new or an empty folder")
-        files.write_json(folder / "library.json", {"format": FORMAT, "descriptor": asdict(descriptor)})
+        about = asdict(descriptor)
+        files.write_json(
+            folder / "library.json", {"format": FORMAT, "descriptor": about, "digest": digests.digest(about)}
+        )
         return cls(folder, **options)
 
     def open_index(self) -> FrameIndex:
         """The index of all frames."""
-        if not self._index.exists():
-            raise ValueError(f"{self.folder} holds no video yet: `videomatch library add {self.folder} VIDEOS`")
-        return FrameIndex(self._index)
+        ids = set(self.videos()["video_id"])
+        advice = f"`videomatch library add {self.folder}`"
+        if not ids:
+            raise ValueError(f"{self.folder} holds no video yet: {advice[:-1]} VIDEOS`")
+        try:
+            index = FrameIndex(self._index)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.folder}: {len(ids)} videos, and no index of them: {advice} makes it") from error
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ValueError(f"{error}: {advice} mends it") from error
+        if absent := len(ids - set(index.ids)):
+            message = f"{self.folder}: {absent} of {len(ids)} videos have no frames in the index"
+            if not self._is_locked():
+                raise ValueError(f"{message}: {advice} mends it")
+            log.warning("%s: another process is adding them", message)
+        return index
 
     def videos(self) -> pl.DataFrame:
         """``video_id``, ``path``, ``duration`` (s) and ``sha256`` of all videos."""
-        found = [pl.read_parquet(path) for path in sorted(self.folder.glob("batches/[!.]*/videos.parquet"))]
+        try:
+            found = list(self._batches().values())
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{error}: `videomatch library add {self.folder}` mends it") from error
         return pl.concat(found) if found else pl.DataFrame(schema=COLUMNS)
 
     def features(self) -> list[Path]:
         """The stores of all batches whose frames are kept beside the index."""
-        return sorted(self.folder.glob("batches/[!.]*/features"))
+        return sorted(self.folder.glob("features/[!.]*"))
 
     def rejected(self) -> pl.DataFrame:
         """``path`` and ``reason`` of files that could not be read."""
-        return tables.read("rejected", self.folder).select("path", "reason")
+        folder = self.folder / "rejected"
+        if not folder.is_dir():
+            return tables.frame("rejected").select("path", "reason")
+        ann.checked(folder)
+        return tables.read("rejected", folder).select("path", "reason")
 
     def summary(self) -> dict[str, Any]:
         """What the library holds, as plain values."""
@@ -118,24 +153,173 @@ class VideoLibrary:
             "rejected": self.rejected().to_dicts(),
         }
 
-    def add(self, paths: Sequence[Path], threads: int = 1) -> Added:
-        """Describe files, or all videos below folders, and add them to the index; what cannot be read is listed."""
+    def check(self) -> tuple[list[str], list[str]]:
+        """What is damaged in the library, which :meth:`add` mends; and which files of its videos are not what they
+        were, which does no harm to a search."""
+        damage: list[str] = []
+        for folder in (*self._names("batches"), *self.features(), *self.folder.glob("rejected")):
+            try:
+                ann.checked(folder)
+            except (ValueError, OSError) as error:
+                damage.append(str(error))
+        try:
+            if len(videos := self.videos()):
+                self.open_index()
+        except ValueError as error:
+            return damage if any(d in str(error) for d in damage) else [*damage, str(error)], []
+        absent = []
+        for row in videos.sort("video_id").iter_rows(named=True):
+            path = row["path"]
+            if path is None or not Path(path).is_file():
+                absent.append(f"{row['video_id']}: {_where(path)}")
+            elif digests.file_digest(Path(path)) != row["sha256"]:
+                absent.append(f"{row['video_id']}: {path} has other content now")
+        return damage, absent
+
+    def add(self, paths: Sequence[Path] = (), threads: int = 1) -> Added:
+        """Mend what is damaged, describe files, or all videos below folders, and add them to the index. A file that
+        cannot be read stops nothing, and is listed in the result."""
         self.descriptor.check()
+        check_given(paths)
         added = Added()
         with self._locked():
-            found = list(_videos_below(paths, added))
+            self._mend(added, threads)
+            found = list(_videos_given(paths, added))
             new = self._new_files(found, added)
             batches = [list(new)[start : start + self.batch] for start in range(0, len(new), self.batch)]
-            for batch in track(batches, label="batches of videos"):
-                self._add_batch({video_id: new[video_id] for video_id in batch}, threads, added)
-            self._update_index()
+            try:
+                for batch in track(batches, label="batches of videos"):
+                    self._add_batch({video_id: new[video_id] for video_id in batch}, threads, added)
+            finally:  # after Ctrl-C, too: what is described can be searched
+                self._update_index()
             self._write_rejected(added, [path for path, _ in found])
         return added
 
+    def remove(self, ids: Collection[str]) -> int:
+        """Remove videos; returns how many. A ValueError if one is not in the library: none is removed then."""
+        added = Added()
+        with self._locked():
+            self._mend(added, 1)
+            known = self.videos()["video_id"].to_list()
+            for video_id in ids:
+                if video_id not in known:
+                    raise ValueError(unknown(f"video of {self.folder}", video_id, known))
+            for name, rows in self._batches().items():
+                self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(ids))), rows)
+            self._mend(added, 1)
+            self._update_index()
+        return len(set(ids))
+
+    def _names(self, kind: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{kind}/[!.]*"))
+
+    def _batches(self) -> dict[str, pl.DataFrame]:
+        """Name of a batch -> its videos."""
+        found = {}
+        for folder in self._names("batches"):
+            ann.checked(folder)
+            found[folder.name] = pl.read_parquet(folder / "videos.parquet")
+        return found
+
+    def _write_batch(self, name: str, rows: pl.DataFrame, before: pl.DataFrame | None = None) -> None:
+        """Write the videos of a batch, if they are others than ``before``; without any, the batch goes away."""
+        place = self.folder / "batches" / name
+        if before is not None and rows.equals(before):
+            return
+        if not len(rows):
+            _remove(place)
+            return
+        with ann.written(place, {"videos": len(rows)}) as new:
+            rows.write_parquet(new / "videos.parquet")
+
+    def _write_features(self, name: str, ids: Sequence[str], store: Store) -> int:
+        """Write the frames of a batch; returns how many there are."""
+        frames = 0
+        with (
+            ann.written(self.folder / "features" / name, {"videos": len(ids)}) as new,
+            StoreWriter(new, shape=store.shape, dtype="float16", times=True) as writer,
+        ):
+            for video_id in ids:
+                rows = store[video_id]
+                writer.add(video_id, rows, times=store.times(video_id))
+                frames += len(rows)
+        return frames
+
+    def _mend(self, added: Added, threads: int) -> None:
+        """Remove what is damaged, and make again what is missing; of batches, features and index the first counts."""
+        for folder in (*self._names("batches"), *self.features(), *self.folder.glob("rejected")):
+            try:
+                ann.checked(folder)
+            except (ValueError, OSError) as error:
+                lost = "; which files it held is lost: add them again" if folder.parent.name == "batches" else ""
+                added.notes.append(f"removed: {error}{lost}")
+                _remove(folder)
+        if self._index.exists():
+            added.notes += [f"removed: {problem}" for problem in FrameIndex.drop_damaged(self._index)]
+        batches = self._batches()
+        index = FrameIndex(self._index) if self._index.exists() else None
+        indexed = set(index.ids) if index is not None else set()
+        settles = index is not None and index.learned >= self.settled
+        known = set(pl.concat(batches.values())["video_id"]) if batches else set()
+        for root in self.features():
+            if root.name not in batches:
+                _remove(root)
+            elif not known.issuperset((store := Store(root)).ids):
+                kept = [i for i in store.ids if i in known]
+                self._write_features(root.name, kept, store) if kept else _remove(root)
+        for name, rows in batches.items():
+            root = self.folder / "features" / name
+            stored = set(Store(root).ids) if root.exists() else set()
+            lost = [
+                row for row in rows.iter_rows(named=True)
+                if row["video_id"] not in stored and not (settles and row["video_id"] in indexed)
+            ]  # fmt: skip
+            if lost:
+                self._describe_again(name, rows, lost, indexed, threads, added)
+        if indexed:
+            known = set(self.videos()["video_id"])
+            if stale := indexed - known:
+                FrameIndex.remove(self._index, stale)
+
+    def _describe_again(
+        self, name: str, rows: pl.DataFrame, lost: list[dict[str, Any]], indexed: set[str], threads: int, added: Added
+    ) -> None:
+        """Describe the files of ``lost`` videos of a batch again; those whose file is no more, and that are not in the
+        index, are removed from it."""
+        there, gone = {}, {}
+        for row in lost:
+            path = Path(row["path"] or "")
+            try:
+                same = path.is_file() and digests.file_digest(path) == row["sha256"]
+            except OSError:
+                same = False
+            if same:
+                there[row["video_id"]] = path
+            elif row["video_id"] not in indexed:
+                gone[row["video_id"]] = _where(row["path"])
+        root = self.folder / "features" / name
+        with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
+            store, _, rejected = (
+                self.descriptor.describe(there, Path(scratch), threads) if there else (None, None, None)
+            )
+            if rejected is not None:
+                gone |= {row["video_id"]: row["reason"] for row in rejected.iter_rows(named=True)}
+            described = [i for i in there if i not in gone]
+            if store is not None and described:
+                stores = [root] if root.exists() else []
+                both = Store(*stores, *store.roots)
+                self._write_features(name, [i for i in both.ids if i not in gone], both)
+                added.notes.append(f"{len(described)} videos were described again")
+        added.notes += [f"{video_id} is lost, add it again: {reason}" for video_id, reason in gone.items()]
+        self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(gone))), rows)
+
     def _new_files(self, found: Sequence[tuple[Path, Path]], added: Added) -> dict[str, Path]:
-        """Id -> file of what the library does not hold."""
+        """Id -> file of what the library does not hold. Paths of videos are renewed: of files that were moved, and of
+        those whose file has other content now."""
         videos = self.videos()
         contents, ids = set(videos["sha256"]), set(videos["video_id"])
+        path_of = dict(videos.select("sha256", "path").iter_rows())
+        at = {path: digest for digest, path in path_of.items() if path is not None}
         new: dict[str, Path] = {}
         for path, below in track(found, label="digests"):
             try:
@@ -143,15 +327,24 @@ class VideoLibrary:
             except OSError as error:
                 added.reject(path, error.strerror or str(error))
                 continue
+            if at.get(str(path), digest) != digest:
+                path_of[at[str(path)]] = None
+                added.notes.append(f"{path} has other content than when it was added, which the library keeps")
             video_id = _new_id(path, below, ids)
             if digest in contents:
                 added.known += 1
+                before = path_of.get(digest, str(path))
+                if before is None or not Path(before).exists():
+                    path_of[digest] = str(path)
             elif (reason := id_problem(video_id)) is not None:
                 added.reject(path, reason)
             else:
                 ids.add(video_id)
                 new[video_id] = path
             contents.add(digest)
+        for name, rows in self._batches().items():
+            paths = pl.Series("path", [path_of[digest] for digest in rows["sha256"]], pl.String)
+            self._write_batch(name, rows.with_columns(paths), rows)
         return new
 
     def _add_batch(self, new_files: dict[str, Path], threads: int, added: Added) -> None:
@@ -160,47 +353,62 @@ class VideoLibrary:
             store, videos, rejected = self.descriptor.describe(new_files, Path(scratch), threads)
             for row in rejected.iter_rows(named=True):
                 added.reject(row["path"], row["reason"])
-            rows = videos.select(*COLUMNS)
+            empty = [i for i in videos["video_id"] if store is None or i not in store or not len(store[i])]
+            for video_id in empty:
+                added.reject(new_files[video_id], "holds no frame that can be described")
+            rows = videos.select(*COLUMNS).filter(~pl.col("video_id").is_in(empty))
             if store is None or not len(rows):
                 return
             name = digests.digest(sorted(rows["sha256"]))[:16]
-            with files.replacing(self.folder / "batches" / name) as new:
-                with StoreWriter(new / "features", shape=store.shape, dtype="float16", times=True) as writer:
-                    for video_id in rows["video_id"]:
-                        frames = store[video_id]
-                        writer.add(video_id, frames, times=store.times(video_id))
-                        added.frames += len(frames)
-                rows.write_parquet(new / "videos.parquet")
+            added.frames += self._write_features(name, rows["video_id"].to_list(), store)
+            self._write_batch(name, rows)  # last: features without a batch are removed
         added.videos += rows["video_id"].to_list()
 
     def _update_index(self) -> None:
         """Add all features that the index lacks, or make it again; delete what a settled one needs no more."""
         features = self.features()
-        frames = int(Store(*features).lengths.sum()) if features else 0
-        learned_file = self._index / "learned.json"
-        learned = json.loads(learned_file.read_text(encoding="utf-8")) if learned_file.exists() else 0
-        indexed = set(FrameIndex(self._index).ids) if learned else set()
+        known = set(self.videos()["video_id"])
+        store = Store(*features) if features else None
+        frames = int(store.lengths.sum()) if store is not None else 0
+        index = FrameIndex(self._index) if self._index.exists() else None
+        learned, indexed = (index.learned, set(index.ids)) if index is not None else (0, set())
         missing = [root for root in features if not indexed.issuperset(Store(root).ids)]
-        if frames and missing:
-            if learned < self.settled and frames >= self.growth * learned:
+        is_whole = store is not None and known.issubset(store.ids)
+        if not known:
+            if index is not None:
+                _remove(self._index)
+        elif missing:
+            if index is None or (learned < self.settled and frames >= self.growth * learned and is_whole):
                 with files.replacing(self._index) as new:
                     FrameIndex.create(new, features, expected=self.growth * frames, dim=DIM)
                     FrameIndex.add(new, *features)
-                    files.write_json(new / learned_file.name, frames)
                 learned = frames
             else:
+                twice = {i for root in missing for i in Store(root).ids if i in indexed}
+                if twice:
+                    FrameIndex.remove(self._index, twice)
                 FrameIndex.add(self._index, *missing)
         if learned >= self.settled:
             for root in features:
-                root.rename(hidden := files.unfinished(root))
-                files.remove(hidden)
+                _remove(root)
 
     def _write_rejected(self, added: Added, found: Iterable[Path]) -> None:
         """Note the files rejected now. Earlier reasons of files that were read again are dropped."""
         again = [printable(str(path)) for path in found]
-        before = tables.read("rejected", self.folder).filter(~pl.col("path").is_in(again))
-        now = pl.DataFrame([{"video_id": "", **row} for row in added.rejected], schema=tables.SCHEMAS["rejected"])
-        tables.write("rejected", pl.concat([before, now]).unique("path", keep="last", maintain_order=True), self.folder)
+        before = self.rejected().filter(~pl.col("path").is_in(again)).to_dicts()
+        rows = {row["path"]: {"video_id": "", **row} for row in [*before, *added.rejected]}
+        with ann.written(self.folder / "rejected", {}) as new:
+            tables.write("rejected", pl.DataFrame(list(rows.values()), schema=tables.SCHEMAS["rejected"]), new)
+
+    def _is_locked(self) -> bool:
+        """Whether a process is adding now."""
+        try:
+            lock = files.lock(self.folder / ".lock")
+        except OSError:  # a folder that cannot be written
+            return False
+        if lock is not None:
+            lock.close()
+        return lock is None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -209,29 +417,53 @@ class VideoLibrary:
         if lock is None:
             raise ValueError(f"another process is adding to {self.folder}: wait for it")
         with lock:
-            for folder in (self.folder, self.folder / "batches", *self.folder.glob("batches/*")):
-                files.sweep(folder)
+            kinds = ("", "batches", "features", "index", "index/parts")
+            for folder in (self.folder / kind for kind in kinds):
+                files.sweep(folder, locked=True)
             yield
 
 
-def _videos_below(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, Path]]:
-    """Every video, and the folder that its id is relative to."""
-    for given in paths:
-        if not given.exists():
-            raise ValueError(f"{printable(str(given))} does not exist: expected a video or a folder of videos")
+def check_given(paths: Iterable[Path]) -> None:
+    """A ValueError names a file or folder that does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{printable(str(path))} does not exist: expected a video or a folder of videos")
+
+
+def _is_rest(path: Path) -> bool:
+    """Whether a file is the lock, or what a killed process left (:mod:`videomatch.common.files`)."""
+    return path.name == ".lock" or (path.name.startswith(".library.json.new.") and path.suffix[1:].isdigit())
+
+
+def _where(path: str | None) -> str:
+    return "its file has other content now" if path is None else f"{path} does not exist"
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder at once: what a kill leaves of it has a hidden name."""
+    folder.rename(hidden := files.unfinished(folder))
+    files.remove(hidden)
+
+
+def _videos_given(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, Path]]:
+    """Every video, with its absolute path, and the folder that its id is relative to."""
+    for given in (Path(os.path.abspath(path)) for path in paths):  # noqa: PTH100 (a link keeps its own name)
         if not is_text(str(given)):
             added.reject(given, NOT_TEXT)
         elif given.is_dir():
-            found = files_below(given, added.reject)
-            yield from ((path, given) for path in found if path.suffix.lower() in EXTENSIONS)
-        else:
+            videos, others = videos_below(given, added.reject)
+            if others:
+                added.notes.append(f"{printable(str(given))}: {passed_over(others)}")
+            yield from ((path, given) for path in videos)
+        elif given.is_file():
             yield given, given.parent
+        else:
+            added.reject(given, NO_FILE)
 
 
 def _new_id(path: Path, below: Path, taken: set[str]) -> str:
     """The id of a file: its path below a folder, with as many of that folder's own names as make it unique."""
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 (a link keeps its own name)
-    parts = [printable(part) for part in whole.parts]
+    parts = [printable(part) for part in path.parts]
     for length in range(len(path.relative_to(below).parts), len(parts)):
         video_id = "/".join(parts[-length:])
         if video_id not in taken:

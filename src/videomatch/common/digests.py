@@ -1,4 +1,8 @@
-"""Digests of values, files and folders, those of files remembered below ``.scratch/``."""
+"""Digests of values, files and folders.
+
+Those of files are remembered: in a project (a folder with ``params.yaml``) below ``.scratch/``, elsewhere in the user's
+own cache. A cache that is a link, or that others could write to, is not used.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG, S_IWOTH
 from typing import Any
 
 #: what is local to a folder of work
 SCRATCH = Path(".scratch")
+
+
+def own(path: Path) -> bool:
+    """Whether a file or folder belongs to this user, and no other may write to it; links do not."""
+    stat = path.lstat()
+    plain = S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)
+    return plain and stat.st_uid == os.getuid() and not stat.st_mode & S_IWOTH
 
 
 def dumps(value: Any) -> str:
@@ -55,8 +67,18 @@ def cached(name: str, key: str, find: Callable[[], Any]) -> Any:
 @functools.cache
 def _database(process: int, thread: int) -> sqlite3.Connection:
     """This thread's connection to the cache of digests (SQLite's connections do not cross threads or forks)."""
-    SCRATCH.mkdir(exist_ok=True)
-    connection = sqlite3.connect(SCRATCH / "digests.sqlite", timeout=30, isolation_level=None)
+    import platformdirs  # here: a client of a running server imports the standard library only
+
+    if Path("params.yaml").is_file():
+        folder = SCRATCH
+        folder.mkdir(exist_ok=True)
+    else:
+        folder = platformdirs.user_cache_path("videomatch")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / "digests.sqlite"
+    if not own(folder) or ((path.is_symlink() or path.exists()) and not own(path)):
+        raise PermissionError(f"{path} or its folder is a link, or others can write to it")
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, key TEXT, sha256 TEXT)")
     return connection

@@ -61,11 +61,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, pattern: str = ".*.*.*") -> None:
-    """Remove from a folder what processes that have ended left unfinished: names that end with their process id."""
-    for left in folder.glob(pattern):
+def sweep(folder: Path, pattern: str = ".*.*.*", *, locked: bool = False) -> None:
+    """Remove from a folder what processes that have ended left unfinished: names that end with their process id. What
+    was about to be replaced is put back. ``locked``: no other process writes there, so that all such names are left."""
+    for left in list(folder.glob(pattern)):
         owner = left.suffix.removeprefix(".")
-        if owner.isdigit() and not alive(owner):
+        if owner.isdigit() and (locked or not alive(owner)):
+            name, _, kind = left.stem.rpartition(".")
+            place = left.with_name(name.removeprefix("."))
+            if kind == "old" and not place.exists():
+                left.rename(place)
             remove(left)
 
 

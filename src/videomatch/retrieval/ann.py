@@ -19,7 +19,7 @@ import numpy as np
 
 from videomatch.common import digests, files
 
-FORMAT = 2
+FORMAT = 3
 #: how a vector of ``dim`` numbers is kept: a byte, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
 CODECS = ("SQ8", "SQ6", "SQ4", "PQ64", "PQ32")
 #: vectors per list that an inverted file is trained on, and bytes of them at most
@@ -75,16 +75,23 @@ def written(folder: Path, about: dict[str, Any]) -> Iterator[Path]:
         new.mkdir()
         yield new
         made = {path.name: digests.file_digest(path) for path in sorted(new.iterdir())}
-        files.write_json(new / "about.json", {"format": FORMAT, **about, "files": made})
+        content = {"format": FORMAT, **about, "files": made}
+        files.write_json(new / "about.json", {**content, "digest": digests.digest(content)})
 
 
 def checked(folder: Path) -> dict[str, Any]:
-    """``about.json`` of a folder; a ValueError if a file is damaged, or was written by another version."""
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    """``about.json`` of a folder; a ValueError if it or a file is damaged, or was written by another version."""
+    path = folder / "about.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError(f"{folder}/about.json is not of format {FORMAT}: remove {folder} and make it again")
+        raise ValueError(f"{path} is damaged or of another version: expected format {FORMAT}")
+    if about.pop("digest", None) != digests.digest(about):
+        raise ValueError(f"{path} is damaged: it is not what was written")
     for name, digest in about["files"].items():
         path = folder / Path(name).name
-        if not path.exists() or digests.file_digest(path) != digest:
-            raise ValueError(f"{path} is not the file that was written: remove {folder} and make it again")
+        if not path.is_file() or digests.file_digest(path) != digest:
+            raise ValueError(f"{path} is damaged or missing: it is not the file that was written")
     return about

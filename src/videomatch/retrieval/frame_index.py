@@ -52,6 +52,7 @@ class Codec:
     empty: Any
     projection: np.ndarray | None
     inputs: int
+    learned: int
     digest: str
 
     @classmethod
@@ -62,7 +63,7 @@ class Codec:
         about = ann.checked(folder / "codec")
         projection = np.load(folder / "codec/projection.npy") if "projection.npy" in about["files"] else None
         empty = faiss.read_index(str(folder / "codec/lists.faiss"))
-        return cls(empty, projection, int(about["inputs"]), digests.digest(about))
+        return cls(empty, projection, int(about["inputs"]), int(about["learned"]), digests.digest(about))
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Unit vectors ``(n, dim)`` float32."""
@@ -72,9 +73,9 @@ class Codec:
 
 class FrameIndex:
     """An opened index of ``frames``; those that are added later are found once it is opened again. ``ids`` are its
-    videos by number, ``inputs`` and ``dim`` the dimensions of frames that come in and of those that are kept;
-    ``project`` makes query frames comparable with :meth:`features`. A query frame is compared with ``nprobe`` lists: a
-    sixty-fourth of all by default, at least 32.
+    videos by number, ``learned`` how many frames were there when it was made, ``inputs`` and ``dim`` the dimensions of
+    frames that come in and of those that are kept; ``project`` makes query frames comparable with :meth:`features`. A
+    query frame is compared with ``nprobe`` lists: a sixty-fourth of all by default, at least 32.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -84,7 +85,7 @@ class FrameIndex:
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
         codec = Codec.load(folder)
         empty = codec.empty
-        self.inputs, self.dim, self.project = codec.inputs, int(empty.d), codec.project
+        self.inputs, self.dim, self.project, self.learned = codec.inputs, int(empty.d), codec.project, codec.learned
         self._parts, self._times = [], []
         self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
         videos = [pl.DataFrame(schema={"id": pl.String, "length": pl.Int64})]
@@ -140,7 +141,8 @@ class FrameIndex:
             projection = np.linalg.eigh(wide.T @ wide)[1][:, : -dim - 1 : -1].astype(np.float32)
             rows = _unit(rows @ projection)
         empty = ann.train(rows, nlist, codec, seed)
-        with ann.written(folder / "codec", {"inputs": inputs}) as new:
+        learned = int(store.lengths.sum())
+        with ann.written(folder / "codec", {"inputs": inputs, "learned": learned}) as new:
             faiss.write_index(empty, str(new / "lists.faiss"))
             if projection is not None:
                 np.save(new / "projection.npy", projection)
@@ -175,6 +177,48 @@ class FrameIndex:
             videos.write_parquet(new / "videos.parquet", compression="zstd")
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
         return int(lists.ntotal)
+
+    @staticmethod
+    def drop_damaged(folder: Path) -> list[str]:
+        """Remove the parts that are damaged or of another codec, all if the codec is; returns what was wrong."""
+        try:
+            codec = Codec.load(folder)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            files.remove(folder)
+            return [str(error)]
+        found = []
+        for part in _parts(folder):
+            try:
+                if ann.checked(part)["codec"] != codec.digest:
+                    raise ValueError(f"{part} was made with another codec")
+            except (OSError, ValueError) as error:
+                found.append(str(error))
+                _remove(part)
+        return found
+
+    @staticmethod
+    def remove(folder: Path, ids: Collection[str]) -> None:
+        """Remove videos. Each part that holds some is written again from its codes."""
+        codec = Codec.load(folder)
+        for part in _parts(folder):
+            about, videos = ann.checked(part), pl.read_parquet(part / "videos.parquet")
+            keep = ~videos["id"].is_in(list(ids))
+            if keep.all():
+                continue
+            kept, rows = videos.filter(keep), np.flatnonzero(np.repeat(keep.to_numpy(), videos["length"].to_numpy()))
+            if not len(kept):
+                _remove(part)
+                continue
+            old = ann.read_lists(codec.empty, part / "lists.faiss", about["frames"])
+            old.make_direct_map()
+            lists = faiss.clone_index(codec.empty)
+            for start in range(0, len(rows), ROWS):
+                lists.add(old.reconstruct_batch(rows[start : start + ROWS]))
+            times = np.load(part / "times.npy")[rows]
+            with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
+                ann.write_lists(lists, new / "lists.faiss")
+                np.save(new / "times.npy", times)
+                kept.write_parquet(new / "videos.parquet", compression="zstd")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -241,6 +285,12 @@ class FrameIndex:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(rows, np.float32), np.float32)
+
+
+def _remove(part: Path) -> None:
+    """Remove a part at once: what a kill leaves of it has a hidden name."""
+    part.rename(hidden := files.unfinished(part))
+    files.remove(hidden)
 
 
 def _parts(folder: Path) -> list[Path]:
