@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,41 @@ def test_values_of_the_command_line_have_the_types_of_a_file():
     inner = {"epochs": 8, "lr": 1e-3, "on": True, "tune": None, "name": "x", "list": [1, 2, "y"]}
     # what was in quotes Snakemake does not tell
     assert params.typed(as_snakemake_reads_it) == {"a": inner, "b": "@home", "c": "k: v"}
+
+
+@pytest.mark.parametrize("text", ["one # two", "# one", "~ # none", "[a # b", "k: v # w", "1 # one"])
+def test_a_text_of_the_command_line_keeps_what_yaml_takes_for_a_comment(text: str):
+    read = yaml.load(yaml.safe_dump({"title": [text]}), Loader=yaml.BaseLoader)
+    assert params.typed(read) == {"title": [text]}
+
+
+def bomb(line: str) -> str:
+    return "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {line.replace('@', f'*a{n - 1}')}\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb("[@, @, @, @, @, @, @, @]"), "with its aliases"),
+        (bomb("{k: @, l: @, m: @}"), "with its aliases"),
+        (bomb("{<<: [@, @, @]}"), "with its aliases"),
+        ("systems: &a\n  b: *a\n", "leads back to itself"),
+        ("systems: " + "[" * 20_000, "nested too deeply"),
+    ],
+)
+def test_a_file_whose_aliases_stand_for_too_much_is_refused_at_once(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "bomb.yaml"
+    file.write_text(text)
+    started = time.process_time()
+    with pytest.raises(params.ParamsError, match=rf"bomb\.yaml.*{message}"):
+        params.load([file])
+    assert time.process_time() - started < 5
+
+
+def test_aliases_of_a_reasonable_size_are_read(tmp_path: Path):
+    file = tmp_path / "aliases.yaml"
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: [*a, *a]\n")
+    assert params.load([file])[0] == {"a": {"x": 1}, "b": {"x": 1, "y": 2}, "c": [{"x": 1}, {"x": 1}]}
 
 
 def test_from_merges_replaces_and_removes():

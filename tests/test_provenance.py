@@ -1,6 +1,7 @@
 """What is current is decided by content: settings, code, inputs, files."""
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from paths import ROOT
 from videomatch.common import digests
-from videomatch.pipeline import provenance
+from videomatch.pipeline import compiled, provenance
 
 REQUEST = {"stage": "s", "settings": {}, "code": "c", "inputs": {}, "files": {}}
 
@@ -96,6 +97,52 @@ def test_a_damaged_result_is_not_current(there: Path, spoil: str):
     else:
         manifest.write_text(manifest.read_text()[:-20])
     assert not provenance.is_current(manifest, wanted)
+
+
+def without(record: Any, *keys: str) -> Any:
+    *above, last = keys
+    for key in above:
+        record = record[int(key) if isinstance(record, list) else key]
+    record.pop(last)
+
+
+DAMAGES = {
+    "no outputs": lambda record: without(record, "outputs"),
+    "outputs a list": lambda record: record.update(outputs=list(record["outputs"])),
+    "no size": lambda record: without(record, "outputs", "value.txt", "size"),
+    "no digest": lambda record: without(record, "outputs", "value.txt", "sha256"),
+    "a file's entry null": lambda record: record["outputs"].update({"value.txt": None}),
+    "a size in words": lambda record: record["outputs"]["value.txt"].update(size="six"),
+    "a digest of numbers": lambda record: record["outputs"]["value.txt"].update(sha256=[1]),
+    "no inputs": lambda record: without(record, "inputs"),
+    "inputs null": lambda record: record.update(inputs=None),
+    "an input's path missing": lambda record: without(record, "inputs", "x", "0", "path"),
+    "an input a number": lambda record: record["inputs"].update(x=[7]),
+    "inputs of one input a number": lambda record: record["inputs"].update(x=7),
+    "an input's digest null": lambda record: record["inputs"]["x"][0].update(digest=None),
+}
+
+
+@pytest.mark.parametrize("spoil", DAMAGES)
+def test_a_manifest_of_another_shape_is_as_good_as_none(there: Path, spoil: str):
+    made("in", "1")
+    wanted = job()
+    manifest = made("out", "result", provenance.request(wanted))
+    above = job(inputs={"x": str(manifest)})
+    record = json.loads(manifest.read_text())
+    DAMAGES[spoil](record)
+    manifest.write_text(json.dumps(record))
+    assert provenance.load(manifest) is None
+    assert provenance.mark(manifest, wanted).stat().st_mtime > manifest.stat().st_mtime, "it is made again"
+    assert not provenance.is_current(Path("above/manifest.json"), above)
+    with pytest.raises(provenance.Damaged, match=r"out/manifest\.json is missing or not whole"):
+        provenance.request(above)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "7", '"outputs"', "{", "[" * 100_000, "\udcff"])
+def test_a_manifest_that_is_no_mapping_is_as_good_as_none(there: Path, text: str):
+    Path("manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert provenance.load(Path("manifest.json")) is None
 
 
 def test_a_changed_file_is_seen_at_once_even_within_the_clocks_resolution(there: Path):
@@ -236,3 +283,102 @@ def test_a_job_reaches_the_objectives_that_it_names(package: Path):
     assert {"stages.work", "common.helper", "objectives", "objectives.pairs", "common.precision"} <= pairs
     assert "objectives.margins" not in pairs
     assert {"objectives.pairs", "objectives.margins"} <= reached(), "no names: all that may be meant"
+
+
+OBJECTIVES = """import math
+import os as system
+from videomatch.common import helper
+
+SCALE = 2
+OTHER = 3
+
+
+def one(x):
+    return _half(x) * SCALE * math.e
+
+
+def two(x):
+    return helper.x * OTHER
+
+
+def _half(x):
+    return x / 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        ("x / 2", "x / 3", True),  # a function that it calls
+        ("SCALE = 2", "SCALE = 4", True),
+        ("* math.e", "", True),
+        ("import math", "import cmath as math", True),
+        ("SCALE = 2", "SCALE = 2\nSCALE += 1", True),
+        ("SCALE = 2", "SCALE = 2\nif OTHER:\n    SCALE = 5", True),
+        ("SCALE = 2", "SCALE = 2\nregister(helper)", True),  # it runs on import
+        ("def one", "@wrapped\ndef one", True),
+        ("OTHER = 3", "OTHER = 4", False),
+        ("helper.x * OTHER", "0", False),
+        ("import math", "import math\nimport cmath", False),
+        ("def _half", "def three(x):\n    return two(x)\n\n\ndef _half", False),
+        ("import os as system\n", "", False),
+    ],
+)
+def test_a_job_that_names_a_function_sees_what_that_reaches(package: Path, before: str, after: str, seen: bool):
+    file = package / "objectives/several.py"
+    question = "code_digest('stages.work', 'objectives.several:one')"
+    file.write_text(OBJECTIVES)
+    first, whole = asked(package, question), asked(package, "code_digest('objectives.several')")
+    assert before in OBJECTIVES
+    file.write_text(OBJECTIVES.replace(before, after, 1))
+    assert (asked(package, question) != first) == seen
+    assert asked(package, "code_digest('objectives.several')") != whole, "who names the module sees all of it"
+
+
+def test_of_two_functions_both_are_seen_and_what_another_module_imports_counts_whole(package: Path):
+    file = package / "objectives/several.py"
+
+    def digests_of(text: str) -> list[str]:
+        file.write_text(text)
+        names = "'objectives.several:one', 'objectives.several:two'"
+        return [asked(package, f"code_digest('stages.work', {n})") for n in (names, "'objectives.several:one'")]
+
+    first = digests_of(OBJECTIVES)
+    second = digests_of(OBJECTIVES.replace("OTHER = 3", "OTHER = 4"))
+    assert (first[0] != second[0], first[1] != second[1]) == (True, False)
+    stage = package / "stages/work.py"
+    stage.write_text(stage.read_text() + "from videomatch.objectives import several\n")
+    assert digests_of(OBJECTIVES)[1] != digests_of(OBJECTIVES.replace("OTHER = 3", "OTHER = 4"))[1]
+
+
+@pytest.mark.parametrize("cut", [17, 60, -1])
+def test_a_compiled_file_that_a_full_disk_cut_short_is_removed_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    name = f"short{cut % 100}"
+    (tmp_path / f"{name}.py").write_text("VALUE = [number for number in range(7)]\n")
+    importlib.import_module(name)
+    [file] = tmp_path.glob("__pycache__/*.pyc")
+    file.write_bytes(file.read_bytes()[:cut])
+    del sys.modules[name]
+    with pytest.raises((EOFError, ValueError, TypeError)) as raised:
+        importlib.import_module(name)
+    assert str(compiled.mend(raised.value)).startswith(f"{file} was damaged, as by a full disk")
+    assert importlib.import_module(name).VALUE[-1] == 6
+    assert compiled.mend(ValueError("of a job")) is None
+
+
+def test_why_a_result_is_stale_is_said_in_words(there: Path):
+    made("in", "1")
+    wanted = job(files={"raw": "1"})
+    manifest = made("out", "result", provenance.request(wanted))
+    assert provenance.why(manifest, wanted) is None
+    assert provenance.why(Path("none/manifest.json"), wanted) == "not made yet"
+    changed = job(settings={"a": {"b": 2}, "c": 1}, code="d", files={"raw": "2"})
+    assert provenance.why(manifest, changed) == "settings changed (a.b, c); code changed; files changed (raw)"
+    made("in", "2")
+    assert provenance.why(manifest, wanted) == "inputs changed (in)"
+    Path("in/manifest.json").unlink()
+    assert "in/manifest.json is missing" in str(provenance.why(manifest, wanted))

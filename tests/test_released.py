@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -198,3 +200,54 @@ def test_extract_copies_features_of_their_own_files(tmp_path):
     listed = sorted(rejected.select("video_id", "reason").iter_rows())
     assert [v for v, reason in listed if "'rgb'" in reason] == ["video1"]
     assert [v for v, reason in listed if "'toy'" in reason] == sorted(set(IDS) - set(frames))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (b"(3, 4)", b"(9999999999, 4)", "greater than file size"),
+        (b"(3, 4)", b"(3, -4)", "cannot be read"),
+        (b"NUMPY", b"NUMPI", "cannot be read"),
+        (b"'<f4'", b"'|O'", "cannot be read"),
+    ],
+)
+def test_an_array_that_declares_what_its_file_cannot_hold_is_refused(
+    tmp_path: Path, before: bytes, after: bytes, message: str
+):
+    file = tmp_path / "a.npy"
+    np.save(file, np.ones((3, 4), np.float32))
+    file.write_bytes(file.read_bytes().replace(before, after))
+    with pytest.raises(ValueError, match=rf"a\.npy: .*{message}"):
+        released.read_array(file)
+
+
+def _h5(tmp_path: Path, change) -> list:
+    file = tmp_path / "a/b/c/abc.h5"
+    file.parent.mkdir(parents=True)
+    with h5py.File(file, "w") as made:
+        change(made)
+    return list(released.mmt_h5(tmp_path, ["abc"], dim=4, name="s3d", every=1.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.create_dataset("features.s3d", (2 * 10**9, 4), "f4", chunks=(1000, 4)), "can hold"),
+        (lambda f: f.__setitem__("features.s3d", h5py.ExternalLink("other.h5", "a")), "another file"),
+        (lambda f: f.create_dataset("features.s3d", (3, 4), "f4", external=[("other", 0, 48)]), "another file"),
+        (lambda f: f.__setitem__("features.s3d", h5py.SoftLink("/features.s3d")), "cannot be read as HDF5"),
+        (lambda f: f.__setitem__("features.s3d", np.dtype("f4")), "expected numbers"),
+    ],
+)
+def test_what_an_hdf5_file_only_declares_is_refused(tmp_path: Path, change, message: str):
+    with pytest.raises(ValueError, match=rf"abc\.h5: .*{message}"):
+        _h5(tmp_path, change)
+
+
+@pytest.mark.parametrize("times", [[np.nan, 1], [-1, 1], [0, np.inf], [2, 1]])
+def test_times_that_are_none_are_refused(tmp_path: Path, times: list[float]):
+    def change(file) -> None:
+        file["features.s3d"], file["features_t.s3d"] = np.ones((1, 4), "f4"), np.array([times])
+
+    with pytest.raises(ValueError, match=r"abc\.h5: features_t\.s3d: expected start and end"):
+        _h5(tmp_path, change)

@@ -4,10 +4,12 @@ import platform
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
+
 sys.path.insert(0, str(Path("src").resolve()))
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
-from videomatch.pipeline import params as parameters, provenance, rules
+from videomatch.pipeline import params as parameters, provenance, rules, run_log
 from videomatch.pipeline.plan import Plan
 
 try:
@@ -21,10 +23,15 @@ except ValueError as error:
 
 # A job on a cluster starts Snakemake again, with this variable of the first.
 IS_FIRST = "VIDEOMATCH_WORKFLOW" not in os.environ
+# manifest -> job of the results that this run looks at
+looked_at = {}
 
 if IS_FIRST:
     # Snakemake's own lock remains after a kill; the kernel removes this one together with its process
-    lock = files.lock(SCRATCH / "lock")
+    try:
+        lock = files.lock(SCRATCH / "lock")
+    except OSError as error:
+        sys.exit(f"{SCRATCH.resolve()}: {error.strerror}; `snakemake` writes into the folder it is started in")
     if lock is None:
         sys.exit("another snakemake is at work in this folder; wait for it to end")
     files.cancel_timers_at_the_end()  # of Snakemake's limit of jobs (profiles/default)
@@ -37,6 +44,7 @@ if IS_FIRST:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # unbuffered, Snakemake writes a line and its end apart, and a job's own line may come between
     sys.stderr.reconfigure(line_buffering=True, write_through=False)
+    run_log.RunLog(looked_at, is_dry=lambda: workflow.dryrun).attach(logger)
 
 
 def inputs(made):
@@ -49,7 +57,11 @@ def inputs(made):
     def of(wildcards):
         job = made.make(plan, **dict(wildcards.items()))
         manifest = Path(plan.result(made.output.format(**dict(wildcards.items()))))
-        settings = provenance.mark(manifest, job.request()) if IS_FIRST else provenance.settings_file(manifest)
+        if IS_FIRST:
+            looked_at[manifest] = job.request()
+            settings = provenance.mark(manifest, looked_at[manifest])
+        else:
+            settings = provenance.settings_file(manifest)
         return dict(job.inputs) | {"settings": str(settings)}
 
     return of

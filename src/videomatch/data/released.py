@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 Features = Iterator[tuple[str, np.ndarray, np.ndarray]]
+#: how many bytes of a dataset one byte of an HDF5 file can hold at most (deflate packs 1032)
+DEFLATED = 1100
 #: where below the folder MMT's archives put their files
 _H5_FOLDERS = ("vid_feat_files/mult_h5", "mult_h5", "")
 
@@ -43,7 +45,7 @@ def mmt_h5(
         try:
             with h5py.File(path, "r") as file:
                 values, times = (_dataset(path, file, f"{part}.{name}") for part in ("features", "features_t"))
-        except OSError as error:
+        except (OSError, RuntimeError, KeyError, MemoryError) as error:
             raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from error
         if values is None or not values.size or np.isnan(values.flat[0]):
             yield video_id, np.zeros((0, dim), np.float32), np.zeros((0, 2))
@@ -54,7 +56,10 @@ def mmt_h5(
             continue
         if times.ndim != 2 or times.shape[1] != 2 or len(times) < len(values):
             raise ValueError(f"{path}: features_t.{name} has shape {times.shape}, expected ({len(values)} or more, 2)")
-        yield video_id, values, times[: len(values)].astype(np.float64)
+        times = times[: len(values)].astype(np.float64)
+        if not (np.isfinite(times).all() and (times[:, 0] >= 0).all() and (times[:, 0] <= times[:, 1]).all()):
+            raise ValueError(f"{path}: features_t.{name}: expected start and end in seconds, from 0 up, none NaN")
+        yield video_id, values, times
 
 
 def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = None) -> Features:
@@ -70,12 +75,20 @@ def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = N
         path = files.get(video_id)
         if path is None:
             continue
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{path}: cannot be read as an array of numbers ({error})") from error
+        values = read_array(path)
         values = _checked(path, values[None] if values.ndim == 1 else values, dim)
         yield video_id, values, _times(np.arange(len(values)), every)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of an ``.npy`` file. It is mapped before it is read, so that its size is held against the file's."""
+    try:
+        mapped = np.load(path, allow_pickle=False, mmap_mode="r")
+        if isinstance(mapped, np.ndarray):
+            return np.array(mapped)
+    except (ValueError, OSError, EOFError, TypeError, OverflowError, SyntaxError) as error:
+        raise ValueError(f"{path}: cannot be read as an array of numbers ({error})") from error
+    raise ValueError(f"{path}: an archive of arrays, expected one array of numbers")
 
 
 def bigfile(
@@ -136,11 +149,19 @@ def _is_name(video_id: str) -> bool:
 
 
 def _dataset(path: Path, file: Any, name: str) -> np.ndarray | None:
+    import h5py
+
+    if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+        raise ValueError(f"{path}: {name} leads to another file, expected numbers in this one")
     found = file.get(name)
     if found is None:
         return None
-    if getattr(found, "dtype", np.dtype(object)).kind not in "fiu":
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
         raise ValueError(f"{path}: {name} is {found}, expected numbers")
+    if found.external or found.is_virtual:
+        raise ValueError(f"{path}: {name} has its numbers in another file, expected them in this one")
+    if found.nbytes > DEFLATED * path.stat().st_size:
+        raise ValueError(f"{path}: {name} has the shape {found.shape}, more than a file of its size can hold")
     return np.asarray(found)
 
 

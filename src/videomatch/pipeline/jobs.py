@@ -142,12 +142,13 @@ def train(plan: Plan, system: str, member: str) -> Job:
             given[name]["pretrained"] = plan.backbone_path(part.backbone)
     fold, seed = plan.fold_of(system, member), int(member.rpartition("seed")[2])
     homes = signatures.objectives()
+    objectives = sorted(f"{homes[name].module}:{name}" for name in entry.objectives or ())
     return Job(
         "train",
         {"system": given, "seed": seed, "member": member} | ({"fold": fold} if fold else {}),
         _corpus(plan, entry.dataset, plan.experts_of(system))
         | {"init": plan.initial_runs(system, member), "backbones": plan.backbone_runs(entry.backbones)},
-        modules=[*_model_modules(plan, system), *sorted({homes[name].module for name in entry.objectives or ()})],
+        modules=[*_model_modules(plan, system), *objectives],
         experts=plan.experts_of(system),
         files=_pretrained_files(plan, entry),
     )

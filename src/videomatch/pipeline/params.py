@@ -37,7 +37,7 @@ def overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, null_removes:
 
 def typed(value: Any) -> Any:
     """Values of ``--config`` with the types that a file would give them: inside of mappings and lists Snakemake takes
-    every number, ``true`` and ``null`` for a text."""
+    every number, ``true`` and ``null`` for a text. A text stays as it is: YAML would end it at a `` #``."""
     if isinstance(value, Mapping):
         return {key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -48,7 +48,7 @@ def typed(value: Any) -> Any:
         read = yaml.safe_load(value)
     except yaml.YAMLError:  # a plain text, as `@home`
         return value
-    return value if isinstance(read, Mapping | list) else read
+    return value if isinstance(read, Mapping | list | str) or "#" in value else read
 
 
 def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[Path]]:

@@ -34,12 +34,17 @@ class Damaged(Exception):
 
 
 def load(manifest: Path) -> dict[str, Any] | None:
-    """The manifest's content; None where there is none, or not a whole one."""
+    """The manifest's content; None where there is none, or one of another shape (cut short, or changed by hand)."""
     try:
         record = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        inputs = [entry for entries in record["inputs"].values() for entry in entries]
+        texts = [entry[name] for entry in inputs for name in ("path", "digest")]
+        texts += [entry["sha256"] for entry in record["outputs"].values()]
+        sizes = [entry["size"] for entry in record["outputs"].values()]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "outputs" in record else None
+    whole = all(type(text) is str for text in texts) and all(type(size) is int for size in sizes)
+    return record if whole else None
 
 
 def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
@@ -90,16 +95,53 @@ def request(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_current(manifest: Path, job: Mapping[str, Any]) -> bool:
     """Whether the result at ``manifest`` is what ``job`` would make now."""
+    return why(manifest, job) is None
+
+
+def why(manifest: Path, job: Mapping[str, Any]) -> str | None:
+    """Why the result at ``manifest`` is not what ``job`` would make now, in words; None where it is."""
     record = load(manifest)
+    if record is None:
+        return "its manifest is damaged" if manifest.exists() else "not made yet"
     try:
-        return record is not None and _matches(record, request(job), manifest.parent)
-    except Damaged:
-        return False
+        return _difference(record, request(job)) or damage(manifest.parent, record)
+    except Damaged as error:
+        return str(error)
+
+
+def _difference(record: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """What was changed since a record was written; None if nothing."""
+    found = []
+    for name, value in wanted.items():
+        before = record.get(name)
+        if before == value:
+            continue
+        if name == "settings":
+            found.append(f"settings changed ({', '.join(_changed(before, value))})")
+        elif name == "inputs":
+            known = [entry for entries in before.values() for entry in entries] if isinstance(before, Mapping) else []
+            new = [e["path"] for entries in value.values() for e in entries if e not in known]
+            found.append(
+                f"inputs changed ({', '.join(str(Path(path).parent) for path in new) or 'fewer, or their order'})"
+            )
+        elif name == "files":
+            found.append(f"files changed ({', '.join(_changed(before, value))})")
+        else:
+            found.append(f"{name} changed")
+    return "; ".join(found) or None
+
+
+def _changed(before: Any, after: Any, place: str = "") -> list[str]:
+    """The dotted keys under which two values differ."""
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
+        return [] if before == after else [place or "all"]
+    dot = f"{place}." if place else ""
+    keys = [*after, *(key for key in before if key not in after)]
+    return [c for key in keys for c in _changed(before.get(key), after.get(key), f"{dot}{key}")]
 
 
 def _matches(record: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> bool:
-    same = all(record.get(name) == value for name, value in wanted.items())
-    return same and damage(folder, record) is None
+    return all(record.get(name) == value for name, value in wanted.items()) and damage(folder, record) is None
 
 
 def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from videomatch.common import files, named, progress
 from videomatch.common.digests import SCRATCH, digest, dumps
-from videomatch.pipeline import fork_server, provenance, reached
+from videomatch.pipeline import compiled, fork_server, provenance, reached
 
 log = logging.getLogger("videomatch")
 
@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         log.exception("%s failed", options.stage)
         where = f" (log: {options.log})" if options.log else ""
         text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() puts it in quotes
+        text = compiled.mend(error) or text
         _tell(f"videomatch {options.stage}: {text or type(error).__name__}{where}")
         return 1
     return 0
@@ -135,4 +136,7 @@ def _log_to(path: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from videomatch.common import digests, named
+from videomatch.pipeline import compiled
 from videomatch.pipeline.reached import code_digest
 
 #: what a signature is remembered with; a change of this module's output needs another number
@@ -66,6 +67,9 @@ def _found(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any
     except SyntaxError as error:
         raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except Exception as error:
+        mended = compiled.mend(error)
+        if mended is not None:
+            raise ValueError(mended) from error
         frames = traceback.extract_tb(error.__traceback__)
         last = [frame for frame in frames if Path(frame.filename).is_relative_to(named.PACKAGE)][-1]
         where = f"{last.filename}:{last.lineno}"

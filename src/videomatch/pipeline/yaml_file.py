@@ -10,6 +10,8 @@ import yaml
 
 #: the keys from the top of a file to a value
 Place = tuple[str, ...]
+#: values that a file may hold, each alias counted as all that it stands for
+LARGEST = 200_000
 
 
 class ParamsError(ValueError):
@@ -37,17 +39,21 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Place, str]]:
     """The mapping in a file, and ``file:line`` of each of its keys.
 
     Raises:
-        ParamsError: the file is not YAML, holds no mapping, or has a key twice.
+        ParamsError: the file is not YAML, holds no mapping, has a key twice, or its aliases stand for too much.
     """
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
+        if _size(node, {}) > LARGEST:
+            raise ParamsError([((str(file),), f"with its aliases (*) it holds over {LARGEST} values")])
         content = {} if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ParamsError([((f"{file}{line}",), f"not YAML: {error.problem}")]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError([((str(file),), f"not YAML: {error}")]) from error
+    except RecursionError as error:
+        raise ParamsError([((str(file),), "an alias (*) leads back to itself, or it is nested too deeply")]) from error
     if not isinstance(content, dict):
         raise ParamsError([((str(file),), f"expected a mapping, got {content!r}")])
     lines: dict[Place, str] = {}
@@ -56,6 +62,15 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Place, str]]:
             raise ParamsError([(place, f"the key stands twice, first in {lines[place]}")], {place: f"{file}:{line}"})
         lines[place] = f"{file}:{line}"
     return content, lines
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for, those of an alias each time; ``known`` has those of nodes seen before."""
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _keys(node: Any, above: Place) -> Iterator[tuple[Place, int]]:

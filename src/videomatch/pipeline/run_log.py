@@ -1,0 +1,94 @@
+"""What a person at the terminal sees of a run beside the jobs' own lines: how far it is, and, of a dry run, what would
+run and why. Snakemake's log below ``.snakemake/log`` has all of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from videomatch.pipeline import provenance
+
+#: seconds between two lines of progress
+EVERY = 10.0
+#: Snakemake's lines for each job that tell no one anything
+NOISE = ("Select jobs to execute", "Execute ", "Reasons:")
+FAILED = re.compile(
+    r"CalledProcessError.*python -m videomatch (\w+) .*--output (\S+) --log (\S+).*?(returned|died)(.*)", re.S
+)
+
+
+class RunLog(logging.Handler):
+    """Shows the events of a run (``event`` and its fields, as Snakemake's interface of log plugins has them).
+
+    Args:
+        jobs: manifest -> job of all results that the workflow looked at; it may fill up later.
+        is_dry: whether nothing is run: then every job gets a line. It is not known while rules are read.
+    """
+
+    def __init__(self, jobs: Mapping[Path, Mapping[str, Any]], *, is_dry: Callable[[], bool]) -> None:
+        super().__init__()
+        self._jobs, self._is_dry = jobs, is_dry
+        self._counted = False  # Snakemake counts before and after a dry run
+        self._started = self._last = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one event."""
+        show = {"progress": self._progress, "job_info": self._would_run, "run_info": self._counts}
+        fields = vars(record)
+        if fields.get("event") in show:
+            line = show[str(fields["event"])](fields)
+            if line:
+                sys.stderr.write(line + "\n")
+
+    def _progress(self, fields: Mapping[str, Any]) -> str:
+        done, total, now = fields["done"], fields["total"], time.monotonic()
+        if now - self._last < EVERY and done < total:
+            return ""
+        self._last = now
+        left = (now - self._started) / max(done, 1) * (total - done)
+        return f"  {done} of {total} jobs" + (f", about {_duration(left)} left" if done < total else "")
+
+    def _counts(self, fields: Mapping[str, Any]) -> str:
+        if self._counted:
+            return ""
+        self._counted = True
+        counts = {rule: n for rule, n in fields["stats"].items() if rule not in ("total", "all")}
+        return f"{sum(counts.values())} jobs: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
+
+    def _would_run(self, fields: Mapping[str, Any]) -> str:
+        shown = []
+        for output in map(Path, fields["output"] if self._is_dry() else ()):
+            why = provenance.why(output, self._jobs[output]) if output in self._jobs else None
+            shown.append(f"  {output.parent}: {why or 'an input is made again'}")
+        return "\n".join(shown)
+
+    def attach(self, logger: logging.Logger) -> None:
+        """Listen to a logger, and keep what is repeated off the terminal."""
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(terse)
+        logger.addHandler(self)
+
+
+def terse(record: logging.LogRecord) -> bool:
+    """Whether a record is worth a line on the terminal; of a job that failed, the one that the job did not write."""
+    text = record.getMessage()
+    failed = FAILED.search(text)
+    if failed is None:
+        return not text.startswith(NOISE)
+    stage, output, log, _, status = failed.groups()
+    if "exit status 1." in status:
+        return False  # the job has said why
+    record.msg = f"videomatch {stage}: {Path(output).parent}: the job was ended:{status.rstrip('.')} (log: {log})"
+    record.args = ()
+    return True
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(minutes, 1)} min"

@@ -1,0 +1,64 @@
+"""What the terminal shows of a run."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from videomatch.pipeline import run_log
+
+FAILED = (
+    'RuleException:\nCalledProcessError in file "/x/Snakefile", line 52:\nCommand \'set -euo pipefail; '
+    " python -m videomatch embed --settings s.json --output results/demo/e/manifest.json --log logs/e.log --threads 1' "
+)
+
+
+def record(text: str | None, **fields: object) -> logging.LogRecord:
+    found = logging.LogRecord("snakemake", logging.INFO, "", 0, text, (), None)
+    vars(found).update(fields)
+    return found
+
+
+@pytest.mark.parametrize(
+    "text", ["Select jobs to execute...", "Execute 3 jobs...", FAILED + "returned non-zero exit status 1."]
+)
+def test_what_says_nothing_new_is_left_out(text: str):
+    assert not run_log.terse(record(text))
+
+
+@pytest.mark.parametrize("status", ["returned non-zero exit status 137.", "died with <Signals.SIGKILL: 9>."])
+def test_a_job_that_could_not_say_why_it_ended_gets_one_line(status: str):
+    failed = record(FAILED + status)
+    assert run_log.terse(failed)
+    [line] = failed.getMessage().splitlines()
+    assert line.startswith("videomatch embed: results/demo/e: the job was ended: ")
+    assert status.split()[-1].rstrip(".") in line and line.endswith("(log: logs/e.log)")
+
+
+def test_other_lines_stay():
+    assert run_log.terse(record("Nothing to be done (all requested files are present and up to date)."))
+    assert run_log.terse(record(None))
+
+
+def test_a_dry_run_counts_once_and_gives_each_output_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    manifest = tmp_path / "new/manifest.json"
+    job = {"stage": "s", "settings": {}, "code": "c", "inputs": {}}
+    log = run_log.RunLog({manifest: job}, is_dry=lambda: True)
+    for _ in range(2):
+        log.emit(record("", event="run_info", stats={"embed": 2, "all": 1, "total": 3}))
+    log.emit(record("", event="job_info", output=[str(manifest)]))
+    log.emit(record("", event="job_info", output=["other/manifest.json"]))
+    log.emit(record("", event="job_info", output=[]))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["2 jobs: 2 embed", f"  {tmp_path}/new: not made yet", "  other: an input is made again"]
+
+
+def test_a_run_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    now = [100.0]
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: now[0])
+    log = run_log.RunLog({}, is_dry=lambda: False)
+    for done in range(1, 5):
+        now[0] += 100 if done == 2 else 1
+        log.emit(record(None, event="progress", done=done, total=4))
+        log.emit(record("", event="job_info", output=["a/manifest.json"]))
+    assert capsys.readouterr().err.splitlines() == ["  2 of 4 jobs, about 2 min left", "  4 of 4 jobs"]
