@@ -19,33 +19,73 @@ def record(text: str | None, **fields: object) -> logging.LogRecord:
     return found
 
 
+@pytest.fixture
+def log() -> run_log.RunLog:
+    return run_log.RunLog({}, is_dry=lambda: False, stop=lambda: None)
+
+
 @pytest.mark.parametrize(
-    "text", ["Select jobs to execute...", "Execute 3 jobs...", FAILED + "returned non-zero exit status 1."]
+    "text",
+    [
+        "Select jobs to execute...",
+        "Execute 3 jobs...",
+        "Complete log(s): /x/.snakemake/log/1.snakemake.log",
+        "WorkflowError:\nAt least one job did not complete successfully.",
+        FAILED + "returned non-zero exit status 1.",
+        FAILED + "returned non-zero exit status 130.",
+        FAILED + "died with <Signals.SIGINT: 2>.",
+    ],
 )
-def test_what_says_nothing_new_is_left_out(text: str):
-    assert not run_log.terse(record(text))
+def test_what_says_nothing_new_is_left_out(log: run_log.RunLog, text: str):
+    assert not log.terse(record(text))
 
 
 @pytest.mark.parametrize("status", ["returned non-zero exit status 137.", "died with <Signals.SIGKILL: 9>."])
-def test_a_job_that_could_not_say_why_it_ended_gets_one_line(status: str):
+def test_a_job_that_could_not_say_why_it_ended_gets_one_line(log: run_log.RunLog, status: str):
     failed = record(FAILED + status)
-    assert run_log.terse(failed)
+    assert log.terse(failed)
     [line] = failed.getMessage().splitlines()
     assert line.startswith("videomatch embed: results/demo/e: the job was ended: ")
     assert status.split()[-1].rstrip(".") in line and line.endswith("(log: logs/e.log)")
 
 
-def test_other_lines_stay():
-    assert run_log.terse(record("Nothing to be done (all requested files are present and up to date)."))
-    assert run_log.terse(record(None))
+def test_other_lines_stay(log: run_log.RunLog):
+    for text in ("Nothing to be done (all requested files are present and up to date).", None):
+        assert all(log.terse(record(text)) for _ in range(2))
+
+
+def test_a_full_disk_is_one_line_and_ends_the_run():
+    stops = []
+    log = run_log.RunLog({}, is_dry=lambda: False, stop=lambda: stops.append(1))
+    full, other = (record(FAILED.replace("/e/", f"/{name}/") + "returned non-zero exit status 28.") for name in "ab")
+    assert log.terse(full)
+    assert full.getMessage().startswith(f"{Path.cwd()}: No space left on device; ")
+    assert not log.terse(other)
+    assert not log.terse(record("Terminating processes on user request, this might take some time."))
+    assert stops == [1]
+
+
+@pytest.mark.parametrize("error", ["OSError: [Errno 28] No space left on device", "PermissionError: [Errno 13] Denied"])
+def test_files_of_snakemake_that_cannot_be_written_are_one_line_and_no_traceback(log: run_log.RunLog, error: str):
+    failed = record(
+        f"Traceback (most recent call last):\n  File x, line 1, in y\n{error}: '/x/.snakemake/metadata/a'\n"
+    )
+    assert log.terse(failed)
+    assert failed.getMessage().startswith(f"/x/.snakemake/metadata/a: {error.partition('] ')[2]}; ")
+
+
+def test_an_interrupt_is_one_line(log: run_log.RunLog):
+    ended = record("Terminating processes on user request, this might take some time.")
+    assert log.terse(ended)
+    assert ended.getMessage() == run_log.INTERRUPTED
 
 
 def test_a_dry_run_counts_once_and_gives_each_output_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     manifest = tmp_path / "new/manifest.json"
     job = {"stage": "s", "settings": {}, "code": "c", "inputs": {}}
-    log = run_log.RunLog({manifest: job}, is_dry=lambda: True)
+    log = run_log.RunLog({manifest: job}, is_dry=lambda: True, stop=lambda: None)
     for _ in range(2):
-        log.emit(record("", event="run_info", stats={"embed": 2, "all": 1, "total": 3}))
+        log.emit(record("", event="run_info", stats={"embed": 2, "systems": 1, "all": 1, "total": 4}))
     log.emit(record("", event="job_info", output=[str(manifest)]))
     log.emit(record("", event="job_info", output=["other/manifest.json"]))
     log.emit(record("", event="job_info", output=[]))
@@ -56,7 +96,7 @@ def test_a_dry_run_counts_once_and_gives_each_output_its_reason(tmp_path: Path, 
 def test_a_run_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     now = [100.0]
     monkeypatch.setattr(run_log.time, "monotonic", lambda: now[0])
-    log = run_log.RunLog({}, is_dry=lambda: False)
+    log = run_log.RunLog({}, is_dry=lambda: False, stop=lambda: None)
     for done in range(1, 5):
         now[0] += 100 if done == 2 else 1
         log.emit(record(None, event="progress", done=done, total=4))

@@ -1,8 +1,10 @@
 """Two engines over one DAG, with toy stages: what runs again is what depends on a change, and nothing else."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -140,6 +142,43 @@ def test_a_failing_job_says_which_and_where_its_log_is(repo: Repo):
     assert repo.made() == set(), "the results were there all the time"
 
 
+def test_a_full_disk_ends_the_run_with_one_line(repo: Repo):
+    repo.set("systems.title.embeddings.dim", 12)
+    edit(repo, "embed", "    write(", "    raise OSError(28, 'No space left on device')\n    write(")
+    done = repo.run("snakemake")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if re.search("Error|space|failed|log:", line)]
+    assert lines == [
+        f"{repo.folder}: No space left on device; mend that, and `snakemake` goes on with what is finished"
+    ]
+    edit(repo, "embed", "    raise OSError(28, 'No space left on device')\n", "")
+    assert {"embeddings/videos/title", "embeddings/videos/title_and_frames"} <= repo.made()
+
+
+@pytest.mark.parametrize("seconds", [2, 9])  # while the rules are read, and while a job runs
+def test_an_interrupted_run_says_so_in_one_line_and_goes_on(repo: Repo, seconds: int):
+    before = repo.metrics()
+    shutil.rmtree(repo.folder / "results")
+    edit(repo, "train", "EDITED = 0", "import time; time.sleep(8)\nEDITED = 0")
+    with subprocess.Popen(
+        ["snakemake"],
+        cwd=repo.folder,
+        env=repo.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate()[0]
+    assert process.returncode != 0
+    assert "Traceback" not in said and said.endswith("interrupted; `snakemake` goes on with what is finished\n")
+    edit(repo, "train", "import time; time.sleep(8)\nEDITED = 0", "EDITED = 0")
+    repo.build()
+    assert repo.metrics() == before
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
     before = repo.metrics()
     shutil.rmtree(repo.folder / "results")
@@ -223,9 +262,13 @@ def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(repo: 
     repo("dvc", "repro", "-q")
     repo.commit("built")
     base = repo.metrics()
+    file = repo.folder / "params.yaml"
+    before = file.read_text()
     repo("dvc", "exp", "run", "-q", "-n", "here", "-S", "systems.title.embeddings.dim=12")
     changed = repo.metrics()
     assert changed != base
+    changed_text = file.read_text().replace("dim: 12", "dim: 128")
+    assert "#" in before and "".join(before.split()) == "".join(changed_text.split()), "comments and order stay"
     repo("git", "checkout", "-q", ".")
     repo("dvc", "checkout", "-q", "--force")
     repo("dvc", "exp", "run", "-q", "--queue", "-n", "there", "-S", "seed=5")
@@ -233,7 +276,7 @@ def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(repo: 
     assert repo.metrics() == base
     shown = json.loads(repo("dvc", "exp", "show", "--json"))
     text = json.dumps(shown)
-    path = "results/demo/metrics/videos/pairs_test/title/all/metrics.json"
+    path = "results/demo/metrics/videos/pairs_test/title_and_frames/all/metrics.json"
     assert str(changed[path]["metrics"]["Spearman"]) in text, "the experiment made here"
     repo("dvc", "exp", "apply", "-q", "there")
     assert repo.is_quiet()

@@ -1,9 +1,12 @@
 """``python -m videomatch STAGE …``: how a rule runs a stage, where it helps in a fork of the workflow's server."""
 
 import os
+import signal
 import sys
 
-from videomatch.pipeline import fork_server, reached
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job that only begins, or waits, just ends: the workflow says why
+
+from videomatch.pipeline import fork_server, reached  # noqa: E402
 
 
 def main(argv: list[str]) -> int:
@@ -17,6 +20,7 @@ def main(argv: list[str]) -> int:
             return status
     from videomatch.pipeline import run_job  # here: not needed by a process that waits for another
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_job.main(argv)
 
 

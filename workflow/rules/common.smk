@@ -1,15 +1,19 @@
 # What all rules share: the checked parameters, a lock on this folder, and the judgement of which results are current.
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 
 from snakemake.logging import logger
 
 sys.path.insert(0, str(Path("src").resolve()))
+from videomatch.pipeline import run_log
+
+sys.excepthook = run_log.end_interrupted
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
-from videomatch.pipeline import params as parameters, provenance, rules, run_log
+from videomatch.pipeline import params as parameters, provenance, rules
 from videomatch.pipeline.plan import Plan
 
 try:
@@ -28,10 +32,13 @@ looked_at = {}
 
 if IS_FIRST:
     # Snakemake's own lock remains after a kill; the kernel removes this one together with its process
+    for folder in map(Path, (".", ".snakemake", SCRATCH, "logs", "results", plan.root)):
+        if folder.exists() and not os.access(folder, os.W_OK):
+            sys.exit(run_log.cannot_write(folder, "not writable"))
     try:
         lock = files.lock(SCRATCH / "lock")
     except OSError as error:
-        sys.exit(f"{SCRATCH.resolve()}: {error.strerror}; `snakemake` writes into the folder it is started in")
+        sys.exit(run_log.cannot_write(SCRATCH, error.strerror))
     if lock is None:
         sys.exit("another snakemake is at work in this folder; wait for it to end")
     files.cancel_timers_at_the_end()  # of Snakemake's limit of jobs (profiles/default)
@@ -44,7 +51,8 @@ if IS_FIRST:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # unbuffered, Snakemake writes a line and its end apart, and a job's own line may come between
     sys.stderr.reconfigure(line_buffering=True, write_through=False)
-    run_log.RunLog(looked_at, is_dry=lambda: workflow.dryrun).attach(logger)
+    stop = lambda: os.kill(os.getpid(), signal.SIGINT)
+    run_log.RunLog(looked_at, is_dry=lambda: workflow.dryrun, stop=stop).attach(logger)
 
 
 def inputs(made):
@@ -59,7 +67,10 @@ def inputs(made):
         manifest = Path(plan.result(made.output.format(**dict(wildcards.items()))))
         if IS_FIRST:
             looked_at[manifest] = job.request()
-            settings = provenance.mark(manifest, looked_at[manifest])
+            try:
+                settings = provenance.mark(manifest, looked_at[manifest])
+            except OSError as error:
+                sys.exit(run_log.cannot_write(error.filename or ".", error.strerror))
         else:
             settings = provenance.settings_file(manifest)
         return dict(job.inputs) | {"settings": str(settings)}

@@ -7,6 +7,7 @@ renamed when it is finished; :func:`sweep` removes what killed writers left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,8 @@ from typing import IO, Any
 
 #: exit status of a process that ends because the one it worked for has ended (as after SIGTERM)
 ORPHANED = 143
+#: exit status of a job that found the disk full
+FULL = 28
 
 
 def unfinished(path: Path) -> Path:
@@ -107,6 +110,12 @@ def _ended(pidfd: int, milliseconds: int | None) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(milliseconds))
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, of Python or of another library, tells of a full disk."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in numbers or any(os.strerror(number) in str(error) for number in numbers)
 
 
 def end_with(process: int) -> None:

@@ -37,14 +37,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
-    _log_to(None if _is_helper() else options.log)
     owner = fork_server.workflow()  # the job's parent is a shell, which outlives a workflow that is killed
     if owner is not None:  # else it was started by hand, or on another machine of a cluster
         files.end_with(owner)
     try:
+        _log_to(None if _is_helper() else options.log)
         run(options.stage, options.settings, options.output, options.threads)
     except Exception as error:
-        log.exception("%s failed", options.stage)
+        if log.hasHandlers():  # its log file could be made
+            log.exception("%s failed", options.stage)
+        if files.is_full(error) and owner is not None:
+            return files.FULL  # the workflow says so, once
         where = f" (log: {options.log})" if options.log else ""
         text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() puts it in quotes
         text = compiled.mend(error) or text

@@ -3,20 +3,28 @@ run and why. Snakemake's log below ``.snakemake/log`` has all of it."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from videomatch.pipeline import provenance
+from videomatch.common import files
+from videomatch.pipeline import provenance, rules
 
 #: seconds between two lines of progress
 EVERY = 10.0
-#: Snakemake's lines for each job that tell no one anything
-NOISE = ("Select jobs to execute", "Execute ", "Reasons:")
+#: lines of Snakemake that tell no one anything, or what a line before them has told
+NOISE = ("Select jobs to execute", "Execute ", "Reasons:", "Complete log", "Elapsed time")
+NOISE += ("WorkflowError:\nAt least one job did not complete", "Terminating processes on user request")
+INTERRUPTED = "interrupted; `snakemake` goes on with what is finished"
+#: the end of a traceback where Snakemake's own files cannot be written
+UNWRITABLE = re.compile(r"^\w*Error: \[Errno \d+\] ([^:\n]+)(?:: '(.+)')?$", re.M)
 FAILED = re.compile(
     r"CalledProcessError.*python -m videomatch (\w+) .*--output (\S+) --log (\S+).*?(returned|died)(.*)", re.S
 )
@@ -28,13 +36,17 @@ class RunLog(logging.Handler):
     Args:
         jobs: manifest -> job of all results that the workflow looked at; it may fill up later.
         is_dry: whether nothing is run: then every job gets a line. It is not known while rules are read.
+        stop: starts no further jobs.
     """
 
-    def __init__(self, jobs: Mapping[Path, Mapping[str, Any]], *, is_dry: Callable[[], bool]) -> None:
+    def __init__(
+        self, jobs: Mapping[Path, Mapping[str, Any]], *, is_dry: Callable[[], bool], stop: Callable[[], None]
+    ) -> None:
         super().__init__()
-        self._jobs, self._is_dry = jobs, is_dry
+        self._jobs, self._is_dry, self._stop = jobs, is_dry, stop
         self._counted = False  # Snakemake counts before and after a dry run
         self._started = self._last = time.monotonic()
+        self._is_full = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one event."""
@@ -57,7 +69,7 @@ class RunLog(logging.Handler):
         if self._counted:
             return ""
         self._counted = True
-        counts = {rule: n for rule, n in fields["stats"].items() if rule not in ("total", "all")}
+        counts = {rule: n for rule, n in fields["stats"].items() if rule not in ("total", "all", *rules.PARTS)}
         return f"{sum(counts.values())} jobs: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
     def _would_run(self, fields: Mapping[str, Any]) -> str:
@@ -71,22 +83,48 @@ class RunLog(logging.Handler):
         """Listen to a logger, and keep what is repeated off the terminal."""
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(terse)
+                handler.addFilter(self.terse)
         logger.addHandler(self)
+        logging.raiseExceptions = False  # Snakemake's log file may be on a full disk
+
+    def terse(self, record: logging.LogRecord) -> bool:
+        """Whether a record is worth a line on the terminal; of a job that failed, one that the job did not write."""
+        text = record.getMessage()
+        failed, unwritable = FAILED.search(text), UNWRITABLE.search(text)
+        if failed:
+            stage, output, log, _, status = failed.groups()
+            if re.search(r"exit status (1|130)\.|SIGINT", status):
+                return False  # the job has said why, or the workflow says that it was interrupted
+            record.msg = (
+                f"videomatch {stage}: {Path(output).parent}: the job was ended:{status.rstrip('.')} (log: {log})"
+            )
+            if f"exit status {files.FULL}." in status:
+                if self._is_full:
+                    return False
+                self._is_full = True
+                record.msg = cannot_write(".", os.strerror(errno.ENOSPC))
+                self._stop()  # no other job can succeed
+        elif unwritable:
+            record.msg = cannot_write(unwritable[2] or ".", unwritable[1])
+        elif text.startswith("Terminating processes on user request") and not self._is_full:
+            record.msg = INTERRUPTED
+        else:
+            return not text.startswith(NOISE)
+        record.args = ()
+        return True
 
 
-def terse(record: logging.LogRecord) -> bool:
-    """Whether a record is worth a line on the terminal; of a job that failed, the one that the job did not write."""
-    text = record.getMessage()
-    failed = FAILED.search(text)
-    if failed is None:
-        return not text.startswith(NOISE)
-    stage, output, log, _, status = failed.groups()
-    if "exit status 1." in status:
-        return False  # the job has said why
-    record.msg = f"videomatch {stage}: {Path(output).parent}: the job was ended:{status.rstrip('.')} (log: {log})"
-    record.args = ()
-    return True
+def cannot_write(path: str | Path, reason: str) -> str:
+    """What to say of a full disk, or of a folder that may not be written."""
+    return f"{Path(path).resolve()}: {reason}; mend that, and `snakemake` goes on with what is finished"
+
+
+def end_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For ``sys.excepthook``: one line where Ctrl-C comes before there are jobs."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write(INTERRUPTED + "\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def _duration(seconds: float) -> str:
