@@ -182,5 +182,5 @@ def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
         job = jobs.tabulate(plan, table)
         metrics = [(ROOT / p).parent for p in job.inputs["metrics"]]
         tabulate(metrics=metrics, output=tmp_path / table, **job.settings)
-        for name in ("table.md", "table.csv"):
+        for name in ("table.md", "table.csv", "summary.json"):
             assert (tmp_path / table / name).read_bytes() == (committed.parent / name).read_bytes(), table

@@ -2,7 +2,19 @@
 
 from pathlib import Path
 
-from walk import Walk
+import pytest
+import yaml
+
+from walk import CHOICES, Walk
+
+
+@pytest.mark.parametrize("params", ["toy/params.yaml", "tiny.yaml"])
+def test_every_choice_of_the_walk_is_in_its_projects(params: str):
+    for key in CHOICES:
+        entry = yaml.safe_load((Path(__file__).parent / params).read_text())
+        for name in key.split("."):
+            entry = entry[name]
+        assert type(entry) in (int, float), key
 
 
 def test_every_build_of_a_random_walk_equals_a_cold_run(tmp_path: Path):

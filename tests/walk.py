@@ -62,12 +62,13 @@ class Walk:
         self.commit()
 
     def metrics(self, folder: Path) -> dict[str, object]:
-        return {str(p.relative_to(folder)): json.loads(p.read_text()) for p in self.wanted(folder) if p.exists()}
+        """All digits of all tables."""
+        return {str(p.relative_to(folder)): p.read_text() for p in self.wanted(folder) if p.exists()}
 
     def wanted(self, folder: Path) -> list[Path]:
         described = yaml.safe_load((folder / "dvc.yaml").read_text())["metrics"]
         scale = yaml.safe_load((folder / "params.yaml").read_text())["scale"]
-        return [folder / m.replace("${scale}", scale) for m in described]
+        return [(folder / m.replace("${scale}", scale)).with_name("table.csv") for m in described]
 
     def cold(self) -> dict[str, object]:
         """Metrics of a run in an empty copy with the parameters and code of now."""

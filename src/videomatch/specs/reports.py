@@ -30,7 +30,8 @@ class Row(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Table(Spec):
     """A file of ``workflow/tables``: systems compared on a data set by ``metrics`` (names, or name -> heading) of the
-    protocol ``split``, or of ``splits`` (protocol -> heading)."""
+    protocol ``split``, or of ``splits`` (protocol -> heading). ``compared``: the systems whose first metric ``dvc exp
+    show`` has a column for; by default those of all rows."""
 
     title: str
     dataset: str = option(section="datasets")
@@ -38,6 +39,7 @@ class Table(Spec):
     rows: Sequence[Mapping[str, Any]] = option(spec=Row, default=())
     split: str | None = None
     splits: Mapping[str, str] | None = None
+    compared: Sequence[str] = option(section="systems", default=())
     note: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -47,6 +49,10 @@ class Table(Spec):
             names if self.splits is None else [f"{name} ({label})" for label in self.splits.values() for name in names]
         )
         rows = [(row["label"], row["system"]) for row in self.rows]
+        systems = [system for _, system in rows]
+        for system in self.compared:
+            if system not in systems:
+                yield "compared", f"no row of system {system!r}; there are: {', '.join(systems)}"
         for number, row in enumerate(self.rows):
             if rows[number] in rows[:number]:
                 yield f"rows.{number}", f"row {row['label']!r} of system {row['system']!r} stands twice"

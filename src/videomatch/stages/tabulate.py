@@ -41,7 +41,8 @@ def tabulate(
     corpus_kind: str,
     scale: str,
 ) -> None:
-    """Write ``table.md``, ``table.csv`` and ``summary.json`` (row -> column -> mean: what ``dvc exp show`` compares).
+    """Write ``table.md``, ``table.csv``, and for ``dvc exp show`` ``summary.json``: row -> column -> mean, of the first
+    metric and of the systems that the table names as ``compared``.
 
     Args:
         metrics: results of ``evaluate``: of each of ``cells``, which are [protocol, system, members].
@@ -70,7 +71,13 @@ def tabulate(
             records.append([row["label"], row["system"], head, *value, reported, row.get("source")])
     with (output / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(records)
-    summary = {row["label"]: {head: mean for head, (mean, _, _) in row["values"].items()} for row in rows}
+    shown = table.get("compared") or [row["system"] for row in rows]
+    first = [head for _, metric, head in heads if metric in dict(columns[:1])]
+    summary = {
+        row["label"]: {head: row["values"][head][0] for head in first if head in row["values"]}
+        for row in rows
+        if row["system"] in shown
+    }
     files.write_json(output / "summary.json", summary)
 
 
