@@ -5,19 +5,21 @@ import io
 import json
 import os
 import socket
+import struct
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
-import uvicorn
 from PIL import Image
 
 import small_project
 from pages import Page, screenshot
 from videomatch.app import client
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.server import cached_jpeg, create_app
+from videomatch.app.server import cached_jpeg, create_app, http_server
 
 TOKEN = "secret"
 
@@ -28,9 +30,9 @@ def server(tmp_path_factory):
     before = Path.cwd()
     small_project.built(folder)
     catalogue = Catalogue()
-    app = create_app(catalogue, "mine", token=TOKEN)
+    app = create_app(catalogue, "mine", TOKEN)
     with socket.create_server((client.HOST, 0)) as listener:
-        running = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        running = http_server(app)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         yield listener.getsockname()[1]
@@ -39,13 +41,13 @@ def server(tmp_path_factory):
     os.chdir(before)
 
 
-def got(server, address, method="GET", host=None, body=None, token=None):
-    """(status, headers, content) of an address."""
+def got(server, address, method="GET", host=None, body=None, token=TOKEN, **fields):
+    """(status, headers, content) of an address below the token's."""
     link = http.client.HTTPConnection(client.HOST, server, timeout=60)
-    link.putrequest(method, address, skip_host=True)
+    link.putrequest(method, f"/{token}{address}", skip_host=True)
     link.putheader("Host", host or f"{client.HOST}:{server}")
-    if token is not None:
-        link.putheader("Authorization", f"Bearer {token}")
+    for name, value in fields.items():
+        link.putheader(name.replace("_", "-"), value)
     if body is not None:
         body = json.dumps(body).encode()
         link.putheader("Content-Type", "application/json")
@@ -55,6 +57,20 @@ def got(server, address, method="GET", host=None, body=None, token=None):
     content = reply.read()
     link.close()
     return reply.status, reply.headers, content
+
+
+def sent(server, *parts):
+    """What comes back for some bytes, until the server ends the connection; a pause is between the parts."""
+    with socket.create_connection((client.HOST, server), timeout=60) as link:
+        for number, part in enumerate(parts):
+            time.sleep(0.3 * (number > 0))
+            link.sendall(part)
+        return b"".join(iter(lambda: link.recv(65536), b""))
+
+
+def assert_still_answers(server, capfd):
+    assert got(server, "/find?q=film&system=title")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def page(server, **query):
@@ -70,14 +86,147 @@ def test_only_requests_to_this_machine_are_answered(server):
         assert status == 400 and b"hits" not in content
 
 
-def test_only_the_token_names_files(server):
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", "%ff", "x/" + TOKEN, "/" + TOKEN])
+def test_nothing_is_read_without_the_token(server, token):
+    request = {"command": "find", "asked": "film"}
+    for address, options in {
+        "/": {}, "/find?q=film": {}, "/thumbnail?id=clip0.mp4": {}, "/reply": {"method": "POST", "body": request},
+    }.items():  # fmt: skip
+        status, headers, content = got(server, address, token=token, **options)
+        assert status == 403 and b"videomatch serve" in content
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+def test_the_command_line_names_files(server):
     request = {"command": "similar", "asked": "x", "file": str(Path("raw/clip2.mp4").absolute()), "system": "pooled"}
-    for token in (None, "", "wrong"):
-        status, _, content = got(server, "/reply", "POST", body=request, token=token)
-        assert status == 403 and b"hits" not in content
-    status, _, content = got(server, "/reply", "POST", body=request, token=TOKEN)
+    status, _, content = got(server, "/reply", "POST", body=request)
     assert status == 200 and "clip2.mp4" in json.loads(content)["notes"][0]
     assert got(server, "/similar?id=x&file=raw/clip2.mp4")[0] == 400
+
+
+def test_a_file_may_have_a_name_that_is_no_text(server, tmp_path):
+    file = tmp_path / os.fsdecode(b"\xff\xfe.mp4")
+    file.write_bytes(Path("raw/clip2.mp4").read_bytes())
+    request = {"command": "similar", "asked": str(file), "file": str(file), "system": "pooled"}
+    status, _, content = got(server, "/reply", "POST", body=request)
+    assert status == 200 and json.loads(content)["asked"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"command": "delete", "asked": "clip0.mp4"}, "no command named 'delete'; there are: find, similar"),
+        ({"command": "finds", "asked": "clip0.mp4"}, "did you mean 'find'?"),
+        ({"command": "", "asked": "clip0.mp4"}, "no command named ''"),
+        ({"command": ["find"], "asked": "clip0.mp4"}, "command = ['find'], expected str"),
+        ({"asked": "clip0.mp4"}, "missing a required argument: 'command'"),
+        ({"command": "find"}, "missing a required argument: 'asked'"),
+        ({"command": "find", "asked": 7}, "asked = 7, expected str"),
+        ({"command": "find", "asked": "film", "top": 2.5}, "top = 2.5, expected int"),
+        ({"command": "find", "asked": "film", "top": True}, "top = True, expected int"),
+        ({"command": "find", "asked": "film", "top": 0}, "top = 0, expected 1 to"),
+        ({"command": "find", "asked": "film", "colour": "red"}, "unexpected keyword argument 'colour'"),
+        ({"command": "find", "asked": "film", "catalogue": "red"}, "'catalogue'"),
+        ({"command": "similar", "asked": "x", "file": {}}, "file = {}, expected str"),
+        ({"command": "find", "asked": "\udcff"}, "bytes that are no UTF-8"),
+        ({"command": "find", "asked": "\ud800"}, "bytes that are no UTF-8"),
+        ({"command": "find", "asked": "x" * 100_000}, "100000 characters, expected at most"),
+    ],
+)
+def test_what_is_no_question_is_refused(server, capfd, request_, message):
+    status, _, content = got(server, "/reply", "POST", body=request_)
+    assert status == 400 and message in json.loads(content)["error"]
+    assert_still_answers(server, capfd)
+
+
+@pytest.mark.parametrize("body", [b"", b"{nope", b"null", b"[1]", b'"\xff"', b"[" * 100_000, b"1" * 5000])
+def test_what_is_no_json_is_refused(server, capfd, body):
+    start = (
+        f"POST /{TOKEN}/reply HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    )
+    answer = sent(server, f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert answer.split()[1] in (b"400", b"422") and b"Content-Security-Policy" in answer.title()
+    assert_still_answers(server, capfd)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"hello\r\n\r\n"],
+        [bytes(range(128, 256)) + b"\r\n\r\n"],
+        [b"\x16\x03\x01\x02\x00\x01\x00" + b"a" * 500 + b"\r\n\r\n"],
+        [b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"],
+        [b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n"],
+        [f"POST /{TOKEN}/reply HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode(), b"zz\r\n"],
+    ],
+)
+def test_what_is_no_http_is_refused_with_all_headers(server, capfd, parts):
+    answer = sent(server, *parts)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"no HTTP request" in answer
+    assert b"\r\nContent-Security-Policy: default-src 'none'" in answer
+    assert b"\r\nCross-Origin-Resource-Policy: same-origin\r\n" in answer
+    assert_still_answers(server, capfd)
+
+
+def test_garbage_after_an_answer_ends_the_connection(server, capfd):
+    with socket.create_connection((client.HOST, server), timeout=60) as link:
+        link.sendall(b"POST /wrong/reply HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = link.recv(65536)
+        link.sendall(b"zz\r\n")
+        answer += b"".join(iter(lambda: link.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 403 ") and answer.count(b"HTTP/1.1") == 1
+    assert_still_answers(server, capfd)
+
+
+def test_clients_that_leave_or_fall_silent_hold_nobody_up(server, capfd):
+    host = "Host: localhost\r\nConnection: close\r\n"
+    requests = [
+        f"GET /{TOKEN}{address} HTTP/1.1\r\n{host}\r\n" for address in ("/", "/?q=film", "/thumbnail?id=clip3.mp4")
+    ]
+    requests += [f"POST /{TOKEN}/reply HTTP/1.1\r\n{host}Content-Length: 100\r\n\r\n{{", "GET /fi", ""]
+    silent = []
+    for start in requests * 8:
+        link = socket.create_connection((client.HOST, server))
+        link.sendall(start.encode())
+        silent.append(link)
+        leaving = socket.create_connection((client.HOST, server))
+        leaving.sendall(start.encode())
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        leaving.close()
+    assert_still_answers(server, capfd)
+    for link in silent:
+        link.close()
+    assert_still_answers(server, capfd)
+
+
+def test_many_clients_are_all_answered(server, capfd):
+    addresses = [
+        "/",
+        "/find?q=film+bravo&system=title",
+        "/thumbnail?id=clip3.mp4",
+        "/similar?id=clip3.mp4&system=pooled",
+    ]
+    with ThreadPoolExecutor(50) as clients:
+        statuses = list(clients.map(lambda address: got(server, address)[0], addresses * 50))
+    assert statuses == [200] * 200
+    assert_still_answers(server, capfd)
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/find?q=film", "/similar?id=clip0.mp4", "/thumbnail?id=clip0.mp4", "/nothing"]
+)
+def test_pages_from_elsewhere_learn_nothing(server, address):
+    for site in ("cross-site", "same-site", "odd"):
+        for mode, dest in (("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe"), ("no-cors", "script")):
+            status, headers, content = got(
+                server, address, Sec_Fetch_Site=site, Sec_Fetch_Mode=mode, Sec_Fetch_Dest=dest
+            )
+            assert status == 403 and len(content) < 100
+            assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        followed = got(server, address, Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="document")
+        assert followed[0] == got(server, address, Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="cors")[0]
 
 
 def test_a_question_gives_pictures_that_lead_on(server):
@@ -87,11 +236,11 @@ def test_a_question_gives_pictures_that_lead_on(server):
     pictures = [i["src"] for i in shown.of("img")]
     assert len(links) == len(pictures) == 5
     assert [i["value"] for i in shown.of("input") if i["name"] == "q"] == ["x bars"]
-    status, _, content = got(server, pictures[0])
+    status, _, content = got(server, "/" + pictures[0])
     assert status == 200 and Image.open(io.BytesIO(content)).size[1] in range(20, 121)
     cut = cached_jpeg.cache_info().misses
-    assert got(server, pictures[0])[2] == content and cached_jpeg.cache_info().misses == cut
-    status, headers, content = got(server, links[0])
+    assert got(server, "/" + pictures[0])[2] == content and cached_jpeg.cache_info().misses == cut
+    status, headers, content = got(server, links[0].removeprefix("."))
     assert status == 200 and b"Videos like this one" in content and headers["Cache-Control"] == "no-store"
     assert content.count(b"<li>") == small_project.COUNT - 1
     assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -114,7 +263,12 @@ def test_everything_is_escaped_and_nothing_comes_from_elsewhere(server):
         assert not [n for _, attributes in shown.tags for n in attributes if n.startswith("on")]
         for _, attributes in shown.tags:
             for name in ("src", "href", "action"):
-                assert attributes.get(name, "/").startswith("/")
+                assert attributes.get(name, "./").startswith(("./", "thumbnail?"))
+
+
+def test_a_question_of_the_greatest_length_is_answered(server):
+    status, _, content = got(server, "/find?system=title&q=" + quote("🎬" * 1999 + "x"))
+    assert status == 200 and len(json.loads(content)["asked"]) == 2000
 
 
 def test_answers_as_json(server):
@@ -141,7 +295,12 @@ def test_answers_as_json(server):
         ("/find?q=x&system=zeroshot", "did you mean 'zero_shot'"),
         ("/find?q=x&system=pooled", "cannot be asked in words"),
         ("/similar?id=../../../etc/passwd", "neither a video"),
-        ("/find?q=" + "x" * 3000, "expected at most"),
+        ("/find?q=" + "x" * 3000, "the question has 3000 characters, expected at most"),
+        ("/find?q=" + quote("映" * 2001), "the question has 2001 characters, expected at most"),
+        ("/find?q=" + "x" * 300_000, "the question has 300000 characters, expected at most"),
+        ("/find?q=%ff%fe", "the question has bytes that are no UTF-8"),
+        ("/find?q=%c4%e3%ba%c3", "the question has bytes that are no UTF-8"),
+        ("/find?q=bars%ed%a0%80", "the question has bytes that are no UTF-8"),
     ],
 )
 def test_mistakes_are_shown(server, address, message):
@@ -158,7 +317,7 @@ def test_mistakes_are_shown(server, address, message):
 )
 def test_only_ids_of_the_corpus_are_served(server, asked, tmp_path):
     assert got(server, "/thumbnail?id=" + quote(asked, safe=""))[0] == 404
-    assert got(server, "/" + quote(asked.lstrip("/"), safe="/"))[0] in (200, 404)
+    assert got(server, "/" + quote(asked.lstrip("/"), safe="/"))[0] in (200, 404, 403)
     assert got(server, "/../params.yaml")[0] == 404
 
 
@@ -171,7 +330,7 @@ def test_other_methods_and_odd_requests(server):
 
 def test_a_browser_shows_what_was_found(server, tmp_path):
     def colours(**query):
-        address = f"http://{client.HOST}:{server}/?{urlencode(query)}"
+        address = f"http://{client.HOST}:{server}/{TOKEN}/?{urlencode(query)}"
         return len(set(screenshot(address, tmp_path, "--virtual-time-budget=8000").getdata()))
 
     # pictures have many more colours than words have greys

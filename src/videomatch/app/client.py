@@ -1,7 +1,7 @@
 """Ask a running ``videomatch serve``, which has all libraries in memory. Only the standard library is imported here.
 
-A server writes a file below ``.scratch/`` of the project, which only the user can read: its port, a token (a request
-with it may name files), the files of its parameters, and the state of these and of the source when it was started.
+A server writes a file below ``.scratch/`` of the project, which only the user can read: its port, the token with which
+all its addresses begin, the files of its parameters, and the state of these and of the source when it was started.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PACKAGE = Path(__file__).parents[1]
+#: seconds until a server must refuse a request without a token (one that is suspended does not), and answer a question
+ALIVE, ANSWERED = 10, 600
 
 
 def server_file(configfiles: Sequence[Path], values: Sequence[str]) -> Path:
@@ -63,20 +65,27 @@ def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[s
         if server["state"] != current_state(server["parameters"]):
             log.warning("the server on port %d has older parameters or source and is not asked", server["port"])
             return None
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError):
         return None
-    link = http.client.HTTPConnection(HOST, server["port"])
-    headers = {"Authorization": f"Bearer {server['token']}", "Content-Type": "application/json"}
+    question = json.dumps(request)
     try:
-        link.request("POST", "/reply", json.dumps(request), headers)
-        response = link.getresponse()
-        content = response.read()
+        _sent(server["port"], "HEAD", "/", ALIVE)
+        status, content = _sent(server["port"], "POST", f"/{server['token']}/reply", ANSWERED, question)
+    except TimeoutError:
+        log.warning("the server on port %d does not answer and is not asked", server["port"])
+        return None
     except (ConnectionError, http.client.HTTPException):
         return None  # it was killed, or is ending
-    finally:
-        link.close()
-    if response.status in (401, 403, 404):
-        return None  # another program has this port now
-    if response.status >= 500:
+    if status >= 500:
         raise OSError(f"the server on port {server['port']} failed; its terminal says why")
+    if status not in (200, 400):
+        return None  # another program has this port now
     return json.loads(content)
+
+
+def _sent(port: int, method: str, path: str, timeout: float, body: str | None = None) -> tuple[int, bytes]:
+    """The status and content of the answer to a request."""
+    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=timeout)) as link:
+        link.request(method, path, body, {"Content-Type": "application/json"})
+        response = link.getresponse()
+        return response.status, response.read()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +17,11 @@ from videomatch.app.catalogue import Catalogue
 from videomatch.app.query_encoder import text_encoder
 from videomatch.app.requests import MAX_CHARACTERS, Answer, check_top
 from videomatch.common import digests
+from videomatch.pipeline.check import unknown
+
+COMMANDS = ("find", "similar")
+#: what command lines and addresses make of bytes that are no UTF-8
+UNDECODED = re.compile(r"[\ud800-\udfff\ufffd]")
 
 
 @dataclass
@@ -42,8 +49,12 @@ def search(
 ) -> SearchAnswer:
     """The videos that match a text best (``find``), or that are most similar to one (``similar``): an id of the corpus,
     or, where ``asked`` is no id, a ``file``."""
+    if command not in COMMANDS:
+        raise ValueError(unknown("command", command, COMMANDS))
     for_text = command == "find"
     if for_text:
+        if UNDECODED.search(asked):
+            raise ValueError("the question has bytes that are no UTF-8")
         asked = " ".join(asked.split())
         if not asked:
             raise ValueError("the question is empty")
@@ -109,7 +120,16 @@ def _add_hits(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, to
 
 def reply(open_catalogue: Callable[[], Catalogue], request: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request (arguments of :func:`search`) as plain values, or ``{"error": …}``."""
+    given = {name: value for name, value in request.items() if value is not None}
     try:
-        return asdict(search(open_catalogue(), **{k: v for k, v in request.items() if v is not None}))
+        inspect.signature(search).bind(None, **given)
+        for name, value in given.items():
+            expected = int if name == "top" else str
+            if type(value) is not expected:
+                raise ValueError(f"{name} = {value!r}, expected {expected.__name__}")
+    except (TypeError, ValueError) as error:
+        return {"error": f"this is no question: {error}"}
+    try:
+        return asdict(search(open_catalogue(), **given))
     except (ValueError, OSError) as error:
         return {"error": str(error) or type(error).__name__}

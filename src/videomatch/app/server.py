@@ -1,15 +1,17 @@
-"""``videomatch serve``: a page to search on, and the answers as JSON, on this machine alone.
+"""``videomatch serve``: a page to search on, and the answers as JSON, for this user of this machine alone.
 
-``/`` is the page (``?q=`` a text, ``?like=`` an id), ``/find?q=…&top=…`` and ``/similar?id=…&top=…`` give JSON,
-``/thumbnail?id=…`` gives a picture; these name ids and never files. ``POST /reply`` answers the command line, which may
-name files, and needs the token that :mod:`videomatch.app.client` reads. Only requests to 127.0.0.1 or ``localhost`` are
-answered, so that a page elsewhere cannot reach the server by a name of its own (DNS rebinding).
+All addresses begin with a token that is printed, and that :mod:`videomatch.app.client` reads, so that other users of
+the machine read nothing. Below it ``/`` is the page (``?q=`` a text, ``?like=`` an id), ``/find?q=…&top=…`` and
+``/similar?id=…&top=…`` give JSON, ``/thumbnail?id=…`` gives a picture; these name ids and never files. ``POST /reply``
+answers the command line, which may name files. Only requests to 127.0.0.1 or ``localhost`` are answered, so that a page
+elsewhere cannot reach the server by a name of its own (DNS rebinding), and none that a page elsewhere makes.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import secrets
 import socket
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Body, FastAPI, Header, HTTPException, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi import APIRouter, Body, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from videomatch.app import client, search
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.requests import MAX_CHARACTERS, PARAMS
+from videomatch.app.requests import MAX_CHARACTERS, PARAMS, check_top
 from videomatch.common import named
 from videomatch.media.thumbnail import jpeg, thumbnail
 from videomatch.pipeline import params
@@ -34,10 +37,16 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 DECODERS = threading.Semaphore(os.cpu_count() or 1)
+#: bytes of the line and headers of a request, at most
+MAX_REQUEST = 1 << 20
+#: seconds that requests have left after Ctrl-C
+GRACE = 2
 
 
 @functools.lru_cache(4096)
@@ -50,35 +59,69 @@ def cached_jpeg(path: str, duration: float | None, sha256: str | None) -> bytes 
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted, with the options of the command line."""
+    check_top(options.top)
     parameters = [str(file) for file in params.load(options.configfile or [PARAMS])[1]]
     state = client.current_state(parameters)  # before the catalogue reads them
     catalogue = Catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
-    app = create_app(catalogue, dataset, options.top, token)
+    app = create_app(catalogue, dataset, token, options.top)
     try:
         listener = socket.create_server((client.HOST, options.port))
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "expected 0 to 65535"
         raise ValueError(f"port {options.port}: {reason}; choose another with --port") from error
     named.module("app", "query_file")  # torch and transformers are loaded before the first request
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    server = http_server(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     file = client.server_file(options.configfile, options.config)
     with listener, client.announced(file, port=port, token=token, parameters=parameters, state=state):
-        print(f"http://{client.HOST}:{port}/  (data set {dataset}; Ctrl-C ends it)", flush=True)
-        server.run(sockets=[listener])
-    return 0
+        print(f"http://{client.HOST}:{port}/{token}/  (data set {dataset}; Ctrl-C ends it)", flush=True)
+        thread.start()
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            server.should_exit = True
+            thread.join(GRACE)
+    if thread.is_alive():  # a video is being decoded, say, and threads cannot be ended
+        os._exit(130)
+    return 130
 
 
-def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token: str | None = None) -> FastAPI:
-    """The server's application, to search ``dataset``; without a ``token`` all requests to ``/reply`` are refused."""
+class Protocol(H11Protocol):
+    """uvicorn's HTTP, where the refusal of what is no HTTP has the headers of all answers."""
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is None or not self.cycle.response_started:
+            fields = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+            text = f"this is no HTTP request, or one of more than {MAX_REQUEST} bytes\n"
+            start = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+            self.transport.write(f"{start}{fields}\r\n{text}".encode())
+        self.transport.close()
+
+
+def http_server(app: FastAPI) -> uvicorn.Server:
+    """The HTTP server of an application."""
+    config = uvicorn.Config(
+        app, http=Protocol, ws="none", log_level="warning", access_log=False, server_header=False,
+        h11_max_incomplete_event_size=MAX_REQUEST,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def create_app(catalogue: Catalogue, dataset: str, token: str, default_top: int = 24) -> FastAPI:
+    """The server's application, to search ``dataset``; all addresses begin with ``/token``."""
     one_at_a_time = threading.Lock()
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app, router = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), APIRouter()
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[client.HOST, "localhost"], www_redirect=False)
 
     @app.middleware("http")
-    async def add_headers(request: Request, proceed: Any) -> Response:
-        response = await proceed(request)
+    async def guard(request: Request, proceed: Any) -> Response:
+        given = request.scope["path"][1:].partition("/")[0]
+        if secrets.compare_digest(given.encode(), token.encode()) and not _from_elsewhere(request):
+            response = await proceed(request)
+        else:  # nothing else of the request is read
+            response = PlainTextResponse("open the address that `videomatch serve` printed\n", 403)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
@@ -97,23 +140,19 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
         request = {"command": command, "asked": asked, "dataset": dataset, "system": system or None}
         return reply(request | {"top": int(top or default_top)})
 
-    @app.api_route("/find", methods=["GET", "HEAD"])
+    @router.api_route("/find", methods=["GET", "HEAD"])
     def find(q: str = "", system: str = "", top: str = "") -> Response:
         return _json(reply_to("find", q, system, top))
 
-    @app.api_route("/similar", methods=["GET", "HEAD"])
+    @router.api_route("/similar", methods=["GET", "HEAD"])
     def similar(id: str = "", system: str = "", top: str = "") -> Response:
         return _json(reply_to("similar", id, system, top))
 
-    @app.post("/reply")
-    def reply_to_client(
-        request: Annotated[dict[str, Any], Body()], authorization: Annotated[str, Header()] = ""
-    ) -> Response:
-        if token is None or not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
-            raise HTTPException(403)
+    @router.post("/reply")
+    def reply_to_client(request: Annotated[dict[str, Any], Body()]) -> Response:
         return _json(reply(request))
 
-    @app.api_route("/thumbnail", methods=["GET", "HEAD"])
+    @router.api_route("/thumbnail", methods=["GET", "HEAD"])
     def picture(id: str = "") -> Response:
         row = catalogue.video(dataset, id)
         content = row and row["path"] and cached_jpeg(row["path"], row["duration"], row["sha256"])
@@ -121,7 +160,7 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
             raise HTTPException(404)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
 
-    @app.api_route("/", methods=["GET", "HEAD"])
+    @router.api_route("/", methods=["GET", "HEAD"])
     def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:
         is_asked = like or q.strip()
         answer = reply_to("similar" if like else "find", like or q, system, top) if is_asked else {}
@@ -143,8 +182,16 @@ def create_app(catalogue: Catalogue, dataset: str, default_top: int = 24, token:
         )
         return HTMLResponse(html.encode("utf-8", "replace"), 400 if error else 200)
 
+    app.include_router(router, prefix=f"/{token}")
     return app
 
 
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a page of another origin asks; a link on it, which shows the answer in place of it, may."""
+    site, *how = (request.headers.get(f"Sec-Fetch-{name}", "none") for name in ("Site", "Mode", "Dest"))
+    return site not in ("none", "same-origin") and how != ["navigate", "document"]
+
+
 def _json(reply: dict[str, Any]) -> Response:
-    return JSONResponse(reply, 400 if "error" in reply else 200)
+    content = json.dumps(reply)  # in ASCII: names of files may hold bytes that are no UTF-8
+    return Response(content, 400 if "error" in reply else 200, media_type="application/json")
