@@ -221,7 +221,7 @@ def test_errors_say_what_is_wrong(tmp_path):
     path = write(tmp_path / "pairwise" / "pairwise.tfrecords", [_video("1"), example(id=[b"x1"])])
     with pytest.raises(ValueError, match=r"tag_list\.txt is missing"):
         aiac.read(raw=tmp_path)
-    with pytest.raises(ValueError, match="record 1: id 'x1', expected digits"):
+    with pytest.raises(ValueError, match="record 1: id 'x1', expected at most 19 digits"):
         aiac.read(raw=tmp_path, listed_tags=False)
     write(path, [_video("1"), example(id=[b"2"], frame_feature=[b"short"])])
     with pytest.raises(ValueError, match=r"record 1, video 2: a frame of 5 bytes, expected 3072"):

@@ -227,8 +227,8 @@ def test_shots_of_the_reference_with_times_and_files(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("msb/00008.tsv", "h\n0\t0\n", "00008.tsv, line 2: .*expected 4 numbers, the end not before"),
-        ("msb/00008.tsv", "h\n9\t0\t3\t1\n", "expected 4 numbers, the end not before"),
+        ("msb/00008.tsv", "h\n0\t0\n", "00008.tsv, line 2: .*expected 4 numbers from 0 up, the end not before"),
+        ("msb/00008.tsv", "h\n9\t0\t3\t1\n", "expected 4 numbers from 0 up, the end not before"),
         ("msb/00008.tsv", "h\nnot found\n", "line 2: 'not found', expected 4 numbers"),
         ("msb/00008.tsv", "<html>", "no shot in it"),
         ("msb/film.msb", "0 9\n", "is no film's number"),
@@ -236,7 +236,7 @@ def test_shots_of_the_reference_with_times_and_files(tmp_path):
         ("a.avs.txt", "661\n", "expected a topic's number, a blank, its query"),
         ("b.avs.txt", "661 a bird\n", "topic 661 reads 'a bird', in .*a.avs.txt otherwise"),
         ("a.avs.txt", "9999 a bird\n", "topic 9999 belongs to no edition, expected one of tv16 501-530"),
-        ("avs.qrels.x", "1661 0 shot00008_1 1\n", "4 columns, expected topic, 0, shot, stratum and judgement"),
+        ("avs.qrels.x", "1661 0 shot00008_1 1\n", "line 1: expected 5 cells"),
         ("avs.qrels.x", "1661 0 shot00008_1 1 2\n", "'1661 0 shot00008_1 1 2', expected 1<topic> 0 shot"),
         ("avs.qrels.x", "661 0 shot00008_1 1 1\n", "expected 1<topic> 0 shot"),
         ("avs.qrels.x", "1661 0 clip8 1 1\n", "expected 1<topic> 0 shot"),

@@ -158,7 +158,7 @@ def test_vcsl_features(tmp_path):
     with pytest.raises(ValueError, match=r"c.npy: float32 of shape \(4,\)"):
         list(vcsl.frame_features(tmp_path))
     np.save(tmp_path / "features/c.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="no array of numbers"):
+    with pytest.raises(ValueError, match="as an array of numbers"):
         list(vcsl.frame_features(tmp_path))
 
 

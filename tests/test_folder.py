@@ -125,15 +125,45 @@ def test_a_list_as_json_lines(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"videos.csv": "path,titel\na.mp4,x\n"}, "unknown column 'titel', did you mean 'title'"),
         ({"videos.csv": "pth,title\na.mp4,x\n"}, "no column 'path' or 'file'.*did you mean 'pth'"),
         ({"videos.csv": f"path,{'x' * 200_000}\n"}, "line 1: field larger than field limit"),
-        ({"videos.csv": "path\n", "videos.jsonl": ""}, "expected one of them"),
     ],
 )
 def test_a_wrong_list_says_what_is_wrong(tmp_path, files, message):
     with pytest.raises(ValueError, match=message):
         folder.read(raw=_put(tmp_path, {"a.mp4": b"", **files}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "videos.csv",
+            "path,titel,title\na.mp4,x,cat\nb.mp4,y,dog\n",
+            "line 1: unknown column 'titel' is left out, did",
+        ),
+        (
+            "videos.jsonl",
+            '{"path": "a.mp4", "title": "cat"}\n{"path": "b.mp4", "url": 1, "title": "dog"}',
+            "line 2: unkno",
+        ),
+        ("videos.csv", "path,title,,\na.mp4,cat,,\nb.mp4,dog,,\n", "line 1: unknown column ''"),
+    ],
+)
+def test_a_column_of_another_name_is_reported_once(tmp_path, name, content, reason):
+    tables = folder.read(raw=_put(tmp_path, {"a.mp4": b"", "b.mp4": b"", name: content}))
+    assert tables["texts"]["text"].to_list() == ["cat", "dog"]
+    [(_, path, found)] = tables["rejected"].rows()
+    assert path == str(tmp_path / name) and reason in found and "columns are path, file" in found
+
+
+def test_two_lists_add_up(tmp_path):
+    lists = {
+        "videos.csv": "path,title\na.mp4,cat\n",
+        "videos.jsonl": '{"path": "a.mp4", "title": "x", "captions": ["a cat"]}',
+    }
+    tables = folder.read(raw=_put(tmp_path, {"a.mp4": b"", **lists}))
+    assert tables["texts"]["text"].to_list() == ["cat", "a cat"] and not tables["rejected"].height
 
 
 def test_no_video_says_what_was_looked_for(tmp_path):

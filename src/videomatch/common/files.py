@@ -1,4 +1,5 @@
-"""Files that are written whole or not at all, locks, and processes that end with the one that they work for.
+"""Files that are written whole or not at all, texts that are read with errors that name them, locks, and processes that
+end with the one that they work for.
 
 What is being written has a hidden name with its writer's process id (``.NAME.new.PID``) beside its place, and is
 renamed when it is finished; :func:`sweep` removes what killed writers left.
@@ -11,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import threading
@@ -19,6 +21,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import IO, Any
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 #: exit status of a process that ends because the one it worked for has ended (as after SIGTERM)
 ORPHANED = 143
 #: exit status of a job that found the disk full
@@ -54,6 +57,27 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, *, sort_keys: bool = False) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=sort_keys) + "\n")
+
+
+def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file that must be in one encoding."""
+    try:
+        return path.read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error})") from error
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text; the error where there is none, too deep a one or too long a number names ``where``.
+    Halves of surrogate pairs, which no table can hold, become U+FFFD."""
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            kept = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(kept.decode("utf-16", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON, or cut short ({error})") from error
+    return value
 
 
 def remove(path: Path) -> None:

@@ -21,7 +21,6 @@ from typing import Any
 import polars as pl
 
 from videomatch.corpora._files import MEDIA, id_list, media_files, missing
-from videomatch.data.encodings import whole
 from videomatch.data.tables import frame, videos
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 Tables = dict[str, pl.DataFrame]
 #: a film or upload, start and end (s)
 Source = tuple[str, float | None, float | None]
-_CLIP = re.compile(r"(.+)_(\d+)_(\d+)")
+_CLIP = re.compile(r"(.+)_([0-9]{1,8})_([0-9]{1,8})")
 
 
 class Collected:
@@ -64,7 +63,7 @@ class Collected:
             self.video(video_id, source=(f"youtube:{video_id}", None, None))
         else:
             source, start, end = timed.groups()
-            self.video(video_id, source=(f"youtube:{source}", float(start), float(end)))
+            self.video(video_id, source=cut(f"youtube:{source}", float(start), float(end)))
 
     def text(
         self,
@@ -78,7 +77,7 @@ class Collected:
         end: float | None = None,
     ) -> list[str]:
         """Add a caption of a video that was added; a list of its id, empty if the caption is blank."""
-        words = whole(words).strip()
+        words = words.strip()
         if not words:
             self.blank += 1
             return []
@@ -161,6 +160,11 @@ class Collected:
                 f"`partial: true` leaves them out"
             )
         return kept
+
+
+def cut(source: str, start: float, end: float) -> Source:
+    """Where a clip was cut from by its name; an end before the start says nothing."""
+    return (source, start, end) if start <= end else (source, None, None)
 
 
 def paragraph(sentences: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from videomatch.common.files import parse_json, text_of
+from videomatch.data.tables import LONGEST
 from videomatch.data.walk import passed_over, printable, videos_below
 
 log = logging.getLogger(__name__)
@@ -49,12 +50,9 @@ def missing(raw: Path, what: str, names: Iterable[str]) -> ValueError:
 
 def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
     """The content of a JSON file, which must be of this kind."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting among them
-        raise ValueError(f"{path}: not JSON, or cut short ({error}); expected {expected}") from error
+    content = parse_json(text_of(path), str(path))
     if not isinstance(content, kind):
-        raise ValueError(f"{path}: holds {_shown(content)}, expected {expected}")
+        raise ValueError(f"{path}: holds {shown(content)}, expected {expected}")
     return content
 
 
@@ -62,7 +60,7 @@ def field(path: Path, where: str, entry: Any, name: str, kind: type | tuple[type
     """A field of a JSON object, of a type."""
     if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
         kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        value = _shown(entry.get(name)) if isinstance(entry, dict) else _shown(entry)
+        value = shown(entry.get(name)) if isinstance(entry, dict) else shown(entry)
         raise ValueError(f"{path}, {where}: {name!r} is {value}, expected {kinds}")
     return entry[name]
 
@@ -70,20 +68,20 @@ def field(path: Path, where: str, entry: Any, name: str, kind: type | tuple[type
 def strings(path: Path, where: str, values: Any) -> list[str]:
     """A list of strings."""
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise ValueError(f"{path}, {where}: {_shown(values)}, expected a list of sentences")
+        raise ValueError(f"{path}, {where}: {shown(values)}, expected a list of sentences")
     return values
 
 
-def _shown(value: Any) -> str:
+def seconds(path: Path, where: str, value: Any) -> float:
+    """A time or duration."""
+    if type(value) not in (int, float) or not 0 <= value < LONGEST:
+        raise ValueError(f"{path}, {where}: {shown(value)}, expected seconds from 0 up")
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """The type of a value, and how it begins."""
     return f"{type(value).__name__} {str(value)[:60]!r}"
-
-
-def text_of(path: Path, encoding: str = "utf-8-sig") -> str:
-    """The text of a file."""
-    try:
-        return path.read_text(encoding=encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error})") from error
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

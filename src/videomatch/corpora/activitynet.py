@@ -37,11 +37,13 @@ def read(
         out.expect(path, len(content), SIZES[split], "videos")
         queries = []
         for video_id, entry in content.items():
-            duration = _files.field(path, video_id, entry, "duration", (int, float))
+            duration = _files.seconds(
+                path, f"{video_id}: duration", _files.field(path, video_id, entry, "duration", (int, float))
+            )
             name = video_id.removeprefix("v_")
-            out.video(video_id, source=(f"youtube:{name}", 0.0, float(duration)), file=name)
+            out.video(video_id, source=(f"youtube:{name}", 0.0, duration), file=name)
             kind = "query" if split == "val2" else "caption"
-            for text_id, words, start, end in _texts(path, split, video_id, entry, float(duration), unit):
+            for text_id, words, start, end in _texts(path, split, video_id, entry, duration, unit):
                 queries += out.text(text_id, video_id, words, kind=kind, start=start, end=end)
         out.split(split, content, queries)
     return out.tables(media)
@@ -59,10 +61,10 @@ def _texts(
         return [(f"{video_id}:{split}", paragraph(sentences), None, None)]
     rows = []
     for number, (sentence, pair) in enumerate(zip(sentences, times, strict=True)):
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(t, int | float) for t in pair):
-            raise ValueError(f"{path}, {video_id}: times {pair!r}, expected [start, end] in seconds")
-        start, end = float(min(pair)), float(max(pair))
-        if start < 0 or start > duration + SLACK or end > duration + SLACK:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"{path}, {video_id}: times {_files.shown(pair)}, expected [start, end] in seconds")
+        start, end = sorted(_files.seconds(path, f"{video_id}: times", time) for time in pair)
+        if end > duration + SLACK:
             raise ValueError(f"{path}, {video_id}: times {pair} in a video of {duration} s")
-        rows.append((f"{video_id}:{split}:{number}", sentence, start, min(end, duration)))
+        rows.append((f"{video_id}:{split}:{number}", sentence, min(start, duration), min(end, duration)))
     return rows

@@ -27,15 +27,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from videomatch.common.files import text_of
 from videomatch.common.progress import track
 from videomatch.corpora._files import every_second
 from videomatch.data import text, tfrecord
-from videomatch.data.tables import SCHEMAS, frame, videos
+from videomatch.data.tables import SCHEMAS, frame, read_cells, videos
 
 log = logging.getLogger(__name__)
 
 #: size of a released frame feature
 DIM = 1536
+#: of the longest ids and tags
+DIGITS = 19
 PARTS = ("pointwise", "pairwise", "test_a", "test_b")
 #: records that become rows of the tables at a time
 _CHUNK = 20_000
@@ -77,13 +80,11 @@ def labels(path: Path) -> pl.DataFrame:
     """The labelled pairs as a relevance table, a row per line of the file; empty if there is no such file."""
     if not path.exists():
         return frame("relevance")
-    try:
-        rows = pl.read_csv(path, separator="\t", has_header=False, schema=SCHEMAS["relevance"], quote_char=None)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path}: expected lines of id, id and score between tabs ({error})") from error
-    odd = rows.filter(pl.col("grade").is_null() | ~pl.col("grade").is_between(0, 1))
+    cells = read_cells(path, list(SCHEMAS["relevance"]), "\t")
+    rows = cells.with_columns(pl.col("grade").cast(pl.Float64, strict=False))
+    odd = cells.filter(~rows["grade"].is_between(0, 1).fill_null(False))
     if len(odd):
-        raise ValueError(f"{path}: score {odd['grade'][0]} of pair {odd.row(0)[:2]}, expected 0 to 1")
+        raise ValueError(f"{path}: score {odd['grade'][0][:60]} of pair {odd.row(0)[:2]}, expected 0 to 1")
     # Deviation: 45 pairs are judged twice (in either order), 25 of them differently. Every line stays, so that counts
     # are those of the file, but lines of one pair carry the mean of its scores: the winners train on both as they are.
     first, second = pl.col("query_id"), pl.col("reference_id")
@@ -96,7 +97,11 @@ def tag_classes(raw: Path) -> list[str]:
     found = [p for p in (raw / "tag_list.txt", raw / "pairwise" / "tag_list.txt") if p.exists()]
     if not found:
         raise ValueError(f"{raw / 'tag_list.txt'} is missing; read with listed_tags=False to keep every tag")
-    return sorted({line.strip() for line in found[0].read_text().split() if line.strip()}, key=int)
+    tags = text_of(found[0]).split()
+    odd = next((tag for tag in tags if not (tag.isascii() and tag.isdigit() and len(tag) <= DIGITS)), None)
+    if odd is not None:
+        raise ValueError(f"{found[0]}: tag {odd[:60]!r}, expected numbers")
+    return sorted(set(tags), key=int)
 
 
 def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -109,9 +114,9 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
                 continue
             seen.add(video_id)
             frames = example.get("frame_feature", [])
-            sizes = {len(frame) for frame in frames} - {2 * DIM}
+            sizes = {len(frame) if isinstance(frame, bytes) else 0 for frame in frames} - {2 * DIM}
             if sizes:
-                where = f"{path}, record {number}, video {video_id}"
+                where = f"{path}, record {number}, video {video_id[:60]}"
                 raise ValueError(f"{where}: a frame of {min(sizes)} bytes, expected {2 * DIM}")
             values = np.frombuffer(b"".join(frames), dtype="<f2").reshape(-1, DIM)
             yield video_id, values, every_second(len(frames))
@@ -130,7 +135,7 @@ def _files(raw: Path) -> list[tuple[str, Path]]:
 
 def _string(example: tfrecord.Example, key: str) -> str:
     value = example.get(key, [])
-    return value[0].decode("utf-8", errors="replace") if len(value) else ""
+    return value[0].decode("utf-8", errors="replace") if isinstance(value, list) and value else ""
 
 
 def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
@@ -140,8 +145,8 @@ def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
     rows = []
     for number, example in enumerate(track(tfrecord.iterate(path, keys=keys), label=path.name)):
         video_id = _string(example, "id")
-        if not video_id.isdigit():
-            raise ValueError(f"{path}, record {number}: id {video_id!r}, expected digits")
+        if not (video_id.isascii() and video_id.isdigit() and len(video_id) <= DIGITS):
+            raise ValueError(f"{path}, record {number}: id {video_id[:60]!r}, expected at most {DIGITS} digits")
         category = example.get("category_id", [])
         tags = [str(t) for t in example.get("tag_id", [])]
         tags = tags if kept is None else [t for t in tags if t in kept]
@@ -164,7 +169,7 @@ def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
 
 
 def _splits(ids: dict[str, list[str]], judged: pl.DataFrame) -> pl.DataFrame:
-    val = judged.filter(pl.all_horizontal(pl.col(c).cast(pl.Int64) % 5 == 0 for c in ("query_id", "reference_id")))
+    val = judged.filter(pl.all_horizontal(pl.col(c).str.contains("[05]$") for c in ("query_id", "reference_id")))
     alone = {"pretrain": ids["pointwise"] + ids["pairwise"], "train": ids["pointwise"], "pairwise": ids["pairwise"]}
     both = {"val": [*val["query_id"], *val["reference_id"]], "test_a": ids["test_a"]}
     both |= dict.fromkeys(("test_b", "test"), ids["test_b"])

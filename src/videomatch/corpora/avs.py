@@ -28,8 +28,9 @@ from pathlib import Path
 
 import polars as pl
 
+from videomatch.common.files import text_of
 from videomatch.corpora import _files
-from videomatch.data.tables import SCHEMAS, frame, videos
+from videomatch.data.tables import SCHEMAS, frame, read_cells, videos
 
 #: edition -> its first and last topic
 EDITIONS = {
@@ -42,8 +43,9 @@ EDITIONS = {
     "tv21": (661, 680),
 }
 SHOT = re.compile(r"shot\d+_[1-9]\d*")
-#: of the number of a film's last shot; the longest film of the collections has some thousand
-MOST_DIGITS = 5
+TOPIC = re.compile(r"[0-9]{1,6}")
+#: shots of a film and of a collection; the longest film of the collections has some thousand, the largest 1.6 million
+MOST_OF_FILM, MOST = 99_999, 10_000_000
 _FILM = re.compile(r"(\d+)\D*")
 _PREFIX = re.compile(r"find shots of\s+", re.IGNORECASE)
 
@@ -54,7 +56,8 @@ def read(*, raw: Path, shots: str = "msb", media: str | None = None, partial: bo
     raw = Path(raw)
     listed = _shots(raw, shots)
     lost = {shot for path in sorted(raw.glob("*.dropped.shots.list")) for shot in _shots_of(path)}
-    queries = _topics(_files.find_all(raw, ("*.avs.txt", "*topics*.txt"), "topics are"))
+    topics = _files.find_all(raw, ("*.avs.txt", "*topics*.txt"), "topics are")
+    queries = _topics(topics)
     files = _files.media_files(raw, media)
     kept = listed.filter(~pl.col("video_id").is_in(list(lost)))
     if kept.is_empty():
@@ -67,7 +70,7 @@ def read(*, raw: Path, shots: str = "msb", media: str | None = None, partial: bo
     tables = {
         "videos": videos(kept.select("video_id", path.alias("path"))),
         "texts": frame("texts", rows),
-        "splits": _splits(queries, kept["video_id"], partial),
+        "splits": _splits(topics, queries, kept["video_id"], partial),
         "relevance": strata.filter(pl.col("judgement") >= 0).select(
             "query_id", "reference_id", pl.col("judgement").cast(pl.Float64).alias("grade")
         ),
@@ -105,7 +108,7 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
     tabbed = path.suffix == ".tsv"
     wanted = 4 if tabbed else 2
     rows = []
-    for number, line in enumerate(_files.text_of(path, "utf-8" if tabbed else "iso-8859-1").splitlines(), start=1):
+    for number, line in enumerate(text_of(path, "utf-8" if tabbed else "iso-8859-1").splitlines(), start=1):
         if (number == 1 or not line.strip()) if tabbed else not line.strip()[:1].isdigit():
             continue
         cells = line.split("\t") if tabbed else line.split()
@@ -127,27 +130,31 @@ def _film(path: Path) -> list[tuple[str, str, float | None, float | None]]:
 
 def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     """The shots of a list, or of a table of films and their last shots."""
-    words = _files.text_of(path).split()
+    words = text_of(path).split()
     if not words:
         raise ValueError(f"{path}: no shot in it")
     if words[0].startswith("shot"):
         return [(shot, shot[4:].partition("_")[0], None, None) for shot in _shots_of(path)]
     if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
         raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {words[:2]}")
-    long = next((n for n in range(0, len(words), 2) if len(words[n + 1].lstrip("0")) > MOST_DIGITS), None)
+    last = [(film, number.lstrip("0") or "0") for film, number in zip(words[::2], words[1::2], strict=True)]
+    long = next(((film, number) for film, number in last if len(number) > len(str(MOST_OF_FILM))), None)
     if long is not None:
         raise ValueError(
-            f"{path}: film {words[long]} with last shot {words[long + 1][:60]}, expected at most {MOST_DIGITS} digits"
+            f"{path}: film {long[0][:60]} with last shot {long[1][:60]}, expected at most {MOST_OF_FILM:,}"
         )
-    pairs = zip(words[::2], words[1::2], strict=True)
+    if (total := sum(int(number) for _, number in last)) > MOST:
+        raise ValueError(f"{path}: {total:,} shots in all, expected at most {MOST:,}")
     return [
-        (f"shot{film.zfill(5)}_{n}", film.zfill(5), None, None) for film, last in pairs for n in range(1, int(last) + 1)
+        (f"shot{film.zfill(5)}_{n}", film.zfill(5), None, None)
+        for film, number in last
+        for n in range(1, int(number) + 1)
     ]
 
 
 def _shots_of(path: Path) -> list[str]:
     """The words of a file, all of which must be shots."""
-    words = _files.text_of(path).split()
+    words = text_of(path).split()
     odd = next((word for word in words if not SHOT.fullmatch(word)), None)
     if odd is not None:
         raise ValueError(f"{path}: {odd[:60]!r} is no shot, expected shot<film>_<number>")
@@ -161,7 +168,7 @@ def _topics(paths: Sequence[Path]) -> dict[str, str]:
         for number, line in _files.lines(path):
             topic, _, words = line.strip().partition(" ")
             words = _PREFIX.sub("", " ".join(words.split()), count=1)
-            if not (topic.isascii() and topic.isdigit()) or not words:
+            if not TOPIC.fullmatch(topic) or not words:
                 raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected a topic's number, a blank, its query")
             if topic in found and found[topic][0] != words:
                 raise ValueError(
@@ -171,14 +178,15 @@ def _topics(paths: Sequence[Path]) -> dict[str, str]:
     return {topic: found[topic][0] for topic in sorted(found, key=int)}
 
 
-def _splits(asked: Mapping[str, str], shots: pl.Series, partial: bool) -> pl.DataFrame:
+def _splits(paths: Sequence[Path], asked: Mapping[str, str], shots: pl.Series, partial: bool) -> pl.DataFrame:
+    files = ", ".join(map(str, paths))
     named: dict[str, list[str]] = {}
     for name, (first, last) in EDITIONS.items():
         there = [t for t in asked if first <= int(t) <= last]
         if 0 < len(there) < last - first + 1 and not partial:
             missing = next(str(n) for n in range(first, last + 1) if str(n) not in asked)
             raise ValueError(
-                f"edition {name!r}: {len(there)} of the topics {first} to {last}, {missing} is missing "
+                f"{files}: edition {name!r}: {len(there)} of the topics {first} to {last}, {missing} is missing "
                 f"(`partial: true` takes what is there)"
             )
         if there:
@@ -186,7 +194,7 @@ def _splits(asked: Mapping[str, str], shots: pl.Series, partial: bool) -> pl.Dat
     left = [t for t in asked if not any(t in ids for ids in named.values())]
     if left:
         known = ", ".join(f"{name} {first}-{last}" for name, (first, last) in EDITIONS.items())
-        raise ValueError(f"topic {left[0]} belongs to no edition, expected one of {known}")
+        raise ValueError(f"{files}: topic {left[0]} belongs to no edition, expected one of {known}")
     rows = [("shots", "reference", shots)]
     for name, ids in named.items():
         rows += [(name, "query", pl.Series("id", ids)), (name, "reference", shots)]
@@ -197,18 +205,11 @@ def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame
     """The pools of all files, as the table ``strata``."""
     frames = [pl.DataFrame(schema=SCHEMAS["strata"])]
     for path in paths:
-        try:
-            rows = pl.read_csv(path, separator=" ", has_header=False, infer_schema=False, quote_char=None)
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            raise ValueError(f"{path}: expected lines of topic, 0, shot, stratum and judgement ({error})") from error
-        if rows.width != 5:
-            raise ValueError(f"{path}: {rows.width} columns, expected topic, 0, shot, stratum and judgement")
-        rows.columns = ["query_id", "zero", "reference_id", "stratum", "judgement"]
+        rows = read_cells(path, ["query_id", "zero", "reference_id", "stratum", "judgement"], " ")
         odd = rows.filter(
-            ~pl.col("query_id").str.contains(r"^1\d+$").fill_null(False)
-            | ~pl.col("reference_id").str.contains(r"^shot\d+_[1-9]\d*$").fill_null(False)
-            | pl.col("stratum").is_null()
-            | ~pl.col("judgement").is_in(["-1", "0", "1"]).fill_null(False)
+            ~pl.col("query_id").str.contains(r"^1\d+$")
+            | ~pl.col("reference_id").str.contains(r"^shot\d+_[1-9]\d*$")
+            | ~pl.col("judgement").is_in(["-1", "0", "1"])
         )
         if len(odd):
             raise ValueError(
@@ -224,5 +225,6 @@ def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame
     whole = pl.concat(frames)
     twice = whole.filter(pl.struct("query_id", "reference_id").is_duplicated())
     if len(twice):
-        raise ValueError(f"judgements: shot {twice['reference_id'][0]} of topic {twice['query_id'][0]} stands twice")
+        names = ", ".join(map(str, paths))
+        raise ValueError(f"{names}: shot {twice['reference_id'][0]} of topic {twice['query_id'][0]} stands twice")
     return whole

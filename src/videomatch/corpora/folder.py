@@ -2,7 +2,7 @@
 
 For a video ``dir/NAME.mp4`` the reader takes, from the same folder: ``NAME.srt .vtt .ass .ssa`` and ``NAME.zh.srt`` …
 (subtitles, kind asr, times kept; one file per language), ``NAME.json`` (Whisper's output), ``NAME.txt`` (title, then
-description). One ``videos.csv`` or ``videos.jsonl`` at the top may list the videos, with the columns ``path`` (or
+description). A ``videos.csv`` and a ``videos.jsonl`` at the top may list the videos, with the columns ``path`` (or
 ``file``; below the folder), ``title``, ``tags``, ``category``, ``captions``, ``split``. Several rows may be about one
 file (a row per caption, as caption sets are published): captions, tags and splits add up.
 
@@ -11,7 +11,8 @@ names get the same two (``<split>``, ``captions_<split>``).
 
 Hidden files are skipped. Links are followed, each real folder once, so that a circle of links ends. A file beside a
 video that cannot be read, or is too large, and a line of the list that names no video never stop the reading: they are
-listed in ``rejected``. A list without the columns above is an error.
+listed in ``rejected``, and so is a column of a list that has another name. A list of which nothing can be used (no
+text, no column of paths) is an error.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from typing import Any
 
 import polars as pl
 
+from videomatch.common.files import parse_json
 from videomatch.data import text as texts
-from videomatch.data.encodings import parse_json, read_text, whole
+from videomatch.data.encodings import read_text
 from videomatch.data.language import tag
 from videomatch.data.subtitles import SUBTITLES, Cue, subtitles, whisper
 from videomatch.data.tables import frame, videos
@@ -133,21 +135,19 @@ class Entry:
 
 def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Rejected]) -> dict[str, Entry]:
     """The entries of the list by video id; a line that names no video of the folder goes to ``rejected``."""
-    present = [raw / name for name in LISTS if (raw / name).is_file()]
-    if len(present) > 1:
-        raise ValueError(f"{raw}: has {' and '.join(LISTS)}; expected one of them")
     entries: dict[str, Entry] = {}
-    for path in present:
+    for path in [raw / name for name in LISTS if (raw / name).is_file()]:
+        unknown: set[str] = set()
         for line, row in _csv(path) if path.suffix == ".csv" else _jsonl(path):
             if isinstance(row, str):
                 rejected.append(_rejected(f"line {line}", path, row))
                 continue
-            unknown = [column for column in row if column not in COLUMNS]
-            if unknown:
-                hint = _hint(difflib.get_close_matches(str(unknown[0]).lower(), COLUMNS, 1, 0.5))
-                raise ValueError(
-                    f"{path}, line {line}: unknown column {unknown[0]!r}{hint} (columns are {', '.join(COLUMNS)})"
-                )
+            for column in [name for name in row if name not in COLUMNS and name not in unknown]:
+                unknown.add(column)
+                hint = _hint(difflib.get_close_matches(column[:MAX_NAME].lower(), COLUMNS, 1, 0.5))
+                where = f"line {1 if path.suffix == '.csv' else line}"
+                reason = f"{where}: unknown column {column[:MAX_NAME]!r} is left out{hint}"
+                rejected.append(_rejected(where, path, f"{reason} (columns are {', '.join(COLUMNS)})"))
             name = _text(row.get("path") or row.get("file"))
             given = _relative(name, raw)
             video_id = _id(given)
@@ -227,7 +227,7 @@ def _relative(name: str, raw: Path) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else whole(str(value)).strip()
+    return "" if value is None else str(value).strip()
 
 
 def _several(value: Any, separator: str) -> list[str]:

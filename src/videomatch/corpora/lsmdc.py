@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from videomatch.corpora._captions import Collected, Source, Tables
+from videomatch.corpora._captions import Collected, Source, Tables, cut
 from videomatch.corpora._files import lines
 
 FILES = {
@@ -26,7 +26,8 @@ FILES = {
 COLUMNS = 6
 #: rows of each file, where publications agree on them
 ROWS = {"train": 101_079, "val": None, "test": 1000}
-_CLIP = re.compile(r"(.+)_(\d+)\.(\d+)\.(\d+)\.(\d+)-(\d+)\.(\d+)\.(\d+)\.(\d+)")
+_TIME = r"([0-9]{1,4})\.([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{1,3})"
+_CLIP = re.compile(f"(.+)_{_TIME}-{_TIME}")
 
 
 def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
@@ -71,4 +72,4 @@ def _film(clip: str) -> Source:
         return clip.rpartition("_")[0] or clip, None, None
     film, *parts = match.groups()
     h0, m0, s0, f0, h1, m1, s1, f1 = map(int, parts)
-    return film, 3600 * h0 + 60 * m0 + s0 + f0 / 1000, 3600 * h1 + 60 * m1 + s1 + f1 / 1000
+    return cut(film, 3600 * h0 + 60 * m0 + s0 + f0 / 1000, 3600 * h1 + 60 * m1 + s1 + f1 / 1000)

@@ -24,7 +24,7 @@ A 1k-A sentence that equals a caption of its video is that caption (968 do); the
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import parse_qs
 
 import numpy as np
 
@@ -81,9 +81,16 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
             raise ValueError(f"{path}, {where}: split {split!r}, expected one of {', '.join(OFFICIAL)}")
         if video_id in out.videos:
             raise ValueError(f"{path}, {where}: {video_id!r} stands twice")
-        start, end = (None if video.get(key) is None else float(video[key]) for key in ("start time", "end time"))
+        start, end = (
+            None if video.get(key) is None else _files.seconds(path, f"{where}: {key}", video[key])
+            for key in ("start time", "end time")
+        )
+        if start is not None and end is not None and start > end:
+            raise ValueError(f"{path}, {where}: from {start} to {end} s, expected an end that is not before the start")
         category = video.get("category")
-        source = (_upload(video["url"]), start, end) if video.get("url") else None
+        source = None
+        if video.get("url"):
+            source = (_upload(_files.field(path, where, video, "url", str)), start, end)
         out.video(video_id, category=None if category is None else str(category), source=source)
         official.setdefault(split, []).append(video_id)
     for number, sentence in enumerate(_files.field(path, "the whole", content, "sentences", list)):
@@ -101,8 +108,7 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
 
 def _upload(url: str) -> str:
     """The upload that an address means: one and the same for every way to write it."""
-    parts = urlparse(url)
-    named = parse_qs(parts.query).get("v")
+    named = parse_qs(url.partition("?")[2].partition("#")[0]).get("v")
     return f"youtube:{named[0]}" if named else url
 
 

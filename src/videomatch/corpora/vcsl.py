@@ -30,13 +30,15 @@ import polars as pl
 
 from videomatch.corpora._files import every_second, find_all, read_json, strings
 from videomatch.data.released import read_array
-from videomatch.data.tables import frame, read_csv, videos
+from videomatch.data.tables import LONGEST, frame, read_csv, videos
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 #: labelled pairs that are in no list
 APPENDED = "appended"
+#: characters of the longest key of a pair
+MOST = 1024
 
 Pair = tuple[str, str]
 Boxes = list[list[float]]
@@ -75,10 +77,14 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
     A key with several dashes is parted so that both sides are among ``ids``."""
     found: dict[Pair, Boxes] = {}
     for key, rows in read_json(path, dict, "an object of pairs").items():
-        where = f"{path}: pair {key!r}"
+        where = f"{path}: pair {key[:MOST]!r}"
+        if len(key) > MOST:
+            raise ValueError(f"{where}: a key of {len(key)} characters, expected two ids of videos")
         if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
             odd = next((row for row in rows if not _is_box(row)), rows) if isinstance(rows, list) else rows
-            raise ValueError(f"{where} holds {odd!r}, expected lists of four numbers of seconds [q0, r0, q1, r1]")
+            raise ValueError(
+                f"{where} holds {str(odd)[:100]}, expected lists of four numbers of seconds [q0, r0, q1, r1]"
+            )
         found[_pair_of(key, ids, where)] = [[float(q0), float(q1), float(r0), float(r1)] for q0, r0, q1, r1 in rows]
     return found
 
@@ -125,7 +131,7 @@ def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, B
 
 
 def _is_box(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 4 and all(type(v) in (int, float) and 0 <= v < 1e9 for v in row)
+    return isinstance(row, list) and len(row) == 4 and all(type(v) in (int, float) and 0 <= v < LONGEST for v in row)
 
 
 def _pair_of(key: str, ids: Collection[str], where: str) -> Pair:
@@ -144,7 +150,7 @@ def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.Da
     columns = ("uuid", "frame_count")
     seconds = dict(read_csv(frames, columns).select(columns).rows()) if frames.is_file() else {}
     for video_id, given in seconds.items():
-        if not (given.isascii() and given.replace(".", "", 1).isdigit() and float(given) < 1e9):
+        if not (given.isascii() and given.replace(".", "", 1).isdigit() and len(given) < 20 and float(given) < LONGEST):
             raise ValueError(f"{frames}: frame_count of {video_id!r} is {given[:60]!r}, expected a number from 0 up")
     paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
     return videos(

@@ -25,7 +25,8 @@ import numpy as np
 import polars as pl
 
 from videomatch.data import tables
-from videomatch.data.tables import frame, read_csv
+from videomatch.data.released import read_arrays
+from videomatch.data.tables import LONGEST, frame, read_csv
 
 TIMES = ("query_start", "query_end", "ref_start", "ref_end")
 #: first letter of the ids of a role
@@ -84,23 +85,34 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
                 raise ValueError(f"{path}: frames of {video_id!r} are in two places, expected them together")
             seen.add(video_id)
             if ids is None or video_id in ids:
-                yield video_id, values[start:stop], _lasting(times[start:stop])
+                lasting = _lasting(times[start:stop])
+                if (lasting[:, 0] > lasting[:, 1]).any():
+                    raise ValueError(f"{path}: timestamps of {video_id!r} go back, expected them in order")
+                yield video_id, values[start:stop], lasting
 
 
 def _features(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    names = ("video_ids", "features", "timestamps")
-    with np.load(path, allow_pickle=False) as file:
-        missing = [name for name in names if name not in file.files]
-        if missing:
-            raise ValueError(f"{path}: no array {missing[0]!r} among {file.files}")
-        video_ids, values, times = (file[name] for name in names)
-    count = len(video_ids)
+    arrays = read_arrays(path, ("video_ids", "features", "timestamps"))
+    video_ids, values, times = arrays.values()
+    count = video_ids.size
     if video_ids.ndim != 1 or values.ndim != 2 or len(values) != count or times.shape not in ((count,), (count, 2)):
-        shapes = {name: array.shape for name, array in zip(names, (video_ids, values, times), strict=True)}
+        shapes = {name: array.shape for name, array in arrays.items()}
         raise ValueError(f"{path}: shapes {shapes}, expected (F,), (F, D) and (F,) or (F, 2)")
-    if video_ids.dtype.kind in "iu":  # numbers without their letter do not tell queries from references
-        raise ValueError(f"{path}: video_ids are {video_ids.dtype}, expected strings Q… and R…")
-    return video_ids.astype(str), values, times.astype(np.float64)
+    # numbers without their letter do not tell queries from references
+    for array, kinds, expected in (
+        (video_ids, "US", "strings Q… and R…"),
+        (values, "f", "numbers"),
+        (times, "fiu", "s"),
+    ):
+        if array.dtype.kind not in kinds:
+            raise ValueError(f"{path}: {array.dtype} of shape {array.shape}, expected {expected}")
+    times = times.astype(np.float64)
+    if not ((times >= 0) & (times < LONGEST)).all() or (times.ndim == 2 and (times[:, 0] > times[:, 1]).any()):
+        raise ValueError(f"{path}: timestamps, expected seconds from 0 up, no end before its start")
+    try:
+        return video_ids.astype(str), values, times
+    except ValueError as error:
+        raise ValueError(f"{path}: video_ids are no text ({error})") from error
 
 
 def _lasting(times: np.ndarray) -> np.ndarray:
@@ -126,8 +138,8 @@ def _id(value: str, role: str, where: str) -> str:
 
 def _times(row: dict[str, Any], where: str) -> list[float]:
     times = [float(row[c] if row.get(c) is not None else "nan") for c in TIMES]
-    if not (times[0] < times[1] and times[2] < times[3]):
-        raise ValueError(f"{where}: segment {times}, expected query start < end, reference start < end")
+    if not (0 <= times[0] < times[1] < LONGEST and 0 <= times[2] < times[3] < LONGEST):
+        raise ValueError(f"{where}: segment {times}, expected query start < end, reference start < end, from 0 up")
     return times
 
 
@@ -136,6 +148,9 @@ def _metadata(path: Path, role: str) -> dict[str, dict[str, Any]]:
     rows = read_csv(path, ("video_id",), optional=list(METADATA.values()))
     for line, row in enumerate(rows.iter_rows(named=True), start=2):
         about: dict[str, Any] = {n: row[c] for n, c in METADATA.items() if row.get(c) is not None}
+        odd = next((n for n, value in about.items() if not 0 <= value < LONGEST), None)
+        if odd is not None:
+            raise ValueError(f"{path}, line {line}: {METADATA[odd]} is {about[odd]}, expected a number from 0 up")
         about |= {n: int(about[n]) for n in ("width", "height") if n in about}
         found[_id(row["video_id"], role, f"{path}, line {line}")] = about
     return found

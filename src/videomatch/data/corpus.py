@@ -24,8 +24,8 @@ def shard_file(shard: int) -> str:
 def videos(folder: Path, shard: int | None = None) -> pl.DataFrame:
     """The ``videos`` table of a corpus folder, whole (ordered by id) or one shard of it."""
     if shard is not None:
-        return pl.read_parquet(folder / shard_file(shard))
-    frames = [pl.read_parquet(p) for p in sorted(folder.glob("videos-*.parquet"))]
+        return tables.read_file("videos", folder / shard_file(shard))
+    frames = [tables.read_file("videos", p) for p in sorted(folder.glob("videos-*.parquet"))]
     return pl.concat(frames).sort("video_id") if frames else tables.frame("videos")
 
 

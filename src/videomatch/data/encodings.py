@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from charset_normalizer import from_bytes
 
@@ -139,16 +137,3 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
         return decode(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text; the error where there is none, too deep a one or too long a number names ``where``."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
-
-
-def whole(text: str) -> str:
-    """A text of JSON without halves of surrogate pairs, which no table can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

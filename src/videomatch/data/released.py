@@ -9,12 +9,16 @@ read, or does not fit.
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from videomatch.common.files import text_of
 
 Features = Iterator[tuple[str, np.ndarray, np.ndarray]]
 #: how many bytes of a dataset one byte of an HDF5 file can hold at most (deflate packs 1032)
@@ -44,8 +48,10 @@ def mmt_h5(
             continue
         try:
             with h5py.File(path, "r") as file:
-                values, times = (_dataset(path, file, f"{part}.{name}") for part in ("features", "features_t"))
-        except (OSError, RuntimeError, KeyError, MemoryError) as error:
+                values, times = (
+                    _dataset(file, f"{part}.{name}", path.stat().st_size) for part in ("features", "features_t")
+                )
+        except Exception as error:  # the library raises whatever a damaged file leads to
             raise ValueError(f"{path}: cannot be read as HDF5 ({error})") from error
         if values is None or not values.size or np.isnan(values.flat[0]):
             yield video_id, np.zeros((0, dim), np.float32), np.zeros((0, 2))
@@ -86,9 +92,34 @@ def read_array(path: Path) -> np.ndarray:
         mapped = np.load(path, allow_pickle=False, mmap_mode="r")
         if isinstance(mapped, np.ndarray):
             return np.array(mapped)
-    except (ValueError, OSError, EOFError, TypeError, OverflowError, SyntaxError) as error:
+        mapped.close()
+    except Exception as error:  # numpy raises whatever a damaged header leads to, such as a TokenError
         raise ValueError(f"{path}: cannot be read as an array of numbers ({error})") from error
     raise ValueError(f"{path}: an archive of arrays, expected one array of numbers")
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Some arrays of an ``.npz`` file, whose sizes are held against the file's before they are read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.getinfo(f"{name}.npy") for name in names if f"{name}.npy" in archive.namelist()}
+            if absent := [name for name in names if name not in members]:
+                raise ValueError(f"no array {absent[0]!r} among {archive.namelist()[:20]}")
+            if sum(member.file_size for member in members.values()) > DEFLATED * path.stat().st_size:
+                raise ValueError("declares more than a file of its size can hold")
+            return {name: _member(archive, member) for name, member in members.items()}
+    except Exception as error:  # as above, and of zipfile
+        raise ValueError(f"{path}: cannot be read as an archive of arrays ({error})") from error
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(member) as file:
+        shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} has the shape {shape}, more than its {member.file_size} bytes hold")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def bigfile(
@@ -109,11 +140,13 @@ def bigfile(
         video_id, number = name, 0
         if frames:
             video_id, _, tail = name.rpartition("_")
-            if not (tail.isascii() and tail.isdigit() and video_id):
+            if not (tail.isascii() and tail.isdigit() and len(tail) < 10 and video_id):
                 raise ValueError(f"{folder / 'id.txt'}: {name!r} is no frame, expected <video>_<number>")
             number = int(tail)
         if video_id in wanted:
             rows.setdefault(video_id, []).append((number, row))
+    if not rows:
+        return
     values = np.memmap(folder / "feature.bin", dtype="<f4", mode="r", shape=(len(names), dim))
     for video_id, places in rows.items():
         numbers, at = np.array(sorted(places)).T
@@ -125,13 +158,13 @@ def _names(folder: Path, dim: int) -> list[str]:
     absent = [name for name in ("feature.bin", "id.txt", "shape.txt") if not (folder / name).is_file()]
     if absent:
         raise ValueError(f"{folder}: no {', '.join(absent)}; expected feature.bin, id.txt and shape.txt")
-    words = (folder / "shape.txt").read_text(encoding="utf-8").split()
-    if len(words) != 2 or not all(word.isdigit() for word in words):
+    words = text_of(folder / "shape.txt").split()
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
         raise ValueError(f"{folder / 'shape.txt'}: {' '.join(words)[:60]!r}, expected rows and columns")
     count, columns = map(int, words)
     if columns != dim:
         raise ValueError(f"{folder / 'shape.txt'}: rows of {columns} numbers, expected {dim} (`dim`)")
-    names = (folder / "id.txt").read_text(encoding="utf-8").split()
+    names = text_of(folder / "id.txt").split()
     if len(names) != count:
         raise ValueError(f"{folder / 'id.txt'}: {len(names)} names, expected {count}, as shape.txt says")
     name, times = Counter(names).most_common(1)[0] if names else ("", 0)
@@ -148,20 +181,20 @@ def _is_name(video_id: str) -> bool:
     return video_id not in (".", "..") and not any(c in "/\\\0" for c in video_id)
 
 
-def _dataset(path: Path, file: Any, name: str) -> np.ndarray | None:
+def _dataset(file: Any, name: str, size: int) -> np.ndarray | None:
     import h5py
 
     if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
-        raise ValueError(f"{path}: {name} leads to another file, expected numbers in this one")
+        raise ValueError(f"{name} leads to another file, expected numbers in this one")
     found = file.get(name)
     if found is None:
         return None
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: {name} is {found}, expected numbers")
+    if not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is {found}, expected numbers")
     if found.external or found.is_virtual:
-        raise ValueError(f"{path}: {name} has its numbers in another file, expected them in this one")
-    if found.nbytes > DEFLATED * path.stat().st_size:
-        raise ValueError(f"{path}: {name} has the shape {found.shape}, more than a file of its size can hold")
+        raise ValueError(f"{name} has its numbers in another file, expected them in this one")
+    if math.prod(found.shape) * found.dtype.itemsize > DEFLATED * size:
+        raise ValueError(f"{name} has the shape {found.shape}, more than a file of its size can hold")
     return np.asarray(found)
 
 

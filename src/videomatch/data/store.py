@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.common import files
+from videomatch.data.tables import read_parquet
 
 FORMAT = 1
 INDEX = {"id": pl.String, "shard": pl.Int64, "offset": pl.Int64, "length": pl.Int64}
@@ -171,8 +173,11 @@ class _NpyFile:
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("rb", buffering=0)
-        np.lib.format.read_magic(self.file)
-        self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
+        try:
+            np.lib.format.read_magic(self.file)
+            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
+        except Exception as error:  # numpy raises whatever a damaged header leads to
+            raise ValueError(f"{path}: no header of an array ({error})") from error
         self.start = self.file.tell()
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -199,20 +204,47 @@ class _NpyFile:
             self.file.close()
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**48
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+#: what ``store.json`` must hold
+_ABOUT: dict[str, Callable[[Any], bool]] = {
+    "items": _is_count,
+    "rows": _is_counts,
+    "shape": _is_counts,
+    "dtype": lambda value: isinstance(value, str) and re.fullmatch(r"[<>|=]?[bfiu]\d", value) is not None,
+    "times": lambda value: isinstance(value, bool),
+    "made_by": lambda value: isinstance(value, dict),
+}
+
+
 def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
     """``store.json`` and the index of one folder, checked against each other."""
     if not (root / "store.json").is_file():
         raise FileNotFoundError(f"{root} holds no store: there is no store.json (it is written last)")
-    about = json.loads((root / "store.json").read_text())
-    if about.get("format") != FORMAT:
-        raise ValueError(f"{root}/store.json has format {about.get('format')!r}, expected {FORMAT}")
-    frame = pl.read_parquet(root / "index.parquet", columns=list(INDEX))
+    about = files.parse_json(files.text_of(root / "store.json"), f"{root}/store.json")
+    given = about.get("format") if isinstance(about, dict) else None
+    if given != FORMAT:
+        raise ValueError(f"{root}/store.json has format {str(given)[:60]}, expected {FORMAT}")
+    odd = [name for name, fits in _ABOUT.items() if not fits(about.get(name))]
+    if odd:
+        raise ValueError(f"{root}/store.json: {odd[0]} is {str(about.get(odd[0]))[:60]!r}")
+    frame = read_parquet(root / "index.parquet")
+    if frame.schema != pl.Schema(INDEX) or any(frame.null_count().row(0)):
+        raise ValueError(f"{root}/index.parquet: columns {dict(frame.schema)}, expected {INDEX}, none empty")
     rows = np.asarray(about["rows"], np.int64)
     shard, offset, length = (frame[c].to_numpy() for c in ("shard", "offset", "length"))
     fits = len(frame) == about["items"] and ((shard >= 0) & (shard < len(rows)) & (offset >= 0) & (length >= 0)).all()
     if fits:
-        fits = (offset + length <= rows[shard]).all() and np.array_equal(
-            np.bincount(shard, weights=length, minlength=len(rows)).astype(np.int64), rows
+        fits = (
+            (offset <= rows[shard]).all()
+            and (length <= rows[shard] - offset).all()
+            and np.array_equal(np.bincount(shard, weights=length, minlength=len(rows)).astype(np.int64), rows)
         )
     if not fits:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any, NamedTuple
 import pysubs2
 from pysubs2.exceptions import Pysubs2Error
 
-from videomatch.data.encodings import parse_json, read_text, whole
+from videomatch.common.files import parse_json
+from videomatch.data.encodings import read_text
+from videomatch.data.tables import LONGEST
 
 #: subtitle formats in order of preference where one video has the same speech in several (a recogniser writes them all)
 SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
@@ -124,7 +125,7 @@ def whisper(path: Path) -> tuple[list[Cue], str | None]:
 
     The form is Whisper's, {"language": …, "segments": [{"start": …, "end": …, "text": …}, …]}, or only the list of
     segments, as its descendants write it; whisper.cpp's, with "transcription" and "offsets" in milliseconds; or Hugging
-    Face's, with "chunks" and a "timestamp" of two. Segments without text or a finite start are dropped; an end that is
+    Face's, with "chunks" and a "timestamp" of two. Segments without text or a start are dropped; an end that is
     missing is the start of the next one. No segments at all are a silent video; segments of which none can be read are
     an error.
     """
@@ -163,7 +164,7 @@ def _segment(segment: Any) -> tuple[float | None, float | None, str]:
     elif isinstance(stamps, list) and len(stamps) == 2:
         times = (stamps[0], stamps[1])
     start, end = (_finite(time, unit) for time in times)
-    return start, end, whole(text).strip() if isinstance(text, str) else ""
+    return start, end, text.strip() if isinstance(text, str) else ""
 
 
 def _finite(time: Any, unit: float) -> float | None:
@@ -171,4 +172,4 @@ def _finite(time: Any, unit: float) -> float | None:
         seconds = float(time) * unit
     except (TypeError, ValueError, OverflowError):
         return None
-    return seconds if math.isfinite(seconds) else None
+    return seconds if abs(seconds) < LONGEST else None

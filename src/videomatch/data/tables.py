@@ -12,8 +12,12 @@ from typing import Any
 
 import polars as pl
 
+from videomatch.common.files import text_of
+
 S, F, I, B = pl.String, pl.Float64, pl.Int64, pl.Boolean  # noqa: E741
 
+#: seconds that no film and no clock has
+LONGEST = 1e9
 _PAIR = {"query_id": S, "reference_id": S}
 #: column -> dtype of every table
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -107,10 +111,7 @@ def read_csv(
 ) -> pl.DataFrame:
     """A published file of comma-separated values, as strings without outer blanks. It must have ``columns``, without
     empty cells, and the finite ``numbers``; ``optional`` are numbers that may be absent or empty."""
-    try:
-        rows = pl.read_csv(path, infer_schema=False).with_columns(pl.all().fill_null("").str.strip_chars())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as comma-separated values ({error})") from error
+    rows = _separated(path).with_columns(pl.all().fill_null("").str.strip_chars())
     absent = [c for c in (*columns, *numbers) if c not in rows.columns]
     if absent:
         raise ValueError(f"{path}: no column {absent[0]!r} among {rows.columns}")
@@ -130,6 +131,26 @@ def read_csv(
     return rows
 
 
+def read_cells(path: Path, columns: Sequence[str], separator: str) -> pl.DataFrame:
+    """A published file of lines with as many cells as there are ``columns``, as strings; quotes mean nothing."""
+    rows = _separated(path, separator=separator, has_header=False, quote_char=None)
+    short = rows.select(pl.any_horizontal(pl.all().is_null())).to_series()
+    if rows.width != len(columns) or short.any():
+        raise ValueError(
+            f"{path}, line {(short.arg_max() or 0) + 1}: expected {len(columns)} cells, {', '.join(columns)}"
+        )
+    return rows.rename(dict(zip(rows.columns, columns, strict=True)))
+
+
+def _separated(path: Path, **options: Any) -> pl.DataFrame:
+    """A file of separated values, as strings."""
+    try:
+        # as text, it is neither a pattern of names nor an archive, both of which polars would open
+        return pl.read_csv(text_of(path).encode(), infer_schema=False, **options)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as separated values ({str(error)[:300]})") from error
+
+
 def write(table: str, rows: pl.DataFrame, folder: Path) -> None:
     """Write the checked ``rows`` to ``folder/<table>.parquet``."""
     checked = check(table, rows)
@@ -139,6 +160,15 @@ def write(table: str, rows: pl.DataFrame, folder: Path) -> None:
 
 def check(table: str, rows: pl.DataFrame) -> pl.DataFrame:
     """``rows`` with the columns and types of ``table``, in order; a ValueError says what is wrong with them."""
+    frame = _fitting(table, rows)
+    if table in KEYS:
+        twice = frame.filter(frame.select(KEYS[table]).is_duplicated())
+        if len(twice):
+            raise ValueError(f"table {table!r}: {KEYS[table]} = {twice.select(KEYS[table]).row(0)} stands twice")
+    return frame
+
+
+def _fitting(table: str, rows: pl.DataFrame) -> pl.DataFrame:
     schema = SCHEMAS[table]
     missing = [c for c in schema if c not in rows.columns]
     unknown = [c for c in rows.columns if c not in schema]
@@ -155,18 +185,29 @@ def check(table: str, rows: pl.DataFrame) -> pl.DataFrame:
         allowed = VALUES.get((table, column))
         if allowed and (odd := set(values.unique()) - allowed):
             raise ValueError(f"{where} holds {sorted(odd)[0]!r}, expected one of {sorted(allowed)}")
-    frame = rows.select(*schema).cast(pl.Schema(schema))
-    if table in KEYS:
-        twice = frame.filter(frame.select(KEYS[table]).is_duplicated())
-        if len(twice):
-            raise ValueError(f"table {table!r}: {KEYS[table]} = {twice.select(KEYS[table]).row(0)} stands twice")
-    return frame
+    return rows.select(*schema).cast(pl.Schema(schema))
 
 
 def read(table: str, *folders: Path) -> pl.DataFrame:
     """The table from one folder, or from several one below the other. An absent table reads as an empty one."""
-    frames = [pl.read_parquet(p) for f in folders if (p := Path(f) / f"{table}.parquet").exists()]
+    frames = [read_file(table, p) for f in folders if (p := Path(f) / f"{table}.parquet").exists()]
     return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMAS[table])
+
+
+def read_file(table: str, path: Path) -> pl.DataFrame:
+    """The rows of a table's file, which has the columns and types of the table."""
+    try:
+        return _fitting(table, read_parquet(path))
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """A parquet file."""
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as parquet ({error})") from error
 
 
 def ranked(rankings: pl.DataFrame, most: int, references: int) -> pl.DataFrame:
