@@ -63,7 +63,7 @@ class SoundReader:
         try:
             for frame in frames:
                 if frame.pts is not None and frame.time_base is not None:
-                    self._align(frame.pts * frame.time_base - self.start)
+                    yield from self._align(frame.pts * frame.time_base - self.start)
                 for part in self.resampler.resample(frame):
                     self._place(part.to_ndarray().reshape(-1))
         except (av.error.FFmpegError, ValueError) as error:
@@ -77,7 +77,7 @@ class SoundReader:
             self._place(np.zeros(rest, np.float32))
         yield from self._take(self.request.samples)
 
-    def _align(self, time: Fraction) -> None:
+    def _align(self, time: Fraction) -> Iterator[tuple[int, np.ndarray]]:
         """The next samples belong at ``time``, or where a shift of the clock brings that closest to what was placed:
         insert silence if that is ahead of it."""
         read = round(time * self.request.rate)
@@ -86,8 +86,10 @@ class SoundReader:
         if target - self.position > slack:
             # at most what is left: a wrong time stamp may be hours ahead
             missing = min(target - self.position, self.left - self.num_held)
-            if missing > 0:
-                self._place(np.zeros(missing, np.float32))
+            chunk = CHUNK * self.request.samples
+            for size in [chunk] * (missing // chunk) + [missing % chunk] if missing > 0 else ():
+                self._place(np.zeros(size, np.float32))
+                yield from self._take(chunk)
         elif self.position - target > slack or (target < 0 and self.position == 0):
             self.position = target  # from before the first frame, or repeated: not placed
 
