@@ -138,7 +138,7 @@ class Collected:
         ids = list(ids)
         both = next((i for i in ids if i in self._split_of), None)
         if both is not None:
-            raise ValueError(f"{path}: {both!r} stands in the {self._split_of[both]} file, too")
+            raise ValueError(f"{path}: {both[:60]!r} stands in the {self._split_of[both]} file, too")
         self._split_of |= dict.fromkeys(ids, split)
 
     def listed(self, path: Path, wanted: int, there: Iterable[str], what: str) -> list[str]:
@@ -156,7 +156,7 @@ class Collected:
         if len(kept) < len(ids) and not self.partial:
             first = next(i for i in ids if i not in there)
             raise ValueError(
-                f"{path}: {len(ids) - len(kept):,} of its {len(ids):,} videos are not in {what}, first {first!r}; "
+                f"{path}: {len(ids) - len(kept):,} of its {len(ids):,} videos are not in {what}, first {first[:60]!r}; "
                 f"`partial: true` leaves them out"
             )
         return kept

@@ -61,21 +61,21 @@ def field(path: Path, where: str, entry: Any, name: str, kind: type | tuple[type
     if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
         kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         value = shown(entry.get(name)) if isinstance(entry, dict) else shown(entry)
-        raise ValueError(f"{path}, {where}: {name!r} is {value}, expected {kinds}")
+        raise ValueError(f"{path}, {where[:100]}: {name!r} is {value}, expected {kinds}")
     return entry[name]
 
 
 def strings(path: Path, where: str, values: Any) -> list[str]:
     """A list of strings."""
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise ValueError(f"{path}, {where}: {shown(values)}, expected a list of sentences")
+        raise ValueError(f"{path}, {where[:100]}: {shown(values)}, expected a list of sentences")
     return values
 
 
 def seconds(path: Path, where: str, value: Any) -> float:
     """A time or duration."""
     if type(value) not in (int, float) or not 0 <= value < LONGEST:
-        raise ValueError(f"{path}, {where}: {shown(value)}, expected seconds from 0 up")
+        raise ValueError(f"{path}, {where[:100]}: {shown(value)}, expected seconds from 0 up")
     return float(value)
 
 
@@ -99,7 +99,7 @@ def id_list(path: Path) -> list[str]:
         if "," in word or len(word.split()) > 1 or word[0] in "{[":
             raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected one id a line")
         if word in ids:
-            raise ValueError(f"{path}, line {number}: {word!r} stands on line {ids[word]} already")
+            raise ValueError(f"{path}, line {number}: {word[:60]!r} stands on line {ids[word]} already")
         ids[word] = number
     if not ids:
         raise ValueError(f"{path}: no id in it")

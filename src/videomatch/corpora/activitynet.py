@@ -56,15 +56,17 @@ def _texts(
     sentences = _files.strings(path, video_id, _files.field(path, video_id, entry, "sentences", list))
     times = _files.field(path, video_id, entry, "timestamps", list)
     if len(times) != len(sentences) or not sentences:
-        raise ValueError(f"{path}, {video_id}: {len(sentences)} sentences and {len(times)} times, expected as many")
+        raise ValueError(
+            f"{path}, {video_id[:60]}: {len(sentences)} sentences and {len(times)} times, expected as many"
+        )
     if unit == "paragraph":
         return [(f"{video_id}:{split}", paragraph(sentences), None, None)]
     rows = []
     for number, (sentence, pair) in enumerate(zip(sentences, times, strict=True)):
         if not isinstance(pair, list) or len(pair) != 2:
-            raise ValueError(f"{path}, {video_id}: times {_files.shown(pair)}, expected [start, end] in seconds")
+            raise ValueError(f"{path}, {video_id[:60]}: times {_files.shown(pair)}, expected [start, end] in seconds")
         start, end = sorted(_files.seconds(path, f"{video_id}: times", time) for time in pair)
         if end > duration + SLACK:
-            raise ValueError(f"{path}, {video_id}: times {pair} in a video of {duration} s")
+            raise ValueError(f"{path}, {video_id[:60]}: times {pair} in a video of {duration} s")
         rows.append((f"{video_id}:{split}:{number}", sentence, min(start, duration), min(end, duration)))
     return rows

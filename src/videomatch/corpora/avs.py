@@ -96,7 +96,7 @@ def _shots(raw: Path, name: str) -> pl.DataFrame:
     shots = frame("sources", rows)
     twice = shots.filter(pl.col("video_id").is_duplicated())
     if len(twice):
-        raise ValueError(f"{path}: shot {twice['video_id'][0]!r} stands twice")
+        raise ValueError(f"{path}: shot {twice['video_id'][0][:60]!r} stands twice")
     return shots
 
 
@@ -172,7 +172,7 @@ def _topics(paths: Sequence[Path]) -> dict[str, str]:
                 raise ValueError(f"{path}, line {number}: {line[:60]!r}, expected a topic's number, a blank, its query")
             if topic in found and found[topic][0] != words:
                 raise ValueError(
-                    f"{path}, line {number}: topic {topic} reads {words!r}, in {found[topic][1]} otherwise"
+                    f"{path}, line {number}: topic {topic} reads {words[:60]!r}, in {found[topic][1]} otherwise"
                 )
             found.setdefault(topic, (words, path))
     return {topic: found[topic][0] for topic in sorted(found, key=int)}
@@ -212,15 +212,13 @@ def _judgements(paths: Sequence[Path], asked: Mapping[str, str]) -> pl.DataFrame
             | ~pl.col("judgement").is_in(["-1", "0", "1"])
         )
         if len(odd):
-            raise ValueError(
-                f"{path}: {' '.join(str(v) for v in odd.row(0))!r}, expected 1<topic> 0 shot stratum -1, 0 or 1"
-            )
+            raise ValueError(f"{path}: {' '.join(odd.row(0))[:100]!r}, expected 1<topic> 0 shot stratum -1, 0 or 1")
         rows = rows.select(
             pl.col("query_id").str.slice(1), "reference_id", "stratum", pl.col("judgement").cast(pl.Int64)
         )
         unknown = rows.filter(~pl.col("query_id").is_in(list(asked)))
         if len(unknown):
-            raise ValueError(f"{path}: judges topic {unknown['query_id'][0]}, which no file of topics has")
+            raise ValueError(f"{path}: judges topic {unknown['query_id'][0][:60]}, which no file of topics has")
         frames.append(rows)
     whole = pl.concat(frames)
     twice = whole.filter(pl.struct("query_id", "reference_id").is_duplicated())

@@ -78,9 +78,9 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
         video_id = _files.field(path, where, video, "video_id", str)
         split = _files.field(path, where, video, "split", str)
         if split not in OFFICIAL:
-            raise ValueError(f"{path}, {where}: split {split!r}, expected one of {', '.join(OFFICIAL)}")
+            raise ValueError(f"{path}, {where}: split {split[:60]!r}, expected one of {', '.join(OFFICIAL)}")
         if video_id in out.videos:
-            raise ValueError(f"{path}, {where}: {video_id!r} stands twice")
+            raise ValueError(f"{path}, {where}: {video_id[:60]!r} stands twice")
         start, end = (
             None if video.get(key) is None else _files.seconds(path, f"{where}: {key}", video[key])
             for key in ("start time", "end time")
@@ -97,13 +97,13 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
         where = f"sentences[{number}]"
         video_id = _files.field(path, where, sentence, "video_id", str)
         if video_id not in out.videos:
-            raise ValueError(f"{path}, {where}: {video_id!r} is none of its videos")
+            raise ValueError(f"{path}, {where}: {video_id[:60]!r} is none of its videos")
         words = _files.field(path, where, sentence, "caption", str)
         out.text(f"{video_id}:{len(out.captions[video_id])}", video_id, words)
     short = next((v for v, found in out.captions.items() if len(found) != CAPTIONS), None)
     if short is not None and not out.partial:
         count = len(out.captions[short])
-        raise ValueError(f"{path}: {short!r} has {count} captions, expected {CAPTIONS} (`partial: true`)")
+        raise ValueError(f"{path}: {short[:60]!r} has {count} captions, expected {CAPTIONS} (`partial: true`)")
 
 
 def _upload(url: str) -> str:

@@ -43,7 +43,7 @@ def read(*, raw: Path, languages: Sequence[str] = ("en",), media: str | None = N
         found = _captions(path, languages)
         both = next((v for v in found if v in captioned), None)
         if both is not None:
-            raise ValueError(f"{path}: {both!r} stands in another file, too")
+            raise ValueError(f"{path}: {both[:60]!r} stands in another file, too")
         captioned |= found
         of_file |= {split: list(found) for split, name in FILES.items() if path.name == name}
     listed = " and ".join(path.name for path in files)
@@ -74,7 +74,7 @@ def _captions(path: Path, languages: Sequence[str]) -> Captions:
     for number, entry in enumerate(content):
         video_id = _files.field(path, f"[{number}]", entry, "videoID", str)
         if video_id in found:
-            raise ValueError(f"{path}, [{number}]: {video_id!r} stands twice")
+            raise ValueError(f"{path}, [{number}]: {video_id[:60]!r} stands twice")
         found[video_id] = {
             language: _files.strings(path, video_id, _files.field(path, video_id, entry, FIELDS[language], list))
             for language in languages

@@ -77,7 +77,7 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
     A key with several dashes is parted so that both sides are among ``ids``."""
     found: dict[Pair, Boxes] = {}
     for key, rows in read_json(path, dict, "an object of pairs").items():
-        where = f"{path}: pair {key[:MOST]!r}"
+        where = f"{path}: pair {key[:100]!r}"
         if len(key) > MOST:
             raise ValueError(f"{where}: a key of {len(key)} characters, expected two ids of videos")
         if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
@@ -118,7 +118,9 @@ def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, B
     for path in [raw / name for name in names or ()] or find_all(raw, patterns, "a label file is"):
         for pair, boxes in labels_of(path, ids).items():
             if found.get(pair, boxes) != boxes:
-                raise ValueError(f"{path}: pair {'-'.join(pair)!r} has other segments than in the files before it")
+                raise ValueError(
+                    f"{path}: pair {'-'.join(pair)[:100]!r} has other segments than in the files before it"
+                )
             found[pair] = boxes
     # Deviation: the published evaluation counts boxes that end where they begin, or before, by which precision can
     # exceed 1. They are left out here; a pair of which nothing is left is still a copy in ``relevance``.

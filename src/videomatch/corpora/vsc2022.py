@@ -61,7 +61,7 @@ def read(*, raw: Path) -> dict[str, pl.DataFrame]:
         for role, some in ids.items():
             for video_id, about in some.items():
                 if video_id in videos:
-                    raise ValueError(f"{part}: video {video_id!r} is in another part, too")
+                    raise ValueError(f"{part}: video {video_id[:60]!r} is in another part, too")
                 videos[video_id] = {"path": paths.get(video_id), **about}
                 splits += [(part.name, "reference", video_id), (f"copies_{part.name}", role, video_id)]
     return {
@@ -82,12 +82,12 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(video_ids)], strict=True):
             video_id = str(video_ids[start])
             if video_id in seen:
-                raise ValueError(f"{path}: frames of {video_id!r} are in two places, expected them together")
+                raise ValueError(f"{path}: frames of {video_id[:60]!r} are in two places, expected them together")
             seen.add(video_id)
             if ids is None or video_id in ids:
                 lasting = _lasting(times[start:stop])
                 if (lasting[:, 0] > lasting[:, 1]).any():
-                    raise ValueError(f"{path}: timestamps of {video_id!r} go back, expected them in order")
+                    raise ValueError(f"{path}: timestamps of {video_id[:60]!r} go back, expected them in order")
                 yield video_id, values[start:stop], lasting
 
 
@@ -132,7 +132,7 @@ def _parts(raw: Path) -> list[Path]:
 
 def _id(value: str, role: str, where: str) -> str:
     if not value.startswith(LETTERS[role]):
-        raise ValueError(f"{where}: {role} {value!r}, expected an id that begins with {LETTERS[role]}")
+        raise ValueError(f"{where}: {role} {value[:60]!r}, expected an id that begins with {LETTERS[role]}")
     return value
 
 

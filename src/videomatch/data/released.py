@@ -141,7 +141,7 @@ def bigfile(
         if frames:
             video_id, _, tail = name.rpartition("_")
             if not (tail.isascii() and tail.isdigit() and len(tail) < 10 and video_id):
-                raise ValueError(f"{folder / 'id.txt'}: {name!r} is no frame, expected <video>_<number>")
+                raise ValueError(f"{folder / 'id.txt'}: {name[:60]!r} is no frame, expected <video>_<number>")
             number = int(tail)
         if video_id in wanted:
             rows.setdefault(video_id, []).append((number, row))
@@ -169,7 +169,7 @@ def _names(folder: Path, dim: int) -> list[str]:
         raise ValueError(f"{folder / 'id.txt'}: {len(names)} names, expected {count}, as shape.txt says")
     name, times = Counter(names).most_common(1)[0] if names else ("", 0)
     if times > 1:
-        raise ValueError(f"{folder / 'id.txt'}: {name!r} stands twice")
+        raise ValueError(f"{folder / 'id.txt'}: {name[:60]!r} stands twice")
     size = (folder / "feature.bin").stat().st_size
     if size != 4 * count * columns:
         raise ValueError(f"{folder / 'feature.bin'}: {size} bytes, expected 4 * {count} * {columns}")

@@ -233,7 +233,7 @@ def _open_index(root: Path) -> tuple[dict[str, Any], pl.DataFrame]:
         raise ValueError(f"{root}/store.json has format {str(given)[:60]}, expected {FORMAT}")
     odd = [name for name, fits in _ABOUT.items() if not fits(about.get(name))]
     if odd:
-        raise ValueError(f"{root}/store.json: {odd[0]} is {str(about.get(odd[0]))[:60]!r}")
+        raise ValueError(f"{root}/store.json: {odd[0]} is {str(about.get(odd[0]))[:60]}, as in no store")
     frame = read_parquet(root / "index.parquet")
     if frame.schema != pl.Schema(INDEX) or any(frame.null_count().row(0)):
         raise ValueError(f"{root}/index.parquet: columns {dict(frame.schema)}, expected {INDEX}, none empty")

@@ -114,7 +114,7 @@ def read_csv(
     rows = _separated(path).with_columns(pl.all().fill_null("").str.strip_chars())
     absent = [c for c in (*columns, *numbers) if c not in rows.columns]
     if absent:
-        raise ValueError(f"{path}: no column {absent[0]!r} among {rows.columns}")
+        raise ValueError(f"{path}: no column {absent[0]!r} among {str(rows.columns)[:200]}")
     for column in columns:
         if (empty := rows[column] == "").any():
             raise ValueError(f"{path}, line {int(empty.arg_max() or 0) + 2}: {column} is empty")
@@ -126,7 +126,9 @@ def read_csv(
             odd &= rows[column] != ""
         if odd.any():
             line = int(odd.arg_max() or 0)
-            raise ValueError(f"{path}, line {line + 2}: {column} is {rows[column][line]!r}, expected a finite number")
+            raise ValueError(
+                f"{path}, line {line + 2}: {column} is {rows[column][line][:60]!r}, expected a finite number"
+            )
         rows = rows.with_columns(values)
     return rows
 
@@ -196,9 +198,10 @@ def read(table: str, *folders: Path) -> pl.DataFrame:
 
 def read_file(table: str, path: Path) -> pl.DataFrame:
     """The rows of a table's file, which has the columns and types of the table."""
+    rows = read_parquet(path)
     try:
-        return _fitting(table, read_parquet(path))
-    except pl.exceptions.PolarsError as error:
+        return _fitting(table, rows)
+    except (pl.exceptions.PolarsError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
