@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # every job is a process: without bytecode on disk each would compile torch again, which triples the time of its start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint walk fuzz lock
+.PHONY: demo test lint walk fuzz crashes lock
 demo: $(READY)  ## install, then run the workflow on the generated corpus and show the tables
 	snakemake
 	videomatch tables
@@ -23,6 +23,9 @@ walk: $(READY)  ## the long random walk over both engines (about an hour)
 
 fuzz: $(READY)  ## damaged files for every reader and the decoder (some minutes)
 	python tests/fuzz.py --data 1500 --media 400
+
+crashes: $(READY)  ## kill `library add`, and fill the disk, at every step (minutes)
+	python tests/crashes.py
 
 COMPILE = uv pip compile pyproject.toml --universal --generate-hashes --override no-torch.txt \
   --custom-compile-command "make lock" --upgrade --quiet
