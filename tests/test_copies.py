@@ -89,6 +89,29 @@ def test_films_that_are_nowhere_else_have_no_segments(search, world):
     assert answer.segments == [] and "this very file is in the library, as film4.mp4" in answer.notes[0]
 
 
+def pillared(image, _):
+    """Between black bars that take two thirds of the picture."""
+    return np.pad(image, ((0, 0), (96, 96), (0, 0)))
+
+
+def letterboxed(image, _):
+    """Between white bars."""
+    return np.pad(image, ((24, 24), (0, 0), (0, 0)), constant_values=235)
+
+
+@pytest.mark.parametrize("edit", [pillared, letterboxed])
+def test_films_with_the_same_bars_are_no_copies(edit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        films.write(tmp_path / f"raw/{number}.mp4", (number, 0, 8), edit=edit if number < 3 else None)
+    library = VideoLibrary.create(tmp_path / "library", choose(load_plan))
+    library.add([tmp_path / "raw"])
+    search = copies.CopySearch(library, copies.choose_aligner())
+    assert [search.copies(tmp_path / f"raw/{number}.mp4").segments for number in range(3)] == [[], [], []]
+    part = films.write(tmp_path / "part.mp4", (1, 2, 7), edit=edit)
+    assert [(s.reference, s.view) for s in search.copies(part).segments] == [("1.mp4", "whole")]
+
+
 def test_a_query_in_pieces_gives_the_same_segments(search, world):
     whole = found(search.copies(world / "cut.mp4"))
     search.rows = 24  # a border in the middle of a segment

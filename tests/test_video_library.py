@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -254,6 +255,29 @@ def test_grey_pixels_do_not_see_brightness_colour_and_size():
     assert not flat.any() and expert.prepare(frames[:0]).shape == (0, 64)
     with pytest.raises(ValueError, match="size = 1 pixels"):
         grey.Expert(size=1)
+
+
+@pytest.mark.parametrize(("sides", "ends", "colour"), [
+    (0.34, 0, 0), (0.125, 0, 0), (0, 0.12, 0), (0, 0.25, 255), (0.15, 0.1, 0), (0.2, 0, (200, 30, 30)), (0.05, 0, 0),
+])  # fmt: skip
+def test_grey_pixels_do_not_see_bars(sides, ends, colour):
+    def barred(seed, second, edit=None):
+        frame = np.full((120, 160, 3), colour, np.uint8)
+        height, width = round(120 * (1 - 2 * ends)), round(160 * (1 - 2 * sides))
+        picture = cv2.resize(films.picture(seed, second), (width, height), interpolation=cv2.INTER_AREA)
+        picture = picture if edit is None else edit(picture, 0)
+        top, left = (120 - height) // 2, (160 - width) // 2
+        frame[top : top + height, left : left + width] = picture
+        return frame
+
+    expert = grey.Expert()
+    rows = expert.prepare(np.stack([barred(seed, 0.5) for seed in range(8)]))
+    copies = expert.prepare(np.stack([barred(seed, 0.5, films.darker) for seed in range(8)]))
+    marked = np.stack([barred(seed, 0.5) for seed in range(8)])
+    marked[:, 4:14, 140:156] = 255 - marked[:, 4:14, 140:156]  # a logo
+    assert (np.einsum("nd,nd->n", rows, copies) > 0.97).all()
+    assert (np.einsum("nd,nd->n", rows, expert.prepare(marked)) > 0.85).all()
+    assert np.abs(rows @ rows.T - np.eye(8)).max() < 0.6
 
 
 def flipped(path):
