@@ -326,7 +326,7 @@ def test_evaluate_says_what_a_pool_needs(searched, tmp_path):
     tables.write("splits", tables.read("splits", searched / "corpus"), tmp_path / "bare")
     with pytest.raises(ValueError, match=r"has no judged pool \(table strata\) of protocol 'captions_tv21'"):
         evaluate(rankings=searched / "rankings1000", corpus=tmp_path / "bare", **given)
-    with pytest.raises(ValueError, match="no metric 'infap', did you mean 'infAP'"):
+    with pytest.raises(ValueError, match="no metric named 'infap'; did you mean 'infAP'"):
         evaluate(rankings=searched / "rankings1000", corpus=searched / "corpus", **(given | {"metrics": ["infap"]}))
 
 

@@ -1,5 +1,6 @@
 """`videomatch copies`: segments of edited films in seconds, the messages instead of an answer, and the page."""
 
+import io
 import itertools
 import json
 import os
@@ -10,17 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 
 import films
 from pages import Page, screenshot
+from toys import trained
 from videomatch import cli
 from videomatch.app import copies, copies_commands
 from videomatch.app.descriptors import Descriptor, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
-from videomatch.common import named
 from videomatch.reports import segment_maps as maps
 
 NASTY = '<script>alert("1")</script>&.mp4'
@@ -120,6 +119,25 @@ def test_a_query_in_pieces_gives_the_same_segments(search, world):
     assert np.abs(np.subtract([p[2:] for p in pieces], [w[2:] for w in whole])).max() <= 0.5
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "latin-1", "ascii"])
+def test_what_a_terminal_lacks_is_escaped(tmp_path, monkeypatch, encoding):
+    name, library = "größe 红色 🎬.mp4", str(tmp_path / "library")
+    films.write(tmp_path / name, (1, 0, 3))
+
+    def printed(*words):
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", terminal)
+            assert cli.main(words) == 0
+        return terminal.buffer.getvalue().decode(encoding)
+
+    assert printed("library", "add", library, str(tmp_path / name)).startswith("1 video added")
+    listed = json.loads(printed("library", "list", library, "--json"))
+    assert [video["video_id"] for video in listed["videos"]] == [name]
+    shown = printed("library", "list", library).splitlines()[0].split("  ")[-1]
+    assert json.loads(f'"{shown}"') == name and (encoding != "gbk" or "红色" in shown)
+
+
 def test_what_goes_on_across_a_border_is_one_segment():
     first = np.array([[2.0, 10, 32, 40, 0.8], [0, 4, 7, 11, 0.5]])
     second = np.array([[10.0, 14, 40.5, 44.5, 0.6], [10, 14, 90, 94, 0.9], [12.0, 14, 42, 44, 0.9]])
@@ -158,19 +176,6 @@ def test_tuned_options_align(search, world, tmp_path):
     )
     with pytest.raises(ValueError, match="a library has plain cosines"):
         copies.choose_aligner(tuned=tmp_path)
-
-
-def trained(folder, name, **options):
-    """A checkpoint as ``train`` leaves it, with the weights that it begins with."""
-    torch.manual_seed(0)
-    room = named.module("models", name)
-    config = room.Config(**options)
-    model = room.Model(config)
-    model.save_pretrained(folder)
-    if (processor := model.processor()) is not None:
-        processor.save_pretrained(folder)
-    (folder / "system.yaml").write_text(yaml.safe_dump({"model": {"name": name}}))
-    return folder
 
 
 def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def test_the_chain_ends_in_tables_a_page_and_a_card(built: Repo):
     assert "encoder" in run and run.count("<svg") >= 8 and "<script" not in run
     assert "Spearman" in (results / "corpora/videos/card.md").read_text()
     shown = built("videomatch", "tables")
-    assert "videos: 0 files were rejected" in shown
+    assert "videos: 0 files rejected" in shown
     assert "results/tiny/tables" in shown
 
 
@@ -181,7 +181,7 @@ def test_a_folder_with_broken_files_ends_well_and_names_them(built: Repo, folder
     assert best["reference_id"].item() == "<b>&.mp4", "the same footage is nearest"
     assert "<b>&" not in (results / "pages/neighbours/index.html").read_text(), "no id escapes the page"
     shown = repo("videomatch", "--configfile", "configs/folder.yaml", "--configfile", "my.yaml", "tables")
-    assert "mine: 3 files were rejected" in shown
+    assert "mine: 3 files rejected" in shown
     assert "headless.mp4" in shown
 
 

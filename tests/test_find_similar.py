@@ -19,9 +19,11 @@ from paths import ROOT
 from videomatch import cli
 from videomatch.app import client
 from videomatch.app.catalogue import Catalogue
+from videomatch.app.requests import load_plan
 from videomatch.app.search import search
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.pipeline import rules
 
 VIDEO = small_project.name(3)
 
@@ -169,9 +171,26 @@ def test_messages_where_there_is_no_answer(catalogue, asked, message):
         find(catalogue, "bars", **asked)
 
 
-def test_segments_are_asked_elsewhere(catalogue, project):
-    with pytest.raises(ValueError, match=r"has not embedded .*ask `videomatch copies`"):
-        similar(catalogue, "clip2.mp4", system="aligned")
+@pytest.mark.parametrize(
+    ("system", "reason"),
+    [
+        ("aligned", "it finds the segments that two videos share: ask `videomatch copies`"),
+        ("rescored", "it rescores what 'zero_shot' finds for all queries at once: ask that"),
+        ("detector", "model 'segment_detector' embeds no videos"),
+        ("other", "datasets.mine.experts lists ['frames', 'clip'], but expert 'other' is needed there"),
+        ("untitled", "it learns from texts (asr) that fewer than two videos of 'mine' have"),
+    ],
+)
+def test_what_no_run_makes_is_not_recommended(project, monkeypatch, system, reason):
+    monkeypatch.chdir(project)
+    examples = "examples: {kind: similarity_map, expert: clip, split: train, validation: null}"
+    values = [
+        "experts={other: {extractor: image, backbone: clip, source: frames}}",
+        f"systems={{detector: {{dataset: mine, model: {{name: segment_detector}}, {examples}, objectives: {{}}}}, "
+        "other: {embeddings: {features: other, pool: mean}}, untitled: {embeddings: {texts: [asr]}}}",
+    ]
+    with pytest.raises(ValueError, match=re.escape(f"has not embedded data set 'mine': it cannot ({reason})")):
+        similar(Catalogue([], values), "clip2.mp4", system=system)
 
 
 def test_what_is_not_built_says_what_builds_it(project, tmp_path, monkeypatch):
@@ -187,6 +206,22 @@ def test_what_is_not_built_says_what_builds_it(project, tmp_path, monkeypatch):
         match=re.escape("run `snakemake results/tiny/embeddings/mine/title/manifest.json --configfile mine.yaml`"),
     ):
         find(catalogue, "bars", dataset="mine", system="title")
+
+
+def test_a_folder_without_texts_is_recommended_what_reads_none(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(project / "raw", "raw", ignore=shutil.ignore_patterns("videos.csv"))
+    shutil.copy(project / "params.yaml", ".")
+    plan = load_plan()
+    job = rules.job_of(plan, plan.result("corpora", "mine"))
+    small_project.made(plan.result("corpora", "mine"), job.stage, job.settings, job.inputs)
+    with pytest.raises(ValueError, match=r"it cannot \(it learns from texts \(title\) that fewer than two"):
+        find(Catalogue(), "bars", dataset="mine", system="title")
+    with pytest.raises(ValueError, match=r"it cannot \(it learns from texts \(title\) that fewer than two"):
+        similar(Catalogue(), "clip2.mp4", dataset="mine", system="projected")
+    with pytest.raises(ValueError, match=r"run `snakemake \S+/title/manifest.json --configfile 'of mine.yaml'`"):
+        Path("of mine.yaml").write_text("base: params.yaml\nscale: other\n")
+        find(Catalogue([Path("of mine.yaml")]), "bars", dataset="mine", system="title")
 
 
 def test_ids_are_looked_up_and_never_opened(catalogue, project):

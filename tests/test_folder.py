@@ -126,6 +126,9 @@ def test_a_list_as_json_lines(tmp_path):
     ("files", "message"),
     [
         ({"videos.csv": "pth,title\na.mp4,x\n"}, "no column 'path' or 'file'.*did you mean 'pth'"),
+        ({"videos.csv": "title,tags\na.mp4,x\n"}, r"no column 'path' or 'file' among \['title', 'tags'\]$"),
+        ({"videos.csv": "filename,titles\na.mp4,x\n"}, "did you mean 'filename'"),
+        ({"videos.csv": "TITLES,split\na.mp4,x\n"}, r"among \['TITLES', 'split'\]$"),
         ({"videos.csv": f"path,{'x' * 200_000}\n"}, "line 1: field larger than field limit"),
     ],
 )
@@ -140,7 +143,7 @@ def test_a_wrong_list_says_what_is_wrong(tmp_path, files, message):
         (
             "videos.csv",
             "path,titel,title\na.mp4,x,cat\nb.mp4,y,dog\n",
-            "line 1: unknown column 'titel' is left out, did",
+            "line 1: unknown column 'titel' is left out ",
         ),
         (
             "videos.jsonl",

@@ -174,7 +174,7 @@ def test_what_is_wrong_is_named(tmp_path, captions):
         search(corpus=folder, embeddings=embeddings, output=tmp_path / "x", **captions_test)
     for options, message in (
         ({"metrics": ["spearmann"]}, "did you mean 'Spearman'"),
-        ({"metrics": ["R@0"]}, "no metric 'R@0'"),
+        ({"metrics": ["R@0"]}, "no metric named 'R@0'; did you mean 'R@"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluate(rankings=tmp_path / "f", output=tmp_path / "x", **options)

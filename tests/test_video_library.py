@@ -111,7 +111,7 @@ def test_what_is_described_is_not_lost_by_a_kill(raw, place, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         killed(patch, FrameIndex, "add", 0)
         library.add([raw])
-    with pytest.raises(ValueError, match="2 of 4 videos have no frames in the index"):
+    with pytest.raises(ValueError, match="2 of 4 videos without frames in the index"):
         library.open_index()
     calls = counted(monkeypatch)
     assert library.add([raw]).known == 5  # all four, and the file that is there twice
@@ -340,7 +340,7 @@ def test_what_cannot_be_mended_is_named(place, four):
     assert any("0.mp4 is lost, add it again" in note for note in notes)
     assert sorted(library.open_index().ids) == sorted(library.videos()["video_id"]) == ["1.mp4", "2.mp4", "3.mp4"]
     shutil.rmtree(place / "index")
-    with pytest.raises(ValueError, match="3 videos, and no index of them"):
+    with pytest.raises(ValueError, match="3 videos, and no index"):
         library.summary()
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
+import yaml
 
+from videomatch.common import named
 from videomatch.data import tables
 from videomatch.data.corpus import write_videos
 from videomatch.data.store import Store, StoreWriter
@@ -113,3 +116,15 @@ TAGGER = {
     "objectives": {"bce_tags": None},
     "training": {"epochs": 2, "batch": 8, "lr": 2e-3, "precision": "fp32"},
 }
+
+
+def trained(folder: Path, name: str, **options: Any) -> Path:
+    """A checkpoint as ``train`` leaves it, with the weights that it begins with."""
+    torch.manual_seed(0)
+    room = named.module("models", name)
+    model = room.Model(room.Config(**options))
+    model.save_pretrained(folder)
+    if (processor := model.processor()) is not None:
+        processor.save_pretrained(folder)
+    (folder / "system.yaml").write_text(yaml.safe_dump({"model": {"name": name}}))
+    return folder

@@ -17,23 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.app import client
-from videomatch.common import named
+from videomatch.common import messages, named
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    messages.escape_unknown_characters()
     options = parser().parse_args(argv)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        if options.command in ("find", "similar"):
-            return search(options)
-        module, function = options.handler
-        return getattr(named.module("app", module), function)(options)
-    except (ValueError, OSError) as error:  # a file, an option or the parameters, as the message says
-        print(str(error) or type(error).__name__, file=sys.stderr)
+        status = run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as by `| head`; Python flushes again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError, ImportError) as error:  # a file, an option, the parameters or the installation
+        print(messages.text_of(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,6 +127,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def run(options: argparse.Namespace) -> int:
+    """Run the command of some options; the exit status."""
+    if options.command in ("find", "similar"):
+        return search(options)
+    module, function = options.handler
+    return getattr(named.module("app", module), function)(options)
+
+
 def search(options: argparse.Namespace) -> int:
     """``find`` and ``similar``: ask the running server, or load what is needed; 1 where there is no answer."""
     names = ("command", "asked", "dataset", "system", "member", "top")
@@ -148,8 +160,9 @@ def _print_hits(reply: dict[str, Any]) -> None:
         print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {' '.join(hit['title'].split())}  {hit['path'] or ''}")
     seconds = reply["seconds"]
     steps = [f"{step} {spent:.2f}" for step, spent in seconds.items() if step != "total" and spent >= 0.05]
+    found = "" if reply["hits"] else "nothing found"
     answered = f"{reply['dataset']} by {reply['system']} ({reply['member']}), {seconds['total']:.3f} s"
-    print(": ".join(filter(None, [answered, ", ".join(steps)])), file=sys.stderr)
+    print(": ".join(filter(None, [found, answered, ", ".join(steps)])), file=sys.stderr)
     for note in reply["notes"]:
         print(note, file=sys.stderr)
 

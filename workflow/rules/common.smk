@@ -13,6 +13,7 @@ from videomatch.pipeline import run_log
 sys.excepthook = run_log.end_interrupted
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
+from videomatch.common.messages import count
 from videomatch.pipeline import params as parameters, provenance, rules
 from videomatch.pipeline.plan import Plan
 
@@ -88,4 +89,4 @@ def summary():
     for dataset in rules.datasets(plan):
         rejected = rules.rejected(plan, dataset)
         if len(rejected):
-            sys.stderr.write(f"{dataset}: {len(rejected)} files were rejected; `videomatch tables` lists why\n")
+            sys.stderr.write(f"{dataset}: {count(len(rejected), 'file')} rejected; `videomatch tables` lists why\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import polars as pl
 
 from videomatch.app.requests import load_plan
 from videomatch.common import digests, named
+from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.pipeline.check import unknown
+from videomatch.data.corpus import split_ids, whole_texts
 from videomatch.retrieval.index import Index
-from videomatch.specs.systems import Align, Combine, Embeddings, Trained
+from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Trained
 
 
 class Catalogue:
@@ -24,9 +24,6 @@ class Catalogue:
 
     def __init__(self, files: Sequence[Path] = (), values: Sequence[str] = ()) -> None:
         self.plan = load_plan(files, values)
-        options = [f"--configfile {' '.join(map(str, files))}"] if files else []
-        options += [f"--config {' '.join(map(shlex.quote, values))}"] if values else []
-        self._options = " ".join(options)  # for commands in messages
         self._cache: dict[tuple[str, ...], tuple[list[Any], Any]] = {}
 
     def embedded_by(self, dataset: str) -> list[str]:
@@ -74,7 +71,7 @@ class Catalogue:
             return name
         embedded = [d for d in self.plan.datasets if self.embedded_by(d)]
         if not embedded:
-            raise ValueError(f"nothing is embedded below {self.plan.root}: run `{self._snakemake()}` first")
+            raise ValueError(f"nothing is embedded below {self.plan.root}: run `{self.plan.command()}` first")
         pages = [page.dataset for page in self.plan.pages.values()]
         return next((d for d in pages if d in embedded), embedded[0])
 
@@ -85,8 +82,9 @@ class Catalogue:
             if (first := next(able, None)) is not None:
                 return first
             kind = "no system that reads texts has" if for_text else "no system has"
-            other = next((s for s in self.plan.systems if not for_text or self.reads_texts(s)), None)
-            advice = "the parameters list none" if other is None else self._advice(dataset, other)
+            others = [s for s in self.plan.systems if not for_text or self.reads_texts(s)]
+            others.sort(key=lambda s: self._obstacle(dataset, s) is not None)
+            advice = self._advice(dataset, others[0]) if others else "the parameters list none"
             raise ValueError(f"{kind} embedded data set {dataset!r}: {advice}")
         if name not in self.plan.systems:
             raise ValueError(unknown("system", name, self.plan.systems))
@@ -107,21 +105,32 @@ class Catalogue:
 
     def _advice(self, dataset: str, system: str) -> str:
         """The command that makes a system's embeddings, or why there is none."""
-        systems = [system]
-        for each in systems:
-            entry = self.plan.systems[each]
-            if isinstance(entry, Align):
-                return "it cannot (it finds the segments that two videos share: ask `videomatch copies`)"
-            try:
-                self.plan.features_of(dataset, self.plan.experts_of(each))
-            except ValueError as error:
-                return f"it cannot ({error})"
-            systems += entry.systems if isinstance(entry, Combine) else []
-        return f"run `{self._snakemake(self.plan.result('embeddings', dataset, system))}`"
+        obstacle = self._obstacle(dataset, system)
+        command = self.plan.command(self.plan.result("embeddings", dataset, system))
+        return f"run `{command}`" if obstacle is None else f"it cannot ({obstacle})"
 
-    def _snakemake(self, target: str = "") -> str:
-        # the options come last: snakemake's --configfile and --config take any number of values
-        return " ".join(filter(None, ["snakemake", target, self._options]))
+    def _obstacle(self, dataset: str, system: str) -> str | None:
+        """Why a system cannot embed a data set, as far as that is known before it is tried."""
+        entry = self.plan.systems[system]
+        if isinstance(entry, Align):
+            return "it finds the segments that two videos share: ask `videomatch copies`"
+        if isinstance(entry, Rescore):
+            return f"it rescores what {entry.system!r} finds for all queries at once: ask that"
+        if isinstance(entry, Trained) and not named.module("models", entry.model.name).Model.embeds_videos:
+            return f"model {entry.model.name!r} embeds no videos"
+        if isinstance(entry, Combine):
+            return next(filter(None, (self._obstacle(dataset, each) for each in entry.systems)), None)
+        try:
+            self.plan.features_of(dataset, self.plan.experts_of(system))
+        except ValueError as error:
+            return str(error)
+        has_corpus = Path(self.plan.result("corpora", dataset)).exists()
+        if isinstance(entry, Embeddings) and entry.features is None and has_corpus:
+            corpus = self.corpus(dataset)
+            train = split_ids(tables.read("splits", corpus), "train", "reference")
+            if len(whole_texts(corpus, entry.texts, train)) < 2:
+                return f"it learns from texts ({', '.join(entry.texts)}) that fewer than two videos of {dataset!r} have"
+        return None
 
     def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
@@ -139,7 +148,7 @@ class Catalogue:
         manifest = self.plan.result("embeddings", dataset, source)
         root = Path(manifest).parent / self.member(source, member if source == system else None) / "videos"
         if not (root / "store.json").exists():
-            raise ValueError(f"{root} does not exist: run `{self._snakemake(manifest)}`")
+            raise ValueError(f"{root} does not exist: run `{self.plan.command(manifest)}`")
 
         def load() -> Index:
             about = root.parent / "embed.json"
@@ -152,7 +161,7 @@ class Catalogue:
         """The folder of a data set's corpus."""
         manifest = self.plan.result("corpora", dataset)
         if not Path(manifest).exists():
-            raise ValueError(f"the corpus of data set {dataset!r} does not exist: run `{self._snakemake(manifest)}`")
+            raise ValueError(f"the corpus of data set {dataset!r} does not exist: run `{self.plan.command(manifest)}`")
         return Path(manifest).parent
 
     def videos(self, dataset: str) -> pl.DataFrame:

@@ -11,7 +11,6 @@ cosines are all above 0.5. Trained detectors and tuned options read cosines, as 
 
 from __future__ import annotations
 
-import difflib
 import json
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -25,11 +24,11 @@ from videomatch import aligners
 from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
+from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.metrics.segments import union_length
-from videomatch.pipeline.check import unknown
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.specs.similarity import SimilarityMap
@@ -136,10 +135,8 @@ class CopySearch:
         if not file.is_file():
             if file.is_dir():
                 raise ValueError(f"{file}: is a folder; expected one video")
-            ids = self.files
-            near = [i for i in ids if Path(i).name == file.name] or difflib.get_close_matches(str(file), ids)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{file}: there is no such file, nor a video of the library{hint}")
+            message = f"{file}: there is no such file, nor a video of the library"
+            raise ValueError(did_you_mean(message, file, self.files))
         self._queries = {}
         descriptor = self.library.descriptor
         answer = Copies(str(file), str(self.library.folder), str(descriptor), self.aligner.name)

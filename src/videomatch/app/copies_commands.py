@@ -12,9 +12,10 @@ from pathlib import Path
 
 from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.descriptors import checkpoint_of, choose
-from videomatch.app.requests import count, load_plan
+from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary, check_given
 from videomatch.common import files
+from videomatch.common.messages import count
 from videomatch.reports import pages
 from videomatch.reports.pages import clock
 from videomatch.reports.segment_maps import DrawnSegment, drawing
@@ -118,6 +119,7 @@ def show_copies(options: argparse.Namespace) -> int:
     if options.page:
         with answer.timed("page"):
             files.write_text(options.page, page(search, answer))
+        answer.notes.append(f"page: {options.page}")
     if options.json:
         print(json.dumps(asdict(answer), ensure_ascii=False, indent=1))
         return 0
@@ -157,9 +159,9 @@ def page(search: CopySearch, answer: Copies) -> str:
         heading = reference if view == WHOLE else f"{reference}: {view} of the query"
         maps.append((heading, drawing(similarity, drawn, durations, paths, title=title)))
     about = [
-        f"{clock(answer.duration)} long, {answer.frames} frames ({answer.descriptor}); "
-        f"{len(segments)} segments, aligned by {answer.aligner} in {answer.candidates} candidates "
-        f"of {len(search.index)} videos of the library {answer.library}.",
+        f"{clock(answer.duration)} long, {count(answer.frames, 'frame')} ({answer.descriptor}); "
+        f"{count(len(segments), 'segment')}, aligned by {answer.aligner} in {count(answer.candidates, 'candidate')} "
+        f"of {count(len(search.index), 'video')} of the library {answer.library}.",
         *(f"{note[:1].upper()}{note[1:]}." for note in answer.notes),
     ]
     if len(pairs) > MAX_MAPS:

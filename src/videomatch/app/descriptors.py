@@ -17,11 +17,11 @@ import polars as pl
 from videomatch.app.requests import PARAMS
 from videomatch.common import digests
 from videomatch.common.checkpoint import model_class
+from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection
-from videomatch.pipeline.check import unknown
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import KeyFrames
 from videomatch.specs.systems import Trained
@@ -187,7 +187,7 @@ def checkpoint_of(plan: Plan, system: str) -> Path:
         raise ValueError(f"system {system!r} has no weights of its own; systems that do: {able}")
     run = Path(plan.run(system))
     if not run.exists():
-        raise ValueError(f"system {system!r} is not trained yet: run `snakemake {run}`")
+        raise ValueError(f"system {system!r} is not trained yet: run `{plan.command(str(run))}`")
     return run.parent
 
 

@@ -107,7 +107,9 @@ def combine_rows(catalogue: Catalogue, dataset: str, part: Part, rows: dict[Part
     def load_directions() -> np.ndarray | None:
         missing = [m for m in manifests if not Path(m).exists()]
         if missing:
-            raise ValueError(f"system {system!r} combines others, and {missing[0]} does not exist: run `snakemake`")
+            raise ValueError(
+                f"system {system!r} combines others, and {missing[0]} does not exist: run `{plan.command()}`"
+            )
         directions, store = combine.directions_of(folder), Store(folder / "videos")
         some = store.ids[:: max(1, len(store) // PROBES)]
         folders = [Path(m).parent / name for m, (_, name, _) in zip(manifests, parts, strict=True)]

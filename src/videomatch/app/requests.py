@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +21,20 @@ MAX_RESULTS, MAX_CHARACTERS = 1000, 2000
 
 def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
     """The plan of some files (``params.yaml`` by default), each laid over the one before, with values ``KEY=VALUE``."""
-    if not PARAMS.is_file():
-        raise ValueError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
+    check_project()
     config, read = parameters.load(files or [PARAMS])
     for value in values:
         key, _, text = value.partition("=")
         config = parameters.overlay(config, {key: yaml.safe_load(text)})
-    return Plan(parameters.resolved(config, read))
+    options = [f"--configfile {shlex.join(map(str, files))}"] if files else []
+    options += [f"--config {shlex.join(values)}"] if values else []
+    return Plan(parameters.resolved(config, read), " ".join(options))
+
+
+def check_project() -> None:
+    """Raise a ValueError outside of a project."""
+    if not PARAMS.is_file():
+        raise ValueError("this needs the parameters, and there is no params.yaml here: go to the project's folder")
 
 
 @dataclass(kw_only=True)
@@ -49,8 +57,3 @@ def check_top(top: int) -> None:
     """Raise a ValueError unless ``top`` results can be asked for."""
     if not 1 <= top <= MAX_RESULTS:
         raise ValueError(f"top = {top}, expected 1 to {MAX_RESULTS}")
-
-
-def count(number: int, what: str) -> str:
-    """``1 video``, ``2 videos``."""
-    return f"{number} {what}{'s' * (number != 1)}"

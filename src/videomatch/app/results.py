@@ -6,43 +6,51 @@ import argparse
 import shutil
 from pathlib import Path
 
-import polars as pl
-
 from videomatch.app import leaks
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.requests import load_plan
+from videomatch.app.requests import PARAMS, check_project, load_plan
 from videomatch.common import files
+from videomatch.common.messages import count
 from videomatch.pipeline import dvcfile, provenance, rules
 
 
 def write_dvc(options: argparse.Namespace) -> int:
     """Write dvc.yaml, or tell whether it is up to date."""
-    wanted, file = dvcfile.text(Path("params.yaml")), Path("dvc.yaml")
-    if options.check:
-        same = file.exists() and file.read_text(encoding="utf-8") == wanted
-        print("dvc.yaml is up to date" if same else "dvc.yaml is out of date: run `videomatch dvc`")
-        return int(not same)
-    files.write_text(file, wanted)
-    return 0
+    check_project()
+    wanted, file = dvcfile.text(PARAMS), Path("dvc.yaml")
+    same = file.exists() and file.read_text(encoding="utf-8") == wanted
+    if same:
+        print("dvc.yaml is up to date")
+    elif options.check:
+        print("dvc.yaml is out of date: run `videomatch dvc`")
+    else:
+        files.write_text(file, wanted)
+        print("dvc.yaml is written anew")
+    return int(options.check and not same)
 
 
 def show_tables(options: argparse.Namespace) -> int:
     """Print every table, the rejected videos, and where the results are."""
     plan = load_plan(options.configfile, options.config)
+    missing = f"does not exist yet: run `{plan.command()}`"
     for name in plan.tables:
-        path = Path(plan.result("tables", name)).parent / "table.md"
-        print(path.read_text(encoding="utf-8") if path.exists() else f"{path} does not exist yet: run `snakemake`\n")
+        path = Path(plan.result("tables", name)).with_name("table.md")
+        print(path.read_text(encoding="utf-8") if path.exists() else f"{path} {missing}\n")
+    places = [("page:   ", plan.result("pages", page), "index.html") for page in plan.pages]
     for dataset in rules.datasets(plan):
-        rejected = rules.rejected(plan, dataset)
-        print(f"{dataset}: {len(rejected)} files were rejected" + (":" if len(rejected) else ""))
-        with pl.Config(tbl_rows=-1, fmt_str_lengths=100, tbl_hide_dataframe_shape=True, tbl_width_chars=160):
-            if len(rejected):
-                print(rejected)
-    print(f"\ntables:  {plan.root}/tables/*/table.md")
-    for page in plan.pages:
-        print(f"page:    {Path(plan.result('pages', page)).parent}/index.html")
-    for dataset in rules.datasets(plan):
-        print(f"corpus:  {Path(plan.result('corpora', dataset)).parent}/card.md")
+        places.append(("corpus: ", plan.result("corpora", dataset), "card.md"))
+        if Path(plan.result("corpora", dataset)).exists():
+            rejected = rules.rejected(plan, dataset)
+            print(f"{dataset}: {count(len(rejected), 'file')} rejected")
+            for path, reason in rejected.iter_rows():
+                print(f"rejected: {path}: {reason}")
+    if plan.tables:
+        print(f"\ntables:  {plan.root}/tables/*/table.md")
+    for kind, manifest, name in places:
+        path = Path(manifest).with_name(name)
+        print(kind, path, *([] if path.exists() else [missing]))
+    if not plan.tables and not places:
+        print("the parameters name no table and no page")
     return 0
 
 
@@ -50,15 +58,18 @@ def prune(options: argparse.Namespace) -> int:
     """List (or delete) results below results/<scale> that the current parameters do not make."""
     plan = load_plan(options.configfile, options.config)
     wanted = {result for results in rules.results(plan).values() for result in results}
-    needed = {parent for path in wanted for parent in Path(path).parents}
+    needed, unused = {parent for path in wanted for parent in Path(path).parents}, 0
     for manifest in sorted(Path(plan.root).rglob(provenance.MANIFEST)):
         folder = manifest.parent
         # hidden folders are those that a running job writes
         if folder in needed or any(part.startswith(".") for part in manifest.parts):
             continue
+        unused += 1
         print(("deleted " if options.yes else "unused  ") + str(folder))
         if options.yes:
             shutil.rmtree(folder)
+    advice = "; `prune --yes` deletes them" if unused and not options.yes else ""
+    print(f"{count(unused, 'result')} below {plan.root} that no rule makes any more{advice}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from videomatch.app.catalogue import Catalogue
 from videomatch.app.query_encoder import text_encoder
 from videomatch.app.requests import MAX_CHARACTERS, Answer, check_top
 from videomatch.common import digests
-from videomatch.pipeline.check import unknown
+from videomatch.common.messages import did_you_mean, text_of, unknown
 
 COMMANDS = ("find", "similar")
 #: what command lines and addresses make of bytes that are no UTF-8
@@ -86,9 +85,8 @@ def _add_similar(catalogue: Catalogue, answer: SearchAnswer, top: int, file: str
         if catalogue.video(dataset, video) is not None:
             raise ValueError(f"video {video!r} of data set {dataset!r} has no embedding by system {system!r}")
         if file is None or not Path(file).is_file():
-            near = difflib.get_close_matches(video, store.ids[:100_000], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{video!r} is neither a video of data set {dataset!r} nor a file{hint}")
+            message = f"{video!r} is neither a video of data set {dataset!r} nor a file"
+            raise ValueError(did_you_mean(message, video, store.ids[:100_000]))
         digest = digests.file_digest(Path(file))
         same = catalogue.videos(dataset).filter(pl.col("sha256") == digest)["video_id"].to_list()
         if same:
@@ -132,4 +130,4 @@ def reply(open_catalogue: Callable[[], Catalogue], request: dict[str, Any]) -> d
     try:
         return asdict(search(open_catalogue(), **given))
     except (ValueError, OSError) as error:
-        return {"error": str(error) or type(error).__name__}
+        return {"error": text_of(error)}

@@ -34,11 +34,11 @@ import polars as pl
 
 from videomatch.app.descriptors import Descriptor
 from videomatch.common import digests, files
+from videomatch.common.messages import count, unknown
 from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.walk import NO_FILE, NOT_TEXT, is_text, passed_over, printable, videos_below
-from videomatch.pipeline.check import unknown
 from videomatch.retrieval import ann
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.stages.prepare import id_problem
@@ -110,11 +110,11 @@ class VideoLibrary:
         try:
             index = FrameIndex(self._index)
         except FileNotFoundError as error:
-            raise ValueError(f"{self.folder}: {len(ids)} videos, and no index of them: {advice} makes it") from error
+            raise ValueError(f"{self.folder}: {count(len(ids), 'video')}, and no index: {advice} makes it") from error
         except (ValueError, OSError, RuntimeError) as error:
             raise ValueError(f"{error}: {advice} mends it") from error
         if absent := len(ids - set(index.ids)):
-            message = f"{self.folder}: {absent} of {len(ids)} videos have no frames in the index"
+            message = f"{self.folder}: {absent} of {count(len(ids), 'video')} without frames in the index"
             if not self._is_locked():
                 raise ValueError(f"{message}: {advice} mends it")
             log.warning("%s: another process is adding them", message)
@@ -309,7 +309,7 @@ class VideoLibrary:
                 stores = [root] if root.exists() else []
                 both = Store(*stores, *store.roots)
                 self._write_features(name, [i for i in both.ids if i not in gone], both)
-                added.notes.append(f"{len(described)} videos were described again")
+                added.notes.append(f"described again: {count(len(described), 'video')}")
         added.notes += [f"{video_id} is lost, add it again: {reason}" for video_id, reason in gone.items()]
         self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(gone))), rows)
 

@@ -18,7 +18,6 @@ text, no column of paths) is an error.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import logging
 import os
@@ -33,6 +32,7 @@ from typing import Any
 import polars as pl
 
 from videomatch.common.files import parse_json
+from videomatch.common.messages import did_you_mean, nearest
 from videomatch.data import text as texts
 from videomatch.data.encodings import read_text
 from videomatch.data.language import tag
@@ -144,10 +144,9 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
                 continue
             for column in [name for name in row if name not in COLUMNS and name not in unknown]:
                 unknown.add(column)
-                hint = _hint(difflib.get_close_matches(column[:MAX_NAME].lower(), COLUMNS, 1, 0.5))
-                where = f"line {1 if path.suffix == '.csv' else line}"
-                reason = f"{where}: unknown column {column[:MAX_NAME]!r} is left out{hint}"
-                rejected.append(_rejected(where, path, f"{reason} (columns are {', '.join(COLUMNS)})"))
+                where, name = f"line {1 if path.suffix == '.csv' else line}", column[:MAX_NAME]
+                reason = f"{where}: unknown column {name!r} is left out (columns are {', '.join(COLUMNS)})"
+                rejected.append(_rejected(where, path, did_you_mean(reason, name, COLUMNS)))
             name = _text(row.get("path") or row.get("file"))
             given = _relative(name, raw)
             video_id = _id(given)
@@ -173,7 +172,8 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     except csv.Error as error:
         raise ValueError(f"{path}, line 1: {error}; expected the names of columns") from error
     if not {"path", "file"} & set(header):
-        hint = _hint([c for c in header if difflib.get_close_matches(c.lower(), ("path", "file"), 1, 0.5)])
+        near = [column for column in header if nearest(column, COLUMNS) in ("path", "file")]
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{path}: no column 'path' or 'file' among {header}{hint}")
     reader.fieldnames = header
     while True:
@@ -192,10 +192,6 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
             )
         else:
             yield reader.line_num, row
-
-
-def _hint(near: list[str]) -> str:
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

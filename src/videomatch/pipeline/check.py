@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import os
 import re
 from collections import defaultdict
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common import named
+from videomatch.common.messages import unknown
 from videomatch.localisation.key_frame_selection import METHODS
 from videomatch.pipeline import signatures, yaml_file
 from videomatch.pipeline.plan import TABLES
@@ -41,14 +41,6 @@ CORPUS_ARGUMENTS = ("raw", "renders", "seed", "shards")
 #: what an annotation may consist of to be compared with a value -> the name of its type in YAML
 TYPES = {"int": "int", "float": "float", "str": "str", "bool": "bool", "None": "None", "NoneType": "None"}
 TYPES |= {"Sequence": "list", "list": "list", "Mapping": "mapping", "dict": "mapping"}
-
-
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """A sentence for a name that does not exist, with the nearest one or all."""
-    known = [str(one) for one in known]
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
-    return f"no {what} named {name!r}; {hint}"
 
 
 def mistakes(params: Mapping[str, Any]) -> list[tuple[Place, str]]:

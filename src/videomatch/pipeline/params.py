@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from videomatch.common.messages import unknown
 from videomatch.pipeline import yaml_file
-from videomatch.pipeline.check import SECTIONS, mistakes, unknown
+from videomatch.pipeline.check import SECTIONS, mistakes
 from videomatch.pipeline.yaml_file import ParamsError
 
 

@@ -29,10 +29,11 @@ AVS_LENGTH = 1000
 
 
 class Plan:
-    """All paths, and the entries (name -> spec) of resolved parameters with what follows from several of them."""
+    """All paths, and the entries (name -> spec) of resolved parameters with what follows from several of them.
+    ``options`` are those of Snakemake that lead to the same parameters."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = params
+    def __init__(self, params: Mapping[str, Any], options: str = "") -> None:
+        self.params, self.options = params, options
         self.root = f"results/{params['scale']}"
         self.seed: int = params["seed"]
         self.datasets = {name: Dataset.read(entry) for name, entry in params["datasets"].items()}
@@ -52,6 +53,11 @@ class Plan:
     def result(self, *folders: str) -> str:
         """The path of a result's manifest, by which it is named. Folders are those of ``rules.RULES``."""
         return "/".join([self.root, *folders, MANIFEST])
+
+    def command(self, target: str = "") -> str:
+        """The command that makes a result, or all."""
+        # the options come last: snakemake's --configfile and --config take any number of values
+        return " ".join(filter(None, ["snakemake", target, self.options]))
 
     def renders(self, dataset: str) -> list[str]:
         """The results of ``render``, one per shard; none where the reader starts from other files."""

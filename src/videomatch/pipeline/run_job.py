@@ -131,7 +131,7 @@ def _log_to(path: Path | None) -> None:
     terminal sees the bars and one line a job."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        progress.terminal = os.fdopen(os.dup(2), "w", encoding="utf-8")
+        progress.terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors)
         with path.open("w", encoding="utf-8") as file:
             os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from videomatch.common import files
+from videomatch.common.messages import count
 from videomatch.pipeline import provenance, rules
 
 #: seconds between two lines of progress
@@ -63,14 +64,14 @@ class RunLog(logging.Handler):
             return ""
         self._last = now
         left = (now - self._started) / max(done, 1) * (total - done)
-        return f"  {done} of {total} jobs" + (f", about {_duration(left)} left" if done < total else "")
+        return f"  {done} of {count(total, 'job')}" + (f", about {_duration(left)} left" if done < total else "")
 
     def _counts(self, fields: Mapping[str, Any]) -> str:
         if self._counted:
             return ""
         self._counted = True
         counts = {rule: n for rule, n in fields["stats"].items() if rule not in ("total", "all", *rules.PARTS)}
-        return f"{sum(counts.values())} jobs: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
+        return f"{count(sum(counts.values()), 'job')}: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
     def _would_run(self, fields: Mapping[str, Any]) -> str:
         shown = []

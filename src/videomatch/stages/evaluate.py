@@ -10,7 +10,6 @@ Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judg
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from videomatch.common import files
+from videomatch.common.messages import unknown
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.data.pairs import judged_pairs
@@ -149,8 +149,7 @@ def _topics(
 def _check(metrics: list[str], values: Mapping[str, float], known: Collection[str]) -> None:
     for metric in metrics:
         if metric not in values:
-            near, *_ = difflib.get_close_matches(metric, known, 1, 0)
-            raise ValueError(f"no metric {metric!r}, did you mean {near!r}? There are {', '.join(known)}")
+            raise ValueError(unknown("metric", metric, known))
 
 
 def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
