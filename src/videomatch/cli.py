@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as by `| head`; Python flushes again when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError, ImportError) as error:  # a file, an option, the parameters or the installation
+    except (ValueError, OSError, ModuleNotFoundError) as error:  # a file, an option, the parameters or the installation
         print(messages.text_of(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from videomatch.common.messages import count
+
 #: endings of videos, in any case
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".f4v", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".asf", ".mpg", ".mpeg", ".vob"),
@@ -64,8 +66,7 @@ def passed_over(paths: Iterable[Path]) -> str:
     """How many files were passed over, by ending."""
     endings = Counter(printable(path.suffix.lower()) or "no ending" for path in paths)
     shown = ", ".join(f"{number} {ending}" for ending, number in endings.most_common())
-    total = sum(endings.values())
-    return f"{total} file{'' if total == 1 else 's'} passed over by ending: {shown}"
+    return f"{count(endings.total(), 'file')} passed over by ending: {shown}"
 
 
 def printable(text: str) -> str:
