@@ -54,7 +54,7 @@ def of(*commands: str) -> list[str]:
 
 
 def test_the_lines_are_found():
-    assert len(of("videomatch")) >= 20 and len(of("snakemake")) >= 6 and len(of("dvc")) >= 6 and len(of("make")) >= 5
+    assert len(of("videomatch")) >= 15 and len(of("snakemake")) >= 6 and len(of("dvc")) >= 6 and len(of("make")) >= 5
     assert {"library", "copies", "find", "similar", "serve", "leaks", "tables", "prune", "dvc"} <= {
         LINES[line][1] for line in of("videomatch")
     }
@@ -79,10 +79,13 @@ def test_what_a_command_names_is_in_the_demo(line, monkeypatch):
 
 @pytest.mark.parametrize("line", of("snakemake"))
 def test_a_run_makes_all_jobs_from_its_config(line, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for folder in set(re.findall(r"~/([\w/]+)", line)):
+    trained = [f"results/demo/runs/{name}/seed0" for name in ("tiny_clip", "tiny_effnet")]  # by `make demo`
+    for folder in {*re.findall(r"~/([\w/]+)", line), *trained}:
         (tmp_path / folder).mkdir(parents=True)
+    for name in ("params.yaml", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
     options = get_argument_parser().parse_args(shlex.split(line)[1:])
     assert rules.needed(load_plan(options.configfile, options.config or []))
 
@@ -121,10 +124,10 @@ def project(tmp_path_factory):
     detector["examples"] |= {"expert": "clip"}
     params["systems"] |= {"tiny_copy": {"from": "tiny_clip"}, "detector": detector}
     (folder / "params.yaml").write_text(yaml.safe_dump(params | {"pages": {"neighbours": PAGE}}))
-    shutil.copytree(Path(plan.run("tiny_clip")).parents[1], Path(plan.run("tiny_copy")).parents[1])
-    run = Path(plan.root) / "runs/detector/seed0"
-    trained(run, "segment_detector", width=4, levels=3, head=4)
-    (run / "manifest.json").touch()
+    runs = Path(plan.root) / "runs"
+    shutil.copytree(runs / "tiny_clip", runs / "tiny_copy")
+    trained(runs / "detector/seed0", "segment_detector", width=4, levels=3, head=4)
+    (runs / "detector/seed0/manifest.json").touch()
     yield folder
     os.chdir(before)
 
@@ -153,4 +156,4 @@ def test_serve_answers_until_it_is_interrupted(project):
     with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert "http://127.0.0.1:" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (0, 130)
+        assert process.wait(120) in (0, 130)
