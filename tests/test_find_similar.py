@@ -184,9 +184,10 @@ def test_messages_where_there_is_no_answer(catalogue, asked, message):
 def test_what_no_run_makes_is_not_recommended(project, monkeypatch, system, reason):
     monkeypatch.chdir(project)
     examples = "examples: {kind: similarity_map, expert: clip, split: train, validation: null}"
+    objective = "objectives: {segment_focal: {weight: 1.0}}"
     values = [
         "experts={other: {extractor: image, backbone: clip, source: frames}}",
-        f"systems={{detector: {{dataset: mine, model: {{name: segment_detector}}, {examples}, objectives: {{}}}}, "
+        f"systems={{detector: {{dataset: mine, model: {{name: segment_detector}}, {examples}, {objective}}}, "
         "other: {embeddings: {features: other, pool: mean}}, untitled: {embeddings: {texts: [asr]}}}",
     ]
     with pytest.raises(ValueError, match=re.escape(f"has not embedded data set 'mine': it cannot ({reason})")):
@@ -208,13 +209,17 @@ def test_what_is_not_built_says_what_builds_it(project, tmp_path, monkeypatch):
         find(catalogue, "bars", dataset="mine", system="title")
 
 
-def test_a_folder_without_texts_is_recommended_what_reads_none(project, tmp_path, monkeypatch):
+def test_on_a_folder_titles_are_searched_where_there_are_any(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(project / "raw", "raw", ignore=shutil.ignore_patterns("videos.csv"))
     shutil.copy(project / "params.yaml", ".")
     plan = load_plan()
-    job = rules.job_of(plan, plan.result("corpora", "mine"))
-    small_project.made(plan.result("corpora", "mine"), job.stage, job.settings, job.inputs)
+
+    def make(*folders):
+        job = rules.job_of(plan, result := plan.result(*folders))
+        small_project.made(result, job.stage, job.settings, job.inputs)
+
+    make("corpora", "mine")
     with pytest.raises(ValueError, match=r"it cannot \(it learns from texts \(title\) that fewer than two"):
         find(Catalogue(), "bars", dataset="mine", system="title")
     with pytest.raises(ValueError, match=r"it cannot \(it learns from texts \(title\) that fewer than two"):
@@ -222,6 +227,12 @@ def test_a_folder_without_texts_is_recommended_what_reads_none(project, tmp_path
     with pytest.raises(ValueError, match=r"run `snakemake \S+/title/manifest.json --configfile 'of mine.yaml'`"):
         Path("of mine.yaml").write_text("base: params.yaml\nscale: other\n")
         find(Catalogue([Path("of mine.yaml")]), "bars", dataset="mine", system="title")
+    shutil.rmtree("results")
+    for number, text in ((2, "a red boat"), (3, "a green tree"), (4, "the green sea")):
+        Path(f"raw/clip{number}.txt").write_text(text)
+    make("corpora", "mine")
+    make("embeddings", "mine", "title")  # there is no split to train on
+    assert find(Catalogue(), "red boat", system="title").hits[0]["id"] == "clip2.mp4"
 
 
 def test_ids_are_looked_up_and_never_opened(catalogue, project):

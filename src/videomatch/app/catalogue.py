@@ -14,7 +14,6 @@ from videomatch.common import digests, named
 from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids, whole_texts
 from videomatch.retrieval.index import Index
 from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Trained
 
@@ -124,13 +123,15 @@ class Catalogue:
             self.plan.features_of(dataset, self.plan.experts_of(system))
         except ValueError as error:
             return str(error)
-        has_corpus = Path(self.plan.result("corpora", dataset)).exists()
-        if isinstance(entry, Embeddings) and entry.features is None and has_corpus:
-            corpus = self.corpus(dataset)
-            train = split_ids(tables.read("splits", corpus), "train", "reference")
-            if len(whole_texts(corpus, entry.texts, train)) < 2:
-                return f"it learns from texts ({', '.join(entry.texts)}) that fewer than two videos of {dataset!r} have"
-        return None
+        if (
+            not isinstance(entry, Embeddings)
+            or entry.features
+            or not Path(self.plan.result("corpora", dataset)).exists()
+        ):
+            return None
+        kinds, learned_from = ", ".join(entry.texts), corpora.whole_texts(self.corpus(dataset), entry.texts)
+        few = f"it learns from texts ({kinds}) that fewer than two videos of {dataset!r} have"
+        return few if len(learned_from) < 2 else None
 
     def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
         """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""

@@ -57,8 +57,10 @@ class Lsa:
 
 
 def fitted_on_train(corpus: Path, texts: Mapping[str, str], dim: int, seed: int) -> Lsa:
-    """Latent semantic analysis fitted on those of the texts (video_id -> text) that are of the train split."""
-    train = split_ids(tables.read("splits", corpus), "train", "reference")
+    """Latent semantic analysis fitted on those of the texts (video_id -> text) that are of the train split; on all of
+    a corpus that has no such split, as a folder of videos."""
+    splits = tables.read("splits", corpus)
+    train = split_ids(splits, "train", "reference") if "train" in splits["split"] else sorted(texts)
     return Lsa([texts[i] for i in train if i in texts], dim=dim, seed=seed)
 
 
