@@ -143,7 +143,7 @@ def test_a_wrong_list_says_what_is_wrong(tmp_path, files, message):
         (
             "videos.csv",
             "path,titel,title\na.mp4,x,cat\nb.mp4,y,dog\n",
-            "line 1: unknown column 'titel' is left out ",
+            "line 1: unknown column 'titel' is left out (columns are ",
         ),
         (
             "videos.jsonl",
@@ -158,6 +158,13 @@ def test_a_column_of_another_name_is_reported_once(tmp_path, name, content, reas
     assert tables["texts"]["text"].to_list() == ["cat", "dog"]
     [(_, path, found)] = tables["rejected"].rows()
     assert path == str(tmp_path / name) and reason in found and "columns are path, file" in found
+    assert "did you mean" not in found
+
+
+def test_the_column_that_is_meant_is_named(tmp_path):
+    rows = "PATHS,Tag,path\n,x,a.mp4\n"
+    tables = folder.read(raw=_put(tmp_path, {"a.mp4": b"", "videos.csv": rows}))
+    assert [row[2].split("; ")[1:] for row in tables["rejected"].rows()] == [[], ["did you mean 'tags'?"]]
 
 
 def test_two_lists_add_up(tmp_path):

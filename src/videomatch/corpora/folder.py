@@ -146,7 +146,7 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
                 unknown.add(column)
                 where, name = f"line {1 if path.suffix == '.csv' else line}", column[:MAX_NAME]
                 reason = f"{where}: unknown column {name!r} is left out (columns are {', '.join(COLUMNS)})"
-                rejected.append(_rejected(where, path, did_you_mean(reason, name, COLUMNS)))
+                rejected.append(_rejected(where, path, did_you_mean(reason, name, set(COLUMNS) - row.keys())))
             name = _text(row.get("path") or row.get("file"))
             given = _relative(name, raw)
             video_id = _id(given)
