@@ -106,7 +106,7 @@ def _code_page(data: bytes) -> str:
         score, page, count = found[0]
         lead = score - found[1][0] if len(found) > 1 else score
         if score >= _LEAST and lead >= _LEAD and count >= _FEW:
-            return page
+            return "koi8_u" if page == "koi8_r" else page  # which has Ukrainian letters where the other has lines
     raise _unknown(page for _, page, _ in found[:3])
 
 

@@ -51,11 +51,16 @@ def train(rows: np.ndarray, nlist: int, codec: str = "SQ8", seed: int = 0) -> An
     return index
 
 
+def write_index(index: Any, path: Path) -> None:
+    """Write an index with all that it holds."""
+    with path.open("wb") as file:  # of a file of its own, faiss takes no notice if the disk is full when it is closed
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
 def write_lists(index: Any, path: Path) -> None:
     """Write the inverted lists of an index without its centres."""
-    writer = faiss.FileIOWriter(str(path))
-    faiss.write_InvertedLists(index.invlists, writer)
-    del writer  # closes the file
+    with path.open("wb") as file:
+        faiss.write_InvertedLists(index.invlists, faiss.PyCallbackIOWriter(file.write))
 
 
 def read_lists(empty: Any, path: Path, vectors: int) -> Any:

@@ -143,7 +143,7 @@ class FrameIndex:
         empty = ann.train(rows, nlist, codec, seed)
         learned = int(store.lengths.sum())
         with ann.written(folder / "codec", {"inputs": inputs, "learned": learned}) as new:
-            faiss.write_index(empty, str(new / "lists.faiss"))
+            ann.write_index(empty, new / "lists.faiss")
             if projection is not None:
                 np.save(new / "projection.npy", projection)
 

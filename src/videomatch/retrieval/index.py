@@ -149,7 +149,7 @@ class Index:
             "recall": recall,
         }
         with ann.written(cache, about) as new:
-            faiss.write_index(self._index, str(new / "index.faiss"))
+            ann.write_index(self._index, new / "index.faiss")
         # mapped, the index takes no memory of its own
         self._index, self.about = faiss.read_index(str(cache / "index.faiss"), ann.MAPPED), about
         log.info("index of %d rows: %d lists, probed %s, recall %s", count, nlist, about["nprobe"], recall)
