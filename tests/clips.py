@@ -117,5 +117,6 @@ def remux(path: Path, source: Path, *sources: Path, empty: Sequence[int] = (), d
 
 def join(path: Path, *parts: Path) -> Path:
     """Write files one after the other, as ``cat`` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import clips
 import films
 from pages import Page, screenshot
 from toys import trained
@@ -109,6 +110,28 @@ def test_films_with_the_same_bars_are_no_copies(edit, tmp_path, monkeypatch):
     assert [search.copies(tmp_path / f"raw/{number}.mp4").segments for number in range(3)] == [[], [], []]
     part = films.write(tmp_path / "part.mp4", (1, 2, 7), edit=edit)
     assert [(s.reference, s.view) for s in search.copies(part).segments] == [("1.mp4", "whole")]
+
+
+@pytest.mark.parametrize(("edit", "matrix"), [
+    (films.mirrored, (-1, 0, 0, 1)),
+    (lambda image, _: np.ascontiguousarray(np.rot90(image)), (0, 1, -1, 0)),
+    (lambda image, _: np.ascontiguousarray(image.transpose(1, 0, 2)), (0, 1, 1, 0)),
+])  # fmt: skip
+def test_what_a_display_matrix_sets_right_is_found_as_a_whole(search, world, tmp_path, edit, matrix):
+    path = clips.turn(films.write(tmp_path / "selfie.mp4", (3, 0, 12), edit=edit), matrix)
+    assert found(search.copies(path)) == [("film3.mp4", "whole", 0, 12, 0, 12)]
+
+
+def test_a_recording_that_was_joined_to_another_is_found_in_it(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts = [films.write(tmp_path / f"{number}.ts", (number, 0, 12)) for number in (0, 1)]
+    library = VideoLibrary.create(tmp_path / "library", choose(load_plan))
+    library.add([clips.join(tmp_path / "raw/both.ts", *parts)])
+    search = copies.CopySearch(library, copies.choose_aligner())
+    for number in (0, 1):
+        (segment,) = search.copies(world / f"raw/film{number}.mp4").segments
+        times = (segment.query_start, segment.query_end, segment.reference_start, segment.reference_end)
+        assert np.abs(np.subtract(times, (0, 12, 12 * number, 12 * number + 12))).max() <= 0.25
 
 
 def test_a_query_in_pieces_gives_the_same_segments(search, world):

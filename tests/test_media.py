@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation, VideoReformatter
 
 import clips
 from paths import realdata
@@ -323,6 +324,21 @@ def test_empty_packets_repeat_the_frame_before(tmp_path: Path) -> None:
         assert np.array_equal(frames, collect(path, FrameRequest(Fraction(1, 30)), decode_all=True)[0][0])
         assert not sampler.warnings
         assert (probe(path).num_frames, probe(path).duration) == (60 - len(empty), 2)
+
+
+def test_theora_repeats_frames_by_empty_packets() -> None:
+    path = Path(__file__).parent / "cases/theora.ogv"
+    (frames,), sampler = collect(path, FrameRequest(HALF, (24, 32)))
+    assert sampler.timeline is not None and not sampler.warnings
+    assert (sampler.timeline.num_frames, sampler.timeline.duration) == (112, 12)
+    with av.open(str(path)) as container:
+        stream, scaler, shown = container.streams.video[0], VideoReformatter(), {}
+        for packet in container.demux(stream):
+            for frame in stream.codec_context.decode(packet) if packet.size else []:
+                image = scaler.reformat(frame, 32, 24, "rgb24", interpolation=Interpolation.AREA)
+                shown[frame.pts * stream.time_base] = image.to_ndarray()
+    at = on_screen(list(shown), Fraction(1), HALF, 24)
+    assert np.abs(frames - np.stack(list(shown.values()))[at].astype(float)).mean(axis=(1, 2, 3)).max() <= 2
 
 
 def test_what_comes_after_the_end_of_a_stream_is_a_warning(tmp_path: Path) -> None:
