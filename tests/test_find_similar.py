@@ -4,9 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -303,6 +306,62 @@ def test_a_server_of_other_parameters_or_source_is_not_asked(project, running, m
         assert client.ask(request, [], []) is None
     finally:
         file.write_text(before)
+
+
+def test_a_server_file_that_is_no_json_is_not_asked(project, running, monkeypatch):
+    monkeypatch.chdir(project)
+    _, file = running
+    before = file.read_text()
+    for damaged in (before[:-9], "", "[]", "{}"):
+        file.write_text(damaged)
+        assert client.ask({"command": "find", "asked": "film bravo", "system": "title"}, [], []) is None
+    file.write_text(before)
+
+
+def test_a_suspended_server_is_waited_for_a_while_only(project, running, monkeypatch, caplog):
+    process, _ = running
+    monkeypatch.chdir(project)
+    request = {"command": "find", "asked": "film bravo", "system": "title"}
+    process.send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert client.ask(request, [], []) is None
+        assert time.monotonic() - started < 30 and "does not answer" in caplog.text
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert client.ask(request, [], [])["hits"]
+
+
+def test_ctrl_c_ends_a_server_whatever_its_clients_do(project, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "videomatch.cli", "--config", "seed=1", "serve", "--port", "0"]
+    with (tmp_path / "printed").open("w+") as printed:
+        process = subprocess.Popen(
+            command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=printed, text=True
+        )
+        address = process.stdout.readline().split()[0]
+        port, token = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]{40,})/", address).groups()
+        assert urllib.request.urlopen(address, timeout=60).status == 200
+        with (
+            socket.create_connection((client.HOST, int(port))),
+            socket.create_connection((client.HOST, int(port))) as link,
+        ):
+            link.sendall(f"POST /{token}/reply HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{".encode())
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
+        process.stdout.close()
+        printed.seek(0)
+        assert not printed.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--port", "70000"], "0 to 65535"), (["--port", "-1"], "0 to 65535"), (["--top", "0"], "top = 0")],
+)
+def test_a_server_that_cannot_start_says_why(project, options, message):
+    refused = typed(project, "serve", *options)
+    assert refused.returncode == 1 and message in refused.stderr and refused.stderr.count("\n") == 1
 
 
 def test_a_killed_server_is_not_missed(project, running, monkeypatch, capsys):

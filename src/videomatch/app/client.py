@@ -65,7 +65,7 @@ def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[s
         if server["state"] != current_state(server["parameters"]):
             log.warning("the server on port %d has older parameters or source and is not asked", server["port"])
             return None
-    except (FileNotFoundError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     question = json.dumps(request)
     try:

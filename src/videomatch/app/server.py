@@ -75,11 +75,12 @@ def serve(options: argparse.Namespace) -> int:
     server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     file = client.server_file(options.configfile, options.config)
-    with listener, client.announced(file, port=port, token=token, parameters=parameters, state=state):
+    with client.announced(file, port=port, token=token, parameters=parameters, state=state):
         print(f"http://{client.HOST}:{port}/{token}/  (data set {dataset}; Ctrl-C ends it)", flush=True)
         thread.start()
         try:
-            thread.join()
+            while thread.is_alive():
+                thread.join(0.2)  # not without limit: polars handles Ctrl-C so that it interrupts no wait
         except KeyboardInterrupt:
             server.should_exit = True
             thread.join(GRACE)
