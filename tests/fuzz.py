@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -203,7 +204,6 @@ KINDS |= dict.fromkeys((".h5", ".parquet", ".bin", *EXTENSIONS), BYTEWISE)
 class Case(NamedTuple):
     """One mutation: the seed and the number tell which."""
 
-    media: bool
     target: str
     number: int
     seed: int
@@ -336,7 +336,7 @@ def cases(kinds: dict[bool, list[str]], amounts: dict[bool, int], seed: int) -> 
     """The cases, target after target."""
     for media, names in kinds.items():
         for number in range(amounts[media]) if names else ():
-            yield Case(media, names[number % len(names)], number // len(names), seed)
+            yield Case(names[number % len(names)], number // len(names), seed)
 
 
 def run(
@@ -380,11 +380,11 @@ def run(
     return counts, wrong
 
 
-def _one(name: str, number: str, seed: int, folders: list[str]) -> int:
+def _one(name: str, number: int, seed: int, folders: list[str]) -> int:
     target = {**DATA, **MEDIA, **given(folders)}[name]
     with tempfile.TemporaryDirectory() as scratch:
         target.write(Path(scratch))
-        print(mutate(Case(False, name, int(number), seed), Path(scratch)))
+        print(mutate(Case(name, number, seed), Path(scratch)))
         target.read(Path(scratch))
     return 0
 
@@ -399,9 +399,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="targets with this in their name")
     parser.add_argument("--case", help="TARGET:NUMBER, run alone and without a net")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    logging.disable()  # readers warn of what they leave out
     options = vars(parser.parse_args())
     if chosen := options.pop("case"):
-        return _one(*chosen.rsplit(":", 1), options["seed"], options["folders"])
+        name, number = chosen.rsplit(":", 1)
+        return _one(name, int(number), options["seed"], options["folders"])
     counts, wrong = run(**options)
     for text in sorted(wrong):
         print(text)

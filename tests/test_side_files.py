@@ -90,6 +90,21 @@ def test_damaged_utf8_stays_utf8():
     assert decode(text.encode()[:-2]).startswith("今天我们要烤苹果派")
 
 
+@pytest.mark.parametrize("text", [SRT.format("今天"), "a title\nand more\n", "Сегодня мы печём пирог", "café " * 50])
+def test_a_zero_byte_by_damage_makes_no_utf16_of_a_text(text):
+    for at in (0, 3, len(text) // 2, len(text)):
+        damaged = f"{text[:at]}\0{text[at:]}"
+        assert decode(damaged.encode()) == damaged
+
+
+@pytest.mark.parametrize(
+    "text", ["hi", "a\n", "中\n", "Сегодня мы печём яблочный пирог", "आज हम सेब की पाई बनाएंगे", "今日は\n焼きます"]
+)
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark(text, encoding):
+    assert decode(text.encode(encoding)) == text
+
+
 @pytest.mark.parametrize(
     "data", ["你好".encode("gbk"), bytes(range(128, 256)) * 20, random.Random(0).randbytes(400).replace(b"\0", b"")]
 )

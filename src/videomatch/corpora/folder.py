@@ -173,8 +173,8 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
         raise ValueError(f"{path}, line 1: {error}; expected the names of columns") from error
     if not {"path", "file"} & set(header):
         near = [column for column in header if nearest(column, COLUMNS) in ("path", "file")]
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{path}: no column 'path' or 'file' among {header}{hint}")
+        hint = f"; did you mean {near[0][:60]!r}?" if near else ""
+        raise ValueError(f"{path}: no column 'path' or 'file' among {str(header)[:MAX_NAME]}{hint}")
     reader.fieldnames = header
     while True:
         try:

@@ -16,8 +16,8 @@ from videomatch.data.language import classify, script
 MAX_BYTES = 32 << 20
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-#: what text mostly consists of: with its bytes swapped, it would not
-_PLAIN = re.compile(r"[\s!-~\u3001-\u30ff\u4e00-\u9fff\uff01-\uff5e]")
+#: what text often consists of: with its bytes swapped, it would not
+_PLAIN = re.compile(r"[\t\n\r -~\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff5e]")
 #: code page -> its script, and a smaller set in which the frequent characters have the first bytes below a limit
 _PAGES = {
     "gb18030": ("Han", "gb2312", 0xD8),
@@ -57,9 +57,8 @@ def decode(data: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
-    if 0 in data:  # UTF-16 has a zero byte in every Latin letter and line break, the other encodings have none
-        either = [data.decode(encoding, errors="replace") for encoding in ("utf-16-le", "utf-16-be")]
-        return max(either, key=lambda text: len(_PLAIN.findall(text)))
+    if 0 in data and _is_wide(data):
+        return data.decode(max(("utf-16-le", "utf-16-be"), key=lambda order: _plain(data, order)), errors="replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -70,6 +69,20 @@ def decode(data: bytes) -> str:
     if text.count("\ufffd") * 20 <= sum(not c.isascii() for c in text):  # a few damaged bytes
         return text
     return data.decode(_code_page(data), errors="replace")
+
+
+def _plain(data: bytes, order: str) -> float:
+    """How much bytes look like text in UTF-16: frequent characters, whose first bytes are few."""
+    text = data[:_SAMPLE].decode(order, errors="replace")
+    return (len(_PLAIN.findall(text)) - len({ord(c) >> 8 for c in text})) / max(len(text), 1)
+
+
+def _is_wide(data: bytes) -> bool:
+    """Whether a text with zero bytes is UTF-16, which has one in every Latin letter and line break; the other encodings
+    have none, except a few by damage."""
+    text = data.decode("utf-8", errors="replace")
+    odd = sum(c == "\ufffd" or (c < " " and c not in "\t\n\r") for c in text)
+    return 4 * odd >= len(data) or odd > 2 + len(data) // 64
 
 
 def _code_page(data: bytes) -> str:
