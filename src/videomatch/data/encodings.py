@@ -17,7 +17,7 @@ MAX_BYTES = 32 << 20
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 #: what text often consists of: with its bytes swapped, it would not
-_PLAIN = re.compile(r"[\t\n\r -~\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff5e]")
+_PLAIN = re.compile(r"[\t\n\r -~\u0370-\u0e7f\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff5e]")
 #: code page -> its script, and a smaller set in which the frequent characters have the first bytes below a limit
 _PAGES = {
     "gb18030": ("Han", "gb2312", 0xD8),
