@@ -134,6 +134,13 @@ def test_a_recording_that_was_joined_to_another_is_found_in_it(world, tmp_path, 
         assert np.abs(np.subtract(times, (0, 12, 12 * number, 12 * number + 12))).max() <= 0.25
 
 
+def test_a_name_that_is_no_text_is_refused(search, world, tmp_path):
+    file = tmp_path / os.fsdecode(b"\xff.mp4")
+    shutil.copy(world / "cut.mp4", file)
+    with pytest.raises(ValueError, match=r"\\udcff.mp4: file name is not valid UTF-8"):
+        search.copies(file)
+
+
 def test_a_query_in_pieces_gives_the_same_segments(search, world):
     whole = found(search.copies(world / "cut.mp4"))
     search.rows = 24  # a border in the middle of a segment

@@ -27,6 +27,7 @@ from videomatch.common import digests, named
 from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
+from videomatch.data.walk import NOT_TEXT, is_text, printable
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.metrics.segments import union_length
 from videomatch.reports.segment_maps import resampled
@@ -132,6 +133,8 @@ class CopySearch:
         """Where each part of a file comes from. If the file itself is in the library, it does not count. ``top`` videos
         are aligned for each view; ``views``: also search the picture mirrored and by halves."""
         check_top(top)
+        if not is_text(str(file)):
+            raise ValueError(f"{printable(str(file))}: {NOT_TEXT}")
         if not file.is_file():
             if file.is_dir():
                 raise ValueError(f"{file}: is a folder; expected one video")

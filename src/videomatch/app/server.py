@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from videomatch.app import client, search
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.requests import MAX_CHARACTERS, PARAMS, check_top
+from videomatch.app.requests import MAX_CHARACTERS, PARAMS, check_project, check_top
 from videomatch.common import named
 from videomatch.media.thumbnail import jpeg, thumbnail
 from videomatch.pipeline import params
@@ -60,6 +60,7 @@ def cached_jpeg(path: str, duration: float | None, sha256: str | None) -> bytes 
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted, with the options of the command line."""
     check_top(options.top)
+    check_project()
     parameters = [str(file) for file in params.load(options.configfile or [PARAMS])[1]]
     state = client.current_state(parameters)  # before the catalogue reads them
     catalogue = Catalogue(options.configfile, options.config)

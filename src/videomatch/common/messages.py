@@ -41,8 +41,8 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 
 def text_of(error: Exception) -> str:
     """What an error says, in one sentence."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
     return str(error) or type(error).__name__
 
 

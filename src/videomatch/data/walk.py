@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -76,9 +75,9 @@ def printable(text: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file name is valid UTF-8."""
+    """Whether a file name is text in the encoding of the file system."""
     try:
-        os.fsencode(name).decode("utf-8")
-    except UnicodeDecodeError:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
         return False
     return True
