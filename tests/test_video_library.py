@@ -407,6 +407,16 @@ def test_folders_are_walked_once_without_pipes_and_what_is_passed_over_is_counte
     assert sorted(found) == ["0.MTS", "1", "2", "3"]
 
 
+def test_endings_of_cameras_phones_and_discs_are_videos_in_any_case(place, four):
+    names = ["cam.MTS", "disc.VOB", "phone.3g2", "anim.gif", "old.Asf", "studio.MXF", "flash.f4v", "real.RMVB", "a.qt"]
+    for number, name in enumerate(names):
+        shutil.copy(four[0], place.parent / f"raw/{name}")
+        with (place.parent / f"raw/{name}").open("ab") as file:
+            file.write(bytes(number + 1))  # other content
+    added = made(place).add([place.parent / "raw"])
+    assert sorted(added.videos) == sorted([*(path.name for path in four), *names]) and not added.notes
+
+
 def test_what_a_killed_first_call_leaves_is_no_hindrance(place, four):
     (place).mkdir()
     (place / ".library.json.new.99999999").write_text("{")

@@ -11,7 +11,8 @@ from videomatch.common.messages import count
 #: endings of videos, in any case
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".f4v", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".asf", ".mpg", ".mpeg", ".vob"),
-    *(".ts", ".mts", ".m2ts", ".mxf", ".3gp", ".3g2", ".ogv", ".rmvb", ".gif"),
+    *(".ts", ".mts", ".m2ts", ".m2t", ".m2v", ".mxf", ".3gp", ".3g2", ".ogv", ".ogm", ".rm", ".rmvb", ".divx", ".dv"),
+    *(".qt", ".gif"),
 )
 #: why a file cannot be used whose name is no valid UTF-8
 NOT_TEXT = "file name is not valid UTF-8, which tables cannot hold"
