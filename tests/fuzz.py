@@ -92,8 +92,10 @@ def sized(data: bytes, rng: random.Random) -> bytes:
     value = rng.choice((0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**31, 2**62, 2**63 - 1, 2**64 - 1))
     size = rng.choice([s for s in (2, 4, 8) if value < 256**s])
     at = rng.randrange(max(1, len(data) - size))
-    if rng.random() < 0.5:  # headers come first
-        at = min(at, rng.randrange(512))
+    place = rng.random()
+    if place < 0.7:  # headers come first or last
+        near = min(rng.randrange(2048), len(data))
+        at = near if place < 0.35 else len(data) - near
     return data[:at] + value.to_bytes(size, rng.choice(("little", "big"))) + data[at + size :]
 
 

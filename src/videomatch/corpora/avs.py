@@ -44,8 +44,8 @@ EDITIONS = {
 }
 SHOT = re.compile(r"shot\d+_[1-9]\d*")
 TOPIC = re.compile(r"[0-9]{1,6}")
-#: shots of a film and of a collection; the longest film of the collections has some thousand, the largest 1.6 million
-MOST_OF_FILM, MOST = 99_999, 10_000_000
+#: shots of a film and of a collection; the longest film of the collections has some thousand, the largest 1.4 million
+MOST_OF_FILM, MOST = 99_999, 2_000_000
 _FILM = re.compile(r"(\d+)\D*")
 _PREFIX = re.compile(r"find shots of\s+", re.IGNORECASE)
 
@@ -136,7 +136,7 @@ def _listed(path: Path) -> list[tuple[str, str, None, None]]:
     if words[0].startswith("shot"):
         return [(shot, shot[4:].partition("_")[0], None, None) for shot in _shots_of(path)]
     if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
-        raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {words[:2]}")
+        raise ValueError(f"{path}: expected shots, or lines of a film and its last shot, found {str(words[:2])[:100]}")
     last = [(film, number.lstrip("0") or "0") for film, number in zip(words[::2], words[1::2], strict=True)]
     long = next(((film, number) for film, number in last if len(number) > len(str(MOST_OF_FILM))), None)
     if long is not None:
