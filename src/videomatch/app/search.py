@@ -129,5 +129,5 @@ def reply(open_catalogue: Callable[[], Catalogue], request: dict[str, Any]) -> d
         return {"error": f"this is no question: {error}"}
     try:
         return asdict(search(open_catalogue(), **given))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return {"error": text_of(error)}
