@@ -53,14 +53,21 @@ def train(rows: np.ndarray, nlist: int, codec: str = "SQ8", seed: int = 0) -> An
 
 def write_index(index: Any, path: Path) -> None:
     """Write an index with all that it holds."""
-    with path.open("wb") as file:  # of a file of its own, faiss takes no notice if the disk is full when it is closed
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+    with _writer(path) as writer:
+        faiss.write_index(index, writer)
 
 
 def write_lists(index: Any, path: Path) -> None:
     """Write the inverted lists of an index without its centres."""
+    with _writer(path) as writer:
+        faiss.write_InvertedLists(index.invlists, writer)
+
+
+@contextlib.contextmanager
+def _writer(path: Path) -> Iterator[Any]:
+    """What faiss writes to. Its own files take no notice if the disk is full when they are closed."""
     with path.open("wb") as file:
-        faiss.write_InvertedLists(index.invlists, faiss.PyCallbackIOWriter(file.write))
+        yield faiss.PyCallbackIOWriter(file.write)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def read_lists(empty: Any, path: Path, vectors: int) -> Any:
