@@ -170,13 +170,13 @@ def test_what_is_no_http_is_refused_with_all_headers(server, capfd, parts):
     assert_still_answers(server, capfd)
 
 
-def test_garbage_after_an_answer_ends_the_connection(server, capfd):
-    with socket.create_connection((client.HOST, server), timeout=60) as link:
-        link.sendall(b"POST /wrong/reply HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-        answer = link.recv(65536)
-        link.sendall(b"zz\r\n")
-        answer += b"".join(iter(lambda: link.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 403 ") and answer.count(b"HTTP/1.1") == 1
+@pytest.mark.parametrize(
+    "garbage", [b"zz\r\n", b"2\r\n{}\r\nzz\r\n", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n", b"0\r\n\r\n\xff\r\n\r\n"]
+)
+def test_garbage_behind_a_request_is_answered_once(server, capfd, garbage):
+    start = b"POST /wrong/reply HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = sent(server, start + garbage)
+    assert answer.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 ")) and answer.count(b"HTTP/1.1") == 1
     assert_still_answers(server, capfd)
 
 
@@ -198,6 +198,7 @@ def test_clients_that_leave_or_fall_silent_hold_nobody_up(server, capfd):
     assert_still_answers(server, capfd)
     for link in silent:
         link.close()
+    assert sent(server, b"GET /fi") == sent(server, b"") == b"", "the server ends them"
     assert_still_answers(server, capfd)
 
 

@@ -10,6 +10,7 @@ elsewhere cannot reach the server by a name of its own (DNS rebinding), and none
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import json
 import os
@@ -35,6 +36,7 @@ from videomatch.reports import pages
 
 HEADERS = {
     "Cache-Control": "no-store",
+    "Connection": "close",
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -45,6 +47,10 @@ HEADERS = {
 DECODERS = threading.Semaphore(os.cpu_count() or 1)
 #: bytes of the line and headers of a request, at most
 MAX_REQUEST = 1 << 20
+#: connections at most, of which so many may wait: a process can have 1,024 files open on most machines
+MAX_CONNECTIONS, WAITING = 512, 256
+#: seconds until a connection must have asked
+SILENCE = 5
 #: seconds that requests have left after Ctrl-C
 GRACE = 2
 
@@ -91,13 +97,25 @@ def serve(options: argparse.Namespace) -> int:
 
 
 class Protocol(H11Protocol):
-    """uvicorn's HTTP, where the refusal of what is no HTTP has the headers of all answers."""
+    """uvicorn's HTTP, where the refusal of what is no HTTP has the headers of all answers, and where connections are
+    limited in number and in time to ask: other users of the machine can make them too."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self.loop.call_later(SILENCE, self.end_if_silent)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+
+    def end_if_silent(self) -> None:
+        """Close a connection without a request."""
+        if self.cycle is None:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is None or not self.cycle.response_started:
             fields = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
             text = f"this is no HTTP request, or one of more than {MAX_REQUEST} bytes\n"
-            start = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+            start = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n"
             self.transport.write(f"{start}{fields}\r\n{text}".encode())
         self.transport.close()
 
@@ -106,7 +124,7 @@ def http_server(app: FastAPI) -> uvicorn.Server:
     """The HTTP server of an application."""
     config = uvicorn.Config(
         app, http=Protocol, ws="none", log_level="warning", access_log=False, server_header=False,
-        h11_max_incomplete_event_size=MAX_REQUEST,
+        h11_max_incomplete_event_size=MAX_REQUEST, backlog=WAITING,
     )  # fmt: skip
     return uvicorn.Server(config)
 
