@@ -71,7 +71,7 @@ def inputs(made):
             try:
                 settings = provenance.mark(manifest, looked_at[manifest])
             except OSError as error:
-                sys.exit(run_log.cannot_write(error.filename or ".", error.strerror))
+                sys.exit(run_log.cannot_write(Path(error.filename or "").parent, error.strerror))
         else:
             settings = provenance.settings_file(manifest)
         return dict(job.inputs) | {"settings": str(settings)}

@@ -24,8 +24,8 @@ EVERY = 10.0
 NOISE = ("Select jobs to execute", "Execute ", "Reasons:", "Complete log", "Elapsed time")
 NOISE += ("WorkflowError:\nAt least one job did not complete", "Terminating processes on user request")
 INTERRUPTED = "interrupted; `snakemake` goes on with what is finished"
-#: the end of a traceback where Snakemake's own files cannot be written
-UNWRITABLE = re.compile(r"^\w*Error: \[Errno \d+\] ([^:\n]+)(?:: '(.+)')?$", re.M)
+#: where Snakemake's own files cannot be written: the end of a traceback, or in a sentence of its own
+UNWRITABLE = re.compile(r"(?:^\w*Error: |\()\[Errno \d+\] ([^:\n]+)(?:: '([^'\n]+)')?", re.M)
 FAILED = re.compile(
     r"CalledProcessError.*python -m videomatch (\w+) .*--output (\S+) --log (\S+).*?(returned|died)(.*)", re.S
 )
@@ -47,7 +47,7 @@ class RunLog(logging.Handler):
         self._jobs, self._is_dry, self._stop = jobs, is_dry, stop
         self._counted = False  # Snakemake counts before and after a dry run
         self._started = self._last = time.monotonic()
-        self._is_full = False
+        self._unwritable = set[str]()  # what was said of it
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one event."""
@@ -96,28 +96,32 @@ class RunLog(logging.Handler):
             stage, output, log, _, status = failed.groups()
             if re.search(r"exit status (1|130)\.|SIGINT", status):
                 return False  # the job has said why, or the workflow says that it was interrupted
-            record.msg = (
-                f"videomatch {stage}: {Path(output).parent}: the job was ended:{status.rstrip('.')} (log: {log})"
-            )
             if f"exit status {files.FULL}." in status:
-                if self._is_full:
-                    return False
-                self._is_full = True
-                record.msg = cannot_write(".", os.strerror(errno.ENOSPC))
-                self._stop()  # no other job can succeed
+                is_new = self._say_unwritable(record, cannot_write(Path(), os.strerror(errno.ENOSPC)))
+                if is_new:
+                    self._stop()  # no other job can succeed
+                return is_new
+            folder = Path(output).parent
+            record.msg = f"videomatch {stage}: {folder}: the job was ended:{status.rstrip('.')} (log: {log})"
         elif unwritable:
-            record.msg = cannot_write(unwritable[2] or ".", unwritable[1])
-        elif text.startswith("Terminating processes on user request") and not self._is_full:
+            return self._say_unwritable(record, cannot_write(Path(unwritable[2] or "").parent, unwritable[1]))
+        elif text.startswith("Terminating processes on user request") and not self._unwritable:
             record.msg = INTERRUPTED
         else:
             return not text.startswith(NOISE)
         record.args = ()
         return True
 
+    def _say_unwritable(self, record: logging.LogRecord, text: str) -> bool:
+        record.msg, record.args = text, ()
+        is_new = text not in self._unwritable
+        self._unwritable.add(text)
+        return is_new
 
-def cannot_write(path: str | Path, reason: str) -> str:
+
+def cannot_write(folder: Path, reason: str) -> str:
     """What to say of a full disk, or of a folder that may not be written."""
-    return f"{Path(path).resolve()}: {reason}; mend that, and `snakemake` goes on with what is finished"
+    return f"{folder.resolve()}: {reason}; mend that, and `snakemake` goes on with what is finished"
 
 
 def end_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
