@@ -17,7 +17,7 @@ from videomatch.media.decode import FrameRequest
 LUMA = (0.299, 0.587, 0.114)  #: parts of red, green and blue in brightness (ITU-R BT.601)
 FLAT = 2.0  #: deviation of brightness, of 255, below which a frame is of one colour
 #: a line at the border is part of a bar if so large a share of it (the rest: a logo) differs so little in brightness
-BAR_SHARE, BAR_FLAT = 0.8, 2.0
+BAR_SHARE, BAR_FLAT = 0.8, 3.0
 
 
 class Expert(BaseExpert):
