@@ -144,13 +144,13 @@ def test_every_file_is_a_system_model(name):
         ("models.mmt", "aggregate", "sum", "there are: max, mean, zero"),
         ("models.mmt", "tokens", "frame", "did you mean 'frames'?"),
         ("models.mmt", "text", "lstm", "there are: bert, clip, words"),
-        ("models.fusion_bert", "pool", "max", "did you mean 'mean'?"),
+        ("models.fusion_bert", "pool", "max", "there are: attention, attention_all, mean"),
         ("models.fusion_bert", "tags_from", "mean", "there are: cls, embedding"),
         ("models.fusion_bert", "layout", "inside", "did you mean 'frames_inside'?"),
         ("models.dual_encoding", "fuse", "sum", "there are: concatenate, mean"),
         ("models.dual_encoding", "dtype", "float16", "no option named 'dtype'"),  # it is transformers' own
         ("training.loop", "schedule", "step", "there are: constant, cosine, linear"),
-        ("training.loop", "precision", "fp8", "did you mean 'fp32'?"),
+        ("training.loop", "precision", "fp8", "there are: auto, bf16, fp32"),
         ("training.loop", "keep", "first", "there are: best, last"),
     ],
 )

@@ -60,7 +60,7 @@ def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # 
     evaluate(**given, segments=[tmp_path / "less"], output=tmp_path / "metrics")
     less = json.loads((tmp_path / "metrics/all/metrics.json").read_text())["metrics"]
     assert less["FRR"] == pytest.approx(100 / 6) and less["F1"] < written["metrics"]["F1"]
-    with pytest.raises(ValueError, match="no metric 'F2', did you mean 'F1"):
+    with pytest.raises(ValueError, match="no metric named 'F2'; there are: AP, F1"):
         evaluate(**{**given, "metrics": ["F2"]}, segments=[tmp_path / "out"], output=tmp_path / "metrics")
 
 
