@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +17,16 @@ from paths import ROOT
 
 KEPT = ("Snakefile", "workflow", "profiles", "src", ".gitignore", ".dvcignore", "params.yaml", "pyproject.toml")
 TOY = Path(__file__).parent / "toy"
+#: what the project remembers of its code (by digest): to read the options of all modules costs ten seconds
+MEMORY = Path(".scratch/digests.sqlite")
+
+
+def remember(known: Path, folder: Path) -> None:
+    """Let a copy of a project know what that project has read of its code."""
+    if (known / MEMORY).exists():
+        (folder / MEMORY).parent.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(known / MEMORY)) as source, closing(sqlite3.connect(folder / MEMORY)) as copy:
+            source.backup(copy)
 
 
 class Repo:
@@ -30,6 +42,7 @@ class Repo:
                 shutil.copytree(source, folder / name, ignore=ignore)
             else:
                 shutil.copy(source, folder / name)
+        remember(ROOT, folder)
         if toy:
             self._use_toy_stages()
         if dvc:

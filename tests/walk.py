@@ -28,7 +28,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
-from repo import Repo
+from repo import Repo, remember
 
 #: dotted parameter -> values to choose from
 CHOICES = {
@@ -82,6 +82,7 @@ class Walk:
             for name in ("Snakefile", "workflow", "profiles", "src", "params.yaml", "dvc.yaml"):
                 source = self.repo.folder / name
                 shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
+            remember(self.repo.folder, copy)
             Repo.at(copy)("snakemake", "--quiet", "all")
             self.cold_metrics[key.hexdigest()] = self.metrics(copy)
         return self.cold_metrics[key.hexdigest()]
