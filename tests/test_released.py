@@ -1,6 +1,7 @@
 """Features in the files that others released: as their own readers take them, and what is wrong with a file."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -221,9 +222,15 @@ def test_an_array_that_declares_what_its_file_cannot_hold_is_refused(
         released.read_array(file)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match=r"a\.npy: is a pipe"):
+        list(released.npy(tmp_path, ["a"], dim=4))
+
+
 def _h5(tmp_path: Path, change) -> list:
     file = tmp_path / "a/b/c/abc.h5"
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(file, "w") as made:
         change(made)
     return list(released.mmt_h5(tmp_path, ["abc"], dim=4, name="s3d", every=1.0))
@@ -236,10 +243,15 @@ def _h5(tmp_path: Path, change) -> list:
         (lambda f: f.__setitem__("features.s3d", h5py.ExternalLink("other.h5", "a")), "another file"),
         (lambda f: f.create_dataset("features.s3d", (3, 4), "f4", external=[("other", 0, 48)]), "another file"),
         (lambda f: f.__setitem__("features.s3d", h5py.SoftLink("/features.s3d")), "cannot be read as HDF5"),
+        (lambda f: f.update({"x": h5py.ExternalLink("o.h5", "a"), "features.s3d": h5py.SoftLink("/x")}), "is a link"),
+        (lambda f: f.update({"x": h5py.ExternalLink("o.h5", "/"), "features.s3d": h5py.SoftLink("/x/a")}), "is a link"),
         (lambda f: f.__setitem__("features.s3d", np.dtype("f4")), "expected numbers"),
     ],
 )
 def test_what_an_hdf5_file_only_declares_is_refused(tmp_path: Path, change, message: str):
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    with h5py.File(tmp_path / "a/b/c/o.h5", "w") as other:
+        other["a"] = np.ones((3, 4), "f4")
     with pytest.raises(ValueError, match=rf"abc\.h5: .*{message}"):
         _h5(tmp_path, change)
 

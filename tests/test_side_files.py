@@ -202,6 +202,10 @@ def test_webvtt_ids_notes_and_styles_are_not_said(tmp_path, between):
         ("1\n00:01,000 --> 00:02,000\na\n2\n00:03,000 --> 00:04,000\nb", [(1, 2, "a"), (3, 4, "b")]),
         ("1\r00:00:01,000 --> 00:00:03,000\ra\r\r2\r00:00:04,000 --> 00:00:05,000\rb\r", [(1, 3, "a"), (4, 5, "b")]),
         (
+            "1\r\r\n00:00:01,000 --> 00:00:03,000\r\r\na\r\r\n\r\r\n2\r\r\n00:00:04,000 --> 00:00:05,000\r\r\nb",
+            [(1, 3, "a"), (4, 5, "b")],
+        ),
+        (
             "1\r\n00:00:01,000 --> 00:00:03,000\r\na\r\n\r\n2\r\n00:00:04,000 --> 00:00:05,000 X1:1\r\nb",
             [(1, 3, "a"), (4, 5, "b")],
         ),
@@ -233,6 +237,7 @@ OFFSETS = [{"offsets": {"from": s["start"] * 1000, "to": s["end"] * 1000}, "text
         ({"segments": [*SEGMENTS, {"start": 4.0, "end": None, "text": "x"}]}, [*BAKE, (4.0, 4.0, "x")], None),
         ({"segments": [{**SEGMENTS[0], "end": None}, SEGMENTS[1]]}, BAKE, None),
         ({"segments": [{"start": 1.0, "text": "bake"}, SEGMENTS[1]]}, BAKE, None),
+        ({"segments": [{**SEGMENTS[0], "end": None}, {"start": None, "text": "x"}, SEGMENTS[1]]}, BAKE, None),
         ({"segments": [*SEGMENTS, {"start": 4.0, "end": 5.0, "text": None}]}, BAKE, None),
         ({"segments": [*SEGMENTS, None, 7, {"start": "x", "text": "lost"}]}, BAKE, None),
         ({"segments": [*SEGMENTS, {"start": int("1" * 400), "end": 5.0, "text": "x"}]}, BAKE, None),
@@ -255,6 +260,7 @@ def test_a_silent_video_is_no_rejection(tmp_path):
         "a.json": '{"text": "", "segments": [], "language": "en"}',
         "a.srt": "",
         "a.vtt": "WEBVTT\n\n",
+        "a.ass": "[Script Info]\n\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, Effect, Text\n",
         "a.txt": "",
     }
     tables = _read(tmp_path, files)
@@ -263,7 +269,16 @@ def test_a_silent_video_is_no_rejection(tmp_path):
 
 HEAD = "1\n00:00:01,000 --> 00:00:03,000\n"
 ENTITIES = '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]><tt xmlns="http://www.w3.org/ns/ttml">&b;</tt>'
+SEGMENT = {"start": 1, "end": None, "text": "a"}
 REFUSED = [
+    ("a.srt", "00:01,000 --> 00:02,000\na\n" * 700_000, "has more than 100,000 cues"),
+    (
+        "a.ass",
+        "[Script Info]\n\n[Events]\n" + "Dialogue: 0,0:00:01.00,0:00:02.00,,,0,0,0,,x\n" * 400_000,
+        "has more than",
+    ),
+    ("a.json", json.dumps([SEGMENT] * 400_000), "has more than 100,000 cues"),
+    ("a.json", '{"segments": [' + "{}," * 6_500_000 + "{}]}", "has more than 100,000 cues"),
     ("a.srt", HEAD + "x" * 20_000_000, "line 2: a cue of 20,000,000 characters"),
     ("a.srt", "x" * 20_000_000, "line 1: has 20,000,000 characters"),
     ("a.srt", HEAD + "<" * 100_000, "line 2: a cue of 100,000 characters"),

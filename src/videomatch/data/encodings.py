@@ -12,8 +12,9 @@ from charset_normalizer import from_bytes
 
 from videomatch.data.language import classify, script
 
-#: bytes of the largest text file that is read beside a video: hours of speech with a time for each word have a third
-MAX_BYTES = 32 << 20
+#: bytes of the largest text file that is read beside a video: hours of speech with a time for each word have half,
+#: and JSON can take forty times as much in memory
+MAX_BYTES = 20 << 20
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 _MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 #: what text often consists of: with its bytes swapped, it would not

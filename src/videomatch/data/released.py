@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from videomatch.common.files import text_of
+from videomatch.data.walk import NO_FILE
 
 Features = Iterator[tuple[str, np.ndarray, np.ndarray]]
 #: how many bytes of a dataset one byte of an HDF5 file can hold at most (deflate packs 1032)
@@ -88,6 +89,8 @@ def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = N
 
 def read_array(path: Path) -> np.ndarray:
     """The array of an ``.npy`` file. It is mapped before it is read, so that its size is held against the file's."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: {NO_FILE}")
     try:
         mapped = np.load(path, allow_pickle=False, mmap_mode="r")
         if isinstance(mapped, np.ndarray):
@@ -184,11 +187,13 @@ def _is_name(video_id: str) -> bool:
 def _dataset(file: Any, name: str, size: int) -> np.ndarray | None:
     import h5py
 
-    if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
-        raise ValueError(f"{name} leads to another file, expected numbers in this one")
-    found = file.get(name)
-    if found is None:
+    links = file.id.links
+    if not links.exists(name.encode()):
         return None
+    # whatever looks behind a link opens the file that it leads to, by steps or at once, or waits for a pipe
+    if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"{name} is a link, perhaps to another file, expected numbers")
+    found = file[name]
     if not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "fiu":
         raise ValueError(f"{name} is {found}, expected numbers")
     if found.external or found.is_virtual:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from videomatch.data.tables import LONGEST
 SUBTITLES = (".srt", ".vtt", ".ass", ".ssa")
 #: characters of the longest cue: more than anybody can read, or say without a pause
 MAX_CUE = 10_000
+#: cues of the longest file: a word each for half a day of speech
+MAX_CUES = 100_000
 _TIME = r"-?(?:(\d{1,6})\s?:\s?)?(\d{1,2})\s?:\s?(\d{1,2})(?:\s?[.,:]\s?(\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_TIME}\s*[-–—]*>\s*{_TIME}(?:\s.*|X.*)?", re.DOTALL)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|< ?/? ?[A-Za-z] ?>|<[\d:.,]+>|</?>|\{[^{}]*\}")
@@ -40,13 +43,18 @@ def subtitles(path: Path) -> list[Cue]:
     The content decides on the format, as endings are often wrong. A file without anything but a heading has no cue:
     recognisers write it for a silent video.
     """
-    text = re.sub(r"\r\n?", "\n", read_text(path)).lstrip("\ufeff")
+    text = read_text(path).lstrip("\ufeff")
+    for end in ("\r\r\n", "\r\n", "\r"):
+        text = text.replace(end, "\n")
     lines = text.split("\n")
-    timings = [(n, match) for n, line in enumerate(lines) if ">" in line and (match := _TIMING.fullmatch(line))]
+    found = ((n, match) for n, line in enumerate(lines) if ">" in line and (match := _TIMING.fullmatch(line)))
+    timings = list(islice(found, MAX_CUES + 1))
     heading = text.lstrip().startswith("WEBVTT")
-    if "-->" not in text and (heading or not text.strip()):
+    silent = heading or not text.strip() or ("[Events]" in text and "Dialogue:" not in text)
+    if silent and "-->" not in text:
         return []
     if heading or (timings and not any(section in text for section in ("[Script Info]", "[V4+ Styles]"))):
+        _limit(len(timings), path)
         cues = _sorted(_timed(lines, timings, path, vtt=heading or path.suffix.lower() == ".vtt"))
     else:
         cues = _sorted(_pysubs2(lines, path))
@@ -93,6 +101,11 @@ def _seconds(groups: Iterable[str | None]) -> float:
     return round(int(hours) * 3600 + int(minutes) * 60 + float(f"{seconds}.{fraction}"), 6)
 
 
+def _limit(cues: int, path: Path) -> None:
+    if cues > MAX_CUES:
+        raise ValueError(f"{path}: has more than {MAX_CUES:,} cues")
+
+
 def _cue(start: float, end: float, text: str, path: Path, where: str) -> Cue:
     if len(text) > MAX_CUE:
         raise ValueError(f"{path}, {where}: a cue of {len(text):,} characters, expected at most {MAX_CUE:,}")
@@ -100,7 +113,8 @@ def _cue(start: float, end: float, text: str, path: Path, where: str) -> Cue:
 
 
 def _pysubs2(lines: list[str], path: Path) -> Iterator[Cue]:
-    """The cues of the other formats."""
+    """The cues of the other formats, which have at least a line each."""
+    _limit(sum(map(bool, lines)), path)
     for number, line in enumerate(lines, start=1):
         if "<!ENTITY" in line:
             raise ValueError(f"{path}, line {number}: defines an entity, expected subtitles without")
@@ -114,6 +128,7 @@ def _pysubs2(lines: list[str], path: Path) -> Iterator[Cue]:
             events = pysubs2.SSAFile.from_string(text, format_=path.suffix[1:].lower() or "srt")
     except Exception as error:  # its parsers raise whatever a damaged file leads to, such as a ParseError of XML
         raise ValueError(f"{path}: no readable subtitles ({error})") from error
+    _limit(len(events), path)
     for number, event in enumerate(events, start=1):
         if not event.is_comment and not _DRAWING.search(event.text):
             words = re.sub(r"\\[Nn]", "\n", _TAG.sub("", event.text)).replace("\\h", " ")
@@ -137,19 +152,22 @@ def whisper(path: Path) -> tuple[list[Cue], str | None]:
             f"{path}: expected a recogniser's output, a list of segments with 'start', 'end' and 'text', or an object "
             f"that has it as one of {', '.join(map(repr, _SEGMENTS))}"
         )
-    read = [_segment(segment) for segment in segments]
-    starts = [start for start, _, _ in read] + [None]
-    found = []
-    for number, (start, end, text) in enumerate(read):
-        if start is not None and text:
-            following = next((s for s in starts[number + 1 :] if s is not None), start) if end is None else end
-            found.append(_cue(start, following, text, path, f"segment {number + 1}"))
+    _limit(len(segments), path)
+    found: list[Cue] = []
+    following: float | None = None  # the start of the next segment that has one
+    for number in range(len(segments), 0, -1):
+        start, end, text = _segment(segments[number - 1])
+        if start is not None:
+            end = (start if following is None else following) if end is None else end
+            following = start
+            if text:
+                found.append(_cue(start, end, text, path, f"segment {number}"))
     silent = all(isinstance(s, dict) and isinstance(s.get("text"), str) and not s["text"].strip() for s in segments)
     if not found and not silent:
         raise ValueError(f"{path}: none of {len(segments)} segments has both a 'text' and a time that it starts at")
     result = about.get("result")
     language = about.get("language", result.get("language") if isinstance(result, dict) else None)
-    return _sorted(found), language if isinstance(language, str) else None
+    return _sorted(reversed(found)), language if isinstance(language, str) else None
 
 
 def _segment(segment: Any) -> tuple[float | None, float | None, str]:
