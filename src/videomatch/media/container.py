@@ -289,7 +289,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> Timeline:
         pass  # what the header says is wrong, too
     elif stream.duration is not None:
         promised = float(stream.duration * stream.time_base)
-    elif container.duration is not None and not container.streams.audio:
+    elif container.duration is not None and len(container.streams) == 1:
         promised = container.duration / av.time_base
     if promised - float(seconds) > max(MISSING_SECONDS, MISSING_SHARE * promised):
         warn(warnings, f"truncated: {float(seconds):.1f} of {promised:.1f} seconds are there")
