@@ -201,6 +201,13 @@ def test_odd_names_and_links(tmp_path):
     assert sorted(tables["rejected"]["reason"])[1] == "link to nothing"
 
 
+def test_a_list_of_very_many_unknown_columns_names_some(tmp_path: Path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "videos.csv").write_text(f"path,{','.join(f'c{n}' for n in range(20_000))}\na.mp4\n")
+    rejected = folder.read(raw=tmp_path)["rejected"]["reason"]
+    assert len(rejected) == 51 and "further unknown columns" in rejected[50]
+
+
 def test_real_videos_and_subtitles_of_other_people_real(tmp_path):
     videos = sorted((realdata() / "videos").rglob("*.mp4"))
     found = [p for p in sorted((realdata() / "asr_subtitle_ocr").rglob("*")) if p.suffix in (".srt", ".ass")]

@@ -50,6 +50,8 @@ COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
 MAX_TEXT, MAX_LIST = 1 << 20, 1 << 30
 #: characters that are shown of a listed name, and of a reason
 MAX_NAME, MAX_REASON = 300, 1000
+#: unknown columns that are named
+MAX_UNKNOWN = 50
 
 #: video_id, path, reason
 Rejected = tuple[str, str, str]
@@ -95,7 +97,7 @@ def read(
     captions: dict[str, list[str]] = {}
     for video_id, path in sorted(files.items()):
         entry = listed.get(video_id, Entry())
-        known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": entry.tags})
+        known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": list(entry.tags)})
         spoken = _spoken(video_id, owners[video_id], rejected)
         title = entry.title or _description(video_id, owners[video_id], spoken, rejected)
         if not title and title_from_name:
@@ -128,9 +130,9 @@ class Entry:
 
     title: str = ""
     category: str | None = None
-    tags: list[str] = field(default_factory=list)
-    captions: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
+    tags: dict[str, None] = field(default_factory=dict)  # each once, in their order; of these no value counts
+    captions: dict[str, None] = field(default_factory=dict)
+    splits: dict[str, None] = field(default_factory=dict)
 
 
 def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Rejected]) -> dict[str, Entry]:
@@ -144,9 +146,13 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
                 continue
             for column in [name for name in row if name not in COLUMNS and name not in unknown]:
                 unknown.add(column)
+                if len(unknown) > MAX_UNKNOWN:
+                    continue
                 where, name = f"line {1 if path.suffix == '.csv' else line}", column[:MAX_NAME]
                 reason = f"{where}: unknown column {name!r} is left out (columns are {', '.join(COLUMNS)})"
                 rejected.append(_rejected(where, path, did_you_mean(reason, name, set(COLUMNS) - row.keys())))
+                if len(unknown) == MAX_UNKNOWN:
+                    rejected.append(_rejected(where, path, f"{where}: further unknown columns are left out, too"))
             name = _text(row.get("path") or row.get("file"))
             given = _relative(name, raw)
             video_id = _id(given)
@@ -160,7 +166,7 @@ def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Re
             entry.title = entry.title or _text(row.get("title"))
             entry.category = entry.category or _text(row.get("category")) or None
             for target, column in ((entry.tags, "tags"), (entry.captions, "captions"), (entry.splits, "split")):
-                target += [value for value in _several(row.get(column), separator) if value not in target]
+                target |= dict.fromkeys(_several(row.get(column), separator))
     return entries
 
 
