@@ -278,6 +278,7 @@ REFUSED = [
         "has more than",
     ),
     ("a.json", json.dumps([SEGMENT] * 400_000), "has more than 100,000 cues"),
+    ("a.vtt", "WEBVTT\n\n00:00.000 --> 00:05.000\nsprite.jpg#xywh=0,0,160,90\n", "no subtitle found"),
     ("a.json", '{"segments": [' + "{}," * 6_500_000 + "{}]}", "has more than 100,000 cues"),
     ("a.srt", HEAD + "x" * 20_000_000, "line 2: a cue of 20,000,000 characters"),
     ("a.srt", "x" * 20_000_000, "line 1: has 20,000,000 characters"),

@@ -23,6 +23,8 @@ MAX_CUE = 10_000
 MAX_CUES = 100_000
 _TIME = r"-?(?:(\d{1,6})\s?:\s?)?(\d{1,2})\s?:\s?(\d{1,2})(?:\s?[.,:]\s?(\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_TIME}\s*[-–—]*>\s*{_TIME}(?:\s.*|X.*)?", re.DOTALL)
+#: a part of a picture, in the .vtt of a player's previews
+_THUMBNAIL = re.compile(r"\S+#xywh=\S+")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|< ?/? ?[A-Za-z] ?>|<[\d:.,]+>|</?>|\{[^{}]*\}")
 _DRAWING = re.compile(r"\{[^{}]*\\p[1-9]")
 #: where a recogniser's segments are: Whisper's and its descendants', whisper.cpp's, Hugging Face's
@@ -66,7 +68,8 @@ def subtitles(path: Path) -> list[Cue]:
 
 
 def _sorted(cues: Iterable[Cue]) -> list[Cue]:
-    return sorted((cue for cue in cues if cue.text.strip()), key=lambda cue: cue[:2])
+    said = (cue for cue in cues if cue.text.strip() and not _THUMBNAIL.fullmatch(cue.text.strip()))
+    return sorted(said, key=lambda cue: cue[:2])
 
 
 def _timed(lines: list[str], timings: list[tuple[int, re.Match[str]]], path: Path, *, vtt: bool) -> Iterator[Cue]:
