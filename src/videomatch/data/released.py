@@ -187,11 +187,12 @@ def _is_name(video_id: str) -> bool:
 def _dataset(file: Any, name: str, size: int) -> np.ndarray | None:
     import h5py
 
+    low_level: Any = h5py  # its compiled modules have no types
     links = file.id.links
     if not links.exists(name.encode()):
         return None
     # whatever looks behind a link opens the file that it leads to, by steps or at once, or waits for a pipe
-    if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+    if links.get_info(name.encode()).type != low_level.h5l.TYPE_HARD:
         raise ValueError(f"{name} is a link, perhaps to another file, expected numbers")
     found = file[name]
     if not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "fiu":
