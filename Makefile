@@ -18,7 +18,7 @@ lint: $(READY)
 	pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-lint.lock
 	ruff check . && ruff format --check . && basedpyright && snakefmt --check Snakefile workflow
 
-walk: $(READY)  ## the long random walk over both engines (about an hour)
+walk: $(READY)  ## the long random walk over both engines (half an hour where nothing else runs)
 	python tests/walk.py --steps 40
 
 fuzz: $(READY)  ## damaged files for every reader and the decoder (some minutes)

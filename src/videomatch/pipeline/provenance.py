@@ -140,10 +140,6 @@ def _changed(before: Any, after: Any, place: str = "") -> list[str]:
     return [c for key in keys for c in _changed(before.get(key), after.get(key), f"{dot}{key}")]
 
 
-def _matches(record: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> bool:
-    return all(record.get(name) == value for name, value in wanted.items()) and damage(folder, record) is None
-
-
 def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Write the manifest of a finished folder and return it. Its versions are recorded, and decide nothing."""
     from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
@@ -178,7 +174,7 @@ def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
     """
     for candidate in (manifest, _memory(manifest)):
         record = load(candidate)
-        if record and _matches(record, wanted, manifest.parent):
+        if record and not (_difference(record, wanted) or damage(manifest.parent, record)):
             write_text(manifest, candidate.read_text(encoding="utf-8"))
             return True
     return False

@@ -10,7 +10,7 @@ import yaml
 
 #: the keys from the top of a file to a value
 Place = tuple[str, ...]
-#: values that a file may hold, each alias counted as all that it stands for
+#: values that a file may hold; an alias counts as many as what it repeats
 LARGEST = 200_000
 
 
@@ -39,7 +39,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Place, str]]:
     """The mapping in a file, and ``file:line`` of each of its keys.
 
     Raises:
-        ParamsError: the file is not YAML, holds no mapping, has a key twice, or its aliases stand for too much.
+        ParamsError: the file is not YAML, holds no mapping, has a key twice, or its aliases repeat too much.
     """
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
@@ -65,7 +65,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Place, str]]:
 
 
 def _size(node: Any, known: dict[int, int]) -> int:
-    """How many values a node stands for, those of an alias each time; ``known`` has those of nodes seen before."""
+    """How many values a node holds, what aliases repeat counted each time; ``known`` has the sizes of nodes so far."""
     if id(node) not in known:
         inner = node.value if isinstance(node, yaml.CollectionNode) else []
         parts = [part for one in inner for part in (one if isinstance(one, tuple) else (one,))]
