@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from paths import ROOT
+from videomatch.specs.reports import Reported
 
 PACKAGE = ROOT / "src/videomatch"
 #: layers from the top down: a room imports from itself and from rooms on lower layers
@@ -162,10 +163,15 @@ def test_nothing_unsafe_is_loaded():
     assert found == []
 
 
-def test_every_reported_number_has_its_source():
+def test_every_reported_number_has_its_source_and_split():
+    """As the check of the parameters sees a table's file: in none are numbers beside ours, or without either."""
     for file in sorted((ROOT / "workflow/tables").glob("*.yaml")):
-        for row in yaml.safe_load(file.read_text())["rows"]:
-            assert bool(row.get("reported")) == bool(row.get("source")), f"{file}: {row['label']}"
+        table = yaml.safe_load(file.read_text())
+        assert all(row.keys() == {"label", "system"} for row in table["rows"]), file.name
+        for group in table.get("reported", []):
+            missing = [name for name in ("source", "corpus", "split") if not str(group.get(name) or "").strip()]
+            assert not missing and group["rows"], f"{file.name}: {missing} of {list(group['rows'])}"
+            assert list(Reported.read(group).mistakes()) == [], file.name
 
 
 def test_committed_tables_render_from_committed_metrics(tmp_path: Path):

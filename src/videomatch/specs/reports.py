@@ -12,19 +12,40 @@ from videomatch.specs import OpenSpec, Spec, option
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Spec):
-    """A row of a table; ``reported`` has head of a column -> the number that others report in ``source``."""
+    """A row of a table: what a system of ours reaches."""
 
     label: str
     system: str = option(section="systems")
-    reported: Mapping[str, Any] | None = None
-    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported(Spec):
+    """Numbers that others report.
+
+    Attributes:
+        source: where they report them.
+        corpus: reader of the data set that they are for.
+        split: data set and split, in words, and what was trained on where systems differ in that.
+        protocols: our protocols with the same queries and references. Where a table shows these of that data set, the
+            numbers are lines of the table; else they stand apart.
+        rows: label -> head of a column -> number, ``number ± number``, or ``number ?`` for one that is quoted from
+            memory. A label of a row of ours is the same system.
+    """
+
+    source: str
+    corpus: str = option(room="corpora", what="corpus", has=("read",))
+    split: str
+    protocols: Sequence[str] = ()
+    rows: Mapping[str, Any]
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        if (self.reported is None) != (self.source is None):
-            yield "", "`reported:` and `source:` belong together"
-        for head, number in (self.reported or {}).items():
-            if not re.fullmatch(r"-?\d*\.?\d+( ± \d*\.?\d+)?", str(number)):
-                yield f"reported.{head}", f"{number!r} is not a number, or `number ± number`"
+        for label, numbers in self.rows.items():
+            if not isinstance(numbers, Mapping) or not numbers:
+                yield f"rows.{label}", f"expected head of a column -> number, got {numbers!r}"
+                continue
+            for head, number in numbers.items():
+                if not re.fullmatch(r"-?\d*\.?\d+( ± \d*\.?\d+)?( \?)?", str(number)):
+                    yield f"rows.{label}.{head}", f"{number!r} is not a number, `number ± number` or `number ?`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +58,7 @@ class Table(Spec):
     dataset: str = option(section="datasets")
     metrics: Sequence[str] | Mapping[str, str] = ()
     rows: Sequence[Mapping[str, Any]] = option(spec=Row, default=())
+    reported: Sequence[Mapping[str, Any]] = option(spec=Reported, default=())
     split: str | None = None
     splits: Mapping[str, str] | None = None
     compared: Sequence[str] = option(section="systems", default=())
@@ -56,8 +78,9 @@ class Table(Spec):
         for number, row in enumerate(self.rows):
             if rows[number] in rows[:number]:
                 yield f"rows.{number}", f"row {row['label']!r} of system {row['system']!r} stands twice"
-            for head in (row.get("reported") or {}).keys() - set(heads):
-                yield f"rows.{number}.reported", f"no column {head!r}; there are: {', '.join(heads)}"
+        for number, group in enumerate(self.reported):
+            for head in {head for numbers in group["rows"].values() for head in numbers} - set(heads):
+                yield f"reported.{number}.rows", f"no column {head!r}; there are: {', '.join(heads)}"
 
 
 @dataclass(frozen=True, kw_only=True)

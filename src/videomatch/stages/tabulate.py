@@ -1,7 +1,8 @@
 """``tabulate``: a benchmark table from metrics. The only place where tables are written.
 
-A table's file (``workflow/tables/<name>.yaml``) names its rows, their systems, and the numbers as reported elsewhere
-with their source; ours are beside them. Every table names its corpus, how many judgements and runs, and what ± means.
+A table's file (``workflow/tables/<name>.yaml``) names its rows, their systems, and the numbers that others report, with
+their split and source. Those of the same data set and protocols are lines below ours; all others stand apart, with a
+warning. Every table names its corpus, how many judgements and runs, and what ± means.
 """
 
 from __future__ import annotations
@@ -60,15 +61,18 @@ def tabulate(
         found = {head: (results.get((split, entry["system"])), metric) for split, metric, head in heads}
         values = {head: summarised(members, metric) for head, (members, metric) in found.items() if members}
         rows.append(entry | {"values": values, "runs": max((runs for _, _, runs in values.values()), default=0)})
+    reported = reported_lines(table, heads, corpus_kind)
     output.mkdir(parents=True, exist_ok=True)
     corpus = f"{CORPUS_NAMES.get(corpus_kind, corpus_kind)} (`{table['dataset']}` at scale `{scale}`)"
-    lines = [*introduction(table, corpus, rows), "", *protocols(dict(splits), results), "", *body(rows, results, heads)]
+    lines = [*introduction(table, corpus, rows), "", *protocols(dict(splits), results), ""]
+    lines += [*body(rows, results, heads, reported), *elsewhere(reported, heads, corpus_kind), *sources(reported)]
     (output / "table.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    records = [["label", "system", "metric", "mean", "spread", "runs", "reported", "source"]]
+    records = [["label", "system", "metric", "mean", "spread", "runs", "reported", "split", "source"]]
     for row in rows:
-        for head, value in row["values"].items():
-            reported = row.get("reported", {}).get(head)
-            records.append([row["label"], row["system"], head, *value, reported, row.get("source")])
+        records += [[row["label"], row["system"], head, *value, *[None] * 3] for head, value in row["values"].items()]
+    for line in reported:
+        about = [line["split"], line["source"]]
+        records += [[line["label"], None, head, *[None] * 3, n, *about] for head, n in line["values"].items()]
     with (output / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(records)
     shown = table.get("compared") or [row["system"] for row in rows]
@@ -124,23 +128,77 @@ def number(metric: str, value: float | None, spread: float | None = None) -> str
     return f"{value:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread is not None else "")
 
 
-def body(rows: list[Json], results: Results, columns: list[Column]) -> list[str]:
-    """The table itself, with a row of what chance reaches, and the sources of reported numbers."""
+def reported_lines(table: Json, columns: list[Column], corpus_kind: str) -> list[Json]:
+    """The lines of numbers that others report: ``label``, ``values`` (head -> number), ``split``, ``source``; whether
+    they are ``comparable``, of this data set and for protocols that are shown; and ``origin``, a line below the tables
+    with its ``mark``."""
+    shown = {head: split for split, _, head in columns}
+    origins: dict[str, str] = {}
+    lines = []
+    for group in table.get("reported", []):
+        for label, values in group["rows"].items():
+            own = [shown.get(head) in group.get("protocols", ()) for head in values]
+            line = {"label": label, "values": values, "split": group["split"], "source": group["source"]}
+            line["comparable"] = group["corpus"] == corpus_kind and all(own)
+            line["origin"] = f"{group['source']} ({group['split']})" if line["comparable"] else group["source"]
+            lines.append(line | {"mark": origins.setdefault(line["origin"], f"[{len(origins) + 1}]")})
+    return lines
+
+
+def markdown_table(lines: list[list[str]], *, words: int = 0) -> list[str]:
+    """A table in Markdown, whose first column and last ``words`` columns are text, the others numbers."""
+    kinds = ["---", *["---:"] * (len(lines[0]) - 1 - words), *["---"] * words]
+    return ["| " + " | ".join(cells) + " |" for cells in (lines[0], kinds, *lines[1:])]
+
+
+def body(rows: list[Json], results: Results, columns: list[Column], reported: list[Json]) -> list[str]:
+    """The table itself, with a row of what chance reaches, and below ours what is reported of the same protocols."""
     heads = [head for _, _, head in columns]
-    # of protocols without labels, too
-    reported = list(dict.fromkeys(head for row in rows for head in row.get("reported", {})))
-    reported.sort(key=lambda head: heads.index(head) if head in heads else len(heads))
-    lines = [["system", *heads, *(f"{head} (reported)" for head in reported), "runs"]]
+    lines = [["system", *heads, "runs"]]
     firsts = {split: members[0] for (split, _), members in reversed(results.items())}
     chance = [(metric, firsts[split].get("chance", {}).get(metric)) for split, metric, _ in columns]
     if any(value is not None for _, value in chance):
-        lines.append(["*chance*", *(number(*value) for value in chance), *([""] * len(reported)), ""])
+        lines.append(["*chance*", *(number(*value) for value in chance), ""])
+    left = [line for line in reported if line["comparable"]]
     for row in rows:
         values = [(metric, row["values"].get(head)) for _, metric, head in columns]
         numbers = [number(metric, *v[:2]) if v else "" for metric, v in values]
-        others = [str(row.get("reported", {}).get(head, "")) for head in reported]
-        lines.append([row["label"], *numbers, *others, str(row["runs"])])
-    printed = ["| " + " | ".join(cells) + " |" for cells in lines]
-    printed.insert(1, "| --- " + "| ---: " * (len(lines[0]) - 1) + "|")
-    sources = sorted({row["source"] for row in rows if row.get("source")})
-    return [*printed, *([""] if sources else []), *(f"Reported: {source}" for source in sources)]
+        lines.append([row["label"], *numbers, str(row["runs"])])
+        same = [line for line in left if line["label"] == row["label"]]
+        left = [line for line in left if line not in same]
+        lines += [reported_cells(line, heads) for line in same]
+    return markdown_table([*lines, *(reported_cells(line, heads) for line in left)])
+
+
+def reported_cells(line: Json, heads: list[str]) -> list[str]:
+    """A line of the table with numbers that others report."""
+    return [f"reported: {line['label']} {line['mark']}", *(str(line["values"].get(head, "")) for head in heads), ""]
+
+
+def elsewhere(reported: list[Json], columns: list[Column], corpus_kind: str) -> list[str]:
+    """A table of what is reported of other data or splits."""
+    apart = [line for line in reported if not line["comparable"]]
+    if not apart:
+        return []
+    wanted = dict.fromkeys(head for line in apart for head in line["values"])
+    heads = [head for _, _, head in columns if head in wanted]
+    heads += [head for head in wanted if head not in heads]  # of protocols without labels, too
+    lines = [["reported elsewhere", *heads, "data and split"]]
+    for line in apart:
+        numbers = [str(line["values"].get(head, "")) for head in heads]
+        lines.append([f"{line['label']} {line['mark']}", *numbers, line["split"]])
+    warning = "Not comparable with the table above: other videos, or another split of them."
+    if corpus_kind == "generated":
+        warning = (
+            "Not comparable with the table above, which is of generated videos and small networks: these numbers are "
+            "of real videos and the published networks."
+        )
+    return ["", warning, "", *markdown_table(lines, words=1)]
+
+
+def sources(reported: list[Json]) -> list[str]:
+    """The sources of the numbers that others report."""
+    found = list(dict.fromkeys(f"- {line['mark']} {line['origin']}" for line in reported))
+    if any("?" in str(value) for line in reported for value in line["values"].values()):
+        found.append("- ? quoted from memory, not checked against the source")
+    return ["", *found] if found else []
