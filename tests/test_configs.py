@@ -1,9 +1,12 @@
 """The recipes on real data sets: every name in them exists, every job has its inputs, without any file of theirs."""
 
+import importlib
+import re
 from pathlib import Path
 
 import pytest
 
+from videomatch.common import named
 from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.systems import Align
@@ -17,6 +20,7 @@ CONFIGS = {
     "activitynet": ("activitynet", {"captions_val1", "v2t_captions_val1"}),
     "lsmdc": ("lsmdc", {"captions_test", "v2t_captions_test"}),
     "avs": ("avs", {"captions_tv21"}),
+    "msrvtt_media": ("msrvtt", {"captions_1ka_test", "v2t_captions_1ka_test"}),
 }
 
 
@@ -116,3 +120,43 @@ def test_the_baseline_of_vsc2022_is_the_published_one(plan: Plan):
 
 def test_a_run_takes_the_processors_that_training_has_by_default():
     assert Training().threads == jobs.THREADS
+
+
+@pytest.mark.parametrize("plan", ["msrvtt"], indirect=True)
+@pytest.mark.parametrize("table", ["search_mmt_1ka"])
+def test_tables_of_released_features_need_no_clip(plan: Plan, table: str):
+    """The results that a table is made from, as the engine follows them from its name."""
+    assert table in plan.tables
+    found, waiting = set(), [plan.result("tables", table)]
+    while waiting:
+        job = rules.job_of(plan, waiting.pop())
+        inputs = {path for paths in job.inputs.values() for path in ([paths] if isinstance(paths, str) else paths)}
+        waiting += inputs - found
+        found |= inputs
+    features = {path.split("/")[4] for path in found if "/features/" in path}
+    assert features == {"face", "ocr", "rgb", "s3d", "scene", "speech", "vggish"}, (
+        "each a pass of its own, none decodes"
+    )
+
+
+def test_every_data_set_is_described_with_its_files_configs_and_tables(monkeypatch: pytest.MonkeyPatch):
+    """DATA.md has a section for each reader, which names the files that its code looks for, and the configs and tables
+    that use it."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "DATA.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## `(\w+)`$", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert sections.keys() == set(named.names("corpora"))
+    for corpus, section in sections.items():
+        constants = {
+            n: v for n, v in vars(importlib.import_module(f"videomatch.corpora.{corpus}")).items() if n.isupper()
+        }
+        files = re.findall(r"'([\w.]+\.(?:jsonl?|csv|txt))'", repr(constants))
+        missing = {file for file in files if file not in section}
+        assert not missing, f"{corpus}: {sorted(missing)}"
+    for file in sorted((ROOT / "configs").glob("*.yaml")):
+        content, _ = params.load([file])
+        corpora = {entry["corpus"] for entry in content["datasets"].values()}
+        assert all(f"`{file.name}`" in sections[corpus] for corpus in corpora), file.name
+        described = " ".join(sections[corpus] for corpus in corpora)
+        assert all(f"`{table}`" in described for table in content.get("tables", [])), file.name

@@ -11,11 +11,20 @@ import pytest
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTModel,
     BertConfig,
     BertModel,
     CLIPConfig,
     CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    EfficientNetConfig,
+    EfficientNetModel,
     GenerationConfig,
+    VideoMAEConfig,
+    VideoMAEModel,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -23,14 +32,19 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from paths import realdata
+import clips
+from paths import ROOT, realdata
 from toys import corpus_of, extracted, see
 from videomatch.data import tables
+from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
 from videomatch.experts.ocr import Expert as Ocr
 from videomatch.experts.ocr import TextBox, is_word, similarity, stamp_of
 from videomatch.experts.speech import Expert as Speech
 from videomatch.media.decode import FrameRequest, Sampler
+from videomatch.pipeline import jobs, params
+from videomatch.pipeline.plan import Plan
+from videomatch.stages.extract import extract
 from videomatch.synthetic import pictures as synthetic_pictures
 from videomatch.synthetic.latent import library_latent, scenes
 from videomatch.synthetic.options import SyntheticOptions
@@ -307,3 +321,60 @@ def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
         for text, row in zip(mine["text"], ocr[video], strict=True):
             np.testing.assert_allclose(row, hashed(text, 64), atol=1e-3)
     assert len(stores["frames"][videos[0]]) > 4
+
+
+def networks(folder: Path) -> dict[str, str]:
+    """Small networks of random weights, of the kinds that the recipes name by their hub ids."""
+    torch.manual_seed(0)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
+    words = tokenizer(None, ["the old town", "a red heart"] * 3, vocab_size=80)
+    pictures = {"image_size": 32, "patch_size": 16}
+    found = {
+        "bert": BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=20, **tower)),
+        "clip": CLIPModel(CLIPConfig(vision_config=tower | pictures, text_config=tower, projection_dim=24)),
+        "dino": Dinov2Model(Dinov2Config(**tower, **pictures)),
+        "videomae": VideoMAEModel(VideoMAEConfig(**tower, **pictures)),
+        "ast": ASTModel(ASTConfig(**tower)),
+        "effnet": EfficientNetModel(
+            EfficientNetConfig(image_size=64, width_coefficient=0.2, depth_coefficient=0.1, hidden_dim=256)
+        ),
+    }
+    for name, network in found.items():
+        network.save_pretrained(folder / name)
+    words.save_pretrained(folder / "bert")
+    ASTFeatureExtractor().save_pretrained(folder / "ast")
+    return {name: str(folder / name) for name in found}
+
+
+@pytest.mark.parametrize(
+    ("config", "dims"),
+    [
+        (
+            "msrvtt_media",
+            {"appearance": 32, "motion": 32, "audio": 32, "face": 24, "ocr": 32, "speech": 32, "scene": 24},
+        ),
+        ("efficientnet", {"effnet": 256}),
+    ],
+)
+def test_a_recipe_on_media_runs_with_folders_in_place_of_hub_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whisper: Path, config: str, dims: dict[str, int]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folders = networks(tmp_path) | {"whisper": str(whisper)}
+    content, files = params.load([f"configs/{config}.yaml"])
+    hub = [name for name, entry in content["backbones"].items() if entry.get("pretrained")]
+    changes = {"backbones": {name: {"pretrained": folders[name]} for name in hub}}
+    if config == "msrvtt_media":
+        changes["datasets"] = {"videos": {"raw": str(tmp_path)}}
+    plan = Plan(params.resolved(params.overlay(content, changes), files))
+    job = jobs.extract(plan, "videos", "media", "0")
+    wanted = {name: job.settings["experts"][name] for name in dims}
+    clips.write(tmp_path / "v.mp4", range(60), tone=0.0)
+    corpus = corpus_of(tmp_path / "corpus", {"v": tmp_path / "v.mp4"})
+    extract(
+        corpus=corpus, shard=0, experts=wanted, backbones=job.settings["backbones"], output=tmp_path / "1", threads=2
+    )
+    stores = {name: Store(tmp_path / "1" / name) for name in dims}
+    assert {name: store.shape for name, store in stores.items()} == {name: (dim,) for name, dim in dims.items()}
+    empty = [name for name, store in stores.items() if not len(store["v"])]
+    assert set(empty) <= {"face", "ocr", "speech"}, empty

@@ -335,13 +335,14 @@ def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
 def tabulate(plan: Plan, table: str) -> Job:
     """A table: its settings are the table's own file, and which input belongs to which row."""
     entry, cells = plan.tables[table], plan.table_cells(table)
+    dataset = plan.datasets[entry.dataset]
     columns = entry.metrics if isinstance(entry.metrics, Mapping) else {name: name for name in entry.metrics}
     settings = {
         "table": entry.settings(),
         "splits": [[split, head] for split, head in plan.table_splits(table).items()],
         "columns": [[metric, head] for metric, head in columns.items()],
         "cells": [[split, system, plan.members(system)] for split, system in cells],
-        "corpus_kind": plan.datasets[entry.dataset].corpus,
+        "corpus_kind": f"a part of {dataset.corpus}" if dataset.options.get("partial") else dataset.corpus,
         "scale": plan.params["scale"],
     }
     return Job("tabulate", settings, {"metrics": [plan.result("metrics", entry.dataset, *cell) for cell in cells]})
