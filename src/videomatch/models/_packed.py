@@ -77,6 +77,8 @@ def encode(
     """The rows that are ``present`` after all layers, which are laid out like transformers' ``BertLayer``. Rows attend
     to the ``keys`` (by default all); the last layer computes only the rows ``wanted`` (by default all)."""
     packing, sources, queries = Packing.of(present), _subset(keys, present), _subset(wanted, present)
+    if not layers and queries is not None:
+        return rows.index_select(0, queries[0])
     for number, layer in enumerate(layers, start=1):
         rows = _layer(layer, rows, packing, sources, queries if number == len(layers) else None)
     return rows

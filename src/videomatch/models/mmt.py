@@ -47,11 +47,13 @@ class Config(PretrainedConfig):
 
     Attributes:
         layers, heads, width, ffn: of the video encoder; ``width`` is also the size of an expert's part of an embedding.
+            Without layers tokens do not see each other.
         dropout: of hidden states and of attention on both sides, and before the weights of the experts.
         max_positions: of the temporal embedding: aggregates, unknown times, and seconds; later ones share the last.
         aggregate: what an expert's aggregate token starts from; ``max`` and ``mean`` are of all its rows.
         tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
             With ``frames`` its embedding is the mean of its last states.
+        gated: captions go through gated units (published), else through linear ones.
         centred: fit the projections to examples first (see :meth:`Model.fit_statistics`).
         keep_missing: an expert that a video lacks has an embedding and its weight (published); else the weights of the
             experts that the video has are divided by their sum.
@@ -75,6 +77,7 @@ class Config(PretrainedConfig):
     temporal: bool = True
     aggregate: Literal["max", "mean", "zero"] = "max"
     tokens: Literal["both", "aggregates", "frames"] = "both"
+    gated: bool = True
     centred: bool = False
     keep_missing: bool = True
     text: Literal["bert", "clip", "words"] = "bert"
@@ -140,13 +143,14 @@ class _VideoExpert(nn.Module):
 
 
 class _TextExpert(nn.Module):
-    """A caption's gated embedding unit for an expert with batch norm, and the expert's weight."""
+    """A caption's gated embedding unit for an expert with batch norm, or a linear one, and the expert's weight."""
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, dim: int, width: int, gated: bool) -> None:
         super().__init__()
         self.projection = nn.Linear(dim, width)
-        self.gate = nn.Linear(width, width)
-        self.norm = nn.BatchNorm1d(width)
+        if gated:
+            self.gate = nn.Linear(width, width)
+            self.norm = nn.BatchNorm1d(width)
         self.weight = nn.Linear(dim, 1)
 
 
@@ -183,7 +187,7 @@ class Model(PreTrainedModel, SystemModel):
         else:
             self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
         text_dim = config.text_width if text is None else text.hidden_size
-        self.text_experts = nn.ModuleDict({name: _TextExpert(text_dim, width) for name in config.experts})
+        self.text_experts = nn.ModuleDict({name: _TextExpert(text_dim, width, config.gated) for name in config.experts})
         self.post_init()
 
     @torch.no_grad()
@@ -316,9 +320,11 @@ class Model(PreTrainedModel, SystemModel):
         experts: list[Any] = list(self.text_experts.values())
         # all experts' units at once: one after the other would be many small operations
         x = linear(states, *(e.projection for e in experts)).unflatten(1, (len(experts), -1))
-        weight, bias = (torch.stack([getattr(e.gate, kind) for e in experts]) for kind in ("weight", "bias"))
-        gates = torch.baddbmm(bias[:, None], x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
-        units = x * torch.sigmoid(_normed([e.norm for e in experts], gates.flatten(1)).view_as(gates))
+        units = x
+        if self.config.gated:
+            weight, bias = (torch.stack([getattr(e.gate, kind) for e in experts]) for kind in ("weight", "bias"))
+            gates = torch.baddbmm(bias[:, None], x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+            units = x * torch.sigmoid(_normed([e.norm for e in experts], gates.flatten(1)).view_as(gates))
         dropped = F.dropout(states, self.config.dropout, self.training)
         scores = linear(dropped, *(e.weight for e in experts))
         return F.normalize(at_least_single(units), dim=-1), at_least_single(scores).softmax(1)
