@@ -15,7 +15,7 @@ from videomatch.training.loop import Training
 ROOT = Path(__file__).parents[1]
 #: config -> its corpus, its table's protocols
 CONFIGS = {
-    "msrvtt": ("msrvtt", {"captions_test", "captions_1ka_test", "v2t_captions_1ka_test", "v2t_captions_test"}),
+    "msrvtt": ("msrvtt", {f"{way}captions{split}_test" for way in ("", "v2t_") for split in ("", "_1ka", "_1kb")}),
     "msvd": ("msvd", {"captions_test"}),
     "activitynet": ("activitynet", {"captions_val1", "v2t_captions_val1"}),
     "lsmdc": ("lsmdc", {"captions_test", "v2t_captions_test"}),
@@ -123,7 +123,7 @@ def test_a_run_takes_the_processors_that_training_has_by_default():
 
 
 @pytest.mark.parametrize("plan", ["msrvtt"], indirect=True)
-@pytest.mark.parametrize("table", ["search_mmt_1ka"])
+@pytest.mark.parametrize("table", ["search_mmt_1ka", "search_mmt_1ka_ablations", "search_mmt_1kb", "search_mmt_7k"])
 def test_tables_of_released_features_need_no_clip(plan: Plan, table: str):
     """The results that a table is made from, as the engine follows them from its name."""
     assert table in plan.tables
