@@ -79,7 +79,7 @@ def numbers(checkout: Path, tables: list[str]) -> dict[str, Any]:
             with file.open(newline="") as opened:
                 for row in csv.DictReader(opened):
                     key = "/".join([file.parent.name, row.get("label", row["system"]), row["metric"]])
-                    found[key] = [row[name] for name in ("mean", "spread", "runs") if name in row]
+                    found[key] = [row[name] for name in ("mean", "sd", "low", "high", "runs") if name in row]
         for file in sorted(results.glob("metrics/**/metrics.json")):
             found[f"{file.parent.relative_to(results)}"] = json.loads(file.read_text())
         return found

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import fixtures, realdata
+from test_search_stage import same_value
 from videomatch.corpora import avs as corpus
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
@@ -316,7 +317,8 @@ def test_evaluate_measures_the_pool(searched, pools):
     assert result["metrics"]["iP@10"] == pytest.approx(np.sum([v["iP@10"] for v in wanted.values()]) / 5, rel=1e-9)
     assert result["metrics"]["iP@100 (NIST)"] == pytest.approx(np.mean([v["iP@100"] for v in wanted.values()]))
     assert result["counts"]["judged topics"] == 5 and result["counts"]["judged topics without an answer"] == 2
-    assert 0 < result["spread"]["infAP"] < result["metrics"]["infAP"]
+    assert result["resampled"]["name"] == "queries" and result["resampled"]["units"] == 5
+    assert same_value(result, tables.read("statistics", searched / "m/all")) == set(metrics)
 
 
 def test_evaluate_says_what_a_pool_needs(searched, tmp_path):

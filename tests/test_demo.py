@@ -102,7 +102,7 @@ def test_the_systems_on_folds_end_in_a_table_and_a_submission(built: Repo):
     results = built.folder / "results/tiny"
     table = pl.read_csv(results / "tables/similarity_size/table.csv")
     assert set(table["metric"]) == {f"{m} ({s})" for m in ("Spearman", "MSE") for s in ("valid", "test")}
-    assert set(table["runs"]) == {2} and table["spread"].is_not_null().all()
+    assert set(table["runs"]) == {2} and table["sd"].is_not_null().all()
     members = sorted(p.name for p in (results / "embeddings/videos/job1").iterdir() if p.is_dir())
     assert members == ["fold0-seed0", "fold1-seed0"]
     with zipfile.ZipFile(results / "submissions/aiac/result.zip") as archive:

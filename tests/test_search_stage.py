@@ -10,7 +10,7 @@ import pytest
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import StoreWriter
-from videomatch.metrics import correlation
+from videomatch.metrics import bootstrap, correlation
 from videomatch.stages import evaluate as evaluate_
 from videomatch.stages import search as search_
 
@@ -40,6 +40,17 @@ def search(**given):
 
 def evaluate(**given):
     evaluate_.evaluate(members=["all"], corpus=Path(), **given)
+
+
+def same_value(result, statistics):
+    """The metrics that have the same value if they are computed from the statistics, each unit once."""
+    rows = {}
+    for (name,), part in statistics.partition_by("statistic", as_dict=True).items():
+        first, second, value, other = (part[c].to_numpy() for c in ("first", "second", "value", "other"))
+        rows[name] = bootstrap.Rows(first, value, None if part["second"].null_count() else second, other)
+    units = result["resampled"]["units"]
+    found = {metric: bootstrap.value(metric, rows, units) for metric in result["metrics"] if bootstrap.needed(metric)}
+    return {metric for metric, value in found.items() if value == pytest.approx(result["metrics"][metric], rel=1e-9)}
 
 
 @pytest.fixture
@@ -85,10 +96,15 @@ def test_captions_both_ways(tmp_path, captions, kind):
     assert result["metrics"]["MnR"] == pytest.approx((best + 1).mean())
     assert result["counts"]["items without embedding"] == 1
     assert result["counts"]["queries"] == {"text_video": 78, "video_text": 39}[kind]
+    # captions and their video are one unit, either way
+    assert (result["resampled"]["units"], result["resampled"]["name"]) == (39, "videos")
+    statistics = tables.read("statistics", tmp_path / "m/all")
+    hits = statistics.filter(pl.col("statistic") == "R@5").group_by("first").agg(pl.col("value").sum())
+    assert len(hits) == 39 and hits["value"].sum() == pytest.approx(result["metrics"]["R@5"] * len(best))
+    assert set(statistics["statistic"]) == {"R@1", "R@5", "rank", "average precision"}
+    assert {"R@1", "R@5", "MdR", "MnR", "mAP"} == same_value(result, statistics)
     if kind == "text_video":
         assert result["chance"]["R@1"] == pytest.approx(100 / 39) and result["chance"]["MdR"] == 20
-        p = result["metrics"]["R@1"] / 100  # the bootstrap's error of a proportion
-        assert result["spread"]["R@1"] == pytest.approx(100 * np.sqrt(p * (1 - p) / 78), rel=0.2)
 
 
 def test_graded_pairs_and_a_video_never_meets_itself(tmp_path):
@@ -115,7 +131,7 @@ def test_graded_pairs_and_a_video_never_meets_itself(tmp_path):
     assert result["metrics"]["MSE"] == pytest.approx(expected, rel=1e-6)
     assert result["metrics"]["MSE (plain)"] == pytest.approx(np.mean((score - grade) ** 2), rel=1e-6)
     assert result["chance"]["MnR"] == 15 and result["chance"]["Spearman"] == 0  # 29 references: not itself
-    assert set(result["spread"]) == set(metrics)
+    assert same_value(result, tables.read("statistics", tmp_path / "m/all")) == set(metrics)
 
 
 def test_vectors_that_say_so_are_compared_as_they_are(tmp_path, captions):
@@ -147,7 +163,7 @@ def test_same_input_same_bytes(tmp_path, captions):
         out = tmp_path / name
         search(corpus=folder, embeddings=embeddings, output=out, split="captions_test", kind="text_video")
         evaluate(rankings=out, output=out / "m", metrics=["R@1"])
-    for name in ("all/rankings.parquet", "all/search.json", "m/all/metrics.json"):
+    for name in ("all/rankings.parquet", "all/search.json", "m/all/metrics.json", "m/all/statistics.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 

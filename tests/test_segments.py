@@ -150,7 +150,9 @@ def test_buckets_by_the_written_rule():
     predicted = np.array([[0.0, 4, 0, 4], [200, 210, 200, 210]])  # finds the short one, and a false alarm
     labels = segments.buckets(truth)
     assert labels == {"duration": ["1: to 5 s", "4: 30 to 60 s"], "speed": ["3: 0.9 to 1.1x", "5: over 1.5x"]}
-    found = segments.by_bucket([(predicted, truth, labels["duration"])])
+    scores = segments.by_bucket([(predicted, truth, labels["duration"])])
+    assert [numbers.tolist() for numbers, _ in scores.values()] == [[0], [0]]
+    found = segments.localisation(scores)
     short, long = found["1: to 5 s"], found["4: 30 to 60 s"]
     assert (short["recall"], long["recall"]) == pytest.approx((1, 0), abs=1e-5)
     assert short["precision"] == pytest.approx((4 / 14) ** 2, abs=1e-5)
@@ -165,12 +167,12 @@ def test_one_bucket_is_the_overall_metric_of_the_copies():
         start = rng.uniform(0, 50, (2, 3, 2))
         boxes = [np.stack([s[:, 0], s[:, 0] + 9, s[:, 1], s[:, 1] + 9], axis=1) for s in start]
         pairs.append((boxes[0][: rng.integers(4)], boxes[1]))
-    found = segments.by_bucket((p, t, ["all"] * len(t)) for p, t in pairs)["all"]
+    found = segments.localisation(segments.by_bucket((p, t, ["all"] * len(t)) for p, t in pairs))["all"]
     expected = segments.overall(segments.per_pair(pairs))
     assert all(found[name] == pytest.approx(expected[name]) for name in ("precision", "recall", "F1"))
-    both = segments.by_bucket((p, t, [("a", "b")] * len(t)) for p, t in pairs)
+    both = segments.localisation(segments.by_bucket((p, t, [("a", "b")] * len(t)) for p, t in pairs))
     assert both["a"] == both["b"] == found
-    every = segments.localisation([p for p, _ in pairs], [t for _, t in pairs])
+    every = segments.localisation(segments.by_place([p for p, _ in pairs], [t for _, t in pairs]))
     assert every["overall"] == expected
     assert sum(v["segments"] for name, v in every.items() if name.startswith("speed/")) == 120
 

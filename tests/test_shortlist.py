@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from test_align_stage import OPTIONS, aligned
+from test_search_stage import same_value
 from test_tune import data, run  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
 from videomatch.data.store import Store
@@ -46,19 +47,23 @@ def test_the_source_of_every_query_is_first(listed):
 def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # noqa: F811
     found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=listed, top=1)
     assert about["pairs"] == about["segments"] == 6
-    metrics = ["F1", "FRR", "AP", "recall duration/3: 10 to 30 s", "frames/h"]
+    metrics = ["F1", "FRR", "FAR", "AP", "uAP", "recall duration/3: 10 to 30 s", "frames/h"]
     given = {"corpus": data / "corpus", "split": "copies_val", "metrics": metrics, "members": ["all"]}
     evaluate(**given, segments=[tmp_path / "out"], output=tmp_path / "metrics")
     written = json.loads((tmp_path / "metrics/all/metrics.json").read_text())
     assert written["metrics"]["F1"] > 95 and written["metrics"]["FRR"] == 0 and written["metrics"]["AP"] > 0.9
     assert written["counts"]["pairs"] == 12 and written["counts"]["pairs with a copy"] == 6
     assert written["metrics"]["frames/h"] == pytest.approx(2 * 3600)
-    assert written["spread"].keys() == {"F1", "FRR"}
+    assert written["resampled"] == {**written["resampled"], "units": 12, "name": "videos"}
+    same = same_value(written, tables.read("statistics", tmp_path / "metrics/all"))
+    assert same == {*metrics} - {"frames/h"}
     # a missed pair costs recall
     tables.write("segments", found.filter(pl.col("query_id") != "q0"), tmp_path / "less")
     (tmp_path / "less/align.json").write_text(json.dumps(about))
     evaluate(**given, segments=[tmp_path / "less"], output=tmp_path / "metrics")
-    less = json.loads((tmp_path / "metrics/all/metrics.json").read_text())["metrics"]
+    less = json.loads((tmp_path / "metrics/all/metrics.json").read_text())
+    assert less["resampled"] == written["resampled"], "the same pairs are judged"
+    less = less["metrics"]
     assert less["FRR"] == pytest.approx(100 / 6) and less["F1"] < written["metrics"]["F1"]
     with pytest.raises(ValueError, match="no metric named 'F2'; there are: AP, F1"):
         evaluate(**{**given, "metrics": ["F2"]}, segments=[tmp_path / "out"], output=tmp_path / "metrics")

@@ -1,5 +1,6 @@
 """Two engines over one DAG, with toy stages: what runs again is what depends on a change, and nothing else."""
 
+import csv
 import json
 import os
 import re
@@ -296,12 +297,12 @@ def test_prune_lists_what_no_rule_makes(repo: Repo):
 
 
 def test_members_are_folds_and_seeds(repo: Repo):
-    table = (repo.folder / "results/demo/tables/folds/table.csv").read_text().splitlines()
-    columns = {line.split(",")[0] + " " + line.split(",")[2]: line.split(",")[3:6] for line in table[1:]}
+    table = csv.DictReader((repo.folder / "results/demo/tables/folds/table.csv").read_text().splitlines())
+    columns = {f"{row['label']} {row['metric']}": row["runs"] for row in table}
     assert set(columns) == {
         f"{row} Spearman ({split})" for row, split in (("one", "valid"), ("one", "test"), ("ensemble", "valid"))
     } | {"ensemble Spearman (test)", "untrained Spearman (test)"}, "what has no folds has no pairs left out of them"
-    assert columns["one Spearman (valid)"][2] == "2" and columns["untrained Spearman (test)"][2] == "1"
+    assert columns["one Spearman (valid)"] == "2" and columns["untrained Spearman (test)"] == "1"
     runs = {p.name for p in (repo.folder / "results/demo/runs/finetuned").iterdir()}
     assert runs == {"fold0-seed0", "fold2-seed0"}
     assert (repo.folder / "results/demo/submissions/challenge/value.json").exists()

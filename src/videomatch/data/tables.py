@@ -46,6 +46,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "sources": {"video_id": S, "source": S, "start": F, "end": F},
     # a pool that was judged in part: 1 relevant, 0 not, -1 pooled and not judged (TRECVID's sampled judgements)
     "strata": {**_PAIR, "stratum": S, "judgement": I},
+    # what metrics are computed from (metrics/bootstrap.py): numbers of the videos, or queries, that a value is of
+    "statistics": {"statistic": S, "first": I, "second": I, "value": F, "other": F},
 }
 
 #: tables that most corpora have none of: they are written where a reader gives them
@@ -58,6 +60,7 @@ NULLABLE: dict[str, set[str]] = {
     "rankings": {"grade", "better", "equal"},
     "segments": {"score"},
     "sources": {"start", "end"},
+    "statistics": {"second", "other"},
 }
 
 #: the only values a column may take

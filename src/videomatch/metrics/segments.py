@@ -28,11 +28,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Segments = Float[np.ndarray, "segments columns"]
 
@@ -155,11 +155,11 @@ def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
 
 def by_bucket(
     pairs: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str | Sequence[str]]]],
-) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1, and numbers of true ``segments`` and of ``pairs`` with one, of every bucket by name, from
-    predicted (N, 4), truth (M, 4) and the bucket or buckets of every true segment of each pair."""
-    found: dict[str, list[tuple[float, float, int, int]]] = {}
-    for predicted, truth, labels in pairs:
+) -> dict[str, tuple[Int[np.ndarray, " pairs"], Scores]]:
+    """The numbers of the pairs with a true segment of each bucket, and their scores in it, from predicted (N, 4), truth
+    (M, 4) and the bucket or buckets of every true segment of each pair."""
+    found: dict[str, list[tuple[int, float, float, int, int]]] = {}
+    for number, (predicted, truth, labels) in enumerate(pairs):
         predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
         kinds = [{label} if isinstance(label, str) else set(label) for label in labels]
         meet = overlaps(predicted, truth)
@@ -168,13 +168,9 @@ def by_bucket(
             recall = pair(predicted, truth[in_bucket])[1]
             counted = predicted[meet[:, in_bucket].any(axis=1) | ~meet.any(axis=1)]
             precision = pair(counted, truth)[0]
-            found.setdefault(bucket, []).append((precision, recall, len(counted), int(in_bucket.sum())))
-    result = {}
-    for bucket, rows in sorted(found.items()):
-        values = overall(np.array(rows))
-        result[bucket] = {name: values[name] for name in ("precision", "recall", "F1")}
-        result[bucket] |= {"segments": sum(row[3] for row in rows), "pairs": len(rows)}
-    return result
+            found.setdefault(bucket, []).append((number, precision, recall, len(counted), int(in_bucket.sum())))
+    columns = {bucket: np.array(rows) for bucket, rows in sorted(found.items())}
+    return {bucket: (rows[:, 0].astype(np.int64), rows[:, 1:]) for bucket, rows in columns.items()}
 
 
 def buckets(truth: np.ndarray) -> dict[str, list[str]]:
@@ -189,16 +185,28 @@ def buckets(truth: np.ndarray) -> dict[str, list[str]]:
     return result
 
 
-def localisation(
+def by_place(
     predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], edits: Sequence[Sequence[Sequence[str]]] | None = None
-) -> dict[str, dict[str, float]]:
-    """``overall``, and an entry per bucket (``duration/…``, ``speed/…``, ``edit/…`` if given) of at least one pair."""
+) -> dict[str, tuple[Int[np.ndarray, " pairs"], Scores]]:
+    """Numbers and scores of all pairs (``overall``), and :func:`by_bucket` (``duration/…``, ``speed/…``, ``edit/…`` if
+    given) of those of at least one pair."""
     pairs = list(zip(predicted, truth, strict=True))
-    result: dict[str, dict[str, float]] = {"overall": overall(per_pair(pairs))}
+    result = {"overall": (np.arange(len(pairs)), per_pair(pairs))}
     labels: list[dict[str, Any]] = [buckets(boxes) for boxes in truth]
     if edits is not None:
         labels = [of_pair | {"edit": edit} for of_pair, edit in zip(labels, edits, strict=True)]
     for kind in labels[0]:
         found = by_bucket((*pair, of_pair[kind]) for pair, of_pair in zip(pairs, labels, strict=True))
-        result |= {f"{kind}/{bucket}": values for bucket, values in found.items()}
+        result |= {f"{kind}/{bucket}": scores for bucket, scores in found.items()}
+    return result
+
+
+def localisation(places: Mapping[str, tuple[np.ndarray, Scores]]) -> dict[str, dict[str, float]]:
+    """The metrics of :func:`by_place`'s scores; of a bucket without rates, and with its numbers of true ``segments``
+    and of ``pairs``."""
+    result = {place: overall(scores) for place, (_, scores) in places.items()}
+    for place, (_, scores) in places.items():
+        if place != "overall":
+            del result[place]["FRR"], result[place]["FAR"]
+            result[place] |= {"segments": int(scores[:, 3].sum()), "pairs": len(scores)}
     return result

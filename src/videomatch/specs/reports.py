@@ -52,7 +52,8 @@ class Reported(Spec):
 class Table(Spec):
     """A file of ``workflow/tables``: systems compared on a data set by ``metrics`` (names, or name -> heading) of the
     protocol ``split``, or of ``splits`` (protocol -> heading). ``compared``: the systems whose first metric ``dvc exp
-    show`` has a column for; by default those of all rows."""
+    show`` has a column for; by default those of all rows. ``base``: the system of a row from which the others' first
+    metric is subtracted."""
 
     title: str
     dataset: str = option(section="datasets")
@@ -62,6 +63,7 @@ class Table(Spec):
     split: str | None = None
     splits: Mapping[str, str] | None = None
     compared: Sequence[str] = option(section="systems", default=())
+    base: str | None = option(section="systems", default=None)
     note: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -72,9 +74,9 @@ class Table(Spec):
         )
         rows = [(row["label"], row["system"]) for row in self.rows]
         systems = [system for _, system in rows]
-        for system in self.compared:
-            if system not in systems:
-                yield "compared", f"no row of system {system!r}; there are: {', '.join(systems)}"
+        for option_name, system in [*(("compared", s) for s in self.compared), ("base", self.base)]:
+            if system is not None and system not in systems:
+                yield option_name, f"no row of system {system!r}; there are: {', '.join(systems)}"
         for number, row in enumerate(self.rows):
             if rows[number] in rows[:number]:
                 yield f"rows.{number}", f"row {row['label']!r} of system {row['system']!r} stands twice"

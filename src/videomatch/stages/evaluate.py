@@ -1,4 +1,4 @@
-"""Evaluate: the metrics of a ranking or of segments, those of random scores, and bootstrap standard errors.
+"""Evaluate: the metrics of a ranking or of segments, those of random scores, and what both are resampled from.
 
 Rank metrics (R@k for any k, MdR, MnR, mAP, R@sum, gmean) are over the queries with at least one pair of grade > 0;
 Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised grades, as its source reports it;
@@ -20,12 +20,13 @@ import numpy as np
 import polars as pl
 
 from videomatch.common import files
+from videomatch.common.digests import digest
 from videomatch.common.messages import unknown
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.localisation.maps import boxes_by_pair
-from videomatch.metrics import avs, correlation, matching, ranking, segments
+from videomatch.metrics import avs, bootstrap, correlation, matching, ranking, segments
 from videomatch.metrics.segments import TIMES
 
 PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -34,8 +35,6 @@ PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "MSE": correlation.mse,
     "MSE (plain)": correlation.mse,
 }
-#: bootstrap samples, of queries or of pairs
-SAMPLES = 200
 #: metrics of segments, of all judged pairs or of one kind of segment
 OF_SEGMENTS = ("F1", "precision", "recall", "FRR", "FAR")
 #: suffix of a measure of a pool: the mean over the topics that are answered, as NIST's
@@ -53,35 +52,56 @@ def evaluate(
     segments: list[Path] | None = None,
     split: str | None = None,
 ) -> None:
-    """Write ``<member>/metrics.json``: ``metrics``, ``chance``, ``spread`` (a bootstrap standard error) and
-    ``counts``, name -> value each.
+    """Write ``<member>/metrics.json``: ``metrics``, ``chance`` and ``counts``, name -> value each, and what a bootstrap
+    needs (:mod:`videomatch.metrics.bootstrap`): the table ``statistics``, and ``resampled``: the number and name of its
+    units, and a digest of all that was judged, which systems that can be paired share.
 
     Args:
         rankings: result of ``search``.
         segments: results of ``align``, one per member, instead, with their ``split``.
     """
     for number, member in enumerate(members):
-        rng = np.random.default_rng([0, SAMPLES])
         if rankings is not None:
-            result = _evaluate_ranking(rankings / member, metrics, rng, corpus)
+            result, rows, units = _evaluate_ranking(rankings / member, metrics, corpus)
         else:
             assert segments and split
-            result = _evaluate_segments(corpus, split, segments[number], metrics, rng)
+            result, rows, units = _evaluate_segments(corpus, split, segments[number], metrics)
+        wanted = {name for metric in metrics for name in bootstrap.needed(metric)}
+        rows = rows.filter(pl.col("statistic").is_in(wanted))
+        numbers = [pl.col(side).cast(pl.Enum(units)).to_physical() for side in ("first", "second")]
+        tables.write("statistics", rows.with_columns(numbers), output / member)
         files.write_json(output / member / "metrics.json", result)
 
 
-def _evaluate_ranking(rankings: Path, metrics: list[str], rng: np.random.Generator, corpus: Path) -> dict[str, Any]:
-    """The metrics of one member's ranking."""
+def _rows(statistic: str, first: Any, value: Any, second: Any = None, other: Any = None) -> pl.DataFrame:
+    """Rows of the table ``statistics``, with ids instead of the numbers of units."""
+    columns: dict[str, pl.Series] = {}
+    for name, given in (("first", first), ("second", second), ("value", value), ("other", other)):
+        dtype = pl.String if name in ("first", "second") else pl.Float64
+        columns[name] = pl.Series([None] * len(value) if given is None else given).cast(dtype)
+    return pl.DataFrame({"statistic": pl.repeat(statistic, len(value), eager=True), **columns})
+
+
+def _resampled(units: list[str], name: str, judged: pl.DataFrame, references: int) -> dict[str, Any]:
+    pairs = judged.select("query_id", "reference_id").sort(pl.all())
+    return {"units": len(units), "name": name, "digest": digest([units, pairs.rows(), references])}
+
+
+def _evaluate_ranking(
+    rankings: Path, metrics: list[str], corpus: Path
+) -> tuple[dict[str, Any], pl.DataFrame, list[str]]:
+    """The metrics of one member's ranking, the rows they are computed from, and the ids of the units."""
     about = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
     judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
     if not len(judged):
         raise ValueError(f"{rankings}: protocol {about['split']!r} has no judged pair, there is nothing to measure")
-    values, chance, spread = dict[str, float](), dict[str, float](), dict[str, float]()
+    values, chance, rows = dict[str, float](), dict[str, float](), list[pl.DataFrame]()
     of_pool = [m for m in metrics if _POOL.fullmatch(m)]
     of_pairs = [m for m in metrics if m in PAIRS]
     counts = about["counts"] | {"pairs": len(judged)}
+    unit = "videos"
     if len(of_pool) + len(of_pairs) < len(metrics):
-        relevant = judged.filter(pl.col("grade") > 0)
+        relevant = judged.filter(pl.col("grade") > 0).sort("query_id", maintain_order=True)
         ks = tuple(sorted({1, 5, 10, *(int(m[2:]) for m in metrics if re.fullmatch(r"R@[1-9]\d*", m))}))
         queries = relevant["query_id"].rank("dense").cast(pl.Int64).to_numpy()
         each = ranking.per_query(queries, relevant["better"].to_numpy(), relevant["equal"].to_numpy(), ks=ks)
@@ -89,40 +109,46 @@ def _evaluate_ranking(rankings: Path, metrics: list[str], rng: np.random.Generat
         # a query is ranked against all references with an embedding, except itself
         is_reference = relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
         chance |= ranking.chance(queries, about["counts"]["references"] - is_reference, ks)
-        size = len(each["rank"])
-        counts["queries"] = size
-        resampled = [{n: v[at] for n, v in each.items()} for at in rng.integers(0, size, size=(SAMPLES, size))]
-        spread |= _spread([ranking.summary(some) for some in resampled])
+        counts["queries"] = len(each["rank"])
+        owners = relevant["query_id"].unique(maintain_order=True)
+        if about["kind"] == "text_video":  # captions belong to their video, topics to themselves
+            unit, owners = ("videos", relevant["reference_id"]) if len(owners) == len(relevant) else ("queries", owners)
+        rows += [_rows("average precision" if n == "AP" else n, owners, v) for n, v in each.items()]
     if of_pairs:
         score, grade = judged["score"].to_numpy(), judged["grade"].to_numpy()
         target = dict.fromkeys(PAIRS, grade) | {"MSE": correlation.rank_normalised(grade)}
         values |= {m: PAIRS[m](score, target[m]) for m in of_pairs}
         chance |= dict.fromkeys(("Spearman", "Pearson"), 0.0)
-        draws = (rng.integers(0, len(judged), size=len(judged)) for _ in range(SAMPLES))
-        spread |= _spread([{m: PAIRS[m](score[at], target[m][at]) for m in of_pairs} for at in draws])
+        sides = judged["query_id"], judged["reference_id"]
+        rows.append(_rows("score", sides[0], score, sides[1], grade))
+        rows += [_rows(m, sides[0], (score - target[m]) ** 2, sides[1]) for m in of_pairs]
     if of_pool:
         topics, of_topics = _topics(rankings, corpus, about, of_pool)
-        values |= {m: float(of_all.mean()) for m, of_all in topics.items()}
-        spread |= _spread([{m: float(rng.choice(v, len(v)).mean()) for m, v in topics.items()} for _ in range(SAMPLES)])
+        values |= {m: float(np.array(list(by_topic.values())).mean()) for m, by_topic in topics.items()}
+        rows += [_rows(m, list(by_topic), list(by_topic.values())) for m, by_topic in topics.items()]
+        unit = "queries"
         counts |= of_topics
     _check(metrics, values, [*values, *PAIRS, "infAP", "infNDCG", "iP@10"])
     counts = {name: count for name, count in counts.items() if count}
     if about["missing"]:
         counts["items without embedding"] = len(about["missing"])
-    return {
+    found = pl.concat(rows)
+    units = pl.concat([found["first"], found["second"].drop_nulls()]).unique().sort().to_list()
+    result = {
         "metrics": {m: values[m] for m in metrics},
         "chance": {m: chance[m] for m in metrics if m in chance},
-        "spread": {m: spread[m] for m in metrics if m in spread},
         "counts": counts,
+        "resampled": _resampled(units, unit, judged, about["counts"]["references"]),
         "split": about["split"],
         "convention": "house",
     }
+    return result, found, units
 
 
 def _topics(
     rankings: Path, corpus: Path, about: dict, metrics: list[str]
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """The values of each measure of all topics, or with the suffix of those with an answer; and counts of topics."""
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """The values of each measure by topic, of all, or with the suffix of those with an answer; and counts of topics."""
     strata = tables.read("strata", corpus)
     strata = strata.filter(pl.col("query_id").is_in(pooled_ids(corpus, about["split"], ["query"])))
     if not len(strata):
@@ -141,9 +167,11 @@ def _topics(
     answered = [topic for topic in found if (topic,) in answers]
     if not answered:
         raise ValueError(f"{rankings}: no judged topic of protocol {about['split']!r} has a ranking")
-    values = {m: [found[t][m.removesuffix(NIST)] for t in (answered if m.endswith(NIST) else found)] for m in metrics}
+    values = {
+        m: {t: found[t][m.removesuffix(NIST)] for t in (answered if m.endswith(NIST) else found)} for m in metrics
+    }
     counts = {"judged topics": len(found), "judged topics without an answer": len(found) - len(answered)}
-    return {m: np.array(v) for m, v in values.items()}, counts
+    return values, counts
 
 
 def _check(metrics: list[str], values: Mapping[str, float], known: Collection[str]) -> None:
@@ -152,30 +180,48 @@ def _check(metrics: list[str], values: Mapping[str, float], known: Collection[st
             raise ValueError(unknown("metric", metric, known))
 
 
-def _spread(samples: list[dict[str, float]]) -> dict[str, float]:
-    """Standard deviation of every metric over the bootstrap samples."""
-    return {name: float(np.std([s[name] for s in samples], ddof=1)) for name in samples[0]}
-
-
 def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[str, float]]:
     """:func:`videomatch.metrics.segments.localisation` of the segments that a system found, over the judged pairs of a
     protocol; and, if all have a score, ``matching``: ``AP`` of the segments and ``uAP`` of their pairs, over all pairs
     of its queries and references."""
+    return _measured(corpus, split, found)[0]
+
+
+def _measured(
+    corpus: Path, split: str, found: pl.DataFrame
+) -> tuple[dict[str, dict[str, float]], pl.DataFrame, np.ndarray]:
+    """:func:`segment_metrics`, the rows they are computed from (in percent, as they are printed), and the scores of all
+    pairs."""
     found, truth, pairs, given, true = _judged(corpus, split, found)
-    result = segments.localisation(given, true, _edits(corpus, pairs, true))
+    places = segments.by_place(given, true, _edits(corpus, pairs, true))
+    result = segments.localisation(places)
+    query, reference = np.array(pairs).T
+    rows = list[pl.DataFrame]()
+    for place, (numbers, scores) in places.items():
+        where = "" if place == "overall" else f" {place}"
+        predicted, relevant = (scores[:, 2:] > 0).T
+        shares = {"precision": (predicted, scores[:, 0]), "recall": (relevant, scores[:, 1])}
+        if place == "overall":
+            shares |= {"FRR": (relevant, ~predicted), "FAR": (~relevant, predicted)}
+        for name, (among, share) in shares.items():
+            at = numbers[among]
+            rows.append(_rows(name + where, query[at], 100.0 * share[among], reference[at]))
     if len(found) and not found["score"].null_count():
-        result["matching"] = _matching(found, truth)
-    return result
+        result["matching"], of_matching = _matching(found, truth)
+        rows += of_matching
+    return result, pl.concat(rows), places["overall"][1]
 
 
 def _evaluate_segments(
-    corpus: Path, split: str, aligned: Path, metrics: list[str], rng: np.random.Generator
-) -> dict[str, Any]:
-    """The metrics of the segments in a result of ``align``."""
+    corpus: Path, split: str, aligned: Path, metrics: list[str]
+) -> tuple[dict[str, Any], pl.DataFrame, list[str]]:
+    """The metrics of the segments in a result of ``align``, the rows they are computed from, and the ids of the
+    units: all videos of the protocol."""
     found = tables.read("segments", aligned)
     about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
     values: dict[str, float] = {"frames/h": about["frames"] / about["hours"]}
-    for place, numbers in segment_metrics(corpus, split, found).items():
+    measured, rows, scores = _measured(corpus, split, found)
+    for place, numbers in measured.items():
         if place == "matching":
             values |= numbers
             continue
@@ -184,24 +230,23 @@ def _evaluate_segments(
     if not len(found):
         values |= {"AP": 0.0, "uAP": 0.0}
     _check(metrics, values, values)
-    _, _, pairs, given, true = _judged(corpus, split, found)
-    scores = segments.per_pair(zip(given, true, strict=True))
-    true_counts = scores[:, 3]
-    spread = _spread([segments.overall(scores[at]) for at in rng.integers(0, len(pairs), size=(SAMPLES, len(pairs)))])
+    pairs = judged_pairs(corpus, split).select("query_id", "reference_id").unique()
     counts = {
-        "queries": len({query for query, _ in pairs}),
-        "references": len({reference for _, reference in pairs}),
+        "queries": pairs["query_id"].n_unique(),
+        "references": pairs["reference_id"].n_unique(),
         "pairs": len(pairs),
-        "pairs with a copy": int((true_counts > 0).sum()),
-        "segments": int(true_counts.sum()),
+        "pairs with a copy": int((scores[:, 3] > 0).sum()),
+        "segments": int(scores[:, 3].sum()),
     }
-    return {
+    units = sorted(set(pooled_ids(corpus, split, ["query", "reference"])))
+    result = {
         "metrics": {m: values[m] for m in metrics},
-        "spread": {m: 100 * spread[m] for m in metrics if m in spread},
         "counts": counts,
+        "resampled": _resampled(units, "videos", pairs, len(units)),
         "chance": {},
         "split": split,
     }
+    return result, rows, units
 
 
 def _judged(
@@ -229,13 +274,22 @@ def _edits(corpus: Path, pairs: list[tuple[str, str]], true: list[np.ndarray]) -
     ]
 
 
-def _matching(found: pl.DataFrame, truth: pl.DataFrame) -> dict[str, float]:
+def _matching(found: pl.DataFrame, truth: pl.DataFrame) -> tuple[dict[str, float], list[pl.DataFrame]]:
+    """``AP`` and ``uAP`` over all pairs, and the rows they are computed from."""
     keys = pl.concat([t.select("query_id", "reference_id") for t in (found, truth)]).rows()
     number = {pair: n for n, pair in enumerate(dict.fromkeys(keys))}
-    pair_numbers = np.array([number[pair] for pair in keys])
+    pair_numbers, (query, reference) = np.array([number[pair] for pair in keys]), np.array(list(number)).T
     pair, true_pair = pair_numbers[: len(found)], pair_numbers[len(found) :]
     score = found["score"].to_numpy()
     boxes = [table.select(TIMES).to_numpy() for table in (found, truth)]
-    ap = matching.matching_ap(boxes[0], score, pair, boxes[1], true_pair)
+    changes = matching.changes(boxes[0], score, pair, boxes[1], true_pair)
+    rows = [_rows(name, query[at], added, reference[at], step) for name, (at, added, step) in changes.items()]
     pairs, best = matching.pair_scores(pair, score)
-    return {"AP": ap, "uAP": matching.micro_ap(best, np.isin(pairs, true_pair), len(set(true_pair.tolist())))}
+    of_all = np.full(len(number), np.nan)
+    of_all[pairs] = best
+    is_copy = np.isin(np.arange(len(number)), true_pair)
+    rows.append(_rows("uAP", query, of_all, reference, is_copy))
+    return {
+        "AP": float(matching.ap_of_changes(changes)[0]),
+        "uAP": matching.micro_ap(best, is_copy[pairs], int(is_copy.sum())),
+    }, rows

@@ -2,23 +2,24 @@
 
 A table's file (``workflow/tables/<name>.yaml``) names its rows, their systems, and the numbers that others report, with
 their split and source. Those of the same data set and protocols are lines below ours; all others stand apart, with a
-warning. Every table names its corpus, how many judgements and runs, and what ± means.
+warning. Every table names its corpus, how many judgements and runs, and what ± and intervals mean
+(:mod:`videomatch.reports.spread`). ``base:`` is the system that the others are compared with.
 """
 
 from __future__ import annotations
 
 import csv
-import json
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 from videomatch.common import files
+from videomatch.reports import spread
+from videomatch.reports.spread import Difference, Run, Value
 
 Json = dict[str, Any]
-#: (protocol, system) -> the metrics of its members
-Results = dict[tuple[str, str], list[Json]]
+#: (protocol, system) -> the results of its members
+Results = dict[tuple[str, str], list[Run]]
 #: protocol, metric, head of the column
 Column = tuple[str, str, str]
 
@@ -51,59 +52,63 @@ def tabulate(
         columns: [metric, heading] of a protocol's columns.
     """
     results: Results = {
-        (split, system): [json.loads((folder / m / "metrics.json").read_text(encoding="utf-8")) for m in members]
+        (split, system): [Run(folder / m) for m in members]
         for folder, (split, system, members) in zip(metrics, cells, strict=True)
     }
     suffixes = {split: f" ({label})" if label else "" for split, label in splits}
     heads = [(split, metric, f"{head}{suffix}") for split, suffix in suffixes.items() for metric, head in columns]
+    first = [head for _, metric, head in heads if metric in dict(columns[:1])]
     rows = []
     for entry in table["rows"]:
-        found = {head: (results.get((split, entry["system"])), metric) for split, metric, head in heads}
-        values = {head: summarised(members, metric) for head, (members, metric) in found.items() if members}
-        rows.append(entry | {"values": values, "runs": max((runs for _, _, runs in values.values()), default=0)})
+        row = entry | {"values": {}, "differences": {}, "runs": 0}
+        for split, metric, head in heads:
+            runs, base = (results.get((split, str(system))) for system in (entry["system"], table.get("base")))
+            if runs:
+                row["values"][head] = spread.value(runs, metric)
+                row["runs"] = max(row["runs"], len(runs))
+            if runs and base and runs is not base and head in first:
+                row["differences"][head] = spread.difference(runs, base, metric)
+        rows.append(row)
     reported = reported_lines(table, heads, corpus_kind)
     output.mkdir(parents=True, exist_ok=True)
     corpus = f"{CORPUS_NAMES.get(corpus_kind, corpus_kind)} (`{table['dataset']}` at scale `{scale}`)"
     lines = [*introduction(table, corpus, rows), "", *protocols(dict(splits), results), ""]
-    lines += [*body(rows, results, heads, reported), *elsewhere(reported, heads, corpus_kind), *sources(reported)]
+    lines += body(rows, results, heads, reported)
+    lines += [*elsewhere(reported, heads, corpus_kind), *sources(reported)]
     (output / "table.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    records = [["label", "system", "metric", "mean", "spread", "runs", "reported", "split", "source"]]
+    numbered = ["mean", "sd", "low", "high", "difference", "difference_low", "difference_high", "runs"]
+    records: list[list[Any]] = [["label", "system", "metric", *numbered, "reported", "split", "source"]]
     for row in rows:
-        records += [[row["label"], row["system"], head, *value, *[None] * 3] for head, value in row["values"].items()]
+        for head, value in row["values"].items():
+            difference = row["differences"].get(head)
+            numbers = [value.mean, value.sd, *(value.interval or [None] * 2)]
+            numbers += [difference.mean, *difference.interval] if difference else [None] * 3
+            records.append([row["label"], row["system"], head, *numbers, value.runs, *[None] * 3])
     for line in reported:
         about = [line["split"], line["source"]]
-        records += [[line["label"], None, head, *[None] * 3, n, *about] for head, n in line["values"].items()]
+        records += [
+            [line["label"], None, head, *[None] * len(numbered), n, *about] for head, n in line["values"].items()
+        ]
     with (output / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(records)
     shown = table.get("compared") or [row["system"] for row in rows]
-    first = [head for _, metric, head in heads if metric in dict(columns[:1])]
     summary = {
-        row["label"]: {head: row["values"][head][0] for head in first if head in row["values"]}
+        row["label"]: {head: row["values"][head].mean for head in first if head in row["values"]}
         for row in rows
         if row["system"] in shown
     }
     files.write_json(output / "summary.json", summary)
 
 
-def summarised(members: list[Json], metric: str) -> tuple[float, float | None, int]:
-    """The mean over the runs (members) of a system, its spread (the standard deviation, or of a single one the
-    bootstrap standard error), and their number."""
-    numbers = [member["metrics"][metric] for member in members]
-    mean = math.fsum(numbers) / len(numbers)
-    if len(numbers) == 1:
-        return mean, members[0].get("spread", {}).get(metric), 1
-    variance = math.fsum((n - mean) ** 2 for n in numbers) / (len(numbers) - 1)
-    return mean, math.sqrt(variance), len(numbers)
-
-
 def introduction(table: Json, corpus: str, rows: list[Json]) -> list[str]:
-    """The title, and a line on the corpus and on the meaning of ±."""
-    runs = {row["runs"] for row in rows}
-    spread = "the standard deviation over runs" if runs != {1} else "the bootstrap standard error (one run)"
-    if 1 in runs and len(runs) > 1:
-        spread += ", for a single run the bootstrap standard error"
-    note = f" {table['note']}" if table.get("note") else ""
-    return [f"# {table['title']}", "", f"Corpus: {corpus}. ± is {spread}.{note}"]
+    """The title, and a line on the corpus and on the meaning of ±, of intervals and of differences."""
+    values = [value for row in rows for value in row["values"].values()]
+    base = next((row["label"] for row in rows if row["system"] == table.get("base")), "")
+    sentences = [
+        f"Corpus: {corpus}.",
+        *spread.meaning(values, {row["label"]: row["differences"] for row in rows}, base),
+    ]
+    return [f"# {table['title']}", "", " ".join([*sentences, *filter(None, [table.get("note")])])]
 
 
 def protocols(splits: dict[str, str], results: Results) -> list[str]:
@@ -112,20 +117,26 @@ def protocols(splits: dict[str, str], results: Results) -> list[str]:
     for split, label in splits.items():
         members = next(members for (where, _), members in results.items() if where == split)
         counts = []
-        for name in members[0]["counts"]:
+        for name in members[0].about["counts"]:
             if name in COUNTED:
-                numbers = sorted({member["counts"].get(name, 0) for member in members})
+                numbers = sorted({member.about["counts"].get(name, 0) for member in members})
                 counts.append("–".join(f"{n:,}" for n in dict.fromkeys((numbers[0], numbers[-1]))) + f" {name}")
         lines.append(f"- {f'{label}: ' if label else ''}protocol `{split}`, {', '.join(counts)}")
     return lines
 
 
-def number(metric: str, value: float | None, spread: float | None = None) -> str:
-    """A value as it is printed, with its spread."""
+def number(metric: str, value: Value | Difference | float | None) -> str:
+    """A value or a difference as it is printed, with its spread."""
+    decimals = DECIMALS.get(re.split(r"[ @]", metric)[0], 1)
     if value is None:
         return ""
-    decimals = DECIMALS.get(re.split(r"[ @]", metric)[0], 1)
-    return f"{value:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread is not None else "")
+    if isinstance(value, float | int):
+        return f"{value:.{decimals}f}"
+    sd, bounds = (value.sd, value.interval) if isinstance(value, Value) else (None, value.interval)
+    text = f"{value.mean:{'' if isinstance(value, Value) else '+'}.{decimals}f}"
+    if sd is not None:
+        text += f" ± {sd:.{decimals}f}"
+    return text if bounds is None else f"{text} [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]"
 
 
 def reported_lines(table: Json, columns: list[Column], corpus_kind: str) -> list[Json]:
@@ -152,27 +163,31 @@ def markdown_table(lines: list[list[str]], *, words: int = 0) -> list[str]:
 
 
 def body(rows: list[Json], results: Results, columns: list[Column], reported: list[Json]) -> list[str]:
-    """The table itself, with a row of what chance reaches, and below ours what is reported of the same protocols."""
+    """The table itself, with a row of what chance reaches, columns of differences, and below ours what is reported of
+    the same protocols."""
     heads = [head for _, _, head in columns]
-    lines = [["system", *heads, "runs"]]
+    metric_of = {head: metric for _, metric, head in columns}
+    compared = [head for head in heads if any(row["differences"].get(head) for row in rows)]
+    rest = [""] * (len(compared) + 1)
+    lines = [["system", *heads, *(f"difference in {head}" for head in compared), "runs"]]
     firsts = {split: members[0] for (split, _), members in reversed(results.items())}
-    chance = [(metric, firsts[split].get("chance", {}).get(metric)) for split, metric, _ in columns]
+    chance = [(metric, firsts[split].about.get("chance", {}).get(metric)) for split, metric, _ in columns]
     if any(value is not None for _, value in chance):
-        lines.append(["*chance*", *(number(*value) for value in chance), ""])
+        lines.append(["*chance*", *(number(*value) for value in chance), *rest])
     left = [line for line in reported if line["comparable"]]
     for row in rows:
-        values = [(metric, row["values"].get(head)) for _, metric, head in columns]
-        numbers = [number(metric, *v[:2]) if v else "" for metric, v in values]
+        numbers = [number(metric_of[head], row["values"].get(head)) for head in heads]
+        numbers += [number(metric_of[head], row["differences"].get(head)) for head in compared]
         lines.append([row["label"], *numbers, str(row["runs"])])
         same = [line for line in left if line["label"] == row["label"]]
         left = [line for line in left if line not in same]
-        lines += [reported_cells(line, heads) for line in same]
-    return markdown_table([*lines, *(reported_cells(line, heads) for line in left)])
+        lines += [reported_cells(line, heads) + rest for line in same]
+    return markdown_table([*lines, *(reported_cells(line, heads) + rest for line in left)])
 
 
 def reported_cells(line: Json, heads: list[str]) -> list[str]:
     """A line of the table with numbers that others report."""
-    return [f"reported: {line['label']} {line['mark']}", *(str(line["values"].get(head, "")) for head in heads), ""]
+    return [f"reported: {line['label']} {line['mark']}", *(str(line["values"].get(head, "")) for head in heads)]
 
 
 def elsewhere(reported: list[Json], columns: list[Column], corpus_kind: str) -> list[str]:
