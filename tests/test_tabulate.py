@@ -2,10 +2,20 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+import scipy.stats
+import yaml
 
+from paths import ROOT
+from videomatch.data import tables
+from videomatch.pipeline import jobs
+from videomatch.pipeline import params as parameters
+from videomatch.pipeline.plan import Plan
 from videomatch.stages.tabulate import tabulate
 
 TABLE = {
@@ -87,3 +97,123 @@ def test_on_another_data_set_no_reported_number_is_a_line_of_the_table(tmp_path,
     assert not [line for line in lines[:apart] if "reported: " in line]
     assert len([line for line in lines[apart:] if line.endswith(("| 1k-A |", "| official split |"))]) == 4
     assert ("generated videos and small networks" in lines[apart - 2]) == (corpus == "generated")
+
+
+def runs(folder: Path, members: dict[str, np.ndarray], digest: str = "", name: str = "videos") -> list[str]:
+    """Results of evaluate: R@1 of 40 videos with two captions each, (40, 2) of each member."""
+    for member, hits in members.items():
+        rows = pl.DataFrame({"first": np.repeat(np.arange(40), 2), "value": hits.ravel().astype(float)})
+        rows = rows.with_columns(pl.lit("R@1").alias("statistic"), second=None, other=None)
+        tables.write("statistics", rows, folder / member)
+        resampled = {"units": 40, "name": name, "digest": digest or member}
+        result = {"metrics": {"R@1": hits.mean()}, "counts": {"queries": 80}, "resampled": resampled}
+        (folder / member / "metrics.json").write_text(json.dumps(result))
+    return list(members)
+
+
+def compared(folder: Path, cells: dict[str, list[str]], **table) -> tuple[str, list[str], dict[str, dict[str, str]]]:
+    """The sentences above a table of systems -> members, its lines, and the rows of its file by system."""
+    rows = [{"label": f"the {system}", "system": system} for system in cells]
+    tabulate(
+        metrics=[folder / system for system in cells],
+        output=folder / "table",
+        table={"title": "A table", "dataset": "videos", "rows": rows, "base": "base", **table},
+        splits=[("captions_test", "")],
+        columns=[("R@1", "R@1")],
+        cells=[["captions_test", system, members] for system, members in cells.items()],
+        corpus_kind="generated",
+        scale="small",
+    )
+    lines = (folder / "table/table.md").read_text().splitlines()
+    records = csv.DictReader((folder / "table/table.csv").open())
+    return lines[2], lines, {row["system"]: row for row in records}
+
+
+@pytest.fixture
+def hits():
+    """Hits of a base, and of a system that has some 15 points more of the same videos."""
+    rng = np.random.default_rng(0)
+    easy = rng.random((40, 1)) < 0.4
+    base = 100 * (easy | (rng.random((40, 2)) < 0.1))
+    return base, np.maximum(base, 100 * (rng.random((40, 2)) < 0.2))
+
+
+def test_single_runs_are_compared_by_the_same_draws_of_videos(tmp_path, hits):
+    cells = {system: runs(tmp_path / system, {"all": h}, "d") for system, h in zip(("base", "new"), hits, strict=True)}
+    said, lines, rows = compared(tmp_path, cells)
+    assert "[low, high] is the 95 % bootstrap interval of a single run (10,000 resamples of the 40 videos)." in said
+    assert "to `the base`, with their 95 % interval (paired, 10,000 resamples of videos)." in said and "±" not in said
+    low, high, difference, below, above = (
+        float(rows["new"][name]) for name in ("low", "high", "difference", "difference_low", "difference_high")
+    )
+    assert difference == pytest.approx(hits[1].mean() - hits[0].mean())
+    of_videos = (hits[1] - hits[0]).mean(axis=1)
+    assert (above - below) / 2 == pytest.approx(1.96 * of_videos.std() / np.sqrt(40), rel=0.1)
+    assert above - below < 0.7 * (high - low), "paired"
+    assert lines[-3] == "| the base | {} |  | 1 |".format(
+        "{:.1f} [{:.1f}, {:.1f}]".format(*(float(rows["base"][name]) for name in ("mean", "low", "high")))
+    )
+    assert lines[-2].endswith(f" | {difference:+.1f} [{below:.1f}, {above:.1f}] | 1 |"), lines[-2]
+    before = (tmp_path / "table/table.csv").read_bytes()
+    compared(tmp_path, cells)
+    assert (tmp_path / "table/table.csv").read_bytes() == before
+
+
+def test_folds_with_videos_of_their_own_are_compared_by_fold(tmp_path, hits):
+    rng = np.random.default_rng(1)
+    of_base = {f"fold{n}-seed0": 100 * (rng.random((40, 2)) < 0.2 + n / 5) for n in range(3)}
+    of_new = {fold: np.maximum(h, hits[1]) for fold, h in of_base.items()}
+    cells = {"base": runs(tmp_path / "base", of_base), "new": runs(tmp_path / "new", of_new)}
+    said, _, rows = compared(tmp_path, cells)
+    assert "± is the standard deviation over folds." in said and "bootstrap" not in said
+    assert "(paired, Student's t over folds)." in said
+    means = [[h.mean() for h in members.values()] for members in (of_new, of_base)]
+    expected = scipy.stats.ttest_rel(*means).confidence_interval()
+    found = [float(rows["new"][f"difference_{side}"]) for side in ("low", "high")]
+    assert found == pytest.approx([expected.low, expected.high])
+    assert float(rows["base"]["sd"]) == pytest.approx(np.std(means[1], ddof=1))
+
+
+def test_seeds_and_videos_both_count_and_are_added_in_quadrature(tmp_path, hits):
+    rng = np.random.default_rng(2)
+    of_base, of_new = ({f"seed{n}": h + rng.normal() for n in range(3)} for h in hits)
+    both = {"base": runs(tmp_path / "base", of_base, "d"), "new": runs(tmp_path / "new", of_new, "d")}
+    both |= {"single": runs(tmp_path / "single", {"all": hits[1]}, "d")}
+    said, _, rows = compared(tmp_path, both)
+    assert "paired, Student's t over seeds and 10,000 resamples of videos, added in quadrature" in said
+    means = [[h.mean() for h in members.values()] for members in (of_new, of_base)]
+    of_videos = 1.96 * (hits[1] - hits[0]).mean(axis=1).std() / np.sqrt(40)
+
+    def half(system):
+        return (float(rows[system]["difference_high"]) - float(rows[system]["difference_low"])) / 2
+
+    paired = scipy.stats.ttest_rel(*means).confidence_interval()
+    assert half("new") == pytest.approx(np.hypot((paired.high - paired.low) / 2, of_videos), rel=0.05)
+    of_base = scipy.stats.t.ppf(0.975, 2) * np.std(means[1], ddof=1) / np.sqrt(3)  # the other has one run
+    assert half("single") == pytest.approx(np.hypot(of_base, of_videos), rel=0.05)
+
+
+def test_what_cannot_be_paired_has_no_difference_and_is_named(tmp_path, hits):
+    cells = {"base": runs(tmp_path / "base", {"all": hits[0]}, "d", "queries")}
+    cells |= {"new": runs(tmp_path / "new", {"all": hits[1]}, "d", "queries")}
+    cells |= {"others": runs(tmp_path / "others", {"all": hits[1]}, "other queries", "queries")}
+    said, lines, rows = compared(tmp_path, cells)
+    assert "There is none where other queries, references or folds are judged: `the others`." in said
+    assert "10,000 resamples of queries" in said
+    assert rows["others"]["difference"] == "" and lines[-2].endswith("] |  | 1 |") and rows["new"]["difference"]
+    for member in tmp_path.glob("*/all"):  # an older result, without rows to resample
+        (member / "statistics.parquet").unlink()
+        result = json.loads((member / "metrics.json").read_text())
+        del result["resampled"]
+        (member / "metrics.json").write_text(json.dumps(result))
+    said, lines, _ = compared(tmp_path, cells)
+    assert said.endswith("(`videos` at scale `small`).") and lines[-2] == f"| the others | {hits[1].mean():.1f} | 1 |"
+
+
+def test_ablations_have_the_seeds_of_their_base():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
+    params["systems"]["mmt_no_time"]["seeds"] = [0]
+    message = "search_mmt.yaml: system 'mmt_no_time' has the seeds [0], its base 'mmt' has [0, 1, 2]"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")

@@ -336,6 +336,13 @@ def tabulate(plan: Plan, table: str) -> Job:
     """A table: its settings are the table's own file, and which input belongs to which row."""
     entry, cells = plan.tables[table], plan.table_cells(table)
     dataset = plan.datasets[entry.dataset]
+    for system in dict.fromkeys(row["system"] for row in entry.rows if entry.base is not None):
+        seeds, wanted = plan.seeds(system), plan.seeds(str(entry.base))
+        if seeds and wanted and seeds != wanted:
+            raise ValueError(
+                f"workflow/tables/{table}.yaml: system {system!r} has the seeds {seeds}, its base {entry.base!r} has "
+                f"{wanted}; give both the same `seeds:`"
+            )
     columns = entry.metrics if isinstance(entry.metrics, Mapping) else {name: name for name in entry.metrics}
     settings = {
         "table": entry.settings(),

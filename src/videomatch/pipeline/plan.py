@@ -158,13 +158,16 @@ class Plan:
         trained = self._trained_by_member(system)
         return trained and trained.folds
 
+    def seeds(self, system: str) -> list[int]:
+        """The seeds of its members; none where it is not trained."""
+        trained = self._trained_by_member(system)
+        return [] if trained is None else list(trained.seeds or [self.seed])
+
     def members(self, system: str) -> list[str]:
         """``fold0-seed0``, … of a system trained on folds, ``seed0``, … of one that is trained, else ``all``."""
-        trained = self._trained_by_member(system)
-        if trained is None:
+        seeds, folds = [f"seed{seed}" for seed in self.seeds(system)], self.folds(system)
+        if not seeds:
             return ["all"]
-        seeds = [f"seed{seed}" for seed in (trained.seeds or [self.seed])]
-        folds = trained.folds
         return seeds if folds is None else [f"fold{fold}-{seed}" for fold in folds.numbers for seed in seeds]
 
     def fold_of(self, system: str, member: str) -> list[int] | None:
