@@ -150,10 +150,10 @@ def test_single_runs_are_compared_by_the_same_draws_of_videos(tmp_path, hits):
     of_videos = (hits[1] - hits[0]).mean(axis=1)
     assert (above - below) / 2 == pytest.approx(1.96 * of_videos.std() / np.sqrt(40), rel=0.1)
     assert above - below < 0.7 * (high - low), "paired"
-    assert lines[-3] == "| the base | {} |  | 1 |".format(
+    assert lines[-2] == "| the base | {} |  | 1 |".format(
         "{:.1f} [{:.1f}, {:.1f}]".format(*(float(rows["base"][name]) for name in ("mean", "low", "high")))
     )
-    assert lines[-2].endswith(f" | {difference:+.1f} [{below:.1f}, {above:.1f}] | 1 |"), lines[-2]
+    assert lines[-1].endswith(f" | {difference:+.1f} [{below:.1f}, {above:.1f}] | 1 |")
     before = (tmp_path / "table/table.csv").read_bytes()
     compared(tmp_path, cells)
     assert (tmp_path / "table/table.csv").read_bytes() == before
@@ -188,9 +188,9 @@ def test_seeds_and_videos_both_count_and_are_added_in_quadrature(tmp_path, hits)
         return (float(rows[system]["difference_high"]) - float(rows[system]["difference_low"])) / 2
 
     paired = scipy.stats.ttest_rel(*means).confidence_interval()
-    assert half("new") == pytest.approx(np.hypot((paired.high - paired.low) / 2, of_videos), rel=0.05)
+    assert half("new") == pytest.approx(np.hypot((paired.high - paired.low) / 2, of_videos), rel=0.08)
     of_base = scipy.stats.t.ppf(0.975, 2) * np.std(means[1], ddof=1) / np.sqrt(3)  # the other has one run
-    assert half("single") == pytest.approx(np.hypot(of_base, of_videos), rel=0.05)
+    assert half("single") == pytest.approx(np.hypot(of_base, of_videos), rel=0.08)
 
 
 def test_what_cannot_be_paired_has_no_difference_and_is_named(tmp_path, hits):
@@ -200,14 +200,14 @@ def test_what_cannot_be_paired_has_no_difference_and_is_named(tmp_path, hits):
     said, lines, rows = compared(tmp_path, cells)
     assert "There is none where other queries, references or folds are judged: `the others`." in said
     assert "10,000 resamples of queries" in said
-    assert rows["others"]["difference"] == "" and lines[-2].endswith("] |  | 1 |") and rows["new"]["difference"]
+    assert rows["others"]["difference"] == "" and lines[-1].endswith("] |  | 1 |") and rows["new"]["difference"]
     for member in tmp_path.glob("*/all"):  # an older result, without rows to resample
         (member / "statistics.parquet").unlink()
         result = json.loads((member / "metrics.json").read_text())
         del result["resampled"]
         (member / "metrics.json").write_text(json.dumps(result))
     said, lines, _ = compared(tmp_path, cells)
-    assert said.endswith("(`videos` at scale `small`).") and lines[-2] == f"| the others | {hits[1].mean():.1f} | 1 |"
+    assert said.endswith("(`videos` at scale `small`).") and lines[-1] == f"| the others | {hits[1].mean():.1f} | 1 |"
 
 
 def test_ablations_have_the_seeds_of_their_base():
