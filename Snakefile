@@ -6,50 +6,54 @@ include: "workflow/rules/common.smk"
 # A graphics card is used where there is one, by one job at a time.
 GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
 
-# DVC runs `snakemake PART --config stage=PART`: then only that part's rules exist, so Snakemake cannot touch the results
-# of other parts, and takes them as they are.
-parts = [config["stage"]] if "stage" in config else rules.PARTS
-results = rules.results(plan)
-
 
 rule all:
     default_target: True
     input:
-        [results[part] for part in parts],
+        list(rules.needed(plan)),
 
 
-for part in parts:
+# `snakemake similarity_size` makes that table. DVC runs a stage by its name, after those that it reads.
+for name, stage in rules.stages(plan).items():
 
     rule:
         name:
-            part
+            name
         input:
-            results[part],
+            stage.results,
 
 
 for made in rules.RULES:
-    if made.part in parts:
 
-        rule:
-            name:
-                made.name
-            input:
-                unpack(inputs(made)),
-            output:
-                plan.result(made.output),
-            log:
-                f"logs/{plan.params['scale']}/{made.output}.log",
-            wildcard_constraints:
-                **made.constraints(plan),
-            threads: threads(made)
-            resources:
-                mem_mb=made.mem_mb,
-                gpu=GPU * made.gpu,
-            params:
-                stage=made.name,
-            shell:
-                "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
-                " --threads {threads}"
+    rule:
+        name:
+            made.name
+        input:
+            unpack(inputs(made)),
+        output:
+            plan.result(made.output),
+        log:
+            f"logs/{plan.params['scale']}/{made.output}.log",
+        wildcard_constraints:
+            **made.constraints(plan),
+        threads: threads(made)
+        resources:
+            mem_mb=made.mem_mb,
+            gpu=GPU * made.gpu,
+        params:
+            stage=made.name,
+        shell:
+            "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
+            " --threads {threads}"
+
+
+rule unknown:
+    input:
+        unknown,
+    output:
+        "{target}",
+    wildcard_constraints:
+        target=r"[\w-]+",
 
 
 onsuccess:

@@ -41,17 +41,33 @@ def edit(repo: Repo, stage: str, before: str, after: str) -> None:
     file.write_text(text.replace(before, after, 1))
 
 
-def test_dvc_yaml_is_what_the_rules_say():
-    assert (ROOT / "dvc.yaml").read_text() == dvcfile.text(ROOT / "params.yaml")
+@pytest.mark.parametrize(
+    "params_file", ["params.yaml", *sorted(f"configs/{p.name}" for p in ROOT.glob("configs/*.yaml"))]
+)
+def test_every_pipeline_is_what_the_rules_say_and_versions_each_result_once(params_file: str, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    described = dvcfile.path_of(Path(params_file)).read_text()
+    assert described == dvcfile.text(Path(params_file))
+    plan = Plan(parameters.resolved(*parameters.load([params_file]), has_data=False))
+    stages, outs = yaml.safe_load(described)["stages"], {}
+    assert stages.keys() >= {"jobs", *plan.tables}
+    for name, stage in list(stages.items())[1:]:
+        assert f"{plan.root}/jobs/{name}.json" in stage["deps"]
+        for out in stage["outs"]:
+            assert outs.setdefault(*out, name) == name
+    for result, job in rules.needed(plan).items():
+        made_by = {name for out, name in outs.items() if result.startswith(out + "/")}
+        assert len(made_by) == 1, result
+        deps = stages[made_by.pop()]
+        for path in job.results:
+            assert any(
+                path.startswith(f"{known}/") for known in [*deps["deps"], *(o for out in deps["outs"] for o in out)]
+            )
 
 
-def test_every_rule_is_a_stage_of_the_package_and_its_outputs_are_versioned():
+def test_every_rule_is_a_stage_of_the_package():
     files = {p.stem for p in (ROOT / "src/videomatch/stages").glob("[a-z]*.py")}
     assert files == {rule.name for rule in rules.RULES}
-    plan = Plan(parameters.resolved(*parameters.load([ROOT / "params.yaml"])))
-    outs = {o for s in dvcfile.content(plan, [])["stages"].values() for out in s["outs"] for o in out}
-    for result in [result for results in rules.results(plan).values() for result in results]:
-        assert any(result.startswith(o.replace("${scale}", "demo") + "/") for o in outs), result
 
 
 def test_a_job_gets_the_arguments_that_its_stage_has(repo: Repo):
@@ -232,36 +248,47 @@ def test_two_at_once_are_refused(repo: Repo):
     assert "another snakemake is at work in this folder" in second.stdout + second.stderr
 
 
-def test_both_engines_leave_each_others_work_alone(repo: Repo):
+@pytest.fixture(scope="module")
+def recorded(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy repository with its results in DVC."""
+    repo = Repo.at(shutil.copytree(built, tmp_path_factory.mktemp("recorded") / "repo", symlinks=True))
     assert not [line for line in repo("dvc", "repro").splitlines() if line.startswith("✓")]
-    assert repo.is_quiet()
-    assert "up to date" in repo("dvc", "status")
-    lock = (repo.folder / "dvc.lock").read_text()
     repo.commit("built")
-    repo.set("seed", 3)
-    repo("dvc", "repro", "-q")
-    assert repo.is_quiet()
-    assert (repo.folder / "dvc.lock").read_text() != lock
-    repo("git", "checkout", "-q", ".")
-    repo("dvc", "checkout", "-q", "--force")
-    assert repo.is_quiet(), "an older state comes back whole"
+    return repo.folder
 
 
-def test_push_and_pull_bring_everything_back(repo: Repo, tmp_path: Path):
-    repo("dvc", "remote", "add", "-d", "store", str(tmp_path / "remote"))
-    repo("dvc", "repro", "-q")
-    repo.commit("built")
-    repo("dvc", "push", "-q")
+@pytest.fixture
+def versioned(recorded: Path, tmp_path: Path) -> Repo:
+    """A copy of it to spoil."""
+    return Repo.at(shutil.copytree(recorded, tmp_path / "repo", symlinks=True))
+
+
+def test_both_engines_leave_each_others_work_alone(versioned: Repo):
+    assert versioned.is_quiet()
+    assert "up to date" in versioned("dvc", "status")
+    lock = (versioned.folder / "dvc.lock").read_text()
+    versioned.set("seed", 3)
+    versioned("dvc", "repro", "-q")
+    assert versioned.is_quiet()
+    assert (versioned.folder / "dvc.lock").read_text() != lock
+    versioned("git", "checkout", "-q", ".")
+    versioned("dvc", "checkout", "-q", "--force")
+    assert versioned.is_quiet(), "an older state comes back whole"
+
+
+def test_push_and_pull_bring_everything_back(versioned: Repo, tmp_path: Path):
+    versioned("dvc", "remote", "add", "-d", "store", str(tmp_path / "remote"))
+    versioned.commit("remote")
+    versioned("dvc", "push", "-q")
     clone = Repo.at(tmp_path / "clone")
-    repo("git", "clone", "-q", ".", str(clone.folder))
+    versioned("git", "clone", "-q", ".", str(clone.folder))
     clone("dvc", "pull", "-q")
     assert clone.is_quiet()
-    assert clone.metrics() == repo.metrics()
+    assert clone.metrics() == versioned.metrics()
 
 
-def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(repo: Repo):
-    repo("dvc", "repro", "-q")
-    repo.commit("built")
+def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(versioned: Repo):
+    repo = versioned
     base = repo.metrics()
     file = repo.folder / "params.yaml"
     comments, params = re.findall("#.*", file.read_text()), yaml.safe_load(file.read_text())

@@ -67,8 +67,7 @@ class Walk:
 
     def wanted(self, folder: Path) -> list[Path]:
         described = yaml.safe_load((folder / "dvc.yaml").read_text())["metrics"]
-        scale = yaml.safe_load((folder / "params.yaml").read_text())["scale"]
-        return [(folder / m.replace("${scale}", scale)).with_name("table.csv") for m in described]
+        return [(folder / metrics).with_name("table.csv") for metrics in described]
 
     def cold(self) -> dict[str, object]:
         """Metrics of a run in an empty copy with the parameters and code of now."""
@@ -146,7 +145,7 @@ class Walk:
 
     def commit(self) -> None:
         self.build("snakemake")
-        self.repo("dvc", "commit", "-q", "--force")
+        self.repo("dvc", "repro", "-q")
         self.repo.commit("step")
         self.commits.append(self.repo("git", "rev-parse", "HEAD").strip())
         status = self.repo("dvc", "status")

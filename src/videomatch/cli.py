@@ -65,9 +65,11 @@ def parser() -> argparse.ArgumentParser:
 
     tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
     tables.set_defaults(handler=("results", "show_tables"))
-    dvc = commands.add_parser("dvc", help="write dvc.yaml from the rules and params.yaml")
-    dvc.add_argument("--check", action="store_true", help="only tell whether it is up to date")
+    dvc = commands.add_parser("dvc", help="write each dvc.yaml from the rules and its parameters")
+    dvc.add_argument("--check", action="store_true", help="only tell whether they are up to date")
     dvc.set_defaults(handler=("results", "write_dvc"))
+    jobs = commands.add_parser("jobs", help="write what each result is made from, as `dvc repro` does first")
+    jobs.set_defaults(handler=("results", "write_jobs"))
     prune = commands.add_parser("prune", help="list results that no rule makes any more")
     prune.add_argument("--yes", action="store_true", help="delete them")
     prune.set_defaults(handler=("results", "prune"))

@@ -18,8 +18,7 @@ from videomatch.pipeline import params as parameters, provenance, rules
 from videomatch.pipeline.plan import Plan
 
 try:
-    values = {k: v for k, v in workflow.config_settings.config.items() if k != "stage"}
-    given, read = parameters.load(workflow.configfiles or ["params.yaml"], values)
+    given, read = parameters.load(workflow.configfiles or ["params.yaml"], workflow.config_settings.config)
     plan = Plan(parameters.resolved(given, read))
     if not rules.needed(plan):
         sys.exit("nothing to make: results are made for tables, pages and submissions, and the parameters name none")
@@ -82,6 +81,11 @@ def inputs(made):
 def threads(made):
     """The processors of a rule, or a function of its wildcards."""
     return (lambda wildcards: made.threads(plan, wildcards.system)) if callable(made.threads) else made.threads
+
+
+def unknown(wildcards):
+    """The end of a run for a target that does not exist."""
+    sys.exit(f"no table or other target {wildcards.target!r}; there are: {', '.join(['all', *rules.targets(plan)])}")
 
 
 def summary():

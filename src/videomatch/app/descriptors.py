@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import polars as pl
 
-from videomatch.app.requests import PARAMS
 from videomatch.common import digests
 from videomatch.common.checkpoint import model_class
 from videomatch.common.messages import unknown
@@ -22,6 +21,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.localisation import key_frame_selection
+from videomatch.pipeline.params import PARAMS
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import KeyFrames
 from videomatch.specs.systems import Trained

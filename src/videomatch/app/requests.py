@@ -12,9 +12,9 @@ from pathlib import Path
 import yaml
 
 from videomatch.pipeline import params as parameters
+from videomatch.pipeline.params import PARAMS
 from videomatch.pipeline.plan import Plan
 
-PARAMS = Path("params.yaml")
 #: results of an answer, and characters of a question, at most
 MAX_RESULTS, MAX_CHARACTERS = 1000, 2000
 

@@ -8,25 +8,36 @@ from pathlib import Path
 
 from videomatch.app import leaks
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.requests import PARAMS, check_project, load_plan
+from videomatch.app.requests import check_project, load_plan
 from videomatch.common import files
 from videomatch.common.messages import count
 from videomatch.pipeline import dvcfile, provenance, rules
+from videomatch.pipeline.params import PARAMS
 
 
 def write_dvc(options: argparse.Namespace) -> int:
-    """Write dvc.yaml, or tell whether it is up to date."""
+    """Write the dvc.yaml of every file of parameters, or tell whether they are up to date."""
     check_project()
-    wanted, file = dvcfile.text(PARAMS), Path("dvc.yaml")
-    same = file.exists() and file.read_text(encoding="utf-8") == wanted
-    if same:
-        print("dvc.yaml is up to date")
-    elif options.check:
-        print("dvc.yaml is out of date: run `videomatch dvc`")
-    else:
-        files.write_text(file, wanted)
-        print("dvc.yaml is written anew")
-    return int(options.check and not same)
+    stale = 0
+    for params_file in [PARAMS, *sorted(Path("configs").glob("*.yaml"))]:
+        wanted, file = dvcfile.text(params_file), dvcfile.path_of(params_file)
+        same = file.exists() and file.read_text(encoding="utf-8") == wanted
+        stale += not same
+        if not same and not options.check:
+            files.write_text(file, wanted)
+        state = "up to date" if same else "out of date: run `videomatch dvc`" if options.check else "written anew"
+        print(f"{file} is {state}")
+    return int(options.check and stale > 0)
+
+
+def write_jobs(options: argparse.Namespace) -> int:
+    """Write what each result is made from, for DVC."""
+    if options.config or len(options.configfile) > 1:
+        raise ValueError("DVC reads one file of parameters and no values beside it")
+    plan = load_plan(options.configfile)
+    dvcfile.write_jobs(plan, *(options.configfile or [PARAMS]))
+    print(f"{plan.root}/jobs: {count(len(rules.needed(plan)), 'result')} in {count(len(rules.stages(plan)), 'stage')}")
+    return 0
 
 
 def show_tables(options: argparse.Namespace) -> int:
@@ -57,8 +68,7 @@ def show_tables(options: argparse.Namespace) -> int:
 def prune(options: argparse.Namespace) -> int:
     """List (or delete) results below results/<scale> that the current parameters do not make."""
     plan = load_plan(options.configfile, options.config)
-    wanted = {result for results in rules.results(plan).values() for result in results}
-    needed, unused = {parent for path in wanted for parent in Path(path).parents}, 0
+    needed, unused = {parent for path in rules.needed(plan) for parent in Path(path).parents}, 0
     for manifest in sorted(Path(plan.root).rglob(provenance.MANIFEST)):
         folder = manifest.parent
         # hidden folders are those that a running job writes

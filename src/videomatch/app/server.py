@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from videomatch.app import client, search
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.requests import MAX_CHARACTERS, PARAMS, check_project, check_top
+from videomatch.app.requests import MAX_CHARACTERS, check_project, check_top
 from videomatch.common import named
 from videomatch.media.thumbnail import jpeg, thumbnail
 from videomatch.pipeline import params

@@ -43,9 +43,9 @@ TYPES = {"int": "int", "float": "float", "str": "str", "bool": "bool", "None": "
 TYPES |= {"Sequence": "list", "list": "list", "Mapping": "mapping", "dict": "mapping"}
 
 
-def mistakes(params: Mapping[str, Any]) -> list[tuple[Place, str]]:
-    """(path, sentence) of everything that is wrong with resolved parameters."""
-    check = Check(params)
+def mistakes(params: Mapping[str, Any], has_data: bool) -> list[tuple[Place, str]]:
+    """(path, sentence) of everything that is wrong with resolved parameters and, where that must exist, their data."""
+    check = Check(params, has_data)
     check.all()
     return check.mistakes
 
@@ -62,8 +62,8 @@ def options_of(callee: str, entry: Mapping[str, Any], filled: Iterable[str] = ()
 class Check:
     """Walks over all of the parameters and collects ``mistakes``."""
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = params
+    def __init__(self, params: Mapping[str, Any], has_data: bool) -> None:
+        self.params, self.has_data = params, has_data
         self.mistakes: list[tuple[Place, str]] = []
 
     def add(self, path: Place, text: str) -> None:
@@ -210,8 +210,9 @@ class Check:
 
     def named(self, path: Place, name: Any, about: Mapping[str, Any]) -> None:
         """One value that names something: a file, a function, a word, or an entry of a section."""
-        if "path" in about and not Path(name).expanduser().exists():
-            self.add(path, f"{name} does not exist")
+        if "path" in about:
+            if self.has_data and about["path"](name) and not Path(name).expanduser().exists():
+                self.add(path, f"{name} does not exist")
         elif "room" in about:
             if self.member(path, about["what"], name, named.names(about["room"])):
                 for lacking in signatures.lacking(f"{about['room']}.{name}", *about.get("has", ())):

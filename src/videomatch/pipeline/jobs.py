@@ -46,6 +46,11 @@ class Job:
     patterns: Mapping[str, list[str]] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
+    @property
+    def results(self) -> list[str]:
+        """All results that it reads."""
+        return [path for paths in self.inputs.values() for path in listed(paths)]
+
     def request(self) -> Json:
         """The content of the job's settings file."""
         features = {"features": [f"{expert}/*" for expert in self.experts]} if self.experts else {}

@@ -17,6 +17,9 @@ from videomatch.pipeline import yaml_file
 from videomatch.pipeline.check import SECTIONS, mistakes
 from videomatch.pipeline.yaml_file import ParamsError
 
+#: read where no other file is named
+PARAMS = Path("params.yaml")
+
 
 def overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, null_removes: bool = False) -> dict[str, Any]:
     """``change`` laid over ``base``: mappings merge, everything else replaces.
@@ -111,11 +114,12 @@ def _without_parts(system: Any) -> Any:
     return kept | {part: _without_nulls(kept[part]) for part in parts}
 
 
-def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str, Any]:
+def resolved(config: Mapping[str, Any], files: Iterable[Path] = (), *, has_data: bool = True) -> dict[str, Any]:
     """The checked parameters with every system resolved and every emptied (``null``) entry gone.
 
     Args:
         files: the YAML files that they are from, for the lines of mistakes.
+        has_data: whether the files and folders that they name must be on this machine.
 
     Raises:
         ParamsError: listing every mistake.
@@ -132,7 +136,7 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = ()) -> dict[str,
     except ParamsError as error:
         found = error.found
     else:
-        found = mistakes(params)
+        found = mistakes(params, has_data)
     if not found:
         return params
     lines = {place: line for file in files for place, line in yaml_file.read(file)[1].items()}

@@ -13,7 +13,7 @@ from videomatch.common import named
 from videomatch.pipeline import signatures
 from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
-from videomatch.specs.data import Backbone, Dataset, Expert, KeyFrames
+from videomatch.specs.data import Backbone, Dataset, Expert, KeyFrames, is_path
 from videomatch.specs.reports import Page, Submission, Table
 from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, System, Trained
 
@@ -129,7 +129,7 @@ class Plan:
     def backbone_files(self, backbones: Iterable[str]) -> list[str]:
         """Local folders of pretrained weights; their content counts, not their names."""
         paths = [self.backbones[backbone].pretrained for backbone in backbones]
-        return [path for path in paths if path is not None and Path(path).expanduser().is_dir()]
+        return [path for path in paths if path is not None and is_path(path)]
 
     def of_kind(self, kind: type[Kind]) -> dict[str, Kind]:
         return {name: entry for name, entry in self.systems.items() if isinstance(entry, kind)}

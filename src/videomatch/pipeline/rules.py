@@ -22,14 +22,12 @@ class Rule:
 
     Attributes:
         output: folder of the result below the root, with wildcards.
-        part: the stage of ``dvc.yaml`` that the rule belongs to.
         mem_mb: memory that a cluster reserves.
         only: (wildcard, the values that it takes), where rules of the same output differ in that.
     """
 
     make: Callable[..., jobs.Job]
     output: str
-    part: str
     mem_mb: int = 1000
     threads: int | Callable[[Plan, str], int] = 1
     gpu: bool = False
@@ -38,6 +36,11 @@ class Rule:
     @property
     def name(self) -> str:
         return self.make.__name__
+
+    @property
+    def folder(self) -> str:
+        """The output without the wildcards of which one entry of the parameters has several."""
+        return self.output.removesuffix("/{shard}").removesuffix("/{member}")
 
     def constraints(self, plan: Plan) -> dict[str, str]:
         """Regular expressions of its wildcards."""
@@ -56,26 +59,24 @@ def _of_kinds(*kinds: type[System]) -> Callable[[Plan], list[str]]:
     return lambda plan: [system for system, entry in plan.systems.items() if isinstance(entry, kinds)]
 
 
-#: the stages of ``dvc.yaml``
-PARTS = ("systems", "segments", "benchmark")
 FEATURES, EMBEDDINGS = "features/{dataset}", "embeddings/{dataset}/{system}"
 CELL = "{dataset}/{split}/{system}"
 RULES = [
-    Rule(jobs.render, "media/{dataset}/{shard}", "systems"),
-    Rule(jobs.prepare, "corpora/{dataset}", "systems", 2000, threads=2),
-    Rule(jobs.extract, FEATURES + "/{passage}/{shard}", "systems", 4000, gpu=True, only=("passage", _passes)),
-    Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", "systems", only=("expert", Plan.key_frame_experts)),
-    Rule(jobs.train, "runs/{system}/{member}", "systems", 4000, threads=jobs.train_threads, gpu=True),
-    Rule(jobs.embed, EMBEDDINGS, "systems", 4000, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
-    Rule(jobs.combine, EMBEDDINGS, "systems", 4000, only=("system", _of_kinds(Combine))),
-    Rule(jobs.shortlist, "shortlists/{dataset}/{split}/{expert}", "segments", 4000),
-    Rule(jobs.tune, "tuned/{dataset}/{system}/{member}", "segments", 2000),
-    Rule(jobs.align, f"segments/{CELL}/{{member}}", "segments", 2000),
-    Rule(jobs.search, f"rankings/{CELL}", "benchmark", 4000),
-    Rule(jobs.evaluate, f"metrics/{CELL}", "benchmark"),
-    Rule(jobs.tabulate, "tables/{table}", "benchmark", 500),
-    Rule(jobs.illustrate, "pages/{page}", "benchmark"),
-    Rule(jobs.submit, "submissions/{submission}", "benchmark", 2000),
+    Rule(jobs.render, "media/{dataset}/{shard}"),
+    Rule(jobs.prepare, "corpora/{dataset}", 2000, threads=2),
+    Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 4000, gpu=True, only=("passage", _passes)),
+    Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", only=("expert", Plan.key_frame_experts)),
+    Rule(jobs.train, "runs/{system}/{member}", 4000, threads=jobs.train_threads, gpu=True),
+    Rule(jobs.embed, EMBEDDINGS, 4000, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
+    Rule(jobs.combine, EMBEDDINGS, 4000, only=("system", _of_kinds(Combine))),
+    Rule(jobs.shortlist, "shortlists/{dataset}/{split}/{expert}", 4000),
+    Rule(jobs.tune, "tuned/{dataset}/{system}/{member}", 2000),
+    Rule(jobs.align, f"segments/{CELL}/{{member}}", 2000),
+    Rule(jobs.search, f"rankings/{CELL}", 4000),
+    Rule(jobs.evaluate, f"metrics/{CELL}"),
+    Rule(jobs.tabulate, "tables/{table}", 500),
+    Rule(jobs.illustrate, "pages/{page}"),
+    Rule(jobs.submit, "submissions/{submission}", 2000),
 ]
 
 
@@ -88,40 +89,108 @@ def _patterns(plan: Plan) -> list[tuple[Rule, re.Pattern[str]]]:
     return found
 
 
+def _rule_of(plan: Plan, result: str) -> tuple[Rule, dict[str, str]]:
+    """The rule that makes a result, and its wildcards."""
+    rule, match = next((rule, m) for rule, pattern in _patterns(plan) if (m := pattern.fullmatch(result)))
+    return rule, match.groupdict()
+
+
 def job_of(plan: Plan, result: str) -> jobs.Job:
     """The job that makes a result."""
-    rule, match = next((rule, m) for rule, pattern in _patterns(plan) if (m := pattern.fullmatch(result)))
-    return rule.make(plan, **match.groupdict())
+    rule, wildcards = _rule_of(plan, result)
+    return rule.make(plan, **wildcards)
 
 
+def targets(plan: Plan) -> dict[str, str]:
+    """Name of a target -> its result: tables by their names, ``page_<name>`` and ``submission_<name>``."""
+    found = {name: plan.result("tables", name) for name in plan.tables}
+    found |= {f"page_{name}": plan.result("pages", name) for name in plan.pages}
+    return found | {f"submission_{name}": plan.result("submissions", name) for name in plan.submissions}
+
+
+@functools.cache
 def needed(plan: Plan) -> dict[str, jobs.Job]:
     """Result -> its job, of all that tables, pages and submissions are made from, and of the features of every expert
     that a data set among them lists. A ``ValueError`` where that cannot be."""
     found: dict[str, jobs.Job] = {}
-    waiting = [
-        *(plan.result("tables", name) for name in plan.tables),
-        *(plan.result("pages", name) for name in plan.pages),
-        *(plan.result("submissions", name) for name in plan.submissions),
-    ]
-    waiting += [plan.result("rankings", *cell) for cell in plan.cells]
+    waiting = list(targets(plan).values())
     while waiting:
         result = waiting.pop()
         if result in found:
             continue
         job = found[result] = job_of(plan, result)
-        for paths in job.inputs.values():
-            waiting += [paths] if isinstance(paths, str) else paths
+        waiting += job.results
         if job.stage == "prepare":
             dataset = job.settings["dataset"]
             waiting += plan.features_of(dataset, plan.datasets[dataset].experts)
     return found
 
 
-def results(plan: Plan) -> dict[str, list[str]]:
-    """Stage of ``dvc.yaml`` -> all its results."""
-    parts = {rule.name: rule.part for rule in RULES}
-    found = needed(plan)
-    return {part: sorted(path for path, job in found.items() if parts[job.stage] == part) for part in PARTS}
+@dataclass(frozen=True)
+class Stage:
+    """A stage of ``dvc.yaml``: the results that the same tables need.
+
+    Attributes:
+        results: in the order of their paths.
+        folders: of the entries that they belong to, below the root; no other stage has results there.
+        reads: stage -> those of its folders that this one reads.
+    """
+
+    results: list[str]
+    folders: list[str]
+    reads: dict[str, list[str]]
+
+
+@functools.cache
+def stages(plan: Plan) -> dict[str, Stage]:
+    """The stages of ``dvc.yaml``. The stage of a table makes what this table alone needs. What several tables need is a
+    stage of its own, so a table is made without anything that it does not read. A stage reads only stages that more
+    tables need, so there is no circle. Pages and submissions have stages of what no table needs."""
+    results: dict[str, list[str]] = {}
+    reads: dict[str, set[str]] = {}
+    for result, job in sorted(needed(plan).items()):
+        folder = _folder_of(plan, result)
+        results.setdefault(folder, []).append(result)
+        reads.setdefault(folder, set()).update({_folder_of(plan, path) for path in job.results} - {folder})
+    needing: dict[str, list[str]] = {folder: [] for folder in results}
+    for name, result in targets(plan).items():
+        waiting = [_folder_of(plan, result)]
+        while waiting:
+            folder = waiting.pop()
+            if name not in needing[folder]:
+                needing[folder].append(name)
+                waiting += reads[folder]
+    stage_of = {folder: _stage_name(plan, names) for folder, names in needing.items()}
+    found: dict[str, Stage] = {}
+    for folder in sorted(results, key=lambda folder: (-len(needing[folder]), stage_of[folder])):
+        stage = found.setdefault(stage_of[folder], Stage([], [], {}))
+        stage.results.extend(results[folder])
+        stage.folders.append(folder)
+        for read in sorted(reads[folder]):
+            if stage_of[read] != stage_of[folder] and read not in stage.reads.setdefault(stage_of[read], []):
+                stage.reads[stage_of[read]].append(read)
+    return found
+
+
+def _folder_of(plan: Plan, result: str) -> str:
+    """The folder below the root of the entry that a result belongs to, as ``runs/mmt``."""
+    rule, wildcards = _rule_of(plan, result)
+    return rule.folder.format(**wildcards)
+
+
+def _stage_name(plan: Plan, names: list[str]) -> str:
+    """The stage of what some targets need: families whose tables all do are named as one."""
+    names = [name for name in names if name in plan.tables] or names
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        return "features"  # of experts that a data set lists and nothing reads
+    families: dict[str, list[str]] = {}
+    for name in plan.tables:
+        families.setdefault(name.partition("_")[0], []).append(name)
+    whole = {family: tables for family, tables in families.items() if len(tables) > 1 and set(tables) <= set(names)}
+    rest = [name for name in names if not any(name in tables for tables in whole.values())]
+    return "shared_by_" + ("all" if set(names) == set(plan.tables) else "_and_".join([*whole, *rest]))
 
 
 def datasets(plan: Plan) -> list[str]:

@@ -70,7 +70,7 @@ class RunLog(logging.Handler):
         if self._counted:
             return ""
         self._counted = True
-        counts = {rule: n for rule, n in fields["stats"].items() if rule not in ("total", "all", *rules.PARTS)}
+        counts = {rule.name: fields["stats"][rule.name] for rule in rules.RULES if rule.name in fields["stats"]}
         return f"{count(sum(counts.values()), 'job')}: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
     def _would_run(self, fields: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ def option(*, default: Any = dataclasses.MISSING, **about: Any) -> Any:
             ``trained``: that entry is a system with weights of its own. ``without``: keys that it must not have, and
             what to tell where it has one. ``acyclic``: what to tell where it leads back to this one.
             ``spec``: the value is a mapping with a spec of its own. ``callee``: it is a mapping of options, as in
-            :class:`OpenSpec`. ``path``: it is the path of an existing file or folder.
+            :class:`OpenSpec`. ``path``: of which values it is the path of an existing file or folder.
             ``argument``: it may be given only where the callee of the entry has this argument.
             ``workflow``: the stage does not get it.
     """

@@ -23,7 +23,7 @@ class Dataset(Spec):
     """
 
     corpus: str = option(room="corpora", what="corpus", has=("read",))
-    raw: str | None = option(path=True, default=None)
+    raw: str | None = option(path=bool, default=None)
     seed: int | None = None
     shards: int = 1
     experts: Sequence[str] = option(section="experts", default=())
@@ -36,19 +36,20 @@ class Dataset(Spec):
             yield "shards", f"{self.shards!r} is not a whole number of at least 1"
 
 
+def is_path(pretrained: str) -> bool:
+    """Whether a name of pretrained weights is that of a folder, wherever it is, and not a hub id."""
+    return pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or Path(pretrained).is_dir()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backbone(Spec):
     """``backbones.<name>``: pretrained weights, or a system that is trained here."""
 
-    pretrained: str | None = None
+    pretrained: str | None = option(path=is_path, default=None)
     system: str | None = option(section="systems", trained=True, default=None)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         yield from self.either(pretrained=" (a hub id or a folder)", system=" (trained here)")
-        given = self.pretrained or ""
-        is_path = given.startswith((".", "/", "~")) or given.count("/") > 1
-        if is_path and not Path(given).expanduser().is_dir():
-            yield "pretrained", f"there is no folder {given}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Expert(OpenSpec):
     )
     backbone: str | None = option(section="backbones", argument="backbone", default=None)
     encoder: str | None = option(section="backbones", argument="encoder", default=None)
-    folder: str | None = option(path=True, argument="folder", default=None)
+    folder: str | None = option(path=bool, argument="folder", default=None)
 
     @property
     def backbones(self) -> list[str]:
