@@ -127,9 +127,9 @@ class Repo:
         """The result folders that `snakemake` makes anew, those left out whose job finds nothing changed."""
         return {folder for folder, outcome in self.build().items() if outcome != "unchanged"}
 
-    def set(self, path: str, value: object) -> None:
+    def set(self, path: str, value: object, params_file: str = "params.yaml") -> None:
         """Set a dotted parameter."""
-        file = self.folder / "params.yaml"
+        file = self.folder / params_file
         params = yaml.safe_load(file.read_text())
         *parents, last = path.split(".")
         entry = params

@@ -1,5 +1,6 @@
 """Every command line of README: `videomatch` runs in the small project, and all that is named exists in the demo."""
 
+import fnmatch
 import os
 import re
 import shlex
@@ -82,22 +83,28 @@ def test_a_run_makes_all_jobs_from_its_config(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     trained = [f"results/demo/runs/{name}/seed0" for name in ("tiny_clip", "tiny_effnet")]  # by `make demo`
-    for folder in {*re.findall(r"~/([\w/]+)", line), *trained}:
+    for folder in {*re.findall(r"~/([\w/]+)", line), *trained, "data/msrvtt"}:
         (tmp_path / folder).mkdir(parents=True)
     for name in ("params.yaml", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     options = get_argument_parser().parse_args(shlex.split(line)[1:])
-    assert rules.needed(load_plan(options.configfile, options.config or []))
+    plan = load_plan(options.configfile, options.config or [])
+    assert rules.needed(plan) and set(options.targets) <= rules.targets(plan).keys()
 
 
 @pytest.mark.parametrize("line", of("dvc"))
 def test_dvc_knows_the_options(line):
     options = vars(parse_args(LINES[line][1:]))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for change in options.get("set_param") or []:
-        entry = params
-        for key in change.partition("=")[0].split("."):
+        file, _, keys = change.partition("=")[0].rpartition(":")
+        entry = yaml.safe_load((ROOT / (file or "params.yaml")).read_text(encoding="utf-8"))
+        for key in keys.split("."):
             entry = entry[key]
+    for target in options.get("targets") or []:
+        file, _, stage = target.rpartition(":")
+        if file or options["cmd"] == "repro":
+            stages = yaml.safe_load((ROOT / (file or "dvc.yaml")).read_text(encoding="utf-8"))["stages"]
+            assert fnmatch.filter(stages, stage), stage
 
 
 @pytest.mark.parametrize("line", of("make"))

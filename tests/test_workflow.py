@@ -312,6 +312,67 @@ def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(versio
     assert str(repo.metrics()[path]["metrics"]["Spearman"]) in text, "the queued experiment"
 
 
+CONFIG = "configs/msrvtt.yaml"
+TABLE = "search_clip_1ka"
+
+
+@pytest.fixture
+def msrvtt(repo: Repo) -> Repo:
+    """The toy repository with the config of MSR-VTT, in one shard, and planted annotations, which DVC has."""
+    annotations = repo.folder / "data/msrvtt/MSRVTT_data.json"
+    annotations.parent.mkdir(parents=True)
+    annotations.write_text('{"videos": [], "sentences": []}')
+    (repo.folder / CONFIG).parent.mkdir()
+    config = (ROOT / CONFIG).read_text().replace("~/data", "data").replace("shards: 8", "shards: 1")
+    (repo.folder / CONFIG).write_text(re.sub(r"epochs: \d+", "epochs: 1", config))
+    repo.describe()
+    repo("dvc", "add", "-q", "data/msrvtt")
+    repo.commit("a config")
+    return repo
+
+
+def test_a_table_of_a_config_is_made_by_either_engine(msrvtt: Repo):
+    repo, table = msrvtt, ("snakemake", TABLE, "--configfile", CONFIG)
+    pipeline, value = str(dvcfile.path_of(Path(CONFIG))), "experts.clip.every"
+    repo("dvc", "repro", "-q", f"{pipeline}:{TABLE}")
+    assert "Nothing to be done" in repo(*table, "-n")
+    assert not (repo.folder / "results/msrvtt/runs").exists(), "nothing of another table"
+    repo.commit("built")
+    before = repo.metrics()
+    repo.set(value, 1.0, CONFIG)
+    assert "features/videos/media/0" in repo(*table)
+    after = repo.metrics()
+    assert before != after
+    assert "✓" not in repo("dvc", "repro", f"{pipeline}:{TABLE}") and repo.metrics() == after
+    repo("git", "checkout", "-q", ".")
+    repo("dvc", "checkout", "-q", "--force", "--allow-missing", pipeline)  # of the other tables
+    assert "Nothing to be done" in repo(*table, "-n") and repo.metrics() == before
+    repo("dvc", "exp", "run", "-q", "-S", f"{CONFIG}:{value}=1.0", f"{pipeline}:{TABLE}")
+    assert repo.metrics() == after
+    shown, diff = repo("dvc", "exp", "show", "--json"), repo("dvc", "metrics", "diff")
+    for found in (before, after):
+        value = found["results/msrvtt/metrics/videos/captions_1ka_test/zero_shot/all/metrics.json"]["metrics"]["R@1"]
+        assert str(value) in shown and str(value)[:6] in diff
+    (repo.folder / "data/msrvtt/MSRVTT_data.json").write_text("{}")
+    assert "data/msrvtt" in repo("dvc", "status", "--with-deps", f"{pipeline}:{TABLE}")
+    assert "corpora/videos: files changed (data/msrvtt)" in repo(*table, "-n")
+
+
+def test_a_pipeline_of_other_parameters_is_refused(repo: Repo):
+    repo.set("tables", ["folds"])
+    done = repo.run("dvc", "repro")
+    assert done.returncode != 0
+    assert "dvc.yaml was written for other parameters: run `videomatch dvc`" in done.stderr
+
+
+def test_an_unknown_target_says_which_there_are(repo: Repo):
+    done = repo.run("snakemake", "similarity_sizes")
+    assert done.returncode != 0
+    tables = "all, similarity_untrained, search_untrained, folds, page_neighbours, page_run, submission_challenge"
+    assert f"no table or other target 'similarity_sizes'; there are: {tables}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_prune_lists_what_no_rule_makes(repo: Repo):
     params = yaml.safe_load((repo.folder / "params.yaml").read_text())
     params["pages"] = {}

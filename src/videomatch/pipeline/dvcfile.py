@@ -105,18 +105,24 @@ def _file(to_root: str, result: str, name: str) -> str:
 
 
 def plots(plan: Plan, to_root: str) -> list[dict[str, Any]]:
-    """What ``dvc plots`` draws: the learning curves and the scores over grades that the pages show."""
+    """What ``dvc plots`` draws: learning curves of the systems that a page shows or a table has in ``compared:``, and
+    the scores over grades that a page shows."""
     found: dict[str, Any] = {}
 
     def plot(name: str, template: str, title: str, x: str, y: dict[str, str], y_label: str) -> None:
         found[name] = {"title": title, "x": x, "x_label": x, "y": y, "y_label": y_label, "template": template}
 
+    shown = [system for entry in plan.pages.values() for system in entry.curves]
+    compared = [system for entry in plan.tables.values() for system in entry.compared]
+    for system, entry in plan.of_kind(Trained).items():
+        if system not in [*shown, *compared]:
+            continue
+        logs = [_file(to_root, plan.run(system, m), "log.csv") for m in plan.members(system)]
+        is_validated = entry.folds is not None or entry.examples.further.get("validation", "val") is not None
+        for objective in entry.objectives or ():
+            for column in (f"train/{objective}", *([f"val/{objective}"] if is_validated else [])):
+                plot(f"{system}/{column}", "linear", system, "epoch", dict.fromkeys(logs, column), column)
     for page, entry in plan.pages.items():
-        for system in entry.curves:
-            logs = [_file(to_root, plan.run(system, m), "log.csv") for m in plan.members(system)]
-            for objective in plan.system_of_kind(system, Trained).objectives or ():
-                for column in (f"train/{objective}", f"val/{objective}"):
-                    plot(f"{system}/{column}", "linear", system, "epoch", dict.fromkeys(logs, column), column)
         for system in entry.scatter:
             file = _file(to_root, plan.result("pages", page), f"similarity-{system}-{plan.members(system)[0]}.csv")
             name, title = f"similarity/{page}/{system}", f"{system}: cosine over grade"

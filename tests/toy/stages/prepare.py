@@ -4,6 +4,7 @@ EDITED = 0
 
 
 def prepare(*, output, dataset, corpus, shards, raw, seed, options, renders):
-    for shard, folder in enumerate(renders):
-        write(output, [EDITED // 2, read(folder)], f"videos-{shard:05d}.parquet")
-    write(output, [EDITED, seed, [read(folder) for folder in renders]], "value.parquet")
+    found = [read(folder) for folder in renders] or [raw] * shards
+    for shard, value in enumerate(found):
+        write(output, [EDITED // 2, value], f"videos-{shard:05d}.parquet")
+    write(output, [EDITED, seed, found], "value.parquet")
