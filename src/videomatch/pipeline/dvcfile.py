@@ -105,15 +105,15 @@ def _file(to_root: str, result: str, name: str) -> str:
 
 
 def plots(plan: Plan, to_root: str) -> list[dict[str, Any]]:
-    """What ``dvc plots`` draws: learning curves of the systems that a page shows or a table has in ``compared:``, and
-    the scores over grades that a page shows."""
+    """What ``dvc plots`` draws: learning curves of the systems that a page shows or a table compares, and the scores
+    over grades that a page shows."""
     found: dict[str, Any] = {}
 
     def plot(name: str, template: str, title: str, x: str, y: dict[str, str], y_label: str) -> None:
         found[name] = {"title": title, "x": x, "x_label": x, "y": y, "y_label": y_label, "template": template}
 
     shown = [system for entry in plan.pages.values() for system in entry.curves]
-    compared = [system for entry in plan.tables.values() for system in entry.compared]
+    compared = [s for entry in plan.tables.values() for s in entry.compared or [row["system"] for row in entry.rows]]
     for system, entry in plan.of_kind(Trained).items():
         if system not in [*shown, *compared]:
             continue
