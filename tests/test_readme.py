@@ -62,7 +62,7 @@ def test_the_lines_are_found():
 
 
 def test_files_and_folders_exist():
-    named = re.findall(r"(?:configs|profiles|benchmarks)/\w[\w.]*|[\w/]+\.(?:py|yaml|lock)\b", README)
+    named = re.findall(r"(?:configs|profiles|benchmarks)/\w[\w./]*|[\w/]+\.(?:py|yaml|lock)\b", README)
     below = [ROOT, ROOT / "src/videomatch", ROOT / "configs"]
     assert not {path for path in named if not any((folder / path).exists() for folder in below)}
 
