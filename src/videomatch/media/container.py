@@ -109,13 +109,28 @@ class Timeline:
         """Whether every packet has a time stamp of its own, which then identifies its frame."""
         return not self.is_ordered and NONE not in self.pts and len(np.unique(self.pts)) == len(self.pts)
 
-    def grid(self, every: Fraction) -> np.ndarray:
-        """(points,) the last tick of each grid point. Point k is at ``start + k * every`` in exact fractions, as long
-        as a frame is on screen: the last one with a time stamp <= that point. (``ffmpeg -vf fps=2`` rounds to the
-        nearest point instead, so that every frame is 0.25 s late.)"""
+    def parts(self, spans: Sequence[tuple[float, float]] | None = None) -> np.ndarray:
+        """(spans, 2) first tick and end of parts of the video, which are given in seconds after the first frame; of the
+        whole for None. Each edge moves to where the nearest frame begins, since tables round times; a part has at least
+        one frame."""
+        if spans is None:
+            return np.array([[self.start, self.end]], np.int64)
+        frames = np.unique(self.pts[~self.discard & (self.pts >= self.start)])
+        edges = np.append(frames if len(frames) else self.start, self.end)
+        wanted = self.start + np.asarray(spans, np.float64) / float(self.time_base)
+        middles = (edges[:-1] + edges[1:]) / 2
+        first, end = np.searchsorted(middles, wanted, side="right").T
+        first = np.minimum(first, len(edges) - 2)
+        return np.stack([edges[first], edges[np.maximum(end, first + 1)]], axis=1)
+
+    def grid(self, every: Fraction, first: int | None = None, end: int | None = None) -> np.ndarray:
+        """(points,) the last tick of each grid point of a part (:meth:`parts`), or of the whole. Point k is at ``first +
+        k * every`` in exact fractions, as long as a frame of the part is on screen: the last one with a time stamp <=
+        that point. (``ffmpeg -vf fps=2`` rounds to the nearest point instead, so that every frame is 0.25 s late.)"""
+        first, end = self.start if first is None else first, self.end if end is None else end
         step = every / self.time_base
-        points = max(1, -(-(self.end - self.start) // step))
-        ticks = [self.start + k * step.numerator // step.denominator for k in range(points)]
+        points = max(1, -(-(end - first) // step))
+        ticks = [first + k * step.numerator // step.denominator for k in range(points)]
         return np.array(ticks, np.int64)
 
 

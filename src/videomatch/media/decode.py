@@ -1,4 +1,4 @@
-"""Frames of a video on an exact grid of times, and its sound, in one pass.
+"""Frames of a video, or of parts of it, on an exact grid of times, and its sound, in one pass.
 
 :class:`Sampler` streams: memory does not grow with the length of a video. Its frames are those of a full decode, bit
 for bit, but only the packets that the grid needs are decoded. Within a group of pictures nothing after the last wanted
@@ -63,10 +63,11 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive items of one request (a number), from grid point ``first`` on: (n, height, width, 3) uint8 RGB, or
-    (n, samples) float32 sound."""
+    """Consecutive items of one request (a number), from grid point ``first`` of a span (a number) on: (n, height, width,
+    3) uint8 RGB, or (n, samples) float32 sound."""
 
     request: int
+    span: int
     first: int
     values: np.ndarray
 
@@ -81,36 +82,51 @@ class _Irregular(Exception):
 
 
 class Sampler:
-    """Iterate over the chunks of several requests of one video; chunks of a request come in order. ``decode_all``
-    decodes every packet instead of the planned ones (slow; the same result)."""
+    """Iterate over the chunks of several requests of one video; chunks of a request come in order.
+
+    Args:
+        spans: start and end of parts (s after the first frame), in order and apart, each read as if it were a file of
+            its own (:meth:`Timeline.parts`), in one pass for all; None for the whole as one span.
+        decode_all: decode every packet instead of the planned ones (slow; the same result).
+    """
 
     def __init__(
-        self, path: Path, requests: Sequence[FrameRequest | SoundRequest], *, decode_all: bool = False
+        self,
+        path: Path,
+        requests: Sequence[FrameRequest | SoundRequest],
+        *,
+        spans: Sequence[tuple[float, float]] | None = None,
+        decode_all: bool = False,
     ) -> None:
         self.path = path
         self.requests = list(requests)
+        self.spans = spans
+        self.parts = np.zeros((0, 2), np.int64)  # ticks of the spans; known once the iteration has begun
         self.warnings: list[str] = []  # what was wrong with the file; complete after the iteration
         self.num_decoded = 0  # frames
         self.num_corrupt = 0  # those of them that the decoder marked as damaged
         self.timeline: Timeline | None = None  # known once the iteration has begun
         self._decode_all = decode_all
 
-    def times(self, request: int) -> np.ndarray:
-        """(points, 2) start and end of every grid point of a request, seconds after the first frame."""
+    def times(self, request: int, span: int = 0) -> np.ndarray:
+        """(points, 2) start and end of every grid point of a request, seconds after the first frame of the span."""
         assert self.timeline is not None
         exact = self.requests[request].every
-        every = float(exact)
-        start = np.arange(len(self.timeline.grid(exact))) * every
-        return np.stack([start, np.minimum(start + every, self.timeline.duration)], axis=1)
+        every, (first, end) = float(exact), self.parts[span].tolist()
+        start = np.arange(len(self.timeline.grid(exact, first, end))) * every
+        return np.stack([start, np.minimum(start + every, float((end - first) * self.timeline.time_base))], axis=1)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Decode. :class:`Unreadable` if frames are wanted and none can be decoded; other damage is a warning, and the
         frame before is delivered instead of one that cannot be decoded."""
         self.timeline = timeline = probe(self.path)
         self.warnings = timeline.warnings
-        frames = [(n, r) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
-        grids = [_Grid(number, request, timeline.grid(request.every)) for number, request in frames]
-        readers = {n: SoundReader(r, timeline) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)}
+        self.parts = timeline.parts(self.spans)
+        parts = None if self.spans is None else self.parts
+        grids = [_grid(n, r, timeline, self.parts) for n, r in enumerate(self.requests) if isinstance(r, FrameRequest)]
+        readers = {
+            n: SoundReader(r, timeline, parts) for n, r in enumerate(self.requests) if isinstance(r, SoundRequest)
+        }
         decoder = _Decoder(self, timeline, grids, None if self._decode_all else _plan(timeline, grids))
         yield from self._read(decoder, readers)
         if not decoder.as_planned:
@@ -132,15 +148,15 @@ class Sampler:
                     # one decoding for all: a decoder that gets a packet twice gives wrong sound
                     sound = decoded(sounds[0], packet, self.warnings, "sound")
                     for number, reader in readers.items():
-                        for first, values in reader.add(sound, self.warnings):
-                            yield Chunk(number, first, values)
+                        for chunk in reader.add(sound, self.warnings):
+                            yield Chunk(number, *chunk)
                 elif decoder.as_planned:
                     yield from decoder.planned(decoder.feed(stream, packet))
                 elif not sounds:
                     break
             for number, reader in readers.items():
-                for first, values in reader.finish():
-                    yield Chunk(number, first, values)
+                for chunk in reader.finish():
+                    yield Chunk(number, *chunk)
             if decoder.as_planned:
                 yield from decoder.planned(decoder.finish())
 
@@ -151,18 +167,29 @@ class _Grid:
 
     number: int
     request: FrameRequest
-    limits: np.ndarray  # the last tick of each grid point
+    limits: np.ndarray  # the last tick of each grid point, of all spans
+    ends: list[int]  # of each span: the grid points up to its end
     expected: np.ndarray = field(default_factory=lambda: np.zeros(0))  # time stamp of the frame there, by the plan
     reformatter: VideoReformatter = field(default_factory=VideoReformatter)
     next: int = 0  # grid point
+    span: int = 0  # of that point
     held: list[np.ndarray] = field(default_factory=list)  # frames of the next chunk
 
-    def take(self, at_least: int) -> Iterator[Chunk]:
-        """The held frames, if there are enough of them."""
-        if len(self.held) >= at_least:
-            values = np.stack(self.held)
-            yield Chunk(self.number, self.next - len(values), values)
-            self.held = []
+    def add(self, picture: np.ndarray) -> Iterator[Chunk]:
+        """The frame of the next grid point; the chunk that it completes, which may be the rest of its span."""
+        self.held.append(picture)
+        self.next += 1
+        at_end = self.next == self.ends[self.span]
+        if at_end or len(self.held) == CHUNK:
+            first = self.next - len(self.held) - (self.ends[self.span - 1] if self.span else 0)
+            values, self.held = np.stack(self.held), []
+            yield Chunk(self.number, self.span, first, values)
+            self.span += at_end
+
+
+def _grid(number: int, request: FrameRequest, timeline: Timeline, parts: np.ndarray) -> _Grid:
+    grids = [timeline.grid(request.every, *part) for part in parts.tolist()]
+    return _Grid(number, request, np.concatenate(grids), np.cumsum([len(grid) for grid in grids]).tolist())
 
 
 #: what is done with a packet by the plan: left out, decoded where other frames refer to it, its frame is wanted
@@ -240,8 +267,6 @@ class _Decoder:
         """The rest: the last frame stays on screen."""
         if self.before is not None:
             yield from self._serve(np.iinfo(np.int64).max)
-        for grid in self.grids:
-            yield from grid.take(1)
 
     def _show(self, frame: VideoFrame) -> Iterator[Chunk]:
         """A decoded frame comes on screen."""
@@ -276,9 +301,7 @@ class _Decoder:
                 shape = grid.request.shape(self.timeline.width, self.timeline.height)
                 if shape not in converted:
                     converted[shape] = self._convert(grid, shape)
-                grid.held.append(converted[shape])
-                grid.next += 1
-                yield from grid.take(CHUNK)
+                yield from grid.add(converted[shape])
 
     def _convert(self, grid: _Grid, shape: tuple[int, int]) -> np.ndarray:
         """(height, width, 3) uint8 RGB, upright."""

@@ -1,7 +1,7 @@
-"""The sound of a video in windows on the same grid as its frames: mono float32 in [-1, 1].
+"""The sound of a video, or of parts of it, in windows on the same grid as its frames: mono float32 in [-1, 1].
 
 Window k holds ``every`` seconds from ``k * every`` on, counted from the first frame, as long as there are frames.
-Missing sound is silence.
+Missing sound is silence, and so is what follows the end of a part.
 """
 
 from __future__ import annotations
@@ -41,24 +41,27 @@ class SoundRequest:
 
 
 class SoundReader:
-    """Collects the windows of one request packet by packet: ``(number of the first, (n, samples))``."""
+    """Collects the windows of one request packet by packet: (part, number of the first window, (n, samples)). ``parts``
+    are those of :meth:`Timeline.parts`, in order and apart; None for the whole."""
 
-    def __init__(self, request: SoundRequest, timeline: Timeline) -> None:
+    def __init__(self, request: SoundRequest, timeline: Timeline, parts: np.ndarray | None = None) -> None:
         self.request = request
         self.start = timeline.start * timeline.time_base
         # where the clock of the pictures jumps, that of the sound does, too
         shifts = np.unique(np.append(timeline.shift, 0)).tolist()
         self.shifts = [round(shift * timeline.time_base * request.rate) for shift in shifts]
-        self.left = len(timeline.grid(request.every)) * request.samples  # samples still to deliver
+        self.windows = _windows(request, timeline, parts)
+        self.total = int(self.windows[-1, 3])  # samples up to the end of the last window
         self.resampler = AudioResampler(format="flt", layout="mono", rate=request.rate)
         self.next = 0  # window
         self.position = 0  # samples placed so far
+        self.first = 0  # sample that is held first
         self.held: list[np.ndarray] = []
         self.num_held = 0
 
-    def add(self, frames: Sequence[AudioFrame], warnings: list[str]) -> Iterator[tuple[int, np.ndarray]]:
+    def add(self, frames: Sequence[AudioFrame], warnings: list[str]) -> Iterator[tuple[int, int, np.ndarray]]:
         """Place the decoded sound of one packet."""
-        if self.left <= 0:
+        if self.next == len(self.windows):
             return
         try:
             for frame in frames:
@@ -70,14 +73,15 @@ class SoundReader:
             warn(warnings, f"sound could not be decoded: {reason(error)}")
         yield from self._take(CHUNK * self.request.samples)
 
-    def finish(self) -> Iterator[tuple[int, np.ndarray]]:
+    def finish(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """The rest; the last window is filled up with silence."""
-        rest = -self.num_held % self.request.samples
-        if rest and self.left > 0:
+        begun = np.searchsorted(self.windows[:, 2], self.first + self.num_held)  # windows
+        rest = int(self.windows[begun - 1, 3]) - self.first - self.num_held if begun else 0
+        if rest > 0:
             self._place(np.zeros(rest, np.float32))
-        yield from self._take(self.request.samples)
+        yield from self._take(1)
 
-    def _align(self, time: Fraction) -> Iterator[tuple[int, np.ndarray]]:
+    def _align(self, time: Fraction) -> Iterator[tuple[int, int, np.ndarray]]:
         """The next samples belong at ``time``, or where a shift of the clock brings that closest to what was placed:
         insert silence if that is ahead of it."""
         read = round(time * self.request.rate)
@@ -85,7 +89,7 @@ class SoundReader:
         slack = SLACK * self.request.rate
         if target - self.position > slack:
             # at most what is left: a wrong time stamp may be hours ahead
-            missing = min(target - self.position, self.left - self.num_held)
+            missing = min(target - self.position, self.total - self.first - self.num_held)
             chunk = CHUNK * self.request.samples
             for size in [chunk] * (missing // chunk) + [missing % chunk] if missing > 0 else ():
                 self._place(np.zeros(size, np.float32))
@@ -94,7 +98,7 @@ class SoundReader:
             self.position = target  # from before the first frame, or repeated: not placed
 
     def _place(self, samples: np.ndarray) -> None:
-        done = self.next * self.request.samples + self.num_held
+        done = self.first + self.num_held
         late = max(0, done - self.position)
         self.position += len(samples)
         samples = samples[late:]
@@ -102,15 +106,33 @@ class SoundReader:
             self.held.append(samples)
             self.num_held += len(samples)
 
-    def _take(self, at_least: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _take(self, at_least: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The windows that are complete, if so many samples are held."""
         if self.num_held < at_least:
             return
-        samples = np.concatenate(self.held)
-        count = min(len(samples), self.left) // self.request.samples
-        used = count * self.request.samples
-        values = samples[:used].astype(np.float32, copy=False).reshape(count, self.request.samples)
-        self.held, self.num_held = [samples[used:]], len(samples) - used
-        if count:
-            yield self.next, values
-        self.next += count
-        self.left -= used
+        samples, before = np.concatenate(self.held), self.first
+        complete = int(np.searchsorted(self.windows[:, 3], before + len(samples), side="right"))
+        rows, self.next = self.windows[self.next : complete], complete
+        after = int(self.windows[complete, 2]) if complete < len(self.windows) else self.total
+        self.first = min(before + len(samples), after)  # what lies between two parts is dropped
+        self.held = [samples[self.first - before :]]
+        self.num_held = len(self.held[0])
+        for part in np.unique(rows[:, 0]).tolist():
+            of_part = rows[rows[:, 0] == part]
+            values = np.zeros((len(of_part), self.request.samples), np.float32)
+            for row, (begin, end) in zip(values, (of_part[:, 2:] - before).tolist(), strict=True):
+                row[: end - begin] = samples[begin:end]
+            yield part, int(of_part[0, 1]), values
+
+
+def _windows(request: SoundRequest, timeline: Timeline, parts: np.ndarray | None) -> np.ndarray:
+    """(windows, 4) integers: part, number in it, first sample and end, counted from the first frame."""
+    found = []
+    for number, (first, end) in enumerate((timeline.parts() if parts is None else parts).tolist()):
+        begin, limit = (round((t - timeline.start) * timeline.time_base * request.rate) for t in (first, end))
+        numbers = np.arange(len(timeline.grid(request.every, first, end)))
+        begins = begin + numbers * request.samples
+        ends = begins + request.samples
+        ends = ends if parts is None else np.maximum(np.minimum(ends, limit), begins)
+        found.append(np.stack([np.full_like(numbers, number), numbers, begins, ends], axis=1))
+    return np.concatenate(found)
