@@ -11,9 +11,10 @@ import polars as pl
 from videomatch.data import tables
 
 
-def shard_of(video_id: str, shards: int) -> int:
-    """The shard of a video: a stable function of its id, so that a growing corpus leaves the other shards untouched."""
-    return int(hashlib.sha256(video_id.encode()).hexdigest()[:8], 16) % shards
+def shard_of(name: str, shards: int) -> int:
+    """The shard of a video, by its id, or of all parts of a file, by that file's name: a stable function, so that a
+    growing corpus leaves the other shards untouched."""
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % shards
 
 
 def shard_file(shard: int) -> str:

@@ -21,9 +21,12 @@ LONGEST = 1e9
 _PAIR = {"query_id": S, "reference_id": S}
 #: column -> dtype of every table
 SCHEMAS: dict[str, dict[str, Any]] = {
+    # of a video that is a part of the file at `path`, `start` and `end` there, in seconds; parts of a file are apart
     "videos": {
         "video_id": S,
         "path": S,
+        "start": F,
+        "end": F,
         "duration": F,
         "fps": F,
         "width": I,
@@ -55,7 +58,7 @@ OPTIONAL = ("edits", "sources", "strata")
 
 #: columns that may be null; everywhere else a null is an error
 NULLABLE: dict[str, set[str]] = {
-    "videos": {"duration", "fps", "width", "height", "has_audio", "category", "path", "sha256"},
+    "videos": {"duration", "fps", "width", "height", "has_audio", "category", "path", "sha256", "start", "end"},
     "texts": {"video_id", "language", "start", "end"},
     "rankings": {"grade", "better", "equal"},
     "segments": {"score"},

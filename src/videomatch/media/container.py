@@ -77,6 +77,7 @@ class Timeline:
     #: the n-th decoded frame is shown at ``pts[n]`` and not at its own time stamp: AVI has no time stamps, and FFmpeg's
     #: guesses are wrong where frames are stored in another order than shown
     is_ordered: bool
+    truncated: str | None  # how much of the file is there, if its header promises more
     warnings: list[str]  # what is wrong with the file although it can be read
 
     @property
@@ -306,8 +307,9 @@ def _scan(container: InputContainer, stream: VideoStream) -> Timeline:
         promised = float(stream.duration * stream.time_base)
     elif container.duration is not None and len(container.streams) == 1:
         promised = container.duration / av.time_base
+    truncated = None
     if promised - float(seconds) > max(MISSING_SECONDS, MISSING_SHARE * promised):
-        warn(warnings, f"truncated: {float(seconds):.1f} of {promised:.1f} seconds are there")
+        warn(warnings, truncated := f"truncated: {float(seconds):.1f} of {promised:.1f} seconds are there")
     turns, mirrored = _orientation(first, warnings)
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
     if not Fraction(1, 10) <= aspect <= 10:
@@ -327,6 +329,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> Timeline:
         has_audio=any(s.codec_context is not None for s in container.streams.audio),
         shift=shift,
         is_ordered=is_ordered,
+        truncated=truncated,
         warnings=warnings,
     )
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: files that a process probes before it reports
 BATCH = 8
+#: seconds by which the end of a part may lie beyond that of its file: tables of shots round, and count from the header
+BEYOND = 0.5
 #: characters of an id, which is shown in tables, pages and logs
 MAX_ID_LENGTH = 512
 
@@ -80,19 +82,29 @@ def prepare(
 
 
 def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. Videos
-    without a path (released features only) are not probed."""
-    rows = videos.sort("video_id").to_dicts()
-    bad: list[tuple[str, str, str]] = []
-    good: list[dict[str, Any]] = []
-    results = track_calls(_probe, [row["path"] for row in rows], processes=threads, chunk=BATCH, label="probe")
-    for row, result in zip(rows, results, strict=True):
-        reason = id_problem(row["video_id"]) or result.get("reason")
-        if reason is None:
-            good.append({**row, **result, "shard": corpora.shard_of(row["video_id"], shards)})
-        else:
-            bad.append((row["video_id"], row["path"] or "", reason))
-    return pl.DataFrame(good, schema=tables.SCHEMAS["videos"]), tables.frame("rejected", bad)
+    """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. Each file is
+    opened once. Videos without a path (released features only) are not probed. A ValueError names a part that does not
+    lie in its file, or overlaps another."""
+    parts = pl.struct("video_id", "start", "end").filter(pl.col("start").is_not_null())
+    files = videos.filter(pl.col("path").is_not_null()).sort("start", "video_id").group_by("path").agg(parts).sort("path")
+    results = list(track_calls(_probe, files.rows(), processes=threads, chunk=BATCH, label="probe"))
+    lengths = [part for result in results for part in result.pop("parts", ())]
+    schema = tables.SCHEMAS["videos"]
+    found = {name: schema[name] for name in ("duration", "fps", "width", "height", "has_audio", "sha256")}
+    of_file = pl.DataFrame(results, schema={"of_file": pl.String, **found}).with_columns(files["path"])
+    of_part = pl.DataFrame(lengths, {"video_id": pl.String, "length": pl.Float64, "of_part": pl.String}, orient="row")
+    rows = videos.join(of_file, on="path", how="left", suffix="_found").join(of_part, on="video_id", how="left")
+    rows = rows.with_columns(pl.coalesce(f"{name}_found", name).alias(name) for name in found)
+    file_name = pl.col("path").str.split("/").list.last()
+    sharded_by = rows.select(pl.when(pl.col("start").is_null()).then("video_id").otherwise(file_name)).to_series()
+    rows = rows.with_columns(
+        pl.coalesce("length", "duration").alias("duration"),
+        pl.Series("shard", [corpora.shard_of(name, shards) for name in sharded_by], pl.Int64),
+        pl.Series("of_id", [id_problem(video_id) for video_id in rows["video_id"]], pl.String),
+    )
+    rows = rows.sort("video_id").with_columns(pl.coalesce("of_id", "of_file", "of_part").alias("reason"))
+    good, bad = (rows.filter(kept) for kept in (pl.col("reason").is_null(), pl.col("reason").is_not_null()))
+    return good.select(*schema), bad.select("video_id", pl.col("path").fill_null(""), "reason")
 
 
 def id_problem(video_id: str) -> str | None:
@@ -105,20 +117,34 @@ def id_problem(video_id: str) -> str | None:
     return None if control is None else f"its id holds the control character {control!r}"
 
 
-def _probe(path: str | None) -> dict[str, Any]:
-    """The probed columns of a video (none without a file), or ``{"reason": …}``."""
-    if path is None:
-        return {}
+def _probe(file: tuple[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The probed columns of a file, or why it cannot be read, as ``of_file``; ``parts`` has the id of each part, the
+    seconds that its frames last, and why there are none of a file that was cut short."""
+    path, parts = Path(file[0]), file[1]
     try:
-        timeline = probe(Path(path))
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        timeline = probe(path)
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except (Unreadable, OSError) as error:
-        return {"reason": str(error)}
+        return {"of_file": str(error)}
     for warning in timeline.warnings:
         log.warning("%s: %s", path, warning)
+    found: list[tuple[str, float | None, str | None]] = []
+    ticks = timeline.parts([(part["start"], part["end"]) for part in parts]) if parts else []
+    for number, (part, (first, end)) in enumerate(zip(parts, ticks, strict=True)):
+        where = f"part {part['video_id']!r}, {part['start']:g} to {part['end']:g} s"
+        if part["end"] <= part["start"]:
+            raise ValueError(f"{path}: {where}: expected an end after the start")
+        if number and part["start"] < parts[number - 1]["end"]:
+            raise ValueError(f"{path}: {where}, overlaps {parts[number - 1]['video_id']!r}")
+        if part["start"] >= timeline.duration or part["end"] > timeline.duration + BEYOND:
+            if timeline.truncated is None:
+                raise ValueError(f"{path}: {where}, is outside of it: it lasts {timeline.duration:.2f} s")
+            found.append((part["video_id"], None, f"the file is {timeline.truncated}"))
+        else:
+            found.append((part["video_id"], float((end - first) * timeline.time_base), None))
     names = ("duration", "fps", "width", "height", "has_audio")
-    return {**{name: getattr(timeline, name) for name in names}, "sha256": digest}
+    return {**{name: getattr(timeline, name) for name in names}, "sha256": digest, "parts": found}
 
 
 def _check_ids(found: dict[str, pl.DataFrame]) -> None:

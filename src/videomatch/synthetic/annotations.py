@@ -177,7 +177,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
 def _video(video_id: str, latent: Latent, duration: float, shards: int) -> Row:
     form, category = latent.format, vocabulary.CATEGORIES[latent.category][0][0]
     shape = (duration, float(form.fps), form.width, form.height, form.audio_rate is not None)
-    return (video_id, None, *shape, None, category, texts.tags(latent)[0], shard_of(video_id, shards))
+    return (video_id, None, None, None, *shape, None, category, texts.tags(latent)[0], shard_of(video_id, shards))
 
 
 def _texts(video: str, latent: Latent) -> Rows:
