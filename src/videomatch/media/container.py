@@ -125,9 +125,9 @@ class Timeline:
         return np.stack([edges[first], edges[np.maximum(end, first + 1)]], axis=1)
 
     def grid(self, every: Fraction, first: int | None = None, end: int | None = None) -> np.ndarray:
-        """(points,) the last tick of each grid point of a part (:meth:`parts`), or of the whole. Point k is at ``first +
-        k * every`` in exact fractions, as long as a frame of the part is on screen: the last one with a time stamp <=
-        that point. (``ffmpeg -vf fps=2`` rounds to the nearest point instead, so that every frame is 0.25 s late.)"""
+        """(points,) the last tick of each grid point of a part (:meth:`parts`), or of the whole. Point k is at
+        ``first + k * every`` in exact fractions, as long as a frame of the part is on screen: the last one with a time
+        stamp <= that point. (``ffmpeg -vf fps=2`` rounds to the nearest point instead: every frame is 0.25 s late.)"""
         first, end = self.start if first is None else first, self.end if end is None else end
         step = every / self.time_base
         points = max(1, -(-(end - first) // step))
@@ -143,6 +143,13 @@ def probe(path: Path) -> Timeline:
         number = _film(container)
     with opened(path) as container:
         return _scan(container, video_stream(container, number))
+
+
+def frame_rate(path: Path) -> Fraction | None:
+    """Frames per second by the header of a video, if it has that."""
+    with opened(path) as container:
+        stream = video_stream(container)
+        return stream.average_rate or stream.guessed_rate
 
 
 @contextmanager

@@ -63,8 +63,8 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive items of one request (a number), from grid point ``first`` of a span (a number) on: (n, height, width,
-    3) uint8 RGB, or (n, samples) float32 sound."""
+    """Consecutive items of one request (a number), from grid point ``first`` of a span (a number) on: (n, height,
+    width, 3) uint8 RGB, or (n, samples) float32 sound."""
 
     request: int
     span: int

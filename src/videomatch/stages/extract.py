@@ -1,25 +1,32 @@
 """``extract``: features of the videos of one shard, one store per expert.
 
-The path of a video: a decoding thread reads its file once for all experts and queues prepared rows
-(:class:`_VideoJob`); the main thread cuts them into batches across videos (:class:`_Output`); network threads compute
-the batches; finished videos are written in the order of their ids. PyAV and torch both let other Python threads run.
+The path of a video: a decoding thread reads its file once for all experts, and for all videos that are parts of it, and
+queues prepared rows (:class:`_FileJob`); the main thread cuts them into batches across videos (:class:`_Output`);
+network threads compute the batches; finished videos are written in order. PyAV and torch both let other Python threads
+run.
+
+A film with its parts, or other files of :data:`UNIT` seconds together, are a unit: what a kill loses at most. Finished
+units wait in ``scratch``; at the end they are joined.
 
 On a CPU every batch is computed by one torch thread and ``threads`` batches at a time: no thread waits at a barrier,
-and the features do not depend on the number of threads. Batches are cut from the rows in the order of the video ids, so
-that timing changes nothing; another set of videos shifts them, which changes features by rounding only.
+and the features do not depend on the number of threads. Batches are cut from the rows of a unit in the order of its
+videos, so that neither timing nor a kill changes anything; another set of videos shifts them, which changes features by
+rounding only.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
+import json
 import logging
 import platform
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,14 +40,22 @@ from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter, expert_store
-from videomatch.experts import BaseExpert, Extracted
+from videomatch.experts import BaseExpert, Extracted, VideoExtractor
 from videomatch.media.container import Unreadable
-from videomatch.media.decode import CHUNK, Sampler
+from videomatch.media.decode import CHUNK, FrameRequest, Sampler
+from videomatch.media.sound import SoundRequest
 
 log = logging.getLogger(__name__)
 
+#: prepared rows of an expert, and the video that they end, if one ends
+_Rows = tuple[str, np.ndarray, tuple[str, Extracted] | None]
+
 #: chunks of a video (of 32 frames) that wait for the networks before its decoding pauses
 QUEUED_CHUNKS = 4
+#: seconds of video after which a unit of files ends
+UNIT = 7200.0
+#: folder of the finished units where no other is given
+UNITS = ".units"
 #: seconds after which a paused decoding thread checks whether the run has ended
 POLL = 0.2
 #: seconds by which the rate of stored frames may differ from the one that an expert requests
@@ -59,16 +74,19 @@ def extract(
     runs: list[Path] | None = None,
     released: dict[str, Any] | None = None,
     threads: int = 1,
+    scratch: Path | None = None,
 ) -> None:
-    """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted; times in seconds; with ``texts.parquet`` where the
-    expert recognises texts), ``rejected.parquet`` (videos that could not be read, which are in no store) and
-    ``warnings.json`` (``video_id`` -> what was wrong with videos that could).
+    """Write ``output/<expert>/`` (a store; ids ``video_id``, sorted, but for parts of a file, which are in the order of
+    their times; times in seconds after the first frame of the video; with ``texts.parquet`` where the expert recognises
+    texts), ``rejected.parquet`` (videos that could not be read, which are in no store) and ``warnings.json``
+    (``video_id`` -> what was wrong with videos that could).
 
     Args:
         experts: name -> ``{"extractor": file in experts/, "source": expert whose frames are read instead of the media,
             options…}``.
         runs: results of training that ``backbones`` points into; an error if one of them is missing.
         released: ``{"corpus": reader in corpora/, "raw": folder of the data set's files}``, for released features.
+        scratch: folder that survives a kill; finished units in it are not made again.
     """
     absent = [str(run) for run in runs or [] if not run.is_dir()]
     if absent:
@@ -77,41 +95,108 @@ def extract(
     torch.set_num_threads(1)
     loaded = {name: _load(options, backbones) for name, options in experts.items()}
     sources = {n: _source(n, o["source"], features or []) for n, o in experts.items() if "source" in o}
-    videos = corpora.videos(corpus, shard).sort("video_id").select("video_id", "path").rows()
+    videos = corpora.videos(corpus, shard).sort("video_id")
     rejected: list[tuple[str, str, str]] = []
-    warnings: dict[str, list[str]] = {}
     outputs: dict[str, _Output] = {}
     with ExitStack() as stack:
         networks = stack.enter_context(ThreadPoolExecutor(1 if torch.cuda.is_available() else threads, "network"))
         for name, expert in loaded.items():
             made_by = {**experts[name], **expert.about}
             writer = StoreWriter(output / name, shape=expert.shape, dtype=expert.dtype, made_by=made_by, times=True)
-            copied = _copy_released(name, expert, writer, [video_id for video_id, _ in videos], released or {})
+            copied = _copy_released(name, expert, writer, videos["video_id"].to_list(), released or {})
             if copied is not None:
                 rejected += copied
                 continue
             if expert.source_text_kind is not None:
                 expert.set_texts(tables.read("texts", corpus).filter(pl.col("kind") == expert.source_text_kind))
-            stack.enter_context(writer)
             outputs[name] = _Output(name, expert, sources.get(name), networks, 2 * threads, writer)
-        jobs = (_VideoJob(video_id, path, outputs) for video_id, path in videos if outputs)
-        for job in track(_ahead(jobs, threads), total=len(videos) if outputs else 0, label="extract"):
-            for name, rows in job.rows():
-                outputs[name].add(rows)
-            for name, result in outputs.items():
-                result.end_video(job.video_id, job.extracted.get(name))
+        units = _units(videos) if outputs else []
+        places = [(scratch or output / UNITS) / f"{number:06d}" for number in range(len(units))]
+        missing = [unit for unit in zip(places, units, strict=True) if not unit[0].exists()]
+        jobs = (_FileJob(place, file, outputs) for place, unit in missing for file in unit)
+        total = sum(len(unit) for _, unit in missing)
+        done = track(stack.enter_context(closing(_ahead(jobs, threads))), total=total, label="extract")
+        for place, of_unit in itertools.groupby(done, key=lambda job: job.place):
+            with files.replacing(place) as folder:
+                _write_unit(folder, of_unit, outputs)
+    warnings = _join(output, places, outputs)
+    tables.write("rejected", pl.concat([tables.frame("rejected", rejected), tables.read("rejected", *places)]), output)
+    files.write_json(output / "warnings.json", warnings, sort_keys=True)
+    files.remove(output / UNITS)
+    log.info("%d videos, %d of them rejected, %d with warnings", len(videos), len(rejected), len(warnings))
+
+
+@dataclass(frozen=True)
+class _File:
+    """The videos that are parts of one file, or the one that it is (without spans)."""
+
+    ids: list[str]
+    path: str | None
+    spans: list[tuple[float, float]] | None
+
+
+def _units(videos: pl.DataFrame) -> list[list[_File]]:
+    """The files of some videos, in the order of their first ids, as units."""
+    is_whole = pl.col("start").is_null()
+    grouped = videos.group_by(is_whole, pl.when(is_whole).then("video_id").otherwise("path"), maintain_order=True)
+    units: list[list[_File]] = []
+    seconds = UNIT  # of the last unit
+    for _, rows in grouped:
+        rows = rows.sort("start")
+        ids, paths, starts, ends = (rows[column].to_list() for column in ("video_id", "path", "start", "end"))
+        is_cut = starts[0] is not None
+        if is_cut or seconds >= UNIT:
+            units.append([])
+            seconds = 0.0
+        units[-1].append(_File(ids, paths[0], list(zip(starts, ends, strict=True)) if is_cut else None))
+        seconds = UNIT if is_cut else seconds + float(rows["duration"].sum())
+    return units
+
+
+def _write_unit(folder: Path, jobs: Iterable[_FileJob], outputs: Mapping[str, _Output]) -> None:
+    """Write the stores, texts, rejected videos and warnings of a unit."""
+    rejected: list[tuple[str, str, str]] = []
+    warnings: dict[str, list[str]] = {}
+    with ExitStack() as stack:
+        for name, result in outputs.items():
+            expert = result.expert
+            writer = StoreWriter(folder / name, shape=expert.shape, dtype=expert.dtype, times=True)
+            result.begin(stack.enter_context(writer))
+        for job in jobs:
+            for name, rows, extracted in job.rows():
+                if len(rows):
+                    outputs[name].add(rows)
+                if extracted is not None:
+                    outputs[name].end_video(*extracted)
             if job.failure is not None:
-                rejected.append((job.video_id, job.path or "", job.failure))
+                for result in outputs.values():
+                    result.drop_video()
+                rejected += [(video_id, job.file.path or "", job.failure) for video_id in job.file.ids]
             elif job.warnings:
-                warnings[job.video_id] = job.warnings
+                warnings |= dict.fromkeys(job.file.ids, job.warnings)
         for result in outputs.values():
             result.finish()
     for name, result in outputs.items():
         if result.expert.text_kind is not None:
-            tables.write("texts", tables.frame("texts", result.texts), output / name)
-    tables.write("rejected", tables.frame("rejected", rejected), output)
-    files.write_json(output / "warnings.json", warnings, sort_keys=True)
-    log.info("%d videos, %d of them rejected, %d with warnings", len(videos), len(rejected), len(warnings))
+            tables.write("texts", tables.frame("texts", result.texts), folder / name)
+    tables.write("rejected", tables.frame("rejected", rejected), folder)
+    files.write_json(folder / "warnings.json", warnings)
+
+
+def _join(output: Path, units: Sequence[Path], outputs: Mapping[str, _Output]) -> dict[str, list[str]]:
+    """Join the units to the stores and texts of the output; returns their warnings."""
+    lost = set(tables.read("rejected", *units)["video_id"])
+    for name, result in outputs.items():
+        with result.joined as writer:
+            for unit in units:
+                store = Store(unit / name)
+                for video_id in store.ids:
+                    if video_id not in lost:  # a file that broke after some of its videos has none
+                        writer.add(video_id, store[video_id], times=store.times(video_id))
+        if result.expert.text_kind is not None:
+            texts = tables.read("texts", *(unit / name for unit in units))
+            tables.write("texts", texts.filter(~pl.col("video_id").is_in(list(lost))), output / name)
+    return {k: v for unit in units for k, v in json.loads((unit / "warnings.json").read_text(encoding="utf-8")).items()}
 
 
 def keep_memory() -> None:
@@ -165,37 +250,36 @@ def _copy_released(
     return [(video_id, "", reason) for video_id, reason in rejected.items()]
 
 
-class _VideoJob:
-    """One video: a decoding thread calls :meth:`run`, the main thread reads :meth:`rows` and then the attributes."""
+class _FileJob:
+    """One file: a decoding thread calls :meth:`run`, the main thread reads :meth:`rows` and then the attributes."""
 
-    def __init__(self, video_id: str, path: str | None, outputs: Mapping[str, _Output]) -> None:
-        self.video_id, self.path, self.outputs = video_id, path, outputs
+    def __init__(self, place: Path, file: _File, outputs: Mapping[str, _Output]) -> None:
+        self.place, self.file, self.outputs = place, file, outputs
         self.failure: str | None = None  # why it could not be read
         self.warnings: list[str] = []
-        self.extracted: dict[str, Extracted] = {}  # by each expert, unless it could not be read
         self.future: Future[None] | None = None
-        self._queue: queue.Queue[tuple[str, np.ndarray] | None] = queue.Queue(QUEUED_CHUNKS)
+        self._queue: queue.Queue[_Rows | None] = queue.Queue(QUEUED_CHUNKS)
 
     def run(self, stop: threading.Event) -> None:
-        """Read the video and queue its prepared rows."""
+        """Read the file and queue the prepared rows of its videos."""
         torch.set_num_threads(1)
         try:
-            for name, rows in self._read():
-                if len(rows) and not self._put((name, rows), stop):
+            for name, rows, extracted in self._read():
+                if (len(rows) or extracted is not None) and not self._put((name, rows, extracted), stop):
                     return
         except Unreadable as error:
             self.failure = str(error)
         finally:
             self._put(None, stop)
 
-    def rows(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Expert and prepared rows as they come. An error of an expert is raised at the end."""
+    def rows(self) -> Iterator[_Rows]:
+        """Rows as they come. An error of an expert is raised at the end."""
         while (item := self._queue.get()) is not None:
             yield item
         assert self.future is not None
         self.future.result()
 
-    def _put(self, item: tuple[str, np.ndarray] | None, stop: threading.Event) -> bool:
+    def _put(self, item: _Rows | None, stop: threading.Event) -> bool:
         while not stop.is_set():
             try:
                 self._queue.put(item, timeout=POLL)
@@ -204,53 +288,75 @@ class _VideoJob:
                 continue
         return False
 
-    def _read(self) -> Iterator[tuple[str, np.ndarray]]:
-        extractors = {name: output.expert.start(self.video_id) for name, output in self.outputs.items()}
-        times = {name: np.zeros((0, 2)) for name in extractors}
+    def _read(self) -> Iterator[_Rows]:
         requests = {}
         for name, output in self.outputs.items():
-            if output.source is not None:
-                frames, times[name] = self._stored_frames(name, output.source)
-                for start in range(0, len(frames), CHUNK):
-                    yield name, extractors[name].update(frames[start : start + CHUNK], start)
-            elif output.expert.request is not None:
-                requests[name] = output.expert.request
+            expert = output.expert
+            if output.source is None and expert.request is not None:
+                requests[name] = expert.request
+                continue
+            for video_id in self.file.ids:
+                extractor, times = expert.start(video_id), np.zeros((0, 2))
+                if output.source is not None:
+                    frames, times = self._stored_frames(video_id, name, output.source)
+                    for start in range(0, len(frames), CHUNK):
+                        yield name, extractor.update(frames[start : start + CHUNK], start), None
+                yield _ended(name, video_id, extractor, times)
         if requests:
-            if self.path is None:
-                raise Unreadable("the corpus names no file for it")
-            if not Path(self.path).exists():
-                # prepare has read it: a disk that is not mounted is no reason to reject its videos
-                raise FileNotFoundError(f"{self.path} was there when the corpus was prepared and is gone now")
-            names = list(requests)
-            sampler = Sampler(Path(self.path), list(requests.values()))
-            for chunk in sampler:
-                yield names[chunk.request], extractors[names[chunk.request]].update(chunk.values, chunk.first)
-            times |= {name: sampler.times(number) for number, name in enumerate(names)}
-            self.warnings = sampler.warnings
-        for name, extractor in extractors.items():
-            self.extracted[name] = extractor.finalize(times[name])
-            yield name, self.extracted[name].rows
+            yield from self._media(requests)
 
-    def _stored_frames(self, name: str, store: Store) -> tuple[np.ndarray, np.ndarray]:
+    def _media(self, requests: Mapping[str, FrameRequest | SoundRequest]) -> Iterator[_Rows]:
+        if self.file.path is None:
+            raise Unreadable("the corpus names no file for it")
+        if not Path(self.file.path).exists():
+            # prepare has read it: a disk that is not mounted is no reason to reject its videos
+            raise FileNotFoundError(f"{self.file.path} was there when the corpus was prepared and is gone now")
+        names, ids = list(requests), self.file.ids
+        sampler = Sampler(Path(self.file.path), list(requests.values()), spans=self.file.spans)
+        extractors = [self.outputs[name].expert.start(ids[0]) for name in names]
+        at = [0] * len(names)  # the span that each of them reads
+
+        def advance(number: int, span: int) -> Iterator[_Rows]:
+            while at[number] < span:
+                done = at[number]
+                yield _ended(names[number], ids[done], extractors[number], sampler.times(number, done))
+                at[number] += 1
+                if at[number] < len(ids):
+                    extractors[number] = self.outputs[names[number]].expert.start(ids[at[number]])
+
+        for chunk in sampler:
+            number = chunk.request
+            yield from advance(number, chunk.span)
+            yield names[number], extractors[number].update(chunk.values, chunk.first), None
+        for number in range(len(names)):
+            yield from advance(number, len(ids))
+        self.warnings = sampler.warnings
+
+    def _stored_frames(self, video_id: str, name: str, store: Store) -> tuple[np.ndarray, np.ndarray]:
         """Frames and their times. Windows need frames that were stored at the requested rate."""
-        if self.video_id not in store:
+        if video_id not in store:
             raise Unreadable(f"there are no frames of it for expert {name!r}")
-        frames, times, expert = store[self.video_id], store.times(self.video_id), self.outputs[name].expert
+        frames, times, expert = store[video_id], store.times(video_id), self.outputs[name].expert
         if expert.windows is not None and expert.request is not None and len(times) > 1:
             every, gaps = float(expert.request.every), np.diff(times[:, 0])
             furthest = gaps[abs(gaps - every).argmax()]
             if abs(furthest - every) > RATE_TOLERANCE:
                 raise ValueError(
-                    f"expert {name!r} reads a frame every {every:g} s, but the stored ones of video {self.video_id!r} "
+                    f"expert {name!r} reads a frame every {every:g} s, but the stored ones of video {video_id!r} "
                     f"are {furthest:g} s apart"
                 )
         return frames, times
 
 
-def _ahead(jobs: Iterator[_VideoJob], threads: int) -> Iterator[_VideoJob]:
+def _ended(name: str, video_id: str, extractor: VideoExtractor, times: np.ndarray) -> _Rows:
+    extracted = extractor.finalize(times)
+    return name, extracted.rows, (video_id, extracted)
+
+
+def _ahead(jobs: Iterator[_FileJob], threads: int) -> Generator[_FileJob]:
     """The jobs in order, while threads work on the next ones."""
     stop = threading.Event()
-    started: deque[_VideoJob] = deque()
+    started: deque[_FileJob] = deque()
     with ThreadPoolExecutor(threads, "decode") as decoders:
         try:
             for job in jobs:
@@ -266,21 +372,26 @@ def _ahead(jobs: Iterator[_VideoJob], threads: int) -> Iterator[_VideoJob]:
 
 @dataclass
 class _Output:
-    """What one expert reads and writes. Every ``batch`` rows, of one or several videos, are computed together by the
-    executor, at most ``in_flight`` batches at a time; finished videos are written in order."""
+    """What one expert reads and writes. Every ``batch`` rows, of one or several videos of a unit, are computed together
+    by the executor, at most ``in_flight`` batches at a time; finished videos are written in order."""
 
     name: str
     expert: BaseExpert
     source: Store | None
     executor: Executor
     in_flight: int
-    writer: StoreWriter
+    joined: StoreWriter  # of all units
+    writer: StoreWriter | None = None  # of the current unit
     texts: list[tuple[Any, ...]] = field(default_factory=list)  # rows of the table
     num_rows: int = 0  # of the current video
     videos: deque[tuple[str, int, np.ndarray | None]] = field(default_factory=deque)  # to write: id, rows, times
     waiting: list[np.ndarray] = field(default_factory=list)  # for their batch
     futures: deque[Future[np.ndarray]] = field(default_factory=deque)
     finished: list[np.ndarray] = field(default_factory=list)
+
+    def begin(self, writer: StoreWriter) -> None:
+        """Begin a unit."""
+        self.writer, self.texts = writer, []
 
     def add(self, prepared: np.ndarray) -> None:
         """Further rows of the current video."""
@@ -292,15 +403,21 @@ class _Output:
         while _count(self.waiting) >= self.expert.batch:
             self._send(self.expert.batch)
 
-    def end_video(self, video_id: str, extracted: Extracted | None) -> None:
-        """The current video is complete. None: it could not be read and is not written."""
-        self.videos.append((video_id, self.num_rows, None if extracted is None else extracted.times))
+    def end_video(self, video_id: str, extracted: Extracted) -> None:
+        """The current video is complete."""
+        self.videos.append((video_id, self.num_rows, extracted.times))
         self.num_rows = 0
-        if extracted is not None and extracted.texts:
+        if extracted.texts:
             for number, (text, (start, end)) in enumerate(zip(extracted.texts, extracted.times.tolist(), strict=True)):
                 span = (start, end) if start >= 0 else (None, None)  # -1: unknown
                 text_id = f"{video_id}-{self.name}{number}"
                 self.texts.append((text_id, video_id, self.expert.text_kind, None, *span, text))
+        self._write()
+
+    def drop_video(self) -> None:
+        """The current video could not be read to its end and is not written."""
+        self.videos.append(("", self.num_rows, None))
+        self.num_rows = 0
         self._write()
 
     def finish(self) -> None:
@@ -322,7 +439,7 @@ class _Output:
         while self.videos and _count(self.finished) >= self.videos[0][1]:
             video_id, count, times = self.videos.popleft()
             rows, self.finished = _split([self.expert.no_rows, *self.finished], count)
-            if times is not None:
+            if times is not None and self.writer is not None:
                 self.writer.add(video_id, rows, times=times)
 
 

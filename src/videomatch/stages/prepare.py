@@ -82,11 +82,13 @@ def prepare(
 
 
 def probed(videos: pl.DataFrame, shards: int, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. Each file is
-    opened once. Videos without a path (released features only) are not probed. A ValueError names a part that does not
-    lie in its file, or overlaps another."""
+    """The usable videos with their probed columns and their shard, and the ``rejected`` rows of the others. A file is
+    read once for all of its parts, and videos without one (released features only) are not probed. A ValueError names a
+    part that does not lie in its file, or overlaps another."""
     parts = pl.struct("video_id", "start", "end").filter(pl.col("start").is_not_null())
-    files = videos.filter(pl.col("path").is_not_null()).sort("start", "video_id").group_by("path").agg(parts).sort("path")
+    files = (
+        videos.filter(pl.col("path").is_not_null()).sort("start", "video_id").group_by("path").agg(parts).sort("path")
+    )
     results = list(track_calls(_probe, files.rows(), processes=threads, chunk=BATCH, label="probe"))
     lengths = [part for result in results for part in result.pop("parts", ())]
     schema = tables.SCHEMAS["videos"]
