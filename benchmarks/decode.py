@@ -5,6 +5,10 @@
 Without a folder it makes its own clips. All three deliver RGB pictures of the same size (short side 224, bicubic), on
 one thread, one after the other in each round; medians over rounds. Where there is no ``ffmpeg`` program its column is
 FFmpeg's own filters (``fps=2,scale=…``) run by PyAV.
+
+    python benchmarks/decode.py [folder of videos] --shots 3.3
+
+measures films that are read as shots of so many seconds instead: in one pass, and with a pass (and a seek) per shot.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -33,6 +38,47 @@ BAR = 0.7
 def ours(path: Path, *, decode_all: bool = False) -> int:
     request = FrameRequest(Fraction(1, 2), SHORT)
     return sum(len(c.values) for c in Sampler(path, [request], decode_all=decode_all))
+
+
+def decoded(path: Path, spans: list[tuple[float, float]] | None) -> int:
+    sampler = Sampler(path, [FrameRequest(Fraction(1, 2), SHORT)], spans=spans)
+    for _ in sampler:
+        pass
+    return sampler.num_decoded
+
+
+def by_seeking(path: Path, spans: list[tuple[float, float]]) -> int:
+    """The frames of each shot by a seek to the key frame before it."""
+    count = 0
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_type = "NONE"
+        for start, end in spans:
+            container.seek(int(start / stream.time_base), stream=stream)
+            wanted = start
+            for frame in container.decode(stream):
+                count += 1
+                if frame.time + 1e-6 >= wanted:
+                    frame.reformat(width=SHORT, height=SHORT, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                    wanted += 0.5
+                if wanted >= end or frame.time >= end:
+                    break
+    return count
+
+
+def of_shots(files: dict[str, Path], length: float, rounds: int) -> None:
+    sys.stdout.write(f"{'':24} {'':>7} {'whole':>16} {'shots, 1 pass':>16} {'a seek per shot':>16}\n")
+    sys.stdout.write(f"{'film':24} {'frames':>7}" + f" {'decoded':>9} {'s CPU':>6}" * 3 + "\n")
+    for name, path in files.items():
+        facts = probe(path)
+        edges = [n * length for n in range(int(facts.duration / length) + 1)] + [facts.duration]
+        spans = [(a, b) for a, b in pairwise(edges) if b > a]
+        columns = []
+        for work in (lambda: decoded(path, None), lambda: decoded(path, spans), lambda: by_seeking(path, spans)):  # noqa: B023
+            measured = [cpu(work) for _ in range(rounds)]
+            columns += [measured[0][1], statistics.median(seconds for seconds, _ in measured)]
+        cells = " ".join(f"{c:9d}" if number % 2 == 0 else f"{c:6.2f}" for number, c in enumerate(columns))
+        sys.stdout.write(f"{name[:24]:24} {facts.num_frames:7d} {cells}\n")
 
 
 def program(path: Path, height: int, width: int) -> int:
@@ -82,6 +128,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="videos; without it, clips are made")
     parser.add_argument("--seconds", type=float, default=20, help="length of a clip that is made")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shots", type=float, metavar="SECONDS", help="read films as shots of this length")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         if options.folder:
@@ -91,6 +138,9 @@ def main() -> None:
                 kind: _clips.make(Path(temporary) / f"{number}.mp4", kind, options.seconds)
                 for number, kind in enumerate(_clips.KINDS)
             }
+        if options.shots:
+            of_shots(files, options.shots, options.rounds)
+            return
         has_program = shutil.which("ffmpeg") is not None
         rival = program if has_program else filters
         other = "ffmpeg" if has_program else "filters"

@@ -217,7 +217,9 @@ def test_shots_of_the_reference_with_times_and_files(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/shot00008_2.mp4").touch()
     found = corpus.read(raw=tmp_path, partial=True)
-    assert found["sources"].rows()[1] == ("shot00008_2", "00008", 2.0, 3.96)
+    # the end frame is the last one of a shot
+    assert found["sources"].rows()[:2] == [("shot00008_1", "00008", 0.0, 2.0), ("shot00008_2", "00008", 2.0, 4.0)]
+    assert found["videos"]["start"].to_list() == [None] * 3
     assert found["videos"]["path"].to_list() == [None, str(tmp_path / "videos/shot00008_2.mp4"), None]
     assert found["texts"]["text"].to_list() == ["a dog", "a cat"]
     (tmp_path / "valid").write_text("8 2\n12 1\n")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -20,6 +21,7 @@ from pages import Page, screenshot
 from videomatch.app import client
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.server import cached_jpeg, create_app, http_server
+from videomatch.data import corpus as corpora
 
 TOKEN = "secret"
 
@@ -90,7 +92,8 @@ def test_only_requests_to_this_machine_are_answered(server):
 def test_nothing_is_read_without_the_token(server, token):
     request = {"command": "find", "asked": "film"}
     for address, options in {
-        "/": {}, "/find?q=film": {}, "/thumbnail?id=clip0.mp4": {}, "/reply": {"method": "POST", "body": request},
+        "/": {}, "/find?q=film": {}, "/thumbnail?id=clip0.mp4": {}, "/video?id=clip0.mp4": {},
+        "/reply": {"method": "POST", "body": request},
     }.items():  # fmt: skip
         status, headers, content = got(server, address, token=token, **options)
         assert status == 403 and b"videomatch serve" in content
@@ -216,7 +219,8 @@ def test_many_clients_are_all_answered(server, capfd):
 
 
 @pytest.mark.parametrize(
-    "address", ["/", "/find?q=film", "/similar?id=clip0.mp4", "/thumbnail?id=clip0.mp4", "/nothing"]
+    "address",
+    ["/", "/find?q=film", "/similar?id=clip0.mp4", "/thumbnail?id=clip0.mp4", "/video?id=clip0.mp4", "/nothing"],
 )
 def test_pages_from_elsewhere_learn_nothing(server, address):
     for site in ("cross-site", "same-site", "odd"):
@@ -264,7 +268,7 @@ def test_everything_is_escaped_and_nothing_comes_from_elsewhere(server):
         assert not [n for _, attributes in shown.tags for n in attributes if n.startswith("on")]
         for _, attributes in shown.tags:
             for name in ("src", "href", "action"):
-                assert attributes.get(name, "./").startswith(("./", "thumbnail?"))
+                assert attributes.get(name, "./").startswith(("./", "thumbnail?", "video?"))
 
 
 def test_a_question_of_the_greatest_length_is_answered(server):
@@ -318,8 +322,33 @@ def test_mistakes_are_shown(server, address, message):
 )
 def test_only_ids_of_the_corpus_are_served(server, asked, tmp_path):
     assert got(server, "/thumbnail?id=" + quote(asked, safe=""))[0] == 404
+    assert got(server, "/video?id=" + quote(asked, safe=""))[0] == 404
     assert got(server, "/" + quote(asked.lstrip("/"), safe="/"))[0] in (200, 404, 403)
     assert got(server, "/../params.yaml")[0] == 404
+
+
+def test_a_video_is_played_and_a_part_of_one_from_its_start_to_its_end(server):
+    path = Path("raw/clip3.mp4").resolve()
+    status, headers, content = got(server, "/video?id=clip3.mp4", Range="bytes=10-29")
+    assert status == 206 and content == path.read_bytes()[10:30] and headers["Content-Type"] == "video/mp4"
+    folder, id_of = Path("results/tiny/corpora/mine"), pl.col("video_id")
+    before, picture = corpora.videos(folder), got(server, "/thumbnail?id=clip3.mp4")[2]
+    parts = {"start": 0.0, "end": 0.25, "duration": 0.25}
+    try:
+        for videos, ending in (
+            (before, ""),
+            (before.with_columns(pl.when(id_of == "clip3.mp4").then(v).otherwise(n).alias(n) for n, v in parts.items()),
+             "#t=0.000,0.250"),
+        ):  # fmt: skip
+            corpora.write_videos(videos, folder, 1)
+            os.utime(folder / "manifest.json")
+            _, shown = page(server, q="bars", system="zero_shot")
+            hrefs = [attributes.get("href", "") for _, attributes in shown.tags]
+            assert [h for h in hrefs if h.startswith("video?id=clip3.mp4")] == ["video?id=clip3.mp4" + ending]
+        assert got(server, "/thumbnail?id=clip3.mp4")[2] != picture
+    finally:
+        corpora.write_videos(before, folder, 1)
+        os.utime(folder / "manifest.json")
 
 
 def test_other_methods_and_odd_requests(server):

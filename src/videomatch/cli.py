@@ -159,7 +159,9 @@ def search(options: argparse.Namespace) -> int:
 
 def _print_hits(reply: dict[str, Any]) -> None:
     for rank, hit in enumerate(reply["hits"], 1):
-        print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {' '.join(hit['title'].split())}  {hit['path'] or ''}")
+        part = "" if hit["start"] is None else f"  {hit['start']:.1f}-{hit['end']:.1f} s"
+        title, path = " ".join(hit["title"].split()), hit["path"] or ""
+        print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {title}  {path}{part}")
     seconds = reply["seconds"]
     steps = [f"{step} {spent:.2f}" for step, spent in seconds.items() if step != "total" and spent >= 0.05]
     found = "" if reply["hits"] else "nothing found"

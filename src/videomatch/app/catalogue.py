@@ -166,12 +166,12 @@ class Catalogue:
         return Path(manifest).parent
 
     def videos(self, dataset: str) -> pl.DataFrame:
-        """video_id, path, duration, sha256 and title of all videos of a data set."""
+        """video_id, path, start, end, duration, sha256 and title of all videos of a data set."""
         folder = self.corpus(dataset)
 
         def read() -> pl.DataFrame:
             titles = tables.read("texts", folder).filter(pl.col("kind") == "title").unique("video_id", keep="first")
-            rows = corpora.videos(folder).select("video_id", "path", "duration", "sha256")
+            rows = corpora.videos(folder).select("video_id", "path", "start", "end", "duration", "sha256")
             return rows.join(titles.select("video_id", title="text"), on="video_id", how="left")
 
         return self.cached([self.plan.result("corpora", dataset)], ("videos", dataset), read)

@@ -26,7 +26,7 @@ UNDECODED = re.compile(r"[\ud800-\udfff\ufffd]")
 @dataclass
 class SearchAnswer(Answer):
     """The videos that were found, best first, for a text, id or file (``asked``); of each its ``id`` and ``score``, and
-    ``path``, ``title`` and ``duration`` (s), where known."""
+    ``path``, ``title`` and ``duration`` (s), where known, and ``start`` and ``end`` (s) of a part of that file."""
 
     asked: str
     dataset: str
@@ -88,7 +88,8 @@ def _add_similar(catalogue: Catalogue, answer: SearchAnswer, top: int, file: str
             message = f"{video!r} is neither a video of data set {dataset!r} nor a file"
             raise ValueError(did_you_mean(message, video, store.ids[:100_000]))
         digest = digests.file_digest(Path(file))
-        same = catalogue.videos(dataset).filter(pl.col("sha256") == digest)["video_id"].to_list()
+        whole = catalogue.videos(dataset).filter(pl.col("start").is_null())
+        same = whole.filter(pl.col("sha256") == digest)["video_id"].to_list()
         if same:
             answer.notes.append(f"this very file is in the corpus, as {same[0]}")
             video = same[0]
@@ -112,7 +113,8 @@ def _add_hits(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, to
     with answer.timed("titles"):
         found = pl.DataFrame({"video_id": index.store.ids.gather(at), "score": scores})
         found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")
-        found = found.select(pl.col("video_id").alias("id"), "score", "path", pl.col("title").fill_null(""), "duration")
+        title = pl.col("title").fill_null("")
+        found = found.select(pl.col("video_id").alias("id"), "score", "path", title, "duration", "start", "end")
         answer.hits += found.to_dicts()
 
 

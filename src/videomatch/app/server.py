@@ -2,7 +2,8 @@
 
 All addresses begin with a token that is printed, and that :mod:`videomatch.app.client` reads, so that other users of
 the machine read nothing. Below it ``/`` is the page (``?q=`` a text, ``?like=`` an id), ``/find?q=…&top=…`` and
-``/similar?id=…&top=…`` give JSON, ``/thumbnail?id=…`` gives a picture; these name ids and never files. ``POST /reply``
+``/similar?id=…&top=…`` give JSON, ``/thumbnail?id=…`` gives a picture and ``/video?id=…`` the file; these name ids and
+never files. ``POST /reply``
 answers the command line, which may name files. Only requests to 127.0.0.1 or ``localhost`` are answered, so that a page
 elsewhere cannot reach the server by a name of its own (DNS rebinding), and none that a page elsewhere makes.
 """
@@ -22,7 +23,7 @@ from typing import Annotated, Any
 
 import uvicorn
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -56,10 +57,10 @@ GRACE = 2
 
 
 @functools.lru_cache(4096)
-def cached_jpeg(path: str, duration: float | None, sha256: str | None) -> bytes | None:
+def cached_jpeg(path: str, duration: float | None, start: float | None, sha256: str | None) -> bytes | None:
     """The picture of a video as a JPEG, some 5 kB, None without one; it is cut again where the digest is another."""
     with DECODERS:
-        picture = thumbnail(Path(path), duration)
+        picture = thumbnail(Path(path), duration, start)
     return None if picture is None else jpeg(picture)
 
 
@@ -175,10 +176,20 @@ def create_app(catalogue: Catalogue, dataset: str, token: str, default_top: int 
     @router.api_route("/thumbnail", methods=["GET", "HEAD"])
     def picture(id: str = "") -> Response:
         row = catalogue.video(dataset, id)
-        content = row and row["path"] and cached_jpeg(row["path"], row["duration"], row["sha256"])
+        about = row and [row[name] for name in ("path", "duration", "start", "sha256")]
+        content = about and about[0] and cached_jpeg(*about)
         if content is None:
             raise HTTPException(404)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+    @router.api_route("/video", methods=["GET", "HEAD"])
+    def video(id: str = "") -> Response:
+        row = catalogue.video(dataset, id)
+        if row is None or row["path"] is None or not Path(row["path"]).is_file():
+            raise HTTPException(404)
+        # a browser shows it in a page of its own, which may load it
+        policy = {"Content-Security-Policy": "default-src 'none'; media-src 'self'"}
+        return FileResponse(row["path"], headers=policy)
 
     @router.api_route("/", methods=["GET", "HEAD"])
     def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:

@@ -36,7 +36,7 @@ def contact_sheet(path: Path, videos: pl.DataFrame) -> bool:
     columns = min(COLUMNS, len(chosen))
     sheet = Image.new("RGB", (columns * CELL[0], -(-len(chosen) // columns) * CELL[1]))
     for number, row in enumerate(rows[chosen].iter_rows(named=True)):
-        frame = thumbnail(Path(row["path"]), row["duration"], side=CELL[1])
+        frame = thumbnail(Path(row["path"]), row["duration"], row["start"], side=CELL[1])
         if frame is not None:
             picture = ImageOps.pad(Image.fromarray(np.ascontiguousarray(frame)), CELL)
             sheet.paste(picture, (number % columns * CELL[0], number // columns * CELL[1]))

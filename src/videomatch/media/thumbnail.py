@@ -15,12 +15,12 @@ from videomatch.media.container import Unreadable
 from videomatch.media.decode import FrameRequest, Sampler
 
 
-def thumbnail(path: Path, duration: float | None, side: int = 120) -> np.ndarray | None:
-    """The frame at half of the video, (height, width, 3) uint8, short side at most ``side``; None if the file cannot
-    be read any more."""
+def thumbnail(path: Path, duration: float | None, start: float | None = None, side: int = 120) -> np.ndarray | None:
+    """The frame at half of a video, or of its part from ``start`` on, (height, width, 3) uint8, short side at most
+    ``side``; None if the file cannot be read any more."""
     half = Fraction(max(duration or 0.0, 0.2) / 2).limit_denominator(1000)
     try:
-        return _grid(path, half, side, [1])[0]
+        return _grid(path, half, side, [1], start, duration)[0]
     except Unreadable:
         return None
 
@@ -37,9 +37,17 @@ def strip(path: str | None, duration: float, count: int) -> list[str | None]:
         return [None] * count
 
 
-def _grid(path: Path, every: Fraction, side: int, points: Iterable[int]) -> list[np.ndarray]:
+def _grid(
+    path: Path,
+    every: Fraction,
+    side: int,
+    points: Iterable[int],
+    start: float | None = None,
+    duration: float | None = None,
+) -> list[np.ndarray]:
     """The frames at some points of a grid; the last one for points beyond the end."""
-    frames = np.concatenate([chunk.values for chunk in Sampler(path, [FrameRequest(every, side)])])
+    spans = None if start is None or duration is None else [(start, start + duration)]
+    frames = np.concatenate([chunk.values for chunk in Sampler(path, [FrameRequest(every, side)], spans=spans)])
     return [frames[min(point, len(frames) - 1)] for point in points]
 
 

@@ -11,23 +11,12 @@ from xml.sax.saxutils import quoteattr
 
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
+from videomatch.specs.reports import AVS_RUN, avs_run_mistakes
 
 #: shots that a run may name for a topic
 MAX_SHOTS = 1000
 #: of the runs of 2021
 DTD = "https://www-nlpir.nist.gov/projects/tv2021/dtds/videoAdhocSearchResults.dtd"
-#: attribute of a run -> its values: ``trType`` (training data: A only the collection's own, D any other, E and F not
-#: annotated), ``class`` (F fully automatic, M manually assisted, R relevance feedback), ``task`` (M main, P progress),
-#: ``novelty`` (N novel, C common), ``priority``; any text for ``pid`` (the team's, as registered) and ``desc``
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "trType": ("A", "D", "E", "F"),
-    "class": ("F", "M", "R"),
-    "task": ("M", "P"),
-    "novelty": ("N", "C"),
-    "priority": tuple(str(n) for n in range(1, 11)),
-    "pid": (),
-    "desc": (),
-}
 
 
 def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str, Any], elapsed: int) -> dict[str, Any]:
@@ -47,8 +36,8 @@ def submit(corpus: Path, output: Path, split: str, rankings: Path, run: dict[str
 
 
 def write(folder: Path, topics: Mapping[str, list[str]], attributes: Mapping[str, Any], elapsed: int) -> Path:
-    """Write ``run.xml`` of topics (number -> its shots, best first) and values of :data:`ATTRIBUTES`."""
-    ordered = sorted(attributes, key=[*ATTRIBUTES, *attributes].index)
+    """Write ``run.xml`` of topics (number -> its shots, best first) and values of :data:`AVS_RUN`."""
+    ordered = sorted(attributes, key=[*AVS_RUN, *attributes].index)
     given = " ".join(f"{name}={quoteattr(str(attributes[name]))}" for name in ordered)
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<!DOCTYPE videoAdhocSearchResults SYSTEM "{DTD}">']
     lines += ["<videoAdhocSearchResults>", f"<videoAdhocSearchRunResult {given}>"]
@@ -77,14 +66,8 @@ def check(file: Path, topics: Collection[str], shots: Collection[str]) -> None:
         raise ValueError(f"{file}: {root.tag} of {sorted({r.tag for r in runs})}, expected videoAdhocSearchRunResult")
     wanted, there = set(topics), set(shots)
     for run in runs:
-        for name in [*ATTRIBUTES, *run.attrib]:
-            if name not in ATTRIBUTES:
-                raise ValueError(f"{file}: unknown attribute {name!r}, there are {', '.join(ATTRIBUTES)}")
-            value, allowed = run.get(name, ""), ATTRIBUTES[name]
-            if not value.strip():
-                raise ValueError(f"{file}: attribute {name!r} is missing")
-            if allowed and value not in allowed:
-                raise ValueError(f"{file}: {name} {value!r}, expected one of {', '.join(allowed)}")
+        for _, text in avs_run_mistakes(run.attrib):
+            raise ValueError(f"{file}: {text}")
         seen: set[str] = set()
         for answer in run:
             topic = answer.get("tNum", "")

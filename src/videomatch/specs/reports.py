@@ -111,6 +111,33 @@ class Page(Spec):
             yield "scatter", "option 'judged' is missing: the protocol whose pairs are drawn"
 
 
+#: attribute of a run of TRECVID's ad-hoc video search -> its values: ``trType`` (training data: A only the collection's
+#: own, D any other, E and F not annotated), ``class`` (F fully automatic, M manually assisted, R relevance feedback),
+#: ``task`` (M main, P progress), ``novelty`` (N novel, C common), ``priority``; any text for ``pid`` (the team's, as
+#: registered) and ``desc``
+AVS_RUN: dict[str, tuple[str, ...]] = {
+    "trType": ("A", "D", "E", "F"),
+    "class": ("F", "M", "R"),
+    "task": ("M", "P"),
+    "novelty": ("N", "C"),
+    "priority": tuple(str(n) for n in range(1, 11)),
+    "pid": (),
+    "desc": (),
+}
+
+
+def avs_run_mistakes(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(attribute, sentence) of what is wrong with the attributes of a run."""
+    for name in dict.fromkeys([*AVS_RUN, *run]):
+        value, allowed = str(run.get(name, "")), AVS_RUN.get(name)
+        if allowed is None:
+            yield name, f"unknown attribute {name!r}, there are {', '.join(AVS_RUN)}"
+        elif not value.strip():
+            yield "", f"attribute {name!r} is missing"
+        elif allowed and value not in allowed:
+            yield name, f"{name} {value!r}, expected one of {', '.join(allowed)}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Submission(OpenSpec):
     """``submissions.<name>``: a challenge's own file. Further options are those of the stage ``submit``."""
@@ -121,6 +148,20 @@ class Submission(OpenSpec):
     split: str
     system: str = option(section="systems", workflow=True)
     format: str | None = None
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.format != "avs":
+            return
+        run = self.further.get("run") or {}
+        for name, text in avs_run_mistakes(run):
+            yield f"run.{name}".rstrip("."), text
+        if "progress" in self.split and run.get("task") == "M":
+            yield "run.task", f"task 'M' is the main task, but {self.split!r} has progress topics: task P"
+        elif "progress" not in self.split and run.get("task") == "P":
+            yield (
+                "run.task",
+                f"task 'P' is the progress task, whose protocols are named captions_progress…: {self.split!r}",
+            )
 
     @property
     def is_ranked(self) -> bool:

@@ -110,10 +110,11 @@ def query_rows(corpus: Path, nearest: pl.DataFrame) -> tuple[list[dict[str, Any]
     shown = pl.concat([part["query_id"], part["reference_id"]]).unique().implode()
     texts = corpus_tables.read("texts", corpus).filter(pl.col("kind") == "title")
     titles = dict(texts.select("video_id", "text").iter_rows())
-    videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(shown)).select("video_id", "path", "duration")
+    videos = corpora.videos(corpus).filter(pl.col("video_id").is_in(shown))
     pictures = {}
-    for video, path, duration in track(videos.rows(), label="thumbnails"):
-        still = thumbnail(Path(path), duration) if path else None
+    about = videos.select("video_id", "path", "duration", "start").rows()
+    for video, path, duration, start in track(about, label="thumbnails"):
+        still = thumbnail(Path(path), duration, start) if path else None
         pictures[video] = data_url(still) if still is not None else None
 
     def of(video_id: str) -> dict[str, Any]:

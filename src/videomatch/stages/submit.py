@@ -36,7 +36,7 @@ def submit(
             references of that split.
         missing: what becomes of a video without an embedding (its file cannot be read) in format ``aiac``: ``error``,
             or ``zeros``, since the challenge wants every id. The cosine of zeros is 0 with anything.
-        run, elapsed: for format ``avs``: ``submission_avs.ATTRIBUTES``, and whole seconds that a query took.
+        run, elapsed: for format ``avs``: ``specs.reports.AVS_RUN``, and whole seconds that a query took.
     """
     if format == "aiac":
         about = submission_aiac.submit(corpus, output, split, results[0] / member, missing)
