@@ -19,6 +19,7 @@ from videomatch.data.store import StoreWriter
 from videomatch.data.tables import ranked
 from videomatch.metrics import avs
 from videomatch.reports import submission_avs
+from videomatch.specs.reports import Submission
 from videomatch.stages.evaluate import evaluate
 from videomatch.stages.prepare import prepare
 from videomatch.stages.search import search
@@ -369,6 +370,17 @@ def test_submit_writes_a_run_that_the_checker_accepts(searched, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             submit(**({"output": tmp_path, "split": "captions_tv21"} | given | options))
+
+
+def test_a_run_that_cannot_be_is_found_with_the_parameters():
+    def wrong(split, **run):
+        entry = {"dataset": "v", "split": split, "system": "s", "format": "avs", "run": {**RUN, "desc": "x", **run}}
+        return [text for _, text in Submission.read(entry).mistakes()]
+
+    assert wrong("captions_tv21", task="M") == wrong("captions_progress", task="P") == []
+    assert wrong("captions_tv21", task="M", **{"class": "X"}) == ["class 'X', expected one of F, M, R"]
+    assert "is the main task, but 'captions_progress_1' has" in wrong("captions_progress_1", task="M")[0]
+    assert "named captions_progress" in wrong("captions_tv21", task="P")[0]
 
 
 ITEM = '<item seqNum="{}" shotId="{}" />'
