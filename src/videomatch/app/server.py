@@ -68,7 +68,7 @@ def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted, with the options of the command line."""
     check_top(options.top)
     check_project()
-    parameters = [str(file) for file in params.load(options.configfile or [PARAMS])[1]]
+    parameters = [str(file) for file in params.load(options.configfile or [params.PARAMS])[1]]
     state = client.current_state(parameters)  # before the catalogue reads them
     catalogue = Catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
