@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from transformers import (
@@ -57,10 +56,9 @@ def test_contract(name: str, video: Path, tmp_path: Path) -> None:
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
     expert: BaseExpert = kind(**options_of(name, tmp_path))
     assert expert.shape and all(isinstance(n, int) for n in expert.shape) and np.dtype(expert.dtype)
-    assert expert.text_kind in (None, "ocr", "asr") and expert.source_text_kind in (None, "ocr", "asr")
-    if expert.source_text_kind is not None:
-        row = {"text_id": "t", "video_id": "v", "kind": "asr", "language": None, "start": 0.0, "end": 1.0, "text": "x"}
-        expert.set_texts(pl.DataFrame([row], schema=tables.SCHEMAS["texts"]))
+    assert expert.text_kind in (None, "ocr", "asr")
+    if expert.reads_transcripts:
+        expert.set_transcripts(tables.frame("texts", [("t", "v", "asr", None, 0.0, 1.0, "x")]))
     if name == "released":
         with pytest.raises(ValueError, match="no `raw:` folder"):
             expert.released_features("toy", ["v"], None, None)

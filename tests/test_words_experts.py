@@ -34,10 +34,12 @@ from transformers import (
 
 import clips
 from paths import ROOT, realdata
-from toys import corpus_of, extracted, see
+from toys import corpus_of, extracted, see, voice_detection
 from videomatch.data import tables
+from videomatch.data.corpus import write_transcripts
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
+from videomatch.experts._whisper import Whisper
 from videomatch.experts.ocr import Expert as Ocr
 from videomatch.experts.ocr import TextBox, is_word, similarity, stamp_of
 from videomatch.experts.speech import Expert as Speech
@@ -157,7 +159,7 @@ def test_what_generated_scenes_say_is_read(reader: Ocr) -> None:
         latent = library_latent(SEED, index, OPTIONS)
         scene = scenes(latent)[0]
         frame = synthetic_pictures.frame(latent, 0.4, latent.format.width, latent.format.height)
-        texts = see(reader, frame[None]).texts
+        texts = [text.text for text in see(reader, frame[None]).texts]
         matches = [similarity(scene.words, text) for text in texts]
         if scene.words:
             written += 1
@@ -177,13 +179,15 @@ def test_a_text_on_screen_is_one_row_with_its_time(reader: Ocr) -> None:
     )
     blank = np.full_like(frames[:1], 90)
     found = see(reader, np.concatenate([blank, frames, blank, blank, blank]))
-    where = next(k for k, text in enumerate(found.texts) if similarity(text, words) > 0.8)
-    assert len([text for text in found.texts if similarity(text, words) > 0.5]) == 1
+    where = next(k for k, text in enumerate(found.texts) if similarity(text.text, words) > 0.8)
+    assert len([text for text in found.texts if similarity(text.text, words) > 0.5]) == 1
+    assert (found.texts[where].start, found.texts[where].end, found.texts[where].language) == (1, 5, "en")
+    assert 0.8 <= (found.texts[where].confidence or 0) <= 1
     assert found.times[where].tolist() == [1, 5]
-    np.testing.assert_array_equal(found.rows[where], hashed(found.texts[where], 300))
+    np.testing.assert_array_equal(found.rows[where], hashed(found.texts[where].text, 300))
     # a text that comes again after a while is another row
     again = see(reader, np.concatenate([frames[:1], blank, blank, blank, frames[:1]]))
-    assert sum(similarity(text, words) > 0.8 for text in again.texts) == 2
+    assert sum(similarity(text.text, words) > 0.8 for text in again.texts) == 2
     nothing = see(reader, blank)
     assert nothing.rows.shape == (0, 300) and nothing.times.shape == (0, 2)
 
@@ -206,9 +210,9 @@ def test_real_titles_are_read() -> None:
     for chunk in sampler:
         reading.update(chunk.values, chunk.first)
     found = reading.finalize(sampler.times(0))
-    assert any("fps Photo JPEG" in text for text in found.texts), found.texts
+    assert any("fps Photo JPEG" in text.text for text in found.texts), found.texts
     # the title shakes on a noisy ground: it is read with errors
-    assert any(similarity("Holidays 2013", text) > 0.5 for text in found.texts), found.texts
+    assert any(similarity("Holidays 2013", text.text) > 0.5 for text in found.texts), found.texts
     assert (found.times[:, 0] < found.times[:, 1]).all()
 
 
@@ -225,10 +229,10 @@ def transcripts() -> pl.DataFrame:
 
 def test_transcripts_are_rows_in_order_of_time() -> None:
     expert = Speech(dim=64)
-    assert expert.request is None and expert.source_text_kind == "asr"
-    expert.set_texts(transcripts())
+    assert expert.request is None and expert.reads_transcripts
+    expert.set_transcripts(transcripts().drop_nulls("video_id"))
     found = expert.start("a").finalize(np.zeros((0, 2)))
-    assert list(found.texts) == ["first one", "second"]
+    assert [(text.text, text.language) for text in found.texts] == [("first one", "en"), ("second", "en")]
     assert found.times.tolist() == [[0.2, 0.8], [1.0, 2.5]]
     np.testing.assert_array_equal(found.rows[1], hashed("second", 64))
     assert expert.start("b").finalize(np.zeros((0, 2))).times.tolist() == [[-1, -1]]
@@ -271,10 +275,10 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_utterances_of_whisper_are_rows_with_times(whisper: Path) -> None:
+def test_utterances_of_whisper_are_rows_with_times(whisper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voice_detection(monkeypatch)
     expert = Speech(backbone=str(whisper), dim=64, max_tokens=24, language="en", precision="float32")
-    assert expert.source_text_kind is None
-    sound = (0.3 * np.sin(np.arange(3 * 16000) / 20)).astype(np.float32).reshape(3, 16000)
+    sound = (0.3 * np.sin(np.arange(3 * 16000) / 20)).astype(np.float32).reshape(3, 16000) * [[0], [1], [1]]
     times = np.stack([np.arange(3.0), np.arange(1.0, 4.0)], axis=1)
     results = []
     for _ in range(2):
@@ -284,14 +288,24 @@ def test_utterances_of_whisper_are_rows_with_times(whisper: Path) -> None:
         results.append(reading.finalize(times))
     found = results[0]
     assert len(found.texts) == len(found.rows) == len(found.times) > 0
-    assert (found.times[:, 0] <= found.times[:, 1]).all() and (found.times[:, 0] >= 0).all()
+    assert (found.times[:, 0] < found.times[:, 1]).all() and (found.times >= 1).all() and (found.times <= 3).all()
+    assert {text.language for text in found.texts} <= {"en", "und"}
     np.testing.assert_array_equal(found.rows, results[1].rows)
     silent = expert.start("s")
     silent.update(np.zeros((3, 16000), np.float32), 0)
     assert len(silent.finalize(times).rows) == 0
 
 
+def test_silence_and_noise_hold_no_speech() -> None:
+    pytest.importorskip("faster_whisper", reason="the extra `speech` is not installed")
+    sound = np.random.default_rng(0).normal(size=(2, 5 * 16000)).astype(np.float32) * [[0], [0.05]]
+    whisper = object.__new__(Whisper)  # its network is not asked
+    assert [whisper.transcribe(row.astype(np.float32)) for row in sound] == [[], []]
+
+
 def test_another_model_than_whisper_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no config\.json, expected a Whisper"):
+        Speech(backbone=str(tmp_path))
     BertConfig(vocab_size=10).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="expected a Whisper"):
         Speech(backbone=str(tmp_path))
@@ -302,14 +316,16 @@ def test_extract_writes_rows_and_words(tmp_path: Path) -> None:
     for video in videos:
         render_video(tmp_path / f"{video}.mp4", video, seed=SEED, options=OPTIONS, speak=None)
     corpus = corpus_of(tmp_path / "corpus", {v: tmp_path / f"{v}.mp4" for v in videos})
-    tables.write("texts", transcripts().with_columns(video_id=pl.lit(videos[1])), corpus)
+    spoken = transcripts().with_columns(video_id=pl.lit(videos[1]))
+    write_transcripts(spoken, pl.DataFrame({"video_id": videos, "shard": 0}), corpus, 1)
     wanted = {
         "ocr": {"extractor": "ocr", "every": 1, "size": 112, "dim": 64},
         "speech": {"extractor": "speech", "dim": 32},
         "frames": {"extractor": "frames", "size": 16},
     }
     stores, output = extracted(tmp_path, corpus, wanted), tmp_path / "1"
-    spoken, speech = tables.read("texts", output / "speech"), stores["speech"]
+    given, (spoken, speech) = spoken, (tables.read("texts", output / "speech"), stores["speech"])
+    assert spoken["language"].to_list() == given["language"].to_list()
     assert speech.lengths.tolist() == [0, 4]
     assert spoken["text"].to_list() == ["x", "first one", "second", "whenever"] and spoken["start"][-1] is None
     assert speech.times(videos[1])[-1].tolist() == [-1, -1]
@@ -367,13 +383,15 @@ def test_a_recipe_on_media_runs_with_folders_in_place_of_hub_ids(
     if config == "msrvtt_media":
         changes["datasets"] = {"videos": {"raw": str(tmp_path)}}
     plan = Plan(params.resolved(params.overlay(content, changes), files))
-    job = jobs.extract(plan, "videos", "media", "0")
-    wanted = {name: job.settings["experts"][name] for name in dims}
+    voice_detection(monkeypatch)
+    made = [jobs.extract(plan, "videos", passage, "0").settings for passage in plan.passes("videos")]
+    experts = {name: options for settings in made for name, options in settings["experts"].items()}
+    backbones = {name: path for settings in made for name, path in settings["backbones"].items()}
+    wanted = {name: experts[name] for name in dims}
     clips.write(tmp_path / "v.mp4", range(60), tone=0.0)
     corpus = corpus_of(tmp_path / "corpus", {"v": tmp_path / "v.mp4"})
-    extract(
-        corpus=corpus, shard=0, experts=wanted, backbones=job.settings["backbones"], output=tmp_path / "1", threads=2
-    )
+    write_transcripts(tables.frame("texts"), pl.DataFrame({"video_id": ["v"], "shard": 0}), corpus, 1)
+    extract(corpus=corpus, shard=0, experts=wanted, backbones=backbones, output=tmp_path / "1", threads=2)
     stores = {name: Store(tmp_path / "1" / name) for name in dims}
     assert {name: store.shape for name, store in stores.items()} == {name: (dim,) for name, dim in dims.items()}
     empty = [name for name, store in stores.items() if not len(store["v"])]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 import torch
 import yaml
 
@@ -101,6 +105,24 @@ def extracted(
         contents.append({p.relative_to(output): p.read_bytes() for p in output.rglob("*") if p.is_file()})
     assert contents[0] == contents[1]
     return {name: Store(folder / "1" / name) for name in experts}
+
+
+def voice_detection(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """A stand-in for the package faster-whisper, in which a voice is what is loud, second by second; ``more`` are
+    further things of it."""
+
+    def voiced(sound: np.ndarray, options: Any, rate: int) -> list[dict[str, int]]:
+        loud = np.abs(sound[: len(sound) // rate * rate].reshape(-1, rate)).max(1) > 0.1
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], loud.view(np.int8), [0]])))
+        return [{"start": int(a) * rate, "end": int(b) * rate} for a, b in edges.reshape(-1, 2)]
+
+    contents = {"faster_whisper": more}
+    contents["faster_whisper.vad"] = {"VadOptions": SimpleNamespace, "get_speech_timestamps": voiced}
+    for name, content in contents.items():
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
 
 
 CLIP = {

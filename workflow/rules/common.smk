@@ -22,6 +22,7 @@ try:
     plan = Plan(parameters.resolved(given, read))
     if not rules.needed(plan):
         sys.exit("nothing to make: results are made for tables, pages and submissions, and the parameters name none")
+    rules.require_packages(plan)
 except ValueError as error:
     sys.exit(f"{error}")
 

@@ -123,13 +123,9 @@ class Catalogue:
             self.plan.features_of(dataset, self.plan.experts_of(system))
         except ValueError as error:
             return str(error)
-        if (
-            not isinstance(entry, Embeddings)
-            or entry.features
-            or not Path(self.plan.result("corpora", dataset)).exists()
-        ):
+        if not isinstance(entry, Embeddings) or entry.features or not Path(self.plan.corpus(dataset, system)).exists():
             return None
-        kinds, learned_from = ", ".join(entry.texts), corpora.whole_texts(self.corpus(dataset), entry.texts)
+        kinds, learned_from = ", ".join(entry.texts), corpora.whole_texts(self.corpus(dataset, system), entry.texts)
         few = f"it learns from texts ({kinds}) that fewer than two videos of {dataset!r} have"
         return few if len(learned_from) < 2 else None
 
@@ -158,9 +154,9 @@ class Catalogue:
 
         return self.cached([manifest], ("index", str(root)), load)
 
-    def corpus(self, dataset: str) -> Path:
-        """The folder of a data set's corpus."""
-        manifest = self.plan.result("corpora", dataset)
+    def corpus(self, dataset: str, system: str | None = None) -> Path:
+        """The folder of a data set's corpus, as a system reads it."""
+        manifest = self.plan.corpus(dataset, system)
         if not Path(manifest).exists():
             raise ValueError(f"the corpus of data set {dataset!r} does not exist: run `{self.plan.command(manifest)}`")
         return Path(manifest).parent

@@ -39,7 +39,7 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
     if isinstance(entry, Trained):
         run = plan.run(system, member)
         features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(system))]
-        corpus = catalogue.corpus(dataset)
+        corpus = catalogue.corpus(dataset, system)
         return catalogue.cached([run], ("texts", run, dataset), lambda: _trained(Path(run).parent, corpus, features))
     if isinstance(entry, Embeddings) and entry.text_encoder is not None:
         from videomatch.stages.embed import text_tower
@@ -70,7 +70,7 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
     """The latent semantic analysis of a system, fitted as ``embed`` did."""
     plan = catalogue.plan
     options, result = plan.system_of_kind(system, Embeddings), plan.result("embeddings", dataset, system)
-    corpus = catalogue.corpus(dataset)
+    corpus = catalogue.corpus(dataset, system)
 
     def fit() -> TextEncoder:
         from videomatch.data.lsa import fitted_on_train
@@ -82,7 +82,7 @@ def text_analysis(catalogue: Catalogue, dataset: str, system: str) -> TextEncode
         _compare(lsa.embed([texts[i] for i in some]), store, some)
         return lsa.embed
 
-    return catalogue.cached([plan.result("corpora", dataset), result], ("analysis", dataset, system), fit)
+    return catalogue.cached([plan.corpus(dataset, system), result], ("analysis", dataset, system), fit)
 
 
 def base_parts(catalogue: Catalogue, system: str, member: str) -> list[Part]:

@@ -25,7 +25,7 @@ from videomatch.data.walk import EXTENSIONS
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import Expert
-from videomatch.specs.systems import Embeddings, Trained
+from videomatch.stages.add_texts import add_texts
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
@@ -46,12 +46,17 @@ def embed_file(
         )
     with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
         corpus = _corpus_of(plan, dataset, file, Path(scratch))
-        kinds = {kind for s, _ in parts for kind in _text_kinds(plan, s)}
+        kinds = {kind for s, _ in parts for kind in plan.text_kinds(s)}
+        recognisers = plan.recognisers(dataset, kinds)
+        experts = {e for s, _ in parts for e in plan.experts_of(s)}
+        features = _extract(plan, dataset, experts.union(recognisers), corpus)
+        if recognisers:
+            given, corpus = corpus, Path(scratch) / "texts"
+            add_texts(corpus=given, features=features, output=corpus, kinds=sorted(kinds), experts=recognisers)
         missing = sorted(kinds - set(tables.read("texts", corpus)["kind"]))
         if missing:
-            notes.append(f"the system reads {', '.join(missing)}, of which there is nothing beside the file")
-        experts = {e for s, _ in parts for e in plan.experts_of(s)}
-        features = _extract(plan, dataset, experts, corpus)
+            where = "in or beside" if recognisers else "beside"
+            notes.append(f"the system reads {', '.join(missing)}, of which there is nothing {where} the file")
         rows = {part: _embed(catalogue, dataset, *part, corpus, features)[None] for part in parts}
         return combine_rows(catalogue, dataset, (system, member), rows)[0]
 
@@ -73,6 +78,7 @@ def _corpus_of(plan: Plan, dataset: str, file: Path, scratch: Path) -> Path:
     if videos.is_empty():
         raise ValueError(f"{file}: {rejected['reason'][0]}")
     corpora.write_videos(videos, corpus, 1)
+    corpora.write_transcripts(found["texts"], videos, corpus, 1)
     for table in ("texts", "splits"):
         tables.write(table, found[table], corpus)
     return corpus
@@ -109,8 +115,8 @@ def _embed(
         texts = list(whole_texts(corpus, options["texts"]).values())
         rows = text_analysis(catalogue, dataset, system)(texts) if texts else np.zeros((1, 1))
         if not rows.any():
-            kinds = " and ".join(_text_kinds(plan, system))
-            raise ValueError(f"system {system!r} reads {kinds}, and knows no word beside the file")
+            kinds = " and ".join(plan.text_kinds(system))
+            raise ValueError(f"system {system!r} reads {kinds}, and knows no word in or beside the file")
         return rows[0]
     output = corpus.parent / "embeddings" / system
     features = [f for f in features if any((f / expert).is_dir() for expert in plan.experts_of(system))]
@@ -125,14 +131,6 @@ def _embed(
     if not (root / "store.json").exists() or not len(store := Store(root)):
         raise ValueError(f"the file holds nothing that system {system!r} reads")
     return store.gather(store.ids[:1])[0][0]
-
-
-def _text_kinds(plan: Plan, system: str) -> list[str]:
-    """Kinds of texts of a video that a system reads."""
-    entry = plan.systems[system]
-    if isinstance(entry, Embeddings):
-        return list(entry.texts) if entry.features is None else []
-    return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
 
 
 def _released(catalogue: Catalogue, system: str, member: str) -> list[str]:

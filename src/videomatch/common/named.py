@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -25,3 +26,9 @@ def import_libraries(*names: str) -> None:
     """Import other packages by name, to have them in memory."""
     for name in names:
         importlib.import_module(name)
+
+
+def require(package: str, extra: str) -> None:
+    """A ValueError unless an optional package is installed: it names the extra that brings it."""
+    if find_spec(package) is None:
+        raise ValueError(f"{extra} needs the package {package.replace('_', '-')}: pip install -e '.[{extra}]'")

@@ -162,9 +162,7 @@ def _texts(chunk: pl.DataFrame) -> pl.DataFrame:
     rows = chunk.unpivot(index="video_id", on=["title", "asr"], variable_name="kind", value_name="text")
     return rows.filter(pl.col("text") != "").select(
         pl.concat_str("video_id", "kind", separator=":").alias("text_id"),
-        *("video_id", "kind"),
-        *(pl.lit(None, dtype=SCHEMAS["texts"][column]).alias(column) for column in ("language", "start", "end")),
-        "text",
+        *(c if c in rows.columns else pl.lit(None, dtype=t).alias(c) for c, t in list(SCHEMAS["texts"].items())[1:]),
     )
 
 

@@ -17,9 +17,9 @@ def shard_of(name: str, shards: int) -> int:
     return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % shards
 
 
-def shard_file(shard: int) -> str:
-    """Name of the file that holds the ``videos`` rows of one shard."""
-    return f"videos-{shard:05d}.parquet"
+def shard_file(shard: int, rows: str = "videos") -> str:
+    """Name of the file that holds the ``videos`` of one shard, or their ``transcripts``: rows of ``texts``."""
+    return f"{rows}-{shard:05d}.parquet"
 
 
 def videos(folder: Path, shard: int | None = None) -> pl.DataFrame:
@@ -30,12 +30,27 @@ def videos(folder: Path, shard: int | None = None) -> pl.DataFrame:
     return pl.concat(frames).sort("video_id") if frames else tables.frame("videos")
 
 
+def transcripts(folder: Path, shard: int) -> pl.DataFrame:
+    """The given transcripts of a shard's videos: their ``texts`` of the kind asr."""
+    return tables.read_file("texts", folder / shard_file(shard, "transcripts"))
+
+
 def write_videos(rows: pl.DataFrame, folder: Path, shards: int) -> None:
     """Write the checked ``videos`` table as one file per shard (empty for a shard without videos)."""
     folder.mkdir(parents=True, exist_ok=True)
     for shard in range(shards):
         part = rows.filter(pl.col("shard") == shard).sort("video_id")
         part.write_parquet(folder / shard_file(shard), compression="zstd")
+
+
+def write_transcripts(texts: pl.DataFrame, videos: pl.DataFrame, folder: Path, shards: int) -> None:
+    """Write the transcripts among the ``texts`` again as one file per shard: a job that reads those of its shard does
+    not depend on the others."""
+    spoken = texts.filter(pl.col("kind") == "asr").sort("video_id", "start", "text_id", nulls_last=True)
+    for shard in range(shards):
+        ids = videos.filter(pl.col("shard") == shard)["video_id"].implode()
+        rows = spoken.filter(pl.col("video_id").is_in(ids))
+        rows.write_parquet(folder / shard_file(shard, "transcripts"), compression="zstd")
 
 
 def split_ids(splits: pl.DataFrame, split: str, role: str) -> list[str]:

@@ -38,7 +38,17 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "shard": I,
     },
     "rejected": {"video_id": S, "path": S, "reason": S},
-    "texts": {"text_id": S, "video_id": S, "kind": S, "language": S, "start": F, "end": F, "text": S},
+    # the confidence in [0, 1] is that of the machine that read a text in the video
+    "texts": {
+        "text_id": S,
+        "video_id": S,
+        "kind": S,
+        "language": S,
+        "start": F,
+        "end": F,
+        "text": S,
+        "confidence": F,
+    },
     "splits": {"split": S, "role": S, "id": S},
     "relevance": {**_PAIR, "grade": F},
     "segments": {**_PAIR, "query_start": F, "query_end": F, "reference_start": F, "reference_end": F, "score": F},
@@ -59,7 +69,7 @@ OPTIONAL = ("edits", "sources", "strata")
 #: columns that may be null; everywhere else a null is an error
 NULLABLE: dict[str, set[str]] = {
     "videos": {"duration", "fps", "width", "height", "has_audio", "category", "path", "sha256", "start", "end"},
-    "texts": {"video_id", "language", "start", "end"},
+    "texts": {"video_id", "language", "start", "end", "confidence"},
     "rankings": {"grade", "better", "equal"},
     "segments": {"score"},
     "sources": {"start", "end"},
@@ -85,8 +95,11 @@ KEYS: dict[str, list[str]] = {
 
 
 def frame(table: str, rows: Iterable[Sequence[Any]] = ()) -> pl.DataFrame:
-    """Rows, each with all columns of a table in their order, as a frame; only ids are checked."""
+    """Rows, each with the columns of a table in their order, as a frame; only ids are checked. Columns at the end of
+    rows that may be null may be left out."""
     rows = list(rows)
+    if rows and (absent := list(SCHEMAS[table])[len(rows[0]) :]) and NULLABLE.get(table, set()).issuperset(absent):
+        rows = [(*row, *[None] * len(absent)) for row in rows]
     for number, column in enumerate(SCHEMAS[table]):
         _check_ids(table, column, (row[number] for row in rows))
     return pl.DataFrame(rows, schema=SCHEMAS[table], orient="row")

@@ -135,7 +135,7 @@ def clean_table(texts: pl.DataFrame) -> pl.DataFrame:
     before: dict[tuple[str | None, str], int] = {}  # last timed row of a (video, language)
     latest: dict[tuple[str | None, str | None], int] = {}  # last timed row of a (video, source)
     scrolled: dict[tuple[str | None, str | None], list[str]] = {}  # raw lines of the last cue of a (video, source)
-    for text_id, video_id, kind, hint, start, end, text in texts.iter_rows():
+    for text_id, video_id, kind, hint, start, end, text, confidence in texts.iter_rows():
         timed = kind in _SPOKEN and start is not None
         if timed:
             new = _unscroll(text, scrolled, (video_id, hint))
@@ -151,7 +151,8 @@ def clean_table(texts: pl.DataFrame) -> pl.DataFrame:
                     rows[last][5] = max(rows[last][5] or end, end or start)
                     continue
                 before[video_id, tag] = latest[video_id, hint] = len(rows)
-            rows.append([text_id if number == 0 else f"{text_id}.{tag}", video_id, kind, tag, start, end, cleaned])
+            row_id = text_id if number == 0 else f"{text_id}.{tag}"
+            rows.append([row_id, video_id, kind, tag, start, end, cleaned, confidence])
     return check("texts", pl.DataFrame(rows, schema=texts.schema, orient="row"))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -30,13 +30,23 @@ class Windows:
     fill: Literal["last", "zeros"] = "last"  # follows the last item of a video: that item again, or zeros
 
 
+class Text(NamedTuple):
+    """A text of a video: from when to when (s), in which language, and how sure its reader is, in [0, 1], if known."""
+
+    text: str
+    start: float | None
+    end: float | None
+    language: str | None = None
+    confidence: float | None = None
+
+
 @dataclass(frozen=True)
 class Extracted:
     """The end of a video's extraction."""
 
     rows: np.ndarray  # the last prepared rows (n, …), after those that ``update`` returned
     times: np.ndarray  # start and end of all rows of the video, (rows, 2) seconds
-    texts: Sequence[str] = ()  # the recognised text of every row; empty for an expert that recognises none
+    texts: Sequence[Text] = ()  # the text of every row; empty for an expert that reads none
 
 
 class VideoExtractor(Protocol):
@@ -60,8 +70,8 @@ class BaseExpert:
     windows: Windows | None = None  # how items are grouped to rows; None: each item is a row
     batch: int = 0  # prepared rows of one call of ``infer``; 0 if they are finished rows already
     about: Mapping[str, Any] = MappingProxyType({})  # what else made the features, kept with the store as JSON
-    text_kind: str | None = None  # of the texts that it recognises (ocr, asr), written to a table beside the rows
-    source_text_kind: str | None = None  # of the corpus's texts that ``set_texts`` needs
+    text_kind: str | None = None  # of the texts of its rows (ocr, asr), written to a table beside them
+    reads_transcripts: bool = False  # of the corpus, by ``set_transcripts``
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """``(n, …)`` items of one video to what is batched across videos. Runs in the decoding threads."""
@@ -75,8 +85,8 @@ class BaseExpert:
         """Begin a video. Called in many threads."""
         return ItemExtractor(self)
 
-    def set_texts(self, texts: pl.DataFrame) -> None:
-        """Take the corpus's texts of the kind :attr:`source_text_kind`, before the first video."""
+    def set_transcripts(self, texts: pl.DataFrame) -> None:
+        """Take the given transcripts of the videos, rows of the table ``texts``, before the first video."""
 
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from videomatch.experts import BaseExpert, Extracted
+from videomatch.experts import BaseExpert, Extracted, Text
 from videomatch.experts._backbone import config_of
 
 MIN_NGRAM, MAX_NGRAM = 3, 6  #: characters, as fastText's
@@ -58,9 +58,10 @@ class TextExpert(BaseExpert):
         rows = [hashed(text, *self.shape) if self.encoder is None else self._encode(text) for text in texts]
         return np.stack(rows) if rows else self.no_rows
 
-    def extracted(self, texts: Sequence[str], spans: Sequence[tuple[float, float]]) -> Extracted:
-        """The rows of the texts of one video, of which each has a span of seconds."""
-        return Extracted(self.words(texts), np.array(spans, np.float64).reshape(-1, 2), texts)
+    def extracted(self, texts: Sequence[Text]) -> Extracted:
+        """The rows of the texts of one video; without a known start the time of a row is -1 s."""
+        spans = [(-1, -1) if t.start is None else (t.start, t.start if t.end is None else t.end) for t in texts]
+        return Extracted(self.words([t.text for t in texts]), np.array(spans, np.float64).reshape(-1, 2), texts)
 
     def _encode(self, text: str) -> np.ndarray:
         tokens = self.tokenizer([text], truncation=True, max_length=self.max_tokens, return_tensors="pt")

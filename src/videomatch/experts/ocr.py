@@ -1,7 +1,7 @@
 """The text in the frames: recognised by PP-OCR, one row per text, with the time for which it is on screen.
 
 The engine is RapidOCR, whose package carries its detection and recognition models (English and Chinese). A text that is
-recognised in several frames, each time equal or nearly so, is one row; the texts are kept as texts of the kind ``ocr``.
+recognised in several frames, each time equal or nearly so, is one row; the texts become texts of the kind ``ocr``.
 
 # Deviation: MMT uses PixelLink and a recogniser trained on Synth90K, English only (Gabeur et al., ECCV 2020).
 """
@@ -20,7 +20,8 @@ import numpy as np
 from rapidocr import RapidOCR
 from rapidocr.utils.process_img import get_rotate_crop_image
 
-from videomatch.experts import Extracted, seconds
+from videomatch.data.text import clean
+from videomatch.experts import Extracted, Text, seconds
 from videomatch.experts._words import WORD, TextExpert
 from videomatch.media.decode import FrameRequest
 
@@ -121,8 +122,11 @@ class TextTracker:
         return self.expert.no_rows
 
     def finalize(self, times: np.ndarray) -> Extracted:
-        spans = [(times[track.first, 0], times[track.last, 1]) for track in self.tracks]
-        return self.expert.extracted([track.box.text for track in self.tracks], spans)
+        found = []
+        for track in self.tracks:
+            start, end = float(times[track.first, 0]), float(times[track.last, 1])
+            found += [Text(t, start, end, language, track.box.score) for t, language in clean(track.box.text, "ocr")]
+        return self.expert.extracted(found)
 
 
 @dataclass

@@ -105,7 +105,8 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
         settings["released"] = {"corpus": entry.corpus, "raw": entry.raw}
         modules.add(f"corpora.{entry.corpus}")
         files = listed(entry.raw) + files
-    texts = ["texts.parquet"] if any(expert.reads_texts for expert in experts.values()) else []
+    # the videos of this shard: a new video leaves other shards as they are
+    rows = ["videos", *(["transcripts"] if any(expert.reads_transcripts for expert in experts.values()) else [])]
     return Job(
         "extract",
         settings,
@@ -116,9 +117,20 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
         },
         modules=sorted(modules),
         experts=sources,
-        # the videos of this shard: a new video leaves other shards as they are
-        patterns={"corpus": [shard_file(int(shard)), *texts]},
+        patterns={"corpus": [shard_file(int(shard), name) for name in rows]},
         files=files,
+    )
+
+
+def add_texts(plan: Plan, dataset: str, kinds: str) -> Job:
+    """The tables of a data set with the texts of some kinds (``asr-ocr``) that experts recognise in its videos."""
+    wanted = kinds.split("-")
+    experts = plan.recognisers(dataset, wanted)
+    return Job(
+        "add_texts",
+        {"kinds": wanted, "experts": experts},
+        _corpus(plan, dataset, experts),
+        patterns={"features": [f"{expert}/texts.parquet" for expert in experts]},
     )
 
 
@@ -151,7 +163,7 @@ def train(plan: Plan, system: str, member: str) -> Job:
     return Job(
         "train",
         {"system": given, "seed": seed, "member": member} | ({"fold": fold} if fold else {}),
-        _corpus(plan, entry.dataset, plan.experts_of(system))
+        _corpus(plan, entry.dataset, plan.experts_of(system), system)
         | {"init": plan.initial_runs(system, member), "backbones": plan.backbone_runs(entry.backbones)},
         modules=[*_model_modules(plan, system), *objectives],
         experts=plan.experts_of(system),
@@ -184,7 +196,7 @@ def embed(plan: Plan, dataset: str, system: str) -> Job:
     return Job(
         "embed",
         settings | ({"splits": splits} if splits else {}),
-        _corpus(plan, dataset, plan.experts_of(system)) | {"run": runs},
+        _corpus(plan, dataset, plan.experts_of(system), system) | {"run": runs},
         modules=modules,
         experts=plan.experts_of(system),
         files=files,
@@ -218,9 +230,9 @@ def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
     return found
 
 
-def _corpus(plan: Plan, dataset: str, experts: Sequence[str]) -> dict[str, str | list[str]]:
-    """The corpus and some features of a data set as inputs."""
-    return {"corpus": plan.result("corpora", dataset), "features": plan.features_of(dataset, experts)}
+def _corpus(plan: Plan, dataset: str, experts: Sequence[str], system: str | None = None) -> dict[str, str | list[str]]:
+    """The corpus, as a system reads it, and some features of a data set as inputs."""
+    return {"corpus": plan.corpus(dataset, system), "features": plan.features_of(dataset, experts)}
 
 
 def _model_modules(plan: Plan, system: str) -> list[str]:

@@ -59,6 +59,25 @@ class Plan:
         # the options come last: snakemake's --configfile and --config take any number of values
         return " ".join(filter(None, ["snakemake", target, self.options]))
 
+    def corpus(self, dataset: str, system: str | None = None) -> str:
+        """The result that holds the tables of a data set; for a system that reads texts which experts recognise in its
+        videos, the one with these."""
+        kinds = self.text_kinds(system) if system is not None else []
+        read = sorted({kind for kind in kinds if self.recognisers(dataset, [kind])})
+        return self.result("texts", dataset, "-".join(read)) if read else self.result("corpora", dataset)
+
+    def recognisers(self, dataset: str, kinds: Iterable[str]) -> list[str]:
+        """The experts of a data set that recognise texts of some kinds."""
+        experts = {name: self.experts[name] for name in self.datasets[dataset].experts}
+        return [name for name, e in experts.items() if isinstance(e, Expert) and e.recognises in list(kinds)]
+
+    def text_kinds(self, system: str) -> list[str]:
+        """Kinds of texts of a video that a system reads."""
+        entry = self.systems[system]
+        if isinstance(entry, Embeddings):
+            return list(entry.texts) if entry.features is None else []
+        return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
+
     def renders(self, dataset: str) -> list[str]:
         """The results of ``render``, one per shard; none where the reader starts from other files."""
         if "renders" not in signatures.read(f"corpora.{self.datasets[dataset].corpus}")["read"].options:
@@ -86,12 +105,12 @@ class Plan:
 
     def pass_of(self, expert: str) -> str:
         """The pass over the videos, one decoding, in which an expert is computed. An expert that reads another's
-        features, released ones or transcripts, or needs a backbone that is trained here, has a pass of its own."""
+        features, released ones or speech, or needs a backbone that is trained here, has a pass of its own."""
         entry = self.experts[expert]
         if isinstance(entry, KeyFrames):
             return expert
         trained = any(self.backbones[backbone].system for backbone in entry.backbones)
-        alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_texts
+        alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_transcripts
         return expert if alone else "media"
 
     def passes(self, dataset: str) -> dict[str, dict[str, Expert]]:

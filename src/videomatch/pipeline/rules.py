@@ -10,9 +10,11 @@ from pathlib import Path
 
 import polars as pl
 
+from videomatch.common import named
 from videomatch.data import tables
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
+from videomatch.specs.data import Expert
 from videomatch.specs.systems import Combine, Embeddings, System, Trained
 
 
@@ -65,6 +67,7 @@ RULES = [
     Rule(jobs.render, "media/{dataset}/{shard}"),
     Rule(jobs.prepare, "corpora/{dataset}", 2000, threads=2),
     Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 4000, gpu=True, only=("passage", _passes)),
+    Rule(jobs.add_texts, "texts/{dataset}/{kinds}"),
     Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", only=("expert", Plan.key_frame_experts)),
     Rule(jobs.train, "runs/{system}/{member}", 4000, threads=jobs.train_threads, gpu=True),
     Rule(jobs.embed, EMBEDDINGS, 4000, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
@@ -197,6 +200,13 @@ def datasets(plan: Plan) -> list[str]:
     """The data sets that some result needs, in the order of the parameters."""
     found = needed(plan)
     return [dataset for dataset in plan.datasets if plan.result("corpora", dataset) in found]
+
+
+def require_packages(plan: Plan) -> None:
+    """A ValueError where an expert that some result needs takes an optional package that is not installed."""
+    experts = [plan.experts[name] for dataset in datasets(plan) for name in plan.datasets[dataset].experts]
+    if any(isinstance(expert, Expert) and expert.recognises == "asr" for expert in experts):
+        named.require("faster_whisper", "speech")
 
 
 def rejected(plan: Plan, dataset: str) -> pl.DataFrame:

@@ -79,9 +79,14 @@ class Expert(OpenSpec):
         return self.extractor == "released" and "format" not in self.further
 
     @property
-    def reads_texts(self) -> bool:
-        """Whether it reads transcripts of the corpus, not the media."""
-        return self.extractor == "speech" and self.backbone is None
+    def reads_transcripts(self) -> bool:
+        """Whether it takes the transcripts of the corpus."""
+        return self.extractor == "speech"
+
+    @property
+    def recognises(self) -> str | None:
+        """The kind of texts that it reads in the media."""
+        return {"ocr": "ocr", "speech": "asr" if self.backbone else None}.get(self.extractor)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         every = self.further.get("every")

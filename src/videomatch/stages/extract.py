@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 
 from videomatch.common import files, named
@@ -107,8 +106,8 @@ def extract(
             if copied is not None:
                 rejected += copied
                 continue
-            if expert.source_text_kind is not None:
-                expert.set_texts(tables.read("texts", corpus).filter(pl.col("kind") == expert.source_text_kind))
+            if expert.reads_transcripts:
+                expert.set_transcripts(corpora.transcripts(corpus, shard))
             outputs[name] = _Output(name, expert, sources.get(name), networks, 2 * threads, writer)
         units = _units(videos) if outputs else []
         places = [(scratch or output / UNITS) / f"{number:06d}" for number in range(len(units))]
@@ -407,11 +406,9 @@ class _Output:
         """The current video is complete."""
         self.videos.append((video_id, self.num_rows, extracted.times))
         self.num_rows = 0
-        if extracted.texts:
-            for number, (text, (start, end)) in enumerate(zip(extracted.texts, extracted.times.tolist(), strict=True)):
-                span = (start, end) if start >= 0 else (None, None)  # -1: unknown
-                text_id = f"{video_id}-{self.name}{number}"
-                self.texts.append((text_id, video_id, self.expert.text_kind, None, *span, text))
+        for number, (text, start, end, language, confidence) in enumerate(extracted.texts):
+            about = (f"{video_id}-{self.name}{number}", video_id, self.expert.text_kind, language)
+            self.texts.append((*about, start, end, text, confidence))
         self._write()
 
     def drop_video(self) -> None:

@@ -43,8 +43,8 @@ def prepare(
     renders: list[Path] | None = None,
     threads: int = 1,
 ) -> None:
-    """Write the corpus folder: ``videos-*.parquet`` (one per shard), the other tables, ``corpus.json`` (counts),
-    ``card.md`` and ``contact_sheet.jpg``.
+    """Write the corpus folder: ``videos-*.parquet`` and ``transcripts-*.parquet`` (one per shard), the other tables,
+    ``corpus.json`` (counts), ``card.md`` and ``contact_sheet.jpg``.
 
     Args:
         corpus, options: file in ``corpora/`` that reads it, and its options.
@@ -73,6 +73,7 @@ def prepare(
         if name != "videos":
             tables.write(name, rows, output)
     corpora.write_videos(videos, output, shards)
+    corpora.write_transcripts(found["texts"], videos, output, shards)
     counts = {"dataset": dataset, "corpus": corpus, "shards": shards, **_counts(found)}
     counts["rows dropped with rejected videos"] = dropped
     files.write_json(output / "corpus.json", counts)

@@ -73,7 +73,7 @@ def oracles(labelled: list[GradedPair], seed: int, options: SyntheticOptions) ->
         "sound only": lambda _: sound,
         "title only": lambda latent: texts.title(latent)[1],
         "tags only": lambda latent: texts.tags(latent)[1],
-        "speech only": lambda latent: texts.speech(latent)[1],
+        "transcript only (a simulated recogniser's)": lambda latent: texts.speech(latent)[1],
     }
     ranks = rankdata([p.grade for p in labelled])
 
