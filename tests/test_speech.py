@@ -168,6 +168,13 @@ def test_given_texts_win_video_by_video_and_kind_by_kind(tmp_path: Path) -> None
     assert added("both", ["asr", "ocr"], ["ocr", "second"]) == [*kept, ("a-o", "ocr"), ("b-s", "second"), heard[-1]]
 
 
+@pytest.mark.parametrize("file", ["params.yaml", "configs/full.yaml"])
+def test_pretraining_reads_the_texts_that_finetuning_reads(file: str) -> None:
+    known = params.resolve(yaml.safe_load((ROOT / file).read_text())["systems"])
+    texts = [known[system]["examples"]["texts"] for system in ("pretrain_ours", "ours")]
+    assert texts[0] == texts[1] and "asr" in texts[0]
+
+
 def test_no_job_of_the_demo_waits_for_recognised_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     demo = load_plan()
