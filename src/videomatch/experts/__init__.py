@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,8 @@ class Windows:
     fill: Literal["last", "zeros"] = "last"  # follows the last item of a video: that item again, or zeros
 
 
-class Text(NamedTuple):
+@dataclass(frozen=True)
+class Text:
     """A text of a video: from when to when (s), in which language, and how sure its reader is, in [0, 1], if known."""
 
     text: str

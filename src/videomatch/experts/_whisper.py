@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Whisper:
         for text in heard:
             start, end = text.start or 0.0, last if text.end is None else min(text.end, last)  # the last may be unknown
             if text.text.strip() and start < end:
-                found.append(text._replace(start=round(begin + start, 2), end=round(begin + end, 2)))
+                found.append(replace(text, start=round(begin + start, 2), end=round(begin + end, 2)))
         return found
 
 

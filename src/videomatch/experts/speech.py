@@ -8,6 +8,7 @@ without one those that Whisper recognises: they become texts of that kind, clean
 
 from __future__ import annotations
 
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +22,7 @@ from videomatch.experts._words import TextExpert
 from videomatch.media.sound import SoundRequest
 
 WINDOW = Fraction(1)  #: seconds of sound that come at a time
+FIELDS = [field.name for field in fields(Text)]  #: columns of the table ``texts``
 
 
 class Expert(TextExpert):
@@ -55,8 +57,7 @@ class Expert(TextExpert):
 
     def set_transcripts(self, texts: pl.DataFrame) -> None:
         for row in texts.sort("video_id", "start", "text_id", nulls_last=True).iter_rows(named=True):
-            found = Text(*(row[name] for name in Text._fields))
-            self.transcripts.setdefault(row["video_id"], []).append(found)
+            self.transcripts.setdefault(row["video_id"], []).append(Text(**{name: row[name] for name in FIELDS}))
 
     def start(self, video_id: str) -> Transcriber:
         return Transcriber(self, self.transcripts.get(video_id))
@@ -79,5 +80,5 @@ class Transcriber:
             return self.expert.extracted(self.transcript or [])
         heard = self.expert.whisper.transcribe(np.concatenate(self.sound))
         rows = [(str(n), "", "asr", t.language, t.start, t.end, t.text, t.confidence) for n, t in enumerate(heard)]
-        cleaned = clean_table(tables.frame("texts", rows)).select(Text._fields)
-        return self.expert.extracted([Text(*row) for row in cleaned.iter_rows()])
+        cleaned = clean_table(tables.frame("texts", rows)).select(FIELDS)
+        return self.expert.extracted([Text(**row) for row in cleaned.iter_rows(named=True)])

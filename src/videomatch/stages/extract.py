@@ -415,6 +415,9 @@ class _Output:
         """The current video could not be read to its end and is not written."""
         self.videos.append(("", self.num_rows, None))
         self.num_rows = 0
+        for number, t in enumerate(extracted.texts):
+            about = (f"{video_id}-{self.name}{number}", video_id, self.expert.text_kind, t.language)
+            self.texts.append((*about, t.start, t.end, t.text, t.confidence))
         self._write()
 
     def finish(self) -> None:
