@@ -97,7 +97,10 @@ def without_speech() -> Iterator[tuple[str, np.ndarray]]:
     yield "silence", np.zeros(QUIET * RATE, np.float32)
     noise = np.random.default_rng(SEED).standard_normal(QUIET * RATE, dtype=np.float32)
     yield "noise, -40 dB", 0.01 * noise
-    music = [soundtrack(library_latent(SEED, n, OPTIONS), RATE, None) for n in range(1 + QUIET // round(OPTIONS.min_duration))]
+    music = [
+        soundtrack(library_latent(SEED, n, OPTIONS), RATE, None)
+        for n in range(1 + QUIET // round(OPTIONS.min_duration))
+    ]
     yield "music of the generated corpus", np.concatenate(music)[: QUIET * RATE]
 
 

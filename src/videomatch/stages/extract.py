@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from videomatch.common import files, named
@@ -406,18 +407,15 @@ class _Output:
         """The current video is complete."""
         self.videos.append((video_id, self.num_rows, extracted.times))
         self.num_rows = 0
-        for number, (text, start, end, language, confidence) in enumerate(extracted.texts):
-            about = (f"{video_id}-{self.name}{number}", video_id, self.expert.text_kind, language)
-            self.texts.append((*about, start, end, text, confidence))
+        for number, t in enumerate(extracted.texts):
+            about = (f"{video_id}-{self.name}{number}", video_id, self.expert.text_kind, t.language)
+            self.texts.append((*about, t.start, t.end, t.text, t.confidence))
         self._write()
 
     def drop_video(self) -> None:
         """The current video could not be read to its end and is not written."""
         self.videos.append(("", self.num_rows, None))
         self.num_rows = 0
-        for number, t in enumerate(extracted.texts):
-            about = (f"{video_id}-{self.name}{number}", video_id, self.expert.text_kind, t.language)
-            self.texts.append((*about, t.start, t.end, t.text, t.confidence))
         self._write()
 
     def finish(self) -> None:
