@@ -199,7 +199,7 @@ def test_pairs_and_splits_fixture(raw):
 
 def test_all_parts_and_videos_in_both_test_sets(tmp_path):
     tagged = {"tag_id": [7, 3], "category_id": [10112]}
-    write(tmp_path / "pointwise" / "pretrain_10.tfrecords", [_video("3", **tagged)])
+    write(tmp_path / "pointwise" / "pretrain_10.tfrecords", [_video("3", tag_id=[3], category_id=[10112])])
     write(tmp_path / "pointwise" / "pretrain_2.tfrecords", [_video("9223372036854775807", **tagged)])
     write(tmp_path / "test_a" / "test_a.tfrecords", [_video("11"), _video("12")])
     write(tmp_path / "test_b" / "test_b.tfrecords", [_video("12"), _video("13")])
@@ -207,7 +207,7 @@ def test_all_parts_and_videos_in_both_test_sets(tmp_path):
     assert aiac.tag_classes(tmp_path) == ["7", "9", "10"]  # by number, not by letter
     found = aiac.read(raw=tmp_path)
     assert found["videos"]["video_id"].to_list() == ["9223372036854775807", "3", "11", "12", "13"]
-    assert found["videos"]["tags"].to_list() == [["7"], ["7"], [], [], []]
+    assert found["videos"]["tags"].to_list() == [["7"], [], None, None, None]  # 3 is not listed
     splits = found["splits"].filter(pl.col("role") == "reference").group_by("split").agg(pl.col("id").sort())
     found = dict(splits.iter_rows())
     assert found["test_a"] == ["11", "12"] and found["test_b"] == found["test"] == ["12", "13"]

@@ -33,7 +33,7 @@ A, B, C, D, E, F, G, H = range(5, 13)
 VIDEOS = {
     "v0": (2, "a b c", [("d", 5.0), ("e f", 1.0)], ["x", "y"]),
     "v1": (5, "d", [], ["x"]),
-    "v2": (0, "e", [("a", 0.0)], []),
+    "v2": (0, "e", [("a", 0.0)], None),
     "v3": (3, None, [], ["z", "y", "x"]),
     "v4": (0, None, [], ["x"]),
     "v5": (None, " ", [], ["x"]),
@@ -42,7 +42,7 @@ VIDEOS = {
 
 
 def frame(video: str, number: int) -> np.ndarray:
-    return np.array([int(video[1:]), number, 0.5], np.float16)
+    return np.array([int(video[1:] or 0), number, 0.5], np.float16)
 
 
 def corpus_of(folder: Path, videos=VIDEOS, pairs=(), splits=None) -> tuple[Path, Store]:
@@ -134,6 +134,14 @@ def test_layouts_and_budgets(source):
     assert len(read.on("train")) == 3  # those with a title
     assert batch["frames"].shape == (2, 0, 1) and batch["frame_mask"].shape == (2, 0)
     assert batch["input_ids"].tolist() == [[CLS, SEP, A, B, C, SEP], [CLS, SEP, E, SEP, PAD, PAD]]
+
+
+def test_tags_that_are_no_labels_are_zeros_and_unknown_ones_are_no_target(tmp_path):
+    tags = {"a": ["x"], "b": ["x", "y"], "c": ["y"], "d": [], "e": None}
+    source = Source(*corpus_of(tmp_path, {video: (1, None, [], some) for video, some in tags.items()}))
+    batch = VideoText(source, texts={}, num_tags=1).on("train").batch(np.arange(5), RNG(0))
+    assert batch["labels"].tolist() == [[1], [1], [0], [0], [0]]
+    assert batch["is_tagged"].tolist() == [True, True, True, True, False]
 
 
 def test_tags_of_a_test_set_are_not_looked_at(source):

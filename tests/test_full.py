@@ -14,11 +14,14 @@ from paths import ROOT
 from records import example, write
 from repo import Repo
 from small_project import made
+from videomatch.common.checkpoint import load_weights
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
+from videomatch.models import fusion_bert
 from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.reports.submission_aiac import check
+from videomatch.specs.systems import Trained
 
 TEST_B = [str(9 * 10**17 + n) for n in range(8)]
 
@@ -94,7 +97,7 @@ def test_the_recipe_is_the_published_one(raw):
         assert (training["epochs"], training["batch"], training["lr"]) == (10, 32, 1e-5), name
         assert list(training["lr_scale"].values()) == [5] and training["keep"] == "best", name
         assert systems[name]["objectives"] == {"cosine_mse": {"weight": 1.0}}, name
-        assert systems[name]["init"] == f"pretrain_{name}", name
+        assert systems[name]["init"]["from"] == f"pretrain_{name}", name
         assert systems[name]["folds"]["count"] == 5 and examples["split"] == "pairs", name
         first = examples.get("layout", "frames_inside") == "frames_first"
         assert first == (name in ("job2", "job3")) and examples["texts"] == {"title": 34 if first else 33}, name
@@ -106,6 +109,42 @@ def test_the_recipe_is_the_published_one(raw):
     assert systems["shared_folds"]["folds"]["only"] == [0]
 
 
+@pytest.mark.parametrize("scale", ["demo", "full"])
+def test_of_initial_weights_only_those_are_left_that_a_system_names(raw, scale):
+    config = full(raw) if scale == "full" else params.resolved(*params.load([ROOT / "params.yaml"]))
+    plan = Plan(config)
+
+    def model(name):
+        """Its model, as small as can be, with the parts and tables of positions that the recipe says."""
+        entry = plan.systems[name]
+        examples = dict(entry.examples.further)
+        texts, first = examples["texts"], examples.get("layout") == "frames_first"
+        options = {k: v for k, v in entry.model.further.items() if k in ("pool", "heads", "tags_from")}
+        options |= {
+            "layers": 1,
+            "width": 8,
+            "heads_count": 2,
+            "ffn": 8,
+            "embedding_dim": 4,
+            "vocab_size": 9,
+            "frame_dim": 5,
+        }
+        options["max_tokens"] = 2 - first + sum(texts.values()) + len(texts)
+        if "tags" in options.get("heads", ()):
+            options["num_tags"] = 3
+        return fusion_bert.Model(fusion_bert.Config(**options, max_frames=examples["max_frames"]))
+
+    started = [
+        name
+        for name, entry in plan.systems.items()
+        if isinstance(entry, Trained) and entry.model.name == "fusion_bert" and entry.init is not None
+    ]
+    assert {"job1", "job4", "with_asr", "ours", "ours_frames", "ours_text"} <= set(started)
+    for name in started:
+        init = plan.systems[name].init
+        load_weights(model(name), model(init.from_).state_dict(), fresh=init.fresh)
+
+
 def test_every_job_has_its_inputs(raw):
     plan = Plan(full(raw))
     made = rules.needed(plan)
@@ -115,7 +154,7 @@ def test_every_job_has_its_inputs(raw):
     assert extraction.settings["released"] == {"corpus": "aiac", "raw": str(raw)}
     assert "corpora.aiac" in extraction.modules
     assert {split for _, split, _ in plan.cells} == {"out_of_fold"}, "labels of test videos are not published"
-    members = jobs.combined_members(plan, "ensemble")
+    members = plan.combined_members("ensemble")
     assert len(members["all"]) == 30 and sum(w for *_, w in members["all"]) == pytest.approx(6)
 
 

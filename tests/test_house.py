@@ -187,6 +187,7 @@ def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
             pytest.skip(f"{plan.result('tables', table)} is not committed")
         job = jobs.tabulate(plan, table)
         metrics = [(ROOT / p).parent for p in job.inputs["metrics"]]
-        tabulate(metrics=metrics, output=tmp_path / table, **job.settings)
+        leaks = (ROOT / str(job.inputs["leaks"])).parent
+        tabulate(metrics=metrics, leaks=leaks, output=tmp_path / table, **job.settings)
         for name in ("table.md", "table.csv", "summary.json"):
             assert (tmp_path / table / name).read_bytes() == (committed.parent / name).read_bytes(), table

@@ -1,19 +1,26 @@
 """What training and test videos share: planted twins are found, strangers not, and what the real files say."""
 
+import json
+import re
 import zipfile
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paths import realdata
-from videomatch.app import leaks
 from videomatch.corpora import msrvtt, msvd
-from videomatch.data import tables
+from videomatch.data import leaks, tables
+from videomatch.data.corpus import write_videos
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tables import SCHEMAS
+from videomatch.pipeline import jobs, params
+from videomatch.pipeline.plan import Plan
+from videomatch.specs.reports import Table
+from videomatch.stages.check_leaks import check_leaks
 
 
 def frame(name, rows):
@@ -29,8 +36,8 @@ def corpus(tmp_path):
     splits += [("captions_test", "query", i) for i in ("t0:0", "t1:0", "t2:0")] + [("all", "reference", "t3")]
     captions = {"a0": "A man, running.", "a1": "a dog", "a2": "a CAT", "a3": "x"}
     captions |= {"t0": "a man running", "t1": "a dog", "t2": "y"}
-    texts = [(f"{v}:0", v, "caption", None, None, None, words) for v, words in captions.items()]
-    texts += [("t2:1", "t2", "caption", None, None, None, "a cat")]  # no query of the protocol
+    texts = [(f"{v}:0", v, "caption", None, None, None, words, None) for v, words in captions.items()]
+    texts += [("t2:1", "t2", "caption", None, None, None, "a cat", None)]  # no query of the protocol
     sources = [("a0", "film", 0.0, 5.0), ("a1", "film", 9.0, 12.0), ("a2", "reel", None, None)]
     sources += [("a3", "other", 0.0, 1.0), ("t0", "film", 4.0, 10.0), ("t1", "film", 12.0, 13.0)]
     sources += [("t2", "reel", 3.0, 4.0), ("t3", "film", 5.05, 8.0)]
@@ -89,7 +96,7 @@ def test_overlaps_equal_the_obvious_search(cut):
         (f"v{n}", f"film{film}", float(start), float(start + length)) for n, (film, start, length) in enumerate(cut)
     ]
     half = len(rows) // 2
-    found = leaks.same_source(frame("sources", rows), [r[0] for r in rows[:half]], [r[0] for r in rows[half:]])
+    found = leaks.same_source(*[frame("sources", rows)] * 2, [r[0] for r in rows[:half]], [r[0] for r in rows[half:]])
     wanted = {
         (a[0], b[0]): min(a[3], b[3]) - max(a[2], b[2])
         for a in rows[:half]
@@ -143,3 +150,123 @@ def test_real_msvd_splits_share_no_second(tmp_path):
     assert not pairs(found, "same id") and not pairs(found, "same source")
     # of 670; "a man is singing" says too little to tell a twin
     assert found["test_id"].n_unique() == 556
+
+
+# --- tables: what a row's systems learned from, against what it is judged by
+
+PARAMS = """
+scale: planted
+seed: 0
+datasets:
+  mine: {corpus: folder, raw: RAW, experts: [frames, clip]}
+  same: {corpus: folder, raw: RAW, experts: [frames, clip]}
+  other: {corpus: folder, raw: RAW/other, experts: [frames]}
+backbones: {clip: {system: network}, elsewhere: {system: foreign}}
+experts:
+  frames: {extractor: frames}
+  clip: {extractor: image, backbone: clip, source: frames}
+  keys: {key_frames_of: clip, method: uniform}
+systems:
+  network: &network
+    dataset: mine
+    model: {name: image_tagger}
+    examples: {kind: frame_tags, expert: frames, split: pictures, validation: null}
+    objectives: {bce_tags: {}}
+  foreign: {from: network, dataset: other, examples: {split: all}}
+  pooled: {embeddings: {features: clip}}
+  pretrained: {from: network, dataset: same, examples: {split: more}}
+  started: {from: network, init: pretrained, examples: {split: train}}
+  own: {from: network, examples: {split: train}}
+  chosen: {from: own, examples: {validation: val}, training: {keep: best, monitor: val/loss}}
+  watched: {from: own, examples: {validation: val}}
+  both: {combine: {systems: [own, pooled]}}
+  detector:
+    dataset: mine
+    model: {name: segment_detector}
+    examples: {kind: similarity_map, expert: frames, split: copies_train, validation: null}
+    objectives: {segment_focal: {}}
+  synthetic: {from: detector, examples: {expert: null}}
+  aligned: {align: {expert: frames, detector: detector, options: {}}}
+  invented: {align: {expert: frames, detector: synthetic, options: {}}}
+  tuned: {align: {expert: frames, aligner: dtw, tune: {split: copies_train}}}
+  copied: {from: own, dataset: other, examples: {split: twins}}
+"""
+#: split -> the videos that it holds as references; of `copies_…` the first is the query
+SPLITS = {
+    "pictures": ["p"], "more": ["m"], "train": ["a", "b"], "val": ["v"], "copies_train": ["q", "r"],
+    "clean": ["x", "y"], "of_twins": ["x", "f"], "of_train": ["x", "a"], "of_val": ["x", "v"], "of_more": ["x", "m"],
+    "of_pictures": ["x", "p"],
+    "copies_of_query": ["q", "x"], "copies_of_reference": ["y", "r"], "copies_clean": ["x", "y"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Check a row ``(system, protocol, shares)`` of a table: (shared, of videos, by), from ``leaks.json``."""
+    (tmp_path / "other").mkdir()
+    splits = []
+    for name, ids in SPLITS.items():
+        queries = ids[:1] if name.startswith("copies") else []
+        splits += [(name, "query", i) for i in queries] + [(name, "reference", i) for i in ids[len(queries) :]]
+    splits += [("captions_query", "query", "a:0"), ("captions_query", "reference", "x")]
+    ids = sorted({i for some in SPLITS.values() for i in some})
+    texts = [(f"{i}:0", i, "caption", None, None, None, "a film", None) for i in ids]
+    relevance = [(pair[0], pair[1], 1.0) for name, pair in SPLITS.items() if name.startswith("copies")]
+    for folder, own, listed in (
+        ("mine", {i: i for i in ids}, splits),
+        ("other", {"f2": "f", "s2": "s"}, [("twins", "reference", "f2"), ("all", "reference", "s2")]),
+    ):
+        rows = [{"video_id": i, "sha256": digest} for i, digest in own.items()]
+        write_videos(tables.videos(rows), tmp_path / folder, 1)
+        tables.write("splits", frame("splits", listed), tmp_path / folder)
+        if folder == "mine":
+            tables.write("texts", frame("texts", texts), tmp_path / folder)
+            tables.write("relevance", frame("relevance", relevance), tmp_path / folder)
+    content = yaml.safe_load(PARAMS.replace("RAW", str(tmp_path)))
+    plan = Plan(params.resolved(content))
+    folders = {plan.result("corpora", name): tmp_path / name for name in ("mine", "other")}
+    folders[plan.result("corpora", "same")] = tmp_path / "mine"
+
+    def check(system, split, shares=None):
+        row = {"label": "a row", "system": system} | ({"shares": shares} if shares else {})
+        table = {"title": "", "dataset": "mine", "metrics": ["R@1"], "split": split, "rows": [row]}
+        plan.tables = {"planted": Table.read(table)}
+        job = jobs.check_leaks(plan, "planted")
+        check_leaks(corpora=[folders[path] for path in job.inputs["corpora"]], output=tmp_path, **job.settings)
+        (cell,) = json.loads((tmp_path / "leaks.json").read_text())["cells"]
+        return cell["shared"], cell["videos"], [how for _, how in cell["by"]]
+
+    return check
+
+
+LEAKS = {
+    "a reference in train": ("own", "of_train", "own (train)"),
+    "a query in train": ("own", "captions_query", "own (train)"),
+    "through init": ("started", "of_more", "started → init pretrained (more)"),
+    "through a backbone": ("pooled", "of_pictures", "pooled → expert clip → backbone clip (system network) (pictures)"),
+    "a query of a pair file": ("aligned", "copies_of_query", "aligned → detector detector (copies_train)"),
+    "a reference of a pair file": ("aligned", "copies_of_reference", "aligned → detector detector (copies_train)"),
+    "tuned by pairs": ("tuned", "copies_of_reference", "tuned → tune (copies_train)"),
+    "weights chosen by validation": ("chosen", "of_val", "chosen (train + val to choose weights)"),
+    "in an ensemble": ("both", "of_train", "both → own (train)"),
+    "the same file of another data set": ("copied", "of_twins", "copied (twins)"),
+}
+
+
+@pytest.mark.parametrize("kind", LEAKS)
+def test_a_table_with_a_leak_is_refused_by_name_unless_its_row_says_so(planted, kind):
+    system, split, how = LEAKS[kind]
+    message = f"table 'planted', row 'a row' (system {system}), protocol '{split}': 1 of its 2 videos were trained on: "
+    with pytest.raises(ValueError, match=re.escape(f"{message}1 by {how}")):
+        planted(system, split)
+    for shares in ("train", {split: "train"}):
+        assert planted(system, split, shares) == (1, 2, [how])
+    with pytest.raises(ValueError, match="shares: train"):
+        planted(system, split, {"another": "train"})
+
+
+@pytest.mark.parametrize(
+    "case", ["own clean", "pooled of_train", "watched of_val", "invented copies_of_query", "tuned copies_clean"]
+)
+def test_a_table_without_a_leak_is_not_refused(planted, case):
+    assert planted(*case.split()) == (0, 2, [])

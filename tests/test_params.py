@@ -10,7 +10,7 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import params, rules
+from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 
 
@@ -147,6 +147,8 @@ def test_from_in_a_circle_is_an_error():
         ("systems.tiny_clip.seeds", 3, "is not a value of type list"),
         ("systems.tiny_clip.seeds", ["one"], "is not a list of whole numbers"),
         ("systems.tiny_clip.init", "tiny_clip", "starts from itself"),
+        ("systems.tiny_clip.init", {"fresh": ["x"]}, "expected a system"),
+        ("systems.tiny_clip.init", {"from": "tiny_effnet", "fresh": ["("]}, "is no regular expression"),
         ("systems.tiny_clip.init", ["tiny_effnet", "title"], "is not trained"),
         ("experts.copy_uniform.method", "unifrom", "did you mean 'uniform'"),
         ("experts.copy_uniform.key_frames_of", "copy_shots", "is key frames itself"),
@@ -244,7 +246,9 @@ def test_the_command_line_says_the_same(tmp_path: Path):
 
 def test_a_backbone_starts_from_other_systems_and_these_from_others():
     plan = Plan(params.resolved(change("systems.tiny_effnet.init", ["tiny_ast", "job1"])))
-    assert plan.initial_runs("tiny_effnet", "seed0") == [plan.run("tiny_ast", "seed0"), plan.run("job1")]
+    initial = [("tiny_ast", "seed0"), ("job1", plan.members("job1")[0])]
+    assert plan.initial_members("tiny_effnet", "seed0") == initial
+    assert jobs.train(plan, "tiny_effnet", "seed0").inputs["init"] == [plan.run(*one) for one in initial]
     assert {plan.run(system) for system in ("tiny_ast", "job1", "pretrain_job1")} <= rules.needed(plan).keys()
 
 

@@ -41,14 +41,16 @@ TABLE = {
 }
 
 
-def table(folder: Path, corpus: str, splits: dict[str, str]) -> list[str]:
+def table(folder: Path, corpus: str, splits: dict[str, str], leaks: list[dict] = ()) -> list[str]:
     cells = [[split, row["system"], ["seed0"]] for split in splits for row in TABLE["rows"]]
     for split, system, _ in cells:
         path = folder / split / system / "seed0"
         path.mkdir(parents=True)
         result = {"metrics": {"R@1": 10.0}, "counts": {"queries": 5}}
         (path / "metrics.json").write_text(json.dumps(result))
+    (folder / "leaks.json").write_text(json.dumps({"cells": [*leaks]}))
     tabulate(
+        leaks=folder,
         metrics=[folder / split / system for split, system, _ in cells],
         output=folder / "table",
         table=TABLE,
@@ -114,7 +116,9 @@ def runs(folder: Path, members: dict[str, np.ndarray], digest: str = "", name: s
 def compared(folder: Path, cells: dict[str, list[str]], **table) -> tuple[str, list[str], dict[str, dict[str, str]]]:
     """The sentences above a table of systems -> members, its lines, and the rows of its file by system."""
     rows = [{"label": f"the {system}", "system": system} for system in cells]
+    (folder / "leaks.json").write_text(json.dumps({"cells": []}))
     tabulate(
+        leaks=folder,
         metrics=[folder / system for system in cells],
         output=folder / "table",
         table={"title": "A table", "dataset": "videos", "rows": rows, "base": "base", **table},
@@ -217,3 +221,23 @@ def test_ablations_have_the_seeds_of_their_base():
     message = "search_mmt.yaml: system 'mmt_no_time' has the seeds [0], its base 'mmt' has [0, 1, 2]"
     with pytest.raises(ValueError, match=re.escape(message)):
         jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
+
+
+def test_what_was_trained_on_is_in_italics_and_counted(tmp_path):
+    cells = [("ours", 0, ["captions_train_9k"]), ("other", 1234, ["captions_train"])]
+    leaks = [
+        {"split": "captions_1ka_test", "system": system, "videos": 2000, "shared": shared, "trained_on": splits}
+        for system, shared, splits in cells
+    ]
+    lines = table(tmp_path, "msrvtt", {"captions_1ka_test": "t2v", "captions_test": "full"}, leaks)
+    assert "- trained on `captions_train_9k` (ours), `captions_train` (other)" in lines
+    shown = [line for line in lines if line.startswith(("| system", "| ours", "| other"))]
+    assert shown[:3] == [
+        "| system | R@1 (t2v) | R@1 (full) | runs | videos trained on, `captions_1ka_test` |",
+        "| ours | 10.0 | 10.0 | 1 |  |",
+        "| other | *10.0* | 10.0 | 1 | 1,234 |",
+    ]
+    assert any(line.startswith("In italics: ") for line in lines)
+    with (tmp_path / "table/table.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["system"] == "other"]
+    assert {row["metric"]: row["shared"] for row in rows} == {"R@1 (t2v)": "1234", "R@1 (full)": "0"}

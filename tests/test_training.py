@@ -15,10 +15,13 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoModel, AutoTokenizer, CLIPModel
 
 from toys import CLIP, TAGGER, toy
 from videomatch import examples as examples_
+from videomatch.common.checkpoint import load_weights
 from videomatch.common.precision import reproducible
 from videomatch.data import tables, tokenize
 from videomatch.data.store import Store, StoreWriter
@@ -38,13 +41,13 @@ def toys(tmp_path_factory):
     return toy(tmp_path_factory.mktemp("toy"))
 
 
-def run(toys, folder: Path, system, *, seed=0, init=None) -> bytes:
+def run(toys, folder: Path, system, *, seed=0, init=None, fresh=None) -> bytes:
     """Train and return the weights' bytes."""
     corpus, features = toys
     for name in ("out", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     given = {"corpus": corpus, "features": [features], "output": folder / "out", "scratch": folder / "scratch"}
-    train(**given, threads=1, system=system, seed=seed, init=init)
+    train(**given, threads=1, system=system, seed=seed, init=init, fresh=fresh)
     return (folder / "out/model.safetensors").read_bytes()
 
 
@@ -472,20 +475,51 @@ def test_norms_and_biases_do_not_decay():
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.3, 1), (0.0, 1)]
 
 
-def test_init_continues_from_weights_and_tokenizer(toys, tmp_path, caplog):
+def test_init_continues_from_weights_and_tokenizer(toys, tmp_path):
     run(toys, tmp_path / "a", CLIP)
     still = changed(CLIP, lr=0.0, epochs=1)
     still["tokenizer"] = {"style": "clip", "vocab_size": 280}  # not used: weights go with their own vocabulary
     again = run(toys, tmp_path / "b", still, init=[tmp_path / "a/out"])
     assert again == (tmp_path / "a/out/model.safetensors").read_bytes()
-    caplog.set_level("INFO")
     wider = changed(CLIP, lr=0.0, epochs=1)
     wider["model"]["text_layers"] = 2
-    wider["examples"]["max_length"] = 12
-    run(toys, tmp_path / "d", wider, init=[tmp_path / "a/out"])
-    assert "left as it was: text_model.encoder.layers.1.layer_norm1.weight (64,)" in caplog.text
-    with pytest.raises(ValueError, match="none of the"):
-        run(toys, tmp_path / "c", TAGGER, init=[tmp_path / "a/out"])
+    with pytest.raises(
+        ValueError, match=r"text_model.encoder.layers.1.layer_norm1.weight \(64,\), which no checkpoint"
+    ):
+        run(toys, tmp_path / "c", wider, init=[tmp_path / "a/out"])
+    run(toys, tmp_path / "d", wider, init=[tmp_path / "a/out"], fresh=[r"^text_model\.encoder\.layers\.1\."])
+    began, wide = (load_file(tmp_path / name / "out/model.safetensors") for name in "ad")
+    assert [name for name, value in began.items() if not torch.equal(wide[name], value)] == []
+    with pytest.raises(ValueError, match=r"logit_scale \(\), which the model does not have; .*; and \d+ more"):
+        run(toys, tmp_path / "e", TAGGER, init=[tmp_path / "a/out"])
+
+
+class Positions(nn.Module):
+    """Tables of positions as BERT (none is padding) and RoBERTa (row 1 is) have them, and one of something else."""
+
+    def __init__(self, rows: int, width: int = 2):
+        super().__init__()
+        self.positions = nn.Embedding(rows, width)
+        self.position_embeddings = nn.Embedding(rows + 2, width, padding_idx=1)
+        self.words = nn.Embedding(4, width)
+
+
+def test_tables_of_positions_are_repeated_or_cut_and_nothing_else_is(tmp_path):
+    few, many = Positions(3), Positions(8)
+    load_weights(many, few.state_dict())
+    assert torch.equal(many.positions.weight, few.positions.weight[[0, 1, 2, 0, 1, 2, 0, 1]])
+    rows = few.position_embeddings.weight[[0, 1, 2, 3, 4, 2, 3, 4, 2, 3]]  # the first two are no positions
+    assert torch.equal(many.position_embeddings.weight, rows)
+    load_weights(few, many.state_dict())
+    assert torch.equal(few.positions.weight, many.positions.weight[:3])
+    weights = few.state_dict() | {"words.weight": torch.zeros(5, 2)}
+    with pytest.raises(ValueError, match=r"words.weight \(5, 2\), the model's is \(4, 2\).*fresh: \[regex\]"):
+        load_weights(few, weights)
+    before = few.words.weight.clone()
+    load_weights(few, weights, fresh=["^words"])
+    assert torch.equal(few.words.weight, before)
+    with pytest.raises(ValueError, match=r"positions.weight \(3, 2\), the model's is \(3, 5\)"):
+        load_weights(Positions(3, width=5), few.state_dict())
 
 
 def test_an_epoch_visits_every_video_equally(toys):

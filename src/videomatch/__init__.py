@@ -6,9 +6,9 @@ The package in one picture; imports only go down::
       __main__  cli              python -m videomatch STAGE … (jobs), the command videomatch (people)
         app                      find, similar, serve, library, copies, leaks: questions of people
         pipeline                 parameters in, current results out: checks, paths and settings, manifests, jobs
-        stages                   render prepare extract add_texts select_key_frames train embed combine search
-                                 shortlist tune align evaluate tabulate illustrate submit: one function each, from
-                                 files to files
+        stages                   render prepare check_leaks extract add_texts select_key_frames train embed combine
+                                 search shortlist tune align evaluate tabulate illustrate submit: one function each,
+                                 from files to files
           models  experts  aligners
                                  one architecture, feature extractor, alignment algorithm per file
           corpora                readers of data sets, one per file

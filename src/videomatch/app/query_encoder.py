@@ -15,7 +15,6 @@ from videomatch.app.catalogue import Catalogue
 from videomatch.common.vectors import unit_rows
 from videomatch.data.corpus import whole_texts
 from videomatch.data.store import Store
-from videomatch.pipeline import jobs
 from videomatch.specs.systems import Combine, Embeddings, Trained
 
 #: texts -> (N, D) rows, float32, of unit length unless the system compares by ``dot``; zeros for unknown texts
@@ -128,7 +127,7 @@ def combine_rows(catalogue: Catalogue, dataset: str, part: Part, rows: dict[Part
 def _parts(catalogue: Catalogue, system: str, member: str) -> list[tuple[str, str, float]]:
     """(system, member, weight) of all parts of a combined system."""
     names = catalogue.plan.system_of_kind(system, Combine).systems
-    parts = jobs.combined_members(catalogue.plan, system)[member]
+    parts = catalogue.plan.combined_members(system)[member]
     return [(str(names[number]), name, weight) for number, name, weight in parts]
 
 

@@ -6,11 +6,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-from videomatch.app import leaks
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.requests import check_project, load_plan
 from videomatch.common import files
 from videomatch.common.messages import count
+from videomatch.data import leaks
 from videomatch.pipeline import dvcfile, provenance, rules
 from videomatch.pipeline.params import PARAMS
 

@@ -5,8 +5,8 @@ What a model can do is a class variable of ``models.SystemModel``, like ``embeds
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from videomatch.common import named
 
-log = logging.getLogger(__name__)
+#: weights that an error lists
+LISTED = 10
 
 
 def model_class(folder: Path) -> tuple[type[Any], dict[str, Any]]:
@@ -34,21 +35,55 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[A
     return found.from_pretrained(folder).eval().to(device), system
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Copy those weights that the model has under the same name and in the same shape; returns their names. The others
-    are logged. A ``ValueError`` if none fits."""
+def load_weights(model: nn.Module, *checkpoints: Mapping[str, Tensor], fresh: Sequence[str] = ()) -> None:
+    """Start a model from the weights of checkpoints, by their names: every weight of a checkpoint is taken, and every
+    weight of the model comes from one, but those that a regular expression of ``fresh`` finds: they stay as they are,
+    or are left behind.
+
+    A table of positions may be shorter or longer than the checkpoint's. Of a longer one only the first rows are read.
+    A shorter one is repeated until the table is full (Longformer, Beltagy et al. 2020, arXiv:2004.05150: BERT's heads
+    attend to near tokens, which this keeps; with new positions at random a pretrained model starts from far worse).
+
+    Raises:
+        ValueError: weights that do not fit, or that no checkpoint has, and are not ``fresh``, by name.
+    """
     own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if not fitting:
-        first = next(iter(weights), None)
-        raise ValueError(f"none of the {len(weights)} weights ({first}, …) fits {type(model).__name__}")
-    for name, value in weights.items():
-        if name not in fitting:
-            wanted = f"the model's is {tuple(own[name].shape)}" if name in own else "the model has no such weight"
-            log.info("not taken: %s %s, %s", name, tuple(value.shape), wanted)
-    taken = {own[name].data_ptr() for name in fitting}  # a checkpoint holds tied weights once
+    is_fresh = re.compile("|".join(f"(?:{pattern})" for pattern in fresh) or r"(?!)").search
+    taken: dict[str, Tensor] = {}
+    problems = []
+    for weights in checkpoints:
+        for name, value in weights.items():
+            if is_fresh(name):
+                continue
+            if name not in own:
+                problems.append(f"{name} {tuple(value.shape)}, which the model does not have")
+                continue
+            fitted = _extended(model, name, value) if _POSITIONS.search(name) else value
+            if fitted.shape == own[name].shape:
+                taken[name] = fitted
+            else:
+                problems.append(f"{name} {tuple(value.shape)}, the model's is {tuple(own[name].shape)}")
+    storages = {own[name].data_ptr() for name in taken}  # a checkpoint holds tied weights once
+    named = {name for weights in checkpoints for name in weights}
     for name, value in own.items():
-        if name not in weights and value.data_ptr() not in taken:
-            log.info("left as it was: %s %s", name, tuple(value.shape))
-    model.load_state_dict(fitting, strict=False)
-    return list(fitting)
+        if not (name in named or value.data_ptr() in storages or is_fresh(name)):
+            problems.append(f"{name} {tuple(value.shape)}, which no checkpoint has")
+    if problems:
+        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        raise ValueError(
+            f"initial weights do not fit {type(model).__name__}: {'; '.join(problems[:LISTED])}{more}. Name those that "
+            f"are meant to start anew or to be left behind: `init: {{from: …, fresh: [regex]}}`"
+        )
+    model.load_state_dict(taken, strict=False)
+
+
+#: names of tables of positions in a sequence, transformers' and ours; a grid's, as of a picture, would not be repeated
+_POSITIONS = re.compile(r"(?:^|\.)(?<!vision_model\.embeddings\.)position(?:s|_embeddings?)\.weight$")
+
+
+def _extended(model: nn.Module, name: str, table: Tensor) -> Tensor:
+    """A table of positions with as many rows as the model's. Rows up to the padding's (RoBERTa) are no positions."""
+    module: Any = model.get_submodule(name.removesuffix(".weight"))
+    first = 0 if module.padding_idx is None else module.padding_idx + 1
+    rows = torch.arange(module.num_embeddings)
+    return table[torch.where(rows < len(table), rows, first + (rows - first) % (len(table) - first))]

@@ -148,8 +148,9 @@ def _chunks(path: Path, kept: set[str] | None) -> Iterator[pl.DataFrame]:
         if not (video_id.isascii() and video_id.isdigit() and len(video_id) <= DIGITS):
             raise ValueError(f"{path}, record {number}: id {video_id[:60]!r}, expected at most {DIGITS} digits")
         category = example.get("category_id", [])
-        tags = [str(t) for t in example.get("tag_id", [])]
-        tags = tags if kept is None else [t for t in tags if t in kept]
+        # test videos have no tags; of others those that are not listed are zeros in the winners' targets
+        tags = [str(t) for t in example["tag_id"]] if "tag_id" in example else None
+        tags = tags if kept is None or tags is None else [t for t in tags if t in kept]
         category = str(category[0]) if len(category) else None
         rows.append((video_id, _string(example, "title"), _string(example, "asr_text"), category, tags))
         if len(rows) == _CHUNK:

@@ -97,7 +97,8 @@ def read(
     captions: dict[str, list[str]] = {}
     for video_id, path in sorted(files.items()):
         entry = listed.get(video_id, Entry())
-        known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": list(entry.tags)})
+        tags = list(entry.tags) or None
+        known.append({"video_id": video_id, "path": str(path), "category": entry.category, "tags": tags})
         spoken = _spoken(video_id, owners[video_id], rejected)
         title = entry.title or _description(video_id, owners[video_id], spoken, rejected)
         if not title and title_from_name:

@@ -60,6 +60,14 @@ def split_ids(splits: pl.DataFrame, split: str, role: str) -> list[str]:
     return splits.filter((pl.col("split") == split) & (pl.col("role") == role))["id"].sort().to_list()
 
 
+def train_ids(folder: Path) -> list[str]:
+    """Videos of the train split; all of a corpus that has no such split, as a folder of videos."""
+    splits = tables.read("splits", folder)
+    return (
+        split_ids(splits, "train", "reference") if "train" in splits["split"] else videos(folder)["video_id"].to_list()
+    )
+
+
 def pooled_ids(folder: Path, split: str | Sequence[str], roles: Sequence[str] = ("reference",)) -> list[str]:
     """Ids of one split or of several, which must exist, in the order of the splits and by id within one, none twice."""
     splits = tables.read("splits", folder)

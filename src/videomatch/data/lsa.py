@@ -19,8 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import FeatureUnion
 
 from videomatch.common.vectors import unit_rows
-from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import train_ids
 
 #: scripts written without spaces between words: Thai, kana, Chinese characters (with extensions), Hangul
 DENSE = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
@@ -57,11 +56,8 @@ class Lsa:
 
 
 def fitted_on_train(corpus: Path, texts: Mapping[str, str], dim: int, seed: int) -> Lsa:
-    """Latent semantic analysis fitted on those of the texts (video_id -> text) that are of the train split; on all of
-    a corpus that has no such split, as a folder of videos."""
-    splits = tables.read("splits", corpus)
-    train = split_ids(splits, "train", "reference") if "train" in splits["split"] else sorted(texts)
-    return Lsa([texts[i] for i in train if i in texts], dim=dim, seed=seed)
+    """Latent semantic analysis fitted on those of the texts (video_id -> text) that are of :func:`train_ids`."""
+    return Lsa([texts[i] for i in train_ids(corpus) if i in texts], dim=dim, seed=seed)
 
 
 def _character_terms(text: str) -> list[str]:

@@ -58,6 +58,11 @@ def judged_pairs(corpus: Path, split: str | Sequence[str]) -> pl.DataFrame:
     return pooled
 
 
+def paired_ids(pairs: pl.DataFrame) -> list[str]:
+    """The videos of pairs, each once, in order."""
+    return pl.concat([pairs["query_id"], pairs["reference_id"]]).unique().sort().to_list()
+
+
 def fold_pairs(
     corpus: Path, split: str | Sequence[str], *, fold: int, folds: int, protocol: str = "disjoint"
 ) -> tuple[pl.DataFrame, pl.DataFrame]:

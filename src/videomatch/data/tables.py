@@ -68,7 +68,8 @@ OPTIONAL = ("edits", "sources", "strata")
 
 #: columns that may be null; everywhere else a null is an error
 NULLABLE: dict[str, set[str]] = {
-    "videos": {"duration", "fps", "width", "height", "has_audio", "category", "path", "sha256", "start", "end"},
+    # tags are null where they are not known, and empty where there are none (of those that a data set lists)
+    "videos": {"duration", "fps", "width", "height", "has_audio", "category", "path", "sha256", "start", "end", "tags"},
     "texts": {"video_id", "language", "start", "end", "confidence"},
     "rankings": {"grade", "better", "equal"},
     "segments": {"score"},
@@ -106,13 +107,13 @@ def frame(table: str, rows: Iterable[Sequence[Any]] = ()) -> pl.DataFrame:
 
 
 def videos(rows: pl.DataFrame | Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """The table of videos before ``prepare`` has probed them: absent columns are null, without tags, and of shard 0."""
+    """The table of videos before ``prepare`` has probed them: absent columns are null, the shard is 0."""
     schema = SCHEMAS["videos"]
     if not isinstance(rows, pl.DataFrame):
         rows = list(rows)
         _check_ids("videos", "video_id", (row.get("video_id") for row in rows))
-        return pl.DataFrame([{"tags": [], "shard": 0, **row} for row in rows], schema=schema)
-    absent = {**dict.fromkeys(schema), "tags": [], "shard": 0}
+        return pl.DataFrame([{"shard": 0, **row} for row in rows], schema=schema)
+    absent = {**dict.fromkeys(schema), "shard": 0}
     columns = {c: pl.col(c) if c in rows.columns else pl.lit(absent[c], dtype=t) for c, t in schema.items()}
     # an id of another type is left to `check`, which refuses it
     return rows.select((v if c == "video_id" else v.cast(schema[c])).alias(c) for c, v in columns.items())

@@ -128,6 +128,21 @@ class Examples(ABC):
         """Texts that a tokenizer is trained on: those of ``text_kinds`` of the split to train on."""
         return split_texts(corpus, options.get("split", cls.split), cls.text_kinds)["text"].to_list()
 
+    @classmethod
+    def videos_of_parts(
+        cls, corpus: Path, options: Mapping[str, Any], fold: tuple[int, int] | None = None
+    ) -> tuple[list[str], list[str]]:
+        """Ids of the videos that :meth:`parts` of examples with these options train and validate on, or more of them
+        (those without features, too): by these the workflow knows, before it extracts any, what a table would share."""
+        splits = (options.get("split", cls.split), options.get("validation", cls.validation))
+        train, validation = (cls._videos_of(corpus, split, options) if split else [] for split in splits)
+        return train, validation
+
+    @classmethod
+    def _videos_of(cls, corpus: Path, split: str | Sequence[str], options: Mapping[str, Any]) -> list[str]:
+        """Ids of the videos that examples with these options read of a split, or several pooled."""
+        return pooled_ids(corpus, split)
+
     def on(self, split: str | Sequence[str]) -> Self:
         """These examples over a split, or several pooled; what was counted over the first (labels) stays as it is."""
         other = copy.copy(self)

@@ -18,7 +18,7 @@ from videomatch.common.vectors import padded
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.corpus import joined_texts, pooled_ids, split_texts
-from videomatch.data.pairs import judged_pairs
+from videomatch.data.pairs import judged_pairs, paired_ids
 from videomatch.data.tokenize import encode_parts
 from videomatch.examples import Batch, Examples, check_rows, frame_index, tensors
 from videomatch.localisation import intervals
@@ -118,9 +118,9 @@ class TaggedExamples(Examples):
         self._labels = own.fill_null([]).list.eval(numbers.drop_nulls())
 
     def _named(self, split: str | Sequence[str]) -> pl.DataFrame:
-        """video_id, kind and label: each label of every video once."""
+        """video_id, kind and label: each label of every video once; null for a video without tags, as far as known."""
         videos = corpora.videos(self.source.corpus)
-        tags = videos.select("video_id", label="tags").explode("label")
+        tags = videos.select("video_id", label="tags").drop_nulls().explode("label", empty_as_null=True)
         found = {"tag": tags.with_columns(label=self.TAG + pl.col("label"))}
         if self.categories:
             found["category"] = videos.select("video_id", label="category:" + pl.col("category"))
@@ -128,11 +128,12 @@ class TaggedExamples(Examples):
             words = pl.col("text").map_elements(lambda text: WORD.findall(text.lower()), pl.List(pl.String))
             captions = split_texts(self.source.corpus, split, ["caption"]).select("video_id", label=words)
             found["word"] = captions.explode("label").with_columns(label="word:" + pl.col("label"))
-        return pl.concat([rows.with_columns(kind=pl.lit(kind)).drop_nulls().unique() for kind, rows in found.items()])
+        has_label = pl.col("label").is_not_null() | (pl.col("kind") == "tag")
+        return pl.concat([r.with_columns(kind=pl.lit(kind)).filter(has_label).unique() for kind, r in found.items()])
 
     def _chosen(self, named: pl.DataFrame, split: str | Sequence[str]) -> list[str]:
         """The labels, those of one kind together, from the most frequent on (categories by name)."""
-        counts = named.group_by("kind", "label").len().sort("len", "label", descending=[True, False])
+        counts = named.drop_nulls().group_by("kind", "label").len().sort("len", "label", descending=[True, False])
         tags, categories, words = (counts.filter(kind=kind) for kind in ("tag", "category", "word"))
         if self.words:
             if absent := sorted(set(self.words).difference(words["label"].str.strip_prefix("word:"))):
@@ -190,7 +191,7 @@ class VideoExamples(Examples):
         if max_frames:
             check_rows(self._store, 1, "vectors")
         self._ids = _NO_TEXT
-        if texts:
+        if texts or tokenizer is not None:
             if tokenizer is None or tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
                 raise ValueError("texts need a tokenizer with [CLS] and [SEP], like `tokenizer: {style: bert}`")
             self._ids = {name: getattr(tokenizer, name) for name in _NO_TEXT}
@@ -205,7 +206,7 @@ class VideoExamples(Examples):
 
     def derived_config(self) -> dict[str, Any]:
         return {
-            "vocab_size": len(self.source.tokenizer) if self.texts and self.source.tokenizer else len(_NO_TEXT),
+            "vocab_size": len(self.source.tokenizer or _NO_TEXT),
             **self._ids,
             "frame_dim": self._store.shape[0] if self.max_frames else 1,
             "max_frames": self.max_frames,
@@ -297,6 +298,10 @@ class CopyExamples(Examples):
         if not self._pairs:
             raise ValueError(f"{type(self).__name__}: none of the {len(judged)} pairs of split {split!r} has features")
         self._truth = {pair: boxes.get(pair, np.zeros((0, 4))) for pair in self._pairs}
+
+    @classmethod
+    def _videos_of(cls, corpus: Path, split: str | Sequence[str], options: Mapping[str, Any]) -> list[str]:
+        return paired_ids(judged_pairs(corpus, split)) if options.get("expert", cls.expert) else []
 
     def _count(self) -> int:
         return len(self._pairs) * (self.per_pair if self.is_training else 1)

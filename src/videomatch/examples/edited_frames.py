@@ -7,8 +7,9 @@ in picture). Speeds are those of the copies of the Video Similarity Challenge 20
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,8 +50,12 @@ class EditedFrames(Examples):
             raise ValueError(f"edited_frames: num_frames {self.num_frames}, expected at least {SHORTEST}")
         check_rows(self._store, 1, "vectors")
 
+    @classmethod
+    def _videos_of(cls, corpus: Path, split: str | Sequence[str], options: Mapping[str, Any]) -> list[str]:
+        return pooled_ids(corpus, split, ("reference", "query"))
+
     def _select(self, split: str | Sequence[str]) -> None:
-        ids = pooled_ids(self.source.corpus, split, ("reference", "query"))
+        ids = self._videos_of(self.source.corpus, split, {})
         long = self._store.rows(ids) >= SHORTEST
         self.videos = self._found([i for i, fits in zip(ids, long, strict=True) if fits], ids, split)
 

@@ -6,14 +6,15 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from videomatch.data.pairs import fold_pairs, judged_pairs
+from videomatch.data.pairs import fold_pairs, judged_pairs, paired_ids
 from videomatch.examples import Batch
 from videomatch.examples._bases import VideoExamples
 from videomatch.metrics import correlation
@@ -71,6 +72,20 @@ class VideoPair(VideoExamples):
         val._take(found[1], f"fold {fold[0]} of {fold[1]}, val")
         return train, val
 
+    @classmethod
+    def videos_of_parts(
+        cls, corpus: Path, options: Mapping[str, Any], fold: tuple[int, int] | None = None
+    ) -> tuple[list[str], list[str]]:
+        if fold is None:
+            return super().videos_of_parts(corpus, options)
+        split, protocol = options.get("split", cls.split), options.get("protocol", cls.protocol)
+        train, validation = fold_pairs(corpus, split, fold=fold[0], folds=fold[1], protocol=protocol)
+        return paired_ids(train), paired_ids(validation)
+
+    @classmethod
+    def _videos_of(cls, corpus: Path, split: str | Sequence[str], options: Mapping[str, Any]) -> list[str]:
+        return paired_ids(judged_pairs(corpus, split))
+
     def _select(self, split: str | Sequence[str]) -> None:
         if self._known is None:
             train = [self.split] if isinstance(self.split, str) else self.split
@@ -85,8 +100,7 @@ class VideoPair(VideoExamples):
 
     def _take(self, pairs: pl.DataFrame, which: str) -> None:
         """Hold the videos of these pairs, and each pair's two rows among them."""
-        ids = pl.concat([pairs["query_id"], pairs["reference_id"]]).unique().sort()
-        self._rows = self._table(ids)
+        self._rows = self._table(paired_ids(pairs))
         row = self._rows.select("video_id", row=pl.int_range(pl.len(), dtype=pl.Int32))
         for side in ("query", "reference"):
             named = row.rename({"video_id": f"{side}_id", "row": side})

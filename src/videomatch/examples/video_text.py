@@ -50,8 +50,9 @@ class VideoText(TaggedExamples, VideoExamples):
 
     Batch, beside ``frames`` (B, F, D) float32, ``frame_mask`` (B, F), ``input_ids`` and ``attention_mask`` (B, T):
     ``token_labels`` (B, T), -100 where a token is not to be guessed; ``masked_frames`` (B, F) bool, hidden by the
-    model; ``labels`` (B, N) float32 of the tags; ``is_tagged`` (B,) bool, False where the corpus knows no tag of a
-    video at all (test sets). Without the rate or the number that they belong to, these are left out.
+    model; ``labels`` (B, N) float32 of the tags, zeros where none of a video's tags is a label, as for the AIAC 2021
+    winners; ``is_tagged`` (B,) bool, False where the tags are not known (test sets). Without the rate or the number
+    that they belong to, these are left out.
 
     Args:
         texts: kind of text -> tokens at most; the AIAC 2021 winners: ``{title: 33}``, in ``frames_first`` 34.

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videomatch.common.digests import tree_digest
+from videomatch.common.digests import dumps, tree_digest
 from videomatch.data.corpus import shard_file
-from videomatch.pipeline import signatures
+from videomatch.pipeline import lineage, signatures
 from videomatch.pipeline.plan import AVS_LENGTH, OUT_OF_FOLD, V2T, Plan
 from videomatch.pipeline.reached import code_digest
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
+from videomatch.specs.reports import Row
 from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Trained
 
 Json = dict[str, Any]
@@ -157,14 +158,18 @@ def train(plan: Plan, system: str, member: str) -> Job:
     for name, part in (("model", entry.model), ("tokenizer", entry.tokenizer)):
         if part is not None and part.backbone is not None:
             given[name]["pretrained"] = plan.backbone_path(part.backbone)
+    fresh = {"fresh": list(entry.init.fresh)} if entry.init and entry.init.fresh else {}
     fold, seed = plan.fold_of(system, member), int(member.rpartition("seed")[2])
     homes = signatures.objectives()
     objectives = sorted(f"{homes[name].module}:{name}" for name in entry.objectives or ())
     return Job(
         "train",
-        {"system": given, "seed": seed, "member": member} | ({"fold": fold} if fold else {}),
+        {"system": given, "seed": seed, "member": member} | ({"fold": fold} if fold else {}) | fresh,
         _corpus(plan, entry.dataset, plan.experts_of(system), system)
-        | {"init": plan.initial_runs(system, member), "backbones": plan.backbone_runs(entry.backbones)},
+        | {
+            "init": [plan.run(*initial) for initial in plan.initial_members(system, member)],
+            "backbones": plan.backbone_runs(entry.backbones),
+        },
         modules=[*_model_modules(plan, system), *objectives],
         experts=plan.experts_of(system),
         files=_pretrained_files(plan, entry),
@@ -207,27 +212,7 @@ def combine(plan: Plan, dataset: str, system: str) -> Job:
     """The joined embeddings of several systems."""
     entry = plan.system_of_kind(system, Combine)
     parts = [plan.result("embeddings", dataset, part) for part in entry.systems]
-    return Job("combine", {"members": combined_members(plan, system)} | entry.settings(), {"embeddings": parts})
-
-
-def combined_members(plan: Plan, system: str) -> dict[str, list[list[Any]]]:
-    """Member of a combined system -> its parts, as [number of the system, member of it, weight], a system's weight
-    shared among its members. ``by_member`` joins, for each member, the parts' members of that name, and parts without
-    members."""
-    entry, members = plan.system_of_kind(system, Combine), plan.members(system)
-    found: dict[str, list[list[Any]]] = {member: [] for member in members}
-    weights = entry.weights or [1.0] * len(entry.systems)
-    for number, (part, weight) in enumerate(zip(entry.systems, weights, strict=True)):
-        own = plan.members(part)
-        by_member = entry.by_member and own != ["all"]
-        if by_member and own != members:
-            raise ValueError(
-                f"systems.{system}.combine.by_member: {part!r} has the members {own}, expected {members} of the first"
-            )
-        for member in members:
-            names = [member] if by_member else own
-            found[member] += [[number, name, weight / len(names)] for name in names]
-    return found
+    return Job("combine", {"members": plan.combined_members(system)} | entry.settings(), {"embeddings": parts})
 
 
 def _corpus(plan: Plan, dataset: str, experts: Sequence[str], system: str | None = None) -> dict[str, str | list[str]]:
@@ -306,14 +291,8 @@ def _aligning(
 
 def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
     """The rankings of a protocol. Its settings hold member -> None, or the fold whose validation pairs are judged."""
-    members: Json = dict.fromkeys(plan.members(system))
-    splits: str | list[str] = split.removeprefix(V2T)
-    if split == OUT_OF_FOLD:
-        examples = plan.examples_of(system).further
-        splits = examples["split"]
-        protocol = {"protocol": examples["protocol"]} if examples.get("protocol") is not None else {}
-        members = {member: {"fold": plan.fold_of(system, member)} | protocol for member in members}
-    settings = {
+    splits, members = _judged(plan, split, system)
+    settings: Json = {
         "split": splits,
         "kind": plan.kind(split),
         "top": _top(plan, dataset, split, system),
@@ -328,6 +307,16 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
         if rescore.frame_texts is not None:
             inputs["frame_embeddings"] = plan.result("embeddings", dataset, rescore.frame_texts)
     return Job("search", settings, _corpus(plan, dataset, frames) | inputs, experts=frames)
+
+
+def _judged(plan: Plan, split: str, system: str) -> tuple[str | list[str], dict[str, Json | None]]:
+    """The splits of a protocol, and member of a system -> None, or the fold whose validation pairs are judged."""
+    members = plan.members(system)
+    if split != OUT_OF_FOLD:
+        return split.removeprefix(V2T), dict.fromkeys(members)
+    examples = plan.examples_of(system).further
+    protocol = {"protocol": examples["protocol"]} if examples.get("protocol") is not None else {}
+    return examples["split"], {member: {"fold": plan.fold_of(system, member)} | protocol for member in members}
 
 
 def _top(plan: Plan, dataset: str, split: str, system: str) -> int:
@@ -347,6 +336,39 @@ def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
         segments = [plan.segments(dataset, split, system, member) for member in members]
         return Job("evaluate", settings | {"split": split}, {"corpus": corpus, "segments": segments})
     return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.result("rankings", dataset, split, system)})
+
+
+def check_leaks(plan: Plan, table: str) -> Job:
+    """What a table judges by, and what its systems learned from."""
+    entry = plan.tables[table]
+    learned: dict[str, Json] = {}
+    cells = []
+    for split, system in plan.table_cells(table):
+        rows = [row for row in map(Row.read, entry.rows) if row.system == system]
+        splits, members = _judged(plan, split, system)
+        found = []
+        for member, fold in members.items():
+            uses = lineage.learned(plan, entry.dataset, system, member)
+            keys = {how: dumps(about) for how, about in uses.items()}
+            learned |= {keys[how]: about for how, about in uses.items()}
+            found.append({"judged": {"split": splits} | (fold or {}), "learned": keys})
+        shares = all(row.may_share(split) for row in rows)
+        cell = {"split": split, "system": system, "rows": [row.label for row in rows], "shares": shares}
+        cells.append(cell | {"members": found})
+    datasets = list(dict.fromkeys([entry.dataset, *(about["dataset"] for about in learned.values())]))
+    numbers = {key: number for number, key in enumerate(learned)}
+    for cell in cells:
+        for member in cell["members"]:
+            member["learned"] = {how: numbers[key] for how, key in member["learned"].items()}
+    settings = {
+        "table": table,
+        "ids": [plan.ids_of(dataset) for dataset in datasets],
+        "learned": [about | {"dataset": datasets.index(about["dataset"])} for about in learned.values()],
+        "cells": cells,
+    }
+    corpora = [plan.result("corpora", dataset) for dataset in datasets]
+    modules = sorted({f"examples.{about['examples']['kind']}" for about in learned.values() if "examples" in about})
+    return Job("check_leaks", settings, {"corpora": corpora}, modules=modules, patterns={"corpora": ["*.parquet"]})
 
 
 def tabulate(plan: Plan, table: str) -> Job:
@@ -369,7 +391,8 @@ def tabulate(plan: Plan, table: str) -> Job:
         "corpus_kind": f"a part of {dataset.corpus}" if dataset.options.get("partial") else dataset.corpus,
         "scale": plan.params["scale"],
     }
-    return Job("tabulate", settings, {"metrics": [plan.result("metrics", entry.dataset, *cell) for cell in cells]})
+    metrics = [plan.result("metrics", entry.dataset, *cell) for cell in cells]
+    return Job("tabulate", settings, {"metrics": metrics, "leaks": plan.result("leaks", table)})
 
 
 def illustrate(plan: Plan, page: str) -> Job:

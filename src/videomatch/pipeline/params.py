@@ -90,8 +90,12 @@ def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
 
     def one(name: str, path: tuple[str, ...]) -> Any:
         system = systems[name]
-        if not isinstance(system, Mapping) or "from" not in system:
+        if not isinstance(system, Mapping):
             return system  # the check tells what is no mapping
+        if "init" in system and not isinstance(system["init"], Mapping | None):
+            system = {**system, "init": {"from": system["init"]}}
+        if "from" not in system:
+            return system
         parent = system["from"]
         if parent in path:
             raise ParamsError([(("systems", name, "from"), f"a circle: {' → '.join((*path, parent))}")])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from videomatch.common import named
+from videomatch.common.digests import dumps
 from videomatch.pipeline import signatures
 from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
@@ -77,6 +78,12 @@ class Plan:
         if isinstance(entry, Embeddings):
             return list(entry.texts) if entry.features is None else []
         return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
+
+    def ids_of(self, dataset: str) -> str:
+        """A name that is the same for data sets in which an id is the same video: those of the same files."""
+        entry = self.datasets[dataset]
+        made = [self.seed if entry.seed is None else entry.seed, dict(entry.options)]
+        return dumps([entry.corpus, entry.raw or made])
 
     def renders(self, dataset: str) -> list[str]:
         """The results of ``render``, one per shard; none where the reader starts from other files."""
@@ -194,11 +201,32 @@ class Plan:
         folds = self.folds(system)
         return None if folds is None else [int(member.partition("-")[0].removeprefix("fold")), folds.count]
 
-    def initial_runs(self, system: str, member: str) -> list[str]:
-        """The runs whose weights a member starts from: those with the same seed if there are, else the first."""
+    def initial_members(self, system: str, member: str) -> list[tuple[str, str]]:
+        """(system, member) whose weights a member starts from: that with the same seed if there is, else the first."""
         seed = f"seed{member.rpartition('seed')[2]}"
-        inits = listed(self.system_of_kind(system, Trained).init)
-        return [self.run(init, seed if seed in self.members(init) else None) for init in inits]
+        init = self.system_of_kind(system, Trained).init
+        members = {name: self.members(name) for name in listed(init and init.from_)}
+        return [(name, seed if seed in own else own[0]) for name, own in members.items()]
+
+    def combined_members(self, system: str) -> dict[str, list[list[Any]]]:
+        """Member of a combined system -> its parts, as [number of the system, member of it, weight], a system's weight
+        shared among its members. ``by_member`` joins, for each member, the parts' members of that name, and parts
+        without members."""
+        entry, members = self.system_of_kind(system, Combine), self.members(system)
+        found: dict[str, list[list[Any]]] = {member: [] for member in members}
+        weights = entry.weights or [1.0] * len(entry.systems)
+        for number, (part, weight) in enumerate(zip(entry.systems, weights, strict=True)):
+            own = self.members(part)
+            by_member = entry.by_member and own != ["all"]
+            if by_member and own != members:
+                raise ValueError(
+                    f"systems.{system}.combine.by_member: {part!r} has the members {own}, expected {members} of the "
+                    f"first"
+                )
+            for member in members:
+                names = [member] if by_member else own
+                found[member] += [[number, name, weight / len(names)] for name in names]
+        return found
 
     def examples_of(self, system: str) -> systems.Examples:
         entry = self.systems[self.base(system)]

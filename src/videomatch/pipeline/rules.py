@@ -66,6 +66,7 @@ CELL = "{dataset}/{split}/{system}"
 RULES = [
     Rule(jobs.render, "media/{dataset}/{shard}"),
     Rule(jobs.prepare, "corpora/{dataset}", 2000, threads=2),
+    Rule(jobs.check_leaks, "leaks/{table}", 2000),
     Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 4000, gpu=True, only=("passage", _passes)),
     Rule(jobs.add_texts, "texts/{dataset}/{kinds}"),
     Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", only=("expert", Plan.key_frame_experts)),
@@ -126,6 +127,27 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
         if job.stage == "prepare":
             dataset = job.settings["dataset"]
             waiting += plan.features_of(dataset, plan.datasets[dataset].experts)
+    return found
+
+
+@functools.cache
+def checks(plan: Plan) -> dict[str, list[str]]:
+    """Result that reads a corpus -> the checks for leaks that come before its job: of those tables that it serves whose
+    data sets are no more than any other table that it serves needs."""
+    made, of_table = needed(plan), {}
+    for table in plan.tables:
+        waiting, seen = [plan.result("tables", table)], set[str]()
+        while waiting:
+            if (result := waiting.pop()) not in seen:
+                seen.add(result)
+                waiting += made[result].results
+        of_table[table] = seen
+    corpora = {table: {r for r in results if made[r].stage == "prepare"} for table, results in of_table.items()}
+    found = {}
+    for result in (result for result, job in made.items() if "corpus" in job.inputs):
+        served = [table for table, results in of_table.items() if result in results]
+        fewest = min((len(corpora[table]) for table in served), default=0)
+        found[result] = [plan.result("leaks", table) for table in served if len(corpora[table]) == fewest]
     return found
 
 

@@ -35,8 +35,8 @@ class Spec:
 
     @classmethod
     def fields(cls) -> dict[str, dataclasses.Field[Any]]:
-        """Option -> its field."""
-        return {field.name: field for field in dataclasses.fields(cls) if field.name != "further"}
+        """Option -> its field; that of an option which is a word of Python ends with ``_``."""
+        return {field.name.rstrip("_"): field for field in dataclasses.fields(cls) if field.name != "further"}
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Self:
@@ -46,14 +46,15 @@ class Spec:
         for name, value in entry.items():
             part = fields[name].metadata.get("spec") if name in fields else None
             own = values if name in fields else further
-            own[name] = part.read(value) if part and isinstance(value, Mapping) else value
+            key = fields[name].name if name in fields else name
+            own[key] = part.read(value) if part and isinstance(value, Mapping) else value
         return cls(**values, **({"further": further} if issubclass(cls, OpenSpec) else {}))
 
     def settings(self) -> dict[str, Any]:
         """What the stage gets, as JSON values: all that differs from the defaults, and what is ``further`` given."""
         found = {}
         for name, field in self.fields().items():
-            value = getattr(self, name)
+            value = getattr(self, field.name)
             if not field.metadata.get("workflow") and value != field.default:
                 found[name] = value.settings() if isinstance(value, Spec) else value
         return found | dict(getattr(self, "further", {}))

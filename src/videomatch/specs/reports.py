@@ -7,15 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from videomatch.common.messages import unknown
 from videomatch.specs import OpenSpec, Spec, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Spec):
-    """A row of a table: what a system of ours reaches."""
+    """A row of a table: what a system of ours reaches. With ``shares: train`` videos that are judged may have been
+    trained on, in all protocols, or in those of a mapping protocol -> ``train``."""
 
     label: str
     system: str = option(section="systems")
+    shares: Mapping[str, str] | str | None = None
+
+    def may_share(self, split: str) -> bool:
+        """Whether videos of a protocol may have been trained on."""
+        return split in self.shares if isinstance(self.shares, Mapping) else self.shares is not None
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        words = list(self.shares.values()) if isinstance(self.shares, Mapping) else [self.shares or "train"]
+        if set(words) != {"train"}:
+            yield "shares", f"{self.shares!r} is not `train`, or `{{protocol: train}}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +90,9 @@ class Table(Spec):
             if system is not None and system not in systems:
                 yield option_name, f"no row of system {system!r}; there are: {', '.join(systems)}"
         for number, row in enumerate(self.rows):
+            shares, shown = row.get("shares"), list(self.splits or [self.split])
+            for split in set(shares).difference(shown) if isinstance(shares, Mapping) else ():
+                yield f"rows.{number}.shares", unknown("protocol of this table", split, shown)
             if rows[number] in rows[:number]:
                 yield f"rows.{number}", f"row {row['label']!r} of system {row['system']!r} stands twice"
         for number, group in enumerate(self.reported):

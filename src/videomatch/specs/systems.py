@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +56,11 @@ class Tokenizer(OpenSpec):
     pretrained: str | None = None
     backbone: str | None = option(section="backbones", workflow=True, default=None)
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether its vocabulary is learned from texts of the examples."""
+        return self.pretrained is None and self.backbone is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examples(OpenSpec):
@@ -73,13 +79,38 @@ class Examples(OpenSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Init(Spec):
+    """``init: {from: pretrained, fresh: ['_head\\.']}``, or ``init: pretrained``: systems whose weights another starts
+    from. Every weight is taken, but those that a regular expression of ``fresh`` finds by their names: these start as
+    without `init`, or are left behind where the model has none (:func:`videomatch.common.checkpoint.load_weights`)."""
+
+    from_: Sequence[str] | str = option(section="systems", trained=True, acyclic="starts from itself", default=())
+    fresh: Sequence[str] = ()
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if not self.from_:
+            yield "from", "expected a system, or a list of systems"
+        for number, pattern in enumerate(self.fresh):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield f"fresh.{number}", f"{pattern!r} is no regular expression: {error}"
+
+
+def needs_validation(training: Mapping[str, Any]) -> bool:
+    """Whether validations decide on the weights that these options of ``training:`` lead to."""
+    stops, reduces = training.get("early_stop") is not None, training.get("plateau", 1.0) < 1
+    return training.get("keep") == "best" or stops or reduces
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained(Spec):
     """A system with weights of its own.
 
     Attributes:
         objectives: objective -> its options, and its ``weight``.
         seeds, folds: one member each; by default the seed of all.
-        init: systems whose weights it starts from.
+        init: the weights it starts from.
     """
 
     dataset: str = option(section="datasets", workflow=True)
@@ -90,9 +121,7 @@ class Trained(Spec):
     training: Mapping[str, Any] | None = option(callee="training.loop:Training", default=None)
     seeds: Sequence[int] | None = option(workflow=True, default=None)
     folds: Folds | None = option(spec=Folds, workflow=True, default=None)
-    init: Sequence[str] | str | None = option(
-        section="systems", trained=True, acyclic="starts from itself", workflow=True, default=None
-    )
+    init: Init | None = option(spec=Init, workflow=True, default=None)
 
     @property
     def backbones(self) -> list[str]:

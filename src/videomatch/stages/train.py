@@ -46,6 +46,7 @@ def train(
     seed: int,
     member: str = "seed0",
     init: list[Path] | None = None,
+    fresh: list[str] | None = None,
     fold: list[int] | None = None,
     backbones: list[Path] | None = None,
 ) -> None:
@@ -53,7 +54,8 @@ def train(
 
     Args:
         scratch: folder that survives a kill; the run resumes from the state in it.
-        init: checkpoints whose weights (where names and shapes agree) and tokenizer it starts from.
+        init: checkpoints whose weights and tokenizer it starts from.
+        fresh: names of weights that do not come from there (:func:`videomatch.common.checkpoint.load_weights`).
         fold: ``[f, k]``: leave out fold f of k and validate on it; None for the split's own validation.
         backbones: results of training that the model or the tokenizer of ``system`` refers to.
     """
@@ -72,7 +74,7 @@ def train(
             torch.manual_seed(seed)
             model = module.Model(module.Config(**train_examples.derived_config(), **model_options))
             if not (scratch / STATE).exists():
-                _initialise(model, init or [], train_examples)
+                _initialise(model, init or [], fresh or [], train_examples)
             trainer = Trainer(model, configured(system["objectives"]), settings, seed=seed, scratch=scratch)
             size = sum(p.numel() for p in model.parameters())
             where = f"{distributed.size()} x {trainer.device.type}, {'bf16' if trainer.use_bf16 else 'fp32'}"
@@ -88,14 +90,14 @@ def train(
     pl.from_dicts(rows, infer_schema_length=None).write_csv(output / "log.csv", null_value="NaN")
 
 
-def _initialise(model: Any, init: list[Path], train_examples: examples_.Examples) -> None:
+def _initialise(model: Any, init: list[Path], fresh: list[str], train_examples: examples_.Examples) -> None:
     """Fill a fresh model with the weights that it starts from."""
     model.initialise()
     rng = np.random.default_rng(0)
     model.fit_statistics(lambda: train_examples.batch(train_examples.epoch(rng)[:SAMPLE], rng))
-    for folder in init:
-        taken = load_weights(model, load_file(folder / "model.safetensors"))
-        log.info("%d of %d weights from %s", len(taken), len(model.state_dict()), folder)
+    if init:
+        load_weights(model, *(load_file(folder / "model.safetensors") for folder in init), fresh=fresh)
+        log.info("weights from %s", ", ".join(map(str, init)))
 
 
 def _tokenizer(corpus: Path, system: dict[str, Any], init: list[Path]) -> Any:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from videomatch.common import distributed
 from videomatch.common.precision import default_device, multiplies_bf16
 from videomatch.examples import Batch, Examples
+from videomatch.specs.systems import needs_validation
 from videomatch.training import data
 from videomatch.training.callbacks import EarlyStopping, save
 from videomatch.training.objective import Objective, Validation, by_name, over_processes
@@ -108,7 +109,7 @@ class Training:
     @property
     def needs_validation(self) -> bool:
         """Whether the result depends on validations."""
-        return self.keep == "best" or self.early_stop is not None or self.plateau < 1
+        return needs_validation(vars(self))
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0, of ``steps``."""

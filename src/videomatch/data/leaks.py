@@ -1,21 +1,23 @@
 """What the splits of a corpus share that they should not: near-duplicates of test videos among training videos.
 
-Four checks of two sides:
+Five checks of two sides:
 
 ``same id``      a video is on both sides.
+``same file``    two videos are the same file, or parts of it that overlap in time.
 ``same source``  two videos were cut from one film or upload and overlap in time (table ``sources``).
 ``same text``    a text of one is a text of the other, but for case, punctuation and blanks.
 ``near vector``  the cosine of two features (a mean over their frames) or embeddings is at least 0.98.
 
 MSR-VTT is why: 40 of the 1,000 videos of its 1k-A test are known to have a near-duplicate among the 9,000 to train on,
 by their content, and 52 share 2 to 23 seconds of an upload with one of the 1,990 of these from the official test.
-Captions are short and repeat by chance, so ``same text`` only points at places to look at.
+Captions are short and repeat by chance, so ``same text`` only points at places to look at. The first three are what a
+corpus knows of the same content (:func:`same_content`); by them the stage ``check_leaks`` refuses a table.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +25,12 @@ import polars as pl
 
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
-from videomatch.data.corpus import split_ids
+from videomatch.data.corpus import split_ids, videos
 from videomatch.data.store import Store
 
 #: what is shared: ``detail`` names it, ``amount`` is its size (seconds, or a cosine)
 SCHEMA = dict.fromkeys(("check", "test_id", "train_id", "amount", "detail"), pl.String) | {"amount": pl.Float64}
-CHECKS = ("same id", "same source", "same text", "near vector")
+CHECKS = ("same id", "same file", "same source", "same text", "near vector")
 #: kinds of texts that are compared
 KINDS = ("title", "caption", "query")
 #: seconds that two videos must share at least, and the least cosine of near vectors
@@ -39,22 +41,40 @@ def find_leaks(corpus: Path, train: Sequence[str], test: Sequence[str], vectors:
     """What two sides of a corpus share: rows of :data:`SCHEMA`. A side is some splits: their videos in either role, and
     the texts of these. ``vectors`` are stores of features or embeddings with disjoint ids."""
     sides = [_videos(corpus, split) for split in (test, train)]
-    both = pl.DataFrame({"test_id": sorted(set.intersection(*map(set, sides)))}, schema={"test_id": pl.String})
     found = {
-        "same id": both.with_columns(train_id="test_id", detail=pl.lit("on both sides")),
-        "same source": same_source(tables.read("sources", corpus), *sides),
         "same text": _same_text(corpus, (test, train), sides),
         "near vector": near_vectors(Store(*vectors), *sides) if vectors else pl.DataFrame(),
     }
-    rows = [pl.DataFrame(schema=SCHEMA), *(rows.with_columns(check=pl.lit(check)) for check, rows in found.items())]
+    rows = [same_content((corpus, corpus), *sides), *(r.with_columns(check=pl.lit(c)) for c, r in found.items())]
     order = ["check", "test_id", "train_id", "detail"]
     return pl.concat(rows, how="diagonal").select(list(SCHEMA)).sort(order)
+
+
+def same_content(
+    corpora: tuple[Path, Path], test: Collection[str], train: Collection[str], *, same_ids: bool = True
+) -> pl.DataFrame:
+    """What the corpora of two sides know of the same content: rows of :data:`SCHEMA` with the checks ``same id``,
+    ``same file`` and ``same source``. ``same_ids``: an id is one video in both; without it the first check is left
+    out."""
+    both = sorted(set(test) & set(train)) if same_ids else []
+    sources = (tables.read("sources", corpus) for corpus in corpora)
+    parts = (videos(corpus).select("video_id", "start", "end", source="sha256") for corpus in corpora)
+    found = {
+        "same id": pl.DataFrame({"test_id": both}, schema={"test_id": pl.String}).with_columns(
+            train_id="test_id", detail=pl.lit("on both sides")
+        ),
+        "same file": same_source(*parts, test, train, same_ids=same_ids),
+        "same source": same_source(*sources, test, train, same_ids=same_ids),
+    }
+    rows = (rows.with_columns(check=pl.lit(check)) for check, rows in found.items())
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *rows], how="diagonal").select(list(SCHEMA))
 
 
 def report(corpus: Path, train: Sequence[str], test: Sequence[str], vectors: Sequence[Path] = ()) -> tuple[str, int]:
     """How many test videos each check finds, and examples; and how many share anything but a text."""
     found = find_leaks(corpus, train, test, vectors)
-    compared = {"same source": len(tables.read("sources", corpus)), "near vector": len(vectors)}
+    compared = {"same file": videos(corpus)["sha256"].count(), "same source": len(tables.read("sources", corpus))}
+    compared["near vector"] = len(vectors)
     size = len(_videos(corpus, test))
     lines = [f"{size:,} test videos against {len(_videos(corpus, train)):,} training videos"]
     for check in CHECKS:
@@ -79,16 +99,30 @@ def _videos(corpus: Path, splits: Sequence[str]) -> list[str]:
     return sorted(ids)
 
 
-def same_source(sources: pl.DataFrame, test: Sequence[str], train: Sequence[str]) -> pl.DataFrame:
+def same_source(
+    test_sources: pl.DataFrame,
+    train_sources: pl.DataFrame,
+    test: Collection[str],
+    train: Collection[str],
+    *,
+    same_ids: bool = True,
+) -> pl.DataFrame:
     """Pairs of different videos that share at least 0.1 s of a source; where times are unknown, the source suffices."""
-    left, right = (sources.filter(pl.col("video_id").is_in(list(ids))) for ids in (test, train))
-    both = left.join(right, on="source").filter(pl.col("video_id") != pl.col("video_id_right"))
+    both = _joined(test_sources, train_sources, test, train, same_ids)
     shared = pl.min_horizontal("end", "end_right") - pl.max_horizontal("start", "start_right")
     known = pl.all_horizontal(pl.col("start", "end", "start_right", "end_right").is_not_null())
-    found = both.select(
-        test_id="video_id", train_id="video_id_right", amount=pl.when(known).then(shared), detail="source"
-    )
+    found = both.select("test_id", "train_id", amount=pl.when(known).then(shared), detail="source")
     return found.filter(pl.col("amount").is_null() | (pl.col("amount") >= SHARED))
+
+
+def _joined(
+    left: pl.DataFrame, right: pl.DataFrame, test: Collection[str], train: Collection[str], same_ids: bool
+) -> pl.DataFrame:
+    """Pairs of different videos, one of each side, with the same ``source``."""
+    sides = ((left, test, "test_id"), (right, train, "train_id"))
+    rows = [t.filter(pl.col("video_id").is_in(list(ids))).rename({"video_id": name}) for t, ids, name in sides]
+    both = rows[0].join(rows[1], on="source")
+    return both.filter(pl.col("test_id") != pl.col("train_id")) if same_ids else both
 
 
 def _same_text(corpus: Path, splits: tuple[Sequence[str], Sequence[str]], sides: list[list[str]]) -> pl.DataFrame:
