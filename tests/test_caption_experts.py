@@ -140,13 +140,17 @@ def test_facts_and_usable_videos(source):
     [
         ({"experts": []}, r"experts \[\], there are features of \['ear', 'eye'\]"),
         ({"experts": ["nose"]}, "nose"),
-        ({"experts": ["eye"], "clockless": ["ear"]}, "clockless 'ear' is not one of"),
         ({"experts": ["eye"], "max_tokens": 0}, "max_tokens 0"),
     ],
 )
 def test_refuses_what_does_not_go_together(source, options, said):
     with pytest.raises(ValueError, match=said):
         CaptionExperts(source, **options)
+
+
+def test_an_ablation_may_leave_a_clockless_expert_out(source):
+    batch = CaptionExperts(source, experts=["eye"], clockless=["ear"]).on("train").batch(np.array([0]), RNG(0))
+    assert set(batch) == set(CaptionExperts(source, experts=["eye"]).on("train").batch(np.array([0]), RNG(0)))
 
 
 def test_an_expert_without_times_has_to_be_clockless(source):
