@@ -101,7 +101,7 @@ def test_a_list_of_videos(tmp_path):
     tables = folder.read(raw=_put(tmp_path, files))
     assert tables["videos"].select("video_id", "category", "tags").rows() == [
         ("a.mp4", "animals", ["cat", "dog"]),
-        ("sub/b.mp4", None, []),
+        ("sub/b.mp4", None, None),
     ]
     assert _texts(tables, "a.mp4", "title") == [("en", None, None, "The title")]
     assert [row[3] for row in _texts(tables, "a.mp4", "caption")] == ["a cat sits", "a cat sleeps", "one more caption"]

@@ -155,7 +155,7 @@ def test_every_file_is_a_system_model(name):
     ],
 )
 def test_options_are_checked_before_anything_runs(module, option, value, hint):
-    check, classes = Check({}), signatures.read(module)
+    check, classes = Check({}, has_data=True), signatures.read(module)
     check.options((module,), {option: value}, classes.get("Config", classes.get("Training")).options)
     ((path, sentence),) = check.mistakes
     assert path == (module, option) and hint in sentence

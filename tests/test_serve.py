@@ -237,9 +237,9 @@ def test_pages_from_elsewhere_learn_nothing(server, address):
 def test_a_question_gives_pictures_that_lead_on(server):
     status, shown = page(server, q="x bars", top=5)
     assert status == 200
-    links = [a["href"] for a in shown.of("a")]
+    links, films = ([a["href"] for a in shown.of("a") if a["href"].startswith(start)] for start in ("./?like", "video"))
     pictures = [i["src"] for i in shown.of("img")]
-    assert len(links) == len(pictures) == 5
+    assert len(links) == len(films) == len(pictures) == 5
     assert [i["value"] for i in shown.of("input") if i["name"] == "q"] == ["x bars"]
     status, _, content = got(server, "/" + pictures[0])
     assert status == 200 and Image.open(io.BytesIO(content)).size[1] in range(20, 121)
