@@ -46,6 +46,12 @@ def test_what_dead_processes_left_is_swept(tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f".b.new.{os.getpid()}", "c.new.x"]
 
 
+def test_names_with_a_process_alone_are_swept(tmp_path: Path):
+    (tmp_path / "fork_server.999999999").touch()
+    files.sweep(tmp_path, "fork_server.*")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_has_one_holder(tmp_path: Path):
     held = files.lock(tmp_path / "lock")
     assert held is not None

@@ -95,8 +95,7 @@ def sweep(folder: Path, pattern: str = ".*.*.*", *, locked: bool = False) -> Non
         owner = left.suffix.removeprefix(".")
         if owner.isdigit() and (locked or not alive(owner)):
             name, _, kind = left.stem.rpartition(".")
-            place = left.with_name(name.removeprefix("."))
-            if kind == "old" and not place.exists():
+            if kind == "old" and not (place := left.with_name(name.removeprefix("."))).exists():
                 left.rename(place)
             remove(left)
 
