@@ -159,7 +159,7 @@ scale: planted
 seed: 0
 datasets:
   mine: {corpus: folder, raw: RAW, experts: [frames, clip]}
-  same: {corpus: folder, raw: RAW, experts: [frames, clip]}
+  same: {corpus: folder, raw: RAW/other/.., experts: [frames, clip]}
   other: {corpus: folder, raw: RAW/other, experts: [frames]}
 backbones: {clip: {system: network}, elsewhere: {system: foreign}}
 experts:
@@ -270,3 +270,20 @@ def test_a_table_with_a_leak_is_refused_by_name_unless_its_row_says_so(planted, 
 )
 def test_a_table_without_a_leak_is_not_refused(planted, case):
     assert planted(*case.split()) == (0, 2, [])
+
+
+def test_an_id_is_the_same_video_wherever_the_files_of_a_data_set_are(tmp_path):
+    datasets = {
+        "clips": {"corpus": "msrvtt", "raw": str(tmp_path / "clips")},
+        "features": {"corpus": "msrvtt", "raw": str(tmp_path / "features")},
+        "folder": {"corpus": "folder", "raw": str(tmp_path / "clips")},
+        "link": {"corpus": "folder", "raw": str(tmp_path / "link")},
+        "another": {"corpus": "folder", "raw": str(tmp_path / "features")},
+        "made": {"corpus": "generated", "seed": 1},
+        "made_again": {"corpus": "generated", "seed": 2},
+    }
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "link").symlink_to("clips")
+    plan = Plan(params.resolved({"scale": "s", "seed": 0, "datasets": datasets}, has_data=False))
+    assert plan.ids_of("clips") == plan.ids_of("features") and plan.ids_of("folder") == plan.ids_of("link")
+    assert len({plan.ids_of(name) for name in ("clips", "folder", "another", "made", "made_again")}) == 5

@@ -356,13 +356,14 @@ def check_leaks(plan: Plan, table: str) -> Job:
         cell = {"split": split, "system": system, "rows": [row.label for row in rows], "shares": shares}
         cells.append(cell | {"members": found})
     datasets = list(dict.fromkeys([entry.dataset, *(about["dataset"] for about in learned.values())]))
+    ids = [plan.ids_of(dataset) for dataset in datasets]
     numbers = {key: number for number, key in enumerate(learned)}
     for cell in cells:
         for member in cell["members"]:
             member["learned"] = {how: numbers[key] for how, key in member["learned"].items()}
     settings = {
         "table": table,
-        "ids": [plan.ids_of(dataset) for dataset in datasets],
+        "ids": [ids.index(name) for name in ids],
         "learned": [about | {"dataset": datasets.index(about["dataset"])} for about in learned.values()],
         "cells": cells,
     }

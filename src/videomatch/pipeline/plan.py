@@ -80,10 +80,14 @@ class Plan:
         return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
 
     def ids_of(self, dataset: str) -> str:
-        """A name that is the same for data sets in which an id is the same video: those of the same files."""
+        """A name that is the same for data sets in which an id is the same video: those of one published data set,
+        wherever its files are; of the same folder, however it is spelled; or generated alike."""
         entry = self.datasets[dataset]
-        made = [self.seed if entry.seed is None else entry.seed, dict(entry.options)]
-        return dumps([entry.corpus, entry.raw or made])
+        if entry.raw is None:
+            made = [self.seed if entry.seed is None else entry.seed, dict(entry.options)]
+        else:
+            made = [str(Path(entry.raw).expanduser().resolve())] if entry.corpus == "folder" else []
+        return dumps([entry.corpus, *made])
 
     def renders(self, dataset: str) -> list[str]:
         """The results of ``render``, one per shard; none where the reader starts from other files."""

@@ -30,14 +30,14 @@ Json = dict[str, Any]
 
 
 def check_leaks(
-    *, corpora: list[Path], output: Path, table: str, ids: list[str], learned: list[Json], cells: list[Json]
+    *, corpora: list[Path], output: Path, table: str, ids: list[int], learned: list[Json], cells: list[Json]
 ) -> None:
     """Write ``leaks.json``: the ``cells``, each with the number of its ``videos``, how many of these are ``shared``,
     ``by`` what, and the splits that its system itself was ``trained_on``.
 
     Args:
         corpora: of the table, then of all that its systems learned from.
-        ids: of each corpus a name, the same where ids mean the same videos.
+        ids: of each corpus a number, the same where ids mean the same videos.
         learned: ``dataset`` (its number) and either ``splits`` (of both roles; none: what text analysis is fitted on),
             or ``examples`` and a ``fold``, with those to validate on if that ``selects`` weights.
         cells: ``split``, ``system``, labels of its ``rows``, whether they all say ``shares: train``, and ``members``:
