@@ -188,6 +188,8 @@ systems:
   synthetic: {from: detector, examples: {expert: null}}
   aligned: {align: {expert: frames, detector: detector, options: {}}}
   invented: {align: {expert: frames, detector: synthetic, options: {}}}
+  normalised: {rescore: {system: pooled, method: qb_norm, bank: captions_query}}
+  noised: {align: {expert: frames, aligner: dtw, options: {}, noise: {split: copies_train}}}
   tuned: {align: {expert: frames, aligner: dtw, tune: {split: copies_train}}}
   copied: {from: own, dataset: other, examples: {split: twins}}
 """
@@ -247,6 +249,8 @@ LEAKS = {
     "a query of a pair file": ("aligned", "copies_of_query", "aligned → detector detector (copies_train)"),
     "a reference of a pair file": ("aligned", "copies_of_reference", "aligned → detector detector (copies_train)"),
     "tuned by pairs": ("tuned", "copies_of_reference", "tuned → tune (copies_train)"),
+    "a bank of queries about a reference": ("normalised", "train", "normalised → bank (captions_query)"),
+    "scores normalised by what is searched": ("noised", "copies_of_reference", "noised → noise (copies_train)"),
     "weights chosen by validation": ("chosen", "of_val", "chosen (train + val to choose weights)"),
     "in an ensemble": ("both", "of_train", "both → own (train)"),
     "the same file of another data set": ("copied", "of_twins", "copied (twins)"),

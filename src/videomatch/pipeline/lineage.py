@@ -1,9 +1,10 @@
 """What a system learned from: its own training, that of the runs it starts from, and that of all backbones behind its
-features, with the splits by which checkpoints and options were chosen. From the parameters alone."""
+features, with the splits by which checkpoints and options were chosen and scores normalised. From the parameters
+alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from videomatch.pipeline.plan import Plan
@@ -60,12 +61,18 @@ class _Lineage:
             for other in listed(entry.frame_texts):
                 self.system(dataset, other, self.plan.members(other)[0], (*path, other))
             self.experts(listed(entry.expert), path)
+            self.splits(dataset, entry.bank, (*path, "bank"))
         else:
             self.experts(entry.experts, path)
             for detector in listed(entry.detector):
                 self.run(detector, member, (*path, f"detector {detector}"), is_own=True)
-            if entry.tune is not None:
-                self._add((*path, "tune"), {"dataset": dataset, "splits": listed(entry.tune.split)})
+            self.splits(dataset, entry.tune and entry.tune.split, (*path, "tune"))
+            self.splits(dataset, entry.noise and entry.noise.split, (*path, "noise"))
+
+    def splits(self, dataset: str, names: Sequence[str] | str | None, path: Path) -> None:
+        """Splits whose videos or queries an option names."""
+        if names is not None:
+            self._add(path, {"dataset": dataset, "splits": listed(names)})
 
     def run(self, name: str, member: str, path: Path, *, is_own: bool = False) -> None:
         if not self._is_new("run", name, member):

@@ -3,8 +3,9 @@ trained.
 
 Judged are the queries and references of its protocols. Videos count as the same by what the corpora know
 (:func:`videomatch.data.leaks.same_content`); a caption counts as its video. External weights (a hub id, a folder) say
-nothing of what they were trained on. No training is what sees videos without a choice or a label being made: an index,
-the singular directions of ``combine``, a normalisation of scores.
+nothing of what they were trained on. The videos and queries by which scores are normalised count as trained on, too.
+What all methods may see of the test itself does not: an index, the singular directions of ``combine``, and the queries
+of ``dual_softmax``, whose rows stand in italics.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _learned(corpus: Path, about: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The splits, in words, and the videos that something was learned from."""
     if "splits" in about:
         splits = about["splits"]
-        return " + ".join(splits) or "train", pooled_ids(corpus, splits, ROLES) if splits else train_ids(corpus)
+        return " + ".join(splits) or "train", sorted(_judged(corpus, splits)) if splits else train_ids(corpus)
     options, fold = dict(about["examples"]), about.get("fold")
     kind = examples_.kind(options.pop("kind"))
     train, validation = kind.videos_of_parts(corpus, options, (fold[0], fold[1]) if fold else None)
@@ -99,7 +100,7 @@ def _learned(corpus: Path, about: Mapping[str, Any]) -> tuple[str, list[str]]:
 def _judged(
     corpus: Path, split: str | Sequence[str], fold: Sequence[int] | None = None, protocol: str = "disjoint"
 ) -> set[str]:
-    """The videos of a protocol, or of the validation pairs of a fold; of captions, the videos that they belong to."""
+    """The videos of protocols, or of the validation pairs of a fold; of captions, the videos that they belong to."""
     if fold:
         return set(paired_ids(fold_pairs(corpus, split, fold=fold[0], folds=fold[1], protocol=protocol)[1]))
     ids = pooled_ids(corpus, split, ROLES)
