@@ -2,7 +2,7 @@
 
 MODEL is a folder or hub id, as of the expert ``speech``. espeak-ng says sentences of the generated corpus, in English
 and in Chinese; two minutes each of silence, of noise and of the corpus's music have no speech. Every sound or video in
-a FOLDER is read, too; where NAME.txt beside it has what is said, it counts. Printed are the error rates (edits by
+a FOLDER is read, too; where NAME.txt beside it has the words, they are its reference. Printed are the error rates (edits by
 reference words; Chinese and Japanese characters count as words; case and punctuation do not), the language, and the CPU
 time of reading a minute of sound. ``--seconds``: of speech by language.
 """
@@ -45,7 +45,7 @@ def edits(reference: Sequence[str], read: Sequence[str]) -> int:
     return row[-1]
 
 
-def heard(expert: Expert, sound: np.ndarray) -> tuple[Sequence[Text], float]:
+def transcribed(expert: Expert, sound: np.ndarray) -> tuple[Sequence[Text], float]:
     """The utterances in a sound, cleaned, and the CPU time of reading a minute of it."""
     started, reader = time.process_time(), expert.start("sound")
     count = -(-len(sound) // RATE)
@@ -57,7 +57,7 @@ def heard(expert: Expert, sound: np.ndarray) -> tuple[Sequence[Text], float]:
 
 def report(name: str, expert: Expert, sound: np.ndarray, reference: str | None) -> tuple[int, int]:
     """Print what is read in a sound; the numbers of edits and of reference words."""
-    found, cost = heard(expert, sound)
+    found, cost = transcribed(expert, sound)
     read = " ".join(text.text for text in found)
     languages = ", ".join(sorted({text.language or "?" for text in found})) or "-"
     line = f"{name:38} {len(sound) / RATE:6.1f} s  {cost:5.1f} CPU s/min  {len(found):3} utterances  {languages:6}"
@@ -69,7 +69,7 @@ def report(name: str, expert: Expert, sound: np.ndarray, reference: str | None) 
     return count[1], count[0]
 
 
-def said(speak: Speak, language: str, seconds: float) -> tuple[np.ndarray, str]:
+def spoken(speak: Speak, language: str, seconds: float) -> tuple[np.ndarray, str]:
     """Sentences of the generated corpus by espeak-ng's four voices, with pauses, and their text."""
     sounds, lines, length = [], [], 0.0
     for number in range(OPTIONS.num_library):
@@ -93,7 +93,7 @@ def simulated(language: str) -> float:
 
 
 def without_speech() -> Iterator[tuple[str, np.ndarray]]:
-    """Sounds in which nobody speaks."""
+    """Sounds without speech."""
     yield "silence", np.zeros(QUIET * RATE, np.float32)
     noise = np.random.default_rng(SEED).standard_normal(QUIET * RATE, dtype=np.float32)
     yield "noise, -40 dB", 0.01 * noise
@@ -117,7 +117,7 @@ def main() -> None:
     log.info("%s", expert.about)
     with speaker() as speak:
         for language in ("en", "zh"):
-            sound, text = said(speak, language, options.seconds)
+            sound, text = spoken(speak, language, options.seconds)
             report(f"espeak-ng, {language}", expert, sound, text)
             told = Expert(backbone=options.model, language=language)
             report(f"espeak-ng, {language}, language given", told, sound, text)

@@ -11,7 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import clips
+import small_project
 from paths import realdata
+from repo import Repo
 from videomatch.corpora import msrvtt, msvd
 from videomatch.data import leaks, tables
 from videomatch.data.corpus import write_videos
@@ -291,3 +294,23 @@ def test_an_id_is_the_same_video_wherever_the_files_of_a_data_set_are(tmp_path):
     plan = Plan(params.resolved({"scale": "s", "seed": 0, "datasets": datasets}, has_data=False))
     assert plan.ids_of("clips") == plan.ids_of("features") and plan.ids_of("folder") == plan.ids_of("link")
     assert len({plan.ids_of(name) for name in ("clips", "folder", "another", "made", "made_again")}) == 5
+
+
+def test_nothing_is_extracted_or_trained_for_a_refused_table(tmp_path):
+    """By the engine, on real files: the network behind the features was trained on the videos that are searched."""
+    repo = Repo(tmp_path / "repo", toy=False, dvc=False)
+    (repo.folder / "raw").mkdir()
+    for name in ("one", "two"):
+        clips.write(repo.folder / f"raw/{name}.mp4", range(6))
+    (repo.folder / "raw/videos.csv").write_text("path,captions,split\none.mp4,a film,train\ntwo.mp4,a clip,train\n")
+    table = {"title": "", "dataset": "mine", "split": "captions_train", "metrics": ["R@1"]}
+    table["rows"] = [{"label": "CLIP", "system": "zero_shot"}]
+    (repo.folder / "workflow/tables/planted.yaml").write_text(yaml.safe_dump(table))
+    (repo.folder / "params.yaml").write_text(small_project.PARAMS + "tables: [planted]\n")
+    done = repo.run("snakemake", "planted")
+    assert done.returncode != 0
+    cause = "zero_shot → expert clip → backbone clip (system tiny_clip) (train)"
+    refusal = "row 'CLIP' (system zero_shot), protocol 'captions_train': 2 of its 2 videos were trained on: 2 by "
+    assert f"table 'planted', {refusal}{cause}" in done.stdout + done.stderr
+    made = {path.relative_to(repo.folder / "results/tiny").parts[0] for path in repo.folder.glob("results/tiny/*/**/*")}
+    assert made == {"corpora"}
