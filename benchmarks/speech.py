@@ -1,10 +1,10 @@
 """How a Whisper reads speech, and what it makes of other sounds: ``python benchmarks/speech.py MODEL [FOLDER …]``.
 
-MODEL is a folder or hub id, as of the expert ``speech``. espeak-ng says sentences of the generated corpus, in English
+MODEL is a folder or hub id, as of the expert ``speech``. espeak-ng speaks sentences of the generated corpus, in English
 and in Chinese; two minutes each of silence, of noise and of the corpus's music have no speech. Every sound or video in
-a FOLDER is read, too; where NAME.txt beside it has the words, they are its reference. Printed are the error rates (edits by
-reference words; Chinese and Japanese characters count as words; case and punctuation do not), the language, and the CPU
-time of reading a minute of sound. ``--seconds``: of speech by language.
+a FOLDER is transcribed, too; the words of NAME.txt beside it, if there is one, are its reference. Printed are the error
+rates (edits by reference words; Chinese and Japanese characters count as words; case and punctuation do not), the
+language, and the CPU time of a minute of sound. ``--seconds``: of speech by language.
 """
 
 from __future__ import annotations
