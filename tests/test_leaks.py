@@ -20,7 +20,7 @@ from videomatch.data import leaks, tables
 from videomatch.data.corpus import write_videos
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tables import SCHEMAS
-from videomatch.pipeline import jobs, params
+from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.reports import Table
 from videomatch.stages.check_leaks import check_leaks
@@ -294,6 +294,22 @@ def test_an_id_is_the_same_video_wherever_the_files_of_a_data_set_are(tmp_path):
     plan = Plan(params.resolved({"scale": "s", "seed": 0, "datasets": datasets}, has_data=False))
     assert plan.ids_of("clips") == plan.ids_of("features") and plan.ids_of("folder") == plan.ids_of("link")
     assert len({plan.ids_of(name) for name in ("clips", "folder", "another", "made", "made_again")}) == 5
+
+
+def test_what_a_table_is_made_from_waits_for_its_check_and_a_table_that_is_asked_for_for_no_other():
+    plan = Plan(params.resolved(*params.load([params.PARAMS])))
+    made, checks = rules.needed(plan), rules.checks(plan)
+    waiting, behind = [plan.result("tables", "samesource_aligners")], set()
+    while waiting:
+        if (result := waiting.pop()) not in behind:
+            behind.add(result)
+            waiting += made[result].results
+    readers = {result for result in behind if "corpus" in made[result].inputs}
+    assert {made[result].stage for result in readers} >= {"extract", "train"}
+    assert len({made[result].settings.get("dataset") for result in behind}) > 1
+    assert all(plan.result("leaks", "samesource_aligners") in checks[result] for result in readers)
+    of_one = rules.checks(plan, frozenset(["similarity_size"]))
+    assert {check for some in of_one.values() for check in some} == {plan.result("leaks", "similarity_size")}
 
 
 def test_nothing_is_extracted_or_trained_for_a_refused_table(tmp_path):

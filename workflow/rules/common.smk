@@ -77,7 +77,8 @@ def inputs(made):
         # what is made comes after the checks for leaks. Only this order counts: what they find changes no features and no
         # weights (`ancient` would do, but Snakemake 9.27 then forgets jobs that are stale themselves)
         is_stale = Path(settings).stat().st_mtime > provenance.FIXED_TIME
-        checks = rules.checks(plan).get(str(manifest), []) if is_stale else []
+        wanted = frozenset(workflow.dag_settings.targets)
+        checks = rules.checks(plan, wanted).get(str(manifest), []) if is_stale and IS_FIRST else []
         return dict(job.inputs) | {"settings": str(settings), "checks": checks}
 
     return of

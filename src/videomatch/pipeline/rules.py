@@ -131,23 +131,18 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
 
 
 @functools.cache
-def checks(plan: Plan) -> dict[str, list[str]]:
-    """Result that reads a corpus -> the checks for leaks that come before its job: of those tables that it serves whose
-    data sets are no more than any other table that it serves needs."""
-    made, of_table = needed(plan), {}
-    for table in plan.tables:
+def checks(plan: Plan, names: frozenset[str] = frozenset()) -> dict[str, list[str]]:
+    """Result that reads a corpus -> the checks for leaks that come before its job: of those tables that it serves, if
+    ``names`` of targets are given, and all are tables, of those among them."""
+    made, found = needed(plan), {}
+    for table in sorted(names) if names and names <= set(plan.tables) else plan.tables:
         waiting, seen = [plan.result("tables", table)], set[str]()
         while waiting:
             if (result := waiting.pop()) not in seen:
                 seen.add(result)
                 waiting += made[result].results
-        of_table[table] = seen
-    corpora = {table: {r for r in results if made[r].stage == "prepare"} for table, results in of_table.items()}
-    found = {}
-    for result in (result for result, job in made.items() if "corpus" in job.inputs):
-        served = [table for table, results in of_table.items() if result in results]
-        fewest = min((len(corpora[table]) for table in served), default=0)
-        found[result] = [plan.result("leaks", table) for table in served if len(corpora[table]) == fewest]
+        for result in (result for result in seen if "corpus" in made[result].inputs):
+            found.setdefault(result, []).append(plan.result("leaks", table))
     return found
 
 
