@@ -28,14 +28,14 @@ TABLE = {
             "corpus": "msrvtt",
             "split": "1k-A",
             "protocols": ["captions_1ka_test"],
-            "rows": {"ours": {"R@1 (t2v)": "24.6 ± 0.4"}, "theirs": {"R@1 (t2v)": "20.9"}},
+            "rows": [["ours", {"R@1 (t2v)": "24.6 ± 0.4"}], ["theirs", {"R@1 (t2v)": "20.9"}]],
         },
         {
             "source": "a paper",
             "corpus": "msrvtt",
             "split": "official split",
             "protocols": ["captions_test"],
-            "rows": {"ours": {"R@1 (t2v)": "12.9 ?"}, "both": {"R@1 (t2v)": "1.0", "R@1 (v2t)": "2.0"}},
+            "rows": [["ours", {"R@1 (t2v)": "12.9 ?"}], ["both", {"R@1 (v2t)": "2.0", "R@1 (t2v)": "1.0"}]],
         },
     ],
 }

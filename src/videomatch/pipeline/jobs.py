@@ -384,8 +384,10 @@ def tabulate(plan: Plan, table: str) -> Job:
                 f"{wanted}; give both the same `seeds:`"
             )
     columns = entry.metrics if isinstance(entry.metrics, Mapping) else {name: name for name in entry.metrics}
+    reported = [group | {"rows": [[*row] for row in group["rows"].items()]} for group in entry.reported]
     settings = {
-        "table": entry.settings(),
+        # pairs, where the order of a mapping counts: keys of settings are sorted
+        "table": entry.settings() | ({"reported": reported} if reported else {}),
         "splits": [[split, head] for split, head in plan.table_splits(table).items()],
         "columns": [[metric, head] for metric, head in columns.items()],
         "cells": [[split, system, plan.members(system)] for split, system in cells],

@@ -174,7 +174,7 @@ def reported_lines(table: Json, columns: list[Column], corpus_kind: str) -> list
     origins: dict[str, str] = {}
     lines = []
     for group in table.get("reported", []):
-        for label, numbers in group["rows"].items():
+        for label, numbers in group["rows"]:
             values = {head: numbers[head] for head in [*shown, *sorted(numbers)] if head in numbers}
             own = [shown.get(head) in group.get("protocols", ()) for head in values]
             line = {"label": label, "values": values, "split": group["split"], "source": group["source"]}
