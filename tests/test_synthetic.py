@@ -183,7 +183,7 @@ def test_captions_name_presenters_and_quote_the_screen():
     presented, quoted = 0, 0
     for index in range(120):
         latent = library_latent(SEED, index, SyntheticOptions())
-        said = texts.captions(latent, 14)
+        said = [(s.language, s.text) for s in texts.captions(latent, 14)]
         assert len(said) == len(set(said)) == 14
         host, known = vocabulary.WORDS["presenter"][latent.factors["presenter"]], texts.speech(latent)[1]
         named = any(text.startswith((f"{host[0]} ", f"{host[1]}在")) for _, text in said)
@@ -202,11 +202,35 @@ def test_captions_tell_of_music_only_where_there_is_sound():
     for index in range(80):
         latent = library_latent(SEED, index, options)
         has_sound = latent.format.audio_rate is not None
-        music = [text for _, text in texts.captions(latent, 14) if " music" in text or "音乐" in text]
+        music = [s.text for s in texts.captions(latent, 14) if " music" in s.text or "音乐" in s.text]
         told[has_sound] += bool(music)
         mood = vocabulary.WORDS["mood"][latent.factors["mood"]]
         assert all(mood[0] in text or mood[1] in text for text in music)
     assert told[True] > 20 and told[False] == 0
+
+
+def test_facts_of_texts_are_true_of_their_videos(corpus):
+    facts = corpus["facts"].select("id", "factor", "value")
+    named = facts.join(corpus["texts"].rename({"text_id": "id"}), on="id")
+    assert set(named["kind"]) == {"caption"}
+    assert len(named.join(facts, left_on=["video_id", "factor", "value"], right_on=facts.columns, how="anti")) == 0
+    captions = corpus["texts"].filter(corpus["texts"]["kind"] == "caption")
+    assert set(named["id"]) == set(captions["text_id"])
+    english = named.filter((named["language"] == "en") & (named["factor"] != "words"))
+    assert all(value in text for value, text in english.select("value", "text").rows())
+
+
+def test_facts_of_a_copy_are_those_of_its_source_at_that_time(corpus):
+    seen = corpus["facts"].filter(corpus["facts"]["factor"] == "place").drop("factor")
+    whole = dict(seen.filter(seen["id"].str.starts_with("w")).select("id", "value").rows())
+    for row in corpus["segments"].iter_rows(named=True):
+        at = seen.filter((seen["id"] == row["query_id"]) & (seen["start"] == row["query_start"]))
+        assert at["value"].to_list() == [whole[row["reference_id"]]]
+        assert at["end"].item() == pytest.approx(row["query_end"])
+    duration = dict(corpus["videos"].select("video_id", "duration").rows())
+    queries = seen.filter(seen["id"].str.starts_with("c"))
+    for (query,), rows in queries.group_by("id"):
+        assert (rows["end"] - rows["start"]).sum() == pytest.approx(duration[query])
 
 
 def test_presenters_of_short_clips_come_to_the_point():

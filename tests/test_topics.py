@@ -27,6 +27,7 @@ def test_a_topic_is_shown_by_the_videos_that_have_its_factors():
     name = about.text.removeprefix("a video about ")
     truth = [v for v, s in latents.items() if vocabulary.words(s.factors, 0)["topic"] == name]
     assert about.relevant == truth and len(truth) >= MIN_RELEVANT
+    assert about.facts == [("topic", name)]
     assert made == topics(latents, 14, seed=3) != topics(latents, 14, seed=4)
 
 

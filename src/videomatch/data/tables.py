@@ -59,12 +59,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "sources": {"video_id": S, "source": S, "start": F, "end": F},
     # a pool that was judged in part: 1 relevant, 0 not, -1 pooled and not judged (TRECVID's sampled judgements)
     "strata": {**_PAIR, "stratum": S, "judgement": I},
+    # what is true of a video from `start` to `end` in seconds (null: all of it), and what a text names of a video
+    "facts": {"id": S, "factor": S, "value": S, "start": F, "end": F},
     # what metrics are computed from (metrics/bootstrap.py): numbers of the videos, or queries, that a value is of
     "statistics": {"statistic": S, "first": I, "second": I, "value": F, "other": F},
 }
 
 #: tables that most corpora have none of: they are written where a reader gives them
-OPTIONAL = ("edits", "sources", "strata")
+OPTIONAL = ("edits", "sources", "strata", "facts")
 
 #: columns that may be null; everywhere else a null is an error
 NULLABLE: dict[str, set[str]] = {
@@ -74,6 +76,7 @@ NULLABLE: dict[str, set[str]] = {
     "rankings": {"grade", "better", "equal"},
     "segments": {"score"},
     "sources": {"start", "end"},
+    "facts": {"start", "end"},
     "statistics": {"second", "other"},
 }
 
@@ -92,6 +95,7 @@ KEYS: dict[str, list[str]] = {
     "rankings": ["query_id", "reference_id"],
     "sources": ["video_id"],
     "strata": ["query_id", "reference_id"],
+    "facts": ["id", "factor", "value", "start"],
 }
 
 

@@ -153,7 +153,8 @@ def _probe(file: tuple[str, list[dict[str, Any]]]) -> dict[str, Any]:
 def _check_ids(found: dict[str, pl.DataFrame]) -> None:
     """Refuse rows about a video that the reader lists neither as a video nor as rejected."""
     videos = pl.concat(found[name]["video_id"] for name in ("videos", "rejected"))
-    known = {"texts": videos, **dict.fromkeys(("splits", "segments"), pl.concat([videos, found["texts"]["text_id"]]))}
+    items = pl.concat([videos, found["texts"]["text_id"]])
+    known = {"texts": videos, **{name: items for name in ("splits", "segments", "facts") if name in found}}
     for name, ids in known.items():
         for column in found[name].columns:
             if column in ("id", "video_id", "query_id", "reference_id"):
@@ -169,7 +170,8 @@ def _consistent(found: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame]
     known = pl.concat([found["videos"]["video_id"], texts["text_id"]]).unique().implode()
     of_query = pl.col("query_id").is_in(known)
     of_pair = of_query & pl.col("reference_id").is_in(known)
-    kept = {"splits": pl.col("id").is_in(known), "relevance": of_pair, "segments": of_pair, "sources": of_video}
+    of_item = pl.col("id").is_in(known)
+    kept = {"splits": of_item, "facts": of_item, "relevance": of_pair, "segments": of_pair, "sources": of_video}
     kept["strata"] = of_query  # a pool stays whole: what is estimated from it counts shots that cannot be read, too
     kept = {"texts": texts, **{name: found[name].filter(rows) for name, rows in kept.items() if name in found}}
     dropped = {name: len(found[name]) - len(kept[name]) for name in ("texts", "splits", "relevance", "segments")}

@@ -17,7 +17,7 @@ import polars as pl
 
 from videomatch.data import tables
 from videomatch.data.corpus import shard_of
-from videomatch.synthetic import texts, vocabulary
+from videomatch.synthetic import facts, texts, vocabulary
 from videomatch.synthetic.copies import Copy, copy_of
 from videomatch.synthetic.edits import EDITS
 from videomatch.synthetic.latent import (
@@ -122,14 +122,14 @@ def _giant(members: list[int], count: int, rng: np.random.Generator) -> list[tup
 
 
 def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, pl.DataFrame]:
-    """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance``, ``segments`` of the whole corpus,
-    ``edits`` of the segments where there are copies, and ``strata`` where there are topics.
+    """Tables ``videos`` (``path`` null), ``texts``, ``splits``, ``relevance``, ``segments``, ``facts`` of the whole
+    corpus, ``edits`` of the segments where there are copies, and ``strata`` where there are topics.
 
     Splits: ``train``, ``val``, ``test`` partition all videos by family. In each, captions (``captions_<split>``),
     library videos (``pairs_…``) and query videos (``copies_…``) are queries and its library videos references;
     ``captions_topics`` has ad-hoc topics as queries and the library videos of ``test`` as references.
     """
-    rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments")}
+    rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments", "facts")}
     rows |= {name: [] for name, there in (("edits", options.num_queries), ("strata", options.topics)) if there}
     test_latents: dict[str, Latent] = {}
     splits: dict[tuple[str, str, str], None] = {}  # in the order in which they are found, without repetition
@@ -139,9 +139,11 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         rows["texts"] += _texts(video, latent)
         if split == "test":
             test_latents[video] = latent
-        for number, (language, sentence) in enumerate(texts.captions(latent, options.captions)):
+        rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
+        for number, caption in enumerate(texts.captions(latent, options.captions)):
             text_id = f"{video}-caption{number}"
-            rows["texts"].append((text_id, video, "caption", language, None, None, sentence))
+            rows["texts"].append((text_id, video, "caption", caption.language, None, None, caption.text))
+            rows["facts"] += [(text_id, *fact, None, None) for fact in caption.facts]
             rows["relevance"].append((text_id, video, 1.0))
             splits[f"captions_{split}", "query", text_id] = None
         for name in (split, f"captions_{split}", f"copies_{split}"):
@@ -150,6 +152,8 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         copy, video = copy_of(seed, index, options), query_id(index)
         rows["videos"].append(_video(video, copy.host, copy.duration, shards))
         rows["texts"] += [_moved(row, copy) for row in _texts(video, copy.host)]
+        sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
+        rows["facts"] += [(video, *fact) for fact in facts.of_copy(copy, sources)]
         for s in copy.segments:
             pair, times = (video, library_id(s.source)), (s.query_end, s.reference_start, s.reference_end)
             rows["edits"] += [(*pair, s.query_start, edit.name, EDITS[edit.name][0]) for edit in s.edits]
@@ -167,6 +171,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
     for number, topic in enumerate(texts.topics(test_latents, options.topics, seed), start=1):
         query = f"topic{number}"
         rows["texts"].append((query, None, "query", "en", None, None, topic.text))
+        rows["facts"] += [(query, *fact, None, None) for fact in topic.facts]
         rows["relevance"] += [(query, video, 1.0) for video in topic.relevant]
         rows["strata"] += [(query, video, *judged) for video, judged in topic.strata.items()]
         splits["captions_topics", "query", query] = None

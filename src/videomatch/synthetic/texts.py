@@ -24,6 +24,19 @@ SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
 SHORT = 5.0  #: presenters of videos of less than so many seconds start with the topic
 
 
+#: factors with their values, as in the table ``facts``
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A caption, and the facts about the video that it names."""
+
+    language: str
+    text: str
+    facts: Facts
+
+
 @dataclass(frozen=True)
 class Utterance:
     """Speech from ``start`` to ``end`` (s): ``text`` as spoken, ``recognised`` as a recogniser wrote it."""
@@ -94,8 +107,8 @@ def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
     return list(dict.fromkeys(result)) or [category[w]], known
 
 
-def captions(latent: Latent, count: int) -> list[tuple[str, str]]:
-    """``count`` (at most 14) different (language, sentence), each telling another part of what the video has."""
+def captions(latent: Latent, count: int) -> list[Sentence]:
+    """``count`` (at most 14) different sentences, each telling another part of what the video has."""
     all_scenes = scenes(latent)
     written = next((scene.words for scene in all_scenes if scene.words), "")
     features = {"", "silence" if latent.format.audio_rate is None else "sound"}
@@ -108,7 +121,9 @@ def captions(latent: Latent, count: int) -> list[tuple[str, str]]:
     for w, language in enumerate(LANGUAGES):
         values = words(latent.factors, w)
         a = "an" if values["colour"][0] in "aeiou" else "a"
-        sentences += [(language, template[w].format(a=a, written=written, **values)) for template in templates]
+        for template in templates:
+            facts = _facts(latent, template[w]) + [("words", written)] * ("{written}" in template[w])
+            sentences.append(Sentence(language, template[w].format(a=a, written=written, **values), facts))
     return [sentences[k] for k in latent.rng(CAPTIONS).permutation(len(sentences))[:count]]
 
 
@@ -122,6 +137,11 @@ def _parts(latent: Latent, rng: np.random.Generator, chances: dict[str, float]) 
 def _named(template: str) -> list[str]:
     """The factors in braces, sorted."""
     return sorted(name for name in WORDS if f"{{{name}}}" in template)
+
+
+def _facts(latent: Latent, template: str) -> Facts:
+    values = words(latent.factors, 0)
+    return [(name, values[name]) for name in _named(template)]
 
 
 def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
@@ -149,6 +169,7 @@ class Topic:
     (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged."""
 
     text: str
+    facts: Facts
     relevant: list[str]
     strata: dict[str, tuple[str, int]]
 
@@ -156,17 +177,21 @@ class Topic:
 def topics(latents: Mapping[str, Latent], count: int, seed: int) -> list[Topic]:
     """``count`` topics (or as many as have :data:`MIN_RELEVANT` relevant videos), of each kind of sentence in turn."""
     rng = np.random.default_rng([seed, TOPICS])
-    by_sentence: list[list[tuple[str, list[str]]]] = []
+    by_sentence: list[list[tuple[str, Facts, list[str]]]] = []
     for sentence in DATA["topics"]:
         found: dict[tuple[int, ...], list[str]] = {}
         for video, latent in latents.items():
             found.setdefault(tuple(latent.factors[f] for f in _named(sentence)), []).append(video)
         enough = [videos for _, videos in sorted(found.items()) if len(videos) >= MIN_RELEVANT]
-        possible = [(sentence.format(**words(latents[videos[0]].factors, 0)), videos) for videos in enough]
+        shown = [latents[videos[0]] for videos in enough]
+        possible = [
+            (sentence.format(**words(latent.factors, 0)), _facts(latent, sentence), videos)
+            for latent, videos in zip(shown, enough, strict=True)
+        ]
         by_sentence.append([possible[n] for n in reversed(rng.permutation(len(possible)))])
     in_turn = filter(None, itertools.chain(*itertools.zip_longest(*by_sentence)))
     chosen = itertools.islice(in_turn, count)
-    return [Topic(text, videos, _judged(list(latents), set(videos), rng)) for text, videos in chosen]
+    return [Topic(text, facts, videos, _judged(list(latents), set(videos), rng)) for text, facts, videos in chosen]
 
 
 def _judged(videos: list[str], relevant: set[str], rng: np.random.Generator) -> dict[str, tuple[str, int]]:
