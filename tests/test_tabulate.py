@@ -86,10 +86,16 @@ def test_reported_numbers_of_the_same_protocol_are_lines_below_ours_and_others_s
         "- ? quoted from memory, not checked against the source",
     ]
     rows = list(csv.DictReader((tmp_path / "table/table.csv").open()))
-    assert [(row["label"], row["mean"], row["reported"], row["split"]) for row in rows][1:3] == [
-        ("other", "10.0", "", ""),
-        ("ours", "", "24.6 ± 0.4", "1k-A"),
+    assert [(row["label"], row["kind"], row["mean"], row["reported"], row["split"]) for row in rows] == [
+        ("ours", "system", "10.0", "", ""),
+        ("other", "system", "10.0", "", ""),
+        ("ours", "reported", "", "24.6 ± 0.4", "1k-A"),
+        ("theirs", "reported", "", "20.9", "1k-A"),
+        ("ours", "elsewhere", "", "12.9 ?", "official split"),
+        ("both", "elsewhere", "", "1.0", "official split"),
+        ("both", "elsewhere", "", "2.0", "official split"),
     ]
+    assert [row["measure"] for row in rows] == ["R@1"] * 6 + [""]
 
 
 @pytest.mark.parametrize("corpus", ["generated", "msvd"])
@@ -108,7 +114,8 @@ def runs(folder: Path, members: dict[str, np.ndarray], digest: str = "", name: s
         rows = rows.with_columns(pl.lit("R@1").alias("statistic"), second=None, other=None)
         tables.write("statistics", rows, folder / member)
         resampled = {"units": 40, "name": name, "digest": digest or member}
-        result = {"metrics": {"R@1": hits.mean()}, "counts": {"queries": 80}, "resampled": resampled}
+        result = {"metrics": {"R@1": hits.mean()}, "chance": {"R@1": 2.5}, "counts": {"queries": 80}}
+        result["resampled"] = resampled
         (folder / member / "metrics.json").write_text(json.dumps(result))
     return list(members)
 
@@ -158,6 +165,12 @@ def test_single_runs_are_compared_by_the_same_draws_of_videos(tmp_path, hits):
         "{:.1f} [{:.1f}, {:.1f}]".format(*(float(rows["base"][name]) for name in ("mean", "low", "high")))
     )
     assert lines[-1].endswith(f" | {difference:+.1f} [{below:.1f}, {above:.1f}] | 1 |")
+    assert {name: (row["kind"], row["measure"]) for name, row in rows.items()} == {
+        "": ("chance", "R@1"),
+        "base": ("base", "R@1"),
+        "new": ("system", "R@1"),
+    }
+    assert rows[""]["mean"] == "2.5"
     before = (tmp_path / "table/table.csv").read_bytes()
     compared(tmp_path, cells)
     assert (tmp_path / "table/table.csv").read_bytes() == before

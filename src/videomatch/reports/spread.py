@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from scipy.stats import t
 
 from videomatch.data import tables
 from videomatch.metrics import bootstrap
+
+#: decimals by metric; the rest is in percent or ranks and has one
+DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3, "AP": 3, "uAP": 3}
 
 Interval = tuple[float, float]
 
@@ -120,6 +124,20 @@ def difference(runs: Sequence[Run], base: Sequence[Run], metric: str) -> Differe
         return None
     below, above = (math.hypot(*side) for side in zip(*halves, strict=True))
     return Difference(mean, (mean - below, mean + above), tuple(over))
+
+
+def number(metric: str, value: Value | Difference | float | None) -> str:
+    """A value or a difference as it is printed, with its spread."""
+    decimals = DECIMALS.get(re.split(r"[ @]", metric)[0], 1)
+    if value is None:
+        return ""
+    if isinstance(value, float | int):
+        return f"{value:.{decimals}f}"
+    sd, bounds = (value.sd, value.interval) if isinstance(value, Value) else (None, value.interval)
+    text = f"{value.mean:{'' if isinstance(value, Value) else '+'}.{decimals}f}"
+    if sd is not None:
+        text += f" ± {sd:.{decimals}f}"
+    return text if bounds is None else f"{text} [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]"
 
 
 def meaning(
