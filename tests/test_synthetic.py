@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from videomatch.data import tables
-from videomatch.synthetic import copies, pictures, texts, vocabulary
+from videomatch.synthetic import copies, openings, pictures, texts, vocabulary
 from videomatch.synthetic.annotations import annotate, graded_pairs
 from videomatch.synthetic.card import AIAC, card, copy_statistics, label_statistics, oracles
 from videomatch.synthetic.edits import EDITS, Edit, apply
 from videomatch.synthetic.latent import FACTORS, SHARE, family_of, library_latent, scenes, similarity, split_of
 from videomatch.synthetic.options import SyntheticOptions
+from videomatch.synthetic.video import distractor_latent
 
 SEED = 11
 BIG = SyntheticOptions(videos=2000)
@@ -110,6 +111,76 @@ def test_copy_statistics_follow_the_video_similarity_challenge():
     assert found["share of reference, median"] == pytest.approx(0.40, abs=0.06)
     assert found["share of query, median"] == pytest.approx(0.24, abs=0.08)
     assert {e.name for c in made for s in c.segments for e in s.edits} == set(EDITS)
+
+
+FILMS = SyntheticOptions(
+    videos=400, copies=0.5, lengths="vcsl", min_duration=15, median_duration=60, max_duration=240,
+    openings=0.6, distractors=40, speech=False, captions=1,
+)  # fmt: skip
+
+
+def test_films_hold_copies_as_long_as_those_of_vcsl():
+    made = [copies.copy_of(SEED, k, FILMS) for k in range(FILMS.num_queries)]
+    lengths = [s.query_end - s.query_start for copy in made for s in copy.segments]
+    published = {5: 4, 25: 10, 50: 19, 75: 57}
+    for percentile, seconds in zip(published, np.percentile(lengths, list(published)), strict=True):
+        assert seconds == pytest.approx(published[percentile], rel=0.35)
+    in_pair = [len([s for s in c.segments if s.source == k]) for c in made for k in {s.source for s in c.segments}]
+    assert np.mean(np.array(in_pair) == 1) == pytest.approx(0.735, abs=0.08)
+    covered = [sum(s.query_end - s.query_start for s in c.segments) / c.duration for c in made if c.segments]
+    assert np.quantile(covered, 0.1) < 0.15 and np.quantile(covered, 0.9) > 0.88
+
+
+@pytest.fixture(scope="module")
+def films():
+    return annotate(seed=SEED, shards=2, options=FILMS)
+
+
+def test_distractors_are_references_that_no_query_copies(films):
+    wanted = {f"d{n:07d}" for n in range(40)}
+    splits = films["splits"].filter(films["splits"]["id"].is_in(wanted))
+    assert set(splits["role"]) == {"reference"} and set(splits["id"]) == wanted
+    assert splits["split"].value_counts().sort("split").rows() == [
+        ("copies_test", 32), ("copies_val", 8), ("test", 32), ("val", 8),
+    ]  # fmt: skip
+    assert not set(films["segments"]["reference_id"]) & wanted
+    assert films["videos"].filter(films["videos"]["video_id"].is_in(wanted))["fps"].max() <= 2
+
+
+def test_strangers_of_a_channel_open_and_close_alike():
+    latents = [library_latent(SEED, index, FILMS) for index in range(200)]
+    first, second = next(
+        (a, b)
+        for a, b in itertools.combinations(latents, 2)
+        if a.channel is not None
+        and a.channel == b.channel
+        and a.family != b.family
+        and min(a.duration, b.duration) > 60
+    )
+    (opens, *_, closes), (opened, *_, closed) = (
+        [c for c in openings.covers(s) if c.since is not None] for s in (first, second)
+    )
+    shown = [
+        [openings.frame(latent, cover.end - 0.6, 96, 64) for cover in covers]
+        for latent, covers in ((first, (opens, closes)), (second, (opened, closed)))
+    ]
+    np.testing.assert_array_equal(*shown)
+    black = openings.covers(first)[0]
+    assert not openings.frame(first, black.end / 2, 96, 64).any()
+    middle = 0.7 * first.duration  # neither covered nor faded
+    np.testing.assert_array_equal(openings.frame(first, middle, 96, 64), pictures.frame(first, middle, 96, 64))
+    fading, full = openings.frame(first, black.end + 0.25, 96, 64), openings.frame(first, black.end + 0.75, 96, 64)
+    assert 0.3 < fading.mean() / full.mean() < 0.7
+
+
+def test_queries_are_judged_against_strangers_of_their_channel(films):
+    judged = films["relevance"].filter(films["relevance"]["grade"] == 0).select("query_id", "reference_id").rows()
+    channels = {f"w{n:07d}": library_latent(SEED, n, FILMS).channel for n in range(FILMS.num_library)}
+    channels |= {f"d{n:07d}": distractor_latent(SEED, n, FILMS).channel for n in range(FILMS.distractors)}
+    hosts = {f"c{n:07d}": copies.copy_of(SEED, n, FILMS).host.channel for n in range(0, FILMS.num_queries, 5)}
+    with_one = [q for q, channel in hosts.items() if channel is not None]
+    met = {q for q, r in judged if hosts.get(q) is not None and channels[r] == hosts[q]}
+    assert len(met) > 0.8 * len(with_one) > 10
 
 
 def test_unedited_copy_shows_the_source_at_the_mapped_time():

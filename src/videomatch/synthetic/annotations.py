@@ -31,7 +31,7 @@ from videomatch.synthetic.latent import (
     split_of,
 )
 from videomatch.synthetic.options import SyntheticOptions
-from videomatch.synthetic.video import library_id, query_id
+from videomatch.synthetic.video import distractor_id, distractor_latent, library_id, query_id
 
 Row = tuple[Any, ...]
 Rows = list[Row]
@@ -44,6 +44,7 @@ LABEL_NOISE = 0.18
 #: similarity below which annotators give grade 0, and above which they give 1
 ZERO_BELOW, ONE_ABOVE = 0.14, 0.72
 SPLIT_NAMES = ("train", "val", "test")
+DISTRACTORS_EACH = 5  #: one of so many distractors is a reference of ``copies_val``, the others of ``copies_test``
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
     rows: dict[str, Rows] = {name: [] for name in ("videos", "texts", "splits", "relevance", "segments", "facts")}
     rows |= {name: [] for name, there in (("edits", options.num_queries), ("strata", options.topics)) if there}
     test_latents: dict[str, Latent] = {}
+    channels: dict[tuple[str, int | None], list[str]] = {}  # the references of a split that open and close alike
     splits: dict[tuple[str, str, str], None] = {}  # in the order in which they are found, without repetition
     for index in range(options.num_library):
         latent, video, split = library_latent(seed, index, options), library_id(index), split_of(family_of(index))
@@ -148,6 +150,14 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
             splits[f"captions_{split}", "query", text_id] = None
         for name in (split, f"captions_{split}", f"copies_{split}"):
             splits[name, "reference", video] = None
+        channels.setdefault((split, latent.channel), []).append(video)
+    for index in range(options.distractors):
+        latent, video = distractor_latent(seed, index, options), distractor_id(index)
+        split = "test" if index % DISTRACTORS_EACH else "val"
+        rows["videos"].append(_video(video, latent, latent.duration, shards))
+        rows["texts"] += _texts(video, latent)
+        splits |= dict.fromkeys((name, "reference", video) for name in (split, f"copies_{split}"))
+        channels.setdefault((split, latent.channel), []).append(video)
     for index in range(options.num_queries):
         copy, video = copy_of(seed, index, options), query_id(index)
         rows["videos"].append(_video(video, copy.host, copy.duration, shards))
@@ -158,7 +168,8 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
             pair, times = (video, library_id(s.source)), (s.query_end, s.reference_start, s.reference_end)
             rows["edits"] += [(*pair, s.query_start, edit.name, EDITS[edit.name][0]) for edit in s.edits]
             rows["segments"].append((*pair, s.query_start, *times, None))
-        rows["relevance"] += [(video, library_id(k), grade) for k, grade in _judged(copy, options)]
+        alike = channels.get((copy.split, copy.host.channel), []) if copy.host.channel is not None else []
+        rows["relevance"] += [(video, *judged) for judged in _judged(copy, options, alike, index)]
         splits[copy.split, "reference", video] = None
         splits[f"copies_{copy.split}", "query", video] = None
     for pair in graded_pairs(seed, options):
@@ -212,9 +223,14 @@ def _moved(row: Row, copy: Copy) -> Row:
     return (*ids, start, end, text)
 
 
-def _judged(copy: Copy, options: SyntheticOptions) -> list[tuple[int, float]]:
-    """Grade 1 for the sources, 0 for a sibling of each, which is similar, but of another source."""
+def _judged(copy: Copy, options: SyntheticOptions, alike: list[str], index: int) -> list[tuple[str, float]]:
+    """Grade 1 for the sources, 0 for a sibling of each, which is similar, but of another source, and for one video of
+    those that open and close ``alike``."""
     sources = {s.source for s in copy.segments}
     siblings = {_members(family_of(source))[(source + 1) % FAMILY_SIZE] for source in sources} - sources
     siblings = {sibling for sibling in siblings if sibling < options.num_library}
-    return [(source, 1.0) for source in sorted(sources)] + [(sibling, 0.0) for sibling in sorted(siblings)]
+    others = set(map(library_id, siblings))
+    if alike:
+        others.add(alike[index % len(alike)])
+    copied = set(map(library_id, sources))
+    return [(source, 1.0) for source in sorted(copied)] + [(other, 0.0) for other in sorted(others - copied)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from videomatch.synthetic import vocabulary
+from videomatch.synthetic import openings, vocabulary
 from videomatch.synthetic.copies import Copy
 from videomatch.synthetic.latent import FACTORS, Latent, scenes
 
@@ -13,16 +13,18 @@ Fact = tuple[str, str, float | None, float | None]
 
 
 def of_video(latent: Latent) -> list[Fact]:
-    """Factors of the whole video, and words on the screen by scene."""
+    """Factors of the whole video, words on the screen by scene, and its channel where that is seen."""
     found: list[Fact] = [(name, word, None, None) for name, word in vocabulary.words(latent.factors, 0).items()]
     found.append(("category", vocabulary.CATEGORIES[latent.category][0][0], None, None))
-    return found + [("words", scene.words, scene.start, scene.end) for scene in scenes(latent) if scene.words]
+    found += [("words", scene.words, scene.start, scene.end) for scene in scenes(latent) if scene.words]
+    opened = [cover for cover in openings.covers(latent) if cover.since is not None]
+    return found + [("channel", str(latent.channel), cover.start, cover.end) for cover in opened]
 
 
 def of_copy(copy: Copy, sources: Mapping[int, Latent]) -> list[Fact]:
     """Facts of a query video: what pictures show at the times at which they show it, of the host and of the segments;
     what is told and heard is the host's, as its title is."""
-    visible = {*FACTORS["visual"], "words"}
+    visible = {*FACTORS["visual"], "words", "channel"}
     found = [fact for fact in of_video(copy.host) if fact[0] not in visible]
     cuts = [0.0, *(time for s in copy.segments for time in (s.query_start, s.query_end)), copy.duration]
     pieces = [

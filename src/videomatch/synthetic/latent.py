@@ -45,12 +45,13 @@ AUDIO_RATES = {22050: 0.6, 44100: 0.25, 16000: 0.15}
 
 #: shares of the videos taller than wide, and of those stored rotated, with a display matrix that rotates them back
 VERTICAL, ROTATED = 0.15, 0.06
+CHANNELS = 12  #: of videos that open and close alike
 SCENE_SECONDS = 3.2  #: mean length of a scene, s
 #: share of the videos whose presenter is visible, and of their scenes after the first in which that is so
 SEEN, SEEN_AGAIN = 0.5, 0.7
 
 # streams of random numbers, so that one purpose never disturbs another
-LIBRARY, FAMILY, HOST, COPY, PAIRS = range(5)
+LIBRARY, FAMILY, HOST, COPY, PAIRS, DISTRACTOR, CHANNEL = range(7)
 SCENES, PRESENTED = 10, 11
 
 
@@ -79,7 +80,8 @@ class VideoFormat:
 
 @dataclass(frozen=True)
 class Latent:
-    """All facts about one video; ``factors`` holds a position in the vocabulary for each of :data:`FACTORS`."""
+    """All facts about one video; ``factors`` holds a position in the vocabulary for each of :data:`FACTORS`; videos of
+    one ``channel`` open and close alike."""
 
     seed: tuple[int, ...]
     family: int
@@ -88,6 +90,7 @@ class Latent:
     duration: float
     format: VideoFormat
     has_speech: bool
+    channel: int | None = None
 
     def rng(self, purpose: int) -> np.random.Generator:
         """Random numbers for one purpose of this video, the same in every call."""
@@ -136,11 +139,12 @@ def library_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
     return Latent((seed, LIBRARY, index), family, factors, language, *_file(rng, options))
 
 
-def host_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
-    """A latent outside every family (family -1), for the video into which query ``index`` may insert copies."""
-    rng = np.random.default_rng([seed, HOST, index])
+def host_latent(seed: int, index: int, options: SyntheticOptions, *, stream: int = HOST) -> Latent:
+    """A latent outside every family (family -1): of the video into which query ``index`` may insert copies, or number
+    ``index`` of another ``stream`` of strangers."""
+    rng = np.random.default_rng([seed, stream, index])
     language = "en" if rng.random() < 0.6 else "zh"
-    return Latent((seed, HOST, index), -1, _draw(rng), language, *_file(rng, options))
+    return Latent((seed, stream, index), -1, _draw(rng), language, *_file(rng, options))
 
 
 def _draw(rng: np.random.Generator) -> dict[str, int]:
@@ -150,8 +154,8 @@ def _draw(rng: np.random.Generator) -> dict[str, int]:
     return values
 
 
-def _file(rng: np.random.Generator, options: SyntheticOptions) -> tuple[float, VideoFormat, bool]:
-    """Duration, format, and whether there is speech."""
+def _file(rng: np.random.Generator, options: SyntheticOptions) -> tuple[float, VideoFormat, bool, int | None]:
+    """Duration, format, whether there is speech, and the channel."""
     duration = options.median_duration * math.exp(0.45 * rng.normal())
     fps = weighted(rng, FRAME_RATES)
     fps /= math.ceil(float(fps) / options.frame_rate)  # every other frame, or every third …
@@ -165,7 +169,9 @@ def _file(rng: np.random.Generator, options: SyntheticOptions) -> tuple[float, V
     b_frames, crf = int(rng.choice([0, 2, 3])), int(rng.choice([23, 26, 30]))
     video_format = VideoFormat(width, height, fps, gop, b_frames, crf, rotation, audio)
     duration = min(max(duration, options.min_duration), options.max_duration)
-    return video_format.whole_frames(duration), video_format, bool(rng.random() < 0.85) and options.speech
+    has_speech = bool(rng.random() < 0.85) and options.speech
+    channel = int(rng.integers(CHANNELS)) if rng.random() < options.openings else None
+    return video_format.whole_frames(duration), video_format, has_speech, channel
 
 
 def similarity(a: Latent, b: Latent, known: Set[str] | None = None) -> float:

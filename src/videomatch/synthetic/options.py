@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -20,6 +20,9 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
             (own count of the public label file); more pairs go into the giant component.
         copies: share of all videos that are queries for same-source search (with or without a copy in them).
         clean: share of those queries that contain no copy.
+        lengths: the data set whose statistics the copies have, in videos as long as its videos.
+        distractors: further videos, references that no query copies, at few frames a second.
+        openings: share of the videos that open and close like others of their channel, and fade from black and to it.
         captions: per library video.
         topics: ad-hoc topics over the test split with many relevant videos each, judged in part.
         silent: share of the videos without a sound track.
@@ -35,6 +38,9 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
     pairs: float = Field(1.07, gt=0)
     copies: Share = 0.2
     clean: Share = 0.3
+    lengths: Literal["vcsl", "vsc2022"] = "vsc2022"
+    distractors: int = Field(0, ge=0)
+    openings: Share = 0.0
     captions: int = Field(4, ge=1, le=14)
     topics: int = Field(0, ge=0)
     silent: Share = 0.08

@@ -15,27 +15,34 @@ import numpy as np
 
 from videomatch.synthetic.audio import soundtrack
 from videomatch.synthetic.copies import Copy, copy_of, query_frame
-from videomatch.synthetic.latent import Latent, VideoFormat, library_latent, split_of
+from videomatch.synthetic.latent import DISTRACTOR, Latent, VideoFormat, host_latent, library_latent
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import Speak
 
-#: ids of the library and of the same-source query videos by their index, like w0000012
-library_id, query_id = "w{:07d}".format, "c{:07d}".format
+#: ids of the library, of the same-source query videos and of distractors by their index, like w0000012
+library_id, query_id, distractor_id = "w{:07d}".format, "c{:07d}".format, "d{:07d}".format
+DISTRACTOR_RATE = 2.0  #: frames a second of a distractor: no query shows it, so its frames need not be dense
 
 
 def video_ids(options: SyntheticOptions) -> list[str]:
     """Ids of all videos of the corpus."""
-    return [*map(query_id, range(options.num_queries)), *map(library_id, range(options.num_library))]
+    counts = {query_id: options.num_queries, library_id: options.num_library, distractor_id: options.distractors}
+    return [of(index) for of, count in counts.items() for index in range(count)]
+
+
+def distractor_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
+    """The latent of distractor ``index``, outside every family."""
+    return host_latent(seed, index, options.model_copy(update={"frame_rate": DISTRACTOR_RATE}), stream=DISTRACTOR)
 
 
 def render_video(path: Path, video_id: str, *, seed: int, options: SyntheticOptions, speak: Speak | None) -> None:
     """Write the mp4 file of one video to ``path``; its bytes depend on ``video_id``, ``seed`` and ``options`` only."""
     index = int(video_id[1:])
-    if video_id[0] == "w":
-        latent = library_latent(seed, index, options)
-        copy = Copy(latent, split_of(latent.family), (), latent.duration)
-    else:
+    if video_id[0] == "c":
         copy = copy_of(seed, index, options)
+    else:
+        latent = (library_latent if video_id[0] == "w" else distractor_latent)(seed, index, options)
+        copy = Copy(latent, "", (), latent.duration)
     sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
     rate, sound = copy.host.format.audio_rate, None
     if rate:
