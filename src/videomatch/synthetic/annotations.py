@@ -156,6 +156,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         split = "test" if index % DISTRACTORS_EACH else "val"
         rows["videos"].append(_video(video, latent, latent.duration, shards))
         rows["texts"] += _texts(video, latent)
+        rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
         splits |= dict.fromkeys((name, "reference", video) for name in (split, f"copies_{split}"))
         channels.setdefault((split, latent.channel), []).append(video)
     for index in range(options.num_queries):
