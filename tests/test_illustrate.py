@@ -14,10 +14,27 @@ from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.reports import charts
+from videomatch.reports import charts, comparisons
 from videomatch.stages.illustrate import illustrate
 
 NASTY = '<script>alert("1")</script>&'
+HEAD = "label,kind,system,metric,measure,mean,sd,low,high,difference,difference_low,difference_high,runs,shared"
+#: chance, an oracle, the base, a row clearly ahead, one that is not, one that cannot be paired, and reported numbers
+TABLE = f"""{HEAD},reported,split,source
+chance,chance,,MSE,MSE,0.3,,,,,,,,,,,
+chance,chance,,Spearman (valid),Spearman,0.0,,,,,,,,,,,
+place,oracle,place,Spearman (valid),Spearman,0.9,,0.8,0.95,0.5,0.4,0.6,1,0,,,
+old,base,old,Spearman (valid),Spearman,0.4,0.1,,,,,,3,0,,,
+old,base,old,MSE,MSE,0.2,0.1,,,,,,3,0,,,
+"{NASTY.replace('"', '""')}",system,new,Spearman (valid),Spearman,0.5,0.1,,,0.1,0.05,0.15,3,0,,,
+"{NASTY.replace('"', '""')}",system,new,MSE,MSE,0.1,0.1,,,,,,3,0,,,
+near,system,near,Spearman (valid),Spearman,0.41,0.1,,,0.01,-0.05,0.07,3,0,,,
+worse,system,worse,Spearman (valid),Spearman,0.1,0.1,,,-0.3,-0.4,-0.2,3,0,,,
+apart,system,apart,Spearman (valid),Spearman,0.2,,0.1,0.3,,,,1,0,,,
+leaked,system,leaked,Spearman (valid),Spearman,0.8,,0.7,0.9,0.4,0.3,0.5,1,9,,,
+theirs,reported,,Spearman (valid),Spearman,,,,,,,,,,0.88 ± 0.01 ?,fold,a paper
+theirs,elsewhere,,Spearman (valid),Spearman,,,,,,,,,,0.99,other,a paper
+"""
 VIDEOS = ["v1", "v2", "v3", "<b>&.mp4"]
 #: tags that have no end
 VOID = {"meta", "img", "br"}
@@ -67,6 +84,7 @@ def run(tmp_path):
         f"# Title {NASTY}\n\nCorpus `aiac`.\n\n- valid: 3 pairs\n\n| system | Spearman (valid) |\n| --- | ---: |\n"
         f"| *chance* | 0.0 |\n| {NASTY} | 0.5 ± 0.1 |\n\nReported: a paper\n"
     )
+    (tmp_path / "table/table.csv").write_text(TABLE)
     for fold in range(2):
         log = _made(tmp_path / f"run/fold{fold}") / "log.csv"
         log.write_text(
@@ -83,6 +101,7 @@ def run(tmp_path):
         "judged": [tmp_path / "judged"],
         "judged_names": [["tuned", "fold0"]],
         "tables": [tmp_path / "table"],
+        "table_charts": ["intervals"],
         "runs": [tmp_path / "run/fold0", tmp_path / "run/fold1"],
         "run_names": [[f"tuned{NASTY}", "fold0"], [f"tuned{NASTY}", "fold1"]],
     }
@@ -102,9 +121,9 @@ def shown(run, output):
 def test_everything_is_on_the_page(run, tmp_path):
     _, page = shown(run, tmp_path / "page")
     assert page.open == [], "every tag is closed"
-    assert page.count("svg") == 3, "one scatter, one chart of a loss, one of a metric"
-    assert page.count("table") == 1
-    assert page.count("tr") == 3
+    assert page.count("svg") == 5, "values, differences, one scatter, one chart of a loss, one of a metric"
+    assert page.count("table") == 2
+    assert page.count("tr") == 3 + 2
     words = re.sub(r"\s+", " ", " ".join(page.words))
     assert re.search(r"Spearman 0\.\d{3} · Pearson 0\.\d{3} · 40 pairs", words)
     assert "validation 0.350, best 0.400" in words
@@ -122,13 +141,61 @@ def test_everything_is_on_the_page(run, tmp_path):
 def test_no_text_becomes_markup_and_nothing_is_fetched(run, tmp_path):
     text, page = shown(run, tmp_path / "page")
     assert page.count("script") == 0
-    assert "<b>&" not in text
+    assert "<b>&.mp4" not in text
     assert "http" not in text and "url(" not in text.replace("url(#", "") and "@import" not in text
     for tag, attributes in page.tags:
         assert tag not in {"link", "iframe", "object", "image"}
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
+
+
+def test_each_id_is_of_one_element_and_each_drawing_has_a_name(run, tmp_path):
+    twice = run | {"tables": run["tables"] * 2, "table_charts": ["intervals", "heat map"]}
+    shutil.copytree(run["tables"][0], tmp_path / "other")
+    twice["tables"] = [run["tables"][0], tmp_path / "other"]
+    _, page = shown(twice, tmp_path / "page")
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    names = [attributes["aria-label"] for attributes in page.of("svg")]
+    assert len(names) == 6 and all(names)
+    linked = [attributes["href"][1:] for attributes in page.of("a") if attributes["href"].startswith("#")]
+    assert {"table-table", "table-other"} <= set(linked) <= set(ids)
+
+
+def test_a_page_says_which_row_is_ahead_of_the_base_and_by_how_much(run, tmp_path):
+    _, page = shown(run, tmp_path / "page")
+    words = re.sub(r"\s+", " ", " ".join(page.words))
+    assert f"{NASTY} 0.500 ± 0.100 old +0.100 [0.050, 0.150] ▶ clear" in words
+    differences = next(a["aria-label"] for a in page.of("svg") if "difference" in a["aria-label"])
+    assert differences == f"Title {NASTY}: difference in Spearman (valid) to old"
+    hints = ["chance: 0.000", "oracle: place: 0.900 [0.800, 0.950]", "old (base): 0.400 ± 0.100"]
+    hints += [f"{NASTY}: +0.100 [0.050, 0.150]", "near: +0.010 [-0.050, 0.070]", "reported: theirs: 0.88 ± 0.01 ?"]
+    hints += ["apart: 0.200 [0.100, 0.300]", "leaked; trained on some of what it is judged by: 0.800 [0.700, 0.900]"]
+    assert not set(hints).difference(page.words)
+    assert "not paired" in page.words and "0.99" not in words
+
+
+def test_a_row_trained_on_what_judges_it_is_not_ahead_and_less_may_be_better(tmp_path):
+    (tmp_path / "table.csv").write_text(TABLE)
+    spearman, mse = comparisons.read(tmp_path / "table.csv")
+    assert comparisons.headlines([spearman, mse]) == [spearman], "chance, of MSE alone at first, does not count"
+    verdicts = {line.label: spearman.verdict(line.difference) for line in spearman.lines if line.difference}
+    assert verdicts == {"place": "ahead", NASTY: "ahead", "near": "level", "worse": "behind", "leaked": "ahead"}
+    assert mse.summary()["best"] == NASTY and mse.summary()["other"] == "old" and mse.sign == -1
+    worse = comparisons.Column("", "Spearman", [line for line in spearman.lines if line.label in ("old", "worse")])
+    found = worse.summary()
+    assert (found["best"], found["other"], found["verdict"]) == ("old", "worse", "ahead")
+    assert found["difference"] == "+0.300 [0.200, 0.400]"
+    assert comparisons.Column("", "Spearman", spearman.lines[:3]).summary() is None, "nothing to compare"
+
+
+def test_a_heat_map_has_a_cell_for_each_value(run, tmp_path):
+    _, page = shown(run | {"table_charts": ["heat map"]}, tmp_path / "page")
+    name = next(n for n, (tag, a) in enumerate(page.tags) if tag == "svg")
+    assert page.tags[name][1]["aria-label"] == f"Title {NASTY}"
+    cells = [word for word in page.words if re.search(r", (MSE|Spearman \(valid\)): ", word)]
+    assert len(cells) == 11 and "chance, MSE: 0.3000" in cells and f"{NASTY}, Spearman (valid): 0.500" in cells
 
 
 def test_same_run_same_bytes(run, tmp_path):
@@ -157,13 +224,13 @@ def test_odd_logs(run, tmp_path, name):
     log = run["runs"][0] / "log.csv"
     log.write_text(LOGS[name])
     _, page = shown(run | {"runs": run["runs"][:1], "run_names": run["run_names"][:1]}, tmp_path / "alone")
-    assert page.count("svg") == 1 + {"flat": 1, "huge": 1}.get(name, 2)
+    assert page.count("svg") == 3 + {"flat": 1, "huge": 1}.get(name, 2)
     for _, attributes in page.tags:
         for value in attributes.values():
             assert not re.search(r"\b(nan|inf)\b", value or "")
     assert ("no values" in page.words) == (name in {"head", "nan"})
     _, page = shown(run, tmp_path / "with another")
-    assert page.count("svg") == 3
+    assert page.count("svg") == 5
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -177,6 +244,7 @@ def test_few_judged_pairs(run, tmp_path, number):
 def test_the_mean_is_of_epochs_that_all_members_have():
     members = {"a": [(1, 1.0), (2, 2.0)], "b": [(1, 3.0), (2, 6.0), (3, 5.0)]}
     assert charts.mean_line(members) == [(1, 2.0), (2, 4.0)]
+    assert charts.band(members) == [(1, 1.0, 3.0), (2, 2.0, 6.0)]
 
 
 @pytest.mark.parametrize("count", [3, 50])

@@ -408,6 +408,7 @@ def illustrate(plan: Plan, page: str) -> Job:
         "top": entry.top,
         "system": system,
         "member": plan.members(system)[0],
+        "table_charts": [plan.tables[table].chart for table in entry.tables],
         "judged_names": [[drawn, plan.members(drawn)[0]] for drawn in entry.scatter],
         "run_names": curves,
     }

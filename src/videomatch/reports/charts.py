@@ -1,4 +1,5 @@
-"""Charts as inline SVG of a page: learning curves, and scores over grades. Drawn by matplotlib.
+"""Charts as inline SVG of a page: intervals of a table's rows (forest plots), heat maps, learning curves, and scores
+over grades. Drawn by matplotlib.
 
 A training log has a row per epoch and columns ``epoch``, ``train/<name>`` and ``val/<name>``. Both sides of one name
 share a chart; ``best/<name>``, the best value so far, goes into the legend. Other columns are left out.
@@ -13,8 +14,10 @@ import io
 import itertools
 import math
 import re
+import textwrap
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 #: (epoch, value), finite
@@ -35,9 +39,21 @@ SIDES = {"train": "training", "val": "validation"}
 
 #: inches; a page scales the drawing
 SIZE = (4.2, 2.9)
+#: points: width of a forest plot, and of the part of it that has the axis; height of a line of text
+FOREST_WIDTH, PLOT_WIDTH, LINE = 353.0, 218.0, 12.5
+#: points: a cell of a heat map
+CELL = (42.0, 22.0)
+#: characters of a row's label in a line
+FOREST_LABEL, HEAT_LABEL = 62, 26
 #: colours of the drawing -> the page's variables that replace them
-COLOURS = {"#010101": "var(--soft)", "#020202": "var(--line)", "#030303": "var(--train)", "#040404": "var(--val)"}
-*_, TRAIN, VALIDATION = COLOURS
+COLOURS = {
+    "#010101": "var(--soft)",
+    "#020202": "var(--line)",
+    "#050505": "var(--ink)",
+    "#030303": "var(--train)",
+    "#040404": "var(--val)",
+}
+SOFT, FAINT, INK, TRAIN, VALIDATION = COLOURS
 STYLE = Path(__file__).with_name("templates") / "charts.mplstyle"
 #: a box needs so many points
 MIN_IN_BOX = 5
@@ -45,6 +61,29 @@ MIN_IN_BOX = 5
 MAX_BOXES = 12
 #: matplotlib writes an element's address; this one, with a number, marks where a hint belongs
 HINT = "#hint"
+#: what a row of a forest plot is -> its sign, its colour, and whether the sign is filled
+LOOKS = {
+    "row": ("o", INK, True),
+    "base": ("s", INK, True),
+    "ahead": (">", TRAIN, True),
+    "behind": ("<", VALIDATION, True),
+    "level": ("o", SOFT, False),
+    "limit": ("|", SOFT, True),
+    "reported": ("D", SOFT, False),
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A row of a forest plot: a value with its ``text``, and its interval; ``is_sd`` if that is a standard deviation.
+    ``look`` is a name of :data:`LOOKS`; a limit has a line through all rows. Without a value it has no sign."""
+
+    label: str
+    text: str
+    look: str
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    is_sd: bool = False
 
 
 def read_log(file: Path) -> Log:
@@ -53,7 +92,7 @@ def read_log(file: Path) -> Log:
     return rows.fill_null(math.nan).to_dict(as_series=False)
 
 
-def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
+def learning_curves(system: str, logs: Mapping[str, Log]) -> list[dict[str, Any]]:
     """``name``, ``svg`` and ``legend`` (side, text) of each quantity that a system's runs (member -> log) wrote."""
     columns = dict.fromkeys(column for log in logs.values() for column in log)
     quantities = dict.fromkeys(c.partition("/")[2] for c in columns if c.partition("/")[0] in SIDES)
@@ -63,7 +102,7 @@ def learning_curves(logs: Mapping[str, Log]) -> list[dict[str, Any]]:
         legend = [(side, f"{SIDES[side]} {_mean_of_last(lines)}") for side, lines in sides.items()]
         if f"best/{name}" in columns and "val" in sides:
             legend[-1] = ("val", f"{legend[-1][1]}, best {_mean_of_last(_lines(logs, f'best/{name}'))}")
-        found.append({"name": name, "svg": line_chart(name, sides), "legend": legend})
+        found.append({"name": name, "svg": line_chart(f"{name} by epoch, {system}", name, sides), "legend": legend})
     return found
 
 
@@ -90,25 +129,111 @@ def mean_line(members: Mapping[str, Line]) -> Line:
 
 
 @mpl.rc_context(fname=STYLE)
-def line_chart(quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup:
-    """Thin lines of the members, a thick one of their mean; ``sides`` is ``train`` or ``val`` -> member -> line."""
+def forest_plot(title: str, marks: Sequence[Mark], zero: float | None = None) -> Markup:
+    """A row for each mark: its label above, its interval below, its text beside that. With a vertical line at ``zero``;
+    a thin line before the first row that is no limit, and before the first that is reported."""
+    labels = [textwrap.wrap(mark.label, FOREST_LABEL) or [""] for mark in marks]
+    bottoms = list(itertools.accumulate(LINE * (len(label) + 1.5) for label in labels))
+    height = bottoms[-1] + 2.4 * LINE
+    figure = Figure((FOREST_WIDTH / 72, height / 72))
+    axes = figure.add_axes((4 / FOREST_WIDTH, 2 * LINE / height, PLOT_WIDTH / FOREST_WIDTH, bottoms[-1] / height))
+    axes.set_ylim(bottoms[-1], 0)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    across = axes.get_yaxis_transform()
+    if zero is not None:
+        axes.axvline(zero, color=SOFT, lw=1)
+    for number, (mark, label, bottom) in enumerate(zip(marks, labels, bottoms, strict=True)):
+        sign, colour, is_filled = LOOKS[mark.look]
+        y, top = bottom - 0.55 * LINE, bottom - LINE * (len(label) + 1.5)
+        weight = "bold" if mark.look in ("base", "ahead") else "normal"
+        axes.text(0, top + 0.45 * LINE, "\n".join(label), va="top", color=INK, transform=across, weight=weight)
+        axes.text((FOREST_WIDTH - 8) / PLOT_WIDTH, y, mark.text, ha="right", va="center", color=INK, transform=across)
+        if number and (mark.look in ("limit", "reported")) != (marks[number - 1].look in ("limit", "reported")):
+            axes.axhline(top, color=FAINT, lw=0.8)
+        if mark.value is None:
+            continue
+        if mark.look == "limit":
+            axes.axvline(mark.value, color=SOFT, lw=0.8, ls=":")
+        if mark.interval is not None:
+            axes.plot(mark.interval, (y, y), color=colour, lw=4 if mark.is_sd else 1.5, alpha=0.4 if mark.is_sd else 1)
+        face = colour if is_filled else "none"
+        axes.plot(mark.value, y, sign, color=colour, markerfacecolor=face, markersize=6, url=f"{HINT}{number}")
+    return _svg(figure, axes, title, [f"{mark.label}: {mark.text}" for mark in marks])
+
+
+@mpl.rc_context(fname=STYLE)
+def heat_map(
+    title: str, heads: Sequence[str], rows: Mapping[str, Sequence[tuple[float, str] | None]], limits: int = 0
+) -> Markup:
+    """Values (row -> one with its text for each of ``heads``) as cells: the larger, the fuller its colour. The first
+    rows are ``limits``; the largest of a column among the others is bold."""
+    labels = {label: textwrap.wrap(label, HEAT_LABEL) or [""] for label in rows}
+    left = 6 + 5.3 * max((len(line) for lines in labels.values() for line in lines), default=0)
+    head = 10 + 4.2 * max(map(len, heads))
+    width, height = left + CELL[0] * len(heads) + 0.8 * head, head + CELL[1] * len(rows) + 4
+    figure = Figure((width / 72, height / 72))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    values = {label: [cell[0] if cell else math.nan for cell in cells] for label, cells in rows.items()}
+    drawn = [value for line in values.values() for value in line if math.isfinite(value)]
+    low, high = min([0.0, *drawn]), max([0.0, *drawn])
+    largest = [
+        max((y for y in ys if math.isfinite(y)), default=0) for ys in zip(*[*values.values()][limits:], strict=True)
+    ]
+    hints = []
+    for n, name in enumerate(heads):
+        axes.text(left + CELL[0] * (n + 0.4), head - 4, name, rotation=40, ha="left", va="bottom", color=INK)
+    if limits:
+        axes.axhline(head + CELL[1] * limits, color=SOFT, lw=0.8)
+    for m, (label, cells) in enumerate(rows.items()):
+        y = head + CELL[1] * (m + 0.5)
+        axes.text(0, y, "\n".join(labels[label]), va="center", color=INK)
+        for n, cell in enumerate(cells):
+            if cell is None or not math.isfinite(cell[0]):
+                continue
+            x, full = left + CELL[0] * n, 0.6 * (cell[0] - low) / (high - low or 1)
+            corner = (x + 1, y - CELL[1] / 2 + 1)
+            box = Rectangle(
+                corner, CELL[0] - 2, CELL[1] - 2, facecolor=TRAIN, alpha=full, lw=0, url=f"{HINT}{len(hints)}"
+            )
+            axes.add_patch(box)
+            weight = "bold" if m >= limits and cell[0] == largest[n] else "normal"
+            axes.text(x + CELL[0] / 2, y, cell[1], ha="center", va="center", color=INK, weight=weight)
+            hints.append(f"{label}, {heads[n]}: {cell[1]}")
+    return _svg(figure, axes, title, hints)
+
+
+def band(members: Mapping[str, Line]) -> list[tuple[float, float, float]]:
+    """Epoch, smallest and largest value where several members have one."""
+    values: dict[float, list[float]] = {}
+    for line in members.values():
+        for x, y in line:
+            values.setdefault(x, []).append(y)
+    return [(x, min(ys), max(ys)) for x, ys in sorted(values.items()) if len(ys) > 1]
+
+
+@mpl.rc_context(fname=STYLE)
+def line_chart(title: str, quantity: str, sides: Mapping[str, Mapping[str, Line]]) -> Markup:
+    """A line of the mean over members in a band from their smallest to their largest value; ``sides`` is ``train`` or
+    ``val`` -> member -> line."""
     figure, axes = _axes("epoch", quantity)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     hints: list[str] = []
-
-    def draw(points: Line, hint: str, width: float, opacity: float, side: str) -> None:
-        colour, style = (TRAIN, "--") if side == "train" else (VALIDATION, "-")
-        axes.plot(*zip(*points, strict=True), style, color=colour, lw=width, alpha=opacity, url=f"{HINT}{len(hints)}")
-        if width > 1 or len(points) == 1:  # a dot, so that a line of one point is seen
-            axes.plot(*points[-1], "o", color=colour, markersize=4, alpha=opacity)
-        hints.append(hint)
-
     for side, lines in sides.items():
-        for member, points in lines.items():
-            draw(points, member, *((1.0, 0.45) if len(lines) > 1 else (2.0, 1.0)), side)
-        if len(lines) > 1 and (mean := mean_line(lines)):
-            draw(mean, "mean", 2.0, 1.0, side)
-    return _svg(figure, axes, f"{quantity} by epoch", hints)
+        colour, style = (TRAIN, "--") if side == "train" else (VALIDATION, "-")
+        if filled := band(lines):
+            epochs, low, high = zip(*filled, strict=True)
+            axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0, url=f"{HINT}{len(hints)}")
+            hints.append(f"{SIDES[side]}: from the smallest to the largest of {', '.join(lines)}")
+        if points := mean_line(lines):
+            axes.plot(*zip(*points, strict=True), style, color=colour, lw=2, url=f"{HINT}{len(hints)}")
+            axes.plot(*points[-1], "o", color=colour, markersize=4)  # so that a line of one point is seen
+            hints.append(f"{SIDES[side]}, {'mean' if len(lines) > 1 else next(iter(lines))}")
+    return _svg(figure, axes, title, hints)
 
 
 @mpl.rc_context(fname=STYLE)
@@ -168,7 +293,8 @@ def _svg(figure: Figure, axes: Axes, title: str, hints: Sequence[str]) -> Markup
     if not axes.has_data():
         axes.text(0.5, 0.5, "no values", ha="center", transform=axes.transAxes)
     file = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    with mpl.rc_context({"svg.hashsalt": title}):  # ids are of one drawing, not of all that are like it
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
     text = file.getvalue()
     drawn = text[text.index("<g ") :]  # without the head, which holds addresses
     used = set(re.findall(r"#(\w+)", drawn))
@@ -181,5 +307,6 @@ def _svg(figure: Figure, axes: Axes, title: str, hints: Sequence[str]) -> Markup
         drawn,
         flags=re.DOTALL,
     )
-    width, height = (72 * side for side in SIZE)
-    return Markup(f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">{drawn}')
+    width, height = (72 * side for side in figure.get_size_inches())
+    size = f'viewBox="0 0 {width:g} {height:g}" style="--width: {width:g}"'
+    return Markup(f'<svg {size} role="img" aria-label="{escape(title)}">{drawn}')

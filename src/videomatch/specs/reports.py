@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from videomatch.common.messages import unknown
 from videomatch.specs import OpenSpec, Spec, option
@@ -65,7 +65,8 @@ class Table(Spec):
     """A file of ``workflow/tables``: systems compared on a data set by ``metrics`` (names, or name -> heading) of the
     protocol ``split``, or of ``splits`` (protocol -> heading). ``compared``: the systems whose first metric ``dvc exp
     show`` has a column for; by default those of all rows. ``base``: the system of a row from which the others' first
-    metric is subtracted."""
+    metric is subtracted. ``chart``: how pages draw it, the ``intervals`` of the first metric's columns with
+    their differences to the base, or a ``heat map`` of all columns, which then have one scale."""
 
     title: str
     dataset: str = option(section="datasets")
@@ -76,6 +77,7 @@ class Table(Spec):
     splits: Mapping[str, str] | None = None
     compared: Sequence[str] = option(section="systems", default=())
     base: str | None = option(section="systems", default=None)
+    chart: Literal["intervals", "heat map"] = "intervals"
     note: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

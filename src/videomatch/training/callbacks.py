@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from videomatch.common import distributed
+from videomatch.metrics import HIGHER
 
 #: the weights of the best validation so far, in the folder that survives a kill
 BEST = "best.pt"
 #: validations for which a learning rate is kept at least
 COOLDOWN = 3
-#: metrics of which more is better; of all others, and of losses, less is
-HIGHER = re.compile(r"(?:^|/)(?:Spearman|Pearson|mAP|R@(?:\d+|sum))$")
 
 
 @dataclass
