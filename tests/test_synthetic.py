@@ -11,7 +11,18 @@ from videomatch.synthetic import copies, openings, pictures, texts, vocabulary
 from videomatch.synthetic.annotations import annotate, graded_pairs
 from videomatch.synthetic.card import AIAC, card, copy_statistics, label_statistics, oracles
 from videomatch.synthetic.edits import EDITS, Edit, apply
-from videomatch.synthetic.latent import FACTORS, SHARE, family_of, library_latent, scenes, similarity, split_of
+from videomatch.synthetic.latent import (
+    COURSES,
+    FACTORS,
+    SHARE,
+    Companion,
+    Step,
+    family_of,
+    library_latent,
+    scenes,
+    similarity,
+    split_of,
+)
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.video import distractor_latent
 
@@ -243,11 +254,60 @@ def test_similarity_is_one_with_itself_and_symmetric():
     assert FACTORS.keys() == SHARE.keys() and all(sum(f.values()) == pytest.approx(1) for f in FACTORS.values())
 
 
+def told(latent, factor, text):
+    """Whether a text has a word, in the video's language, of the factor's value, or of one that a scene has."""
+    scripted = factor in ("place", "action")
+    positions = {getattr(step, factor) for step in latent.script} if scripted else {latent.factors[factor]}
+    words = itertools.chain(*(vocabulary.WORDS[factor][p][latent.language_index] for p in positions))
+    return any(vocabulary.inflected(word, ending).lower() in text.lower() for word in words for ending in (True, False))
+
+
+def test_the_second_of_two_siblings_differs_in_one_visual_factor():
+    options, kinds = SyntheticOptions(), set()
+    for index in range(0, 200, 2):
+        first, second = (library_latent(SEED, k, options) for k in (index, index + 1))
+        names = [name for name in ("shape", "colour", "count") if first.factors[name] != second.factors[name]]
+        steps = [(a, b) for a, b in itertools.zip_longest(first.script, second.script) if a != b]
+        if len(steps) == 2:
+            assert steps[0] == steps[1][::-1]
+            names.append("order")
+        for a, b in steps[: len(steps) % 2]:
+            names += [name for name in ("place", "action") if getattr(a, name) != getattr(b, name)]
+        assert len(names) == 1
+        kinds.update(names)
+    assert kinds == {"shape", "colour", "count", "order", "place", "action"}
+
+
+def test_courses_differ_from_their_reverse_by_the_order_of_frames():
+    latents = (library_latent(SEED, index, SyntheticOptions()) for index in range(100))
+    still = (s for s in latents if scenes(s)[0].layout % 5 > 1 and not scenes(s)[0].presented)
+    latent = next(s for s in still if not scenes(s)[0].words)  # neither camera nor presenter moves
+    companion = Companion((latent.factors["shape"] + 1) % 9, (latent.factors["colour"] + 1) % 9, 3)
+    times = np.linspace(0.0, latent.duration, 5)
+    for action in range(0, COURSES, 2):
+        videos = [replace(latent, script=(Step(0, action + way, companion),)) for way in (0, 1)]
+        there, back = ([pictures.frame(v, float(t), 96, 64).astype(int) for t in times] for v in videos)
+        assert max(np.abs(a - b).mean() for a, b in zip(there, back, strict=True)) > 3
+        if action != 2:  # up and back, which is its own reverse
+            assert max(np.abs(a - b).mean() for a, b in zip(there, back[::-1], strict=True)) < 1
+
+
+def test_the_test_split_has_a_seed_of_its_own():
+    one, two = (SyntheticOptions(videos=120, test_seed=seed, topics=3) for seed in (None, 7))
+    made = [annotate(seed=SEED, shards=1, options=options) for options in (one, two)]
+    titles = [dict(m["texts"].filter(m["texts"]["kind"] == "title").select("video_id", "text").rows()) for m in made]
+    test = set(made[0]["splits"].filter(made[0]["splits"]["split"] == "test")["id"])
+    assert {video for video, title in titles[0].items() if titles[1][video] != title} == test
+    pairs = [m["relevance"].filter(m["relevance"]["reference_id"].str.starts_with("w")) for m in made]
+    of_train = [p.filter(~p["reference_id"].is_in(test)) for p in pairs]
+    assert of_train[0].equals(of_train[1]) and not pairs[0].equals(pairs[1])
+
+
 def test_texts_tell_what_they_claim():
     for index in range(60):
         latent = library_latent(SEED, index, SyntheticOptions())
         title, known = texts.title(latent)
-        assert all(latent.words[factor].lower() in title.lower() for factor in known)
+        assert all(told(latent, factor, title) for factor in known)
 
 
 def test_captions_name_presenters_and_quote_the_screen():
@@ -256,14 +316,15 @@ def test_captions_name_presenters_and_quote_the_screen():
         latent = library_latent(SEED, index, SyntheticOptions())
         said = [(s.language, s.text) for s in texts.captions(latent, 14)]
         assert len(said) == len(set(said)) == 14
-        host, known = vocabulary.WORDS["presenter"][latent.factors["presenter"]], texts.speech(latent)[1]
+        host = list(itertools.chain(*vocabulary.WORDS["presenter"][latent.factors["presenter"]]))
+        known = texts.speech(latent)[1]
         named = any(text.startswith((f"{host[0]} ", f"{host[1]}在")) for _, text in said)
         seen = any(scene.presented for scene in scenes(latent))
         assert not named or seen or "presenter" in known
         presented += seen
-        written = next((scene.words for scene in scenes(latent) if scene.words), None)
+        written = [scene.words for scene in scenes(latent) if scene.words]
         quotes = [text for _, text in said if '"' in text or "“" in text]
-        assert all(written is not None and written in text for text in quotes)
+        assert all(any(words in text for words in written) for text in quotes)
         quoted += bool(quotes)
     assert 40 < presented < 80 and quoted > 60
 
@@ -275,7 +336,7 @@ def test_captions_tell_of_music_only_where_there_is_sound():
         has_sound = latent.format.audio_rate is not None
         music = [s.text for s in texts.captions(latent, 14) if " music" in s.text or "音乐" in s.text]
         told[has_sound] += bool(music)
-        mood = vocabulary.WORDS["mood"][latent.factors["mood"]]
+        mood = [*itertools.chain(*vocabulary.WORDS["mood"][latent.factors["mood"]])]
         assert all(mood[0] in text or mood[1] in text for text in music)
     assert told[True] > 20 and told[False] == 0
 
@@ -287,17 +348,30 @@ def test_facts_of_texts_are_true_of_their_videos(corpus):
     assert len(named.join(facts, left_on=["video_id", "factor", "value"], right_on=facts.columns, how="anti")) == 0
     captions = corpus["texts"].filter(corpus["texts"]["kind"] == "caption")
     assert set(named["id"]) == set(captions["text_id"])
-    english = named.filter((named["language"] == "en") & (named["factor"] != "words"))
-    assert all(value in text for value, text in english.select("value", "text").rows())
+    places = {names[0]: [*names, *chinese] for names, chinese in vocabulary.WORDS["place"]}
+    for place, text in named.filter(named["factor"] == "place").select("value", "text").rows():
+        assert any(word in text for word in places[place])
+    in_order = named.filter((named["factor"] == "place_order") & named["text"].str.starts_with("first the "))
+    assert len(in_order) > 5
+    for value, text in in_order.select("value", "text").rows():
+        first, then = (min(text.find(word) for word in places[place] if word in text) for place in value.split(", "))
+        assert first < then
 
 
 def test_facts_of_a_copy_are_those_of_its_source_at_that_time(corpus):
     seen = corpus["facts"].filter(corpus["facts"]["factor"] == "place").drop("factor")
-    whole = dict(seen.filter(seen["id"].str.starts_with("w")).select("id", "value").rows())
     for row in corpus["segments"].iter_rows(named=True):
-        at = seen.filter((seen["id"] == row["query_id"]) & (seen["start"] == row["query_start"]))
-        assert at["value"].to_list() == [whole[row["reference_id"]]]
-        assert at["end"].item() == pytest.approx(row["query_end"])
+        speed = (row["reference_end"] - row["reference_start"]) / (row["query_end"] - row["query_start"])
+        in_query, in_source = (
+            seen.filter((seen["id"] == row[f"{side}_id"]) & (seen["end"] > start + 1e-6) & (seen["start"] < end - 1e-6))
+            for side, start, end in (
+                ("query", row["query_start"], row["query_end"]),
+                ("reference", row["reference_start"], row["reference_end"]),
+            )
+        )
+        assert in_query["value"].to_list() == in_source["value"].to_list()
+        cuts = (in_source["start"][1:] - row["reference_start"]) / speed + row["query_start"]
+        np.testing.assert_allclose(in_query["start"][1:], cuts, atol=1e-6)
     duration = dict(corpus["videos"].select("video_id", "duration").rows())
     queries = seen.filter(seen["id"].str.starts_with("c"))
     for (query,), rows in queries.group_by("id"):
@@ -311,8 +385,8 @@ def test_presenters_of_short_clips_come_to_the_point():
     assert np.mean(["topic" in known for _, known in heard]) > 0.55
     for latent, (said, known) in zip(latents, heard, strict=True):
         assert all(u.start < u.end < latent.duration for u in said)
-        told = " ".join(u.text for u in said)
-        assert all(latent.words[f] in told for f in known)
+        heard_of = " ".join(u.text for u in said)
+        assert all(told(latent, f, heard_of) for f in known)
 
 
 def test_the_presenter_is_drawn_where_the_scene_says_so():

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from videomatch.data import tables
@@ -26,12 +26,14 @@ from videomatch.synthetic.latent import (
     Latent,
     family_of,
     library_latent,
+    scalar_rng,
     scenes,
+    seed_of,
     similarity,
     split_of,
 )
 from videomatch.synthetic.options import SyntheticOptions
-from videomatch.synthetic.video import distractor_id, distractor_latent, library_id, query_id
+from videomatch.synthetic.video import distractor_id, distractor_latent, distractor_split, library_id, query_id
 
 Row = tuple[Any, ...]
 Rows = list[Row]
@@ -42,9 +44,8 @@ SIBLINGS = 0.85  #: share of the giant's pairs that are siblings
 #: standard deviation of the annotators' mean on the grade, before it is rounded to 0.05
 LABEL_NOISE = 0.18
 #: similarity below which annotators give grade 0, and above which they give 1
-ZERO_BELOW, ONE_ABOVE = 0.14, 0.72
+ZERO_BELOW, ONE_ABOVE = 0.14, 0.68
 SPLIT_NAMES = ("train", "val", "test")
-DISTRACTORS_EACH = 5  #: one of so many distractors is a reference of ``copies_val``, the others of ``copies_test``
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,15 @@ class GradedPair:
 
 def graded_pairs(seed: int, options: SyntheticOptions) -> list[GradedPair]:
     """All labelled pairs of the corpus; an unordered pair occurs once."""
-    rng = np.random.default_rng([seed, PAIRS])
     families = math.ceil(options.num_library / FAMILY_SIZE)
     result: list[GradedPair] = []
-    for split in SPLIT_NAMES:
+    for number, split in enumerate(SPLIT_NAMES):
+        rng = scalar_rng(seed_of(seed, split, options), PAIRS, number)
         chosen = _chosen([f for f in range(families) if split_of(f) == split], rng, options)
         latents = {k: library_latent(seed, k, options) for k in dict.fromkeys(itertools.chain(*chosen))}
         for a, b in chosen:
             stretched = (similarity(latents[a], latents[b]) - ZERO_BELOW) / (ONE_ABOVE - ZERO_BELOW)
-            noisy = float(np.clip(stretched + LABEL_NOISE * rng.normal(), 0, 1))
+            noisy = min(max(rng.gauss(stretched, LABEL_NOISE), 0), 1)
             result.append(GradedPair(a, b, round(round(noisy * 20) / 20, 2), split))
     return result
 
@@ -76,15 +77,16 @@ def _members(family: int) -> range:
     return range(family * FAMILY_SIZE, (family + 1) * FAMILY_SIZE)
 
 
-def _chosen(families: list[int], rng: np.random.Generator, options: SyntheticOptions) -> list[tuple[int, int]]:
+def _chosen(families: list[int], rng: random.Random, options: SyntheticOptions) -> list[tuple[int, int]]:
     """Pairs of videos of one split: couples, chains, and the giant that has the rest of the wanted number."""
-    order = [[m for m in _members(families[k]) if m < options.num_library] for k in rng.permutation(len(families))]
+    shuffled = rng.sample(families, len(families))
+    order = [[m for m in _members(family) if m < options.num_library] for family in shuffled]
     num_giant = max(round(GIANT * len(order)), 1)
     num_chains = round(CHAINS * len(order))
     giant = list(itertools.chain(*order[:num_giant]))
     result: list[tuple[int, int]] = []
     for number, family in enumerate(order[num_giant:]):
-        members = [family[k] for k in rng.permutation(len(family))]
+        members = rng.sample(family, len(family))
         size = 3 if number < num_chains else 2
         for k in range(0, len(members), size):
             result += itertools.pairwise(members[k : k + size])
@@ -92,7 +94,7 @@ def _chosen(families: list[int], rng: np.random.Generator, options: SyntheticOpt
     return result + _giant(giant, max(wanted - len(result), len(giant) - 1), rng)
 
 
-def _giant(members: list[int], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _giant(members: list[int], count: int, rng: random.Random) -> list[tuple[int, int]]:
     """``count`` pairs that connect all ``members``: a random tree that prefers videos with many pairs, then more."""
     count = min(count, math.comb(len(members), 2))
     ends: list[int] = members[:1]  # every video as often as it has pairs
@@ -112,13 +114,12 @@ def _giant(members: list[int], count: int, rng: np.random.Generator) -> list[tup
         a = members[position]
         siblings = [m for m in members[max(position - FAMILY_SIZE, 0) : position] if family_of(m) == family_of(a)]
         near = bool(siblings) and rng.random() < SIBLINGS
-        add(a, vocabulary.pick(rng, siblings if near else ends))
+        add(a, rng.choice(siblings if near else ends))
     while len(seen) < count:
-        a, near = vocabulary.pick(rng, ends), int(rng.integers(FAMILY_SIZE))
-        far = vocabulary.pick(rng, members)
+        a, near, far = rng.choice(ends), rng.randrange(FAMILY_SIZE), rng.choice(members)
         b = _members(family_of(a))[near] if rng.random() < SIBLINGS else far
         if b in inside and not add(a, b):  # no pair of this family is left
-            add(far, vocabulary.pick(rng, members))
+            add(far, rng.choice(members))
     return [(a, b) if rng.random() < 0.5 else (b, a) for a, b in seen]
 
 
@@ -153,7 +154,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         channels.setdefault((split, latent.channel), []).append(video)
     for index in range(options.distractors):
         latent, video = distractor_latent(seed, index, options), distractor_id(index)
-        split = "test" if index % DISTRACTORS_EACH else "val"
+        split = distractor_split(index)
         rows["videos"].append(_video(video, latent, latent.duration, shards))
         rows["texts"] += _texts(video, latent)
         rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
@@ -180,7 +181,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         splits[f"pairs_{pair.split}", "reference", reference] = None
     if options.topics:
         splits |= dict.fromkeys(("captions_topics", "reference", video) for video in test_latents)
-    for number, topic in enumerate(texts.topics(test_latents, options.topics, seed), start=1):
+    for number, topic in enumerate(texts.topics(test_latents, options.topics, seed_of(seed, "test", options)), start=1):
         query = f"topic{number}"
         rows["texts"].append((query, None, "query", "en", None, None, topic.text))
         rows["facts"] += [(query, *fact, None, None) for fact in topic.facts]

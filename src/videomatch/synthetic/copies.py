@@ -19,7 +19,7 @@ import numpy as np
 
 from videomatch.synthetic import openings
 from videomatch.synthetic.edits import EDITS, Edit, apply
-from videomatch.synthetic.latent import COPY, FAMILY_SIZE, Latent, host_latent, library_latent, split_of
+from videomatch.synthetic.latent import COPY, FAMILY_SIZE, Latent, host_latent, library_latent, seed_of, split_of
 from videomatch.synthetic.options import SyntheticOptions
 
 Time = TypeVar("Time", float, np.ndarray)
@@ -91,8 +91,9 @@ class Copy:
 
 def copy_of(seed: int, index: int, options: SyntheticOptions) -> Copy:
     """Query video ``index``; its sources are library videos of its own split (the pattern of the families)."""
-    rng = np.random.default_rng([seed, COPY, index])
-    host, split = host_latent(seed, index, options), QUERY_SPLITS[index % len(QUERY_SPLITS)]
+    split = QUERY_SPLITS[index % len(QUERY_SPLITS)]
+    own = seed_of(seed, split, options)
+    rng, host = np.random.default_rng([own, COPY, index]), host_latent(own, index, options)
     if rng.random() < options.clean:
         return Copy(host, split, (), host.duration)
     statistics, drawn = STATISTICS[options.lengths], list[CopiedSegment]()

@@ -23,16 +23,17 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
         lengths: the data set whose statistics the copies have, in videos as long as its videos.
         distractors: further videos, references that no query copies, at few frames a second.
         openings: share of the videos that open and close like others of their channel, and fade from black and to it.
-        captions: per library video.
+        captions: per library video, in both languages.
         topics: ad-hoc topics over the test split with many relevant videos each, judged in part.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); otherwise there is only music and noise.
         frame_rate: frames a second at most; faster videos leave out every other frame, or more.
+        test_seed: of the videos, texts, labels and topics of the test split; null: the seed of the data set.
     """
 
     videos: int = Field(240, ge=30, lt=10_000_000)
     size: int = Field(144, ge=64, multiple_of=2)
-    min_duration: float = Field(4.0, ge=2)
+    min_duration: float = Field(4.0, ge=1)
     max_duration: float = 30.0
     median_duration: float = 6.5
     pairs: float = Field(1.07, gt=0)
@@ -41,11 +42,12 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
     lengths: Literal["vcsl", "vsc2022"] = "vsc2022"
     distractors: int = Field(0, ge=0)
     openings: Share = 0.0
-    captions: int = Field(4, ge=1, le=14)
+    captions: int = Field(4, ge=1, le=20)
     topics: int = Field(0, ge=0)
     silent: Share = 0.08
     speech: bool = True
     frame_rate: float = Field(60.0, ge=2, le=60)
+    test_seed: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _check_durations(self) -> Self:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from videomatch.synthetic import vocabulary
-from videomatch.synthetic.latent import Latent, Scene, scenes
+from videomatch.synthetic.latent import COURSES, Latent, Scene, scenes
 from videomatch.synthetic.places import Colour, paint
 
 MARGIN = 1.14  #: how much larger than the picture a background is, so that the camera can pan
@@ -29,58 +29,124 @@ def frame(latent: Latent, time: float, width: int, height: int) -> np.ndarray:
     all_scenes = scenes(latent)
     scene = all_scenes[max(bisect.bisect_right([s.start for s in all_scenes], time + 1e-9) - 1, 0)]
     since, share = time - scene.start, (time - scene.start) / max(scene.end - scene.start, 1e-6)
-    picture = _background(latent.factors["place"], scene, share, width, height)
-    rng = np.random.default_rng(scene.layout)
-    if scene.extra:  # a grey bystander
-        phase, way = rng.uniform(0, 6), 0.3 * since
-        at = 0.5 + 0.42 * math.cos(phase + way), 0.5 + 0.35 * math.sin(phase * 8 + way)
-        shape, grey = int(rng.integers(len(OUTLINES))), int(rng.integers(70, 180))
-        _sprite(picture, shape, (grey, grey, grey), at, 0.12, 0.2, 0.0)
+    picture = _background(scene, share, width, height)
     if scene.presented:
         _present(picture, latent.factors["presenter"], scene.layout, since)
-    spot = rng.uniform((0.3, 0.4), (0.7, 0.6))
-    phase, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.75, 1.3)
-    _object(picture, latent.factors, spot, since * speed, phase, rng.uniform(0.22, 0.3) * (1.3 if scene.inset else 1.0))
+    _act(picture, latent.factors, scene, since, min(share, 1.0))
     if scene.words:
         _write(picture, scene)
     return picture
 
 
-def _background(place: int, scene: Scene, share: float, width: int, height: int) -> np.ndarray:
+def _background(scene: Scene, share: float, width: int, height: int) -> np.ndarray:
     """The part of the place's picture that the camera shows after a share of the scene."""
     wide, high = round(width * MARGIN), round(height * MARGIN)
     pans, way = scene.layout % 5 < 2, scene.layout // 5 % 4
     moved = share if pans else 0.5
     x = round((wide - width) * (moved if way < 2 else 1 - moved))
     y = round((high - height) * (0.5 if way % 2 else moved))
-    return paint(place, scene.layout, scene.inset, wide, high)[y : y + height, x : x + width].copy()
+    return paint(scene.step.place, scene.layout, scene.inset, wide, high)[y : y + height, x : x + width].copy()
 
 
-def _object(
-    picture: np.ndarray, factors: dict[str, int], spot: np.ndarray, since: float, phase: float, radius: float
-) -> None:
-    """The moving object: its action decides its position, size and rotation."""
-    action, t = factors["action"], since * 2 * math.pi
-    x, y, size, turn = float(spot[0]), float(spot[1]), radius, 0.0
-    if action == 0:  # jumps
-        y += 0.2 - 0.45 * abs(math.sin(0.8 * t + phase))
-    elif action == 1:  # circles
-        x, y = 0.5 + 0.28 * math.cos(0.5 * t + phase), 0.5 + 0.26 * math.sin(0.5 * t + phase)
-    elif action in (2, 5):  # slides, zigzags
-        x = 0.5 + 0.4 * math.sin(0.35 * t + phase)
-        y += 0.22 * (2 / math.pi) * math.asin(math.sin(2.2 * t + phase)) if action == 5 else 0.0
-    elif action == 3:  # spins
-        turn = 0.9 * t + phase
-    elif action == 4:  # grows and shrinks
-        size *= 1 + 0.5 * math.sin(0.8 * t + phase)
-    elif action == 6:  # trembles
-        x, y = x + 0.025 * math.sin(7.0 * t), y + 0.025 * math.sin(9.1 * t + phase)
-    elif action == 7:  # swings
-        turn = 0.8 * math.sin(0.7 * t + phase)
-        x, y = x + 0.25 * math.sin(turn), y - 0.1 + 0.25 * math.cos(turn)
-    else:  # falls
-        y = -0.1 + 1.2 * ((0.45 * since + phase) % 1.0)
-    _sprite(picture, factors["shape"], vocabulary.DATA["rgb"][factors["colour"]], (x, y), size, 1.0, turn)
+#: where the middles of one, two, and three objects are, and the radius of each, in radii of the group
+GROUPS = [[(0.0, 0.0)], [(-0.72, 0.0), (0.72, 0.0)], [(-0.66, 0.5), (0.66, 0.5), (0.0, -0.6)]]
+SIZES = [1.0, 0.72, 0.64]
+SMALLER, GAP = 0.72, 0.15  #: radius of a companion, and its distance from the group, in those of the group
+SIDES = [(0, -1), (0, 1), (-1, 0), (1, 0)]  #: by relation, y down
+LOW = (13, 14)  #: actions at the lower edge, which words would hide
+LIGHT, DARK = (255, 252, 205), (40, 36, 44)  #: of a glow and of dots; of ropes, wheels, bars
+
+
+def _act(picture: np.ndarray, factors: dict[str, int], scene: Scene, since: float, share: float) -> None:
+    """The objects and their companion: the action decides where they are after a share of the scene. Lengths are in
+    short sides of the picture."""
+    h, w = picture.shape[:2]
+    short = min(h, w)
+    wide, high, (x, y), size = w / short, h / short, scene.spot, scene.radius
+    action, companion = scene.step.action, scene.step.companion
+    slow = math.sin(2 * math.pi * 0.4 * since + scene.layout % 7)  # less than once in two seconds
+    at = 1 - share if action % 2 else share  # of a course; the second of two goes backwards
+    course = action // 2 if action < COURSES else -1
+    away = 1 + SMALLER + GAP
+    if course == 0:  # rises, sinks
+        y = 1 - at
+    elif course == 1:  # up and back, down and back
+        y = 0.5 + (0.5 if action % 2 == 0 else -0.5) * math.cos(2 * math.pi * share)
+    elif course == 2:  # comes nearer, goes away
+        size *= 0.45 + 0.75 * at
+    elif course == 3:  # to the right, to the left
+        x = at
+    elif course == 4:  # meets, parts
+        away += (1 - at) * max((wide / size - 1.05) - SMALLER - away, 0)
+    # the group and its companion stay in the picture
+    side = SIDES[companion.relation] if companion else (0, 0)
+    margin, reach = 1.05 * size, (away + SMALLER) * size
+    x = _between(reach if side[0] < 0 else margin, wide - (reach if side[0] > 0 else margin), x)
+    y = _between(reach if side[1] < 0 else margin, high - (reach if side[1] > 0 else margin), y)
+    if action == 10:  # swings on a rope
+        pivot = _between(0.35, wide - 0.35, scene.spot[0])
+        x, y = pivot + 0.5 * math.sin(0.6 * slow), 0.5 * math.cos(0.6 * slow)
+        _line(picture, (pivot * short, 0), (x * short, y * short), 0.03 * short)
+    elif action == 11:  # glows
+        _shine(picture, x * short, y * short, size * (1.45 + 0.15 * slow) * short)
+    elif action == 12:  # leaves a trail of dots
+        way = 1 if scene.layout % 2 else -1
+        x = wide / 2 + way * (share - 0.5) * 0.5 * wide
+        for k in range(1, 6):
+            _disc(picture, ((x - way * (1.0 + 0.45 * k) * size) * short, y * short), 0.13 * size * short, LIGHT)
+    elif action == 13:  # peeps over the edge
+        y = high - (0.15 + 0.15 * slow) * size
+    elif action == 14:  # rolls on wheels
+        y = high - 1.8 * size
+        x = _between(margin, wide - margin, 0.5 + (share - 0.5) * (0.6 if scene.layout % 2 else -0.6))
+    radius = size * short
+    for dx, dy in GROUPS[factors["count"]]:
+        middle = x * short + dx * radius, y * short + dy * radius
+        _sprite(picture, factors["shape"], factors["colour"], middle, SIZES[factors["count"]] * radius, scene.turn)
+    if companion:
+        middle = x * short + side[0] * away * radius, y * short + side[1] * away * radius
+        _sprite(picture, companion.shape, companion.colour, middle, SMALLER * radius, -scene.turn)
+    if action == 14:
+        _line(
+            picture,
+            ((x - size) * short, y * short + 1.1 * radius),
+            ((x + size) * short, y * short + 1.1 * radius),
+            radius / 4,
+        )
+        for way in (-1, 1):
+            _disc(picture, (x * short + 0.65 * way * radius, y * short + 1.4 * radius), 0.32 * radius, DARK)
+    elif action == 15:  # waits behind bars
+        top, bottom = (y - 1.25 * size) * short, (y + 1.25 * size) * short
+        bars = [(x + k * 0.5 * size) * short for k in range(-3, 4)]
+        for bar in bars:
+            _line(picture, (bar, top), (bar, bottom), 0.11 * radius)
+        for end in (top, bottom):
+            _line(picture, (bars[0], end), (bars[-1], end), 0.2 * radius)
+
+
+def _between(low: float, high: float, at: float) -> float:
+    return low + (high - low) * (at if low < high else 0.5)
+
+
+def _line(picture: np.ndarray, start: tuple[float, float], end: tuple[float, float], thickness: float) -> None:
+    ends = [(round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))) for x, y in (start, end)]
+    cv2.line(picture, *ends, DARK, max(round(thickness), 1), cv2.LINE_AA, _SHIFT)
+
+
+def _disc(picture: np.ndarray, at: tuple[float, float], radius: float, colour: Colour) -> None:
+    middle, size = (round(at[0] * (1 << _SHIFT)), round(at[1] * (1 << _SHIFT))), round(radius * (1 << _SHIFT))
+    cv2.circle(picture, middle, max(size, 1 << _SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _shine(picture: np.ndarray, x: float, y: float, radius: float) -> None:
+    """A light disc with rays."""
+    _disc(picture, (x, y), 0.85 * radius, LIGHT)
+    for k in range(10):
+        turn = k * math.pi / 5
+        points = [(turn - 0.14, 0.8), (turn, 1.35), (turn + 0.14, 0.8)]
+        corners = [[(x + r * radius * math.cos(a)), (y + r * radius * math.sin(a))] for a, r in points]
+        fixed = np.round(np.array(corners) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillPoly(picture, [fixed], LIGHT, cv2.LINE_AA, _SHIFT)
 
 
 _TURN = np.linspace(0, 2 * np.pi, 40, endpoint=False)
@@ -96,21 +162,18 @@ _CURVED = {
     "heart": np.c_[16 * np.sin(_TURN) ** 3, -_LOBES] / 16,
     "moon": np.concatenate(_MOON),
 }
-_SHAPES = list(vocabulary.DATA["shape"])
+_SHAPES = vocabulary.NAMES["shape"]
 #: corners (P, 2) of the shapes of the vocabulary around the origin, about 1 in radius, y down
 OUTLINES = [np.array((_CURVED | vocabulary.DATA["outline"])[shape], float) for shape in _SHAPES]
 
 
-def _sprite(
-    picture: np.ndarray, shape: int, colour: Colour, at: tuple[float, float], size: float, rim: float, turn: float
-) -> None:
-    h, w = picture.shape[:2]
-    radius = size * min(h, w)
+def _sprite(picture: np.ndarray, shape: int, colour: int, at: tuple[float, float], radius: float, turn: float) -> None:
+    rgb = vocabulary.DATA["rgb"][colour]
     c, s = math.cos(turn), math.sin(turn)
-    points = OUTLINES[shape] @ np.array([[c, s], [-s, c]]) * radius + (at[0] * w, at[1] * h)
+    points = OUTLINES[shape] @ np.array([[c, s], [-s, c]]) * radius + at
     fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
-    dark = tuple(int(v * 0.35 * rim) for v in colour)
-    cv2.fillPoly(picture, [fixed], colour, cv2.LINE_AA, _SHIFT)
+    dark = tuple(int(v * 0.35) for v in rgb)
+    cv2.fillPoly(picture, [fixed], rgb, cv2.LINE_AA, _SHIFT)
     if _SHAPES[shape] == "ring":
         hole = np.round(((points - points.mean(0)) * 0.52 + points.mean(0)) * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(picture, [hole], dark, cv2.LINE_AA, _SHIFT)
@@ -129,7 +192,8 @@ def _present(picture: np.ndarray, presenter: int, layout: int, since: float) -> 
 def _write(picture: np.ndarray, scene: Scene) -> None:
     h, w = picture.shape[:2]
     patch, alpha = _lettering(scene.words, w, h)
-    top = h - len(alpha) - round(0.05 * h) if scene.layout % 3 else round(0.04 * h)
+    at_the_top = scene.layout % 3 == 0 or scene.step.action in LOW
+    top = round(0.04 * h) if at_the_top else h - len(alpha) - round(0.05 * h)
     _paste(picture, patch, alpha, max((w - alpha.shape[1]) // 2, 0), top)
 
 

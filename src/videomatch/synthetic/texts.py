@@ -1,19 +1,32 @@
 """Texts of a video: title, speech with its recognition errors, tags, captions; and ad-hoc topics over many videos.
 
 Every text tells only a part. Titles, speech and tags come with the set of factors that they really give away, which the
-oracles of the corpus card use.
+oracles of the corpus card use; captions and topics with the facts that they name. Sentences take any synonym of a
+word; tags take its name.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import random
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
 
-import numpy as np
-
-from videomatch.synthetic.latent import Latent, scenes
-from videomatch.synthetic.vocabulary import BAIT, CATEGORIES, DATA, ENTITIES, LANGUAGES, NOISE_TAGS, WORDS, pick, words
+from videomatch.synthetic.latent import Latent, scalar_rng, scenes
+from videomatch.synthetic.vocabulary import (
+    BAIT,
+    CATEGORIES,
+    DATA,
+    ENTITIES,
+    LANGUAGES,
+    NAMES,
+    NOISE_TAGS,
+    WORDS,
+    inflected,
+)
 
 # streams of random numbers
 TITLE, SPEECH, TAGS, CAPTIONS = range(20, 24)
@@ -21,11 +34,29 @@ TOPICS = 26
 
 #: seconds of speech per character, as planned (speech is fitted to the plan when it is rendered)
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
+#: fields of a sentence that together tell one more fact: what is where, and what comes first
+COUPLED = {
+    ("place", "action"): "place_action",
+    ("place1", "action1"): "place_action",
+    ("place2", "action2"): "place_action",
+    ("place1", "place2"): "place_order",
+    ("action1", "action2"): "action_order",
+}
+_ARTICLE = re.compile(r"\ba (?=[aeiou])")
 SHORT = 5.0  #: presenters of videos of less than so many seconds start with the topic
 
 
 #: factors with their values, as in the table ``facts``
-Facts = list[tuple[str, str]]
+Facts = tuple[tuple[str, str], ...]
+
+#: fields of a sentence that tell several factors of the object, or of its companion
+OBJECT = {"subject": ("count", "colour", "shape"), "plain": ("count", "shape"), "companion": ("colour", "shape")}
+
+
+def joined(latent: Latent, scene: int, fields: Sequence[str]) -> str:
+    """The names of a scene's factors, like ``place``, and of the one after it, like ``place2``."""
+    steps = [(field.rstrip("12"), latent.script[scene + (field[-1] == "2")]) for field in fields]
+    return ", ".join(NAMES[name][getattr(step, name)] for name, step in steps)
 
 
 @dataclass(frozen=True)
@@ -49,22 +80,28 @@ class Utterance:
 
 def title(latent: Latent) -> tuple[str, frozenset[str]]:
     """The title: nearly always the topic, often the angle or the name, sometimes noise, seldom what is visible."""
-    rng, w = latent.rng(TITLE), latent.language_index
-    parts, known = _parts(latent, rng, {"topic": 0.9, "angle": 0.6, "entity": 0.5, "place": 0.08, "colour": 0.04})
+    rng, w = latent.scalar_rng(TITLE), latent.language_index
+    chances = {"topic": 0.9, "angle": 0.6, "entity": 0.5, "place": 0.08, "colour": 0.04}
+    parts, known = _parts(latent, rng, chances, any_word=True)
+    for needed, chance, *template in DATA["titled"]:
+        if rng.random() < chance and (at := _scenes_with(latent, needed)):
+            text, _ = _told(latent, template[w], w, rng, rng.choice(at))
+            parts.append(text)
+            known |= _named(template[w])
     if rng.random() < 0.3:
-        parts.insert(0, pick(rng, BAIT)[w])
+        parts.insert(0, rng.choice(BAIT)[w])
     if rng.random() < 0.1:
-        parts.append(pick(rng, NOISE_TAGS)[w])
+        parts.append(rng.choice(NOISE_TAGS)[w])
     if not parts:
-        parts = [pick(rng, BAIT)[w]]
-    text = pick(rng, [[": ", " - ", ", ", " "], ["，", "！", "：", " "]][w]).join(parts)
+        parts = [rng.choice(BAIT)[w]]
+    text = rng.choice([[": ", " - ", ", ", " "], ["，", "！", "：", " "]][w]).join(parts)
     text = text[0].upper() + text[1:]
     if rng.random() < 0.2:
-        text += ["!", "！"][w] * int(rng.integers(1, 3))
+        text += ["!", "！"][w] * rng.randrange(1, 3)
     if rng.random() < 0.25:
-        text += " " + pick(rng, DATA["emoji"])
+        text += " " + rng.choice(DATA["emoji"])
     if rng.random() < 0.15:
-        text += [" #", "#"][w] + pick(rng, NOISE_TAGS)[w].replace(" ", "")
+        text += [" #", "#"][w] + rng.choice(NOISE_TAGS)[w].replace(" ", "")
     return text, known
 
 
@@ -72,79 +109,130 @@ def speech(latent: Latent) -> tuple[list[Utterance], frozenset[str]]:
     """What the presenter says, in order of time and without overlap, and the factors that it tells."""
     if not latent.has_speech or latent.format.audio_rate is None:
         return [], frozenset()
-    rng, is_short = latent.rng(SPEECH), latent.duration < SHORT
+    rng, w, is_short = latent.scalar_rng(SPEECH), latent.language_index, latent.duration < SHORT
     lines = [*DATA["spoken_in_short"], *DATA["spoken"][2:]] if is_short else DATA["spoken"]
-    is_said = rng.random(len(lines)) < np.array([chance for chance, *_ in lines])
     at = (0.1 if is_short else 0.2) + rng.random() * (0.2 if is_short else 0.6)
     spoken: list[Utterance] = []
-    known: set[str] = set()
-    for (_, *templates), said in zip(lines, is_said, strict=True):
-        template = templates[latent.language_index]
-        text = template.format(**latent.words)
+    known: frozenset[str] = frozenset()
+    for needed, chance, *template in lines:
+        if rng.random() >= chance or not (possible := _scenes_with(latent, needed)):
+            continue
+        text, _ = _told(latent, template[w], w, rng, rng.choice(possible))
         length = 0.3 + SECONDS_PER_CHARACTER[latent.language] * len(text)
-        if said and at + length < latent.duration - 0.1:
+        if at + length < latent.duration - 0.1:
             recognised = _recognised(text, latent.language, rng)
             spoken.append(Utterance(round(at, 3), round(at + length, 3), text, recognised))
-            known.update(_named(template))
-            at += length + 0.15 + rng.exponential(0.4)
-    return spoken, frozenset(known)
+            known |= _named(template[w])
+            at += length + 0.15 + rng.expovariate(2.5)
+    return spoken, known
 
 
 def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
     """Noisy and incomplete tags without repetition, and the factors that they tell: mostly those of the texts."""
-    rng, w = latent.rng(TAGS), latent.language_index
+    rng, w = latent.scalar_rng(TAGS), latent.language_index
     category, topics = CATEGORIES[latent.category]
     wanted = {"topic": 0.7, "entity": 0.55, "angle": 0.35, "place": 0.4, "shape": 0.25, "action": 0.25, "colour": 0.2}
     result, known = _parts(latent, rng, {**wanted, "mood": 0.1})
     if rng.random() < 0.7:
         result.append(category[w])
     if rng.random() < 0.3:  # a neighbouring topic: related, but wrong
-        result.append(pick(rng, topics)[w])
-    for _ in range(rng.integers(0, 4)):
-        result.append(pick(rng, NOISE_TAGS)[w])
+        result.append(rng.choice(topics)[w][0])
+    for _ in range(rng.randrange(4)):
+        result.append(rng.choice(NOISE_TAGS)[w])
     if rng.random() < 0.35:  # the long tail: a rare name
-        result.append(pick(rng, ENTITIES)[w])
+        result.append(rng.choice(ENTITIES)[w])
     return list(dict.fromkeys(result)) or [category[w]], known
 
 
 def captions(latent: Latent, count: int) -> list[Sentence]:
-    """``count`` (at most 14) different sentences, each telling another part of what the video has."""
-    all_scenes = scenes(latent)
-    written = next((scene.words for scene in all_scenes if scene.words), "")
-    features = {"", "silence" if latent.format.audio_rate is None else "sound"}
-    if any(scene.presented for scene in all_scenes) or "presenter" in speech(latent)[1]:
-        features.add("presenter")
-    if written:
-        features.add("words")
-    templates = [template for needed, *template in DATA["captions"] if needed in features]
-    sentences = []
-    for w, language in enumerate(LANGUAGES):
-        values = words(latent.factors, w)
-        a = "an" if values["colour"][0] in "aeiou" else "a"
-        for template in templates:
-            facts = _facts(latent, template[w]) + [("words", written)] * ("{written}" in template[w])
-            sentences.append(Sentence(language, template[w].format(a=a, written=written, **values), facts))
-    return [sentences[k] for k in latent.rng(CAPTIONS).permutation(len(sentences))[:count]]
+    """``count`` (at most 20) sentences of different kinds or languages, each of another part of what the video has."""
+    rng, sentences = latent.scalar_rng(CAPTIONS), []
+    kinds = [(w, template[w], needed) for needed, *template in DATA["captions"] for w in range(len(LANGUAGES))]
+    rng.shuffle(kinds)
+    for w, template, needed in kinds:
+        if len(sentences) < count and (at := _scenes_with(latent, needed)):
+            sentences.append(Sentence(LANGUAGES[w], *_told(latent, template, w, rng, rng.choice(at))))
+    return sentences
 
 
-def _parts(latent: Latent, rng: np.random.Generator, chances: dict[str, float]) -> tuple[list[str], frozenset[str]]:
-    """The words of some factors in random order, and these factors."""
+def _scenes_with(latent: Latent, needed: str) -> Sequence[int]:
+    """Numbers of the scenes of which a sentence can tell that needs something of the video; none if it is missing."""
+    every = range(len(latent.script))
+    if needed == "order":  # a scene that another follows
+        return every[:-1]
+    if needed == "companion":
+        return [k for k in every if latent.script[k].companion]
+    if needed == "words":
+        return [k for k, scene in enumerate(scenes(latent)) if scene.words]
+    if needed == "presenter":
+        there = any(scene.presented for scene in scenes(latent)) or "presenter" in speech(latent)[1]
+    else:
+        there = not needed or (needed == "sound") == (latent.format.audio_rate is not None)
+    return every if there else ()
+
+
+def _told(latent: Latent, template: str, w: int, rng: random.Random, scene: int) -> tuple[str, Facts]:
+    """A sentence about a scene, and the one after it, with the facts that it names."""
+    fields = _fields(template)
+    is_one = not latent.factors["count"] or not {"subject", "plain"} & set(fields)
+    values: dict[str, str] = {}
+    facts: dict[tuple[str, str], None] = {}
+
+    def word(factor: str, position: int, many: bool = False, prefix: str = "") -> str:
+        facts[prefix + factor, NAMES[factor][position]] = None
+        return inflected(rng.choice(WORDS[factor][position][w]), not is_one if many else is_one)
+
+    for field in fields:
+        name = field.rstrip("12")
+        step = latent.script[scene + (field[-1] == "2")]
+        if name == "written":
+            values[field] = scenes(latent)[scene].words
+            facts["words", values[field]] = None
+        elif name == "companion" and step.companion:
+            colour = word("colour", step.companion.colour, prefix="companion_")
+            shape = word("shape", step.companion.shape, prefix="companion_")
+            values[field] = (f"a {colour} {inflected(shape, False)}", f"一个{colour}的{shape}")[w]
+        elif name in OBJECT:
+            told = [word(factor, latent.factors[factor], many=factor == "shape") for factor in OBJECT[name]]
+            values[field] = (" ".join(told), told[0] + "".join(f"{c}的" for c in told[1:-1]) + told[-1])[w]
+        elif name == "relation" and step.companion:
+            values[field] = word(name, step.companion.relation)
+        else:
+            position = getattr(step, name) if name in ("place", "action") else latent.factors[name]
+            values[field] = word(name, position, many=name == "shape")
+    for names in COUPLED:
+        if {*names} <= {*fields}:
+            facts[COUPLED[names], joined(latent, scene, names)] = None
+    text = template.format_map(values)
+    return (_ARTICLE.sub("an ", text) if w == 0 else text), tuple(facts)
+
+
+@lru_cache(maxsize=256)
+def _fields(template: str) -> tuple[str, ...]:
+    return tuple(name for _, name, _, _ in Formatter().parse(template) if name)
+
+
+def _named(template: str) -> frozenset[str]:
+    """The factors that a sentence tells."""
+    fields = [field.rstrip("12") for field in _fields(template)]
+    return frozenset(itertools.chain(*(OBJECT.get(field, (field,)) for field in fields))) & WORDS.keys()
+
+
+def _parts(
+    latent: Latent, rng: random.Random, chances: dict[str, float], any_word: bool = False
+) -> tuple[list[str], frozenset[str]]:
+    """The words of some factors in random order, and these factors; of places and actions one of them."""
     picked = [name for name, chance in chances.items() if rng.random() < chance]
-    order = rng.permutation(len(picked))
-    return [latent.words[picked[k]] for k in order], frozenset(picked)
+    rng.shuffle(picked)
+    step, words = rng.choice(latent.script), []
+    for name in picked:
+        position = getattr(step, name) if name in ("place", "action") else latent.factors[name]
+        synonyms = WORDS[name][position][latent.language_index]
+        words.append(inflected(rng.choice(synonyms) if any_word else synonyms[0], name == "action"))
+    return words, frozenset(picked)
 
 
-def _named(template: str) -> list[str]:
-    """The factors in braces, sorted."""
-    return sorted(name for name in WORDS if f"{{{name}}}" in template)
-
-
-def _facts(latent: Latent, template: str) -> Facts:
-    values = words(latent.factors, 0)
-    return [(name, values[name]) for name in _named(template)]
-
-
-def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
+def _recognised(text: str, language: str, rng: random.Random) -> str:
     """Recognition errors: about 12 % of the words (characters in Chinese) dropped, doubled or replaced."""
     units = text.lower().replace(",", "").split() if language == "en" else [c for c in text if c != "，"]
     other = ["and", "the", "a", "for", "noted", "were"] if language == "en" else list("的是在了和有")
@@ -153,7 +241,7 @@ def _recognised(text: str, language: str, rng: np.random.Generator) -> str:
         kind = rng.random()
         if kind < 0.04:
             continue
-        result += [other[rng.integers(len(other))]] if kind < 0.1 else [unit, unit] if kind < 0.12 else [unit]
+        result += [rng.choice(other)] if kind < 0.1 else [unit, unit] if kind < 0.12 else [unit]
     return (" " if language == "en" else "").join(result)
 
 
@@ -164,9 +252,9 @@ FIRST, FIRST_OTHERS, JUDGED = 0.7, 0.1, 0.4
 
 @dataclass(frozen=True)
 class Topic:
-    """A sentence as TRECVID asks for, the ids of all videos that have its one or two factors, and what assessors would
-    have judged: all of stratum 1, with most of the relevant ones, and a part of stratum 2. ``strata`` is video id ->
-    (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged."""
+    """A sentence as TRECVID asks for, the ids of all videos that have its one to three factors, and what assessors
+    would have judged: all of stratum 1, with most of the relevant ones, and a part of stratum 2. ``strata`` is video id
+    -> (stratum, judgement): 1 relevant, 0 not relevant, -1 not judged."""
 
     text: str
     facts: Facts
@@ -176,28 +264,26 @@ class Topic:
 
 def topics(latents: Mapping[str, Latent], count: int, seed: int) -> list[Topic]:
     """``count`` topics (or as many as have :data:`MIN_RELEVANT` relevant videos), of each kind of sentence in turn."""
-    rng = np.random.default_rng([seed, TOPICS])
+    rng = scalar_rng(seed, TOPICS)
     by_sentence: list[list[tuple[str, Facts, list[str]]]] = []
-    for sentence in DATA["topics"]:
-        found: dict[tuple[int, ...], list[str]] = {}
+    for needed, sentence in DATA["topics"]:
+        found: dict[Facts, tuple[str, dict[str, None]]] = {}
         for video, latent in latents.items():
-            found.setdefault(tuple(latent.factors[f] for f in _named(sentence)), []).append(video)
-        enough = [videos for _, videos in sorted(found.items()) if len(videos) >= MIN_RELEVANT]
-        shown = [latents[videos[0]] for videos in enough]
-        possible = [
-            (sentence.format(**words(latent.factors, 0)), _facts(latent, sentence), videos)
-            for latent, videos in zip(shown, enough, strict=True)
-        ]
-        by_sentence.append([possible[n] for n in reversed(rng.permutation(len(possible)))])
+            for scene in _scenes_with(latent, needed):
+                text, facts = _told(latent, sentence, 0, rng, scene)
+                found.setdefault(facts, (text, {}))[1][video] = None
+        enough = [(text, facts, list(videos)) for facts, (text, videos) in found.items() if len(videos) >= MIN_RELEVANT]
+        rng.shuffle(enough)
+        by_sentence.append(enough)
     in_turn = filter(None, itertools.chain(*itertools.zip_longest(*by_sentence)))
     chosen = itertools.islice(in_turn, count)
     return [Topic(text, facts, videos, _judged(list(latents), set(videos), rng)) for text, facts, videos in chosen]
 
 
-def _judged(videos: list[str], relevant: set[str], rng: np.random.Generator) -> dict[str, tuple[str, int]]:
+def _judged(videos: list[str], relevant: set[str], rng: random.Random) -> dict[str, tuple[str, int]]:
     strata = {}
-    for video, (first, second) in zip(videos, rng.random((len(videos), 2)), strict=True):
-        is_first = first < (FIRST if video in relevant else FIRST_OTHERS)
-        is_judged = is_first or second < JUDGED
+    for video in videos:
+        is_first = rng.random() < (FIRST if video in relevant else FIRST_OTHERS)
+        is_judged = rng.random() < JUDGED or is_first
         strata[video] = ("1" if is_first else "2", int(video in relevant) if is_judged else -1)
     return strata

@@ -15,12 +15,13 @@ import numpy as np
 
 from videomatch.synthetic.audio import soundtrack
 from videomatch.synthetic.copies import Copy, copy_of, query_frame
-from videomatch.synthetic.latent import DISTRACTOR, Latent, VideoFormat, host_latent, library_latent
+from videomatch.synthetic.latent import DISTRACTOR, Latent, VideoFormat, host_latent, library_latent, seed_of
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import Speak
 
 #: ids of the library, of the same-source query videos and of distractors by their index, like w0000012
 library_id, query_id, distractor_id = "w{:07d}".format, "c{:07d}".format, "d{:07d}".format
+DISTRACTORS_EACH = 5  #: one of so many distractors is a reference of ``copies_val``, the others of ``copies_test``
 DISTRACTOR_RATE = 2.0  #: frames a second of a distractor: no query shows it, so its frames need not be dense
 
 
@@ -30,8 +31,14 @@ def video_ids(options: SyntheticOptions) -> list[str]:
     return [of(index) for of, count in counts.items() for index in range(count)]
 
 
+def distractor_split(index: int) -> str:
+    """The split of distractor ``index``."""
+    return "test" if index % DISTRACTORS_EACH else "val"
+
+
 def distractor_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
     """The latent of distractor ``index``, outside every family."""
+    seed = seed_of(seed, distractor_split(index), options)
     return host_latent(seed, index, options.model_copy(update={"frame_rate": DISTRACTOR_RATE}), stream=DISTRACTOR)
 
 
