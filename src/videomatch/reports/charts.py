@@ -40,7 +40,7 @@ SIDES = {"train": "training", "val": "validation"}
 #: inches; a page scales the drawing
 SIZE = (4.2, 2.9)
 #: points: width of a forest plot, and of the part of it that has the axis; height of a line of text
-FOREST_WIDTH, PLOT_WIDTH, LINE = 353.0, 218.0, 12.5
+FOREST_WIDTH, PLOT_WIDTH, LINE = 360.0, 214.0, 12.5
 #: points: a cell of a heat map
 CELL = (42.0, 22.0)
 #: characters of a row's label in a line
@@ -136,7 +136,7 @@ def forest_plot(title: str, marks: Sequence[Mark], zero: float | None = None) ->
     bottoms = list(itertools.accumulate(LINE * (len(label) + 1.5) for label in labels))
     height = bottoms[-1] + 2.4 * LINE
     figure = Figure((FOREST_WIDTH / 72, height / 72))
-    axes = figure.add_axes((4 / FOREST_WIDTH, 2 * LINE / height, PLOT_WIDTH / FOREST_WIDTH, bottoms[-1] / height))
+    axes = figure.add_axes((14 / FOREST_WIDTH, 2 * LINE / height, PLOT_WIDTH / FOREST_WIDTH, bottoms[-1] / height))
     axes.set_ylim(bottoms[-1], 0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -149,7 +149,7 @@ def forest_plot(title: str, marks: Sequence[Mark], zero: float | None = None) ->
         y, top = bottom - 0.55 * LINE, bottom - LINE * (len(label) + 1.5)
         weight = "bold" if mark.look in ("base", "ahead") else "normal"
         axes.text(0, top + 0.45 * LINE, "\n".join(label), va="top", color=INK, transform=across, weight=weight)
-        axes.text((FOREST_WIDTH - 8) / PLOT_WIDTH, y, mark.text, ha="right", va="center", color=INK, transform=across)
+        axes.text((FOREST_WIDTH - 18) / PLOT_WIDTH, y, mark.text, ha="right", va="center", color=INK, transform=across)
         if number and (mark.look in ("limit", "reported")) != (marks[number - 1].look in ("limit", "reported")):
             axes.axhline(top, color=FAINT, lw=0.8)
         if mark.value is None:
