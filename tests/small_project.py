@@ -30,7 +30,7 @@ experts:
 systems:
   tiny_clip:
     dataset: mine
-    model: {name: clip, image_size: 32, patch_size: 16, width: 64, vision_layers: 1, text_layers: 1, projection_dim: 16}
+    model: {name: clip, image_size: 32, channels: [16], blocks: [1], width: 32, text_layers: 1, projection_dim: 16}
     tokenizer: {style: clip, vocab_size: 300}
     examples: {kind: frame_caption, expert: frames, split: train, validation: null}
     objectives: {clip_contrastive: {weight: 1.0}}

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, CLIPModel
+from transformers import AutoModel, AutoTokenizer, CLIPConfig, CLIPModel
 
 from paths import fixtures
 from toys import toy
@@ -116,7 +116,7 @@ def backbone(tmp_path_factory):
     """A CLIP whose text tower is taken."""
     torch.manual_seed(3)
     tokens = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 39}
-    config = clip.Config(**tokens, image_size=32, patch_size=8, width=64, vision_layers=1, text_layers=1)
+    config = clip.Config(**tokens, image_size=32, channels=[16, 32], blocks=[1, 1], text_layers=1)
     folder = tmp_path_factory.mktemp("backbone")
     clip.Model(config).save_pretrained(folder)
     return folder
@@ -262,7 +262,7 @@ def test_each_level_alone_has_only_what_it_needs(levels, text, backbone):
 
 def test_the_tower_is_the_clips_own_and_stays(backbone, tmp_path):
     model, texts = built(backbone, map_text=False), sentences(vocabulary=40)
-    whole = CLIPModel.from_pretrained(backbone).eval()
+    whole = AutoModel.from_pretrained(backbone).eval()
     with torch.inference_mode():
         features = whole.get_text_features(**texts).pooler_output
     torch.testing.assert_close(model.embed_texts(**texts)[:, :128] * 3**0.5, F.normalize(features, dim=1))
@@ -513,8 +513,11 @@ def test_trained_embedded_and_searched(text, corpus, backbone, tmp_path):
         words = tokenize.tokenizer(texts=texts, style="clip", vocab_size=300)
         words.save_pretrained(tmp_path / "clip")
         ids = {name: getattr(words, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        config = clip.Config(vocab_size=len(words), **ids, image_size=32, patch_size=8, width=64, vision_layers=1)
-        clip.Model(config).save_pretrained(tmp_path / "clip")
+        tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+        text, vision = {**tower, **ids, "vocab_size": len(words)}, {**tower, "image_size": 32, "patch_size": 16}
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64)).save_pretrained(
+            tmp_path / "clip"
+        )
         model["pretrained"] = str(tmp_path / "clip")
     system = {**TRAINED, "model": {**TRAINED["model"], **model}, "tokenizer": tokens}
     (tmp_path / "run").mkdir()

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, CLIPModel
+from transformers import AutoModel, AutoTokenizer, VisionTextDualEncoderModel
 
 from toys import CLIP, TAGGER, toy
 from videomatch import examples as examples_
@@ -68,8 +69,7 @@ def test_same_seed_same_weights(toys, tmp_path, system):
 def test_a_checkpoint_loads_by_transformers(toys, tmp_path):
     run(toys, tmp_path, CLIP)
     out = tmp_path / "out"
-    assert isinstance(CLIPModel.from_pretrained(out), CLIPModel)
-    assert isinstance(AutoModel.from_pretrained(out), CLIPModel)
+    assert isinstance(AutoModel.from_pretrained(out), VisionTextDualEncoderModel)
     read = AutoTokenizer.from_pretrained(out)
     assert read.decode(read("A red square").input_ids) == "<|startoftext|> a red square <|endoftext|>"
     assert yaml.safe_load((out / "system.yaml").read_text()) == CLIP
@@ -480,16 +480,18 @@ def test_init_continues_from_weights_and_tokenizer(toys, tmp_path):
     still = changed(CLIP, lr=0.0, epochs=1)
     still["tokenizer"] = {"style": "clip", "vocab_size": 280}  # not used: weights go with their own vocabulary
     again = run(toys, tmp_path / "b", still, init=[tmp_path / "a/out"])
-    assert again == (tmp_path / "a/out/model.safetensors").read_bytes()
+    before, after = (load_file(tmp_path / name / "out/model.safetensors") for name in "ab")
+    counted = re.compile("running_|num_batches")  # batch norms follow their batches at any rate of learning
+    assert again and [n for n, w in before.items() if not (counted.search(n) or torch.equal(after[n], w))] == []
     wider = changed(CLIP, lr=0.0, epochs=1)
     wider["model"]["text_layers"] = 2
     with pytest.raises(
-        ValueError, match=r"text_model.encoder.layers.1.layer_norm1.weight \(64,\), which no checkpoint"
+        ValueError, match=r"text_model.encoder.layer.1.attention.self.query.weight \(64, 64\), which no checkpoint"
     ):
         run(toys, tmp_path / "c", wider, init=[tmp_path / "a/out"])
-    run(toys, tmp_path / "d", wider, init=[tmp_path / "a/out"], fresh=[r"^text_model\.encoder\.layers\.1\."])
+    run(toys, tmp_path / "d", wider, init=[tmp_path / "a/out"], fresh=[r"^text_model\.encoder\.layer\.1\."])
     began, wide = (load_file(tmp_path / name / "out/model.safetensors") for name in "ad")
-    assert [name for name, value in began.items() if not torch.equal(wide[name], value)] == []
+    assert [n for n, w in began.items() if not (counted.search(n) or torch.equal(wide[n], w))] == []
     with pytest.raises(ValueError, match=r"logit_scale \(\), which the model does not have; .*; and \d+ more"):
         run(toys, tmp_path / "e", TAGGER, init=[tmp_path / "a/out"])
 

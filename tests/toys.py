@@ -126,7 +126,7 @@ def voice_detection(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
 
 
 CLIP = {
-    "model": {"name": "clip", "image_size": 32, "patch_size": 8, "width": 64, "vision_layers": 2, "text_layers": 1},
+    "model": {"name": "clip", "image_size": 32, "channels": [16, 32], "blocks": [1, 1], "width": 64, "text_layers": 1},
     "tokenizer": {"style": "clip", "vocab_size": 300},
     "examples": {"kind": "frame_caption", "expert": "frames", "per_video": 4, "max_length": 16},
     "objectives": {"clip_contrastive": {"weight": 1.0}},

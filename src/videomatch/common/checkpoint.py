@@ -35,6 +35,14 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[A
     return found.from_pretrained(folder).eval().to(device), system
 
 
+def flatten_pooled(model: Any) -> None:
+    """Let a dual encoder of transformers project what a convolutional network pools, ``(B, C, 1, 1)`` in transformers,
+    of which it expects ``(B, C)``; other models stay as they are."""
+    pooler = getattr(getattr(model, "vision_model", None), "pooler", None)
+    if isinstance(pooler, nn.AdaptiveAvgPool2d):
+        model.vision_model.pooler = nn.Sequential(pooler, nn.Flatten())
+
+
 def load_weights(model: nn.Module, *checkpoints: Mapping[str, Tensor], fresh: Sequence[str] = ()) -> None:
     """Start a model from the weights of checkpoints, by their names: every weight of a checkpoint is taken, and every
     weight of the model comes from one, but those that a regular expression of ``fresh`` finds: they stay as they are,

@@ -13,6 +13,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from videomatch.common.checkpoint import flatten_pooled
 from videomatch.common.precision import default_device, multiplies_bf16
 from videomatch.experts import BaseExpert
 
@@ -46,6 +47,7 @@ class NetworkExpert(BaseExpert):
             raise ValueError(f"{backbone}: the weights lack {required[0]} (and {len(required) - 1} more)")
         if hasattr(model, "text_model"):
             model.text_model = None  # half of a CLIP's memory
+        flatten_pooled(model)
         self.pooling: str = pooling if pooling != "auto" else self.default_pooling(model, not missing)
         self.about = {**made_with, "pooling": self.pooling}
         return model.eval().requires_grad_(False)

@@ -74,13 +74,17 @@ def embedded(encoder: Any, input_ids: Int[Tensor, " n"], position_ids: Int[Tenso
 
 
 def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
-    """Copy the weights of a checkpoint's encoder; a ``ValueError`` if it is not the configured one."""
-    weights, own = source.state_dict(), encoder.state_dict()
+    """Copy the weights of a checkpoint's encoder, without its pooler, if it has one; a ``ValueError`` if it is not the
+    configured one."""
+    weights, own = (
+        {key: value for key, value in module.state_dict().items() if not key.startswith("pooler.")}
+        for module in (source, encoder)
+    )
     shapes = [{key: value.shape for key, value in state.items()} for state in (weights, own)]
     if shapes[0] != shapes[1]:
         odd = sorted(key for key in {*weights, *own} if shapes[0].get(key) != shapes[1].get(key))
         raise ValueError(f"{name} does not fit the configured encoder: {', '.join(odd[:5])}")
-    encoder.load_state_dict(weights)
+    encoder.load_state_dict(weights, strict=False)
 
 
 def pretrained(name: str, encoder: nn.Module, head: Any) -> None:

@@ -1,75 +1,92 @@
-"""CLIP (Radford et al. 2021, arXiv:2103.00020) at any size: two transformers that meet in one space. Weights and
-configuration are those of transformers' ``CLIPModel``, so a checkpoint loads like one from the hub."""
+"""CLIP (Radford et al. 2021, arXiv:2103.00020) at any size: a ResNet (He et al. 2016, arXiv:1512.03385) and a BERT that
+meet in one space. Weights and configuration are those of transformers' ``VisionTextDualEncoderModel``, so a checkpoint
+loads like one from the hub.
+
+# Deviation: the published ResNets have attention pooling, and a causal transformer is read at the last token of a text.
+Here frames are averaged, and texts are read at the first token of a BERT, which can be pretrained on texts alone (LiT,
+Zhai et al. 2022, arXiv:2111.07991). In as many steps as a CPU has time for, vision transformers from scratch learn to
+tell places apart, but neither shapes nor colours.
+"""
 
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from transformers import CLIPImageProcessorPil, VisionTextDualEncoderConfig, VisionTextDualEncoderModel
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from videomatch.models import SystemModel
-from videomatch.models._shared import normalise
+from videomatch.common.checkpoint import flatten_pooled
+from videomatch.models import SystemModel, _encoders
+from videomatch.models._shared import normalise, vit_sizes
 
 
-class Config(CLIPConfig):
-    """A CLIP of equal width on both sides. Feed-forward layers are four times as wide, heads have 64 dimensions. The
-    longest text has ``text_length`` tokens, start and end included. The stage fills what follows."""
+class Config(VisionTextDualEncoderConfig):
+    """A small CLIP.
+
+    Args:
+        image_size: of frames, px.
+        channels, blocks: of each stage of the image network; the first stage has a quarter of the image's resolution,
+            each further one half of the one before.
+        width, text_layers: of a text encoder (BERT) from scratch.
+        pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken instead.
+        projection_dim: of the common space.
+        text_length: tokens of the longest text, start and end included.
+        vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; the stage fills them.
+    """
 
     def __init__(
         self,
         *,
         image_size: int = 64,
-        patch_size: int = 16,
+        channels: Sequence[int] = (48, 96, 192),
+        blocks: Sequence[int] = (1, 1, 1),
         width: int = 128,
-        vision_layers: int = 4,
         text_layers: int = 2,
+        pretrained: str | None = None,
         projection_dim: int = 128,
         text_length: int = 32,
-        vocab_size: int = 49408,
-        pad_token_id: int = 49405,
-        bos_token_id: int = 49406,
-        eos_token_id: int = 49407,
+        vocab_size: int = 21128,
+        pad_token_id: int = 0,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
     ) -> None:
-        if width % 64 or image_size % patch_size:
-            raise ValueError(
-                f"clip: width {width} must be a multiple of 64, image_size {image_size} one of patch_size {patch_size}"
-            )
-        if eos_token_id == 2:
-            raise ValueError("clip: eos_token_id 2 makes transformers pool at the largest id instead; choose another")
-        tower = {
-            "hidden_size": width,
-            "intermediate_size": 4 * width,
-            "num_attention_heads": width // 64,
-            "projection_dim": projection_dim,
+        if len(channels) != len(blocks) or not channels or min(*channels, *blocks) < 1:
+            raise ValueError(f"clip: channels {list(channels)}, blocks {list(blocks)}, expected one each a stage")
+        sizes = {
+            "model_type": "bert",
+            "vocab_size": vocab_size,
+            "max_position_embeddings": text_length,
+            "pad_token_id": pad_token_id,
+            "bos_token_id": bos_token_id,
+            "eos_token_id": eos_token_id,
+            **vit_sizes("clip", width=width, layers=text_layers, dropout=0.0),
         }
-        super().__init__(
-            vision_config={
-                **tower,
-                "num_hidden_layers": vision_layers,
-                "image_size": image_size,
-                "patch_size": patch_size,
-            },
-            text_config={
-                **tower,
-                "num_hidden_layers": text_layers,
-                "max_position_embeddings": text_length,
-                "vocab_size": vocab_size,
-                "pad_token_id": pad_token_id,
-                "bos_token_id": bos_token_id,
-                "eos_token_id": eos_token_id,
-            },
-            projection_dim=projection_dim,
-        )
+        text = _encoders.configured(pretrained or sizes, 0.0, vocab_size, text_length)
+        vision = {
+            "model_type": "resnet",
+            "layer_type": "basic",
+            "embedding_size": channels[0],
+            "hidden_sizes": list(channels),
+            "depths": list(blocks),
+            "hidden_size": channels[-1],
+            "image_size": image_size,
+        }
+        super().__init__(vision_config=vision, text_config=text, projection_dim=projection_dim)
+        self.pretrained = pretrained
 
 
-class Model(CLIPModel, SystemModel):
-    """``CLIPModel`` that reads frames as they are stored."""
+class Model(VisionTextDualEncoderModel, SystemModel):
+    """``VisionTextDualEncoderModel`` that reads frames as they are stored."""
+
+    def __init__(self, config: VisionTextDualEncoderConfig) -> None:
+        super().__init__(config)
+        flatten_pooled(self)
 
     def forward(
         self,
@@ -104,6 +121,12 @@ class Model(CLIPModel, SystemModel):
         owner = mask.nonzero()[:, 0]
         total = torch.zeros(len(frames), each.shape[1], device=each.device).index_add_(0, owner, each)
         return F.normalize(total, dim=-1)
+
+    def initialise(self) -> None:
+        """Take the weights of the pretrained text encoder; what pools it starts anew."""
+        name: Any = getattr(self.config, "pretrained", None)
+        if name is not None:
+            _encoders.pretrained(name, self.text_model, None)
 
     def processor(self) -> CLIPImageProcessorPil:
         vision: Any = self.config.vision_config

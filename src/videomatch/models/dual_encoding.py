@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import rnn
-from transformers import CLIPTextModelWithProjection, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
@@ -102,15 +102,23 @@ class Config(PretrainedConfig):
             if encoder is None:
                 need = "a `backbone` (or `pretrained`): the CLIP of the frames"
                 raise ValueError(f"dual_encoding: text clip needs {need}")
-            tower = self.tower = _encoders.configuration(encoder)
-            if (kind := tower.model_type) != _encoders.CLIP:
-                raise ValueError(f"dual_encoding: {encoder} is a {kind!r}, expected a CLIP with a text tower")
-            _encoders.check_vocabulary(tower, self.vocab_size)
+            tower: Any = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+            tower = self.tower = AutoConfig.from_pretrained(encoder) if isinstance(encoder, str) else tower
+            if not hasattr(tower, "text_config"):
+                given = f"{encoder} is a {tower.model_type!r}"
+                raise ValueError(f"dual_encoding: {given}, expected a CLIP with a text tower")
+            _encoders.check_vocabulary(tower.text_config, self.vocab_size)
             self.dim = self.dim if self.map_text else tower.projection_dim
         elif self.pretrained is not None:
             given = f"pretrained {self.pretrained!r}"
             raise ValueError(f"dual_encoding: text words learns its own vectors; {given} is of no use")
         super().__post_init__(**others)
+
+
+def _text_side(clip: Any) -> Any:
+    """A CLIP without its image side."""
+    clip.vision_model = clip.visual_projection = None
+    return clip
 
 
 class Convolutions(nn.ModuleList):
@@ -238,7 +246,7 @@ class Model(PreTrainedModel, SystemModel):
         self.video_maps = nn.ModuleList(_Mapping(config, size) for size in sizes)
         if config.text == "clip":
             tower: Any = config.tower
-            self.tower = CLIPTextModelWithProjection(tower).requires_grad_(False)
+            self.tower = _text_side(AutoModel.from_config(tower)).requires_grad_(False)
             self.text_map = _Mapping(config, tower.projection_dim) if config.map_text else None
         else:
             words = config.vocab_size - config.special_tokens
@@ -328,7 +336,8 @@ class Model(PreTrainedModel, SystemModel):
         if new:
             at = torch.tensor(new, device=input_ids.device)
             with torch.autocast(input_ids.device.type, enabled=False):
-                vectors = self.tower(input_ids=input_ids[at], attention_mask=attention_mask[at]).text_embeds.float()
+                found = self.tower.get_text_features(input_ids=input_ids[at], attention_mask=attention_mask[at])
+                vectors = found.pooler_output.float()
             fresh = dict(zip([keys[n] for n in new], vectors.cpu(), strict=True))
             if len(self._cache) < CACHED_TEXTS:
                 self._cache.update(fresh)
@@ -338,8 +347,8 @@ class Model(PreTrainedModel, SystemModel):
     def initialise(self) -> None:
         if self.config.text != "clip" or self.config.pretrained is None:
             return
-        source = CLIPTextModelWithProjection.from_pretrained(self.config.pretrained, dtype=torch.float32)
-        _encoders.copy_weights(self.config.pretrained, source, self.tower)
+        source = AutoModel.from_pretrained(self.config.pretrained, dtype=torch.float32)
+        _encoders.copy_weights(self.config.pretrained, _text_side(source), self.tower)
 
     @torch.no_grad()
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:

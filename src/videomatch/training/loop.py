@@ -151,6 +151,10 @@ class Trainer:
         self.device = default_device()
         self.use_bf16 = settings.precision == "bf16" or (settings.precision == "auto" and multiplies_bf16(self.device))
         self.model = model.to(self.device)
+        if self.use_bf16:  # in this order in memory convolutions of bf16 take three quarters of the time on a CPU
+            for module in model.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.to(memory_format=torch.channels_last)
         factors = rate_factors([n for n, _ in model.named_parameters()], settings.lr_scale, settings.layer_decay)
         self.optimiser = optimiser(
             self.model, lr=settings.lr, weight_decay=settings.weight_decay, eps=settings.eps, factors=factors
