@@ -170,7 +170,7 @@ def test_rows_tell_who_it_is() -> None:
     expert = Expert(every=1.0, size=112)
     assert expert.shape == (512,)
     rows, who, video = [], [], []
-    for index in range(0, 240, 3):
+    for index in range(0, 360, 3):
         latent = library_latent(SEED, index, OPTIONS)
         if scenes(latent)[0].presented:
             frame = synthetic_pictures.frame(latent, 0.5, latent.format.width, latent.format.height)

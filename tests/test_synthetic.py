@@ -279,10 +279,11 @@ def test_the_second_of_two_siblings_differs_in_one_visual_factor():
 
 
 def test_courses_differ_from_their_reverse_by_the_order_of_frames():
+    companion = Companion(0, 0, 3)
     latents = (library_latent(SEED, index, SyntheticOptions()) for index in range(100))
-    still = (s for s in latents if scenes(s)[0].layout % 5 > 1 and not scenes(s)[0].presented)
-    latent = next(s for s in still if not scenes(s)[0].words)  # neither camera nor presenter moves
-    companion = Companion((latent.factors["shape"] + 1) % 9, (latent.factors["colour"] + 1) % 9, 3)
+    alone = (replace(latent, script=(Step(0, 0, companion),)) for latent in latents)
+    shown = ((latent, scenes(latent)[0]) for latent in alone)
+    latent = next(s for s, scene in shown if scene.layout % 5 > 1 and not scene.presented)  # nothing else moves
     times = np.linspace(0.0, latent.duration, 5)
     for action in range(0, COURSES, 2):
         videos = [replace(latent, script=(Step(0, action + way, companion),)) for way in (0, 1)]

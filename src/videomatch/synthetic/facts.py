@@ -44,17 +44,16 @@ def of_copy(copy: Copy, sources: Mapping[int, Latent]) -> list[Fact]:
         for factor, value, first, last in _visible(latent):
             first, last = max(first or 0.0, source_start), source_end if last is None else min(last, source_end)
             if last > first:
-                times = (start + (time - source_start) / speed for time in (first, last))
-                found.append((factor, value, *times))
+                first, last = (start + (time - source_start) / speed for time in (first, last))
+                found.append((factor, value, first, last))
     return found
 
 
 def _told(latent: Latent) -> list[Fact]:
     names = [*FACTORS["text"], *FACTORS["sound"]]
     category = vocabulary.CATEGORIES[latent.category][0][0]
-    return [(name, NAMES[name][latent.factors[name]], None, None) for name in names] + [
-        ("category", category, None, None)
-    ]
+    told = {name: NAMES[name][latent.factors[name]] for name in names} | {"category": category}
+    return [(name, value, None, None) for name, value in told.items()]
 
 
 def _visible(latent: Latent) -> list[Fact]:

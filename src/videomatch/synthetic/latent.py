@@ -54,7 +54,8 @@ AUDIO_RATES = {22050: 0.6, 44100: 0.25, 16000: 0.15}
 #: shares of the videos taller than wide, and of those stored rotated, with a display matrix that rotates them back
 VERTICAL, ROTATED = 0.15, 0.06
 CHANNELS = 12  #: of videos that open and close alike
-SCENE_SECONDS, MOST_SCENES = 2.5, 24  #: mean length of a scene, s, unless there are too many of them
+SCENE_SECONDS = 2.5  #: mean length of a scene of a clip, s
+LONGER, MOST_SCENES = 0.85, 24  #: scenes of longer videos are longer: their number grows with a power of the length
 COMPANION = 0.7  #: chance of a scene to have a companion, where the action leaves room
 COURSES = 10  #: so many actions are courses, by two: one and its reverse
 MEETING = (8, 9)  #: actions that need a companion, at one side
@@ -166,6 +167,7 @@ def seed_of(seed: int, split: str, options: SyntheticOptions) -> int:
     return seed if split != "test" or options.test_seed is None else options.test_seed
 
 
+@lru_cache(maxsize=2**14)
 def library_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
     """The latent of library video ``index``, a member of family ``index // 6``."""
     family, member = divmod(index, FAMILY_SIZE)
@@ -180,11 +182,11 @@ def library_latent(seed: int, index: int, options: SyntheticOptions) -> Latent:
         factors |= {name: own[name] if rng.random() < chance else shared[name] for name in own}
     english = scalar_rng(seed, FAMILY, family).random() < 0.6
     language = "en" if english != (rng.random() < 0.08) else "zh"
-    duration, *form = _file(rng, options, length)
-    script = script[: _num_scenes(duration)]
+    file = _file(rng, options, length)
+    script = script[: _num_scenes(file[0])]
     if index % 2:
         factors, script = _hard_negative(rng, factors, script)
-    return Latent((seed, LIBRARY, index), family, factors, script, language, duration, *form)
+    return Latent((seed, LIBRARY, index), family, factors, script, language, *file)
 
 
 def host_latent(seed: int, index: int, options: SyntheticOptions, *, stream: int = HOST) -> Latent:
@@ -193,9 +195,9 @@ def host_latent(seed: int, index: int, options: SyntheticOptions, *, stream: int
     rng = scalar_rng(seed, stream, index)
     language = "en" if rng.random() < 0.6 else "zh"
     factors = {name: value for modality in FACTORS for name, value in _drawn(rng, modality).items()}
-    duration, *form = _file(rng, options, rng.gauss(0, 1))
-    script = _script(rng, factors, _num_scenes(duration))
-    return Latent((seed, stream, index), -1, factors, script, language, duration, *form)
+    file = _file(rng, options, rng.gauss(0, 1))
+    script = _script(rng, factors, _num_scenes(file[0]))
+    return Latent((seed, stream, index), -1, factors, script, language, *file)
 
 
 @lru_cache(maxsize=16)
@@ -272,10 +274,11 @@ def _hard_negative(
     if kind == "order":
         steps[k], steps[k + 1] = steps[k + 1], steps[k]
     elif kind == "place":
-        steps[k] = replace(steps[k], place=_other("place", {"place": steps[k].place}, rng.random()))
+        steps[k] = replace(steps[k], place=_unused(rng, "place", 0, [step.place for step in steps], steps[k].place))
     elif kind == "action":
         used = steps[k].action
-        action = used ^ 1 if used < COURSES else rng.choice([a for a in range(COURSES, COURSES + 6) if a != used])
+        others = [step.action for step in steps]
+        action = used ^ 1 if used < COURSES else _unused(rng, "action", COURSES, others, used)
         companion = None if action in CROWDED else steps[k].companion
         steps[k] = replace(steps[k], action=action, companion=companion)
     else:
@@ -283,8 +286,14 @@ def _hard_negative(
     return factors, tuple(steps)
 
 
+def _unused(rng: random.Random, name: str, first: int, used: list[int], own: int) -> int:
+    """A value of the factor from ``first`` on that no scene has; if there is none, any but the scene's own."""
+    others = [value for value in range(first, len(vocabulary.WORDS[name])) if value != own]
+    return rng.choice([value for value in others if value not in used] or others)
+
+
 def _num_scenes(duration: float) -> int:
-    return min(max(round(duration / SCENE_SECONDS), 1), MOST_SCENES)
+    return min(max(round((duration / SCENE_SECONDS) ** LONGER), 1), MOST_SCENES)
 
 
 def _file(rng: random.Random, options: SyntheticOptions, length: float) -> tuple[float, VideoFormat, bool, int | None]:

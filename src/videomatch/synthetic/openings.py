@@ -21,7 +21,7 @@ BLACK, TITLES, MOST = (0.3, 1.5), (2.0, 5.0), 0.1
 FADE = 0.5  #: s from black to the full picture
 MOMENT = 0.5  #: share of the videos with a channel that are black for a moment in the middle as well
 #: of the clip of a channel; it opens with its beginning and closes with its second half
-CLIP = SyntheticOptions(min_duration=10.0, median_duration=10.0, max_duration=10.0)
+CLIP = SyntheticOptions.model_validate(dict.fromkeys(("min_duration", "median_duration", "max_duration"), 10.0))
 
 
 @dataclass(frozen=True)

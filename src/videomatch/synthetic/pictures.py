@@ -100,28 +100,22 @@ def _act(picture: np.ndarray, factors: dict[str, int], scene: Scene, since: floa
         y = high - 1.8 * size
         x = _between(margin, wide - margin, 0.5 + (share - 0.5) * (0.6 if scene.layout % 2 else -0.6))
     radius = size * short
-    for dx, dy in GROUPS[factors["count"]]:
-        middle = x * short + dx * radius, y * short + dy * radius
-        _sprite(picture, factors["shape"], factors["colour"], middle, SIZES[factors["count"]] * radius, scene.turn)
+    x, y, group = x * short, y * short, factors["count"]
+    middles = [(x + dx * radius, y + dy * radius) for dx, dy in GROUPS[group]]
+    _draw(picture, factors["shape"], factors["colour"], middles, SIZES[group] * radius, scene.turn)
     if companion:
-        middle = x * short + side[0] * away * radius, y * short + side[1] * away * radius
-        _sprite(picture, companion.shape, companion.colour, middle, SMALLER * radius, -scene.turn)
+        middle = x + side[0] * away * radius, y + side[1] * away * radius
+        _draw(picture, companion.shape, companion.colour, [middle], SMALLER * radius, -scene.turn)
     if action == 14:
-        _line(
-            picture,
-            ((x - size) * short, y * short + 1.1 * radius),
-            ((x + size) * short, y * short + 1.1 * radius),
-            radius / 4,
-        )
+        _line(picture, (x - radius, y + 1.1 * radius), (x + radius, y + 1.1 * radius), radius / 4)
         for way in (-1, 1):
-            _disc(picture, (x * short + 0.65 * way * radius, y * short + 1.4 * radius), 0.32 * radius, DARK)
+            _disc(picture, (x + 0.65 * way * radius, y + 1.4 * radius), 0.32 * radius, DARK)
     elif action == 15:  # waits behind bars
-        top, bottom = (y - 1.25 * size) * short, (y + 1.25 * size) * short
-        bars = [(x + k * 0.5 * size) * short for k in range(-3, 4)]
-        for bar in bars:
+        reach, (top, bottom) = 1.5 * radius, (y - 1.25 * radius, y + 1.25 * radius)
+        for bar in np.linspace(x - reach, x + reach, 7).tolist():
             _line(picture, (bar, top), (bar, bottom), 0.11 * radius)
         for end in (top, bottom):
-            _line(picture, (bars[0], end), (bars[-1], end), 0.2 * radius)
+            _line(picture, (x - reach, end), (x + reach, end), 0.2 * radius)
 
 
 def _between(low: float, high: float, at: float) -> float:
@@ -129,8 +123,8 @@ def _between(low: float, high: float, at: float) -> float:
 
 
 def _line(picture: np.ndarray, start: tuple[float, float], end: tuple[float, float], thickness: float) -> None:
-    ends = [(round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))) for x, y in (start, end)]
-    cv2.line(picture, *ends, DARK, max(round(thickness), 1), cv2.LINE_AA, _SHIFT)
+    first, last = ((round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))) for x, y in (start, end))
+    cv2.line(picture, first, last, DARK, max(round(thickness), 1), cv2.LINE_AA, _SHIFT)
 
 
 def _disc(picture: np.ndarray, at: tuple[float, float], radius: float, colour: Colour) -> None:
@@ -167,17 +161,27 @@ _SHAPES = vocabulary.NAMES["shape"]
 OUTLINES = [np.array((_CURVED | vocabulary.DATA["outline"])[shape], float) for shape in _SHAPES]
 
 
-def _sprite(picture: np.ndarray, shape: int, colour: int, at: tuple[float, float], radius: float, turn: float) -> None:
-    rgb = vocabulary.DATA["rgb"][colour]
+@lru_cache(maxsize=256)
+def _outlines(shape: int, turn: float) -> np.ndarray:
+    """The corners of a turned shape, and for a ring those of its hole: (1 or 2, P, 2)."""
     c, s = math.cos(turn), math.sin(turn)
-    points = OUTLINES[shape] @ np.array([[c, s], [-s, c]]) * radius + at
-    fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
-    dark = tuple(int(v * 0.35) for v in rgb)
-    cv2.fillPoly(picture, [fixed], rgb, cv2.LINE_AA, _SHIFT)
-    if _SHAPES[shape] == "ring":
-        hole = np.round(((points - points.mean(0)) * 0.52 + points.mean(0)) * (1 << _SHIFT)).astype(np.int32)
-        cv2.fillPoly(picture, [hole], dark, cv2.LINE_AA, _SHIFT)
-    cv2.polylines(picture, [fixed], True, dark, max(round(radius * 0.09), 1), cv2.LINE_AA, _SHIFT)
+    corners = OUTLINES[shape] @ np.array([[c, s], [-s, c]]) * (1 << _SHIFT)
+    return np.stack([corners, 0.52 * corners] if _SHAPES[shape] == "ring" else [corners])
+
+
+def _draw(
+    picture: np.ndarray, shape: int, colour: int, middles: list[tuple[float, float]], radius: float, turn: float
+) -> None:
+    """One object or several, with dark rims."""
+    rgb = vocabulary.DATA["rgb"][colour]
+    dark, outlines = tuple(int(v * 0.35) for v in rgb), _outlines(shape, turn) * radius
+    for x, y in middles:
+        at = np.array([x, y]) * (1 << _SHIFT)
+        rim, *hole = (outlines + at).round().astype(np.int32)
+        cv2.fillPoly(picture, [rim], rgb, cv2.LINE_AA, _SHIFT)
+        if hole:
+            cv2.fillPoly(picture, hole, dark, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(picture, [rim], True, dark, max(round(radius * 0.09), 1), cv2.LINE_AA, _SHIFT)
 
 
 def _present(picture: np.ndarray, presenter: int, layout: int, since: float) -> None:

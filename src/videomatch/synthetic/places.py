@@ -29,7 +29,7 @@ def paint(place: int, layout: int, inset: bool, width: int, height: int) -> np.n
     tint = rng.normal(1.0, 0.05, 3).astype(np.float32) * np.float32(rng.uniform(0.82, 1.12))
     picture = np.clip(picture * tint + (coarse + fine)[..., None], 0, 255).astype(np.uint8)
     if inset:
-        picture = cv2.GaussianBlur(picture, (0, 0), height / 9)[:, ::-1]
+        picture = cv2.GaussianBlur(picture, (0, 0), height / 24)[:, ::-1]
     picture.setflags(write=False)
     return picture
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +62,7 @@ WORDS: dict[str, list[Word]] = {
 _ENDING = re.compile(r"\((e?s)\)")
 
 
+@lru_cache(maxsize=2048)
 def inflected(word: str, ending: bool) -> str:
     """A word with its ending, or without."""
     return _ENDING.sub(r"\1" if ending else "", word)
