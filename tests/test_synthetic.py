@@ -352,6 +352,10 @@ def test_facts_of_texts_are_true_of_their_videos(corpus):
     places = {names[0]: [*names, *chinese] for names, chinese in vocabulary.WORDS["place"]}
     for place, text in named.filter(named["factor"] == "place").select("value", "text").rows():
         assert any(word in text for word in places[place])
+    shapes = {names[0].partition("(")[0]: names for names, _ in vocabulary.WORDS["shape"]}
+    others = named.filter((named["factor"] == "companion_shape") & (named["language"] == "en"))
+    for shape, text in others.select("value", "text").rows():  # always one, whatever the number of the others
+        assert any(f" {vocabulary.inflected(word, False)} " in text for word in shapes[shape])
     in_order = named.filter((named["factor"] == "place_order") & named["text"].str.starts_with("first the "))
     assert len(in_order) > 5
     for value, text in in_order.select("value", "text").rows():

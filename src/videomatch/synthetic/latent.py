@@ -269,7 +269,8 @@ def _hard_negative(
 ) -> tuple[dict[str, int], tuple[Step, ...]]:
     """The same but for one visual factor: the order of two scenes, a place, an action (where there is one, its
     reverse), or the object's colour, shape or number."""
-    kind = rng.choice(["order", "place", "action", "colour", "shape", "count"][len(script) < 2 :])
+    kinds = ["place", "action", "action", "colour", "shape", "count"] + ["order"] * 2 * (len(script) > 1)
+    kind = rng.choice(kinds)
     steps, k = list(script), rng.randrange(max(len(script) - 1, 1))
     if kind == "order":
         steps[k], steps[k + 1] = steps[k + 1], steps[k]

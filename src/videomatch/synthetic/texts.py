@@ -178,9 +178,9 @@ def _told(latent: Latent, template: str, w: int, rng: random.Random, scene: int)
     values: dict[str, str] = {}
     facts: dict[tuple[str, str], None] = {}
 
-    def word(factor: str, position: int, many: bool = False, prefix: str = "") -> str:
+    def word(factor: str, position: int, ending: bool = False, prefix: str = "") -> str:
         facts[prefix + factor, NAMES[factor][position]] = None
-        return inflected(rng.choice(WORDS[factor][position][w]), not is_one if many else is_one)
+        return inflected(rng.choice(WORDS[factor][position][w]), ending)
 
     for field in fields:
         name = field.rstrip("12")
@@ -191,15 +191,17 @@ def _told(latent: Latent, template: str, w: int, rng: random.Random, scene: int)
         elif name == "companion" and step.companion:
             colour = word("colour", step.companion.colour, prefix="companion_")
             shape = word("shape", step.companion.shape, prefix="companion_")
-            values[field] = (f"a {colour} {inflected(shape, False)}", f"一个{colour}的{shape}")[w]
+            values[field] = (f"a {colour} {shape}", f"一个{colour}的{shape}")[w]
         elif name in OBJECT:
-            told = [word(factor, latent.factors[factor], many=factor == "shape") for factor in OBJECT[name]]
+            told = [
+                word(factor, latent.factors[factor], ending=not is_one and factor == "shape") for factor in OBJECT[name]
+            ]
             values[field] = (" ".join(told), told[0] + "".join(f"{c}的" for c in told[1:-1]) + told[-1])[w]
         elif name == "relation" and step.companion:
             values[field] = word(name, step.companion.relation)
         else:
             position = getattr(step, name) if name in ("place", "action") else latent.factors[name]
-            values[field] = word(name, position, many=name == "shape")
+            values[field] = word(name, position, ending=is_one and name == "action")
     for names in COUPLED:
         if {*names} <= {*fields}:
             facts[COUPLED[names], joined(latent, scene, names)] = None
