@@ -172,22 +172,3 @@ def test_every_reported_number_has_its_source_and_split():
             missing = [name for name in ("source", "corpus", "split") if not str(group.get(name) or "").strip()]
             assert not missing and group["rows"], f"{file.name}: {missing} of {list(group['rows'])}"
             assert list(Reported.read(group).mistakes()) == [], file.name
-
-
-def test_committed_tables_render_from_committed_metrics(tmp_path: Path):
-    from videomatch.pipeline import jobs
-    from videomatch.pipeline import params as parameters
-    from videomatch.pipeline.plan import Plan
-    from videomatch.stages.tabulate import tabulate
-
-    plan = Plan(parameters.resolved(yaml.safe_load((ROOT / "params.yaml").read_text())))
-    for table in plan.tables:
-        committed = ROOT / plan.result("tables", table)
-        if not committed.exists():
-            pytest.skip(f"{plan.result('tables', table)} is not committed")
-        job = jobs.tabulate(plan, table)
-        metrics = [(ROOT / p).parent for p in job.inputs["metrics"]]
-        leaks = (ROOT / str(job.inputs["leaks"])).parent
-        tabulate(metrics=metrics, leaks=leaks, output=tmp_path / table, **job.settings)
-        for name in ("table.md", "table.csv", "summary.json"):
-            assert (tmp_path / table / name).read_bytes() == (committed.parent / name).read_bytes(), table

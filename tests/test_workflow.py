@@ -81,6 +81,29 @@ def test_a_second_run_does_nothing(repo: Repo):
     assert repo.is_quiet()
 
 
+def test_a_run_changes_nothing_that_git_has_until_its_tables_are_taken_as_the_reference(repo: Repo):
+    assert repo("git", "status", "--porcelain") == ""
+    repo("videomatch", "reference")
+    assert repo("git", "status", "--porcelain") == "?? results/\n"
+    taken = repo.folder / "results/reference/demo"
+    for name in ("similarity_untrained", "search_untrained", "folds"):
+        for end in ("md", "csv"):
+            made = repo.folder / f"results/demo/tables/{name}/table.{end}"
+            assert (taken / f"{name}.{end}").read_bytes() == made.read_bytes()
+    about = json.loads((taken / "made.json").read_text())
+    assert about["commit"] == repo("git", "rev-parse", "HEAD").strip()
+    assert about["cpu_seconds"] is not None and about["processor"]
+    repo.commit("the reference")
+    edit(repo, "train", "EDITED = 0", "EDITED = 1")
+    assert "is not current (code changed): run `snakemake`" in repo.run("videomatch", "reference").stderr
+    repo.build()
+    assert (
+        "commit first what made the tables: src/videomatch/stages/train.py"
+        in repo.run("videomatch", "reference").stderr
+    )
+    assert repo("git", "status", "--porcelain") == " M src/videomatch/stages/train.py\n"
+
+
 def test_times_mean_nothing(repo: Repo):
     for path in repo.folder.rglob("*"):
         if path.is_file() and ".git" not in path.parts and ".dvc" not in path.parts:

@@ -65,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
     tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
     tables.set_defaults(handler=("results", "show_tables"))
+    reference = commands.add_parser("reference", help="take the tables of the last run as those that are committed")
+    reference.set_defaults(handler=("results", "take_reference"))
     dvc = commands.add_parser("dvc", help="write each dvc.yaml from the rules and its parameters")
     dvc.add_argument("--check", action="store_true", help="only tell whether they are up to date")
     dvc.set_defaults(handler=("results", "write_dvc"))

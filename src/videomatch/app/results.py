@@ -1,18 +1,30 @@
-"""The commands for results of the workflow: ``tables``, ``prune``, ``dvc`` and ``leaks``."""
+"""The commands for results of the workflow: ``tables``, ``reference``, ``prune``, ``dvc`` and ``leaks``."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import platform
+import re
 import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.requests import check_project, load_plan
 from videomatch.common import files
+from videomatch.common.digests import dumps
 from videomatch.common.messages import count
 from videomatch.data import leaks
 from videomatch.pipeline import dvcfile, provenance, rules
 from videomatch.pipeline.params import PARAMS
+from videomatch.pipeline.plan import Plan
+
+#: where the tables are that are committed, a folder for each scale
+REFERENCE = Path("results/reference")
 
 
 def write_dvc(options: argparse.Namespace) -> int:
@@ -63,6 +75,56 @@ def show_tables(options: argparse.Namespace) -> int:
     if not plan.tables and not places:
         print("the parameters name no table and no page")
     return 0
+
+
+def take_reference(options: argparse.Namespace) -> int:
+    """Copy the tables of the last run to where they are committed, with what made them."""
+    plan = load_plan(options.configfile, options.config)
+    for result, job in rules.needed(plan).items():
+        reason = provenance.why(Path(result), json.loads(dumps(job.request())))
+        if reason is not None:
+            raise ValueError(f"{Path(result).parent} is not current ({reason}): run `{plan.command()}`")
+    changed = _git("status", "--porcelain", "--", ".", ":!results").splitlines()
+    if changed:
+        raise ValueError(f"commit first what made the tables: {', '.join(line[3:] for line in changed)}")
+    with files.replacing(REFERENCE / plan.params["scale"]) as folder:
+        folder.mkdir()
+        for name in plan.tables:
+            for file in ("table.md", "table.csv"):
+                source = Path(plan.result("tables", name)).with_name(file)
+                shutil.copy(source, folder / f"{name}{source.suffix}")
+        files.write_json(folder / "made.json", _made(plan))
+    print(f"{REFERENCE / plan.params['scale']}: {count(len(plan.tables), 'table')}; commit them")
+    return 0
+
+
+def _made(plan: Plan) -> dict[str, Any]:
+    """Which code made the results, where, when, and in how many seconds of CPU time, where the logs are those of the
+    jobs."""
+    from videomatch.common import precision  # here: no other command in this module needs torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    logs = [Path("logs", Path(result).parent.relative_to("results")) for result in rules.needed(plan)]
+    logs = [log.with_name(f"{log.name}.log") for log in logs]
+    seconds = [re.findall(r"finished: .* ([\d.]+) s of CPU", log.read_text()) for log in logs if log.exists()]
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "src": _git("rev-parse", "HEAD:src"),  # the same where history is written anew
+        "processor": model[1] if model else platform.processor() or platform.machine(),
+        "bf16": precision.multiplies_bf16(precision.default_device()),
+        "torch": metadata.version("torch"),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "jobs": len(logs),
+        "cpu_seconds": round(sum(float(found[-1]) for found in seconds if found)) if all(seconds) else None,
+    }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.rstrip()
 
 
 def prune(options: argparse.Namespace) -> int:
