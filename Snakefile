@@ -36,6 +36,7 @@ for made in rules.RULES:
             f"logs/{plan.params['scale']}/{made.output}.log",
         wildcard_constraints:
             **made.constraints(plan),
+        priority: priority(made)
         threads: threads(made)
         resources:
             mem_mb=made.mem_mb,

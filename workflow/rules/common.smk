@@ -84,6 +84,12 @@ def inputs(made):
     return of
 
 
+def priority(made):
+    """The priority of a rule's job, a function of its wildcards."""
+    folder = made.output
+    return lambda wildcards: rules.priorities(plan).get(plan.result(folder.format(**dict(wildcards.items()))), 0)
+
+
 def threads(made):
     """The processors of a rule, or a function of its wildcards."""
     return (lambda wildcards: made.threads(plan, wildcards.system)) if callable(made.threads) else made.threads

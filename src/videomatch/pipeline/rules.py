@@ -131,17 +131,33 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
 
 
 @functools.cache
-def checks(plan: Plan, names: frozenset[str] = frozenset()) -> dict[str, list[str]]:
-    """Result that reads a corpus -> the checks for leaks that come before its job: of those tables that it serves, if
-    ``names`` of targets are given, and all are tables, of those among them."""
-    made, found = needed(plan), {}
-    for table in sorted(names) if names and names <= set(plan.tables) else plan.tables:
+def _of_tables(plan: Plan) -> dict[str, set[str]]:
+    """Table -> all results that it is made from, and itself."""
+    found = {}
+    for table in plan.tables:
         waiting, seen = [plan.result("tables", table)], set[str]()
         while waiting:
             if (result := waiting.pop()) not in seen:
                 seen.add(result)
-                waiting += made[result].results
-        for result in (result for result in seen if "corpus" in made[result].inputs):
+                waiting += needed(plan)[result].results
+        found[table] = seen
+    return found
+
+
+@functools.cache
+def priorities(plan: Plan) -> dict[str, int]:
+    """Result -> its priority: what the first table of the parameters needs has the highest one."""
+    last_first = enumerate(reversed(_of_tables(plan).values()), 1)
+    return {result: number for number, results in last_first for result in results}
+
+
+@functools.cache
+def checks(plan: Plan, names: frozenset[str] = frozenset()) -> dict[str, list[str]]:
+    """Result that reads a corpus -> the checks for leaks that come before its job: of those tables that it serves, if
+    ``names`` of targets are given, and all are tables, of those among them."""
+    found = {}
+    for table in sorted(names) if names and names <= set(plan.tables) else plan.tables:
+        for result in (result for result in _of_tables(plan)[table] if "corpus" in needed(plan)[result].inputs):
             found.setdefault(result, []).append(plan.result("leaks", table))
     return found
 
