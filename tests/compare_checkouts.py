@@ -21,10 +21,7 @@ from typing import Any
 
 import yaml
 
-TABLES = (
-    *("similarity_untrained", "similarity_ensemble", "similarity_ours", "search_mmt", "search_dual_encoding"),
-    *("search_avs", "samesource_aligners", "samesource_frames"),
-)
+TABLES = ("similarity", "search", "search_avs", "samesource")
 SIZES: dict[str, dict[str, Any]] = {
     "videos": {"videos": 200, "pairs": 4, "size": 64, "topics": 4, "captions": 4},
     "films": {"videos": 100, "size": 64, "median_duration": 10, "max_duration": 20},

@@ -128,7 +128,7 @@ def test_copies_end_in_segments_and_a_submission(built: Repo):
 def test_the_search_systems_end_in_a_table_of_topics_and_a_run(built: Repo):
     results = built.folder / "results/tiny"
     table = pl.read_csv(results / "tables/search_avs/table.csv")
-    assert table["system"].drop_nulls().n_unique() == 6 and set(table["metric"]) == {"infAP", "iP@10", "mAP"}
+    assert table["system"].drop_nulls().n_unique() == 5 and set(table["metric"]) == {"infAP", "iP@10", "mAP"}
     assert table.filter(pl.col("system") == "mmt")["runs"].unique().to_list() == [2]
     run = ElementTree.parse(results / "submissions/topics/run.xml").getroot()
     topics = run.findall(".//videoAdhocSearchTopicResult")

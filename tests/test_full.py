@@ -109,9 +109,10 @@ def test_the_recipe_is_the_published_one(raw):
     assert systems["shared_folds"]["folds"]["only"] == [0]
 
 
-@pytest.mark.parametrize("scale", ["demo", "full"])
-def test_of_initial_weights_only_those_are_left_that_a_system_names(raw, scale):
-    config = full(raw) if scale == "full" else params.resolved(*params.load([ROOT / "params.yaml"]))
+@pytest.mark.parametrize("scale", ["evidence", "full"])
+def test_of_initial_weights_only_those_are_left_that_a_system_names(raw, scale, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = full(raw) if scale == "full" else params.resolved(*params.load([Path("configs/evidence.yaml")]))
     plan = Plan(config)
 
     def model(name):

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.stats
-import yaml
 
 from paths import ROOT
 from videomatch.data import tables
@@ -227,11 +226,12 @@ def test_what_cannot_be_paired_has_no_difference_and_is_named(tmp_path, hits):
     assert said.endswith("(`videos` at scale `small`).") and lines[-1] == f"| the others | {hits[1].mean():.1f} | 1 |"
 
 
-def test_ablations_have_the_seeds_of_their_base():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+def test_ablations_have_the_seeds_of_their_base(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params, _ = parameters.load(["configs/evidence.yaml"])
     jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
     params["systems"]["mmt_no_time"]["seeds"] = [0]
-    message = "search_mmt.yaml: system 'mmt_no_time' has the seeds [0], its base 'mmt' has [0, 1, 2]"
+    message = "search_mmt.yaml: system 'mmt_no_time' has the seeds [0], its base 'mmt' has [0, 1, 2, 3, 4]"
     with pytest.raises(ValueError, match=re.escape(message)):
         jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
 
