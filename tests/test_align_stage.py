@@ -32,6 +32,8 @@ def test_planted_segments_are_found_in_seconds(data, tmp_path):  # noqa: F811
     for row in both.iter_rows(named=True):
         assert [row[f"{c}_found"] for c in times] == pytest.approx([row[c] for c in times], abs=0.5)
     assert len(both) == 6 and both["score_found"].is_between(0.6, 1).all()
+    (seconds,) = json.loads((tmp_path / "out/measured.json").read_text()).values()
+    assert 0 < seconds < 3600 and not {"seconds", "CPU s/h"} & about.keys()
 
 
 def test_with_what_was_tuned(data, tmp_path):  # noqa: F811

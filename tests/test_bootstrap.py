@@ -144,7 +144,7 @@ def test_draws_are_the_same_in_chunks_of_any_size():
 def test_what_is_not_given_or_has_no_rows_has_no_replicates():
     rows = {"R@1": Rows(np.arange(3), np.array([0.0, 100.0, 100.0]))}
     assert bootstrap.replicates("R@5", rows, 3) is None and bootstrap.replicates("R@sum", rows, 3) is None
-    assert bootstrap.replicates("frames/h", rows, 3) is None
+    assert bootstrap.replicates("MB/h", rows, 3) is None
     assert bootstrap.interval(bootstrap.replicates("R@1", rows, 3), 200 / 3) == (0, 100)
 
 

@@ -47,16 +47,18 @@ def test_the_source_of_every_query_is_first(listed):
 def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # noqa: F811
     found, about = aligned(data, tmp_path / "out", **OPTIONS, rankings=listed, top=1)
     assert about["pairs"] == about["segments"] == 6
-    metrics = ["F1", "FRR", "FAR", "AP", "uAP", "recall duration/3: 10 to 30 s", "frames/h"]
+    metrics = ["F1", "FRR", "FAR", "AP", "uAP", "recall duration/3: 10 to 30 s", "MB/h"]
     given = {"corpus": data / "corpus", "split": "copies_val", "metrics": metrics, "members": ["all"]}
     evaluate(**given, segments=[tmp_path / "out"], output=tmp_path / "metrics")
     written = json.loads((tmp_path / "metrics/all/metrics.json").read_text())
     assert written["metrics"]["F1"] > 95 and written["metrics"]["FRR"] == 0 and written["metrics"]["AP"] > 0.9
     assert written["counts"]["pairs"] == 12 and written["counts"]["pairs with a copy"] == 6
-    assert written["metrics"]["frames/h"] == pytest.approx(2 * 3600)
+    store = Store(data / "features/frames")
+    stored = 2 * 3600 * store.dtype.itemsize * store.shape[0] / 1e6
+    assert written["metrics"]["MB/h"] == pytest.approx(stored)
     assert written["resampled"] == {**written["resampled"], "units": 12, "name": "videos"}
     same = same_value(written, tables.read("statistics", tmp_path / "metrics/all"))
-    assert same == {*metrics} - {"frames/h"}
+    assert same == {*metrics} - {"MB/h"}
     # a missed pair costs recall
     tables.write("segments", found.filter(pl.col("query_id") != "q0"), tmp_path / "less")
     (tmp_path / "less/align.json").write_text(json.dumps(about))
@@ -77,7 +79,7 @@ def test_edits_are_measured_where_the_corpus_tells_them(corpus, tmp_path):
     tables.write(
         "segments", truth.filter(pl.col("query_id") != first["query_id"]).with_columns(score=1.0), tmp_path / "found"
     )
-    (tmp_path / "found/align.json").write_text(json.dumps({"frames": 2, "hours": 1}))
+    (tmp_path / "found/align.json").write_text(json.dumps({"bytes": 2, "hours": 1}))
     metrics = ["recall edit/crop", "recall edit/geometry", "recall edit/none"]
     evaluate(
         corpus=corpus, split="copies_val", metrics=metrics, members=["all"], segments=[tmp_path / "found"],
@@ -126,7 +128,7 @@ def test_queries_may_bring_more_frames_than_the_library_keeps(data, tmp_path):  
     about = json.loads((tmp_path / "out/align.json").read_text())
     assert (
         about["similarity_map"]["query_expert"] == "frames"
-        and about["frames"] == 6 * 30
+        and about["bytes"] == 6 * 30 * 4 * Store(tmp_path / "keys").shape[0]
         and about["pairs with a segment"] >= 6
     )
 

@@ -236,6 +236,33 @@ def test_ablations_have_the_seeds_of_their_base(monkeypatch):
         jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
 
 
+def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_else(tmp_path):
+    for folder, values in (("metrics/all", {"F1": 50.0, "MB/h": 0.284}), ("aligned", {})):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "metrics.json").write_text(json.dumps({"metrics": values, "counts": {}}))
+    (tmp_path / "aligned/measured.json").write_text(json.dumps({"CPU s/h": 1.256}))
+    (tmp_path / "leaks.json").write_text(json.dumps({"cells": []}))
+    plan = Plan(parameters.resolved(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    job = jobs.tabulate(plan, "samesource_frames")
+    shown = [column for column in job.settings["columns"] if column[0] in ("F1", "MB/h", "CPU s/h")]
+    tabulate(
+        metrics=[tmp_path / "metrics"], measured=[tmp_path / "aligned"], leaks=tmp_path, output=tmp_path / "table",
+        table={"title": "A table", "dataset": "films", "rows": [{"label": "keys", "system": "keys"}]},
+        splits=[("copies_test", "")], columns=shown, cells=[["copies_test", "keys", ["all"]]],
+        corpus_kind="generated", scale="small",
+    )  # fmt: skip
+    lines = (tmp_path / "table/table.md").read_text().splitlines()
+    assert lines[-3:] == [
+        "| system | F1 | MB/h | CPU s/h (measured) | runs |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| keys | 50.0 | 0.28 | 1.26 | 1 |",
+    ]
+    assert len(job.inputs["measured"]) >= len(job.settings["cells"]) and job.patterns["measured"] == ["measured.json"]
+    system = job.settings["cells"][0][1]
+    evaluated = jobs.evaluate(plan, "films", "copies_test", system)
+    assert "CPU s/h" not in evaluated.settings["metrics"] and "measured.json" not in evaluated.patterns["segments"]
+
+
 def test_what_was_trained_on_is_in_italics_and_counted(tmp_path):
     cells = [("ours", 0, ["captions_train_9k"]), ("other", 1234, ["captions_train"])]
     leaks = [

@@ -86,7 +86,7 @@ def needed(metric: str) -> list[str]:
         return [metric.replace("F1", name, 1) for name in ("precision", "recall")]
     if metric == "AP":
         return list(matching.SUMS)
-    if metric == "frames/h":
+    if metric.endswith("/h"):
         return []
     renamed = {"MdR": "rank", "MnR": "rank", "mAP": "average precision", "Spearman": "score", "Pearson": "score"}
     return [renamed.get(metric, metric)]

@@ -15,13 +15,15 @@ from videomatch.pipeline.plan import AVS_LENGTH, OUT_OF_FOLD, V2T, Plan
 from videomatch.pipeline.reached import code_digest
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
-from videomatch.specs.reports import Row
+from videomatch.specs.reports import MEASURED, Row
 from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Trained
 
 Json = dict[str, Any]
 
 #: processors of a run, the default of ``training.loop.Training``
 THREADS = 2
+#: files of a result of ``align`` that do not differ from run to run
+SEGMENTS = ["segments.parquet", "align.json"]
 #: measures of a protocol that was judged in part look at long lists
 POOLED = ("infAP", "infNDCG", "iP@")
 
@@ -334,7 +336,8 @@ def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
     settings = {"metrics": plan.metric_names(dataset, split), "members": members}
     if isinstance(plan.systems[system], Align):
         segments = [plan.segments(dataset, split, system, member) for member in members]
-        return Job("evaluate", settings | {"split": split}, {"corpus": corpus, "segments": segments})
+        inputs = {"corpus": corpus, "segments": segments}
+        return Job("evaluate", settings | {"split": split}, inputs, patterns={"segments": SEGMENTS})
     return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.result("rankings", dataset, split, system)})
 
 
@@ -385,6 +388,7 @@ def tabulate(plan: Plan, table: str) -> Job:
             )
     columns = entry.metrics if isinstance(entry.metrics, Mapping) else {name: name for name in entry.metrics}
     reported = [group | {"rows": [[*row] for row in group["rows"].items()]} for group in entry.reported]
+    columns = {name: f"{head} (measured)" if name in MEASURED else head for name, head in columns.items()}
     settings = {
         # pairs, where the order of a mapping counts: keys of settings are sorted
         "table": entry.settings() | ({"reported": reported} if reported else {}),
@@ -395,7 +399,14 @@ def tabulate(plan: Plan, table: str) -> Job:
         "scale": plan.params["scale"],
     }
     metrics = [plan.result("metrics", entry.dataset, *cell) for cell in cells]
-    return Job("tabulate", settings, {"metrics": metrics, "leaks": plan.result("leaks", table)})
+    inputs: dict[str, str | list[str]] = {"metrics": metrics, "leaks": plan.result("leaks", table)}
+    if columns.keys() & set(MEASURED):
+        aligned = [(*cell, member) for cell in cells for member in plan.members(cell[1])]
+        for _, system in cells:
+            plan.system_of_kind(system, Align)
+        inputs["measured"] = [plan.segments(entry.dataset, *cell) for cell in aligned]
+        return Job("tabulate", settings, inputs, patterns={"measured": ["measured.json"]})
+    return Job("tabulate", settings, inputs)
 
 
 def illustrate(plan: Plan, page: str) -> Job:
@@ -412,11 +423,12 @@ def illustrate(plan: Plan, page: str) -> Job:
         "judged_names": [[drawn, plan.members(drawn)[0]] for drawn in entry.scatter],
         "run_names": curves,
     }
-    localises = plan.systems[system]
+    localises, patterns = plan.systems[system], {"tables": ["table.md", "table.csv"], "runs": ["log.csv"]}
     if isinstance(localises, Align):
         settings |= {"split": split, "similarity_map": localises.settings()["similarity_map"]}
         features = plan.features_of(dataset, localises.experts)
         shown = {"segments": plan.segments(dataset, split, system), "features": features}
+        patterns["segments"] = SEGMENTS
     else:
         shown = {"rankings": plan.result("rankings", dataset, split, system)}
     return Job(
@@ -429,7 +441,7 @@ def illustrate(plan: Plan, page: str) -> Job:
             "tables": [plan.result("tables", table) for table in entry.tables],
             "runs": [plan.run(*run) for run in curves],
         },
-        patterns={"tables": ["table.md", "table.csv"], "runs": ["log.csv"]},
+        patterns=patterns,
     )
 
 

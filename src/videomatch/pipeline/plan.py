@@ -15,7 +15,7 @@ from videomatch.pipeline import signatures
 from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
 from videomatch.specs.data import Backbone, Dataset, Expert, KeyFrames, is_path
-from videomatch.specs.reports import Page, Submission, Table
+from videomatch.specs.reports import MEASURED, Page, Submission, Table
 from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, System, Trained
 
 Kind = TypeVar("Kind", bound=System)
@@ -267,7 +267,7 @@ class Plan:
     def metric_names(self, dataset: str, split: str) -> list[str]:
         """All metrics that some table shows of a protocol."""
         shown = [t for n, t in self.tables.items() if t.dataset == dataset and split in self.table_splits(n)]
-        return sorted({metric for table in shown for metric in table.metrics})
+        return sorted({metric for table in shown for metric in table.metrics}.difference(MEASURED))
 
     @functools.cached_property
     def cells(self) -> list[tuple[str, str, str]]:

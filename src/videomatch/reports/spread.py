@@ -32,6 +32,7 @@ from videomatch.metrics import bootstrap
 
 #: decimals by metric; the rest is in percent or ranks and has one
 DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3, "AP": 3, "uAP": 3}
+DECIMALS |= {"MB/h": 2, "CPU": 2}  # seconds
 
 Interval = tuple[float, float]
 
@@ -59,11 +60,13 @@ class Difference:
 
 
 class Run:
-    """A result of ``evaluate`` for one member of a system."""
+    """A result of ``evaluate`` for one member of a system, with what ``align`` has ``measured``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, measured: Path | None = None) -> None:
         self.member, self._folder = folder.name, folder
         self.about: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        if measured is not None:
+            self.about["metrics"] |= json.loads((measured / "measured.json").read_text(encoding="utf-8"))
         #: number and name of the units, and digest of what was judged; empty where evaluate has not written them
         self.resampled: dict[str, Any] = self.about.get("resampled", {})
         self._replicates: dict[str, np.ndarray | None] = {}

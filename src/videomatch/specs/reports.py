@@ -10,6 +10,9 @@ from typing import Any, Literal
 from videomatch.common.messages import unknown
 from videomatch.specs import OpenSpec, Spec, option
 
+#: metrics that every run measures anew, of ``align``: columns of them say so, and nothing else is made from them
+MEASURED = ("CPU s/h",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Spec):

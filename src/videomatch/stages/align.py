@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,8 @@ def align(
     score: str = "mean",
     threads: int = 1,
 ) -> None:
-    """Write ``segments.parquet`` (s) and ``align.json`` (of which pairs, and how).
+    """Write ``segments.parquet`` (s), ``align.json`` (of which pairs, and how), and ``measured.json``, which differs
+    from run to run: seconds of CPU to compare an hour of queries with one reference each (map and aligner).
 
     Args:
         aligner, run: file in ``aligners/``, or a trained detector.
@@ -57,7 +60,8 @@ def align(
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
     pairs = pairs_of_split(corpus, split, maps) if rankings is None else _nearest(corpus, split, rankings, top, maps)
     function = functools.partial(_align_pair, maps, aligner, run, options or {}, score)
-    rows = [row for of_pair in for_each_pair(function, pairs, processes=threads, label="align") for row in of_pair]
+    aligned = for_each_pair(function, pairs, processes=threads, label="align")
+    rows = [row for of_pair, _, _ in aligned for row in of_pair]
     table = pl.DataFrame(rows, schema=tables.SCHEMAS["segments"], orient="row")
     tables.write("segments", table, output)
     times = [t for t in map(maps.references.times, sorted({pair.reference for pair in pairs})) if len(t)]
@@ -67,13 +71,15 @@ def align(
         "options": options or {},
         "similarity_map": similarity_map,
         "score": score,
-        "frames": sum(map(len, times)),
+        "bytes": sum(map(len, times)) * maps.references.dtype.itemsize * math.prod(maps.references.shape),
         "hours": sum(float(of_video[-1, 1]) for of_video in times) / 3600,
         "pairs": len(pairs),
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),
         "segments": len(table),
     }
     files.write_json(output / "align.json", about)
+    cpu, compared = math.fsum(s for _, s, _ in aligned), math.fsum(s for *_, s in aligned)
+    files.write_json(output / "measured.json", {"CPU s/h": 3600 * cpu / compared if compared else 0.0})
     log.info("%d segments in %d pairs", len(table), len(pairs))
 
 
@@ -98,8 +104,10 @@ def _align_pair(
     options: dict[str, Any],
     score: str,
     pair: CandidatePair,
-) -> list[tuple[Any, ...]]:
-    """The rows of ``segments`` of one pair."""
-    loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
-    found = aligners.find_segments(loaded, *of_pair, options, score=score)
-    return [(pair.query, pair.reference, *segment) for segment in found.tolist()]
+) -> tuple[list[tuple[Any, ...]], float, float]:
+    """The rows of ``segments`` of one pair, seconds of CPU for them, and seconds of the query."""
+    loaded, started = aligners.load(aligner, run), time.process_time()
+    similarity, query_times, reference_times = maps.map(pair.query, pair.reference)
+    found = aligners.find_segments(loaded, similarity, query_times, reference_times, options, score=score)
+    rows = [(pair.query, pair.reference, *segment) for segment in found.tolist()]
+    return rows, time.process_time() - started, float(query_times[-1:, 1].sum() - query_times[:1, 0].sum())

@@ -5,7 +5,7 @@ Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised 
 ``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over all pooled topics of a protocol
 that was judged in part (TRECVID's), or with the suffix `` (NIST)`` over those that the system answers.
 Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
-(``F1 edit/crop``), AP and uAP (VSC 2022's), and frames/h: the number of frames per hour of reference.
+(``F1 edit/crop``), AP and uAP (VSC 2022's), and MB/h: megabytes of descriptors per hour of reference.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _evaluate_segments(
     units: all videos of the protocol."""
     found = tables.read("segments", aligned)
     about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
-    values: dict[str, float] = {"frames/h": about["frames"] / about["hours"]}
+    values: dict[str, float] = {"MB/h": about["bytes"] / 1e6 / about["hours"]}
     measured, rows, scores = _measured(corpus, split, found)
     for place, numbers in measured.items():
         if place == "matching":

@@ -11,6 +11,7 @@ others are compared with. A value in italics is of a system that was trained on 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def tabulate(
     cells: list[list[Any]],
     corpus_kind: str,
     scale: str,
+    measured: list[Path] | None = None,
 ) -> None:
     """Write ``table.md``; ``table.csv`` with all digits, whose ``kind`` is chance, base, system, reported or elsewhere
     and whose ``measure`` is a column's metric; and for ``dvc exp show`` ``summary.json``: row -> column -> mean, of the
@@ -58,9 +60,11 @@ def tabulate(
         leaks: result of ``check_leaks``.
         splits: [protocol, its label in the heads of its columns].
         columns: [metric, heading] of a protocol's columns.
+        measured: results of ``align`` of all members of ``cells``, where a column is of what they measure.
     """
+    timed = itertools.chain(measured or (), itertools.repeat(None))
     results: Results = {
-        (split, system): [Run(folder / m) for m in members]
+        (split, system): [Run(folder / m, next(timed)) for m in members]
         for folder, (split, system, members) in zip(metrics, cells, strict=True)
     }
     checked = json.loads((leaks / "leaks.json").read_text(encoding="utf-8"))["cells"]
