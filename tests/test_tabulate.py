@@ -236,13 +236,14 @@ def test_ablations_have_the_seeds_of_their_base(monkeypatch):
         jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
 
 
-def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_else(tmp_path):
+def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     for folder, values in (("metrics/all", {"F1": 50.0, "MB/h": 0.284}), ("aligned", {})):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "metrics.json").write_text(json.dumps({"metrics": values, "counts": {}}))
     (tmp_path / "aligned/measured.json").write_text(json.dumps({"CPU s/h": 1.256}))
     (tmp_path / "leaks.json").write_text(json.dumps({"cells": []}))
-    plan = Plan(parameters.resolved(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    plan = Plan(parameters.resolved(parameters.load(["params.yaml"])[0]))
     job = jobs.tabulate(plan, "samesource")
     shown = [column for column in job.settings["columns"] if column[0] in ("F1", "MB/h", "CPU s/h")]
     tabulate(
