@@ -119,3 +119,76 @@ def test_zero_shot_through_features_equals_the_trained_system(toys, tmp_path, ch
     for side in ("videos", "texts"):
         ids = direct[side].ids
         np.testing.assert_allclose(zero_shot[side].gather(ids)[0], direct[side].gather(ids)[0], atol=1e-5)
+
+
+def planted(tmp_path, toys, facts, captions=()):
+    """The toy corpus with these facts as (id, factor, value), and further captions."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for path in toys[0].iterdir():
+        (corpus / path.name).write_bytes(path.read_bytes())
+    more = tables.frame("texts", [(i, "v000", "caption", "en", None, None, i) for i in captions])
+    tables.write("texts", pl.concat([tables.read("texts", corpus), more]), corpus)
+    tables.write("facts", tables.frame("facts", facts), corpus)
+    return corpus
+
+
+def oracle(folder, corpus, facts):
+    system = {"embeddings": {"facts": facts}}
+    embed(corpus=corpus, features=[], output=folder, threads=1, system=system, members=["all"])
+    assert json.loads((folder / "all/embed.json").read_text())["score"] == "dot"
+    return [Store(folder / "all" / side) for side in ("texts", "videos")]
+
+
+def test_an_oracle_ranks_by_the_facts_that_agree_and_wrong_ones_count_most(toys, tmp_path):
+    scenes = {"v000": "sea", "v001": "sea wood", "v002": "sea wood moor", "v003": "moor", "v004": ""}
+    facts = [(v, "place", p, float(n), n + 1.0) for v, named in scenes.items() for n, p in enumerate(named.split())]
+    facts += [(v, "order", "sea, wood", None, None) for v in ("v001",)]
+    facts += [(v, "place", "sea", 7.0, 8.0) for v in ("v002",)]  # twice in one video counts once
+    facts += [(v, "colour", "red", None, None) for v in ("v000", "v002", "v004")]
+    said = {
+        "sea": ["sea"],
+        "both": ["sea", "wood"],
+        "order": ["sea", "wood", "sea, wood"],
+        "wrong": ["moor", "sea"],
+        "none": [],
+    }
+    factor = {"sea, wood": "order"}
+    facts += [(text, factor.get(v, "place"), v, None, None) for text, values in said.items() for v in values]
+    facts += [("none", "colour", "red", None, None)]
+    corpus = planted(tmp_path, toys, facts, said)
+    texts, videos = oracle(tmp_path / "out", corpus, ["place", "order"])
+    shown = [f"v{n:03}" for n in range(5)]
+    assert len(videos) == 24 and set(said) <= set(texts.ids)
+
+    def scores(query):
+        return (videos.gather(shown)[0].astype(float) @ texts[query][0].astype(float)).tolist()
+
+    def better(query):
+        found = scores(query)
+        return [sum(other > own for other in found) for own in found]
+
+    assert better("sea") == [0, 0, 0, 3, 3], "more scenes are no advantage, and none"
+    assert better("both") == [2, 0, 0, 3, 3]
+    assert better("order") == [2, 0, 1, 3, 3]
+    assert better("wrong") == [1, 1, 0, 1, 4]
+    assert better("none") == [0, 0, 0, 0, 0], "the colour is not known: it is embedded all the same"
+    # of a video's captions those come first that are right, the longer before the shorter, then those that name nothing
+    for video, order in (
+        ("v000", ["sea", "none", "both", "wrong", "order"]),
+        ("v001", ["order", "both", "sea", "none", "wrong"]),
+    ):
+        found = texts.gather(list(said))[0].astype(float) @ videos[video][0].astype(float)
+        assert [name for _, name in sorted(zip((-found).tolist(), said, strict=True), key=lambda p: p[0])] == order
+    # of two videos: the cosine of the sets, mean over both factors
+    alike = videos.gather(shown)[0].astype(float) @ videos.gather(shown)[0].astype(float).T
+    assert alike[0] == pytest.approx([0.5, 0.5 / 2**0.5, 0.5 / 3**0.5, 0, 0], abs=1e-4)
+    assert alike[1, 2] == pytest.approx(0.5 * 2 / 6**0.5, abs=1e-4)
+
+
+def test_an_oracle_of_unknown_facts_is_an_error(toys, tmp_path):
+    with pytest.raises(ValueError, match="has no table of facts: only generated videos"):
+        oracle(tmp_path / "none", toys[0], "all")
+    corpus = planted(tmp_path, toys, [("v000", "place", "sea", None, None)])
+    with pytest.raises(ValueError, match="no factor named 'plase'; did you mean 'place'"):
+        oracle(tmp_path / "out", corpus, ["plase"])

@@ -21,8 +21,10 @@ from transformers import (
 )
 
 import clips
+from toys import corpus_of
 from videomatch.common import named
 from videomatch.data import tables
+from videomatch.data.corpus import videos, write_transcripts
 from videomatch.experts import BaseExpert, seconds
 from videomatch.media.decode import Sampler
 
@@ -55,10 +57,12 @@ def test_contract(name: str, video: Path, tmp_path: Path) -> None:
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters)
     expert: BaseExpert = kind(**options_of(name, tmp_path))
+    corpus = corpus_of(tmp_path / "corpus", {"v": None})
+    write_transcripts(tables.frame("texts", [("t", "v", "asr", None, 0.0, 1.0, "x")]), videos(corpus), corpus, 1)
+    tables.write("facts", tables.frame("facts", [("v", "place", "sea", 0.0, 1.0)]), corpus)
+    expert.set_corpus(corpus, 0)
     assert expert.shape and all(isinstance(n, int) for n in expert.shape) and np.dtype(expert.dtype)
     assert expert.text_kind in (None, "ocr", "asr")
-    if expert.reads_transcripts:
-        expert.set_transcripts(tables.frame("texts", [("t", "v", "asr", None, 0.0, 1.0, "x")]))
     if name == "released":
         with pytest.raises(ValueError, match="no `raw:` folder"):
             expert.released_features("toy", ["v"], None, None)

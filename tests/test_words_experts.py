@@ -36,7 +36,7 @@ import clips
 from paths import ROOT, realdata
 from toys import corpus_of, extracted, see, voice_detection
 from videomatch.data import tables
-from videomatch.data.corpus import write_transcripts
+from videomatch.data.corpus import videos, write_transcripts
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
 from videomatch.experts._whisper import Whisper
@@ -227,10 +227,12 @@ def transcripts() -> pl.DataFrame:
     return tables.frame("texts", rows)
 
 
-def test_transcripts_are_rows_in_order_of_time() -> None:
+def test_transcripts_are_rows_in_order_of_time(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path / "corpus", dict.fromkeys("abc"))
+    write_transcripts(transcripts(), videos(corpus), corpus, 1)
     expert = Speech(dim=64)
-    assert expert.request is None and expert.reads_transcripts
-    expert.set_transcripts(transcripts().drop_nulls("video_id"))
+    assert expert.request is None
+    expert.set_corpus(corpus, 0)
     found = expert.start("a").finalize(np.zeros((0, 2)))
     assert [(text.text, text.language) for text in found.texts] == [("first one", "en"), ("second", "en")]
     assert found.times.tolist() == [[0.2, 0.8], [1.0, 2.5]]

@@ -48,13 +48,15 @@ class Catalogue:
             return all(map(self.reads_texts, entry.systems))
         if isinstance(entry, Trained):
             return named.module("models", entry.model.name).Model.embeds_texts
-        return isinstance(entry, Embeddings) and (entry.text_encoder is not None or entry.features is None)
+        return isinstance(entry, Embeddings) and bool(entry.text_encoder or (entry.texts and not entry.features))
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:
         """The system whose video embeddings ``system`` uses: itself, or another that pools the same features."""
+        own = self.plan.systems[system]
+        if isinstance(own, Embeddings) and own.facts:
+            return None
         if Path(self.plan.result("embeddings", dataset, system)).exists():
             return system
-        own = self.plan.systems[system]
         if isinstance(own, Embeddings) and own.text_encoder is not None:
             for other in self.embedded_by(dataset):
                 entry = self.plan.systems[other]
@@ -113,6 +115,8 @@ class Catalogue:
         entry = self.plan.systems[system]
         if isinstance(entry, Align):
             return "it finds the segments that two videos share: ask `videomatch copies`"
+        if isinstance(entry, Embeddings) and entry.facts:
+            return "it is an oracle, which knows facts of the data set and reads nothing"
         if isinstance(entry, Rescore):
             return f"it rescores what {entry.system!r} finds for all queries at once: ask that"
         if isinstance(entry, Trained) and not named.module("models", entry.model.name).Model.embeds_videos:

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import polars as pl
 
 from videomatch.media.decode import FrameRequest
 from videomatch.media.sound import SoundRequest
@@ -72,7 +71,6 @@ class BaseExpert:
     batch: int = 0  # prepared rows of one call of ``infer``; 0 if they are finished rows already
     about: Mapping[str, Any] = MappingProxyType({})  # what else made the features, kept with the store as JSON
     text_kind: str | None = None  # of the texts of its rows (ocr, asr), written to a table beside them
-    reads_transcripts: bool = False  # of the corpus, by ``set_transcripts``
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
         """``(n, …)`` items of one video to what is batched across videos. Runs in the decoding threads."""
@@ -86,8 +84,8 @@ class BaseExpert:
         """Begin a video. Called in many threads."""
         return ItemExtractor(self)
 
-    def set_transcripts(self, texts: pl.DataFrame) -> None:
-        """Take the given transcripts of the videos, rows of the table ``texts``, before the first video."""
+    def set_corpus(self, corpus: Path, shard: int) -> None:
+        """Take what the corpus knows of the videos of a shard, before anything else is asked."""
 
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None

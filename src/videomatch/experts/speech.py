@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import fields
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
-import polars as pl
 
+from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.text import clean_table
 from videomatch.experts import Extracted, Text
@@ -35,7 +36,6 @@ class Expert(TextExpert):
     """
 
     text_kind = "asr"
-    reads_transcripts = True
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Expert(TextExpert):
             self.whisper = Whisper(backbone, language=language, max_tokens=max_tokens, precision=precision)
             self.about |= self.whisper.about
 
-    def set_transcripts(self, texts: pl.DataFrame) -> None:
-        for row in texts.sort("video_id", "start", "text_id", nulls_last=True).iter_rows(named=True):
+    def set_corpus(self, corpus: Path, shard: int) -> None:
+        for row in corpora.transcripts(corpus, shard).iter_rows(named=True):
             self.transcripts.setdefault(row["video_id"], []).append(Text(**{name: row[name] for name in FIELDS}))
 
     def start(self, video_id: str) -> Transcriber:

@@ -32,6 +32,8 @@ MAX_SHOTS = 1000
 #: the k of iP@k that NIST prints
 KS = (10, 100, 1000)
 _EPSILON = 1e-5
+#: random rankings of a topic that chance is the mean of
+RANDOM = 10
 
 
 def inferred(
@@ -69,3 +71,18 @@ def inferred(
         "relevant returned": float(guessed[-1]),
         "relevant": total,
     }
+
+
+def chance(
+    references: int,
+    pool: tuple[Int[np.ndarray, " pool"], Int[np.ndarray, " pool"]],
+    ks: tuple[int, ...] = KS,
+) -> dict[str, float]:
+    """The estimates of one topic for random rankings of so many references, the pool among them: their mean, since the
+    estimates of :func:`inferred` have no closed expectation."""
+    rng, size, length = np.random.default_rng(0), max(references, len(pool[0])), min(references, MAX_SHOTS)
+    drawn = [rng.choice(size, length, replace=False) for _ in range(RANDOM)]
+    padded = [np.append(of_pool, -1) for of_pool in pool]
+    runs = [[of_pool[np.minimum(run, len(pool[0]))] for of_pool in padded] for run in drawn]
+    found = [inferred(*run, pool, ks) for run in runs]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -16,7 +16,7 @@ from videomatch.pipeline.reached import code_digest
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
 from videomatch.specs.reports import MEASURED, Row
-from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Trained
+from videomatch.specs.systems import Align, Combine, Embeddings, Probe, Rescore, Trained
 
 Json = dict[str, Any]
 
@@ -109,7 +109,9 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
         modules.add(f"corpora.{entry.corpus}")
         files = listed(entry.raw) + files
     # the videos of this shard: a new video leaves other shards as they are
-    rows = ["videos", *(["transcripts"] if any(expert.reads_transcripts for expert in experts.values()) else [])]
+    read = {"videos", *filter(None, (expert.reads_corpus for expert in experts.values()))}
+    if "facts" in read:
+        plan.require_facts(dataset, f"expert {passage!r}")
     return Job(
         "extract",
         settings,
@@ -120,7 +122,8 @@ def extract(plan: Plan, dataset: str, passage: str, shard: str) -> Job:
         },
         modules=sorted(modules),
         experts=sources,
-        patterns={"corpus": [shard_file(int(shard), name) for name in rows]},
+        # one list of facts for all shards, whose features have the same columns
+        patterns={"corpus": sorted(f"{n}.parquet" if n == "facts" else shard_file(int(shard), n) for n in read)},
         files=files,
     )
 
@@ -195,6 +198,8 @@ def embed(plan: Plan, dataset: str, system: str) -> Job:
         encoders, options = listed(entry.text_encoder), entry.settings()
         if entry.text_encoder is not None:
             options["text_encoder"] = plan.backbone_path(entry.text_encoder)
+        if entry.facts is not None:
+            plan.require_facts(dataset, f"system {system!r}")
         given = {"embeddings": options}
         runs, modules, files = plan.backbone_runs(encoders), [], plan.backbone_files(encoders)
     settings = {"system": given, "seed": plan.seed, "members": plan.members(system)}
@@ -338,6 +343,10 @@ def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
         segments = [plan.segments(dataset, split, system, member) for member in members]
         inputs = {"corpus": corpus, "segments": segments}
         return Job("evaluate", settings | {"split": split}, inputs, patterns={"segments": SEGMENTS})
+    if isinstance(probe := plan.systems[system], Probe):
+        plan.require_facts(dataset, f"system {system!r}")
+        settings |= {"split": split, "probe": probe.settings()}
+        return Job("evaluate", settings, _corpus(plan, dataset, [probe.expert]), experts=[probe.expert])
     return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.result("rankings", dataset, split, system)})
 
 
@@ -397,6 +406,7 @@ def tabulate(plan: Plan, table: str) -> Job:
         "cells": [[split, system, plan.members(system)] for split, system in cells],
         "corpus_kind": f"a part of {dataset.corpus}" if dataset.options.get("partial") else dataset.corpus,
         "scale": plan.params["scale"],
+        "oracles": [row["system"] for row in dataset.oracles],
     }
     metrics = [plan.result("metrics", entry.dataset, *cell) for cell in cells]
     inputs: dict[str, str | list[str]] = {"metrics": metrics, "leaks": plan.result("leaks", table)}

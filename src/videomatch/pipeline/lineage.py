@@ -10,7 +10,7 @@ from typing import Any
 from videomatch.pipeline.plan import Plan
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
-from videomatch.specs.systems import Combine, Embeddings, Rescore, Trained, needs_validation
+from videomatch.specs.systems import Combine, Embeddings, Probe, Rescore, Trained, needs_validation
 
 Json = dict[str, Any]
 Path = tuple[str, ...]
@@ -50,7 +50,7 @@ class _Lineage:
         elif isinstance(entry, Embeddings):
             self.experts(self._read(dataset, name), path)
             self.backbones(listed(entry.text_encoder), path)
-            if entry.features is None:
+            if entry.texts and entry.features is None:
                 self._add((*path, "text analysis"), {"dataset": dataset, "splits": []})
         elif isinstance(entry, Combine):
             for number, part, _ in self.plan.combined_members(name)[member]:
@@ -62,6 +62,9 @@ class _Lineage:
                 self.system(dataset, other, self.plan.members(other)[0], (*path, other))
             self.experts(listed(entry.expert), path)
             self.splits(dataset, entry.bank, (*path, "bank"))
+        elif isinstance(entry, Probe):
+            self.experts([entry.expert], path)
+            self._add((*path, "linear classifier"), {"dataset": dataset, "splits": []})
         else:
             self.experts(entry.experts, path)
             for detector in listed(entry.detector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
 from videomatch.specs.data import Backbone, Dataset, Expert, KeyFrames, is_path
 from videomatch.specs.reports import MEASURED, Page, Submission, Table
-from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, System, Trained
+from videomatch.specs.systems import Align, Combine, Embeddings, Probe, Rescore, System, Trained
 
 Kind = TypeVar("Kind", bound=System)
 
@@ -47,9 +48,19 @@ class Plan:
         self.pages = {name: Page.read(entry) for name, entry in params["pages"].items()}
         self.submissions = {name: Submission.read(entry) for name, entry in params["submissions"].items()}
         self.tables = {
-            name: Table.read(yaml.safe_load((TABLES / f"{name}.yaml").read_text(encoding="utf-8")))
+            name: self._with_oracles(Table.read(yaml.safe_load((TABLES / f"{name}.yaml").read_text(encoding="utf-8"))))
             for name in params["tables"]
         }
+
+    def _with_oracles(self, table: Table) -> Table:
+        """A table with the oracles of its data set as first rows, of those that are judged as its own systems are."""
+        kinds = {self._judged_as(row["system"]) for row in table.rows}
+        oracles = [r for r in self.datasets[table.dataset].oracles if {self._judged_as(r["system"])} == kinds]
+        return dataclasses.replace(table, rows=[*oracles, *table.rows])
+
+    def _judged_as(self, system: str) -> type[System] | None:
+        """Align or Probe; None of a system that ranks."""
+        return next((kind for kind in (Align, Probe) if isinstance(self.systems[system], kind)), None)
 
     def result(self, *folders: str) -> str:
         """The path of a result's manifest, by which it is named. Folders are those of ``rules.RULES``."""
@@ -91,9 +102,21 @@ class Plan:
 
     def renders(self, dataset: str) -> list[str]:
         """The results of ``render``, one per shard; none where the reader starts from other files."""
-        if "renders" not in signatures.read(f"corpora.{self.datasets[dataset].corpus}")["read"].options:
+        if not self.is_generated(dataset):
             return []
         return [self.result("media", dataset, str(shard)) for shard in range(self.datasets[dataset].shards)]
+
+    def is_generated(self, dataset: str) -> bool:
+        """Whether the reader of a data set starts from rendered videos."""
+        return "renders" in signatures.read(f"corpora.{self.datasets[dataset].corpus}")["read"].options
+
+    def require_facts(self, dataset: str, what: str) -> None:
+        """A ValueError where a data set has no table of facts, which ``what`` reads."""
+        if not self.is_generated(dataset):
+            raise ValueError(
+                f"{what} reads facts, which only generated videos have: the videos of data set {dataset!r} are read by "
+                f"corpus {self.datasets[dataset].corpus!r}"
+            )
 
     def features(self, dataset: str, expert: str) -> list[str]:
         """The results that hold the features of an expert, one per shard; the data set has to list it."""
@@ -121,7 +144,7 @@ class Plan:
         if isinstance(entry, KeyFrames):
             return expert
         trained = any(self.backbones[backbone].system for backbone in entry.backbones)
-        alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_transcripts
+        alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_corpus
         return expert if alone else "media"
 
     def passes(self, dataset: str) -> dict[str, dict[str, Expert]]:
@@ -277,7 +300,7 @@ class Plan:
             shown.append((page.dataset, page.split, page.system))
             shown += [(page.dataset, str(page.judged), system) for system in page.scatter]
         shown += [(entry.dataset, entry.split, entry.system) for entry in self.submissions.values() if entry.is_ranked]
-        return [cell for cell in dict.fromkeys(shown) if not isinstance(self.systems[cell[2]], Align)]
+        return [cell for cell in dict.fromkeys(shown) if self._judged_as(cell[2]) is None]
 
     def queried(self, dataset: str, system: str) -> list[str]:
         """Protocols whose captions are compared with a system's videos; other texts are not embedded."""

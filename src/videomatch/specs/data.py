@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.specs import OpenSpec, Spec, listed, option
+from videomatch.specs.reports import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Dataset(Spec):
         shards: into how many parts the videos are split for extraction.
         unlabelled: protocols whose labels are not published; tables leave them out.
         embed: splits whose videos are embedded; all videos by default.
+        oracles: rows of all tables on this data set whose systems are of its kind.
     """
 
     corpus: str = option(room="corpora", what="corpus", has=("read",))
@@ -30,6 +32,7 @@ class Dataset(Spec):
     options: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: Sequence[str] = ()
     embed: Sequence[str] = ()
+    oracles: Sequence[Mapping[str, Any]] = option(spec=Row, default=())
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.shards < 1:
@@ -79,9 +82,9 @@ class Expert(OpenSpec):
         return self.extractor == "released" and "format" not in self.further
 
     @property
-    def reads_transcripts(self) -> bool:
-        """Whether it takes the transcripts of the corpus."""
-        return self.extractor == "speech"
+    def reads_corpus(self) -> str | None:
+        """What it takes of the corpus beside the videos: transcripts or facts."""
+        return {"speech": "transcripts", "facts": "facts"}.get(self.extractor)
 
     @property
     def recognises(self) -> str | None:

@@ -69,7 +69,8 @@ class Table(Spec):
     protocol ``split``, or of ``splits`` (protocol -> heading). ``compared``: the systems whose first metric ``dvc exp
     show`` has a column for; by default those of all rows. ``base``: the system of a row from which the others' first
     metric is subtracted. ``chart``: how pages draw it, the ``intervals`` of the first metric's columns with
-    their differences to the base, or a ``heat map`` of all columns, which then have one scale."""
+    their differences to the base, or a ``heat map`` of all columns, which then have one scale. ``wanted``: head of a
+    column -> the value that some system should reach."""
 
     title: str
     dataset: str = option(section="datasets")
@@ -81,6 +82,7 @@ class Table(Spec):
     compared: Sequence[str] = option(section="systems", default=())
     base: str | None = option(section="systems", default=None)
     chart: Literal["intervals", "heat map"] = "intervals"
+    wanted: Mapping[str, float] | None = None
     note: str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -100,6 +102,8 @@ class Table(Spec):
                 yield f"rows.{number}.shares", unknown("protocol of this table", split, shown)
             if rows[number] in rows[:number]:
                 yield f"rows.{number}", f"row {row['label']!r} of system {row['system']!r} stands twice"
+        for head in set(self.wanted or {}).difference(heads):
+            yield f"wanted.{head}", f"no column {head!r}; there are: {', '.join(heads)}"
         for number, group in enumerate(self.reported):
             for head in {head for numbers in group["rows"].values() for head in numbers} - set(heads):
                 yield f"reported.{number}.rows", f"no column {head!r}; there are: {', '.join(heads)}"

@@ -1,4 +1,4 @@
-"""The five kinds of systems: trained, embeddings of features as they are, combined, rescored, aligning."""
+"""The six kinds of systems: trained, embeddings of features as they are, combined, rescored, aligning, probes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from videomatch.specs.similarity import SimilarityMap
 WITHOUT_EMBEDDINGS = {
     "rescore": "has no embeddings: it rescores another",
     "align": "has no embeddings: it aligns",
+    "probe": "has no embeddings: it probes an expert",
 }
 
 
@@ -139,16 +140,21 @@ class Trained(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Embeddings(Spec):
     """``embeddings:`` pooled frames of the expert ``features``, and texts, without training. Texts are embedded into
-    the space of the features by a backbone (``text_encoder``), else in ``dim`` dimensions of their own."""
+    the space of the features by a backbone (``text_encoder``), else in ``dim`` dimensions of their own. An oracle has
+    ``facts`` instead: the factors of generated videos that it knows, or ``all``."""
 
     features: str | None = option(section="experts", default=None)
     pool: Literal["mean"] = "mean"
     texts: Sequence[str] = option(values=tuple(VALUES["texts", "kind"]), what="kind of texts", default=())
     dim: int | None = None
     text_encoder: str | None = option(section="backbones", default=None)
+    facts: Sequence[str] | str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        if self.features is None and not self.texts:
+        if self.facts is not None:
+            if self.settings().keys() != {"facts"} or not self.facts:
+                yield "facts", "expected a list of factors, or `all`, and no other option: an oracle knows nothing else"
+        elif self.features is None and not self.texts:
             yield "", "expected `features:` (an expert), `texts:` (kinds of texts), or both with a text_encoder"
         if self.text_encoder is not None and self.features is None:
             yield "text_encoder", "a text encoder needs `features:` of its own space"
@@ -230,7 +236,20 @@ class Align(SimilarityMap):
             yield "", "expected `options:` of the aligner (`{}`: its own defaults), or `tune: {split: …}`"
 
 
-System = Trained | Embeddings | Combine | Rescore | Align
+@dataclass(frozen=True, kw_only=True)
+class Probe(Spec):
+    """``probe:`` how often a linear classifier tells the facts of generated videos from the features of an ``expert``.
+    It reads the means of as many equal ``parts`` of the time as given, so that several tell the order of frames."""
+
+    expert: str = option(section="experts")
+    parts: int = 1
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if self.parts < 1:
+            yield "parts", f"{self.parts!r} is not a whole number of at least 1"
+
+
+System = Trained | Embeddings | Combine | Rescore | Align | Probe
 
 #: the key of a system that says which kind it is -> the spec of the system (``model``) or of what is below the key
 KINDS: dict[str, type[System]] = {
@@ -239,6 +258,7 @@ KINDS: dict[str, type[System]] = {
     "combine": Combine,
     "rescore": Rescore,
     "align": Align,
+    "probe": Probe,
 }
 
 

@@ -1,12 +1,15 @@
 """Embed the videos and texts of a corpus: vectors in which a larger inner product means a better match.
 
-They are unit vectors, unless the model's ``comparison`` is ``dot``; then ``embed.json`` has ``score: dot``. Each member
-has the stores ``videos/`` (by video id) and ``texts/`` (by text id), of one float32 row per id, by one of:
+They are unit vectors, unless they are an oracle's or the model's ``comparison`` is ``dot``; then ``embed.json`` has
+``score: dot``. Each member has the stores ``videos/`` (by video id) and ``texts/`` (by text id), of one float32 row per
+id, by one of:
 
 * ``embeddings: {features, pool: mean}``: the mean of a video's frame features.
 * ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split.
 * ``embeddings: {features, text_encoder, texts}``: zero-shot; features are image embeddings of the encoder's own space,
   the texts go through its text tower.
+* ``embeddings: {facts}``: an oracle, which knows these facts of generated videos and texts
+  (:func:`videomatch.data.facts.vectors`).
 * a trained system: ``embed_videos`` and ``embed_texts`` of its model.
 
 What lacks input (a title, a decodable frame) is absent from the store; ``embed.json`` counts these.
@@ -24,6 +27,7 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_array
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from videomatch import examples as examples_
@@ -32,7 +36,7 @@ from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.precision import default_device, reproducible
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
-from videomatch.data import tables
+from videomatch.data import facts, tables
 from videomatch.data.store import Store, StoreWriter
 
 log = logging.getLogger(__name__)
@@ -72,6 +76,7 @@ def embed(
     if splits is not None:
         chosen = set(corpora.pooled_ids(corpus, splits, ("query", "reference")))
         ids = [i for i in ids if i in chosen]
+    comparison = "cosine"
     with reproducible(threads), torch.inference_mode():
         if "model" in system:
             for member, checkpoint in zip(members, run or [], strict=True):
@@ -79,7 +84,9 @@ def embed(
                 _write_member(output / member, vectors, system, comparison)
             return
         options = system["embeddings"]
-        if "features" in options:
+        if "facts" in options:
+            vectors, comparison = _by_facts(corpus, ids, options["facts"], queries), "dot"
+        elif "features" in options:
             vectors = _by_features(corpus, features, ids, options, queries)
         else:
             from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
@@ -90,7 +97,19 @@ def embed(
             rows = ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS))
             vectors = {"videos": (ids, rows)}
         (member,) = members  # a system without training has one
-        _write_member(output / member, vectors, system)
+        _write_member(output / member, vectors, system, comparison)
+
+
+def _by_facts(corpus: Path, ids: Sequence[str], factors: facts.Factors, queries: Sequence[str] | None) -> Embeddings:
+    texts = [] if queries == [] else _queries(corpus, queries)["text_id"].to_list()
+    of_videos, of_texts = facts.vectors(facts.read(corpus, factors), ids, texts)
+    found: Embeddings = {"videos": (ids, _dense(ids, of_videos))}
+    return found | ({"texts": (texts, _dense(texts, of_texts))} if texts else {})
+
+
+def _dense(ids: Sequence[str], rows: csr_array) -> Vectors:
+    for first in range(0, len(ids), TEXTS):
+        yield ids[first : first + TEXTS], rows[first : first + TEXTS].toarray()
 
 
 def _by_features(

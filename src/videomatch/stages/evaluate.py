@@ -6,6 +6,7 @@ Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised 
 that was judged in part (TRECVID's), or with the suffix `` (NIST)`` over those that the system answers.
 Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
 (``F1 edit/crop``), AP and uAP (VSC 2022's), and MB/h: megabytes of descriptors per hour of reference.
+Of probes: the accuracy (%) for each factor of the facts.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import polars as pl
 from videomatch.common import files
 from videomatch.common.digests import digest
 from videomatch.common.messages import unknown
-from videomatch.data import tables
-from videomatch.data.corpus import pooled_ids
+from videomatch.data import corpus as corpora
+from videomatch.data import facts, tables
+from videomatch.data.corpus import pooled_ids, train_ids
 from videomatch.data.pairs import judged_pairs
+from videomatch.data.store import expert_store
 from videomatch.localisation.maps import boxes_by_pair
 from videomatch.metrics import avs, bootstrap, correlation, matching, ranking, segments
 from videomatch.metrics.segments import TIMES
@@ -51,6 +54,8 @@ def evaluate(
     rankings: Path | None = None,
     segments: list[Path] | None = None,
     split: str | None = None,
+    features: list[Path] | None = None,
+    probe: dict[str, Any] | None = None,
 ) -> None:
     """Write ``<member>/metrics.json``: ``metrics``, ``chance`` and ``counts``, name -> value each, and what a bootstrap
     needs (:mod:`videomatch.metrics.bootstrap`): the table ``statistics``, and ``resampled``: the number and name of its
@@ -59,10 +64,15 @@ def evaluate(
     Args:
         rankings: result of ``search``.
         segments: results of ``align``, one per member, instead, with their ``split``.
+        features, probe: results of ``extract``, and ``expert`` and ``parts`` of a linear classifier, instead, with the
+            ``split`` by whose videos it is judged.
     """
     for number, member in enumerate(members):
         if rankings is not None:
             result, rows, units = _evaluate_ranking(rankings / member, metrics, corpus)
+        elif probe is not None:
+            assert features and split
+            result, rows, units = _evaluate_probe(corpus, split, features, metrics, **probe)
         else:
             assert segments and split
             result, rows, units = _evaluate_segments(corpus, split, segments[number], metrics)
@@ -118,14 +128,16 @@ def _evaluate_ranking(
         score, grade = judged["score"].to_numpy(), judged["grade"].to_numpy()
         target = dict.fromkeys(PAIRS, grade) | {"MSE": correlation.rank_normalised(grade)}
         values |= {m: PAIRS[m](score, target[m]) for m in of_pairs}
-        chance |= dict.fromkeys(("Spearman", "Pearson"), 0.0)
+        # equal scores correlate with nothing; their MSE is that of the best of them, the mean of the grades
+        chance |= {m: PAIRS[m](np.full(len(grade), target[m].mean()), target[m]) for m in of_pairs}
         sides = judged["query_id"], judged["reference_id"]
         rows.append(_rows("score", sides[0], score, sides[1], grade))
         rows += [_rows(m, sides[0], (score - target[m]) ** 2, sides[1]) for m in of_pairs]
     if of_pool:
-        topics, of_topics = _topics(rankings, corpus, about, of_pool)
+        topics, by_chance, of_topics = _topics(rankings, corpus, about, of_pool)
         values |= {m: float(np.array(list(by_topic.values())).mean()) for m, by_topic in topics.items()}
         rows += [_rows(m, list(by_topic), list(by_topic.values())) for m, by_topic in topics.items()]
+        chance |= by_chance
         unit = "queries"
         counts |= of_topics
     _check(metrics, values, [*values, *PAIRS, "infAP", "infNDCG", "iP@10"])
@@ -147,8 +159,9 @@ def _evaluate_ranking(
 
 def _topics(
     rankings: Path, corpus: Path, about: dict, metrics: list[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """The values of each measure by topic, of all, or with the suffix of those with an answer; and counts of topics."""
+) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, int]]:
+    """The values of each measure by topic, of all, or with the suffix of those with an answer; the measures of random
+    rankings of all topics; and counts of topics."""
     strata = tables.read("strata", corpus)
     strata = strata.filter(pl.col("query_id").is_in(pooled_ids(corpus, about["split"], ["query"])))
     if not len(strata):
@@ -160,10 +173,12 @@ def _topics(
     ks = tuple(sorted({int(m[1]) for metric in metrics if (m := _POOL.fullmatch(metric)) and m[1]}))
     answers = best.partition_by("query_id", as_dict=True)
     found: dict[str, dict[str, float]] = {}
+    random: list[dict[str, float]] = []
     for (topic,), pool in sorted(strata.partition_by("query_id", as_dict=True).items()):
         run = answers.get((topic,), best.clear())
         ranks, pooled = ((t["stratum"].to_numpy(), t["judgement"].to_numpy()) for t in (run, pool))
         found[str(topic)] = avs.inferred(*ranks, pooled, ks)
+        random.append(avs.chance(about["counts"]["references"], pooled, ks))
     answered = [topic for topic in found if (topic,) in answers]
     if not answered:
         raise ValueError(f"{rankings}: no judged topic of protocol {about['split']!r} has a ranking")
@@ -171,7 +186,8 @@ def _topics(
         m: {t: found[t][m.removesuffix(NIST)] for t in (answered if m.endswith(NIST) else found)} for m in metrics
     }
     counts = {"judged topics": len(found), "judged topics without an answer": len(found) - len(answered)}
-    return values, counts
+    chance = {m: sum(topic[m.removesuffix(NIST)] for topic in random) / len(random) for m in metrics}
+    return values, chance, counts
 
 
 def _check(metrics: list[str], values: Mapping[str, float], known: Collection[str]) -> None:
@@ -219,14 +235,8 @@ def _evaluate_segments(
     units: all videos of the protocol."""
     found = tables.read("segments", aligned)
     about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
-    values: dict[str, float] = {"MB/h": about["bytes"] / 1e6 / about["hours"]}
     measured, rows, scores = _measured(corpus, split, found)
-    for place, numbers in measured.items():
-        if place == "matching":
-            values |= numbers
-            continue
-        where = "" if place == "overall" else f" {place}"
-        values |= {f"{name}{where}": 100 * numbers[name] for name in OF_SEGMENTS if name in numbers}
+    values = {"MB/h": about["bytes"] / 1e6 / about["hours"], **_named(measured)}
     if not len(found):
         values |= {"AP": 0.0, "uAP": 0.0}
     _check(metrics, values, values)
@@ -239,14 +249,67 @@ def _evaluate_segments(
         "segments": int(scores[:, 3].sum()),
     }
     units = sorted(set(pooled_ids(corpus, split, ["query", "reference"])))
+    chance = _named(_measured(corpus, split, whole)[0]) if len(whole := _whole(corpus, pairs)) else {}
     result = {
         "metrics": {m: values[m] for m in metrics},
         "counts": counts,
         "resampled": _resampled(units, "videos", pairs, len(units)),
-        "chance": {},
+        "chance": {m: chance[m] for m in metrics if m in chance},
         "split": split,
     }
     return result, rows, units
+
+
+def _named(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of segments by their names in tables."""
+    values: dict[str, float] = {}
+    for place, numbers in measured.items():
+        if place == "matching":
+            values |= numbers
+            continue
+        where = "" if place == "overall" else f" {place}"
+        values |= {f"{name}{where}": 100 * numbers[name] for name in OF_SEGMENTS if name in numbers}
+    return values
+
+
+def _whole(corpus: Path, pairs: pl.DataFrame) -> pl.DataFrame:
+    """The segments of one who knows nothing: each judged pair from start to end, with equal scores; none at all where
+    the length of a video is not known."""
+    lengths = corpora.videos(corpus).select("video_id", "duration")
+    rows = pairs
+    for side in ("query", "reference"):
+        rows = rows.join(lengths.rename({"video_id": f"{side}_id", "duration": f"{side}_end"}), on=f"{side}_id")
+        rows = rows.with_columns(pl.lit(0.0).alias(f"{side}_start"))
+    is_known = not sum(rows.null_count().row(0))
+    return tables.check("segments", rows.with_columns(score=1.0)) if is_known else tables.frame("segments")
+
+
+def _evaluate_probe(
+    corpus: Path, split: str, features: list[Path], factors: list[str], expert: str, parts: int = 1
+) -> tuple[dict[str, Any], pl.DataFrame, list[str]]:
+    """In how many percent of the stretches of a split's videos a linear classifier that was trained on the train split
+    finds a value of each factor that is true there; chance is the most frequent value. And the rows and units."""
+    from videomatch.metrics.probe import hits  # scikit-learn takes a second to import, and only this needs it
+
+    known, store = facts.read(corpus, factors), expert_store(features, expert)
+    sides = train_ids(corpus), pooled_ids(corpus, split)
+    values, chance, rows = dict[str, float](), dict[str, float](), list[pl.DataFrame]()
+    for factor in factors:
+        train, test = (facts.stretches(known, factor, side) for side in sides)
+        if not len(train) or not len(test):
+            raise ValueError(f"{corpus}: no video of the train split, or of {split!r}, has a fact of factor {factor!r}")
+        names = train["value"].explode().unique().sort()
+        true = [np.array([[n in v for n in names] for v in side["value"].to_list()]) for side in (train, test)]
+        pooled = [facts.pooled(store, side, parts) for side in (train, test)]
+        found, frequent = hits(pooled[0], true[0], pooled[1], true[1])
+        values[factor], chance[factor] = (100 * float(side.mean()) for side in (found, frequent))
+        rows.append(_rows(factor, test["id"], 100.0 * found))
+    every = pl.concat(rows)
+    units = every["first"].unique().sort().to_list()
+    judged = pl.DataFrame({"query_id": units, "reference_id": units})
+    counts = {"videos": len(units)}
+    result = {"metrics": values, "counts": counts, "resampled": _resampled(units, "videos", judged, len(units))}
+    return result | {"chance": chance, "split": split}, every, units
 
 
 def _judged(

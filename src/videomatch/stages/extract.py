@@ -101,14 +101,13 @@ def extract(
     with ExitStack() as stack:
         networks = stack.enter_context(ThreadPoolExecutor(1 if torch.cuda.is_available() else threads, "network"))
         for name, expert in loaded.items():
+            expert.set_corpus(corpus, shard)
             made_by = {**experts[name], **expert.about}
             writer = StoreWriter(output / name, shape=expert.shape, dtype=expert.dtype, made_by=made_by, times=True)
             copied = _copy_released(name, expert, writer, videos["video_id"].to_list(), released or {})
             if copied is not None:
                 rejected += copied
                 continue
-            if expert.reads_transcripts:
-                expert.set_transcripts(corpora.transcripts(corpus, shard))
             outputs[name] = _Output(name, expert, sources.get(name), networks, 2 * threads, writer)
         units = _units(videos) if outputs else []
         places = [(scratch or output / UNITS) / f"{number:06d}" for number in range(len(units))]
