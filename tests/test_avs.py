@@ -320,6 +320,9 @@ def test_evaluate_measures_the_pool(searched, pools):
     assert result["metrics"]["iP@10"] == pytest.approx(np.sum([v["iP@10"] for v in wanted.values()]) / 5, rel=1e-9)
     assert result["metrics"]["iP@100 (NIST)"] == pytest.approx(np.mean([v["iP@100"] for v in wanted.values()]))
     assert result["counts"]["judged topics"] == 5 and result["counts"]["judged topics without an answer"] == 2
+    assert result["chance"]["infAP"] == pytest.approx(result["metrics"]["infAP"] * 5 / 3, rel=0.6), (
+        "embeddings are random"
+    )
     assert result["resampled"]["name"] == "queries" and result["resampled"]["units"] == 5
     assert same_value(result, tables.read("statistics", searched / "m/all")) == set(metrics)
 

@@ -131,6 +131,7 @@ def test_graded_pairs_and_a_video_never_meets_itself(tmp_path):
     assert result["metrics"]["MSE"] == pytest.approx(expected, rel=1e-6)
     assert result["metrics"]["MSE (plain)"] == pytest.approx(np.mean((score - grade) ** 2), rel=1e-6)
     assert result["chance"]["MnR"] == 15 and result["chance"]["Spearman"] == 0  # 29 references: not itself
+    assert result["chance"]["MSE (plain)"] == pytest.approx(grade.var()), "of the best constant"
     assert same_value(result, tables.read("statistics", tmp_path / "m/all")) == set(metrics)
 
 

@@ -282,3 +282,34 @@ def test_what_was_trained_on_is_in_italics_and_counted(tmp_path):
     with (tmp_path / "table/table.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["system"] == "other"]
     assert {row["metric"]: row["shared"] for row in rows} == {"R@1 (t2v)": "1234", "R@1 (full)": "0"}
+
+
+def test_oracles_stand_apart_and_what_is_wanted_of_the_others_is_said(tmp_path, hits):
+    for system, h in (("all", np.full((40, 2), 100.0)), ("base", hits[0]), ("new", hits[1])):
+        runs(tmp_path / system, {"all": h}, "d")
+    for wanted in (5.0, 99.0):
+        rows = [
+            {"label": "all facts", "system": "all"},
+            {"label": "old", "system": "base"},
+            {"label": "new", "system": "new"},
+        ]
+        (tmp_path / "leaks.json").write_text(json.dumps({"cells": []}))
+        tabulate(
+            leaks=tmp_path,
+            metrics=[tmp_path / row["system"] for row in rows],
+            output=tmp_path / "table",
+            table={"title": "A table", "dataset": "videos", "rows": rows, "wanted": {"R@1": wanted}},
+            splits=[("captions_test", "")],
+            columns=[("R@1", "R@1")],
+            cells=[["captions_test", row["system"], ["all"]] for row in rows],
+            corpus_kind="generated",
+            scale="small",
+            oracles=["all", "elsewhere"],
+        )
+        text = (tmp_path / "table/table.md").read_text()
+        assert (
+            "An oracle knows the named facts" in text and f"| *wanted* | {wanted} |  |\n| *oracle: all facts* |" in text
+        )
+        reached = f"Not reached by any system: R@1 ({hits[1].mean():.1f} of {wanted:g})."
+        assert (reached in text) == (wanted == 99)
+        assert list(json.loads((tmp_path / "table/summary.json").read_text())) == ["old", "new"]

@@ -291,7 +291,8 @@ def _evaluate_probe(
     finds a value of each factor that is true there; chance is the most frequent value. And the rows and units."""
     from videomatch.metrics.probe import hits  # scikit-learn takes a second to import, and only this needs it
 
-    known, store = facts.read(corpus, factors), expert_store(features, expert)
+    known = facts.read(corpus, factors)
+    store = expert_store(features, expert)
     sides = train_ids(corpus), pooled_ids(corpus, split)
     values, chance, rows = dict[str, float](), dict[str, float](), list[pl.DataFrame]()
     for factor in factors:
