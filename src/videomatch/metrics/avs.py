@@ -75,14 +75,15 @@ def inferred(
 
 def chance(
     references: int,
+    among: tuple[Int[np.ndarray, " some"], Int[np.ndarray, " some"]],
     pool: tuple[Int[np.ndarray, " pool"], Int[np.ndarray, " pool"]],
     ks: tuple[int, ...] = KS,
 ) -> dict[str, float]:
-    """The estimates of one topic for random rankings of so many references, the pool among them: their mean, since the
+    """The mean estimates of one topic for random rankings of so many references, ``among`` them these pooled shots: the
     estimates of :func:`inferred` have no closed expectation."""
-    rng, size, length = np.random.default_rng(0), max(references, len(pool[0])), min(references, MAX_SHOTS)
-    drawn = [rng.choice(size, length, replace=False) for _ in range(RANDOM)]
-    padded = [np.append(of_pool, -1) for of_pool in pool]
-    runs = [[of_pool[np.minimum(run, len(pool[0]))] for of_pool in padded] for run in drawn]
-    found = [inferred(*run, pool, ks) for run in runs]
+    rng, (stratum, judgement) = np.random.default_rng(0), (np.append(side, -1) for side in among)
+    found = []
+    for _ in range(RANDOM):
+        run = np.minimum(rng.choice(references, min(references, MAX_SHOTS), replace=False), len(stratum) - 1)
+        found.append(inferred(stratum[run], judgement[run], pool, ks))
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -172,13 +172,15 @@ def _topics(
     best = best.with_columns(pl.col("stratum", "judgement").fill_null(-1))
     ks = tuple(sorted({int(m[1]) for metric in metrics if (m := _POOL.fullmatch(metric)) and m[1]}))
     answers = best.partition_by("query_id", as_dict=True)
+    references = set(pooled_ids(corpus, about["split"])).difference(about["missing"])
     found: dict[str, dict[str, float]] = {}
     random: list[dict[str, float]] = []
     for (topic,), pool in sorted(strata.partition_by("query_id", as_dict=True).items()):
         run = answers.get((topic,), best.clear())
         ranks, pooled = ((t["stratum"].to_numpy(), t["judgement"].to_numpy()) for t in (run, pool))
         found[str(topic)] = avs.inferred(*ranks, pooled, ks)
-        random.append(avs.chance(about["counts"]["references"], pooled, ks))
+        is_ranked = pool["reference_id"].is_in(references).to_numpy()
+        random.append(avs.chance(len(references), (pooled[0][is_ranked], pooled[1][is_ranked]), pooled, ks))
     answered = [topic for topic in found if (topic,) in answers]
     if not answered:
         raise ValueError(f"{rankings}: no judged topic of protocol {about['split']!r} has a ranking")
