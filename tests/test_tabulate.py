@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.stats
-import yaml
 
 from paths import ROOT
 from videomatch.data import tables
