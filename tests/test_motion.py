@@ -32,6 +32,7 @@ from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 import clips
 from toys import corpus_of, extracted, toy
 from videomatch.data import corpus as corpora
+from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.clip_tags import ClipTags
@@ -292,6 +293,21 @@ def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match="no caption of split 'train' has the word 'violet'"):
         ClipTags(Source(corpus, store), words=["violet"]).on("train")
     assert examples.derived_config()["image_size"] == 32 and examples.derived_config()["num_frames"] == 3
+
+
+def test_labels_are_what_a_corpus_knows(tmp_path: Path) -> None:
+    corpus, features = toy(tmp_path)
+    known = [
+        ("v000", "colour", "red", None, None),
+        ("v001", "colour", "green", 0.0, 1.0),
+        ("v001", "place", "left", None, None),
+    ]
+    tables.write("facts", tables.frame("facts", known), corpus)
+    examples = ClipTags(Source(corpus, Store(features / "frames")), facts=["colour"], num_tags=0, categories=False)
+    train = examples.on("train")
+    assert train.labels == ["fact:colour=green", "fact:colour=red"]
+    labels = train.batch(np.arange(3), np.random.default_rng(0))["labels"]
+    assert labels.tolist() == [[0, 1], [1, 0], [0, 0]]
 
 
 def test_short_videos_repeat_their_last_frame(tmp_path: Path) -> None:

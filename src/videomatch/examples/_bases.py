@@ -85,7 +85,8 @@ class TaggedExamples(Examples):
     ``categories``, and ``words`` of its captions, named ``tag:…``, ``category:…`` and ``word:…``. Without a list,
     words are the ``num_words`` most frequent of those that at most half of the captioned videos have (the concepts of
     the hybrid space of dual encoding, Dong et al. 2021, arXiv:2009.05381; here captions are split at everything but
-    letters, so Chinese text between two marks is one word).
+    letters, so Chinese text between two marks is one word). ``facts`` are factors of the table of that name, each of
+    whose values is a label ``fact:factor=value``: what a corpus knows, as ImageNet knows objects and Kinetics actions.
     """
 
     #: what the labels of tags begin with
@@ -95,6 +96,7 @@ class TaggedExamples(Examples):
     num_tags: int = 64
     num_words: int = 0
     words: Sequence[str] = ()
+    facts: Sequence[str] = ()
     categories: bool = True
     labels: list[str] = field(init=False, default_factory=list)
 
@@ -128,13 +130,16 @@ class TaggedExamples(Examples):
             words = pl.col("text").map_elements(lambda text: WORD.findall(text.lower()), pl.List(pl.String))
             captions = split_texts(self.source.corpus, split, ["caption"]).select("video_id", label=words)
             found["word"] = captions.explode("label").with_columns(label="word:" + pl.col("label"))
+        if self.facts:
+            known = tables.read("facts", self.source.corpus).filter(pl.col("factor").is_in(list(self.facts)))
+            found["fact"] = known.select(video_id="id", label="fact:" + pl.col("factor") + "=" + pl.col("value"))
         has_label = pl.col("label").is_not_null() | (pl.col("kind") == "tag")
         return pl.concat([r.with_columns(kind=pl.lit(kind)).filter(has_label).unique() for kind, r in found.items()])
 
     def _chosen(self, named: pl.DataFrame, split: str | Sequence[str]) -> list[str]:
         """The labels, those of one kind together, from the most frequent on (categories by name)."""
         counts = named.drop_nulls().group_by("kind", "label").len().sort("len", "label", descending=[True, False])
-        tags, categories, words = (counts.filter(kind=kind) for kind in ("tag", "category", "word"))
+        tags, categories, words, facts = (counts.filter(kind=kind) for kind in ("tag", "category", "word", "fact"))
         if self.words:
             if absent := sorted(set(self.words).difference(words["label"].str.strip_prefix("word:"))):
                 raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
@@ -144,7 +149,7 @@ class TaggedExamples(Examples):
             chosen = words.filter(pl.col("len") <= COMMON * captioned)["label"].head(self.num_words)
         else:
             chosen = []
-        return [*tags["label"].head(self.num_tags), *categories["label"].sort(), *chosen]
+        return [*tags["label"].head(self.num_tags), *categories["label"].sort(), *chosen, *facts["label"].sort()]
 
     def derived_config(self) -> dict[str, Any]:
         return {"id2label": dict(enumerate(self.labels))}
