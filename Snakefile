@@ -13,7 +13,7 @@ rule all:
         list(rules.needed(plan)),
 
 
-# `snakemake similarity_size` makes that table. DVC runs a stage by its name, after those that it reads.
+# `snakemake similarity_overview` makes that table. DVC runs a stage by its name, after those that it reads.
 for name, stage in rules.stages(plan).items():
 
     rule:

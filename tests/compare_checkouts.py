@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-TABLES = ("similarity", "search", "search_avs", "samesource")
+TABLES = ("similarity_overview", "search_overview", "search_avs", "samesource_overview")
 SIZES: dict[str, dict[str, Any]] = {
     "videos": {"videos": 200, "pairs": 4, "size": 64, "topics": 4, "captions": 4},
     "films": {"videos": 100, "size": 64, "median_duration": 10, "max_duration": 20},

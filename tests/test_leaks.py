@@ -299,7 +299,7 @@ def test_an_id_is_the_same_video_wherever_the_files_of_a_data_set_are(tmp_path):
 def test_what_a_table_is_made_from_waits_for_its_check_and_a_table_that_is_asked_for_for_no_other():
     plan = Plan(params.resolved(*params.load([params.PARAMS])))
     made, checks = rules.needed(plan), rules.checks(plan)
-    waiting, behind = [plan.result("tables", "samesource_aligners")], set()
+    waiting, behind = [plan.result("tables", "samesource_overview")], set()
     while waiting:
         if (result := waiting.pop()) not in behind:
             behind.add(result)
@@ -307,9 +307,9 @@ def test_what_a_table_is_made_from_waits_for_its_check_and_a_table_that_is_asked
     readers = {result for result in behind if "corpus" in made[result].inputs}
     assert {made[result].stage for result in readers} >= {"extract", "train"}
     assert len({made[result].settings.get("dataset") for result in behind}) > 1
-    assert all(plan.result("leaks", "samesource_aligners") in checks[result] for result in readers)
-    of_one = rules.checks(plan, frozenset(["similarity_size"]))
-    assert {check for some in of_one.values() for check in some} == {plan.result("leaks", "similarity_size")}
+    assert all(plan.result("leaks", "samesource_overview") in checks[result] for result in readers)
+    of_one = rules.checks(plan, frozenset(["similarity_overview"]))
+    assert {check for some in of_one.values() for check in some} == {plan.result("leaks", "similarity_overview")}
 
 
 def test_nothing_is_extracted_or_trained_for_a_refused_table(tmp_path):

@@ -51,6 +51,7 @@ def test_every_pipeline_is_what_the_rules_say_and_versions_each_result_once(para
     plan = Plan(parameters.resolved(*parameters.load([params_file]), has_data=False))
     stages, outs = yaml.safe_load(described)["stages"], {}
     assert stages.keys() >= {"jobs", *plan.tables}
+    assert not stages.keys() & {rule.name for rule in rules.RULES}, "Snakemake makes a rule of each"
     for name, stage in list(stages.items())[1:]:
         assert f"{plan.root}/jobs/{name}.json" in stage["deps"]
         for out in stage["outs"]:
