@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from transformers import AutoModel, BertConfig, BertForMaskedLM
+from transformers import AutoModel, BertConfig, BertForMaskedLM, CLIPConfig, CLIPModel
 
 from paths import fixtures
 from toys import CLIP, toy
@@ -338,25 +338,42 @@ def test_a_bert_brings_its_weights(tmp_path: Path):
         torch.testing.assert_close(model.text_states(**batch), state, rtol=1e-4, atol=1e-5)
 
 
+def published_clip() -> CLIPModel:
+    tower = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 1}
+    text = {"vocab_size": 40, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 39}
+    vision = {"image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config={**tower, **text}, vision_config={**tower, **vision}, projection_dim=64)
+    torch.manual_seed(1)
+    return CLIPModel(config).eval()
+
+
 def small_clip() -> clip.Model:
     torch.manual_seed(1)
-    ids = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 39}
-    return clip.Model(clip.Config(**ids, **{k: v for k, v in CLIP["model"].items() if k != "name"})).eval()
+    sizes = {key: value for key, value in CLIP["model"].items() if key != "name"}
+    return clip.Model(clip.Config(vocab_size=40, **sizes)).eval()
 
 
-def test_a_clip_brings_its_text_tower(tmp_path: Path):
-    source, batch = small_clip(), texts_of(inputs())
+@pytest.mark.parametrize("made", [published_clip, small_clip])
+def test_a_clip_brings_its_text_tower(tmp_path: Path, made):
+    source, batch = made(), texts_of(inputs())
     source.save_pretrained(tmp_path)
     ids = {"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 39, "text_length": 9}
     brought = mmt.Model(mmt.Config(**SMALL, **ids, experts=EXPERTS, pretrained=str(tmp_path))).eval()
     brought.initialise()
-    size = {"text": "clip", "text_layers": 1, "text_width": 64, "text_heads": 1, "text_ffn": 256}
-    started = mmt.Model(mmt.Config(**SMALL, **{**ids, "text_length": 32}, **size, experts=EXPERTS)).eval()
-    load_weights(started, source.state_dict(), fresh=[r"^(?!text_model\.)"])
+    models = [brought]
+    if made is published_clip:
+        size = {"text": "clip", "text_layers": 1, "text_width": 64, "text_heads": 1, "text_ffn": 256}
+        models.append(mmt.Model(mmt.Config(**SMALL, **{**ids, "text_length": 32}, **size, experts=EXPERTS)).eval())
+        load_weights(models[-1], source.state_dict(), fresh=[r"^(?!text_model\.)"])
     with torch.inference_mode():
-        state = source.text_model(**batch).pooler_output
-        for model in (brought, started):
+        found = source.text_model(**batch)
+        state = found.pooler_output if made is published_clip else found.last_hidden_state[:, 0]
+        for model in models:
             torch.testing.assert_close(model.text_states(**batch), state, rtol=1e-4, atol=1e-5)
+
+
+def test_a_clip_and_a_tokenizer_end_texts_alike(tmp_path: Path):
+    published_clip().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="texts end with 39 for the text encoder, the tokenizer's with 7"):
         mmt.Config(experts=EXPERTS, pretrained=str(tmp_path), vocab_size=40, eos_token_id=7)
 

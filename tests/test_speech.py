@@ -140,7 +140,7 @@ def test_speech_is_read_by_what_names_it_alone(plan: Plan) -> None:
     assert readers == {plan.result("embeddings", "mine", "words")}
     assert plan.corpus("mine", "title") == plan.result("corpora", "mine")
     heard = jobs[plan.features("mine", "speech")[1]]
-    assert heard.patterns["corpus"] == ["videos-00001.parquet", "transcripts-00001.parquet"]
+    assert heard.patterns["corpus"] == ["transcripts-00001.parquet", "videos-00001.parquet"]
     assert heard.files == ["./whisper"]
 
 

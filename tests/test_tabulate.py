@@ -244,7 +244,7 @@ def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_
     (tmp_path / "aligned/measured.json").write_text(json.dumps({"CPU s/h": 1.256}))
     (tmp_path / "leaks.json").write_text(json.dumps({"cells": []}))
     plan = Plan(parameters.resolved(parameters.load(["params.yaml"])[0]))
-    job = jobs.tabulate(plan, "samesource")
+    job = jobs.tabulate(plan, "samesource_overview")
     shown = [column for column in job.settings["columns"] if column[0] in ("F1", "MB/h", "CPU s/h")]
     tabulate(
         metrics=[tmp_path / "metrics"], measured=[tmp_path / "aligned"], leaks=tmp_path, output=tmp_path / "table",

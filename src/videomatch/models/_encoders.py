@@ -16,13 +16,9 @@ BERTS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 
 
 def configuration(encoder: dict[str, Any] | PretrainedConfig | str) -> Any:
-    """Of a hub id or folder, of its values (with ``model_type``), or as it is; of a CLIP that of its text tower."""
-    config: Any = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
-    config = AutoConfig.from_pretrained(encoder) if isinstance(encoder, str) else config
-    if config.model_type != "clip":
-        return config
-    config.text_config.projection_dim = config.projection_dim
-    return config.text_config
+    """Of a hub id or folder, of its values (with ``model_type``), or as it is."""
+    config = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
+    return AutoConfig.from_pretrained(encoder) if isinstance(encoder, str) else config
 
 
 def check_vocabulary(config: Any, vocab_size: int) -> None:
@@ -40,8 +36,10 @@ def configured(
     tokens: int,
     kinds: Sequence[str] = BERTS,
 ) -> Any:
-    """The configuration of an encoder with this dropout, checked against a tokenizer and the longest text."""
+    """The configuration of an encoder, or of a CLIP's text tower, with this dropout, checked against a tokenizer and
+    the longest text."""
     config = configuration(encoder)
+    config = getattr(config, "text_config", config)
     kind = config.model_type
     if kind not in kinds or getattr(config, "position_embedding_type", None) not in (None, "absolute"):
         raise ValueError(f"encoder {kind!r} is not laid out like BERT, expected {', '.join(kinds)}")
@@ -88,11 +86,14 @@ def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
 
 
 def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
-    """Copy the weights of a checkpoint's encoder, and those of its masked-token head where ``head`` fits it."""
-    source: Any = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
-    copy_weights(name, source.base_model, encoder)
+    """Copy the weights of a checkpoint's encoder, or of a CLIP's text tower; with a ``head`` also those of the
+    masked-token head, where they fit it."""
     if head is None:
+        source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
+        copy_weights(name, getattr(source, "text_model", source), encoder)
         return
+    source = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
+    copy_weights(name, source.base_model, encoder)
     if hasattr(source, "generator_predictions"):  # Electra
         transform, decoder = source.generator_predictions, source.generator_lm_head
     elif hasattr(source, "lm_head"):  # RoBERTa

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import rnn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
@@ -102,8 +102,7 @@ class Config(PretrainedConfig):
             if encoder is None:
                 need = "a `backbone` (or `pretrained`): the CLIP of the frames"
                 raise ValueError(f"dual_encoding: text clip needs {need}")
-            tower: Any = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
-            tower = self.tower = AutoConfig.from_pretrained(encoder) if isinstance(encoder, str) else tower
+            tower = self.tower = _encoders.configuration(encoder)
             if not hasattr(tower, "text_config"):
                 given = f"{encoder} is a {tower.model_type!r}"
                 raise ValueError(f"dual_encoding: {given}, expected a CLIP with a text tower")

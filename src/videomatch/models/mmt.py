@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, BertConfig, CLIPTextModel, PretrainedConfig, PreTrainedModel
+from transformers import BertConfig, CLIPTextModel, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
@@ -346,14 +346,8 @@ class Model(PreTrainedModel, SystemModel):
         return encode(encoder.encoder.layer, rows, mask, wanted=first & mask)
 
     def initialise(self) -> None:
-        name = self.config.pretrained
-        if name is None:
-            return
-        if not self.is_clip:
-            _encoders.pretrained(name, self.text_model, None)
-            return
-        source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
-        self.text_model.load_state_dict(getattr(source, "text_model", source).state_dict())
+        if self.config.pretrained is not None:
+            _encoders.pretrained(self.config.pretrained, self.text_model, None)
 
     @torch.no_grad()
     def fit_statistics(self, sample: Callable[[], Mapping[str, Tensor]]) -> None:
