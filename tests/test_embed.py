@@ -100,11 +100,11 @@ def test_trained_system_finds_videos_by_caption(toys, tmp_path, checkpoint):
     texts, videos = stores["texts"], stores["videos"]
     similarity = texts.gather(texts.ids)[0] @ videos.gather(videos.ids)[0].T
     best = similarity.argmax(1)
-    # 8 kinds of videos: chance is 1/8; the train split alone is a third
+    # 4 colours: chance is 1/4. The mean over the picture, after two stages, has forgotten the side.
     right = np.mean(
-        [int(text[1:4]) % 8 == int(videos.ids[int(b)][1:]) % 8 for text, b in zip(texts.ids, best, strict=True)]
+        [int(text[1:4]) % 4 == int(videos.ids[int(b)][1:]) % 4 for text, b in zip(texts.ids, best, strict=True)]
     )
-    assert right > 0.6
+    assert right > 0.9
 
 
 def test_zero_shot_through_features_equals_the_trained_system(toys, tmp_path, checkpoint):

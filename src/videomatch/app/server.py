@@ -176,8 +176,8 @@ def create_app(catalogue: Catalogue, dataset: str, token: str, default_top: int 
     @router.api_route("/thumbnail", methods=["GET", "HEAD"])
     def picture(id: str = "") -> Response:
         row = catalogue.video(dataset, id)
-        about = row and [row[name] for name in ("path", "duration", "start", "sha256")]
-        content = about and about[0] and cached_jpeg(*about)
+        about = [row[name] for name in ("path", "duration", "start", "sha256")] if row else [None]
+        content = about[0] and cached_jpeg(*about)
         if content is None:
             raise HTTPException(404)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})

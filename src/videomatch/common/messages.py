@@ -31,7 +31,7 @@ def did_you_mean(sentence: str, name: object, known: Iterable[str]) -> str:
     return sentence if near is None else f"{sentence}; did you mean {near!r}?"
 
 
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
+def unknown(what: str, name: object, known: Iterable[object]) -> str:
     """A sentence for a name that does not exist, with the nearest one or all."""
     known = sorted(str(one) for one in known)
     sentence = f"no {what} named {name!r}"

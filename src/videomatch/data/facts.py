@@ -51,7 +51,7 @@ def vectors(facts: pl.DataFrame, videos: Sequence[str], texts: Sequence[str]) ->
     share = sides[0].select(pl.len().over("id", "factor")).to_series()
     sides[0] = sides[0].with_columns(weight=1 / (share * facts["factor"].n_unique()).sqrt())
     alike = _one_hot(sides[0], shared, videos)
-    count = named.sum(axis=1)
+    count = np.asarray(named.sum(axis=1))
     most = int(count.max(initial=0))
     rest = (1 + most**2 - most * count)[:, None]  # above 0, so that a text without a fact has a vector, too
     of_videos = hstack([shown * _SMALL, alike, np.full((len(videos), 1), _SMALL)])

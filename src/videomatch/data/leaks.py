@@ -63,8 +63,8 @@ def same_content(
         "same id": pl.DataFrame({"test_id": both}, schema={"test_id": pl.String}).with_columns(
             train_id="test_id", detail=pl.lit("on both sides")
         ),
-        "same file": same_source(*parts, test, train, same_ids=same_ids),
-        "same source": same_source(*sources, test, train, same_ids=same_ids),
+        "same file": same_source(*parts, test=test, train=train, same_ids=same_ids),
+        "same source": same_source(*sources, test=test, train=train, same_ids=same_ids),
     }
     rows = (rows.with_columns(check=pl.lit(check)) for check, rows in found.items())
     return pl.concat([pl.DataFrame(schema=SCHEMA), *rows], how="diagonal").select(list(SCHEMA))

@@ -99,7 +99,7 @@ def _by_transformers(backbone: str, device: torch.device, dtype: torch.dtype, op
         sound = {"raw": speech, "sampling_rate": RATE}
         found = recogniser(sound, return_timestamps=True, return_language=True, generate_kwargs=options)
         for part in found["chunks"]:
-            yield Text(part["text"], *part["timestamp"], tag(part.get("language") or ""))
+            yield Text(part["text"], *part["timestamp"], language=tag(part.get("language") or ""))
 
     return read
 

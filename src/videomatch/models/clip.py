@@ -126,7 +126,8 @@ class Model(VisionTextDualEncoderModel, SystemModel):
         """Take the weights of the pretrained text encoder; what pools it starts anew."""
         name: Any = getattr(self.config, "pretrained", None)
         if name is not None:
-            _encoders.pretrained(name, self.text_model, None)
+            encoder: Any = self.text_model
+            _encoders.pretrained(name, encoder, None)
 
     def processor(self) -> CLIPImageProcessorPil:
         vision: Any = self.config.vision_config

@@ -396,7 +396,7 @@ def tabulate(plan: Plan, table: str) -> Job:
                 f"{wanted}; give both the same `seeds:`"
             )
     columns = entry.metrics if isinstance(entry.metrics, Mapping) else {name: name for name in entry.metrics}
-    reported = [group | {"rows": [[*row] for row in group["rows"].items()]} for group in entry.reported]
+    reported = [{**group, "rows": [[*row] for row in group["rows"].items()]} for group in entry.reported]
     columns = {name: f"{head} (measured)" if name in MEASURED else head for name, head in columns.items()}
     settings = {
         # pairs, where the order of a mapping counts: keys of settings are sorted

@@ -54,7 +54,7 @@ class _Lineage:
                 self._add((*path, "text analysis"), {"dataset": dataset, "splits": []})
         elif isinstance(entry, Combine):
             for number, part, _ in self.plan.combined_members(name)[member]:
-                own = entry.systems[number]
+                own = str(entry.systems[number])
                 self.system(dataset, own, part, (*path, own))
         elif isinstance(entry, Rescore):
             self.system(dataset, entry.system, member, (*path, entry.system))
