@@ -310,6 +310,10 @@ def test_oracles_stand_apart_and_what_is_wanted_of_the_others_is_said(tmp_path, 
         assert (
             "An oracle knows the named facts" in text and f"| *wanted* | {wanted} |  |\n| *oracle: all facts* |" in text
         )
+        with (tmp_path / "table/table.csv").open(encoding="utf-8") as file:
+            kinds = [(row["kind"], row["label"], row["mean"]) for row in csv.DictReader(file)]
+        assert kinds[:2] == [("chance", "chance", "2.5"), ("wanted", "wanted", str(wanted))]
+        assert [kind for kind, *_ in kinds[2:]] == ["oracle", "system", "system"]
         reached = f"Not reached by any system: R@1 ({hits[1].mean():.1f} of {wanted:g})."
         assert (reached in text) == (wanted == 99)
         assert list(json.loads((tmp_path / "table/summary.json").read_text())) == ["old", "new"]

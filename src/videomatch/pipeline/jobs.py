@@ -460,15 +460,16 @@ def submit(plan: Plan, submission: str) -> Job:
     entry = plan.submissions[submission]
     dataset, split, name = entry.dataset, entry.split, entry.system
     settings = {"member": plan.members(name)[0]} | entry.settings()
-    system = plan.systems[name]
+    system, patterns = plan.systems[name], {}
     if isinstance(system, Align) and entry.format == "vsc2022_descriptors":
         compared = system.settings()["similarity_map"]
         settings |= {option: value for option, value in compared.items() if option in ("expert", "noise")}
         results = plan.features_of(dataset, system.experts)
     elif isinstance(system, Align):
-        results = [plan.segments(dataset, split, name)]
+        results, patterns = [plan.segments(dataset, split, name)], {"results": SEGMENTS}
     elif entry.is_ranked:
         results = [plan.result("rankings", dataset, split, name)]
     else:
         results = [plan.result("embeddings", dataset, plan.base(name))]
-    return Job("submit", settings, {"corpus": plan.result("corpora", dataset), "results": results})
+    inputs = {"corpus": plan.result("corpora", dataset), "results": results}
+    return Job("submit", settings, inputs, patterns=patterns)

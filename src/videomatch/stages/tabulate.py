@@ -59,9 +59,9 @@ def tabulate(
     measured: list[Path] | None = None,
     oracles: Sequence[str] = (),
 ) -> None:
-    """Write ``table.md``; ``table.csv`` with all digits, whose ``kind`` is chance, oracle, base, system, reported or
-    elsewhere and whose ``measure`` is a column's metric; and for ``dvc exp show`` ``summary.json``: row -> column ->
-    mean, of the first metric and of the systems that the table names as ``compared``.
+    """Write ``table.md``; ``table.csv`` with all digits, whose ``kind`` is chance, wanted, oracle, base, system,
+    reported or elsewhere and whose ``measure`` is a column's metric; and for ``dvc exp show`` ``summary.json``: row ->
+    column -> mean, of the first metric and of the systems that the table names as ``compared``.
 
     Args:
         metrics: results of ``evaluate``: of each of ``cells``, which are [protocol, system, members].
@@ -107,8 +107,9 @@ def tabulate(
     measures = {head: metric for _, metric, head in heads}
     about = ["label", "kind", "system", "metric", "measure"]
     records: list[list[Any]] = [[*about, *numbered, "reported", "split", "source"]]
-    for head, value in chance(results, heads).items():
-        records.append(["chance", "chance", None, head, measures[head], value, *[None] * (len(numbered) + 2)])
+    for kind, limits in (("chance", chance(results, heads)), ("wanted", wanted)):
+        for head, value in limits.items():
+            records.append([kind, kind, None, head, measures[head], value, *[None] * (len(numbered) + 2)])
     for row in rows:
         kind = "base" if row["system"] == table.get("base") else "oracle" if row["is_oracle"] else "system"
         for head, value in row["values"].items():
