@@ -6,9 +6,9 @@ from transformers import (
     ASTForAudioClassification,
     AutoImageProcessor,
     AutoModel,
-    EfficientNetForImageClassification,
     PretrainedConfig,
     PreTrainedModel,
+    ResNetForImageClassification,
     VideoMAEForVideoClassification,
     VisionTextDualEncoderModel,
 )
@@ -175,7 +175,7 @@ def test_clip_is_a_dual_encoder_of_transformers(tmp_path):
     plain = AutoModel.from_pretrained(tmp_path).eval()
     assert type(plain) is VisionTextDualEncoderModel
     batch = inputs("clip")
-    pixels = normalised(batch["frames"], (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    pixels = normalised(batch["frames"], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
         pooled = plain.vision_model(pixels).pooler_output.flatten(1)
         pictures = torch.nn.functional.normalize(plain.visual_projection(pooled), dim=1)
@@ -183,6 +183,22 @@ def test_clip_is_a_dual_encoder_of_transformers(tmp_path):
         ours = model(**batch)
     torch.testing.assert_close(ours["image_embeds"], pictures)
     torch.testing.assert_close(ours["text_embeds"], torch.nn.functional.normalize(texts, dim=1))
+
+
+def test_a_locked_clip_keeps_the_image_network_it_starts_from(tmp_path):
+    tagger = build("image_tagger")
+    tagger.save_pretrained(tmp_path)
+    room = named.module("models", "clip")
+    options = {name: SMALL["clip"][name] for name in ("width", "text_layers")} | {"vision": str(tmp_path)}
+    for locked in (True, False):
+        model = room.Model(room.Config(**FACTS["clip"], **options, locked=locked))
+        model.initialise()
+        model.train()(**inputs("clip"))["image_embeds"].sum().backward()
+        weights = model.vision_model.state_dict()
+        kept = [torch.equal(value, weights[name]) for name, value in tagger.resnet.state_dict().items()]
+        assert all(kept) == locked  # BatchNorm's statistics have seen a batch more
+        assert any(p.grad is not None for p in model.vision_model.parameters()) != locked
+        assert model.visual_projection.weight.grad is not None
 
 
 def test_clip_texts_do_not_depend_on_padding():
@@ -220,14 +236,13 @@ def test_tagger_backbone_loads_with_trained_weights(tmp_path):
     model.save_pretrained(tmp_path)
     backbone, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
-    weights = dict(model.efficientnet.named_parameters())
+    weights = dict(model.resnet.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in backbone.named_parameters())
-    plain = EfficientNetForImageClassification.from_pretrained(tmp_path)
+    plain = ResNetForImageClassification.from_pretrained(tmp_path)
     assert plain.config.id2label == FACTS["image_tagger"]["id2label"]
 
 
 def test_tagger_starts_alive():
-    # transformers' own initialisation outputs zeros here
     model = build("image_tagger").train()
     spread = model(FRAMES)["logits"].std(0)
     assert (spread > 0.05).all()

@@ -12,7 +12,7 @@ from videomatch import objectives
 from videomatch.objectives.contrast import clip_contrastive
 from videomatch.objectives.margins import max_margin
 from videomatch.objectives.pairs import cosine_mse, pearson
-from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
+from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm, softmax_tags
 from videomatch.pipeline import signatures
 
 
@@ -94,6 +94,15 @@ def test_bce_tags_leaves_out_what_is_not_tagged():
     none.backward()
     assert none.item() == 0
     assert not logits.grad.any()
+
+
+def test_softmax_tags_closed_form_and_naive_twin():
+    labels = torch.tensor([[1.0, 0, 1], [0, 1, 0], [0, 0, 0]])
+    assert softmax_tags(torch.zeros(3, 3), labels).item() == pytest.approx(math.log(3))
+    logits = np.random.default_rng(0).normal(size=(3, 3))
+    log_chance = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    naive = -np.mean([log_chance[0, [0, 2]].mean(), log_chance[1, 1]])  # the third has no label
+    assert softmax_tags(torch.tensor(logits), labels).item() == pytest.approx(naive, rel=1e-6)
 
 
 def test_mlm_closed_form_and_naive_twin():

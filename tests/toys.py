@@ -133,7 +133,7 @@ CLIP = {
     "training": {"epochs": 2, "batch": 8, "lr": 1e-3, "precision": "fp32"},
 }
 TAGGER = {
-    "model": {"name": "image_tagger", "image_size": 32, "width": 0.25, "depth": 0.2},
+    "model": {"name": "image_tagger", "image_size": 32, "channels": [16, 32], "blocks": [1, 1]},
     "examples": {"kind": "frame_tags", "expert": "frames", "per_video": 4},
     "objectives": {"bce_tags": None},
     "training": {"epochs": 2, "batch": 8, "lr": 2e-3, "precision": "fp32"},

@@ -3,27 +3,26 @@ meet in one space. Weights and configuration are those of transformers' ``Vision
 loads like one from the hub.
 
 # Deviation: the published ResNets have attention pooling, and a causal transformer is read at the last token of a text.
-Here frames are averaged, and texts are read at the first token of a BERT, which can be pretrained on texts alone (LiT,
-Zhai et al. 2022, arXiv:2111.07991). In as many steps as a CPU has time for, vision transformers from scratch learn to
-tell places apart, but neither shapes nor colours.
+Here frames are averaged, and texts are read at the first token of a BERT. Both can be pretrained, the image network on
+labels and the text encoder on texts alone (LiT, Zhai et al. 2022, arXiv:2111.07991): in as many steps as a CPU has time
+for, a contrastive objective alone teaches an image network to tell places apart, but neither shapes nor colours.
 """
 
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from transformers import CLIPImageProcessorPil, VisionTextDualEncoderConfig, VisionTextDualEncoderModel
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers import VisionTextDualEncoderConfig, VisionTextDualEncoderModel, ViTImageProcessorPil
 
 from videomatch.common.checkpoint import flatten_pooled
 from videomatch.models import SystemModel, _encoders
-from videomatch.models._shared import normalise, vit_sizes
+from videomatch.models._shared import normalise, resnet_sizes, square, vit_sizes
 
 
 class Config(VisionTextDualEncoderConfig):
@@ -31,8 +30,9 @@ class Config(VisionTextDualEncoderConfig):
 
     Args:
         image_size: of frames, px.
-        channels, blocks: of each stage of the image network; the first stage has a quarter of the image's resolution,
-            each further one half of the one before.
+        channels, blocks: of each stage of an image network from scratch.
+        vision: hub id or folder of an image network whose size and weights are taken instead.
+        locked: whether the image network keeps its weights; then only what projects its features is trained.
         width, text_layers: of a text encoder (BERT) from scratch.
         pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken instead.
         projection_dim: of the common space.
@@ -46,6 +46,8 @@ class Config(VisionTextDualEncoderConfig):
         image_size: int = 64,
         channels: Sequence[int] = (48, 96, 192),
         blocks: Sequence[int] = (1, 1, 1),
+        vision: str | None = None,
+        locked: bool = False,
         width: int = 128,
         text_layers: int = 2,
         pretrained: str | None = None,
@@ -56,8 +58,6 @@ class Config(VisionTextDualEncoderConfig):
         bos_token_id: int | None = None,
         eos_token_id: int | None = None,
     ) -> None:
-        if len(channels) != len(blocks) or not channels or min(*channels, *blocks) < 1:
-            raise ValueError(f"clip: channels {list(channels)}, blocks {list(blocks)}, expected one each a stage")
         sizes = {
             "model_type": "bert",
             "vocab_size": vocab_size,
@@ -68,17 +68,10 @@ class Config(VisionTextDualEncoderConfig):
             **vit_sizes("clip", width=width, layers=text_layers, dropout=0.0),
         }
         text = _encoders.configured(pretrained or sizes, 0.0, vocab_size, text_length)
-        vision = {
-            "model_type": "resnet",
-            "layer_type": "basic",
-            "embedding_size": channels[0],
-            "hidden_sizes": list(channels),
-            "depths": list(blocks),
-            "hidden_size": channels[-1],
-            "image_size": image_size,
-        }
-        super().__init__(vision_config=vision, text_config=text, projection_dim=projection_dim)
-        self.pretrained = pretrained
+        scratch = resnet_sizes("clip", channels=channels, blocks=blocks, image_size=image_size)
+        images = _encoders.configuration(vision or {"model_type": "resnet", **scratch})
+        super().__init__(vision_config=images, text_config=text, projection_dim=projection_dim)
+        self.pretrained, self.vision, self.locked = pretrained, vision, locked
 
 
 class Model(VisionTextDualEncoderModel, SystemModel):
@@ -87,6 +80,17 @@ class Model(VisionTextDualEncoderModel, SystemModel):
     def __init__(self, config: VisionTextDualEncoderConfig) -> None:
         super().__init__(config)
         flatten_pooled(self)
+        self.vision_model.requires_grad_(not self.is_locked)
+
+    @property
+    def is_locked(self) -> bool:
+        return bool(getattr(self.config, "locked", False))
+
+    def train(self, mode: bool = True) -> Self:
+        """A locked image network keeps its statistics, too."""
+        super().train(mode)
+        self.vision_model.train(mode and not self.is_locked)
+        return self
 
     def forward(
         self,
@@ -103,7 +107,7 @@ class Model(VisionTextDualEncoderModel, SystemModel):
 
     def images(self, frames: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "batch dim"]:
         """Unit vectors of single frames."""
-        pixels = normalise(frames, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+        pixels = normalise(frames)
         features: Any = self.get_image_features(pixel_values=pixels)
         return F.normalize(features.pooler_output.float(), dim=-1)
 
@@ -123,13 +127,13 @@ class Model(VisionTextDualEncoderModel, SystemModel):
         return F.normalize(total, dim=-1)
 
     def initialise(self) -> None:
-        """Take the weights of the pretrained text encoder; what pools it starts anew."""
-        name: Any = getattr(self.config, "pretrained", None)
-        if name is not None:
-            encoder: Any = self.text_model
-            _encoders.pretrained(name, encoder, None)
+        """Take the weights of the pretrained image network, and those of the text encoder but for what pools it."""
+        towers: dict[str, Any] = {"pretrained": self.text_model, "vision": self.vision_model}
+        for name, tower in towers.items():
+            folder: Any = getattr(self.config, name, None)
+            if folder is not None:
+                _encoders.pretrained(folder, tower, None)
 
-    def processor(self) -> CLIPImageProcessorPil:
+    def processor(self) -> ViTImageProcessorPil:
         vision: Any = self.config.vision_config
-        size: Any = vision.image_size
-        return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+        return ViTImageProcessorPil(**square(vision.image_size))

@@ -25,6 +25,15 @@ def bce_tags(
     return masked_mean(each, is_tagged)
 
 
+def softmax_tags(logits: Float[Tensor, "batch labels"], labels: Float[Tensor, "batch labels"]) -> Float[Tensor, ""]:
+    """Cross-entropy of one softmax over all labels, of which each of an example's k is to have 1 / k, nats (Mahajan et
+    al. 2018, arXiv:1805.00932): unlike :func:`bce_tags`, absent labels count no more the more of them there are. Mean
+    over the examples that have a label."""
+    targets = labels / labels.sum(1, keepdim=True).clamp(min=1)
+    each = F.cross_entropy(at_least_single(logits), targets.float(), reduction="none")
+    return masked_mean(each, labels.any(1))
+
+
 def mlm(
     token_logits: Float[Tensor, "masked vocabulary"],
     token_targets: Int[Tensor, " masked"],  # pyright: ignore[reportUndefinedVariable]

@@ -163,6 +163,8 @@ def train(plan: Plan, system: str, member: str) -> Job:
     for name, part in (("model", entry.model), ("tokenizer", entry.tokenizer)):
         if part is not None and part.backbone is not None:
             given[name]["pretrained"] = plan.backbone_path(part.backbone)
+    if entry.model.vision is not None:
+        given["model"]["vision"] = plan.backbone_path(entry.model.vision)
     fresh = {"fresh": list(entry.init.fresh)} if entry.init and entry.init.fresh else {}
     fold, seed = plan.fold_of(system, member), int(member.rpartition("seed")[2])
     homes = signatures.objectives()

@@ -40,11 +40,13 @@ class Folds(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(OpenSpec):
-    """``model:``; further options are those of the model's ``Config``. Its weights start from the ``backbone``."""
+    """``model:``; further options are those of the model's ``Config``. Its weights start from the ``backbone``,
+    those of its image network from ``vision``."""
 
     callee = "models.{name}:Config"
     name: str = option(room="models", what="model", has=("Config", "Model"))
     backbone: str | None = option(section="backbones", argument="pretrained", workflow=True, default=None)
+    vision: str | None = option(section="backbones", argument="vision", workflow=True, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,7 @@ class Trained(Spec):
     @property
     def backbones(self) -> list[str]:
         """The backbones whose weights and whose tokenizer it starts from."""
-        parts = [self.model.backbone, self.tokenizer.backbone if self.tokenizer else None]
+        parts = [self.model.backbone, self.model.vision, self.tokenizer.backbone if self.tokenizer else None]
         return sorted({backbone for backbone in parts if backbone})
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
