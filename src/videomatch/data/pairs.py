@@ -20,7 +20,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import networkx
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_array, csr_array
@@ -110,6 +109,8 @@ def _number(video_id: str) -> int:
 
 def _communities(graph: csr_array, weight: np.ndarray, limit: float) -> np.ndarray:
     """Community of every vertex, (n,) from 0. The resolution rises until no community is heavier than ``limit``."""
+    import networkx  # takes a second to import
+
     whole = networkx.from_scipy_sparse_array(graph)
     parts = np.zeros(len(weight), dtype=np.int64)
     for resolution in _RESOLUTIONS:
