@@ -143,7 +143,7 @@ def test_every_file_is_a_system_model(name):
     [
         ("models.mmt", "aggregate", "sum", "there are: max, mean, zero"),
         ("models.mmt", "tokens", "frame", "did you mean 'frames'?"),
-        ("models.mmt", "text", "lstm", "there are: bert, clip, words"),
+        ("models.mmt", "text", "lstm", "there are: bert, words"),
         ("models.fusion_bert", "pool", "max", "there are: attention, attention_all, mean"),
         ("models.fusion_bert", "tags_from", "mean", "there are: cls, embedding"),
         ("models.fusion_bert", "layout", "inside", "did you mean 'frames_inside'?"),

@@ -57,8 +57,8 @@ class Config(PretrainedConfig):
         centred: fit the projections to examples first (see :meth:`Model.fit_statistics`).
         keep_missing: an expert that a video lacks has an embedding and its weight (published); else the weights of the
             experts that the video has are divided by their sum.
-        text: text encoder from scratch: ``bert``, ``clip``, or ``words``: the mean of learned vectors of the tokens
-            (in the published code word vectors and ``txt_agg: mnp``).
+        text: text encoder from scratch: ``bert``, or ``words``: the mean of learned vectors of the tokens (in the
+            published code word vectors and ``txt_agg: mnp``).
         pretrained: hub id or folder of a BERT-like encoder, or of a CLIP with a text tower: its kind, size and weights
             are taken.
         experts: names and dimensions of the experts; the stage fills this and what follows.
@@ -80,7 +80,7 @@ class Config(PretrainedConfig):
     gated: bool = True
     centred: bool = False
     keep_missing: bool = True
-    text: Literal["bert", "clip", "words"] = "bert"
+    text: Literal["bert", "words"] = "bert"
     text_layers: int = 12
     text_width: int = 768
     text_heads: int = 12
@@ -113,11 +113,6 @@ class Config(PretrainedConfig):
                 "max_position_embeddings": self.text_length,
                 "pad_token_id": self.pad_token_id,
             }
-            if self.text == "clip":
-                ends = {"bos_token_id": self.bos_token_id, "eos_token_id": self.eos_token_id}
-                if None in ends.values():
-                    raise ValueError(f"mmt: a CLIP text encoder needs a tokenizer with begin and end, got {ends}")
-                encoder |= {"model_type": _encoders.CLIP, "hidden_act": "quick_gelu", **ends}
         if encoder is not None:
             kinds, limits = (*_encoders.BERTS, _encoders.CLIP), (self.vocab_size, self.text_length)
             found = _encoders.configured(encoder, self.dropout, *limits, kinds)
@@ -181,7 +176,6 @@ class Model(PreTrainedModel, SystemModel):
         self.layer = nn.ModuleList(BertLayer(bert) for _ in range(config.layers))
         text: Any = config.text_encoder
         self.is_clip = text is not None and text.model_type == _encoders.CLIP
-        # CLIP's name of it, so that a run can start from a CLIP's weights
         if text is None:
             self.text_model = nn.Embedding(config.vocab_size, config.text_width)
         else:
