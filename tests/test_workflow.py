@@ -263,10 +263,19 @@ def test_a_checkout_after_a_kill_makes_nothing_again(repo: Repo):
 
 
 def test_two_at_once_are_refused(repo: Repo):
-    (repo.folder / "Snakefile").write_text((repo.folder / "Snakefile").read_text() + "\nimport time\ntime.sleep(4)\n")
+    waits = """
+import time
+from pathlib import Path
+Path("reached").touch()
+while Path("reached").exists():
+    time.sleep(0.1)
+"""
+    (repo.folder / "Snakefile").write_text((repo.folder / "Snakefile").read_text() + waits)
     first = subprocess.Popen(["snakemake", "-n"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.PIPE)
-    time.sleep(3)
+    while not (repo.folder / "reached").exists() and first.poll() is None:
+        time.sleep(0.1)
     second = repo.run("snakemake", "-n")
+    (repo.folder / "reached").unlink(missing_ok=True)
     assert first.wait() == 0
     assert second.returncode != 0
     assert "another snakemake is at work in this folder" in second.stdout + second.stderr
