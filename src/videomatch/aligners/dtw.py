@@ -19,7 +19,7 @@ from videomatch.localisation.map_paths import along, checked, diagonals, skewed
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"gap": [9, 10], "min_similarity": [0.2, 0.3], "published": [True]},
-    "ours": {"gap": [3, 6, 10], "min_similarity": [0.2, 0.3, 0.4, 0.5, 0.6]},
+    "ours": {"gap": [3, 6], "min_similarity": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8], "min_length": [5, 10, 15]},
 }
 
 

@@ -20,7 +20,7 @@ from videomatch.localisation.map_paths import Found, checked, containment, match
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"min_similarity": [0.2, 0.3, 0.7], "max_overlap": [0.9], "published": [True]},
-    "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7], "gap": [2, 5, 9]},
+    "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7, 0.8], "gap": [5, 9], "min_length": [5, 10, 15]},
 }
 
 
