@@ -21,6 +21,7 @@ from videomatch.localisation.corners import Corners, refine_corners
 from videomatch.localisation.line_fit import fit_lines
 from videomatch.localisation.map_paths import iou, nms
 from videomatch.metrics import segments
+from videomatch.metrics.segments import ENDS, STARTS
 from videomatch.models import segment_detector
 from videomatch.models.segment_detector import Config, Model
 from videomatch.objectives.segments import segment_corners, segment_focal, segment_giou, segment_line
@@ -243,6 +244,14 @@ class TestMaps:
             assert ((boxes >= -1e-9) & (boxes <= np.repeat(values.shape, 2) + 1e-9)).all()
             assert (boxes[:, 1::2] > boxes[:, 0::2]).all()
 
+    def test_how_similar_copies_are_by_a_descriptor_stays(self):
+        rng, values = np.random.default_rng(2), np.full((40, 40), 0.5, np.float32)
+        middle = [
+            [np.median(augmented(values, np.zeros((0, 4)), rng, longest=40, levels=levels)[0]) for _ in range(40)]
+            for levels in (False, True)
+        ]
+        assert np.abs(np.array(middle[0]) - 0.5).max() < 0.02 < np.ptp(middle[1])
+
     def test_seconds_and_frames_there_and_back(self):
         times = [intervals.filled(np.array([[0, 0.5], [0.5, 1], [3, 3.5], [4, 5]])), regular(9, 2.0)]
         found = np.array([[0.3, 3.7, 1.2, 8.9]])
@@ -333,6 +342,14 @@ class TestTrained:
         assert one.shape == two.shape == (1, 5) and min(one[0, 4], two[0, 4]) > 0.6
         np.testing.assert_allclose(one[:, :4], [[10, 28, 12, 30]], atol=1.5)
         np.testing.assert_allclose(two[:, :4] - one[:, :4], [[16, 16, 0, 0]], atol=1.5)
+
+    def test_short_ones_are_left_out(self, detector, lines):
+        every = [detector.align(values, confidence=0.0) for values, _ in lines]
+        sides = [found[:, ENDS] - found[:, STARTS] for found in every]
+        limit = float(np.median(np.concatenate(sides)))
+        for (values, _), found, side in zip(lines, every, sides, strict=True):
+            kept = detector.align(values, confidence=0.0, min_length=limit)
+            np.testing.assert_array_equal(kept, found[(side > limit).all(1)])
 
     def test_no_two_are_the_same(self, detector, lines):
         for overlap in (0.1, 0.3):

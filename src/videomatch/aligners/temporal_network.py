@@ -26,7 +26,7 @@ from videomatch.localisation.map_paths import Found, checked, iou, segments
 
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "published": {"max_step": [5, 10, 15], "top_k": [5, 10, 15], "min_similarity": [0.2, 0.3], "published": [True]},
-    "ours": {"top_k": [3, 5], "min_similarity": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8], "min_length": [5, 10, 15]},
+    "ours": {"top_k": [5], "min_similarity": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8], "min_length": [5, 10, 15]},
 }
 
 

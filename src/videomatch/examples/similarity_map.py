@@ -68,7 +68,7 @@ class SimilarityMap(CopyExamples):
         least = max(SMALLEST, int(CROPPED * self.longest)) if samples else SMALLEST
         side = int(np.exp(rng.uniform(np.log(min(least, self.longest)), np.log(self.longest))))
         if self.is_training:
-            samples = {n: augmented(*sample, rng, longest=side) for n, sample in samples.items()}
+            samples = {n: augmented(*sample, rng, longest=side, levels=False) for n, sample in samples.items()}
         for n in np.flatnonzero(~is_judged).tolist():
             if self.is_training:
                 shortest = max(8, int(side / UNEQUAL))
@@ -97,9 +97,12 @@ def collated(samples: Sequence[Sample]) -> Batch:
     return {**batch, **collated_segments([boxes for _, boxes in samples])}
 
 
-def augmented(values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *, longest: int) -> Sample:
+def augmented(
+    values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *, longest: int, levels: bool = True
+) -> Sample:
     """A map ``(Q, R)`` that could as well have been, with at most ``longest`` frames of either side, and its segments
-    ``(M, 4)`` in frames."""
+    ``(M, 4)`` in frames. ``levels``: by another descriptor, too, whose similarities are higher or lower; how similar
+    copies are by one descriptor tells them from videos that look alike."""
     if rng.random() < 0.5:  # swap query and reference
         values, boxes = values.T, boxes[:, SWAPPED]
     if rng.random() < 0.5:
@@ -112,9 +115,9 @@ def augmented(values: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *
         values, boxes = cropped(values, boxes, first[0], first[0] + sizes[0], first[1], first[1] + sizes[1])
     if rng.random() < 0.15:
         values = cv2.GaussianBlur(np.ascontiguousarray(values), (0, 0), rng.uniform(0.4, 1.0))
-    if rng.random() < 0.5:
+    if levels and rng.random() < 0.5:
         values = values * rng.uniform(0.6, 1.2) + rng.uniform(-0.15, 0.2)
-    if rng.random() < 0.15:  # the first place of VSC 2022: the square root
+    if levels and rng.random() < 0.15:  # the first place of VSC 2022: the square root
         values = np.sqrt(np.maximum(values, 0))
     if rng.random() < 0.3:
         values = values + rng.uniform(0.01, 0.1) * rng.normal(size=values.shape)

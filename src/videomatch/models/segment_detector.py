@@ -62,6 +62,7 @@ class Config(PreTrainedConfig):
         confidence: min score of a segment.
         floor: log odds of a cell at which a line continues; lower values make segments longer.
         overlap: IoU threshold of the last non-maximum suppression.
+        min_length: of both sides of a segment, frames; what strangers show alike (a channel's opening) is short.
         max_boxes: that are fitted to lines.
     """
 
@@ -73,6 +74,7 @@ class Config(PreTrainedConfig):
     confidence: float = 0.55
     floor: float = -1.0
     overlap: float = 0.3
+    min_length: float = 0.0
     max_boxes: int = 50
 
     def __post_init__(self, **others: Any) -> None:
@@ -228,7 +230,7 @@ class Model(PreTrainedModel, SystemModel):
     """The detector: an aligner as in :mod:`videomatch.aligners`."""
 
     config_class = Config
-    GRIDS: ClassVar = {"ours": {"confidence": [0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7]}}
+    GRIDS: ClassVar = {"ours": {"confidence": [0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8], "min_length": [0, 5, 10]}}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -236,6 +238,8 @@ class Model(PreTrainedModel, SystemModel):
         self.corners = nn.ModuleList([Corners(config.head) for _ in range(2)])
         #: the fused pyramid and the arrays of the corners, for :meth:`align`
         self._inference: tuple[Pyramid, list[tuple[np.ndarray, ...]]] | None = None
+        #: the last map and what the pyramid made of it: tuning tries many options on the same map
+        self._last: tuple[np.ndarray, int | None, Outputs] | None = None
         # small convolutions are a third faster
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.post_init()
@@ -245,7 +249,7 @@ class Model(PreTrainedModel, SystemModel):
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode. :meth:`align` uses the weights of its first call after this."""
-        self._inference = None
+        self._inference = self._last = None
         return super().train(mode)
 
     def forward(
@@ -288,6 +292,7 @@ class Model(PreTrainedModel, SystemModel):
         confidence: float | None = None,
         overlap: float | None = None,
         floor: float | None = None,
+        min_length: float | None = None,
         tile: int | None = None,
     ) -> np.ndarray:
         """Segments ``(N, 5)`` float64 of a map ``(Q, R)``, highest score first, in frames and fractions of frames. The
@@ -304,18 +309,23 @@ class Model(PreTrainedModel, SystemModel):
         options = self.config
         min_score = float(options.confidence if confidence is None else confidence)
         max_iou = float(options.overlap if overlap is None else overlap)
+        shortest = float(options.min_length if min_length is None else min_length)
         if self._inference is None:
             corners = [corners.arrays() for corners in self.corners if isinstance(corners, Corners)]
             self._inference = self.pyramid.fused(), corners
         pyramid, corner_arrays = self._inference
         step = pyramid.step
-        given = torch.from_numpy(values).to(pyramid.line.weight.device)[None]
-        read, mask = channels(given), None
-        if any(size % step for size in values.shape):
-            read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
         if tile is None and values.size > MAX_CELLS:
             tile = TILE // step * step
-        found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+        last = self._last
+        if last is None or last[1] != tile or not np.array_equal(last[0], values):
+            given = torch.from_numpy(values).to(pyramid.line.weight.device)[None]
+            read, mask = channels(given), None
+            if any(size % step for size in values.shape):
+                read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
+            found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
+            last = self._last = values.copy(), tile, found
+        found = last[2]
         raw = pyramid.predict(found.heads)[0].cpu().numpy()
         boxes, score = _peaks(raw, [x.shape[2:] for x in found.heads], values.shape, min_score)
         kept = nms(boxes, score, CELL_IOU)[: options.max_boxes]
@@ -333,7 +343,7 @@ class Model(PreTrainedModel, SystemModel):
         boxes = np.minimum(np.maximum(boxes, 0), np.repeat(values.shape, 2).astype(boxes.dtype))
         kept = nms(boxes, score, max_iou)
         table = np.concatenate([boxes[kept], score[kept, None]], 1).astype(np.float64)
-        return table[(table[:, ENDS] > table[:, STARTS]).all(1)]
+        return table[(table[:, ENDS] - table[:, STARTS] > shortest).all(1)]
 
 
 def channels(
