@@ -31,7 +31,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "max_straight": [10, 20, 30, 40, 50],
         "published": [True],
     },
-    "ours": {"min_similarity": [0.3, 0.4, 0.5, 0.6, 0.7, 0.8], "mean_similarity": [0.4, 0.6], "min_length": [5, 10, 15]},
+    "ours": {"min_similarity": [0.4, 0.5, 0.6, 0.7, 0.8], "mean_similarity": [0.4, 0.6], "min_length": [5, 10, 15]},
 }
 #: max number of paths
 PATHS = 100
