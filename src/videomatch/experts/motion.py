@@ -1,4 +1,5 @@
-"""Any clip network of transformers: VideoMAE, TimeSformer, ViViT, V-JEPA 2, X-CLIP …
+"""Any clip network of transformers: VideoMAE, TimeSformer, ViViT, V-JEPA 2, X-CLIP …; or a ResNet whose channels are
+those of all frames of a window (``models/video_tagger.py``).
 
 A row is the embedding of a window of frames, from the media or from a store of frames (``source:``), whose rate must
 be ``rate``; squashed ones stay squashed. The last window of a video repeats the last frame. The role of S3D in MMT
@@ -92,7 +93,8 @@ class Expert(NetworkExpert):
     def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
         pixels = self.pixels.floats(items.flatten(0, 1), self.precision)
         name = "pixel_values" if hasattr(self.model, "get_video_features") else self.model.main_input_name
-        return {name: pixels.contiguous().unflatten(0, items.shape[:2])}
+        clips = pixels.contiguous().unflatten(0, items.shape[:2])
+        return {name: clips.flatten(1, 2) if self.config.model_type == "resnet" else clips}
 
 
 def pixels_of(checkpoint: str, config: PreTrainedConfig) -> image.Pixels:

@@ -80,7 +80,8 @@ class Model(VisionTextDualEncoderModel, SystemModel):
     def __init__(self, config: VisionTextDualEncoderConfig) -> None:
         super().__init__(config)
         flatten_pooled(self)
-        self.vision_model.requires_grad_(not self.is_locked)
+        vision: Any = self.vision_model
+        vision.requires_grad_(not self.is_locked)
 
     @property
     def is_locked(self) -> bool:
@@ -89,7 +90,8 @@ class Model(VisionTextDualEncoderModel, SystemModel):
     def train(self, mode: bool = True) -> Self:
         """A locked image network keeps its statistics, too."""
         super().train(mode)
-        self.vision_model.train(mode and not self.is_locked)
+        vision: Any = self.vision_model
+        vision.train(mode and not self.is_locked)
         return self
 
     def forward(
