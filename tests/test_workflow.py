@@ -95,14 +95,14 @@ def test_a_run_changes_nothing_that_git_has_until_its_tables_are_taken_as_the_re
     assert about["commit"] == repo("git", "rev-parse", "HEAD").strip()
     assert about["cpu_seconds"] is not None and about["processor"]
     repo.commit("the reference")
-    edit(repo, "train", "EDITED = 0", "EDITED = 1")
+    edit(repo, "illustrate", "EDITED = 0", "EDITED = 1")
     assert "is not current (code changed): run `snakemake`" in repo.run("videomatch", "reference").stderr
     repo.build()
     assert (
-        "commit first what made the tables: src/videomatch/stages/train.py"
+        "commit first what made the tables: src/videomatch/stages/illustrate.py"
         in repo.run("videomatch", "reference").stderr
     )
-    assert repo("git", "status", "--porcelain") == " M src/videomatch/stages/train.py\n"
+    assert repo("git", "status", "--porcelain") == " M src/videomatch/stages/illustrate.py\n"
 
 
 def test_times_mean_nothing(repo: Repo):

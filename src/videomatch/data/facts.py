@@ -55,7 +55,8 @@ def vectors(facts: pl.DataFrame, videos: Sequence[str], texts: Sequence[str]) ->
     most = int(count.max(initial=0))
     rest = (1 + most**2 - most * count)[:, None]  # above 0, so that a text without a fact has a vector, too
     of_videos = hstack([shown * _SMALL, alike, np.full((len(videos), 1), _SMALL)])
-    of_texts = hstack([named * (1 + most) / _SMALL, csr_array((len(texts), np.shape(alike)[1])), rest / _SMALL])
+    no_facts = csr_array((len(texts), shared.n_unique(["factor", "value"])))
+    of_texts = hstack([named * (1 + most) / _SMALL, no_facts, rest / _SMALL])
     return csr_array(of_videos, dtype=np.float32), csr_array(of_texts, dtype=np.float32)
 
 
