@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+#: rows to a multiple of which matrices are filled up, see :class:`_FastOnCpu`
+ROWS = 64
 
 
 def default_device() -> torch.device:
@@ -26,6 +32,42 @@ def multiplies_bf16(device: torch.device) -> bool:
 def at_least_single(x: Tensor) -> Tensor:
     """``x`` in float32, or in float64 if that is its type: sums and exponentials need it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, *, bf16: bool) -> Iterator[None]:
+    """Within the context matrix products are of bfloat16, if ``bf16``."""
+    with (
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+        _FastOnCpu() if bf16 and device.type == "cpu" else contextlib.nullcontext(),
+    ):
+        yield
+
+
+def _single(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+class _FastOnCpu(TorchFunctionMode):
+    """Lets oneDNN multiply bfloat16 where that is faster than float32 (CPU time of forward and backward, one thread).
+
+    It compiles a product for every new shape, in some 10 ms, and packed sequences have another number of rows in every
+    batch: zeros fill the rows of linear layers up, so that shapes recur (layers of 96 and 384 on 800 to 1,000 rows: 28 ms
+    as it is, 4 filled up, 7 in float32; of 256 and 1,024 on 2,000 rows: 83, 25 and 64). Attention is computed in float32
+    (32 examples of 34 rows, four heads: 17 ms in bfloat16, 5 in float32; 16 of 197, twelve heads: 201 and 165).
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.linear and args[0].dim() == 2 and len(args[0]) % ROWS:
+            rows, *others = args
+            return func(F.pad(rows, (0, 0, 0, -len(rows) % ROWS)), *others, **kwargs)[: len(rows)]
+        if func is F.scaled_dot_product_attention:
+            with torch.autocast("cpu", enabled=False):
+                return func(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager

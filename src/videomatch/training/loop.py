@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from videomatch.common import distributed
-from videomatch.common.precision import default_device, multiplies_bf16
+from videomatch.common.precision import autocast, default_device, multiplies_bf16
 from videomatch.examples import Batch, Examples
 from videomatch.specs.systems import needs_validation
 from videomatch.training import data
@@ -269,8 +269,8 @@ class Trainer:
         with self._autocast():
             return {**batch, **model(**by_name(model.forward, batch))}
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.use_bf16)
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        return autocast(self.device, bf16=self.use_bf16)
 
     def _save_state(self) -> None:
         if self.state is not None:
