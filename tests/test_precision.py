@@ -32,7 +32,7 @@ def test_rows_that_fill_up_change_neither_results_nor_gradients(rows):
 def test_attention_under_bf16_is_that_of_float32():
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 9, 8)
-    mask = torch.arange(9) < 7
+    mask = torch.arange(9)[None] < 7
     with autocast(CPU, bf16=True):
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert torch.equal(found, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
