@@ -52,9 +52,9 @@ class _FastOnCpu(TorchFunctionMode):
     """Lets oneDNN multiply bfloat16 where that is faster than float32 (CPU time of forward and backward, one thread).
 
     It compiles a product for every new shape, in some 10 ms, and packed sequences have another number of rows in every
-    batch: zeros fill the rows of linear layers up, so that shapes recur (layers of 96 and 384 on 800 to 1,000 rows: 28 ms
-    as it is, 4 filled up, 7 in float32; of 256 and 1,024 on 2,000 rows: 83, 25 and 64). Attention is computed in float32
-    (32 examples of 34 rows, four heads: 17 ms in bfloat16, 5 in float32; 16 of 197, twelve heads: 201 and 165).
+    batch: zeros fill the rows of linear layers up, so that shapes recur (layers of 96 and 384 on 800 to 1,000 rows:
+    28 ms as it is, 4 filled up, 7 in float32; of 256 and 1,024 on 2,000 rows: 83, 25 and 64). Attention is computed in
+    float32 (32 examples of 34 rows, four heads: 17 ms in bfloat16, 5 in float32; 16 of 197, twelve heads: 201 and 165).
     """
 
     def __torch_function__(
