@@ -162,7 +162,7 @@ def mine(built: Repo, raw: Path, scale: str) -> Repo:
         "scale": scale,
         "datasets": {"mine": {"raw": str(raw), "shards": 2, "experts": ["clip"]}},
         "systems": {"frames": {"combine": {"systems": ["pooled_clip"]}}},
-        "backbones": {n: {"pretrained": f"results/tiny/runs/tiny_{n}/seed0"} for n in ("clip", "effnet")},
+        "backbones": {n: {"pretrained": f"results/tiny/runs/tiny_{n}/seed0"} for n in ("clip", "scene")},
         "submissions": dict.fromkeys(yaml.safe_load(TINY.read_text())["submissions"]),  # none: they are of other videos
     }
     (built.folder / "my.yaml").write_text(yaml.safe_dump(config))

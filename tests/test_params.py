@@ -148,8 +148,8 @@ def test_from_in_a_circle_is_an_error():
         ("systems.tiny_clip.seeds", ["one"], "is not a list of whole numbers"),
         ("systems.tiny_clip.init", "tiny_clip", "starts from itself"),
         ("systems.tiny_clip.init", {"fresh": ["x"]}, "expected a system"),
-        ("systems.tiny_clip.init", {"from": "tiny_effnet", "fresh": ["("]}, "is no regular expression"),
-        ("systems.tiny_clip.init", ["tiny_effnet", "title"], "is not trained"),
+        ("systems.tiny_clip.init", {"from": "tiny_scene", "fresh": ["("]}, "is no regular expression"),
+        ("systems.tiny_clip.init", ["tiny_scene", "title"], "is not trained"),
         ("experts.copy_cover.method", "unifrom", "did you mean 'uniform'"),
         ("experts.copy_cover.key_frames_of", "copy_cover", "is key frames itself"),
         ("experts.copy_cover.backbone", "clip", "either `method:` or `backbone:`"),
@@ -245,10 +245,10 @@ def test_the_command_line_says_the_same(tmp_path: Path):
 
 
 def test_a_backbone_starts_from_other_systems_and_these_from_others():
-    plan = Plan(params.resolved(change("systems.tiny_effnet.init", ["tiny_ast", "job1"])))
+    plan = Plan(params.resolved(change("systems.tiny_scene.init", ["tiny_ast", "job1"])))
     initial = [("tiny_ast", "seed0"), ("job1", plan.members("job1")[0])]
-    assert plan.initial_members("tiny_effnet", "seed0") == initial
-    assert jobs.train(plan, "tiny_effnet", "seed0").inputs["init"] == [plan.run(*one) for one in initial]
+    assert plan.initial_members("tiny_scene", "seed0") == initial
+    assert jobs.train(plan, "tiny_scene", "seed0").inputs["init"] == [plan.run(*one) for one in initial]
     assert {plan.run(system) for system in ("tiny_ast", "job1", "pretrain_job1")} <= rules.needed(plan).keys()
 
 

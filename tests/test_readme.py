@@ -82,7 +82,7 @@ def test_what_a_command_names_is_in_the_demo(line, monkeypatch):
 def test_a_run_makes_all_jobs_from_its_config(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    trained = [f"results/demo/runs/{name}/seed0" for name in ("tiny_clip", "tiny_effnet")]  # by `make demo`
+    trained = [f"results/demo/runs/{name}/seed0" for name in ("tiny_clip", "tiny_scene")]  # by `make demo`
     for folder in {*re.findall(r"~/([\w/]+)", line), *trained, "data/msrvtt"}:
         (tmp_path / folder).mkdir(parents=True)
     for name in ("params.yaml", "configs"):

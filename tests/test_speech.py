@@ -84,7 +84,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     (tmp_path / "whisper/model.bin").write_bytes(b"weights")
     changed = {
         "datasets": {"mine": {"raw": "raw", "shards": 2, "experts": ["speech"]}},
-        "backbones": {"whisper": {"pretrained": "./whisper"}} | {n: {"pretrained": "a/b"} for n in ("clip", "effnet")},
+        "backbones": {"whisper": {"pretrained": "./whisper"}} | {n: {"pretrained": "a/b"} for n in ("clip", "scene")},
         "pages": {"neighbours": {"system": "words"}},
     }
     (tmp_path / "params.yaml").write_text((ROOT / "configs/folder.yaml").read_text())

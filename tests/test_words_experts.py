@@ -354,7 +354,7 @@ def networks(folder: Path) -> dict[str, str]:
         "dino": Dinov2Model(Dinov2Config(**tower, **pictures)),
         "videomae": VideoMAEModel(VideoMAEConfig(**tower, **pictures)),
         "ast": ASTModel(ASTConfig(**tower)),
-        "effnet": EfficientNetModel(
+        "efficientnet": EfficientNetModel(
             EfficientNetConfig(image_size=64, width_coefficient=0.2, depth_coefficient=0.1, hidden_dim=256)
         ),
     }
@@ -372,7 +372,7 @@ def networks(folder: Path) -> dict[str, str]:
             "msrvtt_media",
             {"appearance": 32, "motion": 32, "audio": 32, "face": 24, "ocr": 32, "speech": 32, "scene": 24},
         ),
-        ("efficientnet", {"effnet": 256}),
+        ("efficientnet", {"scene": 256}),
     ],
 )
 def test_a_recipe_on_media_runs_with_folders_in_place_of_hub_ids(

@@ -131,8 +131,8 @@ def test_a_parameter_set_back_runs_nothing(repo: Repo):
 
 def test_swapped_values_are_seen(repo: Repo):
     repo.set("systems.tiny_clip.training.epochs", 8)
-    repo.set("systems.tiny_effnet.training.epochs", 6)
-    assert {"runs/tiny_clip/seed0", "runs/tiny_effnet/seed0"} <= repo.made()
+    repo.set("systems.tiny_scene.training.epochs", 6)
+    assert {"runs/tiny_clip/seed0", "runs/tiny_scene/seed0"} <= repo.made()
 
 
 def test_code_runs_what_reaches_it_and_comments_run_nothing(repo: Repo):

@@ -34,7 +34,7 @@ from repo import Repo, remember
 CHOICES = {
     "seed": [0, 1, 2],
     "systems.tiny_clip.training.epochs": [1, 2, 3],
-    "systems.tiny_effnet.training.epochs": [1, 2],
+    "systems.tiny_scene.training.epochs": [1, 2],
     "systems.title.embeddings.dim": [16, 24, 32],
     "experts.frames.every": [0.5, 1.0],
     "datasets.videos.options.videos": [30, 36],

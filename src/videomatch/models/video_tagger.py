@@ -3,7 +3,7 @@ channels (early fusion: Karpathy et al. 2014, Large-scale Video Classification w
 Motion features are read from the backbone without the head (``AutoModel.from_pretrained`` of a checkpoint).
 
 # Deviation: published motion features come from networks in space and time (S3D, VideoMAE), whose weights load from the
-hub. Here a clip costs as much as a frame; a VideoMAE from scratch learned less in fifteen times as many seconds.
+hub. Here a clip costs as much as a frame; a VideoMAE from scratch learns little in as many seconds as a CPU has.
 """
 
 # pyright: reportIncompatibleMethodOverride=false
