@@ -219,6 +219,6 @@ def test_from_the_competitions_files_to_its_archive(raw, tmp_path, monkeypatch):
 
 def test_a_data_set_without_released_features_is_named_before_any_job(raw):
     config = params.overlay(yaml.safe_load((ROOT / "params.yaml").read_text()), {})
-    config["experts"]["effnet"] = {"extractor": "released", "dim": 1536}
+    config["experts"]["scene"] = {"extractor": "released", "dim": 1536}
     with pytest.raises(params.ParamsError, match="corpus 'generated' has no features of its own"):
         params.resolved(config)

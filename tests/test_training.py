@@ -89,7 +89,7 @@ def test_learns_and_overfits_one_batch(toys):
 
     drawn.__class__ = One
     torch.manual_seed(0)
-    options = {"image_size": 32, "width": 0.25, "depth": 0.2, "dropout": 0.0}
+    options = {"image_size": 32, "channels": [16, 32], "blocks": [1, 1]}
     model = image_tagger.Model(image_tagger.Config(**drawn.derived_config(), **options))
     trainee = Trainer(
         model,
