@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -91,6 +92,7 @@ def test_a_run_changes_nothing_that_git_has_until_its_tables_are_taken_as_the_re
         for end in ("md", "csv"):
             made = repo.folder / f"results/demo/tables/{name}/table.{end}"
             assert (taken / f"{name}.{end}").read_bytes() == made.read_bytes()
+        assert "{http://www.w3.org/2000/svg}text" in {e.tag for e in ElementTree.parse(taken / f"{name}.svg").iter()}
     about = json.loads((taken / "made.json").read_text())
     assert about["commit"] == repo("git", "rev-parse", "HEAD").strip()
     assert about["cpu_seconds"] is not None and about["processor"]
@@ -266,6 +268,7 @@ def test_two_at_once_are_refused(repo: Repo):
     waits = """
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 Path("reached").touch()
 while Path("reached").exists():
     time.sleep(0.1)

@@ -78,7 +78,9 @@ def show_tables(options: argparse.Namespace) -> int:
 
 
 def take_reference(options: argparse.Namespace) -> int:
-    """Copy the tables of the last run to where they are committed, with what made them."""
+    """Copy the tables of the last run to where they are committed, with a chart of each and what made them."""
+    from videomatch.reports import charts, drawn_table  # here: other commands draw nothing
+
     plan = load_plan(options.configfile, options.config)
     for result, job in rules.needed(plan).items():
         reason = provenance.why(Path(result), json.loads(dumps(job.request())))
@@ -93,6 +95,8 @@ def take_reference(options: argparse.Namespace) -> int:
             for file in ("table.md", "table.csv"):
                 source = Path(plan.result("tables", name)).with_name(file)
                 shutil.copy(source, folder / f"{name}{source.suffix}")
+            drawn = [chart["svg"] for chart in drawn_table.parts(source.parent, plan.tables[name].chart)["charts"]]
+            files.write_text(folder / f"{name}.svg", charts.as_file(drawn[:2][-1]))  # differences, if there are any
         files.write_json(folder / "made.json", _made(plan))
     print(f"{REFERENCE / plan.params['scale']}: {count(len(plan.tables), 'table')}; commit them")
     return 0

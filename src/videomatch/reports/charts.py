@@ -54,7 +54,8 @@ COLOURS = {
     "#040404": "var(--val)",
 }
 SOFT, FAINT, INK, TRAIN, VALIDATION = COLOURS
-STYLE = Path(__file__).with_name("templates") / "charts.mplstyle"
+TEMPLATES = Path(__file__).with_name("templates")
+STYLE = TEMPLATES / "charts.mplstyle"
 #: a box needs so many points
 MIN_IN_BOX = 5
 #: more different grades than this are drawn in as many equal steps
@@ -310,3 +311,11 @@ def _svg(figure: Figure, axes: Axes, title: str, hints: Sequence[str]) -> Markup
     width, height = (72 * side for side in figure.get_size_inches())
     size = f'viewBox="0 0 {width:g} {height:g}" style="--width: {width:g}"'
     return Markup(f'<svg {size} role="img" aria-label="{escape(title)}">{drawn}')
+
+
+def as_file(chart: Markup) -> str:
+    """A chart as the text of an SVG file, with the colours of a page."""
+    colours = (TEMPLATES / "style.css").read_text(encoding="utf-8").partition("\n* {")[0]
+    style = f"<style>{colours} text {{ font-family: system-ui, sans-serif !important; fill: var(--soft); }}</style>"
+    head, _, drawn = str(chart).partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{style}{drawn}\n'
