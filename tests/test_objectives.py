@@ -9,10 +9,10 @@ import torch
 
 from paths import ROOT, fixtures
 from videomatch import objectives
-from videomatch.objectives.contrast import clip_contrastive
+from videomatch.objectives.contrast import clip_contrastive, lvwm, mil_nce, moco_nce, vtm
 from videomatch.objectives.margins import max_margin
 from videomatch.objectives.pairs import cosine_mse, pearson
-from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm, softmax_tags
+from videomatch.objectives.tags_and_masks import bce_tags, fused_mlm, itm, mfm_nce, mlm, softmax_tags
 from videomatch.pipeline import signatures
 
 
@@ -234,6 +234,88 @@ def test_max_margin_leaves_captions_of_one_video_alone():
     assert everything.item() == pytest.approx(max_margin(sims, margin=0.2).item())
     assert everything.item() != pytest.approx(np.mean(terms), rel=1e-3)
     assert max_margin(sims, torch.zeros(4, dtype=torch.int64)).item() == 0
+
+
+def published(name: str) -> dict[str, torch.Tensor]:
+    """The arrays of a file of fixtures as tensors."""
+    with np.load(fixtures() / f"{name}.npz") as z:
+        return {key: torch.from_numpy(z[key]) for key in z.files}
+
+
+def equal(loss: torch.Tensor, wanted: torch.Tensor, *gradients: tuple[torch.Tensor, torch.Tensor], rel=1e-9) -> None:
+    """A loss and its gradients, each with respect to a tensor, are the published ones."""
+    assert loss.item() == pytest.approx(wanted.item(), rel=rel)
+    found = torch.autograd.grad(loss, [tensor for tensor, _ in gradients])
+    for one, (_, expected) in zip(found, gradients, strict=True):
+        assert (one - expected).abs().max() <= rel * expected.abs().max()
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_mil_nce_is_the_published(clips, is_weighted):
+    z, weighted = published("loss_mil_nce"), "weighted_" * is_weighted
+    scores = z[f"sims_npair{clips}"].requires_grad_()
+    texts = scores.unflatten(0, (-1, clips))  # with unit vectors as clips the products are the scores
+    videos = torch.eye(len(scores), dtype=torch.float64).unflatten(0, (-1, clips))
+    loss = mil_nce(texts, videos, z[f"weights_npair{clips}"] if is_weighted else None)
+    equal(loss, z[f"loss_{weighted}npair{clips}"], (scores, z[f"grad_{weighted}npair{clips}"]))
+
+
+def test_mil_nce_of_texts_and_clips_is_the_published():
+    z = published("loss_mil_nce")
+    text, clips = z["stage1_text"].requires_grad_(), z["stage1_video_clips"].requires_grad_()
+    loss = mil_nce(text, clips.unflatten(0, (len(text), -1)))
+    equal(loss, z["stage1_loss"], (text, z["stage1_grad_text"]), (clips, z["stage1_grad_video"]))
+    text, video = z["howto_text"].requires_grad_(), z["howto_video"].requires_grad_()
+    loss = mil_nce(text.unflatten(0, (len(video), -1)), video, all_pairs=True)
+    gradients = (text, z["howto_grad_text"]), (video, z["howto_grad_video"])
+    equal(loss, z["howto_loss"], *gradients, rel=1e-6)  # theirs has a part in single precision
+
+
+@pytest.mark.parametrize("clips", [1, 4])
+def test_lvwm_is_the_published(clips):
+    z = published("loss_lvwm")
+    words, video = z[f"words_clips{clips}"].requires_grad_(), z[f"video_clips{clips}"].requires_grad_()
+    gradients = (words, z[f"grad_words_clips{clips}"]), (video, z[f"grad_video_clips{clips}"])
+    equal(lvwm(words, video.unflatten(0, (-1, clips))), z[f"loss_clips{clips}"], *gradients)
+
+
+def test_vtm_is_mil_nce_within_groups():
+    z = published("loss_mil_nce")
+    scores = z["sims_npair1"].requires_grad_()
+    own = torch.arange(len(scores))
+    equal(vtm(scores, own), z["loss_npair1"], (scores, z["grad_npair1"]))
+    # two groups of five and three, of whose columns two do not exist
+    short = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    padded = torch.cat([short, torch.full((3, 2), -torch.inf)], 1)
+    both = vtm(torch.cat([scores, padded]), torch.cat([own, own[:3]]))
+    assert both.item() == pytest.approx((5 * vtm(scores, own).item() + 3 * vtm(short, own[:3]).item()) / 8, rel=1e-12)
+    both.backward()
+    assert torch.isfinite(scores.grad).all()
+
+
+def test_moco_nce_closed_forms():
+    # texts and videos at right angles to all keys but their own; two of four entries are others'
+    eye = torch.eye(6, dtype=torch.float64)
+    own, queue, video = eye[:2], eye[2:], torch.tensor([7, 8])
+    others = torch.tensor([-1, 7, 3, 4])  # an empty entry, one of the first example's video, two of other videos
+    loss = moco_nce(own, own, own, own, queue, queue, others, video, temperature=0.5)
+    assert loss.item() == pytest.approx((math.log(math.e**2 + 2) + math.log(math.e**2 + 3)) / 2 - 2, rel=1e-9)
+    empty = torch.full((4,), -1)
+    assert moco_nce(own, own, own, own, queue, queue, empty, video).item() == 0
+    # directions are separate: texts near a queued video raise the loss as videos near a queued text do
+    for pair in ((own, queue[2:]), (queue[2:], own)):
+        assert moco_nce(*pair, *pair[::-1], queue, queue, others, video).item() > loss.item()
+
+
+def test_itm_closed_form():
+    logits = torch.tensor([[3.0, -1.0], [0.0, 2.0]])
+    each = [math.log1p(math.exp(-3)), math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2))]
+    assert itm(logits).item() == pytest.approx(np.mean(each), rel=1e-6)
+
+
+def test_fused_mlm_is_mlm():
+    assert fused_mlm(torch.zeros(3, 9), torch.tensor([4, 0, 2])).item() == pytest.approx(math.log(9))
 
 
 @pytest.mark.parametrize("name", sorted(objectives.functions()))

@@ -1,4 +1,4 @@
-"""Objectives of pretraining: tags, masked words, masked frames."""
+"""Objectives of pretraining: tags, masked words, masked frames, false texts."""
 
 from __future__ import annotations
 
@@ -42,6 +42,23 @@ def mlm(
     if there are none."""
     scores = at_least_single(token_logits)
     return F.cross_entropy(scores, token_targets, reduction="sum") / max(1, len(scores))
+
+
+def fused_mlm(
+    fused_logits: Float[Tensor, "masked vocabulary"],
+    fused_targets: Int[Tensor, " masked"],  # pyright: ignore[reportUndefinedVariable]
+) -> Float[Tensor, ""]:
+    """:func:`mlm` where the encoder has also seen the video."""
+    return mlm(fused_logits, fused_targets)
+
+
+def itm(match_logits: Float[Tensor, "batch captions"]) -> Float[Tensor, ""]:
+    """Image-text matching: does a text belong to the video? Binary cross-entropy of logits whose first column is of the
+    true text and the others are of false ones, mean over both, nats (UNITER, Chen et al. 2020, arXiv:1909.11740)."""
+    logits = at_least_single(match_logits)
+    truth = torch.zeros_like(logits)
+    truth[:, 0] = 1.0
+    return F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def mfm_nce(
