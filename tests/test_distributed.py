@@ -19,6 +19,7 @@ from torch import nn
 from videomatch.common import distributed
 from videomatch.examples import Examples
 from videomatch.objectives.contrast import clip_contrastive, info_nce_views
+from videomatch.objectives.hard_negatives import neg_nce
 from videomatch.objectives.margins import max_margin, triplet
 from videomatch.objectives.pairs import pearson
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
@@ -115,6 +116,7 @@ def losses_of(rows: slice) -> dict[str, torch.Tensor]:
         "info_nce_views": info_nce_views(levels[rows], video[rows]),
     }
     for same in (False, True):
+        found[f"neg_nce {same}"] = neg_nce(scores[rows], video[rows], scale=10.0, same_video=same)
         found[f"max_margin {same}"] = max_margin(scores[rows], video[rows], margin=0.2, same_video=same)
         for mean in (False, True):
             loss = triplet(levels[rows], left[rows], video[rows], hardest=not same, mean=mean)

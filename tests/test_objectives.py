@@ -9,7 +9,9 @@ import torch
 
 from paths import ROOT, fixtures
 from videomatch import objectives
+from videomatch.objectives._mining import hard_negatives, is_hard_step, row_weights
 from videomatch.objectives.contrast import clip_contrastive, lvwm, mil_nce, moco_nce, vtm
+from videomatch.objectives.hard_negatives import neg_nce, partial_order, row_nce
 from videomatch.objectives.margins import max_margin
 from videomatch.objectives.pairs import cosine_mse, pearson
 from videomatch.objectives.tags_and_masks import bce_tags, fused_mlm, itm, mfm_nce, mlm, softmax_tags
@@ -316,6 +318,119 @@ def test_itm_closed_form():
 
 def test_fused_mlm_is_mlm():
     assert fused_mlm(torch.zeros(3, 9), torch.tensor([4, 0, 2])).item() == pytest.approx(math.log(9))
+
+
+@pytest.mark.parametrize("name", ["sims_mixed", "sims_nohard", "sims_hard", "sims_soft"])
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [("negnce", {"clamp": 1e-6}), ("cross_entropy_scale100", {"negative_weight": 0.0})],
+)
+def test_neg_nce_is_the_published(name, loss, options):
+    with np.load(fixtures() / "loss_clip_ce_negnce.npz") as z:
+        sims = torch.from_numpy(z[name]).requires_grad_()
+        found = neg_nce(sims, **options)
+        found.backward()
+        assert found.item() == pytest.approx(float(z[f"loss_{loss}_{name}"]), rel=1e-9)
+        wanted = z[f"grad_{loss}_{name}"]
+        np.testing.assert_allclose(sims.grad, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
+
+
+def test_neg_nce_gives_the_worst_rows_a_gradient():
+    sims = torch.tensor([[0.0, 1.0, 0.9], [-0.1, 0.5, 0.2], [0.3, 0.1, 0.4]]).requires_grad_()
+    loss = neg_nce(sims)
+    loss.backward()
+    total = torch.logsumexp(100 * sims.detach().double(), 1)
+    assert total[0] > 99  # P_00 is below 1e-40 and P_01 above 1 - 1e-4
+    assert sims.grad[0, 0] < -1 and sims.grad[0, 1] > 1
+    assert torch.autograd.gradcheck(neg_nce, sims.detach().double().requires_grad_())
+
+
+def test_neg_nce_leaves_captions_of_one_video_alone():
+    video = torch.tensor([0, 1, 0, 2])
+    sims = torch.rand(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 20
+
+    def one_way(sims):
+        positive, negative = [], []
+        for i in range(4):
+            kept = [j for j in range(4) if j == i or video[i] != video[j]]
+            shares = (100 * sims[i, kept]).softmax(0).tolist()
+            positive.append(-math.log(shares[kept.index(i)]))
+            for j, share in zip(kept, shares, strict=True):
+                if j != i and (sims[i, j] > sims[i, i] or sims[i, j] > sims[j, j]):
+                    negative.append(-math.log(1 - share))
+        assert negative
+        return np.mean(positive) + 0.5 * np.mean(negative)
+
+    assert neg_nce(sims, video).item() == pytest.approx((one_way(sims) + one_way(sims.T)) / 2, rel=1e-9)
+    assert neg_nce(sims, video, same_video=True).item() == pytest.approx(neg_nce(sims).item(), rel=1e-12)
+    assert neg_nce(sims, torch.zeros(4, dtype=torch.int64)).item() == 0
+
+
+@pytest.mark.parametrize(("how", "theirs"), [("nearest", "nearliest"), ("top_k", "top_k")])
+def test_hard_negatives_are_the_published(how, theirs):
+    with np.load(fixtures() / "hscl.npz") as z:
+        everything = torch.from_numpy(z["l1_sims_global"])
+        for rank in range(3):
+            positive = torch.arange(9) + 9 * rank
+            is_negative = torch.arange(27) != positive[:, None]
+            found = hard_negatives(everything[positive], positive, is_negative, 9, how)
+            np.testing.assert_array_equal(found.sort(1).values, z[f"chosen_sorted_rank{rank}_{theirs}"])
+
+
+@pytest.mark.parametrize("case", ["mixed", "equal", "spread"])
+def test_row_weights_are_the_published(case):
+    z = published("hscl")
+    weights = row_weights(z[f"rowweight_l1_{case}"].diagonal())
+    torch.testing.assert_close(weights, z[f"rowweight_expected_{case}"], rtol=1e-9, atol=0)
+    scores = z[f"rowweight_stage2_{case}"].requires_grad_()
+    loss = mil_nce(scores, torch.eye(len(scores), dtype=torch.float64), weights)
+    equal(loss, z[f"rowweight_loss_{case}"], (scores, z[f"rowweight_grad_{case}"]))
+
+
+def test_row_nce_is_the_half_of_mil_nce_that_reads_rows():
+    """MIL-NCE of one row against columns of its own: the other half, of texts for that video, is left out."""
+    with np.load(fixtures() / "hscl.npz") as z:
+        logits = torch.from_numpy(z["stage2_logits_global"])
+        everything = torch.from_numpy(z["l1_sims_global"])
+    positive = torch.arange(9)
+    columns = hard_negatives(everything[:9], positive, torch.arange(27) != positive[:, None], 9)
+    mined = torch.cat([logits[:9].diagonal()[:, None], logits[:9].gather(1, columns)], 1).requires_grad_()
+    weight = row_weights(everything[:9].diagonal())
+    naive = [
+        w * (math.log(sum(math.exp(x) for x in row)) - row[0])
+        for w, row in zip(weight.tolist(), mined.tolist(), strict=True)
+    ]
+    loss = row_nce(mined, weight)
+    assert loss.item() == pytest.approx(np.mean(naive), rel=1e-12)
+    assert row_nce(mined / 3, weight, scale=3.0).item() == pytest.approx(loss.item())
+    assert row_nce(mined).item() == pytest.approx(row_nce(mined, torch.ones(9)).item())
+    (gradient,) = torch.autograd.grad(loss, mined)
+    expected = mined.detach().softmax(1)
+    expected[:, 0] -= 1
+    np.testing.assert_allclose(gradient, weight[:, None] * expected / 9, atol=1e-12)
+
+
+def test_hard_negatives_leave_out_what_is_no_negative():
+    sims = torch.tensor([[0.5, 0.9, 0.6, 0.1], [0.2, 0.3, 0.8, 0.7]])
+    is_negative = torch.tensor([[False, False, True, True], [True, False, True, True]])
+    assert hard_negatives(sims, torch.tensor([0, 1]), is_negative, 5, "top_k").tolist() == [[2, 3], [2, 3]]
+    assert hard_negatives(sims, torch.tensor([0, 1]), is_negative, 1).tolist() == [[2], [0]]
+
+
+def test_hard_steps_become_more_frequent():
+    draws = np.random.default_rng(0).random(4000)
+    shares = [np.mean([is_hard_step(p, u, every=0.1, rise=0.15) for u in draws]) for p in np.arange(10) / 10]
+    np.testing.assert_allclose(shares, [0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1, 1, 1], atol=0.02)
+    assert all(is_hard_step(p, 0.999, every=1.0, rise=1.0) == (p == 1) for p in (0.0, 0.5, 1.0))
+
+
+def test_partial_order_closed_forms():
+    whole = torch.tensor([[0.9, 0.5, 0.2], [0.1, 0.5, 0.3]])
+    part = torch.tensor([[0.1, 0.4, 0.2], [0.0, 0.5, 0.9]])
+    assert partial_order(whole, part, orders="visual").item() == pytest.approx(0.25 + 0.55)
+    assert partial_order(whole, part, orders="textual").item() == pytest.approx((0.6 + 1.2) / 2)
+    assert partial_order(whole, part).item() == pytest.approx(0.8 + 0.9)
+    assert partial_order(whole, part, margin=0.1, orders="visual").item() == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("name", sorted(objectives.functions()))
