@@ -31,6 +31,8 @@ _BY_CHARACTER = ("Kana", "Hangul", "Han", "Thai")
 _WORDS = {
     name: re.compile(f"[{ranges}]" if name in _BY_CHARACTER else f"[{ranges}]+") for name, ranges in _RANGES.items()
 }
+#: a word: a character of scripts without spaces, elsewhere a run of letters
+WORD = re.compile("|".join(pattern.pattern for pattern in _WORDS.values()))
 _ANY = re.compile("[" + "".join(_RANGES.values()) + "]")
 _WIDE = re.compile("[" + "".join(r for n, r in _RANGES.items() if n != "Latin") + "]")
 _DIACRITIC = re.compile("[\u00c0-\u00ff\u0100-\u024f\u1e00-\u1eff]")
