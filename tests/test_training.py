@@ -247,11 +247,30 @@ def test_objectives_are_weighed_and_take_options():
     torch.testing.assert_close(weight.grad, expected)
 
 
+def test_objectives_may_ask_for_the_progress_and_a_number_of_the_step():
+    seen = []
+
+    def objective(guess, progress, uniform):
+        seen.append((float(progress), float(uniform)))
+        return guess.square().mean()
+
+    for options in ({}, {"accumulate": 2}):
+        trainer, begin = linear({"o": Objective(objective)}, validate_every=3, **options), len(seen)
+        trainer.fit(Line(), Line())
+        steps = seen[begin:-2]
+        assert seen[-2:] == [(0.0, 0.0)] * 2, "a validation, in two batches"
+        each = steps[:: options.get("accumulate", 1)]
+        assert [p for p, _ in steps] == [p for p, _ in each for _ in range(len(steps) // 6)]
+        np.testing.assert_allclose([p for p, _ in each], np.arange(6) / 6, rtol=1e-6)
+        assert len({u for _, u in steps}) == 6 and all(0 <= u < 1 for _, u in steps)
+    assert seen[:6] == seen[8:20:2], "the same numbers again"
+
+
 def test_a_missing_tensor_is_named():
     def objective(guess, absent):
         return guess.mean()
 
-    with pytest.raises(KeyError, match=r"objective asks for 'absent'; there are guess, x, y"):
+    with pytest.raises(KeyError, match=r"objective asks for 'absent'; there are guess, progress, uniform, x, y"):
         linear({"o": Objective(objective)}).fit(Line())
 
 

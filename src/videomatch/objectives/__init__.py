@@ -2,8 +2,9 @@
 
 ``objectives: {clip_contrastive: {weight: 1.0}}`` of a system names a public function of one of this package's modules:
 
-* Positional arguments are tensors; the loop fills them by name from the model's outputs and the batch. One with a
-  default is optional. Keyword-only arguments are options of the parameters, all with defaults.
+* Positional arguments are tensors; the loop fills them by name from the model's outputs and the batch, with the scalars
+  ``progress`` and ``uniform`` of :mod:`videomatch.training.loop`. One with a default is optional.
+  Keyword-only arguments are options of the parameters, all with defaults.
 * It returns a scalar, a mean over the rows of its first argument. With several processes each has rows of its own, and
   the loop weights its loss by their number. An objective that compares its rows with others, or leaves some out, takes
   ``all_gather`` or ``masked_mean`` of :mod:`videomatch.common.distributed`.

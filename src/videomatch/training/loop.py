@@ -1,7 +1,8 @@
 """The training loop, one for all systems.
 
 A step is ``outputs = model(**batch)``; the arguments of every objective are filled by name from outputs and batch; the
-objectives are weighted and summed, and the optimiser steps.
+objectives are weighted and summed, and the optimiser steps. With the batch come two scalars: ``progress``, the share of
+all steps that are done, and ``uniform``, a random number of the step, the same in all processes (both 0 in validation).
 
 Nothing random keeps a state: examples, dropout and order of step s of epoch e follow from (seed, e, s). So a resumed
 run ends with the same bits as an uninterrupted one.
@@ -41,6 +42,10 @@ log = logging.getLogger(__name__)
 STATE = "state.pt"
 #: attributes of a trainer that are saved with the states of its parts
 PROGRESS = ("epoch", "step", "sums", "metrics", "rows")
+#: tells the seed of a step's random number from those of its examples and of dropout
+UNIFORM = 1
+#: the scalars of a validation
+START = {"progress": 0.0, "uniform": 0.0}
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ class Trainer:
         watched = (settings.monitor, settings.early_stop, settings.plateau)
         self.early_stopping = EarlyStopping(*watched, keep_best=settings.keep == "best", folder=scratch)
         self.epoch, self.step = 0, 0  # of the next step
+        self.scalars = START  # of this step
         self.sums: dict[str, float] = {}  # of the losses of this epoch's steps
         self.metrics: dict[str, float] = {}  # of this epoch's last validation
         self.rows: list[dict[str, float]] = []  # the log, a row per epoch
@@ -187,6 +193,8 @@ class Trainer:
                 for batch in batches:
                     rate = self.settings.rate(epoch * steps + self.step, epochs * steps)
                     rate *= self.early_stopping.lr_factor
+                    uniform = np.random.default_rng([self.seed, epoch, self.step, UNIFORM]).random()
+                    self.scalars = {"progress": (epoch + self.step / steps) / epochs, "uniform": uniform}
                     self.train_step(batch, rate)
                     self.step += 1
                     validates = validation is not None and self.settings.validates(epoch * steps + self.step, steps)
@@ -239,7 +247,7 @@ class Trainer:
 
     def losses(self, batch: Batch) -> dict[str, tuple[Tensor, int]]:
         """Every objective on a batch, unweighted, and the number of rows that it is a mean of."""
-        tensors = self._tensors(self.model, batch)
+        tensors = self._tensors(self.model, batch, self.scalars)
         with self._autocast():
             return {name: objective(tensors) for name, objective in self.objectives.items()}
 
@@ -253,7 +261,7 @@ class Trainer:
         with contextlib.closing(data.sampled(examples, work, self.settings.prefetch)) as batches:
             for (numbers, key), batch in zip(work, batches, strict=True):
                 data.seed_torch(key)
-                tensors = self._tensors(model, data.local_shard(batch))
+                tensors = self._tensors(model, data.local_shard(batch), START)
                 with self._autocast():
                     found.update(tensors, numbers[data.local_rows(len(numbers))])
         return found.compute()
@@ -263,9 +271,10 @@ class Trainer:
         """The model that is validated and whose weights are the result: the average where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def _tensors(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """A batch on the device, and the model's outputs on it."""
+    def _tensors(self, model: nn.Module, batch: Batch, scalars: Mapping[str, float]) -> dict[str, Tensor]:
+        """A batch and scalars on the device, and the model's outputs on them."""
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        batch |= {name: torch.tensor(value, device=self.device) for name, value in scalars.items()}
         with self._autocast():
             return {**batch, **model(**by_name(model.forward, batch))}
 
