@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from paths import fixtures, realdata
-from videomatch.corpora import activitynet, didemo, lsmdc, msrvtt, msvd, vatex
+from videomatch.corpora import activitynet, cnvid, didemo, lsmdc, msrvtt, msvd, vatex
 from videomatch.data import tables
 from videomatch.data.corpus import split_ids
 from videomatch.stages.prepare import prepare
@@ -363,6 +363,79 @@ def test_didemo(tmp_path):
     (tmp_path / "test_data.json").write_text(json.dumps([{"clip": 3}]))
     with pytest.raises(ValueError, match=r"test_data.json, \[0\]: 'video' is NoneType"):
         didemo.read(raw=tmp_path)
+
+
+def spoken(*words, step=2.5):
+    times = [n * step for n in range(len(words) + 1)]
+    return {"text": list(words), "start": times[:-1], "end": times[1:]}
+
+
+@pytest.fixture
+def cnvid_raw(tmp_path):
+    """Three videos to train on, one to validate on, and one of neither list."""
+    said = {f"70{n}.mp4": spoken("大家好", " ", f"今天做第{n}道菜") for n in range(5)}
+    (tmp_path / "caption.json").write_text(json.dumps(said))
+    for split, ids in (("train", "012"), ("val", "3")):
+        rows = [json.dumps({"clip_name": f"videos/70{n}.mp4", "caption": ""}) for n in ids]
+        (tmp_path / cnvid.LISTS[split]).write_text("\n".join(rows))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/701.mp4").touch()
+    return tmp_path
+
+
+def test_cnvid(cnvid_raw):
+    with pytest.raises(ValueError, match=r"val5k.jsonl: 1 videos, expected 5,000 \(`partial: true`"):
+        cnvid.read(raw=cnvid_raw)
+    found = cnvid.read(raw=cnvid_raw, partial=True)
+    for name, rows in found.items():
+        assert rows.equals(tables.check(name, rows))
+    assert found["splits"].rows() == [
+        *(("train", "reference", f"70{n}") for n in range(3)), ("val", "reference", "703"),
+    ]  # fmt: skip
+    assert dict(found["videos"].drop_nulls("path").select("video_id", "path").rows()) == {
+        "701": str(cnvid_raw / "videos/701.mp4")
+    }
+    assert found["texts"].filter(video_id="702").rows() == [
+        ("702:0", "702", "asr", "zh", 0.0, 2.5, "大家好", None),
+        ("702:2", "702", "asr", "zh", 5.0, 7.5, "今天做第2道菜", None),
+    ]
+    for name in cnvid.LISTS.values():
+        (cnvid_raw / name).unlink()
+    assert len(of(cnvid.read(raw=cnvid_raw), "train", "reference")) == 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ({"text": ["a"], "start": [0.0]}, "'end' is NoneType 'None', expected list"),
+        (spoken("a") | {"end": [1.0, 2.0]}, "1 texts, 1 starts and 2 ends, expected as many of each"),
+        (spoken("a", step=-1.0), r"end: float '-1.0', expected seconds"),
+        (spoken("a", "b") | {"start": [0.0, 9.0]}, "text 1 is from 9.0 to 5.0 s, expected start <= end"),
+        (spoken("a") | {"text": [3]}, r"list '\[3\]', expected a list of sentences"),
+        ("a", "'text' is str 'a', expected list"),
+    ],
+)
+def test_cnvid_refuses_bad_transcripts(tmp_path, entry, wrong):
+    (tmp_path / "caption.json").write_text(json.dumps({"v1": entry}))
+    with pytest.raises(ValueError, match=f"caption.json, v1.*: {wrong}"):
+        cnvid.read(raw=tmp_path)
+
+
+def test_cnvid_refuses_lists_that_do_not_fit(cnvid_raw):
+    train, val = (cnvid_raw / cnvid.LISTS[split] for split in ("train", "val"))
+    train.write_text('{"clip_name": "703"}')
+    with pytest.raises(ValueError, match=r"val5k.jsonl: '703' stands in the train list, too"):
+        cnvid.read(raw=cnvid_raw, partial=True)
+    train.write_text('{"clip_name": "704.mp4"}\n{"clip_name": "799.mp4"}')
+    val.unlink()
+    with pytest.raises(ValueError, match=r"train3_5m.jsonl: 1 of its 2 videos are not in caption.json, first '799'"):
+        cnvid.read(raw=cnvid_raw)
+    train.write_text('{"clip_name": "704.mp4"}\n{"video": 3}')
+    with pytest.raises(ValueError, match="line 2: 'clip_name' is NoneType"):
+        cnvid.read(raw=cnvid_raw)
+    (cnvid_raw / "caption.json").unlink()
+    with pytest.raises(ValueError, match=r"the transcripts are missing; looked for caption.json"):
+        cnvid.read(raw=cnvid_raw)
 
 
 def test_prepare_takes_videos_without_media(tmp_path):
