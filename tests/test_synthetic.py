@@ -448,3 +448,31 @@ def test_card_says_what_is_there():
     labels, modalities, segments, edits = card(SEED, SyntheticOptions(videos=300)).values()
     assert labels.keys() == AIAC.keys() and modalities["full information"] > modalities["chance"]
     assert segments["queries"] == 60 and edits.keys() == {*EDITS, "none"}
+
+
+WEB = SyntheticOptions(videos=600, copies=0, captions=1, speech=False, narrated=True, mispaired=0.3, chatter=0.1)
+
+
+def test_texts_of_the_web_tell_of_their_video_of_another_or_of_none():
+    made = annotate(seed=SEED, shards=1, options=WEB)
+    told_of = dict(made["facts"].filter(factor="told_of").select("id", "value").rows())
+    facts: dict[str, set] = {}
+    for owner, factor, value in made["facts"].select("id", "factor", "value").rows():
+        facts.setdefault(owner, set()).add((factor, value))
+    spoken = made["texts"].filter(made["texts"]["kind"] != "caption")
+    assert set(spoken["kind"]) == {"title", "asr"} and set(spoken["text_id"]) == set(told_of)
+    right = {value: [] for value in ("own", "other", "none")}
+    for text_id, video in spoken.select("text_id", "video_id").rows():
+        named = facts[text_id] - {("told_of", told_of[text_id])}
+        right[told_of[text_id]].append(len(named & facts[video]) / len(named) if named else None)
+    assert set(right["own"]) == {1.0} and set(right["none"]) == {None}
+    assert np.mean(np.array(right["other"]) < 0.5) > 0.9
+    titles = [told_of[text_id] for text_id in spoken.filter(kind="title")["text_id"]]
+    for value, share in WEB.told_of.items():
+        assert titles.count(value) / len(titles) == pytest.approx(share, abs=0.05)
+
+
+def test_shares_of_the_web_need_its_texts():
+    for given in ({"chatter": 0.1}, {"narrated": True, "mispaired": 0.6, "chatter": 0.5}):
+        with pytest.raises(ValueError, match="expected `narrated: true`, and shares of at most 1 together"):
+            SyntheticOptions(**given)

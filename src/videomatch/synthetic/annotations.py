@@ -139,7 +139,15 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
     for index in range(options.num_library):
         latent, video, split = library_latent(seed, index, options), library_id(index), split_of(family_of(index))
         rows["videos"].append(_video(video, latent, latent.duration, shards))
-        rows["texts"] += _texts(video, latent)
+        if options.narrated:
+            stranger = _stranger(seed, index, options)
+            for number, told in enumerate(texts.narrated(latent, stranger, options.told_of)):
+                kind = "title" if told.start is None else "asr"
+                text_id = f"{video}-{kind}{number}"
+                rows["texts"].append((text_id, video, kind, told.language, told.start, told.end, told.text))
+                rows["facts"] += [(text_id, *fact, None, None) for fact in (("told_of", told.told_of), *told.facts)]
+        else:
+            rows["texts"] += _texts(video, latent)
         if split == "test":
             test_latents[video] = latent
         rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
@@ -196,6 +204,16 @@ def _video(video_id: str, latent: Latent, duration: float, shards: int) -> Row:
     form, category = latent.format, vocabulary.CATEGORIES[latent.category][0][0]
     shape = (duration, float(form.fps), form.width, form.height, form.audio_rate is not None)
     return (video_id, None, None, None, *shape, None, category, texts.tags(latent)[0], shard_of(video_id, shards))
+
+
+def _stranger(seed: int, index: int, options: SyntheticOptions) -> Latent:
+    """A library video of another family; of the same split, unless that has one family alone."""
+    rng, family, other = scalar_rng(seed, texts.NARRATED, index), family_of(index), index
+    for _ in range(100):
+        other = rng.randrange(options.num_library)
+        if family_of(other) != family and split_of(family_of(other)) == split_of(family):
+            break
+    return library_latent(seed, other, options)
 
 
 def _texts(video: str, latent: Latent) -> Rows:

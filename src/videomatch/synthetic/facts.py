@@ -1,7 +1,8 @@
 """What is true of a video, and when: the rows of the table ``facts``.
 
 Besides the factors these are the channel and the words on the screen, the shape, colour and place of companions, and
-what several factors tell together: what is done where (``place_action``), and what comes first (``…_order``).
+what several factors tell together: what is done where (``place_action``), and what comes first (``…_order``). Texts of
+the web have one more, whose scenes they tell (``told_of``: own, other, none).
 """
 
 from __future__ import annotations

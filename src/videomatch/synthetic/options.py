@@ -25,6 +25,8 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
         openings: share of the videos that open and close like others of their channel, and fade from black and to it.
         captions: per library video, in both languages.
         topics: ad-hoc topics over the test split with many relevant videos each, judged in part.
+        narrated: whether titles and transcripts are those of web videos and mostly tell what is seen (nobody is heard).
+        mispaired, chatter: shares of narrated videos whose title, or transcript, tells of another video, or of none.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); otherwise there is only music and noise.
         frame_rate: frames a second at most; faster videos leave out every other frame, or more.
@@ -44,19 +46,30 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
     openings: Share = 0.0
     captions: int = Field(4, ge=1, le=20)
     topics: int = Field(0, ge=0)
+    narrated: bool = False
+    mispaired: Share = 0.0
+    chatter: Share = 0.0
     silent: Share = 0.08
     speech: bool = True
     frame_rate: float = Field(60.0, ge=2, le=60)
     test_seed: int | None = Field(None, ge=0)
 
     @model_validator(mode="after")
-    def _check_durations(self) -> Self:
+    def _check_together(self) -> Self:
         if not self.min_duration <= self.median_duration <= self.max_duration:
             raise ValueError(
                 "expected min_duration <= median_duration <= max_duration, got "
                 f"{self.min_duration}, {self.median_duration}, {self.max_duration}"
             )
+        if self.mispaired + self.chatter > float(self.narrated):
+            shares = f"mispaired {self.mispaired} and chatter {self.chatter}"
+            raise ValueError(f"{shares}: expected `narrated: true`, and shares of at most 1 together")
         return self
+
+    @property
+    def told_of(self) -> dict[str, float]:
+        """Shares of the titles, and of the transcripts, of narrated videos by whose scenes they tell."""
+        return {"own": 1 - self.mispaired - self.chatter, "other": self.mispaired, "none": self.chatter}
 
     @property
     def num_queries(self) -> int:

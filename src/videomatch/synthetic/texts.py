@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from string import Formatter
@@ -26,11 +26,12 @@ from videomatch.synthetic.vocabulary import (
     NOISE_TAGS,
     WORDS,
     inflected,
+    weighted,
 )
 
 # streams of random numbers
 TITLE, SPEECH, TAGS, CAPTIONS = range(20, 24)
-TOPICS = 26
+TOPICS, NARRATED = 26, 27
 
 #: seconds of speech per character, as planned (speech is fitted to the plan when it is rendered)
 SECONDS_PER_CHARACTER = {"en": 0.075, "zh": 0.22}
@@ -125,6 +126,48 @@ def speech(latent: Latent) -> tuple[list[Utterance], frozenset[str]]:
             known |= _named(template[w])
             at += length + 0.15 + rng.expovariate(2.5)
     return spoken, known
+
+
+@dataclass(frozen=True)
+class Narrated(Sentence):
+    """A title (without times), or a part of a transcript as a recogniser wrote it, from ``start`` to ``end`` (s).
+    ``told_of`` is whose scenes it tells: the video's ``own``, those of an ``other``, or ``none``."""
+
+    told_of: str
+    start: float | None = None
+    end: float | None = None
+
+
+#: parts of a transcript for each scene; the share of them that tell nothing, also where the others do
+LINES, IDLE = 2, 0.25
+
+
+def narrated(latent: Latent, other: Latent, shares: Mapping[str, float]) -> Iterator[Narrated]:
+    """The title and the transcript of a video of the web; each is of another video, or of none, by its own chance."""
+    rng, found = latent.scalar_rng(NARRATED), scenes(latent)
+    parts = [(k, scene.start, (scene.end - scene.start) / LINES) for k, scene in enumerate(found)]
+    times = [
+        (k, start + part * length, start + (part + 0.95) * length)
+        for k, start, length in parts
+        for part in range(LINES)
+    ]
+    for kind, moments in (("narrated_titles", [(rng.randrange(len(found)), None, None)]), ("narrated", times)):
+        told_of = weighted(rng, shares)
+        teller = other if told_of == "other" else latent
+        for scene, start, end in moments:
+            tells = "none" if start is not None and rng.random() < IDLE else told_of
+            text, facts = _narrated(teller, kind, rng, scene % len(teller.script), tells)
+            if start is None or (text := _recognised(text, teller.language, rng)):
+                yield Narrated(teller.language, text, facts, tells, start and round(start, 3), end and round(end, 3))
+
+
+def _narrated(teller: Latent, kind: str, rng: random.Random, scene: int, told_of: str) -> tuple[str, Facts]:
+    """A sentence about a scene, or about nothing."""
+    w = teller.language_index
+    if told_of == "none":
+        return rng.choice(BAIT if kind == "narrated_titles" else DATA["chatter"])[w], ()
+    possible = [sentence for needed, *sentence in DATA[kind] if scene in _scenes_with(teller, needed)]
+    return _told(teller, rng.choice(possible)[w], w, rng, scene)
 
 
 def tags(latent: Latent) -> tuple[list[str], frozenset[str]]:
