@@ -201,7 +201,7 @@ class ClipText(CaptionExamples):
     def _frames(self, ids: Sequence[str], times: np.ndarray) -> torch.Tensor:
         """``(B, clips, clip_frames, D)`` of the frames whose middle is in these times, or of the nearest one."""
         values, starts, lengths = self._gathered(ids)
-        is_timed = ~np.isnan(times).any(1)
+        is_timed = ~np.isnan(times[:, 0])
         middles = self._gathered(ids, "times")[0].mean(1) if is_timed.any() else np.zeros(0)
         rows = []
         for start, length, (begin, end), timed in zip(starts, lengths, times, is_timed, strict=True):

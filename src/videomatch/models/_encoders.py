@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
 
@@ -63,6 +64,20 @@ def positions(encoder: Any, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tenso
     if count is not None:
         return count(input_ids, encoder.embeddings.padding_idx)
     return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
+
+
+class MaskedHead(nn.Module):
+    """BERT's head for masked tokens: linear, GELU, norm, linear. AIAC's winners have the same for masked frames."""
+
+    def __init__(self, width: int, outputs: int, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.decoder = nn.Linear(width, outputs)
+
+    def forward(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n outputs"]:
+        """Logits."""
+        return self.decoder(self.norm(F.gelu(self.dense(rows))))
 
 
 def embedded(encoder: Any, input_ids: Int[Tensor, " n"], position_ids: Int[Tensor, " n"]) -> Tensor:

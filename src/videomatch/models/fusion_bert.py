@@ -103,19 +103,6 @@ class Config(PretrainedConfig):
         super().__post_init__(**others)
 
 
-class _MaskedHead(nn.Module):
-    """BERT's head for masked tokens: linear, GELU, norm, linear. The winners' for masked frames is the same."""
-
-    def __init__(self, width: int, outputs: int, eps: float) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=eps)
-        self.decoder = nn.Linear(width, outputs)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return self.decoder(self.norm(F.gelu(self.dense(rows))))
-
-
 class _FrameEmbeddings(nn.Module):
     """Frames as BERT embeds words: projected, plus position and type, normed."""
 
@@ -148,8 +135,8 @@ class Model(PreTrainedModel, SystemModel):
         read = width if config.tags_from == "cls" else config.embedding_dim
         self.tag_head = nn.Linear(read, config.num_tags or 0) if "tags" in config.heads else None
         vocabulary = config.encoder.vocab_size
-        self.token_head = _MaskedHead(width, vocabulary, eps) if "tokens" in config.heads else None
-        self.frame_head = _MaskedHead(width, config.frame_dim, eps) if "frames" in config.heads else None
+        self.token_head = _encoders.MaskedHead(width, vocabulary, eps) if "tokens" in config.heads else None
+        self.frame_head = _encoders.MaskedHead(width, config.frame_dim, eps) if "frames" in config.heads else None
         self.post_init()
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from videomatch.common.distributed import all_gather, rank_offset
 from videomatch.common.precision import at_least_single
+from videomatch.objectives.hard_negatives import row_nce
 
 
 def clip_contrastive(
@@ -137,22 +138,27 @@ def lvwm(
 def vtm(
     pair_scores: Float[Tensor, "batch columns"],
     own_column: Int[Tensor, " batch"],  # pyright: ignore[reportUndefinedVariable]
+    row_weight: Float[Tensor, " batch"] | None = None,  # pyright: ignore[reportUndefinedVariable]
 ) -> Float[Tensor, ""]:
-    """Video-text matching by a joint encoder: :func:`mil_nce` of its logits within groups of examples, mean over
-    examples, nats.
+    """Video-text matching by a joint encoder: :func:`mil_nce` of its logits within groups of examples, or
+    :func:`videomatch.objectives.hard_negatives.row_nce` where the videos of each text were mined; mean over examples,
+    nats.
 
     ``pair_scores[i, j]`` is the logit of text i with video j of its group; groups are runs of as many rows as there are
     columns, and ``own_column`` counts 0, 1, … in each (the last may be shorter: logits that do not exist are -inf).
-    Source: CNVid (Gan et al., CVPR 2023, published code), whose groups are the examples of one GPU.
+    With a ``row_weight``, columns are mined row by row. Source: CNVid (Gan et al., CVPR 2023, published code), whose
+    groups are the examples of one GPU.
     """
+    if row_weight is not None:
+        return row_nce(pair_scores, row_weight)
     scores = at_least_single(pair_scores)
-    size = scores.shape[1]
+    columns = torch.arange(scores.shape[1], device=scores.device)
     group = torch.arange(len(scores), device=scores.device) - own_column  # its first row
-    rows = (group[:, None] + torch.arange(size, device=scores.device)).clamp(max=len(scores) - 1)
-    by_video = scores[rows, own_column[:, None]].masked_fill(scores.isneginf(), -torch.inf)  # (video, texts)
-    own = torch.arange(size, device=scores.device) == own_column[:, None]
-    others = scores.masked_fill(own, -torch.inf)
-    return (torch.cat((by_video, others), 1).logsumexp(1) - scores[own]).mean()
+    rows = (group[:, None] + columns).clamp(max=len(scores) - 1)
+    by_video = scores[rows, own_column[:, None]].masked_fill(scores.isneginf(), -torch.inf)
+    own = columns == own_column[:, None]
+    by_text = scores.masked_fill(own, -torch.inf)
+    return (torch.cat((by_video, by_text), 1).logsumexp(1) - scores[own]).mean()
 
 
 def moco_nce(
