@@ -10,7 +10,7 @@ from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tokenize import wrap
 from videomatch.examples import Source
-from videomatch.examples.clip_text import ClipText, windows
+from videomatch.examples.clip_text import ClipText, chosen_words, windows
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz"]
 WORDS = wrap(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS])
@@ -144,6 +144,26 @@ def test_a_false_text_is_of_another_video_and_masks_are_drawn(source):
     assert seen == {(video, text) for text, own in FOUND.items() for video in range(3) if video != own}
 
 
+def test_content_words_are_chosen(source, monkeypatch):
+    monkeypatch.setattr(
+        "videomatch.examples.clip_text.content_tokens",
+        lambda texts, words: np.array(words.convert_tokens_to_ids(["d", "g", "k", "x"])),
+    )
+    found, seen = examples(source, content_words=3, mask_content=True, mask_tokens=0.3), {}
+    texts = list(FOUND)
+    for seed in range(40):
+        batch = found.batch(np.arange(6), RNG(seed))
+        tokens = batch["input_ids"].gather(1, batch["content_words"])
+        for text, chosen in zip(texts, tokens, strict=True):
+            seen.setdefault(text, set()).update(WORDS.convert_ids_to_tokens(chosen.tolist()))
+        hidden = (batch["token_labels"] != -100).sum(1)
+        assert hidden.tolist() == [round(0.3 * len(text.split())) for text in texts]
+    assert seen["d e f g h i"] == {"d", "g"} and seen["k l m n o"] == {"k"}
+    assert seen["p q"] == {"p", "q"}  # without a content word
+    none = np.zeros((1, 4), bool)
+    assert chosen_words(none, none, 3, RNG(0)).tolist() == [[0, 1, 2]]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -151,6 +171,8 @@ def test_a_false_text_is_of_another_video_and_masks_are_drawn(source):
         ({"clips": 0}, "clips 0, expected at least 1"),
         ({"max_length": 2}, "max_length 2"),
         ({"mask_tokens": 1.5}, "mask_tokens 1.5"),
+        ({"content_words": -1}, "content_words -1"),
+        ({"mask_content": True, "mask_tokens": 0.0}, "only with mask_tokens"),
     ],
 )
 def test_bad_options_are_named(source, options, told):

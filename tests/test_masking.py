@@ -46,6 +46,26 @@ def test_of_the_drawn_tokens_eight_tenths_are_masked_and_one_is_random():
     assert not np.array_equal(found, masked(ids, 0.15, seed=1)[0])
 
 
+def test_content_words_are_masked_first_and_replaced_by_content_words():
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(1, 40, 3000)
+    ids = np.where(np.arange(40) < lengths[:, None], rng.integers(5, 205, (3000, 40)), 0)
+    content = (ids >= 5) & (ids < 45)  # a fifth of the words
+    found, labels = mask_tokens(ids, WORDS, rate=0.15, rng=rng, content=content)
+    drawn, words = labels != IGNORED, ids >= 5
+    count = 0.15 * lengths
+    assert np.array_equal(drawn.sum(1), np.floor(count) + (count % 1 >= 0.3))
+    # others only where all content words were drawn
+    assert np.array_equal((drawn & content).sum(1), np.minimum(drawn.sum(1), content.sum(1)))
+    assert (drawn & ~content & words).any() and not drawn[~words].any()
+    assert np.array_equal(labels[drawn], ids[drawn])
+    after, before = found[drawn], ids[drawn]
+    changed = (after != MASK) & (after != before)
+    assert abs((after == MASK).mean() - 0.8) < 0.03 and abs(changed.mean() - 0.1) < 0.03
+    assert ((after >= 5) & (after < 45))[changed & content[drawn]].all()
+    assert (after[changed & ~content[drawn]] >= 45).mean() > 0.8  # any token replaces another word
+
+
 def test_frames_are_hidden_at_the_rate_and_padding_never_is():
     there = np.arange(32) < np.random.default_rng(0).integers(0, 33, (4000, 1))
     hidden = mask_frames(there, rate=0.135, rng=np.random.default_rng(2))

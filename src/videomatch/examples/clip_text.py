@@ -6,7 +6,7 @@ Source: the pretraining of CNVid (Gan et al., CVPR 2023, published code), which 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,7 @@ import polars as pl
 import torch
 
 from videomatch.common.vectors import padded
+from videomatch.data.content_words import content_tokens
 from videomatch.data.corpus import split_texts
 from videomatch.data.language import WORD
 from videomatch.examples import Batch, check_rows, tensors
@@ -59,13 +60,15 @@ class ClipText(CaptionExamples):
     (the same frame again where it has fewer); ``input_ids`` and ``attention_mask`` (B, T); ``video`` (B,), equal for
     examples of one video. With ``mask_tokens``, ``masked_ids`` and ``token_labels`` (B, T), -100 where a token is not
     to be guessed (:func:`videomatch.examples.video_text.mask_tokens`). With ``false_texts``, ``false_ids`` and
-    ``false_mask`` (B, T'): a text of another video.
+    ``false_mask`` (B, T'): a text of another video. With ``content_words``, positions ``content_words`` (B, K) of so
+    many content words, the same again where a text has fewer, and of other words where it has none.
 
     Args:
         texts: kinds of texts; lines of speech (``asr``) with times grow to windows of ``min_words`` and
             ``min_seconds`` (:func:`windows`).
         max_length: tokens at most, [CLS] and [SEP] included; in training those at a random place of a longer text.
         mask_tokens: rate of masked language modelling; 0 for none.
+        mask_content: content words are masked first (SNP-S3).
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
@@ -79,13 +82,20 @@ class ClipText(CaptionExamples):
     clip_frames: int = 1
     max_length: int = 50
     mask_tokens: float = 0.15
+    mask_content: bool = False
     false_texts: bool = True
+    content_words: int = 0
+    #: ids of tokens that are content words, by the texts of the first split
+    content: np.ndarray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("per_video", "clips", "clip_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"clip_text: {name} {getattr(self, name)}, expected at least 1")
+        if self.content_words < 0 or (self.mask_content and not self.mask_tokens):
+            given = f"content_words {self.content_words}, mask_content {self.mask_content}"
+            raise ValueError(f"clip_text: {given}, expected a number, and mask_content only with mask_tokens")
         if self.max_length < 3 or not 0 <= self.mask_tokens <= 1:
             given = f"max_length {self.max_length}, mask_tokens {self.mask_tokens}"
             raise ValueError(f"clip_text: {given}, expected at least 3 tokens and a rate from 0 to 1")
@@ -100,6 +110,8 @@ class ClipText(CaptionExamples):
         texts = split_texts(self.source.corpus, split, self.texts)
         listed = texts["video_id"].unique(maintain_order=True).to_list()
         self.videos = self._found(self.usable(listed), listed, split)
+        if self.content is None and (self.mask_content or self.content_words):
+            self.content = content_tokens(texts, self._tokenizer)
         number = pl.col("video_id").replace_strict(self.videos, range(len(self.videos)), default=None)
         timed = pl.col("start").is_finite() & pl.col("end").is_finite()
         rows = texts.with_columns(
@@ -162,9 +174,14 @@ class ClipText(CaptionExamples):
             "video": torch.from_numpy(videos.astype(np.int64)),
             **self._encoded(numbers, rng),
         }
+        ids, tokenizer = batch["input_ids"].numpy(), self._tokenizer
+        content = None if self.content is None else np.isin(ids, self.content)
+        if self.content_words and content is not None:
+            chosen = chosen_words(~np.isin(ids, tokenizer.all_special_ids), content, self.content_words, rng)
+            batch["content_words"] = torch.from_numpy(chosen)
         if self.mask_tokens:
-            ids, tokenizer = batch["input_ids"].numpy(), self._tokenizer
-            masked, labels = mask_tokens(ids, tokenizer, rate=self.mask_tokens, rng=rng)
+            options = {"rate": self.mask_tokens, "content": content if self.mask_content else None}
+            masked, labels = mask_tokens(ids, tokenizer, **options, rng=rng)
             batch |= tensors({"masked_ids": masked, "token_labels": labels})
         if self.false_texts:
             if len(self.videos) < 2:
@@ -219,3 +236,15 @@ class ClipText(CaptionExamples):
 def clip_rows(length: int, clips: int, frames: int) -> np.ndarray:
     """Positions ``(clips, frames)`` of frames of ``length``: of equal clips, the middles of equal parts of each."""
     return ((np.arange(clips * frames) + 0.5) * length / (clips * frames)).astype(np.int64).reshape(clips, frames)
+
+
+def chosen_words(words: np.ndarray, content: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions ``(B, count)`` of random content words of texts ``(B, T)``: the same again if there are fewer, other
+    words if there are none, and the first tokens of a text without words (SNP-S3, published code)."""
+    number = content.sum(1)
+    content = np.where((number > 0)[:, None], content, words)
+    number = np.where(number > 0, number, words.sum(1))
+    order = np.argsort(rng.random(words.shape) + ~content, axis=1)
+    places = np.arange(count) % np.maximum(number, 1)[:, None]
+    first = np.arange(count) % words.shape[1]
+    return np.where((number > 0)[:, None], np.take_along_axis(order, places, axis=1), first)

@@ -19,19 +19,45 @@ from videomatch.examples._bases import TaggedExamples, VideoExamples
 IGNORED = -100
 #: of the tokens to guess, this share becomes the mask token, and this share a random one; the rest stays
 MASKED, RANDOM = 0.8, 0.1
+#: with content words, a share of a token from which one more is drawn
+ROUNDED_UP = 0.3
 
 
 def mask_tokens(
-    input_ids: np.ndarray, tokenizer: PreTrainedTokenizerFast, *, rate: float, rng: np.random.Generator
+    input_ids: np.ndarray,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    rate: float,
+    rng: np.random.Generator,
+    content: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """BERT's masked language modelling (Devlin et al. 2019, arXiv:1810.04805) as transformers' collator does it: of
     the ``input_ids`` (B, T) that are not special (nor unknown, as for the AIAC 2021 winners), each is drawn with
     probability ``rate``. Of those drawn, 80 % become the mask token, 10 % any token of the vocabulary (special ones
-    included), 10 % stay. Returns ids with the masks, and labels (B, T): the original id where drawn, else -100."""
-    drawn = (rng.random(input_ids.shape) < rate) & ~np.isin(input_ids, tokenizer.all_special_ids)
+    included), 10 % stay. Returns ids with the masks, and labels (B, T): the original id where drawn, else -100.
+
+    With ``content`` (B, T), which tokens are of content words, the masked significant semantic modelling of SNP-S3
+    (Dong et al., IEEE T-CSVT 2023, published code): ``rate`` of each text's tokens is drawn, content words first; one
+    of those is replaced by another content word of the batch.
+
+    # Deviation: where a text has too few content words, the published code masks other positions than it drew and takes
+    the mask token for the truth. It replaces a word by one of the same lemmas, if it knows some.
+    """
+    is_word = ~np.isin(input_ids, tokenizer.all_special_ids)
+    if content is None:
+        drawn = (rng.random(input_ids.shape) < rate) & is_word
+    else:
+        content = content & is_word
+        wanted = rate * is_word.sum(1)
+        wanted = np.floor(wanted) + (wanted % 1 >= ROUNDED_UP)
+        first = np.argsort(rng.random(input_ids.shape) + ~content + ~is_word, axis=1)
+        drawn = np.zeros_like(is_word)
+        np.put_along_axis(drawn, first, np.arange(first.shape[1]) < wanted[:, None], axis=1)
     labels = np.where(drawn, input_ids, IGNORED)
     count = int(drawn.sum())
     fate, other = rng.random(count), rng.integers(0, len(tokenizer), count)
+    if content is not None and content.any():
+        other = np.where(content[drawn], rng.choice(input_ids[content], count), other)
     masked = input_ids.copy()
     mask_id: Any = tokenizer.mask_token_id
     masked[drawn] = np.where(fate < MASKED, mask_id, np.where(fate < MASKED + RANDOM, other, input_ids[drawn]))
