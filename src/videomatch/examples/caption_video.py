@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from videomatch.common.vectors import padded
+from videomatch.data.content_words import content_tokens
 from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CaptionExamples
 from videomatch.metrics import ranking
@@ -42,6 +43,9 @@ class CaptionVideo(CaptionExamples):
 
     Source: the published system of dual encoding (Dong et al., CVPR 2019), where the ``max_frames`` are 64, one every
     half second of the first 32 seconds.
+
+    Args:
+        content_words: how many content tokens the model is told (:mod:`videomatch.data.content_words`).
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
@@ -50,6 +54,7 @@ class CaptionVideo(CaptionExamples):
     expert: str
     max_frames: int = 64
     max_length: int = 77
+    content_words: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +66,11 @@ class CaptionVideo(CaptionExamples):
         return len(self._captions)
 
     def derived_config(self) -> dict[str, Any]:
-        return {"frame_dim": self._store.shape[0], "vocab_size": len(self._tokenizer)}
+        found = {"frame_dim": self._store.shape[0], "vocab_size": len(self._tokenizer)}
+        found |= {"max_frames": self.max_frames, "text_length": self.max_length}
+        if self.content_words:
+            found["content_tokens"] = content_tokens(self._captions, self._tokenizer, self.content_words).tolist()
+        return found
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         videos = np.repeat(np.arange(len(self.videos)), self._counts)[numbers]

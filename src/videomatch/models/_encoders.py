@@ -100,13 +100,13 @@ def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
     encoder.load_state_dict(weights, strict=False)
 
 
-def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
+def pretrained(name: str, encoder: nn.Module, head: Any) -> Any:
     """Copy the weights of a checkpoint's encoder, or of a CLIP's text tower; with a ``head`` also those of the
-    masked-token head, where they fit it."""
+    masked-token head, where they fit it. Returns the checkpoint's model."""
     if head is None:
         source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
         copy_weights(name, getattr(source, "text_model", source), encoder)
-        return
+        return source
     source = AutoModelForMaskedLM.from_pretrained(name, dtype=torch.float32)
     copy_weights(name, source.base_model, encoder)
     if hasattr(source, "generator_predictions"):  # Electra
@@ -120,3 +120,4 @@ def pretrained(name: str, encoder: nn.Module, head: Any) -> None:
     if all(mine.weight.shape == theirs.weight.shape for mine, theirs in parts):  # not so for a narrower Electra
         for mine, theirs in parts:
             mine.load_state_dict(theirs.state_dict())
+    return source
