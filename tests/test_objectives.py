@@ -402,7 +402,6 @@ def test_row_nce_is_the_half_of_mil_nce_that_reads_rows():
     ]
     loss = row_nce(mined, weight)
     assert loss.item() == pytest.approx(np.mean(naive), rel=1e-12)
-    assert row_nce(mined / 3, weight, scale=3.0).item() == pytest.approx(loss.item())
     assert row_nce(mined).item() == pytest.approx(row_nce(mined, torch.ones(9)).item())
     (gradient,) = torch.autograd.grad(loss, mined)
     expected = mined.detach().softmax(1)

@@ -161,6 +161,13 @@ def test_from_in_a_circle_is_an_error():
         ("systems.network_copy.align.shortlist", {"tops": 3}, "did you mean 'top'"),
         ("systems.network_copy.align.noise", {"beta": 1.0}, "option 'split' is missing"),
         ("systems.ours_all.combine.systems", ["network_copy"], "has no embeddings"),
+        ("systems.dmt_frame_max.rescore", {"system": "dmt", "method": "rerank"}, "`reranker:` (a trained system"),
+        ("systems.dmt_frame_max.rescore", {"system": "dmt", "method": "rerank", "reranker": "title"}, "is not trained"),
+        (
+            "systems.dmt_frame_max.rescore",
+            {"system": "dmt", "method": "rerank", "reranker": "mmt"},
+            "models/mmt.py has no Model.match",
+        ),
         ("systems.tiny_clip.init", "title", "is not trained"),
         ("systems.tiny_clip.objectives", {}, "nothing would be learned"),
         ("systems.title", "text", "expected a mapping"),

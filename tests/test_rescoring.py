@@ -187,6 +187,48 @@ def test_what_does_not_fit_is_named():
         case.found("qb_norm", Request(np.array([[0, 41]])))
 
 
+class Pairs:
+    """Scores of pairs by a table; counts what is asked."""
+
+    def __init__(self, table):
+        self.table, self.asked = table, 0
+
+    def __call__(self, queries, references):
+        found = self.table[queries[:, None], references]
+        self.asked += found.size
+        return found
+
+
+@pytest.mark.parametrize("memory", [1, 3000, 1 << 28])
+@pytest.mark.parametrize("top", [1, 7, 41, 60, None])
+def test_the_best_are_ranked_again(top, memory):
+    case = Case(6)
+    pairs = Pairs(np.random.default_rng(0).normal(size=(23, 41)) * 30)
+    plain, request = case.queries @ case.references.T, Request(case.pairs, top=12, memory=memory)
+    found = rescoring.rerank(case.queries, case.references, pairs, request, top=top)
+    count = min(top or 41, 41)
+    assert pairs.asked == 23 * count
+    for row in range(23):
+        order = np.lexsort((np.arange(41), np.round(-plain[row], 7)))
+        again = sorted(order[:count], key=lambda n: -pairs.table[row, n])
+        wanted = [*again, *order[count:]][:12]
+        assert found.top[row].tolist() == wanted
+        own = [n for n in range(len(case.pairs)) if case.pairs[n, 0] == row and case.pairs[n, 1] in again]
+        np.testing.assert_array_equal(found.scores[own], pairs.table[row, case.pairs[own, 1]])
+        np.testing.assert_array_equal(found.better[own], [again.index(case.pairs[n, 1]) for n in own])
+
+
+def test_the_best_are_ranked_again_without_what_is_excluded():
+    case = Case(7, queries=41)
+    pairs, own = Pairs(np.random.default_rng(0).normal(size=(41, 41))), np.arange(41)
+    for top in (5, 41, None):
+        found = rescoring.rerank(case.queries, case.references, pairs, Request(top=41, exclude=own), top=top)
+        assert not (found.top == own[:, None]).any() and (found.top[:, -1] == -1).all()
+        assert np.isfinite(found.top_scores[:, :-1]).all()
+    with pytest.raises(ValueError, match="top 0"):
+        rescoring.rerank(case.queries, case.references, pairs, Request(), top=0)
+
+
 @pytest.fixture
 def captions(tmp_path):
     """12 videos with 2 captions each in the test, 6 in the train split, as embeddings and as frames."""
@@ -251,6 +293,7 @@ def test_search_rescores(method, kind, captions, tmp_path):
         ({"method": "qb_norm"}, "'bank'"),
         ({"method": "frame_max", "expert": "clap"}, "expert 'clap' is in none of"),
         ({"method": "qb_norm", "bank": "captions_test"}, "holds 24 of the queries"),
+        ({"method": "rerank"}, "'reranker'"),
     ],
 )
 def test_a_rescoring_that_cannot_be_is_named(rescore, message, captions, tmp_path):

@@ -1,5 +1,7 @@
 """Token interaction against the published numbers and a plain twin, masks and blocks, and its place in the house."""
 
+import shutil
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,14 +11,17 @@ from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel
 
 from paths import fixtures
 from test_dual_encoding import backbone, batch_of, corpus, sentences, videos  # noqa: F401
+from toys import trained
 from videomatch.common.checkpoint import load_checkpoint
-from videomatch.data import tokenize
+from videomatch.data import tables, tokenize
 from videomatch.data.store import Store
 from videomatch.examples.caption_video import CaptionVideo
 from videomatch.models import clip, token_match
 from videomatch.models.token_match import Importance, partial_scores, token_interaction, without_important
 from videomatch.objectives.hard_negatives import partial_order
+from videomatch.stages._trained import PairScorer
 from videomatch.stages.embed import embed
+from videomatch.stages.search import search
 from videomatch.stages.train import train
 
 SMALL = {"frame_dim": 12, "max_frames": 6, "vocab_size": 40, "text_length": 9, "dropout": 0.0, "dim": 10}
@@ -311,10 +316,11 @@ def test_what_does_not_fit_is_named():
         build().embed_texts(ids, ids)
 
 
-def test_trained_and_embedded(corpus, tmp_path):  # noqa: F811
+def test_trained_embedded_and_ranked_again(corpus, tmp_path, monkeypatch):  # noqa: F811
     words = tokenize.tokenizer(texts=CaptionVideo.vocabulary(corpus[0], {}), style="bert", vocab_size=300)
     words.save_pretrained(tmp_path / "bert")
     config = BERT | {"vocab_size": len(words), "max_position_embeddings": 24}
+    torch.manual_seed(0)
     BertModel(BertConfig(**config)).save_pretrained(tmp_path / "bert")
     system = {
         "model": {"name": "token_match", "pretrained": str(tmp_path / "bert"), "dim": 32, **OPTIONS},
@@ -327,7 +333,7 @@ def test_trained_and_embedded(corpus, tmp_path):  # noqa: F811
             "partial_order": {"margin": 0.1},
             "triplet": {"hardest": False, "mean": True},
         },
-        "training": {"epochs": 60, "batch": 14, "lr": 5e-3, "precision": "fp32"},
+        "training": {"epochs": 60, "batch": 14, "lr": 5e-3, "precision": "fp32", "validate_every": 0},
     }  # fmt: skip
     (tmp_path / "run").mkdir()
     given = {"corpus": corpus[0], "features": [corpus[1]], "threads": 1, "system": system}
@@ -342,4 +348,52 @@ def test_trained_and_embedded(corpus, tmp_path):  # noqa: F811
     embedded = [Store(tmp_path / "e/seed0" / side) for side in ("videos", "texts")]
     scores = embedded[1].gather(embedded[1].ids)[0] @ embedded[0].gather(embedded[0].ids)[0].T
     best = embedded[0].ids.gather(scores.argmax(1))
-    assert np.mean([int(t[1:4]) % 8 == int(v[1:]) % 8 for t, v in zip(embedded[1].ids, best, strict=True)]) > 0.5
+    assert (
+        np.mean([int(t[1:4]) % 8 == int(v[1:]) % 8 for t, v in zip(embedded[1].ids, best, strict=True)]) > 0.35
+    )  # chance is an eighth
+    # a search in which this model ranks again what its own vectors found
+    folder = corpus[0]
+    rows = pl.DataFrame({"text_id": embedded[1].ids}).with_columns(video=pl.col("text_id").str.slice(0, 4))
+    rows = rows.filter(pl.col("video") != "v001")
+    splits = [("captions", "query", t) for t in rows["text_id"]]
+    splits += [("captions", "reference", v) for v in rows["video"].unique()]
+    here = tmp_path / "corpus"
+    shutil.copytree(folder, here)
+    tables.write("splits", pl.concat([tables.read("splits", folder), tables.frame("splits", splits)]), here)
+    tables.write("relevance", tables.frame("relevance", [(t, v, 1.0) for t, v in rows.iter_rows()]), here)
+    monkeypatch.setattr("videomatch.stages._trained.SIDE", 5)
+    found = {}
+    for kind in ("text_video", "video_text"):
+        for top in (3, None):
+            output = tmp_path / f"{kind}-{top}"
+            search(
+                corpus=here, embeddings=tmp_path / "e", output=output, split="captions", kind=kind,
+                members={"seed0": None}, rescore={"method": "rerank", "top": top}, features=[corpus[1]],
+                run=[tmp_path / "run"],
+            )  # fmt: skip
+            found[kind, top] = tables.read("rankings", output / "seed0").filter(pl.col("grade").is_not_null())
+    scorer = PairScorer(tmp_path / "run", here, [corpus[1]])
+    texts = dict(tables.read("texts", here).select("text_id", "text").iter_rows())
+    videos = sorted(rows["video"].unique())
+    whole = scorer.matched(scorer.texts([texts[t] for t in rows["text_id"]]), scorer.videos(videos))
+    place = {t: n for n, t in enumerate(rows["text_id"])}
+    for query, reference, score, _, better, _ in found["text_video", None].iter_rows():
+        row = whole[place[query]]
+        assert score == pytest.approx(row[videos.index(reference)], abs=1e-5)
+        assert better == pytest.approx((row > score).sum(), abs=1)
+    one, other = (found[k, None].sort("score")["score"] for k in ("text_video", "video_text"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    best = (
+        found["text_video", 3]
+        .filter(pl.col("better") < 3)
+        .join(found["text_video", None], on=["query_id", "reference_id"], suffix="_all")
+    )
+    assert len(best) > 10
+    np.testing.assert_allclose(best["score"], best["score_all"], atol=1e-5)
+
+
+def test_a_model_that_scores_no_pairs_is_refused(corpus, tmp_path):  # noqa: F811
+    folder = trained(tmp_path / "run", "image_tagger", image_size=32, channels=[16], blocks=[1])
+    (folder / "system.yaml").write_text("model: {name: image_tagger}\nexamples: {kind: frame_tags, expert: frames}\n")
+    with pytest.raises(ValueError, match="its model scores no pairs"):
+        PairScorer(folder, corpus[0], [corpus[1]])

@@ -53,7 +53,7 @@ def _trained(checkpoint: Path, corpus: Path, features: Sequence[Path]) -> TextEn
     """``embed_texts`` of a trained system."""
     import torch
 
-    from videomatch.stages.embed import trained
+    from videomatch.stages._trained import trained
 
     model, reader = trained(checkpoint, corpus, features)
 

@@ -23,6 +23,8 @@ class SystemModel:
     Attributes:
         embeds_videos: it has ``embed_videos(**batch) -> (B, D)``; the batch is that of ``Examples.read_videos``.
         embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
+        scores_pairs: it has ``encode_texts(**batch)`` and ``encode_videos(**batch)``, of the same batches, which return
+            tensors by name with a row each, and ``match(texts, videos) -> (A, B)``, the scores of all pairs of these.
         scores_frames: it has ``scorer(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
         detects_segments: it is an aligner (:class:`videomatch.aligners.Aligner`), with ``align`` and ``GRIDS``.
         comparison: how embeddings are compared: by their cosine, or by their inner product as they are.
@@ -30,6 +32,7 @@ class SystemModel:
 
     embeds_videos: ClassVar[bool]
     embeds_texts: ClassVar[bool]
+    scores_pairs: ClassVar[bool]
     scores_frames: ClassVar[bool] = False
     detects_segments: ClassVar[bool]
     comparison: ClassVar[Literal["cosine", "dot"]] = "cosine"
@@ -37,7 +40,7 @@ class SystemModel:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.embeds_videos, cls.embeds_texts = hasattr(cls, "embed_videos"), hasattr(cls, "embed_texts")
-        cls.detects_segments = hasattr(cls, "align")
+        cls.scores_pairs, cls.detects_segments = hasattr(cls, "match"), hasattr(cls, "align")
         # config.json names the class that the weights belong to, and ``AutoModel`` finds it
         config = vars(cls).get("config_class")
         if config is None:

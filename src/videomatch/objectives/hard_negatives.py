@@ -75,8 +75,6 @@ def _log_softmax(logits: Tensor, is_kept: Bool[Tensor, "n n"]) -> tuple[Tensor, 
 def row_nce(
     mined_scores: Float[Tensor, "texts 1+mined"],
     row_weight: Float[Tensor, " texts"] | None = None,
-    *,
-    scale: float = 1.0,
 ) -> Float[Tensor, ""]:
     """Weighted cross entropy of a text's own video, in column 0, against the videos mined for it, in nats.
 
@@ -86,7 +84,7 @@ def row_nce(
     # Deviation: theirs is the symmetric MIL-NCE, which takes a column of mined videos, another one in each row, for
     texts of one video. Here rows alone count.
     """
-    scores = scale * at_least_single(mined_scores)
+    scores = at_least_single(mined_scores)
     each = scores.logsumexp(1) - scores[:, 0]
     return (each if row_weight is None else row_weight.to(each.dtype) * each).mean()
 

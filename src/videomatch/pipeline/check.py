@@ -230,6 +230,10 @@ class Check:
             entry = known[name] if isinstance(known[name], Mapping) else {}
             if "trained" in about and "model" not in entry:
                 self.add(path, f"system {name!r} is not trained (it has no `model:`), so there are no weights of it")
+            elif "method" in about:
+                model, method = dict(entry["model"] or {}).get("name"), f"Model.{about['method']}"
+                if model in named.names("models") and signatures.lacking(f"models.{model}", method):
+                    self.add(path, f"system {name!r}: models/{model}.py has no {method} (see models/__init__.py)")
             for key, text in about.get("without", {}).items():
                 if key in entry:
                     self.add(path, f"{kind} {name!r} {text}")

@@ -307,15 +307,18 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
         "top": _top(plan, dataset, split, system),
         "members": members,
     }
-    frames = []
-    inputs = {"embeddings": plan.result("embeddings", dataset, plan.base(system))}
+    frames, modules = [], []
+    inputs: dict[str, str | list[str]] = {"embeddings": plan.result("embeddings", dataset, plan.base(system))}
     rescore = plan.systems[system]
     if isinstance(rescore, Rescore):
         settings["rescore"] = rescore.settings()
         frames = listed(rescore.expert)
         if rescore.frame_texts is not None:
             inputs["frame_embeddings"] = plan.result("embeddings", dataset, rescore.frame_texts)
-    return Job("search", settings, _corpus(plan, dataset, frames) | inputs, experts=frames)
+        if rescore.reranker is not None:
+            frames, modules = plan.experts_of(rescore.reranker), _model_modules(plan, rescore.reranker)
+            inputs["run"] = [plan.run(*plan.reranker(system, member)) for member in sorted(members)]
+    return Job("search", settings, _corpus(plan, dataset, frames) | inputs, modules=modules, experts=frames)
 
 
 def _judged(plan: Plan, split: str, system: str) -> tuple[str | list[str], dict[str, Json | None]]:

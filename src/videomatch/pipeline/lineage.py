@@ -60,6 +60,8 @@ class _Lineage:
             self.system(dataset, entry.system, member, (*path, entry.system))
             for other in listed(entry.frame_texts):
                 self.system(dataset, other, self.plan.members(other)[0], (*path, other))
+            if entry.reranker is not None:
+                self.run(*self.plan.reranker(name, member), (*path, f"reranker {entry.reranker}"), is_own=True)
             self.experts(listed(entry.expert), path)
             self.splits(dataset, entry.bank, (*path, "bank"))
         elif isinstance(entry, Probe):

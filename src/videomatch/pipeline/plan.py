@@ -235,6 +235,12 @@ class Plan:
         members = {name: self.members(name) for name in listed(init and init.from_)}
         return [(name, seed if seed in own else own[0]) for name, own in members.items()]
 
+    def reranker(self, system: str, member: str) -> tuple[str, str]:
+        """(system, member) whose scores of pairs a member of a rescored one takes: that of its name, else the first."""
+        name = str(self.system_of_kind(system, Rescore).reranker)
+        own = self.members(name)
+        return name, member if member in own else own[0]
+
     def combined_members(self, system: str) -> dict[str, list[list[Any]]]:
         """Member of a combined system -> its parts, as [number of the system, member of it, weight], a system's weight
         shared among its members. ``by_member`` joins, for each member, the parts' members of that name, and parts

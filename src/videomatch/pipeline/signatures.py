@@ -99,8 +99,13 @@ def _signatures(module: ModuleType) -> dict[str, Any]:
 
 
 def lacking(module: str, *names: str) -> list[str]:
-    """Those of some names that a module does not have."""
-    return _found(f"names {names}", module, lambda imported: [name for name in names if name not in vars(imported)])
+    """Those of some names, as ``Model`` or ``Model.match``, that a module does not have."""
+
+    def find(imported: ModuleType) -> list[str]:
+        found = {name: functools.reduce(lambda x, n: getattr(x, n, None), name.split("."), imported) for name in names}
+        return [name for name, value in found.items() if value is None]
+
+    return _found(f"names {names}", module, find)
 
 
 def grids(aligner: str) -> dict[str, list[str]]:

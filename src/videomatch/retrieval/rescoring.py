@@ -1,10 +1,11 @@
-"""Rescoring: scores that also use a video's single frames, a bank of other queries, or all queries of the test.
+"""Rescoring: scores that also use a video's single frames, a bank of other queries, or all queries of the test, and
+another system's scores of the best pairs.
 
 A method is a function of this module; its keyword-only arguments are the options of ``rescore:`` in the parameters.
 Conventions are those of :mod:`videomatch.retrieval.exact`. Ties are exact here, too: rows are rounded to fixed point,
 26 bits below the longest row's length, so that the inner product of two of them is exact in float64, in any order of
-the sum, and no score depends on the size of a block (but for the last bits of ``frame_softmax``). The rounding changes
-a cosine by about 1e-8.
+the sum, and no score depends on the size of a block (but for the last bits of ``frame_softmax`` and ``rerank``). The
+rounding changes a cosine by about 1e-8.
 
 Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
 Frames are read chunk by chunk, again for every block of queries.
@@ -27,6 +28,8 @@ TRANSDUCTIVE = ("dual_softmax",)
 BITS = 26
 #: queries of a block: more do not make the products faster
 ROWS = 1024
+#: candidates of a block of queries that :func:`rerank` has scored at once
+CANDIDATES = 4096
 #: largest exponent of exp that stays clear of overflow in float64
 LARGEST_EXPONENT = 600.0
 
@@ -43,6 +46,8 @@ class Frames:
 
 #: scores ``(rows, N)`` of a slice of the queries
 Scores = Callable[[slice], np.ndarray]
+#: positions (A,) of queries and (A, k) of references for each -> scores (A, k) of the pairs; (N,) are the same for all
+PairScores = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def frame_max(
@@ -112,6 +117,34 @@ def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, 
         return np.multiply(plain, share, out=plain, where=share > 0)  # what is excluded stays -inf
 
     return _ranked(scores, len(left), len(right), request)
+
+
+def rerank(
+    queries: np.ndarray, references: np.ndarray, score_pairs: PairScores, request: Request, *, top: int | None = 50
+) -> SearchResult:
+    """Another system's scores of the ``top`` references of every query, or of all (null). The other references come
+    behind these in their order, with scores that are lower by 1 at least."""
+    if top is not None and top < 1:
+        raise ValueError(f"top {top}, expected at least 1")
+    left, right = _fixed(queries), _fixed(references)
+    everything = np.arange(len(right))
+
+    def scores(at: slice) -> np.ndarray:
+        rows = np.arange(at.start, at.stop)
+        if top is None or top >= len(right):
+            return score_pairs(rows, everything).astype(np.float64)
+        block = request.mask((left[at] @ right.T).numpy(), at.start)
+        best = np.argsort(-block, axis=1, kind="stable")[:, :top]
+        is_excluded = np.isneginf(np.take_along_axis(block, best, axis=1))
+        found = np.where(is_excluded, -np.inf, score_pairs(rows, best))
+        floor = np.where(is_excluded, np.inf, found).min(axis=1, keepdims=True)
+        block += floor - 1 - block.max(axis=1, keepdims=True)
+        np.put_along_axis(block, best, found, axis=1)
+        return block
+
+    count = ROWS if top is None else max(1, CANDIDATES // top)
+    steps = request.steps(len(left), len(right), count, 8)
+    return rank(((at.start, scores(at)) for at in steps), (len(left), len(right)), request)
 
 
 def _fixed(rows: np.ndarray) -> torch.Tensor:

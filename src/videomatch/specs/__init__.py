@@ -19,8 +19,9 @@ def option(*, default: Any = dataclasses.MISSING, **about: Any) -> Any:
         about: ``section``, ``room``, ``functions``, ``values``: the value, or each of them, names an entry of a section
             of the parameters, a file of a folder of the package, a function of a module, or one of these words;
             ``what`` is the word for such a name, ``has`` what such a file must have.
-            ``trained``: that entry is a system with weights of its own. ``without``: keys that it must not have, and
-            what to tell where it has one. ``acyclic``: what to tell where it leads back to this one.
+            ``trained``: that entry is a system with weights of its own, whose model has a ``method`` if that is given.
+            ``without``: keys that it must not have, and what to tell where it has one. ``acyclic``: what to tell where
+            it leads back to this one.
             ``spec``: the value is a mapping with a spec of its own. ``callee``: it is a mapping of options, as in
             :class:`OpenSpec`. ``path``: of which values it is the path of an existing file or folder.
             ``argument``: it may be given only where the callee of the entry has this argument.

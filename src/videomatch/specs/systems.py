@@ -184,7 +184,8 @@ class Combine(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Rescore(OpenSpec):
     """``rescore:`` the scores of another system, changed by a method. Further options are the method's. The texts of
-    ``frame_texts`` are compared with the frames of ``expert``; ``bank`` are protocols whose queries are a bank."""
+    ``frame_texts`` are compared with the frames of ``expert``; ``bank`` are protocols whose queries are a bank;
+    ``reranker`` is a trained system whose scores of pairs replace those of the best."""
 
     callee = "retrieval.rescoring:{method}"
     system: str = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True)
@@ -192,6 +193,11 @@ class Rescore(OpenSpec):
     frame_texts: str | None = option(section="systems", without=WITHOUT_EMBEDDINGS, workflow=True, default=None)
     expert: str | None = option(section="experts", default=None)
     bank: Sequence[str] | str | None = None
+    reranker: str | None = option(section="systems", trained=True, method="match", workflow=True, default=None)
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if (self.method == "rerank") != (self.reranker is not None):
+            yield "", "`method: rerank` and `reranker:` (a trained system that scores pairs) belong together"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,19 +30,16 @@ import torch.nn.functional as F
 from scipy.sparse import csr_array
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from videomatch import examples as examples_
 from videomatch.common import files
-from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.precision import default_device, reproducible
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import facts, tables
 from videomatch.data.store import Store, StoreWriter
+from videomatch.stages._trained import TEXTS, VIDEOS, trained
 
 log = logging.getLogger(__name__)
 
-#: batch sizes
-VIDEOS, TEXTS = 32, 256
 #: kinds of texts that search for videos
 QUERIES = ("caption", "query")
 
@@ -163,15 +160,6 @@ def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
         if vectors.shape[1] != dim:
             raise ValueError(f"{encoder} embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
         yield rows["text_id"].to_list(), vectors
-
-
-def trained(
-    checkpoint: Path, corpus: Path, features: Sequence[Path], device: torch.device | str = "cpu"
-) -> tuple[Any, examples_.Examples]:
-    """The model of a checkpoint, and the examples that read its inputs from a corpus and its features."""
-    model, system = load_checkpoint(checkpoint, device)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint) if "tokenizer" in system else None
-    return model, examples_.of_system(system, corpus, features, tokenizer)
 
 
 def _by_model(

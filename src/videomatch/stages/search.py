@@ -5,7 +5,8 @@ of the protocol that have an embedding; a video is never its own reference. The 
 references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. Items without an
 embedding (videos that could not be decoded) are left out, counted and listed.
 
-With ``rescore`` a score also uses frames of videos or other queries; see :mod:`videomatch.retrieval.rescoring`.
+With ``rescore`` a score also uses frames of videos, other queries, or another model; see
+:mod:`videomatch.retrieval.rescoring`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ log = logging.getLogger(__name__)
 #: the stores of the queries and of the references of a protocol
 KINDS = {"video_video": ("videos", "videos"), "text_video": ("texts", "videos"), "video_text": ("videos", "texts")}
 #: rescoring method -> the entry of ``rescore:`` that names its further input
-INPUTS = {"frame_max": "expert", "frame_softmax": "expert", "qb_norm": "bank", "dual_softmax": None}
+INPUTS = {
+    "frame_max": "expert",
+    "frame_softmax": "expert",
+    "qb_norm": "bank",
+    "dual_softmax": None,
+    "rerank": "reranker",
+}
 #: kinds of texts that are queries
 QUERIES = ("caption", "query")
 
@@ -53,6 +60,7 @@ def search(
     rescore: dict[str, Any] | None = None,
     features: list[Path] | None = None,
     frame_embeddings: Path | None = None,
+    run: list[Path] | None = None,
 ) -> None:
     """Write ``<member>/rankings.parquet`` and ``<member>/search.json`` of every member of a system.
 
@@ -66,16 +74,18 @@ def search(
         rescore: ``{method, …}``: a method of :mod:`retrieval.rescoring` with its options, ``expert`` if it reads
             frames, and ``bank``, the split (or several) of other queries, if it reads those.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
+        run: the checkpoints of the system that scores pairs, one per member in the order of their names.
     """
     needed = INPUTS[rescore["method"]] if rescore else None
-    if rescore and needed is not None and needed not in rescore:
+    if rescore and needed is not None and needed not in rescore and not (needed == "reranker" and run):
         raise ValueError(f"rescore {rescore} needs {needed!r}")
-    if needed == "expert" and kind == "video_video":
-        raise ValueError(f"rescore {rescore} compares texts with frames; this search compares videos")
+    if needed in ("expert", "reranker") and kind == "video_video":
+        raise ValueError(f"rescore {rescore} compares texts with videos; this search compares videos")
+    runs = dict(zip(sorted(members), run, strict=True)) if run else {}
     torch.set_num_threads(threads)
     for member, fold in members.items():
         texts = (frame_embeddings or embeddings) / member
-        given = Rescoring(corpus, kind, rescore, features or [], texts) if rescore else None
+        given = Rescoring(corpus, kind, rescore, features or [], texts, runs.get(member)) if rescore else None
         _search(embeddings / member, output / member, _protocol(corpus, split, kind, fold), kind, top, given)
 
 
@@ -116,6 +126,7 @@ class Rescoring:
     options: Mapping[str, Any]
     features: Sequence[Path]
     embeddings: Path
+    run: Path | None = None
 
     def search(
         self, store: Store, ids: Sequence[list[str]], rows: Sequence[np.ndarray], is_cosine: bool, request: Request
@@ -129,6 +140,8 @@ class Rescoring:
         elif wanted == "expert":
             texts, videos = ids if self.kind == "text_video" else ids[::-1]
             inputs = [self._frames(texts, videos)]
+        elif self.run is not None:
+            inputs = [self._pair_scores(self.run, ids)]
         return getattr(rescoring, method)(*rows, *inputs, request, **options)
 
     def _bank(self, store: Store, queries: list[str]) -> list[str]:
@@ -146,6 +159,15 @@ class Rescoring:
             raise ValueError(f"rescore.bank {split!r}: none of its {len(wanted)} queries has an embedding")
         log.info("a bank of %d queries", len(found))
         return found
+
+    def _pair_scores(self, run: Path, ids: Sequence[list[str]]) -> rescoring.PairScores:
+        from videomatch.stages._trained import PairScorer  # transformers take seconds to import
+
+        of_text = dict(tables.read("texts", self.corpus).select("text_id", "text").iter_rows())
+        swapped = self.kind == "video_text"
+        texts, videos = reversed(ids) if swapped else ids
+        scorer = PairScorer(run, self.corpus, self.features)
+        return scorer.of_pairs([of_text[i] for i in texts], videos, swapped=swapped)
 
     def _texts(self, ids: list[str]) -> np.ndarray:
         root = self.embeddings / "texts"
