@@ -18,7 +18,7 @@ from torch import nn
 
 from videomatch.common import distributed
 from videomatch.examples import Examples
-from videomatch.objectives.contrast import clip_contrastive, info_nce_views
+from videomatch.objectives.contrast import clip_contrastive, info_nce_views, lvwm, mil_nce
 from videomatch.objectives.hard_negatives import neg_nce
 from videomatch.objectives.margins import max_margin, triplet
 from videomatch.objectives.pairs import pearson
@@ -114,9 +114,11 @@ def losses_of(rows: slice) -> dict[str, torch.Tensor]:
         "bce_tags": bce_tags(left[rows], labels[rows].double(), is_tagged[rows]),
         "mfm_nce": mfm_nce(left[rows], right[rows], targets),
         "info_nce_views": info_nce_views(levels[rows], video[rows]),
+        "lvwm": lvwm(levels[rows], levels[rows].flip(1)),
     }
     for same in (False, True):
         found[f"neg_nce {same}"] = neg_nce(scores[rows], video[rows], scale=10.0, same_video=same)
+        found[f"mil_nce {same}"] = mil_nce(left[rows], levels[rows], scores[rows, 0], all_pairs=same)
         found[f"max_margin {same}"] = max_margin(scores[rows], video[rows], margin=0.2, same_video=same)
         for mean in (False, True):
             loss = triplet(levels[rows], left[rows], video[rows], hardest=not same, mean=mean)
