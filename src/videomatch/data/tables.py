@@ -61,12 +61,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "strata": {**_PAIR, "stratum": S, "judgement": I},
     # what is true of a video from `start` to `end` in seconds (null: all of it), and what a text names of a video
     "facts": {"id": S, "factor": S, "value": S, "start": F, "end": F},
+    # how well a text fits its video: the cosine of its best frames; less the mean of texts as long, in deviations
+    "scores": {"text_id": S, "video_id": S, "cosine": F, "score": F},
     # what metrics are computed from (metrics/bootstrap.py): numbers of the videos, or queries, that a value is of
     "statistics": {"statistic": S, "first": I, "second": I, "value": F, "other": F},
 }
 
 #: tables that most corpora have none of: they are written where a reader gives them
-OPTIONAL = ("edits", "sources", "strata", "facts")
+OPTIONAL = ("edits", "sources", "strata", "facts", "scores")
 
 #: columns that may be null; everywhere else a null is an error
 NULLABLE: dict[str, set[str]] = {
@@ -94,6 +96,7 @@ KEYS: dict[str, list[str]] = {
     "splits": ["split", "role", "id"],
     "rankings": ["query_id", "reference_id"],
     "sources": ["video_id"],
+    "scores": ["text_id"],
     "strata": ["query_id", "reference_id"],
     "facts": ["id", "factor", "value", "start"],
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,12 +32,14 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """What examples are made from: a corpus folder, features of one expert or of several, a tokenizer."""
+    """What examples are made from: a corpus folder, features of one expert or of several, a tokenizer, and scores that
+    texts are filtered by."""
 
     corpus: Path
     store: Store | None = None
     tokenizer: PreTrainedTokenizerFast | None = None
     stores: Mapping[str, Store] = field(default_factory=dict)
+    scores: Path | None = None
 
 
 def kind(name: str) -> type[Examples]:
@@ -55,11 +57,16 @@ def source(
 
 
 def of_system(
-    system: Mapping[str, Any], corpus: Path, features: Sequence[Path], tokenizer: PreTrainedTokenizerFast | None
+    system: Mapping[str, Any],
+    corpus: Path,
+    features: Sequence[Path],
+    tokenizer: PreTrainedTokenizerFast | None,
+    scores: Path | None = None,
 ) -> Examples:
     """The examples that ``examples:`` of a resolved system describes, without a split yet."""
     options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    return kind(system["examples"]["kind"])(source(corpus, features, options, tokenizer), **options)
+    given = replace(source(corpus, features, options, tokenizer), scores=scores)
+    return kind(system["examples"]["kind"])(given, **options)
 
 
 def tensors(arrays: Mapping[str, np.ndarray]) -> Batch:

@@ -36,18 +36,39 @@ COMMON = 0.5
 
 @dataclass(kw_only=True, eq=False)
 class CaptionExamples(Examples):
-    """Videos with their captions, cut to ``max_length`` tokens (start and end included); videos without a caption are
-    left out."""
+    """Videos with their captions, or other ``texts``, cut to ``max_length`` tokens (start and end included); videos
+    without one are left out. With a ``filter``, a system that scores pairs, the share ``keep`` of the texts of a split
+    that fit their videos best is taken."""
 
+    texts: Sequence[str] = ("caption",)
     max_length: int
+    filter: str | None = None
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         if self.source.tokenizer is None:
             raise ValueError(f"{type(self).__name__}: captions need a tokenizer; the system names none")
         self._tokenizer = self.source.tokenizer
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"{type(self).__name__}: keep {self.keep}, expected a share above 0, at most 1")
+
+    def _texts(self, split: str | Sequence[str]) -> pl.DataFrame:
+        """The texts of a split that the filter leaves, ordered by video and id."""
+        texts = split_texts(self.source.corpus, split, self.texts)
+        if self.source.scores is None:
+            return texts
+        scores = tables.read("scores", self.source.scores).select("text_id", "score")
+        scored = texts.join(scores, on="text_id", maintain_order="left")
+        lost = [kind for kind in texts["kind"].unique().sort() if scored.filter(kind=kind).is_empty()]
+        if lost:
+            raise ValueError(
+                f"{type(self).__name__}: filter {self.filter!r} has no score of a text of kind {lost[0]!r}"
+            )
+        best = scored.sort("score", "text_id", descending=[True, False]).head(round(self.keep * len(scored)))
+        return best.sort("video_id", "text_id").drop("score")
 
     def _select(self, split: str | Sequence[str]) -> None:
-        texts = split_texts(self.source.corpus, split, ["caption"])
+        texts = self._texts(split)
         captioned = texts["video_id"].unique(maintain_order=True).to_list()
         self.videos = self._found(self.usable(captioned), captioned, split)
         self._set_captions(texts.filter(pl.col("video_id").is_in(self.videos)))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from videomatch.common.vectors import padded
-from videomatch.data.corpus import joined_texts
 from videomatch.data.store import Store
 from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CaptionExamples
@@ -105,7 +104,8 @@ class CaptionExperts(CaptionExamples):
 
     def _set_captions(self, texts: pl.DataFrame) -> None:
         if self.captions == "joined":
-            texts = joined_texts(self.source.corpus, ["caption"], self.videos).rename({"caption": "text"})
+            in_time = texts.sort("video_id", "start", "text_id", nulls_last=True)
+            texts = in_time.group_by("video_id", maintain_order=True).agg(pl.col("text").str.join(" "))
         super()._set_captions(texts)
 
     def derived_config(self) -> dict[str, Any]:

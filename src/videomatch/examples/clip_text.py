@@ -107,7 +107,7 @@ class ClipText(CaptionExamples):
             )
 
     def _select(self, split: str | Sequence[str]) -> None:
-        texts = split_texts(self.source.corpus, split, self.texts)
+        texts = self._texts(split)
         listed = texts["video_id"].unique(maintain_order=True).to_list()
         self.videos = self._found(self.usable(listed), listed, split)
         if self.content is None and (self.mask_content or self.content_words):

@@ -29,7 +29,7 @@ class MaskedText(CaptionExamples):
     mask_tokens: float = 0.15
 
     def _select(self, split: str | Sequence[str]) -> None:
-        self._captions = split_texts(self.source.corpus, split, self.texts)
+        self._captions = self._texts(split)
         if self._captions.is_empty():
             raise ValueError(f"masked_text: split {split!r} has no {' or '.join(self.texts)}")
 

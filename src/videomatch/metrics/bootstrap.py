@@ -158,6 +158,8 @@ def _value(metric: str, rows: Sequence[Rows], draws: Draws) -> Values:
         return matching.ap_of_changes(changes, {name: r.counts(draws).T for name, r in by_sum.items()})
     if metric == "uAP":
         return _micro_ap(one, draws)
+    if metric.startswith("AUC"):
+        return _auc(one, draws)
     means = [_mean(r, draws) for r in rows]
     if _OF_SEGMENTS.match(metric):
         means = [np.nan_to_num(mean) for mean in means]
@@ -207,6 +209,14 @@ def _correlation(x: Counts, y: Counts, counts: Counts) -> Values:
     second = np.einsum("rd,rd->d", counts * y, y)
     is_constant = np.minimum(first, second) <= 1e-12 * counts.sum(axis=0)
     return np.where(is_constant, 0.0, both / np.sqrt(first * second))
+
+
+def _auc(rows: Rows, draws: Draws) -> Values:
+    """Chance that a row whose ``other`` is above 0 has a larger value than one of the rest (Mann and Whitney 1947)."""
+    counts, positive = rows.counts(draws), rows.other > 0
+    ranks = _mean_ranks(rows.value, counts)
+    of_positive, of_rest = (counts[side].sum(axis=0) for side in (positive, ~positive))
+    return 0.5 + np.einsum("rd,rd->d", counts[positive], ranks[positive]) / (of_positive * of_rest)
 
 
 def _micro_ap(rows: Rows, draws: Draws) -> Values:

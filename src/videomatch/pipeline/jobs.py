@@ -16,7 +16,7 @@ from videomatch.pipeline.reached import code_digest
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
 from videomatch.specs.reports import MEASURED, Row
-from videomatch.specs.systems import Align, Combine, Embeddings, Probe, Rescore, Trained
+from videomatch.specs.systems import Align, Combine, Embeddings, Filter, Probe, Rescore, Trained
 
 Json = dict[str, Any]
 
@@ -156,6 +156,19 @@ def select_key_frames(plan: Plan, dataset: str, expert: str, shard: str) -> Job:
     )
 
 
+def score_pairs(plan: Plan, dataset: str, system: str) -> Job:
+    """The scores of texts against the frames of their videos."""
+    entry = plan.system_of_kind(system, Filter)
+    return Job(
+        "score_pairs",
+        entry.settings() | {"text_encoder": plan.backbone_path(entry.text_encoder)},
+        _corpus(plan, dataset, [entry.expert], system) | {"backbones": plan.backbone_runs([entry.text_encoder])},
+        experts=[entry.expert],
+        patterns={"corpus": ["texts.parquet"]},
+        files=plan.backbone_files([entry.text_encoder]),
+    )
+
+
 def train(plan: Plan, system: str, member: str) -> Job:
     """One member of a trained system."""
     entry = plan.system_of_kind(system, Trained)
@@ -176,6 +189,7 @@ def train(plan: Plan, system: str, member: str) -> Job:
         | {
             "init": [plan.run(*initial) for initial in plan.initial_members(system, member)],
             "backbones": plan.backbone_runs(entry.backbones),
+            "scores": [plan.result("scores", entry.dataset, name) for name in listed(entry.examples.filter)],
         },
         modules=[*_model_modules(plan, system), *objectives],
         experts=plan.experts_of(system),
@@ -352,6 +366,10 @@ def evaluate(plan: Plan, dataset: str, split: str, system: str) -> Job:
         plan.require_facts(dataset, f"system {system!r}")
         settings |= {"split": split, "probe": probe.settings()}
         return Job("evaluate", settings, _corpus(plan, dataset, [probe.expert]), experts=[probe.expert])
+    if isinstance(plan.systems[system], Filter):
+        plan.require_facts(dataset, f"system {system!r}")
+        inputs = {"corpus": corpus, "scores": plan.result("scores", dataset, system)}
+        return Job("evaluate", settings | {"split": split}, inputs)
     return Job("evaluate", settings, {"corpus": corpus, "rankings": plan.result("rankings", dataset, split, system)})
 
 

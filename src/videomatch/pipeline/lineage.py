@@ -10,7 +10,7 @@ from typing import Any
 from videomatch.pipeline.plan import Plan
 from videomatch.specs import listed
 from videomatch.specs.data import KeyFrames
-from videomatch.specs.systems import Combine, Embeddings, Probe, Rescore, Trained, needs_validation
+from videomatch.specs.systems import Combine, Embeddings, Filter, Probe, Rescore, Trained, needs_validation
 
 Json = dict[str, Any]
 Path = tuple[str, ...]
@@ -67,6 +67,9 @@ class _Lineage:
         elif isinstance(entry, Probe):
             self.experts([entry.expert], path)
             self._add((*path, "linear classifier"), {"dataset": dataset, "splits": []})
+        elif isinstance(entry, Filter):
+            self.experts([entry.expert], path)
+            self.backbones([entry.text_encoder], path)
         else:
             self.experts(entry.experts, path)
             for detector in listed(entry.detector):
@@ -92,6 +95,8 @@ class _Lineage:
             self._add((*path, "vocabulary"), {"dataset": entry.dataset, "splits": splits})  # of all folds
         for init, initial in self.plan.initial_members(name, member):
             self.run(init, initial, (*path, f"init {init}"))
+        for chosen in listed(entry.examples.filter):
+            self.system(entry.dataset, chosen, self.plan.members(chosen)[0], (*path, f"filter {chosen}"))
         self.backbones(entry.backbones, path)
         self.experts(self._read(entry.dataset, name), path)
 

@@ -17,7 +17,7 @@ from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
 from videomatch.specs.data import Backbone, Dataset, Expert, KeyFrames, is_path
 from videomatch.specs.reports import MEASURED, Page, Submission, Table
-from videomatch.specs.systems import Align, Combine, Embeddings, Probe, Rescore, System, Trained
+from videomatch.specs.systems import Align, Combine, Embeddings, Filter, Probe, Rescore, System, Trained
 
 Kind = TypeVar("Kind", bound=System)
 
@@ -59,8 +59,8 @@ class Plan:
         return dataclasses.replace(table, rows=[*oracles, *table.rows])
 
     def _judged_as(self, system: str) -> type[System] | None:
-        """Align or Probe; None of a system that ranks."""
-        return next((kind for kind in (Align, Probe) if isinstance(self.systems[system], kind)), None)
+        """Align, Probe or Filter; None of a system that ranks."""
+        return next((kind for kind in (Align, Probe, Filter) if isinstance(self.systems[system], kind)), None)
 
     def result(self, *folders: str) -> str:
         """The path of a result's manifest, by which it is named. Folders are those of ``rules.RULES``."""
@@ -88,6 +88,8 @@ class Plan:
         entry = self.systems[system]
         if isinstance(entry, Embeddings):
             return list(entry.texts) if entry.features is None else []
+        if isinstance(entry, Filter):
+            return list(entry.texts)
         return list(entry.examples.further.get("texts") or []) if isinstance(entry, Trained) else []
 
     def ids_of(self, dataset: str) -> str:

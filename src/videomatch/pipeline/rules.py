@@ -15,7 +15,7 @@ from videomatch.data import tables
 from videomatch.pipeline import jobs
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import Expert
-from videomatch.specs.systems import Combine, Embeddings, System, Trained
+from videomatch.specs.systems import Combine, Embeddings, Filter, System, Trained
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ RULES = [
     Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 4000, gpu=True, only=("passage", _passes)),
     Rule(jobs.add_texts, "texts/{dataset}/{kinds}"),
     Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", only=("expert", Plan.key_frame_experts)),
+    Rule(jobs.score_pairs, "scores/{dataset}/{system}", 4000, only=("system", _of_kinds(Filter))),
     Rule(jobs.train, "runs/{system}/{member}", 4000, threads=jobs.train_threads, gpu=True),
     Rule(jobs.embed, EMBEDDINGS, 4000, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
     Rule(jobs.combine, EMBEDDINGS, 4000, only=("system", _of_kinds(Combine))),

@@ -32,7 +32,7 @@ from videomatch.metrics import bootstrap
 
 #: decimals by metric; the rest is in percent or ranks and has one
 DECIMALS = {"Spearman": 3, "Pearson": 3, "MSE": 4, "mAP": 3, "infAP": 3, "infNDCG": 3, "iP": 3, "AP": 3, "uAP": 3}
-DECIMALS |= {"MB/h": 2, "CPU": 2}  # seconds
+DECIMALS |= {"AUC": 3, "MB/h": 2, "CPU": 2}  # seconds
 
 Interval = tuple[float, float]
 

@@ -1,4 +1,4 @@
-"""The six kinds of systems: trained, embeddings of features as they are, combined, rescored, aligning, probes."""
+"""The seven kinds of systems: trained, embeddings of features, combined, rescored, aligning, probes, filters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ WITHOUT_EMBEDDINGS = {
     "rescore": "has no embeddings: it rescores another",
     "align": "has no embeddings: it aligns",
     "probe": "has no embeddings: it probes an expert",
+    "filter": "has no embeddings: it filters pairs",
 }
+#: a filter of pairs has none of these keys
+NO_FILTER = ("model", "embeddings", *(key for key in WITHOUT_EMBEDDINGS if key != "filter"), "combine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,9 @@ class Examples(OpenSpec):
     kind: str = option(room="examples", what="kind of examples")
     expert: str | None = option(section="experts", argument="expert", default=None)
     experts: Sequence[str] = option(section="experts", argument="experts", default=())
+    filter: str | None = option(
+        section="systems", argument="filter", without=dict.fromkeys(NO_FILTER, "is no `filter:`"), default=None
+    )
 
     @property
     def all_experts(self) -> list[str]:
@@ -257,7 +263,24 @@ class Probe(Spec):
             yield "parts", f"{self.parts!r} is not a whole number of at least 1"
 
 
-System = Trained | Embeddings | Combine | Rescore | Align | Probe
+@dataclass(frozen=True, kw_only=True)
+class Filter(Spec):
+    """``filter:`` scores of texts of some kinds against the frames of their videos, by the space that an ``expert``
+    shares with a ``text_encoder``: the mean over the ``top`` frames that are most similar."""
+
+    expert: str = option(section="experts")
+    text_encoder: str = option(section="backbones", workflow=True)
+    texts: Sequence[str] = option(values=tuple(VALUES["texts", "kind"]), what="kind of texts")
+    top: int = 3
+
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        if not self.texts:
+            yield "texts", "expected a list of kinds of texts"
+        if self.top < 1:
+            yield "top", f"{self.top!r} is not a whole number of at least 1"
+
+
+System = Trained | Embeddings | Combine | Rescore | Align | Probe | Filter
 
 #: the key of a system that says which kind it is -> the spec of the system (``model``) or of what is below the key
 KINDS: dict[str, type[System]] = {
@@ -267,6 +290,7 @@ KINDS: dict[str, type[System]] = {
     "rescore": Rescore,
     "align": Align,
     "probe": Probe,
+    "filter": Filter,
 }
 
 

@@ -7,6 +7,8 @@ that was judged in part (TRECVID's), or with the suffix `` (NIST)`` over those t
 Of segments: F1, precision, recall, FRR and FAR in percent (VCSL's), of all judged pairs or of one kind of segment
 (``F1 edit/crop``), AP and uAP (VSC 2022's), and MB/h: megabytes of descriptors per hour of reference.
 Of probes: the accuracy (%) for each factor of the facts.
+Of filters: the area under the ROC curve of texts that tell of their own video, against all others, those of other
+videos (``AUC (other)``), or those that tell of none (``AUC (none)``).
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ def evaluate(
     split: str | None = None,
     features: list[Path] | None = None,
     probe: dict[str, Any] | None = None,
+    scores: Path | None = None,
 ) -> None:
     """Write ``<member>/metrics.json``: ``metrics``, ``chance`` and ``counts``, name -> value each, and what a bootstrap
     needs (:mod:`videomatch.metrics.bootstrap`): the table ``statistics``, and ``resampled``: the number and name of its
@@ -66,6 +69,7 @@ def evaluate(
         segments: results of ``align``, one per member, instead, with their ``split``.
         features, probe: results of ``extract``, and ``expert`` and ``parts`` of a linear classifier, instead, with the
             ``split`` by whose videos it is judged.
+        scores: result of ``score_pairs``, instead, with the ``split`` whose videos' texts are judged.
     """
     for number, member in enumerate(members):
         if rankings is not None:
@@ -73,6 +77,9 @@ def evaluate(
         elif probe is not None:
             assert features and split
             result, rows, units = _evaluate_probe(corpus, split, features, metrics, **probe)
+        elif scores is not None:
+            assert split
+            result, rows, units = _evaluate_filter(corpus, split, scores, metrics)
         else:
             assert segments and split
             result, rows, units = _evaluate_segments(corpus, split, segments[number], metrics)
@@ -313,6 +320,32 @@ def _evaluate_probe(
     counts = {"videos": len(units)}
     result = {"metrics": values, "counts": counts, "resampled": _resampled(units, "videos", judged, len(units))}
     return result | {"chance": chance, "split": split}, every, units
+
+
+def _evaluate_filter(
+    corpus: Path, split: str, scores: Path, metrics: list[str]
+) -> tuple[dict[str, Any], pl.DataFrame, list[str]]:
+    """The AUC of scores of texts, the rows it is computed from, and the ids of the videos that they belong to."""
+    told_of = facts.read(corpus, ["told_of"]).select("value", text_id="id")
+    found = tables.read("scores", scores).join(told_of, on="text_id")
+    found = found.filter(pl.col("video_id").is_in(pooled_ids(corpus, split)))
+    against = {"AUC": ["other", "none"], "AUC (other)": ["other"], "AUC (none)": ["none"]}
+    _check(metrics, dict.fromkeys(against, 0.0), against)
+    units = found["video_id"].unique().sort().to_list()
+    values, rows = dict[str, float](), list[pl.DataFrame]()
+    for metric in metrics:
+        judged = found.filter(pl.col("value").is_in(["own", *against[metric]]))
+        own = (judged["value"] == "own").cast(pl.Float64)
+        if not 0 < own.sum() < len(own):
+            raise ValueError(f"{metric}: of the texts of split {split!r} in {scores}, all or none tell of their video")
+        rows.append(_rows(metric, judged["video_id"], judged["score"], other=own))
+        first = judged["video_id"].cast(pl.Enum(units)).to_physical().to_numpy()
+        of_metric = bootstrap.Rows(first, judged["score"].to_numpy(), other=own.to_numpy())
+        values[metric] = bootstrap.value(metric, {metric: of_metric}, len(units))
+    judged = found.select(query_id="text_id", reference_id="video_id")
+    result = {"metrics": values, "counts": {"texts": len(found), "videos": len(units)}}
+    result |= {"resampled": _resampled(units, "videos", judged, len(units)), "chance": dict.fromkeys(metrics, 0.5)}
+    return result | {"split": split}, pl.concat(rows), units
 
 
 def _judged(

@@ -49,6 +49,7 @@ def train(
     fresh: list[str] | None = None,
     fold: list[int] | None = None,
     backbones: list[Path] | None = None,
+    scores: list[Path] | None = None,
 ) -> None:
     """Train one member of a system.
 
@@ -58,6 +59,7 @@ def train(
         fresh: names of weights that do not come from there (:func:`videomatch.common.checkpoint.load_weights`).
         fold: ``[f, k]``: leave out fold f of k and validate on it; None for the split's own validation.
         backbones: results of training that the model or the tokenizer of ``system`` refers to.
+        scores: the result of ``score_pairs`` that its examples are filtered by.
     """
     given = dict(locals())
     settings = Training(**system.get("training", {}))
@@ -68,7 +70,7 @@ def train(
         model_options = {name: value for name, value in system["model"].items() if name != "name"}
         module = named.module("models", system["model"]["name"])
         tokenizer = _tokenizer(corpus, system, init or [])
-        examples = examples_.of_system(system, corpus, features, tokenizer)
+        examples = examples_.of_system(system, corpus, features, tokenizer, *(scores or []))
         train_examples, validation = examples.parts(fold=(fold[0], fold[1]) if fold else None)
         with reproducible(max(1, threads // distributed.local_size())):
             torch.manual_seed(seed)

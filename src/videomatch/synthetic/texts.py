@@ -165,7 +165,10 @@ def _narrated(teller: Latent, kind: str, rng: random.Random, scene: int, told_of
     """A sentence about a scene, or about nothing."""
     w = teller.language_index
     if told_of == "none":
-        return rng.choice(BAIT if kind == "narrated_titles" else DATA["chatter"])[w], ()
+        if kind == "narrated":
+            return rng.choice(DATA["chatter"])[w], ()
+        words = [rng.choice(BAIT)[w], *(tag[w] for tag in rng.sample(NOISE_TAGS, rng.randint(2, 5)))]
+        return [" ", "，"][w].join(words), ()
     possible = [sentence for needed, *sentence in DATA[kind] if scene in _scenes_with(teller, needed)]
     return _told(teller, rng.choice(possible)[w], w, rng, scene)
 
