@@ -191,6 +191,15 @@ def test_the_queue_holds_what_a_slower_encoder_computed(batch):
     assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
 
 
+def test_it_has_as_many_weights_as_the_published_encoder():
+    """SNP with a ResNet-50 (23,508,032 weights): 160.4 M, of a shared BERT; three encoders had 205.5 M."""
+    with torch.device("meta"):
+        published = {"encoder": {"model_type": "bert"}, "vocab_size": 30522, "frame_dim": 2048}
+        found = Model(Config(**published, heads=["tokens", "match"]))
+    count = sum(p.numel() for p in found.parameters()) + 23_508_032
+    assert round(count / 1e6, 1) == 160.4
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
