@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer, CLIPConfig, CLIPModel
 from paths import fixtures
 from toys import toy
 from videomatch import examples as examples_
-from videomatch.data import tokenize
+from videomatch.data import tables, tokenize
 from videomatch.data.store import Store, StoreWriter
 from videomatch.examples.caption_video import CaptionVideo, recall_sum
 from videomatch.models import clip, dual_encoding
@@ -428,6 +428,20 @@ def test_an_epoch_visits_every_caption_once(corpus):
     decoded = [drawn.source.tokenizer.decode(ids) for ids in batch["input_ids"]]
     assert decoded[0].startswith("<start> the left has a blue square <end>")
     assert decoded[2].startswith("<start> a blue square on the left <end>")
+
+
+def test_an_epoch_visits_one_caption_of_each_video(corpus):
+    drawn = examples(corpus, captions="one", per_video=3).on("train")
+    assert len(drawn) == 21
+    numbers = drawn.epoch(np.random.default_rng(0))
+    assert sorted(numbers.tolist()) == sorted(3 * list(range(7)))
+    batch, again = (drawn.batch(numbers, np.random.default_rng(seed)) for seed in (0, 1))
+    assert batch["video"].tolist() == numbers.tolist()
+    assert not torch.equal(batch["input_ids"], again["input_ids"])
+    texts = [drawn.source.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in batch["input_ids"]]
+    own = tables.read("texts", corpus[0]).filter(kind="caption").select("video_id", "text")
+    for text, number in zip(texts, numbers, strict=True):
+        assert text in own.filter(video_id=drawn.videos[number])["text"].to_list()
 
 
 def test_only_the_first_frames_are_read_in_order_but_all_in_the_mean(corpus):

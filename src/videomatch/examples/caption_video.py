@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ def recall_sum(video_embeds: Tensor, text_embeds: Tensor, video: Tensor) -> floa
 
 @dataclass(kw_only=True, eq=False)
 class CaptionVideo(CaptionExamples):
-    """A caption and the first frames of its video; an epoch visits every caption of every video of the split once.
+    """A caption and the first frames of its video.
 
     Batch: ``frames`` (B, F, D) float32, zeros behind the last; ``frame_mask`` (B, F); ``frame_mean`` (B, D) of all
     frames, also those that were cut off; ``input_ids`` and ``attention_mask`` (B, T); ``video`` (B,), equal for
@@ -45,6 +45,7 @@ class CaptionVideo(CaptionExamples):
     half second of the first 32 seconds.
 
     Args:
+        captions: an epoch visits ``all`` captions of the split, or ``one`` of each video, drawn anew.
         content_words: how many content tokens the model is told (:mod:`videomatch.data.content_words`).
     """
 
@@ -54,6 +55,7 @@ class CaptionVideo(CaptionExamples):
     expert: str
     max_frames: int = 64
     max_length: int = 77
+    captions: Literal["all", "one"] = "all"
     content_words: int = 0
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class CaptionVideo(CaptionExamples):
         check_rows(self._store, 1, "vectors")
 
     def _count(self) -> int:
-        return len(self._captions)
+        return len(self._captions) if self.captions == "all" else len(self.videos)
 
     def derived_config(self) -> dict[str, Any]:
         found = {"frame_dim": self._store.shape[0], "vocab_size": len(self._tokenizer)}
@@ -73,10 +75,11 @@ class CaptionVideo(CaptionExamples):
         return found
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        videos = np.repeat(np.arange(len(self.videos)), self._counts)[numbers]
+        rows = numbers if self.captions == "all" else self._sampled_captions(numbers, rng)
+        videos = np.repeat(np.arange(len(self.videos)), self._counts)[rows]
         return {
             **self.read_videos([self.videos[n] for n in videos]),
-            **self._read_captions(numbers),
+            **self._read_captions(rows),
             "video": torch.from_numpy(videos),
         }
 

@@ -262,23 +262,30 @@ def token_interaction(
     """The score of every text with every video, see the module; what has the weight 0 is not there. ``attend`` with the
     visual attention. At most :data:`CELLS` products are in memory, or those of one text."""
     with torch.autocast(words.device.type, enabled=False):
+        words, frames = _filled(words, word_weights > 0), _filled(frames, frame_weights > 0)
         second = _second_frames(frames, frame_weights > 0) if attend else None
         step = max(1, CELLS // max(1, frames.shape[0] * frames.shape[1] * words.shape[1]))
         blocks = zip(words.split(step), word_weights.split(step), strict=True)
         return torch.cat([_interaction(*block, frames, frame_weights, second) for block in blocks])
 
 
+def _filled(tokens: Tensor, is_there: Tensor) -> Tensor:
+    """Tokens with the first one of each item that is there in the place of padding: no maximum is another one by it."""
+    first = is_there.to(torch.uint8).argmax(1)
+    return torch.where(is_there[..., None], tokens, tokens[torch.arange(len(first), device=first.device), None, first])
+
+
 def _interaction(
     words: Tensor, word_weights: Tensor, frames: Tensor, frame_weights: Tensor, second: tuple[Tensor, Tensor] | None
 ) -> Tensor:
-    products = torch.einsum("atd,bvd->abtv", words, frames)
-    is_word, is_frame = word_weights > 0, frame_weights > 0
-    by_word, best = products.masked_fill(~is_frame[:, None], -torch.inf).max(3)
-    by_frame = products.masked_fill(~is_word[:, None, :, None], -torch.inf).amax(2)
+    products = words.flatten(0, 1) @ frames.flatten(0, 1).T
+    products = products.unflatten(1, frames.shape[:2]).unflatten(0, words.shape[:2])  # (text, word, video, frame)
+    by_word, best = products.max(3)
+    by_frame = products.max(1).values
     if second is not None:
-        place, gain = (x[None, :, None].expand(*products.shape).gather(3, best[..., None]) for x in second)
+        place, gain = (x.expand(*products.shape[:2], -1, -1).gather(3, best[..., None]) for x in second)
         by_word = by_word + SECOND * (gain * products.gather(3, place))[..., 0]
-    along = torch.einsum("at,abt->ab", word_weights, by_word), torch.einsum("bv,abv->ab", frame_weights, by_frame)
+    along = torch.einsum("at,atb->ab", word_weights, by_word), torch.einsum("bv,abv->ab", frame_weights, by_frame)
     return (along[0] + along[1]) / 2
 
 
