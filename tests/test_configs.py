@@ -21,6 +21,10 @@ CONFIGS = {
     "lsmdc": ("lsmdc", {"captions_test", "v2t_captions_test"}),
     "avs": ("avs", {"captions_tv21"}),
     "msrvtt_media": ("msrvtt", {"captions_1ka_test", "v2t_captions_1ka_test"}),
+    "msrvtt_ant": ("msrvtt", {"captions_1ka_test"}),
+    "vatex": ("vatex", {"captions_test"}),
+    "didemo": ("didemo", {"captions_test"}),
+    "cnvid": ("vatex", {"captions_test_zh"}),
 }
 
 
@@ -68,6 +72,40 @@ def test_the_recipe_of_dual_encoding_is_the_published_one(plan: Plan):
     )
     assert (training["batch"], training["lr"], training["weight_decay"]) == (128, 1e-4, 0.0)
     assert not training.get("lr_scale") and training.get("ema") is None
+
+
+@pytest.mark.parametrize("plan", ["cnvid"], indirect=True)
+def test_the_recipe_of_cnvid_is_the_published_one(plan: Plan):
+    job = jobs.train(plan, "pretrain_hscl", "seed0")
+    system, training = job.settings["system"], job.settings["system"]["training"]
+    assert job.inputs["corpus"] == plan.result("corpora", "web")
+    model, examples = system["model"], system["examples"]
+    assert (model["queue"], model["momentum"], model["group"]) == (16_384, 0.9999, 128)
+    assert model["mining"] == "nearest" and model["mining_rise"] == 0.15
+    assert set(system["objectives"]) == {"moco_nce", "vtm", "mlm", "fused_mlm", "itm"}
+    assert system["objectives"]["moco_nce"] == {"temperature": 0.05}
+    read = ("per_video", "min_words", "min_seconds", "clips", "clip_frames", "max_length", "mask_tokens")
+    assert [examples[name] for name in read] == [5, 5, 5.0, 4, 1, 50, 0.15]
+    assert (training["batch"], training["lr"], training["weight_decay"]) == (8 * 128, 5e-5, 1e-3)
+    for name in ("scratch", "finetuned_hscl"):
+        system = jobs.train(plan, name, "seed0").settings["system"]
+        assert system["examples"]["clips"] == 16 and set(system["objectives"]) == {"vtm", "mil_nce"}
+        assert (system["training"]["batch"], system["training"]["lr"]) == (8 * 32, 1e-5)
+    assert jobs.train(plan, "finetuned_hscl", "seed0").inputs["init"] == [plan.run("pretrain_hscl", "seed0")]
+    assert jobs.train(plan, "scratch", "seed0").inputs["init"] == []
+
+
+@pytest.mark.parametrize("plan", ["msrvtt_ant", "vatex", "didemo"], indirect=True)
+def test_hard_samples_and_partial_order_have_the_published_constants(plan: Plan):
+    system = jobs.train(plan, "tpm", "seed0").settings["system"]
+    assert system["objectives"]["neg_nce"] == {"scale": 100.0, "negative_weight": 0.5, "margin": 0.0}
+    assert system["objectives"]["partial_order"] == {"margin": 0.6, "orders": "both"}
+    model = system["model"]
+    assert model["interaction"] == "both" and model["visual_attention"] and model["content_weight"] == 2.0
+    plain = jobs.train(plan, "ce", "seed0").settings["system"]
+    assert plain["objectives"]["neg_nce"]["negative_weight"] == 0 and not plain["examples"].get("content_words")
+    joint = jobs.search(plan, "videos", plan.tables[plan.params["tables"][0]].split, "snp_joint")
+    assert joint.settings["rescore"]["top"] is None and joint.inputs["run"] == [plan.run("snp", "seed0")]
 
 
 @pytest.mark.parametrize("plan", ["avs"], indirect=True)
