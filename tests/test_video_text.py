@@ -20,6 +20,7 @@ from videomatch.data.corpus import write_videos
 from videomatch.data.store import StoreWriter
 from videomatch.models.video_text import Config, Model
 from videomatch.objectives._mining import hard_negatives, row_weights
+from videomatch.stages._trained import PairScorer
 from videomatch.stages.train import train
 from videomatch.training.loop import STATE
 
@@ -280,8 +281,28 @@ def run(speech: tuple[Path, Path], folder: Path, system=SYSTEM) -> bytes:
     return (folder / "out/model.safetensors").read_bytes()
 
 
-def test_a_killed_pretraining_ends_with_the_same_weights_and_queue(speech, tmp_path):
-    expected = run(speech, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(speech, tmp_path_factory) -> Path:
+    """The folder of a pretraining that was not disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(speech, folder)
+    return folder
+
+
+def test_a_search_scores_pairs_as_they_are_scored_together(speech, whole, monkeypatch):
+    """One text with some videos, or blocks of both; texts of a block are padded to its longest."""
+    scorer = PairScorer(whole / "out", speech[0], [speech[1]])
+    texts, ids = ["red", "the cat sleeps here now and there", "a dog", "blue"], [f"v{n:02d}" for n in range(5)]
+    together = scorer.matched(scorer.texts(texts), scorer.videos(ids))
+    assert together.shape == (4, 5) and together.std() > 0
+    monkeypatch.setattr("videomatch.models.video_text.PAIRS", 7)
+    scores = scorer.of_pairs(texts, ids)
+    np.testing.assert_allclose(scores(np.arange(4), np.arange(5)), together, atol=1e-5)
+    some = np.array([[4, 0], [2, 3], [1, 4], [0, 1]])
+    np.testing.assert_allclose(scores(np.arange(4), some), np.take_along_axis(together, some, 1), atol=1e-5)
+
+
+def test_a_killed_pretraining_ends_with_the_same_weights_and_queue(speech, whole, tmp_path):
     (tmp_path / "cut/out").mkdir(parents=True)
     (tmp_path / "cut/scratch").mkdir()
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -297,9 +318,9 @@ def test_a_killed_pretraining_ends_with_the_same_weights_and_queue(speech, tmp_p
     assert process.wait() == -signal.SIGKILL
     saved = torch.load(state, weights_only=True)
     assert saved["epoch"] < 3 and saved["model"]["queue_video"].max() >= 0
-    assert run(speech, tmp_path / "cut") == expected
+    assert run(speech, tmp_path / "cut") == (whole / "out/model.safetensors").read_bytes()
     weights = load_file(tmp_path / "cut/out/model.safetensors")
     assert {"text_queue", "video_queue", "queue_video"} <= weights.keys() and (weights["queue_video"] >= 0).all()
     log = pl.read_csv(tmp_path / "cut/out/log.csv")
-    assert log.equals(pl.read_csv(tmp_path / "whole/out/log.csv"))
+    assert log.equals(pl.read_csv(whole / "out/log.csv"))
     assert {"val/R@sum", *(f"train/{name}" for name in SYSTEM["objectives"])} <= set(log.columns)

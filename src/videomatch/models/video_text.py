@@ -35,6 +35,8 @@ from videomatch.models._packed import encode, numbered
 from videomatch.objectives._mining import hard_negatives, is_hard_step, row_weights
 
 HEADS = ("pairs", "tokens", "match")
+#: pairs that a search scores at once
+PAIRS = 1024
 
 
 class Config(PretrainedConfig):
@@ -283,14 +285,17 @@ class Model(PreTrainedModel, SystemModel):
         return {"clips": self.towers.clip_words(self.towers.clips(frames), self.config.sep_token_id)}
 
     def match(self, texts: dict[str, Tensor], videos: dict[str, Tensor]) -> Float[Tensor, "texts videos"]:
-        """Scores of all pairs by the joint encoder."""
+        """Scores of all pairs by the joint encoder, :data:`PAIRS` at once."""
         if self.pair_head is None:
             raise ValueError("video_text: a model without the head `pairs` scores no pairs")
-        shape = len(texts["words"]), len(videos["clips"])
-        text, video = torch.cartesian_prod(*(torch.arange(n, device=texts["words"].device) for n in shape)).unbind(1)
-        mask = texts["word_mask"][text]
-        states = self._fused([(texts["words"][text], mask, videos["clips"][video], _first(mask))])
-        return self.pair_head(self.pair_pooler(states[0])).view(shape)
+        words, clips = texts["words"], videos["clips"]
+        pairs = torch.cartesian_prod(*(torch.arange(len(x), device=x.device) for x in (words, clips)))
+        found = []
+        for text, video in (part.unbind(1) for part in pairs.split(PAIRS)):
+            mask = texts["word_mask"][text]
+            (states,) = self._fused([(words[text], mask, clips[video], _first(mask))])
+            found.append(self.pair_head(self.pair_pooler(states))[:, 0])
+        return torch.cat(found).view(len(words), len(clips))
 
     def initialise(self) -> None:
         if self.config.pretrained is not None:
