@@ -40,11 +40,22 @@ systems:
   unbuilt: {embeddings: {features: clip, text_encoder: clip, texts: [query]}}
   title: {embeddings: {texts: [title], dim: 8}}
   whole: {combine: {systems: [zero_shot, tiny_clip], weights: [1, 3]}}
+  fine:
+    dataset: mine
+    model: {name: token_match, backbone: clip}
+    tokenizer: {backbone: clip}
+    examples: {kind: caption_video, expert: clip, split: train, validation: null, max_length: 24}
+    objectives: {neg_nce: {scale: 20.0}}
+    training: {epochs: 1, batch: 8, precision: fp32}
+  again: {rescore: {system: zero_shot, method: rerank, reranker: fine, top: 3}}
+  everything: {rescore: {system: fine, method: rerank, reranker: fine, top: null}}
+  not_made: {from: fine}
+  never: {rescore: {system: zero_shot, method: rerank, reranker: not_made}}
   rescored: {rescore: {system: zero_shot, method: dual_softmax}}
   aligned: {align: {expert: clip, aligner: dtw, options: {}}}
   projected: {combine: {systems: [title, pooled], dim: 6}}
 """
-BUILT = ("tiny_clip", "pooled", "zero_shot", "title", "whole", "projected")
+BUILT = ("tiny_clip", "pooled", "zero_shot", "title", "fine", "whole", "projected")
 
 
 def built(folder: Path) -> Plan:
@@ -64,7 +75,14 @@ def built(folder: Path) -> Plan:
     features = {passage: plan.result("features", "mine", passage, "0") for passage in plan.passes("mine")}
     of_clip = features.pop("clip")
     embeddings = [plan.result("embeddings", "mine", system) for system in BUILT]
-    for result in [plan.result("corpora", "mine"), *features.values(), plan.run("tiny_clip"), of_clip, *embeddings]:
+    for result in [
+        plan.result("corpora", "mine"),
+        *features.values(),
+        plan.run("tiny_clip"),
+        of_clip,
+        plan.run("fine"),
+        *embeddings,
+    ]:
         job = rules.job_of(plan, result)
         made(result, job.stage, job.settings | ({"queries": None} if job.stage == "embed" else {}), job.inputs)
     return plan

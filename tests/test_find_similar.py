@@ -28,6 +28,7 @@ from videomatch.app.search import search
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.pipeline import rules
+from videomatch.stages._trained import PairScorer
 
 VIDEO = small_project.name(3)
 
@@ -83,6 +84,39 @@ def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, sys
         np.testing.assert_allclose([h["score"] for h in answer.hits], [s for _, s in wanted], atol=1e-5)
         assert {h["id"] for h in answer.hits} <= {i for i, s in naive(catalogue, system, member, texts[text_id][0])
                                                if s >= wanted[-1][1] - 1e-5}  # fmt: skip
+
+
+@pytest.mark.parametrize(("system", "top", "count"), [("again", 2, 3), ("again", 5, 5), ("everything", 2, 8)])
+def test_a_trained_model_ranks_the_best_again(catalogue, system, top, count):
+    base, run = catalogue.plan.base(system), Path(catalogue.reranker(system, None)).parent
+    first = [hit["id"] for hit in find(catalogue, "y bars", system=base, top=count).hits]
+    scorer = PairScorer(run, catalogue.corpus("mine"), [Path("results/tiny/features/mine/clip/0")])
+    scores = dict(zip(first, scorer.matched(scorer.texts(["y bars"]), scorer.videos(first))[0], strict=True))
+    answer = find(catalogue, "y bars", system=system, top=top)
+    assert answer.system == system and answer.notes == []
+    wanted = sorted(scores, key=lambda video: -scores[video])[:top]
+    assert [hit["id"] for hit in answer.hits] == wanted
+    np.testing.assert_allclose([hit["score"] for hit in answer.hits], [scores[v] for v in wanted], atol=1e-5)
+    times = Store("results/tiny/features/mine/clip/0/clip")
+    for hit in answer.hits:
+        assert [match["word"] for match in hit["matches"]] == ["y", "bars"] and hit["path"]
+        spans = {tuple(span) for span in times.times(hit["id"]).tolist()}
+        assert all((m["start"], m["end"]) in spans and -1 <= m["score"] <= 1 for m in hit["matches"])
+
+
+def test_words_and_the_times_of_their_frames_are_printed(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    assert cli.main(["find", "y bars", "--system", "again", "--top", "2", "--alone"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all(re.fullmatch(r" +y \d\.\d s \(-?0\.\d\d\), bars \d\.\d s \(-?0\.\d\d\)", line) for line in lines[1::2])
+
+
+def test_ranking_again_is_for_texts_and_needs_its_run(catalogue):
+    with pytest.raises(ValueError, match=r"it rescores what 'zero_shot' finds for a text: ask that"):
+        similar(catalogue, VIDEO, system="again")
+    with pytest.raises(ValueError, match=r"run `snakemake results/tiny/runs/not_made/seed0/manifest\.json`"):
+        find(catalogue, "bars", system="never")
 
 
 def test_a_title_is_found_by_its_own_words(catalogue):

@@ -164,6 +164,9 @@ def _print_hits(reply: dict[str, Any]) -> None:
         part = "" if hit["start"] is None else f"  {hit['start']:.1f}-{hit['end']:.1f} s"
         title, path = " ".join(hit["title"].split()), hit["path"] or ""
         print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {title}  {path}{part}")
+        matches = [f"{m['word']} {m['start']:.1f} s ({m['score']:.2f})" for m in hit.get("matches", ())]
+        if matches:
+            print(f"{'':13}{', '.join(matches)}")
     seconds = reply["seconds"]
     steps = [f"{step} {spent:.2f}" for step, spent in seconds.items() if step != "total" and spent >= 0.05]
     found = "" if reply["hits"] else "nothing found"

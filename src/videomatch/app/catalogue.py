@@ -38,12 +38,30 @@ class Catalogue:
         else:
             systems = self.embedded_by(dataset)
         for system in dict.fromkeys([*pages, *systems]):
-            if self._embedded_as(dataset, system) and (not for_text or self.reads_texts(system)):
+            if not self._missing(dataset, system, for_text) and (not for_text or self.reads_texts(system)):
                 yield system
+
+    def ranks_again(self, system: str) -> Rescore | None:
+        """The entry of a system by which another one's pairs replace what is found for a text by vectors."""
+        entry = self.plan.systems[system]
+        return entry if isinstance(entry, Rescore) and entry.reranker is not None else None
+
+    def _missing(self, dataset: str, system: str, for_text: bool) -> list[str]:
+        """The results that do not exist, of those by which a system searches."""
+        again = self.ranks_again(system) if for_text else None
+        base, run = (system, None) if again is None else (again.system, self.reranker(system, None))
+        embeddings = [] if self._embedded_as(dataset, base) else [self.plan.result("embeddings", dataset, base)]
+        return embeddings + ([run] if run is not None and not Path(run).exists() else [])
+
+    def reranker(self, system: str, member: str | None) -> str:
+        """The run that ranks again what a member of a system finds, by default the first."""
+        return self.plan.run(*self.plan.reranker(system, self.member(system, member)))
 
     def reads_texts(self, system: str) -> bool:
         """Whether a system has vectors of texts."""
         entry = self.plan.systems[system]
+        if self.ranks_again(system) is not None:
+            return self.reads_texts(self.plan.base(system))
         if isinstance(entry, Combine):
             return all(map(self.reads_texts, entry.systems))
         if isinstance(entry, Trained):
@@ -92,8 +110,10 @@ class Catalogue:
         if for_text and not self.reads_texts(name):
             others = f"systems that can: {', '.join(able) or 'none'}"
             raise ValueError(f"system {name!r} embeds videos alone and cannot be asked in words; {others}")
-        if self._embedded_as(dataset, name) is None:
-            advice = f"{self._advice(dataset, name)}; systems that have: {', '.join(able) or 'none'}"
+        if missing := self._missing(dataset, name, for_text):
+            is_base = for_text and self.ranks_again(name) is not None
+            advice = f"run `{self.plan.command(' '.join(missing))}`" if is_base else self._advice(dataset, name)
+            advice = f"{advice}; systems that have: {', '.join(able) or 'none'}"
             raise ValueError(f"system {name!r} has not embedded data set {dataset!r}: {advice}")
         return name
 
@@ -118,7 +138,8 @@ class Catalogue:
         if isinstance(entry, Embeddings) and entry.facts:
             return "it is an oracle, which knows facts of the data set and reads nothing"
         if isinstance(entry, Rescore):
-            return f"it rescores what {entry.system!r} finds for all queries at once: ask that"
+            what = "all queries at once" if entry.reranker is None else "a text"
+            return f"it rescores what {entry.system!r} finds for {what}: ask that"
         if isinstance(entry, Trained) and not named.module("models", entry.model.name).Model.embeds_videos:
             return f"model {entry.model.name!r} embeds no videos"
         if isinstance(entry, Combine):

@@ -17,6 +17,7 @@ from videomatch.app.query_encoder import text_encoder
 from videomatch.app.requests import MAX_CHARACTERS, Answer, check_top
 from videomatch.common import digests
 from videomatch.common.messages import did_you_mean, text_of, unknown
+from videomatch.specs.systems import Rescore
 
 COMMANDS = ("find", "similar")
 #: what command lines and addresses make of bytes that are no UTF-8
@@ -26,7 +27,9 @@ UNDECODED = re.compile(r"[\ud800-\udfff\ufffd]")
 @dataclass
 class SearchAnswer(Answer):
     """The videos that were found, best first, for a text, id or file (``asked``); of each its ``id`` and ``score``, and
-    ``path``, ``title`` and ``duration`` (s), where known, and ``start`` and ``end`` (s) of a part of that file."""
+    ``path``, ``title`` and ``duration`` (s), where known, and ``start`` and ``end`` (s) of a part of that file. Where a
+    system compares words with frames, ``matches`` are the ``word``, the ``score``, and the ``start`` and ``end`` (s) of
+    the frame that it matches best."""
 
     asked: str
     dataset: str
@@ -66,11 +69,14 @@ def search(
     if not for_text:
         _add_similar(catalogue, answer, top, file)
         return answer
+    base, again = catalogue.plan.base(system), catalogue.ranks_again(system)
     with answer.timed("models"):
-        encode = text_encoder(catalogue, dataset, system, answer.member)
+        encode = text_encoder(catalogue, dataset, base, answer.member)
     with answer.timed("question"):
         vector = encode([asked])[0]
-    if vector.any():
+    if vector.any() and again is not None:
+        _add_ranked_again(catalogue, answer, vector, top, again)
+    elif vector.any():
         _add_hits(catalogue, answer, vector, top, kind="texts")
     else:
         answer.notes.append("no word of the question is known to this system")
@@ -104,6 +110,35 @@ def _add_similar(catalogue: Catalogue, answer: SearchAnswer, top: int, file: str
     _add_hits(catalogue, answer, vector, top)
 
 
+def _add_ranked_again(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, top: int, again: Rescore) -> None:
+    """Add the nearest videos of the vector of a text in the order of another system's scores, and the frames that its
+    words match."""
+    from videomatch.retrieval.rescoring import TOP  # with torch this takes seconds
+    from videomatch.stages._trained import PairScorer
+
+    dataset, plan, asked = answer.dataset, catalogue.plan, answer.asked
+    with answer.timed("index"):
+        index = catalogue.index(dataset, again.system, answer.member)
+        count = again.further.get("top", TOP)
+    with answer.timed("search"):
+        at, _ = index.search(vector, len(index.store) if count is None else max(top, count), kind="texts")
+        ids = index.store.ids.gather(at).to_list()
+    with answer.timed("models"):
+        run, corpus = catalogue.reranker(answer.system, answer.member), catalogue.corpus(dataset, again.reranker)
+        features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(str(again.reranker)))]
+        key = ("pairs", run, dataset)
+        scorer = catalogue.cached([run], key, lambda: PairScorer(Path(run).parent, corpus, features))
+    with answer.timed("pairs"):
+        ids = scorer.reader.usable(ids)
+        scores = scorer.of_pairs([asked], ids)(np.zeros(1, np.int64), np.arange(len(ids)))[0]
+        best = np.argsort(-scores, kind="stable")[:top]
+    with answer.timed("titles"):
+        _add_rows(catalogue, answer, [ids[n] for n in best], scores[best])
+    with answer.timed("pairs"):
+        for hit in answer.hits:
+            hit["matches"] = scorer.matches(asked, hit["id"])
+
+
 def _add_hits(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, top: int, **options: Any) -> None:
     """Add the nearest videos of a vector ``(D,)``; options as of :meth:`Index.search`."""
     with answer.timed("index"):
@@ -111,7 +146,13 @@ def _add_hits(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, to
     with answer.timed("search"):
         at, scores = index.search(vector, top, **options)
     with answer.timed("titles"):
-        found = pl.DataFrame({"video_id": index.store.ids.gather(at), "score": scores})
+        _add_rows(catalogue, answer, index.store.ids.gather(at).to_list(), scores)
+
+
+def _add_rows(catalogue: Catalogue, answer: SearchAnswer, ids: list[str], scores: np.ndarray) -> None:
+    """Add videos with what the corpus tells of them."""
+    if ids:
+        found = pl.DataFrame({"video_id": ids, "score": scores})
         found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")
         title = pl.col("title").fill_null("")
         found = found.select(pl.col("video_id").alias("id"), "score", "path", title, "duration", "start", "end")

@@ -185,6 +185,10 @@ class Examples(ABC):
         frames, mask = padded(*self._store.gather(ids))
         return tensors({"frames": frames, "mask": mask})
 
+    def frame_times(self, video: str) -> np.ndarray | None:
+        """Start and end (s) of the frames that :meth:`read_videos` reads, (F, 2); None where that is not known."""
+        return None
+
     def read_texts(self, texts: Sequence[str]) -> Batch:
         """Texts for ``embed_texts``: ``input_ids`` and ``attention_mask`` ``(B, T)``, padded to the longest."""
         raise ValueError(f"{type(self).__name__} reads no texts; expected examples with captions")

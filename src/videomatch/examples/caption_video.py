@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -82,6 +83,10 @@ class CaptionVideo(CaptionExamples):
             **self._read_captions(rows),
             "video": torch.from_numpy(videos),
         }
+
+    def frame_times(self, video: str) -> np.ndarray | None:
+        with contextlib.suppress(ValueError):  # released features may have none
+            return self._store.times(video)[: self.max_frames]
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
         """``frames``, ``frame_mask`` and ``frame_mean`` of videos with frames."""

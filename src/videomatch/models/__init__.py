@@ -25,6 +25,7 @@ class SystemModel:
         embeds_texts: it has ``embed_texts(**batch) -> (B, D)``; the batch is that of ``Examples.read_texts``.
         scores_pairs: it has ``encode_texts(**batch)`` and ``encode_videos(**batch)``, of the same batches, which return
             tensors by name with a row each, and ``match(texts, videos) -> (A, B)``, the scores of all pairs of these.
+            One that compares words with frames also has ``best_frames(texts, videos)``, which a search shows.
         scores_frames: it has ``scorer(frames (B, L, D), mask (B, L)) -> (B, L)``, by which key frames are selected.
         detects_segments: it is an aligner (:class:`videomatch.aligners.Aligner`), with ``align`` and ``GRIDS``.
         comparison: how embeddings are compared: by their cosine, or by their inner product as they are.

@@ -199,6 +199,19 @@ class Model(PreTrainedModel, SystemModel):
         found = [token_interaction(*level, *seen, attend=self.config.visual_attention) for level in levels]
         return torch.stack(found).mean(0)
 
+    def best_frames(
+        self, texts: dict[str, Tensor], videos: dict[str, Tensor]
+    ) -> tuple[Int[Tensor, "a b tokens"], Float[Tensor, "a b tokens"], Bool[Tensor, "a b tokens"]]:
+        """The frame that each token of each text matches best in each video, their cosine, and whether the token is one
+        of content, as far as the model knows any."""
+        products = torch.einsum("atd,bvd->abtv", texts["word_tokens"], videos["frame_tokens"])
+        scores, frames = products.masked_fill(videos["frame_weights"][:, None] == 0, -torch.inf).max(3)
+        weights = texts["word_weights"]
+        # what begins a text is no content and counts as little as other words
+        is_told = bool(self.is_content.any()) and self.word_weight is None
+        is_content = weights > (weights[:, :1] if is_told else 0)
+        return frames, scores, is_content[:, None].expand(scores.shape)
+
     def importance(
         self, sentence: Float[Tensor, "batch dim"], words: tuple[Tensor, Tensor], frames: tuple[Tensor, Tensor]
     ) -> tuple[Float[Tensor, "batch tokens"], Float[Tensor, "batch frames"]]:

@@ -28,6 +28,8 @@ TRANSDUCTIVE = ("dual_softmax",)
 BITS = 26
 #: queries of a block: more do not make the products faster
 ROWS = 1024
+#: references that :func:`rerank` has scored by default
+TOP = 50
 #: candidates of a block of queries that :func:`rerank` has scored at once
 CANDIDATES = 4096
 #: largest exponent of exp that stays clear of overflow in float64
@@ -120,7 +122,7 @@ def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, 
 
 
 def rerank(
-    queries: np.ndarray, references: np.ndarray, score_pairs: PairScores, request: Request, *, top: int | None = 50
+    queries: np.ndarray, references: np.ndarray, score_pairs: PairScores, request: Request, *, top: int | None = TOP
 ) -> SearchResult:
     """Another system's scores of the ``top`` references of every query, or of all (null). The other references come
     behind these in their order, with scores that are lower by 1 at least."""

@@ -56,6 +56,32 @@ class PairScorer:
         with torch.inference_mode():
             return self.model.match(texts, videos).double().cpu().numpy()
 
+    def matches(self, text: str, video: str) -> list[dict[str, Any]]:
+        """The words of a text, in their order, each with the ``start`` and ``end`` (s) of the frame of a video that it
+        matches best, and their ``score``; of a model that compares words with frames and of features with times, else
+        none. Where the model knows words of content, those alone."""
+        tokenizer, times = self.reader.source.tokenizer, self.reader.frame_times(video)
+        if not hasattr(self.model, "best_frames") or tokenizer is None or times is None:
+            return []
+        with torch.inference_mode():
+            found = self.model.best_frames(self.texts([text]), self.videos([video]))
+        frames, scores, is_shown = (x[0, 0].tolist() for x in found)
+        encoded = tokenizer(text, truncation=True, max_length=len(frames))
+        best: dict[int, int] = {}  # word -> the piece that matches best
+        for piece, word in enumerate(encoded.word_ids()):
+            if word is not None and is_shown[piece] and scores[piece] >= scores[best.get(word, piece)]:
+                best[word] = piece
+        spans = {word: encoded.word_to_chars(word) for word in best}
+        return [
+            {
+                "word": text[spans[word].start : spans[word].end],
+                "score": scores[piece],
+                "start": float(times[frames[piece]][0]),
+                "end": float(times[frames[piece]][1]),
+            }
+            for word, piece in best.items()
+        ]
+
     def of_pairs(
         self, texts: Sequence[str], ids: Sequence[str], *, swapped: bool = False
     ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
