@@ -196,8 +196,7 @@ class Model(PreTrainedModel, SystemModel):
         sentence = texts["text_embeds"][:, None], torch.ones_like(texts["word_weights"][:, :1])
         levels = {"words": [words], "sentence": [sentence], "both": [sentence, words]}[self.config.interaction]
         seen = videos["frame_tokens"], videos["frame_weights"]
-        found = [token_interaction(*level, *seen, attend=self.config.visual_attention) for level in levels]
-        return torch.stack(found).mean(0)
+        return token_interaction(levels, *seen, attend=self.config.visual_attention)
 
     def best_frames(
         self, texts: dict[str, Tensor], videos: dict[str, Tensor]
@@ -265,21 +264,25 @@ def token_weights(
 
 
 def token_interaction(
-    words: Float[Tensor, "texts words dim"],
-    word_weights: Float[Tensor, "texts words"],
+    levels: Sequence[tuple[Float[Tensor, "texts _ dim"], Float[Tensor, "texts _"]]],
     frames: Float[Tensor, "videos frames dim"],
     frame_weights: Float[Tensor, "videos frames"],
     *,
     attend: bool = False,
 ) -> Float[Tensor, "texts videos"]:
-    """The score of every text with every video, see the module; what has the weight 0 is not there. ``attend`` with the
-    visual attention. At most :data:`CELLS` products are in memory, or those of one text."""
-    with torch.autocast(words.device.type, enabled=False):
-        words, frames = _filled(words, word_weights > 0), _filled(frames, frame_weights > 0)
+    """The score of every text with every video, see the module: the mean over levels of a text, each of tokens and
+    their weights; what has the weight 0 is not there. ``attend``: with the visual attention. At most :data:`CELLS`
+    products are in memory, or those of one text."""
+    found = []
+    with torch.autocast(frames.device.type, enabled=False):
+        frames = _filled(frames, frame_weights > 0)
         second = _second_frames(frames, frame_weights > 0) if attend else None
-        step = max(1, CELLS // max(1, frames.shape[0] * frames.shape[1] * words.shape[1]))
-        blocks = zip(words.split(step), word_weights.split(step), strict=True)
-        return torch.cat([_interaction(*block, frames, frame_weights, second) for block in blocks])
+        for words, weights in levels:
+            words = _filled(words, weights > 0)
+            step = max(1, CELLS // max(1, frames.shape[0] * frames.shape[1] * words.shape[1]))
+            blocks = zip(words.split(step), weights.split(step), strict=True)
+            found.append(torch.cat([_interaction(*block, frames, frame_weights, second) for block in blocks]))
+    return sum(found[1:], found[0]) / len(found)
 
 
 def _filled(tokens: Tensor, is_there: Tensor) -> Tensor:

@@ -15,11 +15,14 @@ from transformers import AutoTokenizer
 from videomatch import examples as examples_
 from videomatch.common.checkpoint import load_checkpoint
 from videomatch.common.precision import default_device
+from videomatch.retrieval.rescoring import CANDIDATES
 
 #: batch sizes
 VIDEOS, TEXTS = 32, 256
 #: texts, and videos, of which all pairs are scored at once
 SIDE = 64
+#: references up to which what the model makes of them is kept: as many as there are candidates in a block of queries
+KEPT = CANDIDATES
 
 Encoded = dict[str, Tensor]
 
@@ -98,18 +101,23 @@ class PairScorer:
             return self.matched(others, own).T if swapped else self.matched(own, others)
 
         queries_of, references_of = (video_rows, text_rows) if swapped else (text_rows, video_rows)
+        count = len(texts if swapped else ids)
+        kept = references_of(np.arange(count)) if count <= KEPT else None
 
         def scores(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
             own = queries_of(queries)
             if references.ndim == 1:
                 parts = []
                 for first in range(0, len(references), SIDE):
-                    others = references_of(references[first : first + SIDE])
+                    at = references[first : first + SIDE]
+                    others = references_of(at) if kept is None else rows(kept, at)
                     some = (rows(own, slice(n, n + SIDE)) for n in range(0, len(queries), SIDE))
                     parts.append(np.concatenate([block(part, others) for part in some]))
                 return np.concatenate(parts, axis=1)
-            needed, place = np.unique(references, return_inverse=True)
-            others, place = references_of(needed), place.reshape(references.shape)
+            others, place = kept, references
+            if others is None:
+                needed, place = np.unique(references, return_inverse=True)
+                others, place = references_of(needed), place.reshape(references.shape)
             each = (block(rows(own, slice(n, n + 1)), rows(others, at)) for n, at in enumerate(place))
             return np.concatenate(list(each))
 
