@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from toys import trained
 from videomatch.data import tables
 from videomatch.data.corpus import write_videos
 from videomatch.data.store import StoreWriter
 from videomatch.models.video_text import Config, Model
 from videomatch.objectives._mining import hard_negatives, row_weights
+from videomatch.objectives.contrast import vtm
 from videomatch.stages._trained import PairScorer
 from videomatch.stages.train import train
 from videomatch.training.loop import STATE
@@ -199,6 +202,27 @@ def test_it_has_as_many_weights_as_the_published_encoder():
         found = Model(Config(**published, heads=["tokens", "match"]))
     count = sum(p.numel() for p in found.parameters()) + 23_508_032
     assert round(count / 1e6, 1) == 160.4
+
+
+def test_pictures_are_read_by_an_image_network_that_is_trained(batch, tmp_path):
+    tagger = {"image_size": 16, "channels": [8, 12], "blocks": [1, 1], "id2label": {0: "a", 1: "b"}}
+    network = trained(tmp_path / "tagger", "image_tagger", **tagger)
+    pictures = torch.randint(0, 256, (BATCH, CLIPS, 2, 16, 16, 3), dtype=torch.uint8)
+    seeing = model(vision=str(network))
+    seeing.initialise()
+    weights, found = load_file(network / "model.safetensors"), seeing.towers.vision.state_dict()
+    assert all(torch.equal(value, weights[f"resnet.{name}"]) for name, value in found.items())
+    outputs = seeing.train()(**batch | {"frames": pictures})
+    vtm(outputs["pair_scores"], outputs["own_column"]).backward()
+    assert all(p.grad is not None and p.grad.any() for p in seeing.towers.vision.parameters())
+    seeing.eval().save_pretrained(tmp_path / "out")
+    shutil.rmtree(network)
+    again = Model.from_pretrained(tmp_path / "out").eval()
+    torch.testing.assert_close(again.embed_videos(pictures), seeing.embed_videos(pictures))
+    with pytest.raises(ValueError, match="frames are vectors"):
+        again.embed_videos(batch["frames"])
+    with pytest.raises(ValueError, match="frames are pictures"):
+        model().embed_videos(pictures)
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ class ClipText(CaptionExamples):
     """A window of a video's speech, or a text of another kind, and the frames from its start to its end, or all where
     it has no times. An epoch visits at most ``per_video`` windows of a video, other ones in the next.
 
-    Batch: ``frames`` (B, clips, clip_frames, D) float32: the time in so many equal clips, evenly spaced frames of each
-    (the same frame again where it has fewer); ``input_ids`` and ``attention_mask`` (B, T); ``video`` (B,), equal for
-    examples of one video. With ``mask_tokens``, ``masked_ids`` and ``token_labels`` (B, T), -100 where a token is not
+    Batch: ``frames`` (B, clips, clip_frames, D) float32, or (…, height, width, 3) uint8 of pictures: the time in so
+    many equal clips, evenly spaced frames of each (the same again where it has fewer); ``input_ids`` and
+    ``attention_mask`` (B, T); ``video`` (B,), equal for examples of one video. With ``mask_tokens``, ``masked_ids`` and ``token_labels`` (B, T), -100 where a token is not
     to be guessed (:func:`videomatch.examples.video_text.mask_tokens`). With ``false_texts``, ``false_ids`` and
     ``false_mask`` (B, T'): a text of another video. With ``content_words``, positions ``content_words`` (B, K) of so
     many content words, the same again where a text has fewer, and of other words where it has none.
@@ -99,7 +99,8 @@ class ClipText(CaptionExamples):
         if self.max_length < 3 or not 0 <= self.mask_tokens <= 1:
             given = f"max_length {self.max_length}, mask_tokens {self.mask_tokens}"
             raise ValueError(f"clip_text: {given}, expected at least 3 tokens and a rate from 0 to 1")
-        check_rows(self._store, 1, "vectors")
+        if len(self._store.shape) not in (1, 3):
+            check_rows(self._store, 1, "vectors, or pictures (height, width, 3)")
         ids = [getattr(self._tokenizer, f"{name}_token_id") for name in ("cls", "sep", "mask")]
         if None in ids:
             raise ValueError(
@@ -163,7 +164,9 @@ class ClipText(CaptionExamples):
 
     def derived_config(self) -> dict[str, Any]:
         ids = {f"{name}_token_id": getattr(self._tokenizer, f"{name}_token_id") for name in ("pad", "sep")}
-        sizes = {"frame_dim": self._store.shape[0], "max_tokens": self.max_length, "max_clips": self.clips}
+        sizes = {"max_tokens": self.max_length, "max_clips": self.clips}
+        if len(self._store.shape) == 1:
+            sizes["frame_dim"] = self._store.shape[0]
         return {"vocab_size": len(self._tokenizer), **ids, **sizes}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -230,7 +233,8 @@ class ClipText(CaptionExamples):
                     low = int(np.abs(own - (begin + end) / 2).argmin())
                     high = low + 1
             rows.append(start + low + clip_rows(high - low, self.clips, self.clip_frames))
-        return torch.from_numpy(values[np.stack(rows)].astype(np.float32, copy=False))
+        frames = values[np.stack(rows)]
+        return torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.float32, copy=False))
 
 
 def clip_rows(length: int, clips: int, frames: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 """A text encoder that also reads a video: a dual encoder of texts and videos, and a joint encoder of both with the same
 BERT (SNP of SNP-S3, Dong et al., IEEE T-CSVT 2023; the model of CNVid, Gan et al., CVPR 2023, published code).
 
-A clip is the projected mean of its frames, of any expert. Alone, clips go through two more layers; with a text, they
-follow its tokens as words of the second type, and one sequence is [CLS] words [SEP] clips [SEP]. Texts and videos are
-embedded by the first way and searched with; pairs get a score by the second (``match``), by which a search can be
-ranked again.
+A clip is the projected mean of its frames, of any expert, or of an image network that is trained with the rest. Alone,
+clips go through two more layers; with a text, they follow its tokens as words of the second type, and one sequence is
+[CLS] words [SEP] clips [SEP]. Texts and videos are embedded by the first way and searched with; pairs get a score by
+the second (``match``), by which a search can be ranked again.
 
 A step encodes each text once as it is and once with masks, and then in one pass all joint sequences: masked texts with
 their videos, pairs of texts and videos, false texts. No padding is computed, of the last layer only the rows that a
@@ -24,14 +24,15 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
 
 from videomatch.common.distributed import all_gather, rank_offset
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import encode, numbered
+from videomatch.models._shared import normalise
 from videomatch.objectives._mining import hard_negatives, is_hard_step, row_weights
 
 HEADS = ("pairs", "tokens", "match")
@@ -55,8 +56,11 @@ class Config(PretrainedConfig):
         queue: entries of texts and videos that a momentum encoder computed, published 16,384; 0 for none.
         momentum: of that encoder.
         pretrained: hub id or folder of a BERT whose size and weights are taken.
+        vision: hub id or folder of an image network, or of a model with one as CLIP, that reads frames which are
+            pictures of its size; its weights are trained, too.
         vocab_size, pad_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
         encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.
+        vision_encoder, image_mean, image_std: likewise, of ``vision``.
     """
 
     model_type = "video_text"
@@ -75,6 +79,7 @@ class Config(PretrainedConfig):
     queue: int = 0
     momentum: float = 0.9999
     pretrained: str | None = None
+    vision: str | None = None
     vocab_size: int = 21128
     pad_token_id: int = 0
     sep_token_id: int = 102
@@ -82,6 +87,9 @@ class Config(PretrainedConfig):
     max_clips: int = 4
     max_tokens: int = 50
     encoder: Any = None
+    vision_encoder: Any = None
+    image_mean: Sequence[float] = ()
+    image_std: Sequence[float] = ()
 
     def __post_init__(self, **others: Any) -> None:
         if odd := [head for head in self.heads if head not in HEADS]:
@@ -108,6 +116,16 @@ class Config(PretrainedConfig):
         self.encoder = found = _encoders.configured(given, self.dropout, self.vocab_size, positions, kinds=("bert",))
         self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
         self.heads_count = found.num_attention_heads
+        if self.vision_encoder is not None:
+            self.vision_encoder = _encoders.configuration(self.vision_encoder)
+        elif self.vision is not None:
+            given = _encoders.configuration(self.vision)
+            self.vision_encoder = getattr(given, "vision_config", given)
+            processor: Any = AutoImageProcessor.from_pretrained(self.vision)
+            self.image_mean, self.image_std = list(processor.image_mean), list(processor.image_std)
+        if self.vision_encoder is not None:
+            found = self.vision_encoder
+            self.frame_dim = found.hidden_sizes[-1] if hasattr(found, "hidden_sizes") else found.hidden_size
         super().__post_init__(**others)
 
 
@@ -119,6 +137,8 @@ class _Towers(nn.Module):
         width = config.width
         self.encoder = _encoders.built(config.encoder)
         self.text_pooler = nn.Sequential(nn.Linear(width, width), nn.Tanh())
+        self.vision = None if config.vision_encoder is None else AutoModel.from_config(config.vision_encoder)
+        self.statistics = config.image_mean, config.image_std
         self.frames = nn.Linear(config.frame_dim, width)
         self.clip_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
@@ -141,7 +161,13 @@ class _Towers(nn.Module):
         return encoder.embeddings(inputs_embeds=rows, token_type_ids=rows.new_ones(rows.shape[:2], dtype=torch.long))
 
     def clips(self, frames: Tensor) -> Float[Tensor, "videos clips hidden"]:
-        """The projected means of the frames of each clip."""
+        """The projected means of the frames of each clip; frames are vectors, or pictures for the image network."""
+        if (self.vision is None) != (frames.ndim == 4):
+            found = "vectors" if frames.ndim == 4 else "pictures"
+            raise ValueError(f"video_text: frames are {found}; `vision` is the network that reads pictures")
+        if self.vision is not None:
+            pooled: Any = self.vision(pixel_values=normalise(frames.flatten(0, 2), *self.statistics)).pooler_output
+            frames = pooled.flatten(1).unflatten(0, frames.shape[:3])
         return self.frames(frames.to(self.frames.weight.dtype).mean(2))
 
     def texts(self, first: Tensor) -> Float[Tensor, "texts dim"]:
@@ -188,7 +214,7 @@ class Model(PreTrainedModel, SystemModel):
 
     def forward(
         self,
-        frames: Float[Tensor, "batch clips clip_frames frame_dim"],
+        frames: Float[Tensor, "batch clips clip_frames frame_dim"] | UInt8[Tensor, "batch clips clip_frames h w 3"],
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Int[Tensor, "batch tokens"],
         video: Int[Tensor, " batch"],  # pyright: ignore[reportUndefinedVariable]
@@ -300,6 +326,10 @@ class Model(PreTrainedModel, SystemModel):
     def initialise(self) -> None:
         if self.config.pretrained is not None:
             _encoders.pretrained(self.config.pretrained, self.towers.encoder, self.token_head)
+        if self.config.vision is not None and self.towers.vision is not None:
+            source: Any = AutoModel.from_pretrained(self.config.vision, dtype=torch.float32)
+            source = getattr(source, "vision_model", source)
+            _encoders.copy_weights(self.config.vision, source, self.towers.vision)
 
     def _fused(self, joint: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[Tensor]:
         """States of the wanted words of several lots of texts and videos, after one pass over all of them."""
