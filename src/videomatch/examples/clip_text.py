@@ -58,10 +58,11 @@ class ClipText(CaptionExamples):
 
     Batch: ``frames`` (B, clips, clip_frames, D) float32, or (…, height, width, 3) uint8 of pictures: the time in so
     many equal clips, evenly spaced frames of each (the same again where it has fewer); ``input_ids`` and
-    ``attention_mask`` (B, T); ``video`` (B,), equal for examples of one video. With ``mask_tokens``, ``masked_ids`` and ``token_labels`` (B, T), -100 where a token is not
-    to be guessed (:func:`videomatch.examples.video_text.mask_tokens`). With ``false_texts``, ``false_ids`` and
-    ``false_mask`` (B, T'): a text of another video. With ``content_words``, positions ``content_words`` (B, K) of so
-    many content words, the same again where a text has fewer, and of other words where it has none.
+    ``attention_mask`` (B, T); ``video`` (B,), equal for examples of one video. With ``mask_tokens``, ``masked_ids`` and
+    ``token_labels`` (B, T), -100 where a token is not to be guessed
+    (:func:`videomatch.examples.video_text.mask_tokens`). With ``false_texts``, ``false_ids`` and ``false_mask``
+    (B, T'): a text of another video. With ``content_words``, positions ``content_words`` (B, K) of so many content
+    words, the same again where a text has fewer, and of other words where it has none.
 
     Args:
         texts: kinds of texts; lines of speech (``asr``) with times grow to windows of ``min_words`` and
