@@ -105,8 +105,6 @@ def test_examples_keep_the_share_that_fits_best(source):
     options = {"texts": ["title"], "mask_tokens": 0.0, "filter": "some"}
     assert read(MaskedText(source, keep=0.3, **options)) == ["7", "8", "9"]
     assert read(MaskedText(source, **options)) == list("0123456789")
-    with pytest.raises(ValueError, match="keep 0, expected a share above 0"):
-        MaskedText(source, keep=0, **options)
     with pytest.raises(ValueError, match="filter 'some' has no score of a text of kind 'title'"):
         tables.write("scores", tables.frame("scores"), source.scores)
         read(MaskedText(source, keep=0.3, **options))

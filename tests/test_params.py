@@ -13,6 +13,9 @@ from repo import Repo
 from videomatch.pipeline import jobs, params, rules
 from videomatch.pipeline.plan import Plan
 
+#: examples of a system
+DMT = {"kind": "caption_video", "expert": "clip"}
+
 
 def config() -> dict:
     return yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -168,6 +171,12 @@ def test_from_in_a_circle_is_an_error():
             {"system": "dmt", "method": "rerank", "reranker": "mmt"},
             "models/mmt.py has no Model.match",
         ),
+        ("systems.pair_filter.filter.top", 0, "is not a whole number of at least 1"),
+        ("systems.pair_filter.filter.texts", ["titel"], "did you mean 'title'?"),
+        ("systems.tiny_clip.examples.filter", "zero_shot", "is no `filter:`"),
+        ("systems.tiny_clip.examples.keep", 0.5, "by the scores of a `filter:`, and there is none"),
+        ("systems.dmt.examples", {**DMT, "filter": "pair_filter", "keep": 1.5}, "is not a share above 0"),
+        ("systems.ours_all.combine.systems", ["pair_filter"], "it filters pairs"),
         ("systems.tiny_clip.init", "title", "is not trained"),
         ("systems.tiny_clip.objectives", {}, "nothing would be learned"),
         ("systems.title", "text", "expected a mapping"),

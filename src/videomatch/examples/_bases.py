@@ -49,8 +49,6 @@ class CaptionExamples(Examples):
         if self.source.tokenizer is None:
             raise ValueError(f"{type(self).__name__}: captions need a tokenizer; the system names none")
         self._tokenizer = self.source.tokenizer
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"{type(self).__name__}: keep {self.keep}, expected a share above 0, at most 1")
 
     def _texts(self, split: str | Sequence[str]) -> pl.DataFrame:
         """The texts of a split that the filter leaves, ordered by video and id."""

@@ -86,6 +86,13 @@ class Examples(OpenSpec):
         """Whose features are read."""
         return [self.expert] if self.expert else list(self.experts)
 
+    def mistakes(self) -> Iterator[tuple[str, str]]:
+        keep = self.further.get("keep")
+        if keep is not None and self.filter is None:
+            yield "keep", "a share of the texts is kept by the scores of a `filter:`, and there is none"
+        elif keep is not None and not 0 < keep <= 1:
+            yield "keep", f"{keep!r} is not a share above 0, at most 1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Init(Spec):
