@@ -1,10 +1,10 @@
 """A finetuning step of words against frames against what was published: ``python benchmarks/token_match.py``.
 
 Forward, backward and AdamW of NegNCE, visual attention and partial orders, with a BERT of four layers of 256, 64 texts
-of up to 32 tokens and videos of up to 18 frames of 256 dimensions. The plain way, of the published code: texts padded to
-32 tokens, products of all words and all frames masked one after the other, the importance of all words and frames, and
-masked texts and videos, of all 64 x 64 pairs, of which the partial orders read the diagonal. Both start from the same
-weights and must have the same losses.
+of up to 32 tokens and videos of up to 18 frames of 256 dimensions. The plain way, of the published code: texts padded
+to 32 tokens, products of all words and all frames masked one after the other, the importance of all words and frames,
+and masked texts and videos, of all 64 x 64 pairs, of which the partial orders read the diagonal. Both start from the
+same weights and must have the same losses.
 
 Prints the median CPU time of a step over rounds in which both take turns, the median of the rounds' ratios and their
 spread, and how far losses and gradients are apart. One thread unless told otherwise.
