@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from paths import ROOT
 from videomatch.data import tables
 from videomatch.data.store import StoreWriter
 from videomatch.data.tokenize import wrap
 from videomatch.examples import Source
 from videomatch.examples.masked_text import MaskedText
+from videomatch.pipeline import jobs, lineage, params
+from videomatch.pipeline.plan import Plan
 from videomatch.stages import score_pairs as stage
 from videomatch.stages.evaluate import evaluate
 
@@ -128,3 +131,18 @@ def test_the_auc_is_that_of_texts_which_tell_of_their_own_video(tmp_path):
     assert tables.read("statistics", tmp_path / "all")["statistic"].n_unique() == 3
     with pytest.raises(ValueError, match="no metric named 'AUC0'"):
         evaluate(metrics=["AUC0"], **given)
+
+
+def test_pairs_are_scored_once_for_all_shares(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config, read = params.load([ROOT / "configs/text_video.yaml"])
+    plan = Plan(params.resolved(config, read))
+    shares = {}
+    for system in ("pretrain_video_text", *(f"pretrain_keep_{n}" for n in (100, 89, 67, 56))):
+        job = jobs.train(plan, system, "seed0")
+        assert job.inputs["scores"] == [plan.result("scores", "web", "pair_filter")]
+        shares[system] = job.settings["system"]["examples"]["keep"]
+    assert sorted(shares.values()) == [0.56, 0.67, 0.78, 0.89, 1.0]
+    assert jobs.train(plan, "video_text", "seed0").inputs["scores"] == []
+    learned = lineage.learned(plan, "videos", "keep_56", "seed0")
+    assert any(how.startswith("keep_56 → init pretrain_keep_56 → filter pair_filter → ") for how in learned)
