@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from toys import trained
 from videomatch.data import tables
@@ -202,6 +203,19 @@ def test_it_has_as_many_weights_as_the_published_encoder():
         found = Model(Config(**published, heads=["tokens", "match"]))
     count = sum(p.numel() for p in found.parameters()) + 23_508_032
     assert round(count / 1e6, 1) == 160.4
+
+
+@torch.no_grad()
+def test_it_starts_from_a_bert_or_from_that_of_a_clip(batch, tmp_path):
+    sizes = {"image_size": 16, "channels": [8], "blocks": [1], "width": 32, "text_layers": 1, "vocab_size": 60}
+    folder = trained(tmp_path, "clip", **sizes, text_length=9)
+    started = model(pretrained=str(folder)).eval()
+    started.initialise()
+    tower = AutoModel.from_pretrained(folder).text_model.eval()
+    pooled = tower(batch["input_ids"], batch["attention_mask"]).pooler_output
+    text = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    torch.testing.assert_close(started.embed_texts(**text), F.normalize(pooled, dim=-1))
+    assert torch.equal(started.pair_pooler[0].weight, tower.pooler.dense.weight)
 
 
 def test_pictures_are_read_by_an_image_network_that_is_trained(batch, tmp_path):

@@ -102,8 +102,8 @@ def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:
 
 def pretrained(name: str, encoder: nn.Module, head: Any) -> Any:
     """Copy the weights of a checkpoint's encoder, or of a CLIP's text tower; with a ``head`` also those of the
-    masked-token head, where they fit it. Returns the checkpoint's model."""
-    if head is None:
+    masked-token head, where there is one that fits it. Returns the checkpoint's model."""
+    if head is None or hasattr(configuration(name), "text_config"):
         source: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
         copy_weights(name, getattr(source, "text_model", source), encoder)
         return source

@@ -55,7 +55,8 @@ class Config(PretrainedConfig):
         mining_weights: easy texts count less in mined steps.
         queue: entries of texts and videos that a momentum encoder computed, published 16,384; 0 for none.
         momentum: of that encoder.
-        pretrained: hub id or folder of a BERT whose size and weights are taken.
+        pretrained: hub id or folder of a BERT, or of a CLIP with one, whose size and weights are taken, those of its
+            pooler for both poolers.
         vision: hub id or folder of an image network, or of a model with one as CLIP, that reads frames which are
             pictures of its size; its weights are trained, too.
         vocab_size, pad_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
@@ -326,8 +327,12 @@ class Model(PreTrainedModel, SystemModel):
     def initialise(self) -> None:
         if self.config.pretrained is not None:
             _encoders.pretrained(self.config.pretrained, self.towers.encoder, self.token_head)
+            source: Any = AutoModel.from_pretrained(self.config.pretrained, dtype=torch.float32)
+            pooler = getattr(source, "text_model", source).pooler.dense.state_dict()
+            for mine in (self.towers.text_pooler, self.pair_pooler):
+                mine[0].load_state_dict(pooler)
         if self.config.vision is not None and self.towers.vision is not None:
-            source: Any = AutoModel.from_pretrained(self.config.vision, dtype=torch.float32)
+            source = AutoModel.from_pretrained(self.config.vision, dtype=torch.float32)
             source = getattr(source, "vision_model", source)
             _encoders.copy_weights(self.config.vision, source, self.towers.vision)
 
