@@ -152,6 +152,32 @@ def test_videos_and_texts_alone_are_embedded_and_matched_as_in_training(batch, t
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("layers", [1, 2])
+def test_words_show_the_clips_that_they_attend_to(batch, layers):
+    found = model(layers=layers).eval()
+    bert = found.towers.encoder
+    bert.set_attn_implementation("eager")
+    with torch.inference_mode():
+        texts = found.encode_texts(batch["input_ids"], batch["attention_mask"])
+        videos = found.encode_videos(batch["frames"][:4])
+        place, share, is_word = found.best_frames(texts, videos)
+        assert place.shape == share.shape == is_word.shape == (BATCH, 4, 9)
+        assert torch.equal(is_word[:, 2], batch["attention_mask"].bool() & (torch.arange(9) > 0))
+        for text in range(BATCH):
+            count = int(batch["attention_mask"][text].sum())
+            rows = torch.cat(
+                [bert.embeddings(input_ids=batch["input_ids"][text, None, :count]), videos["clips"][1, None]], 1
+            )
+            for layer in bert.encoder.layer[:-1]:
+                rows = layer(rows)
+            rows = rows[0] if isinstance(rows, tuple) else rows
+            attention = bert.encoder.layer[-1].attention.self(rows)[1][0]
+            clips = attention[:, :count, count:-1]
+            wanted = (clips / clips.sum(2, keepdim=True)).mean(0)
+            torch.testing.assert_close(share[text, 1, :count], wanted.amax(1), rtol=1e-4, atol=1e-5)
+            assert torch.equal(place[text, 1, :count], wanted.argmax(1))
+
+
 def test_hard_steps_pair_a_text_with_the_videos_mined_for_it(batch):
     trained = model(mining="nearest", mining_every=0.5, mining_rise=0.4)
     early = trained(**batch, progress=torch.tensor(0.4), uniform=torch.tensor(0.0))
@@ -338,6 +364,10 @@ def test_a_search_scores_pairs_as_they_are_scored_together(speech, whole, monkey
     np.testing.assert_allclose(scores(np.arange(4), np.arange(5)), together, atol=1e-5)
     some = np.array([[4, 0], [2, 3], [1, 4], [0, 1]])
     np.testing.assert_allclose(scores(np.arange(4), some), np.take_along_axis(together, some, 1), atol=1e-5)
+    matches = scorer.matches("the cat sleeps", "v03")
+    assert [match["word"] for match in matches][-2:] == ["cat", "sleeps"]
+    spans = scorer.reader.frame_times("v03")  # a clip is the frame in the middle of its part of the time
+    assert [(m["start"], m["end"]) in [(s, s + 1) for s in spans[:, 0]] for m in matches] == [True] * len(matches)
 
 
 def test_a_killed_pretraining_ends_with_the_same_weights_and_queue(speech, whole, tmp_path):

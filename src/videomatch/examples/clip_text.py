@@ -5,6 +5,7 @@ Source: the pretraining of CNVid (Gan et al., CVPR 2023, published code), which 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,6 +202,13 @@ class ClipText(CaptionExamples):
     def read_videos(self, ids: Sequence[str]) -> Batch:
         """``frames`` of whole videos."""
         return {"frames": self._frames(ids, np.full((len(ids), 2), np.nan))}
+
+    def frame_times(self, video: str) -> np.ndarray | None:
+        """Start and end (s) of the clips of a whole video."""
+        with contextlib.suppress(ValueError):  # released features may have no times
+            times = self._store.times(video)
+            rows = clip_rows(len(times), self.clips, self.clip_frames)
+            return np.stack([times[rows[:, 0], 0], times[rows[:, -1], 1]], axis=1)
 
     def _encoded(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         """``input_ids`` and ``attention_mask`` of windows: in training at a random place, else from the start."""

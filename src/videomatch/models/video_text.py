@@ -324,6 +324,26 @@ class Model(PreTrainedModel, SystemModel):
             found.append(self.pair_head(self.pair_pooler(states))[:, 0])
         return torch.cat(found).view(len(words), len(clips))
 
+    def best_frames(
+        self, texts: dict[str, Tensor], videos: dict[str, Tensor]
+    ) -> tuple[Int[Tensor, "a b tokens"], Float[Tensor, "a b tokens"], Bool[Tensor, "a b tokens"]]:
+        """The clip that each token of each text attends to most in each video, in the joint encoder's last layer; its
+        share of the attention on clips, the mean over heads; and which tokens are words."""
+        words, clips = texts["words"], videos["clips"]
+        shape = len(words), len(clips)
+        pairs = torch.cartesian_prod(*(torch.arange(n, device=words.device) for n in shape))
+        mask = F.pad(texts["word_mask"][pairs[:, 0]], (0, clips.shape[1]), value=True)
+        rows = torch.cat((words[pairs[:, 0]], clips[pairs[:, 1]].to(words.dtype)), 1)
+        *before, last = self.towers.layers
+        states = torch.zeros_like(rows).masked_scatter(mask[..., None], encode(before, rows[mask], mask))
+        attention = last.attention.self
+        heads = (attention.num_attention_heads, attention.attention_head_size)
+        query = attention.query(states[:, : words.shape[1]]).unflatten(2, heads)
+        key = attention.key(states[:, words.shape[1] : -1]).unflatten(2, heads)  # without [SEP]
+        share = torch.einsum("nthd,nchd->nhtc", query, key).div(heads[1] ** 0.5).softmax(3).mean(1)
+        scores, place = share.unflatten(0, shape).max(3)
+        return place, scores, (texts["word_mask"] & ~_first(texts["word_mask"]))[:, None].expand(scores.shape)
+
     def initialise(self) -> None:
         if self.config.pretrained is not None:
             _encoders.pretrained(self.config.pretrained, self.towers.encoder, self.token_head)
