@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from videomatch.common import named
-from videomatch.pipeline import jobs, params, rules
+from videomatch.pipeline import jobs, lineage, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.systems import Align
 from videomatch.training.loop import Training
@@ -154,6 +154,22 @@ def test_the_baseline_of_vsc2022_is_the_published_one(plan: Plan):
     assert jobs.shortlist(plan, "films", "copies_test", "copy").settings["top"] == 5
     job = jobs.submit(plan, "descriptors")
     assert job.settings["noise"]["split"] == "val" and job.inputs["results"]
+
+
+def test_what_ranks_again_is_read_by_the_search_and_among_what_it_learned_from(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    config, read = params.load(["configs/text_video.yaml"])
+    plan = Plan(params.resolved(config, read))
+    own, other = (jobs.search(plan, "videos", "captions_test", name) for name in ("dmae_again", "zero_shot_again"))
+    seeds = plan.members("dmae")
+    assert own.inputs["run"] == [plan.run("dmae", seed) for seed in seeds] and len(seeds) == 5
+    assert other.inputs["run"] == [plan.run("dmae_tpm", "seed0")], "of another system the first member"
+    for job in (own, other):
+        assert job.inputs["features"] == plan.features("videos", "clip") and job.experts == ["clip"]
+        assert {"models.token_match", "examples.caption_video"} <= set(job.modules)
+        assert job.settings["rescore"] == {"method": "rerank", "top": 50}
+    learned = lineage.learned(plan, "videos", "zero_shot_again", "all")
+    assert learned["zero_shot_again → reranker dmae_tpm"]["own"]
 
 
 def test_a_run_takes_the_processors_that_training_has_by_default():
