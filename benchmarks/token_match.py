@@ -65,7 +65,9 @@ def pair_scores(text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
 
 def without_important(tokens: Tensor, weights: Tensor) -> Tensor:
     ordered, order = weights.detach().sort(-1, descending=True)
-    return tokens * torch.zeros_like(weights).scatter(-1, order, (ordered.cumsum(-1) >= MASKED).float())[..., None]
+    kept = torch.zeros_like(weights).scatter(-1, order, (ordered.cumsum(-1) >= MASKED).float())
+    falling = weights / ordered[..., :1]
+    return tokens * (kept - (falling - falling.detach()))[..., None]
 
 
 def plain(model: Model, batch: dict[str, Tensor]) -> Tensor:

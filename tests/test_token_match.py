@@ -209,7 +209,7 @@ def test_partial_orders_by_the_predictors_are_the_published(tpmcl, kind):
     everything = [torch.ones_like(z[f"{side}_mask"], dtype=torch.bool) for side in ("word", "frame")]
     weights = of_words(frames, words, everything[0]), of_frames(z["sentence"], frames, everything[1])
     masks = z["word_mask"] > 0, z["frame_mask"] > 0
-    scores = partial_scores(z["sentence"][:, 0], (words, masks[0]), (frames, masks[1]), *weights)
+    scores = partial_scores(z["sentence"][:, 0], (words, masks[0]), (frames, masks[1]), *weights, learned_masks=False)
     loss = partial_order(*scores, orders=ORDERS[kind])
     assert loss.item() == pytest.approx(float(z[f"loss_pred_type{kind}"]), rel=1e-9)
     parameters = {"qk_proj.weight": of_words.mix.weight, "attn_proj.0.weight": of_words.norm.weight}
@@ -221,6 +221,28 @@ def test_partial_orders_by_the_predictors_are_the_published(tpmcl, kind):
     names += [f"paramgrad_type4__v2t_linear_xwp.{name}" for name in parameters] if kind == 4 else []
     for gradient, name in zip(found, names, strict=True):
         torch.testing.assert_close(gradient, z[name], rtol=0, atol=1e-9)
+
+
+def test_masks_teach_the_importance_of_frames():
+    """What raises the score of the masked pair should be masked, so its importance grows; theirs never changes."""
+    model, given = build(**FULL).train(), batch()
+    outputs = model(**given)
+    parameters = list(model.frame_importance.parameters())
+    gradients = torch.autograd.grad(outputs["part_scores"][:, :2].sum(), parameters, retain_graph=True)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+    frames, mask = outputs["frame_tokens"].detach(), given["frame_mask"]
+    importance = (mask / mask.sum(1, keepdim=True)).requires_grad_()
+    words = outputs["word_tokens"].detach(), given["attention_mask"].bool()
+    told = torch.ones(words[1].shape, dtype=torch.float64) / 9
+    for learned in (True, False):
+        _, part = partial_scores(
+            outputs["text_embeds"].detach(), words, (frames, mask), told, importance, learned_masks=learned
+        )
+        assert part[:, 0].requires_grad == learned
+    _, part = partial_scores(outputs["text_embeds"].detach(), words, (frames, mask), told, importance)
+    (gradient,) = torch.autograd.grad(part[:, 0].sum(), importance)
+    products = torch.einsum("bd,bvd->bv", outputs["text_embeds"].detach(), frames)
+    assert ((gradient < 0) == (products > 0))[mask].double().mean() > 0.8
 
 
 def test_the_most_important_tokens_are_masked_as_published(tpmcl):

@@ -319,26 +319,37 @@ def partial_scores(
     frames: tuple[Float[Tensor, "batch frames dim"], Bool[Tensor, "batch frames"]],
     word_importance: Float[Tensor, "batch words"],
     frame_importance: Float[Tensor, "batch frames"],
+    *,
+    learned_masks: bool = True,
 ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
     """Scores of matched pairs, and of the same pairs with the most important tokens (up to :data:`MASKED` of all
     importance) set to zero: the sentence with the frames, masked frames in the second; the words' weighted mean with
     the frames, masked frames in the second; the same, masked words in the second. Tokens come with masks.
 
     # Deviation: theirs computes all texts with all videos, of which the diagonal alone is read.
+    # Deviation: theirs has no gradient through the masks, so that the importance of frames, which has no other use, is
+    never learned. With ``learned_masks`` the gradient is that of a mask which falls linearly with the importance.
     """
     whole = F.normalize(torch.einsum("bt,btd->bd", word_importance, words[0]), dim=-1)
-    part = torch.einsum("bt,btd->bd", word_importance, without_important(words[0], word_importance))
-    seen, masked = frames, (without_important(frames[0], frame_importance), frames[1])
+    part_words = without_important(words[0], word_importance, learned=learned_masks)
+    part = torch.einsum("bt,btd->bd", word_importance, part_words)
+    seen, masked = frames, (without_important(frames[0], frame_importance, learned=learned_masks), frames[1])
     with_sentence, with_mean = _pair_score(sentence, *seen), _pair_score(whole, *seen)
     parts = [_pair_score(sentence, *masked), _pair_score(whole, *masked), _pair_score(part, *seen)]
     return torch.stack([with_sentence, with_mean, with_mean], 1), torch.stack(parts, 1)
 
 
-def without_important(tokens: Float[Tensor, "b n dim"], importance: Float[Tensor, "b n"]) -> Float[Tensor, "b n dim"]:
-    """Tokens, of which the most important ones are set to zero: as many as have less than :data:`MASKED` together."""
+def without_important(
+    tokens: Float[Tensor, "b n dim"], importance: Float[Tensor, "b n"], *, learned: bool = False
+) -> Float[Tensor, "b n dim"]:
+    """Tokens, of which the most important ones are set to zero: as many as have less than :data:`MASKED` together.
+    ``learned``: with a gradient for the importance (a straight-through estimate)."""
     ordered, order = importance.detach().sort(dim=1, descending=True, stable=True)
-    is_kept = torch.zeros_like(importance, dtype=torch.bool).scatter(1, order, ordered.cumsum(1) >= MASKED)
-    return tokens * is_kept[..., None]
+    kept = torch.zeros_like(ordered).scatter(1, order, (ordered.cumsum(1) >= MASKED).to(ordered.dtype))
+    if learned:
+        falling = importance / ordered[:, :1]
+        kept = kept - (falling - falling.detach())
+    return tokens * kept[..., None]
 
 
 def _pair_score(
