@@ -325,6 +325,14 @@ def _saved(model, folder):
     return folder
 
 
+def test_saved_is_loaded_equal(tmp_path):
+    model = build(**FULL, learned_weights=True)
+    saved = token_match.Model.from_pretrained(_saved(model, tmp_path))
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(saved.state_dict()[name], value, msg=name)
+    assert model.frame_importance.hidden.weight.std() > 0.1, "as torch's layers start"
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match="needs a `backbone`"):
         token_match.Config(**SMALL)

@@ -142,6 +142,15 @@ class Model(PreTrainedModel, SystemModel):
             self.word_importance = Importance(config.max_frames, config.text_length, config.dim)
         self.post_init()
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # the predictors of importance start as torch's layers do (published), all else as transformers' do
+        predictors = [part for part in self.children() if isinstance(part, Importance)]
+        if not any(module is part for predictor in predictors for part in predictor.modules()):
+            super()._init_weights(module)
+        elif isinstance(module, nn.Linear | nn.LayerNorm):
+            module.reset_parameters()
+
     def forward(
         self,
         frames: Float[Tensor, "batch frames frame_dim"],
