@@ -66,7 +66,9 @@ class Catalogue:
             return all(map(self.reads_texts, entry.systems))
         if isinstance(entry, Trained):
             return named.module("models", entry.model.name).Model.embeds_texts
-        return isinstance(entry, Embeddings) and bool(entry.text_encoder or (entry.texts and not entry.features))
+        if not isinstance(entry, Embeddings):
+            return False
+        return bool(entry.text_encoder or entry.bridge or (entry.texts and not entry.features))
 
     def _embedded_as(self, dataset: str, system: str) -> str | None:
         """The system whose video embeddings ``system`` uses: itself, or another that pools the same features."""

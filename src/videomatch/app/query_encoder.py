@@ -46,6 +46,10 @@ def text_encoder(catalogue: Catalogue, dataset: str, system: str, member: str) -
         encoder = entry.text_encoder
         tower = plan.backbone_path(encoder)
         return catalogue.cached(plan.backbone_runs([encoder]) or [tower], ("texts", tower), lambda: text_tower(tower))
+    if isinstance(entry, Embeddings) and entry.bridge is not None:
+        from videomatch.experts._conse import Conse
+
+        return catalogue.cached([], ("texts", entry.bridge), lambda: Conse().encode)
     return text_analysis(catalogue, dataset, system)
 
 

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from videomatch.common import digests
+
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -32,3 +34,14 @@ def require(package: str, extra: str) -> None:
     """A ValueError unless an optional package is installed: it names the extra that brings it."""
     if find_spec(package) is None:
         raise ValueError(f"{extra} needs the package {package.replace('_', '-')}: pip install -e '.[{extra}]'")
+
+
+def packaged(package: str, file: str, digest: str, *, extra: str) -> Path:
+    """A file of an installed optional package, checked by its sha256."""
+    require(package, extra)
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    path = Path(spec.origin).parent / file
+    if not path.is_file() or digests.file_digest(path) != digest:
+        raise ValueError(f"{path} is not the file that was measured: install the extra {extra!r} again")
+    return path

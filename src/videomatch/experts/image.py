@@ -43,7 +43,11 @@ class Expert(NetworkExpert):
         self, *, backbone: str, every: float = 0.5, batch: int = 32, pooling: str = "auto", precision: str = "auto"
     ) -> None:
         model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
-        self.pixels = pixels_of(backbone, self.config)
+        self.run(model, pixels_of(backbone, self.config), every)
+
+    def run(self, model: Any, pixels: Pixels, every: float) -> None:
+        """Take a network (with ``device`` and ``precision`` set) and how it reads frames."""
+        self.pixels = pixels
         noise = np.random.default_rng(0).integers(0, 256, (2, *self.pixels.size("image"), 3), dtype=np.uint8)
         model = fold(model, self.pixels.floats(torch.from_numpy(noise), torch.float32))
         if any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in model.modules()):

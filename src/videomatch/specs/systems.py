@@ -155,14 +155,16 @@ class Trained(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Embeddings(Spec):
     """``embeddings:`` pooled frames of the expert ``features``, and texts, without training. Texts are embedded into
-    the space of the features by a backbone (``text_encoder``), else in ``dim`` dimensions of their own. An oracle has
-    ``facts`` instead: the factors of generated videos that it knows, or ``all``."""
+    the space of the features by a backbone (``text_encoder``), else in ``dim`` dimensions of their own; or texts and
+    features meet in a third space (``bridge``: :mod:`videomatch.experts._conse`, for ``efficientnet_lite``). An oracle
+    has ``facts`` instead: the factors of generated videos that it knows, or ``all``."""
 
     features: str | None = option(section="experts", default=None)
     pool: Literal["mean"] = "mean"
     texts: Sequence[str] = option(values=tuple(VALUES["texts", "kind"]), what="kind of texts", default=())
     dim: int | None = None
     text_encoder: str | None = option(section="backbones", default=None)
+    bridge: Literal["conse"] | None = None
     facts: Sequence[str] | str | None = None
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -173,6 +175,8 @@ class Embeddings(Spec):
             yield "", "expected `features:` (an expert), `texts:` (kinds of texts), or both with a text_encoder"
         if self.text_encoder is not None and self.features is None:
             yield "text_encoder", "a text encoder needs `features:` of its own space"
+        if self.bridge is not None and (self.features is None or self.text_encoder is not None):
+            yield "bridge", "expected `features:` of the extractor efficientnet_lite, and no text encoder"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ id, by one of:
 * ``embeddings: {texts, dim}``: latent semantic analysis of a video's own texts, fitted on the train split.
 * ``embeddings: {features, text_encoder, texts}``: zero-shot; features are image embeddings of the encoder's own space,
   the texts go through its text tower.
+* ``embeddings: {features, bridge: conse, texts}``: both by way of class names
+  (:class:`videomatch.experts._conse.Conse`).
 * ``embeddings: {facts}``: an oracle, which knows these facts of generated videos and texts
   (:func:`videomatch.data.facts.vectors`).
 * a trained system: ``embed_videos`` and ``embed_texts`` of its model.
@@ -116,20 +118,30 @@ def _by_features(
     options: Mapping[str, Any],
     queries: Sequence[str] | None,
 ) -> Embeddings:
-    """The mean of the frame features, and texts by the text tower of the encoder that they come from."""
+    """The mean of the frame features, and texts by the text tower of the encoder that they come from; or both by a
+    bridge."""
     store = Store(*[folder / options["features"] for folder in features])
-    found: Embeddings = {"videos": (ids, _pooled(store, store.present(ids)))}
-    if "text_encoder" in options and queries != []:
+    conse = None
+    if "bridge" in options:
+        from videomatch.experts._conse import Conse  # with what reads frames, which others do not need
+
+        conse = Conse()
+    found: Embeddings = {"videos": (ids, _pooled(store, store.present(ids), conse))}
+    if (conse is not None or "text_encoder" in options) and queries != []:
         texts = _queries(corpus, queries, options.get("texts", QUERIES))
-        vectors = _encoded(options["text_encoder"], texts, store.shape[-1])
-        found["texts"] = (texts["text_id"].to_list(), vectors)
+        encode, dim = (
+            (conse.encode, None) if conse is not None else (text_tower(options["text_encoder"]), store.shape[-1])
+        )
+        found["texts"] = (texts["text_id"].to_list(), _encoded(encode, texts, dim))
     return found
 
 
-def _pooled(store: Store, ids: Sequence[str]) -> Vectors:
+def _pooled(store: Store, ids: Sequence[str], conse: Any = None) -> Vectors:
     """The mean of the unit vectors of a video's frames, of unit length again."""
     for chunk in _chunks(ids, VIDEOS):
         values, lengths = store.gather(chunk)
+        if conse is not None:
+            values = conse.frames(values)
         rows = F.normalize(torch.from_numpy(values).reshape(len(values), -1).float(), dim=-1)
         owner = torch.from_numpy(np.repeat(np.arange(len(chunk)), lengths))
         total = torch.zeros(len(chunk), rows.shape[1]).index_add_(0, owner, rows)
@@ -153,12 +165,12 @@ def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
     return encode
 
 
-def _encoded(encoder: str, texts: pl.DataFrame, dim: int) -> Vectors:
-    encode = text_tower(encoder)
+def _encoded(encode: Callable[[Sequence[str]], np.ndarray], texts: pl.DataFrame, dim: int | None) -> Vectors:
+    """Texts by an encoder; an error where its space is not that of features of ``dim`` dimensions."""
     for rows in track(list(texts.iter_slices(TEXTS)), label="texts"):
         vectors = encode(rows["text"].to_list())
-        if vectors.shape[1] != dim:
-            raise ValueError(f"{encoder} embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
+        if dim not in (None, vectors.shape[1]):
+            raise ValueError(f"the text encoder embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
         yield rows["text_id"].to_list(), vectors
 
 
