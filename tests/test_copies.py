@@ -99,6 +99,17 @@ def letterboxed(image, _):
     return np.pad(image, ((24, 24), (0, 0), (0, 0)), constant_values=235)
 
 
+def framed(image, _):
+    """Between black bars, and those between white ones."""
+    return np.pad(letterboxed(image, _), ((0, 0), (40, 40), (0, 0)))
+
+
+@pytest.mark.parametrize("edit", [pillared, letterboxed, framed])
+def test_a_film_that_got_bars_is_found_as_a_whole(search, world, tmp_path, edit):
+    query = films.write(tmp_path / "query.mp4", (3, 2, 10), edit=edit)
+    assert [s[:2] for s in found(search.copies(query))] == [("film3.mp4", "whole")]
+
+
 @pytest.mark.parametrize("edit", [pillared, letterboxed])
 def test_films_with_the_same_bars_are_no_copies(edit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
