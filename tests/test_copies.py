@@ -9,6 +9,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -26,6 +27,18 @@ from videomatch.reports import segment_maps as maps
 NASTY = '<script>alert("1")</script>&.mp4'
 
 
+def blurred(image, _):
+    """With grain, which no blurred part has, between parts of itself, enlarged and blurred."""
+    grain = np.random.default_rng(0).normal(0, 30, image.shape)
+    image = (image + grain).clip(0, 255).astype(np.uint8)
+    image = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    height, width = image.shape[:2]
+    wide = cv2.GaussianBlur(cv2.resize(image, (2 * width, 2 * height)), (0, 0), height / 12)
+    wide = np.ascontiguousarray(wide[height // 2 : height // 2 + height])
+    wide[:, width // 2 : width // 2 + width] = image
+    return wide
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A library of six films, and edited copies beside it."""
@@ -39,6 +52,8 @@ def world(tmp_path_factory):
     library.add([folder / "raw"])
     films.write(folder / "cut.mp4", (60, 0, 3), (2, 4, 9), (61, 0, 2), (0, 1, 5), edit=films.darker)
     films.write(folder / "mirrored.mp4", (3, 2, 10), edit=films.mirrored)
+    films.write(folder / "blurred.mp4", (3, 2, 10), edit=blurred)
+    films.write(folder / "turned.mp4", (3, 2, 10), edit=lambda image, _: np.ascontiguousarray(np.rot90(image)))
     films.write(folder / "beside.mp4", (1, 2, 10), edit=films.beside(70))
     films.write(folder / "nasty.mp4", (5, 2, 10))
     films.write(folder / "own.mp4", (80, 0, 10))
@@ -72,7 +87,10 @@ def test_parts_are_found_where_they_come_from(search, world):
 
 
 @pytest.mark.parametrize(("name", "view", "reference"), [
-    ("mirrored.mp4", "mirrored", "film3.mp4"), ("beside.mp4", "left half", "film1.mp4"),
+    ("mirrored.mp4", "mirrored", "film3.mp4"),
+    ("turned.mp4", "turned right", "film3.mp4"),
+    ("blurred.mp4", "between blurred bars", "film3.mp4"),
+    ("beside.mp4", "left half", "film1.mp4"),
 ])  # fmt: skip
 def test_parts_of_the_picture_are_found(search, world, name, view, reference):
     answer = search.copies(world / name)

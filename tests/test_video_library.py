@@ -236,7 +236,8 @@ def test_an_expert_that_reads_stored_frames_describes_files(raw, place):
     store = Store(*library.features())
     assert store.shape == (64,)
     views = library.descriptor.describe_views(raw / "film0.mp4", place.parent / "views", 1)
-    assert set(views.ids) == set(descriptors.VIEWS) and set(views.lengths.tolist()) == {16}
+    assert set(views.ids) == descriptors.VIEWS.keys() - {"between blurred bars"}  # it has none
+    assert set(views.lengths.tolist()) == {16}
     row = store["film0.mp4"][3].reshape(8, 8)
     assert np.abs(views["mirrored"][3].reshape(8, 8) - row[:, ::-1]).max() < 0.02
 

@@ -123,7 +123,9 @@ def parser() -> argparse.ArgumentParser:
     aligner.add_argument("--aligner", help="one of aligners/, with its own defaults")
     copies.add_argument("--tuned", type=Path, help="result of `tune`: which aligner, or options of the detector")
     copies.add_argument("--top", type=int, default=10, help="how many videos of the library are aligned")
-    copies.add_argument("--whole", action="store_true", help="compare the whole picture only, not mirrored and halves")
+    copies.add_argument(
+        "--whole", action="store_true", help="compare the whole picture only: no parts, mirrored or turned"
+    )
     copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
     copies.set_defaults(handler=("copies_commands", "show_copies"))
     for command in (add, listed, removed, checked, copies):

@@ -1,7 +1,7 @@
 """Where each part of a video comes from: a file against a library of own videos (:mod:`videomatch.app.video_library`).
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
-each of those. If most of the file is not found, parts of its picture (mirrored, and the halves) are searched as well.
+each of those. If most of the file is not found, its picture is searched mirrored, turned and in parts as well.
 Halves of the library's videos would make it and each search five times as large.
 
 A map holds cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1
@@ -131,7 +131,7 @@ class CopySearch:
 
     def copies(self, file: Path, *, top: int = 10, views: bool = True, threads: int = 1) -> Copies:
         """Where each part of a file comes from. If the file itself is in the library, it does not count. ``top`` videos
-        are aligned for each view; ``views``: also search the picture mirrored and by halves."""
+        are aligned for each view; ``views``: also search the picture mirrored, turned and in parts."""
         check_top(top)
         if not is_text(str(file)):
             raise ValueError(f"{printable(str(file))}: {NOT_TEXT}")

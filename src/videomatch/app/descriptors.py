@@ -40,9 +40,33 @@ VIEW_SIZE = 128
 #: names of stores on the way: the frames that an expert reads, and its rows
 SOURCE, ROWS = "source", "rows"
 
-#: parts of the picture that may be a copy: frames ``(n, h, w, 3)`` -> the part
+#: a line is blurred if so large a share of its pixels bends so little (second difference, of 255)
+BLUR_SHARE, BLUR_FLAT = 0.99, 6.0
+#: shares of a side that a blurred bar takes at least, and that are left between two of them
+BAR, INNER = 0.08, 0.2
+
+
+def _between_blurred(frames: np.ndarray) -> np.ndarray:
+    """The part between blurred bars on opposite sides, as wide as in half of the frames."""
+    grey = frames.mean(axis=3, dtype=np.float32)
+    cut = []
+    for lines in (grey, grey.transpose(0, 2, 1)):
+        is_sharp = (np.abs(np.diff(lines, 2)) > BLUR_FLAT).mean(axis=2) > 1 - BLUR_SHARE
+        first, last = is_sharp.argmax(axis=1), is_sharp[:, ::-1].argmax(axis=1)
+        count = int(np.median(np.minimum(first, last))) if len(lines) else 0
+        is_pair = BAR * lines.shape[1] <= count <= (1 - INNER) / 2 * lines.shape[1]
+        cut.append(count + 1 if is_pair else 0)  # one more, which may show some of both
+    (down, across), (_, height, width, _) = cut, frames.shape
+    return frames[:, down : height - down, across : width - across] if down or across else frames
+
+
+#: parts of the picture that may be a copy: frames ``(n, h, w, 3)`` -> the part; one that is the whole is left out
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "between blurred bars": _between_blurred,
     "mirrored": lambda f: f[:, :, ::-1],
+    "turned left": lambda f: np.rot90(f, 1, (1, 2)),
+    "turned right": lambda f: np.rot90(f, 3, (1, 2)),
+    "upside down": lambda f: f[:, ::-1, ::-1],
     "left half": lambda f: f[:, :, : f.shape[2] // 2],
     "right half": lambda f: f[:, :, f.shape[2] // 2 :],
     "upper half": lambda f: f[:, : f.shape[1] // 2],
@@ -102,7 +126,7 @@ class Descriptor:
         return self._key_frames(folder), videos, rejected
 
     def describe_views(self, file: Path, folder: Path, threads: int) -> Store:
-        """The frames of every one of :data:`VIEWS` of a file; ids are the names of the views."""
+        """The frames of :data:`VIEWS` of a file; ids are the names of the views."""
         every = float((self.source or self.options).get("every", EVERY))
         frames = self.source or {"extractor": "frames", "every": every, "size": VIEW_SIZE}
         corpora.write_videos(tables.videos([{"video_id": "file", "path": str(file)}]), folder / "corpus", 1)
@@ -111,13 +135,17 @@ class Descriptor:
             raise ValueError(f"{file}: {rejected['reason'][0]}")
         store = Store(folder / SOURCE / SOURCE)
         whole, times = store["file"], store.times("file")
-        cut = folder / "cut" / SOURCE
+        cut, names = folder / "cut" / SOURCE, list[str]()
         with StoreWriter(cut, shape=store.shape, dtype="uint8", times=True) as writer:
             for name, view in VIEWS.items():
-                parts = map(np.ascontiguousarray, view(whole))
+                parts = view(whole)
+                if parts is whole:
+                    continue
+                parts = map(np.ascontiguousarray, parts)
                 resized = [cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA) for part in parts]
                 writer.add(name, np.stack(resized) if resized else whole, times=times)
-        corpora.write_videos(tables.videos({"video_id": name} for name in VIEWS), folder / "corpus", 1)
+                names.append(name)
+        corpora.write_videos(tables.videos({"video_id": name} for name in names), folder / "corpus", 1)
         self._extract(folder, ROWS, {**self.options, "source": SOURCE}, [cut.parent], threads)
         return self._key_frames(folder)
 
