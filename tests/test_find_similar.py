@@ -328,17 +328,17 @@ def test_a_running_server_answers_at_once(project, running, monkeypatch):
 def test_a_server_of_other_parameters_or_source_is_not_asked(project, running, monkeypatch, tmp_path):
     monkeypatch.chdir(project)
     request = {"command": "find", "asked": "film bravo", "system": "title"}
-    assert client.ask(request, [], [])["hits"]
-    assert client.ask(request, [], ["seed=1"]) is None
+    assert client.ask(request, client.server_file([], []))["hits"]
+    assert client.ask(request, client.server_file([], ["seed=1"])) is None
     _, file = running
     before = file.read_text()
     try:
         file.write_text(json.dumps({**json.loads(before), "state": "older"}))
-        assert client.ask(request, [], []) is None
+        assert client.ask(request, client.server_file([], [])) is None
         file.write_text(json.dumps({**json.loads(before), "parameters": ["raw/videos.csv"]}))
-        assert client.ask(request, [], []) is None
+        assert client.ask(request, client.server_file([], [])) is None
         file.write_text(json.dumps({**json.loads(before), "token": "wrong"}))
-        assert client.ask(request, [], []) is None
+        assert client.ask(request, client.server_file([], [])) is None
     finally:
         file.write_text(before)
 
@@ -349,7 +349,10 @@ def test_a_server_file_that_is_no_json_is_not_asked(project, running, monkeypatc
     before = file.read_text()
     for damaged in (before[:-9], "", "[]", "{}"):
         file.write_text(damaged)
-        assert client.ask({"command": "find", "asked": "film bravo", "system": "title"}, [], []) is None
+        assert (
+            client.ask({"command": "find", "asked": "film bravo", "system": "title"}, client.server_file([], []))
+            is None
+        )
     file.write_text(before)
 
 
@@ -360,11 +363,11 @@ def test_a_suspended_server_is_waited_for_a_while_only(project, running, monkeyp
     process.send_signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
-        assert client.ask(request, [], []) is None
+        assert client.ask(request, client.server_file([], [])) is None
         assert time.monotonic() - started < 30 and "does not answer" in caplog.text
     finally:
         process.send_signal(signal.SIGCONT)
-    assert client.ask(request, [], [])["hits"]
+    assert client.ask(request, client.server_file([], []))["hits"]
 
 
 def test_ctrl_c_ends_a_server_whatever_its_clients_do(project, tmp_path):

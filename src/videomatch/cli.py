@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videomatch.app import client
+from videomatch.app import client, indexes
 from videomatch.common import messages, named
 
 
@@ -47,6 +47,15 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
     commands = top.add_subparsers(dest="command", required=True)
 
+    index = commands.add_parser("index", help="make or refresh the index of a folder of videos, or list all indexes")
+    index.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="none: list the indexes")
+    index.add_argument("--name", help="of a new index; by default that of the folder")
+    index.add_argument(
+        "--model", help="what looks at pictures: conse (needs no hub), siglip2, clip, a hub id or folder, or none"
+    )
+    index.add_argument("--remove", action="store_true", help="remove the index of FOLDER, or of that name")
+    index.add_argument("--json", action="store_true", help="the answer as JSON")
+    index.set_defaults(handler=("index_commands", "index"))
     find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", help="what to look for")
     similar = commands.add_parser("similar", help="the videos that are similar to one")
@@ -55,8 +64,11 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free")
     serve.set_defaults(handler=("server", "serve"))
     for command in (find, similar, serve):
-        command.add_argument("--dataset", help="whose videos; by default the one that a page shows")
+        command.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
+        command.add_argument("--dataset", help="of the parameters; by default the one that a page shows")
         command.add_argument("--top", type=int, default=24 if command is serve else 10, help="how many videos")
+    kinds = ("pictures", "titles", "speech")
+    find.add_argument("--in", dest="within", choices=kinds, action="append", help="search an index by these alone")
     for command in (find, similar):
         command.add_argument("--system", help="which system; by default one that can")
         command.add_argument("--member", help="which member of the system; by default the first")
@@ -116,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
     checked.set_defaults(handler=("copies_commands", "check_library"))
     copies = commands.add_parser("copies", help="where each part of a video comes from")
     copies.add_argument("asked", metavar="VIDEO", help="a file, or an id of the library")
-    copies.add_argument("--library", type=Path, required=True, help="folder of `videomatch library add`")
+    copies.add_argument("--library", type=Path, help="folder of `videomatch library add`; by default an index")
+    copies.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
     aligner = copies.add_mutually_exclusive_group()
     aligner.add_argument("--system", help="a trained detector of segments; by default the temporal network finds them")
     aligner.add_argument("--run", type=Path, help="folder of a detector's checkpoint")
@@ -147,10 +160,17 @@ def search(options: argparse.Namespace) -> int:
     request = {name: vars(options)[name] for name in names}
     if options.command == "similar":
         request["file"] = str(Path(options.asked).expanduser().absolute())
-    reply = None if options.alone else client.ask(request, options.configfile, options.config)
+    if getattr(options, "within", None):
+        request["within"] = ",".join(options.within)
+    place = indexes.chosen(options)
+    server = indexes.server_file(place) if place else client.server_file(options.configfile, options.config)
+    reply = None if options.alone else client.ask(request, server)
     if reply is None:
         gc.set_threshold(100_000)  # torch and transformers are imported in 4.1 s of CPU time instead of 4.7 s
-        opened = functools.partial(named.module("app", "catalogue").Catalogue, options.configfile, options.config)
+        if place is not None:
+            opened = functools.partial(named.module("app", "folder_search").FolderCatalogue, place)
+        else:
+            opened = functools.partial(named.module("app", "catalogue").Catalogue, options.configfile, options.config)
         reply = named.module("app", "search").reply(opened, request)
     if options.json:
         print(json.dumps(reply, ensure_ascii=False, indent=1))
@@ -165,14 +185,18 @@ def _print_hits(reply: dict[str, Any]) -> None:
     for rank, hit in enumerate(reply["hits"], 1):
         part = "" if hit["start"] is None else f"  {hit['start']:.1f}-{hit['end']:.1f} s"
         title, path = " ".join(hit["title"].split()), hit["path"] or ""
-        print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {title}  {path}{part}")
+        if "by" in hit:  # of an index, whose ids are paths
+            print(f"{rank:3d}  {hit['score']:6.3f}  {path}{part}  ({', '.join(hit['by'])})")
+        else:
+            print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {title}  {path}{part}")
         matches = [f"{m['word']} {m['start']:.1f} s ({m['score']:.2f})" for m in hit.get("matches", ())]
         if matches:
             print(f"{'':13}{', '.join(matches)}")
     seconds = reply["seconds"]
     steps = [f"{step} {spent:.2f}" for step, spent in seconds.items() if step != "total" and spent >= 0.05]
     found = "" if reply["hits"] else "nothing found"
-    answered = f"{reply['dataset']} by {reply['system']} ({reply['member']}), {seconds['total']:.3f} s"
+    member = f" ({reply['member']})" if reply["member"] else ""
+    answered = f"{reply['dataset']} by {reply['system']}{member}, {seconds.get('total', 0):.3f} s"
     print(": ".join(filter(None, [found, answered, ", ".join(steps)])), file=sys.stderr)
     for note in reply["notes"]:
         print(note, file=sys.stderr)

@@ -54,10 +54,9 @@ def announced(path: Path, **server: Any) -> Iterator[None]:
                 path.unlink()
 
 
-def ask(request: dict[str, Any], configfiles: Sequence[Path], values: Sequence[str]) -> dict[str, Any] | None:
-    """The reply of the running server of some parameters; None if there is none, or if the parameters, the source or
-    the server changed since it was started. An OSError if the server failed."""
-    path = server_file(configfiles, values)
+def ask(request: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """The reply of the running server with this file; None if there is none, or if the parameters, the source or the
+    server changed since it was started. An OSError if the server failed."""
     try:
         if not own(path) or not own(path.parent):
             return None  # another user's server: its answers are not ours

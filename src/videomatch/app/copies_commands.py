@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from videomatch.app import indexes
 from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.descriptors import checkpoint_of, choose
 from videomatch.app.requests import load_plan
@@ -104,7 +105,7 @@ def check_library(options: argparse.Namespace) -> int:
 
 def show_copies(options: argparse.Namespace) -> int:
     """Print where the parts of a video come from, a line per segment; write the page."""
-    library = VideoLibrary(options.library)
+    library = VideoLibrary(options.library or indexes.place(options.index))
     run = options.run
     if options.system:
         run = checkpoint_of(load_plan(options.configfile, options.config), options.system)

@@ -107,23 +107,34 @@ class Descriptor:
                 )
 
     def describe(
-        self, files: Mapping[str, Path], folder: Path, threads: int
+        self,
+        files: Mapping[str, Path],
+        folder: Path,
+        threads: int,
+        beside: Mapping[str, dict[str, Any]] | None = None,
+        backbones: Mapping[str, str] | None = None,
     ) -> tuple[Store | None, pl.DataFrame, pl.DataFrame]:
         """The kept frames of some files (video id -> file), None without a video, and the tables ``videos`` and
-        ``rejected``. ``folder`` is for results of the stages."""
+        ``rejected``. ``folder`` is for results of the stages. Experts ``beside`` the descriptor (name -> options, with
+        ``backbones``) read the files in the same pass; their stores are in :meth:`passed` of the folder."""
         rows = tables.videos({"video_id": video_id, "path": str(path)} for video_id, path in files.items())
         videos, rejected = probed(rows, 1, threads)
         corpora.write_videos(videos, folder / "corpus", 1)
         if not len(videos):
             return None, videos, rejected
         options, features = self.options, []
+        more: dict[str, Any] = {"beside": beside or {}, "backbones": backbones or {}}
         if self.source is not None:
-            rejected = pl.concat([rejected, self._extract(folder, SOURCE, self.source, [], threads)])
-            options, features = {**options, "source": SOURCE}, [folder / SOURCE]
-        rejected = pl.concat([rejected, self._extract(folder, ROWS, options, features, threads)])
+            rejected = pl.concat([rejected, self._extract(folder, SOURCE, self.source, [], threads, **more)])
+            options, features, more = {**options, "source": SOURCE}, [folder / SOURCE], {}
+        rejected = pl.concat([rejected, self._extract(folder, ROWS, options, features, threads, **more)])
         rejected = rejected.unique(["video_id", "path"], keep="first", maintain_order=True)
         videos = videos.filter(~pl.col("video_id").is_in(rejected["video_id"].implode()))
         return self._key_frames(folder), videos, rejected
+
+    def passed(self, folder: Path) -> Path:
+        """Where :meth:`describe` left the stores of the experts beside it."""
+        return folder / (ROWS if self.source is None else SOURCE)
 
     def describe_views(self, file: Path, folder: Path, threads: int) -> Store:
         """The frames of :data:`VIEWS` of a file; ids are the names of the views."""
@@ -150,11 +161,19 @@ class Descriptor:
         return self._key_frames(folder)
 
     def _extract(
-        self, folder: Path, name: str, options: dict[str, Any], features: list[Path], threads: int
+        self,
+        folder: Path,
+        name: str,
+        options: dict[str, Any],
+        features: list[Path],
+        threads: int,
+        beside: Mapping[str, dict[str, Any]] | None = None,
+        backbones: Mapping[str, str] | None = None,
     ) -> pl.DataFrame:
         """Extract ``folder/name/name`` of the corpus in a folder; the table ``rejected``."""
         given = {"corpus": folder / "corpus", "output": folder / name, "features": features, "threads": threads}
-        extract(shard=0, experts={name: options}, backbones=self.backbones, **given)
+        experts, weights = {name: options, **(beside or {})}, {**self.backbones, **(backbones or {})}
+        extract(shard=0, experts=experts, backbones=weights, **given)
         return tables.read("rejected", folder / name)
 
     def _key_frames(self, folder: Path) -> Store:

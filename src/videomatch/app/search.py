@@ -39,7 +39,7 @@ class SearchAnswer(Answer):
 
 
 def search(
-    catalogue: Catalogue,
+    catalogue: Catalogue | Any,
     command: str,
     asked: str,
     *,
@@ -48,9 +48,15 @@ def search(
     member: str | None = None,
     top: int = 10,
     file: str | None = None,
+    within: str | None = None,
 ) -> SearchAnswer:
     """The videos that match a text best (``find``), or that are most similar to one (``similar``): an id of the corpus,
-    or, where ``asked`` is no id, a ``file``."""
+    or, where ``asked`` is no id, a ``file``.
+
+    Args:
+        catalogue: that of the parameters, or a :class:`videomatch.app.folder_search.FolderCatalogue` (with torch).
+        within: kinds of hits in an index, with commas between them.
+    """
     if command not in COMMANDS:
         raise ValueError(unknown("command", command, COMMANDS))
     for_text = command == "find"
@@ -63,6 +69,14 @@ def search(
         if len(asked) > MAX_CHARACTERS:
             raise ValueError(f"the question has {len(asked)} characters, expected at most {MAX_CHARACTERS}")
     check_top(top)
+    if not isinstance(catalogue, Catalogue):
+        answer = SearchAnswer(asked, catalogue.dataset(dataset), catalogue.index.eyes.name, "")
+        kinds = within.split(",") if within else None
+        found = catalogue.find(answer, asked, top, kinds) if for_text else catalogue.similar(answer, asked, top, file)
+        answer.hits += found
+        return answer
+    if within is not None:
+        raise ValueError("kinds of hits (--in) are those of an index: name one by --index")
     dataset = catalogue.dataset(dataset)
     system = catalogue.system(dataset, system, for_text=for_text)
     answer = SearchAnswer(asked, dataset, system, catalogue.member(system, member))
@@ -159,7 +173,7 @@ def _add_rows(catalogue: Catalogue, answer: SearchAnswer, ids: list[str], scores
         answer.hits += found.to_dicts()
 
 
-def reply(open_catalogue: Callable[[], Catalogue], request: dict[str, Any]) -> dict[str, Any]:
+def reply(open_catalogue: Callable[[], Catalogue | Any], request: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request (arguments of :func:`search`) as plain values, or ``{"error": …}``."""
     given = {name: value for name, value in request.items() if value is not None}
     try:

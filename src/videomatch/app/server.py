@@ -27,7 +27,7 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Res
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from videomatch.app import client, search
+from videomatch.app import client, indexes, search
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.requests import MAX_CHARACTERS, check_project, check_top
 from videomatch.common import named
@@ -67,10 +67,18 @@ def cached_jpeg(path: str, duration: float | None, start: float | None, sha256: 
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted, with the options of the command line."""
     check_top(options.top)
-    check_project()
-    parameters = [str(file) for file in params.load(options.configfile or [params.PARAMS])[1]]
+    place = indexes.chosen(options)
+    if place is not None:
+        parameters, file = [str(place / indexes.ABOUT)], indexes.server_file(place)
+    else:
+        check_project()
+        parameters = [str(file) for file in params.load(options.configfile or [params.PARAMS])[1]]
+        file = client.server_file(options.configfile, options.config)
     state = client.current_state(parameters)  # before the catalogue reads them
-    catalogue = Catalogue(options.configfile, options.config)
+    if place is not None:
+        catalogue: Any = named.module("app", "folder_search").FolderCatalogue(place)
+    else:
+        catalogue = Catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
     app = create_app(catalogue, dataset, token, options.top)
     try:
@@ -82,7 +90,6 @@ def serve(options: argparse.Namespace) -> int:
     port = listener.getsockname()[1]
     server = http_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    file = client.server_file(options.configfile, options.config)
     with client.announced(file, port=port, token=token, parameters=parameters, state=state):
         print(f"http://{client.HOST}:{port}/{token}/  (data set {dataset}; Ctrl-C ends it)", flush=True)
         thread.start()
@@ -130,7 +137,7 @@ def http_server(app: FastAPI) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def create_app(catalogue: Catalogue, dataset: str, token: str, default_top: int = 24) -> FastAPI:
+def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top: int = 24) -> FastAPI:
     """The server's application, to search ``dataset``; all addresses begin with ``/token``."""
     one_at_a_time = threading.Lock()
     app, router = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), APIRouter()

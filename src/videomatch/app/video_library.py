@@ -24,7 +24,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -299,9 +299,7 @@ class VideoLibrary:
                 gone[row["video_id"]] = _where(row["path"])
         root = self.folder / "features" / name
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-            store, _, rejected = (
-                self.descriptor.describe(there, Path(scratch), threads) if there else (None, None, None)
-            )
+            store, _, rejected = self._describe(there, Path(scratch), threads) if there else (None, None, None)
             if rejected is not None:
                 gone |= {row["video_id"]: row["reason"] for row in rejected.iter_rows(named=True)}
             described = [i for i in there if i not in gone]
@@ -350,7 +348,7 @@ class VideoLibrary:
     def _add_batch(self, new_files: dict[str, Path], threads: int, added: Added) -> None:
         """Describe some files; their names and features appear together."""
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-            store, videos, rejected = self.descriptor.describe(new_files, Path(scratch), threads)
+            store, videos, rejected = self._describe(new_files, Path(scratch), threads)
             for row in rejected.iter_rows(named=True):
                 added.reject(row["path"], row["reason"])
             empty = [i for i in videos["video_id"] if store is None or i not in store or not len(store[i])]
@@ -363,6 +361,12 @@ class VideoLibrary:
             added.frames += self._write_features(name, rows["video_id"].to_list(), store)
             self._write_batch(name, rows)  # last: features without a batch are removed
         added.videos += rows["video_id"].to_list()
+
+    def _describe(
+        self, files: Mapping[str, Path], scratch: Path, threads: int
+    ) -> tuple[Store | None, pl.DataFrame, pl.DataFrame]:
+        """The frames of files, as :meth:`Descriptor.describe`."""
+        return self.descriptor.describe(files, scratch, threads)
 
     def _update_index(self) -> None:
         """Add all features that the index lacks, or make it again; delete what a settled one needs no more."""

@@ -1,0 +1,84 @@
+"""What looks at the frames of an indexed folder and reads questions about them: an expert, and a space for both.
+
+Models are ``conse`` (the extra ``eyes``: no hub is needed) and any dual encoder of pictures and texts of transformers,
+by folder or hub id (CLIP, SigLIP …), or by a short name of :data:`SHORT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from videomatch.common.vectors import unit_rows
+
+#: the model of packages, and no model at all
+PACKAGED, BLIND = "conse", "none"
+SHORT = {"siglip2": "google/siglip2-base-patch16-224", "clip": "openai/clip-vit-base-patch32"}
+#: seconds between frames
+EVERY = 1.0
+
+
+class Eyes:
+    """A model by name. ``expert`` are its options for ``extract``, with ``backbones``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = SHORT.get(name, name)
+        self.expert: dict[str, Any] = {"extractor": "efficientnet_lite", "every": EVERY}
+        self.backbones: dict[str, str] = {}
+        if self.name != PACKAGED:
+            self.expert = {"extractor": "image", "backbone": "eyes", "every": EVERY}
+            self.backbones = {"eyes": self.name}
+
+    def check(self) -> None:
+        """Raise a ValueError, an OSError or a ModuleNotFoundError where the model cannot be loaded."""
+        if self.name == PACKAGED:
+            _ = self._conse
+        else:
+            from videomatch.experts._backbone import config_of  # with transformers
+
+            if not hasattr(config_of(self.name), "text_config"):
+                raise ValueError(f"{self.name} reads no texts, expected a dual encoder as CLIP")
+
+    def frames(self, features: np.ndarray) -> np.ndarray:
+        """Rows of the expert -> unit rows of the space of questions."""
+        return self._conse.frames(features) if self.name == PACKAGED else unit_rows(features, np.float32)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> unit rows."""
+        return self._tower(texts)
+
+    @cached_property
+    def _conse(self) -> Any:
+        from videomatch.experts._conse import Conse  # with torch
+
+        return Conse()
+
+    @cached_property
+    def _tower(self) -> Any:
+        if self.name == PACKAGED:
+            return self._conse.encode
+        from videomatch.stages.embed import text_tower
+
+        return text_tower(self.name)
+
+
+def choose(name: str | None, notes: list[str]) -> str:
+    """The model that is taken where ``name`` is asked for, None for the best that is there; a model that cannot be
+    loaded is replaced, and ``notes`` say so."""
+    if name == BLIND:
+        return BLIND
+    packaged = PACKAGED if find_spec("efficientnet_lite_pytorch") is not None else BLIND
+    if name is not None:
+        try:
+            Eyes(name).check()
+            return Eyes(name).name
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            reason = " ".join(str(error).split())[:200]
+            notes.append(f"model {name!r} cannot be loaded ({reason}); taken is {packaged!r}")
+    if packaged == BLIND:
+        notes.append("no network looks at the pictures: pip install 'videomatch[eyes]', or name one by --model")
+    return packaged

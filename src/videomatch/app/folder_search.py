@@ -1,0 +1,262 @@
+"""Find moments in an indexed folder, by pictures, titles and speech together; and videos that look alike.
+
+A question's answer joins three rankings by reciprocal rank fusion (Cormack et al., SIGIR 2009), in which a text counts
+as far as it holds the question's words (:mod:`videomatch.app.lines`):
+
+* ``pictures``: the best :data:`WINDOW` seconds of a video, by the mean cosine of their frames and the question. The
+  moment is that window and what is beside it, as long as the cosine stays above halfway between the window's and the
+  video's mean.
+* ``titles``: titles, file names, folders, descriptions and tags.
+* ``speech``: subtitles and transcripts; the moment is that of the line.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from videomatch.app import lines
+from videomatch.app.eyes import PACKAGED
+from videomatch.app.folder_index import EYES, FRAMES, FolderIndex
+from videomatch.app.indexes import ABOUT
+from videomatch.app.requests import Answer
+from videomatch.common import digests
+from videomatch.common.messages import did_you_mean, unknown
+from videomatch.common.vectors import unit_rows
+from videomatch.data import corpus as corpora
+from videomatch.data import tables
+from videomatch.data.store import Store
+from videomatch.stages.extract import extract
+
+PICTURES = "pictures"
+CHANNELS = (PICTURES, lines.TITLES, lines.SPEECH)
+#: seconds of a moment at least
+WINDOW = 3.0
+#: the constant of reciprocal rank fusion, as published
+RANKS = 60
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a video answers a question: its score in one ranking, and from when to when (s; None: all of it)."""
+
+    score: float
+    start: float | None = None
+    end: float | None = None
+
+
+class FolderCatalogue:
+    """What a search loads of one index; it is loaded again when the index was refreshed."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._state: Any = None
+        self._parts: dict[str, Any] = {}
+        self._load("index")
+
+    def _load(self, part: str) -> Any:
+        """A part of the index in memory: ``index``, ``videos``, ``frames``, ``looks``."""
+        stat = (self.place / ABOUT).stat()
+        state = stat.st_mtime_ns, stat.st_ino
+        if state != self._state:
+            self._state, self._parts = state, {"index": FolderIndex(self.place)}
+        if part not in self._parts:
+            self._parts[part] = {"videos": self._read_videos, "frames": self._read_frames, "looks": self._read_looks}[
+                part
+            ]()
+        return self._parts[part]
+
+    @property
+    def index(self) -> FolderIndex:
+        """The index."""
+        return self._load("index")
+
+    def dataset(self, name: str | None) -> str:
+        """The name of the index."""
+        return self.place.name
+
+    def embedded_by(self, dataset: str) -> list[str]:
+        """The model that looked at the frames."""
+        return [self.index.eyes.name] if self.index.sees else []
+
+    def searchable(self, dataset: str, *, for_text: bool) -> Iterator[str]:
+        """The same for questions: it is asked together with all texts."""
+        yield self.index.eyes.name
+
+    def videos(self, dataset: str) -> pl.DataFrame:
+        """video_id, path, start, end, duration, sha256 and title of all videos."""
+        return self._load("videos")
+
+    def video(self, dataset: str, video_id: str) -> dict[str, Any] | None:
+        """One row of :meth:`videos`."""
+        return next(self.videos(dataset).filter(pl.col("video_id") == video_id).iter_rows(named=True), None)
+
+    def find(
+        self, answer: Answer, question: str, top: int, channels: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The moments that match a question best, by some of :data:`CHANNELS` or all."""
+        channels = channels or CHANNELS
+        if odd := [c for c in channels if c not in CHANNELS]:
+            raise ValueError(unknown("kind of hits", odd[0], CHANNELS))
+        rankings: dict[str, dict[str, Moment]] = {}
+        if PICTURES in channels and self.index.sees:
+            if self.index.eyes.name == PACKAGED and not question.isascii():
+                answer.notes.append(f"model {PACKAGED} reads English: the pictures were not asked")
+            else:
+                with answer.timed("models"):
+                    vector = self.index.eyes.encode([question])[0]
+                with answer.timed("index"):
+                    self._load("frames")
+                with answer.timed("search"):
+                    rankings[PICTURES] = self._pictures(vector)
+        with answer.timed("search"):
+            for share, line in lines.search(self.index.folder / "lines.sqlite", question, channels):
+                moment = Moment(share, line.start, line.end)
+                rankings.setdefault(line.channel, {})[line.video] = moment
+        return self._fused(rankings, top)
+
+    def similar(self, answer: Answer, asked: str, top: int, file: str | None) -> list[dict[str, Any]]:
+        """The videos that look most like one, by the mean of its frames."""
+        if not self.index.sees:
+            raise ValueError(f"index {self.place.name!r} has no model that looks at pictures: {self._advice()}")
+        with answer.timed("index"):
+            ids, rows = self._load("looks")
+        videos = self.videos("")
+        if asked not in ids:
+            if file is None or not Path(file).is_file():
+                message = f"{asked!r} is neither a video of index {self.place.name!r} nor a file"
+                raise ValueError(did_you_mean(message, asked, ids))
+            digest = digests.file_digest(Path(file))
+            same = videos.filter(pl.col("sha256") == digest)["video_id"].to_list()
+            asked = same[0] if same else asked
+        with answer.timed("question"):
+            vector = rows[ids.index(asked)] if asked in ids else self._look(Path(str(file)))
+        scores = rows @ vector
+        order = [n for n in np.argsort(-scores, kind="stable").tolist() if ids[n] != asked][:top]
+        return self._hits([(ids[n], Moment(float(scores[n])), [PICTURES]) for n in order])
+
+    def _advice(self) -> str:
+        return f"`videomatch index {self.index.watched} --model …`, or install the extra `eyes`"
+
+    def _pictures(self, vector: np.ndarray) -> dict[str, Moment]:
+        """The best window of every video."""
+        ids, rows, times, starts = self._load("frames")
+        if not len(rows):
+            return {}
+        scores = np.concatenate([part @ vector for part in np.array_split(rows, max(1, len(rows) >> 16))]).astype(float)
+        bounds = np.append(starts, len(rows))
+        sums = np.concatenate([[0.0], np.cumsum(scores)])
+        owner = np.repeat(np.arange(len(ids)), np.diff(bounds))
+        at = np.arange(len(rows))
+        # frames of a window, so many that they last its seconds; all of a video that is shorter
+        step = float(np.median(times[:, 1] - times[:, 0])) or 1.0
+        frames = max(1, round(WINDOW / step))
+        stop = np.minimum(at + frames, bounds[owner + 1])
+        whole = (stop - at == frames) | (at == bounds[owner])
+        means = np.where(whole, (sums[stop] - sums[at]) / (stop - at), -np.inf)
+        found = {}
+        for n, video_id in enumerate(ids):
+            first, last = bounds[n], bounds[n + 1]
+            best = first + int(means[first:last].argmax())
+            score, end = float(means[best]), int(stop[best])
+            least = (score + float((sums[last] - sums[first]) / (last - first))) / 2
+            while best > first and scores[best - 1] >= least:
+                best -= 1
+            while end < last and scores[end] >= least:
+                end += 1
+            found[video_id] = Moment(score, float(times[best, 0]), float(times[end - 1, 1]))
+        return found
+
+    def _fused(self, rankings: dict[str, dict[str, Moment]], top: int) -> list[dict[str, Any]]:
+        """The videos of several rankings, best first."""
+        parts: dict[str, dict[str, float]] = {}
+        for channel, moments in rankings.items():
+            order = sorted({m.score for m in moments.values()}, reverse=True)
+            rank = {score: n for n, score in enumerate(order, 1)}
+            for video_id, moment in moments.items():
+                share = 1.0 if channel == PICTURES else moment.score
+                parts.setdefault(video_id, {})[channel] = share / (RANKS + rank[moment.score])
+        order = sorted(parts, key=lambda video_id: (-sum(parts[video_id].values()), video_id))[:top]
+        found = []
+        for video_id in order:
+            given = sorted(parts[video_id], key=lambda c: -parts[video_id][c])
+            timed = [rankings[c][video_id] for c in given if rankings[c][video_id].start is not None]
+            moment = timed[0] if timed else Moment(0.0)
+            score = sum(parts[video_id].values())
+            found.append((video_id, Moment(score, moment.start, moment.end), given))
+        return self._hits(found)
+
+    def _hits(self, found: Sequence[tuple[str, Moment, list[str]]]) -> list[dict[str, Any]]:
+        rows = {row["video_id"]: row for row in self.videos("").iter_rows(named=True)}
+        hits = []
+        for video_id, moment, channels in found:
+            row = rows[video_id]
+            about = {"id": video_id, "score": moment.score, "path": row["path"], "title": row["title"]}
+            hits.append(
+                {**about, "duration": row["duration"], "start": moment.start, "end": moment.end, "by": channels}
+            )
+        return hits
+
+    def _read_videos(self) -> pl.DataFrame:
+        none = pl.lit(None, pl.Float64)
+        rows = self.index.videos()
+        title = [Path(p).stem.replace("_", " ") if p else "" for p in rows["path"]]
+        return rows.with_columns(pl.Series("title", title, pl.String), start=none, end=none)
+
+    def _by_content(self) -> dict[str, str]:
+        return dict(self.videos("").select("sha256", "video_id").iter_rows())
+
+    def _read_frames(self) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, all frames in the space of questions, their times, and where each video's begin."""
+        ids, rows, times = list[str](), [], []
+        for folder, sha256, video_id in self._seen():
+            store = folder[FRAMES]
+            if len(part := store[sha256]):
+                ids.append(video_id)
+                rows.append(part.astype(np.float32))
+                times.append(store.times(sha256))
+        starts = np.cumsum([0, *map(len, rows)])[:-1]
+        if not rows:
+            return [], np.zeros((0, 1), np.float32), np.zeros((0, 2)), starts
+        return ids, np.concatenate(rows), np.concatenate(times), starts
+
+    def _read_looks(self) -> tuple[list[str], np.ndarray]:
+        """Ids, and a unit row of every video: the mean of its frames."""
+        ids, rows = list[str](), []
+        for folder, sha256, video_id in self._seen():
+            if len(part := folder[EYES][sha256]):
+                ids.append(video_id)
+                rows.append(_mean(part))
+        return ids, np.stack(rows) if rows else np.zeros((0, 1), np.float32)
+
+    def _seen(self) -> Iterator[tuple[dict[str, Store], str, str]]:
+        """The stores, content and id of every video that the model looked at."""
+        videos = self._by_content()
+        for folder in self.index.seen():
+            stores = {part: Store(folder / part) for part in (EYES, FRAMES)}
+            for sha256 in stores[EYES].ids:
+                if sha256 in videos:
+                    yield stores, sha256, videos.pop(sha256)
+
+    def _look(self, file: Path) -> np.ndarray:
+        """The unit row of a file that is not in the index."""
+        eyes = self.index.eyes
+        with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
+            corpus, output = Path(scratch) / "corpus", Path(scratch) / "features"
+            corpora.write_videos(tables.videos([{"video_id": "file", "path": str(file)}]), corpus, 1)
+            given = {"corpus": corpus, "output": output, "threads": os.cpu_count() or 1, "backbones": eyes.backbones}
+            extract(shard=0, experts={EYES: eyes.expert}, **given)
+            if len(rejected := tables.read("rejected", output)):
+                raise ValueError(f"{file}: {rejected['reason'][0]}")
+            return _mean(Store(output / EYES)["file"])
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    return unit_rows(unit_rows(rows, np.float32).mean(0, keepdims=True), np.float32)[0]

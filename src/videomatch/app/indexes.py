@@ -1,0 +1,84 @@
+"""Where the indexes of the user's folders are, and which one is meant. Little is imported: each command asks first.
+
+An index is a folder with ``index.json`` below ``indexes/`` in the user's own data directory (``VIDEOMATCH_HOME``
+replaces it); its name is that of the folder of videos, or given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from videomatch.common import files
+from videomatch.common.messages import unknown
+
+#: written last, so a folder without it is no index yet
+ABOUT = "index.json"
+
+
+def home() -> Path:
+    """The folder of all indexes."""
+    given = os.environ.get("VIDEOMATCH_HOME")
+    return (Path(given).expanduser() if given else platformdirs.user_data_path("videomatch")) / "indexes"
+
+
+def known() -> dict[str, dict[str, Any]]:
+    """Name -> ``folder``, ``model`` … of all indexes."""
+    found = {}
+    for path in sorted(home().glob(f"[!.]*/{ABOUT}")):
+        found[path.parent.name] = files.parse_json(files.text_of(path), str(path))
+    return found
+
+
+def name_for(folder: Path, name: str | None) -> str:
+    """The name of the index of a folder: the one that it has, or ``name``, or a new one after the folder's own."""
+    indexes, watched = known(), os.path.abspath(folder)  # noqa: PTH100  (a link keeps its own name)
+    of_folder = [each for each, about in indexes.items() if about["folder"] == watched]
+    if name is None:
+        if of_folder:
+            return of_folder[0]
+        base = re.sub(r"[^\w.-]+", "-", Path(watched).name).strip("-.") or "videos"
+        return next(n for n in (base, *(f"{base}-{k}" for k in range(2, len(indexes) + 3))) if n not in indexes)
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise ValueError(f"{name!r} is no name of an index: expected letters, digits, '_', '-' and '.'")
+    if name in indexes and indexes[name]["folder"] != watched:
+        raise ValueError(f"index {name!r} is of {indexes[name]['folder']}: choose another name")
+    return name
+
+
+def place(name: str | None) -> Path:
+    """The folder of an index by name; without one that of the only index, or of the folder one is in."""
+    indexes = known()
+    if name is not None:
+        if name not in indexes:
+            raise ValueError(unknown("index", name, indexes))
+        return home() / name
+    here = Path.cwd()
+    inside = [n for n, about in indexes.items() if here.is_relative_to(about["folder"])]
+    chosen = inside if len(inside) == 1 else list(indexes)
+    if len(chosen) != 1:
+        advice = f"choose one by --index: {', '.join(indexes)}" if indexes else "`videomatch index FOLDER` makes one"
+        raise ValueError(f"{len(indexes) or 'no'} indexes of folders: {advice}")
+    return home() / chosen[0]
+
+
+def chosen(options: Any) -> Path | None:
+    """The index that a command line means; None where it means the parameters of a project."""
+    in_project = options.configfile or options.config or options.dataset or Path("params.yaml").is_file()
+    return None if options.index is None and in_project else place(options.index)
+
+
+def server_file(index: Path) -> Path:
+    """The file of a server of an index (:mod:`videomatch.app.client`)."""
+    return index / "server.json"
+
+
+def write(folder: Path, about: dict[str, Any]) -> None:
+    """Write what :func:`known` reads."""
+    text = json.dumps(about, indent=1, ensure_ascii=False)
+    files.write_text(folder / ABOUT, text + "\n")
