@@ -9,24 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from videomatch.common.vectors import unit_rows
+from videomatch.specs.data import is_path
 
 #: the model of packages, and no model at all
 PACKAGED, BLIND = "conse", "none"
 SHORT = {"siglip2": "google/siglip2-base-patch16-224", "clip": "openai/clip-vit-base-patch32"}
 #: seconds between frames
 EVERY = 1.0
+#: characters of a reason that are shown
+MAX_REASON = 200
 
 
 class Eyes:
     """A model by name. ``expert`` are its options for ``extract``, with ``backbones``."""
 
     def __init__(self, name: str) -> None:
-        self.name = SHORT.get(name, name)
+        self.name = SHORT.get(name, str(Path(name).expanduser().absolute()) if is_path(name) else name)
         self.expert: dict[str, Any] = {"extractor": "efficientnet_lite", "every": EVERY}
         self.backbones: dict[str, str] = {}
         if self.name != PACKAGED:
@@ -39,6 +43,9 @@ class Eyes:
             _ = self._conse
         else:
             from videomatch.experts._backbone import config_of  # with transformers
+
+            if is_path(self.name) and not Path(self.name).is_dir():
+                raise ValueError(f"{self.name} does not exist")
 
             if not hasattr(config_of(self.name), "text_config"):
                 raise ValueError(f"{self.name} reads no texts, expected a dual encoder as CLIP")
@@ -66,19 +73,22 @@ class Eyes:
         return text_tower(self.name)
 
 
-def choose(name: str | None, notes: list[str]) -> str:
-    """The model that is taken where ``name`` is asked for, None for the best that is there; a model that cannot be
-    loaded is replaced, and ``notes`` say so."""
+def choose(name: str | None, recorded: str, notes: list[str]) -> str:
+    """The model of an index: ``name`` where it can be loaded, else what is ``recorded``, else the one of packages;
+    ``notes`` say what is missing. What is recorded is not tried: what it saw is kept where its hub cannot be reached.
+    """
     if name == BLIND:
         return BLIND
-    packaged = PACKAGED if find_spec("efficientnet_lite_pytorch") is not None else BLIND
+    found = recorded
+    if found == BLIND and find_spec("efficientnet_lite_pytorch") is not None:
+        found = PACKAGED
     if name is not None:
         try:
             Eyes(name).check()
             return Eyes(name).name
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            reason = " ".join(str(error).split())[:200]
-            notes.append(f"model {name!r} cannot be loaded ({reason}); taken is {packaged!r}")
-    if packaged == BLIND:
+            reason = " ".join(str(error).split())[:MAX_REASON]
+            notes.append(f"model {name!r} cannot be loaded, taken is {found!r}: {reason}")
+    if found == BLIND:
         notes.append("no network looks at the pictures: pip install 'videomatch[eyes]', or name one by --model")
-    return packaged
+    return found

@@ -29,8 +29,7 @@ def index(options: argparse.Namespace) -> int:
     started, name, notes = time.perf_counter(), indexes.name_for(options.folder, options.name), list[str]()
     place, known = indexes.home() / name, indexes.known()
     recorded = known.get(name, {}).get("model", BLIND)
-    # a model that is recorded stays: what it saw is kept, also where its hub cannot be reached now
-    model = choose(options.model, notes) if options.model is not None or recorded == BLIND else recorded
+    model = choose(options.model, recorded, notes)
     opened = FolderIndex.open(place, options.folder, model)
     done = opened.refresh(os.cpu_count() or 1)
     done.notes[:0] = notes

@@ -1,0 +1,205 @@
+"""videomatch index, and find, similar and copies in it: what is read again, what is found, and from where."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+import clips
+from videomatch import cli
+from videomatch.app import descriptors, indexes, lines
+from videomatch.app.folder_index import FRAMES, FolderIndex
+from videomatch.app.folder_search import FolderCatalogue
+from videomatch.app.search import search
+from videomatch.data import corpus as corpora
+from videomatch.data.store import Store
+from videomatch.data.tokenize import tokenizer
+
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
+SUBTITLE = "1\n00:00:01,000 --> 00:00:02,500\nWe launched the rocket\n\n2\n00:00:03,000 --> 00:00:04,000\n{}\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small CLIP of random weights."""
+    folder = tmp_path_factory.mktemp("clip")
+    words = tokenizer(None, ["a red heart", "the old town"] * 3, vocab_size=80, style="clip")
+    torch.manual_seed(0)
+    texts = TOWER | {"vocab_size": len(words), "eos_token_id": words.eos_token_id, "max_position_embeddings": 16}
+    config = CLIPConfig(vision_config=TOWER | {"image_size": 32, "patch_size": 8}, text_config=texts, projection_dim=24)
+    CLIPModel(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Three films, one with subtitles, in a folder; the indexes of the user are elsewhere, and so is the process."""
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    raw = tmp_path / "my films"
+    (raw / "Holiday 2024").mkdir(parents=True)
+    for n, name in enumerate(("Holiday 2024/beach_dog.mp4", "talk.mp4", "clip3.mp4")):
+        clips.write(raw / name, range(150 * n, 150 * n + 150))
+    (raw / "talk.srt").write_text(SUBTITLE.format("发射火箭"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return raw
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The ids of all videos whose frames are read."""
+    found, extract = [], descriptors.extract
+
+    def counted(**given):
+        found.extend(corpora.videos(given["corpus"])["video_id"])
+        return extract(**given)
+
+    monkeypatch.setattr(descriptors, "extract", counted)
+    return found
+
+
+def run(capsys, *arguments, status=0):
+    assert cli.main([str(a) for a in arguments]) == status
+    return capsys.readouterr()
+
+
+def index(capsys, folder, *options):
+    return json.loads(run(capsys, "index", folder, *options, "--json").out)
+
+
+def found(capsys, *arguments):
+    return json.loads(run(capsys, *arguments, "--json", "--alone").out)["hits"]
+
+
+def test_words_of_names_and_speech_are_found_with_their_moment_from_any_directory(folder, capsys):
+    made = index(capsys, folder, "--model", "none")
+    assert made["index"] == "my-films" and sorted(made["videos"]) == [
+        "Holiday 2024/beach_dog.mp4",
+        "clip3.mp4",
+        "talk.mp4",
+    ]
+    hit = found(capsys, "find", "launching a rocket")[0]
+    assert (hit["id"], hit["start"], hit["end"], hit["by"]) == ("talk.mp4", 1.0, 2.5, ["speech"])
+    assert found(capsys, "find", "火箭")[0]["start"] == 3.0
+    dogs = found(capsys, "find", "a dog at the beach")
+    assert [h["id"] for h in dogs] == ["Holiday 2024/beach_dog.mp4"] and dogs[0]["by"] == ["titles"]
+    assert found(capsys, "find", "a dog at the beach", "--in", "speech") == []
+    assert str(folder / "talk.mp4") + "  1.0-2.5 s  (speech)" in run(capsys, "find", "rocket", "--alone").out
+    assert run(capsys, "index").out == f"my-films  {folder}  (pictures by none)\n"
+    copied = run(capsys, "copies", folder / "clip3.mp4", "--json")
+    assert "clip3.mp4" not in {s["reference"] for s in json.loads(copied.out)["segments"]}  # itself does not count
+    assert "this very file" in json.loads(copied.out)["notes"][0]
+    assert "no model that looks at pictures" in run(capsys, "similar", "talk.mp4", "--alone", status=1).err
+
+
+def test_only_new_content_is_read_and_the_index_follows_the_folder(folder, model, capsys, read):
+    index(capsys, folder, "--model", model)
+    assert len(read) == 3
+    read.clear()
+    assert index(capsys, folder)["known"] == 3 and read == []
+    (folder / "talk.mp4").rename(folder / "Holiday 2024/speech.mp4")  # renamed and moved
+    shutil.copy(folder / "clip3.mp4", folder / "twin.mp4")  # the same content
+    clips.write(folder / "new.mp4", range(600, 640))
+    done = index(capsys, folder)
+    assert done["videos"] == ["new.mp4"] == read and done["removed"] == []
+    assert found(capsys, "find", "speech", "--in", "titles")[0]["path"] == str(folder / "Holiday 2024/speech.mp4")
+    read.clear()
+    clips.write(folder / "new.mp4", range(700, 740))  # replaced
+    (folder / "clip3.mp4").unlink()  # its twin is left
+    (folder / "Holiday 2024/beach_dog.mp4").unlink()
+    done = index(capsys, folder)
+    assert len(read) == 1 and len(done["removed"]) == 2
+    paths = {h["path"] for h in found(capsys, "find", "a red heart")}
+    assert paths == {str(folder / n) for n in ("twin.mp4", "new.mp4", "Holiday 2024/speech.mp4")}
+
+
+def test_a_disk_that_is_not_mounted_loses_nothing(folder, capsys):
+    index(capsys, folder, "--model", "none")
+    hidden = folder.with_name("unmounted")
+    folder.rename(hidden)
+    assert "is no folder" in run(capsys, "index", folder, status=1).err
+    folder.mkdir()
+    assert "is its disk mounted?" in run(capsys, "index", folder, status=1).err
+    folder.rmdir()
+    hidden.rename(folder)
+    assert index(capsys, folder)["known"] == 3
+
+
+def test_moments_are_the_best_windows_and_similar_is_by_frames(folder, model, capsys, tmp_path):
+    index(capsys, folder, "--model", model)
+    catalogue = FolderCatalogue(indexes.place("my-films"))
+    answer = search(catalogue, "find", "a red heart", within="pictures")
+    vector = catalogue.index.eyes.encode(["a red heart"])[0]
+    naive = {}
+    for root in catalogue.index.seen():
+        for content in (store := Store(root / FRAMES)).ids:
+            scores = store[content].astype(np.float32) @ vector
+            naive[content] = max(scores[n : n + 3].mean() for n in range(max(1, len(scores) - 2)))
+    content = dict(catalogue.videos("").select("video_id", "sha256").iter_rows())
+    assert [h["id"] for h in answer.hits] == sorted(content, key=lambda i: -naive[content[i]])
+    assert all(0 <= h["start"] < h["end"] <= 5.1 and h["by"] == ["pictures"] for h in answer.hits)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes((folder / "talk.mp4").read_bytes() + b"\0")  # not the same file, but the same film
+    near = {h["id"]: h["score"] for h in found(capsys, "similar", copy)}
+    assert len(near) == 3 and near["talk.mp4"] == pytest.approx(1, abs=1e-4)
+    assert "talk.mp4" not in [h["id"] for h in found(capsys, "similar", "talk.mp4")]
+    assert "did you mean 'talk.mp4'" in run(capsys, "similar", "talk.mp", "--alone", status=1).err
+
+
+def test_another_model_looks_at_all_files_again_and_one_that_is_missing_is_replaced(folder, model, capsys):
+    index(capsys, folder, "--model", "none")
+    assert not FolderIndex(indexes.place(None)).seen()
+    index(capsys, folder, "--model", model)
+    assert {len(Store(p / FRAMES)) for p in FolderIndex(indexes.place(None)).seen()} == {3}
+    done = index(capsys, folder, "--model", folder / "no-model")
+    assert done["model"] == str(model) and "no-model does not exist" in done["notes"][0]
+
+
+def test_of_several_indexes_one_is_named_or_is_that_of_the_directory(folder, tmp_path, capsys, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folder / "clip3.mp4", other / "rocket.mp4")
+    index(capsys, folder, "--model", "none")
+    index(capsys, other, "--name", "second", "--model", "none")
+    assert "choose one by --index: my-films, second" in run(capsys, "find", "rocket", status=1).err
+    assert found(capsys, "find", "rocket", "--index", "second")[0]["id"] == "rocket.mp4"
+    monkeypatch.chdir(folder)
+    assert found(capsys, "find", "rocket")[0]["id"] == "talk.mp4"
+    assert "did you mean 'second'" in run(capsys, "find", "rocket", "--index", "secnd", status=1).err
+    assert "is of" in run(capsys, "index", other, "--name", "my-films", status=1).err
+    run(capsys, "index", "second", "--remove")
+    assert list(indexes.known()) == ["my-films"] and (other / "rocket.mp4").exists()
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "nobody"))
+    assert "`videomatch index FOLDER` makes one" in run(capsys, "find", "rocket", status=1).err
+
+
+def test_a_line_counts_as_far_as_it_holds_the_question(tmp_path):
+    rows = [
+        lines.Line("a", lines.TITLES, "the red car"),
+        lines.Line("b", lines.TITLES, "a red balloon"),
+        lines.Line("b", lines.SPEECH, "cars are RED.", 1.0, 2.0),
+        lines.Line("c", lines.SPEECH, "狗在叫", 3.0, 4.0),
+    ]
+    lines.write(tmp_path / "lines.sqlite", rows)
+    both = (lines.TITLES, lines.SPEECH)
+
+    def asked(question, channels=both):
+        return [
+            (line.video, line.channel, round(s, 2))
+            for s, line in lines.search(tmp_path / "lines.sqlite", question, channels)
+        ]
+
+    red, car = np.log(1 + 4 / 4), np.log(1 + 4 / 3)
+    assert asked("the red cars") == [
+        ("a", "titles", 1.0),
+        ("b", "speech", 1.0),
+        ("b", "titles", round(red / (red + car), 2)),
+    ]
+    assert asked("red", [lines.SPEECH]) == [("b", "speech", 1.0)]
+    assert asked("狗") == [("c", "speech", 1.0)] and asked("在叫")[0][0] == "c" and asked("猫") == []
+    assert asked("the of") == [] and asked('" OR *') == []
