@@ -51,7 +51,7 @@ class FolderIndex(VideoLibrary):
 
     def __init__(self, place: Path) -> None:
         super().__init__(place, batch=BATCH)
-        self.about: dict[str, Any] = indexes.known()[place.name]
+        self.about: dict[str, Any] = indexes.about(place)
         self.watched, self.eyes = Path(self.about["folder"]), Eyes(self.about["model"])
 
     @classmethod

@@ -6,7 +6,6 @@ replaces it); its name is that of the folder of videos, or given.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -29,16 +28,18 @@ def home() -> Path:
 
 def known() -> dict[str, dict[str, Any]]:
     """Name -> ``folder``, ``model`` … of all indexes."""
-    found = {}
-    for path in sorted(home().glob(f"[!.]*/{ABOUT}")):
-        found[path.parent.name] = files.parse_json(files.text_of(path), str(path))
-    return found
+    return {path.parent.name: about(path.parent) for path in sorted(home().glob(f"[!.]*/{ABOUT}"))}
+
+
+def about(index: Path) -> dict[str, Any]:
+    """What an index says of itself."""
+    return files.parse_json(files.text_of(index / ABOUT), str(index / ABOUT))
 
 
 def name_for(folder: Path, name: str | None) -> str:
     """The name of the index of a folder: the one that it has, or ``name``, or a new one after the folder's own."""
     indexes, watched = known(), os.path.abspath(folder)  # noqa: PTH100  (a link keeps its own name)
-    of_folder = [each for each, about in indexes.items() if about["folder"] == watched]
+    of_folder = [each for each, of in indexes.items() if of["folder"] == watched]
     if name is None:
         if of_folder:
             return of_folder[0]
@@ -59,7 +60,7 @@ def place(name: str | None) -> Path:
             raise ValueError(unknown("index", name, indexes))
         return home() / name
     here = Path.cwd()
-    inside = [n for n, about in indexes.items() if here.is_relative_to(about["folder"])]
+    inside = [n for n, of in indexes.items() if here.is_relative_to(of["folder"])]
     chosen = inside if len(inside) == 1 else list(indexes)
     if len(chosen) != 1:
         advice = f"choose one by --index: {', '.join(indexes)}" if indexes else "`videomatch index FOLDER` makes one"
@@ -78,7 +79,6 @@ def server_file(index: Path) -> Path:
     return index / "server.json"
 
 
-def write(folder: Path, about: dict[str, Any]) -> None:
-    """Write what :func:`known` reads."""
-    text = json.dumps(about, indent=1, ensure_ascii=False)
-    files.write_text(folder / ABOUT, text + "\n")
+def write(index: Path, values: dict[str, Any]) -> None:
+    """Write what :func:`about` reads."""
+    files.write_json(index / ABOUT, values)
