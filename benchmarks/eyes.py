@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videomatch.app.eyes import PACKAGED, Eyes
+from videomatch.app._eyes import PACKAGED, Eyes
 from videomatch.app.folder_index import FolderIndex
 from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.search import search

@@ -10,13 +10,14 @@ from transformers import CLIPConfig, CLIPModel
 
 import clips
 from videomatch import cli
-from videomatch.app import descriptors, indexes, lines
+from videomatch.app import descriptors, indexes
 from videomatch.app.folder_index import FRAMES, FolderIndex
 from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.search import search
 from videomatch.data import corpus as corpora
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
+from videomatch.retrieval import lines
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
 SUBTITLE = "1\n00:00:01,000 --> 00:00:02,500\nWe launched the rocket\n\n2\n00:00:03,000 --> 00:00:04,000\n{}\n"

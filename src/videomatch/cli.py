@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--remove", action="store_true", help="remove the index of FOLDER, or of that name")
     index.add_argument("--json", action="store_true", help="the answer as JSON")
-    index.set_defaults(handler=("index_commands", "index"))
+    index.set_defaults(handler=("indexes", "index"))
     find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", help="what to look for")
     similar = commands.add_parser("similar", help="the videos that are similar to one")

@@ -24,14 +24,15 @@ from typing import Any
 
 import polars as pl
 
-from videomatch.app import descriptors, indexes, lines
-from videomatch.app.eyes import BLIND, Eyes
+from videomatch.app import descriptors, indexes
+from videomatch.app._eyes import BLIND, Eyes
 from videomatch.app.video_library import Added, VideoLibrary
 from videomatch.common import digests, files
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
+from videomatch.retrieval import lines
 from videomatch.stages.extract import extract
 
 EYES, FRAMES = "eyes", "frames"

@@ -1,7 +1,7 @@
 """Find moments in an indexed folder, by pictures, titles and speech together; and videos that look alike.
 
 A question's answer joins three rankings by reciprocal rank fusion (Cormack et al., SIGIR 2009), in which a text counts
-as far as it holds the question's words (:mod:`videomatch.app.lines`):
+as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
 
 * ``pictures``: the best :data:`WINDOW` seconds of a video, by the mean cosine of their frames and the question. The
   moment is that window and what is beside it, as long as the cosine stays above halfway between the window's and the
@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.app import lines
-from videomatch.app.eyes import PACKAGED
+from videomatch.app._eyes import PACKAGED
 from videomatch.app.folder_index import EYES, FRAMES, FolderIndex
 from videomatch.app.indexes import ABOUT
 from videomatch.app.requests import Answer
@@ -33,6 +32,7 @@ from videomatch.common.vectors import unit_rows
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.retrieval import lines
 from videomatch.stages.extract import extract
 
 PICTURES = "pictures"
