@@ -26,6 +26,7 @@ from videomatch.pipeline import rules
 COMMANDS = ("videomatch", "snakemake", "dvc", "make", "pip", "source")
 #: what README names -> what the small project has of it
 NAMES = {
+    "~/Videos": "raw",
     "VIDEO": "raw/clip3.mp4",
     "result.mp4": "raw/clip3.mp4",
     "VIDEOS": "raw",
@@ -141,6 +142,7 @@ def project(tmp_path_factory):
 
 def test_every_command_does_what_it_is_for(project, monkeypatch, capsys):
     monkeypatch.chdir(project)
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(project / "home"))  # of indexes
     library = 0
     for line in of("videomatch"):
         words = [NAMES.get(word, word) for word in LINES[line][1:]]
