@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from starlette.testclient import TestClient
 from transformers import CLIPConfig, CLIPModel
 
 import clips
@@ -14,6 +15,7 @@ from videomatch.app import descriptors, indexes
 from videomatch.app.folder_index import FRAMES, FolderIndex
 from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.search import search
+from videomatch.app.server import create_app
 from videomatch.data import corpus as corpora
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
@@ -150,6 +152,20 @@ def test_moments_are_the_best_windows_and_similar_is_by_frames(folder, model, ca
     assert len(near) == 3 and near["talk.mp4"] == pytest.approx(1, abs=1e-4)
     assert "talk.mp4" not in [h["id"] for h in found(capsys, "similar", "talk.mp4")]
     assert "did you mean 'talk.mp4'" in run(capsys, "similar", "talk.mp", "--alone", status=1).err
+
+
+def test_the_page_answers_from_an_index_and_sees_a_refresh(folder, model, capsys):
+    index(capsys, folder, "--model", model)
+    catalogue = FolderCatalogue(indexes.place(None))
+    catalogue.warm()
+    page = TestClient(create_app(catalogue, "my-films", "token"), base_url="http://127.0.0.1")
+    shown = page.get("/token/", params={"q": "rocket"}).text
+    assert "video?id=talk.mp4#t=1.000,2.500" in shown
+    part = page.get("/token/video", params={"id": "talk.mp4"}, headers={"Range": "bytes=0-9"})
+    assert part.status_code == 206 and len(part.content) == 10
+    (folder / "talk.mp4").unlink()
+    index(capsys, folder)
+    assert page.get("/token/find", params={"q": "rocket"}).json()["hits"][0]["id"] != "talk.mp4"
 
 
 def test_another_model_looks_at_all_files_again_and_one_that_is_missing_is_replaced(folder, model, capsys):

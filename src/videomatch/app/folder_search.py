@@ -78,6 +78,13 @@ class FolderCatalogue:
         """The index."""
         return self._load("index")
 
+    def warm(self) -> None:
+        """Load all that a question needs."""
+        self._load("videos")
+        if self.index.sees:
+            self._load("frames")
+            self.index.eyes.encode(["a question"])
+
     def dataset(self, name: str | None) -> str:
         """The name of the index."""
         return self.place.name
@@ -107,7 +114,7 @@ class FolderCatalogue:
             raise ValueError(unknown("kind of hits", odd[0], CHANNELS))
         rankings: dict[str, dict[str, Moment]] = {}
         if PICTURES in channels and self.index.sees:
-            if self.index.eyes.name == PACKAGED and not question.isascii():
+            if self.index.eyes.name == PACKAGED and not any(c.isascii() and c.isalpha() for c in question):
                 answer.notes.append(f"model {PACKAGED} reads English: the pictures were not asked")
             else:
                 with answer.timed("models"):
@@ -186,7 +193,7 @@ class FolderCatalogue:
         order = sorted(parts, key=lambda video_id: (-sum(parts[video_id].values()), video_id))[:top]
         found = []
         for video_id in order:
-            given = sorted(parts[video_id], key=lambda c: -parts[video_id][c])
+            given = sorted(parts[video_id], key=lambda c: (-parts[video_id][c], c == PICTURES))
             timed = [rankings[c][video_id] for c in given if rankings[c][video_id].start is not None]
             moment = timed[0] if timed else Moment(0.0)
             score = sum(parts[video_id].values())

@@ -77,6 +77,7 @@ def serve(options: argparse.Namespace) -> int:
     state = client.current_state(parameters)  # before the catalogue reads them
     if place is not None:
         catalogue: Any = named.module("app", "folder_search").FolderCatalogue(place)
+        catalogue.warm()
     else:
         catalogue = Catalogue(options.configfile, options.config)
     dataset, token = catalogue.dataset(options.dataset), secrets.token_urlsafe(32)
