@@ -19,6 +19,7 @@ import json
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -168,6 +169,10 @@ class StoreWriter:
         self._files = {}
 
 
+#: numpy reads a header as Python's syntax, whose parser counts depth for all threads together (CPython issue 106905)
+HEADERS = threading.Lock()
+
+
 class _NpyFile:
     """An open npy file (closed with the object)."""
 
@@ -175,7 +180,8 @@ class _NpyFile:
         self.file = path.open("rb", buffering=0)
         try:
             np.lib.format.read_magic(self.file)
-            self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
+            with HEADERS:
+                self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self.file)
         except Exception as error:  # numpy raises whatever a damaged header leads to
             raise ValueError(f"{path}: no header of an array ({error})") from error
         self.start = self.file.tell()
