@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from _twins import compared
 from videomatch.models.token_match import MASKED, SECOND, Config, Model
 from videomatch.objectives.hard_negatives import neg_nce, partial_order
 from videomatch.training.optimiser import optimiser
@@ -133,17 +134,7 @@ def main() -> None:
         "plain": torch.optim.AdamW(second.parameters(), lr=1e-5, weight_decay=0.01, foreach=False, fused=False),
     }
     ways = {"ours": (ours, first), "plain": (plain, second)}
-    losses = []
-    for way, model in ways.values():
-        losses.append(way(model, batches[0]))
-        losses[-1].sum().backward()
-    found, wanted = (loss.detach().double() for loss in losses)
-    apart = float((found / wanted - 1).abs().max())
-    if apart > 1e-4:
-        raise SystemExit(f"losses {found.tolist()} and {wanted.tolist()} are not the same")
-    pairs = [(p.grad, q.grad) for p, q in zip(first.parameters(), second.parameters(), strict=True)]
-    lengths = [(float((p - q).norm()), float(q.norm())) for p, q in pairs if p is not None and q is not None]
-    distance = max(d / length for d, length in lengths if length > 1e-5)
+    found, apart, distance = compared([*ways.values()], batches[0])
     log.info("losses %.4f + %.4f apart by %.1e at most, gradients by %.1e", *found.tolist(), apart, distance)
     times = []
     for number in range(options.rounds):

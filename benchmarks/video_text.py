@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from _twins import compared
 from videomatch.models.video_text import Config, Model
 from videomatch.objectives.contrast import mil_nce, vtm
 from videomatch.objectives.tags_and_masks import fused_mlm, itm, mlm
@@ -120,17 +121,7 @@ def steps(size: tuple[int, int, int], batches: list[dict[str, Tensor]]) -> dict[
     second.towers.encoder.set_attn_implementation("eager")  # pyright: ignore[reportCallIssue]
     fast = optimiser(first, lr=5e-5, weight_decay=0.01)
     slow = torch.optim.AdamW(second.parameters(), lr=5e-5, weight_decay=0.01, foreach=False, fused=False)
-    losses = []
-    for way, model in ((ours, first), (plain, second)):
-        losses.append(way(model, batches[0]))
-        losses[-1].sum().backward()
-    found, wanted = (loss.detach().double() for loss in losses)
-    apart = float((found / wanted - 1).abs().max())
-    if apart > 1e-4:
-        raise SystemExit(f"losses {found.tolist()} and {wanted.tolist()} are not the same")
-    pairs = [(p.grad, q.grad) for p, q in zip(first.parameters(), second.parameters(), strict=True)]
-    lengths = [(float((p - q).norm()), float(q.norm())) for p, q in pairs if p is not None and q is not None]
-    distance = max(d / length for d, length in lengths if length > 1e-5)
+    found, apart, distance = compared(((ours, first), (plain, second)), batches[0])
     told = " + ".join(f"{x:.3f}" for x in found)
     log.info("  losses %s apart by %.1e at most, gradients by %.1e", told, apart, distance)
 
