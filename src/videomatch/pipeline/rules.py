@@ -25,6 +25,7 @@ class Rule:
     Attributes:
         output: folder of the result below the root, with wildcards.
         mem_mb: memory that a cluster reserves.
+        threads: a job with several starts when so many are free at once; while jobs with one are ready, that is never.
         only: (wildcard, the values that it takes), where rules of the same output differ in that.
     """
 
@@ -65,7 +66,7 @@ FEATURES, EMBEDDINGS = "features/{dataset}", "embeddings/{dataset}/{system}"
 CELL = "{dataset}/{split}/{system}"
 RULES = [
     Rule(jobs.render, "media/{dataset}/{shard}"),
-    Rule(jobs.prepare, "corpora/{dataset}", 2000, threads=2),
+    Rule(jobs.prepare, "corpora/{dataset}", 2000),
     Rule(jobs.check_leaks, "leaks/{table}", 2000),
     Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 4000, gpu=True, only=("passage", _passes)),
     Rule(jobs.add_texts, "texts/{dataset}/{kinds}"),
