@@ -18,7 +18,7 @@ import films
 from pages import Page, screenshot
 from toys import trained
 from videomatch import cli
-from videomatch.app import copies, copies_commands
+from videomatch.app import copies, copies_page
 from videomatch.app.descriptors import Descriptor, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
@@ -343,9 +343,7 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
 @pytest.fixture(scope="module")
 def html(world):
     search = copies.CopySearch(VideoLibrary(world / "library"), copies.choose_aligner())
-    return {
-        name: copies_commands.page(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")
-    }
+    return {name: copies_page.page(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")}
 
 
 def test_the_page_holds_map_boxes_strips_and_table(html):
