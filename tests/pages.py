@@ -1,15 +1,21 @@
 """What a page holds, how a browser shows it, and what it does when a person types and clicks."""
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+
+from videomatch.app import client
+from videomatch.app.server import http_server
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -121,6 +127,18 @@ class Browser:
         self.do("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
             self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+
+@contextlib.contextmanager
+def served(app):
+    """The port of a server of an application, in a thread."""
+    with socket.create_server((client.HOST, 0)) as listener:
+        running = http_server(app)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        running.should_exit = True
+        thread.join()
 
 
 class Page(HTMLParser):

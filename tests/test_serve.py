@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import struct
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +19,10 @@ from PIL import Image
 
 import clips
 import small_project
-from pages import Browser, Page
+from pages import Browser, Page, served
 from videomatch.app import client
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.server import cached_jpeg, create_app, http_server
+from videomatch.app.server import cached_jpeg, create_app
 from videomatch.data import corpus as corpora
 
 TOKEN = "secret"
@@ -35,14 +34,8 @@ def server(tmp_path_factory):
     before = Path.cwd()
     small_project.built(folder)
     catalogue = Catalogue()
-    app = create_app(catalogue, "mine", TOKEN)
-    with socket.create_server((client.HOST, 0)) as listener:
-        running = http_server(app)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        running.should_exit = True
-        thread.join()
+    with served(create_app(catalogue, "mine", TOKEN)) as port:
+        yield port
     os.chdir(before)
 
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from videomatch.app import indexes
+from videomatch.app import exports, indexes
 from videomatch.app.copies import WHOLE, CopySearch, choose_aligner
 from videomatch.app.copies_page import page
 from videomatch.app.descriptors import checkpoint_of, choose
@@ -117,6 +117,7 @@ def show_copies(options: argparse.Namespace) -> int:
         with answer.timed("page"):
             files.write_text(options.page, page(search, answer))
         answer.notes.append(f"page: {options.page}")
+    answer.notes += exports.of_copies(options, answer)
     if options.json:
         print(json.dumps(asdict(answer), ensure_ascii=False, indent=1))
         return 0
