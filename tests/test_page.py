@@ -98,6 +98,17 @@ def test_a_person_searches_plays_and_follows_copies(app, tmp_path):
             browser.until(f"document.querySelectorAll(':target video')[{side}].currentTime > {start - 0.5}")
 
 
+def test_serve_of_a_folder_makes_its_index_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    films.write(tmp_path / "my films/a.mp4", (1, 0, 2))
+    assert cli.main(["serve", "my films", "--port", "99999"]) == 1
+    printed = capsys.readouterr()
+    assert "index 'my-films' of" in printed.out and "port 99999: expected 0 to 65535" in printed.err
+    assert list(indexes.known()) == ["my-films"]
+    assert cli.main(["serve", "no folder"]) == 1 and "no folder is no folder" in capsys.readouterr().err
+
+
 def test_groups_of_files_are_shown_side_by_side():
     file = pages.Shown(NASTY, "video?id=1", None, facts=["640 × 360", "keep this one"], links=[(NASTY, "./?like=1")])
     text = pages.side_by_side("Duplicates", ["2 groups"], [(NASTY, [file, pages.Shown("no file")]), ("b", [file])])

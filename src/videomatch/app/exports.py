@@ -44,7 +44,7 @@ class Part:
     end: float
     score: float | None = None
     at: float | None = None
-    until: float | None = None
+    until: float = 0.0
 
     def shares(self, other: Part) -> bool:
         """Whether two parts overlap on the timeline."""
@@ -144,7 +144,7 @@ def _write_edl(file: Path, parts: Sequence[Part], title: str, timeline: Path | N
     for part in chosen:
         score = [] if part.score is None else [f"SCORE: {part.score:.3f}"]
         notes = [f"SOURCE FILE: {part.path}", *score]
-        events.append(Event(part.name, part.start, part.end, part.at or 0.0, part.until or 0.0, rate(part.path), notes))
+        events.append(Event(part.name, part.start, part.end, part.at or 0.0, part.until, rate(part.path), notes))
     timeline = timeline or (parts[0].path if parts else None)
     files.write_text(file, edl(title, events, rate(timeline) if timeline else Fraction(25), SLACK))
     said = f"{file}: {count(len(events), 'event')}"
