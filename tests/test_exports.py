@@ -132,7 +132,8 @@ def test_moments_as_table_list_and_cuts(library, tmp_path, monkeypatch, capsys):
     given = ["find", "rocket", "--alone", "--csv", "out.csv", "--edl", "out.edl", "--cut", "cuts"]
     assert cli.main(given) == 0
     rows = {row["id"]: row for row in csv.DictReader((tmp_path / "out.csv").open())}
-    assert (rows["one.mp4"]["start"], rows["one.mp4"]["by"]) == ("1.0", "speech") and not rows["twin.mp4"]["start"]
+    one = rows["one.mp4"]
+    assert (one["asked"], one["start"], one["by"]) == ("rocket", "1.0", "speech") and not rows["twin.mp4"]["start"]
     events = [line for line in (tmp_path / "out.edl").read_text().splitlines() if line[:3].isdigit()]
     assert {line.split()[4] for line in events} == {"00:00:01:00", "00:00:00:00"}
     lengths = {p.name[4:]: probe(p).duration for p in (tmp_path / "cuts").iterdir()}

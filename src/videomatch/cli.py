@@ -160,6 +160,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the command of some options; the exit status."""
     if options.command in ("find", "similar"):
         return search(options)
+    if options.command == "serve" and options.folder is not None:
+        name = ["--name", options.index] if options.index else []
+        if status := run(parser().parse_args(["index", str(options.folder), *name])):
+            return status
+        options.index = indexes.name_for(options.folder, options.index)
     module, function = options.handler
     return getattr(named.module("app", module), function)(options)
 
@@ -189,7 +194,7 @@ def search(options: argparse.Namespace) -> int:
     else:
         _print_hits(reply)
     if "error" not in reply and options.command == "find" and (options.csv or options.edl or options.cut):
-        print(*named.module("app", "exports").of_hits(options, reply), sep="\n", file=sys.stderr)
+        print(*named.module("app", "exports").of_hits(options, [reply]), sep="\n", file=sys.stderr)
     return int("error" in reply)
 
 

@@ -29,7 +29,7 @@ SLACK = 0.5
 OFF = 0.05
 #: columns of tables
 SHOTS = ("number", "start", "end", "seconds")
-HITS = ("id", "path", "title", "start", "end", "duration", "score", "by")
+HITS = ("asked", "id", "path", "title", "start", "end", "duration", "score", "by")
 #: what a name of a cut has no room for
 NOT_PLAIN = re.compile(r"[^\w-]+")
 
@@ -64,14 +64,15 @@ def of_copies(options: argparse.Namespace, answer: Copies) -> list[str]:
     return _export(options, [field.name for field in fields(Segment)], rows, parts, query.name, query)
 
 
-def of_hits(options: argparse.Namespace, reply: Mapping[str, Any]) -> list[str]:
-    """Export the moments of a reply of ``find``, one after the other. Returns what is to be said."""
-    rows = [hit | {"by": ", ".join(hit.get("by", ()))} for hit in reply["hits"]]
+def of_hits(options: argparse.Namespace, replies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Export the moments of some replies of ``find``, one after the other. Returns what is to be said."""
+    hits = [hit | {"asked": reply["asked"]} for reply in replies for hit in reply["hits"]]
     moments = []
-    for hit in reply["hits"]:
+    for hit in hits:
         times = (0.0, hit["duration"] or 0.0) if hit["start"] is None else (hit["start"], hit["end"])
         moments += [(Path(hit["path"]), hit["id"], *times, hit["score"])] if hit["path"] else []
-    return _export(options, HITS, rows, _in_a_row(moments), reply["asked"])
+    rows = [hit | {"by": ", ".join(hit.get("by", ()))} for hit in hits]
+    return _export(options, HITS, rows, _in_a_row(moments), "; ".join(reply["asked"] for reply in replies))
 
 
 def show_shots(options: argparse.Namespace) -> int:

@@ -79,11 +79,6 @@ def cached_jpeg(path: str, start: float, end: float, sha256: str | None) -> byte
 def serve(options: argparse.Namespace) -> int:
     """Serve until interrupted, with the options of the command line."""
     check_top(options.top)
-    if options.folder is not None:
-        given = argparse.Namespace(folder=options.folder, name=options.index, model=None, remove=False, json=False)
-        if indexes.index(given):
-            raise ValueError(f"{options.folder} holds no video that can be read")
-        options.index = indexes.name_for(options.folder, options.index)
     place = indexes.chosen(options)
     if place is not None:
         parameters, file = [str(place / indexes.ABOUT)], indexes.server_file(place)
