@@ -1,7 +1,7 @@
 """HTML pages from the templates of this room (``templates/``), and Markdown tables as HTML.
 
-Pages are readable in light and dark, on a telephone and on paper. They hold no script and load nothing from elsewhere.
-Values are escaped unless they are markup.
+Pages are readable in light and dark, on a telephone and on paper. They hold no script, and load nothing from elsewhere
+but videos that a person plays. Values are escaped unless they are markup.
 """
 
 from __future__ import annotations
