@@ -82,7 +82,9 @@ def show_shots(options: argparse.Namespace) -> int:
         found = shots.detect(path)
     except Unreadable as error:
         raise ValueError(f"{path}: {error}") from error
-    rows = [dict(zip(SHOTS, (n, *shot, shot[1] - shot[0]), strict=True)) for n, shot in enumerate(found, 1)]
+    rows: list[dict[str, Any]] = [
+        dict(zip(SHOTS, (n, start, end, end - start), strict=True)) for n, (start, end) in enumerate(found, 1)
+    ]
     if options.json:
         print(json.dumps(rows, indent=1))
     else:

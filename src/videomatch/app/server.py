@@ -207,9 +207,9 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
         row = catalogue.video(dataset, id)
         if row is None or row["path"] is None:
             raise HTTPException(404)
-        start = row["start"] or 0.0 if start is None else start
-        end = start + (row["duration"] or 0.0) if end is None else end
-        content = cached_jpeg(row["path"], start, end, row["sha256"]) if 0 <= start <= end < MAX_SECONDS else None
+        first = float(row["start"] or 0.0) if start is None else start
+        last = first + float(row["duration"] or 0.0) if end is None else end
+        content = cached_jpeg(row["path"], first, last, row["sha256"]) if 0 <= first <= last < MAX_SECONDS else None
         if content is None:
             raise HTTPException(404)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
@@ -225,7 +225,7 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
 
     @router.api_route("/copies", methods=["GET", "HEAD"])
     def copies(id: str = "", parts: bool = False) -> Response:
-        if not shown.has_copies:
+        if isinstance(catalogue, Catalogue):
             raise HTTPException(404)
         links = [("search", "./"), ("similar videos", "./?" + urlencode({"like": id}))]
         if not parts:

@@ -36,14 +36,14 @@ def _sought(path: Path, second: float, side: int) -> np.ndarray | None:
         wanted = stream.start_time + round(second / stream.time_base)
         container.seek(wanted, stream=stream)
         stream.codec_context.skip_frame = "NONREF"
-        shown = None
+        shown, late = None, wanted + round(1 / stream.time_base)
         for frame in container.decode(stream):
-            if frame.pts is None or frame.is_corrupt:
+            if frame.pts is None or frame.is_corrupt or (shown is None and frame.pts > late):
                 return None
             if shown is not None and frame.pts > wanted:
                 break
             shown = frame
-        if shown is None or Type.DISPLAYMATRIX in shown.side_data or shown.pts > wanted + round(1 / stream.time_base):
+        if shown is None or Type.DISPLAYMATRIX in shown.side_data:
             return None
         aspect = stream.sample_aspect_ratio or 1
         height, width = shown.height, max(1, round(shown.width * aspect))
