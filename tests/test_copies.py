@@ -18,7 +18,7 @@ import films
 from pages import Page, screenshot
 from toys import trained
 from videomatch import cli
-from videomatch.app import copies, copies_commands
+from videomatch.app import copies, copies_page
 from videomatch.app.descriptors import Descriptor, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
@@ -343,9 +343,7 @@ def test_a_library_of_another_expert_is_not_mixed_up(world, tmp_path, monkeypatc
 @pytest.fixture(scope="module")
 def html(world):
     search = copies.CopySearch(VideoLibrary(world / "library"), copies.choose_aligner())
-    return {
-        name: copies_commands.page(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")
-    }
+    return {name: copies_page.page(search, search.copies(world / f"{name}.mp4")) for name in ("cut", "nasty", "own")}
 
 
 def test_the_page_holds_map_boxes_strips_and_table(html):
@@ -353,7 +351,7 @@ def test_the_page_holds_map_boxes_strips_and_table(html):
     assert [t for t in ("html", "h1", "table") if len(got.of(t)) != 1] == []
     assert len(got.of("svg")) == 2 and len(got.of("rect", "segment")) == 2 and len(got.of("image", "map")) == 2
     rows = [w for w in got.words if re.match(r"\d\d:\d\d\.\d–", w)]
-    assert len(rows) == 4  # two segments, both sides
+    assert len(rows) == 8  # two segments, both sides, in the table and below what plays
     sizes = maps.Layout(14, 12)
     assert len(got.of("image")) == 2 * (1 + sizes.across + sizes.down)
     box, where = got.of("rect", "segment")[0], got.of("image", "map")[0]
@@ -367,12 +365,29 @@ def test_the_page_holds_map_boxes_strips_and_table(html):
     )
 
 
+def test_a_timeline_is_atop_and_both_parts_play_side_by_side(html, world):
+    got = Page(html["cut"])
+    bars, rows = got.of("a", "bar"), re.findall(r"left: ([\d.]+)%; width: ([\d.]+)%", html["cut"])
+    assert np.abs(np.array(rows, float) * 0.14 - [(3, 5), (10, 4)]).max() <= 0.5, "14 s are the whole"
+    segments = [a["id"] for _, a in got.tags if a.get("id", "").startswith("segment") and a["id"] != "segments"]
+    assert [bar["href"] for bar in bars] == [f"#{name}" for name in segments] == ["#segment1", "#segment2"]
+    played = [re.fullmatch(r"(file:///.*)#t=([\d.]+),([\d.]+)", v["src"]) for v in got.of("video")]
+    wanted = [("cut", 3, 8), ("raw/film2", 4, 9), ("cut", 10, 14), ("raw/film0", 1, 5)]
+    for found, (name, *times) in zip(played, wanted, strict=True):
+        assert found[1] == (world / f"{name}.mp4").as_uri()
+        assert np.abs(np.subtract([float(found[2]), float(found[3])], times)).max() <= 0.5
+    assert all(v["poster"].startswith("data:image/jpeg") and v["preload"] == "none" for v in got.of("video"))
+
+
 def test_the_page_is_whole_and_everything_is_escaped(html):
     for text in html.values():
         got = Page(text)
         assert not got.of("script") and not got.of("link") and "@import" not in text and "url(" not in text
-        addresses = [a for _, attributes in got.tags for k, a in attributes.items() if k in ("href", "src")]
-        assert all(a.startswith("data:image/") for a in addresses)
+        addresses = [
+            a for tag, attributes in got.tags for k, a in attributes.items()
+            if k in ("href", "src", "poster") and (tag, k) != ("video", "src")
+        ]  # fmt: skip
+        assert all(a.startswith(("data:image/", "#segment")) for a in addresses)
         assert not any(k.startswith("on") for _, attributes in got.tags for k in attributes)
     assert any("<script>alert" in w for w in Page(html["nasty"]).words) and "<script>" not in html["nasty"]
     assert any("No part of it was found" in w for w in Page(html["own"]).words)
@@ -409,7 +424,8 @@ def test_drawings_have_one_second_a_length_on_both_axes():
 
 def test_a_browser_shows_the_page(html, tmp_path):
     (tmp_path / "page.html").write_text(html["cut"])
-    seen = np.asarray(screenshot((tmp_path / "page.html").as_uri(), tmp_path)).astype(int)
+    picture = screenshot((tmp_path / "page.html").as_uri(), tmp_path, "--window-size=1000,3000")
+    seen = np.asarray(picture).astype(int)
     orange = (np.abs(seen - (0xFF, 0x5A, 0x36)).max(axis=2) < 40).sum()  # edges of boxes
     yellow = (np.abs(seen - maps.COLOURS[-1]).max(axis=2) < 40).sum()  # what is alike
     assert orange > 500 and yellow > 300

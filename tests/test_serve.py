@@ -4,23 +4,25 @@ import http.client
 import io
 import json
 import os
+import re
 import socket
 import struct
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
+import clips
 import small_project
-from pages import Page, screenshot
+from pages import Browser, Page, served
 from videomatch.app import client
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.server import cached_jpeg, create_app, http_server
+from videomatch.app.server import cached_jpeg, create_app
 from videomatch.data import corpus as corpora
 
 TOKEN = "secret"
@@ -32,14 +34,8 @@ def server(tmp_path_factory):
     before = Path.cwd()
     small_project.built(folder)
     catalogue = Catalogue()
-    app = create_app(catalogue, "mine", TOKEN)
-    with socket.create_server((client.HOST, 0)) as listener:
-        running = http_server(app)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        running.should_exit = True
-        thread.join()
+    with served(create_app(catalogue, "mine", TOKEN)) as port:
+        yield port
     os.chdir(before)
 
 
@@ -237,12 +233,12 @@ def test_pages_from_elsewhere_learn_nothing(server, address):
 def test_a_question_gives_pictures_that_lead_on(server):
     status, shown = page(server, q="x bars", top=5)
     assert status == 200
-    links, films = ([a["href"] for a in shown.of("a") if a["href"].startswith(start)] for start in ("./?like", "video"))
-    pictures = [i["src"] for i in shown.of("img")]
-    assert len(links) == len(films) == len(pictures) == 5
+    links, files = ([a["href"] for a in shown.of("a") if a["href"].startswith(start)] for start in ("./?like", "video"))
+    pictures = [v["poster"] for v in shown.of("video")]
+    assert len(links) == len(files) == len(pictures) == 5
     assert [i["value"] for i in shown.of("input") if i["name"] == "q"] == ["x bars"]
     status, _, content = got(server, "/" + pictures[0])
-    assert status == 200 and Image.open(io.BytesIO(content)).size[1] in range(20, 121)
+    assert status == 200 and Image.open(io.BytesIO(content)).size == (clips.WIDTH, clips.HEIGHT)
     cut = cached_jpeg.cache_info().misses
     assert got(server, "/" + pictures[0])[2] == content and cached_jpeg.cache_info().misses == cut
     status, headers, content = got(server, links[0].removeprefix("."))
@@ -267,7 +263,7 @@ def test_everything_is_escaped_and_nothing_comes_from_elsewhere(server):
         assert not shown.of("script") and not shown.of("link")
         assert not [n for _, attributes in shown.tags for n in attributes if n.startswith("on")]
         for _, attributes in shown.tags:
-            for name in ("src", "href", "action"):
+            for name in ("src", "href", "action", "poster"):
                 assert attributes.get(name, "./").startswith(("./", "thumbnail?", "video?"))
 
 
@@ -343,8 +339,8 @@ def test_a_video_is_played_and_a_part_of_one_from_its_start_to_its_end(server):
             corpora.write_videos(videos, folder, 1)
             os.utime(folder / "manifest.json")
             _, shown = page(server, q="bars", system="zero_shot")
-            hrefs = [attributes.get("href", "") for _, attributes in shown.tags]
-            assert [h for h in hrefs if h.startswith("video?id=clip3.mp4")] == ["video?id=clip3.mp4" + ending]
+            played = [v["src"] for v in shown.of("video")]
+            assert [v for v in played if v.startswith("video?id=clip3.mp4")] == ["video?id=clip3.mp4" + ending]
         assert got(server, "/thumbnail?id=clip3.mp4")[2] != picture
     finally:
         corpora.write_videos(before, folder, 1)
@@ -358,12 +354,65 @@ def test_other_methods_and_odd_requests(server):
     assert got(server, "/thumbnail")[0] == 404
 
 
-def test_a_browser_shows_what_was_found(server, tmp_path):
-    def colours(**query):
-        address = f"http://{client.HOST}:{server}/{TOKEN}/?{urlencode(query)}"
-        return len(set(screenshot(address, tmp_path, "--virtual-time-budget=8000").getdata()))
+def test_systems_are_chosen_in_words(server):
+    content = got(server, "/")[2].decode()
+    words = dict(re.findall(r'<option value="([^"]*)"[^>]*>([^<]*)</option>', content))
+    assert words["zero_shot"] == "zero_shot: frames by clip and caption"
+    assert words["fine"] == "fine: trained token_match" and words["again"] == "again: zero_shot, its best ranked again"
 
-    # pictures have many more colours than words have greys
-    empty = colours()
-    assert colours(q="x bars", top=6) > empty + 200
-    assert colours(like=small_project.name(0)) > empty + 200
+
+def test_without_a_question_all_videos_are_listed_in_portions(server):
+    seen = []
+    address = "/?top=3"
+    for number in (3, 3, 2):
+        status, _, content = got(server, address)
+        shown = Page(content.decode())
+        assert status == 200 and len(shown.of("video")) == number
+        seen += [v["src"] for v in shown.of("video")]
+        more = [a["href"] for a in shown.of("a") if "from=" in a["href"]]
+        address = more[-1].removeprefix(".")
+    assert len(set(seen)) == small_project.COUNT and len(more) == 1, "the last has a link back alone"
+    for odd in ("from=-1", "from=99999999999", "from=x", "top=many"):
+        assert got(server, "/?" + odd)[0] in (400, 422)
+    status, _, content = got(server, "/?from=99")
+    assert status == 200 and b"<video" not in content
+
+
+def test_pictures_of_moments_are_cut_where_they_are(server):
+    first, last = (got(server, f"/thumbnail?id=clip3.mp4&start={at}&end={at}")[2] for at in (0, 1.5))
+    numbers = [clips.number_of(np.asarray(Image.open(io.BytesIO(content)))) for content in (first, last)]
+    assert numbers == [0, 45]
+    for odd in (
+        "start=nan&end=1",
+        "start=-1&end=1",
+        "start=2&end=1",
+        "start=0&end=inf",
+        "start=1e9&end=1e9",
+        "start=x",
+    ):
+        assert got(server, "/thumbnail?id=clip3.mp4&" + odd)[0] in (404, 422)
+
+
+def test_a_person_types_and_plays_and_asks_for_more(server, tmp_path):
+    with Browser(tmp_path) as browser:
+        browser.open(address := f"http://{client.HOST}:{server}/{TOKEN}/")
+        assert browser.run("document.activeElement.name") == "q", "a person can type at once"
+        browser.type("x bars")
+        browser.press("Enter")
+        browser.until("location.search.includes('q=x+bars') && document.querySelectorAll('video').length")
+        assert not browser.run("[...document.querySelectorAll('video')].some(v => v.readyState)"), (
+            "nothing is fetched yet"
+        )
+        browser.click("video", left=30, bottom=30)  # the button
+        browser.until("document.querySelector('video').currentTime > 0.2")
+        browser.click(".found a")  # similar
+        browser.until("location.search.includes('like=') && document.querySelector('.like video')")
+        browser.open(address + "?" + urlencode({"q": small_project.NASTY, "system": small_project.NASTY}))
+        assert "alert(" in browser.run("document.querySelector('[role=alert]').textContent")
+        assert browser.run("document.querySelector('[name=q]').value") == small_project.NASTY
+        assert not browser.run("document.querySelector('script')")
+        browser.open(address + "?from=99")
+        assert "8 videos" in browser.run("document.querySelector('[role=status]').textContent")
+        for query in ("", "?q=x+bars", "?" + urlencode({"like": small_project.name(0)}), "?q=x&top=many"):
+            browser.open(address + query, width=360, height=640)
+            assert browser.run("document.documentElement.scrollWidth") <= 360, f"{query} scrolls to the side"

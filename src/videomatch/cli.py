@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     similar = commands.add_parser("similar", help="the videos that are similar to one")
     similar.add_argument("asked", metavar="VIDEO", help="an id of the corpus, or any file")
     serve = commands.add_parser("serve", help="serve a page to search on, and answer `find` and `similar` at once")
+    serve.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="index it first")
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free")
     serve.set_defaults(handler=("server", "serve"))
     for command in (find, similar, serve):
@@ -141,7 +142,16 @@ def parser() -> argparse.ArgumentParser:
     )
     copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
     copies.set_defaults(handler=("copies_commands", "show_copies"))
-    for command in (add, listed, removed, checked, copies):
+    shots = commands.add_parser("shots", help="the shots of a video, by the extra `shots`")
+    shots.add_argument("video", metavar="VIDEO", help="a file")
+    shots.set_defaults(handler=("exports", "show_shots"))
+    for command in (find, copies, shots):
+        command.add_argument("--csv", type=Path, metavar="FILE", help="also write the answer as a table")
+        command.add_argument("--edl", type=Path, metavar="FILE", help="also write an edit decision list (CMX 3600)")
+        command.add_argument(
+            "--cut", type=Path, metavar="FOLDER", help="also cut the parts into a new folder, without encoding again"
+        )
+    for command in (add, listed, removed, checked, copies, shots):
         command.add_argument("--json", action="store_true", help="the answer as JSON")
     return top
 
@@ -150,6 +160,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the command of some options; the exit status."""
     if options.command in ("find", "similar"):
         return search(options)
+    if options.command == "serve" and options.folder is not None:
+        name = ["--name", options.index] if options.index else []
+        if status := run(parser().parse_args(["index", str(options.folder), *name])):
+            return status
+        options.index = indexes.name_for(options.folder, options.index)
     module, function = options.handler
     return getattr(named.module("app", module), function)(options)
 
@@ -178,6 +193,8 @@ def search(options: argparse.Namespace) -> int:
         print(reply["error"], file=sys.stderr)
     else:
         _print_hits(reply)
+    if "error" not in reply and options.command == "find" and (options.csv or options.edl or options.cut):
+        print(*named.module("app", "exports").of_hits(options, [reply]), sep="\n", file=sys.stderr)
     return int("error" in reply)
 
 

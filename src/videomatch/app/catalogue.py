@@ -21,6 +21,9 @@ from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Traine
 class Catalogue:
     """All embeddings of some parameters; arguments as of :func:`load_plan`."""
 
+    #: of hits: here each system has one
+    kinds: Sequence[str] = ()
+
     def __init__(self, files: Sequence[Path] = (), values: Sequence[str] = ()) -> None:
         self.plan = load_plan(files, values)
         self._cache: dict[tuple[str, ...], tuple[list[Any], Any]] = {}
@@ -45,6 +48,23 @@ class Catalogue:
         """The entry of a system by which another one's pairs replace what is found for a text by vectors."""
         entry = self.plan.systems[system]
         return entry if isinstance(entry, Rescore) and entry.reranker is not None else None
+
+    def in_words(self, system: str) -> str:
+        """A system by its name and what it does, for people who choose one."""
+        entry = self.plan.systems[system]
+        if isinstance(entry, Trained):
+            does = f"trained {entry.model.name}"
+        elif isinstance(entry, Combine):
+            does = f"{' and '.join(entry.systems)} together"
+        elif isinstance(entry, Rescore):
+            does = f"{entry.system}, its best ranked again" if entry.reranker else f"{entry.system} by {entry.method}"
+        elif isinstance(entry, Embeddings):
+            does = " and ".join(
+                filter(None, [entry.features and f"frames by {entry.features}", ", ".join(entry.texts)])
+            )
+        else:
+            does = ""
+        return ": ".join(filter(None, [system, does]))
 
     def _missing(self, dataset: str, system: str, for_text: bool) -> list[str]:
         """The results that do not exist, of those by which a system searches."""

@@ -1,4 +1,4 @@
-"""The commands for copies: those of ``library``, and ``copies`` with the page of its answer."""
+"""The commands for copies: those of ``library``, and ``copies``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from videomatch.app import indexes
-from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
+from videomatch.app import exports, indexes
+from videomatch.app.copies import WHOLE, CopySearch, choose_aligner
+from videomatch.app.copies_page import page
 from videomatch.app.descriptors import checkpoint_of, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary, check_given
 from videomatch.common import files
 from videomatch.common.messages import count
-from videomatch.reports import pages
 from videomatch.reports.pages import clock
-from videomatch.reports.segment_maps import DrawnSegment, drawing
-
-#: maps on a page at most, so that browsers open it quickly
-MAX_MAPS = 40
 
 
 def add_videos(options: argparse.Namespace) -> int:
@@ -121,6 +117,7 @@ def show_copies(options: argparse.Namespace) -> int:
         with answer.timed("page"):
             files.write_text(options.page, page(search, answer))
         answer.notes.append(f"page: {options.page}")
+    answer.notes += exports.of_copies(options, answer)
     if options.json:
         print(json.dumps(asdict(answer), ensure_ascii=False, indent=1))
         return 0
@@ -142,30 +139,3 @@ def show_copies(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 0
-
-
-def page(search: CopySearch, answer: Copies) -> str:
-    """The page of the last answer of ``search``: similarity maps with their segments, and pictures of both videos."""
-    segments: list[DrawnSegment] = []
-    pairs: dict[tuple[str, str], list[DrawnSegment]] = {}
-    for number, s in enumerate(answer.segments, 1):
-        times = s.query_start, s.query_end, s.reference_start, s.reference_end
-        segments.append(DrawnSegment(*times, s.score, number, s.reference, "" if s.view == WHOLE else s.view))
-        pairs.setdefault((s.reference, s.view), []).append(segments[-1])
-    maps = []
-    for (reference, view), drawn in list(pairs.items())[:MAX_MAPS]:
-        similarity, *durations = search.map(view, reference)
-        paths = [answer.asked, search.files.get(reference, {}).get("path")]
-        title = f"similarity of {Path(answer.asked).name} and {reference}"
-        heading = reference if view == WHOLE else f"{reference}: {view} of the query"
-        maps.append((heading, drawing(similarity, drawn, durations, paths, title=title)))
-    about = [
-        f"{clock(answer.duration)} long, {count(answer.frames, 'frame')} ({answer.descriptor}); "
-        f"{count(len(segments), 'segment')}, aligned by {answer.aligner} in {count(answer.candidates, 'candidate')} "
-        f"of {count(len(search.index), 'video')} of the library {answer.library}.",
-        *(f"{note[:1].upper()}{note[1:]}." for note in answer.notes),
-    ]
-    if len(pairs) > MAX_MAPS:
-        about.append(f"The first {MAX_MAPS} of {len(pairs)} maps are drawn.")
-    title = f"Where {Path(answer.asked).name} comes from"
-    return pages.render("query.html", title=title, about=about, segments=segments, maps=maps)

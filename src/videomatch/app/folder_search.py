@@ -55,6 +55,8 @@ class Moment:
 class FolderCatalogue:
     """What a search loads of one index; it is loaded again when the index was refreshed."""
 
+    kinds = CHANNELS
+
     def __init__(self, place: Path) -> None:
         self.place = place
         self._state: Any = None

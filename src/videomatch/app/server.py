@@ -1,11 +1,12 @@
 """``videomatch serve``: a page to search on, and the answers as JSON, for this user of this machine alone.
 
 All addresses begin with a token that is printed, and that :mod:`videomatch.app.client` reads, so that other users of
-the machine read nothing. Below it ``/`` is the page (``?q=`` a text, ``?like=`` an id), ``/find?q=…&top=…`` and
-``/similar?id=…&top=…`` give JSON, ``/thumbnail?id=…`` gives a picture and ``/video?id=…`` the file; these name ids and
-never files. ``POST /reply``
-answers the command line, which may name files. Only requests to 127.0.0.1 or ``localhost`` are answered, so that a page
-elsewhere cannot reach the server by a name of its own (DNS rebinding), and none that a page elsewhere makes.
+the machine read nothing. Below it ``/`` is the page (``?q=`` a text, ``?like=`` an id, ``?from=`` a number of all
+videos), ``/copies?id=…`` the page of a video's copies in an index, ``/find?q=…&top=…`` and ``/similar?id=…&top=…`` give
+JSON, ``/thumbnail?id=…&start=…&end=…`` gives a picture and ``/video?id=…`` the file, or parts of it (``Range``); these
+name ids and never files. ``POST /reply`` answers the command line, which may name files. Only requests to 127.0.0.1 or
+``localhost`` are answered, so that a page elsewhere cannot reach the server by a name of its own (DNS rebinding), and
+none that a page elsewhere makes.
 """
 
 from __future__ import annotations
@@ -20,26 +21,34 @@ import socket
 import threading
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import uvicorn
-from fastapi import APIRouter, Body, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Body, FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from videomatch.app import client, indexes, search
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.requests import MAX_CHARACTERS, check_project, check_top
+from videomatch.app.copies_page import CopiesPages
+from videomatch.app.requests import check_project, check_top
+from videomatch.app.search_page import SearchPage
 from videomatch.common import named
-from videomatch.media.thumbnail import jpeg, thumbnail
+from videomatch.common.messages import text_of
+from videomatch.media.container import MAX_SECONDS
+from videomatch.media.moments import still
+from videomatch.media.thumbnail import jpeg
 from videomatch.pipeline import params
-from videomatch.reports import pages
 
+POLICY = (
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -54,13 +63,16 @@ MAX_CONNECTIONS, WAITING = 512, 256
 SILENCE = 5
 #: seconds that requests have left after Ctrl-C
 GRACE = 2
+#: kinds of hits in an index
+Kinds = Annotated[list[str] | None, Query(alias="in")]
 
 
 @functools.lru_cache(4096)
-def cached_jpeg(path: str, duration: float | None, start: float | None, sha256: str | None) -> bytes | None:
-    """The picture of a video as a JPEG, some 5 kB, None without one; it is cut again where the digest is another."""
+def cached_jpeg(path: str, start: float, end: float, sha256: str | None) -> bytes | None:
+    """The middle of a part of a video (s) as a JPEG, some 10 kB, None without one; it is cut again where the digest is
+    another."""
     with DECODERS:
-        picture = thumbnail(Path(path), duration, start)
+        picture = still(Path(path), start, end)
     return None if picture is None else jpeg(picture)
 
 
@@ -140,7 +152,9 @@ def http_server(app: FastAPI) -> uvicorn.Server:
 
 def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top: int = 24) -> FastAPI:
     """The server's application, to search ``dataset``; all addresses begin with ``/token``."""
-    one_at_a_time = threading.Lock()
+    one_at_a_time, one_copy_at_a_time = threading.Lock(), threading.Lock()
+    shown = SearchPage(catalogue, dataset)
+    copies_pages = CopiesPages(shown.shown)
     app, router = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), APIRouter()
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[client.HOST, "localhost"], www_redirect=False)
 
@@ -163,15 +177,22 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
         with one_at_a_time:
             return search.reply(lambda: catalogue, request)
 
-    def reply_to(command: str, asked: str, system: str, top: str) -> dict[str, Any]:
+    def number(top: str) -> int:
         if top and (not top.isdecimal() or len(top) > 6):
-            return {"error": f"top = {top!r}, expected a whole number"}
-        request = {"command": command, "asked": asked, "dataset": dataset, "system": system or None}
-        return reply(request | {"top": int(top or default_top)})
+            raise ValueError(f"top = {top!r}, expected a whole number")
+        check_top(found := int(top or default_top))
+        return found
+
+    def reply_to(command: str, asked: str, system: str, top: str, within: list[str] | None = None) -> dict[str, Any]:
+        try:
+            request = {"command": command, "asked": asked, "dataset": dataset, "top": number(top)}
+        except ValueError as error:
+            return {"error": str(error)}
+        return reply(request | {"system": system or None, "within": ",".join(within or ()) or None})
 
     @router.api_route("/find", methods=["GET", "HEAD"])
-    def find(q: str = "", system: str = "", top: str = "") -> Response:
-        return _json(reply_to("find", q, system, top))
+    def find(q: str = "", system: str = "", top: str = "", within: Kinds = None) -> Response:
+        return _json(reply_to("find", q, system, top, within))
 
     @router.api_route("/similar", methods=["GET", "HEAD"])
     def similar(id: str = "", system: str = "", top: str = "") -> Response:
@@ -182,10 +203,13 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
         return _json(reply(request))
 
     @router.api_route("/thumbnail", methods=["GET", "HEAD"])
-    def picture(id: str = "") -> Response:
+    def picture(id: str = "", start: float | None = None, end: float | None = None) -> Response:
         row = catalogue.video(dataset, id)
-        about = [row[name] for name in ("path", "duration", "start", "sha256")] if row else [None]
-        content = about[0] and cached_jpeg(*about)
+        if row is None or row["path"] is None:
+            raise HTTPException(404)
+        first = float(row["start"] or 0.0) if start is None else start
+        last = first + float(row["duration"] or 0.0) if end is None else end
+        content = cached_jpeg(row["path"], first, last, row["sha256"]) if 0 <= first <= last < MAX_SECONDS else None
         if content is None:
             raise HTTPException(404)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
@@ -199,27 +223,36 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
         policy = {"Content-Security-Policy": "default-src 'none'; media-src 'self'"}
         return FileResponse(row["path"], headers=policy)
 
+    @router.api_route("/copies", methods=["GET", "HEAD"])
+    def copies(id: str = "", parts: bool = False) -> Response:
+        if isinstance(catalogue, Catalogue):
+            raise HTTPException(404)
+        links = [("search", "./"), ("similar videos", "./?" + urlencode({"like": id}))]
+        if not parts:
+            again = "copies?" + urlencode({"id": id, "parts": 1})
+            links.append(("search its picture mirrored, turned and in parts, too", again))
+        try:
+            with one_copy_at_a_time:
+                html = copies_pages.page(catalogue.index, id, views=parts, links=links)
+        except (ValueError, OSError) as error:
+            return _html(shown.render(error=text_of(error), top=default_top), 400)
+        return _html(html, policy=POLICY.replace("img-src", "img-src data:"))
+
     @router.api_route("/", methods=["GET", "HEAD"])
-    def index(q: str = "", like: str = "", system: str = "", top: str = "") -> Response:
-        is_asked = like or q.strip()
-        answer = reply_to("similar" if like else "find", like or q, system, top) if is_asked else {}
-        row = catalogue.video(dataset, like) if like else None
-        error, chosen = answer.get("error"), answer.get("system", system)
-        html = pages.render(
-            "search.html",
-            title=f"Search in {dataset}",
-            question="" if like else q,
-            max_characters=MAX_CHARACTERS,
-            text_systems=list(catalogue.searchable(dataset, for_text=True)),
-            systems=catalogue.embedded_by(dataset),
-            text_system=None if like else chosen,
-            system=chosen,
-            top=top or default_top,
-            like=row,
-            answer=None if error else answer,
-            error=error,
-        )
-        return HTMLResponse(html.encode("utf-8", "replace"), 400 if error else 200)
+    def index(
+        q: str = "", like: str = "", system: str = "", top: str = "", within: Kinds = None,
+        first: Annotated[int, Query(alias="from", ge=0, lt=1 << 31)] = 0,
+    ) -> Response:  # fmt: skip
+        answer = None
+        if like or q.strip():
+            answer = reply_to("similar" if like else "find", like or q, system, top, None if like else within)
+        about = {"question": "" if like else q, "like": like, "system": system, "within": within or ()}
+        try:
+            if answer is not None and "error" in answer:
+                raise ValueError(answer["error"])
+            return _html(shown.render(**about, answer=answer, top=number(top), first=first))
+        except (ValueError, OSError) as error:
+            return _html(shown.render(**about, error=text_of(error), top=default_top), 400)
 
     app.include_router(router, prefix=f"/{token}")
     return app
@@ -229,6 +262,10 @@ def _from_elsewhere(request: Request) -> bool:
     """Whether a page of another origin asks; a link on it, which shows the answer in place of it, may."""
     site, *how = (request.headers.get(f"Sec-Fetch-{name}", "none") for name in ("Site", "Mode", "Dest"))
     return site not in ("none", "same-origin") and how != ["navigate", "document"]
+
+
+def _html(html: str, status: int = 200, policy: str = POLICY) -> Response:
+    return HTMLResponse(html.encode("utf-8", "replace"), status, {"Content-Security-Policy": policy})
 
 
 def _json(reply: dict[str, Any]) -> Response:

@@ -1,11 +1,13 @@
 """HTML pages from the templates of this room (``templates/``), and Markdown tables as HTML.
 
-Pages are readable in light and dark, on a telephone and on paper. They hold no script and load nothing from elsewhere.
-Values are escaped unless they are markup.
+Pages are readable in light and dark, on a telephone and on paper. They hold no script, and load nothing from elsewhere
+but videos that a person plays. Values are escaped unless they are markup.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -33,6 +35,32 @@ def clock(seconds: float, step: float = 0.1) -> str:
 
 
 ENVIRONMENT.filters["clock"] = clock
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A video on a page, or a part of it: ``video`` and ``picture`` are addresses (None: it cannot be played, or has no
+    picture), ``facts`` are said of it, and ``links`` are texts with their addresses. It plays from ``start`` to ``end``
+    (s), where these are given."""
+
+    name: str
+    video: str | None = None
+    picture: str | None = None
+    start: float | None = None
+    end: float | None = None
+    facts: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
+
+    @property
+    def address(self) -> str | None:
+        """Of the video, with the part that is played."""
+        is_part = self.video is not None and self.start is not None and self.end is not None
+        return f"{self.video}#t={self.start:.3f},{self.end:.3f}" if is_part else self.video
+
+
+def side_by_side(title: str, about: Sequence[str], groups: Sequence[tuple[str, Sequence[Shown]]]) -> str:
+    """A page of groups of videos, each a heading and the videos beside each other; ``about`` are its first lines."""
+    return render("groups.html", title=title, about=about, groups=groups)
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,13 +1,14 @@
 """A similarity map as a drawing: the reference's time runs to the right, the query's down, both strips of frames are
-along their axis, and a segment is a box."""
+along their axis, and a segment is a box; and the timeline of a query, where a segment is a bar."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +23,8 @@ from videomatch.reports.pages import clock
 WIDTH, HEIGHT, LEAST = 780.0, 560.0, 120.0
 #: cells of a map's picture on a side at most
 CELLS = 640
+#: frames and ticks of a timeline, so that telephones show them
+STILLS, TICKS = 12, 5
 #: steps of a time axis, s
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 #: colours of similarities from low to high (dark to light in steps that look equal, for every kind of colour vision)
@@ -118,6 +121,47 @@ def drawing(
         query_ticks=[(s, clock(s, query_step)) for s in query_seconds],
     )
     return Markup(svg)
+
+
+def query_page(
+    title: str,
+    about: Sequence[str],
+    duration: float,
+    path: str | None,
+    maps: Sequence[tuple[str, Markup, Sequence[DrawnSegment]]],
+    segments: Sequence[DrawnSegment],
+    players: Mapping[int, Sequence[pages.Shown]] | None = None,
+    links: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The page of a query, which lasts ``duration`` s: a timeline, a table of its segments, and ``maps``: a heading, a
+    drawing and the segments in it. ``players`` show a segment's parts of both videos, by its number; ``links`` are
+    texts with the addresses of other pages."""
+    return pages.render(
+        "query.html",
+        title=title,
+        about=about,
+        timeline=_timeline(segments, duration, path) if segments else None,
+        segments=segments,
+        maps=maps,
+        players=players or {},
+        links=links,
+    )
+
+
+def _timeline(segments: Sequence[DrawnSegment], duration: float, path: str | None) -> dict[str, list[Any]]:
+    """The query's time from left to right: a ``strip`` of its frames, ``ticks`` (place, label), and ``lanes``, one per
+    reference and note: its name, and its segments with place and width. Places and widths are percents."""
+    scale = 100 / max(duration, 1e-3)
+    step, seconds = ticks(duration, TICKS)
+    lanes: dict[str, list[tuple[DrawnSegment, float, float]]] = {}
+    for s in segments:
+        name = f"{s.reference} ({s.note})" if s.note else s.reference
+        lanes.setdefault(name, []).append((s, scale * s.query_start, scale * (s.query_end - s.query_start)))
+    return {
+        "strip": strip(path, duration, STILLS),
+        "ticks": [(scale * s, clock(s, step)) for s in seconds],
+        "lanes": list(lanes.items()),
+    }
 
 
 def picture(similarity: Float[np.ndarray, "rows columns"]) -> str:

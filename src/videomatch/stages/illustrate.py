@@ -20,7 +20,7 @@ from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
 from videomatch.metrics.segments import TIMES, overlaps
 from videomatch.reports import charts, drawn_table, pages
-from videomatch.reports.segment_maps import DrawnSegment, drawing, resampled
+from videomatch.reports.segment_maps import DrawnSegment, drawing, query_page, resampled
 from videomatch.specs.similarity import SimilarityMap
 
 #: queries on one page: a browser takes long to open a page of more
@@ -185,8 +185,9 @@ def _query_page(
 ) -> tuple[str, dict[str, int]]:
     """The page of one query, and how many segments are true, ``found`` of these, or found without a true one."""
     drawn: list[DrawnSegment] = []
-    maps: list[tuple[str, Markup]] = []
+    maps: list[tuple[str, Markup, list[DrawnSegment]]] = []
     counts = {"true": 0, "found": 0, "wrong": 0}
+    durations = [0.0, 0.0]
     references = pl.concat([found["reference_id"], true["reference_id"]]).unique(maintain_order=True)
     for reference in references:
         here, known = (table.filter(pl.col("reference_id") == reference) for table in (found, true))
@@ -207,8 +208,9 @@ def _query_page(
         for axis in (0, 1):
             values = resampled(values, times[axis], durations[axis], axis=axis)
         files, title = (paths.get(query), paths.get(reference)), f"similarity of {query} and {reference}"
-        maps.append((reference, drawing(values, segments, durations, files, title=title, true=true_times.tolist())))
+        drawn_map = drawing(values, segments, durations, files, title=title, true=true_times.tolist())
+        maps.append((reference, drawn_map, segments))
     found_of_true = f"{counts['true']} true segments (dashed), {counts['found']} of them found"
     about = f"{found_of_true}; {counts['wrong']} false segments."
-    html = pages.render("query.html", title=f"Where {query} comes from", about=[about], segments=drawn, maps=maps)
+    html = query_page(f"Where {query} comes from", [about], durations[0], paths.get(query), maps, drawn)
     return html, counts
