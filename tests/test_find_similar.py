@@ -86,7 +86,9 @@ def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, sys
                                                if s >= wanted[-1][1] - 1e-5}  # fmt: skip
 
 
-@pytest.mark.parametrize(("system", "top", "count"), [("again", 2, 3), ("again", 5, 5), ("both", 2, 3), ("everything", 2, 8)])
+@pytest.mark.parametrize(
+    ("system", "top", "count"), [("again", 2, 3), ("again", 5, 5), ("both", 2, 3), ("everything", 2, 8)]
+)
 def test_a_trained_model_ranks_the_best_again(catalogue, system, top, count):
     base, run = catalogue.plan.base(system), Path(catalogue.reranker(system, None)).parent
     weight = {"both": 0.25}.get(system, 1.0)

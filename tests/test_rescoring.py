@@ -229,7 +229,7 @@ def test_the_best_are_ranked_by_a_share_of_both_scores(top):
         wanted = sorted(order, key=lambda n, row=row: -(0.3 * table[row, n] + 0.7 * plain[row, n]))
         assert found.top[row].tolist() == wanted[:7]
         np.testing.assert_allclose(found.top_scores[row], (0.3 * table + 0.7 * plain)[row, wanted[:7]], atol=1e-6)
-    with pytest.raises(ValueError, match="weight 1.5, expected"):
+    with pytest.raises(ValueError, match=r"weight 1\.5, expected"):
         rescoring.rerank(case.queries, case.references, Pairs(table), request, weight=1.5)
 
 

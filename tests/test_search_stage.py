@@ -182,7 +182,7 @@ def test_a_collapsed_system_gets_chance(tmp_path):
 
 def test_the_right_video_among_its_own_group_alone(tmp_path, captions):
     """Families of four; v3's embedding is v2's, so they tie, and v7 has none, so its family has three."""
-    folder, embeddings, videos, texts = captions
+    folder, _, videos, texts = captions
     videos["v3"] = videos["v2"]
     store(tmp_path / "e/all/videos", {v: r for v, r in videos.items() if v != "v7"})
     store(tmp_path / "e/all/texts", texts)
@@ -201,7 +201,9 @@ def test_the_right_video_among_its_own_group_alone(tmp_path, captions):
         if own == "v7":
             continue
         cosine = {v: unit_rows(np.array([row, r], np.float32)) for v, r in videos.items() if v != "v7"}
-        scores = {v: float(a.astype(float) @ b.astype(float)) for v, (a, b) in cosine.items() if family[v] == family[own]}
+        scores = {
+            v: float(a.astype(float) @ b.astype(float)) for v, (a, b) in cosine.items() if family[v] == family[own]
+        }
         best = [v for v, score in scores.items() if score == max(scores.values())]
         hits.append(100 * (own in best) / len(best))
     assert 50 in hits and result["metrics"]["R@1 (family)"] == pytest.approx(np.mean(hits))

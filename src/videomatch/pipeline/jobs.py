@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from videomatch.common.digests import dumps, tree_digest
-from videomatch.data import groups
 from videomatch.data.corpus import shard_file
 from videomatch.pipeline import lineage, signatures
 from videomatch.pipeline.plan import AVS_LENGTH, OUT_OF_FOLD, V2T, Plan
@@ -321,10 +320,7 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
         "kind": plan.kind(split),
         "top": _top(plan, dataset, split, system),
         "members": members,
-    }
-    if factors := groups.factors(plan.metric_names(dataset, split)):
-        plan.require_facts(dataset, f"a metric of a group ({factors[0]})")
-        settings["groups"] = factors
+    } | plan.groups(dataset, split)
     frames, modules = [], []
     inputs: dict[str, str | list[str]] = {"embeddings": plan.result("embeddings", dataset, plan.base(system))}
     rescore = plan.systems[system]
