@@ -17,7 +17,7 @@ from videomatch.data import tables, tokenize
 from videomatch.data.store import Store
 from videomatch.examples.caption_video import CaptionVideo
 from videomatch.models import clip, token_match
-from videomatch.models.token_match import Importance, partial_scores, token_interaction, without_important
+from videomatch.models.token_match import Importance, kept_tokens, partial_scores, token_interaction
 from videomatch.objectives.hard_negatives import partial_order
 from videomatch.stages._trained import PairScorer
 from videomatch.stages.embed import embed
@@ -245,8 +245,46 @@ def test_masks_teach_the_importance_of_frames():
     assert ((gradient < 0) == (products > 0))[mask].double().mean() > 0.8
 
 
+def test_tokens_that_are_taken_away_have_no_part_in_the_score():
+    """As if the text and the video had come without them; and what the masks teach depends on what is masked."""
+    model, given = build(**FULL, removal=True), batch()
+    texts, videos = (
+        model.encode_texts(given["input_ids"], given["attention_mask"]),
+        model.encode_videos(**{n: given[n] for n in ("frames", "frame_mask")}),
+    )
+    sentence, words = texts["text_embeds"], (texts["word_tokens"], given["attention_mask"].bool())
+    frames = videos["frame_tokens"], given["frame_mask"].bool()
+    of_words, of_frames = model.importance(sentence, words, frames)
+    ends = words[1].sum(1) - 1
+    rows = torch.arange(len(ends))
+    assert (of_words[:, 0] == 0).all() and (of_words[rows, ends] == 0).all() and (of_words.sum(1) > 0.999).all()
+    outputs = model.train()(**given)
+    for row in range(len(ends)):
+        left = [kept_tokens(i)[row, m[row]] > 0 for i, m in ((of_words, words[1]), (of_frames, frames[1]))]
+        told = of_words[row, words[1][row]][left[0]] @ words[0][row, words[1][row]][left[0]]
+        whole = of_words[row] @ words[0][row]
+        seen = frames[0][row, frames[1][row]]
+        wanted = [
+            float((v @ f.T).max() + (v @ f.T).mean()) / 2
+            for v, f in (
+                (sentence[row], seen[left[1]]),
+                (whole / whole.norm(), seen[left[1]]),
+                (told / told.norm(), seen),
+            )
+        ]
+        assert outputs["part_scores"][row].tolist() == pytest.approx(wanted, abs=1e-9)
+    importance = (frames[1] / frames[1].sum(1, keepdim=True)).requires_grad_()
+    _, part = partial_scores(sentence.detach(), words, frames, of_words.detach(), importance, removal=True)
+    (gradient,) = torch.autograd.grad(part[:, 0].sum(), importance)
+    products = torch.einsum("bd,bvd->bv", sentence, frames[0]).detach()
+    for row in range(len(ends)):
+        left = kept_tokens(importance)[row] > 0
+        mean = products[row, left & frames[1][row]].mean()
+        assert ((gradient[row] < 0) == (products[row] > mean))[frames[1][row]].all(), "as far as it is above the rest"
+
+
 def test_the_most_important_tokens_are_masked_as_published(tpmcl):
-    found = without_important(tpmcl["selector_tokens"], tpmcl["selector_weights"])
+    found = tpmcl["selector_tokens"] * kept_tokens(tpmcl["selector_weights"])[..., None]
     torch.testing.assert_close(found, tpmcl["selector_out"], rtol=0, atol=0)
 
 
