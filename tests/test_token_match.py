@@ -17,7 +17,7 @@ from videomatch.data import tables, tokenize
 from videomatch.data.store import Store
 from videomatch.examples.caption_video import CaptionVideo
 from videomatch.models import clip, token_match
-from videomatch.models.token_match import Importance, kept_tokens, partial_scores, token_interaction
+from videomatch.models.token_match import Importance, partial_scores, token_interaction, without_ends, without_important
 from videomatch.objectives.hard_negatives import partial_order
 from videomatch.stages._trained import PairScorer
 from videomatch.stages.embed import embed
@@ -245,46 +245,63 @@ def test_masks_teach_the_importance_of_frames():
     assert ((gradient < 0) == (products > 0))[mask].double().mean() > 0.8
 
 
-def test_tokens_that_are_taken_away_have_no_part_in_the_score():
-    """As if the text and the video had come without them; and what the masks teach depends on what is masked."""
-    model, given = build(**FULL, removal=True), batch()
-    texts, videos = (
-        model.encode_texts(given["input_ids"], given["attention_mask"]),
-        model.encode_videos(**{n: given[n] for n in ("frames", "frame_mask")}),
-    )
-    sentence, words = texts["text_embeds"], (texts["word_tokens"], given["attention_mask"].bool())
-    frames = videos["frame_tokens"], given["frame_mask"].bool()
-    of_words, of_frames = model.importance(sentence, words, frames)
-    ends = words[1].sum(1) - 1
-    rows = torch.arange(len(ends))
-    assert (of_words[:, 0] == 0).all() and (of_words[rows, ends] == 0).all() and (of_words.sum(1) > 0.999).all()
-    outputs = model.train()(**given)
-    for row in range(len(ends)):
-        left = [kept_tokens(i)[row, m[row]] > 0 for i, m in ((of_words, words[1]), (of_frames, frames[1]))]
-        told = of_words[row, words[1][row]][left[0]] @ words[0][row, words[1][row]][left[0]]
-        whole = of_words[row] @ words[0][row]
-        seen = frames[0][row, frames[1][row]]
-        wanted = [
-            float((v @ f.T).max() + (v @ f.T).mean()) / 2
-            for v, f in (
-                (sentence[row], seen[left[1]]),
-                (whole / whole.norm(), seen[left[1]]),
-                (told / told.norm(), seen),
-            )
+def test_the_token_of_the_sentence_takes_all_importance_unless_the_ends_have_none():
+    """Words of 12, of which four tell what half of the frames show; the first one is the sentence."""
+    generator, rows = torch.Generator().manual_seed(0), torch.arange(32)[:, None]
+    concepts, others = (F.normalize(torch.randn(count, 32, generator=generator), dim=-1) for count in (20, 10))
+    concepts = F.normalize(concepts + concepts[:1], dim=-1)
+
+    def drawn():
+        told = torch.randint(20, (32, 4), generator=generator)
+        place = 1 + torch.rand(32, 10, generator=generator).argsort(1)[:, :4]
+        words = others[torch.randint(10, (32, 12), generator=generator)]
+        words[rows, place] = concepts[told]
+        words[:, 0] = F.normalize(concepts[told].sum(1), dim=-1)
+        frames = concepts[torch.randint(20, (32, 6), generator=generator)]
+        frames[:, ::2] = words[:, :1]
+        return words, frames, torch.zeros(32, 12).scatter(1, place, 1.0)
+
+    shares = {}
+    for important_ends in (True, False):
+        torch.manual_seed(0)
+        of_words = Importance(6, 12, 32)
+        optimiser = torch.optim.AdamW(of_words.parameters(), lr=3e-3)
+        for _ in range(60):
+            words, frames, tells = drawn()
+            there = torch.ones(32, 12, dtype=torch.bool)
+            of_frames, is_frame = torch.full((32, 6), 1 / 6), torch.ones(32, 6, dtype=torch.bool)
+            importance = of_words(frames, words, there if important_ends else without_ends(there))
+            scores = partial_scores(words[:, 0], (words, there), (frames, is_frame), importance, of_frames)
+            optimiser.zero_grad()
+            partial_order(*scores, margin=0.6, orders="textual").backward()
+            optimiser.step()
+        shares[important_ends] = [
+            float((importance * some).sum(1).mean()) for some in (tells, F.one_hot(rows[:, 0] * 0, 12))
         ]
-        assert outputs["part_scores"][row].tolist() == pytest.approx(wanted, abs=1e-9)
-    importance = (frames[1] / frames[1].sum(1, keepdim=True)).requires_grad_()
-    _, part = partial_scores(sentence.detach(), words, frames, of_words.detach(), importance, removal=True)
-    (gradient,) = torch.autograd.grad(part[:, 0].sum(), importance)
-    products = torch.einsum("bd,bvd->bv", sentence, frames[0]).detach()
-    for row in range(len(ends)):
-        left = kept_tokens(importance)[row] > 0
-        mean = products[row, left & frames[1][row]].mean()
-        assert ((gradient[row] < 0) == (products[row] > mean))[frames[1][row]].all(), "as far as it is above the rest"
+    assert shares[True][1] > 0.5 > 5 * shares[True][0], "the sentence alone"
+    assert shares[False][1] == 0 and shares[False][0] > 0.7, "the four of ten that tell something"
+
+
+def test_the_ends_of_a_text_have_no_importance_where_the_model_is_told_so():
+    given = batch()
+    mask, rows = given["attention_mask"].bool(), torch.arange(6)
+    for important_ends in (True, False):
+        model = build(**FULL, important_ends=important_ends)
+        outputs = model(**given)
+        words, frames = (outputs["word_tokens"], mask), (outputs["frame_tokens"], given["frame_mask"].bool())
+        of_words, _ = model.importance(outputs["text_embeds"], words, frames)
+        ends = torch.stack([of_words[:, 0], of_words[rows, mask.sum(1) - 1]])
+        assert (ends > 0).all() if important_ends else (ends == 0).all()
+        torch.testing.assert_close(of_words.sum(1), torch.ones(6, dtype=torch.float64))
+        assert outputs["part_scores"].isfinite().all()
+    alone = torch.tensor([[True, True, False], [True, True, True]])
+    assert without_ends(alone).tolist() == [[True, True, False], [False, True, False]], (
+        "a text without words keeps them"
+    )
 
 
 def test_the_most_important_tokens_are_masked_as_published(tpmcl):
-    found = tpmcl["selector_tokens"] * kept_tokens(tpmcl["selector_weights"])[..., None]
+    found = without_important(tpmcl["selector_tokens"], tpmcl["selector_weights"])
     torch.testing.assert_close(found, tpmcl["selector_out"], rtol=0, atol=0)
 
 

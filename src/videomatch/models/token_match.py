@@ -14,9 +14,8 @@ score is half of sum_i a_i max_v s_iv + sum_v b_v max_i s_iv. The ``interaction`
 ``importance``        two small networks tell how much each frame of a pair matters for the sentence, and each word for
                       the video. For :func:`videomatch.objectives.hard_negatives.partial_order` the most important ones
                       are masked. In search they have no part.
-``removal``           takes masked tokens away. Published are zeros: then a pair with masks has a lower score by a
-                      margin whatever is masked, and nothing is learned of what matters. Nor are the tokens that begin
-                      and end a text important: the one whose vector is the sentence's would be it alone.
+``important_ends``    whether the tokens that begin and end a text may be important (published). One of them is the
+                      sentence, fits the video best, and takes all importance where the margin can be felt.
 
 A text's own vector is its sentence, a video's the weighted mean of its frames; ``embed`` and the index compare these.
 
@@ -55,7 +54,7 @@ class Config(PretrainedConfig):
         pretrained: hub id or folder of a CLIP whose text tower and projection are taken, so that ``dim`` is its own, or
             of a BERT-like encoder.
         dim: of the common space.
-        interaction, visual_attention, learned_weights, importance, removal: see the module.
+        interaction, visual_attention, learned_weights, importance, important_ends: see the module.
         content_weight: of content tokens; others count 1.
         dropout: of the text encoder.
         content_tokens: ids of tokens; the stage fills this and what follows.
@@ -72,7 +71,7 @@ class Config(PretrainedConfig):
     visual_attention: bool = False
     learned_weights: bool = False
     importance: bool = False
-    removal: bool = False
+    important_ends: bool = True
     content_weight: float = 2.0
     dropout: float = 0.1
     content_tokens: Sequence[int] = ()
@@ -169,10 +168,9 @@ class Model(PreTrainedModel, SystemModel):
         outputs = {"similarity": self.match(texts, everyone), **texts, **videos}
         if self.config.importance:
             words, seen = (texts["word_tokens"], attention_mask.bool()), (videos["frame_tokens"], frame_mask.bool())
-            sentence, removal = texts["text_embeds"], self.config.removal
+            sentence = texts["text_embeds"]
             weights = self.importance(sentence, words, seen)
-            scores = partial_scores(sentence, words, seen, *weights, removal=removal)
-            outputs["whole_scores"], outputs["part_scores"] = scores
+            outputs["whole_scores"], outputs["part_scores"] = partial_scores(sentence, words, seen, *weights)
         return outputs
 
     def encode_texts(
@@ -229,8 +227,8 @@ class Model(PreTrainedModel, SystemModel):
         self, sentence: Float[Tensor, "batch dim"], words: tuple[Tensor, Tensor], frames: tuple[Tensor, Tensor]
     ) -> tuple[Float[Tensor, "batch tokens"], Float[Tensor, "batch frames"]]:
         """How much each word and each frame of matched pairs matters, of tokens and masks of both sides."""
-        if self.config.removal:
-            words = words[0], _inner(words[1])
+        if not self.config.important_ends:
+            words = words[0], without_ends(words[1])
         with torch.autocast(sentence.device.type, enabled=False):
             of_words = self.word_importance(frames[0], *words)
             return of_words, self.frame_importance(sentence[:, None], *frames)
@@ -337,59 +335,48 @@ def partial_scores(
     frame_importance: Float[Tensor, "batch frames"],
     *,
     learned_masks: bool = True,
-    removal: bool = False,
 ) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
     """Scores of matched pairs, and of the same pairs with the most important tokens (up to :data:`MASKED` of all
-    importance) set to zero, or with ``removal`` taken away: the sentence with the frames, masked frames in the second;
-    the words' weighted mean with the frames, masked frames in the second; the same, masked words in the second. Tokens
-    come with masks.
+    importance) set to zero: the sentence with the frames, masked frames in the second; the words' weighted mean with
+    the frames, masked frames in the second; the same, masked words in the second. Tokens come with masks.
 
     # Deviation: theirs computes all texts with all videos, of which the diagonal alone is read.
     # Deviation: theirs has no gradient through the masks, so that the importance of frames, which has no other use, is
     never learned. With ``learned_masks`` the gradient is that of a mask which falls linearly with the importance.
     """
-    kept = [kept_tokens(i, learned=learned_masks) for i in (word_importance, frame_importance)]
     whole = F.normalize(torch.einsum("bt,btd->bd", word_importance, words[0]), dim=-1)
-    part = torch.einsum("bt,btd->bd", word_importance * kept[0], words[0])
-    if removal:
-        part = F.normalize(part, dim=-1)
-    with_sentence, with_mean = _pair_score(sentence, *frames), _pair_score(whole, *frames)
-    parts = [_pair_score(text, *frames, kept[1], removal=removal) for text in (sentence, whole)]
-    parts.append(_pair_score(part, *frames))
+    part_words = without_important(words[0], word_importance, learned=learned_masks)
+    part = torch.einsum("bt,btd->bd", word_importance, part_words)
+    seen, masked = frames, (without_important(frames[0], frame_importance, learned=learned_masks), frames[1])
+    with_sentence, with_mean = _pair_score(sentence, *seen), _pair_score(whole, *seen)
+    parts = [_pair_score(sentence, *masked), _pair_score(whole, *masked), _pair_score(part, *seen)]
     return torch.stack([with_sentence, with_mean, with_mean], 1), torch.stack(parts, 1)
 
 
-def kept_tokens(importance: Float[Tensor, "b n"], *, learned: bool = False) -> Float[Tensor, "b n"]:
-    """0 at the most important tokens, of which as many are masked as have less than :data:`MASKED` together, else 1.
+def without_important(
+    tokens: Float[Tensor, "b n dim"], importance: Float[Tensor, "b n"], *, learned: bool = False
+) -> Float[Tensor, "b n dim"]:
+    """Tokens, of which the most important ones are set to zero: as many as have less than :data:`MASKED` together.
     ``learned``: with a gradient for the importance (a straight-through estimate)."""
     ordered, order = importance.detach().sort(dim=1, descending=True, stable=True)
     kept = torch.zeros_like(ordered).scatter(1, order, (ordered.cumsum(1) >= MASKED).to(ordered.dtype))
     if learned:
         falling = importance / ordered[:, :1]
         kept = kept - (falling - falling.detach())
-    return kept
+    return tokens * kept[..., None]
 
 
-def _inner(mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
-    """Without the tokens that begin and end a text, unless it has no others."""
+def without_ends(mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    """A mask of tokens without those that begin and end a text, unless it has no others."""
     place = torch.arange(mask.shape[1], device=mask.device)
     inner = mask & (place > 0) & (place < mask.sum(1, keepdim=True) - 1)
     return torch.where(inner.any(1, keepdim=True), inner, mask)
 
 
 def _pair_score(
-    text: Float[Tensor, "b dim"],
-    frames: Float[Tensor, "b v dim"],
-    mask: Bool[Tensor, "b v"],
-    kept: Float[Tensor, "b v"] | None = None,
-    *,
-    removal: bool = False,
+    text: Float[Tensor, "b dim"], frames: Float[Tensor, "b v dim"], mask: Bool[Tensor, "b v"]
 ) -> Float[Tensor, " b"]:
-    """The token interaction of one vector with the frames of its own video, of which only some are ``kept``."""
-    products, weight = torch.einsum("bd,bvd->bv", text, frames), mask.to(frames.dtype)
-    if kept is not None and removal:
-        mask, weight = mask & (kept > 0), weight * kept
-    elif kept is not None:
-        products = products * kept
-    mean = (products * weight).sum(1) / weight.sum(1)
+    """The token interaction of one vector with the frames of its own video."""
+    products = torch.einsum("bd,bvd->bv", text, frames)
+    mean = (products * mask).sum(1) / mask.sum(1)
     return (products.masked_fill(~mask, -torch.inf).amax(1) + mean) / 2
