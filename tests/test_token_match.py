@@ -265,7 +265,7 @@ def test_the_token_of_the_sentence_takes_all_importance_unless_the_ends_have_non
     for important_ends in (True, False):
         torch.manual_seed(0)
         of_words = Importance(6, 12, 32)
-        optimiser = torch.optim.AdamW(of_words.parameters(), lr=3e-3)
+        optimiser = torch.optim.AdamW(of_words.parameters(), lr=1e-2)
         for _ in range(60):
             words, frames, tells = drawn()
             there = torch.ones(32, 12, dtype=torch.bool)
