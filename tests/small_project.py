@@ -48,6 +48,7 @@ systems:
     objectives: {neg_nce: {scale: 20.0}}
     training: {epochs: 1, batch: 8, precision: fp32}
   again: {rescore: {system: zero_shot, method: rerank, reranker: fine, top: 3}}
+  both: {rescore: {system: zero_shot, method: rerank, reranker: fine, top: 3, weight: 0.25}}
   everything: {rescore: {system: fine, method: rerank, reranker: fine, top: null}}
   not_made: {from: fine}
   never: {rescore: {system: zero_shot, method: rerank, reranker: not_made}}

@@ -156,20 +156,55 @@ def test_the_baseline_of_vsc2022_is_the_published_one(plan: Plan):
     assert job.settings["noise"]["split"] == "val" and job.inputs["results"]
 
 
-def test_what_ranks_again_is_read_by_the_search_and_among_what_it_learned_from(monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def text_video(monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(ROOT)
     config, read = params.load(["configs/text_video.yaml"])
-    plan = Plan(params.resolved(config, read))
-    own, other = (jobs.search(plan, "videos", "captions_test", name) for name in ("dmae_again", "zero_shot_again"))
+    return Plan(params.resolved(config, read))
+
+
+def test_what_ranks_again_is_read_by_the_search_and_among_what_it_learned_from(text_video: Plan):
+    plan = text_video
+    own, every = (jobs.search(plan, "videos", "captions_test", name) for name in ("dmae_again", "best_again"))
     seeds = plan.members("dmae")
     assert own.inputs["run"] == [plan.run("dmae", seed) for seed in seeds] and len(seeds) == 5
-    assert other.inputs["run"] == [plan.run("dmae_tpm", "seed0")], "of another system the first member"
-    for job in (own, other):
+    assert every.inputs["run"] == [plan.run("best_match", seed) for seed in seeds]
+    assert every.inputs["embeddings"] == plan.result("embeddings", "videos", "best")
+    for job, weight in ((own, {}), (every, {"weight": 0.5})):
         assert job.inputs["features"] == plan.features("videos", "clip") and job.experts == ["clip"]
         assert {"models.token_match", "examples.caption_video"} <= set(job.modules)
-        assert job.settings["rescore"] == {"method": "rerank", "top": 50}
+        assert job.settings["rescore"] == {"method": "rerank", "top": 50} | weight
+        assert job.settings["groups"] == ["family"], "as a column of its tables needs"
+    other = jobs.search(plan, "videos", "captions_test", "zero_shot_again")
+    assert other.inputs["run"] == [plan.run("dmae_tpm", "seed0")], "of another system the first member"
     learned = lineage.learned(plan, "videos", "zero_shot_again", "all")
     assert learned["zero_shot_again → reranker dmae_tpm"]["own"]
+    learned = lineage.learned(plan, "videos", "best_again", "seed3")
+    assert learned["best_again → best → best_match"]["own"]
+    assert {about["dataset"] for about in learned.values()} == {"pictures", "videos", "web"}
+
+
+def test_all_together_is_made_of_every_method_and_compared_with_none_of_them(text_video: Plan):
+    plan = text_video
+    match, encoder = (jobs.train(plan, name, "seed1") for name in ("best_match", "best_encoder"))
+    model, objectives = (match.settings["system"][part] for part in ("model", "objectives"))
+    assert model["visual_attention"] and model["importance"] and match.settings["system"]["examples"]["content_words"]
+    assert objectives["neg_nce"]["negative_weight"] == 0.5 and objectives["partial_order"].get("orders") in (
+        None,
+        "both",
+    )
+    assert match.inputs["init"] == [plan.run("pretrain_match", "seed0")]
+    assert encoder.inputs["init"] == [plan.run("pretrain_best", "seed0")]
+    pretrained = jobs.train(plan, "pretrain_best", "seed0").settings["system"]
+    assert pretrained["model"]["mining"] == "nearest" and pretrained["examples"]["mask_content"]
+    assert "lvwm" in pretrained["objectives"]
+    for name in ("pretrain_best", "pretrain_match"):
+        job = jobs.train(plan, name, "seed0")
+        assert job.inputs["scores"] == [plan.result("scores", "web", "pair_filter")]
+        assert job.settings["system"]["examples"]["texts"] == ["title", "asr"]
+    scratch = jobs.train(plan, "match_ce", "seed1")
+    assert not scratch.inputs["init"] and scratch.settings["system"]["objectives"]["neg_nce"]["negative_weight"] == 0
+    assert plan.tables["search_hard_samples"].base == "match_ce_again"
 
 
 def test_a_run_takes_the_processors_that_training_has_by_default():

@@ -86,12 +86,17 @@ def test_a_caption_as_a_question_is_the_caption_that_was_embedded(catalogue, sys
                                                if s >= wanted[-1][1] - 1e-5}  # fmt: skip
 
 
-@pytest.mark.parametrize(("system", "top", "count"), [("again", 2, 3), ("again", 5, 5), ("everything", 2, 8)])
+@pytest.mark.parametrize(
+    ("system", "top", "count"), [("again", 2, 3), ("again", 5, 5), ("both", 2, 3), ("everything", 2, 8)]
+)
 def test_a_trained_model_ranks_the_best_again(catalogue, system, top, count):
     base, run = catalogue.plan.base(system), Path(catalogue.reranker(system, None)).parent
-    first = [hit["id"] for hit in find(catalogue, "y bars", system=base, top=count).hits]
+    weight = {"both": 0.25}.get(system, 1.0)
+    own = {hit["id"]: hit["score"] for hit in find(catalogue, "y bars", system=base, top=count).hits}
+    first = list(own)
     scorer = PairScorer(run, catalogue.corpus("mine"), [Path("results/tiny/features/mine/clip/0")])
-    scores = dict(zip(first, scorer.matched(scorer.texts(["y bars"]), scorer.videos(first))[0], strict=True))
+    matched = scorer.matched(scorer.texts(["y bars"]), scorer.videos(first))[0]
+    scores = {v: weight * score + (1 - weight) * own[v] for v, score in zip(first, matched, strict=True)}
     answer = find(catalogue, "y bars", system=system, top=top)
     assert answer.system == system and answer.notes == []
     wanted = sorted(scores, key=lambda video: -scores[video])[:top]

@@ -218,6 +218,21 @@ def test_the_best_are_ranked_again(top, memory):
         np.testing.assert_array_equal(found.better[own], [again.index(case.pairs[n, 1]) for n in own])
 
 
+@pytest.mark.parametrize("top", [7, None])
+def test_the_best_are_ranked_by_a_share_of_both_scores(top):
+    case = Case(6)
+    table = np.random.default_rng(0).normal(size=(23, 41))
+    plain, request = case.queries @ case.references.T, Request(case.pairs, top=7)
+    found = rescoring.rerank(case.queries, case.references, Pairs(table), request, top=top, weight=0.3)
+    for row in range(23):
+        order = np.lexsort((np.arange(41), np.round(-plain[row], 7)))[:top]
+        wanted = sorted(order, key=lambda n, row=row: -(0.3 * table[row, n] + 0.7 * plain[row, n]))
+        assert found.top[row].tolist() == wanted[:7]
+        np.testing.assert_allclose(found.top_scores[row], (0.3 * table + 0.7 * plain)[row, wanted[:7]], atol=1e-6)
+    with pytest.raises(ValueError, match=r"weight 1\.5, expected"):
+        rescoring.rerank(case.queries, case.references, Pairs(table), request, weight=1.5)
+
+
 def test_the_best_are_ranked_again_without_what_is_excluded():
     case = Case(7, queries=41)
     pairs, own = Pairs(np.random.default_rng(0).normal(size=(41, 41))), np.arange(41)

@@ -180,6 +180,47 @@ def test_a_collapsed_system_gets_chance(tmp_path):
     assert result["metrics"] == result["chance"] and result["metrics"]["R@1"] == 5
 
 
+def test_the_right_video_among_its_own_group_alone(tmp_path, captions):
+    """Families of four; v3's embedding is v2's, so they tie, and v7 has none, so its family has three."""
+    folder, _, videos, texts = captions
+    videos["v3"] = videos["v2"]
+    store(tmp_path / "e/all/videos", {v: r for v, r in videos.items() if v != "v7"})
+    store(tmp_path / "e/all/texts", texts)
+    family = {v: str(int(v[1:]) // 4) for v in videos}
+    facts = [(v, "family", f, None, None) for v, f in family.items()] + [("v0#0", "colour", "red", None, None)]
+    tables.write("facts", tables.frame("facts", facts), folder)
+    arguments = {"corpus": folder, "embeddings": tmp_path / "e", "split": "captions_test", "top": 1}
+    search(output=tmp_path / "f", kind="text_video", groups=["family"], **arguments)
+    evaluate_.evaluate(
+        members=["all"], corpus=folder, rankings=tmp_path / "f", output=tmp_path / "m", metrics=["R@1 (family)", "R@1"]
+    )
+    result = read(tmp_path / "m/all", "metrics.json")
+    hits = []
+    for text, row in texts.items():
+        own = text.split("#")[0]
+        if own == "v7":
+            continue
+        cosine = {v: unit_rows(np.array([row, r], np.float32)) for v, r in videos.items() if v != "v7"}
+        scores = {
+            v: float(a.astype(float) @ b.astype(float)) for v, (a, b) in cosine.items() if family[v] == family[own]
+        }
+        best = [v for v, score in scores.items() if score == max(scores.values())]
+        hits.append(100 * (own in best) / len(best))
+    assert 50 in hits and result["metrics"]["R@1 (family)"] == pytest.approx(np.mean(hits))
+    assert result["metrics"]["R@1"] < result["metrics"]["R@1 (family)"]
+    sizes = [3 if family[v] == "1" else 4 for v in videos if v != "v7" for _ in range(2)]
+    assert result["chance"]["R@1 (family)"] == pytest.approx(np.mean([100 / n for n in sizes]))
+    statistics = tables.read("statistics", tmp_path / "m/all")
+    assert same_value(result, statistics) == {"R@1 (family)", "R@1"}
+    judged = tables.read("rankings", tmp_path / "f/all").filter(pl.col("grade").is_not_null())
+    search(output=tmp_path / "plain", kind="text_video", **arguments)
+    assert judged.equals(tables.read("rankings", tmp_path / "plain/all").filter(pl.col("grade").is_not_null()))
+    with pytest.raises(ValueError, match="no reference has a fact of factor 'family'"):  # captions are of no family
+        search(output=tmp_path / "x", kind="video_text", groups=["family"], **arguments)
+    with pytest.raises(ValueError, match="no factor named 'famly'; did you mean 'family'"):
+        search(output=tmp_path / "x", kind="text_video", groups=["famly"], **arguments)
+
+
 def test_what_is_wrong_is_named(tmp_path, captions):
     folder, embeddings, videos, _ = captions
     captions_test = {"split": "captions_test", "kind": "text_video"}

@@ -1,6 +1,7 @@
 """The synthetic corpus from its latent factors: labels, splits, texts, pictures, copies. See also test_generated.py."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -361,6 +362,16 @@ def test_facts_of_texts_are_true_of_their_videos(corpus):
     for value, text in in_order.select("value", "text").rows():
         first, then = (min(text.find(word) for word in places[place] if word in text) for place in value.split(", "))
         assert first < then
+
+
+def test_facts_tell_of_families_where_they_are_asked_to(corpus):
+    options = SyntheticOptions(videos=300, families=True)
+    told = annotate(seed=SEED, shards=3, options=options)["facts"]
+    families = told.filter(told["factor"] == "family")
+    assert told.filter(told["factor"] != "family").equals(corpus["facts"])
+    sizes = families.group_by("value").len()["len"].to_list()
+    assert len(families) == options.num_library and set(sizes) == {6}
+    assert all(family_of(int(re.sub(r"\D", "", i))) == int(v) for i, v in families.select("id", "value").rows())
 
 
 def test_facts_of_a_copy_are_those_of_its_source_at_that_time(corpus):

@@ -17,7 +17,7 @@ from videomatch.data import tables, tokenize
 from videomatch.data.store import Store
 from videomatch.examples.caption_video import CaptionVideo
 from videomatch.models import clip, token_match
-from videomatch.models.token_match import Importance, partial_scores, token_interaction, without_important
+from videomatch.models.token_match import Importance, partial_scores, token_interaction, without_ends, without_important
 from videomatch.objectives.hard_negatives import partial_order
 from videomatch.stages._trained import PairScorer
 from videomatch.stages.embed import embed
@@ -243,6 +243,63 @@ def test_masks_teach_the_importance_of_frames():
     (gradient,) = torch.autograd.grad(part[:, 0].sum(), importance)
     products = torch.einsum("bd,bvd->bv", outputs["text_embeds"].detach(), frames)
     assert ((gradient < 0) == (products > 0))[mask].double().mean() > 0.8
+
+
+def test_the_token_of_the_sentence_takes_all_importance_unless_the_ends_have_none():
+    """Words of 12, of which four tell what half of the frames show; the first one is the sentence."""
+    generator, rows = torch.Generator().manual_seed(0), torch.arange(32)[:, None]
+    concepts, others = (F.normalize(torch.randn(count, 32, generator=generator), dim=-1) for count in (20, 10))
+    concepts = F.normalize(concepts + concepts[:1], dim=-1)
+
+    def drawn():
+        told = torch.randint(20, (32, 4), generator=generator)
+        place = 1 + torch.rand(32, 10, generator=generator).argsort(1)[:, :4]
+        words = others[torch.randint(10, (32, 12), generator=generator)]
+        words[rows, place] = concepts[told]
+        words[:, 0] = F.normalize(concepts[told].sum(1), dim=-1)
+        frames = concepts[torch.randint(20, (32, 6), generator=generator)]
+        frames[:, ::2] = words[:, :1]
+        return words, frames, torch.zeros(32, 12).scatter(1, place, 1.0)
+
+    shares = {}
+    for important_ends in (True, False):
+        torch.manual_seed(0)
+        of_words = Importance(6, 12, 32)
+        optimiser = torch.optim.AdamW(of_words.parameters(), lr=1e-2)
+        for _ in range(60):
+            words, frames, tells = drawn()
+            there = torch.ones(32, 12, dtype=torch.bool)
+            of_frames, is_frame = torch.full((32, 6), 1 / 6), torch.ones(32, 6, dtype=torch.bool)
+            importance = of_words(frames, words, there if important_ends else without_ends(there))
+            scores = partial_scores(words[:, 0], (words, there), (frames, is_frame), importance, of_frames)
+            optimiser.zero_grad()
+            partial_order(*scores, margin=0.6, orders="textual").backward()
+            optimiser.step()
+        shares[important_ends] = [
+            float((importance.detach() * some).sum(1).mean()) for some in (tells, F.one_hot(rows[:, 0] * 0, 12))
+        ]
+    assert shares[True][1] > 0.5 > 5 * shares[True][0], "the sentence alone"
+    assert shares[False][1] == 0 and shares[False][0] > 0.55, (
+        "the four of ten that tell something have .4 if all are equal"
+    )
+
+
+def test_the_ends_of_a_text_have_no_importance_where_the_model_is_told_so():
+    given = batch()
+    mask, rows = given["attention_mask"].bool(), torch.arange(6)
+    for important_ends in (True, False):
+        model = build(**FULL, important_ends=important_ends)
+        outputs = model(**given)
+        words, frames = (outputs["word_tokens"], mask), (outputs["frame_tokens"], given["frame_mask"].bool())
+        of_words, _ = model.importance(outputs["text_embeds"], words, frames)
+        ends = torch.stack([of_words[:, 0], of_words[rows, mask.sum(1) - 1]])
+        assert (ends > 0).all() if important_ends else (ends == 0).all()
+        torch.testing.assert_close(of_words.sum(1), torch.ones(6, dtype=torch.float64))
+        assert outputs["part_scores"].isfinite().all()
+    alone = torch.tensor([[True, True, False], [True, True, True]])
+    assert without_ends(alone).tolist() == [[True, True, False], [False, True, False]], (
+        "a text without words keeps them"
+    )
 
 
 def test_the_most_important_tokens_are_masked_as_published(tpmcl):

@@ -127,7 +127,7 @@ def _add_similar(catalogue: Catalogue, answer: SearchAnswer, top: int, file: str
 def _add_ranked_again(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, top: int, again: Rescore) -> None:
     """Add the nearest videos of the vector of a text in the order of another system's scores, and the frames that its
     words match."""
-    from videomatch.retrieval.rescoring import TOP  # with torch this takes seconds
+    from videomatch.retrieval.rescoring import TOP, mixed  # with torch this takes seconds
     from videomatch.stages._trained import PairScorer
 
     dataset, plan, asked = answer.dataset, catalogue.plan, answer.asked
@@ -135,16 +135,17 @@ def _add_ranked_again(catalogue: Catalogue, answer: SearchAnswer, vector: np.nda
         index = catalogue.index(dataset, again.system, answer.member)
         count = again.further.get("top", TOP)
     with answer.timed("search"):
-        at, _ = index.search(vector, len(index.store) if count is None else max(top, count), kind="texts")
-        ids = index.store.ids.gather(at).to_list()
+        at, own = index.search(vector, len(index.store) if count is None else max(top, count), kind="texts")
+        nearest = dict(zip(index.store.ids.gather(at).to_list(), own, strict=True))
     with answer.timed("models"):
         run, corpus = catalogue.reranker(answer.system, answer.member), catalogue.corpus(dataset, again.reranker)
         features = [Path(m).parent for m in plan.features_of(dataset, plan.experts_of(str(again.reranker)))]
         key = ("pairs", run, dataset)
         scorer = catalogue.cached([run], key, lambda: PairScorer(Path(run).parent, corpus, features))
     with answer.timed("pairs"):
-        ids = scorer.reader.usable(ids)
+        ids = scorer.reader.usable(nearest)
         scores = scorer.of_pairs([asked], ids)(np.zeros(1, np.int64), np.arange(len(ids)))[0]
+        scores = mixed(scores, np.array([nearest[i] for i in ids]), again.further.get("weight", 1.0))
         best = np.argsort(-scores, kind="stable")[:top]
     with answer.timed("titles"):
         _add_rows(catalogue, answer, [ids[n] for n in best], scores[best])

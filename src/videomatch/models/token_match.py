@@ -14,6 +14,8 @@ score is half of sum_i a_i max_v s_iv + sum_v b_v max_i s_iv. The ``interaction`
 ``importance``        two small networks tell how much each frame of a pair matters for the sentence, and each word for
                       the video. For :func:`videomatch.objectives.hard_negatives.partial_order` the most important ones
                       are masked. In search they have no part.
+``important_ends``    whether the tokens that begin and end a text may be important (published). One of them is the
+                      sentence, fits the video best, and takes all importance where the margin can be felt.
 
 A text's own vector is its sentence, a video's the weighted mean of its frames; ``embed`` and the index compare these.
 
@@ -52,7 +54,7 @@ class Config(PretrainedConfig):
         pretrained: hub id or folder of a CLIP whose text tower and projection are taken, so that ``dim`` is its own, or
             of a BERT-like encoder.
         dim: of the common space.
-        interaction, visual_attention, learned_weights, importance: see the module.
+        interaction, visual_attention, learned_weights, importance, important_ends: see the module.
         content_weight: of content tokens; others count 1.
         dropout: of the text encoder.
         content_tokens: ids of tokens; the stage fills this and what follows.
@@ -69,6 +71,7 @@ class Config(PretrainedConfig):
     visual_attention: bool = False
     learned_weights: bool = False
     importance: bool = False
+    important_ends: bool = True
     content_weight: float = 2.0
     dropout: float = 0.1
     content_tokens: Sequence[int] = ()
@@ -224,6 +227,8 @@ class Model(PreTrainedModel, SystemModel):
         self, sentence: Float[Tensor, "batch dim"], words: tuple[Tensor, Tensor], frames: tuple[Tensor, Tensor]
     ) -> tuple[Float[Tensor, "batch tokens"], Float[Tensor, "batch frames"]]:
         """How much each word and each frame of matched pairs matters, of tokens and masks of both sides."""
+        if not self.config.important_ends:
+            words = words[0], without_ends(words[1])
         with torch.autocast(sentence.device.type, enabled=False):
             of_words = self.word_importance(frames[0], *words)
             return of_words, self.frame_importance(sentence[:, None], *frames)
@@ -359,6 +364,13 @@ def without_important(
         falling = importance / ordered[:, :1]
         kept = kept - (falling - falling.detach())
     return tokens * kept[..., None]
+
+
+def without_ends(mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
+    """A mask of tokens without those that begin and end a text, unless it has no others."""
+    place = torch.arange(mask.shape[1], device=mask.device)
+    inner = mask & (place > 0) & (place < mask.sum(1, keepdim=True) - 1)
+    return torch.where(inner.any(1, keepdim=True), inner, mask)
 
 
 def _pair_score(

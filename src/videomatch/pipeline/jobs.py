@@ -320,7 +320,7 @@ def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
         "kind": plan.kind(split),
         "top": _top(plan, dataset, split, system),
         "members": members,
-    }
+    } | plan.groups(dataset, split)
     frames, modules = [], []
     inputs: dict[str, str | list[str]] = {"embeddings": plan.result("embeddings", dataset, plan.base(system))}
     rescore = plan.systems[system]

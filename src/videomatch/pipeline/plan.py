@@ -12,6 +12,7 @@ import yaml
 
 from videomatch.common import named
 from videomatch.common.digests import dumps
+from videomatch.data import groups
 from videomatch.pipeline import signatures
 from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
@@ -299,6 +300,13 @@ class Plan:
         """All metrics that some table shows of a protocol."""
         shown = [t for n, t in self.tables.items() if t.dataset == dataset and split in self.table_splits(n)]
         return sorted({metric for table in shown for metric in table.metrics}.difference(MEASURED))
+
+    def groups(self, dataset: str, split: str) -> dict[str, list[str]]:
+        """The factors by which metrics of a protocol group references, as ``groups`` of a search; empty for none."""
+        factors = groups.factors(self.metric_names(dataset, split))
+        if factors:
+            self.require_facts(dataset, f"a metric of groups ({factors[0]})")
+        return {"groups": factors} if factors else {}
 
     @functools.cached_property
     def cells(self) -> list[tuple[str, str, str]]:

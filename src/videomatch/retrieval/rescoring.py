@@ -122,23 +122,31 @@ def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, 
 
 
 def rerank(
-    queries: np.ndarray, references: np.ndarray, score_pairs: PairScores, request: Request, *, top: int | None = TOP
+    queries: np.ndarray,
+    references: np.ndarray,
+    score_pairs: PairScores,
+    request: Request,
+    *,
+    top: int | None = TOP,
+    weight: float = 1.0,
 ) -> SearchResult:
-    """Another system's scores of the ``top`` references of every query, or of all (null). The other references come
-    behind these in their order, with scores that are lower by 1 at least."""
-    if top is not None and top < 1:
-        raise ValueError(f"top {top}, expected at least 1")
+    """Another system's scores of the ``top`` references of every query, or of all (null): of its score the share
+    ``weight``, the rest of the own one. The other references come behind these in their order, with scores that are
+    lower by 1 at least."""
+    if (top is not None and top < 1) or not 0 <= weight <= 1:
+        raise ValueError(f"top {top}, weight {weight}, expected at least 1 and a share")
     left, right = _fixed(queries), _fixed(references)
     everything = np.arange(len(right))
 
     def scores(at: slice) -> np.ndarray:
         rows = np.arange(at.start, at.stop)
         if top is None or top >= len(right):
-            return score_pairs(rows, everything).astype(np.float64)
+            return mixed(score_pairs(rows, everything), (left[at] @ right.T).numpy(), weight)
         block = request.mask((left[at] @ right.T).numpy(), at.start)
         best = np.argsort(-block, axis=1, kind="stable")[:, :top]
-        is_excluded = np.isneginf(np.take_along_axis(block, best, axis=1))
-        found = np.where(is_excluded, -np.inf, score_pairs(rows, best))
+        own = np.take_along_axis(block, best, axis=1)
+        is_excluded = np.isneginf(own)
+        found = np.where(is_excluded, -np.inf, mixed(score_pairs(rows, best), own, weight))
         floor = np.where(is_excluded, np.inf, found).min(axis=1, keepdims=True)
         block += floor - 1 - block.max(axis=1, keepdims=True)
         np.put_along_axis(block, best, found, axis=1)
@@ -147,6 +155,11 @@ def rerank(
     count = ROWS if top is None else max(1, CANDIDATES // top)
     steps = request.steps(len(left), len(right), count, 8)
     return rank(((at.start, scores(at)) for at in steps), (len(left), len(right)), request)
+
+
+def mixed(others: np.ndarray, own: np.ndarray, weight: float) -> np.ndarray:
+    """The share ``weight`` of other scores and the rest of the own ones, of the same shape."""
+    return others.astype(np.float64) if weight == 1 else weight * others + (1 - weight) * own
 
 
 def _fixed(rows: np.ndarray) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """Evaluate: the metrics of a ranking or of segments, those of random scores, and what both are resampled from.
 
 Rank metrics (R@k for any k, MdR, MnR, mAP, R@sum, gmean) are over the queries with at least one pair of grade > 0;
+``R@1 (place)``, of any factor of the table ``facts``, is R@1 among the references that share a value of it with the
+right one alone;
 Spearman, Pearson and MSE over all judged pairs. MSE is against rank-normalised grades, as its source reports it;
 ``MSE (plain)`` against the grades as they are. infAP, infNDCG and iP@k (any k) are over all pooled topics of a protocol
 that was judged in part (TRECVID's), or with the suffix `` (NIST)`` over those that the system answers.
@@ -26,7 +28,7 @@ from videomatch.common import files
 from videomatch.common.digests import digest
 from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
-from videomatch.data import facts, tables
+from videomatch.data import facts, groups, tables
 from videomatch.data.corpus import pooled_ids, train_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import expert_store
@@ -109,7 +111,8 @@ def _evaluate_ranking(
 ) -> tuple[dict[str, Any], pl.DataFrame, list[str]]:
     """The metrics of one member's ranking, the rows they are computed from, and the ids of the units."""
     about = json.loads((rankings / "search.json").read_text(encoding="utf-8"))
-    judged = tables.read("rankings", rankings).filter(pl.col("grade").is_not_null())
+    ranked = tables.read("rankings", rankings)
+    judged = ranked.filter(pl.col("grade").is_not_null())
     if not len(judged):
         raise ValueError(f"{rankings}: protocol {about['split']!r} has no judged pair, there is nothing to measure")
     values, chance, rows = dict[str, float](), dict[str, float](), list[pl.DataFrame]()
@@ -127,10 +130,17 @@ def _evaluate_ranking(
         is_reference = relevant["query_id"].is_in(about["own"]).cast(pl.Int64).to_numpy()
         chance |= ranking.chance(queries, about["counts"]["references"] - is_reference, ks)
         counts["queries"] = len(each["rank"])
-        owners = relevant["query_id"].unique(maintain_order=True)
         if about["kind"] == "text_video":  # captions belong to their video, topics to themselves
-            unit, owners = ("videos", relevant["reference_id"]) if len(owners) == len(relevant) else ("queries", owners)
+            unit = "videos" if len(each["rank"]) == len(relevant) else "queries"
+        relevant = relevant.with_columns(
+            owner=pl.col("reference_id" if about["kind"] == "text_video" and unit == "videos" else "query_id")
+        )
+        owners = relevant.unique("query_id", maintain_order=True)["owner"]
         rows += [_rows("average precision" if n == "AP" else n, owners, v) for n, v in each.items()]
+        for metric in filter(groups.METRIC.fullmatch, metrics):
+            hits, chance[metric], owners = _in_groups(corpus, ranked, relevant, metric)
+            values[metric] = float(hits.mean())
+            rows.append(_rows(metric, owners, hits))
     if of_pairs:
         score, grade = judged["score"].to_numpy(), judged["grade"].to_numpy()
         target = dict.fromkeys(PAIRS, grade) | {"MSE": correlation.rank_normalised(grade)}
@@ -162,6 +172,22 @@ def _evaluate_ranking(
         "convention": "house",
     }
     return result, found, units
+
+
+def _in_groups(
+    corpus: Path, ranked: pl.DataFrame, relevant: pl.DataFrame, metric: str
+) -> tuple[np.ndarray, float, pl.Series]:
+    """R@k of every query within the group of its relevant references, what chance reaches, and the ``owner`` of each
+    query."""
+    found = groups.METRIC.fullmatch(metric)
+    assert found
+    members = groups.members(corpus, found[2], relevant, ranked["reference_id"].unique().to_list())
+    each = groups.ranked(relevant, members.join(ranked.select(*groups.PAIR, "score"), on=groups.PAIR))
+    queries = each["query_id"].rank("dense").cast(pl.Int64).to_numpy()
+    k, places = int(found[1]), (each[name].to_numpy() for name in ("better", "equal"))
+    hits = ranking.per_query(queries, *places, ks=(k,))[f"R@{k}"]
+    by_chance = ranking.chance(queries, each["size"].to_numpy(), (k, *ranking.KS))[f"R@{k}"]
+    return hits, by_chance, each.unique("query_id", maintain_order=True)["owner"]
 
 
 def _topics(

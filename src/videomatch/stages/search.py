@@ -3,7 +3,8 @@
 Scores are cosines, or inner products where the embeddings' ``embed.json`` says ``"score": "dot"``. References are those
 of the protocol that have an embedding; a video is never its own reference. The result holds, of every row, how many
 references score ``better`` and how many tie (``equal``), so that any rank metric is exact from it. Items without an
-embedding (videos that could not be decoded) are left out, counted and listed.
+embedding (videos that could not be decoded) are left out, counted and listed. With ``groups`` the result also holds, of
+every query, all references that have a fact in common with a right one.
 
 With ``rescore`` a score also uses frames of videos, other queries, or another model; see
 :mod:`videomatch.retrieval.rescoring`.
@@ -24,6 +25,7 @@ import torch
 
 from videomatch.common import files
 from videomatch.common.vectors import unit_rows
+from videomatch.data import groups as groups_
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids, split_texts
 from videomatch.data.pairs import fold_pairs
@@ -57,6 +59,7 @@ def search(
     top: int = 10,
     members: dict[str, dict[str, Any] | None],
     threads: int = 1,
+    groups: Sequence[str] = (),
     rescore: dict[str, Any] | None = None,
     features: list[Path] | None = None,
     frame_embeddings: Path | None = None,
@@ -71,6 +74,7 @@ def search(
         kind: of :data:`KINDS`; ``video_text`` swaps the protocol's roles.
         members: name -> None, or ``{fold: [f, k], protocol}``: then only the validation pairs of that fold are judged,
             and their videos alone are searched (:func:`videomatch.data.pairs.fold_pairs`).
+        groups: factors of the table ``facts``: references that share a value of one are ranked whatever their score.
         rescore: ``{method, …}``: a method of :mod:`retrieval.rescoring` with its options, ``expert`` if it reads
             frames, and ``bank``, the split (or several) of other queries, if it reads those.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
@@ -86,7 +90,8 @@ def search(
     for member, fold in members.items():
         texts = (frame_embeddings or embeddings) / member
         given = Rescoring(corpus, kind, rescore, features or [], texts, runs.get(member)) if rescore else None
-        _search(embeddings / member, output / member, _protocol(corpus, split, kind, fold), kind, top, given)
+        protocol = _protocol(corpus, split, kind, fold)
+        _search(embeddings / member, output / member, protocol, kind, top, given, (corpus, groups))
 
 
 @dataclass(frozen=True)
@@ -193,8 +198,16 @@ class Rescoring:
         return rescoring.Frames(self._texts(texts), lengths, read)
 
 
-def _search(folder: Path, output: Path, protocol: Protocol, kind: str, top: int, given: Rescoring | None) -> None:
-    """One member's result."""
+def _search(
+    folder: Path,
+    output: Path,
+    protocol: Protocol,
+    kind: str,
+    top: int,
+    given: Rescoring | None,
+    groups: tuple[Path, Sequence[str]],
+) -> None:
+    """One member's result; ``groups`` are factors and the corpus that tells of them."""
     query_store, reference_store = (Store(folder / name) for name in KINDS[kind])
     queries = query_store.present(protocol.queries, single=True)
     references = reference_store.present(protocol.references, single=True)
@@ -202,8 +215,12 @@ def _search(folder: Path, output: Path, protocol: Protocol, kind: str, top: int,
         counted = f"{len(queries)} queries and {len(references)} references"
         raise ValueError(f"split {protocol.name!r}: {counted} have an embedding")
     judged, lost = _judged(protocol, queries, references, kind)
+    right = judged.filter(pl.col("grade") > 0)
+    of_groups = [groups_.members(groups[0], factor, right, references) for factor in groups[1]]
+    ranked = pl.concat([judged, *of_groups], how="diagonal").unique(["query_id", "reference_id"], keep="first")
+    ranked = ranked.sort("query_id", "reference_id")
     rows, columns = ({name: n for n, name in enumerate(ids)} for ids in (queries, references))
-    pairs = [(rows[q], columns[r]) for q, r in judged.select("query_id", "reference_id").iter_rows()]
+    pairs = [(rows[q], columns[r]) for q, r in ranked.select("query_id", "reference_id").iter_rows()]
     own = np.array([columns.get(q, -1) for q in queries]) if kind == "video_video" else None
     request = Request(np.array(pairs, np.int64).reshape(-1, 2), top, own)
     file = folder / "embed.json"
@@ -216,7 +233,7 @@ def _search(folder: Path, output: Path, protocol: Protocol, kind: str, top: int,
         found = exact.search(*embedded, request)
     else:
         found = given.search(query_store, [queries, references], embedded, is_cosine, request)
-    tables.write("rankings", _rankings(judged, found, queries, references), output)
+    tables.write("rankings", _rankings(ranked, found, queries, references), output)
     missing = sorted(set(protocol.queries).difference(queries) | set(protocol.references).difference(references))
     if missing:
         log.warning("%s: %d items have no embedding, %d judged pairs are left out", protocol.name, len(missing), lost)
@@ -255,9 +272,9 @@ def _judged(protocol: Protocol, queries: list[str], references: list[str], kind:
     return judged.sort("query_id", "reference_id"), len(listed) - len(judged)
 
 
-def _rankings(judged: pl.DataFrame, found: SearchResult, queries: list[str], references: list[str]) -> pl.DataFrame:
-    """Judged pairs, and the nearest references that are not judged."""
-    pairs = judged.with_columns(
+def _rankings(ranked: pl.DataFrame, found: SearchResult, queries: list[str], references: list[str]) -> pl.DataFrame:
+    """The pairs that were ``ranked``, judged or of a group, and the nearest references that are not among them."""
+    pairs = ranked.with_columns(
         pl.Series("score", found.scores), pl.Series("better", found.better), pl.Series("equal", found.equal)
     )
     row, place = np.nonzero(found.top >= 0)
@@ -270,5 +287,5 @@ def _rankings(judged: pl.DataFrame, found: SearchResult, queries: list[str], ref
             "equal": found.top_equal[row, place],
         }
     )
-    nearest = nearest.join(judged, on=["query_id", "reference_id"], how="anti")
+    nearest = nearest.join(ranked, on=["query_id", "reference_id"], how="anti")
     return pl.concat([pairs, nearest], how="diagonal").sort("query_id", "better", "reference_id")

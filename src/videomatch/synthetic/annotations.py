@@ -151,6 +151,8 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         if split == "test":
             test_latents[video] = latent
         rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
+        if options.families:
+            rows["facts"].append((video, "family", str(latent.family), None, None))
         for number, caption in enumerate(texts.captions(latent, options.captions)):
             text_id = f"{video}-caption{number}"
             rows["texts"].append((text_id, video, "caption", caption.language, None, None, caption.text))

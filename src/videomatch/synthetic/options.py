@@ -29,6 +29,7 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
         mispaired, chatter: shares of narrated videos whose title, or transcript, tells of another video, or of none.
         silent: share of the videos without a sound track.
         speech: whether presenters talk (text to speech by espeak-ng); otherwise there is only music and noise.
+        families: whether facts tell the family of a library video, whose members are its siblings.
         frame_rate: frames a second at most; faster videos leave out every other frame, or more.
         test_seed: of the videos, texts, labels and topics of the test split; null: the seed of the data set.
     """
@@ -51,6 +52,7 @@ class SyntheticOptions(BaseModel, frozen=True, strict=True, extra="forbid"):
     chatter: Share = 0.0
     silent: Share = 0.08
     speech: bool = True
+    families: bool = False
     frame_rate: float = Field(60.0, ge=2, le=60)
     test_seed: int | None = Field(None, ge=0)
 
