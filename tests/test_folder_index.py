@@ -12,13 +12,13 @@ from transformers import CLIPConfig, CLIPModel
 import clips
 from videomatch import cli
 from videomatch.app import descriptors, indexes
-from videomatch.app.folder_index import FRAMES, FolderIndex
-from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.search import search
 from videomatch.app.server import create_app
 from videomatch.data import corpus as corpora
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
+from videomatch.folders.folder_index import FRAMES, FolderIndex
+from videomatch.folders.folder_search import FolderCatalogue
 from videomatch.retrieval import lines
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src/videomatch"
 #: layers from the top down: a room imports from itself and from rooms on lower layers
 LAYERS = [
     {"__main__", "cli"},
+    {"folders"},
     {"app"},
     {"pipeline"},
     {"stages"},

@@ -17,8 +17,8 @@ from typing import Any
 from videomatch.common.digests import cached, digest, dumps, file_digest
 
 PACKAGE = Path(__file__).parents[1]
-#: modules that cannot change a result
-INERT = {"videomatch.common.progress"}
+#: modules that cannot change a result; the package itself only names what programs use
+INERT = {"videomatch", "videomatch.common.progress"}
 #: packages that load their modules by name: who imports one reaches those that the job names, or else all
 BY_NAME = {"objectives"}
 
