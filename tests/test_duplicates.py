@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,9 +57,7 @@ def folder(films_below, tmp_path, monkeypatch):
 def found(answer):
     """Name -> (kind, suggestion, name of the file that holds it, from, to) of the files in groups."""
     rows = [row for group in answer.groups for row in group]
-    stem = [os.path.basename(row.path).split(".")[0] for row in rows]
-    of = [os.path.basename(row.of).split(".")[0] for row in rows]
-    return {s: (r.kind, r.suggestion, o, r.start, r.end) for s, o, r in zip(stem, of, rows, strict=True)}
+    return {Path(r.path).stem: (r.kind, r.suggestion, Path(r.of).stem, r.start, r.end) for r in rows}
 
 
 def test_kinds_and_what_is_kept(folder):
@@ -81,7 +80,7 @@ def test_kinds_and_what_is_kept(folder):
 def test_the_share_decides_what_belongs_together(folder):
     library = Library(folder)
     assert {"one", "other"} <= found(library.duplicates(0.3)).keys()
-    with pytest.raises(ValueError, match="share = 1.5, expected more than 0 and at most 1"):
+    with pytest.raises(ValueError, match=r"share = 1\.5, expected more than 0 and at most 1"):
         library.duplicates(1.5)
 
 

@@ -50,7 +50,7 @@ def test_it_follows_the_folder_and_forgets_it(folder, monkeypatch, tmp_path):
     (folder / "harbour.mp4").unlink()
     assert lib.refresh().removed == ["harbour.mp4"] and Library(name="films").find("harbour") == []
     lib.remove()
-    assert not lib.exists and len(os.listdir(folder)) == 3
+    assert not lib.exists and len(list(folder.iterdir())) == 3
     with pytest.raises(ValueError, match="no index named 'films'"):
         Library(name="films")
 
