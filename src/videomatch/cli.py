@@ -198,7 +198,7 @@ def search(options: argparse.Namespace) -> int:
 
 def opened_index(place: Path) -> Any:
     """What a search loads of the index of a folder."""
-    return named.module("folders", "library").Library(name=place.name).catalogue()
+    return named.module("folders", "folder_search").FolderCatalogue(place)  # without what else a Library can
 
 
 def _opened(options: argparse.Namespace, place: Path | None) -> Any:

@@ -69,7 +69,9 @@ class Eyes:
     @cached_property
     def _tower(self) -> Any:
         if self.name == PACKAGED:
-            return self._conse.encode
+            from videomatch.folders._sentences import Encoder  # the extra `eyes`
+
+            return Encoder()
         from videomatch.stages.embed import text_tower
 
         return text_tower(self.name)

@@ -35,7 +35,6 @@ from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
 from videomatch.folders._eyes import BLIND, Eyes
 from videomatch.retrieval import lines
-from videomatch.stages.extract import extract
 
 EYES, FRAMES, HEARD = "eyes", "frames", "heard"
 #: files of a batch: what a kill loses at most
@@ -231,7 +230,9 @@ def extracted(
         videos = tables.videos(rows.select("video_id", "path").iter_rows(named=True))
         corpora.write_videos(videos, corpus, 1)
         corpora.write_transcripts(tables.frame("texts"), videos, corpus, 1)
-        extract(corpus=corpus, shard=0, experts=experts, backbones=backbones, output=output, threads=threads)
+        descriptors.extract(
+            corpus=corpus, shard=0, experts=experts, backbones=backbones, output=output, threads=threads
+        )
         yield output
 
 
