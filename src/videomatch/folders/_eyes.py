@@ -87,6 +87,8 @@ def choose_speech(name: str | None, recorded: str, notes: list[str]) -> str:
     try:
         named.require("faster_whisper", "speech")
         place = str(Path(name).expanduser().absolute()) if is_path(name) else name
+        if is_path(name) and not Path(place).is_dir():
+            raise ValueError(f"{place} does not exist")
         if find_file(place, "config.json") is None:
             raise ValueError(f"{place} holds no config.json, expected a Whisper")
         return place
