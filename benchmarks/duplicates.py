@@ -1,6 +1,6 @@
 """Duplicates among real files: ours beside ``videohash`` and ``vpdq``, on the same files in one run.
 
-    python benchmarks/duplicates.py FOLDER PAIRS.tsv [--named] [--min-share 0.7]
+    python benchmarks/duplicates.py FOLDER PAIRS.tsv [--named] [--min-share 0.5]
 
 PAIRS is a tab-separated file with the columns ``group``, ``query`` and ``ref``: files below FOLDER, of which those of
 one group hold the same footage. A pair of files that a system joins is right if both are of one group. Printed are
@@ -27,6 +27,7 @@ from typing import Any
 
 from videomatch import Library
 from videomatch.data.walk import videos_below
+from videomatch.folders.duplicates import SHARE
 
 #: differing bits at most, and quality of a frame at least
 BITS, FRAME_BITS, QUALITY = 10, 31, 50
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--named", action="store_true", help="only the files that are named in PAIRS")
-    parser.add_argument("--min-share", type=float, default=0.7)
+    parser.add_argument("--min-share", type=float, default=SHARE)
     options = parser.parse_args()
     root = options.folder.resolve()
     with options.pairs.open(encoding="utf-8") as file:

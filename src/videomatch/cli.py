@@ -82,7 +82,10 @@ def parser() -> argparse.ArgumentParser:
     )
     duplicates.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
     duplicates.add_argument(
-        "--min-share", type=float, default=0.7, metavar="SHARE", help="of the shorter video that lies in the longer one"
+        "--min-share",
+        type=float,
+        metavar="SHARE",
+        help="of the shorter video that lies in the longer one: .5 by default",
     )
     duplicates.add_argument("--csv", type=Path, metavar="FILE.csv", help="also write a list, to mark what to delete in")
     duplicates.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page with pictures")

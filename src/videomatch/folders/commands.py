@@ -82,7 +82,8 @@ def duplicates(options: argparse.Namespace) -> int:
     for library in libraries if options.folders else ():
         library.model = None if library.exists else library.model  # of a new index: grey pixels suffice
         library.refresh()
-    answer = grouping.duplicates([library.index() for library in libraries], options.min_share)
+    share = grouping.SHARE if options.min_share is None else options.min_share
+    answer = grouping.duplicates([library.index() for library in libraries], share)
     if options.csv:
         files.write_text(options.csv, named.module("folders", "duplicate_list").text(answer.groups))
         answer.notes.append(f"{options.csv}: mark rows in its column `delete`, then `--delete {options.csv}`")

@@ -43,7 +43,7 @@ IDENTICAL, SAME, EDITED, PART = "identical", "same content", "edited", "part"
 #: what is suggested
 KEEP, DELETE, LOOK = "keep", "delete", "look"
 #: share of the shorter video that lies in the longer one, at least, by default; and that is all of it
-SHARE, WHOLE = 0.7, 0.9
+SHARE, WHOLE = 0.5, 0.9
 #: seconds, and share of its length, by which a video of the same length may differ
 TRIMMED, LENGTH = 0.5, 0.98
 #: videos that are aligned with one
