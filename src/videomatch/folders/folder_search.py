@@ -198,7 +198,8 @@ class FolderCatalogue:
         return self._hits(found)
 
     def _hits(self, found: Sequence[tuple[str, Moment, list[str]]]) -> list[dict[str, Any]]:
-        rows = {row["video_id"]: row for row in self.videos("").iter_rows(named=True)}
+        of_hit = pl.col("video_id").is_in([video_id for video_id, _, _ in found])
+        rows = {row["video_id"]: row for row in self.videos("").filter(of_hit).iter_rows(named=True)}
         hits = []
         for video_id, moment, channels in found:
             row = rows[video_id]
