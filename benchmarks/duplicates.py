@@ -48,6 +48,10 @@ def ours(paths: list[Path], folder: Path, share: float) -> set[Pair]:
 
 def videohash(paths: list[Path], folder: Path, share: float) -> set[Pair]:
     """The pairs of ``videohash``."""
+    from PIL import Image
+
+    # Pillow 10 dropped the old name of this filter, which videohash 3.0.1 uses
+    vars(Image).setdefault("ANTIALIAS", Image.Resampling.LANCZOS)
     from videohash import VideoHash
 
     hashes = {str(path): int(VideoHash(path=str(path), storage_path=str(folder)).hash_hex, 16) for path in paths}
