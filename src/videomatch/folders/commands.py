@@ -78,9 +78,10 @@ def duplicates(options: argparse.Namespace) -> int:
     if options.delete is not None:
         return _delete(options.delete)
     grouping = named.module("folders", "duplicates")
-    libraries = [_library(folder, model="none") for folder in options.folders] or [_library(name=options.index)]
+    libraries = [_library(folder) for folder in options.folders] or [_library(name=options.index)]
     for library in libraries if options.folders else ():
-        library.model = None if library.exists else library.model  # of a new index: grey pixels suffice
+        sees = library.exists and indexes.about(library.place)["model"] != "none"
+        library.model = None if sees else "none"  # grey pixels suffice: no network looks because of this
         library.refresh()
     share = grouping.SHARE if options.min_share is None else options.min_share
     answer = grouping.duplicates([library.index() for library in libraries], share)
