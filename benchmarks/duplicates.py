@@ -54,7 +54,9 @@ def videohash(paths: list[Path], folder: Path, share: float) -> set[Pair]:
     vars(Image).setdefault("ANTIALIAS", Image.Resampling.LANCZOS)
     from videohash import VideoHash
 
-    hashes = {str(path): int(VideoHash(path=str(path), storage_path=str(folder)).hash_hex, 16) for path in paths}
+    hashes = {
+        str(path): int(VideoHash(path=str(path), storage_path=f"{folder}{os.sep}").hash_hex, 16) for path in paths
+    }
     pairs = itertools.combinations(hashes, 2)
     return {frozenset(pair) for pair in pairs if (hashes[pair[0]] ^ hashes[pair[1]]).bit_count() <= BITS}
 
