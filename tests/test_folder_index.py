@@ -1,7 +1,11 @@
 """videomatch index, and find, similar and copies in it: what is read again, what is found, and from where."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,15 +14,16 @@ from starlette.testclient import TestClient
 from transformers import CLIPConfig, CLIPModel
 
 import clips
+from paths import ROOT
 from videomatch import cli
 from videomatch.app import descriptors, indexes
-from videomatch.app.folder_index import FRAMES, FolderIndex
-from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.search import search
 from videomatch.app.server import create_app
 from videomatch.data import corpus as corpora
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
+from videomatch.folders.folder_index import FRAMES, FolderIndex
+from videomatch.folders.folder_search import FolderCatalogue
 from videomatch.retrieval import lines
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -100,6 +105,18 @@ def test_words_of_names_and_speech_are_found_with_their_moment_from_any_director
     assert "no model that looks at pictures" in run(capsys, "similar", "talk.mp4", "--alone", status=1).err
 
 
+def test_several_questions_are_answered_in_turn_and_words_alone_load_no_torch(folder, capsys):
+    index(capsys, folder, "--model", "none")
+    replies = json.loads(run(capsys, "find", "rocket", "clip3", "--alone", "--json").out)
+    assert [[h["id"] for h in reply["hits"]] for reply in replies] == [["talk.mp4"], ["clip3.mp4"]]
+    printed = run(capsys, "find", "rocket", "a whale", "--alone")
+    assert printed.out.startswith("rocket:\n  1 ") and printed.out.endswith("a whale:\n")
+    assert "nothing found" in printed.err
+    code = "import sys; from videomatch import cli; cli.main(['find', 'rocket']); sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+
+
 def test_only_new_content_is_read_and_the_index_follows_the_folder(folder, model, capsys, read):
     index(capsys, folder, "--model", model)
     assert len(read) == 3
@@ -119,6 +136,23 @@ def test_only_new_content_is_read_and_the_index_follows_the_folder(folder, model
     assert len(read) == 1 and len(done["removed"]) == 2
     paths = {h["path"] for h in found(capsys, "find", "a red heart")}
     assert paths == {str(folder / n) for n in ("twin.mp4", "new.mp4", "Holiday 2024/speech.mp4")}
+
+
+def test_a_killed_call_goes_on_where_it_was(folder, model, capsys, read):
+    code = (
+        "import sys; from videomatch import cli; from videomatch.folders import folder_index; "
+        "folder_index.BATCH = 1; cli.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "index", str(folder), "--model", str(model)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    batches = indexes.home() / "my-films/batches"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(batches.glob("[!.]*")):
+            time.sleep(0.01)
+        process.kill()  # as kill -9
+    done = index(capsys, folder)
+    assert 1 <= len(read) == len(done["videos"]) <= 2  # what was read before is not read again
+    assert done["known"] == 3 - len(read) and len(found(capsys, "find", "a red heart", "--in", "pictures")) == 3
 
 
 def test_a_disk_that_is_not_mounted_loses_nothing(folder, capsys):

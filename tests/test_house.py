@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from paths import ROOT
+from videomatch.common import named
+from videomatch.pipeline.reached import code_modules
 from videomatch.specs.reports import Reported
 
 PACKAGE = ROOT / "src/videomatch"
 #: layers from the top down: a room imports from itself and from rooms on lower layers
 LAYERS = [
     {"__main__", "cli"},
+    {"folders"},
     {"app"},
     {"pipeline"},
     {"stages"},
@@ -100,6 +103,13 @@ def test_rooms_are_few_and_of_a_size_to_be_taken_in():
 def test_the_generated_corpus_is_entered_by_its_renderer_and_its_reader_alone():
     entering = {p for p in modules() if any(n.startswith("videomatch.synthetic") for n in imported(p))}
     assert {str(p.relative_to(PACKAGE)) for p in entering if room(p) != "synthetic"} <= SYNTHETIC
+
+
+def test_no_stage_reaches_what_the_package_itself_offers():
+    """Else a change to it would make all results again."""
+    reached = {module for stage in named.names("stages") for module in code_modules(f"stages.{stage}")}
+    assert "videomatch.stages.train" in reached
+    assert not any(module.split(".")[1:2] in (["app"], ["folders"]) for module in reached)
 
 
 def test_no_private_name_of_another_package_is_used():

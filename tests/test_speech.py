@@ -18,6 +18,7 @@ import clips
 import small_project
 from paths import ROOT
 from toys import voice_detection
+from videomatch import Library
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.requests import load_plan
 from videomatch.app.search import search
@@ -130,6 +131,27 @@ def test_what_is_said_in_a_folder_is_found(plan: Plan, package: None, tmp_path: 
     (tmp_path / "outside").mkdir()
     other = video(tmp_path / "outside/other.mkv", 620)
     assert search(catalogue, "similar", "other", file=str(other)).hits[0]["id"] == "star.mkv"
+
+
+def test_an_index_hears_what_has_no_subtitles(
+    plan: Plan, package: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    heard: list[int] = []
+    transcribe = Voice.transcribe
+    monkeypatch.setattr(Voice, "transcribe", lambda *a, **k: (heard.append(1), transcribe(*a, **k))[1])
+    library = Library(tmp_path / "raw", model="none", speech=str(tmp_path / "whisper"))
+    hit = library.find("a star", within="speech")[0]
+    assert (hit.id, hit.start, hit.end) == ("star.mkv", 1.0, 4.0)
+    assert library.find("harbour", within="speech")[0].id == "harbour.mkv" and len(heard) == 3
+    assert library.find("mountain", within="speech")[0].id == "given.mkv"  # what is given is not heard
+    (tmp_path / "raw/star.mkv").rename(tmp_path / "raw/moved.mkv")
+    Library(tmp_path / "raw").refresh()  # by the Whisper that is recorded
+    assert library.find("a star", within="speech")[0].path.endswith("moved.mkv") and len(heard) == 3
+    notes = Library(tmp_path / "raw", speech=str(tmp_path / "nothing")).refresh().notes
+    assert any("nothing does not exist" in note for note in notes)
+    Library(tmp_path / "raw", speech="none").refresh()
+    assert library.find("a star", within="speech") == []
 
 
 def test_speech_is_read_by_what_names_it_alone(plan: Plan) -> None:

@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and their options; ``handler`` is the module of ``app`` and its function that runs the command."""
+    """All commands and their options; ``handler`` is the room, module and function that run the command."""
     top = argparse.ArgumentParser(prog="videomatch", description="Search videos, and look after the results.")
     top.add_argument("--configfile", type=Path, action="append", default=[], help="instead of params.yaml")
     top.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
@@ -53,17 +53,18 @@ def parser() -> argparse.ArgumentParser:
     index.add_argument(
         "--model", help="what looks at pictures: conse (needs no hub), siglip2, clip, a hub id or folder, or none"
     )
+    index.add_argument("--speech", metavar="MODEL", help="a Whisper (folder or hub id) that hears speech, or none")
     index.add_argument("--remove", action="store_true", help="remove the index of FOLDER, or of that name")
     index.add_argument("--json", action="store_true", help="the answer as JSON")
-    index.set_defaults(handler=("indexes", "index"))
+    index.set_defaults(handler=("folders", "commands", "index"))
     find = commands.add_parser("find", help="the videos that show what a text says")
-    find.add_argument("asked", metavar="TEXT", help="what to look for")
+    find.add_argument("asked", metavar="TEXT", nargs="+", help="what to look for; each text is a question")
     similar = commands.add_parser("similar", help="the videos that are similar to one")
     similar.add_argument("asked", metavar="VIDEO", help="an id of the corpus, or any file")
     serve = commands.add_parser("serve", help="serve a page to search on, and answer `find` and `similar` at once")
     serve.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="index it first")
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free")
-    serve.set_defaults(handler=("server", "serve"))
+    serve.set_defaults(handler=("app", "server", "serve"), opened=opened_index)
     for command in (find, similar, serve):
         command.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
         command.add_argument("--dataset", help="of the parameters; by default the one that a page shows")
@@ -76,24 +77,43 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="the answer as JSON")
         command.add_argument("--alone", action="store_true", help="do not ask a running `videomatch serve`")
 
+    duplicates = commands.add_parser("duplicates", help="groups of files that hold the same film, and which to keep")
+    duplicates.add_argument(
+        "folders", type=Path, nargs="*", metavar="FOLDER", help="indexed or refreshed first; none: an index as it is"
+    )
+    duplicates.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
+    duplicates.add_argument(
+        "--min-share",
+        type=float,
+        metavar="SHARE",
+        help="of the shorter video that lies in the longer one: .5 by default",
+    )
+    duplicates.add_argument("--csv", type=Path, metavar="FILE.csv", help="also write a list, to mark what to delete in")
+    duplicates.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page with pictures")
+    duplicates.add_argument("--json", action="store_true", help="the answer as JSON")
+    duplicates.add_argument(
+        "--delete", type=Path, metavar="FILE.csv", help="only delete the files that are marked in such a list"
+    )
+    duplicates.set_defaults(handler=("folders", "commands", "duplicates"))
+
     tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
-    tables.set_defaults(handler=("results", "show_tables"))
+    tables.set_defaults(handler=("app", "results", "show_tables"))
     reference = commands.add_parser("reference", help="take the tables of the last run as those that are committed")
-    reference.set_defaults(handler=("results", "take_reference"))
+    reference.set_defaults(handler=("app", "results", "take_reference"))
     dvc = commands.add_parser("dvc", help="write each dvc.yaml from the rules and its parameters")
     dvc.add_argument("--check", action="store_true", help="only tell whether they are up to date")
-    dvc.set_defaults(handler=("results", "write_dvc"))
+    dvc.set_defaults(handler=("app", "results", "write_dvc"))
     jobs = commands.add_parser("jobs", help="write what each result is made from, as `dvc repro` does first")
-    jobs.set_defaults(handler=("results", "write_jobs"))
+    jobs.set_defaults(handler=("app", "results", "write_jobs"))
     prune = commands.add_parser("prune", help="list results that no rule makes any more")
     prune.add_argument("--yes", action="store_true", help="delete them")
-    prune.set_defaults(handler=("results", "prune"))
+    prune.set_defaults(handler=("app", "results", "prune"))
     leaks = commands.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
     leaks.add_argument("dataset", help="a data set that is prepared")
     leaks.add_argument("--train", action="append", required=True, metavar="SPLIT", help="may be repeated")
     leaks.add_argument("--test", action="append", required=True, metavar="SPLIT", help="may be repeated")
     leaks.add_argument("--system", help="also compare the embeddings of this system")
-    leaks.set_defaults(handler=("results", "show_leaks"))
+    leaks.set_defaults(handler=("app", "results", "show_leaks"))
 
     library = commands.add_parser("library", help="a library of your own videos, to be searched for copies")
     verbs = library.add_subparsers(dest="verb", required=True)
@@ -114,19 +134,19 @@ def parser() -> argparse.ArgumentParser:
         "--key-frames", metavar="HOW", help="keep some frames only: a method, or a trained system that scores frames"
     )
     add.add_argument("--share", type=float, help="of frames that are kept as key frames")
-    add.set_defaults(handler=("copies_commands", "add_videos"))
+    add.set_defaults(handler=("app", "copies_commands", "add_videos"))
     listed = verbs.add_parser("list", help="what a library holds, and which files could not be read")
     listed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    listed.set_defaults(handler=("copies_commands", "list_videos"))
+    listed.set_defaults(handler=("app", "copies_commands", "list_videos"))
     removed = verbs.add_parser("remove", help="remove videos from a library; their files stay")
     removed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
     removed.add_argument("ids", nargs="+", metavar="ID", help="as `library list` has them")
-    removed.set_defaults(handler=("copies_commands", "remove_videos"))
+    removed.set_defaults(handler=("app", "copies_commands", "remove_videos"))
     checked = verbs.add_parser(
         "check", help="whether a library is damaged, and which of its files are moved or changed"
     )
     checked.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    checked.set_defaults(handler=("copies_commands", "check_library"))
+    checked.set_defaults(handler=("app", "copies_commands", "check_library"))
     copies = commands.add_parser("copies", help="where each part of a video comes from")
     copies.add_argument("asked", metavar="VIDEO", help="a file, or an id of the library")
     copies.add_argument("--library", type=Path, help="folder of `videomatch library add`; by default an index")
@@ -141,10 +161,10 @@ def parser() -> argparse.ArgumentParser:
         "--whole", action="store_true", help="compare the whole picture only: no parts, mirrored or turned"
     )
     copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
-    copies.set_defaults(handler=("copies_commands", "show_copies"))
+    copies.set_defaults(handler=("app", "copies_commands", "show_copies"))
     shots = commands.add_parser("shots", help="the shots of a video, by the extra `shots`")
     shots.add_argument("video", metavar="VIDEO", help="a file")
-    shots.set_defaults(handler=("exports", "show_shots"))
+    shots.set_defaults(handler=("app", "exports", "show_shots"))
     for command in (find, copies, shots):
         command.add_argument("--csv", type=Path, metavar="FILE", help="also write the answer as a table")
         command.add_argument("--edl", type=Path, metavar="FILE", help="also write an edit decision list (CMX 3600)")
@@ -165,13 +185,13 @@ def run(options: argparse.Namespace) -> int:
         if status := run(parser().parse_args(["index", str(options.folder), *name])):
             return status
         options.index = indexes.name_for(options.folder, options.index)
-    module, function = options.handler
-    return getattr(named.module("app", module), function)(options)
+    room, module, function = options.handler
+    return getattr(named.module(room, module), function)(options)
 
 
 def search(options: argparse.Namespace) -> int:
     """``find`` and ``similar``: ask the running server, or load what is needed; 1 where there is no answer."""
-    names = ("command", "asked", "dataset", "system", "member", "top")
+    names = ("command", "dataset", "system", "member", "top")
     request = {name: vars(options)[name] for name in names}
     if options.command == "similar":
         request["file"] = str(Path(options.asked).expanduser().absolute())
@@ -179,23 +199,41 @@ def search(options: argparse.Namespace) -> int:
         request["within"] = ",".join(options.within)
     place = indexes.chosen(options)
     server = indexes.server_file(place) if place else client.server_file(options.configfile, options.config)
-    reply = None if options.alone else client.ask(request, server)
+    open_catalogue = functools.cache(functools.partial(_opened, options, place))
+    asked = [options.asked] if isinstance(options.asked, str) else options.asked
+    replies = [_reply({**request, "asked": text}, None if options.alone else server, open_catalogue) for text in asked]
+    if options.json:
+        print(json.dumps(replies if len(replies) > 1 else replies[0], ensure_ascii=False, indent=1))
+    for text, reply in zip(asked, replies if not options.json else (), strict=False):
+        if len(replies) > 1:
+            print(f"{text}:")
+        if "error" in reply:
+            print(reply["error"], file=sys.stderr)
+        else:
+            _print_hits(reply)
+    is_refused = any("error" in reply for reply in replies)
+    if not is_refused and options.command == "find" and (options.csv or options.edl or options.cut):
+        print(*named.module("app", "exports").of_hits(options, replies), sep="\n", file=sys.stderr)
+    return int(is_refused)
+
+
+def opened_index(place: Path) -> Any:
+    """What a search loads of the index of a folder."""
+    return named.module("folders", "folder_search").FolderCatalogue(place)  # without what else a Library can
+
+
+def _opened(options: argparse.Namespace, place: Path | None) -> Any:
+    if place is not None:
+        return opened_index(place)
+    return named.module("app", "catalogue").Catalogue(options.configfile, options.config)
+
+
+def _reply(request: dict[str, Any], server: Path | None, open_catalogue: Callable[[], Any]) -> dict[str, Any]:
+    reply = None if server is None else client.ask(request, server)
     if reply is None:
         gc.set_threshold(100_000)  # torch and transformers are imported in 4.1 s of CPU time instead of 4.7 s
-        if place is not None:
-            opened = functools.partial(named.module("app", "folder_search").FolderCatalogue, place)
-        else:
-            opened = functools.partial(named.module("app", "catalogue").Catalogue, options.configfile, options.config)
-        reply = named.module("app", "search").reply(opened, request)
-    if options.json:
-        print(json.dumps(reply, ensure_ascii=False, indent=1))
-    elif "error" in reply:
-        print(reply["error"], file=sys.stderr)
-    else:
-        _print_hits(reply)
-    if "error" not in reply and options.command == "find" and (options.csv or options.edl or options.cut):
-        print(*named.module("app", "exports").of_hits(options, [reply]), sep="\n", file=sys.stderr)
-    return int("error" in reply)
+        reply = named.module("app", "search").reply(open_catalogue, request)
+    return reply
 
 
 def _print_hits(reply: dict[str, Any]) -> None:

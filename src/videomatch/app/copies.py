@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,10 +174,20 @@ class CopySearch:
         answer.notes.append(note)
         return answer
 
+    def of_frames(
+        self, frames: np.ndarray, times: np.ndarray, *, top: int, exclude: Collection[str] = ()
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Which videos of the library share footage with frames as :meth:`frames` has them, and the segments ``(N, 5)``
+        (s; columns of :data:`videomatch.metrics.segments.COLUMNS`) with each: whole pictures, of ``top`` videos."""
+        for reference, _ in self.index.search(frames, top, exclude=exclude):
+            found = self.align(frames, times, *self.frames(reference))
+            if len(found):
+                yield reference, found
+
     def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
         """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
         query, query_times = self._queries[view]
-        frames, times = self._reference(reference)
+        frames, times = self.frames(reference)
         durations = [float(t[-1, 1]) if len(t) else 0.0 for t in (query_times, times)]
         pieces = [
             resampled(self._similarity(query[start : start + self.rows], frames), times, durations[1], axis=1)
@@ -193,19 +203,19 @@ class CopySearch:
         answer.candidates += len(candidates)
         for reference, _ in candidates:
             with answer.timed("align"):
-                found = self._align(*self._queries[view], *self._reference(reference))
+                found = self.align(*self._queries[view], *self.frames(reference))
             path = str(self.files.get(reference, {}).get("path") or "")
             for query_start, query_end, start, end, score in found.tolist():
                 segment = Segment(query_start, query_end, reference, start, end, score, view, path)
                 if view == WHOLE or not any(segment.repeats(other) for other in answer.segments):
                     answer.segments.append(segment)
 
-    def _reference(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The frames of a video of the library, and their times without gaps."""
         frames, times = self.index.features(video_id)
         return frames, intervals.filled(times)
 
-    def _align(self, query: np.ndarray, query_times: np.ndarray, frames: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def align(self, query: np.ndarray, query_times: np.ndarray, frames: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Segments ``(N, 5)``, s; long queries are aligned in pieces, so that no map is too large for the memory."""
         every, options = self.aligner.every, self.aligner.options
         if every is not None:

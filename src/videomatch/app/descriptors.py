@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 
 from videomatch.common import digests
-from videomatch.common.checkpoint import model_class
 from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -25,9 +24,7 @@ from videomatch.pipeline.params import PARAMS
 from videomatch.pipeline.plan import Plan
 from videomatch.specs.data import KeyFrames
 from videomatch.specs.systems import Trained
-from videomatch.stages.extract import extract
 from videomatch.stages.prepare import probed
-from videomatch.stages.select_key_frames import select_key_frames
 
 #: the expert that needs no training
 GREY = "grey"
@@ -44,6 +41,13 @@ SOURCE, ROWS = "source", "rows"
 BLUR_SHARE, BLUR_FLAT = 0.99, 6.0
 #: shares of a side that a blurred bar takes at least, and that are left between two of them
 BAR, INNER = 0.08, 0.2
+
+
+def extract(**options: Any) -> None:
+    """The stage :func:`videomatch.stages.extract.extract`. It imports torch, which a search of words does without."""
+    from videomatch.stages import extract as stage
+
+    stage.extract(**options)
 
 
 def _between_blurred(frames: np.ndarray) -> np.ndarray:
@@ -184,6 +188,8 @@ class Descriptor:
             raise ValueError(f"expert {self.name!r} gives rows of shape {shape}, expected one vector per frame")
         if self.method is None and self.scorer is None:
             return Store(root)
+        from videomatch.stages.select_key_frames import select_key_frames  # with torch
+
         how = {"method": self.method, "run": self.scorer and Path(self.scorer), "share": self.share}
         select_key_frames(features=[root.parent], output=folder / "kept", expert=ROWS, **how)
         return Store(folder / "kept" / ROWS)
@@ -268,6 +274,8 @@ def _scorer(plan: Callable[[], Plan], key_frames: str) -> Path:
         if key_frames not in trained:
             raise ValueError(unknown("way to choose key frames", key_frames, [*key_frame_selection.METHODS, *trained]))
         run = checkpoint_of(plan(), key_frames)
+    from videomatch.common.checkpoint import model_class  # with torch
+
     model, entry = model_class(run)
     if not model.scores_frames:
         raise ValueError(f"{run}: model {entry['model']['name']!r} scores no frames, expected one like key_frames")

@@ -1,4 +1,4 @@
-"""Where the indexes of the user's folders are, which one is meant, and the command ``index``.
+"""Where the indexes of the user's folders are, and which one is meant.
 
 Little is imported: each command asks first.
 
@@ -8,21 +8,15 @@ replaces it); its name is that of the folder of videos, or given.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
-import shutil
-import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from videomatch.common import files, named
-from videomatch.common.messages import count, unknown
+from videomatch.common import files
+from videomatch.common.messages import unknown
 
 #: written last, so a folder without it is no index yet
 ABOUT = "index.json"
@@ -87,62 +81,12 @@ def server_file(index: Path) -> Path:
     return index / "server.json"
 
 
+def name_of(given: str) -> str | None:
+    """The name of an index by itself or by its folder; None where there is none."""
+    watched = os.path.abspath(Path(given).expanduser())  # noqa: PTH100
+    return next((name for name, of in known().items() if name == given or of["folder"] == watched), None)
+
+
 def write(index: Path, values: dict[str, Any]) -> None:
     """Write what :func:`about` reads."""
     files.write_json(index / ABOUT, values)
-
-
-def index(options: argparse.Namespace) -> int:
-    """Make or refresh the index of a folder; 1 where it holds nothing."""
-    if options.folder is None:
-        return _list(options.json)
-    if options.remove:
-        return _remove(str(options.folder))
-    if not options.folder.is_dir():
-        raise ValueError(f"{options.folder} is no folder: expected a folder of videos")
-    from videomatch.app._eyes import BLIND, choose
-
-    started, name, notes = time.perf_counter(), name_for(options.folder, options.name), list[str]()
-    recorded = known().get(name, {}).get("model", BLIND)
-    model = choose(options.model, recorded, notes)
-    opened = named.module("app", "folder_index").FolderIndex.open(home() / name, options.folder, model)
-    done = opened.refresh(os.cpu_count() or 1)
-    done.notes[:0] = notes
-    videos = opened.videos()
-    if options.json:
-        print(json.dumps({"index": name, "model": opened.about["model"], **asdict(done)}, ensure_ascii=False, indent=1))
-    else:
-        hours = float(videos["duration"].fill_null(0).sum()) / 3600
-        changes = f"{len(done.videos)} new, {len(done.removed)} removed, {done.known} known"
-        print(
-            f"index {name!r} of {opened.watched}: {count(len(videos), 'video')}, {hours:.2f} h ({changes}), "
-            f"pictures by {opened.about['model']}; {time.perf_counter() - started:.0f} s"
-        )
-        for row in done.rejected:
-            print(f"rejected: {row['path']}: {row['reason']}", file=sys.stderr)
-        for note in done.notes:
-            print(note, file=sys.stderr)
-    return int(not len(videos))
-
-
-def _list(as_json: bool) -> int:
-    found = known()
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
-    for name, of in {} if as_json else found.items():
-        print(f"{name}  {of['folder']}  (pictures by {of['model']})")
-    if not found and not as_json:
-        print("no index yet: `videomatch index FOLDER` makes one")
-    return 0
-
-
-def _remove(given: str) -> int:
-    """Remove an index, by its name or its folder."""
-    found = known()
-    watched = os.path.abspath(Path(given).expanduser())  # noqa: PTH100
-    name = next((n for n, of in found.items() if n == given or of["folder"] == watched), None)
-    if name is None:
-        raise ValueError(unknown("index", given, found))
-    shutil.rmtree(home() / name)
-    print(f"index {name!r} is removed; the videos of {found[name]['folder']} stay")
-    return 0

@@ -54,7 +54,7 @@ def search(
     or, where ``asked`` is no id, a ``file``.
 
     Args:
-        catalogue: that of the parameters, or a :class:`videomatch.app.folder_search.FolderCatalogue` (with torch).
+        catalogue: that of the parameters, or a :class:`videomatch.folders.folder_search.FolderCatalogue` (with torch).
         within: kinds of hits in an index, with commas between them.
     """
     if command not in COMMANDS:

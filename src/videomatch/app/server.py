@@ -88,7 +88,7 @@ def serve(options: argparse.Namespace) -> int:
         file = client.server_file(options.configfile, options.config)
     state = client.current_state(parameters)  # before the catalogue reads them
     if place is not None:
-        catalogue: Any = named.module("app", "folder_search").FolderCatalogue(place)
+        catalogue: Any = options.opened(place)
         catalogue.warm()
     else:
         catalogue = Catalogue(options.configfile, options.config)

@@ -19,6 +19,8 @@ from videomatch.common.digests import cached, digest, dumps, file_digest
 PACKAGE = Path(__file__).parents[1]
 #: modules that cannot change a result
 INERT = {"videomatch.common.progress"}
+#: what it reads of the package itself, which only names what programs use: nothing
+EMPTY = hashlib.sha256(b'["Module", {}]').hexdigest(), frozenset[str]()
 #: packages that load their modules by name: who imports one reaches those that the job names, or else all
 BY_NAME = {"objectives"}
 
@@ -122,7 +124,7 @@ def _reached(modules: Sequence[str]) -> dict[str, tuple[str, frozenset[str]]]:
             continue
         if not named:
             functions[module] = ()  # who imports it may use all of it
-        found[module] = _read_module(path, named)
+        found[module] = EMPTY if module == PACKAGE.name else _read_module(path, named)
         waiting.extend((name, ()) for name in found[module][1])
         room = module.removeprefix(f"{PACKAGE.name}.")
         if room in BY_NAME - chosen:

@@ -2,10 +2,11 @@
 
 Beside what a library holds (:mod:`videomatch.app.video_library`)::
 
-    index.json       the folder and the model that looks at frames; written last
+    index.json       the folder, the model that looks at frames and the one that hears speech; written last
     seen/<digest>/   of some files, by the sha256 of their content: ``eyes`` (rows of the model's expert) and ``frames``
                      (these in the space of questions)
-    lines.sqlite     titles, file names, descriptions and subtitles, as words to search
+    heard/<digest>/  of some files without subtitles, by the sha256 of their content: what is said in them
+    lines.sqlite     titles, file names, descriptions, subtitles and speech, as words to search
 
 All that costs time is known by the content of a file and made in one pass over it, in batches that appear whole. So a
 killed call goes on where it was, and a moved, renamed or copied file costs nothing. It uses the stages' functions and
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,17 @@ from typing import Any
 import polars as pl
 
 from videomatch.app import descriptors, indexes
-from videomatch.app._eyes import BLIND, Eyes
 from videomatch.app.video_library import Added, VideoLibrary
 from videomatch.common import digests, files
+from videomatch.common.progress import track
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
+from videomatch.folders._eyes import BLIND, Eyes
 from videomatch.retrieval import lines
-from videomatch.stages.extract import extract
 
-EYES, FRAMES = "eyes", "frames"
+EYES, FRAMES, HEARD = "eyes", "frames", "heard"
 #: files of a batch: what a kill loses at most
 BATCH = 16
 
@@ -56,11 +57,12 @@ class FolderIndex(VideoLibrary):
         self.watched, self.eyes = Path(self.about["folder"]), Eyes(self.about["model"])
 
     @classmethod
-    def open(cls, place: Path, watched: Path, model: str) -> FolderIndex:
-        """The index of a folder by a model, made where it is missing."""
+    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> FolderIndex:
+        """The index of a folder by a model, and a Whisper that hears ``speech``, made where it is missing."""
         if not cls.exists(place):
             VideoLibrary.create(place, descriptors.choose(lambda: _no_plan()))
-        indexes.write(place, {"folder": os.path.abspath(watched), "model": model})  # noqa: PTH100
+        about = {"folder": os.path.abspath(watched), "model": model, "speech": speech}  # noqa: PTH100
+        indexes.write(place, about)
         return cls(place)
 
     @property
@@ -76,7 +78,8 @@ class FolderIndex(VideoLibrary):
             if lock is None:
                 raise ValueError(f"another process is refreshing index {self.folder.name!r}: wait for it")
             stack.enter_context(lock)
-            files.sweep(self.folder / "seen", locked=True)
+            for kind in ("seen", HEARD):
+                files.sweep(self.folder / kind, locked=True)
             if not self.watched.is_dir():
                 raise ValueError(f"{self.watched} does not exist: is its disk mounted? The index is as it was")
             added = self.add([self.watched], threads)
@@ -96,7 +99,9 @@ class FolderIndex(VideoLibrary):
             done.removed = gone
             if self.sees:
                 self._complete_seen(threads)
-            done.notes += self._write_lines()
+            found = folders.read(raw=self.watched, title_from_name=False)
+            self._complete_heard(threads, found)
+            done.notes += self._write_lines(found)
             indexes.write(self.folder, self.about)
         return done
 
@@ -147,22 +152,50 @@ class FolderIndex(VideoLibrary):
             else:
                 missing -= set(store.ids)
         rows = known.filter(pl.col("sha256").is_in(list(missing)))
-        for part in rows.iter_slices(BATCH):
-            with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-                corpus, output = Path(scratch) / "corpus", Path(scratch) / "features"
-                videos = tables.videos(part.select("video_id", "path").iter_rows(named=True))
-                corpora.write_videos(videos, corpus, 1)
-                experts = {EYES: self.eyes.expert}
-                given = {"corpus": corpus, "output": output, "threads": threads, "backbones": self.eyes.backbones}
-                extract(shard=0, experts=experts, **given)
+        for part in _batches(rows, "pictures"):
+            with extracted(part, {EYES: self.eyes.expert}, self.eyes.backbones, threads) as output:
                 self._write_seen(Store(output / EYES), part)
 
-    def _write_lines(self) -> list[str]:
-        """Write the words of titles, names and subtitles; returns what could not be read."""
-        found = folders.read(raw=self.watched, title_from_name=False)
+    def _complete_heard(self, threads: int, found: Mapping[str, pl.DataFrame]) -> None:
+        """Forget what another model heard, and of contents that are no more; hear what is said in files without
+        subtitles (``found`` by the folder's reader) that were never heard."""
+        known, model = self._of_content(), self.about.get("speech", BLIND)
+        spoken = found["texts"].filter(pl.col("kind") == "asr")["video_id"]
+        ids = self._ids(found["videos"])
+        told = {ids[video_id] for video_id in spoken if video_id in ids}
+        done = {content for content, video_id in known.items() if video_id in told}
+        for folder, about in self._heard():
+            if about["model"] != model or not known.keys() & set(about["contents"]):
+                files.remove(folder)
+            else:
+                done |= set(about["contents"])
+        missing = self.videos().filter(~pl.col("sha256").is_in(list(done)))
+        for part in _batches(missing, "speech") if model != BLIND else ():
+            contents = sorted(part["sha256"])
+            experts, backbones = {HEARD: {"extractor": "speech", "backbone": HEARD}}, {HEARD: model}
+            with extracted(part, experts, backbones, threads) as output:
+                heard = tables.read("texts", output / HEARD)
+            content = pl.col("video_id").replace_strict(part["video_id"], part["sha256"], return_dtype=pl.String)
+            with files.replacing(self.folder / HEARD / digests.digest([model, *contents])[:16]) as new:
+                new.mkdir()
+                tables.write("texts", heard.with_columns(content), new)
+                files.write_json(new / "about.json", {"model": model, "contents": contents})
+
+    def _heard(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The folders of what was heard, each with its ``model`` and ``contents``."""
+        found = sorted(self.folder.glob(f"{HEARD}/[!.]*/about.json"))
+        return [(path.parent, files.parse_json(files.text_of(path), str(path))) for path in found]
+
+    def _ids(self, found: pl.DataFrame) -> dict[str, str]:
+        """Ids of the folder's own reader -> ids of the index, of the files that it has."""
         id_at = dict(self.videos().select("path", "video_id").iter_rows())
-        paths = dict(found["videos"].select("video_id", "path").iter_rows())
-        ids = {of_folder: id_at[path] for of_folder, path in paths.items() if path in id_at}
+        paths = found.select("video_id", "path").iter_rows()
+        return {video_id: id_at[path] for video_id, path in paths if path in id_at}
+
+    def _write_lines(self, found: Mapping[str, pl.DataFrame]) -> list[str]:
+        """Write the words of titles, names and subtitles (the tables of the folder's reader) and of speech; returns
+        what could not be read."""
+        ids = self._ids(found["videos"])
         rows: list[lines.Line] = []
         for video_id in ids:
             rows.append(lines.Line(ids[video_id], lines.TITLES, os.path.splitext(video_id)[0].replace("/", " · ")))  # noqa: PTH122
@@ -173,9 +206,39 @@ class FolderIndex(VideoLibrary):
         for row in found["videos"].filter(pl.col("tags").is_not_null()).iter_rows(named=True):
             if row["video_id"] in ids:
                 rows.append(lines.Line(ids[row["video_id"]], lines.TITLES, " ".join(row["tags"])))
+        spoken, of_content = {row.video for row in rows if row.channel == lines.SPEECH}, self._of_content()
+        for folder, _ in self._heard():
+            for row in tables.read("texts", folder).iter_rows(named=True):
+                video_id = of_content.get(row["video_id"])
+                if video_id is not None and video_id not in spoken:
+                    rows.append(lines.Line(video_id, lines.SPEECH, row["text"], row["start"], row["end"]))
         lines.write(self.folder / "lines.sqlite", rows)
         texts = found["rejected"].filter(~pl.col("path").is_in(self.rejected()["path"].implode()))
         return [f"{row['path']}: {row['reason']}" for row in texts.iter_rows(named=True)]
+
+    def _of_content(self) -> dict[str, str]:
+        return dict(self.videos().select("sha256", "video_id").iter_rows())
+
+
+@contextmanager
+def extracted(
+    rows: pl.DataFrame, experts: dict[str, dict[str, Any]], backbones: dict[str, str], threads: int
+) -> Iterator[Path]:
+    """The result of ``extract`` for videos (``video_id`` and ``path``), as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
+        corpus, output = Path(scratch) / "corpus", Path(scratch) / "features"
+        videos = tables.videos(rows.select("video_id", "path").iter_rows(named=True))
+        corpora.write_videos(videos, corpus, 1)
+        corpora.write_transcripts(tables.frame("texts"), videos, corpus, 1)
+        descriptors.extract(
+            corpus=corpus, shard=0, experts=experts, backbones=backbones, output=output, threads=threads
+        )
+        yield output
+
+
+def _batches(rows: pl.DataFrame, label: str) -> Iterator[pl.DataFrame]:
+    """Some videos at a time, with a bar where there are several batches."""
+    return track(list(rows.iter_slices(BATCH)), label=f"batches of {label}")
 
 
 def _no_plan() -> Any:

@@ -1,4 +1,5 @@
-"""What looks at the frames of an indexed folder and reads questions about them: an expert, and a space for both.
+"""What looks at the frames of an indexed folder and reads questions about them: an expert, and a space for both; and
+what hears speech in it.
 
 Models are ``conse`` (the extra ``eyes``: no hub is needed) and any dual encoder of pictures and texts of transformers,
 by folder or hub id (CLIP, SigLIP …), or by a short name of :data:`SHORT`.
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from videomatch.common import named
 from videomatch.common.vectors import unit_rows
 from videomatch.specs.data import is_path
 
@@ -67,10 +69,33 @@ class Eyes:
     @cached_property
     def _tower(self) -> Any:
         if self.name == PACKAGED:
-            return self._conse.encode
+            from videomatch.folders._sentences import Encoder  # the extra `eyes`
+
+            return Encoder()
         from videomatch.stages.embed import text_tower
 
         return text_tower(self.name)
+
+
+def choose_speech(name: str | None, recorded: str, notes: list[str]) -> str:
+    """The Whisper (folder or hub id) of an index: ``name`` where there is one, else what is ``recorded``; ``notes`` say
+    what is missing."""
+    if name is None or name == BLIND:
+        return recorded if name is None else BLIND
+    from videomatch.experts._backbone import find_file  # with transformers
+
+    try:
+        named.require("faster_whisper", "speech")
+        place = str(Path(name).expanduser().absolute()) if is_path(name) else name
+        if is_path(name) and not Path(place).is_dir():
+            raise ValueError(f"{place} does not exist")
+        if find_file(place, "config.json") is None:
+            raise ValueError(f"{place} holds no config.json, expected a Whisper")
+        return place
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:MAX_REASON]
+        notes.append(f"speech model {name!r} cannot be loaded, taken is {recorded!r}: {reason}")
+        return recorded
 
 
 def choose(name: str | None, recorded: str, notes: list[str]) -> str:

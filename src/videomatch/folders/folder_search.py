@@ -13,7 +13,6 @@ as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +21,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from videomatch.app._eyes import PACKAGED
-from videomatch.app.folder_index import EYES, FRAMES, FolderIndex
 from videomatch.app.indexes import ABOUT
 from videomatch.app.requests import Answer
 from videomatch.common import digests
 from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
-from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.folders._eyes import PACKAGED
+from videomatch.folders.folder_index import EYES, FRAMES, FolderIndex, extracted
 from videomatch.retrieval import lines
-from videomatch.stages.extract import extract
 
 PICTURES = "pictures"
 CHANNELS = (PICTURES, lines.TITLES, lines.SPEECH)
@@ -203,7 +200,8 @@ class FolderCatalogue:
         return self._hits(found)
 
     def _hits(self, found: Sequence[tuple[str, Moment, list[str]]]) -> list[dict[str, Any]]:
-        rows = {row["video_id"]: row for row in self.videos("").iter_rows(named=True)}
+        of_hit = pl.col("video_id").is_in([video_id for video_id, _, _ in found])
+        rows = {row["video_id"]: row for row in self.videos("").filter(of_hit).iter_rows(named=True)}
         hits = []
         for video_id, moment, channels in found:
             row = rows[video_id]
@@ -256,12 +254,8 @@ class FolderCatalogue:
 
     def _look(self, file: Path) -> np.ndarray:
         """The unit row of a file that is not in the index."""
-        eyes = self.index.eyes
-        with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
-            corpus, output = Path(scratch) / "corpus", Path(scratch) / "features"
-            corpora.write_videos(tables.videos([{"video_id": "file", "path": str(file)}]), corpus, 1)
-            given = {"corpus": corpus, "output": output, "threads": os.cpu_count() or 1, "backbones": eyes.backbones}
-            extract(shard=0, experts={EYES: eyes.expert}, **given)
+        eyes, row = self.index.eyes, pl.DataFrame({"video_id": ["file"], "path": [str(file)]})
+        with extracted(row, {EYES: eyes.expert}, eyes.backbones, os.cpu_count() or 1) as output:
             if len(rejected := tables.read("rejected", output)):
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
             return _mean(Store(output / EYES)["file"])

@@ -1,0 +1,1 @@
+from videomatch.folders.library import Library as Library
