@@ -5,12 +5,12 @@ import re
 
 import pytest
 from starlette.testclient import TestClient
+from videomatch.app.folder_search import FolderCatalogue
 
 import films
 from pages import Browser, Page, served
 from videomatch import cli
 from videomatch.app import indexes
-from videomatch.app.folder_search import FolderCatalogue
 from videomatch.app.server import create_app
 from videomatch.reports import pages
 
