@@ -5,13 +5,13 @@ import re
 
 import pytest
 from starlette.testclient import TestClient
-from videomatch.app.folder_search import FolderCatalogue
 
 import films
 from pages import Browser, Page, served
 from videomatch import cli
 from videomatch.app import indexes
 from videomatch.app.server import create_app
+from videomatch.folders.folder_search import FolderCatalogue
 from videomatch.reports import pages
 
 NASTY = '"><script>document.title = 1<_script> &amp; #t=9.mp4'
