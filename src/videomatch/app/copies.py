@@ -1,8 +1,9 @@
 """Where each part of a video comes from: a file against a library of own videos (:mod:`videomatch.app.video_library`).
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
-each of those. If most of the file is not found, its picture is searched mirrored, turned and in parts as well.
-Halves of the library's videos would make it and each search five times as large.
+each of those. If most of the file is not found, parts of its picture are searched: by corners that look and lie alike
+(:mod:`videomatch.localisation.point_matches`), then mirrored, turned and in halves. Halves of the library's videos
+would make it and each search five times as large.
 
 A map holds cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1
 the same frame. So one threshold does for all descriptors: grey pixels of different videos are uncorrelated, and CLIP's
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from videomatch import aligners
+from videomatch.app.descriptors import POINTS, QUERY_POINTS
 from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
@@ -28,7 +30,7 @@ from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.data.walk import NOT_TEXT, is_text, printable
-from videomatch.localisation import frame_similarity, intervals
+from videomatch.localisation import frame_similarity, intervals, point_matches
 from videomatch.metrics.segments import union_length
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
@@ -36,6 +38,12 @@ from videomatch.specs.similarity import SimilarityMap
 
 #: rescaled similarity of two frames that are the same, and seconds of a segment, at least
 MIN_SIMILARITY, MIN_SECONDS = 0.7, 1.25
+#: the aligner that finds segments unless another is named, and the least score of a segment of each, so that strangers
+#: have few (``benchmarks/edits.py --aligners``)
+DEFAULT = "hough"
+MIN_SCORES = {"hough": 0.7, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
+#: seconds of a cell of the map of related frames, least similarity in it, cells of a segment, and its least score
+CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.5
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
@@ -43,12 +51,15 @@ MAX_JUMP = 1.0
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
 WHOLE = "whole"
+#: views by corners
+PARTS, MIRRORED = "parts of the picture", "parts of the picture, mirrored"
 
 
 @dataclass(frozen=True)
 class Segment:
     """A part of the query and where it comes from (``reference`` is the id, ``path`` the file), s; ``score`` is a mean
-    similarity along it, or a detector's; ``view`` is ``whole``, or of :data:`videomatch.app.descriptors.VIEWS`."""
+    similarity along it, or a detector's; ``view`` is ``whole``, by corners, or of
+    :data:`videomatch.app.descriptors.VIEWS`."""
 
     query_start: float
     query_end: float
@@ -69,7 +80,7 @@ class Segment:
 @dataclass
 class Copies(Answer):
     """What was found of the file ``asked``, of ``duration`` s. ``frames`` of it were compared, and ``candidates`` are
-    the videos that were aligned, those of each view counted."""
+    the videos that were aligned, those of each view counted; ``identical`` ones are this very file."""
 
     asked: str
     library: str
@@ -79,31 +90,41 @@ class Copies(Answer):
     duration: float = 0.0
     frames: int = 0
     candidates: int = 0
+    identical: list[str] = field(default_factory=list)
+
+    @property
+    def is_found(self) -> bool:
+        """Whether most of the query was."""
+        found = np.array([[s.query_start, s.query_end] for s in self.segments]).reshape(-1, 2)
+        return union_length(*found.T) >= FOUND * self.duration
 
 
 @dataclass(frozen=True)
 class ChosenAligner:
     """An aligner with its options; with None it reads rescaled similarities, with the thresholds of this module.
-    ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared."""
+    ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared.
+    Segments have ``min_score``."""
 
     aligner: aligners.Aligner
     name: str
     options: Mapping[str, Any] | None = None
     bias: float = 0.0
     every: float | None = None
+    min_score: float = -np.inf
 
 
 def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> ChosenAligner:
-    """The aligner ``name`` with its own defaults, the detector in the checkpoint ``run``, or what ``tune`` left in
-    ``tuned``, of an aligner or of that detector; by default the temporal network and the thresholds of this module."""
+    """The aligner ``name`` (by default :data:`DEFAULT`) with the thresholds of this module, the detector in the
+    checkpoint ``run``, or what ``tune`` left in ``tuned``, of an aligner or of that detector."""
     if name is not None and name not in named.names("aligners"):
         raise ValueError(unknown("aligner", name, named.names("aligners")))
     if name is not None and (run is not None or tuned is not None):
         raise ValueError("an aligner, and a detector or tuned options: expected one or the other")
-    if name is None and run is None and tuned is None:
-        return ChosenAligner(aligners.load("temporal_network"), "the temporal network")
+    if run is None and tuned is None:
+        name = name or DEFAULT
+        return ChosenAligner(aligners.load(name), name, min_score=MIN_SCORES[name])
     if tuned is None:
-        return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", {})
+        return ChosenAligner(aligners.load(run=run), f"the detector {run}", {})
     path = tuned / "tuned.json" if tuned.is_dir() else tuned
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a result of `tune`")
@@ -125,14 +146,34 @@ class CopySearch:
         self.library, self.aligner, self.rows = library, aligner, rows
         library.descriptor.check()
         self.index = library.open_index()
+        points = library.points
+        self.points = points.open_index() if points is not None and len(points.videos()) else None
         self.files = {row["video_id"]: row for row in library.videos().iter_rows(named=True)}
         self._baseline = _random_frames(self.index)
         self._queries: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # view -> frames and their times
+        self._related: dict[tuple[str, str], np.ndarray] = {}  # view by corners, reference -> map
+        self.min_seconds = MIN_SECONDS
+        self.min_score: float | None = None
 
-    def copies(self, file: Path, *, top: int = 10, views: bool = True, threads: int = 1) -> Copies:
+    def copies(
+        self,
+        file: Path,
+        *,
+        top: int = 10,
+        views: bool = True,
+        threads: int = 1,
+        min_score: float | None = None,
+        min_seconds: float = MIN_SECONDS,
+    ) -> Copies:
         """Where each part of a file comes from. If the file itself is in the library, it does not count. ``top`` videos
-        are aligned for each view; ``views``: also search the picture mirrored, turned and in parts."""
+        are aligned for each view; ``views``: also search parts of the picture, mirrored and turned. Segments last
+        ``min_seconds`` and have ``min_score`` (by default that of the aligner)."""
         check_top(top)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise ValueError(f"min_score = {min_score:g}, expected 0 to 1")
+        if not 0 < min_seconds <= 3600:
+            raise ValueError(f"min_seconds = {min_seconds:g}, expected more than 0 and at most 3600 s")
+        self.min_score, self.min_seconds = min_score, min_seconds
         if not is_text(str(file)):
             raise ValueError(f"{printable(str(file))}: {NOT_TEXT}")
         if not file.is_file():
@@ -140,22 +181,26 @@ class CopySearch:
                 raise ValueError(f"{file}: is a folder; expected one video")
             message = f"{file}: there is no such file, nor a video of the library"
             raise ValueError(did_you_mean(message, file, self.files))
-        self._queries = {}
+        self._queries, self._related = {}, {}
         descriptor = self.library.descriptor
         answer = Copies(str(file), str(self.library.folder), str(descriptor), self.aligner.name)
         digest = digests.file_digest(file)
         same = [i for i, row in self.files.items() if row["sha256"] == digest]
+        answer.identical = same
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
+        beside = {POINTS.name: QUERY_POINTS} if views and self.points is not None else {}
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
-                whole, videos, rejected = descriptor.describe({WHOLE: file}, Path(scratch) / WHOLE, threads)
+                folder = Path(scratch) / WHOLE
+                whole, videos, rejected = descriptor.describe({WHOLE: file}, folder, threads, beside)
             if whole is None or not len(videos):
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
             answer.duration = float(videos["duration"][0] or 0.0)
             answer.frames = len(whole[WHOLE])
             self._search(answer, WHOLE, whole, top, same)
-            found = np.array([[s.query_start, s.query_end] for s in answer.segments]).reshape(-1, 2)
-            if views and union_length(*found.T) < FOUND * answer.duration:
+            if beside and not answer.is_found:
+                self._search_points(answer, Store(descriptor.passed(folder) / POINTS.name), top, same)
+            if views and not answer.is_found:
                 with answer.timed("frames"):
                     store = descriptor.describe_views(file, Path(scratch) / "views", threads)
                 for view in store.ids:
@@ -167,8 +212,8 @@ class CopySearch:
             "of the library's videos the whole pictures were compared: one that shows this video in a half of its own "
             "is found the other way round, by the copies of that one in a library of this"
         )
-        if self.aligner.options is None and answer.duration < MIN_SECONDS:
-            note = f"it lasts {answer.duration:.2f} s, and a segment lasts {MIN_SECONDS} s at least"
+        if self.aligner.options is None and answer.duration < min_seconds:
+            note = f"it lasts {answer.duration:.2f} s, and a segment lasts {min_seconds:g} s at least"
         elif not views:
             note = "its picture was compared as a whole only (--whole)"
         answer.notes.append(note)
@@ -176,6 +221,10 @@ class CopySearch:
 
     def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
         """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
+        if (related := self._related.get((view, reference))) is not None:
+            times = [CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape]
+            ends = [float(t[-1, 1]) for t in times]
+            return resampled(resampled(related, times[1], ends[1], axis=1), times[0], ends[0]), *ends
         query, query_times = self._queries[view]
         frames, times = self._reference(reference)
         durations = [float(t[-1, 1]) if len(t) else 0.0 for t in (query_times, times)]
@@ -194,11 +243,36 @@ class CopySearch:
         for reference, _ in candidates:
             with answer.timed("align"):
                 found = self._align(*self._queries[view], *self._reference(reference))
-            path = str(self.files.get(reference, {}).get("path") or "")
-            for query_start, query_end, start, end, score in found.tolist():
-                segment = Segment(query_start, query_end, reference, start, end, score, view, path)
-                if view == WHOLE or not any(segment.repeats(other) for other in answer.segments):
-                    answer.segments.append(segment)
+            self._add(answer, view, reference, found, self.aligner.min_score)
+
+    def _search_points(self, answer: Copies, store: Store, top: int, exclude: Collection[str]) -> None:
+        """Add the segments in which a part of the picture, or of its mirror image, is found by its corners."""
+        assert self.points is not None
+        rows, times = np.asarray(store[WHOLE], np.float32), store.times(WHOLE)
+        for view, corners in ((PARTS, rows), (MIRRORED, point_matches.mirrored(rows))):
+            with answer.timed("search"):
+                found = point_matches.related(self.points, corners, times, exclude)
+            best = sorted(found, key=lambda video: (-found[video].similarity.sum(), video))[:top]
+            answer.candidates += len(best)
+            for reference in best:
+                with answer.timed("align"):
+                    duration = self.files.get(reference, {}).get("duration") or found[reference].times[:, 3].max()
+                    related = found[reference].map(CELL, answer.duration, duration)
+                    cells = [CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape]
+                    options = {"min_similarity": RELATED, "min_length": CELLS}
+                    segments = aligners.find_segments(aligners.load("hough"), related, *cells, options)
+                self._related[view, reference] = related
+                self._add(answer, view, reference, segments, MIN_RELATED)
+
+    def _add(self, answer: Copies, view: str, reference: str, found: np.ndarray, min_score: float) -> None:
+        """Add the segments ``(N, 5)`` of one view and video that are good enough, and not found already."""
+        path = str(self.files.get(reference, {}).get("path") or "")
+        for query_start, query_end, start, end, score in found.tolist():
+            if score < (min_score if self.min_score is None else self.min_score):
+                continue
+            segment = Segment(query_start, query_end, reference, start, end, score, view, path)
+            if view == WHOLE or not any(segment.repeats(other) for other in answer.segments):
+                answer.segments.append(segment)
 
     def _reference(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The frames of a video of the library, and their times without gaps."""
@@ -213,7 +287,7 @@ class CopySearch:
             frames, times = frame_similarity.resampled(frames, times, every)
         if options is None:
             seconds = float(np.median(np.concatenate([np.diff(query_times), np.diff(times)])))
-            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(MIN_SECONDS / seconds))}
+            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(self.min_seconds / seconds))}
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)

@@ -189,6 +189,11 @@ class Descriptor:
         return Store(folder / "kept" / ROWS)
 
 
+#: corners, which a library by grey pixels has beside them; a query has more of them
+POINTS = Descriptor("points", {"extractor": "points", "every": 1.0})
+QUERY_POINTS = {**POINTS.options, "count": 400}
+
+
 def choose(
     plan: Callable[[], Plan],
     *,
