@@ -2,8 +2,7 @@
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
 each of those. If most of the file is not found, parts of its picture are searched: by corners that look and lie alike
-(:mod:`videomatch.localisation.point_matches`), then mirrored, turned and in halves. Halves of the library's videos
-would make it and each search five times as large.
+(:mod:`videomatch.localisation.point_matches`), then mirrored and turned.
 
 A map holds cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1
 the same frame. So one threshold does for all descriptors: grey pixels of different videos are uncorrelated, and CLIP's
@@ -41,7 +40,7 @@ MIN_SIMILARITY, MIN_SECONDS = 0.7, 1.25
 #: the aligner that finds segments unless another is named, and the least score of a segment of each, so that strangers
 #: have few (``benchmarks/edits.py --aligners``)
 DEFAULT = "hough"
-MIN_SCORES = {"hough": 0.7, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
+MIN_SCORES = {"hough": 0.8, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
 #: seconds of a cell of the map of related frames, least similarity in it, cells of a segment, and its least score
 CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.5
 #: random frames of the library that the baseline is computed from, and the videos that they are from
@@ -208,10 +207,7 @@ class CopySearch:
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
         if answer.segments:
             return answer
-        note = (
-            "of the library's videos the whole pictures were compared: one that shows this video in a half of its own "
-            "is found the other way round, by the copies of that one in a library of this"
-        )
+        note = "its picture was compared as a whole, mirrored, turned and by its corners"
         if self.aligner.options is None and answer.duration < min_seconds:
             note = f"it lasts {answer.duration:.2f} s, and a segment lasts {min_seconds:g} s at least"
         elif not views:

@@ -67,10 +67,6 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "turned left": lambda f: np.rot90(f, 1, (1, 2)),
     "turned right": lambda f: np.rot90(f, 3, (1, 2)),
     "upside down": lambda f: f[:, ::-1, ::-1],
-    "left half": lambda f: f[:, :, : f.shape[2] // 2],
-    "right half": lambda f: f[:, :, f.shape[2] // 2 :],
-    "upper half": lambda f: f[:, : f.shape[1] // 2],
-    "lower half": lambda f: f[:, f.shape[1] // 2 :],
 }
 
 
@@ -190,8 +186,8 @@ class Descriptor:
 
 
 #: corners, which a library by grey pixels has beside them; a query has more of them
-POINTS = Descriptor("points", {"extractor": "points", "every": 1.0})
-QUERY_POINTS = {**POINTS.options, "count": 400}
+POINTS = Descriptor("points", {"extractor": "points", "counts": [60, 60, 60], "every": 1.0})
+QUERY_POINTS = {**POINTS.options, "counts": [300, 150, 75]}
 
 
 def choose(

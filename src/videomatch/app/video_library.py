@@ -168,6 +168,8 @@ class VideoLibrary:
                 self.open_index()
         except ValueError as error:
             return damage if any(d in str(error) for d in damage) else [*damage, str(error)], []
+        if (points := self.points) is not None:
+            damage += points.check()[0]
         absent = []
         for row in videos.sort("video_id").iter_rows(named=True):
             path = row["path"]

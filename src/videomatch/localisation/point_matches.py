@@ -8,6 +8,7 @@ those of the others, and these span a fair part of either picture. A logo or a w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -19,9 +20,10 @@ from videomatch.retrieval.frame_index import FrameIndex
 #: numbers of a patch; factors of x, y, log2 of the size and angle in a row
 PATCH, PLACE = 64, np.full(4, 1e-3, np.float32)
 #: nearest corners that count, and their least cosine
-NEAREST, SIMILAR = 8, 0.85
-#: pairs of corners of two frames that are worth a closer look, and frames of a video that get one per query frame
-PAIRS, FRAMES = 5, 3
+NEAREST, SIMILAR = 8, 0.8
+#: pairs of corners of two frames that are worth a closer look; frames that get one per query frame, those with most
+#: pairs first: of one video, of all
+PAIRS, OF_VIDEO, OF_ALL = 5, 4, 12
 #: short sides by which a corner may be displaced; by how much scale (log2) and angle (degrees) may differ; side of a
 #: cell in which only one corner counts
 TOLERANCE, SCALE, ANGLE, CELL = 0.025, 0.6, 25.0, 0.03
@@ -29,8 +31,8 @@ TOLERANCE, SCALE, ANGLE, CELL = 0.025, 0.6, 25.0, 0.03
 MAX_SCALE = 5.0
 #: square short sides that the corners in agreement span in one of the frames at least
 SPAN = 0.15
-#: corners in agreement that make a similarity of one half
-HALF = 6
+#: corners in agreement at least, which make a similarity of one half
+LEAST = 6
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class RelatedFrames:
 
     @property
     def similarity(self) -> np.ndarray:
-        """From 0 to 1."""
-        return self.corners / (self.corners + HALF)
+        """From 0.5 to 1."""
+        return self.corners / (self.corners + LEAST)
 
     def map(self, every: float, query: float, reference: float) -> np.ndarray:
         """The similarity map in cells of ``every`` s of both videos, which last so many seconds."""
@@ -88,19 +90,19 @@ def related(
     order = np.argsort(of_pair.ravel(), kind="stable")
     ends = np.cumsum(counts)
     places, others = _places(rows[corner]), _places(other)
-    seen: dict[tuple[int, int], int] = {}
+    seen: Counter[tuple[int, ...]] = Counter()
     hits: dict[str, list[tuple[float, ...]]] = {}
     for pair in np.argsort(-counts, kind="stable").tolist():
         if counts[pair] < PAIRS:
             break
-        of_frame = int(pairs[pair, 0]), int(pairs[pair, 1])
-        seen[of_frame] = seen.get(of_frame, 0) + 1
-        if seen[of_frame] > FRAMES:
+        of_frame, of_video = (int(pairs[pair, 0]),), tuple(pairs[pair, :2].tolist())
+        if seen[of_frame] >= OF_ALL or seen[of_video] >= OF_VIDEO:
             continue
+        seen.update((of_frame, of_video))
         at = order[ends[pair] - counts[pair] : ends[pair]]
         if agreeing := _agreeing(places[at], others[at]):
             box = (*times[corner[at[0]]].tolist(), *other_times[at[0]].tolist())
-            hits.setdefault(index.ids[of_frame[1]], []).append((*box, agreeing))
+            hits.setdefault(index.ids[of_video[1]], []).append((*box, agreeing))
     return {
         video: RelatedFrames(np.array(table)[:, :4], np.array(table)[:, 4]) for video, table in sorted(hits.items())
     }
@@ -112,7 +114,7 @@ def _places(rows: np.ndarray) -> np.ndarray:
 
 
 def _agreeing(query: np.ndarray, reference: np.ndarray) -> int:
-    """How many corners one similarity transform takes to their counterparts; 0 where they span too little."""
+    """How many corners one similarity transform takes to their counterparts; 0 where they are few or span little."""
     points = np.ascontiguousarray(reference[:, :2]), np.ascontiguousarray(query[:, :2])
     matrix, inside = cv2.estimateAffinePartial2D(
         *points, method=cv2.RANSAC, ransacReprojThreshold=TOLERANCE, maxIters=200, confidence=0.99
@@ -126,9 +128,9 @@ def _agreeing(query: np.ndarray, reference: np.ndarray) -> int:
     turned = (np.degrees(query[:, 3] - reference[:, 3]) - turn + 180) % 360 - 180
     scaled = query[:, 2] - reference[:, 2] - np.log2(scale)
     at = inside.ravel().astype(bool) & (np.abs(turned) <= ANGLE) & (np.abs(scaled) <= SCALE)
-    if not at.any():
+    if at.sum() < LEAST:
         return 0
     sides = [places[at, :2] for places in (query, reference)]
     span = max(float(np.prod(np.ptp(side, axis=0))) for side in sides)
     agreeing = min(len(np.unique(np.round(side / CELL), axis=0)) for side in sides)
-    return agreeing if span >= SPAN else 0
+    return agreeing if span >= SPAN and agreeing >= LEAST else 0
