@@ -39,6 +39,14 @@ def blurred(image, _):
     return wide
 
 
+def titled(image, second):
+    """With black and white stripes that move over the lower quarter."""
+    image = image.copy()
+    across = (np.arange(image.shape[1]) // 6 + int(2 * second)) % 2
+    image[3 * len(image) // 4 :] = 255 * across[:, None].astype(np.uint8)
+    return image
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A library of six films, and edited copies beside it."""
@@ -55,6 +63,7 @@ def world(tmp_path_factory):
     films.write(folder / "blurred.mp4", (3, 2, 10), edit=blurred)
     films.write(folder / "turned.mp4", (3, 2, 10), edit=lambda image, _: np.ascontiguousarray(np.rot90(image)))
     films.write(folder / "upside.mp4", (1, 2, 10), edit=lambda image, _: np.ascontiguousarray(image[::-1, ::-1]))
+    films.write(folder / "titled.mp4", (4, 2, 10), edit=titled)
     films.write(folder / "nasty.mp4", (5, 2, 10))
     films.write(folder / "own.mp4", (80, 0, 10))
     yield folder
@@ -91,6 +100,7 @@ def test_parts_are_found_where_they_come_from(search, world):
     ("turned.mp4", "turned right", "film3.mp4"),
     ("blurred.mp4", "between blurred bars", "film3.mp4"),
     ("upside.mp4", "upside down", "film1.mp4"),
+    ("titled.mp4", "without the lower quarter", "film4.mp4"),
 ])  # fmt: skip
 def test_parts_of_the_picture_are_found(search, world, name, view, reference):
     answer = search.copies(world / name)

@@ -2,7 +2,7 @@
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
 each of those. If most of the file is not found, parts of its picture are searched: by corners that look and lie alike
-(:mod:`videomatch.localisation.point_matches`), then mirrored and turned.
+(:mod:`videomatch.localisation.point_matches`), then without what a title may cover, mirrored and turned.
 
 A map holds cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1
 the same frame. So one threshold does for all descriptors: grey pixels of different videos are uncorrelated, and CLIP's
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from videomatch import aligners
-from videomatch.app.descriptors import POINTS, QUERY_POINTS
+from videomatch.app.descriptors import GREY, POINTS, QUERY_POINTS
 from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
@@ -50,6 +50,10 @@ MAX_JUMP = 1.0
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
 WHOLE = "whole"
+#: parts of the grid of grey pixels that are compared alone, as a title may cover the rest: shares of the height
+UNCOVERED = {"without the lower quarter": (0.0, 0.75), "without the upper quarter": (0.25, 1.0)}
+#: share of the contrast of a picture that such a part has at least
+CONTRAST = 0.3
 #: views by corners
 PARTS, MIRRORED = "parts of the picture", "parts of the picture, mirrored"
 
@@ -196,9 +200,12 @@ class CopySearch:
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
             answer.duration = float(videos["duration"][0] or 0.0)
             answer.frames = len(whole[WHOLE])
-            self._search(answer, WHOLE, whole, top, same)
+            candidates = self._search(answer, WHOLE, whole, top, same)
             if beside and not answer.is_found:
                 self._search_points(answer, Store(descriptor.passed(folder) / POINTS.name), top, same)
+            is_grid = descriptor.options["extractor"] == GREY and self.index.dim == self.index.inputs
+            if views and is_grid and not answer.is_found:
+                self._search_uncovered(answer, candidates)
             if views and not answer.is_found:
                 with answer.timed("frames"):
                     store = descriptor.describe_views(file, Path(scratch) / "views", threads)
@@ -230,8 +237,8 @@ class CopySearch:
         ]
         return resampled(np.concatenate(pieces), query_times, durations[0]), durations[0], durations[1]
 
-    def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> None:
-        """Add the segments that one view of the query shares with the library."""
+    def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> list[str]:
+        """Add the segments that one view of the query shares with the library; returns the videos that were aligned."""
         with answer.timed("search"):
             candidates = self.index.search(store[view], top, exclude=exclude)
             self._queries[view] = self.index.project(store[view]), intervals.filled(store.times(view))
@@ -240,6 +247,18 @@ class CopySearch:
             with answer.timed("align"):
                 found = self._align(*self._queries[view], *self._reference(reference))
             self._add(answer, view, reference, found, self.aligner.min_score)
+        return [reference for reference, _ in candidates]
+
+    def _search_uncovered(self, answer: Copies, candidates: Sequence[str]) -> None:
+        """Add the segments that parts of the picture share with the same parts of videos, of grey pixels alone."""
+        for view, (top, bottom) in UNCOVERED.items():
+            query, times = self._queries[view] = self._queries[WHOLE]
+            for reference in candidates:
+                with answer.timed("align"):
+                    frames, reference_times = self._reference(reference)
+                    parts = [_part(rows, top, bottom) for rows in (query, frames, self._baseline)]
+                    found = self._align(parts[0], times, parts[1], reference_times, parts[2])
+                self._add(answer, view, reference, found, self.aligner.min_score)
 
     def _search_points(self, answer: Copies, store: Store, top: int, exclude: Collection[str]) -> None:
         """Add the segments in which a part of the picture, or of its mirror image, is found by its corners."""
@@ -275,8 +294,16 @@ class CopySearch:
         frames, times = self.index.features(video_id)
         return frames, intervals.filled(times)
 
-    def _align(self, query: np.ndarray, query_times: np.ndarray, frames: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Segments ``(N, 5)``, s; long queries are aligned in pieces, so that no map is too large for the memory."""
+    def _align(
+        self,
+        query: np.ndarray,
+        query_times: np.ndarray,
+        frames: np.ndarray,
+        times: np.ndarray,
+        random: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Segments ``(N, 5)``, s; ``random`` frames of the library are compared as the others are. Long queries are
+        aligned in pieces, so that no map is too large for the memory."""
         every, options = self.aligner.every, self.aligner.options
         if every is not None:
             query, query_times = frame_similarity.resampled(query, query_times, every)
@@ -287,16 +314,25 @@ class CopySearch:
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
-            similarity = self._similarity(query[at], frames) + self.aligner.bias
+            similarity = self._similarity(query[at], frames, random) + self.aligner.bias
             pieces.append(aligners.find_segments(self.aligner.aligner, similarity, query_times[at], times, options))
         return join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
 
-    def _similarity(self, query: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def _similarity(self, query: np.ndarray, frames: np.ndarray, random: np.ndarray | None = None) -> np.ndarray:
         cosines = frame_similarity.cosines(query, frames)
         if self.aligner.options is not None:
             return cosines
-        baseline = np.maximum(0, (query @ self._baseline.T).mean(axis=1, keepdims=True))
+        random = self._baseline if random is None else random
+        baseline = np.maximum(0, (query @ random.T).mean(axis=1, keepdims=True))
         return (cosines - baseline) / np.maximum(1 - baseline, 1e-3)
+
+
+def _part(rows: np.ndarray, top: float, bottom: float) -> np.ndarray:
+    """The part of square pictures ``(n, side * side)`` between two shares of their height, as unit vectors."""
+    side = round(rows.shape[1] ** 0.5)
+    part = rows.reshape(-1, side, side)[:, round(top * side) : round(bottom * side)].reshape(len(rows), -1)
+    part = part - part.mean(axis=1, keepdims=True)
+    return unit_rows(part * (np.linalg.norm(part, axis=1, keepdims=True) >= CONTRAST), np.float32)
 
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.ndarray:
