@@ -73,11 +73,15 @@ class Segment:
     view: str
     path: str
 
+    @property
+    def duration(self) -> float:
+        """Seconds of the query."""
+        return self.query_end - self.query_start
+
     def repeats(self, other: Segment) -> bool:
         """Whether half of the shorter one of two segments of one video is the same part of the query."""
         shared = min(self.query_end, other.query_end) - max(self.query_start, other.query_start)
-        shorter = min(self.query_end - self.query_start, other.query_end - other.query_start)
-        return self.reference == other.reference and shared > 0.5 * shorter
+        return self.reference == other.reference and shared > 0.5 * min(self.duration, other.duration)
 
 
 @dataclass
@@ -280,14 +284,16 @@ class CopySearch:
                 self._add(answer, view, reference, segments, MIN_RELATED)
 
     def _add(self, answer: Copies, view: str, reference: str, found: np.ndarray, min_score: float) -> None:
-        """Add the segments ``(N, 5)`` of one view and video that are good enough, and not found already."""
+        """Add the segments ``(N, 5)`` of one view and video that are good enough. Of two views of the same part of the
+        query the whole one counts, else the one that finds more of it."""
         path = str(self.files.get(reference, {}).get("path") or "")
         for query_start, query_end, start, end, score in found.tolist():
             if score < (min_score if self.min_score is None else self.min_score):
                 continue
             segment = Segment(query_start, query_end, reference, start, end, score, view, path)
-            if view == WHOLE or not any(segment.repeats(other) for other in answer.segments):
-                answer.segments.append(segment)
+            same = [] if view == WHOLE else [other for other in answer.segments if segment.repeats(other)]
+            if all(other.view != WHOLE and other.duration < segment.duration for other in same):
+                answer.segments = [other for other in answer.segments if other not in same] + [segment]
 
     def _reference(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The frames of a video of the library, and their times without gaps."""
