@@ -168,8 +168,10 @@ class VideoLibrary:
                 self.open_index()
         except ValueError as error:
             return damage if any(d in str(error) for d in damage) else [*damage, str(error)], []
-        if (points := self.points) is not None:
-            damage += points.check()[0]
+        try:
+            damage += points.check()[0] if (points := self.points) is not None else []
+        except ValueError as error:
+            damage.append(str(error))
         absent = []
         for row in videos.sort("video_id").iter_rows(named=True):
             path = row["path"]
@@ -222,7 +224,13 @@ class VideoLibrary:
 
     def _mend_points(self, added: Added, threads: int) -> None:
         """Mend the library of corners, made if need be, and remove from it what this one does not hold."""
-        if self.points is None and self.descriptor.name == GREY:
+        try:
+            absent = self.points is None
+        except ValueError as error:
+            added.notes.append(f"removed: {error}")
+            _remove(self.folder / POINTS.name)
+            absent = True
+        if absent and self.descriptor.name == GREY:
             VideoLibrary.create(self.folder / POINTS.name, POINTS)
         if (points := self.points) is not None:
             known = self.videos()["video_id"]
