@@ -47,9 +47,9 @@ def counted(monkeypatch):
     calls = []
     before = descriptors.Descriptor.describe
 
-    def describe(self, files, folder, threads):
+    def describe(self, files, folder, threads, *beside):
         calls.append(sorted(files))
-        return before(self, files, folder, threads)
+        return before(self, files, folder, threads, *beside)
 
     monkeypatch.setattr(descriptors.Descriptor, "describe", describe)
     return calls
