@@ -320,8 +320,8 @@ class CopySearch:
         times: np.ndarray,
         random: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Segments ``(N, 5)``, s, that have the least score; ``random`` frames of the library are compared as the others
-        are. Long queries are aligned in pieces, so that no map is too large for the memory."""
+        """Segments ``(N, 5)``, s, of the least score or more; ``random`` frames of the library are compared as the
+        others are. Long queries are aligned in pieces, so that no map is too large for the memory."""
         every, options = self.aligner.every, self.aligner.options
         if every is not None:
             query, query_times = frame_similarity.resampled(query, query_times, every)
