@@ -400,13 +400,13 @@ class VideoLibrary:
             if store is None or not len(rows):
                 return
             name = digests.digest(sorted(rows["sha256"]))[:16]
-            added.frames += self._write_features(name, rows["video_id"].to_list(), store)
-            self._write_batch(name, rows)  # last: features without a batch are removed
-            if (points := self.points) is not None:  # what a kill leaves out is described again at the end
+            if (points := self.points) is not None:  # first: corners of what this library lacks are removed
                 with points._locked():
                     found = Store(self.descriptor.passed(Path(scratch)) / POINTS.name)
                     points._write_features(name, rows["video_id"].to_list(), found)
                     points._write_batch(name, rows)
+            added.frames += self._write_features(name, rows["video_id"].to_list(), store)
+            self._write_batch(name, rows)  # last: features without a batch are removed
         added.videos += rows["video_id"].to_list()
 
     def _describe(
