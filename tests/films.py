@@ -32,11 +32,6 @@ def mirrored(image: np.ndarray, _: float) -> np.ndarray:
     return np.ascontiguousarray(image[:, ::-1])
 
 
-def beside(seed: int) -> Edit:
-    """On the left of another film."""
-    return lambda image, second: np.concatenate([image, picture(seed, second)], axis=1)
-
-
 def write(path: Path, *parts: tuple[int, float, float], edit: Edit | None = None) -> Path:
     """Write a film of parts (seed, from, to: seconds of that film), one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)

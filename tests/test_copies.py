@@ -39,6 +39,14 @@ def blurred(image, _):
     return wide
 
 
+def titled(image, second):
+    """With black and white stripes that move over the lower quarter."""
+    image = image.copy()
+    across = (np.arange(image.shape[1]) // 6 + int(2 * second)) % 2
+    image[3 * len(image) // 4 :] = 255 * across[:, None].astype(np.uint8)
+    return image
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A library of six films, and edited copies beside it."""
@@ -54,7 +62,8 @@ def world(tmp_path_factory):
     films.write(folder / "mirrored.mp4", (3, 2, 10), edit=films.mirrored)
     films.write(folder / "blurred.mp4", (3, 2, 10), edit=blurred)
     films.write(folder / "turned.mp4", (3, 2, 10), edit=lambda image, _: np.ascontiguousarray(np.rot90(image)))
-    films.write(folder / "beside.mp4", (1, 2, 10), edit=films.beside(70))
+    films.write(folder / "upside.mp4", (1, 2, 10), edit=lambda image, _: np.ascontiguousarray(image[::-1, ::-1]))
+    films.write(folder / "titled.mp4", (4, 2, 10), edit=titled)
     films.write(folder / "nasty.mp4", (5, 2, 10))
     films.write(folder / "own.mp4", (80, 0, 10))
     yield folder
@@ -90,21 +99,31 @@ def test_parts_are_found_where_they_come_from(search, world):
     ("mirrored.mp4", "mirrored", "film3.mp4"),
     ("turned.mp4", "turned right", "film3.mp4"),
     ("blurred.mp4", "between blurred bars", "film3.mp4"),
-    ("beside.mp4", "left half", "film1.mp4"),
+    ("upside.mp4", "upside down", "film1.mp4"),
+    ("titled.mp4", "without the lower quarter", "film4.mp4"),
 ])  # fmt: skip
 def test_parts_of_the_picture_are_found(search, world, name, view, reference):
     answer = search.copies(world / name)
-    assert [s[:2] for s in found(answer)] == [(reference, view)]
+    assert [(s[0], s[1] in (view, copies.PARTS)) for s in found(answer)] == [(reference, True)]
     assert np.abs(np.subtract(found(answer)[0][2:], (0, 8, 2, 10))).max() <= 0.5
     assert search.copies(world / name, views=False).segments == []
 
 
+@pytest.mark.parametrize(("name", "view"), [
+    ("mirrored.mp4", "mirrored"), ("turned.mp4", "turned right"), ("upside.mp4", "upside down")
+])  # fmt: skip
+def test_a_library_without_corners_finds_them_by_views(search, world, name, view):
+    search.points = None
+    assert [s.view for s in search.copies(world / name).segments] == [view]
+
+
 def test_films_that_are_nowhere_else_have_no_segments(search, world):
     nothing = search.copies(world / "own.mp4")
-    assert nothing.segments == [] and "the other way round" in nothing.notes[-1]
+    assert nothing.segments == [] and "mirrored, turned and by its corners" in nothing.notes[-1]
     assert "--whole" in search.copies(world / "own.mp4", views=False).notes[-1]
     answer = search.copies(world / "raw/film4.mp4")  # of the library itself
     assert answer.segments == [] and "this very file is in the library, as film4.mp4" in answer.notes[0]
+    assert answer.identical == ["film4.mp4"]
 
 
 def pillared(image, _):
@@ -286,6 +305,27 @@ def test_queries_that_cannot_be_answered(search, world, tmp_path):
         search.copies(tmp_path / "nothing.mp4")
     with pytest.raises(ValueError, match="top = 0, expected 1 to"):
         search.copies(world / "cut.mp4", top=0)
+    with pytest.raises(ValueError, match="min_score = 2, expected 0 to 1"):
+        search.copies(world / "cut.mp4", min_score=2)
+    with pytest.raises(ValueError, match="min_seconds = 0, expected more than 0"):
+        search.copies(world / "cut.mp4", min_seconds=0)
+
+
+def test_short_and_bad_segments_are_left_out_as_wanted(search, world, tmp_path):
+    short = films.write(tmp_path / "short.mp4", (3, 4, 5), edit=films.darker)
+    nothing = search.copies(short)
+    assert nothing.segments == [] and "a segment lasts 1.25 s at least" in nothing.notes[-1]
+    (found,) = search.copies(short, min_seconds=0.5).segments
+    assert found.reference == "film3.mp4" and abs(found.reference_start - found.query_start - 4) <= 0.25
+    every = search.copies(world / "cut.mp4")
+    assert len(every.segments) == 2 and search.copies(world / "cut.mp4", min_score=1).segments == []
+
+
+@pytest.mark.parametrize("name", copies.MIN_SCORES)
+def test_no_aligner_finds_a_stranger_by_its_defaults(search, world, name):
+    search.aligner = copies.choose_aligner(name)
+    assert search.copies(world / "own.mp4").segments == []
+    assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
 
 
 def test_the_commands(world, tmp_path, monkeypatch, capsys):
@@ -305,16 +345,17 @@ def test_the_commands(world, tmp_path, monkeypatch, capsys):
     assert cli.main(["library", "list", str(library)]) == 0
     assert re.search(r"00:12\.0  film1\.mp4\n1 video, 00:12\.0 in all, 48 frames", capsys.readouterr().out)
     out = tmp_path / "page.html"
-    assert cli.main(["copies", "beside.mp4", "--library", str(library), "--page", str(out)]) == 0
+    assert cli.main(["copies", "upside.mp4", "--library", str(library), "--page", str(out)]) == 0
     printed = capsys.readouterr()
-    line = r"00:00\.\d-00:0[78]\.\d  00:02\.\d-00:(09|10)\.\d +\d\.\d{3}  film1\.mp4  \(left half\)\n"
+    line = r"00:00\.\d-00:0[78]\.\d  00:02\.\d-00:(09|10)\.\d +\d\.\d{3}  film1\.mp4  "
+    line += r"\((parts of the picture|upside down)\)\n"
     assert re.fullmatch(line, printed.out), printed.out
     assert "1 segment: 32 frames against 48 of 1 video," in printed.err and "film1.mp4" in out.read_text()
-    assert cli.main(["copies", "beside.mp4", "--library", str(library), "--json", "--whole"]) == 0
+    assert cli.main(["copies", "upside.mp4", "--library", str(library), "--json", "--whole"]) == 0
     assert json.loads(capsys.readouterr().out)["segments"] == []
     assert cli.main(["copies", "film1.mp4", "--library", str(library)]) == 0  # an id of the library
     assert "does not count" in capsys.readouterr().err
-    assert cli.main(["copies", "beside.mp4", "--library", str(tmp_path / "none")]) == 1
+    assert cli.main(["copies", "upside.mp4", "--library", str(tmp_path / "none")]) == 1
     assert "is no library: make one with" in capsys.readouterr().err
     assert cli.main(["copies", "none.mp4", "--library", str(library)]) == 1
     assert "there is no such file" in capsys.readouterr().err

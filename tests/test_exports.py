@@ -118,7 +118,7 @@ def test_segments_as_table_list_and_cuts(library, tmp_path, capsys):
     cuts = sorted(path.name for path in (tmp_path / "cuts").iterdir())
     assert cuts[0] == "001-query.mp4" and cuts[-1] == "006-two-1-1.mp4" and len(cuts) == 6
     lengths = [probe(tmp_path / "cuts" / name).duration for name in cuts]
-    assert np.abs(np.subtract(lengths, [5, 5, 5, 5, 4, 4])).max() <= 0.75
+    assert np.abs(np.subtract(lengths, [5, 5, 5, 5, 4, 4])).max() <= 1  # either end up to half a second, as above
     assert cli.main(given) == 1 and "cuts is not empty" in capsys.readouterr().err
     assert len(list((tmp_path / "cuts").iterdir())) == 6
 

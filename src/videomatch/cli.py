@@ -152,11 +152,15 @@ def parser() -> argparse.ArgumentParser:
     copies.add_argument("--library", type=Path, help="folder of `videomatch library add`; by default an index")
     copies.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
     aligner = copies.add_mutually_exclusive_group()
-    aligner.add_argument("--system", help="a trained detector of segments; by default the temporal network finds them")
+    aligner.add_argument("--system", help="a trained detector of segments; by default Hough voting finds them")
     aligner.add_argument("--run", type=Path, help="folder of a detector's checkpoint")
-    aligner.add_argument("--aligner", help="one of aligners/, with its own defaults")
+    aligner.add_argument("--aligner", help="one of aligners/, with thresholds that few strangers reach")
     copies.add_argument("--tuned", type=Path, help="result of `tune`: which aligner, or options of the detector")
     copies.add_argument("--top", type=int, default=10, help="how many videos of the library are aligned")
+    copies.add_argument("--min-score", type=float, metavar="SCORE", help="of a segment; by default the aligner's own")
+    copies.add_argument(
+        "--min-seconds", type=float, default=1.25, metavar="SECONDS", help="that a segment lasts (1.25)"
+    )
     copies.add_argument(
         "--whole", action="store_true", help="compare the whole picture only: no parts, mirrored or turned"
     )

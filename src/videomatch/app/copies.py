@@ -1,8 +1,8 @@
 """Where each part of a video comes from: a file against a library of own videos (:mod:`videomatch.app.video_library`).
 
 The frames of the file vote for videos of the library; an aligner finds segments in the similarity map of the file and
-each of those. If most of the file is not found, its picture is searched mirrored, turned and in parts as well.
-Halves of the library's videos would make it and each search five times as large.
+each of those. If most of the file is not found, parts of its picture are searched: by corners that look and lie alike
+(:mod:`videomatch.localisation.point_matches`), then without what a title may cover, mirrored and turned.
 
 A map holds cosines, rescaled per query frame: 0 is its mean cosine with random frames of the library (the baseline), 1
 the same frame. So one threshold does for all descriptors: grey pixels of different videos are uncorrelated, and CLIP's
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from videomatch import aligners
+from videomatch.app.descriptors import GREY, POINTS, QUERY_POINTS
 from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
@@ -28,14 +29,20 @@ from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.data.walk import NOT_TEXT, is_text, printable
-from videomatch.localisation import frame_similarity, intervals
-from videomatch.metrics.segments import union_length
+from videomatch.localisation import frame_similarity, intervals, point_matches
+from videomatch.metrics.segments import SCORE, union_length
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.specs.similarity import SimilarityMap
 
 #: rescaled similarity of two frames that are the same, and seconds of a segment, at least
 MIN_SIMILARITY, MIN_SECONDS = 0.7, 1.25
+#: the aligner that finds segments unless another is named, and the least score of a segment of each, so that strangers
+#: have none (435 pairs of real clips; ``results/LOG.md``)
+DEFAULT = "hough"
+MIN_SCORES = {"hough": 0.8, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
+#: seconds of a cell of the map of related frames, least similarity in it, cells of a segment, and its least score
+CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.5
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
@@ -43,12 +50,19 @@ MAX_JUMP = 1.0
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
 WHOLE = "whole"
+#: parts of the grid of grey pixels that are compared alone, as a title may cover the rest: shares of the height
+UNCOVERED = {"without the lower quarter": (0.0, 0.75), "without the upper quarter": (0.25, 1.0)}
+#: share of the contrast of a picture that such a part has at least
+CONTRAST = 0.3
+#: views by corners
+PARTS, MIRRORED = "parts of the picture", "parts of the picture, mirrored"
 
 
 @dataclass(frozen=True)
 class Segment:
     """A part of the query and where it comes from (``reference`` is the id, ``path`` the file), s; ``score`` is a mean
-    similarity along it, or a detector's; ``view`` is ``whole``, or of :data:`videomatch.app.descriptors.VIEWS`."""
+    similarity along it, or a detector's; ``view`` is ``whole``, by corners, or of
+    :data:`videomatch.app.descriptors.VIEWS`."""
 
     query_start: float
     query_end: float
@@ -59,17 +73,21 @@ class Segment:
     view: str
     path: str
 
+    @property
+    def duration(self) -> float:
+        """Seconds of the query."""
+        return self.query_end - self.query_start
+
     def repeats(self, other: Segment) -> bool:
         """Whether half of the shorter one of two segments of one video is the same part of the query."""
         shared = min(self.query_end, other.query_end) - max(self.query_start, other.query_start)
-        shorter = min(self.query_end - self.query_start, other.query_end - other.query_start)
-        return self.reference == other.reference and shared > 0.5 * shorter
+        return self.reference == other.reference and shared > 0.5 * min(self.duration, other.duration)
 
 
 @dataclass
 class Copies(Answer):
     """What was found of the file ``asked``, of ``duration`` s. ``frames`` of it were compared, and ``candidates`` are
-    the videos that were aligned, those of each view counted."""
+    the videos that were aligned, those of each view counted; ``identical`` ones are this very file."""
 
     asked: str
     library: str
@@ -79,31 +97,41 @@ class Copies(Answer):
     duration: float = 0.0
     frames: int = 0
     candidates: int = 0
+    identical: list[str] = field(default_factory=list)
+
+    @property
+    def is_found(self) -> bool:
+        """Whether most of the query was."""
+        found = np.array([[s.query_start, s.query_end] for s in self.segments]).reshape(-1, 2)
+        return union_length(*found.T) >= FOUND * self.duration
 
 
 @dataclass(frozen=True)
 class ChosenAligner:
     """An aligner with its options; with None it reads rescaled similarities, with the thresholds of this module.
-    ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared."""
+    ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared.
+    Segments have ``min_score``."""
 
     aligner: aligners.Aligner
     name: str
     options: Mapping[str, Any] | None = None
     bias: float = 0.0
     every: float | None = None
+    min_score: float = -np.inf
 
 
 def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> ChosenAligner:
-    """The aligner ``name`` with its own defaults, the detector in the checkpoint ``run``, or what ``tune`` left in
-    ``tuned``, of an aligner or of that detector; by default the temporal network and the thresholds of this module."""
+    """The aligner ``name`` (by default :data:`DEFAULT`) with the thresholds of this module, the detector in the
+    checkpoint ``run``, or what ``tune`` left in ``tuned``, of an aligner or of that detector."""
     if name is not None and name not in named.names("aligners"):
         raise ValueError(unknown("aligner", name, named.names("aligners")))
     if name is not None and (run is not None or tuned is not None):
         raise ValueError("an aligner, and a detector or tuned options: expected one or the other")
-    if name is None and run is None and tuned is None:
-        return ChosenAligner(aligners.load("temporal_network"), "the temporal network")
+    if run is None and tuned is None:
+        name = name or DEFAULT
+        return ChosenAligner(aligners.load(name), name, min_score=MIN_SCORES[name])
     if tuned is None:
-        return ChosenAligner(aligners.load(name, run), name or f"the detector {run}", {})
+        return ChosenAligner(aligners.load(run=run), f"the detector {run}", {})
     path = tuned / "tuned.json" if tuned.is_dir() else tuned
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a result of `tune`")
@@ -125,14 +153,34 @@ class CopySearch:
         self.library, self.aligner, self.rows = library, aligner, rows
         library.descriptor.check()
         self.index = library.open_index()
+        points = library.points
+        self.points = points.open_index() if points is not None and len(points.videos()) else None
         self.files = {row["video_id"]: row for row in library.videos().iter_rows(named=True)}
         self._baseline = _random_frames(self.index)
         self._queries: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # view -> frames and their times
+        self._related: dict[tuple[str, str], np.ndarray] = {}  # view by corners, reference -> map
+        self.min_seconds = MIN_SECONDS
+        self.min_score: float | None = None
 
-    def copies(self, file: Path, *, top: int = 10, views: bool = True, threads: int = 1) -> Copies:
+    def copies(
+        self,
+        file: Path,
+        *,
+        top: int = 10,
+        views: bool = True,
+        threads: int = 1,
+        min_score: float | None = None,
+        min_seconds: float = MIN_SECONDS,
+    ) -> Copies:
         """Where each part of a file comes from. If the file itself is in the library, it does not count. ``top`` videos
-        are aligned for each view; ``views``: also search the picture mirrored, turned and in parts."""
+        are aligned for each view; ``views``: also search parts of the picture, mirrored and turned. Segments last
+        ``min_seconds`` and have ``min_score`` (by default that of the aligner)."""
         check_top(top)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise ValueError(f"min_score = {min_score:g}, expected 0 to 1")
+        if not 0 < min_seconds <= 3600:
+            raise ValueError(f"min_seconds = {min_seconds:g}, expected more than 0 and at most 3600 s")
+        self.min_score, self.min_seconds = min_score, min_seconds
         if not is_text(str(file)):
             raise ValueError(f"{printable(str(file))}: {NOT_TEXT}")
         if not file.is_file():
@@ -140,22 +188,29 @@ class CopySearch:
                 raise ValueError(f"{file}: is a folder; expected one video")
             message = f"{file}: there is no such file, nor a video of the library"
             raise ValueError(did_you_mean(message, file, self.files))
-        self._queries = {}
+        self._queries, self._related = {}, {}
         descriptor = self.library.descriptor
         answer = Copies(str(file), str(self.library.folder), str(descriptor), self.aligner.name)
         digest = digests.file_digest(file)
         same = [i for i, row in self.files.items() if row["sha256"] == digest]
+        answer.identical = same
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
+        beside = {POINTS.name: QUERY_POINTS} if views and self.points is not None else {}
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
-                whole, videos, rejected = descriptor.describe({WHOLE: file}, Path(scratch) / WHOLE, threads)
+                folder = Path(scratch) / WHOLE
+                whole, videos, rejected = descriptor.describe({WHOLE: file}, folder, threads, beside)
             if whole is None or not len(videos):
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
             answer.duration = float(videos["duration"][0] or 0.0)
             answer.frames = len(whole[WHOLE])
-            self._search(answer, WHOLE, whole, top, same)
-            found = np.array([[s.query_start, s.query_end] for s in answer.segments]).reshape(-1, 2)
-            if views and union_length(*found.T) < FOUND * answer.duration:
+            candidates = self._search(answer, WHOLE, whole, top, same)
+            if beside and not answer.is_found:
+                self._search_points(answer, Store(descriptor.passed(folder) / POINTS.name), top, same)
+            is_grid = descriptor.options["extractor"] == GREY and self.index.dim == self.index.inputs
+            if views and is_grid and not answer.is_found:
+                self._search_uncovered(answer, candidates)
+            if views and not answer.is_found:
                 with answer.timed("frames"):
                     store = descriptor.describe_views(file, Path(scratch) / "views", threads)
                 for view in store.ids:
@@ -163,12 +218,9 @@ class CopySearch:
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
         if answer.segments:
             return answer
-        note = (
-            "of the library's videos the whole pictures were compared: one that shows this video in a half of its own "
-            "is found the other way round, by the copies of that one in a library of this"
-        )
-        if self.aligner.options is None and answer.duration < MIN_SECONDS:
-            note = f"it lasts {answer.duration:.2f} s, and a segment lasts {MIN_SECONDS} s at least"
+        note = "its picture was compared as a whole, mirrored, turned and by its corners"
+        if self.aligner.options is None and answer.duration < min_seconds:
+            note = f"it lasts {answer.duration:.2f} s, and a segment lasts {min_seconds:g} s at least"
         elif not views:
             note = "its picture was compared as a whole only (--whole)"
         answer.notes.append(note)
@@ -186,6 +238,10 @@ class CopySearch:
 
     def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
         """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
+        if (related := self._related.get((view, reference))) is not None:
+            times = [CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape]
+            ends = [float(t[-1, 1]) for t in times]
+            return resampled(resampled(related, times[1], ends[1], axis=1), times[0], ends[0]), *ends
         query, query_times = self._queries[view]
         frames, times = self.frames(reference)
         durations = [float(t[-1, 1]) if len(t) else 0.0 for t in (query_times, times)]
@@ -195,8 +251,8 @@ class CopySearch:
         ]
         return resampled(np.concatenate(pieces), query_times, durations[0]), durations[0], durations[1]
 
-    def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> None:
-        """Add the segments that one view of the query shares with the library."""
+    def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> list[str]:
+        """Add the segments that one view of the query shares with the library; returns the videos that were aligned."""
         with answer.timed("search"):
             candidates = self.index.search(store[view], top, exclude=exclude)
             self._queries[view] = self.index.project(store[view]), intervals.filled(store.times(view))
@@ -204,39 +260,98 @@ class CopySearch:
         for reference, _ in candidates:
             with answer.timed("align"):
                 found = self.align(*self._queries[view], *self.frames(reference))
-            path = str(self.files.get(reference, {}).get("path") or "")
-            for query_start, query_end, start, end, score in found.tolist():
-                segment = Segment(query_start, query_end, reference, start, end, score, view, path)
-                if view == WHOLE or not any(segment.repeats(other) for other in answer.segments):
-                    answer.segments.append(segment)
+            self._add(answer, view, reference, found)
+        return [reference for reference, _ in candidates]
+
+    def _search_uncovered(self, answer: Copies, candidates: Sequence[str]) -> None:
+        """Add the segments that parts of the picture share with the same parts of videos, of grey pixels alone."""
+        for view, (top, bottom) in UNCOVERED.items():
+            query, times = self._queries[view] = self._queries[WHOLE]
+            for reference in candidates:
+                with answer.timed("align"):
+                    frames, reference_times = self.frames(reference)
+                    parts = [_part(rows, top, bottom) for rows in (query, frames, self._baseline)]
+                    found = self.align(parts[0], times, parts[1], reference_times, parts[2])
+                self._add(answer, view, reference, found)
+
+    def _search_points(self, answer: Copies, store: Store, top: int, exclude: Collection[str]) -> None:
+        """Add the segments in which a part of the picture, or of its mirror image, is found by its corners."""
+        assert self.points is not None
+        rows, times = np.asarray(store[WHOLE], np.float32), store.times(WHOLE)
+        for view, corners in ((PARTS, rows), (MIRRORED, point_matches.mirrored(rows))):
+            with answer.timed("search"):
+                found = point_matches.related(self.points, corners, times, exclude)
+            best = sorted(found, key=lambda video: (-found[video].similarity.sum(), video))[:top]
+            answer.candidates += len(best)
+            for reference in best:
+                with answer.timed("align"):
+                    duration = self.files.get(reference, {}).get("duration") or found[reference].times[:, 3].max()
+                    related = found[reference].map(CELL, answer.duration, duration)
+                    cells = [CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape]
+                    options = {"min_similarity": RELATED, "min_length": CELLS}
+                    segments = aligners.find_segments(aligners.load("hough"), related, *cells, options)
+                self._related[view, reference] = related
+                self._add(answer, view, reference, self._good(segments, MIN_RELATED))
+
+    def _good(self, found: np.ndarray, min_score: float) -> np.ndarray:
+        """Those of some segments ``(N, 5)`` that have the score that was asked for, or by default ``min_score``."""
+        return found[found[:, SCORE] >= (min_score if self.min_score is None else self.min_score)]
+
+    def _add(self, answer: Copies, view: str, reference: str, found: np.ndarray) -> None:
+        """Add the segments ``(N, 5)`` of one view and video. Of two views of the same part of the query the whole one
+        counts, else the one that finds more of it."""
+        path = str(self.files.get(reference, {}).get("path") or "")
+        for query_start, query_end, start, end, score in found.tolist():
+            segment = Segment(query_start, query_end, reference, start, end, score, view, path)
+            same = [] if view == WHOLE else [other for other in answer.segments if segment.repeats(other)]
+            if all(other.view != WHOLE and other.duration < segment.duration for other in same):
+                answer.segments = [other for other in answer.segments if other not in same] + [segment]
 
     def frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The frames of a video of the library, and their times without gaps."""
         frames, times = self.index.features(video_id)
         return frames, intervals.filled(times)
 
-    def align(self, query: np.ndarray, query_times: np.ndarray, frames: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Segments ``(N, 5)``, s; long queries are aligned in pieces, so that no map is too large for the memory."""
+    def align(
+        self,
+        query: np.ndarray,
+        query_times: np.ndarray,
+        frames: np.ndarray,
+        times: np.ndarray,
+        random: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Segments ``(N, 5)``, s, of the least score or more; ``random`` frames of the library are compared as the
+        others are. Long queries are aligned in pieces, so that no map is too large for the memory."""
         every, options = self.aligner.every, self.aligner.options
         if every is not None:
             query, query_times = frame_similarity.resampled(query, query_times, every)
             frames, times = frame_similarity.resampled(frames, times, every)
         if options is None:
             seconds = float(np.median(np.concatenate([np.diff(query_times), np.diff(times)])))
-            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(MIN_SECONDS / seconds))}
+            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(self.min_seconds / seconds))}
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
-            similarity = self._similarity(query[at], frames) + self.aligner.bias
+            similarity = self._similarity(query[at], frames, random) + self.aligner.bias
             pieces.append(aligners.find_segments(self.aligner.aligner, similarity, query_times[at], times, options))
-        return join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
+        found = join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
+        return self._good(found, self.aligner.min_score)
 
-    def _similarity(self, query: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    def _similarity(self, query: np.ndarray, frames: np.ndarray, random: np.ndarray | None = None) -> np.ndarray:
         cosines = frame_similarity.cosines(query, frames)
         if self.aligner.options is not None:
             return cosines
-        baseline = np.maximum(0, (query @ self._baseline.T).mean(axis=1, keepdims=True))
+        random = self._baseline if random is None else random
+        baseline = np.maximum(0, (query @ random.T).mean(axis=1, keepdims=True))
         return (cosines - baseline) / np.maximum(1 - baseline, 1e-3)
+
+
+def _part(rows: np.ndarray, top: float, bottom: float) -> np.ndarray:
+    """The part of square pictures ``(n, side * side)`` between two shares of their height, as unit vectors."""
+    side = round(rows.shape[1] ** 0.5)
+    part = rows.reshape(-1, side, side)[:, round(top * side) : round(bottom * side)].reshape(len(rows), -1)
+    part = part - part.mean(axis=1, keepdims=True)
+    return unit_rows(part * (np.linalg.norm(part, axis=1, keepdims=True) >= CONTRAST), np.float32)
 
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.ndarray:

@@ -112,7 +112,8 @@ def show_copies(options: argparse.Namespace) -> int:
         if path is None:
             raise ValueError(f"{options.asked}: its file has other content now than when it was added; give a file")
         file = Path(path)
-    answer = search.copies(file, top=options.top, views=not options.whole, threads=os.cpu_count() or 1)
+    least = {"min_score": options.min_score, "min_seconds": options.min_seconds}
+    answer = search.copies(file, top=options.top, views=not options.whole, threads=os.cpu_count() or 1, **least)
     if options.page:
         with answer.timed("page"):
             files.write_text(options.page, page(search, answer))

@@ -71,10 +71,6 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "turned left": lambda f: np.rot90(f, 1, (1, 2)),
     "turned right": lambda f: np.rot90(f, 3, (1, 2)),
     "upside down": lambda f: f[:, ::-1, ::-1],
-    "left half": lambda f: f[:, :, : f.shape[2] // 2],
-    "right half": lambda f: f[:, :, f.shape[2] // 2 :],
-    "upper half": lambda f: f[:, : f.shape[1] // 2],
-    "lower half": lambda f: f[:, f.shape[1] // 2 :],
 }
 
 
@@ -193,6 +189,11 @@ class Descriptor:
         how = {"method": self.method, "run": self.scorer and Path(self.scorer), "share": self.share}
         select_key_frames(features=[root.parent], output=folder / "kept", expert=ROWS, **how)
         return Store(folder / "kept" / ROWS)
+
+
+#: corners, which a library by grey pixels has beside them; a query has more of them
+POINTS = Descriptor("points", {"extractor": "points", "counts": [60, 60, 60], "every": 1.0})
+QUERY_POINTS = {**POINTS.options, "counts": [300, 150, 75]}
 
 
 def choose(

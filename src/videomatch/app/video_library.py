@@ -7,6 +7,7 @@ On the disk::
     features/<name>/    the frames of a batch, as long as the index may be made again
     index/              the inverted file over the frames of all batches
     rejected/           files that could not be read, and why
+    points/             of a library by grey pixels: another library of the same files, by their corners
 
 Files are added in batches; each is described once and appears whole, so a killed process loses the batch at work. A
 file is known by its content: moved or renamed it is not described again, and its new path is kept.
@@ -22,23 +23,23 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from videomatch.app.descriptors import Descriptor
+from videomatch.app._given import Added, check_given, new_id, videos_given
+from videomatch.app.descriptors import GREY, POINTS, Descriptor
 from videomatch.common import digests, files
 from videomatch.common.messages import count, unknown
 from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.store import Store, StoreWriter
-from videomatch.data.walk import NO_FILE, NOT_TEXT, is_text, passed_over, printable, videos_below
+from videomatch.data.walk import printable
 from videomatch.retrieval import ann
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.stages.prepare import id_problem
@@ -48,30 +49,19 @@ log = logging.getLogger(__name__)
 FORMAT = 3
 #: dimensions of the index
 DIM = 256
+#: of the library of corners, which are many: ``settled``, and lists of the index that a corner is compared with
+CORNERS: dict[str, int] = {"settled": 1 << 20, "nprobe": 4}
 COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sha256": pl.String}
 
 
-@dataclass
-class Added:
-    """What :meth:`VideoLibrary.add` did; ``known`` files are in the library already, or were given twice. ``notes`` say
-    what was mended, moved, replaced or passed over."""
-
-    videos: list[str] = field(default_factory=list)
-    known: int = 0
-    frames: int = 0
-    rejected: list[dict[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def reject(self, path: Path, reason: str) -> None:
-        """Note a file that cannot be used."""
-        self.rejected.append({"path": printable(str(path)), "reason": printable(reason)})
-
-
 class VideoLibrary:
-    """A library of own videos. Files are added in batches of ``batch``; ``growth`` and ``settled`` are above."""
+    """A library of own videos. Files are added in batches of ``batch``; ``growth`` and ``settled`` are above; so many
+    lists of the index (``nprobe``) are searched."""
 
-    def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
-        self.folder, self.batch, self.growth, self.settled = folder, batch, growth, settled
+    def __init__(
+        self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17, nprobe: int | None = None
+    ) -> None:
+        self.folder, self.batch, self.growth, self.settled, self.nprobe = folder, batch, growth, settled, nprobe
         if not self.exists(folder):
             raise ValueError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
         path = folder / "library.json"
@@ -108,7 +98,7 @@ class VideoLibrary:
         if not ids:
             raise ValueError(f"{self.folder} holds no video yet: {advice[:-1]} VIDEOS`")
         try:
-            index = FrameIndex(self._index)
+            index = FrameIndex(self._index, nprobe=self.nprobe)
         except FileNotFoundError as error:
             raise ValueError(f"{self.folder}: {count(len(ids), 'video')}, and no index: {advice} makes it") from error
         except (ValueError, OSError, RuntimeError) as error:
@@ -119,6 +109,17 @@ class VideoLibrary:
                 raise ValueError(f"{message}: {advice} mends it")
             log.warning("%s: another process is adding them", message)
         return index
+
+    @property
+    def points(self) -> VideoLibrary | None:
+        """The library of the same files by their corners; None where there is none (yet)."""
+        folder = self.folder / POINTS.name
+        return VideoLibrary(folder, **CORNERS) if self.exists(folder) else None
+
+    @property
+    def beside(self) -> dict[str, dict[str, Any]]:
+        """The experts that read files beside the descriptor."""
+        return {POINTS.name: POINTS.options} if self.points is not None else {}
 
     def videos(self) -> pl.DataFrame:
         """``video_id``, ``path``, ``duration`` (s) and ``sha256`` of all videos."""
@@ -167,6 +168,10 @@ class VideoLibrary:
                 self.open_index()
         except ValueError as error:
             return damage if any(d in str(error) for d in damage) else [*damage, str(error)], []
+        try:
+            damage += points.check()[0] if (points := self.points) is not None else []
+        except ValueError as error:
+            damage.append(str(error))
         absent = []
         for row in videos.sort("video_id").iter_rows(named=True):
             path = row["path"]
@@ -184,7 +189,8 @@ class VideoLibrary:
         added = Added()
         with self._locked():
             self._mend(added, threads)
-            found = list(_videos_given(paths, added))
+            self._mend_points(added, threads)
+            found = list(videos_given(paths, added))
             new = self._new_files(found, added)
             batches = [list(new)[start : start + self.batch] for start in range(0, len(new), self.batch)]
             try:
@@ -192,6 +198,7 @@ class VideoLibrary:
                     self._add_batch({video_id: new[video_id] for video_id in batch}, threads, added)
             finally:  # after Ctrl-C, too: what is described can be searched
                 self._update_index()
+            self._update_points(threads)
             self._write_rejected(added, [path for path, _ in found])
         return added
 
@@ -204,11 +211,46 @@ class VideoLibrary:
             for video_id in ids:
                 if video_id not in known:
                     raise ValueError(unknown(f"video of {self.folder}", video_id, known))
-            for name, rows in self._batches().items():
-                self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(ids))), rows)
-            self._mend(added, 1)
-            self._update_index()
+            self._forget(ids)
+            self._mend_points(added, 1)
         return len(set(ids))
+
+    def _forget(self, ids: Collection[str]) -> None:
+        """Remove videos from the batches, the features and the index."""
+        for name, rows in self._batches().items():
+            self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(ids))), rows)
+        self._mend(Added(), 1)
+        self._update_index()
+
+    def _mend_points(self, added: Added, threads: int) -> None:
+        """Mend the library of corners, made if need be, and remove from it what this one does not hold."""
+        try:
+            absent = self.points is None
+        except ValueError as error:
+            added.notes.append(f"removed: {error}")
+            _remove(self.folder / POINTS.name)
+            absent = True
+        if absent and self.descriptor.name == GREY:
+            VideoLibrary.create(self.folder / POINTS.name, POINTS)
+        if (points := self.points) is not None:
+            known = self.videos()["video_id"]
+            with points._locked():
+                points._mend(added, threads)
+                if stale := set(points.videos()["video_id"]) - set(known):
+                    points._forget(stale)
+
+    def _update_points(self, threads: int) -> None:
+        """Add to the library of corners what it lacks, as far as the files are there."""
+        if (points := self.points) is not None:
+            with points._locked():
+                known = points.videos()["video_id"].implode()
+                missing = self.videos().filter(~pl.col("video_id").is_in(known) & pl.col("path").is_not_null())
+                there = [i for i, path in missing.select("video_id", "path").iter_rows() if Path(path).is_file()]
+                path_of = dict(missing.select("video_id", "path").iter_rows())
+                for start in range(0, len(there), self.batch):
+                    batch = {i: Path(path_of[i]) for i in there[start : start + self.batch]}
+                    points._add_batch(batch, threads, Added())
+                points._update_index()
 
     def _names(self, kind: str) -> list[Path]:
         return sorted(self.folder.glob(f"{kind}/[!.]*"))
@@ -328,7 +370,7 @@ class VideoLibrary:
             if at.get(str(path), digest) != digest:
                 path_of[at[str(path)]] = None
                 added.notes.append(f"{path} has other content than when it was added, which the library keeps")
-            video_id = _new_id(path, below, ids)
+            video_id = new_id(path, below, ids)
             if digest in contents:
                 added.known += 1
                 before = path_of.get(digest, str(path))
@@ -358,6 +400,11 @@ class VideoLibrary:
             if store is None or not len(rows):
                 return
             name = digests.digest(sorted(rows["sha256"]))[:16]
+            if (points := self.points) is not None:  # first: corners of what this library lacks are removed
+                with points._locked():
+                    found = Store(self.descriptor.passed(Path(scratch)) / POINTS.name)
+                    points._write_features(name, rows["video_id"].to_list(), found)
+                    points._write_batch(name, rows)
             added.frames += self._write_features(name, rows["video_id"].to_list(), store)
             self._write_batch(name, rows)  # last: features without a batch are removed
         added.videos += rows["video_id"].to_list()
@@ -366,7 +413,7 @@ class VideoLibrary:
         self, files: Mapping[str, Path], scratch: Path, threads: int
     ) -> tuple[Store | None, pl.DataFrame, pl.DataFrame]:
         """The frames of files, as :meth:`Descriptor.describe`."""
-        return self.descriptor.describe(files, scratch, threads)
+        return self.descriptor.describe(files, scratch, threads, self.beside)
 
     def _update_index(self) -> None:
         """Add all features that the index lacks, or make it again; delete what a settled one needs no more."""
@@ -427,13 +474,6 @@ class VideoLibrary:
             yield
 
 
-def check_given(paths: Iterable[Path]) -> None:
-    """A ValueError names a file or folder that does not exist."""
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{printable(str(path))} does not exist: expected a video or a folder of videos")
-
-
 def _is_rest(path: Path) -> bool:
     """Whether a file is the lock, or what a killed process left (:mod:`videomatch.common.files`)."""
     return path.name == ".lock" or (path.name.startswith(".library.json.new.") and path.suffix[1:].isdigit())
@@ -447,30 +487,3 @@ def _remove(folder: Path) -> None:
     """Remove a folder at once: what a kill leaves of it has a hidden name."""
     folder.rename(hidden := files.unfinished(folder))
     files.remove(hidden)
-
-
-def _videos_given(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, Path]]:
-    """Every video, with its absolute path, and the folder that its id is relative to."""
-    for given in (Path(os.path.abspath(path)) for path in paths):  # noqa: PTH100 (a link keeps its own name)
-        if not is_text(str(given)):
-            added.reject(given, NOT_TEXT)
-        elif given.is_dir():
-            videos, others = videos_below(given, added.reject)
-            if others:
-                added.notes.append(f"{printable(str(given))}: {passed_over(others)}")
-            yield from ((path, given) for path in videos)
-        elif given.is_file():
-            yield given, given.parent
-        else:
-            added.reject(given, NO_FILE)
-
-
-def _new_id(path: Path, below: Path, taken: set[str]) -> str:
-    """The id of a file: its path below a folder, with as many of that folder's own names as make it unique."""
-    parts = [printable(part) for part in path.parts]
-    for length in range(len(path.relative_to(below).parts), len(parts)):
-        video_id = "/".join(parts[-length:])
-        if video_id not in taken:
-            return video_id
-    numbered = (f"{'/'.join(parts)} ({number})" for number in range(2, len(taken) + 3))
-    return next(video_id for video_id in numbered if video_id not in taken)

@@ -112,10 +112,10 @@ class FolderIndex(VideoLibrary):
     def _describe(
         self, files: Mapping[str, Path], scratch: Path, threads: int
     ) -> tuple[Store | None, pl.DataFrame, pl.DataFrame]:
-        beside = {EYES: self.eyes.expert} if self.sees else {}
-        more = {"beside": beside, "backbones": self.eyes.backbones} if self.sees else {}
-        found = self.descriptor.describe(files, scratch, threads, **more)
-        if found[0] is not None and beside:
+        beside = {**self.beside, EYES: self.eyes.expert} if self.sees else self.beside
+        backbones = self.eyes.backbones if self.sees else {}
+        found = self.descriptor.describe(files, scratch, threads, beside, backbones)
+        if found[0] is not None and self.sees:
             self._write_seen(Store(self.descriptor.passed(scratch) / EYES), found[1])
         return found
 

@@ -272,15 +272,25 @@ class FrameIndex:
         """Number of the video that each frame belongs to; -1 for -1."""
         return np.where(frames < 0, -1, np.searchsorted(self._ends, frames, side="right"))
 
+    def rows(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames by number, as their codes have them, ``(n, dim)``, and start and end of each, s."""
+        unique, at = np.unique(frames, return_inverse=True)
+        rows, times = np.zeros((len(unique), self.dim), np.float32), np.zeros((len(unique), 2))
+        of_part = np.searchsorted(self._starts, unique, side="right") - 1
+        for number in np.unique(of_part).tolist():
+            here = of_part == number
+            inside = unique[here] - self._starts[number]
+            rows[here] = self._parts[number].reconstruct_batch(inside)
+            times[here] = self._times[number][inside]
+        return rows[at], times[at]
+
     def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The frames of a video as their codes have them, ``(L, dim)``, and start and end of each, s."""
         number = self._number[video_id]
         length, end = int(self._lengths[number]), int(self._ends[number])
         if not length:
             return np.zeros((0, self.dim), np.float32), np.zeros((0, 2))
-        part = int(np.searchsorted(self._starts, end - 1, side="right")) - 1
-        rows = np.arange(end - length, end) - self._starts[part]
-        return self._parts[part].reconstruct_batch(rows), self._times[part][rows].astype(np.float64)
+        return self.rows(np.arange(end - length, end))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

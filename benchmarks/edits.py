@@ -1,0 +1,255 @@
+"""What edits of real clips `videomatch copies` finds: ``python benchmarks/edits.py FOLDER [--pairs PAIRS]``.
+
+Clips of the folder are cut to some seconds, made small, edited in every way of ``EDITS`` and encoded again. Each is
+looked for in a library of the originals and of other videos of the folder, which are strangers. So are edited
+strangers that no video of the library shows: whatever is found of them is wrong. PAIRS is a tab-separated file with
+the columns ``query`` and ``ref``: videos that are known to share footage, of which one is taken.
+
+Printed are, by kind, the share of clips of which a segment of the right video was found at the right time, and segments
+that are wrong; over all the precision; and CPU seconds per hour of video, of the library and of the queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from videomatch.app import copies
+from videomatch.app.descriptors import choose
+from videomatch.app.requests import load_plan
+from videomatch.app.video_library import VideoLibrary
+
+#: clips that are edited, strangers that are, and seconds of each: at least, at most
+CLIPS, STRANGERS, SECONDS = 10, 6, (3.5, 12.0)
+#: pixels of the longer side, and pictures a second
+SIDE, RATE = 320, 12
+#: seconds by which a segment may be displaced
+WITHIN = 1.0
+
+Frames = list[np.ndarray]
+
+
+def crop(share: float, x: float = 0.5, y: float = 0.5) -> Callable[[np.ndarray], np.ndarray]:
+    """Without a share of the area; ``x``, ``y``: where the rest lies, 0 to 1."""
+
+    def edit(frame: np.ndarray) -> np.ndarray:
+        height, width = (round(n * (1 - share) ** 0.5) for n in frame.shape[:2])
+        top, left = round(y * (frame.shape[0] - height)), round(x * (frame.shape[1] - width))
+        return frame[top : top + height, left : left + width]
+
+    return edit
+
+
+def bars(sides: float, ends: float = 0.0) -> Callable[[np.ndarray], np.ndarray]:
+    """Between black bars that take shares of the width and the height each."""
+
+    def edit(frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        across, down = round(width * sides / (1 - 2 * sides)), round(height * ends / (1 - 2 * ends))
+        return cv2.copyMakeBorder(frame, down, down, across, across, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+    return edit
+
+
+def between_blurred(frame: np.ndarray) -> np.ndarray:
+    """Between parts of itself, enlarged and blurred, which take 40 % of the picture."""
+    height, width = frame.shape[:2]
+    along = 1 if width < height else 0  # bars at the sides of a tall picture, else above and below
+    size = (round(width / 0.6), height) if along else (width, round(height / 0.6))
+    wide = cv2.GaussianBlur(cv2.resize(frame, size), (0, 0), max(size) / 30)
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    wide[top : top + height, left : left + width] = frame
+    return wide
+
+
+def titled(frame: np.ndarray) -> np.ndarray:
+    """With a white box with words over 15 % of the height."""
+    frame = frame.copy()
+    height, width = frame.shape[:2]
+    top = round(0.82 * height)
+    cv2.rectangle(frame, (0, top), (width, top + round(0.15 * height)), (255, 255, 255), -1)
+    scale = height / 320
+    cv2.putText(
+        frame, "SUBSCRIBE NOW", (8, top + round(0.11 * height)), cv2.FONT_HERSHEY_DUPLEX, scale, (20, 20, 20), 2
+    )
+    return frame
+
+
+def rotated(degrees: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Rotated on a black ground."""
+
+    def edit(frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+        return cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+    return edit
+
+
+def with_logo(frame: np.ndarray) -> np.ndarray:
+    """With a logo in a corner."""
+    frame = frame.copy()
+    height, width = frame.shape[:2]
+    radius = round(min(height, width) / 10)
+    cv2.circle(frame, (width - 2 * radius, 2 * radius), radius, (230, 30, 30), -1)
+    cv2.circle(frame, (width - 2 * radius, 2 * radius), radius // 2, (255, 255, 255), -1)
+    return frame
+
+
+def within(share: float, x: float, y: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Over another picture, with a share of its sides at most."""
+
+    def edit(frame: np.ndarray, ground: np.ndarray) -> np.ndarray:
+        height, width = ground.shape[:2]
+        scale = share * min(height / frame.shape[0], width / frame.shape[1])
+        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        top, left = round(y * (height - small.shape[0])), round(x * (width - small.shape[1]))
+        ground = ground.copy()
+        ground[top : top + small.shape[0], left : left + small.shape[1]] = small
+        return ground
+
+    return edit
+
+
+#: name -> a frame to a frame; the last ones also take a frame of a stranger
+EDITS: dict[str, Callable[..., np.ndarray]] = {
+    "as it is": lambda f: f,
+    "crop 10 %": crop(0.1),
+    "crop 25 %": crop(0.25),
+    "crop 25 %, a corner": crop(0.25, 0.0, 1.0),
+    "crop 44 %": crop(0.4375),
+    "mirror": lambda f: f[:, ::-1],
+    "speed .75": lambda f: f,
+    "speed 1.25": lambda f: f,
+    "darker": lambda f: (0.5 * f).astype(np.uint8),
+    "bars 4.5 %": bars(0.045),
+    "bars 15 %": bars(0.15),
+    "letterbox": bars(0.0, 0.12),
+    "blurred borders": between_blurred,
+    "title box": titled,
+    "turned by 90": lambda f: np.rot90(f),
+    "turned by 180": lambda f: f[::-1, ::-1],
+    "rotated by 5": rotated(5),
+    "rotated by 10": rotated(-10),
+    "rotated by 30": rotated(30),
+    "colour planes": lambda f: f[..., [1, 2, 0]],
+    "logo": with_logo,
+    "in a picture, 50 %": within(0.5, 0.95, 0.95),
+    "in a picture, 35 %": within(0.35, 0.1, 0.6),
+}
+SPEED = {"speed .75": 0.75, "speed 1.25": 1.25}
+#: kinds that strangers get, the others in turn
+OF_STRANGERS = ("as it is", "bars 15 %", "title box", "in a picture, 50 %", "rotated by 10", "mirror")
+
+
+def read(path: Path, seconds: float) -> Frames:
+    """The frames of a video's first seconds, small, on a regular grid of time."""
+    found: Frames = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            at = float(frame.time or 0.0) - float((container.start_time or 0) / av.time_base)
+            if at >= seconds:
+                break
+            if at * RATE >= len(found):
+                scale = SIDE / max(frame.width, frame.height)
+                size = (2 * round(n * scale / 2) for n in (frame.width, frame.height))
+                image = frame.reformat(*size, format="rgb24").to_ndarray()
+                found += [image] * (int(at * RATE) + 1 - len(found))
+    return found
+
+
+def write(path: Path, frames: Frames, rate: float) -> Path:
+    """Encode frames as a sender would: H.264 of moderate quality."""
+    height, width = (n - n % 2 for n in frames[0].shape[:2])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate), options={"preset": "veryfast", "crf": "26"})
+        stream.width, stream.height, stream.pix_fmt, stream.thread_count = width, height, "yuv420p", 1
+        for frame in frames:
+            image = np.ascontiguousarray(frame[:height, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def edited(kind: str, frames: Frames, ground: Frames) -> tuple[Frames, float]:
+    """The frames of an edit, and its pictures a second."""
+    takes_ground = kind.startswith("in a picture")
+    grounds = [ground[n % len(ground)] for n in range(len(frames))]
+    made = [EDITS[kind](f, g) if takes_ground else EDITS[kind](f) for f, g in zip(frames, grounds, strict=True)]
+    return made, RATE * SPEED.get(kind, 1.0)
+
+
+def groups(paths: list[str], pairs: Path | None) -> dict[str, str]:
+    """Video -> the original of those that share footage with it."""
+    first = {path: path for path in paths}
+    if pairs is not None:
+        with pairs.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                copy, original = first[row["query"]], first[row["ref"]]
+                first = {path: original if group == copy else group for path, group in first.items()}
+    return first
+
+
+def is_right(segment: copies.Segment, original: str, speed: float) -> bool:
+    """Whether a segment shows the part of the original that it names."""
+    query = (segment.query_start + segment.query_end) / 2
+    reference = (segment.reference_start + segment.reference_end) / 2
+    return segment.reference == original and abs(reference - speed * query) <= WITHIN
+
+
+def main() -> None:
+    """Make the edits, the library and the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--kinds", nargs="*", choices=EDITS, default=list(EDITS))
+    parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--verbose", action="store_true", help="also print what was missed or wrong")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
+        library = VideoLibrary.create(Path(scratch) / "all", choose(load_plan))
+        before = time.process_time()
+        library.add([options.folder])
+        spent, videos = time.process_time() - before, library.videos()
+        hours = float(videos["duration"].sum()) / 3600
+        print(f"library: {len(videos)} videos, {hours:.3f} h, {spent / hours:.0f} s of CPU an hour")
+        first = groups(videos["video_id"].to_list(), options.pairs)
+        long = videos.filter(videos["duration"] >= SECONDS[0]).sort("sha256")["video_id"].to_list()
+        chosen = [video_id for video_id in long if first[video_id] == video_id]
+        clips, strangers = chosen[: options.clips], chosen[options.clips :][:STRANGERS]
+        library.remove([v for v in videos["video_id"] if first[v] in strangers or first[v] != v])
+        search = copies.CopySearch(library, copies.choose_aligner())
+        frames = {clip: read(options.folder / clip, SECONDS[1]) for clip in [*clips, *strangers]}
+        grounds = {c: frames[strangers[n % len(strangers)]] for n, c in enumerate(clips)}
+        grounds |= {s: frames[t] for s, t in zip(strangers, strangers[1:] + strangers[:1], strict=True)}
+        spent, asked, right, wrong = 0.0, 0.0, 0, 0
+        for kind in options.kinds:
+            found, bad = 0, 0
+            for clip in [*clips, *(strangers if kind in OF_STRANGERS else [])]:
+                made, rate = edited(kind, frames[clip], grounds[clip])
+                path = write(Path(scratch) / "query.mp4", made, rate)
+                before = time.process_time()
+                answer = search.copies(path)
+                spent, asked = spent + time.process_time() - before, asked + answer.duration / 3600
+                are_right = [is_right(s, clip, SPEED.get(kind, 1.0)) for s in answer.segments]
+                found, right = found + any(are_right), right + sum(are_right)
+                bad += len(are_right) - sum(are_right)
+                if options.verbose and (not all(are_right) or (clip in clips and not any(are_right))):
+                    print(f"  {kind}: {clip}", *answer.segments, sep="\n    ")
+            wrong += bad
+            print(f"{kind:20} {found:3} of {len(clips)}, wrong segments {bad}", flush=True)
+        print(f"precision {right / max(1, right + wrong):.3f} ({right + wrong} segments)")
+        print(f"queries: {asked:.3f} h, {spent / asked:.0f} s of CPU an hour")
+
+
+if __name__ == "__main__":
+    main()
