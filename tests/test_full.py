@@ -169,7 +169,7 @@ def test_a_dry_run_plans_the_whole(raw, tmp_path):
     counts = {name: int(count) for name, count in (line.split() for line in listed.split("\n\n")[0].splitlines())}
     assert counts["prepare"] == 1 and counts["extract"] == 4 and counts["submit"] == 1
     assert counts["train"] > 6 * 5 + 6 and "render" not in counts
-    assert counts["tabulate"] == 5
+    assert counts["tabulate"] == 6
 
 
 def tiny(raw: Path) -> Plan:
