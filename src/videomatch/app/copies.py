@@ -42,7 +42,7 @@ MIN_SIMILARITY, MIN_SECONDS = 0.7, 1.25
 DEFAULT = "hough"
 MIN_SCORES = {"hough": 0.8, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
 #: seconds of a cell of the map of related frames, least similarity in it, cells of a segment, and its least score
-CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.5
+CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.6
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
