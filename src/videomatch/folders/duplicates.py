@@ -59,8 +59,8 @@ FADED, COVERED = 6.0, 24.0
 @dataclass(frozen=True)
 class Duplicate:
     """A file of a group. ``kind`` is what it is to the file ``of``, which is to be kept (of that one itself: empty):
-    ``share`` of it lies there, the longest piece from ``start`` to ``end`` (s) there, with the mean similarity
-    ``score``. ``duration`` is in s, ``bit_rate`` in bits a second."""
+    ``share`` of it is contained in that file, the longest segment from ``start`` to ``end`` (s) of it, with the mean
+    similarity ``score``. ``duration`` is in s, ``bit_rate`` in bits a second."""
 
     group: int
     suggestion: str
