@@ -57,13 +57,18 @@ def _local(search: CopySearch, answer: Copies) -> Show:
 
     def show(video_id: str | None, start: float, end: float) -> Shown:
         given = answer.asked if video_id is None else search.files.get(video_id, {}).get("path")
-        path = Path(given).absolute() if given else None
-        picture = still(path, start, end) if path else None
-        address = path.as_uri() if path and path.is_file() else None
         name = Path(answer.asked).name if video_id is None else video_id
-        return Shown(name, address, None if picture is None else data_url(picture, 70), start, end)
+        return shown_file(Path(given) if given else None, name, start, end)
 
     return show
+
+
+def shown_file(path: Path | None, name: str, start: float, end: float, facts: Sequence[str] = ()) -> Shown:
+    """A part of a file (s) by the address that it has on this machine, with a picture of it."""
+    path = path.absolute() if path else None
+    picture = still(path, start, end) if path else None
+    address = path.as_uri() if path and path.is_file() else None
+    return Shown(name, address, None if picture is None else data_url(picture, 70), start, end, facts)
 
 
 class CopiesPages:

@@ -15,8 +15,8 @@ from videomatch.app import indexes
 from videomatch.common import files, named
 from videomatch.common.messages import count, unknown
 
-#: groups on a page at most, and pictures of a file
-MAX_GROUPS, PICTURES = 100, 5
+#: groups on a page at most
+MAX_GROUPS = 100
 
 
 def _library(*arguments: Any, **options: Any) -> Any:
@@ -111,23 +111,32 @@ def duplicates(options: argparse.Namespace) -> int:
 
 def _line(row: Any) -> str:
     """A row of the table."""
-    clock = named.module("reports", "pages").clock
-    about = row.kind
+    about, seconds, size, rate, mega = _facts(row)
+    return f"{row.group:4d}  {row.suggestion:6}  {seconds:>9}  {size:>9}  {rate:>14}  {mega:>11}  {row.path}" + (
+        f"  ({about})" if about else ""
+    )
+
+
+def _facts(row: Any) -> list[str]:
+    """What a file is to the one to keep, its length, size in pixels, bit rate and bytes."""
+    clock, about = named.module("reports", "pages").clock, row.kind
     if row.kind in ("part", "edited"):
         about += f": {row.share:.0%} of it, at {clock(row.start)}-{clock(row.end)} there"
     size = f"{row.width}x{row.height}"
-    rate, mega = row.bit_rate / 1e6, row.bytes / 1e6
-    line = (
-        f"{row.group:4d}  {row.suggestion:6}  {clock(row.duration):>9}  {size:>9}  {rate:7.2f} Mbit/s  {mega:8.1f} MB"
-    )
-    return f"{line}  {row.path}" + (f"  ({about})" if about else "")
+    return [about, clock(row.duration), size, f"{row.bit_rate / 1e6:.2f} Mbit/s", f"{row.bytes / 1e6:.1f} MB"]
 
 
 def _page(answer: Any) -> str:
-    pages, thumbnail = named.module("reports", "pages"), named.module("media", "thumbnail")
+    show = named.module("app", "copies_page").shown_file
     groups = [
-        [(row, thumbnail.strip(row.path, row.duration, PICTURES)) for row in group]
-        for group in answer.groups[:MAX_GROUPS]
+        (
+            f"Group {number}: {len(group)} files",
+            [
+                show(Path(row.path), row.path, 0.0, row.duration, [row.suggestion, *filter(None, _facts(row))])
+                for row in group
+            ],
+        )
+        for number, group in enumerate(answer.groups[:MAX_GROUPS], 1)
     ]
     about = [
         f"{count(len(answer.groups), 'group')} of files that hold the same film, of {answer.files} files. The first of "
@@ -136,7 +145,7 @@ def _page(answer: Any) -> str:
     ]
     if len(answer.groups) > MAX_GROUPS:
         about.append(f"The first {MAX_GROUPS} groups are shown.")
-    return pages.render("duplicates.html", title="Duplicates", about=about, groups=groups)
+    return named.module("reports", "pages").side_by_side("Duplicates", about, groups)
 
 
 def _delete(path: Path) -> int:
