@@ -52,8 +52,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", named.names("experts"))
 def test_contract(name: str, video: Path, tmp_path: Path) -> None:
-    if name == "efficientnet_lite":
-        pytest.importorskip("efficientnet_lite_pytorch", reason="the extra `eyes` is not installed")
     kind = named.module("experts", name).Expert
     assert issubclass(kind, BaseExpert) and inspect.getdoc(kind)
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]

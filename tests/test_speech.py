@@ -205,5 +205,5 @@ def test_no_job_of_the_demo_waits_for_recognised_texts(monkeypatch: pytest.Monke
 
 def test_a_missing_package_is_named_before_any_job(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("videomatch.common.named.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs the package faster-whisper: pip install -e '\.\[speech\]'"):
+    with pytest.raises(ValueError, match=r"needs the package faster-whisper: pip install 'videomatch\[speech\]'"):
         rules.require_packages(plan)

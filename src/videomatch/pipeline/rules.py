@@ -242,8 +242,6 @@ def require_packages(plan: Plan) -> None:
     experts = [plan.experts[name] for dataset in datasets(plan) for name in plan.datasets[dataset].experts]
     if any(isinstance(expert, Expert) and expert.recognises == "asr" for expert in experts):
         named.require("faster_whisper", "speech")
-    if any(isinstance(expert, Expert) and expert.extractor == "efficientnet_lite" for expert in experts):
-        named.require("efficientnet_lite_pytorch", "eyes")
 
 
 def rejected(plan: Plan, dataset: str) -> pl.DataFrame:
