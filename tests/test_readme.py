@@ -114,10 +114,10 @@ def test_make_has_the_target(line):
 
 
 @pytest.mark.parametrize("line", of("pip"))
-def test_pip_installs_an_extra_that_there_is(line):
+def test_pip_installs_extras_that_there_are(line):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    name, extra = re.fullmatch(r"(\.|dvc)\[(\w+)\]", LINES[line][-1]).groups()
-    assert name == "dvc" or extra in project["optional-dependencies"]
+    name, extra = re.fullmatch(r"(\.|dvc)(?:\[(\w+)\])?", LINES[line][-1]).groups()
+    assert name == "dvc" or extra is None or extra in project["optional-dependencies"]
 
 
 @pytest.fixture(scope="module")
