@@ -58,21 +58,17 @@ class Eyes:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> unit rows."""
-        return self._tower(texts)
+        return self._conse.encode(texts) if self.name == PACKAGED else self._tower(texts)
 
     @cached_property
     def _conse(self) -> Any:
-        from videomatch.experts._conse import Conse  # with torch
+        from videomatch.experts._conse import Conse  # the extra `eyes`
 
         return Conse()
 
     @cached_property
     def _tower(self) -> Any:
-        if self.name == PACKAGED:
-            from videomatch.folders._sentences import Encoder  # the extra `eyes`
-
-            return Encoder()
-        from videomatch.stages.embed import text_tower
+        from videomatch.stages.embed import text_tower  # with torch
 
         return text_tower(self.name)
 
