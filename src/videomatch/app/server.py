@@ -37,8 +37,7 @@ from videomatch.app.search_page import SearchPage
 from videomatch.common import named
 from videomatch.common.messages import text_of
 from videomatch.media.container import MAX_SECONDS
-from videomatch.media.moments import still
-from videomatch.media.thumbnail import jpeg
+from videomatch.media.thumbnail import jpeg, still
 from videomatch.pipeline import params
 
 POLICY = (

@@ -58,11 +58,6 @@ class Shown:
         return f"{self.video}#t={self.start:.3f},{self.end:.3f}" if is_part else self.video
 
 
-def side_by_side(title: str, about: Sequence[str], groups: Sequence[tuple[str, Sequence[Shown]]]) -> str:
-    """A page of groups of videos, each a heading and the videos beside each other; ``about`` are its first lines."""
-    return render("groups.html", title=title, about=about, groups=groups)
-
-
 def render(template: str, **values: Any) -> str:
     """A template of this room (a file of ``templates/``) with its values."""
     return ENVIRONMENT.get_template(template).render(**values)

@@ -2,6 +2,6 @@
 
 Read in this order: ``options``; ``latent`` (factors, families, similarity, scenes) with its ``vocabulary``; ``texts``;
 ``pictures`` with ``places``; ``openings`` (frames that strangers share); ``audio`` with ``speech``; ``copies`` with
-``edits`` (same-source queries); ``video`` (files); ``facts`` and ``annotations`` (tables); ``card``. The stage
-``render`` writes the files, ``corpora/generated.py`` reads them.
+``edits`` (same-source queries); ``video`` (files); ``annotations`` (tables); ``card``. The stage ``render`` writes the
+files, ``corpora/generated.py`` reads them.
 """
