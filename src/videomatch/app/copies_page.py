@@ -1,7 +1,5 @@
 """The page of `videomatch copies`, as one file (``--page``) and by the server: timeline, parts that play, maps."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

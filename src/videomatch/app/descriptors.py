@@ -3,8 +3,6 @@
 A descriptor is stored with its library; files are described by the stages themselves on a corpus of these files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

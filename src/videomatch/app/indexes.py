@@ -6,8 +6,6 @@ An index is a folder with ``index.json`` below ``indexes/`` in the user's own da
 replaces it); its name is that of the folder of videos, or given.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -9,8 +9,6 @@ name ids and never files. ``POST /reply`` answers the command line, which may na
 none that a page elsewhere makes.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import functools

@@ -4,8 +4,6 @@ Those of files are remembered: in a project (a folder with ``params.yaml``) belo
 own cache. A cache that is a link, or that others could write to, is not used.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -3,8 +3,6 @@ linear probes: what is true of a video, or of a part of it, and what a text name
 factor are a group (as siblings of a family): among those alone a right one is ranked by metrics like ``R@1 (family)``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -14,8 +14,6 @@ Captions are short and repeat by chance, so ``same text`` only points at places 
 corpus knows of the same content (:func:`same_content`); by them the stage ``check_leaks`` refuses a table.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ not a plain file name is skipped, so no path leaves the folder. A ValueError nam
 read, or does not fit.
 """
 
-from __future__ import annotations
-
 import math
 import zipfile
 from collections import Counter

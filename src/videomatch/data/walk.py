@@ -1,7 +1,5 @@
 """Which files of a folder are videos: one walk for libraries, the folder reader and the readers of data sets."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

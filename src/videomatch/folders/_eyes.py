@@ -5,8 +5,6 @@ Models are ``conse`` (the extra ``eyes``: no hub is needed) and any dual encoder
 by folder or hub id (CLIP, SigLIP …), or by a short name of :data:`SHORT`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec

@@ -1,8 +1,6 @@
 """The commands for own folders: ``index`` and ``duplicates``; ``find``, ``similar``, ``copies`` and ``serve`` read the
 index that ``index`` makes."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -5,8 +5,6 @@ The column ``delete`` is empty when the list is written. Whoever looked at it ma
 by row of the column ``of``, to a file that has its content, too, and that is not marked. Else nothing is deleted.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

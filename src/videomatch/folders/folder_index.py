@@ -13,15 +13,13 @@ killed call goes on where it was, and a moved, renamed or copied file costs noth
 not the workflow: a result of the workflow is a shard of many videos, which one new file makes again.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -57,7 +55,7 @@ class FolderIndex(VideoLibrary):
         self.watched, self.eyes = Path(self.about["folder"]), Eyes(self.about["model"])
 
     @classmethod
-    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> FolderIndex:
+    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> Self:
         """The index of a folder by a model, and a Whisper that hears ``speech``, made where it is missing."""
         if not cls.exists(place):
             VideoLibrary.create(place, descriptors.grey())

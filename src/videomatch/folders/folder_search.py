@@ -10,8 +10,6 @@ as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
 * ``speech``: subtitles and transcripts; the moment is that of the line.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

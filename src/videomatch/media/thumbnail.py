@@ -3,8 +3,6 @@
 That of a moment is found by a seek: a film of hours costs no more than a clip.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterable

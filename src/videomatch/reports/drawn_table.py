@@ -1,8 +1,6 @@
 """A table as a page shows it: what its rows say in a line, and charts of its intervals. All of it is what the table's
 ``table.csv`` says: nothing is computed anew."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Pages are readable in light and dark, on a telephone and on paper. They hold no 
 but videos that a person plays. Values are escaped unless they are markup.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,6 @@
 """A similarity map as a drawing: the reference's time runs to the right, the query's down, both strips of frames are
 along their axis, and a segment is a box; and the timeline of a query, where a segment is a bar."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math
@@ -125,8 +123,7 @@ def drawing(
 
 def timeline(segments: Sequence[DrawnSegment], duration: float, path: str | None) -> dict[str, list[Any]]:
     """The time of a query, which lasts ``duration`` s, from left to right: a ``strip`` of its frames, ``ticks`` (place,
-    label), and ``lanes``, one per reference and note: its name, and its segments with place and width. Places and widths
-    are percents."""
+    label), and ``lanes``, one per reference and note: its name, and its segments with place and width, in percent."""
     scale = 100 / max(duration, 1e-3)
     step, seconds = ticks(duration, TICKS)
     lanes: dict[str, list[tuple[DrawnSegment, float, float]]] = {}

@@ -10,8 +10,6 @@ the screen, the shape, colour and place of companions, and what several factors 
 (``told_of``: own, other, none).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """Sound tracks: music of a mood, noise, a sound at every cut, and the presenter's voice."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

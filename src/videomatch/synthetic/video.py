@@ -4,8 +4,6 @@ The bytes of a file depend on the pictures, the sound and the settings only: x26
 macroblock-tree rate control, the only part of it that was measured to vary from run to run; the price is larger files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
