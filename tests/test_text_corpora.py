@@ -420,7 +420,7 @@ def test_cnvid_refuses_bad_transcripts(tmp_path, entry, wrong):
 def test_cnvid_refuses_lists_that_do_not_fit(cnvid_raw):
     train, val = (cnvid_raw / cnvid.LISTS[split] for split in ("train", "val"))
     train.write_text('{"clip_name": "703"}')
-    with pytest.raises(ValueError, match=r"val5k.jsonl: '703' stands in the train list, too"):
+    with pytest.raises(ValueError, match=r"val5k.jsonl: '703' stands in the train file, too"):
         cnvid.read(raw=cnvid_raw, partial=True)
     train.write_text('{"clip_name": "704.mp4"}\n{"clip_name": "799.mp4"}')
     val.unlink()
