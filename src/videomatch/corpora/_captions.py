@@ -10,8 +10,6 @@ protocol of the same videos with their captions as queries. Sentences that serve
 captions of its videos, are texts of kind ``query``.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Mapping

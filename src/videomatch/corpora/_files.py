@@ -1,7 +1,5 @@
 """The files of a data set: found by name, read, and refused with their name where they are not what is expected."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath

@@ -12,8 +12,6 @@ lists of ids are longer (10,024 and 4,926) and not needed: the rest has no capti
 Texts of ``val_2`` are of kind ``query``, so that a video has one paragraph of kind ``caption``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

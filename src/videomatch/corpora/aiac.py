@@ -17,8 +17,6 @@ Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), `
 winners' training pairs are no product of queries and references: see ``data/pairs.py``.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Collection, Iterator

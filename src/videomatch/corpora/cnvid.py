@@ -10,8 +10,6 @@ Splits ``train`` and ``val`` are the videos of the two lists; without lists all 
 authors' filter left of 4.5 million. There are no captions: texts are of the kind ``asr``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self

@@ -8,8 +8,6 @@ Retrieval papers' own files, ``[{"video": name, "caption": str or [str]}]``, are
 with one sentence a video goes round; it makes another, harder protocol, so it is refused unless ``partial`` is set.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import AliasChoices, BaseModel, Field

@@ -21,8 +21,6 @@ captions_1kb_train, _1kb_test  6,656 / 1,000           20 each / the first one e
 A 1k-A sentence that equals a caption of its video is that caption (968 do); the 32 others are texts of kind ``query``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs

@@ -9,8 +9,6 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds; some begin with ``-``. Publis
 48,774 / 4,290 / 27,763 in the JSON, 48,779 / 4,291 / 27,767 in the text files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -12,8 +12,6 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds with leading zeros. Chinese ca
 ``captions_test_zh`` ….
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -18,8 +18,6 @@ The published test list holds 10 pairs of a video with itself; 46 segments of th
 begin, or before.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
