@@ -96,7 +96,7 @@ def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> 
         where = f"{path}, video {video.video_id[:60]!r}"
         if video.video_id in out.videos:
             raise ValueError(f"{where}: stands twice")
-        if None not in (video.start, video.end) and video.start > video.end:
+        if video.start is not None and video.end is not None and video.start > video.end:
             raise ValueError(f"{where}: from {video.start} to {video.end} s, expected an end not before the start")
         category = None if video.category is None else str(video.category)
         source = (_upload(video.url), video.start, video.end) if video.url else None
