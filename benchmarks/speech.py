@@ -23,11 +23,11 @@ from videomatch.data.lsa import words
 from videomatch.experts import Text
 from videomatch.experts.speech import RATE, Expert
 from videomatch.synthetic import texts
-from videomatch.synthetic.audio import soundtrack
 from videomatch.synthetic.latent import library_latent
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.speech import RATE as VOICE_RATE
 from videomatch.synthetic.speech import Speak, speaker
+from videomatch.synthetic.video import soundtrack
 
 SEED, PAUSE, QUIET = 0, 0.8, 120  #: seconds between two sentences, and of each sound without speech
 ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".mp4", ".mkv", ".webm", ".mov", ".flv", ".avi")

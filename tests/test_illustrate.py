@@ -14,7 +14,7 @@ from test_tune import data  # noqa: F401  (the planted corpus)
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.reports import charts, comparisons
+from videomatch.reports import charts, drawn_table
 from videomatch.stages.illustrate import illustrate
 
 NASTY = '<script>alert("1")</script>&'
@@ -178,16 +178,16 @@ def test_a_page_says_which_row_is_ahead_of_the_base_and_by_how_much(run, tmp_pat
 
 def test_a_row_trained_on_what_judges_it_is_not_ahead_and_less_may_be_better(tmp_path):
     (tmp_path / "table.csv").write_text(TABLE)
-    spearman, mse = comparisons.read(tmp_path / "table.csv")
-    assert comparisons.headlines([spearman, mse]) == [spearman], "chance, of MSE alone at first, does not count"
+    spearman, mse = drawn_table.read(tmp_path / "table.csv")
+    assert drawn_table.headlines([spearman, mse]) == [spearman], "chance, of MSE alone at first, does not count"
     verdicts = {line.label: spearman.verdict(line.difference) for line in spearman.lines if line.difference}
     assert verdicts == {"place": "ahead", NASTY: "ahead", "near": "level", "worse": "behind", "leaked": "ahead"}
     assert mse.summary()["best"] == NASTY and mse.summary()["other"] == "old" and mse.sign == -1
-    worse = comparisons.Column("", "Spearman", [line for line in spearman.lines if line.label in ("old", "worse")])
+    worse = drawn_table.Column("", "Spearman", [line for line in spearman.lines if line.label in ("old", "worse")])
     found = worse.summary()
     assert (found["best"], found["other"], found["verdict"]) == ("old", "worse", "ahead")
     assert found["difference"] == "+0.300 [0.200, 0.400]"
-    assert comparisons.Column("", "Spearman", spearman.lines[:3]).summary() is None, "nothing to compare"
+    assert drawn_table.Column("", "Spearman", spearman.lines[:3]).summary() is None, "nothing to compare"
 
 
 def test_a_heat_map_has_a_cell_for_each_value(run, tmp_path):

@@ -111,8 +111,13 @@ def test_serve_of_a_folder_makes_its_index_first(tmp_path, monkeypatch, capsys):
 
 def test_groups_of_files_are_shown_side_by_side():
     file = pages.Shown(NASTY, "video?id=1", None, facts=["640 × 360", "keep this one"], links=[(NASTY, "./?like=1")])
-    text = pages.side_by_side("Duplicates", ["2 groups"], [(NASTY, [file, pages.Shown("no file")]), ("b", [file])])
+    text = pages.render(
+        "groups.html",
+        title="Duplicates",
+        about=["2 groups"],
+        groups=[(NASTY, [file, pages.Shown("no file")]), ("b", [file])],
+    )
     got = Page(text)
     assert len(got.of("div", "beside")) == 2 and len(got.of("video")) == 2 and "<script" not in text
     assert "no picture" in text and "keep this one" in text and got.words.count(NASTY) == 2 * 2 + 1
-    assert "There is nothing to show" in pages.side_by_side("Duplicates", [], [])
+    assert "There is nothing to show" in pages.render("groups.html", title="", about=[], groups=[])

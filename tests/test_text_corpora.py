@@ -133,8 +133,8 @@ def test_msrvtt_annotations_alone_and_parts(real_msrvtt, tmp_path):
     ("name", "change", "message"),
     [
         ("test_videodatainfo.json", "{", r"test_videodatainfo.json: not JSON, or cut short"),
-        ("test_videodatainfo.json", "[]", "holds list .* expected an object with `videos`"),
-        ("test_videodatainfo.json", '{"videos": {}}', "'videos' is dict '{}', expected list"),
+        ("test_videodatainfo.json", "[]", "list .* expected an object with `videos`"),
+        ("test_videodatainfo.json", '{"videos": {}}', "videos: dict '{}': .*valid list"),
         ("test_videodatainfo.json", None, "annotations are missing; looked for MSRVTT_data"),
         ("test_videodatainfo.json", lambda text: fewer(text, "videos"), "2,989 videos of|is none of its videos"),
         ("test_videodatainfo.json", lambda text: fewer(text, "sentences"), "has 19 captions, expected 20"),
@@ -217,7 +217,7 @@ def test_msvd_wrong_files_are_refused(real_msvd, tmp_path):
     with pytest.raises(ValueError, match=r"captions_msvd.json: not JSON, or cut short"):
         msvd.read(raw=tmp_path)
     (tmp_path / "captions_msvd.json").write_text('{"a": ["x", 3]}')
-    with pytest.raises(ValueError, match=r"captions_msvd.json, a: .*expected a list of sentences"):
+    with pytest.raises(ValueError, match=r"_msvd.json, a, 1: int '3': .*string; expected {video id: \[sentence\]}"):
         msvd.read(raw=tmp_path)
     shutil.copy(real_msvd / "captions_msvd.json", tmp_path)
     shutil.copy(real_msvd / "val_list.txt", tmp_path / "test_list.txt")
@@ -257,9 +257,6 @@ def test_activitynet_paragraphs_of_a_real_file(tmp_path):
     for video_id, entry in list(content.items())[:50]:
         mine = said[f"{video_id}:val1"]
         assert mine == " ".join(" ".join(entry["sentences"]).split()) or "  " in mine
-    sentences = activitynet.read(raw=tmp_path, partial=True, unit="sentence")["texts"]
-    assert len(sentences) == sum(len(e["sentences"]) for e in content.values())
-    assert (sentences["end"] >= sentences["start"]).all()
 
 
 def test_activitynet_two_annotations_of_one_video(tmp_path):
@@ -275,9 +272,8 @@ def test_activitynet_two_annotations_of_one_video(tmp_path):
     assert kinds["v_a:val1"] == "caption" and kinds["v_a:val2"] == "query"
     paths = dict(found["videos"].select("video_id", "path").iter_rows())
     assert paths == {"v_t": str(tmp_path / "videos/v_t.mkv"), "v_a": str(tmp_path / "videos/a.mp4"), "v_b": None}
-    one["v_a"]["timestamps"].pop()
-    (tmp_path / "train.json").write_text(json.dumps(one))
-    with pytest.raises(ValueError, match=r"train.json, v_a: 2 sentences and 1 times"):
+    (tmp_path / "train.json").write_text(json.dumps({"v_a": {"duration": 9.0, "sentences": []}}))
+    with pytest.raises(ValueError, match=r"train.json, v_a, sentences: list '\[\]': List should have at least 1"):
         activitynet.read(raw=tmp_path, partial=True)
 
 
@@ -335,7 +331,7 @@ def test_vatex(tmp_path):
     assert sizes(again, "captions_train") == (3, 3) and sizes(again, "captions_test") == (2, 2)
     withheld = [{"videoID": n} for n in names]
     (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(withheld))
-    with pytest.raises(ValueError, match=rf"v1.0.json, {names[0]}: 'enCap' is NoneType 'None', expected list"):
+    with pytest.raises(ValueError, match=rf"v1.0.json, {names[0]}: no 'enCap', expected its captions"):
         vatex.read(raw=tmp_path)
     with pytest.raises(ValueError, match=r"languages \['de'\], expected some of en, zh"):
         vatex.read(raw=tmp_path, languages=["de"])
@@ -361,7 +357,7 @@ def test_didemo(tmp_path):
     with pytest.raises(ValueError, match="'7@N0_1' stands in the train file, too"):
         didemo.read(raw=tmp_path)
     (tmp_path / "test_data.json").write_text(json.dumps([{"clip": 3}]))
-    with pytest.raises(ValueError, match=r"test_data.json, \[0\]: 'video' is NoneType"):
+    with pytest.raises(ValueError, match=r"test_data.json, 0, video: .*: Field required"):
         didemo.read(raw=tmp_path)
 
 
@@ -407,31 +403,31 @@ def test_cnvid(cnvid_raw):
 @pytest.mark.parametrize(
     ("entry", "wrong"),
     [
-        ({"text": ["a"], "start": [0.0]}, "'end' is NoneType 'None', expected list"),
+        ({"text": ["a"], "start": [0.0]}, "end: .*: Field required"),
         (spoken("a") | {"end": [1.0, 2.0]}, "1 texts, 1 starts and 2 ends, expected as many of each"),
-        (spoken("a", step=-1.0), r"end: float '-1.0', expected seconds"),
+        (spoken("a", step=-1.0), r"end, 0: float '-1.0': .*greater than or equal to 0"),
         (spoken("a", "b") | {"start": [0.0, 9.0]}, "text 1 is from 9.0 to 5.0 s, expected start <= end"),
-        (spoken("a") | {"text": [3]}, r"list '\[3\]', expected a list of sentences"),
-        ("a", "'text' is str 'a', expected list"),
+        (spoken("a") | {"text": [3]}, r"text, 0: int '3': .*valid string"),
+        ("a", "str 'a': .*valid dictionary"),
     ],
 )
 def test_cnvid_refuses_bad_transcripts(tmp_path, entry, wrong):
     (tmp_path / "caption.json").write_text(json.dumps({"v1": entry}))
-    with pytest.raises(ValueError, match=f"caption.json, v1.*: {wrong}"):
+    with pytest.raises(ValueError, match=f"caption.json, v1.*{wrong}"):
         cnvid.read(raw=tmp_path)
 
 
 def test_cnvid_refuses_lists_that_do_not_fit(cnvid_raw):
     train, val = (cnvid_raw / cnvid.LISTS[split] for split in ("train", "val"))
     train.write_text('{"clip_name": "703"}')
-    with pytest.raises(ValueError, match=r"val5k.jsonl: '703' stands in the train list, too"):
+    with pytest.raises(ValueError, match=r"val5k.jsonl: '703' stands in the train file, too"):
         cnvid.read(raw=cnvid_raw, partial=True)
     train.write_text('{"clip_name": "704.mp4"}\n{"clip_name": "799.mp4"}')
     val.unlink()
     with pytest.raises(ValueError, match=r"train3_5m.jsonl: 1 of its 2 videos are not in caption.json, first '799'"):
         cnvid.read(raw=cnvid_raw)
     train.write_text('{"clip_name": "704.mp4"}\n{"video": 3}')
-    with pytest.raises(ValueError, match="line 2: 'clip_name' is NoneType"):
+    with pytest.raises(ValueError, match=r"line 2, clip_name: .*: Field required"):
         cnvid.read(raw=cnvid_raw)
     (cnvid_raw / "caption.json").unlink()
     with pytest.raises(ValueError, match=r"the transcripts are missing; looked for caption.json"):

@@ -6,8 +6,7 @@ import pytest
 
 from videomatch.metrics import avs
 from videomatch.synthetic import vocabulary
-from videomatch.synthetic.annotations import annotate
-from videomatch.synthetic.facts import of_video
+from videomatch.synthetic.annotations import annotate, facts_of_video
 from videomatch.synthetic.latent import family_of, library_latent, split_of
 from videomatch.synthetic.options import SyntheticOptions
 from videomatch.synthetic.texts import MIN_RELEVANT, topics
@@ -29,7 +28,7 @@ def test_a_topic_is_shown_by_the_videos_that_have_its_factors():
     truth = [v for v, s in latents.items() if vocabulary.NAMES["topic"][s.factors["topic"]] == name]
     assert factor == "topic" and about.relevant == truth and len(truth) >= MIN_RELEVANT
     for topic in made:  # all that a sentence names is true of the relevant videos
-        true = {v: {(factor, value) for factor, value, *_ in of_video(s)} for v, s in latents.items()}
+        true = {v: {(factor, value) for factor, value, *_ in facts_of_video(s)} for v, s in latents.items()}
         assert set(topic.relevant) <= {v for v, facts in true.items() if facts.issuperset(topic.facts)}
     assert made == topics(latents, 14, seed=3) != topics(latents, 14, seed=4)
 

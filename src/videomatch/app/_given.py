@@ -1,7 +1,5 @@
 """The files and folders that are given to a library, and what becomes of them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The systems that can be searched: which have embedded which data set, and what a search loads of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ A server writes a file below ``.scratch/`` of the project, which only the user c
 all its addresses begin, the files of its parameters, and the state of these and of the source when it was started.
 """
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

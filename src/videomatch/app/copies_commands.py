@@ -1,7 +1,5 @@
 """The commands for copies: those of ``library``, and ``copies``."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import json

@@ -1,7 +1,5 @@
 """The page of `videomatch copies`, as one file (``--page``) and by the server: timeline, parts that play, maps."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,10 +7,10 @@ from pathlib import Path
 from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common.messages import count
-from videomatch.media.moments import still
-from videomatch.media.thumbnail import data_url
+from videomatch.media.thumbnail import data_url, still
+from videomatch.reports import pages
 from videomatch.reports.pages import Shown, clock
-from videomatch.reports.segment_maps import DrawnSegment, drawing, query_page
+from videomatch.reports.segment_maps import DrawnSegment, drawing, timeline
 
 #: maps on a page at most, so that browsers open it quickly
 MAX_MAPS = 40
@@ -49,7 +47,9 @@ def page(search: CopySearch, answer: Copies, show: Show | None = None, links: Se
     if len(pairs) > MAX_MAPS:
         about.append(f"The first {MAX_MAPS} of {len(pairs)} maps are drawn.")
     title = f"Where {Path(answer.asked).name} comes from"
-    return query_page(title, about, answer.duration, answer.asked, maps, segments, players, links)
+    line = timeline(segments, answer.duration, answer.asked)
+    drawn = {"segments": segments, "timeline": line, "maps": maps, "players": players}
+    return pages.render("query.html", title=title, about=about, links=links, **drawn)
 
 
 def _local(search: CopySearch, answer: Copies) -> Show:

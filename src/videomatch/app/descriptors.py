@@ -3,8 +3,6 @@
 A descriptor is stored with its library; files are described by the stages themselves on a corpus of these files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -196,6 +194,11 @@ POINTS = Descriptor("points", {"extractor": "points", "counts": [60, 60, 60], "e
 QUERY_POINTS = {**POINTS.options, "counts": [300, 150, 75]}
 
 
+def grey() -> Descriptor:
+    """All of four frames a second by grey pixels, which need no training."""
+    return Descriptor(GREY, {"extractor": GREY, "every": 0.25})
+
+
 def choose(
     plan: Callable[[], Plan],
     *,
@@ -208,7 +211,7 @@ def choose(
 ) -> Descriptor:
     """The descriptor of some options; ``expert``, ``system`` and ``run`` (a checkpoint) exclude each other. ``plan``
     loads the parameters, only for names in them; ``key_frames``: a method, a trained system, or its folder."""
-    chosen = Descriptor(GREY, {"extractor": GREY, "every": 0.25})
+    chosen = grey()
     if system is not None:
         run = checkpoint_of(plan(), system)
     if run is not None:

@@ -6,8 +6,6 @@ An index is a folder with ``index.json`` below ``indexes/`` in the user's own da
 replaces it); its name is that of the folder of videos, or given.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -85,8 +83,3 @@ def name_of(given: str) -> str | None:
     """The name of an index by itself or by its folder; None where there is none."""
     watched = os.path.abspath(Path(given).expanduser())  # noqa: PTH100
     return next((name for name, of in known().items() if name == given or of["folder"] == watched), None)
-
-
-def write(index: Path, values: dict[str, Any]) -> None:
-    """Write what :func:`about` reads."""
-    files.write_json(index / ABOUT, values)

@@ -4,8 +4,6 @@ Latent semantic analyses are not stored: they are fitted again on the same rows,
 corpus. torch, transformers and scikit-learn take seconds to import: each is imported for the systems that need it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ The file and what is beside it (``NAME.srt``, ``NAME.json``, ``NAME.txt``) are r
 them. So the vector is the one that the video would have in the corpus.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import tempfile

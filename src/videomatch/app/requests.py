@@ -1,7 +1,5 @@
 """What all commands share: the parameters, limits, and answers that are timed."""
 
-from __future__ import annotations
-
 import shlex
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Find videos of a data set by a text or by a video: the vector of what is asked, and its nearest neighbours."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The page of `videomatch serve`: what was found, or all videos in portions, as moments that play."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode

@@ -9,8 +9,6 @@ name ids and never files. ``POST /reply`` answers the command line, which may na
 none that a page elsewhere makes.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import functools
@@ -37,8 +35,7 @@ from videomatch.app.search_page import SearchPage
 from videomatch.common import named
 from videomatch.common.messages import text_of
 from videomatch.media.container import MAX_SECONDS
-from videomatch.media.moments import still
-from videomatch.media.thumbnail import jpeg
+from videomatch.media.thumbnail import jpeg, still
 from videomatch.pipeline import params
 
 POLICY = (

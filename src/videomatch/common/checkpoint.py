@@ -3,8 +3,6 @@
 What a model can do is a class variable of ``models.SystemModel``, like ``embeds_texts``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Those of files are remembered: in a project (a folder with ``params.yaml``) belo
 own cache. A cache that is a link, or that others could write to, is not used.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -39,6 +37,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(dumps(value).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def read_digest(path: Path) -> str:
+    """sha256 of a file as it is on the disk."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file, remembered by its size, times and inode so that an untouched file is read once."""
     stat = path.stat()
@@ -46,12 +50,7 @@ def file_digest(path: Path) -> str:
     # a file written to within the clock's resolution of now could change again under the same times
     settled = time.time_ns() - stat.st_mtime_ns > 20_000_000
     name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-
-    def read() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    return cached(name, key, read) if settled else read()
+    return cached(name, key, lambda: read_digest(path)) if settled else read_digest(path)
 
 
 def cached(name: str, key: str, find: Callable[[], Any]) -> Any:

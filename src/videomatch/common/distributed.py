@@ -7,8 +7,6 @@ All processes must make collective calls in the same order, and their backward p
 rows brings them into its loss even where it has no rows of its own (times 0).
 """
 
-from __future__ import annotations
-
 import datetime
 import logging
 import os

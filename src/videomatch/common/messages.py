@@ -1,7 +1,5 @@
 """Sentences for the user: counts, the nearest name, what an error says, and characters that a terminal lacks."""
 
-from __future__ import annotations
-
 import codecs
 import difflib
 import io

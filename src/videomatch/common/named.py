@@ -1,7 +1,5 @@
 """A name in ``params.yaml`` is that of a file: ``module("experts", "image")`` is ``videomatch/experts/image.py``."""
 
-from __future__ import annotations
-
 import importlib
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What torch computes on and how exactly: device, type of matrix products, threads, determinism."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Progress of long stages: a bar on a terminal, and a line in the job's log now and then."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -1,7 +1,5 @@
 """Rows of vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

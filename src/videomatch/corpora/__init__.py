@@ -11,8 +11,6 @@ A module may also be a :class:`FeatureReader`, and have a function ``card(*, see
 numbers for its ``card.md``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable

@@ -10,8 +10,6 @@ protocol of the same videos with their captions as queries. Sentences that serve
 captions of its videos, are texts of kind ``query``.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -66,22 +64,14 @@ class Collected:
             self.video(video_id, source=cut(f"youtube:{source}", float(start), float(end)))
 
     def text(
-        self,
-        text_id: str,
-        video_id: str,
-        words: str,
-        *,
-        kind: str = "caption",
-        language: str | None = None,
-        start: float | None = None,
-        end: float | None = None,
+        self, text_id: str, video_id: str, words: str, *, kind: str = "caption", language: str | None = None
     ) -> list[str]:
         """Add a caption of a video that was added; a list of its id, empty if the caption is blank."""
         words = words.strip()
         if not words:
             self.blank += 1
             return []
-        self.rows[text_id] = (text_id, video_id, kind, language, start, end, words)
+        self.rows[text_id] = (text_id, video_id, kind, language, None, None, words)
         if kind == "caption":
             self.captions[video_id].append(text_id)
         return [text_id]

@@ -1,17 +1,15 @@
 """The files of a data set: found by name, read, and refused with their name where they are not what is expected."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from videomatch.common.files import parse_json, text_of
 from videomatch.data.tables import LONGEST
-from videomatch.data.walk import passed_over, printable, videos_below
+from videomatch.data.walk import EXTENSIONS, passed_over, printable, videos_below
 
 log = logging.getLogger(__name__)
 
@@ -48,35 +46,24 @@ def missing(raw: Path, what: str, names: Iterable[str]) -> ValueError:
     return ValueError(f"{raw}: {what} missing; looked for {', '.join(names)}")
 
 
-def read_json(path: Path, kind: type | tuple[type, ...], expected: str) -> Any:
-    """The content of a JSON file, which must be of this kind."""
-    content = parse_json(text_of(path), str(path))
-    if not isinstance(content, kind):
-        raise ValueError(f"{path}: holds {shown(content)}, expected {expected}")
-    return content
+#: a time or duration in a JSON file
+Seconds = Annotated[float, Field(ge=0, lt=LONGEST)]
 
 
-def field(path: Path, where: str, entry: Any, name: str, kind: type | tuple[type, ...]) -> Any:
-    """A field of a JSON object, of a type."""
-    if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
-        kinds = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-        value = shown(entry.get(name)) if isinstance(entry, dict) else shown(entry)
-        raise ValueError(f"{path}, {where[:100]}: {name!r} is {value}, expected {kinds}")
-    return entry[name]
+def read_json(path: Path, kind: Any, expected: str) -> Any:
+    """The content of a JSON file, which must be of a type."""
+    return typed(parse_json(text_of(path), str(path)), kind, str(path), expected)
 
 
-def strings(path: Path, where: str, values: Any) -> list[str]:
-    """A list of strings."""
-    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise ValueError(f"{path}, {where[:100]}: {shown(values)}, expected a list of sentences")
-    return values
-
-
-def seconds(path: Path, where: str, value: Any) -> float:
-    """A time or duration."""
-    if type(value) not in (int, float) or not 0 <= value < LONGEST:
-        raise ValueError(f"{path}, {where[:100]}: {shown(value)}, expected seconds from 0 up")
-    return float(value)
+def typed(value: Any, kind: Any, where: str, expected: str) -> Any:
+    """A JSON value as a type; keys that a model does not have are passed over. The error says what is wrong, and where
+    in it."""
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ", ".join([where, *(str(part)[:60] for part in first["loc"])])
+        raise ValueError(f"{place}: {shown(first['input'])}: {first['msg']}; expected {expected}") from error
 
 
 def shown(value: Any) -> str:
@@ -106,7 +93,7 @@ def id_list(path: Path) -> list[str]:
     return list(ids)
 
 
-def every_second(count: int) -> np.ndarray:
-    """Times of frames of which number i covers second i to i + 1: (count, 2)."""
-    starts = np.arange(count, dtype=np.float64)
-    return np.stack([starts, starts + 1], axis=1)
+def video_name(path: str) -> str:
+    """The id of a video by its name, which may have a folder and an ending."""
+    pure = PurePosixPath(path)
+    return pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name

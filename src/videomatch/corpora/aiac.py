@@ -17,8 +17,6 @@ Splits: ``pretrain`` (pointwise and pairwise, what the winners pretrained on), `
 winners' training pairs are no product of queries and references: see ``data/pairs.py``.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Collection, Iterator
@@ -29,8 +27,8 @@ import polars as pl
 
 from videomatch.common.files import text_of
 from videomatch.common.progress import track
-from videomatch.corpora._files import every_second
 from videomatch.data import text, tfrecord
+from videomatch.data.released import times_of
 from videomatch.data.tables import SCHEMAS, frame, read_cells, videos
 
 log = logging.getLogger(__name__)
@@ -119,7 +117,7 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
                 where = f"{path}, record {number}, video {video_id[:60]}"
                 raise ValueError(f"{where}: a frame of {min(sizes)} bytes, expected {2 * DIM}")
             values = np.frombuffer(b"".join(frames), dtype="<f2").reshape(-1, DIM)
-            yield video_id, values, every_second(len(frames))
+            yield video_id, values, times_of(np.arange(len(frames)), 1.0)
 
 
 def _files(raw: Path) -> list[tuple[str, Path]]:

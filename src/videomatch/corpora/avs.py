@@ -21,8 +21,6 @@ Protocols: ``captions_tv16`` … ``captions_tv21`` and ``captions_progress``, by
 as references; ``shots`` lists these. The whole pool, with the strata and what was not judged, is the table ``strata``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re

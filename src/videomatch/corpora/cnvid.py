@@ -10,19 +10,18 @@ Splits ``train`` and ``val`` are the videos of the two lists; without lists all 
 authors' filter left of 4.5 million. There are no captions: texts are of the kind ``asr``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Self
 
 import polars as pl
+from pydantic import BaseModel, model_validator
 
 from videomatch.common.files import parse_json
 from videomatch.corpora import _files
+from videomatch.corpora._captions import Collected
 from videomatch.data import text
 from videomatch.data.tables import frame, videos
-from videomatch.data.walk import EXTENSIONS
 
 CAPTIONS = "caption.json"
 LIST = "CNVid_antmmf_pretrained_format_total_full_filterL3_{}.jsonl"
@@ -31,32 +30,44 @@ LISTS = {"train": LIST.format("train3_5m"), "val": LIST.format("val5k")}
 SIZES = {"val": 5000}
 
 
+class _Transcript(BaseModel):
+    text: list[str]
+    start: list[_files.Seconds]
+    end: list[_files.Seconds]
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not len(self.text) == len(self.start) == len(self.end):
+            counts = f"{len(self.text)} texts, {len(self.start)} starts and {len(self.end)} ends"
+            raise ValueError(f"{counts}, expected as many of each")
+        for number, (start, end) in enumerate(zip(self.start, self.end, strict=True)):
+            if start > end:
+                raise ValueError(f"text {number} is from {start} to {end} s, expected start <= end")
+        return self
+
+
+class _Listed(BaseModel):
+    clip_name: str
+
+
 def read(
     *, raw: Path, media: str | None = None, cleaned: bool = True, partial: bool = False
 ) -> dict[str, pl.DataFrame]:
     """The tables of CNVid. ``cleaned`` cleans the transcripts (:mod:`videomatch.data.text`); ``partial`` takes lists of
     another length, and leaves out their videos that have no transcript."""
-    raw = Path(raw)
-    (path,) = _files.find_all(raw, [CAPTIONS], "the transcripts are")
-    content = _files.read_json(path, dict, "{video id: {text, start, end}}")
-    spoken = {_video_id(name): _transcript(path, name, entry) for name, entry in content.items()}
-    splits = {split: _listed(raw / name, split, partial) for split, name in LISTS.items() if (raw / name).is_file()}
-    owner: dict[str, str] = {}
-    for split, ids in splits.items():
-        for video_id in ids:
-            if owner.setdefault(video_id, split) != split:
-                raise ValueError(f"{raw / LISTS[split]}: {video_id!r} stands in the {owner[video_id]} list, too")
-        lost = [video_id for video_id in ids if video_id not in spoken]
-        if lost and not partial:
-            raise ValueError(
-                f"{raw / LISTS[split]}: {len(lost):,} of its {len(ids):,} videos are not in {CAPTIONS}, first "
-                f"{lost[0][:60]!r}; `partial: true` leaves them out"
-            )
-        splits[split] = [video_id for video_id in ids if video_id in spoken]
+    out, splits = Collected(raw, partial), dict[str, list[str]]()
+    (path,) = _files.find_all(out.raw, [CAPTIONS], "the transcripts are")
+    content = _files.read_json(path, dict[str, _Transcript], "{video id: {text, start, end}}")
+    spoken = {_files.video_name(name): entry for name, entry in content.items()}
+    for split, path in {split: out.raw / name for split, name in LISTS.items()}.items():
+        if path.is_file():
+            ids = _listed(path)
+            out.expect(path, len(ids), SIZES.get(split), "videos")
+            out.apart(path, ids, split)
+            splits[split] = out.known(path, ids, spoken, CAPTIONS)
     splits = splits or {"train": list(spoken)}
     ids = [video_id for of_split in splits.values() for video_id in of_split]
-    files = _files.media_files(raw, media)
-    texts = _texts(ids, spoken)
+    files, texts = _files.media_files(out.raw, media), _texts(ids, spoken)
     return {
         "videos": videos({"video_id": video_id, "path": files.get(video_id)} for video_id in ids),
         "texts": text.clean_table(texts) if cleaned else texts,
@@ -64,44 +75,19 @@ def read(
     }
 
 
-def _video_id(name: str) -> str:
-    """The id of a video by its name, which may have a folder and an ending."""
-    pure = PurePosixPath(name)
-    return pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name
-
-
-def _transcript(path: Path, name: str, entry: Any) -> tuple[list[str], list[float], list[float]]:
-    """Texts, starts and ends of a video."""
-    words = _files.strings(path, name, _files.field(path, name, entry, "text", list))
-    starts, ends = (
-        [_files.seconds(path, f"{name}: {key}", value) for value in _files.field(path, name, entry, key, list)]
-        for key in ("start", "end")
-    )
-    if not len(words) == len(starts) == len(ends):
-        counts = f"{len(words)} texts, {len(starts)} starts and {len(ends)} ends"
-        raise ValueError(f"{path}, {name[:100]}: {counts}, expected as many of each")
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        if start > end:
-            raise ValueError(f"{path}, {name[:100]}: text {number} is from {start} to {end} s, expected start <= end")
-    return words, starts, ends
-
-
-def _listed(path: Path, split: str, partial: bool) -> list[str]:
+def _listed(path: Path) -> list[str]:
     """The videos of a list, in its order; of one that is listed twice, once."""
     ids: dict[str, None] = {}
     for number, line in _files.lines(path):
-        where = f"line {number}"
-        entry = parse_json(line, f"{path}, {where}")
-        ids[_video_id(_files.field(path, where, entry, "clip_name", str))] = None
-    wanted = SIZES.get(split, len(ids))
-    if len(ids) != wanted and not partial:
-        raise ValueError(f"{path}: {len(ids):,} videos, expected {wanted:,} (`partial: true` takes what is there)")
+        where = f"{path}, line {number}"
+        entry = _files.typed(parse_json(line, where), _Listed, where, '{"clip_name": …}')
+        ids[_files.video_name(entry.clip_name)] = None
     return list(ids)
 
 
-def _texts(ids: Iterable[str], spoken: dict[str, tuple[list[str], list[float], list[float]]]) -> pl.DataFrame:
+def _texts(ids: Iterable[str], spoken: dict[str, _Transcript]) -> pl.DataFrame:
     """Rows of the table of texts, without blank ones."""
-    rows = [(video_id, *spoken[video_id]) for video_id in ids]
+    rows = [(video_id, own.text, own.start, own.end) for video_id in ids for own in [spoken[video_id]]]
     schema = {
         "video_id": pl.String, "text": pl.List(pl.String), "start": pl.List(pl.Float64), "end": pl.List(pl.Float64),
     }  # fmt: skip

@@ -8,17 +8,21 @@ Retrieval papers' own files, ``[{"video": name, "caption": str or [str]}]``, are
 with one sentence a video goes round; it makes another, harder protocol, so it is refused unless ``partial`` is set.
 """
 
-from __future__ import annotations
+from pathlib import Path
 
-from pathlib import Path, PurePosixPath
+from pydantic import AliasChoices, BaseModel, Field
 
 from videomatch.corpora import _files
 from videomatch.corpora._captions import Collected, Tables, paragraph
-from videomatch.data.walk import EXTENSIONS
 
 FILES = {"train": "train_data.json", "val": "val_data.json", "test": "test_data.json"}
 #: fewer videos than this may all have one sentence by chance
 FEW = 20
+
+
+class _Entry(BaseModel):
+    video: str
+    words: list[str] | str = Field(validation_alias=AliasChoices("description", "caption"))
 
 
 def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
@@ -43,15 +47,9 @@ def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Table
 def _descriptions(path: Path) -> dict[str, list[str]]:
     """Video id -> sentences, in the order of the file."""
     described: dict[str, list[str]] = {}
-    content = _files.read_json(path, list, '[{"video", "description"}] or [{"video", "caption"}]')
-    for number, entry in enumerate(content):
-        name = _files.field(path, f"[{number}]", entry, "video", str)
-        key = "description" if "description" in entry else "caption"
-        words = _files.field(path, f"[{number}]", entry, key, (str, list))
-        sentences = [words] if isinstance(words, str) else _files.strings(path, f"[{number}]", words)
-        pure = PurePosixPath(name)
-        video_id = pure.stem if pure.suffix.lower() in EXTENSIONS else pure.name
-        described.setdefault(video_id, []).extend(sentences)
+    for entry in _files.read_json(path, list[_Entry], '[{"video", "description"}] or [{"video", "caption"}]'):
+        sentences = [entry.words] if isinstance(entry.words, str) else entry.words
+        described.setdefault(_files.video_name(entry.video), []).extend(sentences)
     if not described:
         raise ValueError(f"{path}: no video in it")
     return described

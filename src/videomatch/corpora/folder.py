@@ -15,8 +15,6 @@ listed in ``rejected``, and so is a column of a list that has another name. A li
 text, no column of paths) is an error.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import logging

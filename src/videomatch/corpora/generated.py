@@ -3,8 +3,6 @@
 Its videos are real H.264/AAC files drawn by the stage ``render``; its annotations follow from their latent factors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -10,8 +10,6 @@ A clip is ``<film>_<hh.mm.ss.mmm>-<hh.mm.ss.mmm>``; in the training file (101,07
 time with a sentence of its own, and five have none: these are left out.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -21,12 +21,12 @@ captions_1kb_train, _1kb_test  6,656 / 1,000           20 each / the first one e
 A 1k-A sentence that equals a caption of its video is that caption (968 do); the 32 others are texts of kind ``query``.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from videomatch.corpora import _files
 from videomatch.corpora._captions import Collected, Tables
@@ -44,6 +44,25 @@ LISTS = {
 }
 TEST_1KA = "MSRVTT_JSFUSION_test.csv"
 CAPTIONS = 20
+
+
+class _Video(BaseModel):
+    video_id: str
+    split: Literal["train", "validate", "test"]
+    category: Any = None
+    url: str | None = None
+    start: _files.Seconds | None = Field(None, alias="start time")
+    end: _files.Seconds | None = Field(None, alias="end time")
+
+
+class _Sentence(BaseModel):
+    video_id: str
+    caption: str
+
+
+class _Annotations(BaseModel):
+    videos: list[_Video]
+    sentences: list[_Sentence]
 
 
 def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Tables:
@@ -72,34 +91,21 @@ def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Table
 
 def _annotations(path: Path, out: Collected, official: dict[str, list[str]]) -> None:
     """Videos, captions (in the order of the file) and official splits of one annotation file."""
-    content = _files.read_json(path, dict, "an object with `videos` and `sentences`")
-    for number, video in enumerate(_files.field(path, "the whole", content, "videos", list)):
-        where = f"videos[{number}]"
-        video_id = _files.field(path, where, video, "video_id", str)
-        split = _files.field(path, where, video, "split", str)
-        if split not in OFFICIAL:
-            raise ValueError(f"{path}, {where}: split {split[:60]!r}, expected one of {', '.join(OFFICIAL)}")
-        if video_id in out.videos:
-            raise ValueError(f"{path}, {where}: {video_id[:60]!r} stands twice")
-        start, end = (
-            None if video.get(key) is None else _files.seconds(path, f"{where}: {key}", video[key])
-            for key in ("start time", "end time")
-        )
-        if start is not None and end is not None and start > end:
-            raise ValueError(f"{path}, {where}: from {start} to {end} s, expected an end that is not before the start")
-        category = video.get("category")
-        source = None
-        if video.get("url"):
-            source = (_upload(_files.field(path, where, video, "url", str)), start, end)
-        out.video(video_id, category=None if category is None else str(category), source=source)
-        official.setdefault(split, []).append(video_id)
-    for number, sentence in enumerate(_files.field(path, "the whole", content, "sentences", list)):
-        where = f"sentences[{number}]"
-        video_id = _files.field(path, where, sentence, "video_id", str)
-        if video_id not in out.videos:
-            raise ValueError(f"{path}, {where}: {video_id[:60]!r} is none of its videos")
-        words = _files.field(path, where, sentence, "caption", str)
-        out.text(f"{video_id}:{len(out.captions[video_id])}", video_id, words)
+    content = _files.read_json(path, _Annotations, "an object with `videos` and `sentences`")
+    for video in content.videos:
+        where = f"{path}, video {video.video_id[:60]!r}"
+        if video.video_id in out.videos:
+            raise ValueError(f"{where}: stands twice")
+        if video.start is not None and video.end is not None and video.start > video.end:
+            raise ValueError(f"{where}: from {video.start} to {video.end} s, expected an end not before the start")
+        category = None if video.category is None else str(video.category)
+        source = (_upload(video.url), video.start, video.end) if video.url else None
+        out.video(video.video_id, category=category, source=source)
+        official.setdefault(video.split, []).append(video.video_id)
+    for sentence in content.sentences:
+        if (video_id := sentence.video_id) not in out.videos:
+            raise ValueError(f"{path}, a sentence: {video_id[:60]!r} is none of its videos")
+        out.text(f"{video_id}:{len(out.captions[video_id])}", video_id, sentence.caption)
     short = next((v for v, found in out.captions.items() if len(found) != CAPTIONS), None)
     if short is not None and not out.partial:
         count = len(out.captions[short])

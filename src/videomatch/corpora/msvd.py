@@ -9,8 +9,6 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds; some begin with ``-``. Publis
 48,774 / 4,290 / 27,763 in the JSON, 48,779 / 4,291 / 27,767 in the text files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +27,8 @@ def read(*, raw: Path, media: str | None = None, partial: bool = False) -> Table
     captioned: dict[str, list[str]] = {}
     for path in files:
         if path.suffix == ".json":
-            for video_id, sentences in _files.read_json(path, dict, "{video id: [sentence]}").items():
-                captioned.setdefault(video_id, []).extend(_files.strings(path, video_id, sentences))
+            for video_id, sentences in _files.read_json(path, dict[str, list[str]], "{video id: [sentence]}").items():
+                captioned.setdefault(video_id, []).extend(sentences)
         else:
             for video_id, sentence in caption_lines(path):
                 captioned.setdefault(video_id, []).append(sentence)

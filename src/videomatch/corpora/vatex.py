@@ -12,11 +12,11 @@ Ids are ``<YouTube id>_<start>_<end>`` in seconds with leading zeros. Chinese ca
 ``captions_test_zh`` ….
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field
 
 from videomatch.corpora import _files
 from videomatch.corpora._captions import Collected, Tables
@@ -28,6 +28,12 @@ SIZES = {"train": 25_991, "val": 1500, "test": 1500}
 
 #: video id -> language -> captions
 Captions = dict[str, dict[str, list[str]]]
+
+
+class _Entry(BaseModel):
+    video: str = Field(alias="videoID")
+    en: list[str] | None = Field(None, alias=FIELDS["en"])
+    zh: list[str] | None = Field(None, alias=FIELDS["zh"])
 
 
 def read(*, raw: Path, languages: Sequence[str] = ("en",), media: str | None = None, partial: bool = False) -> Tables:
@@ -65,18 +71,17 @@ def read(*, raw: Path, languages: Sequence[str] = ("en",), media: str | None = N
 
 
 def _captions(path: Path, languages: Sequence[str]) -> Captions:
-    content: Any = _files.read_json(path, (list, dict), "[{videoID, enCap, chCap}] or {video id: [sentence]}")
+    content, form = _files.read_json(path, Any, ""), "[{videoID, enCap, chCap}] or {video id: [sentence]}"
     if isinstance(content, dict):
         if list(languages) != ["en"]:
             raise ValueError(f"{path}: holds captions of one language, languages are {list(languages)}")
-        return {video_id: {"en": _files.strings(path, video_id, value)} for video_id, value in content.items()}
+        return {i: {"en": own} for i, own in _files.typed(content, dict[str, list[str]], str(path), form).items()}
     found: Captions = {}
-    for number, entry in enumerate(content):
-        video_id = _files.field(path, f"[{number}]", entry, "videoID", str)
-        if video_id in found:
-            raise ValueError(f"{path}, [{number}]: {video_id[:60]!r} stands twice")
-        found[video_id] = {
-            language: _files.strings(path, video_id, _files.field(path, video_id, entry, FIELDS[language], list))
-            for language in languages
-        }
+    for number, entry in enumerate(_files.typed(content, list[_Entry], str(path), form)):
+        if entry.video in found:
+            raise ValueError(f"{path}, {number}: {entry.video[:60]!r} stands twice")
+        found[entry.video] = {language: getattr(entry, language) for language in languages}
+        for language, own in found[entry.video].items():
+            if own is None:
+                raise ValueError(f"{path}, {entry.video[:60]}: no {FIELDS[language]!r}, expected its captions")
     return found

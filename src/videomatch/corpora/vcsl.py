@@ -18,18 +18,17 @@ The published test list holds 10 pairs of a video with itself; 46 segments of th
 begin, or before.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
-from videomatch.corpora._files import every_second, find_all, read_json, strings
-from videomatch.data.released import read_array
+from videomatch.corpora._files import Seconds, find_all, read_json
+from videomatch.data.released import read_array, times_of
 from videomatch.data.tables import LONGEST, frame, read_csv, videos
 
 log = logging.getLogger(__name__)
@@ -37,8 +36,9 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 #: labelled pairs that are in no list
 APPENDED = "appended"
-#: characters of the longest key of a pair
-MOST = 1024
+#: of a label file: a pair, and a box
+_Key = Annotated[str, Field(max_length=1024)]
+_Box = Annotated[list[Seconds], Field(min_length=4, max_length=4)]
 
 Pair = tuple[str, str]
 Boxes = list[list[float]]
@@ -55,8 +55,8 @@ def read(
     listed[APPENDED] = [pair for pair in boxes if pair not in known]
     listed = {split: some for split, some in listed.items() if some}
     named = raw / "video_categories.json"
-    categories = read_json(named, dict, "{category: [id]}") if named.is_file() else {}
-    category = {i: name for name, ids in categories.items() for i in strings(named, f"category {name!r}", ids)}
+    categories = read_json(named, dict[str, list[str]], "{category: [id]}") if named.is_file() else {}
+    category = {i: name for name, ids in categories.items() for i in ids}
     splits: list[tuple[str, str, str]] = []
     for split, some in listed.items():
         queries, references = (dict.fromkeys(side) for side in zip(*some, strict=True))
@@ -76,16 +76,8 @@ def labels_of(path: Path, ids: Collection[str] = ()) -> dict[Pair, Boxes]:
     """One label file: (query, reference) -> boxes ``[query_start, query_end, reference_start, reference_end]``, s.
     A key with several dashes is parted so that both sides are among ``ids``."""
     found: dict[Pair, Boxes] = {}
-    for key, rows in read_json(path, dict, "an object of pairs").items():
-        where = f"{path}: pair {key[:100]!r}"
-        if len(key) > MOST:
-            raise ValueError(f"{where}: a key of {len(key)} characters, expected two ids of videos")
-        if not isinstance(rows, list) or not all(_is_box(row) for row in rows):
-            odd = next((row for row in rows if not _is_box(row)), rows) if isinstance(rows, list) else rows
-            raise ValueError(
-                f"{where} holds {str(odd)[:100]}, expected lists of four numbers of seconds [q0, r0, q1, r1]"
-            )
-        found[_pair_of(key, ids, where)] = [[float(q0), float(q1), float(r0), float(r1)] for q0, r0, q1, r1 in rows]
+    for key, rows in read_json(path, dict[_Key, list[_Box]], "{pair: [[q0, r0, q1, r1], …]} in seconds").items():
+        found[_pair_of(key, ids, f"{path}: pair {key[:100]!r}")] = [[q0, q1, r0, r1] for q0, r0, q1, r1 in rows]
     return found
 
 
@@ -97,7 +89,7 @@ def frame_features(raw: Path, ids: Collection[str] | None = None) -> Iterator[tu
         values = read_array(path)
         if values.ndim != 2 or values.dtype.kind != "f":
             raise ValueError(f"{path}: {values.dtype} of shape {values.shape}, expected numbers (frames, D)")
-        yield path.stem, values, every_second(len(values))
+        yield path.stem, values, times_of(np.arange(len(values)), 1.0)
 
 
 def _listed(raw: Path, names: Mapping[str, str] | None) -> dict[str, list[Pair]]:
@@ -132,10 +124,6 @@ def _labelled(raw: Path, names: list[str] | None, ids: set[str]) -> dict[Pair, B
     return sound
 
 
-def _is_box(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 4 and all(type(v) in (int, float) and 0 <= v < LONGEST for v in row)
-
-
 def _pair_of(key: str, ids: Collection[str], where: str) -> Pair:
     """The two ids of ``<query>-<reference>``; ids with dashes are told by the videos that are listed."""
     parts = key.split("-")
@@ -150,16 +138,17 @@ def _pair_of(key: str, ids: Collection[str], where: str) -> Pair:
 def _videos(raw: Path, ids: Iterable[str], category: Mapping[str, str]) -> pl.DataFrame:
     frames = raw / "frames_all.csv"
     columns = ("uuid", "frame_count")
-    seconds = dict(read_csv(frames, columns).select(columns).rows()) if frames.is_file() else {}
-    for video_id, given in seconds.items():
-        if not (given.isascii() and given.replace(".", "", 1).isdigit() and len(given) < 20 and float(given) < LONGEST):
-            raise ValueError(f"{frames}: frame_count of {video_id!r} is {given[:60]!r}, expected a number from 0 up")
+    rows = read_csv(frames, columns[:1], numbers=columns[1:]).select(columns).rows() if frames.is_file() else []
+    for video_id, count in rows:
+        if not 0 <= count < LONGEST:
+            raise ValueError(f"{frames}: frame_count of {video_id!r} is {count:g}, expected a number from 0 up")
+    seconds = dict(rows)
     paths = {p.stem: str(p) for p in sorted((raw / "videos").glob("*"))}
     return videos(
         {
             "video_id": i,
             "path": paths.get(i),
-            "duration": float(seconds[i]) if i in seconds else None,
+            "duration": seconds.get(i),
             "category": category.get(i),
         }
         for i in ids

@@ -15,8 +15,6 @@ Splits: ``<part>`` (all its videos, role reference) and ``copies_<part>`` (its q
 segment are not listed: the challenge searches all of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any

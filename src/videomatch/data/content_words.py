@@ -11,8 +11,6 @@ and leaves out 56 % of the others; of 11,758 Chinese captions (MSVD-CN, tags of 
 # Chinese vocabularies have no words.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec

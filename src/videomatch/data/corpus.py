@@ -1,7 +1,5 @@
 """A corpus folder: what ``prepare`` leaves and every later stage reads."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path

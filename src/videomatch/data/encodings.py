@@ -1,7 +1,5 @@
 """Text files in whatever encoding they were saved: UTF-8 and UTF-16, and the code pages of before."""
 
-from __future__ import annotations
-
 import codecs
 import re
 import unicodedata

@@ -1,9 +1,10 @@
 """The table ``facts`` as vectors, for oracles that know some factors of generated videos and nothing else, and for
-linear probes: what is true of a video, or of a part of it, and what a text names."""
+linear probes: what is true of a video, or of a part of it, and what a text names. References that share a value of a
+factor are a group (as siblings of a family): among those alone a right one is ranked by metrics like ``R@1 (family)``.
+"""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from videomatch.data.store import Store
 ALL = "all"
 #: scale of the columns that texts are compared in, a power of two: so scores of texts are whole numbers
 _SMALL = 2.0**-8
+#: R@k of a factor
+METRIC = re.compile(r"R@([1-9]\d*) \((\w+)\)")
+PAIR = ["query_id", "reference_id"]
 
 Factors = Sequence[str] | str
 
@@ -92,3 +96,31 @@ def pooled(store: Store, stretches: pl.DataFrame, parts: int) -> np.ndarray:
         weight[np.arange(parts), nearest] += weight[np.arange(parts), nearest] == 0
         found[number] = weight / weight.sum(axis=1, keepdims=True) @ rows
     return found.reshape(len(stretches), -1)
+
+
+def grouped_by(metrics: Iterable[str]) -> list[str]:
+    """The factors by which metrics group references, sorted."""
+    return sorted({match[2] for metric in metrics if (match := METRIC.fullmatch(metric))})
+
+
+def group_members(corpus: Path, factor: str, right: pl.DataFrame, references: Sequence[str]) -> pl.DataFrame:
+    """Pairs ``query_id``, ``reference_id`` of each query of the ``right`` pairs and those of ``references`` that share
+    a value of the factor with its right one, that one included; a ValueError where none has a value."""
+    known = read(corpus, [factor]).select("value", reference_id="id").unique()
+    of_query = right.select(PAIR).join(known, on="reference_id").select("query_id", "value").unique()
+    if not len(of_query):
+        raise ValueError(f"{corpus}, table facts: no reference has a fact of factor {factor!r}")
+    known = known.filter(pl.col("reference_id").is_in(list(references)))
+    return of_query.join(known, on="value").select(PAIR).unique().sort(PAIR)
+
+
+def ranked_in_group(right: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """The ``right`` pairs among the ``members`` of their queries, which have a ``score``: how many members are
+    ``better``, how many others tie (``equal``), and the ``size`` of the group; ordered by query."""
+    scores = members.select("query_id", other="score")
+    own = right.drop("score", "better", "equal", strict=False).join(members, on=PAIR).join(scores, on="query_id")
+    counts = {"better": pl.col("other") > pl.col("score"), "equal": pl.col("other") == pl.col("score")}
+    each = own.group_by([c for c in own.columns if c != "other"]).agg(
+        pl.len().alias("size"), *(count.sum().cast(pl.Int64).alias(name) for name, count in counts.items())
+    )
+    return each.with_columns(pl.col("equal") - 1).sort(PAIR)

@@ -5,8 +5,6 @@ short that a classifier alone errs ("best goals 2021" comes out Dutch and "dog" 
 only with enough letters to carry it.
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache, lru_cache
 from typing import Any

@@ -14,8 +14,6 @@ Captions are short and repeat by chance, so ``same text`` only points at places 
 corpus knows of the same content (:func:`same_content`); by them the stage ``check_leaks`` refuses a table.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -108,21 +106,13 @@ def same_source(
     same_ids: bool = True,
 ) -> pl.DataFrame:
     """Pairs of different videos that share at least 0.1 s of a source; where times are unknown, the source suffices."""
-    both = _joined(test_sources, train_sources, test, train, same_ids)
+    sides = ((test_sources, test, "test_id"), (train_sources, train, "train_id"))
+    rows = [t.filter(pl.col("video_id").is_in(list(ids))).rename({"video_id": name}) for t, ids, name in sides]
+    both = rows[0].join(rows[1], on="source").filter(pl.lit(not same_ids) | (pl.col("test_id") != pl.col("train_id")))
     shared = pl.min_horizontal("end", "end_right") - pl.max_horizontal("start", "start_right")
     known = pl.all_horizontal(pl.col("start", "end", "start_right", "end_right").is_not_null())
     found = both.select("test_id", "train_id", amount=pl.when(known).then(shared), detail="source")
     return found.filter(pl.col("amount").is_null() | (pl.col("amount") >= SHARED))
-
-
-def _joined(
-    left: pl.DataFrame, right: pl.DataFrame, test: Collection[str], train: Collection[str], same_ids: bool
-) -> pl.DataFrame:
-    """Pairs of different videos, one of each side, with the same ``source``."""
-    sides = ((left, test, "test_id"), (right, train, "train_id"))
-    rows = [t.filter(pl.col("video_id").is_in(list(ids))).rename({"video_id": name}) for t, ids, name in sides]
-    both = rows[0].join(rows[1], on="source")
-    return both.filter(pl.col("test_id") != pl.col("train_id")) if same_ids else both
 
 
 def _same_text(corpus: Path, splits: tuple[Sequence[str], Sequence[str]], sides: list[list[str]]) -> pl.DataFrame:

@@ -5,8 +5,6 @@ character of a script written without spaces (Chinese, Japanese, Korean, Thai) i
 characters within a word, which bridge inflections and spelling. Deterministic given the seed.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

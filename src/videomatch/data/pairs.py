@@ -14,8 +14,6 @@ links are, in two passes ("restreaming", Nishimura and Ugander, KDD 2013). Of th
 which 63 % hang together in one component, 62,272 validate in one of five folds: 12,275 to 12,646 in each.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ not a plain file name is skipped, so no path leaves the folder. A ValueError nam
 read, or does not fit.
 """
 
-from __future__ import annotations
-
 import math
 import zipfile
 from collections import Counter
@@ -59,7 +57,7 @@ def mmt_h5(
             continue
         values = _checked(path, values, dim)
         if times is None or not clock:
-            yield video_id, values, _times(np.arange(len(values)), every)
+            yield video_id, values, times_of(np.arange(len(values)), every)
             continue
         if times.ndim != 2 or times.shape[1] != 2 or len(times) < len(values):
             raise ValueError(f"{path}: features_t.{name} has shape {times.shape}, expected ({len(values)} or more, 2)")
@@ -84,7 +82,7 @@ def npy(folder: Path, ids: Collection[str], *, dim: int, every: float | None = N
             continue
         values = read_array(path)
         values = _checked(path, values[None] if values.ndim == 1 else values, dim)
-        yield video_id, values, _times(np.arange(len(values)), every)
+        yield video_id, values, times_of(np.arange(len(values)), every)
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -153,7 +151,7 @@ def bigfile(
     values = np.memmap(folder / "feature.bin", dtype="<f4", mode="r", shape=(len(names), dim))
     for video_id, places in rows.items():
         numbers, at = np.array(sorted(places)).T
-        yield video_id, np.asarray(values[at]), _times(numbers, every if frames else None)
+        yield video_id, np.asarray(values[at]), times_of(numbers, every if frames else None)
 
 
 def _names(folder: Path, dim: int) -> list[str]:
@@ -212,8 +210,8 @@ def _checked(path: Path, values: np.ndarray, dim: int) -> np.ndarray:
     return values
 
 
-def _times(numbers: np.ndarray, every: float | None) -> np.ndarray:
-    """Start and end of rows, by their numbers; NaN without ``every``."""
+def times_of(numbers: np.ndarray, every: float | None) -> np.ndarray:
+    """Start and end of rows ``every`` seconds apart, by their numbers, (n, 2); NaN without ``every``."""
     if every is None:
         return np.full((len(numbers), 2), np.nan)
     return np.stack([numbers * every, (numbers + 1) * every], axis=1)

@@ -13,8 +13,6 @@ straight into the batch. Measured with ``benchmarks/store.py``: 0.6 of the speed
 map, and the process does not grow with the store (pages read through a map count as resident memory).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -23,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 import polars as pl
@@ -84,7 +82,7 @@ class StoreWriter:
         self._index: dict[str, tuple[int, int, int]] = {}
         self.root.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> StoreWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -1,7 +1,5 @@
 """Subtitle files and recogniser output as cues: start, end (s) and text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -4,8 +4,6 @@ Seconds are floats, ids are strings (AIAC ids have up to 19 digits: never a numb
 file of a result folder, ``<name>.parquet``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ In this order: encoding repaired (ftfy) · width and compatibility forms (Unicod
 space. Applied twice, :func:`clean` and :func:`clean_table` change nothing more.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata

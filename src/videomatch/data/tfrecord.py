@@ -5,8 +5,6 @@ all little-endian; the mask is ``rotate_right(crc, 15) + 0xa282ead8`` (TensorFlo
 is an Example message (TensorFlow, ``core/example/feature.proto``), which protobuf decodes.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Only fast tokenizers are used, called as ``tokenizer(texts, …)``: slow ones tr
 fast ones, and ``encode_plus`` is gone from transformers 5.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Which files of a folder are videos: one walk for libraries, the folder reader and the readers of data sets."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -51,14 +49,11 @@ def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[P
         pending.extend(reversed(below))
 
 
-def videos_below(
-    folder: Path, reject: Callable[[Path, str], None], extensions: Iterable[str] = EXTENSIONS
-) -> tuple[list[Path], list[Path]]:
+def videos_below(folder: Path, reject: Callable[[Path, str], None]) -> tuple[list[Path], list[Path]]:
     """The videos below a folder by their endings, and its other files, as :func:`files_below`."""
     found: tuple[list[Path], list[Path]] = [], []
-    wanted = set(extensions)
     for path in files_below(folder, reject):
-        found[path.suffix.lower() not in wanted].append(path)
+        found[path.suffix.lower() not in EXTENSIONS].append(path)
     return found
 
 

@@ -5,8 +5,6 @@ Models are ``conse`` (of installed packages, without a hub) and any dual encoder
 by folder or hub id (CLIP, SigLIP …), or by a short name of :data:`SHORT`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -57,21 +55,17 @@ class Eyes:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Texts -> unit rows."""
-        return self._tower(texts)
+        return self._conse.encode(texts) if self.name == PACKAGED else self._tower(texts)
 
     @cached_property
     def _conse(self) -> Any:
-        from videomatch.experts._conse import Conse  # with torch
+        from videomatch.experts._conse import Conse
 
         return Conse()
 
     @cached_property
     def _tower(self) -> Any:
-        if self.name == PACKAGED:
-            from videomatch.folders._sentences import Encoder
-
-            return Encoder()
-        from videomatch.stages.embed import text_tower
+        from videomatch.stages.embed import text_tower  # with torch
 
         return text_tower(self.name)
 

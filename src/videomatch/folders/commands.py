@@ -1,8 +1,6 @@
 """The commands for own folders: ``index`` and ``duplicates``; ``find``, ``similar``, ``copies`` and ``serve`` read the
 index that ``index`` makes."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -145,7 +143,7 @@ def _page(answer: Any) -> str:
     ]
     if len(answer.groups) > MAX_GROUPS:
         about.append(f"The first {MAX_GROUPS} groups are shown.")
-    return named.module("reports", "pages").side_by_side("Duplicates", about, groups)
+    return named.module("reports", "pages").render("groups.html", title="Duplicates", about=about, groups=groups)
 
 
 def _delete(path: Path) -> int:

@@ -5,16 +5,13 @@ The column ``delete`` is empty when the list is written. Whoever looked at it ma
 by row of the column ``of``, to a file that has its content, too, and that is not marked. Else nothing is deleted.
 """
 
-from __future__ import annotations
-
 import csv
-import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from videomatch.common import files
+from videomatch.common import digests, files
 from videomatch.folders.duplicates import Duplicate
 
 MARK = "delete"
@@ -76,17 +73,11 @@ def _check(path: Path, row: dict[str, str], contents: dict[str, str | None]) -> 
     """A ValueError unless the file of a row has the content of the list."""
     file = Path(row["path"])
     if row["path"] not in contents:
-        contents[row["path"]] = _digest(file) if file.is_file() else None
+        contents[row["path"]] = digests.read_digest(file) if file.is_file() else None
     if contents[row["path"]] is None:
         raise ValueError(f"{_where(path, row)}: does not exist; nothing was deleted")
     if contents[row["path"]] != row["sha256"]:
         raise ValueError(f"{_where(path, row)}: has other content than in the list; nothing was deleted")
-
-
-def _digest(file: Path) -> str:
-    """The sha256 of a file as it is on the disk, not as it is remembered."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _where(path: Path, row: dict[str, str]) -> str:

@@ -9,8 +9,6 @@ that holds nothing of it. Kept is, of those that hold the whole film, the one of
 rate. A compilation is longer than its parts, so it is kept, and they are parts of it.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

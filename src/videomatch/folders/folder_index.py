@@ -13,15 +13,13 @@ killed call goes on where it was, and a moved, renamed or copied file costs noth
 not the workflow: a result of the workflow is a shard of many videos, which one new file makes again.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -57,12 +55,12 @@ class FolderIndex(VideoLibrary):
         self.watched, self.eyes = Path(self.about["folder"]), Eyes(self.about["model"])
 
     @classmethod
-    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> FolderIndex:
+    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> Self:
         """The index of a folder by a model, and a Whisper that hears ``speech``, made where it is missing."""
         if not cls.exists(place):
-            VideoLibrary.create(place, descriptors.choose(lambda: _no_plan()))
+            VideoLibrary.create(place, descriptors.grey())
         about = {"folder": os.path.abspath(watched), "model": model, "speech": speech}  # noqa: PTH100
-        indexes.write(place, about)
+        files.write_json(place / indexes.ABOUT, about)
         return cls(place)
 
     @property
@@ -72,12 +70,10 @@ class FolderIndex(VideoLibrary):
 
     def refresh(self, threads: int) -> Refreshed:
         """Bring the index up to date with its folder; files that did not change are not read again."""
-        done = Refreshed()
-        with ExitStack() as stack:
-            lock = files.lock(self.folder / ".refresh")
-            if lock is None:
-                raise ValueError(f"another process is refreshing index {self.folder.name!r}: wait for it")
-            stack.enter_context(lock)
+        lock = files.lock(self.folder / ".refresh")
+        if lock is None:
+            raise ValueError(f"another process is refreshing index {self.folder.name!r}: wait for it")
+        with lock:
             for kind in ("seen", HEARD):
                 files.sweep(self.folder / kind, locked=True)
             if not self.watched.is_dir():
@@ -94,16 +90,13 @@ class FolderIndex(VideoLibrary):
             gone += known.filter(pl.col("path").is_in(list(lost)))["video_id"].to_list()
             if gone:
                 self.remove(gone)
-            for name in ("videos", "known", "frames", "rejected", "notes"):
-                setattr(done, name, getattr(added, name))
-            done.removed = gone
             if self.sees:
                 self._complete_seen(threads)
-            found = folders.read(raw=self.watched, title_from_name=False)
+            found = folders.read(raw=self.watched)
             self._complete_heard(threads, found)
-            done.notes += self._write_lines(found)
-            indexes.write(self.folder, self.about)
-        return done
+            added.notes += self._write_lines(found)
+            files.write_json(self.folder / indexes.ABOUT, self.about)
+        return Refreshed(**vars(added), removed=gone)
 
     def seen(self) -> list[Path]:
         """The folders of what the model saw."""
@@ -142,34 +135,20 @@ class FolderIndex(VideoLibrary):
 
     def _complete_seen(self, threads: int) -> None:
         """Forget what another model saw, and of contents that are no more; look at files that were never seen."""
-        known = self.videos()
-        missing = set(known["sha256"])
-        for folder in self.seen():
-            store = Store(folder / EYES)
-            model = store.made_by[0].get("model")
-            if model != self.eyes.name or not set(store.ids) & set(known["sha256"]):
-                files.remove(folder)
-            else:
-                missing -= set(store.ids)
-        rows = known.filter(pl.col("sha256").is_in(list(missing)))
-        for part in _batches(rows, "pictures"):
+        stores = {folder: Store(folder / EYES) for folder in self.seen()}
+        made = ((folder, store.made_by[0].get("model"), store.ids) for folder, store in stores.items())
+        for part in _batches(self._missing(made, self.eyes.name), "pictures"):
             with extracted(part, {EYES: self.eyes.expert}, self.eyes.backbones, threads) as output:
                 self._write_seen(Store(output / EYES), part)
 
     def _complete_heard(self, threads: int, found: Mapping[str, pl.DataFrame]) -> None:
         """Forget what another model heard, and of contents that are no more; hear what is said in files without
         subtitles (``found`` by the folder's reader) that were never heard."""
-        known, model = self._of_content(), self.about.get("speech", BLIND)
+        model, ids = self.about.get("speech", BLIND), self._ids(found["videos"])
         spoken = found["texts"].filter(pl.col("kind") == "asr")["video_id"]
-        ids = self._ids(found["videos"])
-        told = {ids[video_id] for video_id in spoken if video_id in ids}
-        done = {content for content, video_id in known.items() if video_id in told}
-        for folder, about in self._heard():
-            if about["model"] != model or not known.keys() & set(about["contents"]):
-                files.remove(folder)
-            else:
-                done |= set(about["contents"])
-        missing = self.videos().filter(~pl.col("sha256").is_in(list(done)))
+        told = [ids[video_id] for video_id in spoken if video_id in ids]
+        made = ((folder, about["model"], about["contents"]) for folder, about in self._heard())
+        missing = self._missing(made, model).filter(~pl.col("video_id").is_in(told))
         for part in _batches(missing, "speech") if model != BLIND else ():
             contents = sorted(part["sha256"])
             experts, backbones = {HEARD: {"extractor": "speech", "backbone": HEARD}}, {HEARD: model}
@@ -180,6 +159,17 @@ class FolderIndex(VideoLibrary):
                 new.mkdir()
                 tables.write("texts", heard.with_columns(content), new)
                 files.write_json(new / "about.json", {"model": model, "contents": contents})
+
+    def _missing(self, made: Iterable[tuple[Path, str, Iterable[str]]], model: str) -> pl.DataFrame:
+        """The videos of whose contents a model has ``made`` nothing yet (folder, model, contents); what another one
+        made, and of contents that are no more, is removed."""
+        videos, done = self.videos(), set[str]()
+        for folder, by, contents in made:
+            if by != model or not set(contents) & set(videos["sha256"]):
+                files.remove(folder)
+            else:
+                done |= set(contents)
+        return videos.filter(~pl.col("sha256").is_in(list(done)))
 
     def _heard(self) -> list[tuple[Path, dict[str, Any]]]:
         """The folders of what was heard, each with its ``model`` and ``contents``."""
@@ -239,7 +229,3 @@ def extracted(
 def _batches(rows: pl.DataFrame, label: str) -> Iterator[pl.DataFrame]:
     """Some videos at a time, with a bar where there are several batches."""
     return track(list(rows.iter_slices(BATCH)), label=f"batches of {label}")
-
-
-def _no_plan() -> Any:
-    raise AssertionError("the descriptor of an index needs no parameters")

@@ -10,11 +10,10 @@ as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
 * ``speech``: subtitles and transcripts; the moment is that of the line.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,49 @@ class Moment:
     end: float | None = None
 
 
+class _Loaded:
+    """What is in memory of one state of an index."""
+
+    def __init__(self, place: Path) -> None:
+        self.index = FolderIndex(place)
+
+    @cached_property
+    def videos(self) -> pl.DataFrame:
+        none = pl.lit(None, pl.Float64)
+        rows = self.index.videos()
+        title = [Path(p).stem.replace("_", " ") if p else "" for p in rows["path"]]
+        return rows.with_columns(pl.Series("title", title, pl.String), start=none, end=none)
+
+    @cached_property
+    def frames(self) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, all frames in the space of questions, their times, and where each video's begin."""
+        ids, rows, times = list[str](), [np.zeros((0, 1), np.float32)], [np.zeros((0, 2))]
+        for folder, sha256, video_id in self._seen():
+            store = folder[FRAMES]
+            if len(part := store[sha256]):
+                ids.append(video_id)
+                rows.append(part.astype(np.float32))
+                times.append(store.times(sha256))
+        starts = np.cumsum([len(part) for part in rows])[:-1]
+        return ids, np.concatenate(rows[bool(ids) :]), np.concatenate(times), starts
+
+    @cached_property
+    def looks(self) -> tuple[list[str], np.ndarray]:
+        """Ids, and a unit row of every video: the mean of its frames."""
+        seen = self._seen()
+        found = {video_id: _mean(rows) for stores, sha256, video_id in seen if len(rows := stores[EYES][sha256])}
+        return list(found), np.stack([*found.values()]) if found else np.zeros((0, 1), np.float32)
+
+    def _seen(self) -> Iterator[tuple[dict[str, Store], str, str]]:
+        """The stores, content and id of every video that the model looked at."""
+        videos = dict(self.videos.select("sha256", "video_id").iter_rows())
+        for folder in self.index.seen():
+            stores = {part: Store(folder / part) for part in (EYES, FRAMES)}
+            for sha256 in stores[EYES].ids:
+                if sha256 in videos:
+                    yield stores, sha256, videos.pop(sha256)
+
+
 class FolderCatalogue:
     """What a search loads of one index; it is loaded again when the index was refreshed."""
 
@@ -59,32 +101,27 @@ class FolderCatalogue:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self._state: Any = None
-        self._parts: dict[str, Any] = {}
-        self._load("index")
+        self._loaded: tuple[Any, _Loaded] = self._state(), _Loaded(place)
 
-    def _load(self, part: str) -> Any:
-        """A part of the index in memory: ``index``, ``videos``, ``frames``, ``looks``."""
+    def _state(self) -> tuple[int, int]:
         stat = (self.place / ABOUT).stat()
-        state = stat.st_mtime_ns, stat.st_ino
-        if state != self._state:
-            self._state, self._parts = state, {"index": FolderIndex(self.place)}
-        if part not in self._parts:
-            self._parts[part] = {"videos": self._read_videos, "frames": self._read_frames, "looks": self._read_looks}[
-                part
-            ]()
-        return self._parts[part]
+        return stat.st_mtime_ns, stat.st_ino
+
+    @property
+    def _now(self) -> _Loaded:
+        if (state := self._state()) != self._loaded[0]:
+            self._loaded = state, _Loaded(self.place)
+        return self._loaded[1]
 
     @property
     def index(self) -> FolderIndex:
         """The index."""
-        return self._load("index")
+        return self._now.index
 
     def warm(self) -> None:
         """Load all that a question needs."""
-        self._load("videos")
         if self.index.sees:
-            self._load("frames")
+            _ = self._now.frames
             self.index.eyes.encode(["a question"])
 
     def dataset(self, name: str | None) -> str:
@@ -101,7 +138,7 @@ class FolderCatalogue:
 
     def videos(self, dataset: str) -> pl.DataFrame:
         """video_id, path, start, end, duration, sha256 and title of all videos."""
-        return self._load("videos")
+        return self._now.videos
 
     def video(self, dataset: str, video_id: str) -> dict[str, Any] | None:
         """One row of :meth:`videos`."""
@@ -122,9 +159,9 @@ class FolderCatalogue:
                 with answer.timed("models"):
                     vector = self.index.eyes.encode([question])[0]
                 with answer.timed("index"):
-                    self._load("frames")
+                    frames = self._now.frames
                 with answer.timed("search"):
-                    rankings[PICTURES] = self._pictures(vector)
+                    rankings[PICTURES] = _pictures(vector, *frames)
         with answer.timed("search"):
             for share, line in lines.search(self.index.folder / "lines.sqlite", question, channels):
                 moment = Moment(share, line.start, line.end)
@@ -140,7 +177,7 @@ class FolderCatalogue:
             advice = f"videomatch index {self.index.watched} --model {PACKAGED}"
             raise ValueError(f"index {self.place.name!r} has no model that looks at pictures: `{advice}`")
         with answer.timed("index"):
-            ids, rows = self._load("looks")
+            ids, rows = self._now.looks
         videos = self.videos("")
         if asked not in ids:
             if file is None or not Path(file).is_file():
@@ -154,35 +191,6 @@ class FolderCatalogue:
         scores = rows @ vector
         order = [n for n in np.argsort(-scores, kind="stable").tolist() if ids[n] != asked][:top]
         return self._hits([(ids[n], Moment(float(scores[n])), [PICTURES]) for n in order])
-
-    def _pictures(self, vector: np.ndarray) -> dict[str, Moment]:
-        """The best window of every video."""
-        ids, rows, times, starts = self._load("frames")
-        if not len(rows):
-            return {}
-        scores = np.concatenate([part @ vector for part in np.array_split(rows, max(1, len(rows) >> 16))]).astype(float)
-        bounds = np.append(starts, len(rows))
-        sums = np.concatenate([[0.0], np.cumsum(scores)])
-        owner = np.repeat(np.arange(len(ids)), np.diff(bounds))
-        at = np.arange(len(rows))
-        # frames of a window, so many that they last its seconds; all of a video that is shorter
-        step = float(np.median(times[:, 1] - times[:, 0])) or 1.0
-        frames = max(1, round(WINDOW / step))
-        stop = np.minimum(at + frames, bounds[owner + 1])
-        whole = (stop - at == frames) | (at == bounds[owner])
-        means = np.where(whole, (sums[stop] - sums[at]) / (stop - at), -np.inf)
-        found = {}
-        for n, video_id in enumerate(ids):
-            first, last = bounds[n], bounds[n + 1]
-            best = first + int(means[first:last].argmax())
-            score, end = float(means[best]), int(stop[best])
-            least = (score + float((sums[last] - sums[first]) / (last - first))) / 2
-            while best > first and scores[best - 1] >= least:
-                best -= 1
-            while end < last and scores[end] >= least:
-                end += 1
-            found[video_id] = Moment(score, float(times[best, 0]), float(times[end - 1, 1]))
-        return found
 
     def _fused(self, rankings: dict[str, dict[str, Moment]], top: int) -> list[dict[str, Any]]:
         """The videos of several rankings, best first."""
@@ -215,47 +223,6 @@ class FolderCatalogue:
             )
         return hits
 
-    def _read_videos(self) -> pl.DataFrame:
-        none = pl.lit(None, pl.Float64)
-        rows = self.index.videos()
-        title = [Path(p).stem.replace("_", " ") if p else "" for p in rows["path"]]
-        return rows.with_columns(pl.Series("title", title, pl.String), start=none, end=none)
-
-    def _by_content(self) -> dict[str, str]:
-        return dict(self.videos("").select("sha256", "video_id").iter_rows())
-
-    def _read_frames(self) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, all frames in the space of questions, their times, and where each video's begin."""
-        ids, rows, times = list[str](), [], []
-        for folder, sha256, video_id in self._seen():
-            store = folder[FRAMES]
-            if len(part := store[sha256]):
-                ids.append(video_id)
-                rows.append(part.astype(np.float32))
-                times.append(store.times(sha256))
-        starts = np.cumsum([0, *map(len, rows)])[:-1]
-        if not rows:
-            return [], np.zeros((0, 1), np.float32), np.zeros((0, 2)), starts
-        return ids, np.concatenate(rows), np.concatenate(times), starts
-
-    def _read_looks(self) -> tuple[list[str], np.ndarray]:
-        """Ids, and a unit row of every video: the mean of its frames."""
-        ids, rows = list[str](), []
-        for folder, sha256, video_id in self._seen():
-            if len(part := folder[EYES][sha256]):
-                ids.append(video_id)
-                rows.append(_mean(part))
-        return ids, np.stack(rows) if rows else np.zeros((0, 1), np.float32)
-
-    def _seen(self) -> Iterator[tuple[dict[str, Store], str, str]]:
-        """The stores, content and id of every video that the model looked at."""
-        videos = self._by_content()
-        for folder in self.index.seen():
-            stores = {part: Store(folder / part) for part in (EYES, FRAMES)}
-            for sha256 in stores[EYES].ids:
-                if sha256 in videos:
-                    yield stores, sha256, videos.pop(sha256)
-
     def _look(self, file: Path) -> np.ndarray:
         """The unit row of a file that is not in the index."""
         eyes, row = self.index.eyes, pl.DataFrame({"video_id": ["file"], "path": [str(file)]})
@@ -267,6 +234,37 @@ class FolderCatalogue:
 
 def _mean(rows: np.ndarray) -> np.ndarray:
     return unit_rows(unit_rows(rows, np.float32).mean(0, keepdims=True), np.float32)[0]
+
+
+def _pictures(
+    vector: np.ndarray, ids: Sequence[str], rows: np.ndarray, times: np.ndarray, starts: np.ndarray
+) -> dict[str, Moment]:
+    """The best window of every video."""
+    if not len(rows):
+        return {}
+    scores = np.concatenate([part @ vector for part in np.array_split(rows, max(1, len(rows) >> 16))]).astype(float)
+    bounds = np.append(starts, len(rows))
+    sums = np.concatenate([[0.0], np.cumsum(scores)])
+    owner = np.repeat(np.arange(len(ids)), np.diff(bounds))
+    at = np.arange(len(rows))
+    # frames of a window, so many that they last its seconds; all of a video that is shorter
+    step = float(np.median(times[:, 1] - times[:, 0])) or 1.0
+    frames = max(1, round(WINDOW / step))
+    stop = np.minimum(at + frames, bounds[owner + 1])
+    whole = (stop - at == frames) | (at == bounds[owner])
+    means = np.where(whole, (sums[stop] - sums[at]) / (stop - at), -np.inf)
+    found = {}
+    for n, video_id in enumerate(ids):
+        first, last = bounds[n], bounds[n + 1]
+        best = first + int(means[first:last].argmax())
+        score, end = float(means[best]), int(stop[best])
+        least = (score + float((sums[last] - sums[first]) / (last - first))) / 2
+        while best > first and scores[best - 1] >= least:
+            best -= 1
+        while end < last and scores[end] >= least:
+            end += 1
+        found[video_id] = Moment(score, float(times[best, 0]), float(times[end - 1, 1]))
+    return found
 
 
 def near_chance(scores: Sequence[float]) -> bool:

@@ -7,8 +7,6 @@
 The command line (:mod:`videomatch.folders.commands`) is a layer on this class.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import warnings

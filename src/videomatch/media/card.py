@@ -1,7 +1,5 @@
 """The overview of a corpus: a page of counts and a sheet of thumbnails."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

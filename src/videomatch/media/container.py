@@ -6,8 +6,6 @@ from the packets and not from the header: headers of truncated, re-muxed or edit
 frame rate.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

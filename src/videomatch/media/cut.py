@@ -7,8 +7,6 @@ that are stored before the last one, but shown after it, come at the end: a part
 encoder reorders, and never early.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from contextlib import ExitStack

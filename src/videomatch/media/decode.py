@@ -10,8 +10,6 @@ breaks this plan (a damaged stream, wrong flags), all of it is decoded.
 RGB, turned upright, and stretched to square pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -136,7 +134,7 @@ class Sampler:
         if self.num_corrupt:
             warn(self.warnings, f"{self.num_corrupt} of {self.num_decoded} decoded pictures are damaged")
 
-    def _read(self, decoder: _Decoder, readers: dict[int, SoundReader]) -> Iterator[Chunk]:
+    def _read(self, decoder: "_Decoder", readers: dict[int, SoundReader]) -> Iterator[Chunk]:
         """Run over the file once; frames only as long as they are as planned."""
         with opened(self.path) as container:
             stream = video_stream(container, decoder.timeline.stream)

@@ -1,7 +1,5 @@
 """The shots of a film, found by PySceneDetect's detector of changed content with its own threshold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from videomatch.common.digests import cached, file_digest

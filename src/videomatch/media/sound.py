@@ -4,8 +4,6 @@ Window k holds ``every`` seconds from ``k * every`` on, counted from the first f
 Missing sound is silence, and so is what follows the end of a part.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction

@@ -190,8 +190,9 @@ class Check:
     def value(self, path: Place, value: Any, field: dataclasses.Field[Any], entry: Mapping[str, Any]) -> None:
         """A value of an entry against what the metadata and the annotation of its field tell."""
         about = field.metadata
-        several = value if isinstance(value, list) and "Sequence" in str(field.type) else None
-        if value is not None and not {"spec", "callee"} & about.keys() and not self.type(path, value, str(field.type)):
+        kind = signatures.text(field.type)
+        several = value if isinstance(value, list) and "Sequence" in kind else None
+        if value is not None and not {"spec", "callee"} & about.keys() and not self.type(path, value, kind):
             return
         for number, one in enumerate([value] if several is None else several):
             place = path if several is None else (*path, str(number))

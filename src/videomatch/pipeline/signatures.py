@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import traceback
 import typing
 from collections.abc import Callable
@@ -48,15 +49,17 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     if made and hasattr(function.__init__, "__wrapped__"):  # a configuration's fields, without those of transformers
         bases = [base for base in inspect.getmro(function) if base.__module__.startswith(named.PACKAGE.name)]
         arguments = {name: arguments[name] for base in bases for name in inspect.get_annotations(base)}
-    return {a.name: Option(a.default is a.empty, _text(a.annotation)) for a in arguments.values() if a.kind in wanted}
+    return {a.name: Option(a.default is a.empty, text(a.annotation)) for a in arguments.values() if a.kind in wanted}
 
 
-def _text(annotation: Any) -> str:
+def text(annotation: Any) -> str:
+    """An annotation as it is written, names without their modules."""
     if annotation is inspect.Parameter.empty:
         return ""
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    written = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", written)
 
 
 def _found(question: str, module: str, find: Callable[[ModuleType], Any]) -> Any:

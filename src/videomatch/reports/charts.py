@@ -8,8 +8,6 @@ A chart has no script, no font and no address; all text is escaped and stays tex
 Colours are the page's (``templates/style.css``), in light and dark, and differ for the colour-blind.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import math

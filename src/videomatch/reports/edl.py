@@ -1,7 +1,5 @@
 """Edit decision lists (CMX 3600), which editing programs import: which part of which file is where on a timeline."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction

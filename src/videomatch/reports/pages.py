@@ -4,8 +4,6 @@ Pages are readable in light and dark, on a telephone and on paper. They hold no 
 but videos that a person plays. Values are escaped unless they are markup.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,11 +54,6 @@ class Shown:
         """Of the video, with the part that is played."""
         is_part = self.video is not None and self.start is not None and self.end is not None
         return f"{self.video}#t={self.start:.3f},{self.end:.3f}" if is_part else self.video
-
-
-def side_by_side(title: str, about: Sequence[str], groups: Sequence[tuple[str, Sequence[Shown]]]) -> str:
-    """A page of groups of videos, each a heading and the videos beside each other; ``about`` are its first lines."""
-    return render("groups.html", title=title, about=about, groups=groups)
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,12 +1,10 @@
 """A similarity map as a drawing: the reference's time runs to the right, the query's down, both strips of frames are
 along their axis, and a segment is a box; and the timeline of a query, where a segment is a bar."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,34 +121,9 @@ def drawing(
     return Markup(svg)
 
 
-def query_page(
-    title: str,
-    about: Sequence[str],
-    duration: float,
-    path: str | None,
-    maps: Sequence[tuple[str, Markup, Sequence[DrawnSegment]]],
-    segments: Sequence[DrawnSegment],
-    players: Mapping[int, Sequence[pages.Shown]] | None = None,
-    links: Sequence[tuple[str, str]] = (),
-) -> str:
-    """The page of a query, which lasts ``duration`` s: a timeline, a table of its segments, and ``maps``: a heading, a
-    drawing and the segments in it. ``players`` show a segment's parts of both videos, by its number; ``links`` are
-    texts with the addresses of other pages."""
-    return pages.render(
-        "query.html",
-        title=title,
-        about=about,
-        timeline=_timeline(segments, duration, path) if segments else None,
-        segments=segments,
-        maps=maps,
-        players=players or {},
-        links=links,
-    )
-
-
-def _timeline(segments: Sequence[DrawnSegment], duration: float, path: str | None) -> dict[str, list[Any]]:
-    """The query's time from left to right: a ``strip`` of its frames, ``ticks`` (place, label), and ``lanes``, one per
-    reference and note: its name, and its segments with place and width. Places and widths are percents."""
+def timeline(segments: Sequence[DrawnSegment], duration: float, path: str | None) -> dict[str, list[Any]]:
+    """The time of a query, which lasts ``duration`` s, from left to right: a ``strip`` of its frames, ``ticks`` (place,
+    label), and ``lanes``, one per reference and note: its name, and its segments with place and width, in percent."""
     scale = 100 / max(duration, 1e-3)
     step, seconds = ticks(duration, TICKS)
     lanes: dict[str, list[tuple[DrawnSegment, float, float]]] = {}
@@ -158,7 +131,7 @@ def _timeline(segments: Sequence[DrawnSegment], duration: float, path: str | Non
         name = f"{s.reference} ({s.note})" if s.note else s.reference
         lanes.setdefault(name, []).append((s, scale * s.query_start, scale * (s.query_end - s.query_start)))
     return {
-        "strip": strip(path, duration, STILLS),
+        "strip": strip(path, duration, STILLS) if segments else [],
         "ticks": [(scale * s, clock(s, step)) for s in seconds],
         "lanes": list(lanes.items()),
     }

@@ -13,8 +13,6 @@ The 95 % interval of a difference is of both sources of luck; its distances from
 Systems that were judged by other queries, references or folds have no difference.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import math

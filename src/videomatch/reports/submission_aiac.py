@@ -1,7 +1,5 @@
 """AIAC 2021, track 1: the archive of embeddings ``result.zip``, written, and checked by the competition's rules."""
 
-from __future__ import annotations
-
 import json
 import logging
 import zipfile

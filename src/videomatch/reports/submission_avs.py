@@ -1,7 +1,5 @@
 """TRECVID's ad-hoc video search (AVS): a run of shots as XML, written, and checked by NIST's rules."""
 
-from __future__ import annotations
-
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection, Mapping

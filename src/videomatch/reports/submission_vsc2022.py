@@ -10,8 +10,6 @@ Descriptor track
 Durations are those of the metadata, and give the videos that may be named.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import math

@@ -4,8 +4,6 @@ A field without a default is an option that must be given. The check of the para
 and the arguments of stages read these classes, so a new option is one new field. Nothing here imports torch.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

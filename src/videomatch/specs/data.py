@@ -1,7 +1,5 @@
 """Data sets, backbones and experts: what features are made from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables, pages and submissions: what is made of results."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

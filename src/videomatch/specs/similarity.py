@@ -1,7 +1,5 @@
 """How the frames of two videos are compared."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

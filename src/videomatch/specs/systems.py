@@ -1,7 +1,5 @@
 """The seven kinds of systems: trained, embeddings of features, combined, rescored, aligning, probes, filters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

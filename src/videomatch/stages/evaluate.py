@@ -28,7 +28,7 @@ from videomatch.common import files
 from videomatch.common.digests import digest
 from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
-from videomatch.data import facts, groups, tables
+from videomatch.data import facts, tables
 from videomatch.data.corpus import pooled_ids, train_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import expert_store
@@ -137,7 +137,7 @@ def _evaluate_ranking(
         )
         owners = relevant.unique("query_id", maintain_order=True)["owner"]
         rows += [_rows("average precision" if n == "AP" else n, owners, v) for n, v in each.items()]
-        for metric in filter(groups.METRIC.fullmatch, metrics):
+        for metric in filter(facts.METRIC.fullmatch, metrics):
             hits, chance[metric], owners = _in_groups(corpus, ranked, relevant, metric)
             values[metric] = float(hits.mean())
             rows.append(_rows(metric, owners, hits))
@@ -179,10 +179,10 @@ def _in_groups(
 ) -> tuple[np.ndarray, float, pl.Series]:
     """R@k of every query within the group of its relevant references, what chance reaches, and the ``owner`` of each
     query."""
-    found = groups.METRIC.fullmatch(metric)
+    found = facts.METRIC.fullmatch(metric)
     assert found
-    members = groups.members(corpus, found[2], relevant, ranked["reference_id"].unique().to_list())
-    each = groups.ranked(relevant, members.join(ranked.select(*groups.PAIR, "score"), on=groups.PAIR))
+    members = facts.group_members(corpus, found[2], relevant, ranked["reference_id"].unique().to_list())
+    each = facts.ranked_in_group(relevant, members.join(ranked.select(*facts.PAIR, "score"), on=facts.PAIR))
     queries = each["query_id"].rank("dense").cast(pl.Int64).to_numpy()
     k, places = int(found[1]), (each[name].to_numpy() for name in ("better", "equal"))
     hits = ranking.per_query(queries, *places, ks=(k,))[f"R@{k}"]

@@ -20,7 +20,7 @@ from videomatch.media.thumbnail import data_url, thumbnail
 from videomatch.metrics import correlation
 from videomatch.metrics.segments import TIMES, overlaps
 from videomatch.reports import charts, drawn_table, pages
-from videomatch.reports.segment_maps import DrawnSegment, drawing, query_page, resampled
+from videomatch.reports.segment_maps import DrawnSegment, drawing, resampled, timeline
 from videomatch.specs.similarity import SimilarityMap
 
 #: queries on one page: a browser takes long to open a page of more
@@ -212,5 +212,6 @@ def _query_page(
         maps.append((reference, drawn_map, segments))
     found_of_true = f"{counts['true']} true segments (dashed), {counts['found']} of them found"
     about = f"{found_of_true}; {counts['wrong']} false segments."
-    html = query_page(f"Where {query} comes from", [about], durations[0], paths.get(query), maps, drawn)
-    return html, counts
+    line = timeline(drawn, durations[0], paths.get(query))
+    content = {"segments": drawn, "timeline": line, "maps": maps, "players": {}, "links": ()}
+    return pages.render("query.html", title=f"Where {query} comes from", about=[about], **content), counts

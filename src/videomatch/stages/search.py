@@ -25,8 +25,7 @@ import torch
 
 from videomatch.common import files
 from videomatch.common.vectors import unit_rows
-from videomatch.data import groups as groups_
-from videomatch.data import tables
+from videomatch.data import facts, tables
 from videomatch.data.corpus import pooled_ids, split_texts
 from videomatch.data.pairs import fold_pairs
 from videomatch.data.store import Store, expert_store
@@ -216,7 +215,7 @@ def _search(
         raise ValueError(f"split {protocol.name!r}: {counted} have an embedding")
     judged, lost = _judged(protocol, queries, references, kind)
     right = judged.filter(pl.col("grade") > 0)
-    of_groups = [groups_.members(groups[0], factor, right, references) for factor in groups[1]]
+    of_groups = [facts.group_members(groups[0], factor, right, references) for factor in groups[1]]
     ranked = pl.concat([judged, *of_groups], how="diagonal").unique(["query_id", "reference_id"], keep="first")
     ranked = ranked.sort("query_id", "reference_id")
     rows, columns = ({name: n for n, name in enumerate(ids)} for ids in (queries, references))

@@ -3,13 +3,17 @@
 The pairs follow the AIAC training labels (67,899 pairs, own count of the public label file): 36 % of the grades are 0,
 14 % are 1, the mean is 0.36, grades come in steps of 0.05; one giant component has a quarter of the videos and 63 % of
 the pairs, most other components are 2 videos. Pairs stay within a split, so each of train, val and test has its giant.
-"""
 
-from __future__ import annotations
+The table ``facts`` says what is true of a video, and when. Besides the factors these are the channel and the words on
+the screen, the shape, colour and place of companions, and what several factors tell together: what is done where
+(``place_action``), and what comes first (``…_order``). Texts of the web have one more, whose scenes they tell
+(``told_of``: own, other, none).
+"""
 
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +21,11 @@ import polars as pl
 
 from videomatch.data import tables
 from videomatch.data.corpus import shard_of
-from videomatch.synthetic import facts, texts, vocabulary
+from videomatch.synthetic import openings, texts, vocabulary
 from videomatch.synthetic.copies import Copy, copy_of
 from videomatch.synthetic.edits import EDITS
 from videomatch.synthetic.latent import (
+    FACTORS,
     FAMILY_SIZE,
     PAIRS,
     Latent,
@@ -33,8 +38,11 @@ from videomatch.synthetic.latent import (
     split_of,
 )
 from videomatch.synthetic.options import SyntheticOptions
+from videomatch.synthetic.texts import joined
 from videomatch.synthetic.video import distractor_id, distractor_latent, distractor_split, library_id, query_id
 
+#: factor, value, and from when to when (s); both None of the whole video
+Fact = tuple[str, str, float | None, float | None]
 Row = tuple[Any, ...]
 Rows = list[Row]
 
@@ -150,7 +158,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
             rows["texts"] += _texts(video, latent)
         if split == "test":
             test_latents[video] = latent
-        rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
+        rows["facts"] += [(video, *fact) for fact in facts_of_video(latent)]
         if options.families:
             rows["facts"].append((video, "family", str(latent.family), None, None))
         for number, caption in enumerate(texts.captions(latent, options.captions)):
@@ -167,7 +175,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         split = distractor_split(index)
         rows["videos"].append(_video(video, latent, latent.duration, shards))
         rows["texts"] += _texts(video, latent)
-        rows["facts"] += [(video, *fact) for fact in facts.of_video(latent)]
+        rows["facts"] += [(video, *fact) for fact in facts_of_video(latent)]
         splits |= dict.fromkeys((name, "reference", video) for name in (split, f"copies_{split}"))
         channels.setdefault((split, latent.channel), []).append(video)
     for index in range(options.num_queries):
@@ -175,7 +183,7 @@ def annotate(*, seed: int, shards: int, options: SyntheticOptions) -> dict[str, 
         rows["videos"].append(_video(video, copy.host, copy.duration, shards))
         rows["texts"] += [_moved(row, copy) for row in _texts(video, copy.host)]
         sources = {s.source: library_latent(seed, s.source, options) for s in copy.segments}
-        rows["facts"] += [(video, *fact) for fact in facts.of_copy(copy, sources)]
+        rows["facts"] += [(video, *fact) for fact in facts_of_copy(copy, sources)]
         for s in copy.segments:
             pair, times = (video, library_id(s.source)), (s.query_end, s.reference_start, s.reference_end)
             rows["edits"] += [(*pair, s.query_start, edit.name, EDITS[edit.name][0]) for edit in s.edits]
@@ -256,3 +264,59 @@ def _judged(copy: Copy, options: SyntheticOptions, alike: list[str], index: int)
         others.add(alike[index % len(alike)])
     copied = set(map(library_id, sources))
     return [(source, 1.0) for source in sorted(copied)] + [(other, 0.0) for other in sorted(others - copied)]
+
+
+def facts_of_video(latent: Latent) -> list[Fact]:
+    """All facts of a library video."""
+    order: list[Fact] = []
+    for k, (scene, after) in enumerate(itertools.pairwise(scenes(latent))):
+        for name in ("place", "action"):
+            order.append((f"{name}_order", joined(latent, k, [f"{name}1", f"{name}2"]), scene.start, after.end))
+    return _told(latent) + _visible(latent) + order
+
+
+def facts_of_copy(copy: Copy, sources: Mapping[int, Latent]) -> list[Fact]:
+    """Facts of a query video: what pictures show at the times at which they show it, of the host and of the segments;
+    what is told and heard is the host's, as its title is."""
+    found = _told(copy.host)
+    cuts = [0.0, *(time for s in copy.segments for time in (s.query_start, s.query_end)), copy.duration]
+    pieces = [
+        (copy.host, start, end, copy.host_time(start), 1.0)
+        for start, end in zip(cuts[::2], cuts[1::2], strict=True)
+        if end > start
+    ]
+    pieces += [(sources[s.source], s.query_start, s.query_end, s.reference_start, s.speed) for s in copy.segments]
+    for latent, start, end, source_start, speed in sorted(pieces, key=lambda piece: piece[1]):
+        source_end = source_start + (end - start) * speed
+        for factor, value, first, last in _visible(latent):
+            first, last = max(first or 0.0, source_start), source_end if last is None else min(last, source_end)
+            if last > first:
+                first, last = (start + (time - source_start) / speed for time in (first, last))
+                found.append((factor, value, first, last))
+    return found
+
+
+def _told(latent: Latent) -> list[Fact]:
+    names = [*FACTORS["text"], *FACTORS["sound"]]
+    category = vocabulary.CATEGORIES[latent.category][0][0]
+    told = {name: vocabulary.NAMES[name][latent.factors[name]] for name in names} | {"category": category}
+    return [(name, value, None, None) for name, value in told.items()]
+
+
+def _visible(latent: Latent) -> list[Fact]:
+    found: list[Fact] = [(n, vocabulary.NAMES[n][latent.factors[n]], None, None) for n in ("shape", "colour", "count")]
+    for k, scene in enumerate(scenes(latent)):
+        step = scene.step
+        shown = {"place": vocabulary.NAMES["place"][step.place], "action": vocabulary.NAMES["action"][step.action]}
+        shown["place_action"] = joined(latent, k, ["place", "action"])
+        if step.companion:
+            shown |= {
+                f"companion_{name}": vocabulary.NAMES[name][getattr(step.companion, name)]
+                for name in ("shape", "colour")
+            }
+            shown["relation"] = vocabulary.NAMES["relation"][step.companion.relation]
+        if scene.words:
+            shown["words"] = scene.words
+        found += [(factor, value, scene.start, scene.end) for factor, value in shown.items()]
+    opened = [cover for cover in openings.covers(latent) if cover.since is not None]
+    return found + [("channel", str(latent.channel), cover.start, cover.end) for cover in opened]

@@ -4,8 +4,6 @@ An oracle knows the factors exactly as far as one modality shows them: its Spear
 what a model of that modality can reach.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any

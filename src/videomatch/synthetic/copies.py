@@ -8,8 +8,6 @@ others spread over [0.60, 1.50]; lengths and segments of a pair are those, or VC
 # Deviation: speeds are the challenge's in both settings; a twentieth of VCSL's are slower than 0.33.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import TypeVar

@@ -4,8 +4,6 @@ The list follows the edits found in VCSL and those of the third place's generato
 (AugLy), milder where those would leave nothing of a small picture. An edit's strength is drawn once for a segment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

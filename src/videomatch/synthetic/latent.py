@@ -9,8 +9,6 @@ the others, so no single modality tells how similar two videos are. The second o
 visual factor: its hard negative. A family is in one split.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

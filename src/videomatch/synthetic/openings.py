@@ -5,8 +5,6 @@ for them: channels are the same in all splits, whatever their seeds, so that tho
 They cover what the scenes show, and times stay as they are.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

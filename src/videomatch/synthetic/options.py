@@ -1,7 +1,5 @@
 """Options of the synthetic corpus, shared by the stage ``render`` and by the reader ``corpora/generated.py``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator

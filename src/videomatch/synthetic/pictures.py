@@ -4,8 +4,6 @@ The presenters are shaded as far as a face detector that was trained on photogra
 forehead and nose, lips. Shapes and tones identify a presenter; either alone tells some of them apart.
 """
 
-from __future__ import annotations
-
 import bisect
 import math
 from functools import lru_cache

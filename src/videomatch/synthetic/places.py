@@ -1,7 +1,5 @@
 """The sixteen places, drawn as still pictures. A painter draws over its ground by its layout's random numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 

@@ -4,8 +4,6 @@ The library keeps state from one utterance to the next, so a process of its own 
 every utterance. Measured: equal bytes over runs and orders; 0.02 s an utterance.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os
@@ -67,7 +65,7 @@ def _synthesise(library: ctypes.CDLL, text: str, language: str, voice: int) -> n
     chunks: list[np.ndarray] = [np.zeros(0, np.int16)]
     signature = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
-    def receive(samples: ctypes._Pointer[ctypes.c_short], count: int, _: int) -> int:  # pyright: ignore[reportPrivateUsage]
+    def receive(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _: int) -> int:  # pyright: ignore[reportPrivateUsage]
         if samples and count:
             chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0

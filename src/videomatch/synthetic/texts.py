@@ -5,8 +5,6 @@ oracles of the corpus card use; captions and topics with the facts that they nam
 word; tags take its name.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import re

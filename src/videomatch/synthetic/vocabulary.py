@@ -3,8 +3,6 @@
 ``vocabulary.yaml`` has the words, and what follows from them: colours, faces, music, sentences.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Mapping
