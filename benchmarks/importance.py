@@ -22,7 +22,7 @@ import torch
 
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
-from videomatch.objectives._mining import hard_negatives
+from videomatch.models.video_text import hard_negatives
 from videomatch.stages._trained import PairScorer
 from videomatch.synthetic.latent import family_of
 from videomatch.synthetic.vocabulary import WORDS, inflected

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from videomatch.models.mmt import Config, Model
 from videomatch.objectives.margins import max_margin
-from videomatch.training.optimiser import optimiser
+from videomatch.training.loop import optimiser
 
 BATCH, ROWS, TOKENS, WORDS = 32, 30, 30, 28_996
 EXPERTS = {"face": 512, "ocr": 300, "rgb": 2048, "s3d": 1024, "scene": 2208, "speech": 300, "vggish": 128}

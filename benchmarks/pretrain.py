@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from videomatch.models.fusion_bert import Config, Model
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
-from videomatch.training.optimiser import optimiser
+from videomatch.training.loop import optimiser
 
 BATCH, FRAMES, TOKENS, DIM, WORDS, TAGS = 32, 32, 36, 1536, 21_128, 10_000
 SIZES = {

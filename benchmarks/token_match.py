@@ -26,7 +26,7 @@ from torch import Tensor
 from _twins import compared
 from videomatch.models.token_match import MASKED, SECOND, Config, Model
 from videomatch.objectives.hard_negatives import neg_nce, partial_order
-from videomatch.training.optimiser import optimiser
+from videomatch.training.loop import optimiser
 
 BATCH, TOKENS, FRAMES, WIDTH, WORDS = 64, 32, 18, 256, 8000
 BERT = {

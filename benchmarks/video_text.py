@@ -28,7 +28,7 @@ from _twins import compared
 from videomatch.models.video_text import Config, Model
 from videomatch.objectives.contrast import mil_nce, vtm
 from videomatch.objectives.tags_and_masks import fused_mlm, itm, mlm
-from videomatch.training.optimiser import optimiser
+from videomatch.training.loop import optimiser
 
 TOKENS, CLIPS, DIM, WORDS, SEP = 50, 4, 512, 21_128, 102
 #: examples of a step, layers, width

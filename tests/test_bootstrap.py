@@ -117,7 +117,8 @@ def test_every_draw_is_the_metric_of_the_rows_as_often_as_they_were_drawn(metric
             pair, true_pair = repeated(both, number)[0], repeated(both[copy], number[copy])[0]
             apart = [np.arange(len(p)) - np.searchsorted(p, p) + 1000 * p for p in (pair, true_pair)]  # one id each
             of_pair = np.searchsorted(number[copy], true_pair)
-            return matching.matching_ap(boxes[pair], score[pair], apart[0], truth[of_pair], apart[1])
+            found = matching.changes(boxes[pair], score[pair], apart[0], truth[of_pair], apart[1])
+            return matching.ap_of_changes(found)[0]
         precision, recall = (
             np.repeat(value, both[at].astype(int)).mean()
             for value, at in ((score[:40], number[:40]), (grade[copy], copy))

@@ -22,7 +22,7 @@ from videomatch.data.store import Store, StoreWriter
 from videomatch.data.tokenize import tokenizer, wrap
 from videomatch.examples import Examples, Source, frame_index
 from videomatch.examples.frame_tags import FrameTags
-from videomatch.examples.video_pair import VideoPair, mse, spearman
+from videomatch.examples.video_pair import VideoPair
 from videomatch.examples.video_text import VideoText
 from videomatch.metrics.correlation import rank_normalised
 
@@ -363,8 +363,8 @@ def test_ranks_of_a_fold_are_those_of_all_its_labels(judged):
 
 def test_metrics_of_pairs_take_tensors_of_a_whole_pass():
     similarity, grade = torch.tensor([0.1, 0.4, 0.2]), torch.tensor([0.0, 1.0, 0.5])
-    assert spearman(similarity, grade) == pytest.approx(1.0)
-    assert mse(similarity, grade) == pytest.approx((0.01 + 0.36 + 0.09) / 3)
+    assert VideoPair.metrics["Spearman"](similarity, grade) == pytest.approx(1.0)
+    assert VideoPair.metrics["MSE"](similarity, grade) == pytest.approx((0.01 + 0.36 + 0.09) / 3)
     assert list(VideoPair.metrics) == ["Spearman", "MSE"] and VideoText.metrics == {}
 
 

@@ -270,7 +270,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     corpus, features = toys
     store = Store(features / "frames")
-    examples = ClipTags(Source(corpus, store), num_frames=3, num_words=4).on("train")
+    examples = ClipTags(Source(corpus, store), num_frames=3, words=["left", "red"]).on("train")
     batch = examples.batch(np.arange(len(examples.videos)), np.random.default_rng(0))
     assert batch["clips"].shape == (24, 3, 32, 32, 3) and batch["clips"].dtype == torch.uint8
     starts = set()
@@ -282,7 +282,6 @@ def test_a_clip_and_its_labels(toys: tuple[Path, Path]) -> None:
     assert starts == {0, 1, 2, 3}  # at least two of three frames are its own
     names = np.array(examples.labels)
     words = [name for name in names if name.startswith("word:")]
-    assert len(words) == 4 and "word:a" not in words and "word:square" not in words  # which are in every caption
     for video, row in zip(examples.videos, batch["labels"].numpy(), strict=True):
         about = corpora.videos(corpus).row(by_predicate=pl.col("video_id") == video, named=True)
         caption = f"{about['tags'][0]} {about['category']}".split()

@@ -9,7 +9,7 @@ import torch
 
 from paths import ROOT, fixtures
 from videomatch import objectives
-from videomatch.objectives._mining import hard_negatives, is_hard_step, row_weights
+from videomatch.models.video_text import hard_negatives, is_hard_step, row_weights
 from videomatch.objectives.contrast import clip_contrastive, lvwm, mil_nce, moco_nce, vtm
 from videomatch.objectives.hard_negatives import neg_nce, partial_order, row_nce
 from videomatch.objectives.margins import max_margin

@@ -21,8 +21,7 @@ from toys import trained
 from videomatch.data import tables
 from videomatch.data.corpus import write_videos
 from videomatch.data.store import StoreWriter
-from videomatch.models.video_text import Config, Model
-from videomatch.objectives._mining import hard_negatives, row_weights
+from videomatch.models.video_text import Config, Model, hard_negatives, row_weights
 from videomatch.objectives.contrast import vtm
 from videomatch.stages._trained import PairScorer
 from videomatch.stages.train import train
@@ -192,9 +191,6 @@ def test_hard_steps_pair_a_text_with_the_videos_mined_for_it(batch):
     torch.testing.assert_close(found["pair_scores"], scores.gather(1, columns))
     assert not found["own_column"].any()
     torch.testing.assert_close(found["row_weight"], row_weights(similarity.diagonal()))
-    plain = model(mining="nearest", mining_every=0.5, mining_rise=1.0, mining_weights=False)
-    found = plain(**batch, progress=torch.tensor(0.6), uniform=torch.tensor(0.39))
-    assert found["row_weight"].tolist() == [1.0] * BATCH
 
 
 def test_the_queue_holds_what_a_slower_encoder_computed(batch):

@@ -39,10 +39,10 @@ from videomatch.data import tables
 from videomatch.data.corpus import videos, write_transcripts
 from videomatch.data.store import Store
 from videomatch.data.tokenize import tokenizer
-from videomatch.experts._whisper import Whisper
 from videomatch.experts.ocr import Expert as Ocr
 from videomatch.experts.ocr import TextBox, is_word, similarity, stamp_of
 from videomatch.experts.speech import Expert as Speech
+from videomatch.experts.speech import Whisper
 from videomatch.media.decode import FrameRequest, Sampler
 from videomatch.pipeline import jobs, params
 from videomatch.pipeline.plan import Plan

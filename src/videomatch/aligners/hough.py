@@ -1,10 +1,9 @@
 """Temporal Hough voting: matching frames vote for the offset, and the speed, at which one video lies in the other.
 
 Douze, Jégou and Schmid, An image-based approach to video copy detection with spatio-temporal post-filtering, IEEE TMM
-2010, as in VCSL. Every pair of frames at least ``min_similarity`` alike votes with its similarity.
-
-As published there is one speed, the box of an offset is its whole diagonal inside the map, and boxes are dropped only
-if they overlap by IoU > ``max_overlap``: recall 86.8 at precision 36.5 on VCSL.
+2010, as in VCSL. Every pair of frames at least ``min_similarity`` alike votes with its similarity. As published there
+is one speed, the box of an offset is its whole diagonal inside the map, and boxes are dropped only if they overlap by
+IoU > ``max_overlap``: recall 86.8 at precision 36.5 on VCSL.
 # Deviation: by default votes are cast for several speeds and counted in bands of three frames; a line is trimmed to its
 hits, cut where more than ``gap`` query frames in a row have none, and dropped if it is within a better one.
 """

@@ -1,6 +1,6 @@
 """Rows of vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -34,3 +34,8 @@ def padded(rows: np.ndarray, lengths: np.ndarray, width: int | None = None) -> t
     result = np.zeros((*mask.shape, *rows.shape[1:]), rows.dtype)
     result[mask] = rows
     return result, mask
+
+
+def stacked(runs: Sequence[np.ndarray], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`padded` of separate runs."""
+    return padded(np.concatenate(runs), np.array([len(run) for run in runs]), width)

@@ -123,18 +123,26 @@ def encode_parts(
     Each part (title, ASR) has B texts, perhaps empty (its end token stays), of ``budgets`` tokens at most without the
     end token; ``start`` are the first ids of every row, like ``[CLS]`` or the AIAC 2021 winners' ``[CLS] [SEP]``.
     """
+    end = tokenizer.sep_token_id
+    rows = []
+    for of_parts in zip(*(plain_ids(tokenizer, texts) for texts in parts), strict=True):
+        kept = ((*ids[:budget], end) for ids, budget in zip(of_parts, budgets, strict=True))
+        rows.append([*start, *itertools.chain.from_iterable(kept)])
+    return token_batch(tokenizer, rows)
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts, uncut and without special tokens."""
     inner = tokenizer.backend_tokenizer
     inner.no_truncation()  # a call of the tokenizer leaves its own settings behind, and sets them anew
     inner.no_padding()
-    end = tokenizer.sep_token_id
-    found = [inner.encode_batch_fast(list(texts), add_special_tokens=False) for texts in parts]
-    rows = []
-    for encodings in zip(*found, strict=True):
-        kept = ((*encoding.ids[:budget], end) for encoding, budget in zip(encodings, budgets, strict=True))
-        rows.append([*start, *itertools.chain.from_iterable(kept)])
+    return [encoding.ids for encoding in inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def token_batch(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Rows of ids as ``input_ids`` and ``attention_mask``, (B, T) int64, padded to the longest."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    tokens = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
-    ids, mask = padded(tokens, lengths)
+    ids, mask = padded(np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths)
     ids[~mask] = tokenizer.pad_token_id
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 

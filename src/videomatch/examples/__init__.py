@@ -4,8 +4,7 @@
 from :class:`Examples` whose keyword fields are the options. It defines ``batch``, and may override the rest.
 
 Labels are counted over the first split that :meth:`Examples.on` is called with, so the train split. All randomness is
-passed in, so that any batch of any epoch can be drawn again without those before it. Features are read from the store
-batch by batch; only ids, labels and the texts of one split are held in memory.
+passed in, so that any batch of any epoch can be drawn again without those before it. Features are read batch by batch.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """What examples are made from: a corpus folder, features of one expert or of several, a tokenizer, and scores that
-    texts are filtered by."""
+    """What examples are made from: ``store`` is of the option ``expert``, ``stores`` of ``experts``; ``scores`` filter
+    texts."""
 
     corpus: Path
     store: Store | None = None
@@ -99,14 +98,13 @@ def check_rows(store: Store, dimensions: int, expected: str) -> None:
 class Examples(ABC):
     """Examples of a split, numbered from 0; an epoch visits each of them ``per_video`` times, sampled anew each time.
 
-    Building one reads nothing; :meth:`on` selects a split, :meth:`parts` makes those to train and to validate on.
-    Without a split it still reads videos and texts for embedding.
+    Building one reads nothing; :meth:`on` selects a split, without which it still reads videos and texts for embedding.
     """
 
     #: name -> function of outputs and batch tensors over a whole validation pass (filled by name)
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {}
-    #: kinds of texts that a tokenizer is trained on; None for all
-    text_kinds: ClassVar[Sequence[str] | None] = None
+    #: whether a validation visits each example once, however often an epoch does
+    validates_once: ClassVar[bool] = False
 
     source: Source
     _: KW_ONLY
@@ -132,8 +130,8 @@ class Examples(ABC):
 
     @classmethod
     def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        """Texts that a tokenizer is trained on: those of ``text_kinds`` of the split to train on."""
-        return split_texts(corpus, options.get("split", cls.split), cls.text_kinds)["text"].to_list()
+        """Texts that a tokenizer is trained on: all of the split to train on."""
+        return split_texts(corpus, options.get("split", cls.split))["text"].to_list()
 
     @classmethod
     def videos_of_parts(
@@ -163,6 +161,8 @@ class Examples(ABC):
             raise ValueError(f"{type(self).__name__} knows no folds, asked for fold {fold[0]} of {fold[1]}")
         train = self.on(self.split)
         val = None if self.validation is None else train.on(self.validation)
+        if val is not None and self.validates_once:
+            val.per_video = 1
         train.is_training = True
         return train, val
 

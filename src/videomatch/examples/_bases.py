@@ -14,7 +14,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from videomatch.common.vectors import padded
+from videomatch.common.vectors import padded, stacked
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.data.corpus import joined_texts, pooled_ids, split_texts
@@ -30,15 +30,13 @@ ORDER = ("title", "asr", "ocr", "caption", "query")
 #: ids where there is no text and so no tokenizer
 _NO_TEXT = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2}
 WORD = re.compile(r"\w[\w'-]*")
-#: words of more than this share of the captioned videos say nothing about one of them
-COMMON = 0.5
 
 
 @dataclass(kw_only=True, eq=False)
 class CaptionExamples(Examples):
     """Videos with their captions, or other ``texts``, cut to ``max_length`` tokens (start and end included); videos
-    without one are left out. With a ``filter``, a system that scores pairs, the share ``keep`` of the texts of a split
-    that fit their videos best is taken."""
+    without one are left out. With a ``filter``, a system that scores pairs, the best share ``keep`` of a split's texts
+    is taken."""
 
     texts: Sequence[str] = ("caption",)
     max_length: int
@@ -49,6 +47,11 @@ class CaptionExamples(Examples):
         if self.source.tokenizer is None:
             raise ValueError(f"{type(self).__name__}: captions need a tokenizer; the system names none")
         self._tokenizer = self.source.tokenizer
+
+    @classmethod
+    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
+        splits, kinds = options.get("split", cls.split), options.get("texts", cls.texts)
+        return split_texts(corpus, splits, kinds)["text"].to_list()
 
     def _texts(self, split: str | Sequence[str]) -> pl.DataFrame:
         """The texts of a split that the filter leaves, ordered by video and id."""
@@ -101,11 +104,9 @@ class TaggedExamples(Examples):
     """Example ``n`` of a split is a part of its video ``n``, with the labels of the video.
 
     Labels are the ``num_tags`` most frequent tags of the first split (equally frequent ones by name), its
-    ``categories``, and ``words`` of its captions, named ``tag:…``, ``category:…`` and ``word:…``. Without a list,
-    words are the ``num_words`` most frequent of those that at most half of the captioned videos have (the concepts of
-    the hybrid space of dual encoding, Dong et al. 2021, arXiv:2009.05381; here captions are split at everything but
-    letters, so Chinese text between two marks is one word). ``facts`` are factors of the table of that name, each of
-    whose values is a label ``fact:factor=value``: what a corpus knows, as ImageNet knows objects and Kinetics actions.
+    ``categories``, and ``words`` of its captions (Chinese text between two marks is one word), named ``tag:…``,
+    ``category:…`` and ``word:…``. ``facts`` are factors of the table of that name, each of whose values is a label
+    ``fact:factor=value``: what a corpus knows, as ImageNet knows objects and Kinetics actions.
     """
 
     #: what the labels of tags begin with
@@ -113,7 +114,6 @@ class TaggedExamples(Examples):
 
     expert: str | None = "frames"
     num_tags: int = 64
-    num_words: int = 0
     words: Sequence[str] = ()
     facts: Sequence[str] = ()
     categories: bool = True
@@ -145,7 +145,7 @@ class TaggedExamples(Examples):
         found = {"tag": tags.with_columns(label=self.TAG + pl.col("label"))}
         if self.categories:
             found["category"] = videos.select("video_id", label="category:" + pl.col("category"))
-        if self.num_words or self.words:
+        if self.words:
             words = pl.col("text").map_elements(lambda text: WORD.findall(text.lower()), pl.List(pl.String))
             captions = split_texts(self.source.corpus, split, ["caption"]).select("video_id", label=words)
             found["word"] = captions.explode("label").with_columns(label="word:" + pl.col("label"))
@@ -159,15 +159,9 @@ class TaggedExamples(Examples):
         """The labels, those of one kind together, from the most frequent on (categories by name)."""
         counts = named.drop_nulls().group_by("kind", "label").len().sort("len", "label", descending=[True, False])
         tags, categories, words, facts = (counts.filter(kind=kind) for kind in ("tag", "category", "word", "fact"))
-        if self.words:
-            if absent := sorted(set(self.words).difference(words["label"].str.strip_prefix("word:"))):
-                raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
-            chosen = [f"word:{word}" for word in self.words]
-        elif self.num_words:
-            captioned = split_texts(self.source.corpus, split, ["caption"])["video_id"].n_unique()
-            chosen = words.filter(pl.col("len") <= COMMON * captioned)["label"].head(self.num_words)
-        else:
-            chosen = []
+        if absent := sorted(set(self.words).difference(words["label"].str.strip_prefix("word:"))):
+            raise ValueError(f"{type(self).__name__}: no caption of split {split!r} has the word {absent[0]!r}")
+        chosen = [f"word:{word}" for word in self.words]
         return [*tags["label"].head(self.num_tags), *categories["label"].sort(), *chosen, *facts["label"].sort()]
 
     def derived_config(self) -> dict[str, Any]:
@@ -243,7 +237,7 @@ class VideoExamples(Examples):
         return self._usable_rows(ids)["video_id"].to_list()
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """Videos for ``embed_videos``: what a batch has of them."""
+        """What a batch has of these videos."""
         rows = self._usable_rows(ids)
         if len(rows) < len(ids):
             lost = next(i for i in ids if i not in set(rows["video_id"]))
@@ -342,8 +336,7 @@ class CopyExamples(Examples):
 
 def collated_segments(boxes: Sequence[np.ndarray]) -> Batch:
     """``segments`` and ``segments_mask`` of pairs."""
-    counts = np.array([len(some) for some in boxes])
-    segments, is_segment = padded(np.concatenate(boxes).astype(np.float32), counts, max(1, counts.max()))
+    segments, is_segment = stacked([some.astype(np.float32) for some in boxes], max(1, *map(len, boxes)))
     segments[~is_segment, 1::2] = 1  # the padding has a length, so that no division by 0 follows
     return tensors({"segments": segments, "segments_mask": is_segment})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -54,9 +54,9 @@ class CaptionExperts(CaptionExamples):
 
     B examples, E experts in alphabetical order, T rows of the longest, D the sum of the experts' dimensions. Batch:
     ``features`` (B, T, D) float32, row t of all experts side by side, zeros where an expert has fewer rows;
-    ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 0 for the aggregates, 1 for an unknown time, 2 + n
-    for the second n; ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are
-    none; ``input_ids`` and ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
+    ``feature_mask`` (B, T, E) bool; ``positions`` (B, T, E) int64, 1 for an unknown time, 2 + n for the second n;
+    ``maxima`` and ``means`` (B, D) over all rows of an expert, zeros where there are none; ``input_ids`` and
+    ``attention_mask`` (B, W); ``video`` (B,), equal for examples of one video.
 
     An expert is missing if it has no rows, or (as data sets mark it) if its first value is not a number.
 
@@ -73,7 +73,7 @@ class CaptionExperts(CaptionExamples):
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {
         name: search_metric(name) for name in ("R@1", "R@5", "MdR")
     }
-    text_kinds = ("caption",)
+    validates_once = True
 
     experts: Sequence[str]
     max_tokens: int = 30
@@ -94,13 +94,6 @@ class CaptionExperts(CaptionExamples):
         self.stores = {name: stores[name] for name in self.experts}
         for store in self.stores.values():
             check_rows(store, 1, "vectors")
-
-    def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """The examples to validate on are every video once."""
-        train, val = super().parts(fold)
-        if val is not None:
-            val.per_video = 1
-        return train, val
 
     def _set_captions(self, texts: pl.DataFrame) -> None:
         if self.captions == "joined":
@@ -130,7 +123,7 @@ class CaptionExperts(CaptionExamples):
         }
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """Whole videos for ``embed_videos``: what a batch holds of them, the same each time."""
+        """What a batch has of these videos, the same each time."""
         return self._read(ids, np.random.default_rng(0), sampled=False)
 
     def read_texts(self, texts: Sequence[str]) -> Batch:

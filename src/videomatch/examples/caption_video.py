@@ -40,10 +40,7 @@ class CaptionVideo(CaptionExamples):
 
     Batch: ``frames`` (B, F, D) float32, zeros behind the last; ``frame_mask`` (B, F); ``frame_mean`` (B, D) of all
     frames, also those that were cut off; ``input_ids`` and ``attention_mask`` (B, T); ``video`` (B,), equal for
-    examples of one video.
-
-    Source: the published system of dual encoding (Dong et al., CVPR 2019), where the ``max_frames`` are 64, one every
-    half second of the first 32 seconds.
+    examples of one video. (In the published dual encoding frames are half a second apart, so 64 are 32 seconds.)
 
     Args:
         captions: an epoch visits ``all`` captions of the split, or ``one`` of each video, drawn anew.
@@ -51,7 +48,6 @@ class CaptionVideo(CaptionExamples):
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
-    text_kinds = ("caption",)
 
     expert: str
     max_frames: int = 64
@@ -89,7 +85,7 @@ class CaptionVideo(CaptionExamples):
             return self._store.times(video)[: self.max_frames]
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """``frames``, ``frame_mask`` and ``frame_mean`` of videos with frames."""
+        """What a batch has of these videos."""
         unique, which = np.unique(np.asarray(ids), return_inverse=True)  # a video with several captions is read once
         values, lengths = self._store.gather(unique.tolist())
         values = values.astype(np.float32, copy=False)

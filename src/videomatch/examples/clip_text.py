@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import torch
 
-from videomatch.common.vectors import padded
 from videomatch.data.content_words import content_tokens
-from videomatch.data.corpus import split_texts
 from videomatch.data.language import WORD
+from videomatch.data.tokenize import plain_ids, token_batch
 from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CaptionExamples
 from videomatch.examples.caption_video import recall_sum
@@ -60,10 +58,9 @@ class ClipText(CaptionExamples):
     Batch: ``frames`` (B, clips, clip_frames, D) float32, or (…, height, width, 3) uint8 of pictures: the time in so
     many equal clips, evenly spaced frames of each (the same again where it has fewer); ``input_ids`` and
     ``attention_mask`` (B, T); ``video`` (B,), equal for examples of one video. With ``mask_tokens``, ``masked_ids`` and
-    ``token_labels`` (B, T), -100 where a token is not to be guessed
-    (:func:`videomatch.examples.video_text.mask_tokens`). With ``false_texts``, ``false_ids`` and ``false_mask``
-    (B, T'): a text of another video. With ``content_words``, positions ``content_words`` (B, K) of so many content
-    words, the same again where a text has fewer, and of other words where it has none.
+    ``token_labels`` (B, T) of :func:`videomatch.examples.video_text.mask_tokens`. With ``false_texts``, ``false_ids``
+    and ``false_mask`` (B, T'): a text of another video. With ``content_words``, their positions (B, K), see
+    :func:`chosen_words`.
 
     Args:
         texts: kinds of texts; lines of speech (``asr``) with times grow to windows of ``min_words`` and
@@ -74,6 +71,7 @@ class ClipText(CaptionExamples):
     """
 
     metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"R@sum": recall_sum}
+    validates_once = True
 
     expert: str
     texts: Sequence[str] = ("asr", "title")
@@ -139,18 +137,6 @@ class ClipText(CaptionExamples):
         self._lines = rows["text"]
         self._times = rows.select("start", "end").to_numpy()
 
-    def parts(self, fold: tuple[int, int] | None = None) -> tuple[Self, Self | None]:
-        """The examples to validate on are one window of every video."""
-        train, val = super().parts(fold)
-        if val is not None:
-            val.per_video = 1
-        return train, val
-
-    @classmethod
-    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        splits, kinds = options.get("split", cls.split), options.get("texts", cls.texts)
-        return split_texts(corpus, splits, kinds)["text"].to_list()
-
     def _count(self) -> int:
         return int(np.minimum(self._counts, self.per_video).sum())
 
@@ -213,19 +199,12 @@ class ClipText(CaptionExamples):
     def _encoded(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
         """``input_ids`` and ``attention_mask`` of windows: in training at a random place, else from the start."""
         texts = [" ".join(self._lines[first : last + 1]) for first, last in self._runs[numbers].tolist()]
-        room, inner = self.max_length - 2, self._tokenizer.backend_tokenizer
-        inner.no_truncation()  # a call of the tokenizer leaves its own settings behind, and sets them anew
-        inner.no_padding()
-        begin, end = [self._tokenizer.cls_token_id], [self._tokenizer.sep_token_id]
-        rows = []
+        room, tokenizer, rows = self.max_length - 2, self._tokenizer, []
         draws = rng.random(len(texts)) * self.is_training
-        for found, draw in zip(inner.encode_batch_fast(texts, add_special_tokens=False), draws, strict=True):
-            first = int(draw * (max(0, len(found.ids) - room) + 1))
-            rows.append(begin + found.ids[first : first + room] + end)
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids, mask = padded(np.concatenate(rows), lengths)
-        ids[~mask] = self._tokenizer.pad_token_id
-        return tensors({"input_ids": ids, "attention_mask": mask.astype(np.int64)})
+        for ids, draw in zip(plain_ids(tokenizer, texts), draws, strict=True):
+            first = int(draw * (max(0, len(ids) - room) + 1))
+            rows.append([tokenizer.cls_token_id, *ids[first : first + room], tokenizer.sep_token_id])
+        return token_batch(tokenizer, rows)
 
     def _frames(self, ids: Sequence[str], times: np.ndarray) -> torch.Tensor:
         """``(B, clips, clip_frames, D)`` of the frames whose middle is in these times, or of the nearest one."""

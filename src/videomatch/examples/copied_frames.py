@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from videomatch.common.vectors import padded
+from videomatch.common.vectors import stacked
 from videomatch.examples import Batch, check_rows, tensors
 from videomatch.examples._bases import CopyExamples, backwards, collated_segments
 from videomatch.metrics.segments import SWAPPED
@@ -17,8 +17,8 @@ from videomatch.metrics.segments import SWAPPED
 class CopiedFrames(CopyExamples):
     """Judged pairs. In training, query and reference change places and both run backwards, half of the time each.
 
-    Batch: ``query_frames`` ``(B, Q, D)``, ``reference_frames`` ``(B, R, D)`` float32, ``query_mask``,
-    ``reference_mask``, ``segments`` ``(B, M, 4)`` in frames, half open, ``segments_mask`` ``(B, M)``.
+    Batch: ``query_frames`` ``(B, Q, D)``, ``reference_frames`` ``(B, R, D)`` float32, their masks, ``segments``
+    ``(B, M, 4)`` in frames, half open, ``segments_mask`` ``(B, M)``.
     """
 
     expert: str | None = "copy"
@@ -34,8 +34,7 @@ class CopiedFrames(CopyExamples):
         samples = [self._sample(self._pairs[int(n) % len(self._pairs)], rng) for n in numbers]
         batch = collated_segments([segments for _, segments in samples])
         for side, name in enumerate(("query", "reference")):
-            rows = [sides[side] for sides, _ in samples]
-            frames, mask = padded(np.concatenate(rows), np.array([len(own) for own in rows]))
+            frames, mask = stacked([sides[side] for sides, _ in samples])
             batch |= tensors({f"{name}_frames": frames, f"{name}_mask": mask})
         return batch
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from videomatch.common.vectors import unit_rows
+from videomatch.common.vectors import stacked, unit_rows
 from videomatch.data.corpus import pooled_ids
 from videomatch.examples import Batch, Examples, check_rows, tensors
 
@@ -63,17 +63,11 @@ class EditedFrames(Examples):
         return {"frame_dim": self._store.shape[0]}
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
-        shape = (len(numbers), self.num_frames)
-        frames, edited = (np.zeros((*shape, self._store.shape[0]), np.float32) for _ in range(2))
-        mask, edited_mask, source_frame = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
-        for row, number in enumerate(numbers.tolist()):
-            window = self._window(number, rng)
-            copied, at = self._copied(window, rng)
-            frames[row, : len(window)], mask[row, : len(window)] = window, True
-            edited[row, : len(copied)], edited_mask[row, : len(copied)] = copied, True
-            source_frame[row, : len(copied)] = at
+        rows = [((window := self._window(n, rng)), *self._copied(window, rng)) for n in numbers.tolist()]
+        parts = [stacked(part, self.num_frames) for part in zip(*rows, strict=True)]
+        (frames, mask), (edited, edited_mask), (source, _) = parts
         arrays = {"frames": frames, "mask": mask, "edited": edited, "edited_mask": edited_mask}
-        return tensors({**arrays, "source_frame": source_frame})
+        return tensors({**arrays, "source_frame": np.where(edited_mask, source, -1)})
 
     def _window(self, number: int, rng: np.random.Generator) -> np.ndarray:
         rows = self._store[self.videos[number]]

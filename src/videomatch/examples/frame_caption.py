@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ class FrameCaption(CaptionExamples):
     expert: str | None = "frames"
     per_video: int = 16
     max_length: int = 24
+
+    @classmethod
+    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
+        return super(CaptionExamples, cls).vocabulary(corpus, options)
 
     def derived_config(self) -> dict[str, Any]:
         return self._text_config()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from videomatch.data.corpus import split_texts
 from videomatch.examples import Batch
 from videomatch.examples._bases import CaptionExamples
 from videomatch.examples.video_text import mask_tokens
@@ -32,11 +30,6 @@ class MaskedText(CaptionExamples):
         self._captions = self._texts(split)
         if self._captions.is_empty():
             raise ValueError(f"masked_text: split {split!r} has no {' or '.join(self.texts)}")
-
-    @classmethod
-    def vocabulary(cls, corpus: Path, options: Mapping[str, Any]) -> list[str]:
-        splits, kinds = options.get("split", cls.split), options.get("texts", cls.texts)
-        return split_texts(corpus, splits, kinds)["text"].to_list()
 
     def _count(self) -> int:
         return len(self._captions)

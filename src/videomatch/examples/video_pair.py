@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from videomatch.data.pairs import fold_pairs, judged_pairs, paired_ids
 from videomatch.examples import Batch
@@ -20,16 +19,6 @@ from videomatch.examples._bases import VideoExamples
 from videomatch.metrics import correlation
 
 log = logging.getLogger(__name__)
-
-
-def spearman(similarity: Tensor, grade: Tensor) -> float:
-    """Spearman's correlation of similarities and grades, (P,) each."""
-    return correlation.spearman(similarity.numpy(), grade.numpy())
-
-
-def mse(similarity: Tensor, grade: Tensor) -> float:
-    """Mean squared difference of similarities and grades, (P,) each."""
-    return correlation.mse(similarity.numpy(), grade.numpy())
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,13 +33,15 @@ class VideoPair(VideoExamples):
     ``grade`` (B,) float32.
 
     Args:
-        split: protocols whose judged pairs train, pooled; with a fold they are what is cut into folds.
-        validation: protocol to validate on; not used with a fold.
+        split: protocols whose judged pairs train, pooled; with a fold (no ``validation`` then) they are cut into folds.
         protocol: of the folds; see :mod:`videomatch.data.pairs`.
     """
 
     ROLES = ("query", "reference")
-    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {"Spearman": spearman, "MSE": mse}
+    metrics: ClassVar[Mapping[str, Callable[..., float]]] = {
+        "Spearman": correlation.spearman,
+        "MSE": correlation.mse,
+    }
 
     split: str | Sequence[str] = "pairs_train"
     validation: str | None = "pairs_val"

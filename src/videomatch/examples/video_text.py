@@ -74,15 +74,12 @@ def mask_frames(frame_mask: np.ndarray, *, rate: float, rng: np.random.Generator
 class VideoText(TaggedExamples, VideoExamples):
     """A whole video; which of its tokens and frames are hidden is drawn anew each time.
 
-    Batch, beside ``frames`` (B, F, D) float32, ``frame_mask`` (B, F), ``input_ids`` and ``attention_mask`` (B, T):
-    ``token_labels`` (B, T), -100 where a token is not to be guessed; ``masked_frames`` (B, F) bool, hidden by the
-    model; ``labels`` (B, N) float32 of the tags, zeros where none of a video's tags is a label, as for the AIAC 2021
-    winners; ``is_tagged`` (B,) bool, False where the tags are not known (test sets). Without the rate or the number
-    that they belong to, these are left out.
+    Batch, beside ``frames`` (B, F, D) float32, ``frame_mask`` (B, F), ``input_ids`` and ``attention_mask`` (B, T), and
+    without those whose rate or number is 0: ``token_labels`` (B, T), -100 where a token is not to be guessed;
+    ``masked_frames`` (B, F) bool, hidden by the model; ``labels`` (B, N) float32 of the tags, zeros where none of a
+    video's tags is a label, as for the AIAC 2021 winners; ``is_tagged`` (B,) bool, False where the tags are not known.
 
     Args:
-        texts: kind of text -> tokens at most; the AIAC 2021 winners: ``{title: 33}``, in ``frames_first`` 34.
-        layout: ``frames_inside``: [CLS] frames [SEP] text [SEP] (winners' jobs 1, 4, 5, 6), or ``frames_first``.
         num_tags: labels; their names are the tags themselves.
         untagged: splits whose videos count as having no tag and no category, as test sets of challenges come.
         mask_tokens, mask_frames: rates; see :func:`mask_tokens` and :func:`mask_frames`.

@@ -20,8 +20,8 @@ from videomatch.experts import BaseExpert
 
 class NetworkExpert(BaseExpert):
     """An expert with a pretrained network. Its options are ``backbone`` (folder or hub id of a checkpoint), ``batch``
-    (rows at a time, across videos), ``precision`` (``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine
-    multiplies it natively), and ``pooling``: ``pooled`` (the model's own), ``first`` (token), ``mean``, ``auto``."""
+    (rows at a time), ``precision`` (``float32``, ``bfloat16``, or ``auto``: bfloat16 where the machine multiplies it
+    natively), and ``pooling``: ``pooled`` (the model's own), ``first`` (token), ``mean``, ``auto``."""
 
     poolings = ("auto", "pooled", "first", "mean")
 

@@ -122,11 +122,8 @@ def replicates(
 
 def value(metric: str, statistics: Mapping[str, Rows], units: int) -> float:
     """The metric itself: every unit counts once."""
-    return float(
-        _value(metric, [statistics[name] for name in needed(metric)], Draws(np.ones((units, 1)), np.zeros((units, 1))))[
-            0
-        ]
-    )
+    once = Draws(np.ones((units, 1)), np.zeros((units, 1)))
+    return float(_value(metric, [statistics[name] for name in needed(metric)], once)[0])
 
 
 def interval(found: Replicates, centre: float) -> tuple[float, float]:

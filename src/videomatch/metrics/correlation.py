@@ -1,9 +1,7 @@
 """Agreement of scores with graded labels: Spearman, Pearson and MSE.
 
-The correlation of constant values is 0 (scipy: nan), so that a collapsed model has a number in a table.
-
-The first place of the AIAC 2021 challenge trains on, and reports MSE against, rank-normalised labels
-(:func:`rank_normalised`); plain MSE keeps the labels as they are.
+The correlation of constant values is 0 (scipy: nan), so that a collapsed model has a number in a table. The first
+place of AIAC 2021 trains on, and reports MSE against, rank-normalised labels (:func:`rank_normalised`).
 """
 
 from __future__ import annotations
@@ -15,24 +13,24 @@ from scipy.stats import rankdata
 Values = Float[np.ndarray, " pairs"]
 
 
-def pearson(score: Values, grade: Values) -> float:
+def pearson(similarity: Values, grade: Values) -> float:
     """Linear correlation; 0 if either side is constant."""
-    score, grade = _check(score, grade)
+    score, grade = _check(similarity, grade)
     if np.ptp(score) == 0 or np.ptp(grade) == 0:
         return 0.0
     score, grade = score - score.mean(), grade - grade.mean()
     return float(np.clip(score @ grade / (np.linalg.norm(score) * np.linalg.norm(grade)), -1, 1))
 
 
-def spearman(score: Values, grade: Values) -> float:
+def spearman(similarity: Values, grade: Values) -> float:
     """Pearson's correlation of the mean ranks; 0 if either side is constant."""
-    score, grade = _check(score, grade)
+    score, grade = _check(similarity, grade)
     return pearson(rankdata(score), rankdata(grade))
 
 
-def mse(score: Values, grade: Values) -> float:
+def mse(similarity: Values, grade: Values) -> float:
     """Mean of the squared differences."""
-    score, grade = _check(score, grade)
+    score, grade = _check(similarity, grade)
     return float(np.mean((score - grade) ** 2))
 
 

@@ -1,6 +1,7 @@
 """Average precision of copies over a whole collection: the two tracks of the Video Similarity Challenge 2022.
 
-Segments are those of :mod:`videomatch.metrics.segments`, a pair is any integer, results are fractions of 1.
+Segments are those of :mod:`videomatch.metrics.segments`, a pair is any integer. Equal scores are one threshold: they
+enter together. (``pairwise_simple_ap`` of the published code depends on their order and is no target.)
 
 Matching track (Pizzi et al., The 2023 Video Similarity Dataset and Challenge; ``match_metric`` of its public code)
     Predictions are taken in by falling score. At every score, on each axis and for each pair: the length of the union
@@ -10,10 +11,6 @@ Matching track (Pizzi et al., The 2023 Video Similarity Dataset and Challenge; `
 
 Descriptor track
     ``micro_ap``: the average precision of all pairs in one list; pairs that were not found count as never retrieved.
-
-Ties
-    Equal scores are one threshold: they enter together. (``pairwise_simple_ap`` of the published code depends on their
-    order and is no target.)
 """
 
 from __future__ import annotations
@@ -53,17 +50,6 @@ def pair_scores(pair: Int[np.ndarray, " segments"], score: np.ndarray) -> tuple[
     return pairs, largest
 
 
-def matching_ap(
-    predicted: Float[np.ndarray, "segments columns"],
-    score: np.ndarray,
-    pair: np.ndarray,
-    truth: Float[np.ndarray, "true columns"],
-    truth_pair: np.ndarray,
-) -> float:
-    """The matching track's average precision; ``score`` and ``pair`` are of each predicted segment."""
-    return float(ap_of_changes(changes(predicted, score, pair, truth, truth_pair))[0])
-
-
 def changes(
     predicted: Float[np.ndarray, "segments columns"],
     score: np.ndarray,
@@ -71,7 +57,7 @@ def changes(
     truth: Float[np.ndarray, "true columns"],
     truth_pair: np.ndarray,
 ) -> Changes:
-    """What the matching track adds up, by names of :data:`SUMS`."""
+    """What the matching track adds up, by names of :data:`SUMS`; ``score`` and ``pair`` are of the predictions."""
     predicted, truth = check(predicted, "predicted segments"), check(truth, "true segments")
     score, pair = np.asarray(score, np.float64), np.asarray(pair)
     _check_scores(score, len(predicted))

@@ -2,8 +2,8 @@
 
 A file has two classes:
 
-``Config``  a ``PretrainedConfig`` whose keyword arguments are the options of the parameters. What follows from the data
-            (vocabulary, labels, dimensions) are arguments as well; ``train`` fills them from the examples.
+``Config``  a ``PretrainedConfig`` whose keyword arguments are the options of the parameters, and what follows from the
+            data (vocabulary, labels, dimensions, ids of tokens), which ``train`` fills from the examples.
 ``Model``   a ``PreTrainedModel`` and a :class:`SystemModel`. ``forward`` takes tensors of a batch by name and returns
             the tensors that objectives and metrics take, by name.
 """

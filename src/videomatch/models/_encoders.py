@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PretrainedConfig
+
+from videomatch.models._packed import encode
 
 CLIP = "clip_text_model"
 #: model types whose layers :mod:`videomatch.models._packed` can run; others differ in layers or in positions
 BERTS = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
+TEXTS = (*BERTS, CLIP)
 
 
 def configuration(encoder: dict[str, Any] | PretrainedConfig | str) -> Any:
@@ -53,17 +56,29 @@ def configured(
     return config
 
 
+def take_encoder(config: Any, tokens: int, kinds: Sequence[str] = BERTS) -> None:
+    """Set the ``encoder`` of a model's configuration: that of a saved one, of ``pretrained``, or a BERT of its sizes,
+    which are set to those of the encoder; errors as :func:`configured`."""
+    sizes = {
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads_count,
+        "intermediate_size": config.ffn,
+        "max_position_embeddings": tokens,
+        "pad_token_id": config.pad_token_id,
+    }
+    given = config.encoder or config.pretrained or sizes
+    config.encoder = found = configured(given, config.dropout, config.vocab_size, tokens, kinds)
+    config.layers, config.width, config.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
+    config.heads_count = found.num_attention_heads
+
+
 def built(config: PretrainedConfig) -> nn.Module:
     """The encoder with fresh weights, without a pooler."""
-    return AutoModel.from_config(config, **({} if config.model_type == "electra" else {"add_pooling_layer": False}))
-
-
-def positions(encoder: Any, input_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
-    """Position ids as the encoder's own embeddings count them (RoBERTa begins after the padding id)."""
-    count = getattr(encoder.embeddings, "create_position_ids_from_input_ids", None)
-    if count is not None:
-        return count(input_ids, encoder.embeddings.padding_idx)
-    return torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
+    is_plain = config.model_type in ("electra", CLIP)
+    return AutoModel.from_config(config, **({} if is_plain else {"add_pooling_layer": False}))
 
 
 class MaskedHead(nn.Module):
@@ -80,10 +95,27 @@ class MaskedHead(nn.Module):
         return self.decoder(self.norm(F.gelu(self.dense(rows))))
 
 
-def embedded(encoder: Any, input_ids: Int[Tensor, " n"], position_ids: Int[Tensor, " n"]) -> Tensor:
-    """Embeddings of single tokens ``(n, hidden)`` by the encoder's own modules; all of token type 0."""
-    rows = encoder.embeddings(input_ids=input_ids[None], position_ids=position_ids[None])[0]
+def embedded(
+    encoder: Any, input_ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "n hidden"]:
+    """Embeddings of the tokens in the mask by the encoder's own modules; all of token type 0."""
+    count = getattr(encoder.embeddings, "create_position_ids_from_input_ids", None)
+    if count is None:
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
+    else:  # RoBERTa begins after the padding id
+        positions = count(input_ids, encoder.embeddings.padding_idx)
+    rows = encoder.embeddings(input_ids=input_ids[mask][None], position_ids=positions[mask][None])[0]
     return encoder.embeddings_project(rows) if hasattr(encoder, "embeddings_project") else rows
+
+
+def states(
+    encoder: Any,
+    input_ids: Int[Tensor, "batch tokens"],
+    mask: Bool[Tensor, "batch tokens"],
+    wanted: Bool[Tensor, "batch tokens"] | None = None,
+) -> Float[Tensor, "n hidden"]:
+    """Last states of the tokens in the mask, or of those of them that are ``wanted``; padding is not computed."""
+    return encode(encoder.encoder.layer, embedded(encoder, input_ids, mask), mask, wanted=wanted)
 
 
 def copy_weights(name: str, source: nn.Module, encoder: nn.Module) -> None:

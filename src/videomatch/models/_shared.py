@@ -44,8 +44,8 @@ def multi_label(id2label: dict[int, str] | None) -> dict[str, Any]:
 
 
 def resnet_sizes(model: str, *, channels: Sequence[int], blocks: Sequence[int], image_size: int) -> dict[str, Any]:
-    """Options of a transformers configuration for a small ResNet. The first stage has a quarter of the image's
-    resolution, each further one half of the one before; before it, at half of it, half as many channels suffice."""
+    """Options of a transformers configuration for a small ResNet. Before the first stage, which has a quarter of the
+    image's resolution, half as many channels suffice."""
     if len(channels) != len(blocks) or not channels or min(*channels, *blocks) < 1:
         raise ValueError(f"{model}: channels {list(channels)}, blocks {list(blocks)}, expected one each a stage")
     return {

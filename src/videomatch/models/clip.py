@@ -37,7 +37,6 @@ class Config(VisionTextDualEncoderConfig):
         pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken instead.
         projection_dim: of the common space.
         text_length: tokens of the longest text, start and end included.
-        vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; the stage fills them.
     """
 
     def __init__(

@@ -15,9 +15,8 @@ Two ways to read a sentence (``text``):
                  and BatchNorm (``map_text``).
 ``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
 
-Sequences ``(B, T, D)`` are padded with zeros at the end. Padding is not computed: the GRU reads the sequences packed;
-its outputs are rows of one matrix with zeros between sequences, so that a convolution over time is one sum of shifted
-matrix products.
+Padding is not computed: the GRU reads the sequences packed; its outputs are rows of one matrix with zeros between
+sequences, so that a convolution over time is one sum of shifted matrix products.
 
 # Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; here these are
 dual encoding's own layers and defaults, of any CLIP.

@@ -4,16 +4,14 @@ Frame features and the tokens of title or speech form one sequence for a BERT-li
 heads serve pretraining: tags, masked tokens, masked frames. An embedding is the pooled state through one linear layer,
 of unit length. Source: the winners' slides and published system (jobs 1 to 6).
 
-``B`` examples (or ``B, 2``: pairs) of at most ``max_tokens`` tokens and ``max_frames`` frames, padded at the end.
-Attention has no order, so ``layout`` does not change what is computed: the encoder knows it from the ids alone (the
-winners' jobs with the frames inside have a [SEP] before the title, those with the frames first have not). No padding is
-computed unless the winners' pooling reads it, and in pretraining the last layer and the heads only where they are read.
+``B`` examples, or ``B, 2``: pairs, are padded at the end. Attention has no order, so ``layout`` does not change what is
+computed: the encoder knows it from the ids. No padding is computed unless the winners' pooling reads it, and in
+pretraining the last layer and the heads only where they are read.
 
-# Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``. Its word table (vocabulary x hidden), second
-type and positions from ``max_frames`` on are never read, and left out here.
-# Deviation: ``mean`` and ``attention`` pool over frames and tokens. The winners' own (``mean_all``, ``attention_all``)
-pool over padding, too; then the model pads to ``max_frames`` and ``max_tokens`` itself, so that an embedding does not
-depend on its batch.
+# Deviation: the winners' frame embeddings are a whole ``BertEmbeddings``, of which no table of words, second type or
+position from ``max_frames`` on is read; these are left out.
+# Deviation: the winners pool over padding, too (``mean_all``, ``attention_all``); then the model pads to ``max_frames``
+and ``max_tokens`` itself, so that an embedding does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -45,8 +43,7 @@ class Config(PretrainedConfig):
             either through a ReLU.
         heads: which of ``tags``, ``tokens`` and ``frames`` exist.
         pretrained: hub id or folder of a BERT-like encoder whose size and weights are taken.
-        vocab_size, pad_token_id, cls_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
-        layout: of the sequence; it does not change what is computed.
+        vocab_size: of the tokenizer; the stage fills this and what follows.
         num_tags: outputs of the tag head; by default as many as ``id2label`` names.
         encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.
     """
@@ -83,20 +80,7 @@ class Config(PretrainedConfig):
             raise ValueError("fusion_bert: a head for tags, but the examples have none (num_tags, id2label)")
         if "frames" in self.heads and not self.max_frames:
             raise ValueError("fusion_bert: a head for frames, but max_frames is 0")
-        sizes = {
-            "model_type": "bert",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.width,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads_count,
-            "intermediate_size": self.ffn,
-            "max_position_embeddings": self.max_tokens,
-            "pad_token_id": self.pad_token_id,
-        }
-        given = self.encoder or self.pretrained or sizes
-        self.encoder = found = _encoders.configured(given, self.dropout, self.vocab_size, self.max_tokens)
-        self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
-        self.heads_count = found.num_attention_heads
+        _encoders.take_encoder(self, self.max_tokens)
         if self.id2label is not None:
             label2id: Any = {name: number for number, name in self.id2label.items()}
             self.label2id = label2id
@@ -234,8 +218,7 @@ class Model(PreTrainedModel, SystemModel):
         wanted: Tensor | None,
     ) -> Float[Tensor, "n hidden"]:
         """Last hidden states of the tokens and frames ``present``, frames that are ``blank`` set to zero."""
-        positions = _encoders.positions(self.encoder, input_ids)
-        rows = _encoders.embedded(self.encoder, input_ids[present[0]], positions[present[0]])
+        rows = _encoders.embedded(self.encoder, input_ids, present[0])
         if self.frames is not None:
             raw = frames[present[1]].to(self.projection.weight.dtype).masked_fill(blank[present[1]][:, None], 0.0)
             rows = joined(torch.cat([rows, self.frames(raw, present[1].nonzero()[:, 1])]), present)

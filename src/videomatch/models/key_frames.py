@@ -1,9 +1,9 @@
 """A scorer of key frames: a score of each frame of a video, from frozen frame features.
 
 The input of a frame is its feature F_i, the change |F_i - F_{i-1}|, its cosines with the ``neighbours`` frames on
-either side, and the largest of these; the network is convolutional over time. The scores are the preferences in the
-selection ``coverage`` of :mod:`videomatch.localisation.key_frame_selection`. Initially they are zero. They are trained
-through the expectation over all such selections with the budgeted number of key frames (:func:`soft_assignment`).
+either side, and the largest of these. The scores, initially zero, are the preferences in the selection ``coverage`` of
+:mod:`videomatch.localisation.key_frame_selection`, and trained through the expectation over all such selections with
+the budgeted number of key frames (:func:`soft_assignment`).
 
 # Deviation: SSAN (Jiang et al., "Learning Segment Similarity and Alignment in Large-Scale Content Based Video
 Retrieval", ACM MM 2021, arXiv:2309.11091) trains a key-frame extractor together with its alignment, without labels, at
@@ -136,7 +136,7 @@ class Model(PreTrainedModel, SystemModel):
         **_: Tensor,
     ) -> dict[str, Tensor]:
         """``assignment`` as of :func:`soft_assignment`; ``keep_probability`` that a frame is a key frame, and
-        ``edited_keep_probability`` of those of a copy. Frames are padded at the end; only their directions count."""
+        ``edited_keep_probability`` of those of a copy; only directions of frames count."""
         outputs = {"assignment": self.scorer.assignment(frames, mask)}
         outputs["keep_probability"] = outputs["assignment"].diagonal(dim1=1, dim2=2)
         if edited is not None and edited_mask is not None:

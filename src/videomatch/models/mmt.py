@@ -6,9 +6,9 @@ the aggregates are the video's embeddings, one per expert. On the text side a ga
 of the caption's state, which also gives the experts' weights. The similarity is the sum over experts of weight x
 cosine.
 
-``B`` examples, ``E`` experts in alphabetical order, their rows side by side. An expert without a row is missing.
-Positions: 0 aggregates, 1 unknown time, from 2 on seconds. With ``keep_missing`` (published) a missing expert is not a
-key of attention, but its aggregate (of zero) is a query, so it has an embedding and its weight.
+``B`` examples, ``E`` experts in alphabetical order, their rows side by side. An expert without a row is missing. With
+``keep_missing`` (published) it is not a key of attention, but its aggregate (of zero) is a query, so it has an
+embedding and its weight.
 
 The inner product of two embeddings is the similarity. With ``keep_missing`` a video is the concatenation of its E unit
 vectors, a caption that of its E weighted ones. Without, the sum of weights depends on which experts a video has, one of
@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import BertConfig, CLIPTextModel, PretrainedConfig, PreTrainedModel
+from transformers import BertConfig, PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.models.bert.modeling_bert import BertLayer
 
@@ -49,20 +49,19 @@ class Config(PretrainedConfig):
         layers, heads, width, ffn: of the video encoder; ``width`` is also the size of an expert's part of an embedding.
             Without layers tokens do not see each other.
         dropout: of hidden states and of attention on both sides, and before the weights of the experts.
-        max_positions: of the temporal embedding: aggregates, unknown times, and seconds; later ones share the last.
+        max_positions: of the temporal embedding: 0 aggregates, 1 unknown time, 2 + n second n; later ones share the
+            last.
         aggregate: what an expert's aggregate token starts from; ``max`` and ``mean`` are of all its rows.
         tokens: what an expert contributes: ``both`` aggregate and frame tokens, ``aggregates``, or ``frames`` alone.
             With ``frames`` its embedding is the mean of its last states.
         gated: captions go through gated units (published), else through linear ones.
         centred: fit the projections to examples first (see :meth:`Model.fit_statistics`).
-        keep_missing: an expert that a video lacks has an embedding and its weight (published); else the weights of the
-            experts that the video has are divided by their sum.
+        keep_missing: see the module; else the weights of the experts that a video has are divided by their sum.
         text: text encoder from scratch: ``bert``, or ``words``: the mean of learned vectors of the tokens (in the
             published code word vectors and ``txt_agg: mnp``).
         pretrained: hub id or folder of a BERT-like encoder, or of a CLIP with a text tower: its kind, size and weights
             are taken.
         experts: names and dimensions of the experts; the stage fills this and what follows.
-        vocab_size, pad_token_id, bos_token_id, eos_token_id: of the tokenizer; CLIP reads a text's state at the last.
         text_encoder: configuration of the text encoder in a saved configuration; wins over ``pretrained``.
     """
 
@@ -114,8 +113,8 @@ class Config(PretrainedConfig):
                 "pad_token_id": self.pad_token_id,
             }
         if encoder is not None:
-            kinds, limits = (*_encoders.BERTS, _encoders.CLIP), (self.vocab_size, self.text_length)
-            found = _encoders.configured(encoder, self.dropout, *limits, kinds)
+            limits = self.vocab_size, self.text_length
+            found = _encoders.configured(encoder, self.dropout, *limits, _encoders.TEXTS)
             # with 2 the largest id is the end (see transformers)
             if found.model_type == _encoders.CLIP and found.eos_token_id not in (2, self.eos_token_id):
                 ends = f"{found.eos_token_id} for the text encoder, the tokenizer's with {self.eos_token_id}"
@@ -176,10 +175,8 @@ class Model(PreTrainedModel, SystemModel):
         self.layer = nn.ModuleList(BertLayer(bert) for _ in range(config.layers))
         text: Any = config.text_encoder
         self.is_clip = text is not None and text.model_type == _encoders.CLIP
-        if text is None:
-            self.text_model = nn.Embedding(config.vocab_size, config.text_width)
-        else:
-            self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
+        words = (config.vocab_size, config.text_width)
+        self.text_model = nn.Embedding(*words) if text is None else _encoders.built(text)
         text_dim = config.text_width if text is None else text.hidden_size
         self.text_experts = nn.ModuleDict({name: _TextExpert(text_dim, width, config.gated) for name in config.experts})
         self.post_init()
@@ -210,10 +207,9 @@ class Model(PreTrainedModel, SystemModel):
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Int[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
-        """``similarity`` (B, videos of all processes): row i is caption i's. ``text_vectors`` and ``video_vectors``
-        (B, E * width), concatenations; the former are weighed. Without ``keep_missing`` also ``text_weights`` and
-        ``available`` (B, E): the similarity is the vectors' product over that of these two. ``maxima`` and ``means``
-        are over all rows that an expert has of a video, side by side; a caption's first token always exists."""
+        """``similarity`` (B, videos of all processes), ``text_vectors`` and ``video_vectors`` (B, E * width),
+        concatenations; the former are weighed. Without ``keep_missing`` also ``text_weights`` and ``available`` (B, E):
+        the similarity is the vectors' product over that of these two. A caption's first token always exists."""
         videos, available = self._videos(features, feature_mask, positions, maxima, means)
         units, weights = self._texts(input_ids, attention_mask)
         with torch.autocast(units.device.type, enabled=False):
@@ -334,10 +330,8 @@ class Model(PreTrainedModel, SystemModel):
             return F.embedding_bag(input_ids[mask], encoder.weight, lengths.cumsum(0) - lengths, mode="mean")
         if self.is_clip:
             return encoder(input_ids=input_ids, attention_mask=attention_mask).pooler_output
-        places = _encoders.positions(encoder, input_ids)
-        rows = _encoders.embedded(encoder, input_ids[mask], places[mask])
         first = torch.arange(mask.shape[1], device=mask.device) == 0
-        return encode(encoder.encoder.layer, rows, mask, wanted=first & mask)
+        return _encoders.states(encoder, input_ids, mask, wanted=first & mask)
 
     def initialise(self) -> None:
         if self.config.pretrained is not None:

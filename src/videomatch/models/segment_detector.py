@@ -1,7 +1,7 @@
 """A detector of copied segments on similarity maps.
 
-SPD does this with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., MM 2021, arXiv:2309.11091; also TransVCL, AAAI
-2023, with YOLOX). Here a small network reads the map frame by frame:
+SPD does this with YOLOv5 on maps of 640 x 640 pixels (Jiang et al., MM 2021, arXiv:2309.11091), TransVCL (AAAI 2023)
+with YOLOX. Here a small network reads the map frame by frame:
 
 1. A feature pyramid (Lin et al., FPN, CVPR 2017). For each cell of every level but the finest a head predicts whether
    it is the centre of a segment, and the segment's box (anchor-free: Tian et al., FCOS, ICCV 2019).
@@ -260,9 +260,9 @@ class Model(PreTrainedModel, SystemModel):
         segments: Float[Tensor, "maps segments 4"],
         segments_mask: Bool[Tensor, "maps segments"],
     ) -> dict[str, Tensor]:
-        """Predictions for every cell, and their targets. ``segments`` are the true ones in frames, at least one per map
-        with the padding. ``objectness`` ``(B, cells)`` and ``line`` ``(B, Q, R)`` are before the sigmoid; ``refined``
-        ``(B, segments, 2, 4)`` are the segments after a random shift and one or two refinements of their corners."""
+        """Predictions for every cell, and their targets. ``objectness`` ``(B, cells)`` and ``line`` ``(B, Q, R)`` are
+        before the sigmoid; ``refined`` ``(B, segments, 2, 4)`` are the true ``segments`` after a random shift and one
+        or two refinements of their corners."""
         mask = query_mask.bool()[:, :, None] & reference_mask.bool()[:, None, :]
         segments, segments_mask = segments.float(), segments_mask.bool()
         found = self.pyramid(*padded(channels(similarity.float(), mask), mask, self.pyramid.step))

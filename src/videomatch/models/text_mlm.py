@@ -5,14 +5,11 @@ this one."""
 # pyright: reportIncompatibleMethodOverride=false
 from __future__ import annotations
 
-from typing import Any
-
 from jaxtyping import Int
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
 from videomatch.models import SystemModel, _encoders
-from videomatch.models._packed import encode
 from videomatch.models._shared import vit_sizes
 
 
@@ -49,8 +46,6 @@ class Model(BertForMaskedLM, SystemModel):
         token_labels: Int[Tensor, "batch tokens"],
     ) -> dict[str, Tensor]:
         """``token_logits`` and ``token_targets`` of the tokens whose label is not -100."""
-        bert: Any = self.bert
         mask, hidden = attention_mask.bool(), token_labels != -100
-        rows = _encoders.embedded(bert, input_ids[mask], _encoders.positions(bert, input_ids)[mask])
-        rows = encode(bert.encoder.layer, rows, mask, wanted=hidden & mask)
+        rows = _encoders.states(self.bert, input_ids, mask, wanted=hidden & mask)
         return {"token_logits": self.cls(rows), "token_targets": token_labels[hidden]}

@@ -32,12 +32,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import CLIPTextModel, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from videomatch.common.distributed import all_gather
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
-from videomatch.models._packed import Packing, encode
+from videomatch.models._packed import Packing
 
 #: products (text, video, word, frame) that are in memory at once
 CELLS = 1 << 24
@@ -91,8 +91,8 @@ class Config(PretrainedConfig):
         if self.text_encoder is None and hasattr(whole, "text_config"):
             self.dim, self.projected = whole.projection_dim, True
             self.pooled = whole.text_config.model_type != _encoders.CLIP
-        kinds, limits = (*_encoders.BERTS, _encoders.CLIP), (self.vocab_size, self.text_length)
-        self.text_encoder = _encoders.configured(whole, self.dropout, *limits, kinds)
+        limits = self.vocab_size, self.text_length
+        self.text_encoder = _encoders.configured(whole, self.dropout, *limits, _encoders.TEXTS)
         if self.content_weight <= 0:
             raise ValueError(f"token_match: content_weight {self.content_weight}, expected above 0")
         super().__post_init__(**others)
@@ -131,7 +131,7 @@ class Model(PreTrainedModel, SystemModel):
         super().__init__(config)
         text: Any = config.text_encoder
         self.is_clip = text.model_type == _encoders.CLIP
-        self.text_model = CLIPTextModel(text) if self.is_clip else _encoders.built(text)
+        self.text_model = _encoders.built(text)
         self.text_pooler = nn.Linear(text.hidden_size, text.hidden_size) if config.pooled else None
         self.text_map = nn.Linear(text.hidden_size, config.dim, bias=False)
         self.frame_map = nn.Linear(config.frame_dim, config.dim)
@@ -203,7 +203,7 @@ class Model(PreTrainedModel, SystemModel):
         return {"video_embeds": whole, "frame_tokens": tokens, "frame_weights": weights}
 
     def match(self, texts: dict[str, Tensor], videos: dict[str, Tensor]) -> Float[Tensor, "texts videos"]:
-        """The score of every text with every video, of what :meth:`encode_texts` and :meth:`encode_videos` return."""
+        """The score of every text with every video."""
         words = texts["word_tokens"], texts["word_weights"]
         sentence = texts["text_embeds"][:, None], torch.ones_like(texts["word_weights"][:, :1])
         levels = {"words": [words], "sentence": [sentence], "both": [sentence, words]}[self.config.interaction]
@@ -248,8 +248,7 @@ class Model(PreTrainedModel, SystemModel):
         encoder: Any = self.text_model
         if self.is_clip:
             return encoder(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
-        rows = _encoders.embedded(encoder, input_ids[mask], _encoders.positions(encoder, input_ids)[mask])
-        rows = encode(encoder.encoder.layer, rows, mask)
+        rows = _encoders.states(encoder, input_ids, mask)
         rows = rows if self.text_pooler is None else torch.tanh(self.text_pooler(rows))
         states = Packing.of(mask).pad(rows)
         return F.pad(states, (0, 0, 0, mask.shape[1] - states.shape[1]))

@@ -19,6 +19,7 @@ both encoders see the same masks.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -33,11 +34,12 @@ from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import encode, numbered
 from videomatch.models._shared import normalise
-from videomatch.objectives._mining import hard_negatives, is_hard_step, row_weights
 
 HEADS = ("pairs", "tokens", "match")
 #: pairs that a search scores at once
 PAIRS = 1024
+#: least weight of a row
+FLOOR = 0.2
 
 
 class Config(PretrainedConfig):
@@ -48,18 +50,17 @@ class Config(PretrainedConfig):
         heads: what is trained beside the dual encoder: ``pairs`` (scores), ``tokens`` (masked words), ``match`` (false
             texts).
         group: examples among which texts and videos are paired.
-        mining: choose the videos that a text is paired with among all of the batch: those whose similarity is
-            ``nearest`` to that of its own, or the largest (``top_k``); null: those of its group.
+        mining: pair a text with the videos of the whole batch whose similarity is ``nearest`` to that of its own, or
+            the largest (``top_k``); null: with those of its group.
         mining_every, mining_rise: mining in a growing share of the steps: ``mining_rise`` more after each
             ``mining_every`` of all steps. Published: 0.15 more after every 5,000 steps.
-        mining_weights: easy texts count less in mined steps.
         queue: entries of texts and videos that a momentum encoder computed, published 16,384; 0 for none.
         momentum: of that encoder.
         pretrained: hub id or folder of a BERT, or of a CLIP with one, whose size and weights are taken, those of its
             pooler for both poolers.
         vision: hub id or folder of an image network, or of a model with one as CLIP, that reads frames which are
             pictures of its size; its weights are trained, too.
-        vocab_size, pad_token_id, sep_token_id: of the tokenizer; the stage fills this and what follows.
+        vocab_size: of the tokenizer; the stage fills this and what follows.
         encoder: configuration of the encoder in a saved configuration; wins over ``pretrained`` and sizes.
         vision_encoder, image_mean, image_std: likewise, of ``vision``.
     """
@@ -76,7 +77,6 @@ class Config(PretrainedConfig):
     mining: Literal["nearest", "top_k"] | None = None
     mining_every: float = 0.0365
     mining_rise: float = 0.15
-    mining_weights: bool = True
     queue: int = 0
     momentum: float = 0.9999
     pretrained: str | None = None
@@ -102,21 +102,7 @@ class Config(PretrainedConfig):
             raise ValueError(f"video_text: {given}, expected groups of 2, a size, and shares of 1")
         if self.mining is not None and "pairs" not in self.heads:
             raise ValueError("video_text: mining chooses pairs, but there is no head for pairs")
-        positions = max(self.max_tokens, self.max_clips + 1)
-        sizes = {
-            "model_type": "bert",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.width,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads_count,
-            "intermediate_size": self.ffn,
-            "max_position_embeddings": positions,
-            "pad_token_id": self.pad_token_id,
-        }
-        given = self.encoder or self.pretrained or sizes
-        self.encoder = found = _encoders.configured(given, self.dropout, self.vocab_size, positions, kinds=("bert",))
-        self.layers, self.width, self.ffn = found.num_hidden_layers, found.hidden_size, found.intermediate_size
-        self.heads_count = found.num_attention_heads
+        _encoders.take_encoder(self, max(self.max_tokens, self.max_clips + 1), kinds=("bert",))
         if self.vision_encoder is not None:
             self.vision_encoder = _encoders.configuration(self.vision_encoder)
         elif self.vision is not None:
@@ -150,8 +136,7 @@ class _Towers(nn.Module):
 
     def words(self, input_ids: Tensor, mask: Tensor) -> Float[Tensor, "texts tokens hidden"]:
         """What the first layer reads of texts; padding is not computed."""
-        positions = _encoders.positions(self.encoder, input_ids)
-        rows = _encoders.embedded(self.encoder, input_ids[mask], positions[mask])
+        rows = _encoders.embedded(self.encoder, input_ids, mask)
         return rows.new_zeros(*mask.shape, rows.shape[1]).masked_scatter(mask[..., None], rows)
 
     def clip_words(self, clips: Tensor, sep: int) -> Float[Tensor, "videos clips+1 hidden"]:
@@ -227,14 +212,8 @@ class Model(PreTrainedModel, SystemModel):
         progress: Float[Tensor, ""] | None = None,
         uniform: Float[Tensor, ""] | None = None,
     ) -> dict[str, Tensor]:
-        """Embeddings, and the outputs of the heads whose inputs are given.
-
-        Args:
-            video: equal for examples of one video; they are no negatives of each other where some are chosen.
-            masked_ids, token_labels: a text with masks, and the true ids of masked tokens, -100 elsewhere.
-            false_ids, false_mask: a text of another video.
-            content_words: positions of the words whose states are wanted.
-            progress, uniform: the share of all steps that is done, and a random number of the step.
+        """Embeddings, and the outputs of the heads whose inputs are given: those of a batch of
+        :class:`videomatch.examples.clip_text.ClipText`, and the scalars of :mod:`videomatch.training.loop`.
 
         Returns:
             ``text_embeds`` (B, D), ``clip_embeds`` (B, C, D) and ``video_embeds`` (B, D) unit vectors; ``word_embeds``
@@ -382,8 +361,7 @@ class Model(PreTrainedModel, SystemModel):
             mined = hard_negatives(similarity, own, is_negative, size - 1, config.mining)
             columns = torch.cat((own[:, None], mined), 1)
             exists = torch.ones_like(columns, dtype=torch.bool)
-            positive = similarity.gather(1, own[:, None])[:, 0]
-            weight = row_weights(positive) if config.mining_weights else torch.ones_like(positive)
+            weight = row_weights(similarity.gather(1, own[:, None])[:, 0])
             about = {"own_column": torch.zeros_like(video), "row_weight": weight}
         else:
             place = own % size
@@ -411,6 +389,38 @@ class Model(PreTrainedModel, SystemModel):
             for (name, queue), rows in zip(queues.items(), new, strict=True):
                 setattr(self, name, torch.cat((all_gather(rows).to(queue.dtype), queue))[: self.config.queue])
         return found | queues
+
+
+def hard_negatives(
+    similarity: Float[Tensor, "texts videos"],
+    positive: Int[Tensor, " texts"],
+    is_negative: Bool[Tensor, "texts videos"],
+    count: int,
+    how: Literal["nearest", "top_k"] = "nearest",
+) -> Int[Tensor, "texts mined"]:
+    """Columns of the ``count`` hardest negatives of each row, the hardest first: those whose similarity is ``nearest``
+    to the positive's, or the largest. Fewer where a row has fewer negatives. (HSCL, CVPR 2023, as what follows.)"""
+    scores = similarity.detach()
+    if how == "nearest":
+        scores = -(scores - scores.gather(1, positive[:, None])).abs()
+    count = min(count, int(is_negative.sum(1).min()))
+    return scores.masked_fill(~is_negative, -torch.inf).topk(count, dim=1).indices
+
+
+def row_weights(positives: Float[Tensor, " texts"]) -> Float[Tensor, " texts"]:
+    """Weights by the similarity of each text and its own video: 1 up to the mean, above it less, the inverse of the
+    distance from the smallest in units of the mean's, at least :data:`FLOOR`."""
+    above = positives.detach() - positives.detach().min()
+    return torch.where(above <= above.mean(), 1.0, (above.mean() / above.clamp(min=1e-12)).clamp(min=FLOOR))
+
+
+def is_hard_step(progress: float, uniform: float, *, every: float, rise: float) -> bool:
+    """Whether a step takes hard negatives: with a chance of 0 at first, which grows by ``rise`` after each ``every``
+    share of all steps. ``uniform`` is one number of the step for all processes.
+
+    # Deviation: theirs is the mean of a number of each process, which turns the slope into a switch.
+    """
+    return uniform < min(math.floor(progress / every + 1e-9) * rise, 1.0)
 
 
 def _first(mask: Bool[Tensor, "texts tokens"]) -> Bool[Tensor, "texts tokens"]:

@@ -75,11 +75,8 @@ def entropy_spread(
     video: Int[Tensor, " images"],  # pyright: ignore[reportUndefinedVariable]
 ) -> Float[Tensor, ""]:
     """Minus the logarithm of the distance to the nearest view of another video, mean over views, nats; 0 if there is
-    only one video.
-
-    Source: the differential entropy regulariser of SSCD (equation 3), the Kozachenko-Leonenko estimator of Sablayrolles
-    et al. (Spreading vectors for similarity search, ICLR 2019, arXiv:1806.03198).
-    """
+    only one video: SSCD's differential entropy regulariser (equation 3; Sablayrolles et al., Spreading vectors for
+    similarity search, ICLR 2019, arXiv:1806.03198)."""
     own = at_least_single(view_embeds)
     found = all_gather(own)
     views, dim = own.shape[1:]
@@ -140,14 +137,12 @@ def vtm(
     own_column: Int[Tensor, " batch"],  # pyright: ignore[reportUndefinedVariable]
     row_weight: Float[Tensor, " batch"] | None = None,  # pyright: ignore[reportUndefinedVariable]
 ) -> Float[Tensor, ""]:
-    """Video-text matching by a joint encoder: :func:`mil_nce` of its logits within groups of examples, or
-    :func:`videomatch.objectives.hard_negatives.row_nce` where the videos of each text were mined; mean over examples,
-    nats.
+    """Video-text matching by a joint encoder: :func:`mil_nce` of its logits within groups of examples (CNVid, Gan et
+    al., CVPR 2023, published code), or with a ``row_weight``, as the videos of each text were mined,
+    :func:`videomatch.objectives.hard_negatives.row_nce`; mean over examples, nats.
 
     ``pair_scores[i, j]`` is the logit of text i with video j of its group; groups are runs of as many rows as there are
     columns, and ``own_column`` counts 0, 1, … in each (the last may be shorter: logits that do not exist are -inf).
-    With a ``row_weight``, columns are mined row by row. Source: CNVid (Gan et al., CVPR 2023, published code), whose
-    groups are the examples of one GPU.
     """
     if row_weight is not None:
         return row_nce(pair_scores, row_weight)

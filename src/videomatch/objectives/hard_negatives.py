@@ -36,10 +36,8 @@ def neg_nce(
 
     # Deviation: theirs clamps P to [1e-6, 1 - 1e-6], so that the worst rows have no gradient; so does ours with
     ``clamp: 1e-6``. By default the logarithms are exact.
-    # Deviation: theirs counts another caption of the same ``video`` in the batch as a negative. Here it is none unless
+    # Deviation: theirs counts another caption of the same ``video`` as a negative. Here it is none unless
     ``same_video``.
-
-    The columns of ``similarity`` are the videos of all processes in rank order.
     """
     scores = all_gather(at_least_single(similarity))
     positive = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
@@ -79,7 +77,7 @@ def row_nce(
     """Weighted cross entropy of a text's own video, in column 0, against the videos mined for it, in nats.
 
     Source: HSCL's second stage (CVPR 2023, published code), with ``row_weight`` of
-    :func:`videomatch.objectives._mining.row_weights`.
+    :func:`videomatch.models.video_text.row_weights`.
 
     # Deviation: theirs is the symmetric MIL-NCE, which takes a column of mined videos, another one in each row, for
     texts of one video. Here rows alone count.
@@ -99,8 +97,7 @@ def partial_order(
     """A pair matches better, by a ``margin``, than with its most important frames or words masked: the sum over the
     ``orders`` of the mean of max(0, margin - whole + part).
 
-    Source: TPM-CL (published code, types 2, 3 and 4). The scores are of matched pairs alone, see
-    :meth:`videomatch.models.token_match.Model.partial_scores`.
+    Source: TPM-CL (published code, types 2, 3 and 4); scores of :func:`videomatch.models.token_match.partial_scores`.
     """
     columns = ORDERS[orders]
     whole, part = at_least_single(whole_scores[:, columns]), at_least_single(part_scores[:, columns])

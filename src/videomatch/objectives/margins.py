@@ -23,10 +23,8 @@ def max_margin(
     caption i and video j, the mean over i, j != i and both directions of max(0, margin + s_ij - s_ii) and
     max(0, margin + s_ij - s_jj). No hardest negatives are mined.
 
-    # Deviation: theirs counts another caption of the same video, where the batch holds one, as a negative. Here it is
-    left out of sum and mean unless ``same_video``.
-
-    The columns of ``similarity`` are the videos of all processes in rank order.
+    # Deviation: theirs counts another caption of the same video as a negative. Here it is left out of sum and mean
+    unless ``same_video``.
     """
     scores = at_least_single(similarity)
     own = torch.arange(len(scores), device=scores.device)
@@ -50,7 +48,6 @@ def triplet(
     *,
     margin: float = 0.2,
     hardest: bool = True,
-    each: bool = True,
     mean: bool = False,
     same_video: bool = False,
 ) -> Float[Tensor, ""]:
@@ -64,9 +61,8 @@ def triplet(
     negative unless ``same_video``.
 
     Args:
-        video_embeds, text_embeds: unit vectors.
+        video_embeds, text_embeds: unit vectors; of several levels, the mean of their losses is taken.
         hardest: the hardest negative only; otherwise all of them.
-        each: of several levels, the mean of their losses; otherwise the loss of their mean score.
         mean: over the batch (over all negatives without ``hardest``) instead of the sum, which depends on the number of
             micro-batches (``accumulate``).
     """
@@ -76,8 +72,6 @@ def triplet(
     with torch.autocast(texts.device.type, enabled=False):  # a margin of bfloat16 scores would be noise
         by_video = torch.einsum("bld,nd->lbn", videos, all_texts)
         by_text = torch.einsum("bd,nld->lbn", texts, all_videos)
-    if not each:
-        by_video, by_text = by_video.mean(0, keepdim=True), by_text.mean(0, keepdim=True)
     count, total = by_video.shape[1:]
     places = torch.arange(total, device=texts.device)
     is_negative = places != places[first : first + count, None]

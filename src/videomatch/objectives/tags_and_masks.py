@@ -69,15 +69,11 @@ def mfm_nce(
     temperature: float = 1.0,
     normalise: bool = False,
 ) -> Float[Tensor, ""]:
-    """Which frame of the batch was masked? InfoNCE over all frames of the batch, mean over masked ones, nats.
+    """Which frame of the batch was masked? InfoNCE over all frames of the batch, those of the same video included, mean
+    over masked ones, nats; 0 if there are none (the winners': nan). ``normalise``: compare by cosine.
 
     Source: the winners of AIAC 2021, track 1, who took it from HERO (Li et al. 2020, arXiv:2005.00200, masked frame
-    modelling with noise contrastive estimation). By default as theirs: products of the output with the features, no
-    temperature; negatives are all other frames, those of the same video included.
-
-    # Deviation: theirs is not a number when nothing is masked; here it is 0.
-
-    ``frame_targets``: which candidate each masked frame is; ``normalise``: compare by cosine.
+    modelling with noise contrastive estimation). By default as theirs, without a temperature.
     """
     outputs, candidates = at_least_single(frame_outputs), at_least_single(frame_candidates)
     if normalise:

@@ -68,8 +68,8 @@ class Request:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best references of every query (``top*``, (Q, k)), best first, and the given pairs ((P,), in their order).
-    Where a query has fewer than k references, ``top`` is -1, ``top_scores`` nan, ``top_better`` and ``top_equal`` 0."""
+    """The best references of every query (``top*``, (Q, k)), best first, and the given pairs (P,). Where a query has
+    fewer than k references, ``top`` is -1, ``top_scores`` nan, ``top_better`` and ``top_equal`` 0."""
 
     top: np.ndarray
     top_scores: np.ndarray

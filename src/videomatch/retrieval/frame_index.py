@@ -1,8 +1,7 @@
 """An index of frames: which videos of a large corpus show what a query video shows, frame by frame.
 
-Every frame (key frames, as a rule) of every video is a few bytes in an inverted file (:mod:`videomatch.retrieval.ann`).
-Each frame of a query finds its nearest frames, these vote for their videos, and those with the most votes are worth
-aligning.
+Every frame (key frames, as a rule) of every video is in an inverted file (:mod:`videomatch.retrieval.ann`). Each frame
+of a query finds its nearest frames, these vote for their videos, and those with the most votes are worth aligning.
 
 On the disk::
 
@@ -117,12 +116,11 @@ class FrameIndex:
         *,
         expected: int | None = None,
         dim: int = 256,
-        codec: str = "SQ8",
         seed: int = 0,
     ) -> None:
-        """Make an empty index, its codec (of :data:`videomatch.retrieval.ann.CODECS`) trained on frames of randomly
-        chosen videos of ``roots``, which are not added. It may come to hold ``expected`` frames (ten times more or
-        fewer do no harm); ``dim`` dimensions of longer vectors are kept, the principal ones, without centring."""
+        """Make an empty index, its codec trained on frames of randomly chosen videos of ``roots``, which are not added.
+        It may come to hold ``expected`` frames (ten times more or fewer do no harm); ``dim`` dimensions of longer
+        vectors are kept, the principal ones, without centring."""
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
         store = Store(*roots)
@@ -140,7 +138,7 @@ class FrameIndex:
             wide = rows.astype(np.float64)
             projection = np.linalg.eigh(wide.T @ wide)[1][:, : -dim - 1 : -1].astype(np.float32)
             rows = _unit(rows @ projection)
-        empty = ann.train(rows, nlist, codec, seed)
+        empty = ann.train(rows, nlist, seed)
         learned = int(store.lengths.sum())
         with ann.written(folder / "codec", {"inputs": inputs, "learned": learned}) as new:
             ann.write_index(empty, new / "lists.faiss")
@@ -170,11 +168,8 @@ class FrameIndex:
                 raise ValueError(f"{roots[0]}: a frame holds a value that is not finite")
             lists.add(codec.project(rows))
             times.append(store.gather(at, "times")[0].astype(np.float32))
-        with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
-            ann.write_lists(lists, new / "lists.faiss")
-            np.save(new / "times.npy", np.concatenate(times))
-            videos = pl.DataFrame({"id": store.ids, "length": store.lengths})
-            videos.write_parquet(new / "videos.parquet", compression="zstd")
+        videos = pl.DataFrame({"id": store.ids, "length": store.lengths})
+        _write(part, codec, lists, np.concatenate(times), videos)
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
         return int(lists.ntotal)
 
@@ -214,11 +209,7 @@ class FrameIndex:
             lists = faiss.clone_index(codec.empty)
             for start in range(0, len(rows), ROWS):
                 lists.add(old.reconstruct_batch(rows[start : start + ROWS]))
-            times = np.load(part / "times.npy")[rows]
-            with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
-                ann.write_lists(lists, new / "lists.faiss")
-                np.save(new / "times.npy", times)
-                kept.write_parquet(new / "videos.parquet", compression="zstd")
+            _write(part, codec, lists, np.load(part / "times.npy")[rows], kept)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -295,6 +286,13 @@ class FrameIndex:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(rows, np.float32), np.float32)
+
+
+def _write(part: Path, codec: Codec, lists: Any, times: np.ndarray, videos: pl.DataFrame) -> None:
+    with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
+        ann.write_lists(lists, new / "lists.faiss")
+        np.save(new / "times.npy", times)
+        videos.write_parquet(new / "videos.parquet", compression="zstd")
 
 
 def _remove(part: Path) -> None:

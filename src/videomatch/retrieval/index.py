@@ -4,11 +4,10 @@ A score is the inner product of query and row in float64, the row made a unit ve
 Higher is better, and of rows that tie the first comes first.
 
 Up to :data:`EXACT` rows the query is compared with every row in float32, and the best are scored again in float64.
-Beyond that an inverted file (:mod:`videomatch.retrieval.ann`) holds every row in one byte per dimension, and the best
-of the ``nprobe`` nearest lists are scored again from the store. ``nprobe`` is chosen when the index is built: the
-smallest that finds :data:`RECALL` of the true best 10, for rows that the index was not trained on (each without
-itself), and another one for texts, from those beside the store (``texts/``): they are further from all videos and need
-more lists. The inverted file is kept in a cache folder and mapped into memory.
+Beyond that an inverted file (:mod:`videomatch.retrieval.ann`) holds every row, and the best of the ``nprobe`` nearest
+lists are scored again from the store. ``nprobe`` is chosen when the index is built: the smallest that finds
+:data:`RECALL` of the true best 10, for rows that the index was not trained on (each without itself), and another one
+for texts, from those beside the store (``texts/``): they are further from all videos and need more lists.
 """
 
 from __future__ import annotations

@@ -3,12 +3,9 @@ another system's scores of the best pairs.
 
 A method is a function of this module; its keyword-only arguments are the options of ``rescore:`` in the parameters.
 Conventions are those of :mod:`videomatch.retrieval.exact`. Ties are exact here, too: rows are rounded to fixed point,
-26 bits below the longest row's length, so that the inner product of two of them is exact in float64, in any order of
-the sum, and no score depends on the size of a block (but for the last bits of ``frame_softmax`` and ``rerank``). The
-rounding changes a cosine by about 1e-8.
-
-Neither Q x N nor Q x N x T exist: ``memory`` bytes bound the blocks, beside the inputs and their copies in float64.
-Frames are read chunk by chunk, again for every block of queries.
+26 bits below the longest row's length (a cosine changes by about 1e-8), so that the inner product of two of them is
+exact in float64, and no score depends on the size of a block (but for the last bits of ``frame_softmax`` and
+``rerank``). Frames are read chunk by chunk, again for every block of queries.
 """
 
 from __future__ import annotations

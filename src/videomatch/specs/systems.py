@@ -227,10 +227,9 @@ class Tune(Spec):
 @dataclass(frozen=True, kw_only=True)
 class Shortlist(Spec):
     """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs;
-    ``codec`` and ``dim`` are how frames are compressed in the index."""
+    ``dim`` dimensions of a frame are kept in the index."""
 
     top: int | None = None
-    codec: str | None = None
     dim: int | None = None
 
 

@@ -30,7 +30,6 @@ def shortlist(
     split: str,
     expert: str,
     top: int = 10,
-    codec: str = "SQ8",
     dim: int = 256,
     seed: int = 0,
     threads: int = 1,
@@ -38,8 +37,8 @@ def shortlist(
     """Write ``rankings.parquet`` (query, reference, votes), ``library/`` (the index of the references' frames)
     and ``shortlist.json`` (how large it is, and what was left out).
 
-    The references of the split are indexed, its queries are looked up; ``codec``, ``dim``
-    and ``seed`` are as of :meth:`FrameIndex.create`.
+    The references of the split are indexed, its queries are looked up; ``dim`` and ``seed`` are as of
+    :meth:`FrameIndex.create`.
     """
     store = expert_store(features, expert)
     sides = {role: pooled_ids(corpus, split, [role]) for role in ("query", "reference")}
@@ -55,7 +54,7 @@ def shortlist(
             writer.add(video_id, store[video_id], times=times)
             seconds += float(times[-1, 1])
     hours = seconds / 3600
-    FrameIndex.create(folder, [frames], dim=min(dim, store.shape[0]), codec=codec, seed=seed)
+    FrameIndex.create(folder, [frames], dim=min(dim, store.shape[0]), seed=seed)
     FrameIndex.add(folder, frames)
     shutil.rmtree(frames)
     index = FrameIndex(folder)

@@ -22,8 +22,8 @@ COOLDOWN = 3
 
 @dataclass
 class EarlyStopping:
-    """Follows one metric: stops training, reduces the learning rate and keeps the best weights by it (in ``folder``, or
-    in memory without one). ``monitor``, ``patience`` and ``plateau`` are options of ``training:``."""
+    """Stops training, reduces the learning rate and keeps the best weights (in ``folder``, or in memory without one) by
+    one metric; options are those of ``training:``."""
 
     monitor: str | None
     patience: int | None

@@ -8,8 +8,7 @@ Nothing random keeps a state: examples, dropout and order of step s of epoch e f
 run ends with the same bits as an uninterrupted one.
 
 Several processes (:mod:`common.distributed`) share each batch: all sample it whole, each computes its rows, then
-gradients are summed. So N processes do what one does with the same batch, up to rounding and dropout's random numbers;
-BatchNorm sees the statistics of its process's rows.
+gradients are summed: what one process does, but for rounding, dropout's random numbers and BatchNorm's statistics.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from videomatch.common import distributed
 from videomatch.common.precision import autocast, default_device, multiplies_bf16
@@ -34,7 +35,6 @@ from videomatch.specs.systems import needs_validation
 from videomatch.training import data
 from videomatch.training.callbacks import EarlyStopping, save
 from videomatch.training.objective import Objective, Validation, by_name, over_processes
-from videomatch.training.optimiser import moving_average, optimiser, rate_factors
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +55,16 @@ class Training:
     Args:
         batch: examples per step; an incomplete last batch of an epoch is dropped unless it is the only one.
         lr: largest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101).
-        lr_scale, layer_decay: see :func:`videomatch.training.optimiser.rate_factors`.
+        lr_scale: see :func:`rate_factors`.
         warmup: share of all steps in which the learning rate rises linearly; then ``schedule`` (to zero) follows.
-        decay: factor of the learning rate after each epoch.
-        plateau: factor of the learning rate after a validation without improvement of ``monitor``; each rate is kept
-            for three validations at least.
+        decay, plateau: factors of the learning rate after each epoch, and after a validation without improvement of
+            ``monitor``; each rate is kept for three validations at least.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where the hardware multiplies it.
         accumulate: micro-batches in which a batch is computed, to save memory. A contrastive objective only has the
             negatives of its micro-batch, and BatchNorm its statistics.
         ema: decay of a running average of the weights, which is validated and is the result; null for none.
         validate_every: epochs between validations, also 0.5; 0 for never. The last step is validated, too.
-        monitor: metric of a validation, like ``val/Spearman``. More is better of Spearman, Pearson, mAP and R@k, less
-            of all others.
+        monitor: metric of a validation, like ``val/Spearman``.
         keep: the weights of the ``last`` step, or of the ``best`` validation by ``monitor`` (of equals the first).
         early_stop: validations in a row without improvement of ``monitor`` after which training ends; null for never.
         prefetch: batches sampled ahead by a thread.
@@ -80,7 +78,6 @@ class Training:
     weight_decay: float = 0.05
     eps: float = 1e-8
     lr_scale: Mapping[str, float] | Sequence[tuple[str, float]] = field(default_factory=dict)
-    layer_decay: float = 1.0
     warmup: float = 0.06
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     decay: float = 1.0
@@ -160,7 +157,7 @@ class Trainer:
             for module in model.modules():
                 if isinstance(module, nn.Conv2d):
                     module.weight.data = module.weight.contiguous(memory_format=torch.channels_last)
-        factors = rate_factors([n for n, _ in model.named_parameters()], settings.lr_scale, settings.layer_decay)
+        factors = rate_factors([n for n, _ in model.named_parameters()], settings.lr_scale)
         self.optimiser = optimiser(
             self.model, lr=settings.lr, weight_decay=settings.weight_decay, eps=settings.eps, factors=factors
         )
@@ -295,3 +292,45 @@ class Trainer:
         for name in PROGRESS:
             setattr(self, name, state[name])
         log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step + 1)
+
+
+def rate_factors(names: Sequence[str], scale: Mapping[str, float] | Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Name of every parameter -> factor of its learning rate: that of the first regular expression of ``scale`` that is
+    found in it, a mapping's in alphabetical order, else 1."""
+    patterns = sorted(scale.items()) if isinstance(scale, Mapping) else list(scale)
+    for pattern, _ in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            log.warning("training.lr_scale: %r is in no parameter's name; there are %s, …", pattern, names[:5])
+    return {name: next((f for pattern, f in patterns if re.search(pattern, name)), 1.0) for name in names}
+
+
+def optimiser(
+    model: nn.Module, *, lr: float, weight_decay: float, eps: float = 1e-8, factors: Mapping[str, float] | None = None
+) -> torch.optim.AdamW:
+    """AdamW whose groups differ in ``weight_decay`` (matrices and filters decay, vectors do not) and ``factor``."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            key = (weight_decay if p.ndim > 1 else 0.0, factors[name] if factors else 1.0)
+            groups.setdefault(key, []).append(p)
+    chosen = [{"params": ps, "weight_decay": decay, "factor": factor} for (decay, factor), ps in groups.items()]
+    return torch.optim.AdamW(chosen, lr=lr, eps=eps, fused=True)
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a model's weights and statistics, in evaluation mode.
+
+    Each step keeps ``decay`` of the average, but at most ``(1 + n) / (10 + n)`` at step n, as TensorFlow's
+    ``ExponentialMovingAverage`` does with ``num_updates``, so that the initial weights soon count little.
+    """
+
+    def average(averages: Sequence[Tensor], new: Sequence[Tensor], step: Tensor) -> None:
+        if averages[0].is_floating_point():
+            get_ema_multi_avg_fn(min(decay, (1 + int(step)) / (10 + int(step))))(averages, new, step)  # pyright: ignore[reportArgumentType]
+        else:  # counters
+            for mine, theirs in zip(averages, new, strict=True):
+                mine.copy_(theirs)
+
+    found = AveragedModel(model, multi_avg_fn=average, use_buffers=True)  # pyright: ignore[reportArgumentType]
+    found.n_averaged.fill_(1)  # the initial weights are the first: 0 would replace them
+    return found.eval().requires_grad_(False)

@@ -1,5 +1,4 @@
-"""Objectives with their weights, metrics, and how both are filled by name and averaged over processes (by the rows of
-an objective's first argument, which gives the undivided batch's loss)."""
+"""Objectives with their weights, metrics, and how both are filled by name and averaged over processes."""
 
 from __future__ import annotations
 
