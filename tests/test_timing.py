@@ -56,4 +56,10 @@ def test_without_a_finished_job_there_is_one_line(plan, capsys):
     path.parent.mkdir(parents=True)
     path.write_text("2026-03-01 10:00:00,000 INFO videomatch: results/tiny/corpora/mine: unchanged\n")
     assert cli.main(["timing"]) == 1
-    assert capsys.readouterr().err == "logs/tiny has no finished job: run `snakemake`\n"
+    assert cli.main(["timing", "--cores", "0"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "logs/tiny has no finished job: run `snakemake`",
+        "--cores 0: expected at least 1",
+    ]
+    assert not printed.out

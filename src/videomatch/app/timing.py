@@ -100,15 +100,19 @@ class Run:
 
 def show_timing(options: argparse.Namespace) -> int:
     """Print where the time of the last run went: when each table stood, and seconds by stage and by system."""
+    cores = os.cpu_count() or 1 if options.cores is None else options.cores
+    if cores < 1:
+        raise ValueError(f"--cores {cores}: expected at least 1")
     plan = load_plan(options.configfile, options.config)
     jobs = finished(plan)
     missing = len(rules.needed(plan)) - len(jobs)
     if not jobs:
         raise ValueError(f"logs/{plan.params['scale']} has no finished job: run `{plan.command()}`")
     calls = sorted(datetime.strptime(p.name, CALL).timestamp() for p in CALLS.glob("*.snakemake.log"))
-    run = Run(jobs, calls, options.cores or os.cpu_count() or 1)
-    cpu, waited = sum(job.cpu for job in jobs), sum(max(0.0, job.end - job.start - job.cpu) for job in jobs)
-    total, beside = run.cores * run.seconds, sum(job.beside for job in jobs)
+    run = Run(jobs, calls, cores)
+    # no less than the logs can say
+    cpu, waited = sum(job.cpu for job in jobs) or 0.1, sum(max(0.0, job.end - job.start - job.cpu) for job in jobs)
+    total, beside = run.cores * max(run.seconds, 0.1), sum(job.beside for job in jobs)
     without = f"; {missing} more without a record of a run" if missing else ""
     print(f"{count(len(jobs), 'job')} in {run.seconds / 60:.1f} min on {count(run.cores, 'core')}{without}")
     parts = [
