@@ -388,9 +388,8 @@ def test_ctrl_c_ends_a_server_whatever_its_clients_do(project, tmp_path):
         with contextlib.ExitStack() as links:
             for _ in range(800):
                 link = links.enter_context(socket.create_connection((client.HOST, int(port))))
-            assert (
-                link.recv(1) == b""
-            )  # the server ends the last one, at once or as silent, after it has seen all others
+            # the server has seen all others when it ends the last one, at once or because it is silent
+            assert link.recv(1) == b""
         assert urllib.request.urlopen(address, timeout=60).status == 200
         with socket.create_connection((client.HOST, int(port))) as link:
             head = f"POST /{token}/reply HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue"

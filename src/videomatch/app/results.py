@@ -87,7 +87,7 @@ def take_reference(options: argparse.Namespace) -> int:
     if not plan.tables:
         raise ValueError("the parameters name no table")
     stale, missing = {}, {}
-    for result, job in reversed(rules.needed(plan).items()):  # what others are made from comes first
+    for result, job in reversed(rules.needed(plan).items()):  # mostly, what others are made from comes first
         if any(result in results for results in rules.of_tables(plan).values()):
             stale[result] = provenance.why(Path(result), json.loads(dumps(job.request())))
     for name, results in rules.of_tables(plan).items():
