@@ -15,12 +15,15 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits
 
+from _claims import claim, product_rate
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store, StoreWriter
 from videomatch.stages.combine import combine
@@ -35,13 +38,13 @@ def memory(key: str) -> float:
     return int(lines[key].split()[0]) / 1024
 
 
-def measured(name: str, way: Callable[[], object]) -> object:
-    """What a way gives; its CPU time and the memory it adds at its peak are printed."""
+def measured(name: str, way: Callable[[], object]) -> tuple[Any, float]:
+    """What a way gives, and its CPU seconds; these and the memory it adds at its peak are printed."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     before, started = memory("VmRSS"), time.process_time()
-    result = way()
-    log.info("  %-28s %7.2f CPU s, adds %6.0f MB", name, time.process_time() - started, memory("VmHWM") - before)
-    return result
+    result, spent = way(), time.process_time() - started
+    log.info("  %-28s %7.2f CPU s, adds %6.0f MB", name, spent, memory("VmHWM") - before)
+    return result, spent
 
 
 def embeddings(videos: int, along_axes: bool) -> list[np.ndarray]:
@@ -102,12 +105,17 @@ def compare(videos: int, along_axes: bool) -> None:
         for number, rows in enumerate(members):
             with StoreWriter(folder / str(number) / "all/videos", shape=(WIDTH,), dtype="float32") as writer:
                 writer.add_rows(ids, rows)
-        measured("ours, from store to store", lambda: ours(folder))
+        spent = {"ours": measured("ours, from store to store", lambda: ours(folder))[1]}
         found = {"ours": Store(folder / "out/all/videos").gather(ids)[0]}
-    known = measured("double precision", lambda: exact(members))
+    known, _ = measured("double precision", lambda: exact(members))
     for iterations in (5, 50):
         name = f"TruncatedSVD(n_iter={iterations})"
-        found[name] = measured(name, lambda n=iterations: published(members, n))  # pyright: ignore[reportArgumentType]
+        found[name], spent[name] = measured(name, partial(published, members, iterations))
+    # the products with itself, and with the axes that are kept
+    products = 2 * videos * (MEMBERS * WIDTH) * (MEMBERS * WIDTH + DIM)
+    what = f"{MEMBERS} embeddings of {videos} videos combined, {'along the axes' if along_axes else 'rotated'}"
+    floor = ("its products", [products / product_rate()])
+    claim(what, [spent["ours"]], "CPU s", peer=(name, [spent[name]]), floor=floor)
     wanted = cosines(np.asarray(known), pairs)
     for name, rows in found.items():
         error = np.abs(cosines(np.asarray(rows), pairs) - wanted).max()

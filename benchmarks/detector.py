@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import yaml
 
+from _claims import claim
 from _clips import regular
 from videomatch import aligners
 from videomatch.common import named
@@ -109,10 +110,17 @@ def speed(detector: Any, names: list[str]) -> None:
         log.info("  %-28s %d x %d: %6.1f ms", "detector", side, side, np.median(spent))
 
 
-def report(name: str, scores: dict[str, float], more: str = "") -> None:
-    """One line of results."""
+def claim_best(what: str, scores: dict[str, float], mine: str) -> None:
+    """F1 (%) of a detector beside that of the best of the aligners."""
+    best = max((name for name in scores if not name.startswith("detector")), key=lambda name: scores[name])
+    claim(f"{what}: F1 of the {mine}", [100 * scores[mine]], "%", peer=(best, [100 * scores[best]]), more=True)
+
+
+def report(name: str, scores: dict[str, float], more: str = "") -> float:
+    """One line of results; F1."""
     values = " ".join(f"{key} {100 * scores[key]:5.1f}" for key in ("F1", "precision", "recall", "FRR", "FAR"))
     log.info("  %-28s %s %s", name, values, more)
+    return scores["F1"]
 
 
 def synthetic(detector: Any, count: int, names: list[str]) -> None:
@@ -121,6 +129,7 @@ def synthetic(detector: Any, count: int, names: list[str]) -> None:
     maps = [synthetic_maps.drawn(rng) for _ in range(count + count // 2)]
     val, test = maps[: count // 2], maps[count // 2 :]
     todo = {name: aligners.load(name) for name in names} | {"detector": detector}
+    found: dict[str, float] = {}
     for name, aligner in todo.items():
         tried = []
         for options in combined(aligner.GRIDS["ours"]):
@@ -130,7 +139,8 @@ def synthetic(detector: Any, count: int, names: list[str]) -> None:
         start = time.process_time()
         pairs = [(aligner.align(values, **best), boxes) for values, boxes in test]
         spent = (time.process_time() - start) / len(test)
-        report(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
+        found[name] = report(name, segments.overall(segments.per_pair(pairs)), f"{1000 * spent:6.1f} ms a map  {best}")
+    claim_best(f"segments in {count} synthetic maps", found, "detector")
 
 
 def synthetic_corpus(root: Path, videos: int) -> tuple[Path, Path]:
@@ -176,6 +186,7 @@ def described(corpus: Path, features: Path, epochs: int) -> None:
 def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[str], work: Path) -> None:
     """All aligners on the copies of a synthetic corpus, through the stages."""
     common = {"corpus": corpus, "features": [features]}
+    scores: dict[str, float] = {}
     for name, how in [(n, {"aligner": n}) for n in names] + [(n, {"run": run}) for n, run in runs.items()]:
         for folder in ("tuned", "aligned"):
             (work / folder / name).mkdir(parents=True)
@@ -185,7 +196,9 @@ def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[s
         align(**common, output=work / "aligned" / name, split="copies_test", tuned=work / "tuned" / name, **run)  # pyright: ignore[reportArgumentType]
         found = tables.read("segments", work / "aligned" / name)
         best = json.loads((work / "tuned" / name / "tuned.json").read_text())["options"]
-        report(name, segment_metrics(corpus, "copies_test", found)["overall"], str(best))
+        scores[name] = report(name, segment_metrics(corpus, "copies_test", found)["overall"], str(best))
+    for name in runs:
+        claim_best("segments of generated copies", scores, name)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from _claims import claim
 from videomatch import Library
 from videomatch.data.walk import videos_below
 from videomatch.folders.duplicates import SHARE
@@ -102,6 +103,7 @@ def main() -> None:
     listed = {frozenset(str(root / row[side]) for side in ("query", "ref")) for row in rows}
     paths = sorted(map(Path, group)) if options.named else videos_below(root, lambda path, reason: None)[0]
     print(f"{len(paths)} files, {len(listed)} pairs listed")
+    results: dict[str, list[float]] = {}
     systems: dict[str, Callable[..., set[Pair]]] = {"videomatch": ours, "videohash": videohash, "vpdq": vpdq}
     for name, find in systems.items():
         if find_spec(name) is None:
@@ -113,10 +115,15 @@ def main() -> None:
             spent, waited = cpu() - before, time.monotonic() - started
         right = sum(len({group.get(one, one) for one in pair}) == 1 for pair in joined)
         precision = f"{right / len(joined):.0%}" if joined else "-"
+        results[name] = [len(listed & joined) / len(listed), right / len(joined) if joined else 0.0, spent]
         print(
             f"{name}: {len(listed & joined)} of {len(listed)} listed pairs, precision {precision} of {len(joined)} "
             f"joined; {spent:.1f} s of CPU ({waited:.0f} s)"
         )
+    mine = results.pop("videomatch")
+    for n, (what, unit) in enumerate((("pairs found", ""), ("pairs that are right", ""), ("time", "CPU s"))):
+        for peer in [(name, [values[n]]) for name, values in results.items()] or [None]:
+            claim(f"duplicates of {len(paths)} real clips: {what}", [mine[n]], unit, peer=peer, more=not unit)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import av
 import cv2
 import numpy as np
 
+from _claims import claim
 from videomatch.app import copies
 from videomatch.app.descriptors import choose
 from videomatch.app.requests import load_plan
@@ -221,7 +222,7 @@ def main() -> None:
         library.add([options.folder])
         spent, videos = time.process_time() - before, library.videos()
         hours = float(videos["duration"].sum()) / 3600
-        print(f"library: {len(videos)} videos, {hours:.3f} h, {spent / hours:.0f} s of CPU an hour")
+        claim("library of an hour of video", [spent / hours], "CPU s")
         first = groups(videos["video_id"].to_list(), options.pairs)
         long = videos.filter(videos["duration"] >= SECONDS[0]).sort("sha256")["video_id"].to_list()
         chosen = [video_id for video_id in long if first[video_id] == video_id]
@@ -246,9 +247,10 @@ def main() -> None:
                 if options.verbose and (not all(are_right) or (clip in clips and not any(are_right))):
                     print(f"  {kind}: {clip}", *answer.segments, sep="\n    ")
             wrong += bad
+            claim(f"edits of real clips that `copies` finds: {kind}", [found / len(clips)], "of the clips")
             print(f"{kind:20} {found:3} of {len(clips)}, wrong segments {bad}", flush=True)
-        print(f"precision {right / max(1, right + wrong):.3f} ({right + wrong} segments)")
-        print(f"queries: {asked:.3f} h, {spent / asked:.0f} s of CPU an hour")
+        claim(f"precision of {right + wrong} segments", [right / max(1, right + wrong)], "")
+        claim(f"copies of an hour of video in a library of {hours:.2f} hours", [spent / asked], "CPU s")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from _claims import claim
 from videomatch.app.search import search
 from videomatch.folders._eyes import PACKAGED, Eyes
 from videomatch.folders.folder_index import FolderIndex
@@ -42,7 +43,7 @@ def main() -> None:
         spent = time.process_time() - before
         videos = index.videos()
         hours = float(videos["duration"].sum()) / 3600
-        print(f"{len(videos)} videos, {hours:.3f} h: {spent / hours:.0f} s of CPU time an hour of video, all included")
+        claim("index of an hour of video, by " + options.model, [spent / hours], "CPU s")
         catalogue = FolderCatalogue(place)
         chance = np.mean([np.mean([bool(re.search(clips, p)) for p in videos["path"]]) for _, clips in asked])
         for within in ("pictures", None):
@@ -51,6 +52,9 @@ def main() -> None:
                 next((n for n, hit in enumerate(hits, 1) if re.search(clips, hit["path"])), len(videos))
                 for hits, (_, clips) in zip(found, asked, strict=True)
             ])  # fmt: skip
+            what = f"{len(ranks)} questions about {len(videos)} real clips, by {within or 'all'}"
+            claim(f"{what}: right at first", [np.mean(ranks == 1)], "", peer=("chance", [chance]), more=True)
+            claim(f"{what}: right among five", [np.mean(ranks <= 5)], "")
             print(
                 f"{within or 'all'}: first {np.sum(ranks == 1)} of {len(ranks)}, among five {np.sum(ranks <= 5)}, mean "
                 f"reciprocal rank {np.mean(1 / ranks):.3f} (chance of the first place {chance:.3f})"

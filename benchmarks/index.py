@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import faiss
 import numpy as np
 
+from _claims import claim
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import StoreWriter
 from videomatch.retrieval.index import EXACT, Index
@@ -117,6 +118,9 @@ def main() -> None:
         for kind, queries in asks.items():
             true = index.nearest(queries, 10, np.full(len(queries), -1))
             recall, times, cpu = answered(index, queries, true, "texts" if kind == "texts" else "rows")
+            what = f"index of {options.rows} embeddings, {kind}"
+            claim(f"{what}, recall@10", [recall], "", peer=("exact", [1.0]), more=True)
+            claim(f"{what}, a query", times, "ms")
             log.info("%-7s recall@10 %.4f, %.2f ms a query (median), %.2f ms (95 %%), %.2f ms of CPU", kind, recall,
                      np.median(times), np.percentile(times, 95), cpu)  # fmt: skip
         if options.exact:

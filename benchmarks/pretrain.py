@@ -25,6 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from _claims import claim
+from _twins import in_turns
+from videomatch.common import precision
 from videomatch.models.fusion_bert import Config, Model
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 from videomatch.training.loop import optimiser
@@ -36,6 +39,8 @@ SIZES = {
 }
 #: how many times as fast as the plain way a size has to be in single precision
 BARS = {"4 layers of 256": 3.0, "12 layers of 768": 2.0}
+#: the same in bf16, against the plain way in bf16 and in single precision
+BF16_BARS = 3.0, 5.0
 #: weights of the losses (the published system's, divided by three tasks)
 TAG, MLM, MFM = 1250 / 3, 1 / 1.25 / 3, 1 / 3 / 3
 log = logging.getLogger("benchmark")
@@ -111,6 +116,13 @@ def _dense_nce(outputs: Tensor, features: Tensor, seen: Tensor, hidden: Tensor) 
 Step = Callable[[], float]
 
 
+def precisely(way: Any, bf16: bool) -> Any:
+    """The context in which a way computes in bf16: the project's, or torch's own."""
+    if way is ours:
+        return precision.autocast(torch.device("cpu"), bf16=bf16)
+    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+
+
 def steps(size: dict[str, int], batches: list[dict[str, Tensor]], bf16: bool) -> tuple[dict[str, Step], str]:
     """The two ways to make a step, each with a model of its own, and how far apart their first steps are."""
     torch.manual_seed(0)
@@ -122,7 +134,7 @@ def steps(size: dict[str, int], batches: list[dict[str, Tensor]], bf16: bool) ->
     slow = torch.optim.AdamW(second.parameters(), lr=5e-5, weight_decay=0.01, eps=1e-6, foreach=False, fused=False)
     losses = []
     for way, model in ((ours, first), (plain, second)):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with precisely(way, bf16):
             losses.append(way(model, batches[0]))
         losses[-1].sum().backward()
     found, wanted = (loss.detach().double() for loss in losses)
@@ -139,7 +151,7 @@ def steps(size: dict[str, int], batches: list[dict[str, Tensor]], bf16: bool) ->
             batch = batches[next(turn) % len(batches)]
             started = time.process_time()
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with precisely(way, bf16):
                 loss = way(model, batch)
             loss.sum().backward()
             optimiser.step()
@@ -171,26 +183,22 @@ def main() -> None:
     batches = [drawn(rng) for _ in range(4)]
     shares = [float(torch.cat([b["frame_mask"], b["attention_mask"]], 1).float().mean()) for b in batches]
     log.info("%.1f of %d positions are no padding", np.mean(shares) * (FRAMES + TOKENS), FRAMES + TOKENS)
-    kinds = [False, True] if torch.cpu.get_capabilities().get("amx_bf16") else [False]
+    kinds = [False, True] if precision.multiplies_bf16(torch.device("cpu")) else [False]
     if len(kinds) == 1:
-        log.info("no bf16 rows: this processor has no AMX")
+        log.info("no bf16 rows: this processor does not multiply bf16")
     for name in options.sizes:
+        single: list[float] = []
         for bf16 in kinds:
             ways, apart = steps(SIZES[name], batches, bf16)
             for step in ways.values():
                 step()
-            times: dict[str, list[float]] = {way: [] for way in ways}
-            log.info("%s, %s: %s", name, "bf16" if bf16 else "fp32", apart)
-            for number in range(options.rounds):
-                for way, step in ways.items():
-                    times[way].append(step())
-                log.info("  round %d: %s", number + 1, ", ".join(f"{w} {t[-1]:.2f} s" for w, t in times.items()))
-            ratios = np.array(times["plain"]) / np.array(times["ours"])
-            middle = {way: float(np.median(values)) for way, values in times.items()}
-            for way, value in middle.items():
-                log.info("  %-6s %7.3f CPU s a step, %6.1f examples/s", way, value, BATCH / value)
-            bar = "" if bf16 else f", bar {BARS[name]}: {'met' if np.median(ratios) >= BARS[name] else 'MISSED'}"
-            log.info("  ratio %.2f (%.2f to %.2f)%s", np.median(ratios), ratios.min(), ratios.max(), bar)
+            what = f"pretraining step, {name}, {'bf16' if bf16 else 'fp32'}"
+            log.info("%s: %s", what, apart)
+            times = in_turns(what, [ways] * options.rounds, BF16_BARS[0] if bf16 else BARS[name], bf16=bf16)
+            if bf16:
+                peer = ("plain twin in fp32", single)
+                claim(f"{what}, against fp32", times["ours"], "CPU s a step", peer=peer, bar=BF16_BARS[1])
+            single = times["plain"]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 from faster_whisper.audio import decode_audio
 from scipy.signal import resample_poly
 
+from _claims import claim
 from videomatch.data.lsa import words
 from videomatch.experts import Text
 from videomatch.experts.speech import RATE, Expert
@@ -66,6 +67,7 @@ def report(name: str, expert: Expert, sound: np.ndarray, reference: str | None) 
         return 0, 0
     count = len(words(reference)), edits(words(reference), words(read))
     log.info("%s  %4d words, error rate %5.1f %%  %s", line, count[0], 100 * count[1] / max(count[0], 1), read[:80])
+    claim(f"words that are read wrong in {name}", [100 * count[1] / max(count[0], 1)], "%")
     return count[1], count[0]
 
 
@@ -137,7 +139,7 @@ def main() -> None:
                 counts.append(report(path.name, expert, sound, reference))
         wrong, total = map(sum, zip(*counts, strict=True))
         if total:
-            log.info("%-38s %d words, error rate %.1f %%", folder.name, total, 100 * wrong / total)
+            claim(f"words of {folder.name} that are read wrong, of {total}", [100 * wrong / total], "%")
 
 
 if __name__ == "__main__":

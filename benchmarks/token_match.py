@@ -16,6 +16,7 @@ import argparse
 import copy
 import logging
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _twins import compared
+from _twins import compared, in_turns
 from videomatch.models.token_match import MASKED, SECOND, Config, Model
 from videomatch.objectives.hard_negatives import neg_nce, partial_order
 from videomatch.training.loop import optimiser
@@ -136,21 +137,17 @@ def main() -> None:
     ways = {"ours": (ours, first), "plain": (plain, second)}
     found, apart, distance = compared([*ways.values()], batches[0])
     log.info("losses %.4f + %.4f apart by %.1e at most, gradients by %.1e", *found.tolist(), apart, distance)
-    times = []
-    for number in range(options.rounds):
-        spent = {}
-        for name, (way, model) in ways.items():
-            started = time.process_time()
-            optimisers[name].zero_grad(set_to_none=True)
-            way(model, batches[number % len(batches)]).sum().backward()
-            optimisers[name].step()
-            spent[name] = time.process_time() - started
-        times.append(spent)
-    for name in ways:
-        log.info("%-6s %7.3f CPU s a step", name, np.median([t[name] for t in times]))
-    ratios = np.array([t["plain"] / t["ours"] for t in times])
-    bar = "met" if np.median(ratios) >= BAR else "MISSED"
-    log.info("ratio %.2f (%.2f to %.2f), bar %.1f: %s", np.median(ratios), ratios.min(), ratios.max(), BAR, bar)
+
+    def step(name: str, batch: dict[str, Tensor]) -> float:
+        way, model = ways[name]
+        started = time.process_time()
+        optimisers[name].zero_grad(set_to_none=True)
+        way(model, batch).sum().backward()
+        optimisers[name].step()
+        return time.process_time() - started
+
+    rounds = [batches[number % len(batches)] for number in range(options.rounds)]
+    in_turns("step of words against frames", [{n: partial(step, n, batch) for n in ways} for batch in rounds], BAR)
 
 
 if __name__ == "__main__":

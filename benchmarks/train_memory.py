@@ -23,6 +23,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from _claims import claim
 from videomatch.common.vectors import padded
 from videomatch.data.store import FORMAT, INDEX, SHARD_BYTES, Store, name_of, write_header
 from videomatch.examples import Batch, Examples, Source
@@ -138,6 +139,8 @@ def main() -> None:
         line = "%4.0f GB, %d videos, %d steps: peak %.0f MB of resident memory, %+.1f MB after the first %d steps"
         log.info(line, size, videos, found["batches"], found["peak"], growths[-1], SETTLED)
     difference = (peaks[1] - peaks[0]) * 1e6 / (counts[1] - counts[0])
+    small, large = options.gigabytes
+    claim(f"memory of training on {large:g} GB", [peaks[1]], "MB", peer=(f"on {small:g} GB", [peaks[0]]))
     log.info("growth differs by %+.1f MB; ratio of the peaks %.3f", growths[1] - growths[0], peaks[1] / peaks[0])
     log.info("the peaks differ by %.0f bytes for each video more", difference)
 

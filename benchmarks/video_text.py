@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from _twins import compared
+from _twins import compared, in_turns
 from videomatch.models.video_text import Config, Model
 from videomatch.objectives.contrast import mil_nce, vtm
 from videomatch.objectives.tags_and_masks import fused_mlm, itm, mlm
@@ -154,13 +154,7 @@ def main() -> None:
         tokens = np.mean([float(b["attention_mask"].sum(1).float().mean()) for b in batches])
         log.info("%s, %d examples with %.1f of %d tokens", name, count, tokens, TOKENS)
         ways = steps(SIZES[name], batches)
-        times = [{way: step() for way, step in ways.items()} for _ in range(options.rounds)]
-        for way in ways:
-            value = np.median([t[way] for t in times])
-            log.info("  %-6s %7.3f CPU s a step, %6.1f examples/s", way, value, count / value)
-        ratios = np.array([t["plain"] / t["ours"] for t in times])
-        bar = "met" if np.median(ratios) >= BAR else "MISSED"
-        log.info("  ratio %.2f (%.2f to %.2f), bar %.1f: %s", np.median(ratios), ratios.min(), ratios.max(), BAR, bar)
+        in_turns(f"step of text and video, {name}", [ways] * options.rounds, BAR)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 import films
 from pages import Page
 from videomatch import Library, cli
-from videomatch.folders import duplicates
+from videomatch.folders import duplicate_list, duplicates
 
 
 def larger(image, _):
@@ -179,3 +179,17 @@ def test_a_link_to_what_is_marked_is_no_copy_of_it(listed, tmp_path, capsys):
     (tmp_path / "list.csv").write_text("\n".join(["group,delete,path,of,sha256", *rows]))
     assert cli.main(["duplicates", "--delete", "list.csv"]) == 1
     assert "is the same file as one that is marked" in capsys.readouterr().err and (tmp_path / "b").exists()
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_listed_as_text_and_deleted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("=a", "'=a"):
+        Path(name).write_bytes(b"one")
+    about = {"share": 1.0, "start": 0.0, "end": 1.0, "score": 1.0, "duration": 1.0, "width": 1, "height": 1}
+    about |= {"bit_rate": 8, "bytes": 3, "sha256": duplicates.digests.file_digest(Path("=a"))}
+    group = [duplicates.Duplicate(1, how, "", name, "=a", **about) for how, name in (("keep", "=a"), ("", "'=a"))]
+    keep, copy = duplicate_list.text([group]).splitlines()[1:]
+    assert ",'=a," in keep and ",''=a,'=a," in copy
+    marked = copy.replace("1,,", "1,x,", 1)
+    Path("list.csv").write_text("\n".join([",".join(duplicate_list.COLUMNS), keep, marked]))
+    assert duplicate_list.delete(Path("list.csv")) == [Path("'=a")] and Path("=a").exists()

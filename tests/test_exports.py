@@ -1,6 +1,7 @@
 """Segments, moments and shots for other programs: tables, edit decision lists, and cuts that hold what they should."""
 
 import csv
+import io
 import json
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import pytest
 import clips
 import films
 from videomatch import cli
+from videomatch.app import exports
 from videomatch.media.container import Unreadable, probe
 from videomatch.media.cut import cut
 from videomatch.media.decode import FrameRequest, Sampler
@@ -139,6 +141,15 @@ def test_moments_as_table_list_and_cuts(library, tmp_path, monkeypatch, capsys):
     lengths = {p.name[4:]: probe(p).duration for p in (tmp_path / "cuts").iterdir()}
     assert lengths == {"one.mp4": pytest.approx(2, abs=0.4), "twin.mp4": pytest.approx(12, abs=0.01)}
     assert "out.edl: 2 events" in capsys.readouterr().err
+
+
+def test_text_of_a_table_is_no_formula_and_comes_back_as_it_was():
+    texts = ["=1+1.mp4", "+a", "-2", "@SUM(1)", "\t=a", "'=a", "''", "'", "", "a=1", "film, 'cut'\n.mp4"]
+    text = exports.csv_text(["name", "score"], [{"name": name, "score": -0.5, "more": 1} for name in texts])
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert not [row for row in rows if row["name"][:1] in {*"=+-@\t"}] and {row["score"] for row in rows} == {"-0.5"}
+    assert [exports.csv_cell(row["name"]) for row in rows] == texts
+    assert [row["name"] for row in rows][-2:] == texts[-2:], "what is no formula is written as it is"
 
 
 def test_shots_are_listed_and_cut(tmp_path, capsys, monkeypatch):

@@ -386,12 +386,16 @@ def test_ctrl_c_ends_a_server_whatever_its_clients_do(project, tmp_path):
         port, token = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/([\w-]{40,})/", address).groups()
         assert urllib.request.urlopen(address, timeout=60).status == 200
         with contextlib.ExitStack() as links:
-            for _ in range(800):  # the server ends the last at once, and the others soon
-                links.enter_context(socket.create_connection((client.HOST, int(port))))
+            for _ in range(800):
+                link = links.enter_context(socket.create_connection((client.HOST, int(port))))
+            # the server has seen all others when it ends the last one, at once or because it is silent
+            assert link.recv(1) == b""
         assert urllib.request.urlopen(address, timeout=60).status == 200
         with socket.create_connection((client.HOST, int(port))) as link:
-            link.sendall(f"POST /{token}/reply HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{".encode())
-            time.sleep(0.5)
+            head = f"POST /{token}/reply HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue"
+            link.sendall(f"{head}\r\n\r\n".encode())
+            assert link.recv(100).startswith(b"HTTP/1.1 100")  # the request waits for the rest of its body
+            link.sendall(b"{")
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60) == 130
         process.stdout.close()

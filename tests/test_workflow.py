@@ -96,15 +96,32 @@ def test_a_run_changes_nothing_that_git_has_until_its_tables_are_taken_as_the_re
     about = json.loads((taken / "made.json").read_text())
     assert about["commit"] == repo("git", "rev-parse", "HEAD").strip()
     assert about["cpu_seconds"] is not None and about["processor"]
-    repo.commit("the reference")
-    edit(repo, "illustrate", "EDITED = 0", "EDITED = 1")
-    assert "is not current (code changed): run `snakemake`" in repo.run("videomatch", "reference").stderr
-    repo.build()
+    edit(repo, "illustrate", "EDITED = 0", "EDITED = 1")  # pages are no tables
     assert (
         "commit first what made the tables: src/videomatch/stages/illustrate.py"
         in repo.run("videomatch", "reference").stderr
     )
-    assert repo("git", "status", "--porcelain") == " M src/videomatch/stages/illustrate.py\n"
+    assert repo("git", "status", "--porcelain") == " M src/videomatch/stages/illustrate.py\n?? results/\n"
+
+
+def test_of_a_run_that_is_not_at_its_end_the_tables_that_stand_are_taken(repo: Repo):
+    repo.set("systems.title.embeddings.dim", 12)
+    repo.commit("shorter titles")
+    said = repo("videomatch", "reference")
+    assert "results/reference/demo: 1 of 3 tables" in said
+    reason = "results/demo/embeddings/videos/title is not current (settings changed (system.embeddings.dim))"
+    assert all(f"not taken: {name}: {reason}" in said for name in ("similarity_untrained", "folds"))
+    taken = repo.folder / "results/reference/demo"
+    expected = {"made.json", *(f"search_untrained.{end}" for end in ("md", "csv", "svg"))}
+    assert {p.name for p in taken.iterdir()} == expected
+    about = json.loads((taken / "made.json").read_text())
+    timed = repo("videomatch", "timing")
+    assert 0 < about["jobs"] < int(re.match(r"(\d+) jobs in", timed)[1]) and about["cpu_seconds"] is not None
+    assert re.search(r"^search_untrained +\d+\.\d$", timed, re.M)
+    edit(repo, "prepare", "EDITED = 0", "EDITED = 1")
+    refused = repo.run("videomatch", "reference")
+    assert refused.returncode == 1 and re.search(r"is not current \(.*\): run `snakemake`\n$", refused.stderr)
+    assert (taken / "search_untrained.md").exists()
 
 
 def test_times_mean_nothing(repo: Repo):

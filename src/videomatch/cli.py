@@ -98,6 +98,9 @@ def parser() -> argparse.ArgumentParser:
 
     tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
     tables.set_defaults(handler=("app", "results", "show_tables"))
+    timing = commands.add_parser("timing", help="where the time of the last run went, by its logs")
+    timing.add_argument("--cores", type=int, help="that the run had; by default those of this machine")
+    timing.set_defaults(handler=("app", "timing", "show_timing"))
     reference = commands.add_parser("reference", help="take the tables of the last run as those that are committed")
     reference.set_defaults(handler=("app", "results", "take_reference"))
     dvc = commands.add_parser("dvc", help="write each dvc.yaml from the rules and its parameters")

@@ -30,6 +30,8 @@ OFF = 0.05
 #: columns of tables
 SHOTS = ("number", "start", "end", "seconds")
 HITS = ("asked", "id", "path", "title", "start", "end", "duration", "score", "by")
+#: a cell that begins with one of these may be a formula to a spreadsheet, unless there is an apostrophe before it
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 #: what a name of a cut has no room for
 NOT_PLAIN = re.compile(r"[^\w-]+")
 
@@ -49,6 +51,23 @@ class Part:
     def shares(self, other: Part) -> bool:
         """Whether two parts overlap on the timeline."""
         return self.at is not None and other.at is not None and self.at < other.until and other.at < self.until
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The columns of some rows as CSV. Text that a spreadsheet might take for a formula has an apostrophe before it."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        cells = {name: row.get(name) for name in columns}
+        guarded = {name: f"'{cell}" for name, cell in cells.items() if isinstance(cell, str) and cell[:1] in FORMULA}
+        writer.writerow(cells | guarded)
+    return text.getvalue()
+
+
+def csv_cell(text: str) -> str:
+    """What a cell of :func:`csv_text` was before."""
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULA else text
 
 
 def of_copies(options: argparse.Namespace, answer: Copies) -> list[str]:
@@ -116,11 +135,7 @@ def _export(
     """Write what the options name; ``timeline`` is the file whose frames a list counts (None: the first part's)."""
     notes = list[str]()
     if options.csv:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        files.write_text(options.csv, text.getvalue())
+        files.write_text(options.csv, csv_text(columns, rows))
         notes.append(f"{options.csv}: {count(len(rows), 'row')}")
     if options.edl:
         notes += _write_edl(options.edl, parts, title, timeline)

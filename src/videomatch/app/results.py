@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from videomatch.app import timing
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.requests import check_project, load_plan
 from videomatch.common import files
@@ -78,40 +79,51 @@ def show_tables(options: argparse.Namespace) -> int:
 
 
 def take_reference(options: argparse.Namespace) -> int:
-    """Copy the tables of the last run to where they are committed, with a chart of each and what made them."""
+    """Copy the tables that are current to where they are committed, with a chart of each and what made them. Of a run
+    that is not at its end some are missing: they are named, and are not there from an earlier run either."""
     from videomatch.reports import charts, drawn_table  # here: other commands draw nothing
 
     plan = load_plan(options.configfile, options.config)
-    for result, job in rules.needed(plan).items():
-        reason = provenance.why(Path(result), json.loads(dumps(job.request())))
-        if reason is not None:
-            raise ValueError(f"{Path(result).parent} is not current ({reason}): run `{plan.command()}`")
+    if not plan.tables:
+        raise ValueError("the parameters name no table")
+    stale, missing = {}, {}
+    for result, job in reversed(rules.needed(plan).items()):  # mostly, what others are made from comes first
+        if any(result in results for results in rules.of_tables(plan).values()):
+            stale[result] = provenance.why(Path(result), json.loads(dumps(job.request())))
+    for name, results in rules.of_tables(plan).items():
+        first = next((result for result, reason in stale.items() if reason and result in results), None)
+        if first is not None:
+            missing[name] = f"{Path(first).parent} is not current ({stale[first]})"
+    taken = [name for name in plan.tables if name not in missing]
+    if not taken:
+        raise ValueError(f"{missing[next(iter(plan.tables))]}: run `{plan.command()}`")
     changed = _git("status", "--porcelain", "--", ".", ":!results").splitlines()
     if changed:
         raise ValueError(f"commit first what made the tables: {', '.join(line[3:] for line in changed)}")
     with files.replacing(REFERENCE / plan.params["scale"]) as folder:
         folder.mkdir()
-        for name in plan.tables:
+        for name in taken:
             for file in ("table.md", "table.csv"):
                 source = Path(plan.result("tables", name)).with_name(file)
                 shutil.copy(source, folder / f"{name}{source.suffix}")
             drawn = [chart["svg"] for chart in drawn_table.parts(source.parent, plan.tables[name].chart)["charts"]]
             files.write_text(folder / f"{name}.svg", charts.as_file(drawn[:2][-1]))  # differences, if there are any
-        files.write_json(folder / "made.json", _made(plan))
-    print(f"{REFERENCE / plan.params['scale']}: {count(len(plan.tables), 'table')}; commit them")
+        made_from = {result for name in taken for result in rules.of_tables(plan)[name]}
+        files.write_json(folder / "made.json", _made(plan, made_from))
+    print(f"{REFERENCE / plan.params['scale']}: {len(taken)} of {count(len(plan.tables), 'table')}; commit them")
+    for name, reason in missing.items():
+        print(f"not taken: {name}: {reason}")
     return 0
 
 
-def _made(plan: Plan) -> dict[str, Any]:
-    """Which code made the results, where, when, and in how many seconds of CPU time, where the logs are those of the
+def _made(plan: Plan, results: set[str]) -> dict[str, Any]:
+    """Which code made some results, where, when, and in how many seconds of CPU time, where the logs are those of the
     jobs."""
     from videomatch.common import precision  # here: no other command in this module needs torch
 
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
-    logs = [Path("logs", Path(result).parent.relative_to("results")) for result in rules.needed(plan)]
-    logs = [log.with_name(f"{log.name}.log") for log in logs]
-    seconds = [re.findall(r"finished: .* ([\d.]+) s of CPU", log.read_text()) for log in logs if log.exists()]
+    seconds = [job.cpu for job in timing.finished(plan) if job.result in results]
     return {
         "commit": _git("rev-parse", "HEAD"),
         "src": _git("rev-parse", "HEAD:src"),  # the same where history is written anew
@@ -119,8 +131,8 @@ def _made(plan: Plan) -> dict[str, Any]:
         "bf16": precision.multiplies_bf16(precision.default_device()),
         "torch": metadata.version("torch"),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "jobs": len(logs),
-        "cpu_seconds": round(sum(float(found[-1]) for found in seconds if found)) if all(seconds) else None,
+        "jobs": len(results),
+        "cpu_seconds": round(sum(seconds)) if len(seconds) == len(results) else None,
     }
 
 

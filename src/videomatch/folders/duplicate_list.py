@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from videomatch.app.exports import csv_cell, csv_text
 from videomatch.common import digests, files
 from videomatch.folders.duplicates import Duplicate
 
@@ -21,11 +22,7 @@ COLUMNS = ("group", MARK, *(field.name for field in fields(Duplicate) if field.n
 
 def text(groups: Iterable[Sequence[Duplicate]]) -> str:
     """The list as CSV."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({MARK: "", **asdict(row)} for group in groups for row in group)
-    return file.getvalue()
+    return csv_text(COLUMNS, ({MARK: "", **asdict(row)} for group in groups for row in group))
 
 
 def delete(path: Path) -> list[Path]:
@@ -59,7 +56,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         raise ValueError(f"{path}: no column {absent[0]!r}: expected a list of `videomatch duplicates --csv`")
     found: dict[str, dict[str, str]] = {}
     for row in reader:
-        values = {name: row.get(name) or "" for name in needed}
+        values = {name: csv_cell(row.get(name) or "") for name in needed}
         values |= {"line": str(reader.line_num), MARK: values[MARK].strip().lower()}
         if values[MARK] and values[MARK] not in MARKS:
             raise ValueError(f"{_where(path, values)}: {MARK} = {values[MARK]!r}, expected 'yes', 'x' or nothing")

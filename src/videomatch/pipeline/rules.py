@@ -95,7 +95,7 @@ def _patterns(plan: Plan) -> list[tuple[Rule, re.Pattern[str]]]:
     return found
 
 
-def _rule_of(plan: Plan, result: str) -> tuple[Rule, dict[str, str]]:
+def rule_of(plan: Plan, result: str) -> tuple[Rule, dict[str, str]]:
     """The rule that makes a result, and its wildcards."""
     rule, match = next((rule, m) for rule, pattern in _patterns(plan) if (m := pattern.fullmatch(result)))
     return rule, match.groupdict()
@@ -103,7 +103,7 @@ def _rule_of(plan: Plan, result: str) -> tuple[Rule, dict[str, str]]:
 
 def job_of(plan: Plan, result: str) -> jobs.Job:
     """The job that makes a result."""
-    rule, wildcards = _rule_of(plan, result)
+    rule, wildcards = rule_of(plan, result)
     return rule.make(plan, **wildcards)
 
 
@@ -133,7 +133,7 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
 
 
 @functools.cache
-def _of_tables(plan: Plan) -> dict[str, set[str]]:
+def of_tables(plan: Plan) -> dict[str, set[str]]:
     """Table -> all results that it is made from, and itself."""
     found = {}
     for table in plan.tables:
@@ -149,7 +149,7 @@ def _of_tables(plan: Plan) -> dict[str, set[str]]:
 @functools.cache
 def priorities(plan: Plan) -> dict[str, int]:
     """Result -> its priority: what the first table of the parameters needs has the highest one."""
-    last_first = enumerate(reversed(_of_tables(plan).values()), 1)
+    last_first = enumerate(reversed(of_tables(plan).values()), 1)
     return {result: number for number, results in last_first for result in results}
 
 
@@ -159,7 +159,7 @@ def checks(plan: Plan, names: frozenset[str] = frozenset()) -> dict[str, list[st
     ``names`` of targets are given, and all are tables, of those among them."""
     found = {}
     for table in sorted(names) if names and names <= set(plan.tables) else plan.tables:
-        for result in (result for result in _of_tables(plan)[table] if "corpus" in needed(plan)[result].inputs):
+        for result in (result for result in of_tables(plan)[table] if "corpus" in needed(plan)[result].inputs):
             found.setdefault(result, []).append(plan.result("leaks", table))
     return found
 
@@ -212,7 +212,7 @@ def stages(plan: Plan) -> dict[str, Stage]:
 
 def _folder_of(plan: Plan, result: str) -> str:
     """The folder below the root of the entry that a result belongs to, as ``runs/mmt``."""
-    rule, wildcards = _rule_of(plan, result)
+    rule, wildcards = rule_of(plan, result)
     return rule.folder.format(**wildcards)
 
 
