@@ -20,8 +20,7 @@ from videomatch.common import distributed
 from videomatch.examples import Examples
 from videomatch.objectives.contrast import clip_contrastive, info_nce_views, lvwm, mil_nce
 from videomatch.objectives.hard_negatives import neg_nce
-from videomatch.objectives.margins import max_margin, triplet
-from videomatch.objectives.pairs import pearson
+from videomatch.objectives.margins import max_margin, pearson, triplet
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce
 from videomatch.pipeline import reached
 from videomatch.pipeline.run_job import main

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from videomatch.models import fusion_bert
-from videomatch.objectives.pairs import cosine_mse
+from videomatch.objectives.margins import cosine_mse
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 
 ALL = ("tags", "tokens", "frames")

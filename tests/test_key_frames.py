@@ -9,7 +9,7 @@ from videomatch.data.store import Store, StoreWriter
 from videomatch.examples import Source
 from videomatch.examples.edited_frames import EditedFrames
 from videomatch.models import key_frames
-from videomatch.objectives.key_frames import key_frame_coverage, key_frame_stability
+from videomatch.objectives.segments import key_frame_coverage, key_frame_stability
 
 RNG = np.random.default_rng
 DIM = 16

@@ -12,8 +12,7 @@ from videomatch import objectives
 from videomatch.models.video_text import hard_negatives, is_hard_step, row_weights
 from videomatch.objectives.contrast import clip_contrastive, lvwm, mil_nce, moco_nce, vtm
 from videomatch.objectives.hard_negatives import neg_nce, partial_order, row_nce
-from videomatch.objectives.margins import max_margin
-from videomatch.objectives.pairs import cosine_mse, pearson
+from videomatch.objectives.margins import cosine_mse, max_margin, pearson
 from videomatch.objectives.tags_and_masks import bce_tags, fused_mlm, itm, mfm_nce, mlm, softmax_tags
 from videomatch.pipeline import signatures
 

@@ -5,9 +5,8 @@ Segments are ``(N, 5)`` float64 with the columns of :data:`videomatch.metrics.se
 order of time). Times are frames, half open. The score is the mean similarity along the matched frames.
 
 ``published=True`` gives the boxes of VCSL's code exactly (He et al., CVPR 2022; ``vcsl/vta.py``; its parameters are in
-``configs/vcsl.yaml``). Its ends are the *last* frames of a segment, so in seconds they are a frame short on both axes
-(on VCSL's test labels that alone reduces a perfect F1 to 0.951). The grid ``published`` has the values that upstream's
-tuning tries, as far as they are known.
+``configs/vcsl.yaml``, its grid is ``published``). Its ends are the *last* frames of a segment, so in seconds they are a
+frame short on both axes (on VCSL's test labels that alone reduces a perfect F1 to 0.951).
 """
 
 from __future__ import annotations

@@ -81,17 +81,14 @@ def _whole_diagonals(
 
 
 class _Bands:
-    """The offsets of one speed, each with its two neighbours: the votes of every band, the hits ordered by offset, and
-    the ends of the hits of each offset in that order, with an empty offset on either side."""
+    """The offsets of one speed, each with its two neighbours: the ``offset`` of every hit, from 1, and the ``votes`` of
+    every band."""
 
     def __init__(self, query: np.ndarray, reference: np.ndarray, votes: np.ndarray, speed: float) -> None:
         offset = np.floor(reference - speed * query + 0.5).astype(np.int64)
-        offset -= offset.min() - 1
-        sums = np.bincount(offset, votes, minlength=int(offset.max()) + 2)
-        small = offset.astype(np.uint16) if len(sums) < 1 << 16 else offset  # radix sort
+        self.offset = offset - (offset.min() - 1)
+        sums = np.bincount(self.offset, votes, minlength=int(self.offset.max()) + 2)
         self.votes = sums[:-2] + sums[1:-1] + sums[2:]
-        self.order = np.argsort(small, kind="stable")
-        self.ends = np.cumsum(np.bincount(offset, minlength=len(sums)))
 
     def peaks(self, most: int) -> list[tuple[float, int]]:
         """Votes and number of the best bands that are local maxima: neighbouring bands have most hits in common."""
@@ -102,7 +99,7 @@ class _Bands:
 
     def hits(self, at: int) -> np.ndarray:
         """The hits of a band, by query frame."""
-        return np.sort(self.order[self.ends[at - 1] if at else 0 : self.ends[at + 2]])
+        return np.flatnonzero((self.offset >= at) & (self.offset <= at + 2))
 
 
 def _lines(query: np.ndarray, reference: np.ndarray, votes: np.ndarray, gap: int) -> list[tuple[Found, float]]:

@@ -237,7 +237,6 @@ class VideoExamples(Examples):
         return self._usable_rows(ids)["video_id"].to_list()
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """What a batch has of these videos."""
         rows = self._usable_rows(ids)
         if len(rows) < len(ids):
             lost = next(i for i in ids if i not in set(rows["video_id"]))

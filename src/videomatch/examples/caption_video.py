@@ -85,7 +85,6 @@ class CaptionVideo(CaptionExamples):
             return self._store.times(video)[: self.max_frames]
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """What a batch has of these videos."""
         unique, which = np.unique(np.asarray(ids), return_inverse=True)  # a video with several captions is read once
         values, lengths = self._store.gather(unique.tolist())
         values = values.astype(np.float32, copy=False)

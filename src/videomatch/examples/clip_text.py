@@ -186,11 +186,9 @@ class ClipText(CaptionExamples):
         return batch
 
     def read_videos(self, ids: Sequence[str]) -> Batch:
-        """``frames`` of whole videos."""
         return {"frames": self._frames(ids, np.full((len(ids), 2), np.nan))}
 
     def frame_times(self, video: str) -> np.ndarray | None:
-        """Start and end (s) of the clips of a whole video."""
         with contextlib.suppress(ValueError):  # released features may have no times
             times = self._store.times(video)
             rows = clip_rows(len(times), self.clips, self.clip_frames)

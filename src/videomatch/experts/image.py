@@ -1,9 +1,9 @@
 """Any image network of transformers: CLIP (projected embeddings), EfficientNet, ViT, DINOv2, SigLIP …
 
 Frames are scaled by swscale to the network's size while they are decoded (mean difference to full size and Pillow about
-2 of 255 levels), then by torch where that is not the final size. They are prepared as ``preprocessor_config.json`` says
-(EfficientNet's ``include_top`` divides by the deviation a second time), but resized by torch on bytes: at most 1 level
-of 255 from transformers' processors when frames shrink, 2 when they grow, at 5 to 6 times their speed.
+2 of 255 levels). They are prepared as ``preprocessor_config.json`` says (EfficientNet's ``include_top`` divides by the
+deviation a second time), but resized by torch on bytes: at most 1 level of 255 from transformers' processors when
+frames shrink, 2 when they grow, at 5 to 6 times their speed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ class Expert(NetworkExpert):
         self.shape = self.infer(noise[:1]).shape[1:]
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
-        """``(n, h, w, 3)`` uint8 of one video to ``(n, height, width, 3)`` uint8 of the network's size."""
         return self.pixels.bytes(values)
 
     def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:

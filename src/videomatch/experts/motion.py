@@ -2,8 +2,7 @@
 those of all frames of a window (``models/video_tagger.py``).
 
 A row is the embedding of a window of frames, from the media or from a store of frames (``source:``), whose rate must
-be ``rate``; squashed ones stay squashed. The last window of a video repeats the last frame. The role of S3D in MMT
-(Gabeur et al. 2020, arXiv:2007.10639): its motion expert.
+be ``rate``. The last window of a video repeats the last frame. The role of S3D in MMT (arXiv:2007.10639).
 """
 
 from __future__ import annotations

@@ -48,13 +48,10 @@ class Expert(BaseExpert):
             return
         if format not in FORMATS:
             raise ValueError(f"no format {format!r} of released features; there are {', '.join(FORMATS)}")
-        known = inspect.signature(FORMATS[format]).parameters
-        unknown = [option for option in self.options if option not in known]
-        if unknown:
-            raise ValueError(f"released features of format {format!r}: it has no option {unknown[0]!r}")
-        needed = [n for n, p in known.items() if p.default is p.empty and n not in ("ids", "dim")]
-        if not self.options.keys() >= set(needed):
-            raise ValueError(f"released features of format {format!r}: it needs {' and '.join(needed)}")
+        try:
+            inspect.signature(FORMATS[format]).bind(ids=(), dim=dim, **self.options)
+        except TypeError as error:
+            raise ValueError(f"released features of format {format!r}: {error}") from error
 
     def released_features(
         self, name: str, ids: Collection[str], corpus: str | None, raw: Path | None

@@ -56,7 +56,6 @@ class Expert(NetworkExpert):
         return "pooled" if named or (has_pooler and getattr(model, "pooler", None) is not None) else "mean"
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        """``(n, windows, samples)`` sound to ``(n, dim)``; of a model with a decoder, by its encoder."""
         return super().infer(self._spectrogram(batch.reshape(len(batch), -1)))
 
     def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -79,8 +79,7 @@ def chance(
     pool: tuple[Int[np.ndarray, " pool"], Int[np.ndarray, " pool"]],
     ks: tuple[int, ...] = KS,
 ) -> dict[str, float]:
-    """The mean estimates of one topic for random rankings of so many references, ``among`` them these pooled shots: the
-    estimates of :func:`inferred` have no closed expectation."""
+    """The mean estimates of one topic for random rankings of so many references, ``among`` them these pooled shots."""
     rng, (stratum, judgement) = np.random.default_rng(0), (np.append(side, -1) for side in among)
     found = []
     for _ in range(RANDOM):

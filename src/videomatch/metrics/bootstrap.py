@@ -17,8 +17,7 @@ Pairing
     Draws depend on the number of units alone. So the replicates of two systems on the same units are of the same draws,
     and those of their difference are the differences.
 
-A metric is computed anew from each draw, with the counts as weights: means, medians, correlations of weighted mean
-ranks (ties included), and average precisions, whose order is sorted once.
+A metric is computed anew from each draw, with the counts as weights.
 """
 
 from __future__ import annotations

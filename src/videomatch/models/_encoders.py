@@ -91,7 +91,6 @@ class MaskedHead(nn.Module):
         self.decoder = nn.Linear(width, outputs)
 
     def forward(self, rows: Float[Tensor, "n width"]) -> Float[Tensor, "n outputs"]:
-        """Logits."""
         return self.decoder(self.norm(F.gelu(self.dense(rows))))
 
 

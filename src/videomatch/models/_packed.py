@@ -3,7 +3,7 @@
 The positions of all examples are the *rows* ``(N, hidden)`` of one matrix, example by example; only attention pads.
 Masks (of tokens, of frames) are true where a row is. Results and gradients are those of padded sequences with padding
 masked out. Measured (``benchmarks/pretrain.py``, a pretraining step on one CPU thread): 4.0 times as fast as on padded
-sequences with 4 layers of 256, 2.2 times with 12 of 768.
+sequences with 4 layers of 256, some 2 times with 12 of 768.
 """
 
 from __future__ import annotations
@@ -17,35 +17,26 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-#: hidden size from which attention on the CPU takes one example after the other, without padding (forward and backward
-#: for 32 examples of 10 to 44 rows: 29 ms against 19 ms padded at 96, 44 against 44 at 256, 97 against 161 at 768)
-WIDE = 192
-
 
 @dataclass(frozen=True)
 class Packing:
     """Which rows belong to which example."""
 
-    slot: Int[Tensor, " n"]  # of every row in a padded tensor (examples, width, …), its first two dimensions flattened
-    lengths: list[int]  # rows of every example
-    taken: Bool[Tensor, "examples width"]  # the slots that hold a row, at the front of each example
+    taken: Bool[Tensor, "examples width"]  # slots of a padded tensor that hold a row, at the front of each example
+    slots: tuple[Tensor, ...]  # their indices
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "examples _"]) -> Packing:
         """A row where the mask is true."""
-        lengths = mask.sum(dim=1)
-        width = max(lengths.tolist(), default=0)
-        starts = torch.arange(len(mask), device=mask.device)[:, None] * width
-        slot = (mask.cumsum(dim=1) - 1 + starts)[mask]
-        return cls(slot, lengths.tolist(), torch.arange(width, device=mask.device) < lengths[:, None])
+        lengths = mask.sum(1)
+        taken = torch.arange(max(lengths.tolist(), default=0), device=mask.device) < lengths[:, None]
+        return cls(taken, taken.nonzero(as_tuple=True))
 
     def pad(self, rows: Float[Tensor, "n ..."]) -> Float[Tensor, "examples width ..."]:
         """Rows as a padded tensor, zeros elsewhere."""
-        return _scattered(rows, self.slot, self.taken.numel()).unflatten(0, self.taken.shape)
-
-    def unpad(self, padded: Float[Tensor, "examples width ..."]) -> Float[Tensor, "n ..."]:
-        """The rows of a padded tensor."""
-        return padded.flatten(0, 1).index_select(0, self.slot)
+        padded = rows.new_zeros((*self.taken.shape, *rows.shape[1:]))
+        padded[self.slots] = rows
+        return padded
 
 
 def numbered(*masks: Bool[Tensor, "examples _"]) -> tuple[Int[Tensor, "examples _"], ...]:
@@ -58,12 +49,7 @@ def numbered(*masks: Bool[Tensor, "examples _"]) -> tuple[Int[Tensor, "examples 
 def joined(rows: Float[Tensor, "n hidden"], masks: Sequence[Bool[Tensor, "examples _"]]) -> Float[Tensor, "n hidden"]:
     """Rows mask by mask as rows example by example, an example's in the order of the masks."""
     place = torch.cat([number[mask] for number, mask in zip(numbered(*masks), masks, strict=True)])
-    return _scattered(rows, place, len(place))
-
-
-def _scattered(rows: Tensor, index: Int[Tensor, " n"], count: int) -> Tensor:
-    """Rows at numbered places among ``count`` rows of zeros."""
-    return rows.new_zeros((count, *rows.shape[1:])).index_copy_(0, index, rows)
+    return torch.empty_like(rows).index_copy(0, place, rows)
 
 
 def encode(
@@ -101,33 +87,15 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Subset | None, quer
     else:
         query = attention.query(residual)
         key, value = linear(source, attention.key, attention.value).chunk(2, dim=1)
-    attend = one_by_one if rows.device.type == "cpu" and rows.shape[1] >= WIDE else padded
     heads = (attention.num_attention_heads, attention.attention_head_size)
-    query, key, value = (x.unflatten(1, heads) for x in (query, key, value))
+    packed = ((query_packing, query), (key_packing, key), (key_packing, value))
+    query, key, value = (packing.pad(x.unflatten(1, heads)).transpose(1, 2) for packing, x in packed)
     dropout = attention.dropout.p if attention.training else 0.0
-    context = attend(query, key, value, query_packing, key_packing, dropout)
-    rows = layer.attention.output(context.flatten(1), residual)
+    context = F.scaled_dot_product_attention(query, key, value, key_packing.taken[:, None, None, :], dropout)
+    rows = layer.attention.output(context.transpose(1, 2)[query_packing.slots].flatten(1), residual)
     return layer.output(layer.intermediate(rows), rows)
 
 
 def linear(rows: Tensor, *parts: nn.Linear) -> Tensor:
     """Several linear layers on the same rows as one product, outputs side by side."""
     return F.linear(rows, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
-
-
-Heads = Float[Tensor, "n heads head"]
-
-
-def one_by_one(query: Heads, key: Heads, value: Heads, queries: Packing, keys: Packing, dropout: float) -> Heads:
-    """Attention within each example, one example after the other: nothing is padded."""
-    lengths = (queries.lengths, keys.lengths, keys.lengths)
-    parts = (x.transpose(0, 1)[None].split(n, dim=2) for x, n in zip((query, key, value), lengths, strict=True))
-    each = [F.scaled_dot_product_attention(q, k, v, None, dropout) for q, k, v in zip(*parts, strict=True)]
-    return torch.cat([context[0].transpose(0, 1) for context in each])
-
-
-def padded(query: Heads, key: Heads, value: Heads, queries: Packing, keys: Packing, dropout: float) -> Heads:
-    """Attention within each example, all examples at once."""
-    q, k, v = (pack.pad(x).transpose(1, 2) for pack, x in ((queries, query), (keys, key), (keys, value)))
-    context = F.scaled_dot_product_attention(q, k, v, keys.taken[:, None, None, :], dropout)
-    return queries.unpad(context.transpose(1, 2))

@@ -96,7 +96,6 @@ class Scorer(nn.Module):
     def assignment(
         self, frames: Float[Tensor, "batch frames frame_dim"], mask: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames frames"]:
-        """See :func:`soft_assignment`."""
         unit = F.normalize(at_least_single(frames), dim=-1)
         scores = at_least_single(self(frames, mask))
         return soft_assignment(scores, unit, mask.bool(), share=self.config.share, longest=self.config.longest)

@@ -142,10 +142,15 @@ class _TextExpert(nn.Module):
     def __init__(self, dim: int, width: int, gated: bool) -> None:
         super().__init__()
         self.projection = nn.Linear(dim, width)
-        if gated:
-            self.gate = nn.Linear(width, width)
-            self.norm = nn.BatchNorm1d(width)
+        self.gate = nn.Linear(width, width) if gated else None
+        self.norm = nn.BatchNorm1d(width) if gated else None
         self.weight = nn.Linear(dim, 1)
+
+    def forward(self, states: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch width"]:
+        unit = self.projection(states)
+        if self.gate is None or self.norm is None:
+            return unit
+        return unit * torch.sigmoid(self.norm(self.gate(unit)))
 
 
 class Model(PreTrainedModel, SystemModel):
@@ -308,13 +313,7 @@ class Model(PreTrainedModel, SystemModel):
         """Unit vectors of captions, one per expert, and the experts' weights."""
         states = self.text_states(input_ids, attention_mask)
         experts: list[Any] = list(self.text_experts.values())
-        # all experts' units at once: one after the other would be many small operations
-        x = linear(states, *(e.projection for e in experts)).unflatten(1, (len(experts), -1))
-        units = x
-        if self.config.gated:
-            weight, bias = (torch.stack([getattr(e.gate, kind) for e in experts]) for kind in ("weight", "bias"))
-            gates = torch.baddbmm(bias[:, None], x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
-            units = x * torch.sigmoid(_normed([e.norm for e in experts], gates.flatten(1)).view_as(gates))
+        units = torch.stack([expert(states) for expert in experts], 1)
         dropped = F.dropout(states, self.config.dropout, self.training)
         scores = linear(dropped, *(e.weight for e in experts))
         return F.normalize(at_least_single(units), dim=-1), at_least_single(scores).softmax(1)
@@ -357,18 +356,3 @@ class Model(PreTrainedModel, SystemModel):
             weight = projection.weight.double() / spread.to(projection.weight.device)
             projection.weight.copy_(weight)
             projection.bias.sub_((weight @ rows.mean(0).to(weight.device)).to(projection.bias.dtype))
-
-
-def _normed(norms: list[nn.BatchNorm1d], x: Float[Tensor, "batch wide"]) -> Float[Tensor, "batch wide"]:
-    """Several batch norms side by side as one; each keeps its own running statistics."""
-    first, training = norms[0], norms[0].training
-    weight, bias = (torch.cat([getattr(norm, kind) for norm in norms]) for kind in ("weight", "bias"))
-    mean, var = (torch.cat([getattr(norm, f"running_{kind}") for norm in norms]) for kind in ("mean", "var"))
-    found = F.batch_norm(x, mean, var, weight, bias, training, first.momentum or 0.0, first.eps)
-    if training:
-        with torch.no_grad():
-            for norm, own_mean, own_var in zip(norms, mean.chunk(len(norms)), var.chunk(len(norms)), strict=True):
-                norm.running_mean.copy_(own_mean)  # pyright: ignore[reportOptionalMemberAccess]
-                norm.running_var.copy_(own_var)  # pyright: ignore[reportOptionalMemberAccess]
-                norm.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
-    return found

@@ -1,7 +1,7 @@
 """What code a stage reaches, by imports and by the names in its settings, and its digest.
 
-``objectives.pairs:triplet`` is one function of a module, with what it reaches there: another function beside it changes
-nothing.
+``objectives.margins:triplet`` is one function of a module, with what it reaches there: another function beside it
+changes nothing.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def code_modules(*modules: str) -> list[str]:
 
 
 def code_digest(*modules: str) -> str:
-    """Digest of the code of modules like ``experts.image`` or functions like ``objectives.pairs:triplet``, of all
+    """Digest of the code of modules like ``experts.image`` or functions like ``objectives.margins:triplet``, of all
     that they import, and of the data files and templates in the folders of these."""
     found = _reached(modules)
     folders = {path.parent for module in found if (path := _module_file(module))}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -31,15 +32,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from videomatch.common import distributed
 from videomatch.common.precision import autocast, default_device, multiplies_bf16
 from videomatch.examples import Batch, Examples
+from videomatch.metrics import HIGHER
 from videomatch.specs.systems import needs_validation
 from videomatch.training import data
-from videomatch.training.callbacks import EarlyStopping, save
 from videomatch.training.objective import Objective, Validation, by_name, over_processes
 
 log = logging.getLogger(__name__)
 
-#: the file of the state that survives a kill
-STATE = "state.pt"
+#: the files that survive a kill: the state, and the weights of the best validation so far
+STATE, BEST = "state.pt", "best.pt"
+#: validations for which a learning rate is kept at least
+COOLDOWN = 3
 #: attributes of a trainer that are saved with the states of its parts
 PROGRESS = ("epoch", "step", "sums", "metrics", "rows")
 #: tells the seed of a step's random number from those of its examples and of dropout
@@ -131,6 +134,77 @@ class Training:
         return done == self.epochs * epoch or (number > 0 and round(number * distance) == done)
 
 
+@dataclass
+class EarlyStopping:
+    """Stops training, reduces the learning rate and keeps the best weights (in ``folder``, or in memory without one) by
+    one metric; options are those of ``training:``."""
+
+    monitor: str | None
+    patience: int | None
+    plateau: float
+    keep_best: bool
+    folder: Path | None
+    best: float | None = None
+    bad: int = 0  # validations since the best one
+    since: int = 0  # validations since lr_factor changed
+    lr_factor: float = 1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def update(self, metrics: dict[str, float], model: nn.Module) -> None:
+        """Take a validation's metrics and the model that was validated."""
+        if self.monitor is None:
+            return
+        if self.monitor not in metrics:
+            raise ValueError(f"training.monitor {self.monitor!r} is not measured; there are {', '.join(metrics)}")
+        self.bad += 1
+        self.since += 1
+        value, sign = metrics[self.monitor], 1 if HIGHER.search(self.monitor) else -1
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best):
+            self.best, self.bad = value, 0
+            if self.keep_best and self.folder is None:
+                self.weights = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+            elif self.keep_best and self.folder is not None:
+                save(self.folder / BEST, model.state_dict())
+        elif self.since >= COOLDOWN:
+            self.lr_factor, self.since = self.lr_factor * self.plateau, 0
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether as many validations as ``patience`` allows did not improve."""
+        return self.patience is not None and self.bad >= self.patience
+
+    def column(self) -> dict[str, float]:
+        """The best value for the log: ``best/Spearman`` of monitor ``val/Spearman``."""
+        return {} if self.best is None else {f"best/{(self.monitor or '').removeprefix('val/')}": self.best}
+
+    def best_weights(self, device: torch.device) -> dict[str, Tensor]:
+        """Those of the best validation; a ``ValueError`` if the monitor never was a number."""
+        if self.best is None:
+            raise ValueError(f"training.keep: best, but {self.monitor!r} was never a number")
+        if self.folder is None:
+            return self.weights
+        return torch.load(self.folder / BEST, map_location=device, weights_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the weights."""
+        return {"best": self.best, "bad": self.bad, "lr_factor": self.lr_factor, "since": self.since}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+def save(path: Path, value: Any) -> None:
+    """Save whole or not at all: after a kill the file is the old one or the new one. Only process 0 writes."""
+    if distributed.rank():
+        return
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        torch.save(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
 class Trainer:
     """Trains a model in place, saves the state and resumes from it.
 
@@ -219,7 +293,6 @@ class Trainer:
         return self.rows
 
     def train_step(self, batch: Batch, rate: float) -> None:
-        """One step of the optimiser."""
         self.model.train()
         data.seed_torch((self.seed, self.epoch, self.step))
         for group in self.optimiser.param_groups:
