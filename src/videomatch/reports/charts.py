@@ -62,7 +62,7 @@ MAX_BOXES = 12
 HINT = "#hint"
 #: what a row of a forest plot is -> its sign, its colour, and whether the sign is filled
 LOOKS = {
-    "row": ("o", INK, True),
+    "system": ("o", INK, True),
     "base": ("s", INK, True),
     "ahead": (">", TRAIN, True),
     "behind": ("<", VALIDATION, True),

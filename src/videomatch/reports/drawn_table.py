@@ -14,8 +14,6 @@ from videomatch.reports.spread import Difference, Interval, Value, number
 
 #: kinds of rows that are no systems: they limit what can be reached
 LIMITS = ("chance", "wanted", "oracle")
-#: kind of a table's row -> its sign in a chart
-LOOKS = {"base": "base", "system": "row", "reported": "reported"}
 
 
 @dataclass(frozen=True)
@@ -139,13 +137,13 @@ def parts(folder: Path, chart: str) -> dict[str, Any]:
 
 def interval_charts(title: str, column: Column) -> list[dict[str, Any]]:
     """``name`` and ``svg`` of the values of a column, and of the differences to its base where there are any."""
-    groups: dict[str, list[charts.Mark]] = {"limit": [], "row": [], "reported": []}
+    groups: dict[str, list[charts.Mark]] = {"limit": [], "system": [], "reported": []}
     for line in column.lines:
-        spread, look = line.value, "limit" if line.kind in LIMITS else LOOKS[line.kind]
+        spread, look = line.value, "limit" if line.kind in LIMITS else line.kind
         bounds = (spread.mean - spread.sd, spread.mean + spread.sd) if spread.sd is not None else spread.interval
         label = _named(line) + ("; trained on some of what it is judged by" if line.is_shared else "")
         mark = charts.Mark(label, line.text, look, spread.mean, bounds, is_sd=spread.sd is not None)
-        groups["row" if line.is_system else look].append(mark)
+        groups["system" if line.is_system else look].append(mark)
     drawn = [
         {
             "name": column.head,
