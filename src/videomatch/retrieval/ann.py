@@ -20,8 +20,8 @@ import numpy as np
 from videomatch.common import digests, files
 
 FORMAT = 3
-#: how a vector of ``dim`` numbers is kept: a byte, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
-CODECS = ("SQ8", "SQ6", "SQ4", "PQ64", "PQ32")
+#: how a vector of ``dim`` numbers is kept: 16, 8, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
+CODECS = ("SQfp16", "SQ8", "SQ6", "SQ4", "PQ64", "PQ32")
 #: vectors per list that an inverted file is trained on, and bytes of them at most
 SAMPLE, SAMPLE_BYTES = 48, 1 << 28
 #: rounds of the k-means

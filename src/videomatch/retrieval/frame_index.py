@@ -20,6 +20,7 @@ frame found, since no other video is more similar. The score of a video is the s
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class FrameIndex:
     """An opened index of ``frames``; those that are added later are found once it is opened again. ``ids`` are its
     videos by number, ``learned`` how many frames were there when it was made, ``inputs`` and ``dim`` the dimensions of
     frames that come in and of those that are kept; ``project`` makes query frames comparable with :meth:`features`. A
-    query frame is compared with ``nprobe`` lists: a sixty-fourth of all by default, at least 32.
+    query frame is compared with ``nprobe`` lists, by default with :func:`probes`.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -84,7 +85,7 @@ class FrameIndex:
 
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
         codec = Codec.load(folder)
-        empty = codec.empty
+        empty, self.folder, self._nprobe = codec.empty, folder, nprobe
         self.inputs, self.dim, self.project, self.learned = codec.inputs, int(empty.d), codec.project, codec.learned
         self._parts, self._times = [], []
         self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
@@ -94,7 +95,7 @@ class FrameIndex:
             if about["codec"] != codec.digest:
                 raise ValueError(f"{part} was made with another codec than that of {folder}: remove and add it again")
             lists = ann.read_lists(empty, part / "lists.faiss", about["frames"])
-            lists.nprobe = min(empty.nlist, nprobe or max(32, empty.nlist // 64))
+            lists.nprobe = min(empty.nlist, nprobe or probes(empty.nlist))
             lists.make_direct_map()  # where the code of each frame is
             self._index.add_shard(lists)
             self._parts.append(lists)
@@ -220,8 +221,14 @@ class FrameIndex:
                 np.save(new / "times.npy", times)
                 kept.write_parquet(new / "videos.parquet", compression="zstd")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(FrameIndex, nprobe=self._nprobe), (self.folder,)
+
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._number
 
     def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[tuple[str, float]]:
         """Videos that the frames ``(Q, D)`` of one query vote for, but not ``exclude``, and scores, best first."""
@@ -291,6 +298,17 @@ class FrameIndex:
         if not length:
             return np.zeros((0, self.dim), np.float32), np.zeros((0, 2))
         return self.rows(np.arange(end - length, end))
+
+
+def probes(nlist: int) -> int:
+    """How many of so many lists a query frame is compared with."""
+    return max(32, nlist // 64)
+
+
+def compared(frames: int) -> float:
+    """How many frames of an index of so many a query frame is compared with, on average."""
+    nlist = ann.lists_for(frames)
+    return frames * min(1.0, probes(nlist) / nlist)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

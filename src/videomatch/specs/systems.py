@@ -228,8 +228,8 @@ class Tune(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Shortlist(Spec):
-    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs;
-    ``codec`` and ``dim`` are how frames are compressed in the index."""
+    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs, with
+    their frames as the index has them: compressed by ``codec`` and to ``dim`` dimensions."""
 
     top: int | None = None
     codec: str | None = None
@@ -257,6 +257,8 @@ class Align(SimilarityMap):
         yield from self.either(aligner=" (a file of aligners/)", detector=" (a trained system)")
         if self.options is not None and self.tune is not None:
             yield "options", "options are either given or tuned (`tune:`)"
+        if self.shortlist is not None and self.tune is not None and not isinstance(self.tune.split, str):
+            yield "tune.split", f"{self.tune.split!r}: expected one protocol, as each has an index of its own"
         if self.options is None and self.tune is None and self.aligner is not None:
             yield "", "expected `options:` of the aligner (`{}`: its own defaults), or `tune: {split: …}`"
 

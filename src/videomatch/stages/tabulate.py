@@ -80,6 +80,7 @@ def tabulate(
     suffixes = {split: f" ({label})" if label else "" for split, label in splits}
     heads = [(split, metric, f"{head}{suffix}") for split, suffix in suffixes.items() for metric, head in columns]
     first = [head for _, metric, head in heads if metric in dict(columns[:1])]
+    paired = [head for _, metric, head in heads if metric in (table.get("differences") or dict(columns[:1]))]
     rows = []
     for entry in table["rows"]:
         row = entry | {"values": {}, "differences": {}, "runs": 0, "is_oracle": entry["system"] in oracles}
@@ -91,7 +92,7 @@ def tabulate(
             if runs:
                 row["values"][head] = spread.value(runs, metric)
                 row["runs"] = max(row["runs"], len(runs))
-            if runs and base and runs is not base and head in first:
+            if runs and base and runs is not base and head in paired:
                 row["differences"][head] = spread.difference(runs, base, metric)
         rows.append(row)
     reported = reported_lines(table, heads, corpus_kind)

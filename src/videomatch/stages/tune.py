@@ -39,13 +39,15 @@ def tune(
     aligner: str | None = None,
     run: Path | None = None,
     grid: str | dict[str, list[Any]] = "ours",
+    rankings: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and their metrics) and ``trials.csv`` (every combination, in the order of
-    the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector."""
+    the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector; frames of references are those
+    in the index of ``rankings``, a result of ``shortlist``, if there is one."""
     loaded = aligners.load(aligner, run)
     combinations = combined(_grid(loaded, aligner or "detector", grid))
-    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
+    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus, rankings)
     pairs = pairs_of_split(corpus, split, maps)
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
     function = functools.partial(_score_pair, maps, aligner, run, combinations)
