@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 NEIGHBOURS, SHARED = 32, 10
 #: times as many nearest frames for saturated query frames
 DEEPER = 8
+#: version of the parts; those of another are made again
+PARTS = 2
 #: query frames that are searched at once, and frames that are encoded at once
 QUERIES, ROWS = 1024, 1 << 14
 
@@ -64,7 +66,7 @@ class Codec:
         about = ann.checked(folder / "codec")
         projection = np.load(folder / "codec/projection.npy") if "projection.npy" in about["files"] else None
         empty = faiss.read_index(str(folder / "codec/lists.faiss"))
-        return cls(empty, projection, int(about["inputs"]), int(about["learned"]), digests.digest(about))
+        return cls(empty, projection, int(about["inputs"]), int(about["learned"]), digests.digest([about, PARTS]))
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Unit vectors ``(n, dim)`` float32."""
@@ -99,7 +101,7 @@ class FrameIndex:
             lists.make_direct_map()  # where the code of each frame is
             self._index.add_shard(lists)
             self._parts.append(lists)
-            self._times.append(np.load(part / "times.npy", mmap_mode="r"))
+            self._times.append(_read_times(part))
             videos.append(pl.read_parquet(part / "videos.parquet"))
         self.ids: list[str] = pl.concat(videos)["id"].to_list()
         self._number = {name: number for number, name in enumerate(self.ids)}
@@ -163,17 +165,17 @@ class FrameIndex:
         twice = next((i for i in store.ids if i in known), None)
         if twice is not None:
             raise ValueError(f"{roots[0]}: video {twice!r} is in the index already, from another store")
-        lists, times = faiss.clone_index(codec.empty), [np.zeros((0, 2), np.float32)]
+        lists, times = faiss.clone_index(codec.empty), [np.zeros((0, 2))]
         for block in blocks(store.lengths, ROWS):
             at = np.arange(block.start, block.stop)
             rows = store.gather(at)[0]
             if not np.isfinite(rows).all():
                 raise ValueError(f"{roots[0]}: a frame holds a value that is not finite")
             lists.add(codec.project(rows))
-            times.append(store.gather(at, "times")[0].astype(np.float32))
+            times.append(store.gather(at, "times")[0])
         with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
             ann.write_lists(lists, new / "lists.faiss")
-            np.save(new / "times.npy", np.concatenate(times))
+            _write_times(np.concatenate(times), new)
             videos = pl.DataFrame({"id": store.ids, "length": store.lengths})
             videos.write_parquet(new / "videos.parquet", compression="zstd")
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
@@ -215,10 +217,10 @@ class FrameIndex:
             lists = faiss.clone_index(codec.empty)
             for start in range(0, len(rows), ROWS):
                 lists.add(old.reconstruct_batch(rows[start : start + ROWS]))
-            times = np.load(part / "times.npy")[rows]
+            times = _read_times(part)[rows]
             with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
                 ann.write_lists(lists, new / "lists.faiss")
-                np.save(new / "times.npy", times)
+                _write_times(times, new)
                 kept.write_parquet(new / "videos.parquet", compression="zstd")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -313,6 +315,20 @@ def compared(frames: int) -> float:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(rows, np.float32), np.float32)
+
+
+def _write_times(times: np.ndarray, part: Path) -> None:
+    """Starts and ends ``(n, 2)`` of frames, s, as whole microseconds since the frame before and lengths: most of them
+    are equal, and take next to no room."""
+    start, end = np.round(1e6 * times).astype(np.int64).T
+    table = pl.DataFrame({"step": np.diff(start, prepend=0), "length": end - start})
+    table.write_parquet(part / "times.parquet", compression="zstd")
+
+
+def _read_times(part: Path) -> np.ndarray:
+    step, length = pl.read_parquet(part / "times.parquet").to_numpy().T
+    start = np.cumsum(step)
+    return (np.stack([start, start + length], axis=1) / 1e6).astype(np.float32)
 
 
 def _remove(part: Path) -> None:
