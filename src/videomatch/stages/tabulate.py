@@ -21,6 +21,7 @@ from typing import Any
 from videomatch.common import files
 from videomatch.reports import spread
 from videomatch.reports.spread import Run, number
+from videomatch.specs.reports import MEASURED
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def tabulate(
         row["trained_on"] = list(dict.fromkeys(splits for cell in own for splits in cell["trained_on"]))
         for split, metric, head in heads:
             runs, base = (results.get((split, str(system))) for system in (entry["system"], table.get("base")))
-            if runs:
+            if runs and (metric not in MEASURED or metric in runs[0].about["metrics"]):
                 row["values"][head] = spread.value(runs, metric)
                 row["runs"] = max(row["runs"], len(runs))
             if runs and base and runs is not base and head in paired:
