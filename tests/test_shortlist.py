@@ -88,6 +88,14 @@ def test_maps_are_of_what_the_index_holds(data, listed, tmp_path):  # noqa: F811
     index = FrameIndex(few / "library")
     coarse = SimilarityMaps.of(folders, compared, shortlist=few).map("q0", "r0")[0]
     np.testing.assert_allclose(coarse, index.project(Store(data / "features/frames")["q0"]) @ unit_rows(index.features("r0")[0]).T, atol=1e-5)
+    # queries may be looked up with fewer frames than references have
+    select_key_frames(features=folders, output=tmp_path, expert="frames", name="keys", method="uniform", share=0.2)
+    shortlist(
+        corpus=data / "corpus", features=[*folders, tmp_path], output=tmp_path / "keyed", split="copies_val",
+        expert="frames", query_expert="keys", top=1,
+    )  # fmt: skip
+    found = tables.read("rankings", tmp_path / "keyed").select("query_id", "reference_id").rows()
+    assert found == [(f"q{n}", f"r{n}") for n in range(6)]
     # tuned and aligned on these codes, and their bytes count
     best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.5, 0.7]}, rankings=few)
     assert best["metrics"]["F1"] > 0.9

@@ -105,8 +105,11 @@ class SimilarityMaps:
             values = left @ right.T
         return values + values.dtype.type(self.spec.bias), query_times, reference_times
 
-    def frames(self, video_id: str, *, is_reference: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """The frames ``(L, D)`` of a query or a reference, and their times ``(L, 2)`` without gaps."""
+    def frames(
+        self, video_id: str, is_reference: bool = False, *, spread: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The frames ``(L, D)`` of a query or a reference, and their times ``(L, 2)`` without gaps; without ``spread``
+        as they are kept."""
         library = self.references if isinstance(self.references, FrameIndex) else None
         if library is not None and is_reference:
             rows, times = library.features(video_id)
@@ -114,8 +117,13 @@ class SimilarityMaps:
             store = self.references if is_reference else self.queries
             rows, times = np.asarray(store[video_id], np.float32), store.times(video_id)
             rows = rows if library is None else library.project(rows)
-        every, times = self.spec.every, intervals.filled(times)
+        every, times = self.spec.every if spread else None, intervals.filled(times)
         return (rows, times) if every is None else frame_similarity.resampled(rows, times, every)
+
+    def kept(self, pair: CandidatePair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The frames and times of the query, then of the reference, that are not spread out."""
+        query, reference = self.frames(pair.query, spread=False), self.frames(pair.reference, True, spread=False)
+        return *query, *reference
 
     def stored(self, references: Collection[str]) -> tuple[int, float]:
         """Bytes that are kept of some references, with the index if they are in one (of all that it holds), and their

@@ -265,8 +265,8 @@ def shortlist(plan: Plan, dataset: str, split: str, system: str) -> Job:
     return Job(
         "shortlist",
         settings,
-        _corpus(plan, dataset, [entry.expert]),
-        experts=[entry.expert],
+        _corpus(plan, dataset, entry.searched),
+        experts=entry.searched,
         patterns={"corpus": ["splits.parquet"]},
     )
 

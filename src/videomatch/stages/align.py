@@ -21,6 +21,7 @@ from videomatch import aligners
 from videomatch.common import files
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
+from videomatch.localisation.line_ends import followed
 from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
 from videomatch.specs.similarity import SimilarityMap
 
@@ -41,6 +42,7 @@ def align(
     rankings: Path | None = None,
     top: int = 5,
     score: str = "mean",
+    follow: bool = False,
     threads: int = 1,
 ) -> None:
     """Write ``segments.parquet`` (s), ``align.json`` (of which pairs, and how), and ``measured.json``, which differs
@@ -52,6 +54,7 @@ def align(
         tuned: result of ``tune``, which has aligner, options and similarity map.
         rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs. If it is a result of ``shortlist``, their frames are those of its index.
+        follow: move the ends of segments along their lines (:mod:`videomatch.localisation.line_ends`).
     """
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
@@ -60,7 +63,7 @@ def align(
     assert similarity_map is not None
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus, rankings)
     pairs = pairs_of_split(corpus, split, maps) if rankings is None else _nearest(corpus, split, rankings, top, maps)
-    function = functools.partial(_align_pair, maps, aligner, run, options or {}, score)
+    function = functools.partial(_align_pair, maps, aligner, run, options or {}, score, follow)
     aligned = for_each_pair(function, pairs, processes=threads, label="align")
     rows = [row for of_pair, _, _ in aligned for row in of_pair]
     table = pl.DataFrame(rows, schema=tables.SCHEMAS["segments"], orient="row")
@@ -72,6 +75,7 @@ def align(
         "options": options or {},
         "similarity_map": similarity_map,
         "score": score,
+        "follow": follow,
         "bytes": stored,
         "hours": hours,
         "pairs": len(pairs),
@@ -109,11 +113,14 @@ def _align_pair(
     run: Path | None,
     options: dict[str, Any],
     score: str,
+    follow: bool,
     pair: CandidatePair,
 ) -> tuple[list[tuple[Any, ...]], float, float]:
     """The rows of ``segments`` of one pair, seconds of CPU for them, and seconds of the query."""
     loaded, started = aligners.load(aligner, run), time.process_time()
     similarity, query_times, reference_times = maps.map(pair.query, pair.reference)
     found = aligners.find_segments(loaded, similarity, query_times, reference_times, options, score=score)
+    if follow and len(found):
+        found = followed(found, *maps.kept(pair))
     rows = [(pair.query, pair.reference, *segment) for segment in found.tolist()]
     return rows, time.process_time() - started, float(query_times[-1:, 1].sum() - query_times[:1, 0].sum())

@@ -34,6 +34,7 @@ def shortlist(
     output: Path,
     split: str,
     expert: str,
+    query_expert: str | None = None,
     top: int = 10,
     codec: str = "SQ8",
     dim: int | None = None,
@@ -45,12 +46,14 @@ def shortlist(
     seconds of CPU to look up the frames of an hour of queries among those of :data:`HOURS` of references, if these are
     like the ones at hand.
 
-    The references of the split are indexed, its queries are looked up; ``codec``, ``dim`` (all by default)
+    The references of the split are indexed, its queries are looked up by the features of ``query_expert`` (that of the
+    references by default); ``codec``, ``dim`` (all by default)
     and ``seed`` are as of :meth:`FrameIndex.create`.
     """
     store = expert_store(features, expert)
+    asked = expert_store(features, query_expert or expert)
     sides = {role: pooled_ids(corpus, split, [role]) for role in ("query", "reference")}
-    queries, references = (store.present(ids) for ids in sides.values())
+    queries, references = asked.present(sides["query"]), store.present(sides["reference"])
     for (role, listed), ids in zip(sides.items(), (queries, references), strict=True):
         if not ids:
             raise ValueError(f"split {split!r}: none of its {len(listed)} in role {role} has a frame of {expert!r}")
@@ -66,15 +69,15 @@ def shortlist(
     FrameIndex.add(folder, frames)
     shutil.rmtree(frames)
     index = FrameIndex(folder)
-    rows, asked, cpu = [], 0.0, 0.0
+    rows, duration, cpu = [], 0.0, 0.0
     for query in track(queries, label="shortlist"):
-        features, started = store[query], time.process_time()
-        found = index.search(features, top, exclude=(query,))
+        frames_of, started = asked[query], time.process_time()
+        found = index.search(frames_of, top, exclude=(query,))
         cpu += time.process_time() - started
-        asked += float(store.times(query)[-1, 1])
+        duration += float(asked.times(query)[-1, 1])
         rows += [(query, reference, score, None, place, 0) for place, (reference, score) in enumerate(found)]
     more = compared(round(index.frames * HOURS / hours)) / compared(index.frames) if hours else 0.0
-    files.write_json(output / "measured.json", {"CPU s/h": 3600 * cpu * more / asked if asked else 0.0})
+    files.write_json(output / "measured.json", {"CPU s/h": 3600 * cpu * more / duration if duration else 0.0})
     tables.write("rankings", tables.frame("rankings", rows), output)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     about = {
