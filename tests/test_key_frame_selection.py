@@ -114,8 +114,9 @@ def test_key_frames_are_written_with_their_intervals(tmp_path):
     assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
     assert store.lengths.tolist() == [6, 2, 0]
     select_key_frames(
-        features=[tmp_path / "features"], output=tmp_path / "pooled", expert="clip", method="k_center", share=0.2, pool=True
-    )
+        features=[tmp_path / "features"], output=tmp_path / "pooled", expert="clip", method="k_center", share=0.2,
+        pool=True,
+    )  # fmt: skip
     pooled = Store(tmp_path / "pooled/clip")
     for name in ("a", "b"):
         spans = store.times(name)

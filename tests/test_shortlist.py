@@ -87,7 +87,8 @@ def test_maps_are_of_what_the_index_holds(data, listed, tmp_path):  # noqa: F811
     )
     index = FrameIndex(few / "library")
     coarse = SimilarityMaps.of(folders, compared, shortlist=few).map("q0", "r0")[0]
-    np.testing.assert_allclose(coarse, index.project(Store(data / "features/frames")["q0"]) @ unit_rows(index.features("r0")[0]).T, atol=1e-5)
+    query, reference = index.project(Store(data / "features/frames")["q0"]), unit_rows(index.features("r0")[0])
+    np.testing.assert_allclose(coarse, query @ reference.T, atol=1e-5)
     # queries may be looked up with fewer frames than references have
     select_key_frames(features=folders, output=tmp_path, expert="frames", name="keys", method="uniform", share=0.2)
     shortlist(

@@ -113,7 +113,8 @@ def runs(folder: Path, members: dict[str, np.ndarray], digest: str = "", name: s
         rows = [rows.with_columns(pl.lit(name).alias("statistic"), second=None, other=None) for name in ("R@1", "R@5")]
         tables.write("statistics", pl.concat(rows), folder / member)
         resampled = {"units": 40, "name": name, "digest": digest or member}
-        result = {"metrics": dict.fromkeys(("R@1", "R@5"), hits.mean()), "chance": {"R@1": 2.5}, "counts": {"queries": 80}}
+        values = dict.fromkeys(("R@1", "R@5"), hits.mean())
+        result = {"metrics": values, "chance": {"R@1": 2.5}, "counts": {"queries": 80}}
         result["resampled"] = resampled
         (folder / member / "metrics.json").write_text(json.dumps(result))
     return list(members)

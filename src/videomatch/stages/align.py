@@ -53,7 +53,7 @@ def align(
         aligner, run: file in ``aligners/``, or a trained detector.
         tuned: result of ``tune``, which has aligner, options and similarity map.
         rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
-            aligned instead of the judged pairs. If it is a result of ``shortlist``, their frames are those of its index.
+            aligned instead of the judged pairs, with the frames of its index if it is a result of ``shortlist``.
         follow: move the ends of segments along their lines (:mod:`videomatch.localisation.line_ends`).
     """
     if tuned is not None:

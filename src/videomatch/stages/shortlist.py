@@ -47,8 +47,7 @@ def shortlist(
     like the ones at hand.
 
     The references of the split are indexed, its queries are looked up by the features of ``query_expert`` (that of the
-    references by default); ``codec``, ``dim`` (all by default)
-    and ``seed`` are as of :meth:`FrameIndex.create`.
+    references by default); ``codec``, ``dim`` (all by default) and ``seed`` are as of :meth:`FrameIndex.create`.
     """
     store = expert_store(features, expert)
     asked = expert_store(features, query_expert or expert)
