@@ -6,11 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from clips import regular
 from test_tune import data, run  # noqa: F401  (the planted corpus)
 from videomatch.data import tables
+from videomatch.localisation.line_ends import followed
 from videomatch.metrics import segments
 from videomatch.stages.align import align
 from videomatch.stages.evaluate import segment_metrics
+from videomatch.stages.select_key_frames import select_key_frames
 
 OPTIONS = {"aligner": "temporal_network", "options": {"min_similarity": 0.6}}
 
@@ -18,8 +21,8 @@ OPTIONS = {"aligner": "temporal_network", "options": {"min_similarity": 0.6}}
 def aligned(data, output, **options):  # noqa: F811
     output.mkdir()
     how = {} if "tuned" in options else {"similarity_map": {"expert": "frames"}}
-    given = {"split": "copies_val", **how, **options}
-    align(corpus=data / "corpus", features=[data / "features"], output=output, **given)
+    given = {"features": [data / "features"], "split": "copies_val", **how, **options}
+    align(corpus=data / "corpus", output=output, **given)
     return tables.read("segments", output), json.loads((output / "align.json").read_text())
 
 
@@ -93,3 +96,45 @@ def test_found_segments_are_measured(data, tmp_path):  # noqa: F811
     nothing = segment_metrics(data / "corpus", "copies_val", truth.clear())
     assert nothing["overall"]["FRR"] == 1 and "matching" not in nothing
     assert "matching" not in segment_metrics(data / "corpus", "copies_val", truth)  # without scores
+
+
+def test_ends_are_sought_in_all_frames_of_the_query(data, tmp_path):  # noqa: F811
+    select_key_frames(
+        features=[data / "features"], output=tmp_path / "keys", expert="frames", name="keys", method="uniform",
+        share=0.5, dtype="float32", pool=True,
+    )  # fmt: skip
+    given = {"features": [data / "features", tmp_path / "keys"], "similarity_map": {"expert": "keys", "every": 1.0}}
+    given["similarity_map"]["query_expert"] = "frames"
+    options = OPTIONS | {"options": {"min_similarity": 0.4, "top_k": 1}}  # means of different frames are less alike
+    truth, wrong = tables.read("segments", data / "corpus"), {}
+    for name, follow in (("boxes", False), ("lines", True)):
+        found, about = aligned(data, tmp_path / name, **given, **options, follow=follow)
+        both = truth.join(found, on=["query_id", "reference_id"], suffix="_found")
+        assert len(both) == 6 and about["follow"] == follow
+        ends = [(both[c] - both[f"{c}_found"]).abs() for c in segments.TIMES[:2]]
+        wrong[name] = float(np.mean([e.mean() for e in ends]))
+    assert wrong["lines"] <= wrong["boxes"] < 0.5
+    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.4], "top_k": [1]}, follow=True, **given)
+    assert best["metrics"]["F1"] > 0.9
+
+
+def test_what_becomes_of_a_segment_along_its_line():
+    rng = np.random.default_rng(0)
+    reference, other = rng.normal(size=(2, 60, 256))
+    query = np.concatenate([other[:10], reference[12:42] + 0.3 * rng.normal(size=(30, 256)), other[10:30]])
+    query[20:24] = rng.normal(size=(4, 256))  # blacked out: a part of the copy all the same
+    times = [regular(n, 2.0) for n in (60, 60)]
+
+    def after(*segments):
+        return followed(np.array(segments, float), query, times[0], reference, times[1])
+
+    whole = [5.0, 20.0, 6.0, 21.0]
+    assert after([7, 9, 8, 10, 0.9])[0].tolist() == [*whole, 0.9], "it goes on, over the gap"
+    assert after([4.2, 21, 5.2, 22, 0.9])[0, :4].tolist() == pytest.approx(whole), "it was too long"
+    assert after([6, 9, 7, 10, 0.7], [14, 19, 15, 20, 0.8]).tolist() == [[*whole, 0.8]], "two parts of one"
+    stranger = [0.5, 4.0, 20.0, 23.5, 0.6]
+    assert after(stranger).tolist() == [stranger], "nothing there is similar"
+    # all of the reference, and no further
+    long = np.concatenate([other[:10], reference[:20], other[10:20]])
+    moved = followed(np.array([[6.0, 9, 1, 4, 1]]), long, regular(40, 2.0), reference[:20], regular(20, 2.0))
+    assert moved[0, :4].tolist() == [5.0, 15.0, 0.0, 10.0]

@@ -151,7 +151,7 @@ def test_the_baseline_of_vsc2022_is_the_published_one(plan: Plan):
         "top": 5,
         "options": {"max_step": 5, "min_length": 4, "top_k": 5, "min_similarity": 0.2, "published": True},
     }
-    assert jobs.shortlist(plan, "films", "copies_test", "copy").settings["top"] == 5
+    assert jobs.shortlist(plan, "films", "copies_test", "network_copy").settings["top"] == 5
     job = jobs.submit(plan, "descriptors")
     assert job.settings["noise"]["split"] == "val" and job.inputs["results"]
 

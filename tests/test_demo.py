@@ -119,7 +119,7 @@ def test_copies_end_in_segments_and_a_submission(built: Repo):
     )
     assert sorted(keys.ids) == sorted(frames.ids) and (keys.lengths <= frames.lengths).all()
     assert keys.lengths.sum() < 0.7 * frames.lengths.sum()
-    listed = pl.read_parquet(results / "shortlists/videos/copies_test/clip_keys/rankings.parquet")
+    listed = pl.read_parquet(results / "shortlists/videos/copies_test/copies/rankings.parquet")
     aligned = json.loads((results / "segments/videos/copies_test/copies/all/align.json").read_text())
     assert aligned["pairs"] == len(listed) and aligned["options"]["min_length"] in (1, 2)
     assert (results / "submissions/segments/matches.csv").read_text().startswith("query_id,ref_id,")

@@ -1,6 +1,7 @@
 """The index of frames: against exact search, in parts, killed half-way, and damaged."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from videomatch.common.vectors import unit_rows
@@ -91,7 +92,7 @@ def test_adding_encodes_only_what_is_new(world, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:  # while the part is written
-        patch.setattr(np, "save", killed)
+        patch.setattr(pl.DataFrame, "write_parquet", killed)
         with pytest.raises(KeyboardInterrupt):
             FrameIndex.add(folder, roots[1])
     left = folder / "parts/.0123456789abcdef.new.999999999"  # of a killed process

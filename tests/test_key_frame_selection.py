@@ -113,6 +113,18 @@ def test_key_frames_are_written_with_their_intervals(tmp_path):
     kept = selection.select(frames["a"], frames.times("a"), method="k_center", share=0.2)
     assert (store["a"] == frames["a"][kept]).all() and store.times("a")[-1, 1] == 13
     assert store.lengths.tolist() == [6, 2, 0]
+    select_key_frames(
+        features=[tmp_path / "features"], output=tmp_path / "pooled", expert="clip", method="k_center", share=0.2,
+        pool=True,
+    )  # fmt: skip
+    pooled = Store(tmp_path / "pooled/clip")
+    for name in ("a", "b"):
+        spans = store.times(name)
+        middle, unit = frames.times(name).mean(axis=1), unit_rows(np.asarray(frames[name], np.float32))
+        means = [unit[(middle >= start) & (middle < end)].mean(axis=0) for start, end in spans]
+        np.testing.assert_allclose(pooled[name], unit_rows(np.array(means)), atol=1e-3)
+        np.testing.assert_array_equal(pooled.times(name), spans)
+    assert pooled.lengths.tolist() == [6, 2, 0]
 
 
 def test_intervals_end_at_cuts():

@@ -162,6 +162,7 @@ def test_from_in_a_circle_is_an_error():
         ("systems.network_copy.align.tune", {"grid": "ours"}, "option 'split' is missing"),
         ("systems.network_copy.align.tune", {"split": "x", "grid": {"topk": [1]}}, "did you mean 'top_k'"),
         ("systems.network_copy.align.shortlist", {"tops": 3}, "did you mean 'top'"),
+        ("systems.pipeline.align.tune.split", ["copies_val", "copies_train"], "expected one protocol"),
         ("systems.network_copy.align.noise", {"beta": 1.0}, "option 'split' is missing"),
         ("systems.ours_all.combine.systems", ["network_copy"], "has no embeddings"),
         ("systems.dmt_frame_max.rescore", {"system": "dmt", "method": "rerank"}, "`reranker:` (a trained system"),

@@ -1,6 +1,7 @@
 """From frames to shortlists, segments of what stands on them, their measures, and the challenge's files."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from test_align_stage import OPTIONS, aligned
 from test_search_stage import same_value
 from test_tune import data, run  # noqa: F401  (the planted corpus)
+from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.localisation.maps import SimilarityMaps
@@ -53,9 +55,8 @@ def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # 
     written = json.loads((tmp_path / "metrics/all/metrics.json").read_text())
     assert written["metrics"]["F1"] > 95 and written["metrics"]["FRR"] == 0 and written["metrics"]["AP"] > 0.9
     assert written["counts"]["pairs"] == 12 and written["counts"]["pairs with a copy"] == 6
-    store = Store(data / "features/frames")
-    stored = 2 * 3600 * store.dtype.itemsize * store.shape[0] / 1e6
-    assert written["metrics"]["MB/h"] == pytest.approx(stored)
+    stored = json.loads((listed / "shortlist.json").read_text())["bytes an hour"]
+    assert written["metrics"]["MB/h"] == pytest.approx(stored / 1e6, rel=1e-3)
     assert written["resampled"] == {**written["resampled"], "units": 12, "name": "videos"}
     same = same_value(written, tables.read("statistics", tmp_path / "metrics/all"))
     assert same == {*metrics} - {"MB/h"}
@@ -69,6 +70,46 @@ def test_only_listed_pairs_are_aligned_and_measured(data, listed, tmp_path):  # 
     assert less["FRR"] == pytest.approx(100 / 6) and less["F1"] < written["metrics"]["F1"]
     with pytest.raises(ValueError, match="no metric named 'F2'; there are: AP, F1"):
         evaluate(**{**given, "metrics": ["F2"]}, segments=[tmp_path / "out"], output=tmp_path / "metrics")
+
+
+def test_maps_are_of_what_the_index_holds(data, listed, tmp_path):  # noqa: F811
+    folders, compared = [data / "features"], SimilarityMap("frames")
+    plain = SimilarityMaps.of(folders, compared).map("q0", "r0")
+    maps = SimilarityMaps.of(folders, compared, shortlist=listed)
+    values, *times = pickle.loads(pickle.dumps(maps)).map("q0", "r0")  # another process opens the index again
+    np.testing.assert_allclose(values, plain[0], atol=0.02)
+    assert not np.array_equal(values, plain[0]), "a byte a dimension"
+    for mine, others in zip(times, plain[1:], strict=True):
+        np.testing.assert_allclose(mine, others)
+    few = tmp_path / "few"
+    shortlist(
+        corpus=data / "corpus", features=folders, output=few, split="copies_val", expert="frames", codec="SQ4", dim=16
+    )
+    index = FrameIndex(few / "library")
+    coarse = SimilarityMaps.of(folders, compared, shortlist=few).map("q0", "r0")[0]
+    query, reference = index.project(Store(data / "features/frames")["q0"]), unit_rows(index.features("r0")[0])
+    np.testing.assert_allclose(coarse, query @ reference.T, atol=1e-5)
+    # queries may be looked up with fewer frames than references have
+    select_key_frames(features=folders, output=tmp_path, expert="frames", name="keys", method="uniform", share=0.2)
+    shortlist(
+        corpus=data / "corpus", features=[*folders, tmp_path], output=tmp_path / "keyed", split="copies_val",
+        expert="frames", query_expert="keys", top=1,
+    )  # fmt: skip
+    found = tables.read("rankings", tmp_path / "keyed").select("query_id", "reference_id").rows()
+    assert found == [(f"q{n}", f"r{n}") for n in range(6)]
+    # tuned and aligned on these codes, and their bytes count
+    best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.5, 0.7]}, rankings=few)
+    assert best["metrics"]["F1"] > 0.9
+    bytes_of = {}
+    for name, folder in (("whole", listed), ("coarse", few)):
+        _, about = aligned(data, tmp_path / name, tuned=tmp_path / "tuned", rankings=folder)
+        assert about["pairs with a segment"] >= 6
+        bytes_of[name] = about["bytes"]
+    assert bytes_of["coarse"] < 0.6 * bytes_of["whole"]
+    seconds = [json.loads((folder / "measured.json").read_text()) for folder in (few, tmp_path / "coarse")]
+    assert seconds[1]["answer s/h"] > seconds[0]["CPU s/h"] > 0
+    with pytest.raises(ValueError, match="similarity 'inner' of the codes in an index, expected 'cosine'"):
+        SimilarityMaps.of(folders, replace(compared, similarity="inner"), shortlist=few)
 
 
 def test_edits_are_measured_where_the_corpus_tells_them(corpus, tmp_path):

@@ -110,10 +110,11 @@ def runs(folder: Path, members: dict[str, np.ndarray], digest: str = "", name: s
     """Results of evaluate: R@1 of 40 videos with two captions each, (40, 2) of each member."""
     for member, hits in members.items():
         rows = pl.DataFrame({"first": np.repeat(np.arange(40), 2), "value": hits.ravel().astype(float)})
-        rows = rows.with_columns(pl.lit("R@1").alias("statistic"), second=None, other=None)
-        tables.write("statistics", rows, folder / member)
+        rows = [rows.with_columns(pl.lit(name).alias("statistic"), second=None, other=None) for name in ("R@1", "R@5")]
+        tables.write("statistics", pl.concat(rows), folder / member)
         resampled = {"units": 40, "name": name, "digest": digest or member}
-        result = {"metrics": {"R@1": hits.mean()}, "chance": {"R@1": 2.5}, "counts": {"queries": 80}}
+        values = dict.fromkeys(("R@1", "R@5"), hits.mean())
+        result = {"metrics": values, "chance": {"R@1": 2.5}, "counts": {"queries": 80}}
         result["resampled"] = resampled
         (folder / member / "metrics.json").write_text(json.dumps(result))
     return list(members)
@@ -129,7 +130,7 @@ def compared(folder: Path, cells: dict[str, list[str]], **table) -> tuple[str, l
         output=folder / "table",
         table={"title": "A table", "dataset": "videos", "rows": rows, "base": "base", **table},
         splits=[("captions_test", "")],
-        columns=[("R@1", "R@1")],
+        columns=[(name, name) for name in ("R@1", *table.get("differences", ()))],
         cells=[["captions_test", system, members] for system, members in cells.items()],
         corpus_kind="generated",
         scale="small",
@@ -173,6 +174,15 @@ def test_single_runs_are_compared_by_the_same_draws_of_videos(tmp_path, hits):
     before = (tmp_path / "table/table.csv").read_bytes()
     compared(tmp_path, cells)
     assert (tmp_path / "table/table.csv").read_bytes() == before
+
+
+def test_differences_are_in_the_metrics_that_a_table_names(tmp_path, hits):
+    cells = {system: runs(tmp_path / system, {"all": h}, "d") for system, h in zip(("base", "new"), hits, strict=True)}
+    _, lines, _ = compared(tmp_path, cells)
+    last = lines[-1].split(" | ")[-2]
+    _, lines, _ = compared(tmp_path, cells, differences=["R@5"])
+    assert lines[-5] == "| system | R@1 | R@5 | difference in R@5 | runs |"
+    assert lines[-1].split(" | ")[-2] == last, "of the same hits the same difference"
 
 
 def test_folds_with_videos_of_their_own_are_compared_by_fold(tmp_path, hits):
@@ -241,11 +251,12 @@ def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_
     for folder, values in (("metrics/all", {"F1": 50.0, "MB/h": 0.284}), ("aligned", {})):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "metrics.json").write_text(json.dumps({"metrics": values, "counts": {}}))
-    (tmp_path / "aligned/measured.json").write_text(json.dumps({"CPU s/h": 1.256}))
+    (tmp_path / "aligned/measured.json").write_text(json.dumps({"CPU s/h": 1.256}))  # nothing was searched: no answer
     (tmp_path / "leaks.json").write_text(json.dumps({"cells": []}))
     plan = Plan(parameters.resolved(parameters.load(["params.yaml"])[0]))
     job = jobs.tabulate(plan, "samesource_overview")
     shown = [column for column in job.settings["columns"] if column[0] in ("F1", "MB/h", "CPU s/h")]
+    shown.append(["answer s/h", "answer s/h"])
     tabulate(
         metrics=[tmp_path / "metrics"], measured=[tmp_path / "aligned"], leaks=tmp_path, output=tmp_path / "table",
         table={"title": "A table", "dataset": "films", "rows": [{"label": "keys", "system": "keys"}]},
@@ -254,9 +265,9 @@ def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_
     )  # fmt: skip
     lines = (tmp_path / "table/table.md").read_text().splitlines()
     assert lines[-3:] == [
-        "| system | F1 | MB/h | CPU s/h (measured) | runs |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| keys | 50.0 | 0.28 | 1.26 | 1 |",
+        "| system | F1 | MB/h | CPU s/h (measured) | answer s/h | runs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| keys | 50.0 | 0.28 | 1.26 |  | 1 |",
     ]
     assert len(job.inputs["measured"]) >= len(job.settings["cells"]) and job.patterns["measured"] == ["measured.json"]
     system = job.settings["cells"][0][1]

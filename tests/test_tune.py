@@ -45,8 +45,8 @@ def data(tmp_path_factory):
 
 def run(data, output, **options):
     output.mkdir()
-    given = {"split": "copies_val", "aligner": "temporal_network", "similarity_map": {"expert": "frames"}, **options}
-    tune(corpus=data / "corpus", features=[data / "features"], output=output, **given)
+    given = {"split": "copies_val", "aligner": "temporal_network", "similarity_map": {"expert": "frames"}}
+    tune(**{"corpus": data / "corpus", "features": [data / "features"], "output": output, **given, **options})
     return json.loads((output / "tuned.json").read_text()), pl.read_csv(output / "trials.csv")
 
 

@@ -149,6 +149,15 @@ def assigned_intervals(
     return np.stack([np.r_[min(0.0, float(times[0, 0])), between], np.r_[between, times[-1, 1]]], axis=1)
 
 
+def pooled(features: Features, times: Times, intervals: Float[np.ndarray, "keys 2"]) -> Float[np.ndarray, "keys D"]:
+    """The mean direction of the frames in each interval of :func:`assigned_intervals`, unit vectors."""
+    unit = unit_rows(features)
+    owner = np.searchsorted(intervals[:-1, 1], times.mean(axis=1), side="right")
+    total = np.zeros((len(intervals), unit.shape[1]))
+    np.add.at(total, owner, unit)
+    return unit_rows(total).astype(unit.dtype)
+
+
 def _farthest(unit: np.ndarray, budget: int) -> list[int]:
     """The ends, then repeatedly the frame least similar to those before it."""
     order = [0, len(unit) - 1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -18,11 +19,14 @@ from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import Store, expert_store
 from videomatch.localisation import frame_similarity, intervals
 from videomatch.metrics.segments import TIMES
+from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.retrieval.score_normalisation import ScoreNormalisation
 from videomatch.specs.similarity import SimilarityMap
 
 log = logging.getLogger(__name__)
 
+#: folder of the index in a result of ``shortlist``
+LIBRARY = "library"
 #: max number of pairs that a process gets at once
 CHUNK = 64
 Result = TypeVar("Result")
@@ -39,45 +43,58 @@ class CandidatePair:
 
 @dataclass
 class SimilarityMaps:
-    """Similarity maps of videos from stores of their frames, with times; ``normalisation`` is fitted to ``spec.noise``.
-    The stores are opened anew where it is unpickled."""
+    """Similarity maps of videos from stores of their frames, with times, or of ``references`` as their codes in an
+    index have them; ``normalisation`` is fitted to ``spec.noise``. Both are opened anew where it is unpickled."""
 
     spec: SimilarityMap
-    references: Store
+    references: Store | FrameIndex
     queries: Store
     normalisation: ScoreNormalisation | None = None
     _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False)
 
     @classmethod
-    def of(cls, features: Iterable[Path], spec: SimilarityMap, corpus: Path | None = None) -> SimilarityMaps:
-        """The maps of the features in result folders of ``extract``; ``corpus`` has the split of ``spec.noise``."""
+    def of(
+        cls,
+        features: Iterable[Path],
+        spec: SimilarityMap,
+        corpus: Path | None = None,
+        shortlist: Path | None = None,
+    ) -> SimilarityMaps:
+        """The maps of the features in result folders of ``extract``; ``corpus`` has the split of ``spec.noise``. The
+        frames of references are those in the index of a ``shortlist``, if it has one."""
         if spec.every is not None and (spec.every <= 0 or spec.similarity != "cosine"):
             raise ValueError(f"every {spec.every}, similarity {spec.similarity!r}: expected seconds, and cosines")
         if spec.noise is not None and spec.similarity == "chamfer":
             raise ValueError("similarity 'chamfer' with score normalisation, expected 'cosine' or 'inner'")
+        features = list(features)
         references = expert_store(features, spec.expert)
         queries = references if spec.query_expert is None else expert_store(features, spec.query_expert)
         root = references.roots[0]
         if queries.shape != references.shape:
             raise ValueError(f"{root} holds rows {references.shape}, queries have {queries.shape}")
+        library = None
+        if shortlist is not None and (shortlist / LIBRARY).is_dir():
+            library = FrameIndex(shortlist / LIBRARY)
+            if spec.similarity != "cosine":
+                raise ValueError(f"similarity {spec.similarity!r} of the codes in an index, expected 'cosine'")
         if spec.noise is None:
-            return cls(spec, references, queries)
+            return cls(spec, library or references, queries)
         assert corpus is not None
         rows, _ = references.gather([i for i in pooled_ids(corpus, spec.noise.split) if i in references])
         if not len(rows):
             raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {root}")
-        noise = np.asarray(rows, np.float32)
+        noise = np.asarray(rows, np.float32) if library is None else library.project(rows)
         is_unit = spec.similarity == "cosine"
         fitted = ScoreNormalisation(noise, beta=spec.noise.beta, drop=spec.noise.drop, unit=is_unit)
-        return cls(spec, references, queries, fitted)
+        return cls(spec, library or references, queries, fitted)
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
         if self._last is None or self._last[0] != query:  # pairs are ordered by query
-            rows, times = self.frames(query, self.queries)
+            rows, times = self.frames(query)
             self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
         _, left, query_times = self._last
-        right, reference_times = self.frames(reference, self.references)
+        right, reference_times = self.frames(reference, is_reference=True)
         if self.normalisation is not None:
             values = left @ self.normalisation.references(right).T
         elif self.spec.similarity == "cosine":
@@ -88,22 +105,49 @@ class SimilarityMaps:
             values = left @ right.T
         return values + values.dtype.type(self.spec.bias), query_times, reference_times
 
-    def frames(self, video_id: str, store: Store) -> tuple[np.ndarray, np.ndarray]:
-        """The frames ``(L, D)`` of a video of a store, and their times ``(L, 2)`` without gaps."""
-        rows, times = np.asarray(store[video_id], np.float32), intervals.filled(store.times(video_id))
-        every = self.spec.every
+    def frames(
+        self, video_id: str, is_reference: bool = False, *, spread: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The frames ``(L, D)`` of a query or a reference, and their times ``(L, 2)`` without gaps; without ``spread``
+        as they are kept."""
+        library = self.references if isinstance(self.references, FrameIndex) else None
+        if library is not None and is_reference:
+            rows, times = library.features(video_id)
+        else:
+            store = self.references if is_reference else self.queries
+            rows, times = np.asarray(store[video_id], np.float32), store.times(video_id)
+            rows = rows if library is None else library.project(rows)
+        every, times = self.spec.every if spread else None, intervals.filled(times)
         return (rows, times) if every is None else frame_similarity.resampled(rows, times, every)
+
+    def kept(self, pair: CandidatePair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The frames and times of the query, then of the reference, that are not spread out."""
+        query, reference = self.frames(pair.query, spread=False), self.frames(pair.reference, True, spread=False)
+        return *query, *reference
+
+    def stored(self, references: Collection[str]) -> tuple[int, float]:
+        """Bytes that are kept of some references, with the index if they are in one (of all that it holds), and their
+        hours."""
+        kept, size = self.references, 0
+        if isinstance(kept, FrameIndex):
+            references = kept.ids
+            size = sum(path.stat().st_size for path in kept.folder.rglob("*") if path.is_file())
+            times = [kept.features(i)[1] for i in references]
+        else:
+            times = [kept.times(i) for i in references]
+            size = sum(map(len, times)) * kept.dtype.itemsize * math.prod(kept.shape)
+        return size, sum(float(of_video[-1, 1]) for of_video in times if len(of_video)) / 3600
 
 
 def pairs_of_split(corpus: Path, split: str | list[str], maps: SimilarityMaps) -> list[CandidatePair]:
     """The judged pairs of a protocol, ordered by query, with their true segments; without pairs that lack features."""
     judged = judged_pairs(corpus, split).unique(["query_id", "reference_id"]).sort("query_id", "reference_id")
     stores = {"query_id": maps.queries, "reference_id": maps.references}
-    found = judged.filter([pl.col(column).is_in(store.ids.implode()) for column, store in stores.items()])
+    found = judged.filter([pl.col(column).is_in(list(store.ids)) for column, store in stores.items()])
     if len(found) < len(judged):
         log.warning("%d of %d pairs of split %s have no features", len(judged) - len(found), len(judged), split)
     if found.is_empty():
-        root = maps.references.roots[0]
+        root = maps.queries.roots[0]
         raise ValueError(f"split {split!r}: none of its {len(judged)} pairs has features in {root}")
     truth = boxes_by_pair(tables.read("segments", corpus))
     none = np.zeros((0, 4))

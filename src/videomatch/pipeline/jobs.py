@@ -256,20 +256,17 @@ def _pretrained_files(plan: Plan, entry: Trained) -> list[str]:
     return local + plan.backbone_files(entry.backbones)
 
 
-def shortlist(plan: Plan, dataset: str, split: str, expert: str) -> Job:
-    """The references that get most votes of each query: the longest list that a system aligns."""
-    aligning = [entry.shortlist for entry in plan.of_kind(Align).values() if entry.expert == expert]
-    wanted = [entry.settings() for entry in aligning if entry is not None]
-    settings: Json = {"split": split, "expert": expert, "seed": plan.seed}
-    for one in wanted:
-        settings |= one
-    if "top" in settings:
-        settings["top"] = max(one["top"] for one in wanted if "top" in one)
+def shortlist(plan: Plan, dataset: str, split: str, system: str) -> Job:
+    """The references that get most votes of each query, for a system that aligns them."""
+    entry = plan.system_of_kind(system, Align)
+    if entry.shortlist is None:
+        raise TypeError(f"system {system!r} has no shortlist")
+    settings: Json = {"split": split, "expert": entry.expert, "seed": plan.seed} | entry.shortlist.settings()
     return Job(
         "shortlist",
         settings,
-        _corpus(plan, dataset, [expert]),
-        experts=[expert],
+        _corpus(plan, dataset, entry.searched),
+        experts=entry.searched,
         patterns={"corpus": ["splits.parquet"]},
     )
 
@@ -280,7 +277,8 @@ def tune(plan: Plan, dataset: str, system: str, member: str) -> Job:
     if entry.tune is None:
         raise TypeError(f"system {system!r} tunes nothing")
     settings = {name: value for name, value in entry.settings().items() if name != "score"} | entry.tune.settings()
-    return _aligning("tune", settings, {}, plan, dataset, entry, member)
+    made = {"rankings": plan.result("shortlists", dataset, entry.tune.split, system)} if entry.shortlist else {}
+    return _aligning("tune", settings, made, plan, dataset, entry, member)
 
 
 def align(plan: Plan, dataset: str, split: str, system: str, member: str) -> Job:
@@ -291,7 +289,7 @@ def align(plan: Plan, dataset: str, split: str, system: str, member: str) -> Job
         settings = {name: value for name, value in settings.items() if name not in ("similarity_map", "aligner")}
         made["tuned"] = plan.result("tuned", dataset, system, member)
     if entry.shortlist is not None:
-        made["rankings"] = plan.result("shortlists", dataset, split, entry.expert)
+        made["rankings"] = plan.result("shortlists", dataset, split, system)
         if entry.shortlist.top is not None:
             settings["top"] = entry.shortlist.top
     return _aligning("align", settings, made, plan, dataset, entry, member)
@@ -308,7 +306,10 @@ def _aligning(
         _corpus(plan, dataset, entry.experts) | ({"run": plan.run(detector, member)} if detector else {}) | made,
         modules=_model_modules(plan, detector) if detector else [f"aligners.{entry.aligner}"],
         experts=entry.experts,
-        patterns={"corpus": ["splits.parquet", "relevance.parquet", "segments.parquet"]},
+        patterns={
+            "corpus": ["splits.parquet", "relevance.parquet", "segments.parquet"],
+            **({"rankings": ["rankings.parquet", "library/*"]} if "rankings" in made else {}),
+        },
     )
 
 

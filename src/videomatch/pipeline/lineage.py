@@ -71,7 +71,7 @@ class _Lineage:
             self.experts([entry.expert], path)
             self.backbones([entry.text_encoder], path)
         else:
-            self.experts(entry.experts, path)
+            self.experts([*entry.experts, *entry.searched], path)
             for detector in listed(entry.detector):
                 self.run(detector, member, (*path, f"detector {detector}"), is_own=True)
             self.splits(dataset, entry.tune and entry.tune.split, (*path, "tune"))

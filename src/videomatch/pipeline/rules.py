@@ -75,7 +75,7 @@ RULES = [
     Rule(jobs.train, "runs/{system}/{member}", 4000, threads=jobs.train_threads, gpu=True),
     Rule(jobs.embed, EMBEDDINGS, 4000, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
     Rule(jobs.combine, EMBEDDINGS, 4000, only=("system", _of_kinds(Combine))),
-    Rule(jobs.shortlist, "shortlists/{dataset}/{split}/{expert}", 4000),
+    Rule(jobs.shortlist, f"shortlists/{CELL}", 4000),
     Rule(jobs.tune, "tuned/{dataset}/{system}/{member}", 2000),
     Rule(jobs.align, f"segments/{CELL}/{{member}}", 2000),
     Rule(jobs.search, f"rankings/{CELL}", 4000),

@@ -1,9 +1,9 @@
 """Approximate search: faiss's inverted files (Sivic and Zisserman 2003, "Video Google"; Douze et al. 2024,
 arXiv:2401.08281), written as folders and mapped into memory.
 
-A vector belongs to the list of its nearest centre and is kept in a byte a dimension; a query is compared with the
-vectors of the ``nprobe`` lists nearest to it. Scores are inner products, of the vectors as their codes have them. A
-folder's ``about.json`` holds the digest of every file, as faiss does not check the sizes that a file states.
+A vector belongs to the list of its nearest centre and is kept in few bytes; a query is compared with the vectors of the
+``nprobe`` lists nearest to it. Scores are inner products, of the vectors as their codes have them. A folder's
+``about.json`` holds the digest of every file, as faiss does not check the sizes that a file states.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from videomatch.common import digests, files
 
 FORMAT = 3
+#: how a vector of ``dim`` numbers is kept: 16, 8, 6 or 4 bits a dimension, or 64 or 32 bytes of a product quantiser
+CODECS = ("SQfp16", "SQ8", "SQ6", "SQ4", "PQ64", "PQ32")
 #: vectors per list that an inverted file is trained on, and bytes of them at most
 SAMPLE, SAMPLE_BYTES = 48, 1 << 28
 #: rounds of the k-means
@@ -38,9 +40,11 @@ def sample_size(nlist: int, dim: int) -> int:
     return min(SAMPLE * nlist, SAMPLE_BYTES // (4 * dim))
 
 
-def train(rows: np.ndarray, nlist: int, seed: int = 0) -> Any:
+def train(rows: np.ndarray, nlist: int, codec: str = "SQ8", seed: int = 0) -> Any:
     """An empty inverted file that has learned its centres and codes from unit rows ``(n, D)`` float32."""
-    index: Any = faiss.index_factory(rows.shape[1], f"IVF{nlist},SQ8", faiss.METRIC_INNER_PRODUCT)
+    if codec not in CODECS:
+        raise ValueError(f"no codec {codec!r}; there are {', '.join(CODECS)}")
+    index: Any = faiss.index_factory(rows.shape[1], f"IVF{nlist},{codec}", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.spherical, index.cp.seed = ROUNDS, True, seed
     index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, SAMPLE
     index.train(rows)

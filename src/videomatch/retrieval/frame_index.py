@@ -1,7 +1,8 @@
 """An index of frames: which videos of a large corpus show what a query video shows, frame by frame.
 
-Every frame (key frames, as a rule) of every video is in an inverted file (:mod:`videomatch.retrieval.ann`). Each frame
-of a query finds its nearest frames, these vote for their videos, and those with the most votes are worth aligning.
+Every frame (key frames, as a rule) of every video is a few bytes in an inverted file (:mod:`videomatch.retrieval.ann`).
+Each frame of a query finds its nearest frames, these vote for their videos, and those with the most votes are worth
+aligning.
 
 On the disk::
 
@@ -19,6 +20,7 @@ frame found, since no other video is more similar. The score of a video is the s
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 NEIGHBOURS, SHARED = 32, 10
 #: times as many nearest frames for saturated query frames
 DEEPER = 8
+#: version of the parts; those of another are made again
+PARTS = 2
 #: query frames that are searched at once, and frames that are encoded at once
 QUERIES, ROWS = 1024, 1 << 14
 
@@ -62,7 +66,7 @@ class Codec:
         about = ann.checked(folder / "codec")
         projection = np.load(folder / "codec/projection.npy") if "projection.npy" in about["files"] else None
         empty = faiss.read_index(str(folder / "codec/lists.faiss"))
-        return cls(empty, projection, int(about["inputs"]), int(about["learned"]), digests.digest(about))
+        return cls(empty, projection, int(about["inputs"]), int(about["learned"]), digests.digest([about, PARTS]))
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Unit vectors ``(n, dim)`` float32."""
@@ -74,7 +78,7 @@ class FrameIndex:
     """An opened index of ``frames``; those that are added later are found once it is opened again. ``ids`` are its
     videos by number, ``learned`` how many frames were there when it was made, ``inputs`` and ``dim`` the dimensions of
     frames that come in and of those that are kept; ``project`` makes query frames comparable with :meth:`features`. A
-    query frame is compared with ``nprobe`` lists: a sixty-fourth of all by default, at least 32.
+    query frame is compared with ``nprobe`` lists, by default with :func:`probes`.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -83,7 +87,7 @@ class FrameIndex:
 
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
         codec = Codec.load(folder)
-        empty = codec.empty
+        empty, self.folder, self._nprobe = codec.empty, folder, nprobe
         self.inputs, self.dim, self.project, self.learned = codec.inputs, int(empty.d), codec.project, codec.learned
         self._parts, self._times = [], []
         self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
@@ -93,11 +97,11 @@ class FrameIndex:
             if about["codec"] != codec.digest:
                 raise ValueError(f"{part} was made with another codec than that of {folder}: remove and add it again")
             lists = ann.read_lists(empty, part / "lists.faiss", about["frames"])
-            lists.nprobe = min(empty.nlist, nprobe or max(32, empty.nlist // 64))
+            lists.nprobe = min(empty.nlist, nprobe or probes(empty.nlist))
             lists.make_direct_map()  # where the code of each frame is
             self._index.add_shard(lists)
             self._parts.append(lists)
-            self._times.append(np.load(part / "times.npy", mmap_mode="r"))
+            self._times.append(_read_times(part))
             videos.append(pl.read_parquet(part / "videos.parquet"))
         self.ids: list[str] = pl.concat(videos)["id"].to_list()
         self._number = {name: number for number, name in enumerate(self.ids)}
@@ -116,11 +120,12 @@ class FrameIndex:
         *,
         expected: int | None = None,
         dim: int = 256,
+        codec: str = "SQ8",
         seed: int = 0,
     ) -> None:
-        """Make an empty index, its codec trained on frames of randomly chosen videos of ``roots``, which are not added.
-        It may come to hold ``expected`` frames (ten times more or fewer do no harm); ``dim`` dimensions of longer
-        vectors are kept, the principal ones, without centring."""
+        """Make an empty index, its codec (of :data:`videomatch.retrieval.ann.CODECS`) trained on frames of randomly
+        chosen videos of ``roots``, which are not added. It may come to hold ``expected`` frames (ten times more or
+        fewer do no harm); ``dim`` dimensions of longer vectors are kept, the principal ones, without centring."""
         if (folder / "codec").exists():
             raise FileExistsError(f"{folder} is an index already")
         store = Store(*roots)
@@ -138,7 +143,7 @@ class FrameIndex:
             wide = rows.astype(np.float64)
             projection = np.linalg.eigh(wide.T @ wide)[1][:, : -dim - 1 : -1].astype(np.float32)
             rows = _unit(rows @ projection)
-        empty = ann.train(rows, nlist, seed)
+        empty = ann.train(rows, nlist, codec, seed)
         learned = int(store.lengths.sum())
         with ann.written(folder / "codec", {"inputs": inputs, "learned": learned}) as new:
             ann.write_index(empty, new / "lists.faiss")
@@ -160,14 +165,14 @@ class FrameIndex:
         twice = next((i for i in store.ids if i in known), None)
         if twice is not None:
             raise ValueError(f"{roots[0]}: video {twice!r} is in the index already, from another store")
-        lists, times = faiss.clone_index(codec.empty), [np.zeros((0, 2), np.float32)]
+        lists, times = faiss.clone_index(codec.empty), [np.zeros((0, 2))]
         for block in blocks(store.lengths, ROWS):
             at = np.arange(block.start, block.stop)
             rows = store.gather(at)[0]
             if not np.isfinite(rows).all():
                 raise ValueError(f"{roots[0]}: a frame holds a value that is not finite")
             lists.add(codec.project(rows))
-            times.append(store.gather(at, "times")[0].astype(np.float32))
+            times.append(store.gather(at, "times")[0])
         videos = pl.DataFrame({"id": store.ids, "length": store.lengths})
         _write(part, codec, lists, np.concatenate(times), videos)
         log.info("%s: %d frames of %d videos added", roots[0], lists.ntotal, len(store))
@@ -209,10 +214,16 @@ class FrameIndex:
             lists = faiss.clone_index(codec.empty)
             for start in range(0, len(rows), ROWS):
                 lists.add(old.reconstruct_batch(rows[start : start + ROWS]))
-            _write(part, codec, lists, np.load(part / "times.npy")[rows], kept)
+            _write(part, codec, lists, _read_times(part)[rows], kept)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(FrameIndex, nprobe=self._nprobe), (self.folder,)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self._number
 
     def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[tuple[str, float]]:
         """Videos that the frames ``(Q, D)`` of one query vote for, but not ``exclude``, and scores, best first."""
@@ -284,6 +295,17 @@ class FrameIndex:
         return self.rows(np.arange(end - length, end))
 
 
+def probes(nlist: int) -> int:
+    """How many of so many lists a query frame is compared with."""
+    return max(32, nlist // 64)
+
+
+def compared(frames: int) -> float:
+    """How many frames of an index of so many a query frame is compared with, on average."""
+    nlist = ann.lists_for(frames)
+    return frames * min(1.0, probes(nlist) / nlist)
+
+
 def _unit(rows: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(rows, np.float32), np.float32)
 
@@ -291,8 +313,22 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 def _write(part: Path, codec: Codec, lists: Any, times: np.ndarray, videos: pl.DataFrame) -> None:
     with ann.written(part, {"codec": codec.digest, "frames": lists.ntotal}) as new:
         ann.write_lists(lists, new / "lists.faiss")
-        np.save(new / "times.npy", times)
+        _write_times(times, new)
         videos.write_parquet(new / "videos.parquet", compression="zstd")
+
+
+def _write_times(times: np.ndarray, part: Path) -> None:
+    """Starts and ends ``(n, 2)`` of frames, s, as whole microseconds since the frame before and lengths: most of them
+    are equal, and take next to no room."""
+    start, end = np.round(1e6 * times).astype(np.int64).T
+    table = pl.DataFrame({"step": np.diff(start, prepend=0), "length": end - start})
+    table.write_parquet(part / "times.parquet", compression="zstd")
+
+
+def _read_times(part: Path) -> np.ndarray:
+    step, length = pl.read_parquet(part / "times.parquet").to_numpy().T
+    start = np.cumsum(step)
+    return (np.stack([start, start + length], axis=1) / 1e6).astype(np.float32)
 
 
 def _remove(part: Path) -> None:

@@ -9,7 +9,7 @@ from videomatch.common.messages import unknown
 from videomatch.specs import OpenSpec, Spec, option
 
 #: metrics that every run measures anew, of ``align``: columns of them say so, and nothing else is made from them
-MEASURED = ("CPU s/h",)
+MEASURED = ("CPU s/h", "answer s/h")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ class Reported(Spec):
 class Table(Spec):
     """A file of ``workflow/tables``: systems compared on a data set by ``metrics`` (names, or name -> heading) of the
     protocol ``split``, or of ``splits`` (protocol -> heading). ``compared``: the systems whose first metric ``dvc exp
-    show`` has a column for; by default those of all rows. ``base``: the system of a row from which the others' first
-    metric is subtracted. ``chart``: how pages draw it, the ``intervals`` of the first metric's columns with
-    their differences to the base, or a ``heat map`` of all columns, which then have one scale. ``wanted``: head of a
-    column -> the value that some system should reach."""
+    show`` has a column for; by default those of all rows. ``base``: the system of a row from which the others' metrics
+    are subtracted, the first or those in ``differences``. ``chart``: how pages draw it, the ``intervals`` of the first
+    metric's columns with their differences to the base, or a ``heat map`` of all columns, which then have one scale.
+    ``wanted``: head of a column -> the value that some system should reach."""
 
     title: str
     dataset: str = option(section="datasets")
@@ -79,6 +79,7 @@ class Table(Spec):
     splits: Mapping[str, str] | None = None
     compared: Sequence[str] = option(section="systems", default=())
     base: str | None = option(section="systems", default=None)
+    differences: Sequence[str] = ()
     chart: Literal["intervals", "heat map"] = "intervals"
     wanted: Mapping[str, float] | None = None
     note: str | None = None
@@ -94,6 +95,8 @@ class Table(Spec):
         for option_name, system in [*(("compared", s) for s in self.compared), ("base", self.base)]:
             if system is not None and system not in systems:
                 yield option_name, f"no row of system {system!r}; there are: {', '.join(systems)}"
+        for metric in set(self.differences).difference(self.metrics):
+            yield "differences", unknown("metric of this table", metric, self.metrics)
         for number, row in enumerate(self.rows):
             shares, shown = row.get("shares"), list(self.splits or [self.split])
             for split in set(shares).difference(shown) if isinstance(shares, Mapping) else ():

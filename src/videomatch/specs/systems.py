@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from videomatch.data.tables import VALUES
-from videomatch.specs import OpenSpec, Spec, option
+from videomatch.specs import OpenSpec, Spec, listed, option
 from videomatch.specs.similarity import SimilarityMap
 
 #: a system without embeddings has one of these keys
@@ -226,24 +226,33 @@ class Tune(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Shortlist(Spec):
-    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs;
-    ``dim`` dimensions of a frame are kept in the index."""
+    """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs, with
+    their frames as the index has them: compressed by ``codec`` and to ``dim`` dimensions. Queries are looked up with
+    the features of ``query_expert``, by default as references are kept."""
 
     top: int | None = None
+    query_expert: str | None = option(section="experts", default=None)
+    codec: str | None = None
     dim: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Align(SimilarityMap):
     """``align:`` the segments that two videos share, from the similarity map of their frames, by an ``aligner`` or a
-    ``detector``, whose options are given or tuned."""
+    ``detector``, whose options are given or tuned. ``follow`` seeks their ends in all frames of the query."""
 
     aligner: str | None = option(room="aligners", what="aligner", has=("align", "GRIDS"), default=None)
     detector: str | None = option(section="systems", trained=True, workflow=True, default=None)
     options: Mapping[str, Any] | None = option(callee="aligners.{aligner}:align", default=None)
     tune: Tune | None = option(spec=Tune, workflow=True, default=None)
     score: Literal["mean", "max"] = "mean"
+    follow: bool = False
     shortlist: Shortlist | None = option(spec=Shortlist, workflow=True, default=None)
+
+    @property
+    def searched(self) -> list[str]:
+        """Whose features its shortlist reads."""
+        return [self.expert, *listed(self.shortlist.query_expert)] if self.shortlist else []
 
     def settings(self) -> dict[str, Any]:
         given = super().settings()
@@ -254,6 +263,10 @@ class Align(SimilarityMap):
         yield from self.either(aligner=" (a file of aligners/)", detector=" (a trained system)")
         if self.options is not None and self.tune is not None:
             yield "options", "options are either given or tuned (`tune:`)"
+        if self.follow and self.similarity != "cosine":
+            yield "follow", f"similarity {self.similarity!r}, expected 'cosine'"
+        if self.shortlist is not None and self.tune is not None and not isinstance(self.tune.split, str):
+            yield "tune.split", f"{self.tune.split!r}: expected one protocol, as each has an index of its own"
         if self.options is None and self.tune is None and self.aligner is not None:
             yield "", "expected `options:` of the aligner (`{}`: its own defaults), or `tune: {split: …}`"
 

@@ -21,6 +21,7 @@ from videomatch import aligners
 from videomatch.common import files
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
+from videomatch.localisation.line_ends import followed
 from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
 from videomatch.specs.similarity import SimilarityMap
 
@@ -41,45 +42,54 @@ def align(
     rankings: Path | None = None,
     top: int = 5,
     score: str = "mean",
+    follow: bool = False,
     threads: int = 1,
 ) -> None:
     """Write ``segments.parquet`` (s), ``align.json`` (of which pairs, and how), and ``measured.json``, which differs
-    from run to run: seconds of CPU to compare an hour of queries with one reference each (map and aligner).
+    from run to run: seconds of CPU to compare an hour of queries with one reference each (map and aligner), and with a
+    ``shortlist`` to answer an hour of queries, from its search to the last of its pairs.
 
     Args:
         aligner, run: file in ``aligners/``, or a trained detector.
         tuned: result of ``tune``, which has aligner, options and similarity map.
         rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
-            aligned instead of the judged pairs.
+            aligned instead of the judged pairs, with the frames of its index if it is a result of ``shortlist``.
+        follow: move the ends of segments along their lines (:mod:`videomatch.localisation.line_ends`).
     """
     if tuned is not None:
         found = json.loads((tuned / "tuned.json").read_text(encoding="utf-8"))
         aligner, options, similarity_map = found["aligner"], found["options"], found["similarity_map"]
     aligners.load(aligner, run)  # an unknown one is refused before any work
     assert similarity_map is not None
-    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
+    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus, rankings)
     pairs = pairs_of_split(corpus, split, maps) if rankings is None else _nearest(corpus, split, rankings, top, maps)
-    function = functools.partial(_align_pair, maps, aligner, run, options or {}, score)
+    function = functools.partial(_align_pair, maps, aligner, run, options or {}, score, follow)
     aligned = for_each_pair(function, pairs, processes=threads, label="align")
     rows = [row for of_pair, _, _ in aligned for row in of_pair]
     table = pl.DataFrame(rows, schema=tables.SCHEMAS["segments"], orient="row")
     tables.write("segments", table, output)
-    times = [t for t in map(maps.references.times, sorted({pair.reference for pair in pairs})) if len(t)]
+    stored, hours = maps.stored(sorted({pair.reference for pair in pairs}))
     about = {
         "split": split,
         "aligner": aligner or "detector",
         "options": options or {},
         "similarity_map": similarity_map,
         "score": score,
-        "bytes": sum(map(len, times)) * maps.references.dtype.itemsize * math.prod(maps.references.shape),
-        "hours": sum(float(of_video[-1, 1]) for of_video in times) / 3600,
+        "follow": follow,
+        "bytes": stored,
+        "hours": hours,
         "pairs": len(pairs),
         "pairs with a segment": table.select("query_id", "reference_id").n_unique(),
         "segments": len(table),
     }
     files.write_json(output / "align.json", about)
     cpu, compared = math.fsum(s for _, s, _ in aligned), math.fsum(s for *_, s in aligned)
-    files.write_json(output / "measured.json", {"CPU s/h": 3600 * cpu / compared if compared else 0.0})
+    measured = {"CPU s/h": 3600 * cpu / compared if compared else 0.0}
+    if rankings is not None and (rankings / "measured.json").exists():
+        search = json.loads((rankings / "measured.json").read_text(encoding="utf-8"))["CPU s/h"]
+        asked = math.fsum(dict(zip([pair.query for pair in pairs], [s for *_, s in aligned], strict=True)).values())
+        measured["answer s/h"] = search + (3600 * cpu / asked if asked else 0.0)
+    files.write_json(output / "measured.json", measured)
     log.info("%d segments in %d pairs", len(table), len(pairs))
 
 
@@ -89,8 +99,8 @@ def _nearest(
     """The ``top`` best references of every query of the split, of videos with features."""
     found = tables.read("rankings", rankings)
     for role, store in (("query", maps.queries), ("reference", maps.references)):
-        ids = pooled_ids(corpus, split, [role])
-        found = found.filter(pl.col(f"{role}_id").is_in(ids) & pl.col(f"{role}_id").is_in(store.ids.implode()))
+        known = set(pooled_ids(corpus, split, [role])).intersection(store.ids)
+        found = found.filter(pl.col(f"{role}_id").is_in(known))
     found = found.sort("query_id", "better", "reference_id").group_by("query_id", maintain_order=True).head(top)
     if found.is_empty():
         raise ValueError(f"{rankings} ranks no pair of split {split!r} with features")
@@ -103,11 +113,14 @@ def _align_pair(
     run: Path | None,
     options: dict[str, Any],
     score: str,
+    follow: bool,
     pair: CandidatePair,
 ) -> tuple[list[tuple[Any, ...]], float, float]:
     """The rows of ``segments`` of one pair, seconds of CPU for them, and seconds of the query."""
     loaded, started = aligners.load(aligner, run), time.process_time()
     similarity, query_times, reference_times = maps.map(pair.query, pair.reference)
     found = aligners.find_segments(loaded, similarity, query_times, reference_times, options, score=score)
+    if follow and len(found):
+        found = followed(found, *maps.kept(pair))
     rows = [(pair.query, pair.reference, *segment) for segment in found.tolist()]
     return rows, time.process_time() - started, float(query_times[-1:, 1].sum() - query_times[:1, 0].sum())

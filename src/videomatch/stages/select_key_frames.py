@@ -33,6 +33,7 @@ def select_key_frames(
     run: Path | None = None,
     share: float = selection.SHARE,
     longest: float = selection.LONGEST,
+    pool: bool = False,
     dtype: str = "float16",
     threads: int = 1,
 ) -> None:
@@ -43,11 +44,12 @@ def select_key_frames(
         name: of the key frames as an expert; that of the expert itself by default.
         method: one of :data:`videomatch.localisation.key_frame_selection.METHODS`.
         run: result of ``train`` instead, of a model with ``scores_frames``.
+        pool: write the mean of all frames of its interval for each key frame, instead of that frame.
     """
     store = expert_store(features, expert)
     if len(store.shape) != 1:
         raise ValueError(f"{store.roots[0]}: rows of shape {store.shape}, expected vectors")
-    how = {"method": method, "share": share, "longest": longest}
+    how = {"method": method, "share": share, "longest": longest} | ({"pool": True} if pool else {})
     counts = {"videos": len(store), "frames": int(store.lengths.sum()), "key frames": 0}
     seconds, folder = 0.0, output / (name or expert)
     with reproducible(threads), torch.inference_mode():
@@ -60,7 +62,9 @@ def select_key_frames(
                 keys = selection.select(
                     rows, times, method=method or "coverage", scores=scores, share=share, longest=longest
                 )
-                writer.add(video_id, rows[keys], times=selection.assigned_intervals(keys, times, features=rows))
+                intervals = selection.assigned_intervals(keys, times, features=rows)
+                kept = selection.pooled(rows, times, intervals) if pool else rows[keys]
+                writer.add(video_id, kept, times=intervals)
                 counts["key frames"] += len(keys)
                 seconds += float(times[-1, 1]) if len(times) else 0.0
     size = sum(p.stat().st_size for p in folder.iterdir())

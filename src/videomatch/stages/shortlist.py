@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from pathlib import Path
 
 import faiss
@@ -17,9 +18,13 @@ from videomatch.common.progress import track
 from videomatch.data import tables
 from videomatch.data.corpus import pooled_ids
 from videomatch.data.store import StoreWriter, expert_store
-from videomatch.retrieval.frame_index import FrameIndex
+from videomatch.localisation.maps import LIBRARY
+from videomatch.retrieval.frame_index import FrameIndex, compared
 
 log = logging.getLogger(__name__)
+
+#: of references, for which the time of a search is told
+HOURS = 1000
 
 
 def shortlist(
@@ -29,39 +34,49 @@ def shortlist(
     output: Path,
     split: str,
     expert: str,
+    query_expert: str | None = None,
     top: int = 10,
-    dim: int = 256,
+    codec: str = "SQ8",
+    dim: int | None = None,
     seed: int = 0,
     threads: int = 1,
 ) -> None:
-    """Write ``rankings.parquet`` (query, reference, votes), ``library/`` (the index of the references' frames)
-    and ``shortlist.json`` (how large it is, and what was left out).
+    """Write ``rankings.parquet`` (query, reference, votes), ``library/`` (the index of the references' frames),
+    ``shortlist.json`` (how large it is, and what was left out) and ``measured.json``, which differs from run to run:
+    seconds of CPU to look up the frames of an hour of queries among those of :data:`HOURS` of references, if these are
+    like the ones at hand.
 
-    The references of the split are indexed, its queries are looked up; ``dim`` and ``seed`` are as of
-    :meth:`FrameIndex.create`.
+    The references of the split are indexed, its queries are looked up by the features of ``query_expert`` (that of the
+    references by default); ``codec``, ``dim`` (all by default) and ``seed`` are as of :meth:`FrameIndex.create`.
     """
     store = expert_store(features, expert)
+    asked = expert_store(features, query_expert or expert)
     sides = {role: pooled_ids(corpus, split, [role]) for role in ("query", "reference")}
-    queries, references = (store.present(ids) for ids in sides.values())
+    queries, references = asked.present(sides["query"]), store.present(sides["reference"])
     for (role, listed), ids in zip(sides.items(), (queries, references), strict=True):
         if not ids:
             raise ValueError(f"split {split!r}: none of its {len(listed)} in role {role} has a frame of {expert!r}")
     faiss.omp_set_num_threads(threads)
-    folder, frames, seconds = output / "library", output / "references", 0.0
+    folder, frames, seconds = output / LIBRARY, output / "references", 0.0
     with StoreWriter(frames, shape=store.shape, dtype=store.dtype.name, times=True) as writer:
         for video_id in references:
             times = store.times(video_id)
             writer.add(video_id, store[video_id], times=times)
             seconds += float(times[-1, 1])
     hours = seconds / 3600
-    FrameIndex.create(folder, [frames], dim=min(dim, store.shape[0]), seed=seed)
+    FrameIndex.create(folder, [frames], dim=min(dim or store.shape[0], store.shape[0]), codec=codec, seed=seed)
     FrameIndex.add(folder, frames)
     shutil.rmtree(frames)
     index = FrameIndex(folder)
-    rows = []
+    rows, duration, cpu = [], 0.0, 0.0
     for query in track(queries, label="shortlist"):
-        for place, (reference, score) in enumerate(index.search(store[query], top, exclude=(query,))):
-            rows.append((query, reference, score, None, place, 0))
+        frames_of, started = asked[query], time.process_time()
+        found = index.search(frames_of, top, exclude=(query,))
+        cpu += time.process_time() - started
+        duration += float(asked.times(query)[-1, 1])
+        rows += [(query, reference, score, None, place, 0) for place, (reference, score) in enumerate(found)]
+    more = compared(round(index.frames * HOURS / hours)) / compared(index.frames) if hours else 0.0
+    files.write_json(output / "measured.json", {"CPU s/h": 3600 * cpu * more / duration if duration else 0.0})
     tables.write("rankings", tables.frame("rankings", rows), output)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     about = {

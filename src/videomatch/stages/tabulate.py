@@ -21,6 +21,7 @@ from typing import Any
 from videomatch.common import files
 from videomatch.reports import spread
 from videomatch.reports.spread import Run, number
+from videomatch.specs.reports import MEASURED
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def tabulate(
     suffixes = {split: f" ({label})" if label else "" for split, label in splits}
     heads = [(split, metric, f"{head}{suffix}") for split, suffix in suffixes.items() for metric, head in columns]
     first = [head for _, metric, head in heads if metric in dict(columns[:1])]
+    paired = [head for _, metric, head in heads if metric in (table.get("differences") or dict(columns[:1]))]
     rows = []
     for entry in table["rows"]:
         row = entry | {"values": {}, "differences": {}, "runs": 0, "is_oracle": entry["system"] in oracles}
@@ -88,10 +90,10 @@ def tabulate(
         row["trained_on"] = list(dict.fromkeys(splits for cell in own for splits in cell["trained_on"]))
         for split, metric, head in heads:
             runs, base = (results.get((split, str(system))) for system in (entry["system"], table.get("base")))
-            if runs:
+            if runs and (metric not in MEASURED or metric in runs[0].about["metrics"]):
                 row["values"][head] = spread.value(runs, metric)
                 row["runs"] = max(row["runs"], len(runs))
-            if runs and base and runs is not base and head in first:
+            if runs and base and runs is not base and head in paired:
                 row["differences"][head] = spread.difference(runs, base, metric)
         rows.append(row)
     reported = reported_lines(table, heads, corpus_kind)

@@ -20,6 +20,7 @@ import polars as pl
 
 from videomatch import aligners
 from videomatch.common import files
+from videomatch.localisation.line_ends import followed
 from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
 from videomatch.metrics import segments
 from videomatch.specs.similarity import SimilarityMap
@@ -39,16 +40,19 @@ def tune(
     aligner: str | None = None,
     run: Path | None = None,
     grid: str | dict[str, list[Any]] = "ours",
+    rankings: Path | None = None,
+    follow: bool = False,
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and their metrics) and ``trials.csv`` (every combination, in the order of
-    the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector."""
+    the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector; frames of references are those
+    in the index of ``rankings``, a result of ``shortlist``, if there is one; ``follow`` as of ``align``."""
     loaded = aligners.load(aligner, run)
     combinations = combined(_grid(loaded, aligner or "detector", grid))
-    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus)
+    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus, rankings)
     pairs = pairs_of_split(corpus, split, maps)
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
-    function = functools.partial(_score_pair, maps, aligner, run, combinations)
+    function = functools.partial(_score_pair, maps, aligner, run, follow, combinations)
     scores = for_each_pair(function, pairs, processes=threads, label="tune")
     trials = [
         {**options, **segments.overall(np.array(of_trial))}
@@ -100,9 +104,17 @@ def _grid(aligner: aligners.Aligner, name: str, grid: str | dict[str, list[Any]]
 
 
 def _score_pair(
-    maps: SimilarityMaps, aligner: str | None, run: Path | None, combinations: list[Options], pair: CandidatePair
+    maps: SimilarityMaps,
+    aligner: str | None,
+    run: Path | None,
+    follow: bool,
+    combinations: list[Options],
+    pair: CandidatePair,
 ) -> list[tuple[float, float, int, int]]:
     """Precision, recall, and numbers of found and of true segments of a pair, with every combination."""
     loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
     found = [aligners.find_segments(loaded, *of_pair, options) for options in combinations]
+    if follow and any(map(len, found)):
+        kept = maps.kept(pair)
+        found = [followed(given, *kept) for given in found]
     return [(*segments.pair(given, pair.truth), len(given), len(pair.truth)) for given in found]
