@@ -25,13 +25,15 @@ from videomatch.media.decode import FrameRequest
 SIDE, STEP, FINE = 8, 5.0, 2
 #: levels of an octave of the pyramid; a corner's least contrast, of 255; pixels of its patch in ORB
 LEVELS, CONTRAST, ORB_PATCH = 3, 5, 31
+#: ratio of the variation of a patch in two directions from which on it is an edge
+EDGE = 10.0
 #: pixels of a side, and mean change of brightness, of 255, of the thumbnails of frames that look different
 THUMBNAIL, CHANGE = 16, 2.0
 
 
 class Expert(BaseExpert):
     """At most so many corners (``counts``) of a frame, of half and of a quarter of its size, and so on, every ``every``
-    seconds. Its short side is scaled down to ``size`` pixels."""
+    seconds. Its short side is scaled to ``size`` pixels, also up, so that octaves of all videos are of equal size."""
 
     def __init__(self, *, counts: Sequence[int] = (60, 60, 60), every: float = 1.0, size: int = 240) -> None:
         if not 1 <= len(counts) <= 6 or not all(1 <= count <= 5000 for count in counts):
@@ -43,13 +45,14 @@ class Expert(BaseExpert):
         self.request = FrameRequest(seconds(every), size)
 
     def start(self, video_id: str) -> _Extractor:
-        return _Extractor(self.counts)
+        return _Extractor(self.counts, self.request.size)
 
 
 class _Extractor:
     """The rows of one video; ``first`` are the numbers of the frames that were described, ``counts`` their rows."""
 
-    def __init__(self, counts: Sequence[int]) -> None:
+    def __init__(self, counts: Sequence[int], size: int) -> None:
+        self.size = size
         ratio, border = 2 ** (1 / LEVELS), ORB_PATCH // 2
         given = {"edgeThreshold": border, "patchSize": ORB_PATCH, "fastThreshold": CONTRAST}
         self.detectors = [cv2.ORB.create(count, ratio, LEVELS, **given) for count in counts]
@@ -65,7 +68,8 @@ class _Extractor:
             if self.last is not None and np.abs(small - self.last).mean() < CHANGE:
                 continue
             self.last = small
-            found.append(described(grey, self.detectors))
+            scale = max(1.0, self.size / min(grey.shape))
+            found.append(described(cv2.resize(grey, None, fx=scale, fy=scale), self.detectors))
             self.first.append(number)
             self.counts.append(len(found[-1]))
         return np.concatenate(found)
@@ -126,4 +130,11 @@ def _octave(grey: np.ndarray, detector: cv2.ORB) -> np.ndarray:
     places[:, :2] /= min(grey.shape)
     places[:, 2] = np.log2(places[:, 2])
     rows[:, PATCH:] = places * PLACE
-    return rows
+    return rows[_are_corners(patches)]
+
+
+def _are_corners(patches: np.ndarray) -> np.ndarray:
+    """Which patches ``(n, PATCH)`` vary in both directions; an edge is like any other (Lowe, IJCV 2004, section 4.1)."""
+    down, across = np.gradient(patches.reshape(-1, SIDE, SIDE), axis=(1, 2))
+    a, b, c = ((x * y).sum(axis=(1, 2)) for x, y in ((down, down), (down, across), (across, across)))
+    return (a * c - b * b) * (EDGE + 1) ** 2 > EDGE * (a + c) ** 2
