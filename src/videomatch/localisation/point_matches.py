@@ -22,10 +22,12 @@ from videomatch.retrieval.frame_index import FrameIndex
 
 #: numbers of a patch; factors of x, y, log2 of the size and angle in a row
 PATCH, PLACE = 64, np.full(4, 1e-3, np.float32)
-#: nearest corners that count, and their least cosine
-NEAREST, SIMILAR = 8, 0.8
+#: every so manyth corner of the query is sought; nearest corners that count, and their least cosine
+EVERY, NEAREST, SIMILAR = 2, 8, 0.8
 #: corners that find one in a frame that is worth a closer look; frames that get one per query frame: of a video, of all
-PAIRS, OF_VIDEO, OF_ALL = 4, 6, 18
+PAIRS, OF_VIDEO, OF_ALL = 3, 4, 12
+#: short sides of a bin in which shifts of one picture to another are counted
+PLACES = 0.3
 #: short sides by which corners may roughly be displaced, before a transform is refined
 ROUGHLY = 0.1
 #: short sides by which a corner may be displaced; by how much scale (log2) and angle (degrees) may differ; side of a
@@ -81,18 +83,19 @@ def related(
     ``rows`` with ``times`` ``(n, 2)``, s."""
     if not len(rows):
         return {}
-    similarity, nearest = index.neighbours(rows, NEAREST)
+    similarity, nearest = index.neighbours(rows[::EVERY], NEAREST)
     corner, rank = np.nonzero(similarity >= SIMILAR)
-    found = nearest[corner, rank]
+    corner, found = EVERY * corner, nearest[corner, rank]
     excluded = [number for number, name in enumerate(index.ids) if name in set(exclude)]
     keep = ~np.isin(index.owners(found), excluded)
     corner, found = corner[keep], found[keep]
     if not len(found):
         return {}
     _, frame = np.unique(times[:, 0], return_inverse=True)
-    other_times = index.rows(found)[1]
+    other, other_times = index.rows(found)
     keys = np.stack([frame[corner], index.owners(found), np.round(1000 * other_times[:, 0])], axis=1).astype(np.int64)
-    pairs, first, counts = np.unique(keys, axis=0, return_index=True, return_counts=True)
+    pairs, first, of_pair = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    counts = _alike_placed(of_pair.ravel(), _places(rows[corner]), _places(other))
     ends = np.searchsorted(frame, np.arange(frame[-1] + 2))
     shifts = np.round(other_times[first, 0] - times[ends[pairs[:, 0]], 0]).astype(np.int64)
     votes = counts * _at_shift(pairs[:, 1], shifts, counts)
@@ -105,15 +108,29 @@ def related(
             continue
         seen.update((of_frame, of_video))
         at = slice(ends[of_frame[0]], ends[of_frame[0] + 1])
-        other, _ = index.rows(index.same_time(int(found[first[pair]])))
+        whole, _ = index.rows(index.same_time(int(found[first[pair]])))
         box = (*times[at.start].tolist(), *other_times[first[pair]].tolist())
-        examined.setdefault(of_video[1], []).append(_FramePair.of(box, patches[at], rows[at], other))
+        examined.setdefault(of_video[1], []).append(_FramePair.of(box, patches[at], rows[at], whole))
     hits = {index.ids[number]: _related(pairs) for number, pairs in examined.items()}
     return {video: RelatedFrames(hit[:, :4], hit[:, 4]) for video, hit in sorted(hits.items()) if len(hit)}
 
 
+def _alike_placed(of_pair: np.ndarray, query: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Of each pair of frames, in how many pairs of corners one scale, rotation and shift puts the one on the other: votes
+    in two grids of bins, so that the borders of bins part no more than one of them (Lowe, IJCV 2004)."""
+    linear = _sizes(query) / _sizes(reference)
+    shift = (query[:, 0] + 1j * query[:, 1]) - linear * (reference[:, 0] + 1j * reference[:, 1] - (0.5 + 0.5j))
+    units = [np.log2(np.abs(linear)), np.angle(linear) * 3 / np.pi, shift.real / PLACES, shift.imag / PLACES]
+    best = np.zeros(of_pair.max() + 1, np.int64)
+    for half in (0.0, 0.5):
+        bins = [np.clip(np.floor(unit + half).astype(np.int64) + 32, 0, 63) for unit in units]
+        keys, votes = np.unique(np.ravel_multi_index((of_pair, *bins), (len(best), *4 * (64,))), return_counts=True)
+        np.maximum.at(best, keys // 64**4, votes)
+    return best
+
+
 def _at_shift(videos: np.ndarray, shifts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Of each pair of frames, how many counts all pairs of its video have that are shifted alike, within a second."""
+    """Of each pair of frames, the sum of the counts of those of its video that are shifted alike, within a second."""
     keys, at = np.unique(np.stack([videos, shifts], axis=1), axis=0, return_inverse=True)
     sums = np.bincount(at.ravel(), counts)
     total = sums.copy()
