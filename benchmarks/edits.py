@@ -30,7 +30,7 @@ from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 
 #: clips that are edited, strangers that are, and seconds of each: at least, at most
-CLIPS, STRANGERS, SECONDS = 10, 6, (3.5, 12.0)
+CLIPS, STRANGERS, SECONDS = 10, 6, (3.5, 8.0)
 #: pixels of the longer side, and pictures a second
 SIDE, RATE = 320, 12
 #: seconds by which a segment may be displaced

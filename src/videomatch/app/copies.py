@@ -278,8 +278,11 @@ class CopySearch:
         """Add the segments in which a part of the picture, or of its mirror image, is found by its corners."""
         assert self.points is not None
         rows, times = np.asarray(store[WHOLE], np.float32), store.times(WHOLE)
-        for view, corners in ((PARTS, rows), (MIRRORED, point_matches.mirrored(rows))):
+        for view in (PARTS, MIRRORED):
+            if answer.is_found:
+                break
             with answer.timed("search"):
+                corners = rows if view == PARTS else point_matches.mirrored(rows)
                 found = point_matches.related(self.points, corners, times, exclude)
             best = sorted(found, key=lambda video: (-found[video].similarity.sum(), video))[:top]
             answer.candidates += len(best)

@@ -25,34 +25,39 @@ from videomatch.media.decode import FrameRequest
 SIDE, STEP, FINE = 8, 5.0, 2
 #: levels of an octave of the pyramid; a corner's least contrast, of 255; pixels of its patch in ORB
 LEVELS, CONTRAST, ORB_PATCH = 3, 5, 31
+#: times as many corners that are found, and short sides of a cell, in which the best of them are kept
+CHOICE, SPREAD = 3, 0.25
+#: ratio of the variation of a patch in two directions from which on it is an edge
+EDGE = 10.0
 #: pixels of a side, and mean change of brightness, of 255, of the thumbnails of frames that look different
 THUMBNAIL, CHANGE = 16, 2.0
 
 
 class Expert(BaseExpert):
     """At most so many corners (``counts``) of a frame, of half and of a quarter of its size, and so on, every ``every``
-    seconds. Its short side is scaled down to ``size`` pixels."""
+    seconds. Its short side is scaled to ``size`` pixels, also up, so that octaves of all videos are of equal size."""
 
     def __init__(self, *, counts: Sequence[int] = (60, 60, 60), every: float = 1.0, size: int = 240) -> None:
         if not 1 <= len(counts) <= 6 or not all(1 <= count <= 5000 for count in counts):
             raise ValueError(f"points: counts = {list(counts)}, expected 1 to 6 numbers of corners from 1 to 5000")
         if not 64 <= size <= 2000:
             raise ValueError(f"points: size = {size} pixels, expected 64 to 2000")
-        self.counts = counts
+        self.counts, self.size = counts, size
         self.shape = (PATCH + len(PLACE),)
         self.request = FrameRequest(seconds(every), size)
 
     def start(self, video_id: str) -> _Extractor:
-        return _Extractor(self.counts)
+        return _Extractor(self.counts, self.size)
 
 
 class _Extractor:
     """The rows of one video; ``first`` are the numbers of the frames that were described, ``counts`` their rows."""
 
-    def __init__(self, counts: Sequence[int]) -> None:
+    def __init__(self, counts: Sequence[int], size: int) -> None:
+        self.size = size
         ratio, border = 2 ** (1 / LEVELS), ORB_PATCH // 2
         given = {"edgeThreshold": border, "patchSize": ORB_PATCH, "fastThreshold": CONTRAST}
-        self.detectors = [cv2.ORB.create(count, ratio, LEVELS, **given) for count in counts]
+        self.detectors = [(cv2.ORB.create(CHOICE * count, ratio, LEVELS, **given), count) for count in counts]
         self.last: np.ndarray | None = None
         self.first: list[int] = []
         self.counts: list[int] = []
@@ -65,7 +70,8 @@ class _Extractor:
             if self.last is not None and np.abs(small - self.last).mean() < CHANGE:
                 continue
             self.last = small
-            found.append(described(grey, self.detectors))
+            scale = max(1.0, self.size / min(grey.shape))
+            found.append(described(cv2.resize(grey, None, fx=scale, fy=scale), self.detectors))
             self.first.append(number)
             self.counts.append(len(found[-1]))
         return np.concatenate(found)
@@ -84,22 +90,33 @@ def _none(rows: int) -> np.ndarray:
     return np.zeros((rows, PATCH + len(PLACE)), np.float32)
 
 
-def described(grey: np.ndarray, detectors: Sequence[cv2.ORB]) -> np.ndarray:
-    """The rows of a frame ``(height, width)`` uint8, float32; one detector per octave."""
+def described(grey: np.ndarray, detectors: Sequence[tuple[cv2.ORB, int]]) -> np.ndarray:
+    """The rows of a frame ``(height, width)`` uint8, float32; a detector and a number of corners per octave."""
     rows, octave = [_none(0)], grey
-    for number, detector in enumerate(detectors):
+    for number, (detector, count) in enumerate(detectors):
         if number:
             octave = cv2.resize(octave, (octave.shape[1] // 2, octave.shape[0] // 2), interpolation=cv2.INTER_AREA)
         if min(octave.shape) <= ORB_PATCH:
             break
-        rows.append(_octave(octave, detector))
+        rows.append(_octave(octave, detector, count))
         rows[-1][:, PATCH + 2] -= PLACE[2] * np.log2(min(octave.shape))
     return np.concatenate(rows)
 
 
-def _octave(grey: np.ndarray, detector: cv2.ORB) -> np.ndarray:
+def _spread(corners: Sequence[cv2.KeyPoint], side: float, count: int) -> list[cv2.KeyPoint]:
+    """The best corner of each cell of so many pixels, then the second best ones and so on: words and other pictures
+    in one part of the picture must not take all corners."""
+    cells = np.array([c.pt for c in corners]).reshape(-1, 2) // side
+    response = np.array([-c.response for c in corners])
+    _, cell = np.unique(cells, axis=0, return_inverse=True)
+    order = np.lexsort((response, cell.ravel()))
+    ranks = np.arange(len(order)) - np.searchsorted(cell.ravel()[order], cell.ravel()[order])
+    return [corners[n] for n in order[np.lexsort((response[order], ranks))][:count]]
+
+
+def _octave(grey: np.ndarray, detector: cv2.ORB, count: int) -> np.ndarray:
     """The rows of a picture, with sizes in pixels."""
-    corners = detector.detect(grey, None)
+    corners = _spread(detector.detect(grey, None), SPREAD * min(grey.shape), count)
     rows = _none(len(corners))
     if not corners:
         return rows
@@ -126,4 +143,11 @@ def _octave(grey: np.ndarray, detector: cv2.ORB) -> np.ndarray:
     places[:, :2] /= min(grey.shape)
     places[:, 2] = np.log2(places[:, 2])
     rows[:, PATCH:] = places * PLACE
-    return rows
+    return rows[_are_corners(patches)]
+
+
+def _are_corners(patches: np.ndarray) -> np.ndarray:
+    """Which patches ``(n, PATCH)`` vary in both directions; edges are all alike (Lowe, IJCV 2004, section 4.1)."""
+    down, across = np.gradient(patches.reshape(-1, SIDE, SIDE), axis=(1, 2))
+    a, b, c = ((x * y).sum(axis=(1, 2)) for x, y in ((down, down), (down, across), (across, across)))
+    return (a * c - b * b) * (EDGE + 1) ** 2 > EDGE * (a + c) ** 2

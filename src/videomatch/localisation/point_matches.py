@@ -1,15 +1,18 @@
 """Which frames of a query show a part of which frames of a library: by corners (:mod:`videomatch.experts.points`) that
 look alike and lie alike.
 
-Each corner of the query finds its nearest ones in the library. Where several of one frame find corners of one other
-frame, the two are related if one similarity transform (shift, scale, rotation) takes the places of some of them to
-those of the others, and these span a fair part of either picture. A logo or a word that strangers share spans little.
+Each corner of the query finds its nearest ones in the library. Pairs of frames in which several do, most of all where
+other frames of the two videos do at the same distance in time, are compared corner by corner. Each pair of corners that
+are each other's most similar ones proposes a similarity transform (shift, scale, rotation) of one picture to the other,
+as they have places, sizes and angles; so the right one is found among many wrong pairs (Lowe, IJCV 2004). Frames are
+related if one transform holds for several of them, or for a picture that stands still, and what agrees spans a fair
+part of either picture: a logo or a word that strangers share spans little, and by chance only single frames agree.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,11 +22,14 @@ from videomatch.retrieval.frame_index import FrameIndex
 
 #: numbers of a patch; factors of x, y, log2 of the size and angle in a row
 PATCH, PLACE = 64, np.full(4, 1e-3, np.float32)
-#: nearest corners that count, and their least cosine
-NEAREST, SIMILAR = 8, 0.8
-#: pairs of corners of two frames that are worth a closer look; frames that get one per query frame, those with most
-#: pairs first: of one video, of all
-PAIRS, OF_VIDEO, OF_ALL = 5, 4, 12
+#: every so manyth corner of the query is sought; nearest corners that count, and their least cosine
+EVERY, NEAREST, SIMILAR = 2, 8, 0.8
+#: corners that find one in a frame that is worth a closer look; frames that get one per query frame: of a video, of all
+PAIRS, OF_VIDEO, OF_ALL = 3, 4, 12
+#: short sides of a bin in which shifts of one picture to another are counted
+PLACES = 0.3
+#: short sides by which corners may roughly be displaced, before a transform is refined
+ROUGHLY = 0.1
 #: short sides by which a corner may be displaced; by how much scale (log2) and angle (degrees) may differ; side of a
 #: cell in which only one corner counts
 TOLERANCE, SCALE, ANGLE, CELL = 0.025, 0.6, 25.0, 0.03
@@ -33,6 +39,8 @@ MAX_SCALE = 5.0
 SPAN = 0.15
 #: corners in agreement at least, which make a similarity of one half
 LEAST = 6
+#: seconds that a frame lasts from which on it needs no other one in agreement
+STILL = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,62 +83,140 @@ def related(
     ``rows`` with ``times`` ``(n, 2)``, s."""
     if not len(rows):
         return {}
-    similarity, nearest = index.neighbours(rows, NEAREST)
+    similarity, nearest = index.neighbours(rows[::EVERY], NEAREST)
     corner, rank = np.nonzero(similarity >= SIMILAR)
-    found = nearest[corner, rank]
+    corner, found = EVERY * corner, nearest[corner, rank]
     excluded = [number for number, name in enumerate(index.ids) if name in set(exclude)]
     keep = ~np.isin(index.owners(found), excluded)
     corner, found = corner[keep], found[keep]
     if not len(found):
         return {}
-    other, other_times = index.rows(found)
     _, frame = np.unique(times[:, 0], return_inverse=True)
+    other, other_times = index.rows(found)
     keys = np.stack([frame[corner], index.owners(found), np.round(1000 * other_times[:, 0])], axis=1).astype(np.int64)
-    pairs, of_pair, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    order = np.argsort(of_pair.ravel(), kind="stable")
-    ends = np.cumsum(counts)
-    places, others = _places(rows[corner]), _places(other)
+    pairs, first, of_pair = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    counts = _alike_placed(of_pair.ravel(), _places(rows[corner]), _places(other))
+    ends = np.searchsorted(frame, np.arange(frame[-1] + 2))
+    shifts = np.round(other_times[first, 0] - times[ends[pairs[:, 0]], 0]).astype(np.int64)
+    votes = counts * _at_shift(pairs[:, 1], shifts, counts)
     seen: Counter[tuple[int, ...]] = Counter()
-    hits: dict[str, list[tuple[float, ...]]] = {}
-    for pair in np.argsort(-counts, kind="stable").tolist():
-        if counts[pair] < PAIRS:
-            break
+    examined: dict[int, list[_FramePair]] = {}
+    patches = index.project(rows)
+    for pair in np.argsort(-votes, kind="stable").tolist():
         of_frame, of_video = (int(pairs[pair, 0]),), tuple(pairs[pair, :2].tolist())
-        if seen[of_frame] >= OF_ALL or seen[of_video] >= OF_VIDEO:
+        if counts[pair] < PAIRS or seen[of_frame] >= OF_ALL or seen[of_video] >= OF_VIDEO:
             continue
         seen.update((of_frame, of_video))
-        at = order[ends[pair] - counts[pair] : ends[pair]]
-        if agreeing := _agreeing(places[at], others[at]):
-            box = (*times[corner[at[0]]].tolist(), *other_times[at[0]].tolist())
-            hits.setdefault(index.ids[of_video[1]], []).append((*box, agreeing))
-    return {
-        video: RelatedFrames(np.array(table)[:, :4], np.array(table)[:, 4]) for video, table in sorted(hits.items())
-    }
+        at = slice(ends[of_frame[0]], ends[of_frame[0] + 1])
+        whole, _ = index.rows(index.same_time(int(found[first[pair]])))
+        box = (*times[at.start].tolist(), *other_times[first[pair]].tolist())
+        examined.setdefault(of_video[1], []).append(_FramePair.of(box, patches[at], rows[at], whole))
+    hits = {index.ids[number]: _related(pairs) for number, pairs in examined.items()}
+    return {video: RelatedFrames(hit[:, :4], hit[:, 4]) for video, hit in sorted(hits.items()) if len(hit)}
+
+
+def _alike_placed(of_pair: np.ndarray, query: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Of each pair of frames, in how many pairs of corners one scale, rotation and shift puts the one on the other: votes
+    in two grids of bins, so that the borders of bins part no more than one of them (Lowe, IJCV 2004)."""
+    linear = _sizes(query) / _sizes(reference)
+    shift = (query[:, 0] + 1j * query[:, 1]) - linear * (reference[:, 0] + 1j * reference[:, 1] - (0.5 + 0.5j))
+    units = [np.log2(np.abs(linear)), np.angle(linear) * 3 / np.pi, shift.real / PLACES, shift.imag / PLACES]
+    best = np.zeros(of_pair.max() + 1, np.int64)
+    for half in (0.0, 0.5):
+        bins = [np.clip(np.floor(unit + half).astype(np.int64) + 32, 0, 63) for unit in units]
+        keys, votes = np.unique(np.ravel_multi_index((of_pair, *bins), (len(best), *4 * (64,))), return_counts=True)
+        np.maximum.at(best, keys // 64**4, votes)
+    return best
+
+
+def _at_shift(videos: np.ndarray, shifts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of each pair of frames, the sum of the counts of those of its video that are shifted alike, within a second."""
+    keys, at = np.unique(np.stack([videos, shifts], axis=1), axis=0, return_inverse=True)
+    sums = np.bincount(at.ravel(), counts)
+    total = sums.copy()
+    is_next = (np.diff(keys[:, 0]) == 0) & (np.diff(keys[:, 1]) == 1)
+    total[1:] += sums[:-1] * is_next
+    total[:-1] += sums[1:] * is_next
+    return total[at.ravel()]
+
+
+@dataclass(frozen=True)
+class _FramePair:
+    """Two frames: start and end of both, s, and the places of their corners that look alike."""
+
+    times: tuple[float, ...]
+    query: np.ndarray
+    reference: np.ndarray
+
+    @classmethod
+    def of(cls, times: tuple[float, ...], patches: np.ndarray, rows: np.ndarray, other: np.ndarray) -> _FramePair:
+        """Of the corners of both that are each other's most similar ones."""
+        cosines = patches[:, :PATCH] @ other[:, :PATCH].T
+        partner = cosines.argmax(axis=1)
+        number = np.flatnonzero(cosines.argmax(axis=0)[partner] == np.arange(len(rows)))
+        number = number[cosines[number, partner[number]] >= SIMILAR]
+        return cls(times, _places(rows[number]), _places(other[partner[number]]))
+
+    def transform(self) -> np.ndarray | None:
+        """The similarity transform ``(2, 3)`` that takes most places of the reference near those of the query: each
+        pair of corners proposes one (Lowe, IJCV 2004), and those that agree with the best roughly refine it."""
+        query, reference = self.query, self.reference
+        (q, sizes), (r, of_reference) = ((side[:, 0] + 1j * side[:, 1], _sizes(side)) for side in (query, reference))
+        linear = (sizes / of_reference)[:, None]
+        away = np.abs(linear * (r - r[:, None]) - (q - q[:, None]))
+        is_near = (away <= ROUGHLY * np.minimum(1, np.abs(linear))) & _alike(sizes, of_reference, linear)
+        near = is_near[is_near.sum(axis=1).argmax()] if len(is_near) else np.zeros(0, bool)
+        if near.sum() < 3:
+            return None
+        points = (np.ascontiguousarray(side[near, :2]) for side in (reference, query))
+        return cv2.estimateAffinePartial2D(*points, ransacReprojThreshold=TOLERANCE, maxIters=200)[0]
+
+    def agreeing(self, matrix: np.ndarray) -> int:
+        """How many corners a transform takes to their counterparts, one a cell; 0 where they span little."""
+        query, reference = self.query, self.reference
+        moved = reference[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        linear = complex(matrix[0, 0], matrix[1, 0])
+        near = np.linalg.norm(moved - query[:, :2], axis=1) <= TOLERANCE * min(1, abs(linear))
+        near &= _alike(_sizes(query), _sizes(reference), linear)
+        sides = [side[near, :2] for side in (query, reference)]
+        if not near.any() or max(float(np.prod(np.ptp(side, axis=0))) for side in sides) < SPAN:
+            return 0
+        return min(len(np.unique(np.round(side / CELL), axis=0)) for side in sides)
+
+
+def _sizes(places: np.ndarray) -> np.ndarray:
+    """Size and angle of corners as complex numbers."""
+    return (np.exp2(places[:, 2]) * np.exp(1j * places[:, 3])).astype(np.complex64)
+
+
+def _alike(query: np.ndarray, reference: np.ndarray, linear: np.ndarray | complex) -> np.ndarray:
+    """Whether a transform takes sizes and angles of corners near those of their counterparts."""
+    rest = query / (reference * linear)
+    size = np.abs(rest)
+    return (np.abs(np.log2(size)) <= SCALE) & (rest.real >= size * np.cos(np.radians(ANGLE)))
+
+
+def _related(pairs: Sequence[_FramePair]) -> np.ndarray:
+    """Times and corners in agreement ``(n, 5)`` of pairs of frames of one video, of those that are related: one
+    transform relates several frames, or a picture that stands still."""
+    rest = []
+    for pair in pairs:
+        matrix = pair.transform()
+        if matrix is not None and 1 / MAX_SCALE <= np.hypot(*matrix[:, 0]) <= MAX_SCALE:
+            rest.append((pair.agreeing(matrix), matrix, pair))
+    rest.sort(key=lambda proposal: -proposal[0])
+    found: list[tuple[float, ...]] = []
+    while rest and rest[0][0] >= LEAST:
+        matrix = rest[0][1]
+        agreeing = [pair.agreeing(matrix) for _, _, pair in rest]
+        group = [(*pair.times, n) for n, (_, _, pair) in zip(agreeing, rest, strict=True) if n >= LEAST]
+        starts = {row[0] for row in group}
+        if len(starts) > 1 or any(end - start >= STILL for start, end, *_ in group):
+            found += group
+        rest = [proposal for n, proposal in zip(agreeing[1:], rest[1:], strict=True) if n < LEAST]
+    return np.array(found).reshape(-1, 5)
 
 
 def _places(rows: np.ndarray) -> np.ndarray:
     """x, y, log2 of the size, angle."""
     return rows[:, PATCH:].astype(np.float32) / PLACE
-
-
-def _agreeing(query: np.ndarray, reference: np.ndarray) -> int:
-    """How many corners one similarity transform takes to their counterparts; 0 where they are few or span little."""
-    points = np.ascontiguousarray(reference[:, :2]), np.ascontiguousarray(query[:, :2])
-    matrix, inside = cv2.estimateAffinePartial2D(
-        *points, method=cv2.RANSAC, ransacReprojThreshold=TOLERANCE, maxIters=200, confidence=0.99
-    )
-    if matrix is None:
-        return 0
-    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if not 1 / MAX_SCALE <= scale <= MAX_SCALE:
-        return 0
-    turn = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
-    turned = (np.degrees(query[:, 3] - reference[:, 3]) - turn + 180) % 360 - 180
-    scaled = query[:, 2] - reference[:, 2] - np.log2(scale)
-    at = inside.ravel().astype(bool) & (np.abs(turned) <= ANGLE) & (np.abs(scaled) <= SCALE)
-    if at.sum() < LEAST:
-        return 0
-    sides = [places[at, :2] for places in (query, reference)]
-    span = max(float(np.prod(np.ptp(side, axis=0))) for side in sides)
-    agreeing = min(len(np.unique(np.round(side / CELL), axis=0)) for side in sides)
-    return agreeing if span >= SPAN and agreeing >= LEAST else 0

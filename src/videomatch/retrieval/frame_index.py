@@ -286,6 +286,15 @@ class FrameIndex:
             times[here] = self._times[number][inside]
         return rows[at], times[at]
 
+    def same_time(self, frame: int) -> np.ndarray:
+        """Numbers of all rows of a video that begin when row number ``frame`` does: it has many of one picture."""
+        video = int(self.owners(np.array(frame)))
+        part = int(np.searchsorted(self._starts, frame, side="right")) - 1
+        first, end = int(self._ends[video] - self._lengths[video]), int(self._ends[video])
+        starts = self._times[part][first - self._starts[part] : end - self._starts[part], 0]
+        at = starts[frame - first]
+        return first + np.arange(np.searchsorted(starts, at), np.searchsorted(starts, at, side="right"))
+
     def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The frames of a video as their codes have them, ``(L, dim)``, and start and end of each, s."""
         number = self._number[video_id]
