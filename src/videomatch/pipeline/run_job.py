@@ -2,7 +2,7 @@
 
 A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
 workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
-result turns out to be current already ends at once.
+result turns out to be current already ends at once; one whose work another process does waits for that.
 
 Under torchrun or accelerate several processes call the stage together; process 0 alone writes the log and the result.
 """
@@ -10,6 +10,7 @@ Under torchrun or accelerate several processes call the stage together; process 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import json
 import logging
@@ -17,7 +18,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from videomatch.common.digests import SCRATCH, digest, dumps
 from videomatch.pipeline import compiled, fork_server, provenance, reached
 
 log = logging.getLogger("videomatch")
+#: seconds between two looks at whether another process has ended
+WAIT = 2.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,6 +65,28 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"]:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
+    scratch = SCRATCH / "jobs" / digest(wanted)
+    with contextlib.nullcontext() if _is_helper() else _alone(scratch, manifest):
+        _make(stage, job, wanted, manifest, scratch, threads)
+
+
+@contextlib.contextmanager
+def _alone(scratch: Path, manifest: Path) -> Iterator[None]:
+    """Within the context no other process does the same work: one that a killed workflow left at work on another
+    machine ends first. What a killed process left unfinished is removed."""
+    while (lock := files.lock(scratch.with_suffix(".lock"))) is None:
+        log.info("another process does this work already: waiting for it")
+        time.sleep(WAIT)
+    with lock:
+        files.sweep(manifest.parent.parent, f".{manifest.parent.name}.*.*")
+        if lock.before is not None:
+            files.sweep(manifest.parent.parent, f".{manifest.parent.name}.*.{lock.before}", locked=True)
+        yield
+
+
+def _make(
+    stage: str, job: Mapping[str, Any], wanted: Mapping[str, Any], manifest: Path, scratch: Path, threads: int
+) -> None:
     if provenance.restore(manifest, wanted):
         if not _is_helper():
             _report(manifest, "unchanged")
@@ -75,12 +100,11 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     function = vars(named.module("stages", stage))[stage]
     if "threadpoolctl" in sys.modules:  # libraries that were imported before this job was known
         sys.modules["threadpoolctl"].threadpool_limits(threads)
-    folder, scratch = manifest.parent, SCRATCH / "jobs" / digest(wanted)
+    folder = manifest.parent
     given = arguments(function, job, files.unfinished(folder), scratch, threads)
     if _is_helper():
         function(**given)
         return
-    files.sweep(folder.parent, f".{folder.name}.*.*")
     started, cpu = time.monotonic(), time.process_time()
     log.info("%s started: %s", stage, dumps(job["settings"]))
     with files.replacing(folder) as temporary:
