@@ -3,10 +3,6 @@
 include: "workflow/rules/common.smk"
 
 
-# A graphics card is used where there is one, by one job at a time.
-GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
-
-
 rule all:
     default_target: True
     input:
@@ -38,9 +34,11 @@ for made in rules.RULES:
             **made.constraints(plan),
         priority: priority(made)
         threads: threads(made)
+        group: group(made)
         resources:
-            mem_mb=made.mem_mb,
-            gpu=GPU * made.gpu,
+            mem_mb=needs(made, resources.mem_mb),
+            runtime=needs(made, resources.runtime),
+            gpu=needs(made, resources.cards),
         params:
             stage=made.name,
         shell:
@@ -55,6 +53,15 @@ rule unknown:
         "{target}",
     wildcard_constraints:
         target=r"[\w-]+",
+
+
+onstart:
+    if not workflow.local_exec:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no job is left at work
+
+
+onerror:
+    seen.cancel()
 
 
 onsuccess:
