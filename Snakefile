@@ -6,11 +6,11 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        list(rules.needed(plan)),
+        list(rules.needed(plan)) if IS_FIRST else [],
 
 
 # `snakemake similarity_overview` makes that table. DVC runs a stage by its name, after those that it reads.
-for name, stage in rules.stages(plan).items():
+for name, stage in rules.stages(plan).items() if IS_FIRST else ():
 
     rule:
         name:
@@ -33,8 +33,9 @@ for made in rules.RULES:
         wildcard_constraints:
             **made.constraints(plan),
         priority: priority(made)
+        group:
+            group(made)
         threads: threads(made)
-        group: group(made)
         resources:
             mem_mb=needs(made, resources.mem_mb),
             runtime=needs(made, resources.runtime),

@@ -106,17 +106,18 @@ def sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_profile_of_a_machine_does_not_rule_over_that_of_a_cluster(sinfo: Path, monkeypatch: pytest.MonkeyPatch):
-    sinfo.write_text("(null)\n")
+    sinfo.write_text("8 16000 (null)\n")
     monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     assert profile("default")["cores"] == "all"
     monkeypatch.setenv("SNAKEMAKE_PROFILE", "profiles/slurm")
     assert not profile("default").keys() & profile("slurm").keys()
+    assert profile("slurm")["cores"] == "8" and profile("slurm")["resources"] == ["mem_mb=16000"]
     assert "resources" not in profile("default"), "a limit would be that of the whole cluster"
 
 
 def test_cards_are_asked_of_the_nodes(sinfo: Path):
-    sinfo.write_text("(null)\n")
+    sinfo.write_text("8 16000 (null)\n")
     without = profile("slurm")["set-resources"]
     assert set(without) == {f"{rule.name}:gpu=0" for rule in rules.RULES if rule.gpu}
-    sinfo.write_text("gpu:a100:4(S:0-1)\n(null)\n")
+    sinfo.write_text("8 16000 (null)\n64 512000 gpu:a100:4(S:0-1)\n")
     assert not [entry for entry in profile("slurm").get("set-resources", []) if "gpu" in entry]

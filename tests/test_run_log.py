@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,15 @@ def test_an_interrupted_run_cancels_all_its_jobs(cluster: run_log.RunLog, tmp_pa
     cluster.emit(record("SLURM run ID: 1a-2b"))
     cluster.cancel()
     assert (tmp_path / "cancelled").read_text() == "--name=1a-2b\n"
+
+
+def test_a_job_that_waits_for_ever_is_named_once(cluster, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho 7: Priority\necho 8: PartitionTimeLimit\n")
+    monkeypatch.setattr(run_log, "WAITS", 0.05)
+    cluster.emit(record("SLURM run ID: 1a-2b"))
+    time.sleep(1)
+    monkeypatch.setattr(run_log, "WAITS", 1e6)
+    assert capsys.readouterr().err == "videomatch: SLURM job 8: PartitionTimeLimit (it waits for that)\n"
 
 
 def test_what_this_log_says_itself_is_not_said_twice(cluster: run_log.RunLog):

@@ -16,17 +16,19 @@ from videomatch.common.messages import count
 from videomatch.pipeline import params as parameters, provenance, resources, rules
 from videomatch.pipeline.plan import Plan
 
+# A job on a cluster starts Snakemake again.
+IS_FIRST = workflow.is_main_process
+
 try:
     given, read = parameters.load(workflow.configfiles or ["params.yaml"], workflow.config_settings.config)
-    plan = Plan(parameters.resolved(given, read))
-    if not rules.needed(plan):
+    plan = Plan(parameters.resolved(given, read, checked=not IS_FIRST))
+    if IS_FIRST and not rules.needed(plan):
         sys.exit("nothing to make: results are made for tables, pages and submissions, and the parameters name none")
-    rules.require_packages(plan)
+    if IS_FIRST:
+        rules.require_packages(plan)
 except ValueError as error:
     sys.exit(f"{error}")
 
-# A job on a cluster starts Snakemake again.
-IS_FIRST = workflow.is_main_process
 # manifest -> job of the results that this run looks at
 looked_at = {}
 
@@ -98,9 +100,7 @@ def priority(made):
 
 def threads(made):
     """The processors of a rule's job, a function of its wildcards. On this machine it takes one where it may take more."""
-    return lambda wildcards: resources.threads(
-        plan, result_of(made, wildcards), alone=IS_FIRST and workflow.local_exec
-    )
+    return lambda wildcards: resources.threads(plan, result_of(made, wildcards), alone=IS_FIRST and workflow.local_exec)
 
 
 def needs(made, estimate):

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,10 +28,13 @@ NOISE = ("Select jobs to execute", "Execute ", "Reasons:", "Complete log", "Elap
 NOISE += ("WorkflowError:\nAt least one job did not complete", "Terminating processes on user request")
 # of the executor for SLURM
 RUN_ID = "SLURM run ID: "
-NOISE += (RUN_ID, "Cleaning up SLURM log", "Trying to restart job")
+NOISE += (RUN_ID, "Cleaning up SLURM log", "Trying to restart job", "No SLURM account given", "No account was given")
+NOISE += ("Unable to guess SLURM account",)
 SUBMITTED = re.compile(r"Job \S+ has been submitted")
 #: lines of a log that are shown of a job that failed on a cluster, and of jobs that were submitted together
 LINES, NAMED = 5, 3
+#: seconds between two looks at jobs that wait, and the usual reasons for that
+WAITS, USUAL = 60.0, ("", "None", "Priority", "Resources", "BeginTime")
 #: events that this module shows in its own words
 SHOWN = ("progress", "job_finished", "run_info", "resources_info")
 INTERRUPTED = "interrupted; `snakemake` goes on with what is finished"
@@ -74,6 +78,7 @@ class RunLog(logging.Handler):
         fields, text = vars(record), str(record.msg)
         if text.startswith(RUN_ID):
             self._run_id = text.removeprefix(RUN_ID)
+            threading.Thread(target=self._watch, daemon=True).start()
         if fields.get("event") in show:
             line = show[str(fields["event"])](fields)
             if line:
@@ -108,7 +113,7 @@ class RunLog(logging.Handler):
         more = f" and {len(jobs) - NAMED} more" * (len(jobs) > NAMED)
         number = fields.get("external_jobid") or fields.get("aux", {}).get("external_jobid")
         if number is None:
-            how = fields.get("rule_msg") or "it could not be submitted; the log of Snakemake says why"
+            how = fields.get("rule_msg") or "SLURM did not take it; `snakemake --verbose` shows how it was asked"
             return f"videomatch {', '.join(names)}{more}: {how}"
         state = _ask("squeue", f"--jobs={number}", "--states=all", "--noheader", "--format=%T on %N")
         log = (fields.get("aux_logs") or fields["log"])[-1]
@@ -117,6 +122,17 @@ class RunLog(logging.Handler):
         last = said or (own and _lines(own[-1])) or _lines(log)
         head = f"videomatch {', '.join(names)}{more}: SLURM job {number} is {state or 'unknown to SLURM'} (log: {log})"
         return "\n  ".join([head, *last[-LINES:]])
+
+    def _watch(self) -> None:
+        """Say once of each job that waits for something else than its turn: it may wait for ever."""
+        told = set[str]()
+        while True:
+            time.sleep(WAITS)
+            waiting = _ask("squeue", f"--name={self._run_id}", "--states=PENDING", "--noheader", "--format=%i: %r")
+            for line in set(waiting.splitlines()) - told:
+                told.add(line)
+                if line.partition(": ")[2] not in USUAL:
+                    sys.stderr.write(f"videomatch: SLURM job {line} (it waits for that)\n")
 
     def cancel(self) -> None:
         """End the jobs that this run has on a cluster, those too that were being submitted when it was interrupted."""
