@@ -44,7 +44,7 @@ for made in rules.RULES:
             stage=made.name,
         shell:
             "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
-            " --threads {threads}"
+            " --threads {threads} --cards {resources.gpu}"
 
 
 rule unknown:

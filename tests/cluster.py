@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import inspect
 import os
 import platform
 import re
@@ -58,11 +58,8 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 NODES = ("n1", "n2")
 CPUS = 2
-#: what the trial of killed nodes uses: jobs that are large beside the others of a tiny chain, short waits for the dead
-CHANGES = {
-    "pipeline/resources.py": {"SMALL, SMALL_RUN = 1.0, 15.0": "SMALL, SMALL_RUN = 0.1, 0.0"},
-    "common/files.py": {"BEAT, PATIENCE = 15.0, 120.0": "BEAT, PATIENCE = 2.0, 20.0"},
-}
+#: with which a tiny chain is submitted in many parts
+PARTS = ("SMALL, SMALL_RUN = 1.0, 15.0", "SMALL, SMALL_RUN = 0.1, 0.0")
 
 
 class Cluster:
@@ -146,19 +143,17 @@ def running() -> list[tuple[str, str]]:
     return [(number, node) for number, node in map(str.split, lines)]
 
 
-def tiny(folder: Path, changes: dict[str, dict[str, str]]) -> Repo:
-    """A project with the tiny chain as its parameters."""
+def tiny(folder: Path, *, in_parts: bool = False) -> Repo:
+    """A project with the tiny chain as its parameters, whose cluster's logs stay."""
     repo = Repo(folder, toy=False, dvc=False)
     shutil.copy(ROOT / "tests/tiny.yaml", folder / "params.yaml")
-    profile = "profiles/slurm/config.yaml"
-    edits = {f"src/videomatch/{file}": pairs for file, pairs in changes.items()}
-    edits[profile] = {"retries: 2": "retries: 2\nslurm-keep-successful-logs: true"}
-    for file, pairs in edits.items():
+    changes = {"profiles/slurm/config.yaml": ("retries: 2", "retries: 2\nslurm-keep-successful-logs: true")}
+    if in_parts:
+        changes["src/videomatch/pipeline/resources.py"] = PARTS
+    for file, (before, after) in changes.items():
         text = (folder / file).read_text()
-        for before, after in pairs.items():
-            assert before in text, f"{file}: {before}"
-            text = text.replace(before, after)
-        (folder / file).write_text(text)
+        assert before in text, f"{file}: {before}"
+        (folder / file).write_text(text.replace(before, after))
     return repo
 
 
@@ -188,15 +183,13 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def as_shipped(folder: Path, cluster: Cluster) -> dict[str, float]:
-    """A local run and one on the cluster in which nothing goes wrong."""
-    local, remote = tiny(folder / "local", {}), tiny(folder / "remote", {})
-    seconds = {"local": timed(local.build)}
-    seconds["cluster"] = timed(lambda: head(remote, folder / "said").wait())
+def as_shipped(folder: Path, local: Repo) -> None:
+    """A run on the cluster in which nothing goes wrong."""
+    remote = tiny(folder / "remote")
+    seconds = timed(lambda: head(remote, folder / "said").wait())
     print((folder / "said").read_text())
     same(local, remote)
-    seconds["times"] = seconds["cluster"] / seconds["local"]
-    return seconds
+    print(f"{seconds:.0f} s on the clock")
 
 
 def same(one: Repo, other: Repo) -> None:
@@ -207,11 +200,9 @@ def same(one: Repo, other: Repo) -> None:
     print(f"{len(found[0])} files are the same byte for byte")
 
 
-def killed(folder: Path, cluster: Cluster) -> None:
+def killed(folder: Path, local: Repo, cluster: Cluster) -> None:
     """A run whose job is cancelled, whose head is killed, and one of whose nodes is."""
-    local, remote = tiny(folder / "local2", CHANGES), tiny(folder / "remote2", CHANGES)
-    local.build()
-    said = folder / "said2"
+    remote, said = tiny(folder / "remote", in_parts=True), folder / "said"
     first = head(remote, said)
     until(lambda: running() or first.poll() is not None)
     cancelled, _ = running()[0]
@@ -236,22 +227,24 @@ def killed(folder: Path, cluster: Cluster) -> None:
     assert max(done.values()) == 1, f"done twice: {[name for name, times in done.items() if times > 1]}"
 
 
-def interrupted(folder: Path, cluster: Cluster) -> None:
+def interrupted(folder: Path) -> None:
     """A run that is told to end: no job of it stays at work."""
-    remote = tiny(folder / "remote3", CHANGES)
-    process = head(remote, folder / "said3")
+    remote = tiny(folder / "remote")
+    process = head(remote, folder / "said")
     until(lambda: running() or process.poll() is not None)
     process.terminate()
     print(f"ended {timed(process.wait):.0f} s after SIGTERM")
     until(lambda: not ask("squeue", "--noheader"), 60)
-    said = (folder / "said3").read_text()
+    said = (folder / "said").read_text()
     assert "interrupted; `snakemake` goes on" in said, said
+
+
+TRIALS = {"as_shipped": as_shipped, "interrupted": interrupted, "killed": killed}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    trials = {"as_shipped": as_shipped, "interrupted": interrupted, "killed": killed}
-    parser.add_argument("trials", nargs="*", choices=[*trials, []], help="those to make (default: all)")
+    parser.add_argument("trials", nargs="*", choices=[*TRIALS, []], help="those to make (default: all)")
     parser.add_argument("--folder", type=Path, help="where to work; it stays (default: a temporary folder)")
     options = parser.parse_args()
     missing = [command for command in COMMANDS if shutil.which(command) is None]
@@ -263,11 +256,18 @@ def main() -> None:
         sys.exit("run it as root: nodes get a host name and processes of their own")
     folder = Path(tempfile.mkdtemp(prefix="cluster-")) if options.folder is None else options.folder.resolve()
     try:
-        for name in options.trials or trials:
+        if (folder / "local").exists():
+            local = Repo.at(folder / "local")
+        else:
+            local = tiny(folder / "local")
+            print(f"the local run: {timed(local.build):.0f} s on the clock", flush=True)
+        for name in options.trials or TRIALS:
             (folder / name / "slurm").mkdir(parents=True)
             with Cluster(folder / name / "slurm") as cluster:
                 print(f"== {name}", flush=True)
-                print(json.dumps(trials[name](folder / name, cluster)), flush=True)
+                given = {"folder": folder / name, "local": local, "cluster": cluster}
+                function = TRIALS[name]
+                function(**{name: given[name] for name in inspect.signature(function).parameters})
     finally:
         if options.folder is None:
             shutil.rmtree(folder)

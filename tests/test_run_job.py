@@ -1,5 +1,6 @@
 """Jobs that are started twice."""
 
+import contextlib
 import json
 import os
 import threading
@@ -64,3 +65,19 @@ def test_what_a_job_of_a_dead_host_left_is_removed_and_done_again(calls: list[fl
     run_job.run("render", Path("job.json"), MANIFEST, 1)
     assert len(calls) == 1
     assert [folder.exists() for folder in left] == [False, True]
+
+
+def test_each_job_has_a_card_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with contextlib.ExitStack() as stack:
+        for number in (1, 2, 1):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
+            stack.enter_context(run_job.cards(number))
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["3", "5,6", "7"] and not list(SCRATCH.iterdir())
+    for number in (0, 4, 5):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6,7")
+        with run_job.cards(number):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5,6,7"

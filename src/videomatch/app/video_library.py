@@ -477,7 +477,7 @@ class VideoLibrary:
 
 def _is_rest(path: Path) -> bool:
     """Whether a file is the lock, or what a killed process left (:mod:`videomatch.common.files`)."""
-    return path.name == ".lock" or bool(re.fullmatch(r"\.library\.json\.new\.\d+(-[\w-]+)?", path.name))
+    return path.name == ".lock" or bool(re.fullmatch(r"\.(library\.json|\.lock\.\d+)\.new\.\d+(-[\w-]+)?", path.name))
 
 
 def _where(path: str | None) -> str:

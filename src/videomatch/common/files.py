@@ -172,7 +172,8 @@ class Lock:
 
 def _named(path: Path) -> IO[str]:
     """Make a file with the name of this process in it, whole or not at all; ``FileExistsError`` where there is one."""
-    with (new := unfinished(path)).open("w") as file:
+    new = unfinished(path.with_name(f"{path.name}.{threading.get_ident()}"))
+    with new.open("w") as file:
         try:
             file.write(me())
             file.flush()

@@ -39,13 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="the manifest of the result")
     parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cards", type=int, default=0, help="graphics cards that it may use, where there are so many")
     options = parser.parse_args(argv)
     owner = fork_server.workflow()  # the job's parent is a shell, which outlives a workflow that is killed
     if owner is not None:  # else it was started by hand, or on another machine of a cluster
         files.end_with(owner)
     try:
         _log_to(None if _is_helper() else options.log)
-        run(options.stage, options.settings, options.output, options.threads)
+        with cards(options.cards):
+            run(options.stage, options.settings, options.output, options.threads)
     except Exception as error:
         if log.hasHandlers():  # its log file could be made
             log.exception("%s failed", options.stage)
@@ -68,6 +70,32 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     scratch = SCRATCH / "jobs" / digest(wanted)
     with contextlib.nullcontext() if _is_helper() else _alone(scratch, manifest):
         _make(stage, job, wanted, manifest, scratch, threads)
+
+
+@contextlib.contextmanager
+def cards(number: int) -> Iterator[None]:
+    """Within the context this process has some graphics cards for itself, of those that it may use; all of them where
+    there are not more."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        usable = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    else:
+        usable = visible.split(",") if visible else []
+    if number < 1 or len(usable) <= number or "WORLD_SIZE" in os.environ:
+        yield
+        return
+    held: list[str] = []
+    with contextlib.ExitStack() as stack:
+        while len(held) < number:  # the workflow starts no more jobs than there are cards
+            for card in usable:
+                # two allocations on one node may both call theirs 0
+                name = f"card.{files.HOST}.{os.environ.get('SLURM_JOB_ID', '')}.{card}"
+                if len(held) < number and card not in held and (lock := files.lock(SCRATCH / name)) is not None:
+                    stack.enter_context(lock)
+                    held.append(card)
+            time.sleep(0 if len(held) == number else WAIT)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+        yield
 
 
 @contextlib.contextmanager
