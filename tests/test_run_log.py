@@ -166,6 +166,21 @@ def test_jobs_that_ended_on_a_cluster_are_told(cluster: run_log.RunLog, log: run
     assert capsys.readouterr().err == "✓ results/a\n", "here a job tells of itself"
 
 
+def test_what_a_group_has_made_is_told_before_it_ends(cluster, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "squeue").write_text("#!/bin/sh\n")
+    (tmp_path / "s.log").write_text("rule train:\n✓ results/a  3.1 s\n")
+    monkeypatch.setattr(run_log, "LOOKS", 0.05)
+    cluster.emit(record("SLURM run ID: 1a-2b"))
+    cluster.emit(record("Job 3 has been submitted with SLURM jobid 4 (log: s.log)."))
+    time.sleep(1)
+    monkeypatch.setattr(run_log, "LOOKS", 1e6)
+    assert capsys.readouterr().err == "✓ results/a  3.1 s\n"
+    for number, name in enumerate("ab"):
+        cluster.emit(record("", event="job_info", jobid=number, output=[f"results/{name}/manifest.json"]))
+        cluster.emit(record("", event="job_finished", job_id=number))
+    assert capsys.readouterr().err == "✓ results/b\n"
+
+
 def test_an_interrupted_run_cancels_all_its_jobs(cluster: run_log.RunLog, tmp_path: Path):
     cluster.cancel()
     assert not (tmp_path / "cancelled").exists(), "nothing was submitted"
@@ -176,10 +191,10 @@ def test_an_interrupted_run_cancels_all_its_jobs(cluster: run_log.RunLog, tmp_pa
 
 def test_a_job_that_waits_for_ever_is_named_once(cluster, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "squeue").write_text("#!/bin/sh\necho 7: Priority\necho 8: PartitionTimeLimit\n")
-    monkeypatch.setattr(run_log, "WAITS", 0.05)
+    monkeypatch.setattr(run_log, "LOOKS", 0.05)
     cluster.emit(record("SLURM run ID: 1a-2b"))
     time.sleep(1)
-    monkeypatch.setattr(run_log, "WAITS", 1e6)
+    monkeypatch.setattr(run_log, "LOOKS", 1e6)
     assert capsys.readouterr().err == "videomatch: SLURM job 8: PartitionTimeLimit (it waits for that)\n"
 
 

@@ -30,11 +30,11 @@ NOISE += ("WorkflowError:\nAt least one job did not complete", "Terminating proc
 RUN_ID = "SLURM run ID: "
 NOISE += (RUN_ID, "Cleaning up SLURM log", "Trying to restart job", "No SLURM account given", "No account was given")
 NOISE += ("Unable to guess SLURM account",)
-SUBMITTED = re.compile(r"Job \S+ has been submitted")
+SUBMITTED = re.compile(r"Job \S+ has been submitted with SLURM jobid \S+ \(log: (.*)\)\.")
 #: lines of a log that are shown of a job that failed on a cluster, and of jobs that were submitted together
 LINES, NAMED = 5, 3
-#: seconds between two looks at jobs that wait, and the usual reasons for that
-WAITS, USUAL = 60.0, ("", "None", "Priority", "Resources", "BeginTime")
+#: seconds between two looks at what jobs on a cluster do, and the usual reasons for which they wait
+LOOKS, USUAL = 20.0, ("", "None", "Priority", "Resources", "BeginTime")
 #: events that this module shows in its own words
 SHOWN = ("progress", "job_finished", "run_info", "resources_info")
 INTERRUPTED = "interrupted; `snakemake` goes on with what is finished"
@@ -67,6 +67,8 @@ class RunLog(logging.Handler):
         self._jobs, self._is_dry, self._stop, self._on_cluster = jobs, is_dry, stop, on_cluster
         self._outputs: dict[int, list[Path]] = {}  # of each job
         self._run_id = ""
+        self._logs: dict[str, None] = {}  # of what was submitted
+        self._told = set[str]()
         self._counted = False  # Snakemake counts before and after a dry run
         self._started = self._last = time.monotonic()
         self._unwritable = set[str]()  # what was said of it
@@ -79,6 +81,8 @@ class RunLog(logging.Handler):
         if text.startswith(RUN_ID):
             self._run_id = text.removeprefix(RUN_ID)
             threading.Thread(target=self._watch, daemon=True).start()
+        elif submitted := SUBMITTED.match(text):
+            self._logs[submitted[1]] = None
         if fields.get("event") in show:
             line = show[str(fields["event"])](fields)
             if line:
@@ -100,8 +104,10 @@ class RunLog(logging.Handler):
         return f"{count(sum(counts.values()), 'job')}: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
     def _finished(self, fields: Mapping[str, Any]) -> str:
-        folders = [output.parent for output in self._outputs.get(fields["job_id"], ())]
-        return "\n".join(f"✓ {folder}" for folder in folders) if self._on_cluster() else ""
+        made = (
+            [f"✓ {output.parent}" for output in self._outputs.get(fields["job_id"], ())] if self._on_cluster() else []
+        )
+        return "\n".join(line for line in made if line not in self._told)
 
     def _failed(self, fields: Mapping[str, Any]) -> str:
         """What is said of jobs that failed on a cluster: their names, how SLURM ended them, and what they said last."""
@@ -124,15 +130,20 @@ class RunLog(logging.Handler):
         return "\n  ".join([head, *last[-LINES:]])
 
     def _watch(self) -> None:
-        """Say once of each job that waits for something else than its turn: it may wait for ever."""
-        told = set[str]()
+        """Say what jobs that were submitted together have made so far, and, once of each job, that it waits for something
+        else than its turn: it may wait for ever."""
         while True:
-            time.sleep(WAITS)
+            time.sleep(LOOKS)
             waiting = _ask("squeue", f"--name={self._run_id}", "--states=PENDING", "--noheader", "--format=%i: %r")
-            for line in set(waiting.splitlines()) - told:
-                told.add(line)
-                if line.partition(": ")[2] not in USUAL:
-                    sys.stderr.write(f"videomatch: SLURM job {line} (it waits for that)\n")
+            odd = [line for line in waiting.splitlines() if line.partition(": ")[2] not in USUAL]
+            lines = {f"videomatch: SLURM job {line} (it waits for that)": line for line in odd}
+            lines |= {
+                line: line.partition("  ")[0] for log in list(self._logs) for line in _lines(log) if line[0] == "✓"
+            }
+            for line, key in lines.items():
+                if key not in self._told:
+                    self._told.add(key)
+                    sys.stderr.write(line + "\n")
 
     def cancel(self) -> None:
         """End the jobs that this run has on a cluster, those too that were being submitted when it was interrupted."""
