@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,14 +113,16 @@ def test_a_run_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run_log.RunLog:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[run_log.RunLog]:
     """A run on a cluster whose SLURM knows one job."""
     for name, says in {"squeue": 'echo "TIMEOUT on n1"', "scancel": f'echo "$@" > {tmp_path}/cancelled'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{says}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
-    return run_log.RunLog({}, is_dry=lambda: False, stop=lambda: None, on_cluster=lambda: True)
+    run = run_log.RunLog({}, is_dry=lambda: False, stop=lambda: None, on_cluster=lambda: True)
+    yield run
+    run.close()
 
 
 def of_job(name: str, *logs: str) -> dict[str, object]:
@@ -173,7 +176,7 @@ def test_what_a_group_has_made_is_told_before_it_ends(cluster, capsys, tmp_path:
     cluster.emit(record("SLURM run ID: 1a-2b"))
     cluster.emit(record("Job 3 has been submitted with SLURM jobid 4 (log: s.log)."))
     time.sleep(1)
-    monkeypatch.setattr(run_log, "LOOKS", 1e6)
+    cluster.close()
     assert capsys.readouterr().err == "✓ results/a  3.1 s\n"
     for number, name in enumerate("ab"):
         cluster.emit(record("", event="job_info", jobid=number, output=[f"results/{name}/manifest.json"]))
@@ -194,7 +197,7 @@ def test_a_job_that_waits_for_ever_is_named_once(cluster, capsys, tmp_path: Path
     monkeypatch.setattr(run_log, "LOOKS", 0.05)
     cluster.emit(record("SLURM run ID: 1a-2b"))
     time.sleep(1)
-    monkeypatch.setattr(run_log, "LOOKS", 1e6)
+    cluster.close()
     assert capsys.readouterr().err == "videomatch: SLURM job 8: PartitionTimeLimit (it waits for that)\n"
 
 

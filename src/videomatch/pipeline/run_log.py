@@ -69,6 +69,7 @@ class RunLog(logging.Handler):
         self._run_id = ""
         self._logs: dict[str, None] = {}  # of what was submitted
         self._told = set[str]()
+        self._closed = threading.Event()
         self._counted = False  # Snakemake counts before and after a dry run
         self._started = self._last = time.monotonic()
         self._unwritable = set[str]()  # what was said of it
@@ -130,20 +131,23 @@ class RunLog(logging.Handler):
         return "\n  ".join([head, *last[-LINES:]])
 
     def _watch(self) -> None:
-        """Say what jobs that were submitted together have made so far, and, once of each job, that it waits for something
-        else than its turn: it may wait for ever."""
-        while True:
-            time.sleep(LOOKS)
+        """Say what jobs that were submitted together have made so far, and, once of each job, that it waits for
+        something else than its turn: it may wait for ever."""
+        while not self._closed.wait(LOOKS):
             waiting = _ask("squeue", f"--name={self._run_id}", "--states=PENDING", "--noheader", "--format=%i: %r")
             odd = [line for line in waiting.splitlines() if line.partition(": ")[2] not in USUAL]
             lines = {f"videomatch: SLURM job {line} (it waits for that)": line for line in odd}
-            lines |= {
-                line: line.partition("  ")[0] for log in list(self._logs) for line in _lines(log) if line[0] == "✓"
-            }
+            said = [line for log in list(self._logs) for line in _lines(log)]
+            lines |= {line: line.partition("  ")[0] for line in said if line.startswith("✓")}
             for line, key in lines.items():
                 if key not in self._told:
                     self._told.add(key)
                     sys.stderr.write(line + "\n")
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._closed.set()
+        super().close()
 
     def cancel(self) -> None:
         """End the jobs that this run has on a cluster, those too that were being submitted when it was interrupted."""
