@@ -69,7 +69,7 @@ class RunLog(logging.Handler):
         self._run_id = ""
         self._logs: dict[str, None] = {}  # of what was submitted
         self._told = set[str]()
-        self._closed = threading.Event()
+        self._ended = threading.Event()
         self._counted = False  # Snakemake counts before and after a dry run
         self._started = self._last = time.monotonic()
         self._unwritable = set[str]()  # what was said of it
@@ -105,10 +105,8 @@ class RunLog(logging.Handler):
         return f"{count(sum(counts.values()), 'job')}: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
     def _finished(self, fields: Mapping[str, Any]) -> str:
-        made = (
-            [f"✓ {output.parent}" for output in self._outputs.get(fields["job_id"], ())] if self._on_cluster() else []
-        )
-        return "\n".join(line for line in made if line not in self._told)
+        made = [f"✓ {output.parent}" for output in self._outputs.get(fields["job_id"], ())]
+        return "\n".join(line for line in made if line not in self._told) if self._on_cluster() else ""
 
     def _failed(self, fields: Mapping[str, Any]) -> str:
         """What is said of jobs that failed on a cluster: their names, how SLURM ended them, and what they said last."""
@@ -133,7 +131,7 @@ class RunLog(logging.Handler):
     def _watch(self) -> None:
         """Say what jobs that were submitted together have made so far, and, once of each job, that it waits for
         something else than its turn: it may wait for ever."""
-        while not self._closed.wait(LOOKS):
+        while not self._ended.wait(LOOKS):
             waiting = _ask("squeue", f"--name={self._run_id}", "--states=PENDING", "--noheader", "--format=%i: %r")
             odd = [line for line in waiting.splitlines() if line.partition(": ")[2] not in USUAL]
             lines = {f"videomatch: SLURM job {line} (it waits for that)": line for line in odd}
@@ -146,7 +144,7 @@ class RunLog(logging.Handler):
 
     def close(self) -> None:
         """Look no longer."""
-        self._closed.set()
+        self._ended.set()
         super().close()
 
     def cancel(self) -> None:
