@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # every job is a process: without bytecode on disk each would compile torch again, which triples the time of its start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint walk fuzz crashes bench lock
+.PHONY: demo test lint walk fuzz crashes cluster bench lock
 demo: $(READY)  ## install, then run the workflow on the generated corpus and show the tables
 	snakemake
 	videomatch tables
@@ -26,6 +26,9 @@ fuzz: $(READY)  ## damaged files for every reader and the decoder (some minutes)
 
 crashes: $(READY)  ## kill `library add`, and fill the disk, at every step (minutes)
 	python tests/crashes.py
+
+cluster: $(READY)  ## a SLURM of two nodes on this machine, killed and cancelled (root, slurm-wlm, munge, pip install -e '.[slurm]')
+	PYTHONPATH=src:tests python tests/cluster.py
 
 bench: $(READY)  ## measure the speed claims (15 minutes; OPTIONS=--full: hours) and write benchmarks/README.md
 	python benchmarks/page.py $(OPTIONS)

@@ -3,18 +3,14 @@
 include: "workflow/rules/common.smk"
 
 
-# A graphics card is used where there is one, by one job at a time.
-GPU = int(any(Path("/dev").glob("nvidia[0-9]*")))
-
-
 rule all:
     default_target: True
     input:
-        list(rules.needed(plan)),
+        list(rules.needed(plan)) if IS_FIRST else [],
 
 
 # `snakemake similarity_overview` makes that table. DVC runs a stage by its name, after those that it reads.
-for name, stage in rules.stages(plan).items():
+for name, stage in rules.stages(plan).items() if IS_FIRST else ():
 
     rule:
         name:
@@ -37,15 +33,18 @@ for made in rules.RULES:
         wildcard_constraints:
             **made.constraints(plan),
         priority: priority(made)
+        group:
+            group(made)
         threads: threads(made)
         resources:
-            mem_mb=made.mem_mb,
-            gpu=GPU * made.gpu,
+            mem_mb=needs(made, resources.mem_mb),
+            runtime=needs(made, resources.runtime),
+            gpu=needs(made, resources.cards),
         params:
             stage=made.name,
         shell:
             "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
-            " --threads {threads}"
+            " --threads {threads} --cards {resources.gpu}"
 
 
 rule unknown:
@@ -55,6 +54,15 @@ rule unknown:
         "{target}",
     wildcard_constraints:
         target=r"[\w-]+",
+
+
+onstart:
+    if not workflow.local_exec:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no job is left at work
+
+
+onerror:
+    seen.cancel()
 
 
 onsuccess:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 
 from _claims import claim
+from videomatch.common import files
 from videomatch.pipeline import fork_server, params, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.pipeline.reached import code_needs
@@ -46,7 +46,7 @@ def main() -> None:
     jobs = [job.stage for job in rules.needed(plan).values()]
     needy = sum(code_needs("torch", stage) for stage in jobs)
     os.environ["PYTHONPATH"] = os.pathsep.join([".", str(Path("src").resolve())])
-    os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
+    os.environ["VIDEOMATCH_WORKFLOW"] = files.me()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         Path("nothing.py").write_text(JOB)

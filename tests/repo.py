@@ -14,11 +14,12 @@ from typing import Self
 import yaml
 
 from paths import ROOT
+from videomatch.common import digests
 
 KEPT = ("Snakefile", "workflow", "profiles", "src", ".gitignore", ".dvcignore", "params.yaml", "pyproject.toml")
 TOY = Path(__file__).parent / "toy"
 #: what the project remembers of its code (by digest): to read the options of all modules costs ten seconds
-MEMORY = Path(".scratch/digests.sqlite")
+MEMORY = digests.SCRATCH / digests.MEMORY
 
 
 def remember(known: Path, folder: Path) -> None:

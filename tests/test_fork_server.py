@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -53,7 +52,7 @@ def folder(tmp_path: Path):
     """A project's folder with a server at work."""
     (tmp_path / ".scratch").mkdir()
     (tmp_path / "ajob.py").write_text(JOB)
-    process = subprocess.Popen([sys.executable, "-c", SERVE, f".scratch/fork_server.{os.getpid()}"], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", SERVE, f".scratch/fork_server.{files.me()}"], cwd=tmp_path)
     until(lambda: list((tmp_path / ".scratch").glob("fork_server.*")))
     yield tmp_path
     process.kill()
@@ -61,7 +60,7 @@ def folder(tmp_path: Path):
 
 
 def ask(folder: Path, *argv: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "VIDEOMATCH_WORKFLOW": f"{platform.node()}:{os.getpid()}", "WORD": "spoken"}
+    environment = {**os.environ, "VIDEOMATCH_WORKFLOW": files.me(), "WORD": "spoken"}
     return subprocess.Popen(
         [sys.executable, "-c", ASK, *argv],
         cwd=folder,
@@ -99,19 +98,19 @@ def test_without_a_fork_server_or_a_workflow_nobody_answers(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VIDEOMATCH_WORKFLOW", raising=False)
     assert fork_server.address() is None and fork_server.delegate(["x"]) is None
-    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"elsewhere:{os.getpid()}")
+    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"{os.getpid()}-elsewhere")
     assert fork_server.address() is None
-    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"{platform.node()}:{os.getpid()}")
+    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", files.me())
     assert fork_server.delegate(["x"]) is None
     (tmp_path / ".scratch").mkdir()
-    (tmp_path / f".scratch/fork_server.{os.getpid()}").touch()  # left by a fork_server that was killed
+    (tmp_path / f".scratch/fork_server.{files.me()}").touch()  # left by a fork_server that was killed
     assert fork_server.delegate(["x"]) is None
 
 
 def test_those_who_need_a_fork_server_start_one_together(tmp_path: Path):
     (tmp_path / ".scratch").mkdir()
     owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    environment = {**os.environ, "VIDEOMATCH_WORKFLOW": f"{platform.node()}:{owner.pid}"}
+    environment = {**os.environ, "VIDEOMATCH_WORKFLOW": f"{owner.pid}-{files.HOST}"}
     begin = "import sys; from videomatch.pipeline import fork_server; fork_server.start(*sys.argv[1:]); "
     wait = begin + "print(fork_server.delegate(['no', 'stage']))"
     command = [sys.executable, "-c", wait, "fractions"]
@@ -129,7 +128,7 @@ def test_those_who_need_a_fork_server_start_one_together(tmp_path: Path):
 def test_a_fork_server_that_cannot_start_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".scratch").mkdir()
-    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", f"{platform.node()}:{os.getpid()}")
+    monkeypatch.setenv("VIDEOMATCH_WORKFLOW", files.me())
     fork_server.start("no_such_module")
     assert fork_server.delegate(["x"]) is None
     assert not list((tmp_path / ".scratch").iterdir())

@@ -145,3 +145,15 @@ def test_ids_that_are_not_text(wrong: object) -> None:
     for case in cases:
         with pytest.raises(ValueError, match=r"table '(splits|videos)': .*\b5"):
             case()
+
+
+def test_more_shards_leave_all_but_one_as_they_are() -> None:
+    """Each further shard takes a half of one other's videos; the number of other videos never counts."""
+    names = [f"video {n}" for n in range(4000)]
+    for shards in range(1, 40):
+        before, after = ([corpora.shard_of(name, n) for name in names] for n in (shards, shards + 1))
+        moved = {(old, new) for old, new in zip(before, after, strict=True) if old != new}
+        assert len(moved) == 1 and {new for _, new in moved} == {shards}
+        assert set(after) == set(range(shards + 1))
+        sizes = [after.count(shard) for shard in set(after)]
+        assert max(sizes) < 3 * min(sizes)

@@ -1,6 +1,5 @@
 """A library of own videos: what is added once, what is refused, and what a killed process leaves."""
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ from videomatch.app import descriptors
 from videomatch.app.descriptors import choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
+from videomatch.common import files
 from videomatch.corpora import _files
 from videomatch.data.store import Store
 from videomatch.experts import grey
@@ -194,8 +194,9 @@ def test_what_is_no_library_is_refused(raw, place):
 
 def test_one_process_adds_at_a_time(raw, place):
     made(place)
-    with (place / ".lock").open("w") as lock, pytest.raises(ValueError, match="another process is adding"):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    held = files.lock(place / ".lock")
+    assert held is not None
+    with held, pytest.raises(ValueError, match="another process is adding"):
         VideoLibrary(place).add([raw])
 
 
@@ -421,6 +422,6 @@ def test_endings_of_cameras_phones_and_discs_are_videos_in_any_case(place, four)
 def test_what_a_killed_first_call_leaves_is_no_hindrance(place, four):
     (place).mkdir()
     (place / ".library.json.new.99999999").write_text("{")
-    (place / ".lock").touch()
+    (place / ".lock").write_text(f"99999999-{files.HOST}")
     assert made(place).add(four).known == 0
     assert VideoLibrary(place).check() == ([], []) and not list(place.glob(".library*"))

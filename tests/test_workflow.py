@@ -217,7 +217,6 @@ def test_a_full_disk_ends_the_run_with_one_line(repo: Repo):
 
 @pytest.mark.parametrize("sign", [".scratch/lock", "logs/demo/runs/*/*.log"])  # of the rules, of a job
 def test_an_interrupted_run_says_so_in_one_line_and_goes_on(repo: Repo, sign: str):
-    (repo.folder / ".scratch/lock").unlink()
     shutil.rmtree(repo.folder / "logs")
     edit(repo, "train", "EDITED = 0", "import time; time.sleep(20)\nEDITED = 0")
     with subprocess.Popen(

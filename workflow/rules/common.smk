@@ -1,6 +1,5 @@
 # What all rules share: the checked parameters, a lock on this folder, and the judgement of which results are current.
 import os
-import platform
 import signal
 import sys
 from pathlib import Path
@@ -14,25 +13,29 @@ sys.excepthook = run_log.end_interrupted
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
 from videomatch.common.messages import count
-from videomatch.pipeline import params as parameters, provenance, rules
+from videomatch.pipeline import params as parameters, provenance, resources, rules
 from videomatch.pipeline.plan import Plan
+
+# A job on a cluster starts Snakemake again.
+IS_FIRST = workflow.is_main_process
 
 try:
     given, read = parameters.load(workflow.configfiles or ["params.yaml"], workflow.config_settings.config)
-    plan = Plan(parameters.resolved(given, read))
-    if not rules.needed(plan):
+    plan = Plan(parameters.resolved(given, read, checked=not IS_FIRST))
+    if IS_FIRST and not rules.needed(plan):
         sys.exit("nothing to make: results are made for tables, pages and submissions, and the parameters name none")
-    rules.require_packages(plan)
+    if IS_FIRST:
+        rules.require_packages(plan)
 except ValueError as error:
     sys.exit(f"{error}")
 
-# A job on a cluster starts Snakemake again, with this variable of the first.
-IS_FIRST = "VIDEOMATCH_WORKFLOW" not in os.environ
 # manifest -> job of the results that this run looks at
 looked_at = {}
 
+files.sweep(SCRATCH, "fork_server.*")
+os.environ["VIDEOMATCH_WORKFLOW"] = files.me()  # this process's jobs end with it
 if IS_FIRST:
-    # Snakemake's own lock remains after a kill; the kernel removes this one together with its process
+    # Snakemake's own lock remains after a kill; this one is known to be left then
     for folder in map(Path, (".", ".snakemake", SCRATCH, "logs", "results", plan.root)):
         if folder.exists() and not os.access(folder, os.W_OK):
             sys.exit(run_log.cannot_write(folder, "not writable"))
@@ -41,10 +44,9 @@ if IS_FIRST:
     except OSError as error:
         sys.exit(run_log.cannot_write(SCRATCH, error.strerror))
     if lock is None:
-        sys.exit("another snakemake is at work in this folder; wait for it to end")
+        holder = (SCRATCH / "lock").read_text().partition("-")[2]
+        sys.exit(f"another snakemake is at work in this folder (on {holder}); wait for it to end")
     files.cancel_timers_at_the_end()  # of Snakemake's limit of jobs (profiles/default)
-    files.sweep(SCRATCH, "fork_server.*")
-    os.environ["VIDEOMATCH_WORKFLOW"] = f"{platform.node()}:{os.getpid()}"
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path("src").resolve()), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -53,7 +55,14 @@ if IS_FIRST:
     # unbuffered, Snakemake writes a line and its end apart, and a job's own line may come between
     sys.stderr.reconfigure(line_buffering=True, write_through=False)
     stop = lambda: os.kill(os.getpid(), signal.SIGINT)
-    run_log.RunLog(looked_at, is_dry=lambda: workflow.dryrun, stop=stop).attach(logger)
+    cluster = lambda: not workflow.local_exec
+    seen = run_log.RunLog(looked_at, is_dry=lambda: workflow.dryrun, stop=stop, on_cluster=cluster)
+    seen.attach(logger)
+
+
+def result_of(made, wildcards):
+    """The result that a rule makes."""
+    return plan.result(made.output.format(**dict(wildcards.items())))
 
 
 def inputs(made):
@@ -65,7 +74,7 @@ def inputs(made):
 
     def of(wildcards):
         job = made.make(plan, **dict(wildcards.items()))
-        manifest = Path(plan.result(made.output.format(**dict(wildcards.items()))))
+        manifest = Path(result_of(made, wildcards))
         if IS_FIRST:
             looked_at[manifest] = job.request()
             try:
@@ -86,13 +95,29 @@ def inputs(made):
 
 def priority(made):
     """The priority of a rule's job, a function of its wildcards."""
-    folder = made.output
-    return lambda wildcards: rules.priorities(plan).get(plan.result(folder.format(**dict(wildcards.items()))), 0)
+    return lambda wildcards: rules.priorities(plan).get(result_of(made, wildcards), 0)
 
 
 def threads(made):
-    """The processors of a rule, or a function of its wildcards."""
-    return (lambda wildcards: made.threads(plan, wildcards.system)) if callable(made.threads) else made.threads
+    """The processors of a rule's job, a function of its wildcards. On this machine it takes one where it may take more."""
+    return lambda wildcards: resources.threads(plan, result_of(made, wildcards), alone=IS_FIRST and workflow.local_exec)
+
+
+def needs(made, estimate):
+    """What a rule's job takes of a resource, a function of its wildcards and of how often it was started."""
+    return lambda wildcards, attempt: estimate(plan, result_of(made, wildcards), attempt)
+
+
+def group(made):
+    """The group in which a cluster runs a rule's job, a function of its wildcards. A job asks what it was submitted in."""
+
+    def of(wildcards):
+        if IS_FIRST:
+            return None if workflow.local_exec else resources.group(plan, result_of(made, wildcards))
+        submitted_in = workflow.group_settings.local_groupid
+        return None if submitted_in == "local" else submitted_in
+
+    return of
 
 
 def unknown(wildcards):

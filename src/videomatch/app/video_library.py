@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -476,7 +477,7 @@ class VideoLibrary:
 
 def _is_rest(path: Path) -> bool:
     """Whether a file is the lock, or what a killed process left (:mod:`videomatch.common.files`)."""
-    return path.name == ".lock" or (path.name.startswith(".library.json.new.") and path.suffix[1:].isdigit())
+    return path.name == ".lock" or bool(re.fullmatch(r"\.(library\.json|\.lock\.\d+)\.new\.\d+(-[\w-]+)?", path.name))
 
 
 def _where(path: str | None) -> str:

@@ -1,7 +1,8 @@
 """Digests of values, files and folders.
 
 Those of files are remembered: in a project (a folder with ``params.yaml``) below ``.scratch/``, elsewhere in the user's
-own cache. A cache that is a link, or that others could write to, is not used.
+own cache. Each host has a cache of its own: inodes and clocks are a host's, and not every file system that hosts share
+has locks that SQLite can use. A cache that is a link, or that others could write to, is not used.
 """
 
 import functools
@@ -16,8 +17,12 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG, S_IWOTH
 from typing import Any
 
+from videomatch.common import files
+
 #: what is local to a folder of work
 SCRATCH = Path(".scratch")
+#: the name of this host's cache
+MEMORY = f"digests.{files.HOST}.sqlite"
 
 
 def own(path: Path) -> bool:
@@ -74,7 +79,7 @@ def _database(process: int, thread: int) -> sqlite3.Connection:
     else:
         folder = platformdirs.user_cache_path("videomatch")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / "digests.sqlite"
+    path = folder / MEMORY
     if not own(folder) or ((path.is_symlink() or path.exists()) and not own(path)):
         raise PermissionError(f"{path} or its folder is a link, or others can write to it")
     connection = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -97,14 +102,14 @@ def tree_digest(folder: Path) -> str:
         return file_digest(folder)
     found: list[tuple[str, str]] = []
     seen: set[tuple[int, int]] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True):
         stat = Path(place).stat()
         if (stat.st_dev, stat.st_ino) in seen:
             folders.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for path in (Path(place) / f for f in files if not f.startswith(".")):
+        for path in (Path(place) / f for f in names if not f.startswith(".")):
             try:
                 content = file_digest(path) if path.is_file() else "no file"
             except OSError:

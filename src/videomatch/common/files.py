@@ -1,17 +1,19 @@
 """Files that are written whole or not at all, texts that are read with errors that name them, locks, and processes that
 end with the one that they work for.
 
-What is being written has a hidden name with its writer's process id (``.NAME.new.PID``) beside its place, and is
-renamed when it is finished; :func:`sweep` removes what killed writers left.
+What is being written has a hidden name with its writer's name (``.NAME.new.PID-HOST``) beside its place, and is
+renamed when it is finished; :func:`sweep` removes what killed writers of this host left. Several hosts may share the
+folders: no process of one is judged by the process ids of another.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
-import fcntl
 import json
 import os
+import platform
 import re
 import select
 import shutil
@@ -19,25 +21,34 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar, Self
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 #: exit status of a process that ends because the one it worked for has ended (as after SIGTERM)
 ORPHANED = 143
 #: exit status of a job that found the disk full
 FULL = 28
+#: this host, as part of a file's name
+HOST = re.sub(r"[^\w-]", "_", platform.node()) or "localhost"
+#: seconds between two signs of life of a lock's holder, and without one after which the lock is anyone's
+BEAT, PATIENCE = 15.0, 120.0
+
+
+def me() -> str:
+    """The name of this process, which no process of another host has."""
+    return f"{os.getpid()}-{HOST}"
 
 
 def unfinished(path: Path) -> Path:
     """The hidden name beside ``path`` under which this process writes it."""
-    return path.with_name(f".{path.name}.new.{os.getpid()}")
+    return path.with_name(f".{path.name}.new.{me()}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write a file or folder under; it takes the place of ``path`` at the end or goes away after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = unfinished(path), path.with_name(f".{path.name}.old.{os.getpid()}")
+    new, old = unfinished(path), path.with_name(f".{path.name}.old.{me()}")
     try:
         yield new
         if new.is_dir() and path.exists():
@@ -89,28 +100,119 @@ def remove(path: Path) -> None:
 
 
 def sweep(folder: Path, pattern: str = ".*.*.*", *, locked: bool = False) -> None:
-    """Remove from a folder what processes that have ended left unfinished: names that end with their process id. What
-    was about to be replaced is put back. ``locked``: no other process writes there, so that all such names are left."""
+    """Remove from a folder what processes of this host that have ended left unfinished: names that end with theirs.
+    What was about to be replaced is put back. ``locked``: no other process writes there: all such names are left."""
     for left in list(folder.glob(pattern)):
         owner = left.suffix.removeprefix(".")
-        if owner.isdigit() and (locked or not alive(owner)):
+        if owner.partition("-")[0].isdigit() and (locked or _has_ended(owner)):
             name, _, kind = left.stem.rpartition(".")
             if kind == "old" and not (place := left.with_name(name.removeprefix("."))).exists():
                 left.rename(place)
             remove(left)
 
 
-def lock(path: Path) -> IO[str] | None:
-    """Lock a file for this process alone, until the returned file is closed or the process ends; None where another
-    process holds it."""
+def _has_ended(owner: str) -> bool:
+    """Whether a process is known to have ended by its name; never of another host's."""
+    process, _, host = owner.partition("-")
+    return process.isdigit() and host in ("", HOST) and not alive(process)
+
+
+class Lock:
+    """A file that one process holds, until it is closed or the process ends; see :func:`lock`.
+
+    Attributes:
+        before: the name of a process that held it and has ended without closing it.
+    """
+
+    _held: ClassVar[set[Path]] = set()
+
+    def __init__(self, path: Path, before: str | None) -> None:
+        self.before, self._path, self._process = before, path.resolve(), os.getpid()
+        self._file = _named(path)
+        self._held.add(self._path)
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+        atexit.register(self.close)
+
+    def _beat(self) -> None:
+        while not self._closed.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(self._file.fileno())  # of this file, even where another has its name now
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._closed.is_set() or os.getpid() != self._process:  # a fork's copy holds nothing
+            return
+        self._closed.set()
+        self._held.discard(self._path)
+        atexit.unregister(self.close)
+        with contextlib.suppress(OSError):
+            if self._path.read_text() == me():
+                self._path.unlink()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @classmethod
+    def is_abandoned(cls, path: Path, owner: str) -> bool:
+        """Whether the holder of a lock has ended: it was of this host, or has given no sign of life for
+        :data:`PATIENCE` seconds by the clock of the file system."""
+        if _has_ended(owner) or (owner == me() and path.resolve() not in cls._held):  # its number is ours by now
+            return True
+        probe = unfinished(path)
+        probe.touch()
+        age = probe.stat().st_mtime - path.stat().st_mtime
+        probe.unlink()
+        return age > PATIENCE
+
+
+def _named(path: Path) -> IO[str]:
+    """Make a file with the name of this process in it, whole or not at all; ``FileExistsError`` where there is one."""
+    new = unfinished(path.with_name(f"{path.name}.{threading.get_ident()}"))
+    with new.open("w") as file:
+        try:
+            file.write(me())
+            file.flush()
+            os.link(new, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            with path.open("x") as plain:  # a file system without links
+                plain.write(me())
+        finally:
+            new.unlink()
+    return path.open()
+
+
+def lock(path: Path) -> Lock | None:
+    """Hold a file for this process alone; None where another process, of any host, holds it.
+
+    It is a file of the holder's name, which is touched again and again: no other lock works on all file systems that
+    hosts share.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+        return Lock(path, None)
+    except FileExistsError:
+        pass
+    try:
+        owner = path.read_text()
+        if not Lock.is_abandoned(path, owner):
+            return None
+        taken = unfinished(path)
+        path.rename(taken)  # of several processes that come to this, one can
+        if taken.read_text() == owner:
+            taken.unlink()
+            return Lock(path, owner or None)
+        os.link(taken, path)  # another process has taken it over in between
+        taken.unlink()
+    except (FileNotFoundError, FileExistsError):
+        pass
+    return None
 
 
 def alive(process: int | str) -> bool:

@@ -4,14 +4,22 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+#: numbers that are computed with at a time
+NUMBERS = 1 << 22
 
-def unit_rows(rows: np.ndarray, dtype: type = np.float64) -> np.ndarray:
+
+def unit_rows(rows: np.ndarray, dtype: type = np.float64, out: np.ndarray | None = None) -> np.ndarray:
     """Rows ``(n, D)`` scaled to length 1, computed in ``dtype``, in the type of ``rows`` (float32 at least). A row of
-    zeros stays zero: its cosines are 0."""
-    wide = np.asarray(rows, dtype)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
-    return unit.astype(np.result_type(rows, np.float32), copy=False)
+    zeros stays zero: its cosines are 0. They are written into ``out``, which may be ``rows``, if it is of that type."""
+    rows = np.asarray(rows)
+    kind = np.result_type(rows, np.float32)
+    unit = np.empty(rows.shape, kind) if out is None or out.dtype != kind else out
+    step = max(1, NUMBERS // max(1, rows.shape[1]))
+    for first in range(0, len(rows), step):
+        wide = rows[first : first + step].astype(dtype)
+        lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+        unit[first : first + step] = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return unit
 
 
 def blocks(lengths: np.ndarray, rows: int) -> Iterator[slice]:

@@ -10,9 +10,11 @@ from videomatch.data import tables
 
 
 def shard_of(name: str, shards: int) -> int:
-    """The shard of a video, by its id, or of all parts of a file, by that file's name: a stable function, so that a
-    growing corpus leaves the other shards untouched."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % shards
+    """The shard of a video, by its id, or of all parts of a file, by that file's name. Other videos do not count, and
+    one shard more takes half of one other's videos and leaves all others as they are (linear hashing): sizes differ by
+    a factor of two unless ``shards`` is a power of two."""
+    number, half = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16), 1 << (shards.bit_length() - 1)
+    return number % half if half + number % half >= shards else number % (2 * half)
 
 
 def shard_file(shard: int, rows: str = "videos") -> str:

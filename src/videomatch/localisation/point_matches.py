@@ -116,8 +116,8 @@ def related(
 
 
 def _alike_placed(of_pair: np.ndarray, query: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Of each pair of frames, in how many pairs of corners one scale, rotation and shift puts the one on the other: votes
-    in two grids of bins, so that the borders of bins part no more than one of them (Lowe, IJCV 2004)."""
+    """Of each pair of frames, in how many pairs of corners one scale, rotation and shift puts the one on the other:
+    votes in two grids of bins, so that the borders of bins part no more than one of them (Lowe, IJCV 2004)."""
     linear = _sizes(query) / _sizes(reference)
     shift = (query[:, 0] + 1j * query[:, 1]) - linear * (reference[:, 0] + 1j * reference[:, 1] - (0.5 + 0.5j))
     units = [np.log2(np.abs(linear)), np.angle(linear) * 3 / np.pi, shift.real / PLACES, shift.imag / PLACES]

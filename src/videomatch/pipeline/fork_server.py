@@ -1,8 +1,9 @@
-"""A fork server: one process per workflow imports what takes seconds (torch, transformers) and forks for every job.
+"""A fork server: one process imports what takes seconds (torch, transformers) and forks for every job of a workflow, or
+on a cluster for the jobs of one allocation, in which it lives.
 
 ``python -m videomatch STAGE …`` connects to a socket below ``.scratch``, sends its arguments, environment and standard
 streams there, and ends as the forked child ends. The first job that needs torch starts the server; it and others wait
-for it. Without a server (on another machine of a cluster, or by hand) the job runs in its own process. Nothing of this
+for it. Without a server (by hand) the job runs in its own process. Nothing of this
 package but :mod:`videomatch.common` is imported before the fork, so a job always runs the code as it is on disk.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import runpy
 import signal
 import socket
@@ -43,15 +43,15 @@ PATIENCE = 120
 
 
 def workflow() -> int | None:
-    """The process id of the workflow that this process works for, where that is on this machine; it may have ended."""
-    host, _, owner = os.environ.get("VIDEOMATCH_WORKFLOW", "").rpartition(":")
-    return int(owner) if host == platform.node() and owner.isdigit() else None
+    """The process id of the Snakemake that started this process, where that is on this machine; it may have ended."""
+    owner, _, host = os.environ.get("VIDEOMATCH_WORKFLOW", "").partition("-")
+    return int(owner) if host == files.HOST and owner.isdigit() else None
 
 
 def address() -> str | None:
     """The socket of this workflow's server, relative to the project's folder; None outside of a workflow."""
     owner = workflow()
-    return None if owner is None or not files.alive(owner) else f".scratch/fork_server.{owner}"
+    return None if owner is None or not files.alive(owner) else f".scratch/fork_server.{owner}-{files.HOST}"
 
 
 def delegate(argv: list[str]) -> int | None:
@@ -77,7 +77,7 @@ def start(*modules: str) -> None:
     path = address()
     if path is None:
         return
-    owner, starting = path.rpartition(".")[2], Path(path).with_stem("fork_server.starting")
+    owner, starting = _owner(path), Path(path).with_stem("fork_server.starting")
     with contextlib.suppress(FileExistsError):
         os.close(os.open(starting, os.O_CREAT | os.O_EXCL))
         command = [sys.executable, "-m", "videomatch.pipeline.fork_server", path, *modules]
@@ -96,9 +96,9 @@ def start(*modules: str) -> None:
 
 def serve(path: str, *, job: str = "videomatch.pipeline.run_job", modules: tuple[str, ...] = MODULES) -> None:
     """Import ``modules``, listen, and fork for each request a child that runs ``job``, as long as the workflow runs.
-    The socket appears when all is imported; its name ends with the workflow's process id."""
+    The socket appears when all is imported; its name ends with the workflow's (:func:`files.me`)."""
     named.import_libraries(*modules)
-    owner = path.rpartition(".")[2]
+    owner = _owner(path)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are waited for by the processes that asked for them
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         new = Path(path).with_stem("fork_server.new")
@@ -120,6 +120,11 @@ def serve(path: str, *, job: str = "videomatch.pipeline.run_job", modules: tuple
             link.close()
     for left in (Path(path), Path(path).with_stem("fork_server.starting")):
         left.unlink(missing_ok=True)
+
+
+def _owner(path: str) -> str:
+    """The process id in a socket's name."""
+    return path.rpartition(".")[2].partition("-")[0]
 
 
 def _child(link: socket.socket, job: str) -> None:

@@ -198,8 +198,9 @@ def train(plan: Plan, system: str, member: str) -> Job:
 
 
 def train_threads(plan: Plan, system: str) -> int:
-    """Processors that a run takes."""
-    return (plan.system_of_kind(system, Trained).training or {}).get("threads") or THREADS
+    """Processors that a run takes: each of its processes at least one."""
+    training = plan.system_of_kind(system, Trained).training or {}
+    return max(training.get("threads") or THREADS, training.get("processes", 1))
 
 
 def embed(plan: Plan, dataset: str, system: str) -> Job:

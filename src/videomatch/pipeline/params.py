@@ -118,12 +118,15 @@ def _without_parts(system: Any) -> Any:
     return kept | {part: _without_nulls(kept[part]) for part in parts}
 
 
-def resolved(config: Mapping[str, Any], files: Iterable[Path] = (), *, has_data: bool = True) -> dict[str, Any]:
+def resolved(
+    config: Mapping[str, Any], files: Iterable[Path] = (), *, has_data: bool = True, checked: bool = False
+) -> dict[str, Any]:
     """The checked parameters with every system resolved and every emptied (``null``) entry gone.
 
     Args:
         files: the YAML files that they are from, for the lines of mistakes.
         has_data: whether the files and folders that they name must be on this machine.
+        checked: whether they were checked before.
 
     Raises:
         ParamsError: listing every mistake.
@@ -140,7 +143,7 @@ def resolved(config: Mapping[str, Any], files: Iterable[Path] = (), *, has_data:
     except ParamsError as error:
         found = error.found
     else:
-        found = mistakes(params, has_data)
+        found = [] if checked else mistakes(params, has_data)
     if not found:
         return params
     lines = {place: line for file in files for place, line in yaml_file.read(file)[1].items()}

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,9 +200,9 @@ def mark(manifest: Path, job: Mapping[str, Any]) -> Path:
     _write_changed(settings, text)
     if not is_current(manifest, job):
         _unshare(manifest)
-        # newer than the result even where the clock has been set back since
-        now = max(time.time(), manifest.stat().st_mtime + 1 if manifest.exists() else 0)
-        os.utime(settings, (now, now))
+        # newer than the result, and older than the next one by whatever clock that gets its time
+        when = max(manifest.stat().st_mtime if manifest.exists() else 0, FIXED_TIME) + 1
+        os.utime(settings, (when, when))
         return settings
     remember(manifest)
     os.utime(settings, (FIXED_TIME, FIXED_TIME))

@@ -24,15 +24,19 @@ class Rule:
 
     Attributes:
         output: folder of the result below the root, with wildcards.
-        mem_mb: memory that a cluster reserves.
-        threads: a job with several starts when so many are free at once; while jobs with one are ready, that is never.
+        seconds: work of one processor or card on a video, in training for an epoch: how long a cluster lets a job work.
+        mem_mb: memory that a cluster reserves, and ``kb`` for each video.
+        most: processors that a job takes on a cluster at most, where its result does not depend on their number. (On
+            one machine a job with several waits until so many are free at once: as long as jobs with one are ready.)
         only: (wildcard, the values that it takes), where rules of the same output differ in that.
     """
 
     make: Callable[..., jobs.Job]
     output: str
+    seconds: float
     mem_mb: int = 1000
-    threads: int | Callable[[Plan, str], int] = 1
+    kb: float = 0
+    most: int = 1
     gpu: bool = False
     only: tuple[str, Callable[[Plan], list[str]]] | None = None
 
@@ -65,24 +69,24 @@ def _of_kinds(*kinds: type[System]) -> Callable[[Plan], list[str]]:
 FEATURES, EMBEDDINGS = "features/{dataset}", "embeddings/{dataset}/{system}"
 CELL = "{dataset}/{split}/{system}"
 RULES = [
-    Rule(jobs.render, "media/{dataset}/{shard}"),
-    Rule(jobs.prepare, "corpora/{dataset}", 2000),
-    Rule(jobs.check_leaks, "leaks/{table}", 2000),
-    Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 4000, gpu=True, only=("passage", _passes)),
-    Rule(jobs.add_texts, "texts/{dataset}/{kinds}"),
-    Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", only=("expert", Plan.key_frame_experts)),
-    Rule(jobs.score_pairs, "scores/{dataset}/{system}", 4000, only=("system", _of_kinds(Filter))),
-    Rule(jobs.train, "runs/{system}/{member}", 4000, threads=jobs.train_threads, gpu=True),
-    Rule(jobs.embed, EMBEDDINGS, 4000, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
-    Rule(jobs.combine, EMBEDDINGS, 4000, only=("system", _of_kinds(Combine))),
-    Rule(jobs.shortlist, f"shortlists/{CELL}", 4000),
-    Rule(jobs.tune, "tuned/{dataset}/{system}/{member}", 2000),
-    Rule(jobs.align, f"segments/{CELL}/{{member}}", 2000),
-    Rule(jobs.search, f"rankings/{CELL}", 4000),
-    Rule(jobs.evaluate, f"metrics/{CELL}"),
-    Rule(jobs.tabulate, "tables/{table}", 500),
-    Rule(jobs.illustrate, "pages/{page}"),
-    Rule(jobs.submit, "submissions/{submission}", 2000),
+    Rule(jobs.render, "media/{dataset}/{shard}", 0.06, most=8),
+    Rule(jobs.prepare, "corpora/{dataset}", 0.02, 2000, 4, most=8),
+    Rule(jobs.check_leaks, "leaks/{table}", 0.002, 1000, 4),
+    Rule(jobs.extract, FEATURES + "/{passage}/{shard}", 0.3, 4000, most=16, gpu=True, only=("passage", _passes)),
+    Rule(jobs.add_texts, "texts/{dataset}/{kinds}", 0.001, 1000, 4),
+    Rule(jobs.select_key_frames, FEATURES + "/{expert}/{shard}", 0.01, only=("expert", Plan.key_frame_experts)),
+    Rule(jobs.score_pairs, "scores/{dataset}/{system}", 0.01, 2000, 10, only=("system", _of_kinds(Filter))),
+    Rule(jobs.train, "runs/{system}/{member}", 0.006, 3000, 20, gpu=True),
+    Rule(jobs.embed, EMBEDDINGS, 0.01, 3000, 10, gpu=True, only=("system", _of_kinds(Trained, Embeddings))),
+    Rule(jobs.combine, EMBEDDINGS, 0.001, 1000, 20, only=("system", _of_kinds(Combine))),
+    Rule(jobs.shortlist, f"shortlists/{CELL}", 0.02, 2000, 50),
+    Rule(jobs.tune, "tuned/{dataset}/{system}/{member}", 0.2, 2000, 4, most=16),
+    Rule(jobs.align, f"segments/{CELL}/{{member}}", 0.05, 2000, 4, most=16),
+    Rule(jobs.search, f"rankings/{CELL}", 0.02, 2000, 20),
+    Rule(jobs.evaluate, f"metrics/{CELL}", 0.003, 1000, 4),
+    Rule(jobs.tabulate, "tables/{table}", 0.005, 1000, 1),
+    Rule(jobs.illustrate, "pages/{page}", 0.001, 1000, 1),
+    Rule(jobs.submit, "submissions/{submission}", 0.001, 1000, 10),
 ]
 
 

@@ -2,7 +2,7 @@
 
 A stage is a function of files. This module reads the job's settings file, checks that inputs and code are what the
 workflow saw, gives the stage an empty folder to write into, and puts that folder into place, manifest last. A job whose
-result turns out to be current already ends at once.
+result turns out to be current already ends at once; one whose work another process does waits for that.
 
 Under torchrun or accelerate several processes call the stage together; process 0 alone writes the log and the result.
 """
@@ -10,6 +10,7 @@ Under torchrun or accelerate several processes call the stage together; process 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import json
 import logging
@@ -17,7 +18,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from videomatch.common.digests import SCRATCH, digest, dumps
 from videomatch.pipeline import compiled, fork_server, provenance, reached
 
 log = logging.getLogger("videomatch")
+#: seconds between two looks at whether another process has ended
+WAIT = 2.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,13 +39,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="the manifest of the result")
     parser.add_argument("--log", type=Path, help="where the job's log goes (default: standard error)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cards", type=int, default=0, help="graphics cards that it may use, where there are so many")
     options = parser.parse_args(argv)
     owner = fork_server.workflow()  # the job's parent is a shell, which outlives a workflow that is killed
     if owner is not None:  # else it was started by hand, or on another machine of a cluster
         files.end_with(owner)
     try:
         _log_to(None if _is_helper() else options.log)
-        run(options.stage, options.settings, options.output, options.threads)
+        with cards(options.cards):
+            run(options.stage, options.settings, options.output, options.threads)
     except Exception as error:
         if log.hasHandlers():  # its log file could be made
             log.exception("%s failed", options.stage)
@@ -62,6 +67,54 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"]:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
+    scratch = SCRATCH / "jobs" / digest(wanted)
+    with contextlib.nullcontext() if _is_helper() else _alone(scratch, manifest):
+        _make(stage, job, wanted, manifest, scratch, threads)
+
+
+@contextlib.contextmanager
+def cards(number: int) -> Iterator[None]:
+    """Within the context this process has some graphics cards for itself, of those that it may use; all of them where
+    there are not more."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        usable = sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    else:
+        usable = visible.split(",") if visible else []
+    if number < 1 or len(usable) <= number or "WORLD_SIZE" in os.environ:
+        yield
+        return
+    held: list[str] = []
+    with contextlib.ExitStack() as stack:
+        while len(held) < number:  # the workflow starts no more jobs than there are cards
+            for card in usable:
+                # two allocations on one node may both call theirs 0
+                name = f"card.{files.HOST}.{os.environ.get('SLURM_JOB_ID', '')}.{card}"
+                if len(held) < number and card not in held and (lock := files.lock(SCRATCH / name)) is not None:
+                    stack.enter_context(lock)
+                    held.append(card)
+            time.sleep(0 if len(held) == number else WAIT)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+        yield
+
+
+@contextlib.contextmanager
+def _alone(scratch: Path, manifest: Path) -> Iterator[None]:
+    """Within the context no other process does the same work: one that a killed workflow left at work on another
+    machine ends first. What a killed process left unfinished is removed."""
+    while (lock := files.lock(scratch.with_suffix(".lock"))) is None:
+        log.info("another process does this work already: waiting for it")
+        time.sleep(WAIT)
+    with lock:
+        files.sweep(manifest.parent.parent, f".{manifest.parent.name}.*.*")
+        if lock.before is not None:
+            files.sweep(manifest.parent.parent, f".{manifest.parent.name}.*.{lock.before}", locked=True)
+        yield
+
+
+def _make(
+    stage: str, job: Mapping[str, Any], wanted: Mapping[str, Any], manifest: Path, scratch: Path, threads: int
+) -> None:
     if provenance.restore(manifest, wanted):
         if not _is_helper():
             _report(manifest, "unchanged")
@@ -75,12 +128,11 @@ def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
     function = vars(named.module("stages", stage))[stage]
     if "threadpoolctl" in sys.modules:  # libraries that were imported before this job was known
         sys.modules["threadpoolctl"].threadpool_limits(threads)
-    folder, scratch = manifest.parent, SCRATCH / "jobs" / digest(wanted)
+    folder = manifest.parent
     given = arguments(function, job, files.unfinished(folder), scratch, threads)
     if _is_helper():
         function(**given)
         return
-    files.sweep(folder.parent, f".{folder.name}.*.*")
     started, cpu = time.monotonic(), time.process_time()
     log.info("%s started: %s", stage, dumps(job["settings"]))
     with files.replacing(folder) as temporary:

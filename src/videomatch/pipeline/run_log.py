@@ -1,5 +1,6 @@
-"""What a person at the terminal sees of a run beside the jobs' own lines: how far it is, and, of a dry run, what would
-run and why. Snakemake's log below ``.snakemake/log`` has all of it."""
+"""What a person at the terminal sees of a run beside the jobs' own lines: how far it is, of a dry run what would run
+and why, and of jobs on a cluster, which have no terminal, which ended and how. Snakemake's log below ``.snakemake/log``
+has all of it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import errno
 import logging
 import os
 import re
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,8 +24,19 @@ from videomatch.pipeline import provenance, rules
 #: seconds between two lines of progress
 EVERY = 10.0
 #: lines of Snakemake that tell no one anything, or what a line before them has told
-NOISE = ("Select jobs to execute", "Execute ", "Reasons:", "Complete log", "Elapsed time")
+NOISE = ("Select jobs to execute", "Execute ", "Reasons:", "Complete log", "Elapsed time", "Group jobs: inactive")
 NOISE += ("WorkflowError:\nAt least one job did not complete", "Terminating processes on user request")
+# of the executor for SLURM
+RUN_ID = "SLURM run ID: "
+NOISE += (RUN_ID, "Cleaning up SLURM log", "Trying to restart job", "No SLURM account given", "No account was given")
+NOISE += ("Unable to guess SLURM account",)
+SUBMITTED = re.compile(r"Job \S+ has been submitted with SLURM jobid \S+ \(log: (.*)\)\.")
+#: lines of a log that are shown of a job that failed on a cluster, and of jobs that were submitted together
+LINES, NAMED = 5, 3
+#: seconds between two looks at what jobs on a cluster do, and the usual reasons for which they wait
+LOOKS, USUAL = 20.0, ("", "None", "Priority", "Resources", "BeginTime")
+#: events that this module shows in its own words
+SHOWN = ("progress", "job_finished", "run_info", "resources_info")
 INTERRUPTED = "interrupted; `snakemake` goes on with what is finished"
 #: where Snakemake's own files cannot be written: the end of a traceback, or in a sentence of its own
 UNWRITABLE = re.compile(r"(?:^\w*Error: |\()\[Errno \d+\] ([^:\n]+)(?:: '([^'\n]+)')?", re.M)
@@ -38,13 +52,24 @@ class RunLog(logging.Handler):
         jobs: manifest -> job of all results that the workflow looked at; it may fill up later.
         is_dry: whether nothing is run: then every job gets a line. It is not known while rules are read.
         stop: starts no further jobs.
+        on_cluster: whether jobs run on other machines.
     """
 
     def __init__(
-        self, jobs: Mapping[Path, Mapping[str, Any]], *, is_dry: Callable[[], bool], stop: Callable[[], None]
+        self,
+        jobs: Mapping[Path, Mapping[str, Any]],
+        *,
+        is_dry: Callable[[], bool],
+        stop: Callable[[], None],
+        on_cluster: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
-        self._jobs, self._is_dry, self._stop = jobs, is_dry, stop
+        self._jobs, self._is_dry, self._stop, self._on_cluster = jobs, is_dry, stop, on_cluster
+        self._outputs: dict[int, list[Path]] = {}  # of each job
+        self._run_id = ""
+        self._logs: dict[str, None] = {}  # of what was submitted
+        self._told = set[str]()
+        self._ended = threading.Event()
         self._counted = False  # Snakemake counts before and after a dry run
         self._started = self._last = time.monotonic()
         self._unwritable = set[str]()  # what was said of it
@@ -52,7 +77,13 @@ class RunLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one event."""
         show = {"progress": self._progress, "job_info": self._would_run, "run_info": self._counts}
-        fields = vars(record)
+        show |= {"job_finished": self._finished, "job_error": self._failed, "group_error": self._failed}
+        fields, text = vars(record), str(record.msg)
+        if text.startswith(RUN_ID):
+            self._run_id = text.removeprefix(RUN_ID)
+            threading.Thread(target=self._watch, daemon=True).start()
+        elif submitted := SUBMITTED.match(text):
+            self._logs[submitted[1]] = None
         if fields.get("event") in show:
             line = show[str(fields["event"])](fields)
             if line:
@@ -73,8 +104,57 @@ class RunLog(logging.Handler):
         counts = {rule.name: fields["stats"][rule.name] for rule in rules.RULES if rule.name in fields["stats"]}
         return f"{count(sum(counts.values()), 'job')}: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
+    def _finished(self, fields: Mapping[str, Any]) -> str:
+        made = [f"✓ {output.parent}" for output in self._outputs.get(fields["job_id"], ())]
+        return "\n".join(line for line in made if line not in self._told) if self._on_cluster() else ""
+
+    def _failed(self, fields: Mapping[str, Any]) -> str:
+        """What is said of jobs that failed on a cluster: their names, how SLURM ended them, and what they said last."""
+        if not self._on_cluster() or fields.get("indent"):  # other jobs have said it; those of a group follow it
+            return ""
+        jobs = fields.get("job_error_info") or [fields]
+        jobs = [job for job in jobs if not all(map(_is_made, job["output"]))] or jobs
+        names = [f"{job['rule_name']} {Path(job['output'][0]).parent}" for job in jobs[:NAMED]]
+        more = f" and {len(jobs) - NAMED} more" * (len(jobs) > NAMED)
+        number = fields.get("external_jobid") or fields.get("aux", {}).get("external_jobid")
+        if number is None:
+            how = fields.get("rule_msg") or "SLURM did not take it; `snakemake --verbose` shows how it was asked"
+            return f"videomatch {', '.join(names)}{more}: {how}"
+        state = _ask("squeue", f"--jobs={number}", "--states=all", "--noheader", "--format=%T on %N")
+        log = (fields.get("aux_logs") or fields["log"])[-1]
+        said = [line for line in _lines(log) if line.startswith("videomatch ")]
+        own = sorted((Path(own) for job in jobs for own in job["log"] if own != log and Path(own).exists()), key=_time)
+        last = said or (own and _lines(own[-1])) or _lines(log)
+        head = f"videomatch {', '.join(names)}{more}: SLURM job {number} is {state or 'unknown to SLURM'} (log: {log})"
+        return "\n  ".join([head, *last[-LINES:]])
+
+    def _watch(self) -> None:
+        """Say what jobs that were submitted together have made so far, and, once of each job, that it waits for
+        something else than its turn: it may wait for ever."""
+        while not self._ended.wait(LOOKS):
+            waiting = _ask("squeue", f"--name={self._run_id}", "--states=PENDING", "--noheader", "--format=%i: %r")
+            odd = [line for line in waiting.splitlines() if line.partition(": ")[2] not in USUAL]
+            lines = {f"videomatch: SLURM job {line} (it waits for that)": line for line in odd}
+            said = [line for log in list(self._logs) for line in _lines(log)]
+            lines |= {line: line.partition("  ")[0] for line in said if line.startswith("✓")}
+            for line, key in lines.items():
+                if key not in self._told:
+                    self._told.add(key)
+                    sys.stderr.write(line + "\n")
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._ended.set()
+        super().close()
+
+    def cancel(self) -> None:
+        """End the jobs that this run has on a cluster, those too that were being submitted when it was interrupted."""
+        if self._run_id:
+            _ask("scancel", f"--name={self._run_id}")
+
     def _would_run(self, fields: Mapping[str, Any]) -> str:
         shown = []
+        self._outputs[fields.get("jobid", 0)] = [Path(output) for output in fields["output"]]
         for output in map(Path, fields["output"] if self._is_dry() else ()):
             why = provenance.why(output, self._jobs[output]) if output in self._jobs else None
             shown.append(f"  {output.parent}: {why or 'an input is made again'}")
@@ -91,6 +171,8 @@ class RunLog(logging.Handler):
     def terse(self, record: logging.LogRecord) -> bool:
         """Whether a record is worth a line on the terminal; of a job that failed, one that the job did not write."""
         text = record.getMessage()
+        if vars(record).get("event") in SHOWN or SUBMITTED.match(text):
+            return False
         failed, unwritable = FAILED.search(text), UNWRITABLE.search(text)
         if failed:
             stage, output, log, _, status = failed.groups()
@@ -117,6 +199,32 @@ class RunLog(logging.Handler):
         is_new = text not in self._unwritable
         self._unwritable.add(text)
         return is_new
+
+
+def _is_made(output: str) -> bool:
+    """Whether a result was made since it was asked for."""
+    settings = provenance.settings_file(Path(output))
+    return Path(output).exists() and Path(output).stat().st_mtime > settings.stat().st_mtime
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _lines(log: str | Path) -> list[str]:
+    """The lines of a log with something in them; none where it cannot be read."""
+    try:
+        return [line for line in Path(log).read_text("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return []
+
+
+def _ask(*command: str) -> str:
+    """What a command of SLURM says; nothing where it cannot."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def cannot_write(folder: Path, reason: str) -> str:

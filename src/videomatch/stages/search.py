@@ -24,7 +24,7 @@ import polars as pl
 import torch
 
 from videomatch.common import files
-from videomatch.common.vectors import unit_rows
+from videomatch.common.vectors import NUMBERS, blocks, unit_rows
 from videomatch.data import facts, tables
 from videomatch.data.corpus import pooled_ids, split_texts
 from videomatch.data.pairs import fold_pairs
@@ -253,10 +253,11 @@ def _search(
 
 def _embeddings(store: Store, ids: list[str], is_cosine: bool) -> np.ndarray:
     rows = store.gather(ids)[0].reshape(len(ids), -1)
-    odd = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(odd):
-        raise ValueError(f"{store.roots[0]}: the embedding of {ids[odd[0]]!r} is not finite")
-    return unit_rows(rows) if is_cosine else rows
+    for at in blocks(np.full(len(rows), rows.shape[1]), NUMBERS):
+        odd = np.flatnonzero(~np.isfinite(rows[at]).all(axis=1))
+        if len(odd):
+            raise ValueError(f"{store.roots[0]}: the embedding of {ids[at.start + odd[0]]!r} is not finite")
+    return unit_rows(rows, out=rows) if is_cosine else rows
 
 
 def _judged(protocol: Protocol, queries: list[str], references: list[str], kind: str) -> tuple[pl.DataFrame, int]:
