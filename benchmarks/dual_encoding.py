@@ -4,8 +4,8 @@ Forward, backward and Adam on 128 videos and captions, frames of 512 (CLIP) and 
 half second of clips of 10 to 30 s as in MSR-VTT (most are short), published size (GRU of 1024 in both directions, 512
 filters of 2 to 5 frames, 2048 common dimensions). The plain way: the GRU over the whole padded batch, its outputs
 masked, two-dimensional convolutions over the padded map, the loss over the whole matrix, Adam tensor by tensor. Ours
-comes to the same numbers with padding fed as published, and is timed without: then its GRU reads only what is there.
-Both start from the same weights, without dropout; both read sentences by the same modules.
+comes to the same numbers with padding fed as published, and is timed without: then it computes only what is there. Both
+start from the same weights, without dropout; both read sentences by the same modules.
 
 Prints for each size the CPU time of both, taking turns, the ratio, and how far losses and gradients are apart.
 One thread unless told otherwise.

@@ -15,6 +15,9 @@ Two ways to read a sentence (``text``):
                  and BatchNorm (``map_text``).
 ``words``        at the same three levels: bag of words, GRU over word vectors, convolutions.
 
+Padding is not computed: the GRU reads the sequences packed; its outputs are rows of one matrix with zeros between
+sequences, so that a convolution over time is one sum of shifted matrix products.
+
 # Deviation: DMT_CUC_01's paper does not say how levels are mapped into the space, nor which CLIP it was; here these are
 dual encoding's own layers and defaults, of any CLIP.
 # Deviation: the published video side reads its padding, so that a vector depends on the longest sequence of its batch:
@@ -122,21 +125,41 @@ class Convolutions(nn.ModuleList):
 
     def __init__(self, inputs: int, filters: int, kernels: Sequence[int]) -> None:
         super().__init__(nn.Linear(k * inputs, filters) for k in kernels)
-        self.kernels = list(kernels)
+        self.inputs, self.kernels = inputs, list(kernels)
 
     def forward(
-        self, states: Float[Tensor, "batch time inputs"], mask: Bool[Tensor, "batch time"], padded: bool
+        self, rows: Float[Tensor, "n inputs"], mask: Bool[Tensor, "batch time"], padded: bool
     ) -> Float[Tensor, "batch outputs"]:
+        gap, lengths = max(self.kernels) - 1, mask.sum(1)
+        owner, time = mask.nonzero(as_tuple=True)
+        starts = (lengths + gap).cumsum(0) - lengths
+        apart = rows.new_zeros(len(rows) + gap * (len(mask) + 1), self.inputs)
+        apart = apart.index_copy(0, starts[owner] + time, rows)
+        is_short = (lengths < mask.shape[1])[:, None]
         found = []
         layers: Any = list(self)
         for k, layer in zip(self.kernels, layers, strict=True):
-            weight = layer.weight.unflatten(1, (k, -1)).transpose(1, 2)
-            outputs = F.conv1d(states.transpose(1, 2), weight, layer.bias, padding=k - 1)
-            if not padded:
-                window = torch.arange(outputs.shape[2], device=mask.device)
-                outputs = outputs.masked_fill((window >= mask.sum(1, keepdim=True) + k - 1)[:, None], -torch.inf)
-            found.append(F.relu(outputs.amax(2)))
+            windows = len(apart) - k + 1
+            outputs = layer.bias.expand(windows, -1)
+            for step, weight in enumerate(layer.weight.split(self.inputs, dim=1)):
+                outputs = torch.addmm(outputs, apart[step : step + windows], weight.T)
+            pooled = _max_over_runs(outputs, starts - (k - 1), lengths + k - 1)
+            if padded:
+                pooled = torch.where(is_short, torch.maximum(pooled, layer.bias), pooled)
+            found.append(F.relu(pooled))
         return torch.cat(found, dim=1)
+
+
+def _max_over_runs(
+    values: Float[Tensor, "n dim"], first: Int[Tensor, " batch"], count: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch dim"]:
+    """The maximum over runs of rows."""
+    with torch.no_grad():
+        step = torch.arange(int(count.max()), device=values.device)
+        rows = (first[:, None] + step).clamp(max=len(values) - 1)
+        each = values[rows].masked_fill((step >= count[:, None])[..., None], -torch.inf)
+        best = first[:, None] + each.argmax(1)
+    return values.gather(0, best)
 
 
 class _Levels(nn.Module):
@@ -162,23 +185,24 @@ class _Levels(nn.Module):
             mask = mask.bool()
             states = self._states(self.gru, rows, mask, padded[0])
             if "gru" in self.sizes:
-                found["gru"] = self.dropout(states.sum(1) / mask.sum(1, keepdim=True))
+                total = states.new_zeros(len(mask), states.shape[1]).index_add(0, mask.nonzero()[:, 0], states)
+                found["gru"] = self.dropout(total / mask.sum(1, keepdim=True))
             if self.convolutions is not None:
                 found["conv"] = self.dropout(self.convolutions(states, mask, padded[1]))
         return [found[level] for level in self.sizes]
 
     @staticmethod
-    def _states(gru: nn.GRU, rows: Tensor, mask: Tensor, padded: bool) -> Float[Tensor, "batch time both"]:
-        """The GRU's outputs, zeros in the padding; with ``padded`` it reads the zeros of the padding."""
+    def _states(gru: nn.GRU, rows: Tensor, mask: Tensor, padded: bool) -> Float[Tensor, "n both"]:
+        """The GRU's outputs at the rows, sequence by sequence; with ``padded`` it reads the zeros of the padding."""
         lengths, width = mask.sum(1), mask.shape[1]
         if not lengths.all() or not torch.equal(mask, torch.arange(width, device=mask.device) < lengths[:, None]):
             raise ValueError("a sequence is empty or has a gap; expected at least one row each, and padding at the end")
         weight: Any = gru.weight_hh_l0
         rows = rows.to(weight.dtype)
         if padded:
-            return gru(rows)[0] * mask[..., None]
+            return gru(rows)[0][mask]
         packed = rnn.pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=width)[0]
+        return rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=width)[0][mask]
 
 
 class _Mapping(nn.Module):
