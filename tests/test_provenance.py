@@ -279,10 +279,10 @@ def test_a_job_reaches_the_objectives_that_it_names(package: Path):
         every = asked(package, f"code_modules('stages.work', *{names})")
         return {name.removeprefix("videomatch.") for name in every}
 
-    pairs = reached("objectives.pairs")
-    assert {"stages.work", "common.helper", "objectives", "objectives.pairs", "common.precision"} <= pairs
-    assert "objectives.margins" not in pairs
-    assert {"objectives.pairs", "objectives.margins"} <= reached(), "no names: all that may be meant"
+    pairs = reached("objectives.margins")
+    assert {"stages.work", "common.helper", "objectives", "objectives.margins", "common.precision"} <= pairs
+    assert "objectives.segments" not in pairs
+    assert {"objectives.margins", "objectives.segments"} <= reached(), "no names: all that may be meant"
 
 
 OBJECTIVES = """import math

@@ -77,7 +77,12 @@ def check(segments: np.ndarray, where: str = "segments") -> np.ndarray:
 
 def union_length(start: np.ndarray, end: np.ndarray) -> float:
     """Length of the union of intervals ``(N,)``; those with end <= start add nothing."""
-    return _union(sorted(zip(start.tolist(), end.tolist(), strict=True)))
+    if not len(start):
+        return 0.0
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], np.maximum(start, end)[order]
+    begin = np.maximum(start[1:], np.maximum.accumulate(end)[:-1])  # what earlier ones reach is counted already
+    return float(end[0] - start[0] + np.maximum(end[1:] - begin, 0).sum())
 
 
 def overlaps(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -118,7 +123,7 @@ def _union(intervals: list[tuple[float, float]]) -> float:
     """Length of the union of sorted intervals."""
     total, reach = 0.0, -math.inf
     for start, end in intervals:
-        if end > max(start, reach):
+        if end > reach:
             total += end - max(start, reach)
             reach = end
     return total
@@ -183,7 +188,8 @@ def buckets(truth: np.ndarray) -> dict[str, list[str]]:
 def by_place(
     predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray], edits: Sequence[Sequence[Sequence[str]]] | None = None
 ) -> dict[str, tuple[Int[np.ndarray, " pairs"], Scores]]:
-    """Numbers and scores of all pairs (``overall``) and :func:`by_bucket` (``duration/…``, ``speed/…``, ``edit/…``)."""
+    """Numbers and scores of all pairs (``overall``), and :func:`by_bucket` (``duration/…``, ``speed/…``, ``edit/…`` if
+    given) of those of at least one pair."""
     pairs = list(zip(predicted, truth, strict=True))
     result = {"overall": (np.arange(len(pairs)), per_pair(pairs))}
     labels: list[dict[str, Any]] = [buckets(boxes) for boxes in truth]
@@ -196,7 +202,8 @@ def by_place(
 
 
 def localisation(places: Mapping[str, tuple[np.ndarray, Scores]]) -> dict[str, dict[str, float]]:
-    """The metrics of :func:`by_place`'s scores; of a bucket numbers of ``segments`` and ``pairs`` instead of rates."""
+    """The metrics of :func:`by_place`'s scores; of a bucket without rates, and with its numbers of true ``segments``
+    and of ``pairs``."""
     result = {place: overall(scores) for place, (_, scores) in places.items()}
     for place, (_, scores) in places.items():
         if place != "overall":

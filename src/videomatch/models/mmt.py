@@ -146,8 +146,8 @@ class _TextExpert(nn.Module):
         self.norm = nn.BatchNorm1d(width) if gated else None
         self.weight = nn.Linear(dim, 1)
 
-    def forward(self, states: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch width"]:
-        unit = self.projection(states)
+    def forward(self, unit: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        """Of projected states."""
         if self.gate is None or self.norm is None:
             return unit
         return unit * torch.sigmoid(self.norm(self.gate(unit)))
@@ -313,7 +313,8 @@ class Model(PreTrainedModel, SystemModel):
         """Unit vectors of captions, one per expert, and the experts' weights."""
         states = self.text_states(input_ids, attention_mask)
         experts: list[Any] = list(self.text_experts.values())
-        units = torch.stack([expert(states) for expert in experts], 1)
+        projected = linear(states, *(e.projection for e in experts)).chunk(len(experts), 1)
+        units = torch.stack([expert(x) for expert, x in zip(experts, projected, strict=True)], 1)
         dropped = F.dropout(states, self.config.dropout, self.training)
         scores = linear(dropped, *(e.weight for e in experts))
         return F.normalize(at_least_single(units), dim=-1), at_least_single(scores).softmax(1)
