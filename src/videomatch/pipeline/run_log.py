@@ -26,10 +26,11 @@ EVERY = 10.0
 #: lines of Snakemake that tell no one anything, or what a line before them has told
 NOISE = ("Select jobs to execute", "Execute ", "Reasons:", "Complete log", "Elapsed time", "Group jobs: inactive")
 NOISE += ("WorkflowError:\nAt least one job did not complete", "Terminating processes on user request")
+NOISE += ("--keep-incomplete mode is set",)
 # of the executor for SLURM
 RUN_ID = "SLURM run ID: "
-NOISE += (RUN_ID, "Cleaning up SLURM log", "Trying to restart job", "No SLURM account given", "No account was given")
-NOISE += ("Unable to guess SLURM account",)
+NOISE += (RUN_ID, "Cleaning up SLURM log", "Trying to restart job", "Could not retrieve node information")
+NOISE += ("No SLURM account given", "No account was given", "Unable to guess SLURM account")
 SUBMITTED = re.compile(r"Job \S+ has been submitted with SLURM jobid \S+ \(log: (.*)\)\.")
 #: lines of a log that are shown of a job that failed on a cluster, and of jobs that were submitted together
 LINES, NAMED = 5, 3
