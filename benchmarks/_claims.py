@@ -57,7 +57,10 @@ class Claim:
         if len(ours) != len(theirs):
             ours, theirs = [statistics.median(ours)], [statistics.median(theirs)]
         pairs = zip(ours, theirs, strict=True)
-        return [(a / b if self.more else b / a) if a and b else float("nan") for a, b in pairs]
+        return [
+            over / under if under else float("nan")
+            for over, under in ((a, b) if self.more else (b, a) for a, b in pairs)
+        ]
 
 
 #: heads of the cells
