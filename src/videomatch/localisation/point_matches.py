@@ -32,7 +32,7 @@ PLACES = 0.3
 ROUGHLY = 0.1
 #: short sides by which a corner may be displaced; by how much scale (log2) and angle (degrees) may differ; side of a
 #: cell in which only one corner counts
-TOLERANCE, SCALE, ANGLE, CELL = 0.025, 0.6, 25.0, 0.03
+TOLERANCE, SCALE, ANGLE, CELL = 0.025, 1.6, 25.0, 0.03
 #: scales of two pictures at most
 MAX_SCALE = 5.0
 #: square short sides that the corners in agreement span in one of the frames at least
