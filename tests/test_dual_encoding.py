@@ -404,8 +404,12 @@ def corpus(tmp_path_factory):
 
 def examples(corpus, **options) -> CaptionVideo:
     words = tokenize.tokenizer(texts=CaptionVideo.vocabulary(corpus[0], {}), style="words", min_count=1)
-    options = {"expert": "vectors", **options}
-    return CaptionVideo(examples_.source(corpus[0], [corpus[1]], options, words), **options)
+    return of_options(corpus, words, **options)
+
+
+def of_options(corpus, words, **options) -> CaptionVideo:
+    system = {"examples": {"kind": "caption_video", "expert": "vectors", **options}}
+    return examples_.of_system(system, corpus[0], [corpus[1]], words)
 
 
 def test_an_epoch_visits_every_caption_once(corpus):
@@ -455,7 +459,7 @@ def test_what_does_not_fit_is_named(corpus):
     with pytest.raises(ValueError, match=r"shape \(32, 32, 3\), expected vectors"):
         examples(corpus, expert="frames")
     with pytest.raises(ValueError, match="need a tokenizer"):
-        CaptionVideo(examples_.source(corpus[0], [corpus[1]], {"expert": "vectors"}, None), expert="vectors")
+        of_options(corpus, None)
 
 
 def test_the_sum_of_recalls_equals_a_naive_twin():

@@ -78,9 +78,8 @@ def losses(labelled: dict[str, Any], corpus: Path, name: str) -> pl.DataFrame:
 def test_maps_and_segments_are_those_of_the_labels(labelled):
     corpus, options = labelled["folder"] / "corpus", labelled["settings"]["system"]["examples"]
     assert (options["expert"], options["split"]) == ("copy", "copies_train")
-    given = {key: value for key, value in options.items() if key != "kind"}
-    source = examples_.source(corpus, [labelled["folder"] / "features"], given, None)
-    drawn, _ = examples_.kind(options["kind"])(source, **given).parts()
+    system, features = labelled["settings"]["system"], [labelled["folder"] / "features"]
+    drawn, _ = examples_.of_system(system, corpus, features, None).parts()
     labels = truth(corpus)
     train_only = {pair: boxes for pair, boxes in labels.items() if pair[0].startswith(("Qtrain", "Q0"))}
     assert len(train_only) == 8 < len(labels)

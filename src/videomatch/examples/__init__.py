@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -46,15 +46,6 @@ def kind(name: str) -> type[Examples]:
     return vars(named.module("examples", name))[name.title().replace("_", "")]
 
 
-def source(
-    corpus: Path, features: Sequence[Path], options: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None
-) -> Source:
-    """What examples with these options read of the results of ``extract``: ``expert`` is one, ``experts`` several."""
-    names = [options["expert"]] if options.get("expert") else list(options.get("experts") or [])
-    stores = {name: expert_store(features, name) for name in names}
-    return Source(corpus, stores.get(options.get("expert") or ""), tokenizer, stores)
-
-
 def of_system(
     system: Mapping[str, Any],
     corpus: Path,
@@ -64,7 +55,9 @@ def of_system(
 ) -> Examples:
     """The examples that ``examples:`` of a resolved system describes, without a split yet."""
     options = {name: value for name, value in system["examples"].items() if name != "kind"}
-    given = replace(source(corpus, features, options, tokenizer), scores=scores)
+    names = [options["expert"]] if options.get("expert") else list(options.get("experts") or [])
+    stores = {name: expert_store(features, name) for name in names}
+    given = Source(corpus, stores.get(options.get("expert") or ""), tokenizer, stores, scores)
     return kind(system["examples"]["kind"])(given, **options)
 
 

@@ -174,11 +174,11 @@ class Pyramid(nn.Module):
         return pyramid.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(
-        self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"] | None
+        self, read: Float[Tensor, "maps channels rows columns"], mask: Bool[Tensor, "maps rows columns"]
     ) -> Outputs:
         """Rows and columns are multiples of ``step``."""
         masks: list[Tensor | None] = [None] * len(self.levels)
-        if mask is not None and not bool(mask.all()):
+        if not mask.all():
             pooled: Tensor = mask[:, None].to(read.dtype)
             for number in range(len(masks)):
                 pooled = F.max_pool2d(pooled, 2)
@@ -199,7 +199,7 @@ class Pyramid(nn.Module):
         return _pointwise(self.says, torch.cat([x.flatten(2) for x in heads], 2))
 
     def tiled(
-        self, read: Float[Tensor, "1 channels rows columns"], mask: Bool[Tensor, "1 rows columns"] | None, tile: int
+        self, read: Float[Tensor, "1 channels rows columns"], mask: Bool[Tensor, "1 rows columns"], tile: int
     ) -> Outputs:
         """:meth:`forward`, by tiles of ``tile`` frames, a multiple of ``step``, with ``reach`` frames around them."""
         rows, columns = read.shape[2:]
@@ -208,7 +208,7 @@ class Pyramid(nn.Module):
             above, before = max(0, top - self.reach), max(0, left - self.reach)
             seen = (slice(above, top + tile + self.reach), slice(before, left + tile + self.reach))
             inner = read[:, :, seen[0], seen[1]]
-            found = self(inner, None if mask is None else mask[:, seen[0], seen[1]])
+            found = self(inner, mask[:, seen[0], seen[1]])
             parts = [found.fine, found.line, *found.heads]
             sides = [inner.shape[2] // part.shape[2] for part in parts]
             if not whole:
@@ -320,9 +320,8 @@ class Model(PreTrainedModel, SystemModel):
         last = self._last
         if last is None or last[1] != tile or not np.array_equal(last[0], values):
             given = torch.from_numpy(values).to(pyramid.line.weight.device)[None]
-            read, mask = channels(given), None
-            if any(size % step for size in values.shape):
-                read, mask = padded(read, torch.ones_like(given, dtype=torch.bool), step)
+            mask = torch.ones_like(given, dtype=torch.bool)
+            read, mask = padded(channels(given, mask), mask, step)
             found = pyramid(read, mask) if tile is None else pyramid.tiled(read, mask, tile)
             last = self._last = values.copy(), tile, found
         found = last[2]
@@ -348,24 +347,19 @@ class Model(PreTrainedModel, SystemModel):
 
 def channels(
     similarity: Float[Tensor, "maps query_frames reference_frames"],
-    mask: Bool[Tensor, "maps query_frames reference_frames"] | None = None,
+    mask: Bool[Tensor, "maps query_frames reference_frames"],
 ) -> Float[Tensor, "maps 4 query_frames reference_frames"]:
     """The similarity; its distance in standard deviations from the mean of its row, and of its column; the exponential
     of its distances from the maxima of both."""
-    values = similarity if mask is None else torch.where(mask, similarity, 0.0)
-    read, near = [2 * values], None
+    values = torch.where(mask, similarity, 0.0)
+    read, near = [2 * values], torch.zeros_like(values)
     for axis in (2, 1):
-        count = values.shape[axis] if mask is None else mask.sum(axis, keepdim=True).clamp(min=1)
-        far = values - values.sum(axis, keepdim=True) / count
-        if mask is not None:
-            far = torch.where(mask, far, 0.0)
+        count = mask.sum(axis, keepdim=True).clamp(min=1)
+        far = torch.where(mask, values - values.sum(axis, keepdim=True) / count, 0.0)
         far = far * (far.square().sum(axis, keepdim=True) / count + 1e-4).rsqrt()
-        below = far - far.amax(axis, keepdim=True)
-        near = below if near is None else near + below
+        near = near + (far - far.amax(axis, keepdim=True))
         read.append((0.4 * far).clamp(-2, 2))
-    assert near is not None
-    near = near.exp()
-    return torch.stack([*read, near if mask is None else near * mask], 1)
+    return torch.stack([*read, near.exp() * mask], 1)
 
 
 def padded(read: Tensor, mask: Tensor, step: int) -> tuple[Tensor, Tensor]:

@@ -150,8 +150,7 @@ def rerank(
         return block
 
     count = ROWS if top is None else max(1, CANDIDATES // top)
-    steps = request.steps(len(left), len(right), count, 8)
-    return rank(((at.start, scores(at)) for at in steps), (len(left), len(right)), request)
+    return _ranked(scores, len(left), len(right), request, count)
 
 
 def mixed(others: np.ndarray, own: np.ndarray, weight: float) -> np.ndarray:
@@ -185,8 +184,8 @@ def _add_rows(total: np.ndarray, block: np.ndarray) -> None:
         total += row
 
 
-def _ranked(scores: Scores, queries: int, references: int, request: Request) -> SearchResult:
-    steps = request.steps(queries, references, ROWS, 8)
+def _ranked(scores: Scores, queries: int, references: int, request: Request, rows: int = ROWS) -> SearchResult:
+    steps = request.steps(queries, references, rows, 8)
     return rank(((at.start, scores(at)) for at in steps), (queries, references), request)
 
 

@@ -108,13 +108,8 @@ class Training:
         for name in ("decay", "plateau"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} {getattr(self, name)}, expected a factor above 0, at most 1")
-        if self.needs_validation and not (self.monitor and self.validate_every):
+        if needs_validation(vars(self)) and not (self.monitor and self.validate_every):
             raise ValueError("training: keep: best, early_stop and plateau need a monitor and a validate_every above 0")
-
-    @property
-    def needs_validation(self) -> bool:
-        """Whether the result depends on validations."""
-        return needs_validation(vars(self))
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0, of ``steps``."""
@@ -250,7 +245,7 @@ class Trainer:
 
     def fit(self, examples: Examples, validation: Examples | None = None) -> list[dict[str, float]]:
         """Train to the end, from the saved state if there is one; returns the log, a row per epoch."""
-        if validation is None and self.settings.needs_validation:
+        if validation is None and needs_validation(vars(self.settings)):
             needing = "keep: best, early_stop and plateau"
             raise ValueError(f"training: {needing} need examples to validate on; there are none")
         self._load_state()
