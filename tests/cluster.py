@@ -9,6 +9,7 @@ and processes of its own.
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.util
 import inspect
 import os
@@ -128,7 +129,7 @@ def ask(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
 
 
-def until(condition: Callable[[], object], seconds: float = 600) -> None:
+def until(condition: Callable[[], object], seconds: float = 3600) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -169,11 +170,13 @@ def results(repo: Repo) -> dict[str, str]:
 
 
 def head(repo: Repo, said: Path) -> subprocess.Popen[str]:
-    """Start Snakemake on the cluster; what it says goes to a file."""
+    """Start Snakemake on the cluster; what it says goes to a file. It is killed at the end, where it still runs then."""
     environment = {**repo.environment(), "SNAKEMAKE_PROFILE": "profiles/slurm"}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         ["snakemake"], cwd=repo.folder, env=environment, stdout=said.open("a"), stderr=subprocess.STDOUT, text=True
     )
+    atexit.register(process.kill)
+    return process
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -234,7 +237,7 @@ def interrupted(folder: Path) -> None:
     until(lambda: running() or process.poll() is not None)
     process.terminate()
     print(f"ended {timed(process.wait):.0f} s after SIGTERM")
-    until(lambda: not ask("squeue", "--noheader"), 60)
+    until(lambda: not ask("squeue", "--noheader"), 300)
     said = (folder / "said").read_text()
     assert "interrupted; `snakemake` goes on" in said, said
 
