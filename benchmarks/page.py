@@ -24,7 +24,7 @@ from _claims import FILE, HEADS, Claim, machine
 
 HERE = Path(__file__).resolve().parent
 MEASURED, PAGE = HERE / "measured.json", HERE / "README.md"
-MINUTES = 15
+MINUTES, STOPPED = 15, "stopped"
 REAL, PAIRS = "$VIDEOMATCH_REALDATA/videos", "$VIDEOMATCH_REALDATA/derived/shared_video_copy_pairs.tsv"
 #: name -> options of the short command (None: there is none) and of the long one
 COMMANDS: dict[str, tuple[str | None, str]] = {
@@ -91,7 +91,7 @@ def measure(name: str, options: str, seconds: float | None) -> dict[str, Any]:
             error = done.stderr.strip().splitlines()[-1:] if done.returncode else []
             printed = done.stdout or done.stderr
         except subprocess.TimeoutExpired:
-            error, printed = [f"stopped after {seconds:.0f} s"], ""
+            error, printed = [f"{STOPPED} after {seconds:.0f} s"], ""
         made |= {"seconds": round(time.monotonic() - started), "error": "".join(error)}
         found = [json.loads(line) for line in claims.read_text(encoding="utf-8").splitlines()]
     return made | {"claims": found, "printed": "" if found else printed[-2000:]}
@@ -163,8 +163,11 @@ def main() -> None:
             continue
         line = command_line(name, options)
         print(line, flush=True)
-        about = {"machine": here, "rates": rates, "code": code.stdout.strip()}
-        measured[line] = about | measure(name, options, left)
+        made = measure(name, options, left)
+        if made["error"].startswith(STOPPED):  # an earlier run says more
+            print(f"  {made['error']}", flush=True)
+            continue
+        measured[line] = {"machine": here, "rates": rates, "code": code.stdout.strip()} | made
         for found in measured[line]["claims"]:
             print(*("  " + cell for cell in Claim(**found).cells() if cell), flush=True)
         print(measured[line]["error"] or f"  {measured[line]['seconds']} s", flush=True)
