@@ -29,8 +29,9 @@ LEVELS, CONTRAST, ORB_PATCH = 3, 5, 31
 CHOICE, SPREAD = 3, 0.25
 #: ratio of the variation of a patch in two directions from which on it is an edge
 EDGE = 10.0
-#: pixels of a side, and mean change of brightness, of 255, of the thumbnails of frames that look different
-THUMBNAIL, CHANGE = 16, 2.0
+#: pixels of a side of the thumbnails of frames, and of a block of them; the mean change of a block's brightness, of
+#: 255, by which frames look different: what moves may be a small picture in another one
+THUMBNAIL, BLOCK, CHANGE = 16, 4, 4.0
 
 
 class Expert(BaseExpert):
@@ -67,8 +68,10 @@ class _Extractor:
         for number, frame in enumerate(items, first):
             grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
             small = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
-            if self.last is not None and np.abs(small - self.last).mean() < CHANGE:
-                continue
+            if self.last is not None:
+                change = cv2.resize(np.abs(small - self.last), (THUMBNAIL // BLOCK,) * 2, interpolation=cv2.INTER_AREA)
+                if change.max() < CHANGE:
+                    continue
             self.last = small
             scale = max(1.0, self.size / min(grey.shape))
             found.append(described(cv2.resize(grey, None, fx=scale, fy=scale), self.detectors))

@@ -24,7 +24,8 @@ from videomatch.retrieval.frame_index import FrameIndex
 PATCH, PLACE = 64, np.full(4, 1e-3, np.float32)
 #: every so manyth corner of the query is sought; nearest corners that count, and their least cosine
 EVERY, NEAREST, SIMILAR = 2, 8, 0.8
-#: corners that find one in a frame that is worth a closer look; frames that get one per query frame: of a video, of all
+#: pairs of corners that propose about the same transform, in two frames that are worth a closer look; frames that get
+#: one per query frame: of a video, of all
 PAIRS, OF_VIDEO, OF_ALL = 3, 4, 12
 #: short sides of a bin in which shifts of one picture to another are counted
 PLACES = 0.3
@@ -98,7 +99,8 @@ def related(
     counts = _alike_placed(of_pair.ravel(), _places(rows[corner]), _places(other))
     ends = np.searchsorted(frame, np.arange(frame[-1] + 2))
     shifts = np.round(other_times[first, 0] - times[ends[pairs[:, 0]], 0]).astype(np.int64)
-    votes = counts * _at_shift(pairs[:, 1], shifts, counts)
+    lasting = np.minimum(*(np.ptp(t, axis=1) for t in (times[ends[pairs[:, 0]]], other_times[first])))
+    votes = counts * lasting * _at_shift(pairs[:, 1], shifts, counts * lasting)  # what stands still is described once
     seen: Counter[tuple[int, ...]] = Counter()
     examined: dict[int, list[_FramePair]] = {}
     patches = index.project(rows)
@@ -116,8 +118,8 @@ def related(
 
 
 def _alike_placed(of_pair: np.ndarray, query: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Of each pair of frames, in how many pairs of corners one scale, rotation and shift puts the one on the other:
-    votes in two grids of bins, so that the borders of bins part no more than one of them (Lowe, IJCV 2004)."""
+    """Of each pair of frames, how many pairs of corners propose about the same scale, rotation and shift: votes in two
+    grids of bins, so that what a border of the one parts is whole in the other (Lowe, IJCV 2004)."""
     linear = _sizes(query) / _sizes(reference)
     shift = (query[:, 0] + 1j * query[:, 1]) - linear * (reference[:, 0] + 1j * reference[:, 1] - (0.5 + 0.5j))
     units = [np.log2(np.abs(linear)), np.angle(linear) * 3 / np.pi, shift.real / PLACES, shift.imag / PLACES]
@@ -129,10 +131,10 @@ def _alike_placed(of_pair: np.ndarray, query: np.ndarray, reference: np.ndarray)
     return best
 
 
-def _at_shift(videos: np.ndarray, shifts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Of each pair of frames, the sum of the counts of those of its video that are shifted alike, within a second."""
+def _at_shift(videos: np.ndarray, shifts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Of each pair of frames, the sum of the weights of those of its video that are shifted alike, within a second."""
     keys, at = np.unique(np.stack([videos, shifts], axis=1), axis=0, return_inverse=True)
-    sums = np.bincount(at.ravel(), counts)
+    sums = np.bincount(at.ravel(), weights)
     total = sums.copy()
     is_next = (np.diff(keys[:, 0]) == 0) & (np.diff(keys[:, 1]) == 1)
     total[1:] += sums[:-1] * is_next
