@@ -170,7 +170,7 @@ def results(repo: Repo) -> dict[str, str]:
 
 
 def head(repo: Repo, said: Path) -> subprocess.Popen[str]:
-    """Start Snakemake on the cluster; what it says goes to a file. It is killed at the end, where it still runs then."""
+    """Start Snakemake on the cluster; what it says goes to a file. It is killed at the end."""
     environment = {**repo.environment(), "SNAKEMAKE_PROFILE": "profiles/slurm"}
     process = subprocess.Popen(
         ["snakemake"], cwd=repo.folder, env=environment, stdout=said.open("a"), stderr=subprocess.STDOUT, text=True
