@@ -77,8 +77,9 @@ class SimilarityMaps:
             library = FrameIndex(shortlist / LIBRARY)
             if spec.similarity != "cosine":
                 raise ValueError(f"similarity {spec.similarity!r} of the codes in an index, expected 'cosine'")
+        kept = references if library is None else library
         if spec.noise is None:
-            return cls(spec, library or references, queries)
+            return cls(spec, kept, queries)
         assert corpus is not None
         rows, _ = references.gather([i for i in pooled_ids(corpus, spec.noise.split) if i in references])
         if not len(rows):
@@ -86,7 +87,7 @@ class SimilarityMaps:
         noise = np.asarray(rows, np.float32) if library is None else library.project(rows)
         is_unit = spec.similarity == "cosine"
         fitted = ScoreNormalisation(noise, beta=spec.noise.beta, drop=spec.noise.drop, unit=is_unit)
-        return cls(spec, library or references, queries, fitted)
+        return cls(spec, kept, queries, fitted)
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""

@@ -278,7 +278,7 @@ def tune(plan: Plan, dataset: str, system: str, member: str) -> Job:
     if entry.tune is None:
         raise TypeError(f"system {system!r} tunes nothing")
     settings = {name: value for name, value in entry.settings().items() if name != "score"} | entry.tune.settings()
-    made = {"rankings": plan.result("shortlists", dataset, entry.tune.split, system)} if entry.shortlist else {}
+    made = {"rankings": plan.result("shortlists", dataset, str(entry.tune.split), system)} if entry.shortlist else {}
     return _aligning("tune", settings, made, plan, dataset, entry, member)
 
 
