@@ -23,7 +23,7 @@ import yaml
 
 TABLES = ("similarity_overview", "search_overview", "search_avs", "samesource_overview")
 SIZES: dict[str, dict[str, Any]] = {
-    "videos": {"videos": 200, "pairs": 4, "size": 64, "topics": 4, "captions": 4},
+    "videos": {"videos": 400, "pairs": 4, "size": 64, "topics": 4, "captions": 4},
     "films": {"videos": 100, "size": 64, "median_duration": 10, "max_duration": 20},
 }
 
