@@ -45,9 +45,11 @@ def main(argv: list[str] | None = None) -> int:
     if owner is not None:  # else it was started by hand, or on another machine of a cluster
         files.end_with(owner)
     try:
-        _log_to(None if _is_helper() else options.log)
+        file = None if _is_helper() else options.log
+        if file is None:
+            _log_to(None)
         with cards(options.cards):
-            run(options.stage, options.settings, options.output, options.threads)
+            run(options.stage, options.settings, options.output, options.threads, file)
     except Exception as error:
         if log.hasHandlers():  # its log file could be made
             log.exception("%s failed", options.stage)
@@ -61,14 +63,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def run(stage: str, settings: Path, manifest: Path, threads: int) -> None:
-    """Make the result that a settings file asks for, unless it stands already."""
+def run(stage: str, settings: Path, manifest: Path, threads: int, log_file: Path | None = None) -> None:
+    """Make the result that a settings file asks for, unless it stands already. The log begins when it is this job's
+    turn: until then another process may write it."""
     job = json.loads(settings.read_text(encoding="utf-8"))
     if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"]:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
     scratch = SCRATCH / "jobs" / digest(wanted)
     with contextlib.nullcontext() if _is_helper() else _alone(scratch, manifest):
+        if log_file is not None:
+            _log_to(log_file)
         _make(stage, job, wanted, manifest, scratch, threads)
 
 
@@ -102,8 +107,11 @@ def cards(number: int) -> Iterator[None]:
 def _alone(scratch: Path, manifest: Path) -> Iterator[None]:
     """Within the context no other process does the same work: one that a killed workflow left at work on another
     machine ends first. What a killed process left unfinished is removed."""
+    waited = False
     while (lock := files.lock(scratch.with_suffix(".lock"))) is None:
-        log.info("another process does this work already: waiting for it")
+        if not waited:
+            _tell(f"{manifest.parent}: another process does this work already: waiting for it")
+        waited = True
         time.sleep(WAIT)
     with lock:
         files.sweep(manifest.parent.parent, f".{manifest.parent.name}.*.*")
