@@ -239,9 +239,9 @@ class CopySearch:
     def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
         """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
         if (related := self._related.get((view, reference))) is not None:
-            times = [CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape]
-            ends = [float(t[-1, 1]) for t in times]
-            return resampled(resampled(related, times[1], ends[1], axis=1), times[0], ends[0]), *ends
+            rows, columns = (CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape)
+            ends = float(rows[-1, 1]), float(columns[-1, 1])
+            return resampled(resampled(related, columns, ends[1], axis=1), rows, ends[0]), *ends
         query, query_times = self._queries[view]
         frames, times = self.frames(reference)
         durations = [float(t[-1, 1]) if len(t) else 0.0 for t in (query_times, times)]
@@ -290,9 +290,9 @@ class CopySearch:
                 with answer.timed("align"):
                     duration = self.files.get(reference, {}).get("duration") or found[reference].times[:, 3].max()
                     related = found[reference].map(CELL, answer.duration, duration)
-                    cells = [CELL * np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) for n in related.shape]
+                    query, columns = (CELL * np.stack([np.arange(n), np.arange(1, n + 1)], 1) for n in related.shape)
                     options = {"min_similarity": RELATED, "min_length": CELLS}
-                    segments = aligners.find_segments(aligners.load("hough"), related, *cells, options)
+                    segments = aligners.find_segments(aligners.load("hough"), related, query, columns, options)
                 self._related[view, reference] = related
                 self._add(answer, view, reference, self._good(segments, MIN_RELATED))
 

@@ -138,8 +138,8 @@ def _octave(grey: np.ndarray, detector: cv2.ORB, count: int) -> np.ndarray:
             (x + 0.5) * scale - 0.5 + cos * across - sin * down,
             (y + 0.5) * scale - 0.5 + sin * across + cos * down,
         ]
-        maps = [m.reshape(-1, PATCH).astype(np.float32) for m in maps]
-        rows[at, :PATCH] = cv2.remap(smooth, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        places_x, places_y = (m.reshape(-1, PATCH).astype(np.float32) for m in maps)
+        rows[at, :PATCH] = cv2.remap(smooth, places_x, places_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     patches = rows[:, :PATCH]
     patches -= patches.mean(axis=1, keepdims=True)
     patches /= np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-3)
@@ -151,6 +151,7 @@ def _octave(grey: np.ndarray, detector: cv2.ORB, count: int) -> np.ndarray:
 
 def _are_corners(patches: np.ndarray) -> np.ndarray:
     """Which patches ``(n, PATCH)`` vary in both directions; edges are all alike (Lowe, IJCV 2004, section 4.1)."""
-    down, across = np.gradient(patches.reshape(-1, SIDE, SIDE), axis=(1, 2))
+    square = patches.reshape(-1, SIDE, SIDE)
+    down, across = (np.asarray(np.gradient(square, axis=axis)) for axis in (1, 2))
     a, b, c = ((x * y).sum(axis=(1, 2)) for x, y in ((down, down), (down, across), (across, across)))
     return (a * c - b * b) * (EDGE + 1) ** 2 > EDGE * (a + c) ** 2

@@ -160,7 +160,7 @@ class FolderIndex(VideoLibrary):
                 tables.write("texts", heard.with_columns(content), new)
                 files.write_json(new / "about.json", {"model": model, "contents": contents})
 
-    def _missing(self, made: Iterable[tuple[Path, str, Iterable[str]]], model: str) -> pl.DataFrame:
+    def _missing(self, made: Iterable[tuple[Path, Any, Iterable[str]]], model: str) -> pl.DataFrame:
         """The videos of whose contents a model has ``made`` nothing yet (folder, model, contents); what another one
         made, and of contents that are no more, is removed."""
         videos, done = self.videos(), set[str]()

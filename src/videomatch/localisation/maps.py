@@ -112,10 +112,10 @@ class SimilarityMaps:
         """The frames ``(L, D)`` of a query or a reference, and their times ``(L, 2)`` without gaps; without ``spread``
         as they are kept."""
         library = self.references if isinstance(self.references, FrameIndex) else None
-        if library is not None and is_reference:
-            rows, times = library.features(video_id)
+        store = self.references if is_reference else self.queries
+        if isinstance(store, FrameIndex):
+            rows, times = store.features(video_id)
         else:
-            store = self.references if is_reference else self.queries
             rows, times = np.asarray(store[video_id], np.float32), store.times(video_id)
             rows = rows if library is None else library.project(rows)
         every, times = self.spec.every if spread else None, intervals.filled(times)

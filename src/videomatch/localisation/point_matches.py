@@ -170,8 +170,8 @@ class _FramePair:
         near = is_near[is_near.sum(axis=1).argmax()] if len(is_near) else np.zeros(0, bool)
         if near.sum() < 3:
             return None
-        points = (np.ascontiguousarray(side[near, :2]) for side in (reference, query))
-        return cv2.estimateAffinePartial2D(*points, ransacReprojThreshold=TOLERANCE, maxIters=200)[0]
+        start, end = (np.ascontiguousarray(side[near, :2]) for side in (reference, query))
+        return cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=TOLERANCE, maxIters=200)[0]
 
     def agreeing(self, matrix: np.ndarray) -> int:
         """How many corners a transform takes to their counterparts, one a cell; 0 where they span little."""

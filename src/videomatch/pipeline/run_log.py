@@ -125,7 +125,7 @@ class RunLog(logging.Handler):
         log = (fields.get("aux_logs") or fields["log"])[-1]
         said = [line for line in _lines(log) if line.startswith("videomatch ")]
         own = sorted((Path(own) for job in jobs for own in job["log"] if own != log and Path(own).exists()), key=_time)
-        last = said or (own and _lines(own[-1])) or _lines(log)
+        last = said or (_lines(own[-1]) if own else []) or _lines(log)
         head = f"videomatch {', '.join(names)}{more}: SLURM job {number} is {state or 'unknown to SLURM'} (log: {log})"
         return "\n  ".join([head, *last[-LINES:]])
 

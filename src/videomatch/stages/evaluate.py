@@ -184,8 +184,8 @@ def _in_groups(
     members = facts.group_members(corpus, found[2], relevant, ranked["reference_id"].unique().to_list())
     each = facts.ranked_in_group(relevant, members.join(ranked.select(*facts.PAIR, "score"), on=facts.PAIR))
     queries = each["query_id"].rank("dense").cast(pl.Int64).to_numpy()
-    k, places = int(found[1]), (each[name].to_numpy() for name in ("better", "equal"))
-    hits = ranking.per_query(queries, *places, ks=(k,))[f"R@{k}"]
+    k, better, equal = int(found[1]), each["better"].to_numpy(), each["equal"].to_numpy()
+    hits = ranking.per_query(queries, better, equal, ks=(k,))[f"R@{k}"]
     by_chance = ranking.chance(queries, each["size"].to_numpy(), (k, *ranking.KS))[f"R@{k}"]
     return hits, by_chance, each.unique("query_id", maintain_order=True)["owner"]
 
