@@ -7,9 +7,9 @@ The package in one picture; imports only go down::
         folders                  Library: a person's own folder of videos, its index, its duplicates
         app                      find, similar, serve, library, copies, leaks: questions of people
         pipeline                 parameters in, current results out: checks, paths and settings, manifests, jobs
-        stages                   render prepare check_leaks extract add_texts select_key_frames train embed combine
-                                 search shortlist tune align evaluate tabulate illustrate submit: one function each,
-                                 from files to files
+        stages                   render prepare check_leaks extract add_texts select_key_frames score_pairs train embed
+                                 combine search shortlist tune align evaluate tabulate illustrate submit: one function
+                                 each, from files to files
           models  experts  aligners
                                  one architecture, feature extractor, alignment algorithm per file
           corpora                readers of data sets, one per file
