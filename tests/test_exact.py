@@ -67,7 +67,7 @@ def test_equals_the_whole_matrix(data):
     exclude = rng.integers(-1, n, size=q) if data.draw(st.booleans()) else np.full(q, -1)
     pairs = np.stack([rng.integers(0, max(q, 1), size=3 * q), rng.integers(0, n, size=3 * q)], axis=1)
     pairs = pairs[exclude[pairs[:, 0]] != pairs[:, 1]]
-    options = {"memory": data.draw(st.sampled_from([1, 1 << 16, 1 << 28]))}
+    options = {"memory": data.draw(st.sampled_from([1 << 13, 1 << 16, 1 << 28]))}
     check(queries, references, data.draw(st.sampled_from([0, 1, 3, 10])), pairs, exclude, **options)
 
 
@@ -77,7 +77,7 @@ def test_blocks_and_threads_do_not_change_the_result():
     pairs = np.stack([np.arange(40), rng.integers(0, 5000, 40)], axis=1)
     first = search(queries, references, Request(pairs, 10))
     threads = torch.get_num_threads()
-    for options in ({"memory": 1 << 18}, {"memory": 1}, {"threads": 2}):
+    for options in ({"memory": 1 << 18}, {"memory": 1 << 15}, {"threads": 2}):
         torch.set_num_threads(options.pop("threads", threads))
         again = search(queries, references, Request(pairs, 10, **options))
         for name in first.__dataclass_fields__:
@@ -91,6 +91,60 @@ def test_equal_references_far_apart_tie():
     references = np.concatenate([pool, pool[:500], pool[:500]])
     pairs = np.stack([np.arange(20), rng.integers(0, 4000, 20)], axis=1)
     check(pool[:20], references, 10, pairs, np.arange(20))
+
+
+class Read:
+    """Rows that are read when they are asked for; counts how many of them are at once."""
+
+    def __init__(self, rows):
+        self.rows, self.shape, self.most = rows, rows.shape, 0
+
+    def __getitem__(self, at):
+        some = self.rows[at]
+        self.most = max(self.most, len(some))
+        return some
+
+
+def test_rows_are_read_part_by_part_and_in_any_order_the_best_stay():
+    rng = np.random.default_rng(3)
+    references, queries = unit_rows(rng.normal(size=(3000, 16))), unit_rows(rng.normal(size=(70, 16)))
+    nearer = references[np.argsort(references @ queries[0])]  # every part has better ones of the first query
+    pairs = np.stack([rng.integers(0, 70, 90), rng.integers(0, 3000, 90)], axis=1)
+    for rows in (references, nearer, nearer[::-1]):
+        given = Read(queries), Read(rows)
+        found = search(*given, Request(pairs, 10, memory=1 << 15))
+        assert max(side.most for side in given) <= 90
+        whole = search(queries, rows, Request(pairs, 10))
+        for name in found.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_queries_without_pairs_are_compared_with_their_candidates_alone():
+    rng = np.random.default_rng(4)
+    references, queries = rng.normal(size=(400, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
+    references[200:] = references[:200]  # all tie
+    pairs, exclude = np.array([[7, 3], [250, 1]]), rng.integers(-1, 400, 300)
+    exclude[[7, 250]] = -1
+    request = Request(pairs, 5, exclude)
+    whole = search(queries, references, request)
+    asked = []
+
+    def some(rows, top):
+        """Of odd places alone; -1 where there are no more."""
+        asked.append(len(rows))
+        return np.tile(np.r_[np.arange(1, 400, 2), -1, -1], (len(rows), 1))
+
+    found = search(queries, references, request, candidates=some)
+    assert sum(asked) == 298 and max(asked) < 298
+    for name in ("scores", "better", "equal"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+    odd = search(queries, references[1::2], Request(top=5, exclude=np.where(exclude % 2, exclude // 2, -1)))
+    for row in range(300):
+        expected = whole if row in (7, 250) else odd
+        for name in ("top", "top_scores", "top_better", "top_equal"):
+            values = getattr(expected, name)[row]
+            values = 2 * values + 1 if name == "top" and expected is odd else values
+            np.testing.assert_array_equal(getattr(found, name)[row], values)
 
 
 def test_the_error_of_the_matrix_product_is_bounded():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from videomatch.common.vectors import blocks, unit_rows
-from videomatch.retrieval.exact import Request, SearchResult, rank
+from videomatch.retrieval.exact import Request, SearchResult, Tile, rank
 
 #: methods of which a query's result depends on the other queries of the test
 TRANSDUCTIVE = ("dual_softmax",)
@@ -82,14 +82,14 @@ def qb_norm(
     left, right, others = _fixed(queries), _fixed(references), _fixed(bank)
     ceiling = _ceiling(others, right, beta)
     is_best, total = np.zeros(len(right), bool), np.zeros(len(right))
-    for at in request.steps(len(others), len(right), ROWS, 8):
+    for at in request.steps(len(others), len(right), ROWS):
         block = (others[at] @ right.T).numpy()
         is_best[block.argmax(axis=1)] = True
         _add_rows(total, np.exp(beta * (block - ceiling)))
     less = np.log(total / len(others)) / beta + ceiling
 
     def scores(at: slice) -> np.ndarray:
-        block = request.mask((left[at] @ right.T).numpy(), at.start)
+        block = request.mask((left[at] @ right.T).numpy(), at)
         block[is_best[block.argmax(axis=1)]] -= less
         return block
 
@@ -105,9 +105,9 @@ def dual_softmax(queries: np.ndarray, references: np.ndarray, request: Request, 
     total = np.zeros(len(right))
 
     def block(at: slice) -> np.ndarray:
-        return request.mask((left[at] @ right.T).numpy(), at.start)
+        return request.mask((left[at] @ right.T).numpy(), at)
 
-    for at in request.steps(len(left), len(right), ROWS, 8):
+    for at in request.steps(len(left), len(right), ROWS):
         _add_rows(total, np.exp(beta * (block(at) - ceiling)))
 
     def scores(at: slice) -> np.ndarray:
@@ -139,7 +139,7 @@ def rerank(
         rows = np.arange(at.start, at.stop)
         if top is None or top >= len(right):
             return mixed(score_pairs(rows, everything), (left[at] @ right.T).numpy(), weight)
-        block = request.mask((left[at] @ right.T).numpy(), at.start)
+        block = request.mask((left[at] @ right.T).numpy(), at)
         best = np.argsort(-block, axis=1, kind="stable")[:, :top]
         own = np.take_along_axis(block, best, axis=1)
         is_excluded = np.isneginf(own)
@@ -185,8 +185,8 @@ def _add_rows(total: np.ndarray, block: np.ndarray) -> None:
 
 
 def _ranked(scores: Scores, queries: int, references: int, request: Request, rows: int = ROWS) -> SearchResult:
-    steps = request.steps(queries, references, rows, 8)
-    return rank(((at.start, scores(at)) for at in steps), (queries, references), request)
+    steps = request.steps(queries, references, rows) if references else ()
+    return rank((Tile(np.arange(at.start, at.stop), scores(at)) for at in steps), (queries, references), request)
 
 
 def _frame_scores(queries: int, references: int, frames: Frames, memory: int, temperature: float | None) -> Scores:
