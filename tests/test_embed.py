@@ -1,5 +1,6 @@
 """The stage ``embed`` and its latent semantic analysis."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from videomatch.data import tables
 from videomatch.data.lsa import Lsa, words
 from videomatch.data.store import Store, StoreWriter
 from videomatch.models import clip
+from videomatch.stages import embed as embed_
 from videomatch.stages.embed import embed
 from videomatch.stages.train import train
 
@@ -57,6 +59,39 @@ def test_pooled_features_equal_the_naive_mean(toys, tmp_path):
         units = [frame / np.linalg.norm(frame) for frame in features[video]]
         mean = np.mean(units, axis=0)
         np.testing.assert_allclose(stores["videos"][video][0], mean / np.linalg.norm(mean), rtol=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_killed_it_goes_on_and_makes_the_same_bytes(toys, tmp_path, monkeypatch, at):
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "f/some", shape=(5,), dtype="float32") as writer:
+        for number in range(24):
+            rows = rng.normal(size=(3, 5)) * (number > 3)  # the first have no direction: their unit is empty
+            writer.add(f"v{number:03d}", rows.astype(np.float32))
+    monkeypatch.setattr(embed_, "UNIT", 4)
+    monkeypatch.setattr(embed_, "VIDEOS", 2)
+    given = {"corpus": toys[0], "features": [tmp_path / "f"], "members": ["all"], "threads": 1}
+    given["system"] = {"embeddings": {"features": "some"}}
+    embed(**given, output=tmp_path / "whole")
+    read, gather = [], Store.gather
+
+    def killed(self, ids, part="values"):
+        if self.roots[0].name == "some":
+            read.append(list(ids))
+            if len(read) == 2 * at + 2:  # within a unit
+                raise KeyboardInterrupt
+        return gather(self, ids, part)
+
+    monkeypatch.setattr(Store, "gather", killed)
+    for output, error in (("first", pytest.raises(KeyboardInterrupt)), ("second", contextlib.nullcontext())):
+        with error:
+            embed(**given, output=tmp_path / output, scratch=tmp_path / "scratch")
+    assert len(read) == 12 + 2, "of the unit that was at work alone, the batches before are made again"
+    whole, second = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("whole", "second")
+    )
+    assert whole == second and len(whole) == 4
 
 
 def test_lsa_finds_texts_of_one_meaning_and_repeats_itself(toys, tmp_path):

@@ -15,15 +15,20 @@ id, by one of:
 * a trained system: ``embed_videos`` and ``embed_texts`` of its model.
 
 What lacks input (a title, a decodable frame) is absent from the store; ``embed.json`` counts these.
+
+:data:`UNIT` items are a unit: what a kill loses at most (and a fit on texts, which is made again). Finished units wait
+in ``scratch``; when a member has all, they are joined. Batches are cut from all items, so a kill changes nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -45,9 +50,35 @@ log = logging.getLogger(__name__)
 #: kinds of texts that search for videos
 QUERIES = ("caption", "query")
 
-Vectors = Iterable[tuple[Sequence[str], np.ndarray]]
-#: ``videos`` or ``texts`` -> all ids of it, and the vectors of those that can be embedded
-Embeddings = dict[str, tuple[Sequence[str], Vectors]]
+#: items after which a unit ends
+UNIT = 4096
+#: folder of the finished units where no other is given
+UNITS = ".units"
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Videos or texts: all their ``ids``, and the batches of those that can be embedded: (ids, what ``vectors`` makes
+    rows (n, D) of)."""
+
+    ids: Sequence[str]
+    batches: Sequence[tuple[Sequence[str], Any]]
+    vectors: Callable[[Any], np.ndarray]
+
+    @classmethod
+    def of_ids(cls, ids: Sequence[str], usable: Sequence[str], size: int, vectors: Callable[[Any], np.ndarray]) -> Self:
+        """Vectors of ids themselves."""
+        return cls(ids, [(part, part) for part in _parts(usable, size)], vectors)
+
+    @classmethod
+    def of_texts(cls, texts: pl.DataFrame, vectors: Callable[[list[str]], np.ndarray]) -> Self:
+        """Vectors of texts."""
+        batches = [(part["text_id"].to_list(), part["text"].to_list()) for part in texts.iter_slices(TEXTS)]
+        return cls(texts["text_id"].to_list(), batches, vectors)
+
+
+#: ``videos`` or ``texts`` -> what is embedded of it
+Embeddings = dict[str, _Side]
 
 
 def embed(
@@ -62,6 +93,7 @@ def embed(
     splits: list[str] | None = None,
     queries: list[str] | None = None,
     seed: int = 0,
+    scratch: Path | None = None,
 ) -> None:
     """Write the embeddings of a corpus by every member of a system, each into a folder of its name.
 
@@ -70,7 +102,9 @@ def embed(
         splits: whose videos are embedded, queries and references; all videos of the corpus by default.
         queries: protocols whose captions and queries are embedded; all texts of these kinds by default.
         seed: of the randomised SVD.
+        scratch: folder that survives a kill; finished units in it are not made again.
     """
+    units = scratch or output / UNITS
     ids = corpora.videos(corpus)["video_id"].to_list()
     if splits is not None:
         chosen = set(corpora.pooled_ids(corpus, splits, ("query", "reference")))
@@ -79,36 +113,37 @@ def embed(
     with reproducible(threads), torch.inference_mode():
         if "model" in system:
             for member, checkpoint in zip(members, run or [], strict=True):
-                vectors, comparison = _by_model(corpus, features, ids, checkpoint, queries)
-                _write_member(output / member, vectors, system, comparison)
+                found, comparison = _by_model(corpus, features, ids, checkpoint, queries)
+                _write_member(output / member, units / member, found, system, comparison)
+            files.remove(output / UNITS)
             return
         options = system["embeddings"]
         if "facts" in options:
-            vectors, comparison = _by_facts(corpus, ids, options["facts"], queries), "dot"
+            found, comparison = _by_facts(corpus, ids, options["facts"], queries), "dot"
         elif "features" in options:
-            vectors = _by_features(corpus, features, ids, options, queries)
+            found = _by_features(corpus, features, ids, options, queries)
         else:
             from videomatch.data import lsa as analysis  # scikit-learn takes a second to import, and only this needs it
 
             texts = corpora.whole_texts(corpus, options["texts"], ids)
             lsa = analysis.fitted_on_train(corpus, texts, options.get("dim", 256), seed)
             log.info("latent semantic analysis in %d dimensions", lsa.dim)
-            rows = ((some, lsa.embed([texts[i] for i in some])) for some in _chunks(list(texts), TEXTS))
-            vectors = {"videos": (ids, rows)}
+            of_ids = _Side.of_ids(ids, list(texts), TEXTS, lambda some: lsa.embed([texts[i] for i in some]))
+            found = {"videos": of_ids}
         (member,) = members  # a system without training has one
-        _write_member(output / member, vectors, system, comparison)
+        _write_member(output / member, units / member, found, system, comparison)
+        files.remove(output / UNITS)
 
 
 def _by_facts(corpus: Path, ids: Sequence[str], factors: facts.Factors, queries: Sequence[str] | None) -> Embeddings:
     texts = [] if queries == [] else _queries(corpus, queries)["text_id"].to_list()
     of_videos, of_texts = facts.vectors(facts.read(corpus, factors), ids, texts)
-    found: Embeddings = {"videos": (ids, _dense(ids, of_videos))}
-    return found | ({"texts": (texts, _dense(texts, of_texts))} if texts else {})
+    return {"videos": _dense(ids, of_videos)} | ({"texts": _dense(texts, of_texts)} if texts else {})
 
 
-def _dense(ids: Sequence[str], rows: csr_array) -> Vectors:
-    for first in range(0, len(ids), TEXTS):
-        yield ids[first : first + TEXTS], rows[first : first + TEXTS].toarray()
+def _dense(ids: Sequence[str], rows: csr_array) -> _Side:
+    at = [slice(first, first + TEXTS) for first in range(0, len(ids), TEXTS)]
+    return _Side(ids, [(ids[some], some) for some in at], lambda some: rows[some].toarray())
 
 
 def _by_features(
@@ -126,26 +161,34 @@ def _by_features(
         from videomatch.experts._conse import Conse  # with what reads frames, which others do not need
 
         conse = Conse()
-    found: Embeddings = {"videos": (ids, _pooled(store, store.present(ids), conse))}
+    videos = _Side.of_ids(ids, store.present(ids), VIDEOS, lambda some: _pooled(store, some, conse))
+    found: Embeddings = {"videos": videos}
     if (conse is not None or "text_encoder" in options) and queries != []:
         texts = _queries(corpus, queries, options.get("texts", QUERIES))
-        encode, dim = (
-            (conse.encode, None) if conse is not None else (text_tower(options["text_encoder"]), store.shape[-1])
-        )
-        found["texts"] = (texts["text_id"].to_list(), _encoded(encode, texts, dim))
+        if conse is not None:
+            found["texts"] = _Side.of_texts(texts, conse.encode)
+        else:
+            encode = text_tower(options["text_encoder"])
+            found["texts"] = _Side.of_texts(texts, lambda some: _in_space(encode(some), store.shape[-1]))
     return found
 
 
-def _pooled(store: Store, ids: Sequence[str], conse: Any = None) -> Vectors:
+def _pooled(store: Store, ids: Sequence[str], conse: Any = None) -> np.ndarray:
     """The mean of the unit vectors of a video's frames, of unit length again."""
-    for chunk in _chunks(ids, VIDEOS):
-        values, lengths = store.gather(chunk)
-        if conse is not None:
-            values = conse.frames(values)
-        rows = F.normalize(torch.from_numpy(values).reshape(len(values), -1).float(), dim=-1)
-        owner = torch.from_numpy(np.repeat(np.arange(len(chunk)), lengths))
-        total = torch.zeros(len(chunk), rows.shape[1]).index_add_(0, owner, rows)
-        yield chunk, F.normalize(total, dim=-1).numpy()
+    values, lengths = store.gather(ids)
+    if conse is not None:
+        values = conse.frames(values)
+    rows = F.normalize(torch.from_numpy(values).reshape(len(values), -1).float(), dim=-1)
+    owner = torch.from_numpy(np.repeat(np.arange(len(ids)), lengths))
+    total = torch.zeros(len(ids), rows.shape[1]).index_add_(0, owner, rows)
+    return F.normalize(total, dim=-1).numpy()
+
+
+def _in_space(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """Vectors of texts; an error where their space is not that of features of ``dim`` dimensions."""
+    if vectors.shape[1] != dim:
+        raise ValueError(f"the text encoder embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
+    return vectors
 
 
 def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
@@ -165,15 +208,6 @@ def text_tower(encoder: str) -> Callable[[Sequence[str]], np.ndarray]:
     return encode
 
 
-def _encoded(encode: Callable[[Sequence[str]], np.ndarray], texts: pl.DataFrame, dim: int | None) -> Vectors:
-    """Texts by an encoder; an error where its space is not that of features of ``dim`` dimensions."""
-    for rows in track(list(texts.iter_slices(TEXTS)), label="texts"):
-        vectors = encode(rows["text"].to_list())
-        if dim not in (None, vectors.shape[1]):
-            raise ValueError(f"the text encoder embeds texts in {vectors.shape[1]} dimensions, the features have {dim}")
-        yield rows["text_id"].to_list(), vectors
-
-
 def _by_model(
     corpus: Path, features: Sequence[Path], ids: Sequence[str], checkpoint: Path, queries: Sequence[str] | None
 ) -> tuple[Embeddings, str]:
@@ -181,19 +215,19 @@ def _by_model(
     device = default_device()
     model, reader = trained(checkpoint, corpus, features, device)
 
-    def vectors(embed_batch: Any, chunks: Sequence[Any], read: Any) -> Vectors:
-        for chunk, inputs in track(chunks, label="embed"):
+    def vectors(embed_batch: Any, read: Any) -> Callable[[Any], np.ndarray]:
+        def of_batch(inputs: Any) -> np.ndarray:
             batch = {name: value.to(device) for name, value in read(inputs).items()}
-            yield chunk, embed_batch(**batch).float().cpu().numpy()
+            return embed_batch(**batch).float().cpu().numpy()
+
+        return of_batch
 
     found: Embeddings = {}
     if model.embeds_videos:
-        chunks = [(c, c) for c in _chunks(reader.usable(ids), VIDEOS)]
-        found["videos"] = (ids, vectors(model.embed_videos, chunks, reader.read_videos))
+        of_videos = vectors(model.embed_videos, reader.read_videos)
+        found["videos"] = _Side.of_ids(ids, reader.usable(ids), VIDEOS, of_videos)
     if model.embeds_texts and queries != []:
-        texts = _queries(corpus, queries)
-        chunks = [(t["text_id"].to_list(), t["text"].to_list()) for t in texts.iter_slices(TEXTS)]
-        found["texts"] = (texts["text_id"].to_list(), vectors(model.embed_texts, chunks, reader.read_texts))
+        found["texts"] = _Side.of_texts(_queries(corpus, queries), vectors(model.embed_texts, reader.read_texts))
     if not found:
         raise ValueError(f"{checkpoint}: its model embeds neither videos nor texts")
     return found, model.comparison
@@ -207,33 +241,46 @@ def _queries(corpus: Path, splits: Sequence[str] | None, kinds: Sequence[str] = 
 
 
 def _write_member(
-    folder: Path, found: Mapping[str, tuple[Sequence[str], Vectors]], system: dict[str, Any], comparison: str = "cosine"
+    folder: Path, units: Path, found: Embeddings, system: dict[str, Any], comparison: str = "cosine"
 ) -> None:
-    about: dict[str, Any] = {n: _write(folder / n, ids, vectors, system) for n, (ids, vectors) in found.items()}
+    about: dict[str, Any] = {name: _write(folder / name, units / name, side, system) for name, side in found.items()}
     log.info("%s: embedded %s", folder.name, about)
     if comparison != "cosine":
         about["score"] = comparison
     files.write_json(folder / "embed.json", about)
 
 
-def _write(root: Path, ids: Sequence[str], vectors: Vectors, system: dict[str, Any]) -> dict[str, int]:
-    """Write all vectors but zero ones; returns how many there are and how many of ``ids`` are absent."""
-    vectors = iter(vectors)
-    first = next(vectors, None)
-    if first is None:
-        raise ValueError(f"{root.name}: nothing to embed among {len(ids)} items")
-    dim, count = first[1].shape[1], 0
+def _write(root: Path, units: Path, side: _Side, system: dict[str, Any]) -> dict[str, int]:
+    """Make the units that are missing and join all; returns how many vectors there are and how many of the ids are
+    absent."""
+    if not side.batches:
+        raise ValueError(f"{root.name}: nothing to embed among {len(side.ids)} items")
+    parts = _parts(side.batches, math.ceil(UNIT / len(side.batches[0][0])))
+    places = [units / f"{number:06d}" for number in range(len(parts))]
+    missing = [unit for unit in zip(places, parts, strict=True) if not unit[0].exists()]
+    batches = track([(place, *batch) for place, part in missing for batch in part], label=root.name)
+    for place, of_unit in itertools.groupby(batches, key=lambda batch: batch[0]):
+        with files.replacing(place) as new:
+            _write_unit(new, root.name, [(ids, side.vectors(inputs)) for _, ids, inputs in of_unit])
+    dim, count = Store(places[0]).shape[0], 0
     with StoreWriter(root, shape=(dim,), dtype="float32", made_by={"system": system}) as writer:
-        for some, rows in itertools.chain([first], vectors):
+        for place in places:
+            store = Store(place)
+            writer.add_rows(store.ids.to_list(), store.gather(np.arange(len(store)))[0])
+            count += len(store)
+    return {"embedded": count, "absent": len(side.ids) - count, "dim": dim}
+
+
+def _write_unit(place: Path, name: str, batches: Sequence[tuple[Sequence[str], np.ndarray]]) -> None:
+    """Write all vectors of some batches but zero ones."""
+    with StoreWriter(place, shape=batches[0][1].shape[1:], dtype="float32") as writer:
+        for ids, rows in batches:
             finite = np.isfinite(rows).all(1)
             if not finite.all():
-                raise FloatingPointError(f"{root.name}: the embedding of {some[int(finite.argmin())]!r} is not finite")
-            for n in np.flatnonzero(rows.any(1)).tolist():
-                writer.add(some[n], rows[n : n + 1])
-                count += 1
-    return {"embedded": count, "absent": len(ids) - count, "dim": dim}
+                raise FloatingPointError(f"{name}: the embedding of {ids[int(finite.argmin())]!r} is not finite")
+            kept = np.flatnonzero(rows.any(1))
+            writer.add_rows([ids[n] for n in kept.tolist()], rows[kept])
 
 
-def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
+def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[first : first + size] for first in range(0, len(items), size)]
