@@ -168,6 +168,65 @@ def test_same_input_same_bytes(tmp_path, captions):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.fixture
+def crowd(tmp_path):
+    """600 videos around 20 centres, of which all are queries, and two are judged; some have no embedding."""
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(20, 8))
+    videos = {f"v{n}": centres[n % 20] + 0.4 * rng.normal(size=8) for n in range(600)}
+    folder = corpus(tmp_path / "corpus", "s", [], list(videos)[:500], [("v3", "v23", 1.0), ("v4", "v9", 0.0)])
+    for member in "ab":
+        store(tmp_path / f"e/{member}/videos", {v: r for v, r in videos.items() if v != "v7"})
+    return {"corpus": folder, "embeddings": tmp_path / "e", "split": "s", "kind": "video_video"}
+
+
+def test_beyond_a_size_neighbours_are_looked_up_and_judged_pairs_stay_exact(tmp_path, crowd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, most in (("exact", None), ("few", 499), ("many", 400)):
+        search_.search(**crowd, output=tmp_path / name, members={"a": None}, exact_up_to=most)
+        assert [p.name for p in (tmp_path / name).iterdir()] == ["a"]
+    whole, few, many = (tables.read("rankings", tmp_path / name / "a") for name in ("exact", "few", "many"))
+    assert few.equals(whole) and "approximate" not in read(tmp_path / "few/a", "search.json")
+    about = read(tmp_path / "many/a", "search.json")["approximate"]
+    assert (about["queries"], about["sample"], about["top"]) == (497, 256, 10)
+    for table in (many, whole):  # all of the queries that have judged pairs
+        assert table.filter(pl.col("query_id").is_in(["v3", "v4"])).equals(
+            whole.filter(pl.col("query_id").is_in(["v3", "v4"]))
+        )
+    keys = ["query_id", "reference_id"]
+    assert many.select(keys).is_duplicated().sum() == 0 and set(many["reference_id"]) <= {f"v{n}" for n in range(500)}
+    both = many.join(whole, on=keys)
+    assert (both["score"] == both["score_right"]).all()
+    assert 0.9 < about["recall"] == pytest.approx(len(both) / len(whole), abs=0.02)
+    evaluate_.evaluate(
+        members=["a"], corpus=crowd["corpus"], rankings=tmp_path / "many", output=tmp_path / "m", metrics=["MnR"]
+    )
+    assert read(tmp_path / "m/a", "metrics.json")["approximate"] == about
+
+
+def test_a_killed_search_goes_on_with_the_next_member(tmp_path, crowd, monkeypatch):
+    members = {"a": None, "b": None}
+    search_.search(**crowd, output=tmp_path / "whole", members=members)
+    done, plain = [], search_.exact.search
+
+    def killed(*given, **options):
+        done.append(given)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return plain(*given, **options)
+
+    monkeypatch.setattr(search_.exact, "search", killed)
+    again = {"members": members, "scratch": tmp_path / "scratch"}
+    with pytest.raises(KeyboardInterrupt):
+        search_.search(**crowd, output=tmp_path / "first", **again)
+    search_.search(**crowd, output=tmp_path / "second", **again)
+    assert len(done) == 3
+    for member in members:
+        for name in ("rankings.parquet", "search.json"):
+            paths = (tmp_path / folder / member / name for folder in ("whole", "second"))
+            assert len({path.read_bytes() for path in paths}) == 1
+
+
 def test_a_collapsed_system_gets_chance(tmp_path):
     videos = {f"v{n}": [1.0, 2.0] for n in range(20)}
     texts = {f"t{n}": [3.0, 1.0] for n in range(20)}

@@ -317,12 +317,10 @@ def _aligning(
 def search(plan: Plan, dataset: str, split: str, system: str) -> Job:
     """The rankings of a protocol. Its settings hold member -> None, or the fold whose validation pairs are judged."""
     splits, members = _judged(plan, split, system)
-    settings: Json = {
-        "split": splits,
-        "kind": plan.kind(split),
-        "top": _top(plan, dataset, split, system),
-        "members": members,
-    } | plan.groups(dataset, split)
+    settings: Json = {"split": splits, "kind": plan.kind(split), "top": _top(plan, dataset, split, system)}
+    settings |= {"members": members} | plan.groups(dataset, split)
+    if (most := plan.datasets[dataset].exact_up_to) is not None:
+        settings["exact_up_to"] = most
     frames, modules = [], []
     inputs: dict[str, str | list[str]] = {"embeddings": plan.result("embeddings", dataset, plan.base(system))}
     rescore = plan.systems[system]

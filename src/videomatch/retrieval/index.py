@@ -13,7 +13,7 @@ for texts, from those beside the store (``texts/``): they are further from all v
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +42,31 @@ CANDIDATES, MIN_CANDIDATES = 4, 64
 
 
 class Index:
-    """The rows of one store, ready to be searched from several threads. ``about`` holds its ``kind`` (``exact`` or
-    ``lists``) and, of lists, how they were built and the recall that they reach."""
+    """The rows of one store, or of some ``ids`` of it, to be searched from several threads. ``about`` holds its
+    ``kind`` (``exact`` or ``lists``) and, of lists, how they were built and the recall that they reach."""
 
     def __init__(
-        self, root: Path, cache: Path, *, cosine: bool = True, exact: int = EXACT, held_out: int = HELD_OUT
+        self,
+        root: Path,
+        cache: Path,
+        *,
+        cosine: bool = True,
+        exact: int = EXACT,
+        held_out: int = HELD_OUT,
+        ids: Sequence[str] | None = None,
     ) -> None:
         """Open the index of a store with one vector per id; in ``cache``, a folder for this store alone, it is built
-        where it is missing or damaged, or belongs to other rows."""
+        where it is missing or damaged, or belongs to other rows. Positions are those in ``ids``, by default all."""
         self.store, self.cosine = Store(root), cosine
         if len(self.store.shape) != 1 or (self.store.lengths != 1).any():
             raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
+        self._at = np.arange(len(self.store)) if ids is None else self.store.index(ids)
         self._index: Any = None
         self.about: dict[str, Any] = {"kind": "exact"}
-        if len(self.store) <= exact:
-            self._rows = self._read(np.arange(len(self.store)))
+        if len(self._at) <= exact:
+            self._rows = self._read(np.arange(len(self._at)))
             return
-        digest = digests.digest([digests.tree_digest(root), cosine])
+        digest = digests.digest([digests.tree_digest(root), cosine, *([] if ids is None else [list(ids)])])
         if (cache / "about.json").exists():
             try:
                 about = ann.checked(cache)
@@ -77,10 +85,10 @@ class Index:
         query = np.asarray(query)
         if query.shape != self.store.shape or not np.isfinite(query).all():
             raise ValueError(f"a query of shape {query.shape}, expected {self.store.shape} finite numbers")
-        if top < 1 or not len(self.store):
+        if top < 1 or not len(self._at):
             return np.zeros(0, np.int64), np.zeros(0)
         if self.about["kind"] == "lists":
-            found = self._candidates(query[None], top, self.about["nprobe"][kind])[0]
+            found = self.candidates(query[None], top, kind)[0]
         else:  # all rows that may be among the best after rounding
             rough = self._rows @ query.astype(np.float32)
             last = -min(top + 1, len(rough))
@@ -97,6 +105,11 @@ class Index:
         last = np.argsort(exclude[:, None] == heap.I, axis=1, kind="stable")[:, :top]
         return np.take_along_axis(heap.I, last, axis=1)
 
+    def candidates(self, queries: np.ndarray, top: int, kind: str = "rows") -> np.ndarray:
+        """Positions ``(Q, n)`` of rows, the best ``top`` of many queries ``(Q, D)`` most likely among them, -1: none;
+        of inverted lists alone."""
+        return self._candidates(queries, top, self.about["nprobe"][kind])
+
     def _candidates(self, queries: np.ndarray, top: int, nprobe: int) -> np.ndarray:
         """Positions ``(Q, n)`` of rows in the ``nprobe`` nearest lists; -1 where there are fewer."""
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)  # pyright: ignore[reportCallIssue]
@@ -111,17 +124,17 @@ class Index:
         return found[order], scores[order]
 
     def _read(self, at: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-        rows = self.store.gather(at)[0].astype(dtype, copy=False)
+        rows = self.store.gather(self._at[at])[0].astype(dtype, copy=False)
         return unit_rows(rows, dtype) if self.cosine else rows
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(position of the first, rows float32) of all rows, some at a time."""
-        for first in range(0, len(self.store), ROWS):
-            yield first, self._read(np.arange(first, min(first + ROWS, len(self.store))))
+        for first in range(0, len(self._at), ROWS):
+            yield first, self._read(np.arange(first, min(first + ROWS, len(self._at))))
 
     def _build(self, root: Path, cache: Path, digest: str, held_out: int) -> None:
         """Train, fill, tune and write the inverted file."""
-        count = len(self.store)
+        count = len(self._at)
         rng = np.random.default_rng(0)
         nlist = int(min(ann.lists_for(count), max(1, count // 39)))
         sample = min(count, ann.sample_size(nlist, self.store.shape[0]))
@@ -155,7 +168,7 @@ class Index:
 
     def _tuned(self, queries: np.ndarray, own: np.ndarray, top: int = 10) -> tuple[int, float]:
         """The smallest ``nprobe`` that reaches :data:`RECALL`, and the recall that it reaches."""
-        top = min(top, max(1, len(self.store) - 1))
+        top = min(top, max(1, len(self._at) - 1))
         true = self.nearest(queries, top, own).tolist()
 
         def recall(nprobe: int) -> float:

@@ -19,6 +19,8 @@ class Dataset(Spec):
         shards: into how many parts the videos are split for extraction.
         unlabelled: protocols whose labels are not published; tables leave them out.
         embed: splits whose videos are embedded; all videos by default.
+        exact_up_to: references beyond which queries without judged pairs are looked up in inverted lists, whose recall
+            is measured; by default every search compares all.
         oracles: rows of all tables on this data set whose systems are of its kind.
     """
 
@@ -30,11 +32,14 @@ class Dataset(Spec):
     options: Mapping[str, Any] = field(default_factory=dict)
     unlabelled: Sequence[str] = ()
     embed: Sequence[str] = ()
+    exact_up_to: int | None = None
     oracles: Sequence[Mapping[str, Any]] = option(spec=Row, default=())
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.shards < 1:
             yield "shards", f"{self.shards!r} is not a whole number of at least 1"
+        if self.exact_up_to is not None and self.exact_up_to < 1:
+            yield "exact_up_to", f"{self.exact_up_to!r} is not a whole number of at least 1"
 
 
 def is_path(pretrained: str) -> bool:

@@ -64,7 +64,8 @@ def evaluate(
 ) -> None:
     """Write ``<member>/metrics.json``: ``metrics``, ``chance`` and ``counts``, name -> value each, and what a bootstrap
     needs (:mod:`videomatch.metrics.bootstrap`): the table ``statistics``, and ``resampled``: the number and name of its
-    units, and a digest of all that was judged, which systems that can be paired share.
+    units, and a digest of all that was judged, which systems that can be paired share. ``approximate`` is what the
+    search tells of queries that were looked up.
 
     Args:
         rankings: result of ``search``.
@@ -171,6 +172,8 @@ def _evaluate_ranking(
         "split": about["split"],
         "convention": "house",
     }
+    if "approximate" in about:
+        result["approximate"] = about["approximate"]
     return result, found, units
 
 

@@ -8,12 +8,21 @@ every query, all references that have a fact in common with a right one.
 
 With ``rescore`` a score also uses frames of videos, other queries, or another model; see
 :mod:`videomatch.retrieval.rescoring`.
+
+Vectors are read from their stores part by part (but for ``rescore``, which holds them all). Beyond ``exact_up_to``
+references the nearest of queries *without* ranked pairs are looked up in inverted lists
+(:class:`videomatch.retrieval.index.Index`), since each video of a large corpus against all others is a square of its
+size. No score, rank or metric of a ranked pair is made from that; ``search.json`` tells how many of the true nearest
+are found of a sample of these queries.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +33,7 @@ import polars as pl
 import torch
 
 from videomatch.common import files
-from videomatch.common.vectors import NUMBERS, blocks, unit_rows
+from videomatch.common.vectors import unit_rows
 from videomatch.data import facts, tables
 from videomatch.data.corpus import pooled_ids, split_texts
 from videomatch.data.pairs import fold_pairs
@@ -46,6 +55,8 @@ INPUTS = {
 }
 #: kinds of texts that are queries
 QUERIES = ("caption", "query")
+#: queries that are searched for exactly, too, to measure the recall of inverted lists
+SAMPLE = 256
 
 
 def search(
@@ -63,6 +74,8 @@ def search(
     features: list[Path] | None = None,
     frame_embeddings: Path | None = None,
     run: list[Path] | None = None,
+    exact_up_to: int | None = None,
+    scratch: Path | None = None,
 ) -> None:
     """Write ``<member>/rankings.parquet`` and ``<member>/search.json`` of every member of a system.
 
@@ -78,6 +91,8 @@ def search(
             frames, and ``bank``, the split (or several) of other queries, if it reads those.
         frame_embeddings: like ``embeddings``, with texts in the space of the frames; by default ``embeddings``.
         run: the checkpoints of the system that scores pairs, one per member in the order of their names.
+        exact_up_to: references beyond which queries without ranked pairs are looked up; by default none is.
+        scratch: folder that survives a kill; members and inverted lists in it are not made again.
     """
     needed = INPUTS[rescore["method"]] if rescore else None
     if rescore and needed is not None and needed not in rescore and not (needed == "reranker" and run):
@@ -90,7 +105,14 @@ def search(
         texts = (frame_embeddings or embeddings) / member
         given = Rescoring(corpus, kind, rescore, features or [], texts, runs.get(member)) if rescore else None
         protocol = _protocol(corpus, split, kind, fold)
-        _search(embeddings / member, output / member, protocol, kind, top, given, (corpus, groups))
+        place = (scratch or output) / member
+        if scratch is None or not place.exists():
+            lists = None if exact_up_to is None else (exact_up_to, (scratch or output) / f".{member}.lists")
+            with files.replacing(place) as folder:
+                _search(embeddings / member, folder, protocol, kind, top, given, (corpus, groups), lists)
+            files.remove((scratch or output) / f".{member}.lists")
+        if scratch is not None:
+            shutil.copytree(place, output / member)
 
 
 @dataclass(frozen=True)
@@ -140,7 +162,7 @@ class Rescoring:
         options = {name: value for name, value in self.options.items() if name not in ("method", wanted)}
         inputs: list[Any] = []
         if wanted == "bank":
-            inputs = [_embeddings(store, self._bank(store, ids[0]), is_cosine)]
+            inputs = [_Embeddings(store, self._bank(store, ids[0]), is_cosine)[:]]
         elif wanted == "expert":
             texts, videos = ids if self.kind == "text_video" else ids[::-1]
             inputs = [self._frames(texts, videos)]
@@ -205,8 +227,10 @@ def _search(
     top: int,
     given: Rescoring | None,
     groups: tuple[Path, Sequence[str]],
+    lists: tuple[int, Path] | None,
 ) -> None:
-    """One member's result; ``groups`` are factors and the corpus that tells of them."""
+    """One member's result; ``groups`` are factors and the corpus that tells of them, ``lists`` beyond how many
+    references they are looked up, and the folder of the inverted lists."""
     query_store, reference_store = (Store(folder / name) for name in KINDS[kind])
     queries = query_store.present(protocol.queries, single=True)
     references = reference_store.present(protocol.references, single=True)
@@ -227,11 +251,20 @@ def _search(
     if score not in ("cosine", "dot"):
         raise ValueError(f"{file}: score {score!r}, expected cosine or dot")
     is_cosine = score == "cosine"
-    embedded = (_embeddings(query_store, queries, is_cosine), _embeddings(reference_store, references, is_cosine))
-    if given is None:
+    embedded = _Embeddings(query_store, queries, is_cosine), _Embeddings(reference_store, references, is_cosine)
+    free = np.setdiff1d(np.arange(len(queries)), request.pairs[:, 0])
+    approximate: dict[str, Any] = {}
+    if given is not None:
+        found = given.search(query_store, [queries, references], [x[:] for x in embedded], is_cosine, request)
+    elif lists is None or len(references) <= lists[0] or not len(free):
         found = exact.search(*embedded, request)
     else:
-        found = given.search(query_store, [queries, references], embedded, is_cosine, request)
+        from videomatch.retrieval.index import Index  # with faiss, which only this needs
+
+        index = Index(reference_store.roots[0], lists[1], cosine=is_cosine, exact=0, ids=references)
+        candidates = functools.partial(index.candidates, kind="rows" if kind == "video_video" else "texts")
+        found = exact.search(*embedded, request, candidates=candidates)
+        approximate = {"queries": len(free)} | _recall(*embedded, request, free, found)
     tables.write("rankings", _rankings(ranked, found, queries, references), output)
     missing = sorted(set(protocol.queries).difference(queries) | set(protocol.references).difference(references))
     if missing:
@@ -245,19 +278,40 @@ def _search(
         "own": [] if own is None else [q for q, at in zip(queries, own.tolist(), strict=True) if at >= 0],
         "missing": missing,
     }
+    if approximate:
+        about["approximate"] = approximate
     if given is not None:
         is_transductive = given.options["method"] in rescoring.TRANSDUCTIVE
         about["rescore"] = {**given.options, "transductive": is_transductive}
     files.write_json(output / "search.json", about)
 
 
-def _embeddings(store: Store, ids: list[str], is_cosine: bool) -> np.ndarray:
-    rows = store.gather(ids)[0].reshape(len(ids), -1)
-    for at in blocks(np.full(len(rows), rows.shape[1]), NUMBERS):
-        odd = np.flatnonzero(~np.isfinite(rows[at]).all(axis=1))
-        if len(odd):
-            raise ValueError(f"{store.roots[0]}: the embedding of {ids[at.start + odd[0]]!r} is not finite")
-    return unit_rows(rows, out=rows) if is_cosine else rows
+class _Embeddings:
+    """The embeddings of some ids, as :class:`videomatch.retrieval.exact.Rows`; of unit length ``if is_cosine``."""
+
+    def __init__(self, store: Store, ids: list[str], is_cosine: bool) -> None:
+        self._store, self._at, self._is_cosine = store, store.index(ids), is_cosine
+        self.shape = (len(ids), math.prod(store.shape))
+
+    def __getitem__(self, at: slice | np.ndarray) -> np.ndarray:
+        at = self._at[at]
+        rows = self._store.gather(at)[0].reshape(len(at), -1)
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            odd = self._store.ids[int(at[finite.argmin()])]
+            raise ValueError(f"{self._store.roots[0]}: the embedding of {odd!r} is not finite")
+        return unit_rows(rows, out=rows) if self._is_cosine else rows
+
+
+def _recall(
+    queries: _Embeddings, references: _Embeddings, request: Request, free: np.ndarray, found: SearchResult
+) -> dict[str, Any]:
+    """The share of the true nearest of some queries that was ``found``, and of how many queries."""
+    sample = free[np.linspace(0, len(free) - 1, min(SAMPLE, len(free))).astype(np.int64)]
+    exclude = None if request.exclude is None else request.exclude[sample]
+    true = exact.search(queries[sample], references, Request(top=request.top, exclude=exclude)).top
+    hits = (true[:, :, None] == found.top[sample, None]) & (true >= 0)[:, :, None]
+    return {"sample": len(sample), "top": request.top, "recall": round(hits.sum() / max(1, (true >= 0).sum()), 4)}
 
 
 def _judged(protocol: Protocol, queries: list[str], references: list[str], kind: str) -> tuple[pl.DataFrame, int]:

@@ -99,7 +99,8 @@ def tabulate(
     reported = reported_lines(table, heads, corpus_kind)
     output.mkdir(parents=True, exist_ok=True)
     corpus = f"{CORPUS_NAMES.get(corpus_kind, corpus_kind)} (`{table['dataset']}` at scale `{scale}`)"
-    lines = [*introduction(table, corpus, rows), "", *protocols(dict(splits), results), *trained_on(rows), ""]
+    lines = [*introduction(table, corpus, rows, looked_up(results)), ""]
+    lines += [*protocols(dict(splits), results), *trained_on(rows), ""]
     wanted = table.get("wanted") or {}
     lines += [*body(rows, results, heads, reported, wanted), *missed(wanted, rows)]
     lines += [*elsewhere(reported, heads, corpus_kind), *sources(reported)]
@@ -136,7 +137,21 @@ def tabulate(
     files.write_json(output / "summary.json", summary)
 
 
-def introduction(table: Json, corpus: str, rows: list[Json]) -> list[str]:
+def looked_up(results: Results) -> list[str]:
+    """A sentence where searches looked some queries up: how many of the true nearest they found, by a sample."""
+    found = [run.about["approximate"] for runs in results.values() for run in runs if "approximate" in run.about]
+    if not found:
+        return []
+    most = {name: max(run[name] for run in found) for name in ("queries", "sample", "top")}
+    shares = sorted({f"{100 * run['recall']:.1f}" for run in found}, key=float)
+    return [
+        f"Neighbours of {most['queries']:,} queries without judged pairs were looked up in inverted lists, which found "
+        f"{' to '.join(dict.fromkeys([shares[0], shares[-1]]))} % of the true {most['top']} nearest (a sample of "
+        f"{most['sample']} queries); scores and ranks of judged pairs are exact."
+    ]
+
+
+def introduction(table: Json, corpus: str, rows: list[Json], further: list[str]) -> list[str]:
     """The title, and a line on the corpus and on the meaning of ±, of intervals and of differences."""
     values = [value for row in rows for value in row["values"].values()]
     base = next((row["label"] for row in rows if row["system"] == table.get("base")), "")
@@ -144,7 +159,7 @@ def introduction(table: Json, corpus: str, rows: list[Json]) -> list[str]:
         f"Corpus: {corpus}.",
         *spread.meaning(values, {row["label"]: row["differences"] for row in rows}, base),
     ]
-    sentences += [ORACLES] * any(row["is_oracle"] for row in rows)
+    sentences += [*further, *[ORACLES] * any(row["is_oracle"] for row in rows)]
     return [f"# {table['title']}", "", " ".join([*sentences, *filter(None, [table.get("note")])])]
 
 
