@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "train_memory": ("--gigabytes 1 5 --steps 100", ""),
     "copies": ("--hours 10 --rounds 1 --queries 4", "--full"),
     "index": ("--rows 50000 --queries 100", "--exact"),
+    "million": ("", "--full"),
     "dual_encoding": ("--dims 512", "--rounds 3"),
     "detector": (None, "--full"),
     "edits": (None, f"{REAL} --pairs {PAIRS}"),

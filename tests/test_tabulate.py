@@ -40,13 +40,13 @@ TABLE = {
 }
 
 
-def table(folder: Path, corpus: str, splits: dict[str, str], leaks: list[dict] = ()) -> list[str]:
+def table(folder: Path, corpus: str, splits: dict[str, str], leaks: list[dict] = (), **about: dict) -> list[str]:
     cells = [[split, row["system"], ["seed0"]] for split in splits for row in TABLE["rows"]]
     for split, system, _ in cells:
         path = folder / split / system / "seed0"
         path.mkdir(parents=True)
         result = {"metrics": {"R@1": 10.0}, "counts": {"queries": 5}}
-        (path / "metrics.json").write_text(json.dumps(result))
+        (path / "metrics.json").write_text(json.dumps(result | about.get(system, {})))
     (folder / "leaks.json").write_text(json.dumps({"cells": [*leaks]}))
     tabulate(
         leaks=folder,
@@ -104,6 +104,22 @@ def test_on_another_data_set_no_reported_number_is_a_line_of_the_table(tmp_path,
     assert not [line for line in lines[:apart] if "reported: " in line]
     assert len([line for line in lines[apart:] if line.endswith(("| 1k-A |", "| official split |"))]) == 4
     assert ("generated videos and small networks" in lines[apart - 2]) == (corpus == "generated")
+
+
+def test_what_was_looked_up_is_told_with_its_recall(tmp_path):
+    plain = table(tmp_path / "plain", "msrvtt", {"pairs_test": ""})
+    assert not [line for line in plain if "looked up" in line]
+    ours, other = (
+        {"approximate": {"queries": n, "sample": 256, "top": 10, "recall": r}}
+        for n, r in ((12345, 0.98), (9000, 0.9644))
+    )
+    for name, about, share in (
+        ("one", {"ours": ours}, "98.0"),
+        ("two", {"ours": ours, "other": other}, "96.4 to 98.0"),
+    ):
+        told = " ".join(table(tmp_path / name, "msrvtt", {"pairs_test": ""}, **about)[:4])
+        assert "Neighbours of 12,345 queries without judged pairs were looked up" in told
+        assert f"found {share} % of the true 10 nearest (a sample of 256 queries)" in told
 
 
 def runs(folder: Path, members: dict[str, np.ndarray], digest: str = "", name: str = "videos") -> list[str]:
