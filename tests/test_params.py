@@ -110,6 +110,7 @@ def test_from_in_a_circle_is_an_error():
         ("datasets.videos.corpus", "generatd", "no corpus named 'generatd'; did you mean 'generated'?"),
         ("datasets.videos.corpus", "folder", "option 'raw' is missing"),
         ("datasets.videos.shards", 0, "not a whole number of at least 1"),
+        ("datasets.videos.exact_up_to", 0, "not a whole number of at least 1"),
         ("datasets.videos.experts", ["clp"], "no expert named 'clp'; did you mean 'clip'?"),
         ("datasets.videos.experts", "clip", "'clip' is not a value of type list"),
         ("experts.clip", {"backbone": "clip"}, "option 'extractor' is missing"),
@@ -279,3 +280,10 @@ def test_a_file_stands_alone_or_names_its_base(tmp_path: Path):
     assert read == [tmp_path / "base.yaml", tmp_path / "mine.yaml"]
     merged, _ = params.load([tmp_path / "mine.yaml"], {"systems": {"a": {"y": "3"}, "b": {"z": "1.0e-3"}}})
     assert merged["systems"] == {"a": {"x": 1, "y": 3}, "b": {"z": 1e-3}}, "values of --config have types"
+
+
+def test_a_size_beyond_which_neighbours_are_looked_up_is_told_to_searches_of_its_data_set_alone():
+    plan = Plan(params.resolved(change("datasets.videos.exact_up_to", 1000)))
+    for dataset, split in (("videos", "captions_test"), ("web", "captions_test")):
+        found = jobs.search(plan, dataset, split, "zero_shot").settings.get("exact_up_to")
+        assert found == {"videos": 1000, "web": None}[dataset]

@@ -130,11 +130,8 @@ def error_bound(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
     """How far a score of a float32 matrix product may be from the exact one, ``(Q,)``: with u = 2^-24, rounding both
     rows (2u), D additions in any order, rounding the result and a threshold that it is compared with (Higham, Accuracy
     and Stability of Numerical Algorithms, section 3.1), and a hundredth more for the second-order terms."""
-    return _bound(_lengths(queries), _lengths(references), queries.shape[1])
-
-
-def _bound(queries: np.ndarray, references: np.ndarray, dim: int) -> np.ndarray:
-    return queries * references.max(initial=0.0) * 1.01 * (dim + 5) * 2.0**-24 + 1e-37
+    longest = _lengths(references).max(initial=0.0)
+    return _lengths(queries) * longest * 1.01 * (queries.shape[1] + 5) * 2.0**-24 + 1e-37
 
 
 def search(
@@ -155,7 +152,7 @@ def search(
     ranking = _Ranking((queries.shape[0], references.shape[0]), request, own)
     for tile in _tiles(queries, references, request, compared, device):
         ranking.add(tile)
-    if candidates is not None:
+    if candidates is not None and request.top:
         rest = np.setdiff1d(every, compared, assume_unique=True)
         for first in range(0, len(rest), ROWS):
             at = rest[first : first + ROWS]
@@ -178,10 +175,10 @@ def _tiles(
     buffer = torch.empty(0, device=device)  # new memory for every block would take a third longer
     for begin in range(0, len(compared), part):
         at = compared[begin : begin + part]
-        left, near, lengths = _part(queries, at, "queries", device)
+        left, near = _part(queries, at, "queries", device)
         for column in range(0, references.shape[0], part):
-            right, far, others = _part(references, slice(column, column + part), "references", device)
-            bound = _bound(lengths, others, dim)
+            right, far = _part(references, slice(column, column + part), "references", device)
+            bound = error_bound(left, right)
             for first in range(0, len(at), step):
                 some = slice(first, first + step)
                 shape = (len(near[some]), len(far))
@@ -197,15 +194,14 @@ def _tiles(
                 yield Tile(at[some], block, column, bound[some], exact)
 
 
-def _part(rows: Rows, at: Any, name: str, device: str) -> tuple[np.ndarray, torch.Tensor, np.ndarray]:
-    """Some rows, the same in float32, and their lengths."""
+def _part(rows: Rows, at: Any, name: str, device: str) -> tuple[np.ndarray, torch.Tensor]:
+    """Some rows, and the same in float32."""
     some = rows[at]
-    lengths = _lengths(some)
-    odd = np.flatnonzero(~np.isfinite(lengths))
+    odd = np.flatnonzero(~np.isfinite(_lengths(some)))
     if len(odd):
         where = at.start + odd[0] if isinstance(at, slice) else at[odd[0]]
         raise ValueError(f"row {where} of the {name} holds a value that is not finite")
-    return some, torch.from_numpy(np.ascontiguousarray(some, np.float32)).to(device), lengths
+    return some, torch.from_numpy(np.ascontiguousarray(some, np.float32)).to(device)
 
 
 def rank(tiles: Iterable[Tile], shape: tuple[int, int], request: Request) -> SearchResult:
