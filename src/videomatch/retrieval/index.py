@@ -58,9 +58,9 @@ class Index:
         """Open the index of a store with one vector per id; in ``cache``, a folder for this store alone, it is built
         where it is missing or damaged, or belongs to other rows. Positions are those in ``ids``, by default all."""
         self.store, self.cosine = Store(root), cosine
-        if len(self.store.shape) != 1 or (self.store.lengths != 1).any():
-            raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
         self._at = np.arange(len(self.store)) if ids is None else self.store.index(ids)
+        if len(self.store.shape) != 1 or (self.store.lengths[self._at] != 1).any():
+            raise ValueError(f"{root}: rows of shape {self.store.shape}, expected one vector per id")
         self._index: Any = None
         self.about: dict[str, Any] = {"kind": "exact"}
         if len(self._at) <= exact:
