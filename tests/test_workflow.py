@@ -175,6 +175,35 @@ def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
     assert {m for m in made if m.startswith("features/videos/media")} == {"features/videos/media/1"}
 
 
+def test_of_many_shards_several_are_made_by_one_job_and_each_as_if_it_were_alone(repo: Repo):
+    rules_file, few = repo.folder / "src/videomatch/pipeline/rules.py", "\nJOBS = 3\n"
+    text = rules_file.read_text()
+    rules_file.write_text(text.replace("\nJOBS = 128\n", few, 1))
+    assert few in rules_file.read_text()
+    repo.set("datasets.videos.shards", 8)
+    stage = repo.folder / "src/videomatch/stages/render.py"
+    whole = stage.read_text()
+    stage.write_text(whole.replace("    write(", "    assert shard not in (4, 7), 'odd'\n    write("))
+    failed = repo.run("snakemake")
+    assert failed.returncode == 1
+    for shard in (4, 7):  # with shard 1 in one job
+        assert f"videomatch render: odd (log: logs/demo/media/videos/{shard}.log)" in failed.stderr
+    made = {int(path.parent.name) for path in (repo.folder / "results/demo/media/videos").glob("*/manifest.json")}
+    assert made == {0, 1, 2, 3, 5, 6}
+    stage.write_text(whole.replace('"render", EDITED', '"render", EDITED + (shard == 7)'))
+    made = repo.made()
+    assert {f"features/videos/{kind}/{shard}" for kind in ("media", "clip") for shard in range(8)} <= made
+    assert repo.is_quiet()
+    stage.write_text(whole.replace('"render", EDITED', '"render", EDITED + (shard == 5)'))
+    stale = repo("snakemake", "-n")
+    assert "results/demo/media/videos/5: code changed" in stale
+    assert {m for m in repo.made() if m.startswith("features/videos/clip")} == {
+        f"features/videos/clip/{n}" for n in (5, 7)
+    }
+    rules_file.write_text(text)
+    assert repo.is_quiet(), "results are the same, however many are made by one job"
+
+
 @pytest.mark.parametrize("spoiled", ["file", "manifest", "content"])
 def test_a_deleted_or_damaged_result_is_made_again(repo: Repo, spoiled: str):
     folder = repo.folder / "results/demo/features/videos/clip/1"
