@@ -22,16 +22,16 @@ import time
 from pathlib import Path
 
 import yaml
+
 from _claims import claim
 from _clips import KINDS, make
-
 from videomatch.common.digests import MEMORY as DIGESTS
 from videomatch.common.digests import SCRATCH
 
 ROOT = Path(__file__).resolve().parents[1]
 #: files of a store, and what else a pass writes
 STORE, BESIDE = ("values-00000.npy", "times-00000.npy", "index.parquet", "store.json"), ("rejected.parquet", "warnings")
-MEMORY = SCRATCH / DIGESTS
+MEMORY, DRY = SCRATCH / DIGESTS, ("-m", "snakemake", "-n")
 #: wanted at 2,000 shards: CPU seconds and megabytes where nothing is made, CPU seconds where all is current
 BARS = 20, 400, 60
 
@@ -94,18 +94,17 @@ def fake() -> int:
     return len(jobs)
 
 
-def dry_run(folder: Path) -> tuple[float, float, str]:
-    """CPU seconds and peak megabytes of ``snakemake -n`` in a folder, and what it said."""
+def run(folder: Path, *arguments: str) -> tuple[float, float, str]:
+    """CPU seconds and peak megabytes of Python with some arguments in a project, and what it said."""
     environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
     with tempfile.TemporaryFile("w+") as said:
-        command = [sys.executable, "-m", "snakemake", "-n"]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
+        process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=said, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         text = said.read()
     if process.returncode:
-        raise RuntimeError(f"snakemake -n ended with {process.returncode}:\n{text[-2000:]}")
+        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}:\n{text[-2000:]}")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text
 
 
@@ -113,20 +112,15 @@ def growth(shards: int, systems: int) -> None:
     """Dry runs at a number of shards."""
     with tempfile.TemporaryDirectory() as given:
         folder = project(Path(given), shards, 0)
-        seconds, megabytes, text = dry_run(folder)
+        seconds, megabytes, text = run(folder, *DRY)
         jobs, results = re.search(r"^(\d+) jobs", text, re.M), len(re.findall(r"^  results/", text, re.M))
         print(f"{shards} shards, nothing made: {results} results in {jobs[1] if jobs else 0} jobs of Snakemake")
         claim(f"`snakemake -n`, nothing made, {shards} shards", [seconds], "CPU s", peer=("wanted", BARS[:1]))
         claim(f"its memory, {shards} shards", [megabytes], "MB", peer=("wanted", BARS[1:2]))
     with tempfile.TemporaryDirectory() as given:
         folder = project(Path(given), shards, systems)
-        os.chdir(folder)
-        started, results = time.process_time(), fake()
-        print(
-            f"{shards} shards, {systems} systems: {results} results faked in {time.process_time() - started:.1f} CPU s"
-        )
-        runs = [dry_run(folder) for _ in range(2)]
-        os.chdir(ROOT)
+        print(f"{shards} shards, {systems} systems: {run(folder, __file__, '--fake')[2].strip()} results, faked")
+        runs = [run(folder, *DRY) for _ in range(2)]
         if not all("Nothing to be done" in text for _, _, text in runs):
             raise RuntimeError(f"the faked results are not current:\n{runs[0][2][:2000]}")
         print(f"the first look, which reads all files: {runs[0][0]:.1f} CPU s, {runs[0][1]:.0f} MB")
@@ -167,7 +161,11 @@ def main() -> None:
     parser.add_argument("--shards", type=int, nargs="*", default=[2, 200, 2000])
     parser.add_argument("--systems", type=int, default=100)
     parser.add_argument("--videos", type=int, default=2000)
+    parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.fake:
+        print(fake())
+        return
     if options.videos:
         one_more(options.videos)
     for shards in options.shards:
