@@ -92,9 +92,10 @@ def inputs(made):
     def of(wildcards):
         result = result_of(made, wildcards)
         settings = str(provenance.settings_file(Path(result)))
-        if not IS_FIRST:
+        if not IS_FIRST:  # the first Snakemake has marked all
             read = [path for part in rules.together(plan, result) for path in rules.job_of(plan, part).results]
-            return {"settings": settings, "read": list(dict.fromkeys(rules.first(plan, path) for path in read))}
+            read = dict.fromkeys(rules.first(plan, path) for path in read)
+            return {"settings": settings, "read": [path for path in read if not provenance.is_made(Path(path))]}
         stale = reasons[Path(result)] = cannot_write(lambda: state.made_with(result))
         read = state.wanted(path for part in stale for path in rules.job_of(plan, part).results)
         # what is made comes after the checks for leaks. Only this order counts: what they find changes no features and no

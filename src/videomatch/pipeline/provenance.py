@@ -218,6 +218,11 @@ def outdate(manifest: Path) -> None:
     _set_time(manifest, 1)
 
 
+def is_made(manifest: Path) -> bool:
+    """Whether a result was fresh when it was marked, or has been made since."""
+    return manifest.exists() and manifest.stat().st_mtime > settings_file(manifest).stat().st_mtime
+
+
 def _set_time(manifest: Path, seconds: int) -> None:
     """Set the time of a result's settings file to some seconds after that of the result."""
     settings = settings_file(manifest)

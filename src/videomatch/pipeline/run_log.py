@@ -115,7 +115,9 @@ class RunLog(logging.Handler):
         if not self._on_cluster() or fields.get("indent"):  # other jobs have said it; those of a group follow it
             return ""
         jobs = fields.get("job_error_info") or [fields]
-        left = [(job, part) for job in jobs for part in self._parts(job["output"][0]) if not _is_made(part)]
+        left = [
+            (job, part) for job in jobs for part in self._parts(job["output"][0]) if not provenance.is_made(Path(part))
+        ]
         left = left or [(job, job["output"][0]) for job in jobs]
         names = [f"{job['rule_name']} {Path(part).parent}" for job, part in left[:NAMED]]
         more = f" and {len(left) - NAMED} more" * (len(left) > NAMED)
@@ -188,7 +190,7 @@ class RunLog(logging.Handler):
                 if is_new:
                     self._stop()  # no other job can succeed
                 return is_new
-            part = next((part for part in self._parts(output) if not _is_made(part)), output)
+            part = next((part for part in self._parts(output) if not provenance.is_made(Path(part))), output)
             ended = f"the job was ended:{status.rstrip('.')} (log: {_log_of(part, output, log)})"
             record.msg = f"videomatch {stage}: {Path(part).parent}: {ended}"
         elif unwritable:
@@ -205,12 +207,6 @@ class RunLog(logging.Handler):
         is_new = text not in self._unwritable
         self._unwritable.add(text)
         return is_new
-
-
-def _is_made(output: str) -> bool:
-    """Whether a result was made since it was asked for."""
-    settings = provenance.settings_file(Path(output))
-    return Path(output).exists() and Path(output).stat().st_mtime > settings.stat().st_mtime
 
 
 def _log_of(result: str, output: str, log: str) -> Path:
