@@ -6,7 +6,7 @@ include: "workflow/rules/common.smk"
 rule all:
     default_target: True
     input:
-        list(rules.needed(plan)) if IS_FIRST else [],
+        to_make(rules.needed(plan)) if IS_FIRST else [],
 
 
 # `snakemake similarity_overview` makes that table. DVC runs a stage by its name, after those that it reads.
@@ -16,7 +16,7 @@ for name, stage in rules.stages(plan).items() if IS_FIRST else ():
         name:
             name
         input:
-            stage.results,
+            to_make(stage.results),
 
 
 for made in rules.RULES:

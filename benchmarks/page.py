@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "duplicates": (f"{REAL} {PAIRS} --named", f"{REAL} {PAIRS}"),
     "fork_server": ("--rounds 3", ""),
     "scheduler": ("--jobs 40", ""),
+    "growth": ("--shards 200 --systems 10 --videos 500", ""),
     "train_memory": ("--gigabytes 1 5 --steps 100", ""),
     "copies": ("--hours 10 --rounds 1 --queries 4", "--full"),
     "index": ("--rows 50000 --queries 100", "--exact"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import time
 from pathlib import Path
 
 import polars as pl
@@ -11,9 +13,12 @@ import pytest
 
 import clips
 from paths import realdata
+from repo import Repo
 from videomatch.common import named
+from videomatch.common.digests import read_digest
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.stages import prepare as prepare_stage
 from videomatch.stages.prepare import id_problem, prepare
 
 
@@ -52,6 +57,72 @@ def run(output: Path, corpus: str, raw: Path | None, *, shards: int = 3, threads
     given = {"raw": None if raw is None else str(raw), "shards": shards, "threads": threads, "options": options}
     prepare(output=output, dataset="test set", corpus=corpus, seed=0, **given)
     return output
+
+
+def test_only_new_content_is_probed(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").touch()  # digests are remembered in this folder
+    whole = clips.write(raw / "short.mp4", range(90), container_options={"movflags": "faststart"}).read_bytes()
+    (raw / "short.mp4").write_bytes(whole[: len(whole) * 2 // 3])  # read with a warning
+    time.sleep(0.05)  # files that were just written are looked at again
+    probed, real = [], prepare_stage.probe
+    monkeypatch.setattr(prepare_stage, "probe", lambda path: probed.append(path.name) or real(path))
+
+    def tables_of(name: str) -> list:
+        folder = run(tmp_path / name, "folder", raw)
+        return [corpora.videos(folder), tables.read("rejected", folder), caplog.get_records("call")[-1].getMessage()]
+
+    first, warnings = tables_of("first"), [r.getMessage() for r in caplog.records if "short.mp4" in r.getMessage()]
+    assert sorted(probed) == ["a.mp4", "b.mp4", "rotten.mp4", "short.mp4"] and warnings
+    caplog.clear()
+    again = tables_of("again")
+    assert all(a.equals(b) for a, b in zip(first[:2], again[:2], strict=True)) and first[2] == again[2]
+    assert [r.getMessage() for r in caplog.records if "short.mp4" in r.getMessage()] == warnings
+    assert len(probed) == 4
+    clips.write(raw / "new.mp4", range(15))
+    clips.write(raw / "b.mp4", range(20))
+    time.sleep(0.05)
+    changed = tables_of("changed")[0]
+    assert sorted(probed[4:]) == ["b.mp4", "new.mp4"]
+    assert dict(changed.select("video_id", "sha256").rows())["b.mp4"] == read_digest(raw / "b.mp4")
+    monkeypatch.setattr(prepare_stage, "_code", lambda: "other code")
+    tables_of("by other code")
+    assert len(probed) == 6 + 5
+
+
+GROWING = """
+scale: tiny
+seed: 0
+datasets:
+  mine: {corpus: folder, raw: raw, shards: 8, experts: [grey, keys]}
+backbones: {}
+experts:
+  grey: {extractor: grey, every: 0.25}
+  keys: {key_frames_of: grey, method: k_center, share: 0.5}
+systems:
+  pooled: {embeddings: {features: keys, pool: mean}}
+tables: []
+pages:
+  neighbours: {dataset: mine, split: all, system: pooled, top: 3}
+submissions: {}
+"""
+
+
+def test_one_more_video_runs_one_shard_of_each_stage(tmp_path: Path) -> None:
+    repo = Repo(tmp_path, toy=False, dvc=False)
+    (tmp_path / "params.yaml").write_text(GROWING)
+    (tmp_path / "raw").mkdir()
+    for number in range(40):
+        clips.write(tmp_path / f"raw/{number}.mp4", range(5 * number, 5 * number + 15))
+    corpus = "results/tiny/corpora/mine/manifest.json"
+    shards = [f"results/tiny/features/mine/keys/{shard}/manifest.json" for shard in range(8)]
+    repo("snakemake", *shards)
+    assert "Nothing to be done" in repo("snakemake", "-n", *shards)
+    clips.write(tmp_path / "raw/new.mp4", range(300, 315))
+    repo("snakemake", corpus)
+    shard = corpora.shard_of("new.mp4", 8)
+    stale = re.findall(r"^  results/tiny/(\S+): ", repo("snakemake", "-n", *shards), re.M)
+    assert stale == [f"features/mine/media/{shard}", f"features/mine/keys/{shard}"]
 
 
 def test_prepare(raw: Path, tmp_path: Path) -> None:

@@ -88,17 +88,34 @@ def test_an_interrupt_is_one_line(log: run_log.RunLog):
     assert ended.getMessage() == run_log.INTERRUPTED
 
 
-def test_a_dry_run_counts_once_and_gives_each_output_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    manifest = tmp_path / "new/manifest.json"
-    job = {"stage": "s", "settings": {}, "code": "c", "inputs": {}}
-    log = run_log.RunLog({manifest: job}, is_dry=lambda: True, stop=lambda: None)
+def test_a_dry_run_counts_once_and_gives_each_result_its_reason(capsys: pytest.CaptureFixture[str]):
+    why = {"a/3/manifest.json": "not made yet", "a/131/manifest.json": "code changed"}
+    log = run_log.RunLog({Path("a/3/manifest.json"): why}, is_dry=lambda: True, stop=lambda: None)
     for _ in range(2):
         log.emit(record("", event="run_info", stats={"embed": 2, "systems": 1, "all": 1, "total": 4}))
-    log.emit(record("", event="job_info", output=[str(manifest)]))
+    log.emit(record("", event="job_info", output=["a/3/manifest.json"]))
     log.emit(record("", event="job_info", output=["other/manifest.json"]))
     log.emit(record("", event="job_info", output=[]))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["2 jobs: 2 embed", f"  {tmp_path}/new: not made yet", "  other: an input is made again"]
+    expected = ["2 jobs: 2 embed", "  a/3: not made yet", "  a/131: code changed", "  other: an input is made again"]
+    assert lines == expected
+
+
+def test_of_a_job_that_makes_several_results_the_first_is_named_that_it_has_not_made(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, when in (("results/demo/e/7", 2), (".scratch/settings/results/demo/e/7", 1)):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "manifest.json").touch()
+        os.utime(tmp_path / name / "manifest.json", (when, when))
+    parts = {f"results/demo/e/{shard}/manifest.json": "not made yet" for shard in (7, 135, 263)}
+    log = run_log.RunLog({Path("results/demo/e/7/manifest.json"): parts}, is_dry=lambda: False, stop=lambda: None)
+    failed = record(
+        FAILED.replace("/e/", "/e/7/").replace("logs/e.log", "logs/e/7.log") + "died with <Signals.SIGKILL: 9>."
+    )
+    assert log.terse(failed)
+    line = failed.getMessage()
+    assert line.startswith("videomatch embed: results/demo/e/135: the job was ended: ")
+    assert line.endswith("(log: logs/e/135.log)")
 
 
 def test_a_run_says_how_far_it_is_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

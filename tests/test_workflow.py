@@ -175,6 +175,34 @@ def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
     assert {m for m in made if m.startswith("features/videos/media")} == {"features/videos/media/1"}
 
 
+def test_of_many_shards_several_are_made_by_one_job_and_each_as_if_it_were_alone(tmp_path: Path):
+    repo = Repo(tmp_path, dvc=False)
+    rules_file, stage = (repo.folder / "src/videomatch" / name for name in ("pipeline/rules.py", "stages/render.py"))
+    text, whole = rules_file.read_text(), stage.read_text()
+    rules_file.write_text(text.replace("\nJOBS = 128\n", "\nJOBS = 3\n", 1))
+    assert rules_file.read_text() != text
+    repo.set("datasets.videos.shards", 8)
+    kinds = ("media/videos", "features/videos/media")
+    results = {kind: [f"results/demo/{kind}/{shard}/manifest.json" for shard in range(8)] for kind in kinds}
+    wanted = results["features/videos/media"][:3]  # known to Snakemake
+    stage.write_text(whole.replace("    write(", "    assert shard not in (4, 7), 'odd'\n    write("))
+    failed = repo.run("snakemake", *wanted)
+    assert failed.returncode == 1
+    for shard in (4, 7):  # with shard 1 in one job
+        assert f"videomatch render: odd (log: logs/demo/media/videos/{shard}.log)" in failed.stderr
+    assert [shard for shard in range(8) if not (repo.folder / results["media/videos"][shard]).exists()] == [4, 7]
+    stage.write_text(whole)
+    repo("snakemake", *wanted)
+    assert all((repo.folder / path).exists() for paths in results.values() for path in paths)
+    stage.write_text(whole.replace('"render", EDITED', '"render", EDITED + (shard == 5)'))
+    said = repo("snakemake", *wanted)
+    assert re.findall(r"^✓ results/demo/features/videos/media/(\d)  [\d.]+ s$", said, re.M) == ["5"]
+    rules_file.write_text(text)
+    assert "Nothing to be done" in repo("snakemake", "-n", *results["features/videos/media"]), (
+        "the results are the same"
+    )
+
+
 @pytest.mark.parametrize("spoiled", ["file", "manifest", "content"])
 def test_a_deleted_or_damaged_result_is_made_again(repo: Repo, spoiled: str):
     folder = repo.folder / "results/demo/features/videos/clip/1"

@@ -15,6 +15,7 @@ from videomatch.common.digests import SCRATCH
 from videomatch.common.messages import count
 from videomatch.pipeline import params as parameters, provenance, resources, rules
 from videomatch.pipeline.plan import Plan
+from videomatch.pipeline.state import State
 
 # A job on a cluster starts Snakemake again.
 IS_FIRST = workflow.is_main_process
@@ -29,8 +30,10 @@ try:
 except ValueError as error:
     sys.exit(f"{error}")
 
-# manifest -> job of the results that this run looks at
-looked_at = {}
+# what has to be made, found out before anything runs
+state = State(plan)
+# manifest by which Snakemake knows a job -> the results that it has to make, and why
+reasons = {}
 
 files.sweep(SCRATCH, "fork_server.*")
 os.environ["VIDEOMATCH_WORKFLOW"] = files.me()  # this process's jobs end with it
@@ -56,7 +59,7 @@ if IS_FIRST:
     sys.stderr.reconfigure(line_buffering=True, write_through=False)
     stop = lambda: os.kill(os.getpid(), signal.SIGINT)
     cluster = lambda: not workflow.local_exec
-    seen = run_log.RunLog(looked_at, is_dry=lambda: workflow.dryrun, stop=stop, on_cluster=cluster)
+    seen = run_log.RunLog(reasons, is_dry=lambda: workflow.dryrun, stop=stop, on_cluster=cluster)
     seen.attach(logger)
 
 
@@ -65,30 +68,40 @@ def result_of(made, wildcards):
     return plan.result(made.output.format(**dict(wildcards.items())))
 
 
+def to_make(results):
+    """The inputs of a rule that makes nothing itself, a function: those of some results that are not current."""
+    return lambda wildcards: cannot_write(lambda: state.wanted(results)) or list(results)[:1]
+
+
+def cannot_write(look):
+    """What looking at results gives; where that cannot write settings, the end of the run."""
+    try:
+        return look()
+    except OSError as error:
+        sys.exit(run_log.cannot_write(Path(error.filename or "").parent, error.strerror))
+
+
 def inputs(made):
     """The inputs of a rule: `unpack(inputs(made))`.
 
     The job's settings file is one of them. It holds all that the stage sees, and it is newer than the output exactly when
-    the output is not what would be made now: see `provenance.mark`.
+    something is to be made: see `provenance.mark`. The others are results that are not current themselves: Snakemake need
+    not look at what is, which may be thousands of files.
     """
 
     def of(wildcards):
-        job = made.make(plan, **dict(wildcards.items()))
-        manifest = Path(result_of(made, wildcards))
-        if IS_FIRST:
-            looked_at[manifest] = job.request()
-            try:
-                settings = provenance.mark(manifest, looked_at[manifest])
-            except OSError as error:
-                sys.exit(run_log.cannot_write(Path(error.filename or "").parent, error.strerror))
-        else:
-            settings = provenance.settings_file(manifest)
+        result = result_of(made, wildcards)
+        settings = str(provenance.settings_file(Path(result)))
+        if not IS_FIRST:  # the first Snakemake has marked all
+            read = [path for part in rules.together(plan, result) for path in rules.job_of(plan, part).results]
+            read = dict.fromkeys(rules.first(plan, path) for path in read)
+            return {"settings": settings, "read": [path for path in read if not provenance.is_made(Path(path))]}
+        stale = reasons[Path(result)] = cannot_write(lambda: state.made_with(result))
+        read = state.wanted(path for part in stale for path in rules.job_of(plan, part).results)
         # what is made comes after the checks for leaks. Only this order counts: what they find changes no features and no
         # weights (`ancient` would do, but Snakemake 9.27 then forgets jobs that are stale themselves)
-        is_stale = Path(settings).stat().st_mtime > provenance.FIXED_TIME
-        wanted = frozenset(workflow.dag_settings.targets)
-        checks = rules.checks(plan, wanted).get(str(manifest), []) if is_stale and IS_FIRST else []
-        return dict(job.inputs) | {"settings": str(settings), "checks": checks}
+        checks = rules.checks(plan, frozenset(workflow.dag_settings.targets)).get(result, []) if stale else []
+        return {"settings": settings, "read": read, "checks": state.wanted(checks)}
 
     return of
 

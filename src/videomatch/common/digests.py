@@ -54,7 +54,7 @@ def file_digest(path: Path) -> str:
     key = f"sha256 {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     # a file written to within the clock's resolution of now could change again under the same times
     settled = time.time_ns() - stat.st_mtime_ns > 20_000_000
-    name = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
     return cached(name, key, lambda: read_digest(path)) if settled else read_digest(path)
 
 

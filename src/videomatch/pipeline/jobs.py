@@ -3,7 +3,7 @@ of the rule's output. Nothing of the parameters but the settings of its :class:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,8 @@ class Job:
         """All results that it reads."""
         return [path for paths in self.inputs.values() for path in listed(paths)]
 
-    def request(self) -> Json:
-        """The content of the job's settings file."""
+    def request(self, content: Callable[[Path], str] = tree_digest) -> Json:
+        """The content of the job's settings file; ``content`` gives the digest of files outside the results."""
         features = {"features": [f"{expert}/*" for expert in self.experts]} if self.experts else {}
         return {
             "stage": self.stage,
@@ -64,7 +64,7 @@ class Job:
             "code": code_digest(f"stages.{self.stage}", *self.modules),
             "inputs": dict(self.inputs),
             "reads": {"corpus": ["*.parquet"], **features, **self.patterns},
-            "files": {file: tree_digest(Path(file).expanduser()) for file in self.files},
+            "files": {file: content(Path(file).expanduser()) for file in self.files},
         }
 
 

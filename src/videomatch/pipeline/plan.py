@@ -121,6 +121,7 @@ class Plan:
                 f"corpus {self.datasets[dataset].corpus!r}"
             )
 
+    @functools.cache  # noqa: B019 (a plan lives as long as its process; the lists of all its jobs are the same ones)
     def features(self, dataset: str, expert: str) -> list[str]:
         """The results that hold the features of an expert, one per shard; the data set has to list it."""
         given = self.datasets[dataset].experts
@@ -130,6 +131,7 @@ class Plan:
         return [self.result("features", dataset, passage, str(shard)) for shard in range(self.datasets[dataset].shards)]
 
     def features_of(self, dataset: str, experts: Iterable[str]) -> list[str]:
+        """The results that hold the features of some experts."""
         return list(dict.fromkeys(path for expert in experts for path in self.features(dataset, expert)))
 
     def run(self, system: str, member: str | None = None) -> str:
@@ -150,6 +152,7 @@ class Plan:
         alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_corpus
         return expert if alone else "media"
 
+    @functools.cache  # noqa: B019
     def passes(self, dataset: str) -> dict[str, dict[str, Expert]]:
         """Pass -> its experts, without key frames."""
         found: dict[str, dict[str, Expert]] = {}

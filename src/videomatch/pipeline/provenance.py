@@ -12,12 +12,10 @@ read, the last manifest of each result, and the state of interrupted jobs.
 from __future__ import annotations
 
 import fnmatch
-import functools
-import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,37 +55,49 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def input_digests(manifests: Sequence[str], reads: Sequence[str] | None = None) -> list[dict[str, str]]:
-    """``{path, digest}`` of the results that a job reads as one input: of all files, or of those whose names match
-    one of the patterns ``reads``. ``Damaged`` where a pattern matches no file of any: what a job reads by another name
-    would change unseen."""
-    found, seen = [], set[str]()
-    for path in manifests:
-        record = load(Path(path))
-        if record is None:
-            raise Damaged(f"{path} is missing or not whole")
-        files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
-        if reads is not None:
-            matching = {pattern: fnmatch.filter(files, pattern) for pattern in reads}
-            seen |= {pattern for pattern, names in matching.items() if names}
-            files = {name: files[name] for names in matching.values() for name in names}
-            if reads and not files:
-                raise Damaged(f"{Path(path).parent} holds no {' and no '.join(reads)}")
-        found.append({"path": path, "digest": digest(files)})
-    absent = [pattern for pattern in reads or [] if manifests and pattern not in seen]
-    if absent:
-        raise Damaged(f"{', '.join(str(Path(p).parent) for p in manifests)} hold no {absent[0]}")
-    return found
+def input_digest(path: str, reads: Sequence[str] | None = None) -> tuple[dict[str, str], frozenset[str]]:
+    """``{path, digest}`` of a result that a job reads: of all files, or of those whose names match one of the patterns
+    ``reads``; and the patterns that some name matches."""
+    record = load(Path(path))
+    if record is None:
+        raise Damaged(f"{path} is missing or not whole")
+    files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
+    seen = frozenset[str]()
+    if reads is not None:
+        matching = {pattern: fnmatch.filter(files, pattern) for pattern in reads}
+        seen = frozenset(pattern for pattern, names in matching.items() if names)
+        files = {name: files[name] for names in matching.values() for name in names}
+        if reads and not files:
+            raise Damaged(f"{Path(path).parent} holds no {' and no '.join(reads)}")
+    return {"path": path, "digest": digest(files)}, seen
 
 
-def request(job: Mapping[str, Any]) -> dict[str, Any]:
+#: what :func:`input_digest` gives
+Look = Callable[[str, tuple[str, ...] | None], tuple[dict[str, str], frozenset[str]]]
+
+
+def input_digests(
+    manifests: Sequence[str], reads: Sequence[str] | None = None, look: Look = input_digest
+) -> list[dict[str, str]]:
+    """:func:`input_digest` (``look``) of the results that a job reads as one input. ``Damaged`` where a pattern matches
+    no file of any: what a job reads by another name would change unseen."""
+    patterns = None if reads is None else tuple(reads)
+    found = [look(path, patterns) for path in manifests]
+    absent = set(patterns or ()).difference(*(seen for _, seen in found)) if manifests else ()
+    for pattern in patterns or ():
+        if pattern in absent:
+            raise Damaged(f"{', '.join(str(Path(p).parent) for p in manifests)} hold no {pattern}")
+    return [entry for entry, _ in found]
+
+
+def request(job: Mapping[str, Any], look: Look = input_digest) -> dict[str, Any]:
     """The content of a manifest of a job (a settings file's content) that would be current now."""
     reads = job.get("reads", {})
     return {
         "stage": job["stage"],
         "settings": job["settings"],
         "code": job["code"],
-        "inputs": {name: input_digests(listed(paths), reads.get(name)) for name, paths in job["inputs"].items()},
+        "inputs": {name: input_digests(listed(paths), reads.get(name), look) for name, paths in job["inputs"].items()},
         "files": job.get("files", {}),
     }
 
@@ -97,13 +107,13 @@ def is_current(manifest: Path, job: Mapping[str, Any]) -> bool:
     return why(manifest, job) is None
 
 
-def why(manifest: Path, job: Mapping[str, Any]) -> str | None:
+def why(manifest: Path, job: Mapping[str, Any], look: Look = input_digest) -> str | None:
     """Why the result at ``manifest`` is not what ``job`` would make now, in words; None where it is."""
     record = load(manifest)
     if record is None:
         return "its manifest is damaged" if manifest.exists() else "not made yet"
     try:
-        return _difference(record, request(job)) or damage(manifest.parent, record)
+        return _difference(record, request(job, look)) or damage(manifest.parent, record)
     except Damaged as error:
         return str(error)
 
@@ -179,60 +189,49 @@ def restore(manifest: Path, wanted: Mapping[str, Any]) -> bool:
     return False
 
 
-#: where the modification times of current results begin. Snakemake compares times: the settings file of a current
-#: result is older than it, that of a stale one is newer
-FIXED_TIME = 1_000_000_000
-
-
 def settings_file(manifest: Path) -> Path:
     """The file that the job of a result reads."""
     return SCRATCH / "settings" / manifest
 
 
-def mark(manifest: Path, job: Mapping[str, Any]) -> Path:
-    """Mark a result as fresh or stale by its content, for Snakemake; returns the job's settings file.
+def mark(manifest: Path, job: Mapping[str, Any], look: Look = input_digest) -> str | None:
+    """Write the settings file of a result's job, and mark the result as fresh or stale by its content, for Snakemake,
+    which compares times: the settings file is older than a fresh result and newer than a stale one. Returns why it is
+    stale (:func:`why`).
 
-    Called for every job while the DAG is built. No content of a result is touched, since this may be a dry run.
+    Called for every job before anything runs. No content of a result is touched, since this may be a dry run.
     """
-    settings = settings_file(manifest)
     text = dumps(job)
-    job = json.loads(text)  # as the job will read it: keys are strings there
-    _write_changed(settings, text)
-    if not is_current(manifest, job):
-        _unshare(manifest)
-        # newer than the result, and older than the next one by whatever clock that gets its time
-        when = max(manifest.stat().st_mtime if manifest.exists() else 0, FIXED_TIME) + 1
-        os.utime(settings, (when, when))
-        return settings
-    remember(manifest)
-    os.utime(settings, (FIXED_TIME, FIXED_TIME))
-    for path in (manifest, *(Path(p) for paths in job["inputs"].values() for p in listed(paths))):
-        _unshare(path)
-        when = _fixed_time(path)
-        if path.stat().st_mtime != when:
-            os.utime(path, (when, when))
-    return settings
+    _write_changed(settings_file(manifest), text)
+    reason = why(manifest, json.loads(text), look)  # as the job will read it: keys are strings there
+    _unshare(manifest)
+    if reason is None:
+        remember(manifest)
+        _set_time(manifest, -1)
+    else:
+        outdate(manifest)
+    return reason
+
+
+def outdate(manifest: Path) -> None:
+    """Mark a result as stale: a job makes it, or others together with it, again."""
+    _set_time(manifest, 1)
+
+
+def is_made(manifest: Path) -> bool:
+    """Whether a result was fresh when it was marked, or has been made since."""
+    return manifest.exists() and manifest.stat().st_mtime > settings_file(manifest).stat().st_mtime
+
+
+def _set_time(manifest: Path, seconds: int) -> None:
+    """Set the time of a result's settings file to some seconds after that of the result."""
+    settings = settings_file(manifest)
+    when = (manifest.stat().st_mtime_ns if manifest.exists() else 0) + seconds * 10**9
+    if settings.stat().st_mtime_ns != when:
+        os.utime(settings, ns=(when, when))
 
 
 def _unshare(path: Path) -> None:
     """Replace a small file that a cache has linked or locked by a copy, so that the cache's own stays as it is."""
     if path.is_symlink() or (path.exists() and (path.stat().st_nlink > 1 or not os.access(path, os.W_OK))):
         write_text(path, path.read_text(encoding="utf-8"))
-
-
-def _fixed_time(manifest: Path) -> float:
-    """The modification time of a current manifest: after its inputs, and, to the second's fraction, by its content,
-    since DVC takes a file of the same size, inode and time for the same file."""
-    fraction = int(hashlib.sha256(manifest.read_bytes()).hexdigest()[:5], 16) / 16**5
-    return FIXED_TIME + _depth(manifest) + round(0.9 * fraction, 6)
-
-
-def _depth(manifest: Path) -> int:
-    """The length of the longest chain of results up to this one."""
-    return _depth_above(dumps((load(manifest) or {}).get("inputs", {})))
-
-
-@functools.cache
-def _depth_above(inputs: str) -> int:
-    below = [Path(entry["path"]) for entries in json.loads(inputs).values() for entry in entries]
-    return 1 + max(map(_depth, below), default=0)

@@ -137,6 +137,7 @@ def code_modules(*modules: str) -> list[str]:
     return sorted(_reached(modules))
 
 
+@functools.cache
 def code_digest(*modules: str) -> str:
     """Digest of the code of modules like ``experts.image`` or functions like ``objectives.margins:triplet``, of all
     that they import, and of the data files and templates in the folders of these."""
@@ -158,3 +159,4 @@ def forget() -> None:
     """Look at the files again: they may have changed since."""
     _module_file.cache_clear()
     _read_module.cache_clear()
+    code_digest.cache_clear()

@@ -46,8 +46,8 @@ def threads(plan: Plan, result: str, *, alone: bool = False) -> int:
 
 def mem_mb(plan: Plan, result: str, attempt: int = 1) -> int:
     """The memory of a job, in MB; with each attempt twice as much."""
-    rule, wildcards = rules.rule_of(plan, result)
-    return round((rule.mem_mb + rule.kb * _videos(plan, wildcards) / 1000) * 2 ** (attempt - 1))
+    rule = rules.rule_of(plan, result)[0]
+    return round((rule.mem_mb + rule.kb * _videos(plan, result) / 1000) * 2 ** (attempt - 1))
 
 
 def cards(plan: Plan, result: str, attempt: int = 1) -> int:
@@ -62,7 +62,7 @@ def minutes(plan: Plan, result: str) -> float:
     times = _training(plan, rule, wildcards).get("epochs", 10) if rule.name == "train" else 1
     if "system" in wildcards and "member" not in wildcards:
         times *= len(plan.members(wildcards["system"]))
-    return rule.seconds * _videos(plan, wildcards) * times / 60
+    return rule.seconds * _videos(plan, result) * times / 60
 
 
 def group(plan: Plan, result: str) -> str | None:
@@ -74,21 +74,24 @@ def group(plan: Plan, result: str) -> str | None:
 def _groups(plan: Plan) -> dict[str, str]:
     """Result -> its group: small jobs after equally many large ones (on the longest way), so that no large job lies
     between two of a group. A small run is one group."""
-    needed, found = rules.needed(plan), {}
-    work = {result: minutes(plan, result) for result in needed}
+    parts: dict[str, list[str]] = {}
+    for result in rules.needed(plan):
+        parts.setdefault(rules.first(plan, result), []).append(result)
+    work, found = {result: minutes(plan, result) for result in parts}, {}
     limit = SMALL_RUN if sum(work.values()) <= SMALL_RUN else SMALL
     after: dict[str, int] = {}
 
     def large(result: str) -> int:
         if result not in after:
-            after[result] = max(map(large, needed[result].results), default=0)
+            read = {rules.first(plan, path) for part in parts[result] for path in rules.job_of(plan, part).results}
+            after[result] = max(map(large, read), default=0)
             if work[result] <= limit:
                 found[result] = f"small{after[result]}"
             else:
                 after[result] += 1
         return after[result]
 
-    for result in needed:
+    for result in parts:
         large(result)
     return found
 
@@ -97,8 +100,9 @@ def _training(plan: Plan, rule: rules.Rule, wildcards: dict[str, str]) -> dict[s
     return dict(plan.system_of_kind(wildcards["system"], Trained).training or {}) if rule.name == "train" else {}
 
 
-def _videos(plan: Plan, wildcards: dict[str, str]) -> float:
-    """The videos that a job works on: those of its data set, or of its shard."""
+def _videos(plan: Plan, result: str) -> float:
+    """The videos that a job works on: those of its data set, or of its shards."""
+    wildcards = rules.rule_of(plan, result)[1]
     entries = {**plan.tables, **plan.pages, **plan.submissions}
     named = next((entries[w] for name, w in wildcards.items() if name in ("table", "page", "submission")), None)
     if named is not None:
@@ -109,7 +113,8 @@ def _videos(plan: Plan, wildcards: dict[str, str]) -> float:
         dataset = plan.system_of_kind(wildcards["system"], Trained).dataset
     manifest = Path(plan.result("corpora", dataset))
     made = manifest.stat().st_mtime_ns if manifest.exists() else 0
-    return _count(plan, dataset, made) / (plan.datasets[dataset].shards if "shard" in wildcards else 1)
+    share = len(rules.together(plan, result)) / plan.datasets[dataset].shards if "shard" in wildcards else 1
+    return _count(plan, dataset, made) * share
 
 
 @functools.cache

@@ -66,6 +66,9 @@ def _of_kinds(*kinds: type[System]) -> Callable[[Plan], list[str]]:
     return lambda plan: [system for system, entry in plan.systems.items() if isinstance(entry, kinds)]
 
 
+#: jobs of Snakemake for the shards of one folder, at most: what it takes grows with the number of its jobs, so of more
+#: shards several are made by one job (benchmarks/growth.py)
+JOBS = 128
 FEATURES, EMBEDDINGS = "features/{dataset}", "embeddings/{dataset}/{system}"
 CELL = "{dataset}/{split}/{system}"
 RULES = [
@@ -99,16 +102,36 @@ def _patterns(plan: Plan) -> list[tuple[Rule, re.Pattern[str]]]:
     return found
 
 
+@functools.cache
 def rule_of(plan: Plan, result: str) -> tuple[Rule, dict[str, str]]:
     """The rule that makes a result, and its wildcards."""
     rule, match = next((rule, m) for rule, pattern in _patterns(plan) if (m := pattern.fullmatch(result)))
     return rule, match.groupdict()
 
 
+@functools.cache
 def job_of(plan: Plan, result: str) -> jobs.Job:
     """The job that makes a result."""
     rule, wildcards = rule_of(plan, result)
     return rule.make(plan, **wildcards)
+
+
+@functools.cache
+def first(plan: Plan, result: str) -> str:
+    """The result by which Snakemake knows the job that makes a result: itself, but where there are more than
+    :data:`JOBS` shards."""
+    rule, wildcards = rule_of(plan, result)
+    shard = int(wildcards.get("shard", 0))
+    return result if shard < JOBS else plan.result(rule.output.format(**wildcards | {"shard": shard % JOBS}))
+
+
+def together(plan: Plan, result: str) -> list[str]:
+    """The results that are made by the job which Snakemake knows by a result, this one first."""
+    rule, wildcards = rule_of(plan, result)
+    if int(wildcards.get("shard", JOBS)) >= JOBS:
+        return [result]
+    shards = range(int(wildcards["shard"]), plan.datasets[wildcards["dataset"]].shards, JOBS)
+    return [result, *(plan.result(rule.output.format(**wildcards | {"shard": shard})) for shard in shards[1:])]
 
 
 def targets(plan: Plan) -> dict[str, str]:

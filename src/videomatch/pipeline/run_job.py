@@ -44,21 +44,43 @@ def main(argv: list[str] | None = None) -> int:
     owner = fork_server.workflow()  # the job's parent is a shell, which outlives a workflow that is killed
     if owner is not None:  # else it was started by hand, or on another machine of a cluster
         files.end_with(owner)
+    file = None if _is_helper() else options.log
+    if file is None:
+        _log_to(None)
+    else:
+        progress.terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+    status = _run(options.stage, options.settings, options.output, options, file)
+    for manifest in map(Path, _together(options.settings)):
+        if status == files.FULL:
+            break
+        log_file = file and file.with_name(f"{manifest.parent.name}.log")
+        settings = provenance.settings_file(manifest)
+        status = max(status, _run(options.stage, settings, manifest, options, log_file))
+    return status
+
+
+def _together(settings: Path) -> list[str]:
+    """The manifests of further results that a job makes one after the other, whose shards are many."""
     try:
-        file = None if _is_helper() else options.log
-        if file is None:
-            _log_to(None)
+        return json.loads(settings.read_text(encoding="utf-8")).get("together", [])
+    except (OSError, ValueError):
+        return []  # the job itself has said so
+
+
+def _run(stage: str, settings: Path, manifest: Path, options: argparse.Namespace, log_file: Path | None) -> int:
+    """:func:`run`, with one clear line where it fails; the exit status."""
+    try:
         with cards(options.cards):
-            run(options.stage, options.settings, options.output, options.threads, file)
+            run(stage, settings, manifest, options.threads, log_file)
     except Exception as error:
         if log.hasHandlers():  # its log file could be made
-            log.exception("%s failed", options.stage)
-        if files.is_full(error) and owner is not None:
+            log.exception("%s failed", stage)
+        if files.is_full(error) and fork_server.workflow() is not None:
             return files.FULL  # the workflow says so, once
-        where = f" (log: {options.log})" if options.log else ""
+        where = f" (log: {log_file or options.log})" if options.log else ""
         text = error.args[0] if isinstance(error, KeyError) and error.args else error  # str() puts it in quotes
         text = compiled.mend(error) or text
-        _tell(f"videomatch {options.stage}: {text or type(error).__name__}{where}")
+        _tell(f"videomatch {stage}: {text or type(error).__name__}{where}")
         return 1
     return 0
 
@@ -191,7 +213,6 @@ def _log_to(path: Path | None) -> None:
     terminal sees the bars and one line a job."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        progress.terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors)
         with path.open("w", encoding="utf-8") as file:
             os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)

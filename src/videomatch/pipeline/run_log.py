@@ -20,6 +20,7 @@ from typing import Any
 from videomatch.common import files
 from videomatch.common.messages import count
 from videomatch.pipeline import provenance, rules
+from videomatch.pipeline.state import AGAIN
 
 #: seconds between two lines of progress
 EVERY = 10.0
@@ -50,7 +51,7 @@ class RunLog(logging.Handler):
     """Shows the events of a run (``event`` and its fields, as Snakemake's interface of log plugins has them).
 
     Args:
-        jobs: manifest -> job of all results that the workflow looked at; it may fill up later.
+        jobs: manifest by which Snakemake knows a job -> the results that it has to make, and why; it may fill up later.
         is_dry: whether nothing is run: then every job gets a line. It is not known while rules are read.
         stop: starts no further jobs.
         on_cluster: whether jobs run on other machines.
@@ -58,7 +59,7 @@ class RunLog(logging.Handler):
 
     def __init__(
         self,
-        jobs: Mapping[Path, Mapping[str, Any]],
+        jobs: Mapping[Path, Mapping[str, str]],
         *,
         is_dry: Callable[[], bool],
         stop: Callable[[], None],
@@ -66,7 +67,7 @@ class RunLog(logging.Handler):
     ) -> None:
         super().__init__()
         self._jobs, self._is_dry, self._stop, self._on_cluster = jobs, is_dry, stop, on_cluster
-        self._outputs: dict[int, list[Path]] = {}  # of each job
+        self._results: dict[int, list[str]] = {}  # of each job
         self._run_id = ""
         self._logs: dict[str, None] = {}  # of what was submitted
         self._told = set[str]()
@@ -106,7 +107,7 @@ class RunLog(logging.Handler):
         return f"{count(sum(counts.values()), 'job')}: " + ", ".join(f"{n} {rule}" for rule, n in counts.items())
 
     def _finished(self, fields: Mapping[str, Any]) -> str:
-        made = [f"✓ {output.parent}" for output in self._outputs.get(fields["job_id"], ())]
+        made = [f"✓ {Path(result).parent}" for result in self._results.get(fields["job_id"], ())]
         return "\n".join(line for line in made if line not in self._told) if self._on_cluster() else ""
 
     def _failed(self, fields: Mapping[str, Any]) -> str:
@@ -114,9 +115,12 @@ class RunLog(logging.Handler):
         if not self._on_cluster() or fields.get("indent"):  # other jobs have said it; those of a group follow it
             return ""
         jobs = fields.get("job_error_info") or [fields]
-        jobs = [job for job in jobs if not all(map(_is_made, job["output"]))] or jobs
-        names = [f"{job['rule_name']} {Path(job['output'][0]).parent}" for job in jobs[:NAMED]]
-        more = f" and {len(jobs) - NAMED} more" * (len(jobs) > NAMED)
+        left = [
+            (job, part) for job in jobs for part in self._parts(job["output"][0]) if not provenance.is_made(Path(part))
+        ]
+        left = left or [(job, job["output"][0]) for job in jobs]
+        names = [f"{job['rule_name']} {Path(part).parent}" for job, part in left[:NAMED]]
+        more = f" and {len(left) - NAMED} more" * (len(left) > NAMED)
         number = fields.get("external_jobid") or fields.get("aux", {}).get("external_jobid")
         if number is None:
             how = fields.get("rule_msg") or "SLURM did not take it; `snakemake --verbose` shows how it was asked"
@@ -124,7 +128,8 @@ class RunLog(logging.Handler):
         state = _ask("squeue", f"--jobs={number}", "--states=all", "--noheader", "--format=%T on %N")
         log = (fields.get("aux_logs") or fields["log"])[-1]
         said = [line for line in _lines(log) if line.startswith("videomatch ")]
-        own = sorted((Path(own) for job in jobs for own in job["log"] if own != log and Path(own).exists()), key=_time)
+        logs = [_log_of(part, job["output"][0], own) for job, part in left for own in job["log"] if own != log]
+        own = sorted((own for own in logs if own.exists()), key=_time)
         last = said or (_lines(own[-1]) if own else []) or _lines(log)
         head = f"videomatch {', '.join(names)}{more}: SLURM job {number} is {state or 'unknown to SLURM'} (log: {log})"
         return "\n  ".join([head, *last[-LINES:]])
@@ -154,12 +159,13 @@ class RunLog(logging.Handler):
             _ask("scancel", f"--name={self._run_id}")
 
     def _would_run(self, fields: Mapping[str, Any]) -> str:
-        shown = []
-        self._outputs[fields.get("jobid", 0)] = [Path(output) for output in fields["output"]]
-        for output in map(Path, fields["output"] if self._is_dry() else ()):
-            why = provenance.why(output, self._jobs[output]) if output in self._jobs else None
-            shown.append(f"  {output.parent}: {why or 'an input is made again'}")
-        return "\n".join(shown)
+        parts = {part: why for output in fields["output"] for part, why in self._parts(output).items()}
+        self._results[fields.get("jobid", 0)] = list(parts)
+        return "\n".join(f"  {Path(part).parent}: {why}" for part, why in parts.items()) if self._is_dry() else ""
+
+    def _parts(self, output: str) -> Mapping[str, str]:
+        """The results that a job has to make, known by one of them, and why."""
+        return self._jobs.get(Path(output)) or {str(output): AGAIN}
 
     def attach(self, logger: logging.Logger) -> None:
         """Listen to a logger, and keep what is repeated off the terminal."""
@@ -184,8 +190,9 @@ class RunLog(logging.Handler):
                 if is_new:
                     self._stop()  # no other job can succeed
                 return is_new
-            folder = Path(output).parent
-            record.msg = f"videomatch {stage}: {folder}: the job was ended:{status.rstrip('.')} (log: {log})"
+            part = next((part for part in self._parts(output) if not provenance.is_made(Path(part))), output)
+            ended = f"the job was ended:{status.rstrip('.')} (log: {_log_of(part, output, log)})"
+            record.msg = f"videomatch {stage}: {Path(part).parent}: {ended}"
         elif unwritable:
             return self._say_unwritable(record, cannot_write(Path(unwritable[2] or "").parent, unwritable[1]))
         elif text.startswith("Terminating processes on user request") and not self._unwritable:
@@ -202,10 +209,9 @@ class RunLog(logging.Handler):
         return is_new
 
 
-def _is_made(output: str) -> bool:
-    """Whether a result was made since it was asked for."""
-    settings = provenance.settings_file(Path(output))
-    return Path(output).exists() and Path(output).stat().st_mtime > settings.stat().st_mtime
+def _log_of(result: str, output: str, log: str) -> Path:
+    """The log of a result, by that of the result by which Snakemake knows the job that makes both."""
+    return Path(log) if result == output else Path(log).with_name(f"{Path(result).parent.name}.log")
 
 
 def _time(path: Path) -> float:

@@ -6,15 +6,17 @@ A reader (``corpora/<corpus>.py``) gives the tables; this stage opens every file
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
 import unicodedata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from videomatch.common import files, named
+from videomatch.common.digests import cached, digest, file_digest
 from videomatch.common.progress import track_calls
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -122,16 +124,31 @@ def id_problem(video_id: str) -> str | None:
 
 def _probe(file: tuple[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """The probed columns of a file, or why it cannot be read, as ``of_file``; ``parts`` has the id of each part, the
-    seconds that its frames last, and why there are none of a file that was cut short."""
+    seconds that its frames last, and why there are none of a file that was cut short. Remembered by the content."""
     path, parts = Path(file[0]), file[1]
     try:
-        timeline = probe(path)
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except (Unreadable, OSError) as error:
+        content = file_digest(path) if path.is_file() else ""
+        found = cached(f"probe of {path}", digest([content, parts, _code()]), lambda: _read(path, parts))
+    except OSError as error:
         return {"of_file": str(error)}
-    for warning in timeline.warnings:
+    for warning in found.pop("warnings"):
         log.warning("%s: %s", path, warning)
+    return found | ({} if found["of_file"] else {"sha256": content})
+
+
+@functools.cache
+def _code() -> str:
+    """What a probe follows from beside the file: the code that reads it, and its library's version."""
+    read_by = [Path(__file__), *sorted((named.PACKAGE / "media").glob("*.py"))]
+    return digest([metadata.version("av"), *map(file_digest, read_by)])
+
+
+def _read(path: Path, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What :func:`_probe` tells of a file, with its ``warnings``."""
+    try:
+        timeline = probe(path)
+    except Unreadable as error:
+        return {"of_file": str(error), "warnings": []}
     found: list[tuple[str, float | None, str | None]] = []
     ticks = timeline.parts([(part["start"], part["end"]) for part in parts]) if parts else []
     for number, (part, (first, end)) in enumerate(zip(parts, ticks, strict=True)):
@@ -147,7 +164,8 @@ def _probe(file: tuple[str, list[dict[str, Any]]]) -> dict[str, Any]:
         else:
             found.append((part["video_id"], float((end - first) * timeline.time_base), None))
     names = ("duration", "fps", "width", "height", "has_audio")
-    return {**{name: getattr(timeline, name) for name in names}, "sha256": digest, "parts": found}
+    columns = {name: getattr(timeline, name) for name in names}
+    return columns | {"of_file": None, "parts": found, "warnings": list(timeline.warnings)}
 
 
 def _check_ids(found: dict[str, pl.DataFrame]) -> None:

@@ -1,0 +1,47 @@
+"""Which results of some parameters are current before anything runs: Snakemake is told of what has to be made alone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+from videomatch.common.digests import tree_digest
+from videomatch.pipeline import provenance, rules
+from videomatch.pipeline.plan import Plan
+
+#: why a result may have to be made that is current itself
+AGAIN = "an input is made again"
+
+
+class State:
+    """The judgement of results, each with all that it is made from. What it has looked at it does not look at again."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._reasons: dict[str, str | None] = {}
+        self._look = functools.cache(provenance.input_digest)
+        self._content = functools.cache(tree_digest)
+
+    def why(self, result: str) -> str | None:
+        """Why a result has to be made, in words; None where it is current, and with it all that it is made from. Marks
+        it for Snakemake (:func:`videomatch.pipeline.provenance.mark`)."""
+        if result not in self._reasons:
+            job = rules.job_of(self._plan, result)
+            above = [path for path in job.results if self.why(path) is not None]
+            content = job.request(self._content)
+            others = rules.together(self._plan, result)[1:]
+            reason = provenance.mark(Path(result), content | ({"together": others} if others else {}), self._look)
+            self._reasons[result] = reason or (AGAIN if above else None)
+        return self._reasons[result]
+
+    def made_with(self, result: str) -> dict[str, str]:
+        """Result -> why, of those that the job which Snakemake knows by a result has to make; marks this one."""
+        reasons = {path: self.why(path) for path in rules.together(self._plan, result)}
+        if any(reasons.values()):
+            provenance.outdate(Path(result))
+        return {path: reason for path, reason in reasons.items() if reason is not None}
+
+    def wanted(self, results: Iterable[str]) -> list[str]:
+        """The results by which Snakemake knows the jobs that make those of some which are not current."""
+        return list(dict.fromkeys(rules.first(self._plan, path) for path in results if self.why(path) is not None))
