@@ -5,8 +5,10 @@ looked for in a library of the originals and of other videos of the folder, whic
 strangers that no video of the library shows: whatever is found of them is wrong. PAIRS is a tab-separated file with
 the columns ``query`` and ``ref``: videos that are known to share footage, of which one is taken.
 
-Printed are, by kind, the share of clips of which a segment of the right video was found at the right time, and segments
-that are wrong; over all the precision; and CPU seconds per hour of video, of the library and of the queries.
+Printed are, by kind, the share of clips of which a segment of the right video was found at the right time, segments
+that are wrong, and those at another time of the right video where its picture is the same, which nobody could tell
+apart; over all the precision, with these as right and as wrong; and CPU seconds per hour of video, of the library and
+of the queries.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import csv
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +38,8 @@ CLIPS, STRANGERS, SECONDS = 10, 6, (3.5, 8.0)
 SIDE, RATE = 320, 12
 #: seconds by which a segment may be displaced
 WITHIN = 1.0
+#: pixels of the side of pictures that are compared, and levels of 255 by which each of them may differ in the same one
+LOOK, SAME = 32, 8
 
 Frames = list[np.ndarray]
 
@@ -200,11 +205,22 @@ def groups(paths: list[str], pairs: Path | None) -> dict[str, str]:
     return first
 
 
-def is_right(segment: copies.Segment, original: str, speed: float) -> bool:
-    """Whether a segment shows the part of the original that it names."""
-    query = (segment.query_start + segment.query_end) / 2
-    reference = (segment.reference_start + segment.reference_end) / 2
-    return segment.reference == original and abs(reference - speed * query) <= WITHIN
+def judged(segment: copies.Segment, original: str, frames: Frames, speed: float) -> str:
+    """Whether a segment is "right": it shows the part of the original that it names. It is "still" where another part
+    of it, of the same picture, is named at its start, middle and end; else "wrong"."""
+    queries = np.linspace(segment.query_start, segment.query_end, 3) * speed
+    references = np.linspace(segment.reference_start, segment.reference_end, 3)
+    if segment.reference != original:
+        return "wrong"
+    if abs(references[1] - queries[1]) <= WITHIN:
+        return "right"
+    at = np.rint(np.stack([queries, references]) * RATE).astype(int)
+    at -= at == len(frames)  # the end of the last picture
+    if at.max() >= len(frames):
+        return "wrong"
+    looks = [[cv2.resize(frames[n], (LOOK, LOOK), interpolation=cv2.INTER_AREA) for n in row] for row in at]
+    own, other = np.asarray(looks, np.int16)
+    return "still" if np.abs(own - other).max() <= SAME else "wrong"
 
 
 def main() -> None:
@@ -232,24 +248,26 @@ def main() -> None:
         frames = {clip: read(options.folder / clip, SECONDS[1]) for clip in [*clips, *strangers]}
         grounds = {c: frames[strangers[n % len(strangers)]] for n, c in enumerate(clips)}
         grounds |= {s: frames[t] for s, t in zip(strangers, strangers[1:] + strangers[:1], strict=True)}
-        spent, asked, right, wrong = 0.0, 0.0, 0, 0
+        spent, asked, counts = 0.0, 0.0, Counter[str]()
         for kind in options.kinds:
-            found, bad = 0, 0
+            found, here = 0, Counter[str]()
             for clip in [*clips, *(strangers if kind in OF_STRANGERS else [])]:
                 made, rate = edited(kind, frames[clip], grounds[clip])
                 path = write(Path(scratch) / "query.mp4", made, rate)
                 before = time.process_time()
                 answer = search.copies(path)
                 spent, asked = spent + time.process_time() - before, asked + answer.duration / 3600
-                are_right = [is_right(s, clip, SPEED.get(kind, 1.0)) for s in answer.segments]
-                found, right = found + any(are_right), right + sum(are_right)
-                bad += len(are_right) - sum(are_right)
-                if options.verbose and (not all(are_right) or (clip in clips and not any(are_right))):
-                    print(f"  {kind}: {clip}", *answer.segments, sep="\n    ")
-            wrong += bad
+                kinds = [judged(s, clip, frames[clip], SPEED.get(kind, 1.0)) for s in answer.segments]
+                found, here = found + ("right" in kinds), here + Counter(kinds)
+                if options.verbose and (set(kinds) - {"right"} or (clip in clips and "right" not in kinds)):
+                    print(f"  {kind}: {clip}", *zip(kinds, answer.segments, strict=True), sep="\n    ")
+            counts += here
             claim(f"edits of real clips that `copies` finds: {kind}", [found / len(clips)], "of the clips")
-            print(f"{kind:20} {found:3} of {len(clips)}, wrong segments {bad}", flush=True)
-        claim(f"precision of {right + wrong} segments", [right / max(1, right + wrong)], "")
+            about = f"wrong segments {here['wrong']}, same picture at another time {here['still']}"
+            print(f"{kind:20} {found:3} of {len(clips)}, {about}", flush=True)
+        right, total = counts["right"], max(1, counts.total())
+        claim(f"precision of {total} segments, at the right time", [right / total], "")
+        claim(f"precision of {total} segments, of the right picture", [(right + counts["still"]) / total], "")
         claim(f"copies of an hour of video in a library of {hours:.2f} hours", [spent / asked], "CPU s")
 
 

@@ -65,6 +65,16 @@ def test_copies_of_a_video_of_the_index(page):
     assert "is no video of index" in page("copies?id=..%2Fhome", 400)
 
 
+def test_files_that_hold_the_same_film_are_shown_side_by_side(page):
+    assert [a["href"] for a in Page(page("")).of("a") if a["href"] == "duplicates"] == ["duplicates"]
+    text = page("duplicates")
+    got = Page(text)
+    assert len(got.of("div", "beside")) == 1 and "Duplicates" in got.words
+    played = [re.search(r"id=([^#]*)", video["src"])[1] for video in got.of("video")]
+    assert played == ["whole+rocket.mp4", "piece.mp4"]  # the one to keep first
+    assert "keep" in text and "look" in text and "raw/piece.mp4" in text
+
+
 def test_a_person_searches_plays_and_follows_copies(app, tmp_path):
     with served(app) as port, Browser(tmp_path) as browser:
         browser.open(address := f"http://127.0.0.1:{port}/token/")
@@ -114,10 +124,11 @@ def test_groups_of_files_are_shown_side_by_side():
     text = pages.render(
         "groups.html",
         title="Duplicates",
+        links=[],
         about=["2 groups"],
         groups=[(NASTY, [file, pages.Shown("no file")]), ("b", [file])],
     )
     got = Page(text)
     assert len(got.of("div", "beside")) == 2 and len(got.of("video")) == 2 and "<script" not in text
     assert "no picture" in text and "keep this one" in text and got.words.count(NASTY) == 2 * 2 + 1
-    assert "There is nothing to show" in pages.render("groups.html", title="", about=[], groups=[])
+    assert "There is nothing to show" in pages.render("groups.html", title="", about=[], groups=[], links=[])

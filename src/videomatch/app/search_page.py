@@ -19,7 +19,7 @@ class SearchPage:
 
     def __init__(self, catalogue: Catalogue | Any, dataset: str) -> None:
         self.catalogue, self.dataset = catalogue, dataset
-        self.has_copies = not isinstance(catalogue, Catalogue)  # an index is a library of frames, too
+        self.is_library = not isinstance(catalogue, Catalogue)  # an index is a library of frames, too
 
     def shown(self, video_id: str, start: float | None, end: float | None, facts: Sequence[str] = ()) -> Shown:
         """A video, or its part from ``start`` to ``end`` (s): its picture, the file to play, and where to go on."""
@@ -29,7 +29,7 @@ class SearchPage:
             times = {"start": f"{start:.3f}", "end": f"{end:.3f}"}
         links = [("similar", "./?" + urlencode({"like": video_id}))]
         if row.get("path"):
-            links += [("copies", "copies?" + urlencode(asked))] if self.has_copies else []
+            links += [("copies", "copies?" + urlencode(asked))] if self.is_library else []
             links += [("open", "video?" + urlencode(asked))]
         title = row.get("title")
         return Shown(
@@ -82,6 +82,7 @@ class SearchPage:
             error=error,
             files=files,
             pages=more,
+            has_duplicates=self.is_library,
         )
 
     def _listed(self, first: int, top: int) -> tuple[list[Shown], list[str], list[tuple[str, str]]]:

@@ -2,11 +2,11 @@
 
 All addresses begin with a token that is printed, and that :mod:`videomatch.app.client` reads, so that other users of
 the machine read nothing. Below it ``/`` is the page (``?q=`` a text, ``?like=`` an id, ``?from=`` a number of all
-videos), ``/copies?id=…`` the page of a video's copies in an index, ``/find?q=…&top=…`` and ``/similar?id=…&top=…`` give
-JSON, ``/thumbnail?id=…&start=…&end=…`` gives a picture and ``/video?id=…`` the file, or parts of it (``Range``); these
-name ids and never files. ``POST /reply`` answers the command line, which may name files. Only requests to 127.0.0.1 or
-``localhost`` are answered, so that a page elsewhere cannot reach the server by a name of its own (DNS rebinding), and
-none that a page elsewhere makes.
+videos); of an index ``/copies?id=…`` is the page of a video's copies and ``/duplicates`` that of files that hold the
+same film. ``/find?q=…&top=…`` and ``/similar?id=…&top=…`` give JSON, ``/thumbnail?id=…&start=…&end=…`` gives a picture
+and ``/video?id=…`` the file, or parts of it (``Range``); these name ids and never files. ``POST /reply`` answers the
+command line, which may name files. Only requests to 127.0.0.1 or ``localhost`` are answered, so that a page elsewhere
+cannot reach the server by a name of its own (DNS rebinding), and none that a page elsewhere makes.
 """
 
 import argparse
@@ -234,6 +234,13 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
         except (ValueError, OSError) as error:
             return _html(shown.render(error=text_of(error), top=default_top), 400)
         return _html(html, policy=POLICY.replace("img-src", "img-src data:"))
+
+    @router.api_route("/duplicates", methods=["GET", "HEAD"])
+    def duplicates() -> Response:
+        if isinstance(catalogue, Catalogue):
+            raise HTTPException(404)
+        with one_copy_at_a_time:
+            return _html(catalogue.duplicates_page(shown.shown, [("search", "./")]))
 
     @router.api_route("/", methods=["GET", "HEAD"])
     def index(

@@ -13,9 +13,6 @@ from videomatch.app import indexes
 from videomatch.common import files, named
 from videomatch.common.messages import count, unknown
 
-#: groups on a page at most
-MAX_GROUPS = 100
-
 
 def _library(*arguments: Any, **options: Any) -> Any:
     """A :class:`videomatch.folders.library.Library`: a list of the indexes does without, which loads torch."""
@@ -87,7 +84,7 @@ def duplicates(options: argparse.Namespace) -> int:
         files.write_text(options.csv, named.module("folders", "duplicate_list").text(answer.groups))
         answer.notes.append(f"{options.csv}: mark rows in its column `delete`, then `--delete {options.csv}`")
     if options.page:
-        files.write_text(options.page, _page(answer))
+        files.write_text(options.page, named.module("folders", "duplicates_page").page(answer))
         answer.notes.append(f"page: {options.page}")
     if options.json:
         print(json.dumps(asdict(answer), ensure_ascii=False, indent=1))
@@ -109,41 +106,10 @@ def duplicates(options: argparse.Namespace) -> int:
 
 def _line(row: Any) -> str:
     """A row of the table."""
-    about, seconds, size, rate, mega = _facts(row)
+    about, seconds, size, rate, mega = named.module("folders", "duplicates_page").facts(row)
     return f"{row.group:4d}  {row.suggestion:6}  {seconds:>9}  {size:>9}  {rate:>14}  {mega:>11}  {row.path}" + (
         f"  ({about})" if about else ""
     )
-
-
-def _facts(row: Any) -> list[str]:
-    """What a file is to the one to keep, its length, size in pixels, bit rate and bytes."""
-    clock, about = named.module("reports", "pages").clock, row.kind
-    if row.kind in ("part", "edited"):
-        about += f": {row.share:.0%} of it, at {clock(row.start)}-{clock(row.end)} there"
-    size = f"{row.width}x{row.height}"
-    return [about, clock(row.duration), size, f"{row.bit_rate / 1e6:.2f} Mbit/s", f"{row.bytes / 1e6:.1f} MB"]
-
-
-def _page(answer: Any) -> str:
-    show = named.module("app", "copies_page").shown_file
-    groups = [
-        (
-            f"Group {number}: {len(group)} files",
-            [
-                show(Path(row.path), row.path, 0.0, row.duration, [row.suggestion, *filter(None, _facts(row))])
-                for row in group
-            ],
-        )
-        for number, group in enumerate(answer.groups[:MAX_GROUPS], 1)
-    ]
-    about = [
-        f"{count(len(answer.groups), 'group')} of files that hold the same film, of {answer.files} files. The first of "
-        "a group is the one to keep; nothing was deleted.",
-        *(f"{note[:1].upper()}{note[1:]}." for note in answer.notes),
-    ]
-    if len(answer.groups) > MAX_GROUPS:
-        about.append(f"The first {MAX_GROUPS} groups are shown.")
-    return named.module("reports", "pages").render("groups.html", title="Duplicates", about=about, groups=groups)
 
 
 def _delete(path: Path) -> int:

@@ -11,7 +11,7 @@ as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,11 @@ from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.folders import duplicates_page
 from videomatch.folders._eyes import PACKAGED
+from videomatch.folders.duplicates import Duplicate, Duplicates, duplicates
 from videomatch.folders.folder_index import EYES, FRAMES, FolderIndex, extracted
+from videomatch.reports.pages import Shown
 from videomatch.retrieval import lines
 
 PICTURES = "pictures"
@@ -83,6 +86,11 @@ class _Loaded:
         seen = self._seen()
         found = {video_id: _mean(rows) for stores, sha256, video_id in seen if len(rows := stores[EYES][sha256])}
         return list(found), np.stack([*found.values()]) if found else np.zeros((0, 1), np.float32)
+
+    @cached_property
+    def duplicates(self) -> Duplicates:
+        """The groups of files that hold the same film."""
+        return duplicates([self.index])
 
     def _seen(self) -> Iterator[tuple[dict[str, Store], str, str]]:
         """The stores, content and id of every video that the model looked at."""
@@ -143,6 +151,18 @@ class FolderCatalogue:
     def video(self, dataset: str, video_id: str) -> dict[str, Any] | None:
         """One row of :meth:`videos`."""
         return next(self.videos(dataset).filter(pl.col("video_id") == video_id).iter_rows(named=True), None)
+
+    def duplicates_page(
+        self, show: Callable[[str, float, float, Sequence[str]], Shown], links: Sequence[tuple[str, str]]
+    ) -> str:
+        """The page of files that hold the same film, by what shows a part of a video, given its id. All videos are
+        compared with all when it is asked for first, and again when the index was refreshed."""
+        ids = dict(self.videos("").select("sha256", "video_id").iter_rows())
+
+        def shown(row: Duplicate, said: Sequence[str]) -> Shown:
+            return show(ids[row.sha256], 0.0, row.duration, [row.path, *said])
+
+        return duplicates_page.page(self._now.duplicates, shown, links)
 
     def find(
         self, answer: Answer, question: str, top: int, channels: Sequence[str] | None = None
