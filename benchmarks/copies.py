@@ -150,7 +150,7 @@ def built(folder: Path, world: World, ways: list[Way], videos: int) -> dict[str,
 def answered(library: FrameIndex, way: Way, query: np.ndarray) -> tuple[list[str], dict[str, np.ndarray]]:
     """Candidates of one query, and the segments (N, 4) found with each, s."""
     rows, times = way.frames(query)
-    candidates = [reference for reference, _ in library.search(rows, TOP)]
+    candidates = [reference for reference, _ in library.search(rows, times, TOP)]
     found = {}
     left = library.project(rows)
     for reference in candidates:

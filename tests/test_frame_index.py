@@ -35,6 +35,12 @@ def copy_of(root, name, noise=0.3, seed=5):
     return rows + noise * np.random.default_rng(seed).normal(size=rows.shape)
 
 
+def each_second(frames):
+    """Times of frames that follow one another like those that :func:`written` has."""
+    starts = np.arange(len(frames)) * 2.0
+    return np.stack([starts, starts + 2], 1)
+
+
 def longest(root):
     store = Store(root)
     return store.ids[int(store.lengths.argmax())]
@@ -72,14 +78,38 @@ def test_a_copy_is_the_first_candidate(world):
         FrameIndex.add(folder, root)
     name = longest(roots[1])
     index = FrameIndex(folder)
-    found = index.search(copy_of(roots[1], name), 5)
+    query = copy_of(roots[1], name)
+    found = index.search(query, each_second(query), 5)
     assert found[0][0] == name and found[0][1] > 3 * found[1][1]
-    assert name not in dict(index.search(copy_of(roots[1], name), 60, exclude=[name]))
+    assert name not in dict(index.search(query, each_second(query), 60, exclude=[name]))
+    least = found[1][1]
+    assert index.search(query, each_second(query), 60, min_votes=least) == found[:1], "the second has no more than that"
     store = Store(*roots)
     for video in (name, longest(roots[0]), index.ids[0], index.ids[-1]):
         rows, times = index.features(video)
         cosine = (unit_rows(rows) * unit_rows(store[video])).sum(axis=1)
         assert len(rows) == len(store[video]) and cosine.min(initial=1) > 0.98 and (times == store.times(video)).all()
+
+
+def test_votes_count_on_one_line(tmp_path, monkeypatch):
+    """A video that shows the same pictures at other times is behind the one that shows them in order, a bit faster."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    shown = rng.normal(size=(60, DIM))
+    with StoreWriter(tmp_path / "s", shape=(DIM,), dtype="float32", times=True) as writer:
+        for name, rows in {
+            "mixed": shown[rng.permutation(60)],
+            "copied": shown + 0.5 * rng.normal(size=(60, DIM)),
+        }.items():
+            writer.add(name, rows.astype(np.float32), times=each_second(rows))
+        for number in range(20):
+            rows = rng.normal(size=(60, DIM))
+            writer.add(f"other{number}", rows.astype(np.float32), times=each_second(rows))
+    FrameIndex.create(tmp_path / "index", [tmp_path / "s"])
+    FrameIndex.add(tmp_path / "index", tmp_path / "s")
+    index, query = FrameIndex(tmp_path / "index"), shown[10:50]
+    found = index.search(query, each_second(query) / 1.25, 2)
+    assert [name for name, _ in found] == ["copied", "mixed"] and found[0][1] > 3 * found[1][1]
 
 
 def test_adding_encodes_only_what_is_new(world, monkeypatch):
@@ -113,7 +143,7 @@ def test_a_still_picture_in_many_videos_is_no_evidence(tmp_path, monkeypatch):
     index = FrameIndex(tmp_path / "index")
     name = next(i for i in names[1:] if len(Store(root)[i]) > 10)
     query = np.concatenate([np.ones((20, DIM)), copy_of(root, name)])
-    assert index.search(query, 1)[0][0] == name
+    assert index.search(query, each_second(query), 1)[0][0] == name
 
 
 def test_frames_vote_though_a_few_videos_take_all_places(tmp_path, monkeypatch):
@@ -129,13 +159,14 @@ def test_frames_vote_though_a_few_videos_take_all_places(tmp_path, monkeypatch):
             writer.add(f"other{number}", rng.normal(size=(300, DIM)).astype(np.float32), times=times)
     FrameIndex.create(tmp_path / "index", [tmp_path / "s"])
     FrameIndex.add(tmp_path / "index", tmp_path / "s")
-    found = FrameIndex(tmp_path / "index").search(shot[100:200], 3)
+    found = FrameIndex(tmp_path / "index").search(shot[100:200], times[:100], 3)
     assert {name for name, _ in found} == {"copy0", "copy1", "copy2"}
 
 
 def test_several_stores_are_added_as_one(world):
     folder, roots = world
-    assert FrameIndex(folder).search(Store(roots[0])[longest(roots[0])]) == []
+    rows = Store(roots[0])[longest(roots[0])]
+    assert FrameIndex(folder).search(rows, each_second(rows)) == []
     assert FrameIndex.add(folder, *roots) == sum(int(Store(r).lengths.sum()) for r in roots)
     assert FrameIndex.add(folder, *roots) == 0 and len(FrameIndex(folder)) == 60
     with pytest.raises(ValueError, match="is in the index already"):
@@ -156,7 +187,7 @@ def test_longer_vectors_keep_their_principal_dimensions(tmp_path, monkeypatch):
     assert index.dim == index.features("v7")[0].shape[1] == 16
     kept = index.project(rows) @ index.project(rows).T
     assert np.abs(kept - unit_rows(rows) @ unit_rows(rows).T).max() < 1e-4
-    assert index.search(rows, 1)[0][0] == "v7"
+    assert index.search(rows, each_second(rows), 1)[0][0] == "v7"
 
 
 def test_what_is_damaged_or_does_not_fit_is_refused(world):
@@ -169,7 +200,7 @@ def test_what_is_damaged_or_does_not_fit_is_refused(world):
     with pytest.raises(ValueError, match="'v0-3' is in the index already"):
         FrameIndex.add(folder, written(folder.parent / "again", ["v0-3"], 9))
     with pytest.raises(ValueError, match="finite"):
-        FrameIndex(folder).search(np.full((2, DIM), np.nan))
+        FrameIndex(folder).search(np.full((2, DIM), np.nan), np.zeros((2, 2)))
     lists = next((folder / "parts").glob("*/lists.faiss"))
     data = bytearray(lists.read_bytes())
     data[len(data) // 2] ^= 1

@@ -41,6 +41,7 @@ def test_the_source_of_every_query_is_first(listed):
     about = json.loads((listed / "shortlist.json").read_text())
     assert (about["queries"], about["references"], about["frames"], about["missing"]) == (6, 6, 360, [])
     size = sum(p.stat().st_size for p in (listed / "library").rglob("*") if p.is_file())
+    assert about["query hours"] == pytest.approx(6 * 22 / 3600)
     assert about["hours"] == pytest.approx(6 * 30 / 3600) and about["bytes an hour"] == round(size / about["hours"])
     assert sorted(FrameIndex(listed / "library").ids) == [f"r{n}" for n in range(6)]
     assert not (listed / "references").exists()
@@ -91,12 +92,16 @@ def test_maps_are_of_what_the_index_holds(data, listed, tmp_path):  # noqa: F811
     np.testing.assert_allclose(coarse, query @ reference.T, atol=1e-5)
     # queries may be looked up with fewer frames than references have
     select_key_frames(features=folders, output=tmp_path, expert="frames", name="keys", method="uniform", share=0.2)
-    shortlist(
-        corpus=data / "corpus", features=[*folders, tmp_path], output=tmp_path / "keyed", split="copies_val",
-        expert="frames", query_expert="keys", top=1,
-    )  # fmt: skip
-    found = tables.read("rankings", tmp_path / "keyed").select("query_id", "reference_id").rows()
-    assert found == [(f"q{n}", f"r{n}") for n in range(6)]
+    keyed = {"features": [*folders, tmp_path], "expert": "frames", "query_expert": "keys", "nprobe": 2}
+    shortlist(corpus=data / "corpus", output=tmp_path / "keyed", split="copies_val", **keyed)
+    found = tables.read("rankings", tmp_path / "keyed")
+    first = pl.col("better") == 0
+    right = [(f"q{n}", f"r{n}") for n in range(6)]
+    assert found.filter(first).select("query_id", "reference_id").rows() == right and len(found) > 6
+    # and who has no more votes than a stranger is not on the list
+    strangers = found.filter(~first)["score"].max()
+    shortlist(corpus=data / "corpus", output=tmp_path / "voted", split="copies_val", min_votes=strangers, **keyed)
+    assert tables.read("rankings", tmp_path / "voted").select("query_id", "reference_id").rows() == right
     # tuned and aligned on these codes, and their bytes count
     best, _ = run(data, tmp_path / "tuned", grid={"min_similarity": [0.5, 0.7]}, rankings=few)
     assert best["metrics"]["F1"] > 0.9

@@ -231,7 +231,7 @@ class CopySearch:
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Which videos of the library share footage with frames as :meth:`frames` has them, and the segments ``(N, 5)``
         (s; columns of :data:`videomatch.metrics.segments.COLUMNS`) with each: whole pictures, of ``top`` videos."""
-        for reference, _ in self.index.search(frames, top, exclude=exclude):
+        for reference, _ in self.index.search(frames, times, top, exclude=exclude):
             found = self.align(frames, times, *self.frames(reference))
             if len(found):
                 yield reference, found
@@ -254,7 +254,7 @@ class CopySearch:
     def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> list[str]:
         """Add the segments that one view of the query shares with the library; returns the videos that were aligned."""
         with answer.timed("search"):
-            candidates = self.index.search(store[view], top, exclude=exclude)
+            candidates = self.index.search(store[view], store.times(view), top, exclude=exclude)
             self._queries[view] = self.index.project(store[view]), intervals.filled(store.times(view))
         answer.candidates += len(candidates)
         for reference, _ in candidates:

@@ -51,6 +51,8 @@ class SimilarityMaps:
     queries: Store
     normalisation: ScoreNormalisation | None = None
     _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False)
+    #: the last query and the last reference as they are kept
+    _kept: dict[bool, tuple[str, np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
@@ -111,14 +113,17 @@ class SimilarityMaps:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The frames ``(L, D)`` of a query or a reference, and their times ``(L, 2)`` without gaps; without ``spread``
         as they are kept."""
-        library = self.references if isinstance(self.references, FrameIndex) else None
-        store = self.references if is_reference else self.queries
-        if isinstance(store, FrameIndex):
-            rows, times = store.features(video_id)
-        else:
-            rows, times = np.asarray(store[video_id], np.float32), store.times(video_id)
-            rows = rows if library is None else library.project(rows)
-        every, times = self.spec.every if spread else None, intervals.filled(times)
+        if self._kept.get(is_reference, ("",))[0] != video_id:
+            library = self.references if isinstance(self.references, FrameIndex) else None
+            store = self.references if is_reference else self.queries
+            if isinstance(store, FrameIndex):
+                rows, times = store.features(video_id)
+            else:
+                rows, times = np.asarray(store[video_id], np.float32), store.times(video_id)
+                rows = rows if library is None else library.project(rows)
+            self._kept[is_reference] = video_id, rows, intervals.filled(times)
+        _, rows, times = self._kept[is_reference]
+        every = self.spec.every if spread else None
         return (rows, times) if every is None else frame_similarity.resampled(rows, times, every)
 
     def kept(self, pair: CandidatePair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """An index of frames: which videos of a large corpus show what a query video shows, frame by frame.
 
 Every frame (key frames, as a rule) of every video is a few bytes in an inverted file (:mod:`videomatch.retrieval.ann`).
-Each frame of a query finds its nearest frames, these vote for their videos, and those with the most votes are worth
-aligning.
+Each frame of a query finds its nearest frames, these vote for their videos, and those with the most votes on a line,
+as the frames of a copy are, are worth aligning.
 
 On the disk::
 
@@ -11,18 +11,19 @@ On the disk::
 
 A part appears whole and never changes: a killed :meth:`FrameIndex.add` leaves the others as they are and is repeated.
 
-The similarity of a query frame to a video is that to the video's nearest frame. A vote is this similarity less a
-baseline: the similarity to the video that comes :data:`SHARED`-th among those found, at least 0. So frames that many
-videos share (black, title cards) weigh nothing. A query frame is *saturated* if all its nearest frames belong to fewer
-videos than that; it is searched again more deeply, and if still saturated, its baseline is the similarity to the last
-frame found, since no other video is more similar. The score of a video is the sum over the query's frames.
+A vote is the similarity of a query frame to a frame less a baseline: the similarity to the video that comes
+:data:`SHARED`-th among those found, at least 0. So frames that many videos share (black, title cards) weigh nothing. A
+query frame is *saturated* if all its nearest frames belong to fewer videos than that; it is searched again more deeply,
+and if still saturated, its baseline is the similarity to the last frame found, since no other video is more similar.
+The score of a video is the sum of the votes on its best line: of those whose times, at one of the :data:`SPEEDS`,
+differ by the same within twice :data:`WIDTH`.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 NEIGHBOURS, SHARED = 32, 10
 #: times as many nearest frames for saturated query frames
 DEEPER = 8
+#: seconds of a video that pass in a second of its copy, and the half of the width of a line, s
+SPEEDS, WIDTH = (0.8, 0.9, 1.0, 1.1, 1.25), 2.0
 #: version of the parts; those of another are made again
 PARTS = 2
 #: query frames that are searched at once, and frames that are encoded at once
@@ -78,7 +81,7 @@ class FrameIndex:
     """An opened index of ``frames``; those that are added later are found once it is opened again. ``ids`` are its
     videos by number, ``learned`` how many frames were there when it was made, ``inputs`` and ``dim`` the dimensions of
     frames that come in and of those that are kept; ``project`` makes query frames comparable with :meth:`features`. A
-    query frame is compared with ``nprobe`` lists, by default with :func:`probes`.
+    query frame is compared with ``nprobe`` of the ``lists``, by default with :func:`probes`.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -88,6 +91,7 @@ class FrameIndex:
     def __init__(self, folder: Path, *, nprobe: int | None = None) -> None:
         codec = Codec.load(folder)
         empty, self.folder, self._nprobe = codec.empty, folder, nprobe
+        self.lists, self.nprobe = int(empty.nlist), min(int(empty.nlist), nprobe or probes(empty.nlist))
         self.inputs, self.dim, self.project, self.learned = codec.inputs, int(empty.d), codec.project, codec.learned
         self._parts, self._times = [], []
         self._index: Any = faiss.IndexShardsIVF(empty.quantizer, empty.nlist, False, True)
@@ -97,7 +101,7 @@ class FrameIndex:
             if about["codec"] != codec.digest:
                 raise ValueError(f"{part} was made with another codec than that of {folder}: remove and add it again")
             lists = ann.read_lists(empty, part / "lists.faiss", about["frames"])
-            lists.nprobe = min(empty.nlist, nprobe or probes(empty.nlist))
+            lists.nprobe = self.nprobe
             lists.make_direct_map()  # where the code of each frame is
             self._index.add_shard(lists)
             self._parts.append(lists)
@@ -225,38 +229,50 @@ class FrameIndex:
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._number
 
-    def search(self, features: np.ndarray, top: int = 10, *, exclude: Collection[str] = ()) -> list[tuple[str, float]]:
-        """Videos that the frames ``(Q, D)`` of one query vote for, but not ``exclude``, and scores, best first."""
+    def search(
+        self,
+        features: np.ndarray,
+        times: np.ndarray,
+        top: int = 10,
+        *,
+        min_votes: float = 0.0,
+        exclude: Collection[str] = (),
+    ) -> list[tuple[str, float]]:
+        """Videos that the frames ``(Q, D)`` of one query, from when to when ``(Q, 2)``, vote for by more than
+        ``min_votes``, but not ``exclude``, and scores, best first."""
         excluded = np.array([self._number[i] for i in exclude if i in self._number], np.int64)
-        query, video, vote, is_saturated = self._votes(features, NEIGHBOURS, excluded)
+        query, frame, vote, is_saturated = self._votes(features, NEIGHBOURS, excluded)
         if is_saturated.any():
             keep = ~is_saturated[query]
-            _, deeper, votes, _ = self._votes(features[is_saturated], DEEPER * NEIGHBOURS, excluded)
-            video, vote = np.concatenate([video[keep], deeper]), np.concatenate([vote[keep], votes])
-        found, at = np.unique(video[vote > 0], return_inverse=True)
-        scores = np.bincount(at, vote[vote > 0], len(found))
+            again, *deeper, _ = self._votes(features[is_saturated], DEEPER * NEIGHBOURS, excluded)
+            found = (query[keep], frame[keep], vote[keep]), (np.flatnonzero(is_saturated)[again], *deeper)
+            query, frame, vote = (np.concatenate(both) for both in zip(*found, strict=True))
+        query, frame, vote = (values[vote > 0] for values in (query, frame, vote))
+        found, video = np.unique(self.owners(frame), return_inverse=True)
+        moments = np.mean(times, axis=1)[query], self.times(frame).mean(axis=1)
+        scores = _on_lines(*moments, video, vote, len(found))
         order = np.lexsort((found, -scores))[:top]
-        return [(self.ids[found[n]], float(scores[n])) for n in order]
+        return [(self.ids[found[n]], float(scores[n])) for n in order if scores[n] > min_votes]
 
     def _votes(
         self, features: np.ndarray, neighbours: int, excluded: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Query frame, video and vote of every pair of them, and which query frames ``(Q,)`` are saturated."""
+        """Query frame, frame and vote of every pair of them, and which query frames ``(Q,)`` are saturated."""
         similarity, frame = self.neighbours(features, neighbours)
         query = np.repeat(np.arange(len(similarity)), neighbours)
-        value, video = similarity.ravel(), self.owners(frame.ravel())
         is_full = (frame >= 0).all(axis=1)
+        value, frame = similarity.ravel(), frame.ravel()
+        video = self.owners(frame)
         hit = (video >= 0) & ~np.isin(video, excluded)
-        query, value, video = query[hit], value[hit], video[hit]
+        query, value, video, frame = query[hit], value[hit], video[hit], frame[hit]
         # nearest frames come first: the first of a (query frame, video) is its similarity
         first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
-        query, value, video = query[first], value[first], video[first]
-        starts = np.searchsorted(query, np.arange(len(similarity) + 1))
+        starts = np.searchsorted(query[first], np.arange(len(similarity) + 1))
         baseline = np.where(is_full, similarity[:, -1], 0)
         is_known = np.diff(starts) >= SHARED
-        baseline[is_known] = value[starts[:-1][is_known] + SHARED - 1]
+        baseline[is_known] = value[first[starts[:-1][is_known] + SHARED - 1]]
         baseline = np.maximum(0, baseline)
-        return query, video, np.maximum(value - baseline[query], 0), is_full & ~is_known
+        return query, frame, np.maximum(value - baseline[query], 0), is_full & ~is_known
 
     def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Cosines ``(Q, count)`` and numbers of each query frame's nearest frames, nearest first; -1: no more."""
@@ -277,14 +293,24 @@ class FrameIndex:
     def rows(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Frames by number, as their codes have them, ``(n, dim)``, and start and end of each, s."""
         unique, at = np.unique(frames, return_inverse=True)
-        rows, times = np.zeros((len(unique), self.dim), np.float32), np.zeros((len(unique), 2))
-        of_part = np.searchsorted(self._starts, unique, side="right") - 1
+        rows = np.zeros((len(unique), self.dim), np.float32)
+        for number, here, inside in self._by_part(unique):
+            rows[here] = self._parts[number].reconstruct_batch(inside)
+        return rows[at], self.times(frames)
+
+    def times(self, frames: np.ndarray) -> np.ndarray:
+        """Start and end ``(n, 2)`` of frames by number, s."""
+        times = np.zeros((len(frames), 2))
+        for number, here, inside in self._by_part(frames):
+            times[here] = self._times[number][inside]
+        return times
+
+    def _by_part(self, frames: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Each part that holds some of the frames, which of them, and their numbers in it."""
+        of_part = np.searchsorted(self._starts, frames, side="right") - 1
         for number in np.unique(of_part).tolist():
             here = of_part == number
-            inside = unique[here] - self._starts[number]
-            rows[here] = self._parts[number].reconstruct_batch(inside)
-            times[here] = self._times[number][inside]
-        return rows[at], times[at]
+            yield number, here, frames[here] - self._starts[number]
 
     def same_time(self, frame: int) -> np.ndarray:
         """Numbers of all rows of a video that begin when row number ``frame`` does: it has many of one picture."""
@@ -304,15 +330,26 @@ class FrameIndex:
         return self.rows(np.arange(end - length, end))
 
 
+def _on_lines(query: np.ndarray, reference: np.ndarray, video: np.ndarray, vote: np.ndarray, videos: int) -> np.ndarray:
+    """The most votes on a line of each of so many videos; times are in s."""
+    scores = np.zeros(videos)
+    for speed in SPEEDS if len(vote) else ():
+        place = np.floor((reference - speed * query) / WIDTH).astype(np.int64)
+        place -= place.min()
+        span = int(place.max()) + 2
+        line, at = np.unique(np.concatenate([video * span + place, video * span + place + 1]), return_inverse=True)
+        np.maximum.at(scores, line // span, np.bincount(at, np.tile(vote, 2)))
+    return scores
+
+
 def probes(nlist: int) -> int:
     """How many of so many lists a query frame is compared with."""
     return max(32, nlist // 64)
 
 
-def compared(frames: int) -> float:
-    """How many frames of an index of so many a query frame is compared with, on average."""
-    nlist = ann.lists_for(frames)
-    return frames * min(1.0, probes(nlist) / nlist)
+def compared(frames: int, lists: int, nprobe: int) -> float:
+    """How many vectors a query frame is compared with: the centres of all lists, and the frames of ``nprobe``."""
+    return lists + frames * min(1.0, nprobe / lists)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -228,12 +228,15 @@ class Tune(Spec):
 class Shortlist(Spec):
     """``shortlist:`` align the ``top`` references of a query that a vote of frames finds, instead of judged pairs, with
     their frames as the index has them: compressed by ``codec`` and to ``dim`` dimensions. Queries are looked up with
-    the features of ``query_expert``, by default as references are kept."""
+    the features of ``query_expert``, by default as references are kept, in ``nprobe`` lists of the index; references
+    with ``min_votes`` or less are not aligned."""
 
     top: int | None = None
     query_expert: str | None = option(section="experts", default=None)
     codec: str | None = None
     dim: int | None = None
+    nprobe: int | None = None
+    min_votes: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,8 +87,8 @@ def align(
     measured = {"CPU s/h": 3600 * cpu / compared if compared else 0.0}
     if rankings is not None and (rankings / "measured.json").exists():
         search = json.loads((rankings / "measured.json").read_text(encoding="utf-8"))["CPU s/h"]
-        asked = math.fsum(dict(zip([pair.query for pair in pairs], [s for *_, s in aligned], strict=True)).values())
-        measured["answer s/h"] = search + (3600 * cpu / asked if asked else 0.0)
+        asked = json.loads((rankings / "shortlist.json").read_text(encoding="utf-8"))["query hours"]
+        measured["answer s/h"] = search + cpu / asked
     files.write_json(output / "measured.json", measured)
     log.info("%d segments in %d pairs", len(table), len(pairs))
 
