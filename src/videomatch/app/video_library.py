@@ -50,16 +50,16 @@ FORMAT = 3
 #: the features by the library's descriptor; a file without them is no video of it
 OWN = "own"
 #: of corners, which are many: ``settled``, and lists of the index that a corner is compared with
-CORNERS: dict[str, int] = {"settled": 1 << 20, "nprobe": 4}
+CORNERS, NPROBE = 1 << 20, 4
 COLUMNS = {"video_id": pl.String, "path": pl.String, "duration": pl.Float64, "sha256": pl.String}
 
 
 class VideoLibrary:
-    """A library of own videos. Files are added in batches of ``batch``; ``options`` are those of
-    :class:`videomatch.app._features.Features` for the frames. ``features`` are those by :data:`OWN` and by experts that
-    read the files in the same pass, by name."""
+    """A library of own videos. Files are added in batches of ``batch``; the index of frames has ``growth`` and
+    ``settled`` (:mod:`videomatch.app._features`). ``features`` are those by :data:`OWN` and by experts that read the
+    files in the same pass, by name."""
 
-    def __init__(self, folder: Path, *, batch: int = 32, **options: int) -> None:
+    def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
         self.folder, self.batch = folder, batch
         if not self.exists(folder):
             raise ValueError(f"{folder} is no library: make one with `videomatch library add {folder} VIDEOS`")
@@ -75,9 +75,10 @@ class VideoLibrary:
         if about.get("digest") != digests.digest(about.get("descriptor")):
             raise ValueError(f"{path} is damaged: it is not what was written; {anew}")
         self.descriptor = Descriptor(**about["descriptor"])
-        self.features = {OWN: Features(folder, **options)}
+        self.features = {OWN: Features(folder, growth=growth, settled=settled)}
         if self.descriptor.name == GREY:
-            self.features[POINTS.name] = Features(folder / POINTS.name, POINTS.name, POINTS.options, **CORNERS)
+            given = folder / POINTS.name, POINTS.name, POINTS.options
+            self.features[POINTS.name] = Features(*given, settled=CORNERS, nprobe=NPROBE)
 
     @staticmethod
     def exists(folder: Path) -> bool:

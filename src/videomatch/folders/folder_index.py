@@ -16,11 +16,10 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import polars as pl
 
 from videomatch.app import descriptors, indexes
@@ -54,9 +53,8 @@ class FolderIndex(VideoLibrary):
         super().__init__(place, batch=BATCH)
         if self.sees:
             eyes = self.eyes
-            for name, make in ((EYES, np.asarray), (FRAMES, eyes.frames)):
-                given = (EYES, eyes.expert, eyes.backbones, eyes.name, make)
-                self.features[name] = Features(place / name, *given, is_indexed=False)
+            looks = Features(place / EYES, EYES, eyes.expert, eyes.backbones, eyes.name, is_indexed=False)
+            self.features |= {EYES: looks, FRAMES: replace(looks, folder=place / FRAMES, make=eyes.frames)}
 
     @classmethod
     def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> Self:
