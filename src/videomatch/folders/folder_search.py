@@ -22,7 +22,8 @@ import polars as pl
 from scipy.special import ndtr
 
 from videomatch.app.indexes import ABOUT
-from videomatch.app.requests import Answer
+from videomatch.app.requests import Answer, Cache
+from videomatch.app.search import hits_of
 from videomatch.common import digests
 from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
@@ -88,25 +89,19 @@ class _Loaded(FolderIndex):
                     yield from ((i, store) for i in store.present(store.ids.to_list()) if i in known)
 
 
-class FolderCatalogue:
+class FolderCatalogue(Cache):
     """What a search loads of one index; it is loaded again when the index was refreshed."""
 
     kinds = CHANNELS
 
     def __init__(self, place: Path) -> None:
+        super().__init__()
         self.place = place
-        self._loaded: tuple[Any, _Loaded] = self._state(), _Loaded(place)
-
-    def _state(self) -> tuple[int, int]:
-        stat = (self.place / ABOUT).stat()
-        return stat.st_mtime_ns, stat.st_ino
 
     @property
     def index(self) -> _Loaded:
         """The index as it is now."""
-        if (state := self._state()) != self._loaded[0]:
-            self._loaded = state, _Loaded(self.place)
-        return self._loaded[1]
+        return self.cached([str(self.place / ABOUT)], ("index",), lambda: _Loaded(self.place))
 
     def warm(self) -> None:
         """Load all that a question needs."""
@@ -203,16 +198,9 @@ class FolderCatalogue:
         return self._hits(found)
 
     def _hits(self, found: Sequence[tuple[str, Moment, list[str]]]) -> list[dict[str, Any]]:
-        of_hit = pl.col("video_id").is_in([video_id for video_id, _, _ in found])
-        rows = {row["video_id"]: row for row in self.videos("").filter(of_hit).iter_rows(named=True)}
-        hits = []
-        for video_id, moment, channels in found:
-            row = rows[video_id]
-            about = {"id": video_id, "score": moment.score, "path": row["path"], "title": row["title"]}
-            hits.append(
-                {**about, "duration": row["duration"], "start": moment.start, "end": moment.end, "by": channels}
-            )
-        return hits
+        hits = hits_of(self.index.titled, [video_id for video_id, *_ in found], [m.score for _, m, _ in found])
+        moments = [{"start": moment.start, "end": moment.end, "by": by} for _, moment, by in found]
+        return [hit | moment for hit, moment in zip(hits, moments, strict=True)]
 
     def _look(self, file: Path) -> np.ndarray:
         """The unit row of a file that is not in the index."""
