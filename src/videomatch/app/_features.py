@@ -88,10 +88,10 @@ class Features:
 
     def missing(self, batches: Mapping[str, pl.DataFrame]) -> set[str]:
         """The batches whose features are not on the disk, and not in an index that has settled."""
-        index = self.index()
+        missing = batches.keys() - {place.name for place in self.batches()}
+        index = self.index() if missing else None
         settled = set(index.ids) if index is not None and index.learned >= self.settled else set[str]()
-        there = {place.name for place in self.batches()}
-        return {b for b, rows in batches.items() if b not in there and not settled.issuperset(rows["video_id"])}
+        return {batch for batch in missing if not settled.issuperset(batches[batch]["video_id"])}
 
     def forget(self, batches: Mapping[str, pl.DataFrame]) -> None:
         """Remove the videos that are in no batch."""

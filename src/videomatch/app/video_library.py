@@ -257,9 +257,11 @@ class VideoLibrary:
     def _describe_again(self, names: Sequence[str], threads: int, added: Added) -> None:
         """Describe the batches again of which features of some names are missing. A video whose frames are neither on
         the disk nor in the index, and whose file is no more, is removed."""
-        batches, index = self._batches(), self.features[OWN].index()
+        batches = self._batches()
         missing = {name: self.features[name].missing(batches) for name in names}
-        for batch in track([b for b in batches if b in set[str]().union(*missing.values())], label="batches again"):
+        again = sorted(set[str]().union(*missing.values()))
+        index = self.features[OWN].index() if again else None
+        for batch in track(again, label="batches again"):
             rows, needed = batches[batch], [name for name in names if batch in missing[name]]
             gone = {row["video_id"]: why for row in rows.iter_rows(named=True) if (why := _absence(row))}
             paths = rows.select("video_id", "path").iter_rows()
