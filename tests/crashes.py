@@ -152,11 +152,11 @@ class _Once:
     def check(self) -> None:
         self.descriptor.check()
 
-    def describe(self, files: dict[str, Path], folder: Path, threads: int, beside: dict):
-        key = tuple(sorted(files))
+    def describe(self, files: dict[str, Path], folder: Path, threads: int, beside: dict, backbones: dict):
+        key = tuple(sorted(files)), tuple(beside)
         if key not in self.known:
             at = self.folder / f"described{len(self.known)}"
-            self.known[key] = at, self.descriptor.describe(files, at, threads, beside)
+            self.known[key] = at, self.descriptor.describe(files, at, threads, beside, backbones)
         self.last, found = self.known[key]
         return found
 

@@ -173,12 +173,11 @@ def test_moments_are_the_best_windows_and_similar_is_by_frames(folder, model, ca
     answer = search(catalogue, "find", "a red heart", within="pictures")
     vector = catalogue.index.eyes.encode(["a red heart"])[0]
     naive = {}
-    for root in catalogue.index.seen():
-        for content in (store := Store(root / FRAMES)).ids:
-            scores = store[content].astype(np.float32) @ vector
-            naive[content] = max(scores[n : n + 3].mean() for n in range(max(1, len(scores) - 2)))
-    content = dict(catalogue.videos("").select("video_id", "sha256").iter_rows())
-    assert [h["id"] for h in answer.hits] == sorted(content, key=lambda i: -naive[content[i]])
+    for root in catalogue.index.features[FRAMES].batches():
+        for video_id in (store := Store(root)).ids:
+            scores = store[video_id].astype(np.float32) @ vector
+            naive[video_id] = max(scores[n : n + 3].mean() for n in range(max(1, len(scores) - 2)))
+    assert len(naive) == 3 and [h["id"] for h in answer.hits] == sorted(naive, key=lambda i: -naive[i])
     assert all(0 <= h["start"] < h["end"] <= 5.1 and h["by"] == ["pictures"] for h in answer.hits)
     copy = tmp_path / "copy.mp4"
     copy.write_bytes((folder / "talk.mp4").read_bytes() + b"\0")  # not the same file, but the same film
@@ -216,11 +215,55 @@ def test_the_page_answers_from_an_index_and_sees_a_refresh(folder, model, capsys
 
 def test_another_model_looks_at_all_files_again_and_one_that_is_missing_is_replaced(folder, model, capsys):
     index(capsys, folder, "--model", "none")
-    assert not FolderIndex(indexes.place(None)).seen()
+    assert FRAMES not in FolderIndex(indexes.place(None)).features
     index(capsys, folder, "--model", model)
-    assert {len(Store(p / FRAMES)) for p in FolderIndex(indexes.place(None)).seen()} == {3}
+    (looks,) = FolderIndex(indexes.place(None)).features[FRAMES].batches()
+    assert len(Store(looks)) == 3
     done = index(capsys, folder, "--model", folder / "no-model")
     assert done["model"] == str(model) and "no-model does not exist" in done["notes"][0]
+
+
+@pytest.mark.parametrize(("file", "question"), [
+    ("library.json", "find"), ("lines.sqlite", "find"), ("batches/*/videos.parquet", "find"),
+    ("frames/features/*/values-00000.npy", "find"), ("frames/features/*/index.parquet", "find"),
+    ("frames/features/*/about.json", "find"), ("eyes/features/*/store.json", None),
+    ("index/codec/lists.faiss", "copies"), ("index/parts/*/about.json", "copies"), ("library.json", "copies"),
+    ("points/index/codec/about.json", "copies"), ("points/index/parts/*/lists.faiss", "copies"),
+    ("points/features/*/store.json", None), ("rejected/rejected.parquet", None),
+])  # fmt: skip
+def test_damage_is_one_line_that_names_the_file_and_the_next_index_mends_it(folder, model, capsys, file, question):
+    index(capsys, folder, "--model", model)
+    (damaged,) = indexes.place(None).glob(file)
+    asked = {"find": ("find", "a red heart", "--alone"), "copies": ("copies", folder / "clip3.mp4")}.get(question)
+    before = run(capsys, *asked).out if asked else ""
+    for content in (b"damaged", b""):
+        damaged.write_bytes(content)
+        if asked:
+            said = run(capsys, *asked, status=1).err.splitlines()[-1]  # transformers draws a bar before it
+            assert str(damaged) in said and f"`videomatch index {folder}`" in said
+        made = index(capsys, folder)
+        assert made["known"] + len(made["videos"]) == 3
+        assert run(capsys, *asked).out == before if asked else any(str(damaged) in note for note in made["notes"])
+        (damaged,) = indexes.place(None).glob(file)
+
+
+def test_an_index_that_says_no_folder_is_named(folder, capsys):
+    index(capsys, folder, "--model", "none")
+    about = indexes.place(None) / "index.json"
+    for content in (b"", b"\xff", b"[]", b'{"folder": 1}'):
+        about.write_bytes(content)
+        said = run(capsys, "find", "rocket", status=1).err
+        assert said == f"{about} is damaged: delete {about.parent} and index its folder again\n"
+    shutil.rmtree(about.parent)
+    assert len(index(capsys, folder, "--model", "none")["videos"]) == 3
+
+
+def test_an_index_of_another_version_is_made_again(folder, capsys):
+    index(capsys, folder, "--model", "none")
+    (indexes.place(None) / "library.json").write_text('{"format": 2}')
+    said = run(capsys, "copies", folder / "clip3.mp4", status=1).err
+    assert f"has format 2, expected 3: `videomatch index {folder}` makes it again" in said
+    assert len(index(capsys, folder)["videos"]) == 3
 
 
 def test_of_several_indexes_one_is_named_or_is_that_of_the_directory(folder, tmp_path, capsys, monkeypatch):

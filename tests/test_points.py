@@ -187,13 +187,13 @@ def test_a_library_of_corners_follows_its_library(library, tmp_path):
     shutil.copytree(library.folder, place)
     copied = VideoLibrary(place)
     copied.remove(["2.mp4"])
-    assert sorted(copied.points.videos()["video_id"]) == ["0.mp4", "1.mp4"]
+    assert sorted(copied.open_points().ids) == ["0.mp4", "1.mp4"]
     shutil.rmtree(place / "points")  # as a library had none before
     assert copies.CopySearch(copied, copies.choose_aligner()).points is None
     copied.add()
-    assert sorted(copied.points.open_index().ids) == ["0.mp4", "1.mp4"]
+    assert sorted(copied.open_points().ids) == ["0.mp4", "1.mp4"]
     copied.add([Path(library.videos().filter(library.videos()["video_id"] == "2.mp4")["path"][0])])
-    assert sorted(copied.points.open_index().ids) == ["0.mp4", "1.mp4", "2.mp4"]
+    assert sorted(copied.open_points().ids) == ["0.mp4", "1.mp4", "2.mp4"]
     next((place / "points/index/parts").glob("*/lists.faiss")).write_bytes(b"damaged")
     assert copied.check()[0] != []
     copied.add()

@@ -12,7 +12,7 @@ import films
 from videomatch.app import descriptors
 from videomatch.app.descriptors import choose
 from videomatch.app.requests import load_plan
-from videomatch.app.video_library import VideoLibrary
+from videomatch.app.video_library import OWN, VideoLibrary
 from videomatch.common import files
 from videomatch.corpora import _files
 from videomatch.data.store import Store
@@ -118,7 +118,7 @@ def test_what_is_described_is_not_lost_by_a_kill(raw, place, monkeypatch):
     assert calls == [["broken.mp4"]]
     assert sorted(VideoLibrary(place).open_index().ids) == sorted(wanted.open_index().ids)
     assert not list(place.rglob("*.9999*"))
-    ours, theirs = (Store(*one.features()) for one in (library, wanted))
+    ours, theirs = (Store(*one.features[OWN].batches()) for one in (library, wanted))
     for video in wanted.open_index().ids:
         assert ours[video].tolist() == theirs[video].tolist()
 
@@ -137,7 +137,7 @@ def test_an_index_grows_with_the_library_and_settles(place):
     library = VideoLibrary(place, settled=80)
     films.write(place.parent / "raw/12.mp4", (12, 0, 5))
     library.add([place.parent / "raw/12.mp4"])
-    assert not library.features() and len(library.open_index()) == 13
+    assert not library.features[OWN].batches() and len(library.open_index()) == 13
     # nothing is described again though no features are kept
     assert library.add([place.parent / "raw"]).known == 13
 
@@ -234,7 +234,7 @@ def test_an_expert_that_reads_stored_frames_describes_files(raw, place):
     source = {"extractor": "frames", "every": 0.5, "size": 32}
     library = VideoLibrary.create(place, descriptors.Descriptor("small", options, source))
     assert library.add([raw]).frames == 3 * 16 + 10
-    store = Store(*library.features())
+    store = Store(*library.features[OWN].batches())
     assert store.shape == (64,)
     views = library.descriptor.describe_views(raw / "film0.mp4", place.parent / "views", 1)
     assert set(views.ids) == descriptors.VIEWS.keys() - {"between blurred bars"}  # it has none
@@ -313,7 +313,7 @@ def test_every_flipped_bit_is_noticed_and_mended(place, four, settled):
     shutil.copytree(place, whole)
     damaged = [p.relative_to(place) for p in sorted(place.rglob("*")) if p.is_file() and p.name not in (".lock",)]
     damaged.remove(Path("library.json"))
-    assert len(damaged) == (33 if settled == 20 else 43)  # 21 of them of the corners
+    assert len(damaged) == (28 if settled == 20 else 38)  # 16 of them of the corners
     for name in damaged:
         shutil.rmtree(place)
         shutil.copytree(whole, place)

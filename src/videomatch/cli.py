@@ -47,7 +47,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="as in snakemake")
     commands = top.add_subparsers(dest="command", required=True)
 
-    index = commands.add_parser("index", help="make or refresh the index of a folder of videos, or list all indexes")
+    def command(name: str, handler: str, text: str, among: Any = commands) -> argparse.ArgumentParser:
+        made = among.add_parser(name, help=text)
+        made.set_defaults(handler=handler.split("."))
+        return made
+
+    index = command(
+        "index", "folders.commands.index", "make or refresh the index of a folder of videos, or list all indexes"
+    )
     index.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="none: list the indexes")
     index.add_argument("--name", help="of a new index; by default that of the folder")
     index.add_argument(
@@ -55,33 +62,30 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--speech", metavar="MODEL", help="a Whisper (folder or hub id) that hears speech, or none")
     index.add_argument("--remove", action="store_true", help="remove the index of FOLDER, or of that name")
-    index.add_argument("--json", action="store_true", help="the answer as JSON")
-    index.set_defaults(handler=("folders", "commands", "index"))
     find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", nargs="+", help="what to look for; each text is a question")
     similar = commands.add_parser("similar", help="the videos that are similar to one")
     similar.add_argument("asked", metavar="VIDEO", help="an id of the corpus, or any file")
-    serve = commands.add_parser("serve", help="serve a page to search on, and answer `find` and `similar` at once")
+    serve = command("serve", "app.server.serve", "serve a page to search on, and answer `find` and `similar` at once")
     serve.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="index it first")
     serve.add_argument("--port", type=int, default=8000, help="0 for any that is free")
-    serve.set_defaults(handler=("app", "server", "serve"), opened=opened_index)
-    for command in (find, similar, serve):
-        command.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
-        command.add_argument("--dataset", help="of the parameters; by default the one that a page shows")
-        command.add_argument("--top", type=int, default=24 if command is serve else 10, help="how many videos")
+    serve.set_defaults(opened=opened_index)
+    for each in (find, similar, serve):
+        each.add_argument("--dataset", help="of the parameters; by default the one that a page shows")
+        each.add_argument("--top", type=int, default=24 if each is serve else 10, help="how many videos")
     kinds = ("pictures", "titles", "speech")
     find.add_argument("--in", dest="within", choices=kinds, action="append", help="search an index by these alone")
-    for command in (find, similar):
-        command.add_argument("--system", help="which system; by default one that can")
-        command.add_argument("--member", help="which member of the system; by default the first")
-        command.add_argument("--json", action="store_true", help="the answer as JSON")
-        command.add_argument("--alone", action="store_true", help="do not ask a running `videomatch serve`")
+    for each in (find, similar):
+        each.add_argument("--system", help="which system; by default one that can")
+        each.add_argument("--member", help="which member of the system; by default the first")
+        each.add_argument("--alone", action="store_true", help="do not ask a running `videomatch serve`")
 
-    duplicates = commands.add_parser("duplicates", help="groups of files that hold the same film, and which to keep")
+    duplicates = command(
+        "duplicates", "folders.commands.duplicates", "groups of files that hold the same film, and which to keep"
+    )
     duplicates.add_argument(
         "folders", type=Path, nargs="*", metavar="FOLDER", help="indexed or refreshed first; none: an index as it is"
     )
-    duplicates.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
     duplicates.add_argument(
         "--min-share",
         type=float,
@@ -90,40 +94,41 @@ def parser() -> argparse.ArgumentParser:
     )
     duplicates.add_argument("--csv", type=Path, metavar="FILE.csv", help="also write a list, to mark what to delete in")
     duplicates.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page with pictures")
-    duplicates.add_argument("--json", action="store_true", help="the answer as JSON")
     duplicates.add_argument(
         "--delete", type=Path, metavar="FILE.csv", help="only delete the files that are marked in such a list"
     )
-    duplicates.set_defaults(handler=("folders", "commands", "duplicates"))
 
-    tables = commands.add_parser("tables", help="print the tables of the last run, and where the results are")
-    tables.set_defaults(handler=("app", "results", "show_tables"))
-    timing = commands.add_parser("timing", help="where the time of the last run went, by its logs")
+    command("tables", "app.results.show_tables", "print the tables of the last run, and where the results are")
+    timing = command("timing", "app.timing.show_timing", "where the time of the last run went, by its logs")
     timing.add_argument("--cores", type=int, help="that the run had; by default those of this machine")
-    timing.set_defaults(handler=("app", "timing", "show_timing"))
-    reference = commands.add_parser("reference", help="take the tables of the last run as those that are committed")
-    reference.set_defaults(handler=("app", "results", "take_reference"))
-    dvc = commands.add_parser("dvc", help="write each dvc.yaml from the rules and its parameters")
+    command("reference", "app.results.take_reference", "take the tables of the last run as those that are committed")
+    dvc = command("dvc", "app.results.write_dvc", "write each dvc.yaml from the rules and its parameters")
     dvc.add_argument("--check", action="store_true", help="only tell whether they are up to date")
-    dvc.set_defaults(handler=("app", "results", "write_dvc"))
-    jobs = commands.add_parser("jobs", help="write what each result is made from, as `dvc repro` does first")
-    jobs.set_defaults(handler=("app", "results", "write_jobs"))
-    prune = commands.add_parser("prune", help="list results that no rule makes any more")
+    command("jobs", "app.results.write_jobs", "write what each result is made from, as `dvc repro` does first")
+    prune = command("prune", "app.results.prune", "list results that no rule makes any more")
     prune.add_argument("--yes", action="store_true", help="delete them")
-    prune.set_defaults(handler=("app", "results", "prune"))
-    leaks = commands.add_parser("leaks", help="what two sides of a data set share: ids, footage, texts, vectors")
+    leaks = command(
+        "leaks", "app.results.show_leaks", "what two sides of a data set share: ids, footage, texts, vectors"
+    )
     leaks.add_argument("dataset", help="a data set that is prepared")
     leaks.add_argument("--train", action="append", required=True, metavar="SPLIT", help="may be repeated")
     leaks.add_argument("--test", action="append", required=True, metavar="SPLIT", help="may be repeated")
     leaks.add_argument("--system", help="also compare the embeddings of this system")
-    leaks.set_defaults(handler=("app", "results", "show_leaks"))
 
     library = commands.add_parser("library", help="a library of your own videos, to be searched for copies")
     verbs = library.add_subparsers(dest="verb", required=True)
-    add = verbs.add_parser(
-        "add", help="add videos; the first call makes the library and fixes how frames are described"
-    )
-    add.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
+    of_library = [
+        command(name, f"app.copies_commands.{function}", text, verbs)
+        for name, function, text in (
+            ("add", "add_videos", "add videos; the first call makes the library and fixes how frames are described"),
+            ("list", "list_videos", "what a library holds, and which files could not be read"),
+            ("remove", "remove_videos", "remove videos from a library; their files stay"),
+            ("check", "check_library", "whether a library is damaged, and which of its files are moved or changed"),
+        )
+    ]
+    for each in of_library:
+        each.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
+    add, _, remove, _ = of_library
     add.add_argument(
         "videos", type=Path, nargs="*", metavar="VIDEOS",
         help="files, or folders with all videos below; none: only mend what is damaged",
@@ -137,23 +142,10 @@ def parser() -> argparse.ArgumentParser:
         "--key-frames", metavar="HOW", help="keep some frames only: a method, or a trained system that scores frames"
     )
     add.add_argument("--share", type=float, help="of frames that are kept as key frames")
-    add.set_defaults(handler=("app", "copies_commands", "add_videos"))
-    listed = verbs.add_parser("list", help="what a library holds, and which files could not be read")
-    listed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    listed.set_defaults(handler=("app", "copies_commands", "list_videos"))
-    removed = verbs.add_parser("remove", help="remove videos from a library; their files stay")
-    removed.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    removed.add_argument("ids", nargs="+", metavar="ID", help="as `library list` has them")
-    removed.set_defaults(handler=("app", "copies_commands", "remove_videos"))
-    checked = verbs.add_parser(
-        "check", help="whether a library is damaged, and which of its files are moved or changed"
-    )
-    checked.add_argument("library", type=Path, metavar="LIBRARY", help="its folder")
-    checked.set_defaults(handler=("app", "copies_commands", "check_library"))
-    copies = commands.add_parser("copies", help="where each part of a video comes from")
+    remove.add_argument("ids", nargs="+", metavar="ID", help="as `library list` has them")
+    copies = command("copies", "app.copies_commands.show_copies", "where each part of a video comes from")
     copies.add_argument("asked", metavar="VIDEO", help="a file, or an id of the library")
     copies.add_argument("--library", type=Path, help="folder of `videomatch library add`; by default an index")
-    copies.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
     aligner = copies.add_mutually_exclusive_group()
     aligner.add_argument("--system", help="a trained detector of segments; by default Hough voting finds them")
     aligner.add_argument("--run", type=Path, help="folder of a detector's checkpoint")
@@ -168,18 +160,18 @@ def parser() -> argparse.ArgumentParser:
         "--whole", action="store_true", help="compare the whole picture only: no parts, mirrored or turned"
     )
     copies.add_argument("--page", type=Path, metavar="FILE.html", help="also write a page: maps, boxes, pictures")
-    copies.set_defaults(handler=("app", "copies_commands", "show_copies"))
-    shots = commands.add_parser("shots", help="the shots of a video, by the extra `shots`")
+    shots = command("shots", "app.exports.show_shots", "the shots of a video, by the extra `shots`")
     shots.add_argument("video", metavar="VIDEO", help="a file")
-    shots.set_defaults(handler=("app", "exports", "show_shots"))
-    for command in (find, copies, shots):
-        command.add_argument("--csv", type=Path, metavar="FILE", help="also write the answer as a table")
-        command.add_argument("--edl", type=Path, metavar="FILE", help="also write an edit decision list (CMX 3600)")
-        command.add_argument(
+    for each in (find, similar, serve, duplicates, copies):
+        each.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
+    for each in (find, copies, shots):
+        each.add_argument("--csv", type=Path, metavar="FILE", help="also write the answer as a table")
+        each.add_argument("--edl", type=Path, metavar="FILE", help="also write an edit decision list (CMX 3600)")
+        each.add_argument(
             "--cut", type=Path, metavar="FOLDER", help="also cut the parts into a new folder, without encoding again"
         )
-    for command in (add, listed, removed, checked, copies, shots):
-        command.add_argument("--json", action="store_true", help="the answer as JSON")
+    for each in (index, find, similar, duplicates, *of_library, copies, shots):
+        each.add_argument("--json", action="store_true", help="the answer as JSON")
     return top
 
 

@@ -1,13 +1,13 @@
 """The systems that can be searched: which have embedded which data set, and what a search loads of them."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from videomatch.app.requests import load_plan
+from videomatch.app.requests import Cache, load_plan
 from videomatch.common import digests, named
 from videomatch.common.messages import unknown
 from videomatch.data import corpus as corpora
@@ -16,15 +16,15 @@ from videomatch.retrieval.index import Index
 from videomatch.specs.systems import Align, Combine, Embeddings, Rescore, Trained
 
 
-class Catalogue:
+class Catalogue(Cache):
     """All embeddings of some parameters; arguments as of :func:`load_plan`."""
 
     #: of hits: here each system has one
     kinds: Sequence[str] = ()
 
     def __init__(self, files: Sequence[Path] = (), values: Sequence[str] = ()) -> None:
+        super().__init__()
         self.plan = load_plan(files, values)
-        self._cache: dict[tuple[str, ...], tuple[list[Any], Any]] = {}
 
     def embedded_by(self, dataset: str) -> list[str]:
         """Systems that have embedded a data set, in the order of the parameters."""
@@ -173,15 +173,6 @@ class Catalogue:
         kinds, learned_from = ", ".join(entry.texts), corpora.whole_texts(self.corpus(dataset, system), entry.texts)
         few = f"it learns from texts ({kinds}) that fewer than two videos of {dataset!r} have"
         return few if len(learned_from) < 2 else None
-
-    def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
-        """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
-        stats = {path: Path(path).stat() if Path(path).exists() else None for path in sources}
-        state = [(path, stat and (stat.st_size, stat.st_mtime_ns, stat.st_ino)) for path, stat in stats.items()]
-        found = self._cache.get(key)
-        if found is None or found[0] != state:
-            self._cache[key] = found = (state, make())
-        return found[1]
 
     def index(self, dataset: str, system: str, member: str) -> Index:
         """The index of a system's videos; in the folder of the result its inverted lists would change the result."""

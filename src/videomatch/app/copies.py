@@ -153,8 +153,7 @@ class CopySearch:
         self.library, self.aligner, self.rows = library, aligner, rows
         library.descriptor.check()
         self.index = library.open_index()
-        points = library.points
-        self.points = points.open_index() if points is not None and len(points.videos()) else None
+        self.points = library.open_points()
         self.files = {row["video_id"]: row for row in library.videos().iter_rows(named=True)}
         self._baseline = _random_frames(self.index)
         self._queries: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # view -> frames and their times

@@ -4,8 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from videomatch.app.copies import WHOLE, Copies, CopySearch, choose_aligner
-from videomatch.app.video_library import VideoLibrary
+from videomatch.app.copies import WHOLE, Copies, CopySearch
 from videomatch.common.messages import count
 from videomatch.media.thumbnail import data_url, still
 from videomatch.reports import pages
@@ -71,25 +70,20 @@ def shown_file(path: Path | None, name: str, start: float, end: float, facts: Se
     return Shown(name, address, None if picture is None else data_url(picture, 70), start, end, facts)
 
 
-class CopiesPages:
-    """Pages of the videos of a library, each against the others; the search is kept until the library is another.
-
-    Args:
-        show: how a part of a video is shown, by its id.
-    """
-
-    def __init__(self, show: Callable[[str, float, float], Shown]) -> None:
-        self._show = show
-        self._search: CopySearch | None = None
-
-    def page(self, library: VideoLibrary, video_id: str, *, views: bool, links: Sequence[tuple[str, str]]) -> str:
-        """The page of a video; ``views``: its picture is also searched mirrored, turned and in parts."""
-        if self._search is None or self._search.library is not library:
-            self._search = CopySearch(library, choose_aligner())
-        path = self._search.files.get(video_id, {}).get("path")
-        if path is None:
-            raise ValueError(f"{video_id!r} is no video of index {library.folder.name!r}, or its file is gone")
-        answer = self._search.copies(Path(path), views=views, threads=os.cpu_count() or 1)
-        own = f"this very file is in the library, as {video_id}, and does not count"
-        answer.notes = [note for note in answer.notes if note != own]
-        return page(self._search, answer, lambda other, *times: self._show(other or video_id, *times), links)
+def video_page(
+    search: CopySearch,
+    video_id: str,
+    show: Callable[[str, float, float], Shown],
+    *,
+    views: bool,
+    links: Sequence[tuple[str, str]],
+) -> str:
+    """The page of a video of the library of ``search`` against the others; ``show`` is how a part of a video is shown,
+    by its id; ``views``: its picture is also searched mirrored, turned and in parts."""
+    path = search.files.get(video_id, {}).get("path")
+    if path is None:
+        raise ValueError(f"{video_id!r} is no video of index {search.library.folder.name!r}, or its file is gone")
+    answer = search.copies(Path(path), views=views, threads=os.cpu_count() or 1)
+    own = f"this very file is in the library, as {video_id}, and does not count"
+    answer.notes = [note for note in answer.notes if note != own]
+    return page(search, answer, lambda other, *times: show(other or video_id, *times), links)

@@ -6,6 +6,7 @@ An index is a folder with ``index.json`` below ``indexes/`` in the user's own da
 replaces it); its name is that of the folder of videos, or given.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -32,8 +33,13 @@ def known() -> dict[str, dict[str, Any]]:
 
 
 def about(index: Path) -> dict[str, Any]:
-    """What an index says of itself."""
-    return files.parse_json(files.text_of(index / ABOUT), str(index / ABOUT))
+    """What an index says of itself: ``folder``, ``model`` and ``speech``."""
+    said: Any = None
+    with contextlib.suppress(ValueError):
+        said = files.parse_json(files.text_of(index / ABOUT), "")
+    if not isinstance(said, dict) or not all(isinstance(said.get(name), str) for name in ("folder", "model")):
+        raise ValueError(f"{index / ABOUT} is damaged: delete {index} and index its folder again")
+    return said
 
 
 def name_for(folder: Path, name: str | None) -> str:

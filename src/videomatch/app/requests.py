@@ -2,10 +2,11 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -49,6 +50,22 @@ class Answer:
         yield
         for name in (step, "total"):
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 4)
+
+
+class Cache:
+    """Values in memory, as long as the files that they were made from do not change."""
+
+    def __init__(self) -> None:
+        self._cache: dict[tuple[str, ...], tuple[list[Any], Any]] = {}
+
+    def cached(self, sources: Iterable[str], key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        """The value of ``make``, cached under ``key`` as long as no file of ``sources`` changes."""
+        stats = {path: Path(path).stat() if Path(path).exists() else None for path in sources}
+        state = [(path, stat and (stat.st_size, stat.st_mtime_ns, stat.st_ino)) for path, stat in stats.items()]
+        found = self._cache.get(key)
+        if found is None or found[0] != state:
+            self._cache[key] = found = (state, make())
+        return found[1]
 
 
 def check_top(top: int) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _add_ranked_again(catalogue: Catalogue, answer: SearchAnswer, vector: np.nda
         scores = mixed(scores, np.array([nearest[i] for i in ids]), again.further.get("weight", 1.0))
         best = np.argsort(-scores, kind="stable")[:top]
     with answer.timed("titles"):
-        _add_rows(catalogue, answer, [ids[n] for n in best], scores[best])
+        answer.hits += hits_of(catalogue.videos(dataset), [ids[n] for n in best], scores[best])
     with answer.timed("pairs"):
         for hit in answer.hits:
             hit["matches"] = scorer.matches(asked, hit["id"])
@@ -159,17 +159,16 @@ def _add_hits(catalogue: Catalogue, answer: SearchAnswer, vector: np.ndarray, to
     with answer.timed("search"):
         at, scores = index.search(vector, top, **options)
     with answer.timed("titles"):
-        _add_rows(catalogue, answer, index.store.ids.gather(at).to_list(), scores)
+        answer.hits += hits_of(catalogue.videos(answer.dataset), index.store.ids.gather(at).to_list(), scores)
 
 
-def _add_rows(catalogue: Catalogue, answer: SearchAnswer, ids: list[str], scores: np.ndarray) -> None:
-    """Add videos with what the corpus tells of them."""
-    if ids:
-        found = pl.DataFrame({"video_id": ids, "score": scores})
-        found = found.join(catalogue.videos(answer.dataset), on="video_id", how="left", maintain_order="left")
-        title = pl.col("title").fill_null("")
-        found = found.select(pl.col("video_id").alias("id"), "score", "path", title, "duration", "start", "end")
-        answer.hits += found.to_dicts()
+def hits_of(videos: pl.DataFrame, ids: Sequence[str], scores: Sequence[float] | np.ndarray) -> list[dict[str, Any]]:
+    """Videos that were found, with what a catalogue's table says of them."""
+    if not len(ids):
+        return []
+    found = pl.DataFrame({"id": ids, "score": scores})
+    found = found.join(videos, left_on="id", right_on="video_id", how="left", maintain_order="left")
+    return found.select("id", "score", "path", pl.col("title").fill_null(""), "duration", "start", "end").to_dicts()
 
 
 def reply(open_catalogue: Callable[[], Catalogue | Any], request: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from videomatch.app import client, indexes, search
 from videomatch.app.catalogue import Catalogue
-from videomatch.app.copies_page import CopiesPages
+from videomatch.app.copies import CopySearch, choose_aligner
+from videomatch.app.copies_page import video_page
 from videomatch.app.requests import check_project, check_top
 from videomatch.app.search_page import SearchPage
 from videomatch.common import named
@@ -151,7 +152,6 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
     """The server's application, to search ``dataset``; all addresses begin with ``/token``."""
     one_at_a_time, one_copy_at_a_time = threading.Lock(), threading.Lock()
     shown = SearchPage(catalogue, dataset)
-    copies_pages = CopiesPages(shown.shown)
     app, router = FastAPI(docs_url=None, redoc_url=None, openapi_url=None), APIRouter()
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[client.HOST, "localhost"], www_redirect=False)
 
@@ -230,7 +230,9 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
             links.append(("search its picture mirrored, turned and in parts, too", again))
         try:
             with one_copy_at_a_time:
-                html = copies_pages.page(catalogue.index, id, views=parts, links=links)
+                library, about = catalogue.index, str(catalogue.place / indexes.ABOUT)
+                opened = catalogue.cached([about], ("copies",), lambda: CopySearch(library, choose_aligner()))
+                html = video_page(opened, id, shown.shown, views=parts, links=links)
         except (ValueError, OSError) as error:
             return _html(shown.render(error=text_of(error), top=default_top), 400)
         return _html(html, policy=POLICY.replace("img-src", "img-src data:"))

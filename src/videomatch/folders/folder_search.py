@@ -22,7 +22,8 @@ import polars as pl
 from scipy.special import ndtr
 
 from videomatch.app.indexes import ABOUT
-from videomatch.app.requests import Answer
+from videomatch.app.requests import Answer, Cache
+from videomatch.app.search import hits_of
 from videomatch.common import digests
 from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
@@ -33,7 +34,7 @@ from videomatch.folders._eyes import PACKAGED
 from videomatch.folders.duplicates import Duplicate, Duplicates, duplicates
 from videomatch.folders.folder_index import EYES, FRAMES, FolderIndex, extracted
 from videomatch.reports.pages import Shown
-from videomatch.retrieval import lines
+from videomatch.retrieval import ann, lines
 
 PICTURES = "pictures"
 CHANNELS = (PICTURES, lines.TITLES, lines.SPEECH)
@@ -54,16 +55,13 @@ class Moment:
     end: float | None = None
 
 
-class _Loaded:
-    """What is in memory of one state of an index."""
-
-    def __init__(self, place: Path) -> None:
-        self.index = FolderIndex(place)
+class _Loaded(FolderIndex):
+    """One state of an index, and what is in memory of it."""
 
     @cached_property
-    def videos(self) -> pl.DataFrame:
-        none = pl.lit(None, pl.Float64)
-        rows = self.index.videos()
+    def titled(self) -> pl.DataFrame:
+        """:meth:`videos`, with what a data set has beside it."""
+        none, rows = pl.lit(None, pl.Float64), self.videos()
         title = [Path(p).stem.replace("_", " ") if p else "" for p in rows["path"]]
         return rows.with_columns(pl.Series("title", title, pl.String), start=none, end=none)
 
@@ -71,65 +69,52 @@ class _Loaded:
     def frames(self) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
         """Ids, all frames in the space of questions, their times, and where each video's begin."""
         ids, rows, times = list[str](), [np.zeros((0, 1), np.float32)], [np.zeros((0, 2))]
-        for folder, sha256, video_id in self._seen():
-            store = folder[FRAMES]
-            if len(part := store[sha256]):
-                ids.append(video_id)
-                rows.append(part.astype(np.float32))
-                times.append(store.times(sha256))
+        for video_id, store in self._seen(FRAMES):
+            ids.append(video_id)
+            rows.append(store[video_id].astype(np.float32))
+            times.append(store.times(video_id))
         starts = np.cumsum([len(part) for part in rows])[:-1]
         return ids, np.concatenate(rows[bool(ids) :]), np.concatenate(times), starts
 
     @cached_property
     def looks(self) -> tuple[list[str], np.ndarray]:
         """Ids, and a unit row of every video: the mean of its frames."""
-        seen = self._seen()
-        found = {video_id: _mean(rows) for stores, sha256, video_id in seen if len(rows := stores[EYES][sha256])}
+        found = {video_id: _mean(store[video_id]) for video_id, store in self._seen(EYES)}
         return list(found), np.stack([*found.values()]) if found else np.zeros((0, 1), np.float32)
 
     @cached_property
     def duplicates(self) -> Duplicates:
         """The groups of files that hold the same film."""
-        return duplicates([self.index])
+        return duplicates([self])
 
-    def _seen(self) -> Iterator[tuple[dict[str, Store], str, str]]:
-        """The stores, content and id of every video that the model looked at."""
-        videos = dict(self.videos.select("sha256", "video_id").iter_rows())
-        for folder in self.index.seen():
-            stores = {part: Store(folder / part) for part in (EYES, FRAMES)}
-            for sha256 in stores[EYES].ids:
-                if sha256 in videos:
-                    yield stores, sha256, videos.pop(sha256)
+    def _seen(self, name: str) -> Iterator[tuple[str, Store]]:
+        """The videos at which the model looked and saw a frame, and a store that has it."""
+        known = set(self.videos()["video_id"])
+        with self.mended():
+            for folder in self.features[name].batches():
+                if ann.checked(folder)["model"] == self.eyes.name:
+                    store = Store(folder)
+                    yield from ((i, store) for i in store.present(store.ids.to_list()) if i in known)
 
 
-class FolderCatalogue:
+class FolderCatalogue(Cache):
     """What a search loads of one index; it is loaded again when the index was refreshed."""
 
     kinds = CHANNELS
 
     def __init__(self, place: Path) -> None:
+        super().__init__()
         self.place = place
-        self._loaded: tuple[Any, _Loaded] = self._state(), _Loaded(place)
-
-    def _state(self) -> tuple[int, int]:
-        stat = (self.place / ABOUT).stat()
-        return stat.st_mtime_ns, stat.st_ino
 
     @property
-    def _now(self) -> _Loaded:
-        if (state := self._state()) != self._loaded[0]:
-            self._loaded = state, _Loaded(self.place)
-        return self._loaded[1]
-
-    @property
-    def index(self) -> FolderIndex:
-        """The index."""
-        return self._now.index
+    def index(self) -> _Loaded:
+        """The index as it is now."""
+        return self.cached([str(self.place / ABOUT)], ("index",), lambda: _Loaded(self.place))
 
     def warm(self) -> None:
         """Load all that a question needs."""
         if self.index.sees:
-            _ = self._now.frames
+            _ = self.index.frames
             self.index.eyes.encode(["a question"])
 
     def dataset(self, name: str | None) -> str:
@@ -146,7 +131,7 @@ class FolderCatalogue:
 
     def videos(self, dataset: str) -> pl.DataFrame:
         """video_id, path, start, end, duration, sha256 and title of all videos."""
-        return self._now.videos
+        return self.index.titled
 
     def video(self, dataset: str, video_id: str) -> dict[str, Any] | None:
         """One row of :meth:`videos`."""
@@ -162,7 +147,7 @@ class FolderCatalogue:
         def shown(row: Duplicate, said: Sequence[str]) -> Shown:
             return show(ids[row.sha256], 0.0, row.duration, [row.path, *said])
 
-        return duplicates_page.page(self._now.duplicates, shown, links)
+        return duplicates_page.page(self.index.duplicates, shown, links)
 
     def find(
         self, answer: Answer, question: str, top: int, channels: Sequence[str] | None = None
@@ -179,11 +164,12 @@ class FolderCatalogue:
                 with answer.timed("models"):
                     vector = self.index.eyes.encode([question])[0]
                 with answer.timed("index"):
-                    frames = self._now.frames
+                    frames = self.index.frames
                 with answer.timed("search"):
                     rankings[PICTURES] = _pictures(vector, *frames)
-        with answer.timed("search"):
-            for share, line in lines.search(self.index.folder / "lines.sqlite", question, channels):
+        path = self.index.folder / "lines.sqlite"
+        with answer.timed("search"), self.index.mended(path):
+            for share, line in lines.search(path, question, channels):
                 moment = Moment(share, line.start, line.end)
                 rankings.setdefault(line.channel, {})[line.video] = moment
         found = self._fused(rankings, top)
@@ -197,7 +183,7 @@ class FolderCatalogue:
             advice = f"videomatch index {self.index.watched} --model {PACKAGED}"
             raise ValueError(f"index {self.place.name!r} has no model that looks at pictures: `{advice}`")
         with answer.timed("index"):
-            ids, rows = self._now.looks
+            ids, rows = self.index.looks
         videos = self.videos("")
         if asked not in ids:
             if file is None or not Path(file).is_file():
@@ -232,16 +218,9 @@ class FolderCatalogue:
         return self._hits(found)
 
     def _hits(self, found: Sequence[tuple[str, Moment, list[str]]]) -> list[dict[str, Any]]:
-        of_hit = pl.col("video_id").is_in([video_id for video_id, _, _ in found])
-        rows = {row["video_id"]: row for row in self.videos("").filter(of_hit).iter_rows(named=True)}
-        hits = []
-        for video_id, moment, channels in found:
-            row = rows[video_id]
-            about = {"id": video_id, "score": moment.score, "path": row["path"], "title": row["title"]}
-            hits.append(
-                {**about, "duration": row["duration"], "start": moment.start, "end": moment.end, "by": channels}
-            )
-        return hits
+        hits = hits_of(self.index.titled, [video_id for video_id, *_ in found], [m.score for _, m, _ in found])
+        moments = [{"start": moment.start, "end": moment.end, "by": by} for _, moment, by in found]
+        return [hit | moment for hit, moment in zip(hits, moments, strict=True)]
 
     def _look(self, file: Path) -> np.ndarray:
         """The unit row of a file that is not in the index."""

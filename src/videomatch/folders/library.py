@@ -141,9 +141,7 @@ class Library:
 
     def index(self) -> FolderIndex:
         """The index, made where there is none."""
-        if not self.exists:
-            _warn(self.refresh().notes)
-        return FolderIndex(self.place)
+        return self.catalogue().index
 
     def catalogue(self) -> FolderCatalogue:
         """What questions load of the index, made where there is none."""
