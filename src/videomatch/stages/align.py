@@ -88,7 +88,7 @@ def align(
     if rankings is not None and (rankings / "measured.json").exists():
         search = json.loads((rankings / "measured.json").read_text(encoding="utf-8"))["CPU s/h"]
         asked = json.loads((rankings / "shortlist.json").read_text(encoding="utf-8"))["query hours"]
-        measured["answer s/h"] = search + cpu / asked
+        measured["answer s/h"] = search + (cpu / asked if asked else 0.0)
     files.write_json(output / "measured.json", measured)
     log.info("%d segments in %d pairs", len(table), len(pairs))
 
