@@ -15,6 +15,7 @@ import fnmatch
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from videomatch.common.files import write_json, write_text
 from videomatch.specs import listed
 
 MANIFEST = "manifest.json"
+_WILD = re.compile(r"[*?[]")
 
 
 class Damaged(Exception):
@@ -55,16 +57,23 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def input_digest(path: str, reads: Sequence[str] | None = None) -> tuple[dict[str, str], frozenset[str]]:
-    """``{path, digest}`` of a result that a job reads: of all files, or of those whose names match one of the patterns
-    ``reads``; and the patterns that some name matches."""
+def outputs(path: str) -> dict[str, str]:
+    """File -> sha256 of a result; ``Damaged`` where that is not there or not whole."""
     record = load(Path(path))
     if record is None:
         raise Damaged(f"{path} is missing or not whole")
-    files = {name: entry["sha256"] for name, entry in record["outputs"].items()}
-    seen = frozenset[str]()
+    return {name: entry["sha256"] for name, entry in record["outputs"].items()}
+
+
+def input_digest(
+    path: str, reads: Sequence[str] | None = None, files_of: Callable[[str], dict[str, str]] = outputs
+) -> tuple[dict[str, str], frozenset[str]]:
+    """``{path, digest}`` of a result that a job reads: of all files, or of those whose names match one of the patterns
+    ``reads``; and the patterns that some name matches."""
+    files, seen = files_of(path), frozenset[str]()
     if reads is not None:
-        matching = {pattern: fnmatch.filter(files, pattern) for pattern in reads}
+        # a corpus has a file for each shard, and each shard's job reads its own: names are not compared with all
+        matching = {p: [p] if p in files else fnmatch.filter(files, p) if _WILD.search(p) else [] for p in reads}
         seen = frozenset(pattern for pattern, names in matching.items() if names)
         files = {name: files[name] for names in matching.values() for name in names}
         if reads and not files:

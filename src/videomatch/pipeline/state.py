@@ -20,7 +20,8 @@ class State:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._reasons: dict[str, str | None] = {}
-        self._look = functools.cache(provenance.input_digest)
+        outputs = functools.cache(provenance.outputs)
+        self._look = functools.cache(lambda path, reads: provenance.input_digest(path, reads, outputs))
         self._content = functools.cache(tree_digest)
 
     def why(self, result: str) -> str | None:
