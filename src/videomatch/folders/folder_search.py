@@ -24,14 +24,12 @@ from scipy.special import ndtr
 from videomatch.app.indexes import ABOUT
 from videomatch.app.requests import Answer, Cache
 from videomatch.app.search import hits_of
-from videomatch.common import digests
+from videomatch.common import digests, named
 from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import Store
-from videomatch.folders import duplicates_page
 from videomatch.folders._eyes import PACKAGED
-from videomatch.folders.duplicates import Duplicate, Duplicates, duplicates
 from videomatch.folders.folder_index import EYES, FRAMES, FolderIndex, extracted
 from videomatch.reports.pages import Shown
 from videomatch.retrieval import ann, lines
@@ -83,9 +81,10 @@ class _Loaded(FolderIndex):
         return list(found), np.stack([*found.values()]) if found else np.zeros((0, 1), np.float32)
 
     @cached_property
-    def duplicates(self) -> Duplicates:
-        """The groups of files that hold the same film."""
-        return duplicates([self])
+    def duplicates(self) -> Any:
+        """The groups of files that hold the same film (:class:`videomatch.folders.duplicates.Duplicates`); imported only
+        when they are asked for, since that loads torch."""
+        return named.module("folders", "duplicates").duplicates([self])
 
     def _seen(self, name: str) -> Iterator[tuple[str, Store]]:
         """The videos at which the model looked and saw a frame, and a store that has it."""
@@ -144,10 +143,10 @@ class FolderCatalogue(Cache):
         compared with all when it is asked for first, and again when the index was refreshed."""
         ids = dict(self.videos("").select("sha256", "video_id").iter_rows())
 
-        def shown(row: Duplicate, said: Sequence[str]) -> Shown:
+        def shown(row: Any, said: Sequence[str]) -> Shown:
             return show(ids[row.sha256], 0.0, row.duration, [row.path, *said])
 
-        return duplicates_page.page(self.index.duplicates, shown, links)
+        return named.module("folders", "duplicates_page").page(self.index.duplicates, shown, links)
 
     def find(
         self, answer: Answer, question: str, top: int, channels: Sequence[str] | None = None
