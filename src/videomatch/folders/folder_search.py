@@ -82,8 +82,8 @@ class _Loaded(FolderIndex):
 
     @cached_property
     def duplicates(self) -> Any:
-        """The groups of files that hold the same film (:class:`videomatch.folders.duplicates.Duplicates`); imported only
-        when they are asked for, since that loads torch."""
+        """The groups of files that hold the same film, as a :class:`videomatch.folders.duplicates.Duplicates`, which is
+        imported only when it is asked for, since that loads torch."""
         return named.module("folders", "duplicates").duplicates([self])
 
     def _seen(self, name: str) -> Iterator[tuple[str, Store]]:
