@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -37,7 +38,7 @@ from videomatch.data import tables
 from videomatch.data.store import Store
 from videomatch.experts import frames
 from videomatch.experts.image import Expert as Picture
-from videomatch.experts.image import fold, pixels_of_processor
+from videomatch.experts.image import fold, pixels_of_processor, pixels_of_timm
 from videomatch.media.decode import Sampler
 from videomatch.stages.extract import extract
 
@@ -189,6 +190,53 @@ def test_other_backbones(tmp_path: Path) -> None:
         assert np.array_equal(again.infer(again.prepare(frames)), found)
         mean = Picture(backbone=str(tmp_path / name), precision="float32", pooling="mean")
         assert not np.allclose(mean.infer(mean.prepare(frames)), found)
+
+
+def torchscript(file: Path, network: nn.Module) -> Path:
+    torch.manual_seed(0)
+    torch.jit.script(network.eval()).save(str(file))
+    return file
+
+
+def test_a_torchscript_file_is_an_expert(tmp_path: Path) -> None:
+    pixels = natural(50, 70)
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    file = torchscript(tmp_path / "copy.pt", network)
+    expert = Picture(backbone=str(file), size=32, mean=[0.4, 0.5, 0.6], std=[0.2, 0.2, 0.1], precision="float32")
+    found = expert.infer(expert.prepare(pixels))
+    resized = np.stack([np.asarray(Image.fromarray(p).resize((32, 32), Image.Resampling.BILINEAR)) for p in pixels])
+    inputs = (torch.from_numpy(resized) / 255 - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.2, 0.2, 0.1])
+    expected = torch.jit.load(file)(inputs.permute(0, 3, 1, 2)).detach().numpy()
+    assert expert.shape == (8,)
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_torchscript_files_that_are_refused(tmp_path: Path) -> None:
+    maps = torchscript(tmp_path / "maps.pt", nn.Conv2d(3, 8, 5, 4))
+    with pytest.raises(ValueError, match=r"size = None, expected the pixels of a side that .*maps.pt"):
+        Picture(backbone=str(maps))
+    with pytest.raises(ValueError, match=r"maps.pt returns a tensor \(1, 8, 7, 7\), expected a row of numbers"):
+        Picture(backbone=str(maps), size=32)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "pickled.pt")
+    with pytest.raises(ValueError, match=r"pickled.pt: no TorchScript file"):
+        Picture(backbone=str(tmp_path / "pickled.pt"), size=32)
+    with pytest.raises(ValueError, match="size = 32 is of a TorchScript file"):
+        Picture(backbone=str(tiny_clip(tmp_path / "clip")), size=32)
+
+
+def test_pixels_of_timm(tmp_path: Path) -> None:
+    """As timm's transform for evaluation: the short side is resized, and the centre cut out of it."""
+    given = {"input_size": [3, 224, 224], "crop_pct": 0.95, "mean": [0.5] * 3, "std": [0.25] * 3}
+    for mode, resize in (("center", 235), ("squash", (235, 235))):
+        pixels = pixels_of_timm("folder", {**given, "crop_mode": mode})
+        assert (pixels.resize, pixels.crop) == (resize, (224, 224))
+        assert np.allclose(pixels.floats(torch.tensor([[[[0, 255, 51]]]]), torch.float32).flatten(), [-2, 2, -1.2])
+    with pytest.raises(ValueError, match="folder: crop_mode 'border' of 224 x 224 pixels is not supported"):
+        pixels_of_timm("folder", {**given, "crop_mode": "border"})
+    if importlib.util.find_spec("timm") is None:
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": given}))
+        with pytest.raises(ValueError, match="requires the timm library"):
+            Picture(backbone=str(tmp_path))
 
 
 def test_image_expert_refuses(tmp_path: Path) -> None:

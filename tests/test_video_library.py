@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import films
 from videomatch.app import descriptors
@@ -241,6 +242,22 @@ def test_an_expert_that_reads_stored_frames_describes_files(raw, place):
     assert set(views.lengths.tolist()) == {16}
     row = store["film0.mp4"][3].reshape(8, 8)
     assert np.abs(views["mirrored"][3].reshape(8, 8) - row[:, ::-1]).max() < 0.02
+
+
+def test_a_torchscript_file_describes_files(raw, place):
+    """By an expert of the parameters; another file under its name is refused."""
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
+    torch.jit.script(network).save("copy.pt")
+    Path("params.yaml").write_text(
+        "{scale: t, seed: 0, backbones: {sscd: {pretrained: copy.pt}},"
+        " experts: {sscd: {extractor: image, backbone: sscd, size: 16}}}"
+    )
+    library = made(place, expert="sscd", every=1.0)
+    assert library.add([raw / "film0.mp4"]).frames == 8
+    assert Store(*library.features[OWN].batches()).shape == (48,)
+    torch.jit.script(torch.nn.Sequential(torch.nn.AdaptiveMaxPool2d(4), torch.nn.Flatten())).save("copy.pt")
+    with pytest.raises(ValueError, match=r"copy.pt holds other weights than those that described this library"):
+        VideoLibrary(place).add([raw / "film1.mp4"])
 
 
 def test_grey_pixels_do_not_see_brightness_colour_and_size():

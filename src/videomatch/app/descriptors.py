@@ -76,7 +76,7 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class Descriptor:
     """An expert with the options of its extractor and of the frames that it reads (``source``), and what keeps a share
     of its frames: a method of :mod:`videomatch.localisation.key_frame_selection`, the checkpoint of a trained scorer,
-    or neither. ``backbones`` maps names to folders or hub ids, ``digests`` local checkpoints to digests of weights."""
+    or neither. ``backbones`` maps names to paths or hub ids, ``digests`` local checkpoints to digests of weights."""
 
     name: str
     options: dict[str, Any]
@@ -96,7 +96,7 @@ class Descriptor:
     def check(self) -> None:
         """Check that all checkpoints are those that the descriptor was chosen with."""
         for path, digest in self.digests.items():
-            if not Path(path).is_dir():
+            if not Path(path).exists():
                 raise ValueError(f"{path} is missing: {self.name!r} cannot describe frames without it")
             if weights_digest(Path(path)) != digest:
                 raise ValueError(
@@ -231,7 +231,7 @@ def choose(
     if not 0 < kept <= 1 or (key_frames is None and share is not None):
         raise ValueError(f"share = {share}, expected more than 0 and at most 1, with a way to choose key frames")
     paths = [path for path in (*chosen.backbones.values(), scorer) if path is not None]
-    weights = {path: weights_digest(Path(path)) for path in paths if Path(path).is_dir()}
+    weights = {path: weights_digest(Path(path)) for path in paths if Path(path).exists()}
     return replace(chosen, digests=weights, method=method, scorer=scorer, share=kept)
 
 
@@ -248,9 +248,11 @@ def checkpoint_of(plan: Plan, system: str) -> Path:
     return run.parent
 
 
-def weights_digest(folder: Path) -> str:
-    """Digest of the files of a checkpoint that decide what it makes of frames."""
-    found = sorted(p for pattern in WEIGHTS for p in folder.glob(pattern))
+def weights_digest(checkpoint: Path) -> str:
+    """Digest of a TorchScript file, or of the files of a folder that decide what it makes of frames."""
+    if checkpoint.is_file():
+        return digests.file_digest(checkpoint)
+    found = sorted(p for pattern in WEIGHTS for p in checkpoint.glob(pattern))
     return digests.digest([[p.name, digests.file_digest(p)] for p in found])
 
 

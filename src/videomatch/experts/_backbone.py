@@ -70,7 +70,7 @@ def from_checkpoint(kind: Any, checkpoint: str, what: str) -> Any:
     """``kind.from_pretrained`` of a folder or hub id; a ValueError names ``what`` is missing there."""
     try:
         return kind.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:  # timm may be missing
         here = "; the folder exists" if Path(checkpoint).is_dir() else ""
         raise ValueError(f"no {what} at {checkpoint!r}{here}: {error}") from error
 

@@ -1,4 +1,5 @@
-"""Any image network of transformers: CLIP (projected embeddings), EfficientNet, ViT, DINOv2, SigLIP …
+"""Any image network: of transformers (CLIP, projected, EfficientNet, ViT, DINOv2, SigLIP …) and of timm, by folder or
+hub id, and TorchScript files, as which copy descriptors are released (SSCD).
 
 Frames are scaled by swscale to the network's size while they are decoded (mean difference to full size and Pillow about
 2 of 255 levels). They are prepared as ``preprocessor_config.json`` says (EfficientNet's ``include_top`` divides by the
@@ -10,7 +11,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +30,7 @@ from transformers.image_utils import ChannelDimension
 from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from videomatch.experts import seconds
-from videomatch.experts._backbone import NetworkExpert, features, find_file
+from videomatch.experts._backbone import NetworkExpert, device_and_dtype, features, find_file
 from videomatch.media.decode import FrameRequest, scaled
 
 FOLD_TOLERANCE = 1e-3  #: largest relative change by folding that is rounding
@@ -37,13 +42,38 @@ MAX_ASPECT = 16
 
 class Expert(NetworkExpert):
     """One embedding every ``every`` seconds. ``pooling: auto`` is ``pooled``, or ``first`` for a checkpoint whose
-    pooling layer was never trained."""
+    pooling layer was never trained.
+
+    A TorchScript file takes ``(n, 3, size, size)`` to ``(n, dim)``. What it does not tell is given: ``size``, to which
+    frames are squashed, in pixels, and ``mean`` and ``std`` of channels in [0, 1]."""
 
     def __init__(
-        self, *, backbone: str, every: float = 0.5, batch: int = 32, pooling: str = "auto", precision: str = "auto"
+        self,
+        *,
+        backbone: str,
+        every: float = 0.5,
+        batch: int = 32,
+        pooling: str = "auto",
+        precision: str = "auto",
+        size: int | None = None,
+        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] = IMAGENET_DEFAULT_STD,
     ) -> None:
-        model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
-        self.run(model, pixels_of(backbone, self.config), every)
+        if Path(backbone).is_file():
+            if size is None or size < 1:
+                raise ValueError(f"image: size = {size}, expected the pixels of a side that {backbone} reads")
+            # a traced network may hold constants in float32
+            self.device, self.precision, self.about = device_and_dtype("float32" if precision == "auto" else precision)
+            self.batch, self.pooling = batch, "pooled"
+            scale, shift = _normalisation(mean, std)
+            pixels = Pixels((size, size), None, int(Image.Resampling.BILINEAR), scale, shift)
+            model: Any = _TorchScript(backbone).eval().requires_grad_(False)
+        else:
+            if size is not None:
+                raise ValueError(f"image: size = {size} is of a TorchScript file, {backbone} has its own")
+            model = self.load(backbone, batch=batch, pooling=pooling, precision=precision)
+            pixels = pixels_of(backbone, self.config)
+        self.run(model, pixels, every)
 
     def run(self, model: Any, pixels: Pixels, every: float) -> None:
         """Take a network (with ``device`` and ``precision`` set) and how it reads frames."""
@@ -61,6 +91,25 @@ class Expert(NetworkExpert):
 
     def inputs(self, items: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"pixel_values": self.pixels.floats(items, self.precision)}
+
+
+class _TorchScript(nn.Module):
+    """A TorchScript file, called as a network of transformers."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        try:
+            self.network = torch.jit.load(file, map_location="cpu")
+        except RuntimeError as error:
+            raise ValueError(f"{file}: no TorchScript file ({str(error).splitlines()[0]})") from error
+        self.file = file
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        found = self.network(pixel_values)
+        if not isinstance(found, torch.Tensor) or found.ndim != 2:
+            what = f"a tensor {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+            raise ValueError(f"{self.file} returns {what}, expected a row of numbers for each frame")
+        return SimpleNamespace(pooler_output=found)
 
 
 def fold(model: Any, pixels: torch.Tensor) -> Any:
@@ -125,6 +174,8 @@ class Pixels:
 def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
     """By the checkpoint's ``preprocessor_config.json``; without one, squashed to the size in its configuration with
     bicubic filtering and the statistics of CLIP (models with a text side) or of ImageNet (all others)."""
+    if config.model_type == "timm_wrapper":
+        return pixels_of_timm(checkpoint, config.pretrained_cfg)
     if find_file(checkpoint, "preprocessor_config.json", "processor_config.json"):
         return pixels_of_processor(AutoImageProcessor.from_pretrained(checkpoint))
     vision = getattr(config, "vision_config", config)
@@ -134,8 +185,24 @@ def pixels_of(checkpoint: str, config: PreTrainedConfig) -> Pixels:
     is_clip = vision is not config or "clip" in config.model_type
     mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if is_clip else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     size = (size, size) if isinstance(size, int) else tuple(size)
-    scale, shift = tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
-    return Pixels(size, None, int(Image.Resampling.BICUBIC), scale, shift)
+    return Pixels(size, None, int(Image.Resampling.BICUBIC), *_normalisation(mean, std))
+
+
+def _normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and shift of bytes, by the statistics of channels in [0, 1]."""
+    return tuple(1 / (255 * s) for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True))
+
+
+def pixels_of_timm(checkpoint: str, given: Mapping[str, Any]) -> Pixels:
+    """By a checkpoint's ``pretrained_cfg``, as timm prepares pictures for evaluation."""
+    height, width = given["input_size"][1:]
+    mode = given.get("crop_mode", "center")
+    if mode not in ("center", "squash") or (mode == "center" and height != width):
+        raise ValueError(f"{checkpoint}: crop_mode {mode!r} of {height} x {width} pixels is not supported")
+    rows, columns = (math.floor(side / given.get("crop_pct", 0.875)) for side in (height, width))
+    resize = rows if mode == "center" else (rows, columns)
+    resample = int(Image.Resampling[given.get("interpolation", "bicubic").upper()])
+    return Pixels(resize, (height, width), resample, *_normalisation(given["mean"], given["std"]))
 
 
 def pixels_of_processor(processor: Any) -> Pixels:

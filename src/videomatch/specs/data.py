@@ -43,8 +43,8 @@ class Dataset(Spec):
 
 
 def is_path(pretrained: str) -> bool:
-    """Whether a name of pretrained weights is that of a folder, wherever it is, and not a hub id."""
-    return pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or Path(pretrained).is_dir()
+    """Whether a name of pretrained weights is that of a folder or file, wherever it is, and not a hub id."""
+    return pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or Path(pretrained).exists()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Backbone(Spec):
     system: str | None = option(section="systems", trained=True, default=None)
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
-        yield from self.either(pretrained=" (a hub id or a folder)", system=" (trained here)")
+        yield from self.either(pretrained=" (a hub id, a folder or a TorchScript file)", system=" (trained here)")
 
 
 @dataclass(frozen=True, kw_only=True)
