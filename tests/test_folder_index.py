@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from transformers import CLIPConfig, CLIPModel
 
 import clips
+import films
 from paths import ROOT
 from videomatch import cli
 from videomatch.app import descriptors, indexes
@@ -103,6 +105,27 @@ def test_words_of_names_and_speech_are_found_with_their_moment_from_any_director
     assert "clip3.mp4" not in {s["reference"] for s in json.loads(copied.out)["segments"]}  # itself does not count
     assert "this very file" in json.loads(copied.out)["notes"][0]
     assert "no model that looks at pictures" in run(capsys, "similar", "talk.mp4", "--alone", status=1).err
+
+
+def test_text_in_frames_is_read_once_and_found_with_its_moment(folder, capsys, read):
+    """Only if asked for; the next call goes on with it, and it is forgotten if it is not wanted any more."""
+
+    def sign(image, second):
+        board = np.full((180, 320, 3), image.mean((0, 1)) / 3, np.uint8)
+        return cv2.putText(board, "SPRING SALE" * (second >= 4), (30, 100), 0, 1.2, (255, 255, 255), 2)
+
+    films.write(folder / "sign.mp4", (1, 0, 8), edit=sign)
+    index(capsys, folder, "--model", "none")
+    assert found(capsys, "find", "sale") == []
+    read.clear()
+    assert index(capsys, folder, "--ocr")["ocr"] and len(set(read)) == 4
+    hit = found(capsys, "find", "spring sale", "--in", "ocr")[0]
+    assert (hit["id"], hit["by"], hit["start"]) == ("sign.mp4", ["ocr"], 4.0) and hit["end"] >= 6
+    (folder / "sign.mp4").rename(folder / "moved.mp4")
+    read.clear()
+    assert index(capsys, folder)["ocr"] and not read
+    assert found(capsys, "find", "sale")[0]["path"] == str(folder / "moved.mp4")
+    assert not index(capsys, folder, "--no-ocr")["ocr"] and found(capsys, "find", "sale") == []
 
 
 def test_several_questions_are_answered_in_turn_and_words_alone_load_no_torch(folder, capsys):

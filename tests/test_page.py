@@ -48,7 +48,7 @@ def test_a_search_is_restricted_to_kinds_of_hits(page):
     both, names = page("?q=rocket"), page("?q=rocket&in=titles")
     assert [len(Page(text).of("video")) for text in (both, names, page("?q=rocket&in=speech"))] == [2, 1, 1]
     boxes = [box for box in Page(names).of("input") if box.get("type") == "checkbox"]
-    assert [box["value"] for box in boxes if "checked" in box] == ["titles"] and len(boxes) == 3
+    assert [box["value"] for box in boxes if "checked" in box] == ["titles"] and len(boxes) == 4
     assert "video?id=strange.mp4#t=1.000,2.500" in both and "start=1.000&amp;end=2.500" in both
     assert "no kind of hits named" in page("?q=rocket&in=smells", 400)
     assert len(json.loads(page("find?q=rocket&in=speech"))["hits"]) == 1

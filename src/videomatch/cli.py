@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", help="what looks at pictures: conse (needs no hub), siglip2, clip, a hub id or folder, or none"
     )
     index.add_argument("--speech", metavar="MODEL", help="a Whisper (folder or hub id) that hears speech, or none")
+    index.add_argument("--ocr", action=argparse.BooleanOptionalAction, help="read the text in frames (costs most)")
     index.add_argument("--remove", action="store_true", help="remove the index of FOLDER, or of that name")
     find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", nargs="+", help="what to look for; each text is a question")
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     for each in (find, similar, serve):
         each.add_argument("--dataset", help="of the parameters; by default the one that a page shows")
         each.add_argument("--top", type=int, default=24 if each is serve else 10, help="how many videos")
-    kinds = ("pictures", "titles", "speech")
+    kinds = ("pictures", "titles", "speech", "ocr")
     find.add_argument("--in", dest="within", choices=kinds, action="append", help="search an index by these alone")
     for each in (find, similar):
         each.add_argument("--system", help="which system; by default one that can")

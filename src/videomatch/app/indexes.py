@@ -33,7 +33,7 @@ def known() -> dict[str, dict[str, Any]]:
 
 
 def about(index: Path) -> dict[str, Any]:
-    """What an index says of itself: ``folder``, ``model`` and ``speech``."""
+    """What an index says of itself: ``folder``, ``model``, ``speech`` and ``ocr``."""
     said: Any = None
     with contextlib.suppress(ValueError):
         said = files.parse_json(files.text_of(index / ABOUT), "")

@@ -11,7 +11,7 @@ from videomatch.reports import pages
 from videomatch.reports.pages import Shown, clock
 
 #: kinds of hits in an index (``--in``) -> what they are called
-WORDS = {"titles": "names and titles", "words": "words on the screen"}
+WORDS = {"titles": "names and titles", "ocr": "words on the screen"}
 
 
 class SearchPage:

@@ -26,16 +26,18 @@ def index(options: argparse.Namespace) -> int:
     if options.remove:
         return _remove(str(options.folder))
     started = time.perf_counter()
-    library = _library(options.folder, options.name, model=options.model, speech=options.speech)
+    library = _library(options.folder, options.name, model=options.model, speech=options.speech, ocr=options.ocr)
     done = library.refresh()
     about, videos = indexes.about(library.place), library.videos()
     if options.json:
-        made = {"index": library.name, "model": about["model"], "speech": about["speech"], **asdict(done)}
+        made_with = {key: about[key] for key in ("model", "speech", "ocr")}
+        made = {"index": library.name, **made_with, **asdict(done)}
         print(json.dumps(made, ensure_ascii=False, indent=1))
     else:
         hours = float(videos["duration"].fill_null(0).sum()) / 3600
         changes = f"{len(done.videos)} new, {len(done.removed)} removed, {done.known} known"
         heard = f", speech by {about['speech']}" if about["speech"] != "none" else ""
+        heard += ", text in frames read" if about["ocr"] else ""
         print(
             f"index {library.name!r} of {library.folder}: {count(len(videos), 'video')}, {hours:.2f} h ({changes}), "
             f"pictures by {about['model']}{heard}; {time.perf_counter() - started:.0f} s"

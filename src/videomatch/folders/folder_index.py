@@ -2,10 +2,11 @@
 
 Beside what a library holds (:mod:`videomatch.app.video_library`)::
 
-    index.json       the folder, the model that looks at frames and the one that hears speech; written last
+    index.json       the folder, the models that look at frames and hear speech, and whether text is read; written last
     eyes/, frames/   features by the model that looks: the rows of its expert, and these in the space of questions
     heard/<digest>/  of some files without subtitles, by the sha256 of their content: what is said in them
-    lines.sqlite     titles, file names, descriptions, subtitles and speech, as words to search
+    read/<digest>/   of some files: the text in their frames
+    lines.sqlite     titles, file names, descriptions, subtitles, speech and text in frames, as words to search
 
 All that costs time is known by the content of a file and made in one pass over it, in batches that appear whole. So a
 killed call goes on where it was, and a moved, renamed or copied file costs nothing. It uses the stages' functions and
@@ -32,7 +33,9 @@ from videomatch.data import tables
 from videomatch.folders._eyes import BLIND, Eyes
 from videomatch.retrieval import ann, lines
 
-EYES, FRAMES, HEARD = "eyes", "frames", "heard"
+EYES, FRAMES, HEARD, READ = "eyes", "frames", "heard", "read"
+#: how text in frames is read: a title is shown for two seconds, in letters of a twentieth of the height
+READER: dict[str, Any] = {"extractor": "ocr", "every": 2.0, "size": 360}
 #: files of a batch: what a kill loses at most
 BATCH = 16
 
@@ -57,9 +60,9 @@ class FolderIndex(VideoLibrary):
             self.features |= {EYES: looks, FRAMES: replace(looks, folder=place / FRAMES, make=eyes.frames)}
 
     @classmethod
-    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND) -> Self:
-        """The index of a folder by a model, and a Whisper that hears ``speech``, made where it is missing, and again
-        where it cannot be read."""
+    def open(cls, place: Path, watched: Path, model: str, speech: str = BLIND, ocr: bool = False) -> Self:
+        """The index of a folder by a model, a Whisper that hears ``speech``, and ``ocr`` if text in frames is read;
+        made where it is missing, and again where it cannot be read."""
         if cls.exists(place):
             try:
                 VideoLibrary(place)
@@ -67,7 +70,7 @@ class FolderIndex(VideoLibrary):
                 files.remove(place)
         if not cls.exists(place):
             VideoLibrary.create(place, descriptors.grey())
-        about = {"folder": os.path.abspath(watched), "model": model, "speech": speech}  # noqa: PTH100
+        about = {"folder": os.path.abspath(watched), "model": model, "speech": speech, "ocr": ocr}  # noqa: PTH100
         files.write_json(place / indexes.ABOUT, about)
         return cls(place)
 
@@ -82,7 +85,8 @@ class FolderIndex(VideoLibrary):
         if lock is None:
             raise ValueError(f"another process is refreshing index {self.folder.name!r}: wait for it")
         with lock:
-            files.sweep(self.folder / HEARD, locked=True)
+            for name in (HEARD, READ):
+                files.sweep(self.folder / name, locked=True)
             if not self.watched.is_dir():
                 raise ValueError(f"{self.watched} does not exist: is its disk mounted? The index is as it was")
             added = self.add([self.watched], threads)
@@ -97,40 +101,57 @@ class FolderIndex(VideoLibrary):
             for rest in ("seen",) if self.sees else ("seen", EYES, FRAMES):  # ``seen``: of an earlier version
                 files.remove(self.folder / rest)
             found = folders.read(raw=self.watched)
-            self._complete_heard(threads, found)
+            self._complete_texts(threads, found)
             added.notes += self._write_lines(found)
             files.write_json(self.folder / indexes.ABOUT, self.about)
         return Refreshed(**vars(added), removed=gone)
 
-    def _complete_heard(self, threads: int, found: Mapping[str, pl.DataFrame]) -> None:
-        """Forget what another model heard, and of contents that are no more; hear what is said in files without
-        subtitles (``found`` by the folder's reader) that were never heard."""
-        model, ids = self.about.get("speech", BLIND), self._ids(found["videos"])
-        videos, done = self.videos(), set[str]()
-        for folder, _ in damaged(self._heard()):
+    def _complete_texts(self, threads: int, found: Mapping[str, pl.DataFrame]) -> None:
+        """Hear what is said in files without subtitles (``found`` by the folder's reader), and read what is written in
+        frames."""
+        ids, videos = self._ids(found["videos"]), self.videos()
+        subtitled = found["texts"].filter(pl.col("kind") == "asr")["video_id"]
+        spoken = videos.filter(pl.col("video_id").is_in([ids[i] for i in subtitled if i in ids]))["sha256"]
+        whisper = self.about.get("speech", BLIND)
+        hears = {"extractor": "speech", "backbone": HEARD}
+        self._complete(HEARD, whisper, hears, {HEARD: whisper}, set(spoken), threads, "batches of speech")
+        reader = digests.digest(READER) if self.about.get("ocr") else BLIND
+        self._complete(READ, reader, READER, {}, set(), threads, "batches of text")
+
+    def _complete(
+        self,
+        name: str,
+        model: str,
+        expert: dict[str, Any],
+        backbones: dict[str, str],
+        done: set[str],
+        threads: int,
+        label: str,
+    ) -> None:
+        """Forget what another ``model`` made of contents, and of contents that are no more; make the texts of all
+        others that are not ``done``."""
+        videos = self.videos()
+        for folder, _ in damaged(self._texts(name)):
             files.remove(folder)
-        for folder in self._heard():
+        for folder in self._texts(name):
             about = ann.checked(folder)
             if about["model"] != model or not set(about["contents"]) & set(videos["sha256"]):
                 files.remove(folder)
             else:
                 done |= set(about["contents"])
-        spoken = found["texts"].filter(pl.col("kind") == "asr")["video_id"]
-        done |= set(videos.filter(pl.col("video_id").is_in([ids[i] for i in spoken if i in ids]))["sha256"])
         missing = videos.filter(~pl.col("sha256").is_in(list(done)) & (model != BLIND))
-        for part in track(list(missing.iter_slices(BATCH)), label="batches of speech"):
+        for part in track(list(missing.iter_slices(BATCH)), label=label):
             contents = sorted(part["sha256"])
-            experts, backbones = {HEARD: {"extractor": "speech", "backbone": HEARD}}, {HEARD: model}
-            with extracted(part, experts, backbones, threads) as output:
-                heard = tables.read("texts", output / HEARD)
+            with extracted(part, {name: expert}, backbones, threads) as output:
+                texts = tables.read("texts", output / name)
             content = pl.col("video_id").replace_strict(part["video_id"], part["sha256"], return_dtype=pl.String)
-            place = self.folder / HEARD / digests.digest([model, *contents])[:16]
+            place = self.folder / name / digests.digest([model, *contents])[:16]
             with ann.written(place, {"model": model, "contents": contents}) as new:
-                tables.write("texts", heard.with_columns(content), new)
+                tables.write("texts", texts.with_columns(content), new)
 
-    def _heard(self) -> list[Path]:
-        """The folders of what was heard."""
-        return sorted(self.folder.glob(f"{HEARD}/[!.]*"))
+    def _texts(self, name: str) -> list[Path]:
+        """The folders of what was heard or read."""
+        return sorted(self.folder.glob(f"{name}/[!.]*"))
 
     def _ids(self, found: pl.DataFrame) -> dict[str, str]:
         """Ids of the folder's own reader -> ids of the index, of the files that it has."""
@@ -139,8 +160,8 @@ class FolderIndex(VideoLibrary):
         return {video_id: id_at[path] for video_id, path in paths if path in id_at}
 
     def _write_lines(self, found: Mapping[str, pl.DataFrame]) -> list[str]:
-        """Write the words of titles, names and subtitles (the tables of the folder's reader) and of speech; returns
-        what could not be read."""
+        """Write the words of titles, names and subtitles (the tables of the folder's reader), of speech and of text in
+        frames; returns what could not be read."""
         ids = self._ids(found["videos"])
         rows: list[lines.Line] = []
         for video_id in ids:
@@ -154,11 +175,11 @@ class FolderIndex(VideoLibrary):
                 rows.append(lines.Line(ids[row["video_id"]], lines.TITLES, " ".join(row["tags"])))
         spoken = {row.video for row in rows if row.channel == lines.SPEECH}
         of_content = dict(self.videos().select("sha256", "video_id").iter_rows())
-        for folder in self._heard():
-            for row in tables.read("texts", folder).iter_rows(named=True):
+        for channel, name, known in ((lines.SPEECH, HEARD, spoken), (lines.OCR, READ, set[str]())):
+            for row in (row for f in self._texts(name) for row in tables.read("texts", f).iter_rows(named=True)):
                 video_id = of_content.get(row["video_id"])
-                if video_id is not None and video_id not in spoken:
-                    rows.append(lines.Line(video_id, lines.SPEECH, row["text"], row["start"], row["end"]))
+                if video_id is not None and video_id not in known:
+                    rows.append(lines.Line(video_id, channel, row["text"], row["start"], row["end"]))
         lines.write(self.folder / "lines.sqlite", rows)
         texts = found["rejected"].filter(~pl.col("path").is_in(self.rejected()["path"].implode()))
         return [f"{row['path']}: {row['reason']}" for row in texts.iter_rows(named=True)]

@@ -1,6 +1,6 @@
-"""Find moments in an indexed folder, by pictures, titles and speech together; and videos that look alike.
+"""Find moments in an indexed folder, by pictures, titles, speech and text in frames; and videos that look alike.
 
-A question's answer joins three rankings by reciprocal rank fusion (Cormack et al., SIGIR 2009), in which a text counts
+A question's answer joins four rankings by reciprocal rank fusion (Cormack et al., SIGIR 2009), in which a text counts
 as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
 
 * ``pictures``: the best :data:`WINDOW` seconds of a video, by the mean cosine of their frames and the question. The
@@ -8,6 +8,7 @@ as far as it holds the question's words (:mod:`videomatch.retrieval.lines`):
   video's mean.
 * ``titles``: titles, file names, folders, descriptions and tags.
 * ``speech``: subtitles and transcripts; the moment is that of the line.
+* ``ocr``: text in frames; the moment is the time for which it is shown.
 """
 
 import os
@@ -35,7 +36,7 @@ from videomatch.reports.pages import Shown
 from videomatch.retrieval import ann, lines
 
 PICTURES = "pictures"
-CHANNELS = (PICTURES, lines.TITLES, lines.SPEECH)
+CHANNELS = (PICTURES, lines.TITLES, lines.SPEECH, lines.OCR)
 #: seconds of a moment at least
 WINDOW = 3.0
 #: the constant of reciprocal rank fusion, as published

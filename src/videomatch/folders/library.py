@@ -31,7 +31,7 @@ File = str | os.PathLike[str]
 @dataclass(frozen=True)
 class Hit:
     """A moment that answers a question: in the file ``path``, from ``start`` to ``end`` (s; None: all of it). ``by``
-    says which of pictures, titles and speech found it; higher scores are better, within one answer."""
+    says which of pictures, titles, speech and ocr found it; higher scores are better, within one answer."""
 
     path: str
     start: float | None
@@ -55,6 +55,7 @@ class Library:
         name: of the index; by default that of the folder.
         model: what looks at pictures, as of ``videomatch index --model``.
         speech: folder or hub id of a Whisper that hears speech in files without subtitles.
+        ocr: read the text in frames, which takes 13 minutes of CPU time an hour of video; None: as before.
         threads: that read files; all processors by default.
 
     Raises:
@@ -68,9 +69,10 @@ class Library:
         *,
         model: str | None = None,
         speech: str | None = None,
+        ocr: bool | None = None,
         threads: int | None = None,
     ) -> None:
-        self.model, self.speech, self.threads = model, speech, threads or os.cpu_count() or 1
+        self.model, self.speech, self.ocr, self.threads = model, speech, ocr, threads or os.cpu_count() or 1
         if folder is None:
             self.place = indexes.place(name)
             self.folder = Path(indexes.about(self.place)["folder"])
@@ -103,7 +105,8 @@ class Library:
         notes: list[str] = []
         model = choose(self.model, about.get("model", PACKAGED), notes)
         speech = choose_speech(self.speech, about.get("speech", BLIND), notes)
-        done = FolderIndex.open(self.place, self.folder, model, speech).refresh(self.threads)
+        ocr = bool(about.get("ocr")) if self.ocr is None else self.ocr
+        done = FolderIndex.open(self.place, self.folder, model, speech, ocr).refresh(self.threads)
         done.notes[:0] = notes
         return done
 
@@ -119,7 +122,7 @@ class Library:
 
     def find(self, text: str, *, top: int = 10, within: str | Sequence[str] | None = None) -> list[Hit]:
         """The moments that answer a text best, best first, at most one a video; ``within`` some of ``pictures``,
-        ``titles`` and ``speech`` alone."""
+        ``titles``, ``speech`` and ``ocr`` alone."""
         kinds = ",".join([within] if isinstance(within, str) else within) if within else None
         return _hits(search.search(self.catalogue(), "find", text, top=top, within=kinds))
 

@@ -1,4 +1,5 @@
-"""The words of an indexed folder, searched by SQLite: one line per title, file name, description and utterance.
+"""The words of an indexed folder, searched by SQLite: one line per title, file name, description, utterance and text on
+the screen.
 
 A line is scored by how much of a question it holds: the inverse document frequencies of the question's words that are
 in it, as a share of those of all its words. Common English words do not count; other words are compared by their stem
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from videomatch.common import files
 
-#: what a line is: written about a video, or said in it
-TITLES, SPEECH = "titles", "speech"
+#: what a line is: written about a video, said in it, or written in its frames
+TITLES, SPEECH, OCR = "titles", "speech", "ocr"
 UNSPACED = r"぀-ヿ㐀-䶿一-鿿豈-﫿가-힯"
 WORD = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}]+")
 COLUMNS = 'words, video UNINDEXED, channel UNINDEXED, start UNINDEXED, "end" UNINDEXED, text UNINDEXED'
@@ -26,7 +27,7 @@ COLUMNS = 'words, video UNINDEXED, channel UNINDEXED, start UNINDEXED, "end" UNI
 
 @dataclass(frozen=True)
 class Line:
-    """A text of a video, and from when to when it is said (s)."""
+    """A text of a video, and from when to when it is said or shown (s)."""
 
     video: str
     channel: str
