@@ -57,6 +57,7 @@ rule unknown:
 
 
 onstart:
+    load_weights()
     if not workflow.local_exec:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no job is left at work
 

@@ -13,7 +13,7 @@ sys.excepthook = run_log.end_interrupted
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
 from videomatch.common.messages import count
-from videomatch.pipeline import params as parameters, provenance, resources, rules
+from videomatch.pipeline import hub, params as parameters, provenance, resources, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.pipeline.state import State
 
@@ -131,6 +131,14 @@ def group(made):
         return None if submitted_in == "local" else submitted_in
 
     return of
+
+
+def load_weights():
+    """Before the first job: what the jobs of this run take from the hub."""
+    try:
+        hub.load(plan, [result for made in reasons.values() for result in made])
+    except ValueError as error:
+        sys.exit(f"{error}")
 
 
 def unknown(wildcards):
