@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: files of a store, and what else a pass writes
 STORE, BESIDE = ("values-00000.npy", "times-00000.npy", "index.parquet", "store.json"), ("rejected.parquet", "warnings")
 MEMORY, DRY = SCRATCH / DIGESTS, ("-m", "snakemake", "-n")
+#: to read the options of all modules takes ten seconds and the memory of torch: once, for all projects that are measured
+READ = "from videomatch.pipeline import params; params.resolved(*params.load(['tests/tiny.yaml']))"
 #: wanted at 2,000 shards: CPU seconds and megabytes where nothing is made, CPU seconds where all is current
 BARS = 20, 400, 60
 
@@ -41,9 +43,9 @@ def project(folder: Path, shards: int, systems: int) -> Path:
     for name in ("Snakefile", "workflow", "profiles", "src"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    if (ROOT / MEMORY).exists():  # what is known of the code: to read the options of all modules takes ten seconds
-        (folder / MEMORY).parent.mkdir()
-        shutil.copy(ROOT / MEMORY, folder / MEMORY)
+    run(ROOT, "-c", READ)
+    (folder / MEMORY).parent.mkdir()
+    shutil.copy(ROOT / MEMORY, folder / MEMORY)
     params = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text(encoding="utf-8"))
     params["datasets"]["videos"]["shards"] = shards
     if systems:

@@ -1,6 +1,7 @@
 # What all rules share: the checked parameters, a lock on this folder, and the judgement of which results are current.
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,8 +31,20 @@ try:
 except ValueError as error:
     sys.exit(f"{error}")
 
+
+def make_now(result):
+    """Run a job before the rules are read any further; on the head of a cluster only a small one. Whether it was made."""
+    is_near = workflow.local_exec or resources.minutes(plan, result) <= resources.SMALL
+    if workflow.executor_plugin is None or workflow.dryrun or not is_near:
+        return False
+    made, wildcards = rules.rule_of(plan, result)
+    log = f"logs/{plan.params['scale']}/{made.output.format(**wildcards)}.log"
+    job = [made.name, "--settings", provenance.settings_file(Path(result)), "--output", result, "--log", log]
+    return subprocess.run([sys.executable, "-m", "videomatch", *job], check=False).returncode == 0
+
+
 # what has to be made, found out before anything runs
-state = State(plan)
+state = State(plan, make_now)
 # manifest by which Snakemake knows a job -> the results that it has to make, and why
 reasons = {}
 
@@ -119,6 +132,20 @@ def threads(made):
 def needs(made, estimate):
     """What a rule's job takes of a resource, a function of its wildcards and of how often it was started."""
     return lambda wildcards, attempt: estimate(plan, result_of(made, wildcards), attempt)
+
+
+def several_nodes(made):
+    """What the jobs of a rule further ask a cluster for, where some of them run on several machines."""
+    if not resources.is_spread(plan, made):
+        return {}
+    nodes = needs(made, resources.nodes)
+    mpi = lambda wildcards, attempt: "srun" if nodes(wildcards, attempt) > 1 else ""  # else no step of one task
+    return {"nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "mpi": mpi}
+
+
+def launcher(made):
+    """What starts a job, a function of its wildcards: on a cluster perhaps on several machines."""
+    return lambda wildcards: "python -m" if IS_FIRST else resources.launcher(plan, result_of(made, wildcards))
 
 
 def group(made):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from pathlib import Path
 
@@ -37,10 +38,11 @@ def runtime(plan: Plan, result: str, attempt: int = 1) -> int:
 
 
 def threads(plan: Plan, result: str, *, alone: bool = False) -> int:
-    """The processors of a job: as many as a run was given; of other jobs more for more work, or one (``alone``)."""
+    """The processors of a job on each of its machines: as many as a run was given, of other jobs more for more work; or
+    where no other machine helps (``alone``), of other jobs one."""
     rule, wildcards = rules.rule_of(plan, result)
     if rule.name == "train":
-        return jobs.train_threads(plan, wildcards["system"])
+        return math.ceil(jobs.train_threads(plan, wildcards["system"]) / (1 if alone else nodes(plan, result)))
     return 1 if alone else min(rule.most, 1 + int(minutes(plan, result) / SHARE))
 
 
@@ -54,6 +56,31 @@ def cards(plan: Plan, result: str, attempt: int = 1) -> int:
     """The graphics cards that a job can use, at every attempt; where there is none, it uses none."""
     rule, wildcards = rules.rule_of(plan, result)
     return rule.gpu * _training(plan, rule, wildcards).get("processes", 1)
+
+
+def nodes(plan: Plan, result: str, attempt: int = 1) -> int:
+    """The machines of a cluster that a job runs on, at every attempt."""
+    rule, wildcards = rules.rule_of(plan, result)
+    return plan.system_of_kind(wildcards["system"], Trained).nodes if rule.name == "train" else 1
+
+
+def is_spread(plan: Plan, rule: rules.Rule) -> bool:
+    """Whether some job of a rule runs on several machines. None of that rule is submitted together with others, whose
+    machines would add up."""
+    return rule.name == "train" and any(entry.nodes > 1 for entry in plan.of_kind(Trained).values())
+
+
+def launcher(plan: Plan, result: str) -> str:
+    """What starts the module of a job on all of its machines, from the first of them."""
+    count = nodes(plan, result)
+    if count == 1:
+        return "python -m"
+    each = plan.system_of_kind(rules.rule_of(plan, result)[1]["system"], Trained).processes // count
+    return (
+        f"srun --nodes={count} --ntasks={count} --ntasks-per-node=1 --cpus-per-task={threads(plan, result)} "
+        f"python -m torch.distributed.run --nnodes={count} --nproc-per-node={each} --rdzv-backend=c10d "
+        f"--rdzv-id=$SLURM_JOB_ID --rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000)) -m --"
+    )
 
 
 def minutes(plan: Plan, result: str) -> float:
@@ -85,7 +112,7 @@ def _groups(plan: Plan) -> dict[str, str]:
         if result not in after:
             read = {rules.first(plan, path) for part in parts[result] for path in rules.job_of(plan, part).results}
             after[result] = max(map(large, read), default=0)
-            if work[result] <= limit:
+            if work[result] <= limit and not is_spread(plan, rules.rule_of(plan, result)[0]):
                 found[result] = f"small{after[result]}"
             else:
                 after[result] += 1
