@@ -177,7 +177,12 @@ def head(repo: Repo, said: Path, *targets: str) -> subprocess.Popen[str]:
     """Start Snakemake on the cluster; what it says goes to a file. It is killed at the end."""
     environment = {**repo.environment(), "SNAKEMAKE_PROFILE": "profiles/slurm"}
     process = subprocess.Popen(
-        ["snakemake", *targets], cwd=repo.folder, env=environment, stdout=said.open("a"), stderr=subprocess.STDOUT, text=True
+        ["snakemake", *targets],
+        cwd=repo.folder,
+        env=environment,
+        stdout=said.open("a"),
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     atexit.register(process.kill)
     return process

@@ -73,8 +73,8 @@ def test_a_run_ends_before_its_first_job_where_the_hub_has_to_be_asked_and_canno
     assert ended.returncode and "backbones.scene.pretrained: 'some/network' is not in the hub's cache" in ended.stderr
     assert "Traceback" not in ended.stderr and not (repo.folder / "results/demo/media").exists()
     cache = tmp_path / "hub/hub/models--some--network"
-    for file, text in {"refs/main": "abc", "snapshots/abc/model.safetensors": "", "snapshots/abc/config.json": ""}.items():
+    for file in ("refs/main", "snapshots/abc/model.safetensors", "snapshots/abc/config.json"):
         (cache / file).parent.mkdir(parents=True, exist_ok=True)
-        (cache / file).write_text(text)
+        (cache / file).write_text("abc")
     repo("snakemake", features)
     assert (repo.folder / features).exists()

@@ -1,5 +1,5 @@
-"""Weights and tokenizers that are named by a hub id: they are loaded before the first job starts, on the machine that
-starts the run, since those of a cluster are often offline. Jobs find them in the hub's cache and ask the hub nothing."""
+"""Weights and tokenizers that are named by a hub id: they are loaded before the first job starts, where the run is
+started, since the nodes of a cluster are often offline. Jobs find them in the hub's cache and ask the hub nothing."""
 
 from __future__ import annotations
 

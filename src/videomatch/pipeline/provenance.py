@@ -58,8 +58,8 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
 
 
 def standing(manifest: Path) -> dict[str, Any] | None:
-    """The manifest of a result. Snakemake removes it before it starts the result's job, and then jobs that a killed
-    workflow left at work on other machines may read the result: where the files are those of the last one, it is that."""
+    """The manifest of a result; the last one where it is gone and the files are those of that one: Snakemake removes it
+    before it starts the result's job, and jobs that a killed workflow left at work elsewhere may read the result."""
     last = load(_memory(manifest)) if not manifest.exists() else None
     return load(manifest) if last is None or damage(manifest.parent, last) else last
 

@@ -156,7 +156,10 @@ class Trained(Spec):
         if self.seeds is not None and not (self.seeds and all(type(seed) is int for seed in self.seeds)):
             yield "seeds", f"{self.seeds!r} is not a list of whole numbers"
         if self.nodes < 1 or self.processes % self.nodes:
-            yield "nodes", f"{self.processes} processes (`training:`) cannot be shared by {self.nodes!r} machines equally"
+            yield (
+                "nodes",
+                f"{self.processes} processes of `training:` cannot be shared by {self.nodes} machines equally",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
