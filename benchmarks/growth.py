@@ -83,7 +83,8 @@ def fake() -> int:
     from videomatch.specs import listed
 
     jobs, reads = rules.needed(load_plan()), dict[str, set[str]]()
-    look = functools.cache(provenance.input_digest)
+    outputs = functools.cache(provenance.outputs)
+    look = functools.cache(lambda path, patterns: provenance.input_digest(path, patterns, outputs))
     for job in jobs.values():
         patterns = job.request()["reads"]
         for name, paths in job.inputs.items():

@@ -148,12 +148,19 @@ def launcher(made):
     return lambda wildcards: "python -m" if IS_FIRST else resources.launcher(plan, result_of(made, wildcards))
 
 
+def on_cards():
+    """The rules whose jobs get a graphics card: the profile takes it away where no node has one."""
+    given = workflow.resource_settings.overwrite_resources
+    taken = [name for name, found in given.items() if "gpu" in found and found["gpu"].value == 0]
+    return frozenset(made.name for made in rules.RULES if made.gpu).difference(taken)
+
+
 def group(made):
     """The group in which a cluster runs a rule's job, a function of its wildcards. A job asks what it was submitted in."""
 
     def of(wildcards):
         if IS_FIRST:
-            return None if workflow.local_exec else resources.group(plan, result_of(made, wildcards))
+            return None if workflow.local_exec else resources.group(plan, result_of(made, wildcards), on_cards())
         submitted_in = workflow.group_settings.local_groupid
         return None if submitted_in == "local" else submitted_in
 

@@ -65,8 +65,7 @@ def nodes(plan: Plan, result: str, attempt: int = 1) -> int:
 
 
 def is_spread(plan: Plan, rule: rules.Rule) -> bool:
-    """Whether some job of a rule runs on several machines. None of that rule is submitted together with others, whose
-    machines would add up."""
+    """Whether some job of a rule runs on several machines."""
     return rule.name == "train" and any(entry.nodes > 1 for entry in plan.of_kind(Trained).values())
 
 
@@ -92,15 +91,17 @@ def minutes(plan: Plan, result: str) -> float:
     return rule.seconds * _videos(plan, result) * times / 60
 
 
-def group(plan: Plan, result: str) -> str | None:
-    """The name of those that a job is submitted with; None where it is alone."""
-    return _groups(plan).get(result)
+def group(plan: Plan, result: str, alone: frozenset[str] = frozenset()) -> str | None:
+    """The name of those that a job is submitted with; None where it is alone, as those of some rules are."""
+    return _groups(plan, alone).get(result)
 
 
 @functools.cache
-def _groups(plan: Plan) -> dict[str, str]:
+def _groups(plan: Plan, alone: frozenset[str]) -> dict[str, str]:
     """Result -> its group: small jobs after equally many large ones (on the longest way), so that no large job lies
-    between two of a group. A small run is one group."""
+    between two of a group. A small run is one group, but for the jobs of rules that are ``alone``, or on several
+    machines: the cards and machines of a group add up."""
+    alone |= {rule.name for rule in rules.RULES if is_spread(plan, rule)}
     parts: dict[str, list[str]] = {}
     for result in rules.needed(plan):
         parts.setdefault(rules.first(plan, result), []).append(result)
@@ -112,7 +113,7 @@ def _groups(plan: Plan) -> dict[str, str]:
         if result not in after:
             read = {rules.first(plan, path) for part in parts[result] for path in rules.job_of(plan, part).results}
             after[result] = max(map(large, read), default=0)
-            if work[result] <= limit and not is_spread(plan, rules.rule_of(plan, result)[0]):
+            if work[result] <= limit and rules.rule_of(plan, result)[0].name not in alone:
                 found[result] = f"small{after[result]}"
             else:
                 after[result] += 1
