@@ -185,14 +185,14 @@ def run_of_one_more(videos: int) -> None:
         clip = make(ahead / "clip.mp4", next(reversed(KINDS)), 0.2)
         (ahead / "raw").mkdir()
         for number in range(videos):
-            shutil.copy(clip, ahead / f"raw/{number}.mp4")
+            shutil.copy(clip, ahead / f"raw/short clip {number}.mp4")
         print(f"{videos} videos in {SHARDS} shards: {run(ahead, *RUN)[0]:.1f} CPU s at first")
         shutil.copytree(ahead, peer)
         rules = peer / "workflow/rules/common.smk"
         rules.write_text(rules.read_text(encoding="utf-8").replace("State(plan, make_now)", "State(plan)"), "utf-8")
         spent = []
         for folder in (ahead, peer):
-            shutil.copy(clip, folder / "raw/new.mp4")
+            shutil.copy(clip, folder / "raw/new clip.mp4")
             seconds, _, text = run(folder, *RUN)
             jobs = re.findall(r"^✓ results/growth/(\w+)\S*  (.+)", text, re.M)
             started = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for kind, _ in jobs).items())
