@@ -33,7 +33,7 @@ from videomatch.common.digests import SCRATCH
 ROOT = Path(__file__).resolve().parents[1]
 #: files of a store, and what else a pass writes
 STORE, BESIDE = ("values-00000.npy", "times-00000.npy", "index.parquet", "store.json"), ("rejected.parquet", "warnings")
-MEMORY, DRY, RUN = SCRATCH / DIGESTS, ("-m", "snakemake", "-n"), ("-m", "snakemake", "--cores", "1")
+MEMORY, DRY = SCRATCH / DIGESTS, ("-m", "snakemake", "-n")
 #: to read the options of all modules takes ten seconds and the memory of torch: once, for all that is measured
 READ = "from videomatch.pipeline import params; params.resolved(*params.load(['tests/tiny.yaml']))"
 #: wanted at 2,000 shards: CPU seconds and megabytes where nothing is made, CPU seconds where all is current
@@ -46,6 +46,8 @@ FOLDER = {
     "systems": {"title": {"embeddings": {"texts": ["title"], "dim": 16}}},
     "pages": {"near": {"dataset": "mine", "split": "all", "system": "title"}},
 }
+FEATURES = [f"results/growth/features/mine/media/{shard}/manifest.json" for shard in range(SHARDS)]
+RUN = ("-m", "snakemake", *FEATURES, "--cores", "1")
 
 
 def copy(folder: Path) -> None:
@@ -185,14 +187,14 @@ def run_of_one_more(videos: int) -> None:
         clip = make(ahead / "clip.mp4", next(reversed(KINDS)), 0.2)
         (ahead / "raw").mkdir()
         for number in range(videos):
-            shutil.copy(clip, ahead / f"raw/short clip {number}.mp4")
+            shutil.copy(clip, ahead / f"raw/{number}.mp4")
         print(f"{videos} videos in {SHARDS} shards: {run(ahead, *RUN)[0]:.1f} CPU s at first")
         shutil.copytree(ahead, peer)
         rules = peer / "workflow/rules/common.smk"
         rules.write_text(rules.read_text(encoding="utf-8").replace("State(plan, make_now)", "State(plan)"), "utf-8")
         spent = []
         for folder in (ahead, peer):
-            shutil.copy(clip, folder / "raw/new clip.mp4")
+            shutil.copy(clip, folder / "raw/new.mp4")
             seconds, _, text = run(folder, *RUN)
             jobs = re.findall(r"^✓ results/growth/(\w+)\S*  (.+)", text, re.M)
             started = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for kind, _ in jobs).items())
