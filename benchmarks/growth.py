@@ -190,8 +190,8 @@ def run_of_one_more(videos: int) -> None:
             shutil.copy(clip, ahead / f"raw/{number}.mp4")
         print(f"{videos} videos in {SHARDS} shards: {run(ahead, *RUN)[0]:.1f} CPU s at first")
         shutil.copytree(ahead, peer)
-        rules = peer / "workflow/rules/common.smk"
-        rules.write_text(rules.read_text(encoding="utf-8").replace("State(plan, make_now)", "State(plan)"), "utf-8")
+        common = peer / "workflow/rules/common.smk"
+        common.write_text(common.read_text(encoding="utf-8").replace("State(plan, make_now)", "State(plan)"), "utf-8")
         spent = []
         for folder in (ahead, peer):
             shutil.copy(clip, folder / "raw/new.mp4")
