@@ -40,10 +40,12 @@ for made in rules.RULES:
             mem_mb=needs(made, resources.mem_mb),
             runtime=needs(made, resources.runtime),
             gpu=needs(made, resources.cards),
+            **several_nodes(made),
         params:
             stage=made.name,
+            launcher=launcher(made),
         shell:
-            "python -m videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
+            "{params.launcher} videomatch {params.stage} --settings {input.settings} --output {output} --log {log}"
             " --threads {threads} --cards {resources.gpu}"
 
 
@@ -57,6 +59,7 @@ rule unknown:
 
 
 onstart:
+    load_weights()
     if not workflow.local_exec:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no job is left at work
 

@@ -1,8 +1,9 @@
-"""CPU time and memory of ``snakemake -n`` by the number of shards, and of ``prepare`` where one video is new.
+"""CPU time and memory of ``snakemake -n`` by the number of shards, and of a run where one video is new.
 
 The tiny chain of the tests: a dry run where nothing is made; then one where all is current that many systems are made
-from (results are faked: small files with whole manifests; the second such run, which knows the files' digests). Then
-``prepare`` of a folder of many short videos, and again with one more.
+from (results are faked: small files with whole manifests; the second such run, which knows the files' digests). Then a
+folder of many short videos with one more: ``prepare``, and a run that extracts frames, beside one that does not make
+the tables before Snakemake's graph is built.
 
     python benchmarks/growth.py [--shards 2 200 2000] [--systems 100] [--videos 2000]
 """
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import yaml
@@ -32,18 +34,36 @@ ROOT = Path(__file__).resolve().parents[1]
 #: files of a store, and what else a pass writes
 STORE, BESIDE = ("values-00000.npy", "times-00000.npy", "index.parquet", "store.json"), ("rejected.parquet", "warnings")
 MEMORY, DRY = SCRATCH / DIGESTS, ("-m", "snakemake", "-n")
+#: to read the options of all modules takes ten seconds and the memory of torch: once, for all that is measured
+READ = "from videomatch.pipeline import params; params.resolved(*params.load(['tests/tiny.yaml']))"
 #: wanted at 2,000 shards: CPU seconds and megabytes where nothing is made, CPU seconds where all is current
 BARS = 20, 400, 60
+#: of the folder of short videos
+SHARDS = 16
+FOLDER = {
+    "datasets": {"mine": {"corpus": "folder", "raw": "raw", "shards": SHARDS, "experts": ["frames"]}},
+    "experts": {"frames": {"extractor": "frames", "every": 1.0, "size": 32}},
+    "systems": {"title": {"embeddings": {"texts": ["title"], "dim": 16}}},
+    "pages": {"near": {"dataset": "mine", "split": "all", "system": "title"}},
+}
+FEATURES = [f"results/growth/features/mine/media/{shard}/manifest.json" for shard in range(SHARDS)]
+RUN = ("-m", "snakemake", *FEATURES, "--cores", "1")
+
+
+def copy(folder: Path) -> None:
+    """A copy of the project, without parameters."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Snakefile", "workflow", "profiles", "src"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    run(ROOT, "-c", READ)
+    (folder / MEMORY).parent.mkdir()
+    shutil.copy(ROOT / MEMORY, folder / MEMORY)
 
 
 def project(folder: Path, shards: int, systems: int) -> Path:
     """A copy of the project with the tiny chain, and so many systems beside those that it has."""
-    for name in ("Snakefile", "workflow", "profiles", "src"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    if (ROOT / MEMORY).exists():  # what is known of the code: to read the options of all modules takes ten seconds
-        (folder / MEMORY).parent.mkdir()
-        shutil.copy(ROOT / MEMORY, folder / MEMORY)
+    copy(folder)
     params = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text(encoding="utf-8"))
     params["datasets"]["videos"]["shards"] = shards
     if systems:
@@ -65,7 +85,8 @@ def fake() -> int:
     from videomatch.specs import listed
 
     jobs, reads = rules.needed(load_plan()), dict[str, set[str]]()
-    look = functools.cache(provenance.input_digest)
+    outputs = functools.cache(provenance.outputs)
+    look = functools.cache(lambda path, patterns: provenance.input_digest(path, patterns, outputs))
     for job in jobs.values():
         patterns = job.request()["reads"]
         for name, paths in job.inputs.items():
@@ -148,11 +169,41 @@ def one_more(videos: int) -> None:
                 (folder / "raw/new.mp4").write_bytes(clip)
             (folder / str(number)).mkdir()
             started = time.process_time()
-            prepare(output=folder / str(number), dataset="d", corpus="folder", shards=16, seed=0, options={}, raw="raw")
+            given = {"dataset": "d", "corpus": "folder", "shards": SHARDS, "seed": 0, "options": {}, "raw": "raw"}
+            prepare(output=folder / str(number), **given)
             spent.append(time.process_time() - started)
         os.chdir(ROOT)
     print(f"prepare of {videos} videos: {spent[0]:.2f} CPU s, again {spent[1]:.2f}, with one more {spent[2]:.2f}")
     claim(f"`prepare` with one video more than {videos}", spent[2:], "CPU s", peer=("all of them", spent[:1]))
+
+
+def run_of_one_more(videos: int) -> None:
+    """A run with one video more, and which jobs it starts."""
+    with tempfile.TemporaryDirectory() as given:
+        ahead, peer = Path(given, "ahead"), Path(given, "peer")
+        copy(ahead)
+        params = {"scale": "growth", "seed": 0, "tables": [], "backbones": {}, "submissions": {}, **FOLDER}
+        (ahead / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        clip = make(ahead / "clip.mp4", next(reversed(KINDS)), 0.2)
+        (ahead / "raw").mkdir()
+        for number in range(videos):
+            shutil.copy(clip, ahead / f"raw/{number}.mp4")
+        print(f"{videos} videos in {SHARDS} shards: {run(ahead, *RUN)[0]:.1f} CPU s at first")
+        shutil.copytree(ahead, peer)
+        common = peer / "workflow/rules/common.smk"
+        common.write_text(common.read_text(encoding="utf-8").replace("State(plan, make_now)", "State(plan)"), "utf-8")
+        spent = []
+        for folder in (ahead, peer):
+            shutil.copy(clip, folder / "raw/new.mp4")
+            seconds, _, text = run(folder, *RUN)
+            jobs = re.findall(r"^✓ results/growth/(\w+)\S*  (.+)", text, re.M)
+            started = ", ".join(f"{n} {kind}" for kind, n in Counter(kind for kind, _ in jobs).items())
+            unchanged = sum(how == "unchanged" for _, how in jobs)
+            print(f"  {folder.name}: {len(jobs)} jobs, {unchanged} of them find nothing changed: {started}")
+            spent.append(seconds)
+    # the server that jobs are forked from is not counted
+    what = f"a run with one video more than {videos}, {SHARDS} shards"
+    claim(what, spent[:1], "CPU s", peer=("tables made as one of the jobs", spent[1:]))
 
 
 def main() -> None:
@@ -168,6 +219,7 @@ def main() -> None:
         return
     if options.videos:
         one_more(options.videos)
+        run_of_one_more(options.videos)
     for shards in options.shards:
         growth(shards, options.systems)
 

@@ -79,6 +79,8 @@ class Cluster:
         nodes = [f"NodeName={name} Port={port + 1 + n} {about}" for n, name in enumerate(NODES)]
         config = CONFIG.format(host=host, port=port, folder=folder).strip().splitlines()
         (folder / "slurm.conf").write_text("\n".join([*config[:-1], *nodes, config[-1], ""]))
+        hosts = Path("/etc/hosts").read_text() + "".join(f"127.0.0.1 {name}\n" for name in NODES)
+        (folder / "hosts").write_text(hosts)
         os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
 
     def __enter__(self) -> Self:
@@ -115,7 +117,9 @@ class Cluster:
     def start(self, node: str) -> None:
         """Start a node."""
         own = ("--uts", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child")
-        begin = f"hostname {node} && mount --bind {self.folder} /etc/slurm && exec slurmd -D -N {node}"
+        mounts = {self.folder: "/etc/slurm", self.folder / "hosts": "/etc/hosts"}
+        bound = "".join(f"mount --bind {source} {place} && " for source, place in mounts.items())
+        begin = f"hostname {node} && {bound}exec slurmd -D -N {node}"
         self._start(node, "unshare", *own, "sh", "-c", begin)
 
     def kill(self, node: str) -> None:
@@ -169,11 +173,16 @@ def results(repo: Repo) -> dict[str, str]:
     }
 
 
-def head(repo: Repo, said: Path) -> subprocess.Popen[str]:
+def head(repo: Repo, said: Path, *targets: str) -> subprocess.Popen[str]:
     """Start Snakemake on the cluster; what it says goes to a file. It is killed at the end."""
     environment = {**repo.environment(), "SNAKEMAKE_PROFILE": "profiles/slurm"}
     process = subprocess.Popen(
-        ["snakemake"], cwd=repo.folder, env=environment, stdout=said.open("a"), stderr=subprocess.STDOUT, text=True
+        ["snakemake", *targets],
+        cwd=repo.folder,
+        env=environment,
+        stdout=said.open("a"),
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     atexit.register(process.kill)
     return process
@@ -242,7 +251,25 @@ def interrupted(folder: Path) -> None:
     assert "interrupted; `snakemake` goes on" in said, said
 
 
-TRIALS = {"as_shipped": as_shipped, "interrupted": interrupted, "killed": killed}
+def spread(folder: Path, local: Repo) -> None:
+    """Training by two processes, one on each node, beside the same on one machine."""
+    here, there = (tiny(folder / name) for name in ("here", "there"))
+    for repo in (here, there):
+        shutil.copytree(local.folder / "results", repo.folder / "results")
+        repo.set("systems.tiny_clip.nodes", 2)
+        repo.set("systems.tiny_clip.training.processes", 2)
+    run, said = "results/tiny/runs/tiny_clip/seed0/manifest.json", folder / "said"
+    print(f"the local run: {timed(lambda: here('snakemake', run)):.0f} s on the clock")
+    process, used = head(there, said, run), set[str]()
+    seconds = timed(lambda: until(lambda: used.update(node for _, node in running()) or process.poll() is not None))
+    print(said.read_text())
+    assert used == {f"n[1-{len(NODES)}]"}, used
+    same(here, there)
+    assert len(results(there)) == len(results(local)), "nothing else was made"
+    print(f"{seconds:.0f} s on the clock")
+
+
+TRIALS = {"as_shipped": as_shipped, "interrupted": interrupted, "killed": killed, "spread": spread}
 
 
 def main() -> None:

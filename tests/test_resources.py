@@ -50,6 +50,21 @@ def test_each_process_gets_a_processor_and_a_card(tiny: Plan):
     assert resources.cards(tiny, tiny.result("tables", "search_avs")) == 0
 
 
+def test_processes_are_shared_by_machines(tiny: Plan):
+    given, files = parameters.load([ROOT / "tests/tiny.yaml"])
+    given["systems"]["tiny_clip"] |= {"nodes": 2, "training": {"processes": 6, "threads": 9}}
+    shared = Plan(parameters.resolved(given, files))
+    run, other = tiny.run("tiny_clip"), tiny.run("tiny_scene")
+    assert [resources.nodes(shared, result) for result in (run, other)] == [2, 1]
+    assert [resources.threads(shared, run, alone=alone) for alone in (True, False)] == [9, 5]
+    assert "--nnodes=2 --nproc-per-node=3" in resources.launcher(shared, run)
+    assert resources.launcher(shared, other) == "python -m"
+    assert resources.group(tiny, run) and not resources.group(shared, run), "it is submitted alone"
+    given["systems"]["tiny_clip"]["nodes"] = 4
+    with pytest.raises(ValueError, match=r"6 processes .* cannot be shared by 4 machines equally"):
+        parameters.resolved(given, files)
+
+
 def test_what_the_corpus_holds_counts_once_it_is_made(tiny: Plan):
     media, run = tiny.result("features", "videos", "media", "0"), tiny.run("tiny_clip")
     before = [(resources.mem_mb(tiny, r), resources.minutes(tiny, r), resources.threads(tiny, r)) for r in (media, run)]
@@ -86,6 +101,8 @@ def test_no_large_job_lies_between_small_ones_of_a_group(file: str, monkeypatch:
 
     for result in jobs:
         passed(result)
+    on_cards = frozenset({"extract"})
+    assert not any(resources.group(plan, r, on_cards) for r, job in jobs.items() if job.stage in on_cards)
     sizes = [resources.group(plan, result) for result in jobs]
     assert (None in sizes) == (file != "tests/tiny.yaml") and any(sizes)
 

@@ -26,7 +26,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(run_job, "WAIT", 0.05)
     found: list[float] = []
 
-    def render(*, output: Path, scratch: Path) -> None:
+    def render(*, output: Path, scratch: Path, renders: object = None) -> None:
         assert not list(scratch.iterdir()), "another process is at work in here"
         (scratch / "state").touch()
         found.append(time.monotonic())
@@ -65,6 +65,21 @@ def test_what_a_job_of_a_dead_host_left_is_removed_and_done_again(calls: list[fl
     run_job.run("render", Path("job.json"), MANIFEST, 1)
     assert len(calls) == 1
     assert [folder.exists() for folder in left] == [False, True]
+
+
+def test_a_result_is_read_while_another_snakemake_starts_its_job(calls: list[float]):
+    """Which has removed the manifest, and will find the result unchanged: a job of a killed workflow goes on."""
+    read, job = Path("results/read/manifest.json"), json.loads(Path("job.json").read_text())
+    files.write_text(read.with_name("file"), "whole")
+    provenance.seal(read.parent, provenance.request(job))
+    provenance.remember(read, read)
+    read.unlink()
+    files.write_json(Path("job.json"), job | {"inputs": {"renders": [str(read)]}})
+    run_job.run("render", Path("job.json"), MANIFEST, 1)
+    assert len(calls) == 1
+    read.with_name("file").write_text("half")
+    with pytest.raises(provenance.Damaged, match=r"results/read/manifest\.json is missing"):
+        run_job.run("render", Path("job.json"), MANIFEST, 1)
 
 
 def test_each_job_has_a_card_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -175,6 +175,17 @@ def test_only_the_shard_of_a_changed_video_is_extracted_again(repo: Repo):
     assert {m for m in made if m.startswith("features/videos/media")} == {"features/videos/media/1"}
 
 
+def test_tables_that_are_made_again_start_the_jobs_of_those_shards_alone_that_differ(repo: Repo):
+    edit(repo, "prepare", "[EDITED // 2, value]", "[EDITED // 2 + (shard == 1), value]")
+    corpus = (repo.folder / "results/demo/corpora/videos/manifest.json").read_bytes()
+    assert "features/videos/media/0: an input is made again" in repo("snakemake", "-n")
+    assert (repo.folder / "results/demo/corpora/videos/manifest.json").read_bytes() == corpus, "it was a dry run"
+    started = repo.build()
+    assert started["corpora/videos"] != "unchanged"
+    assert {name for name in started if name.startswith("features/videos/media")} == {"features/videos/media/1"}
+    assert repo.is_quiet()
+
+
 def test_of_many_shards_several_are_made_by_one_job_and_each_as_if_it_were_alone(tmp_path: Path):
     repo = Repo(tmp_path, dvc=False)
     rules_file, stage = (repo.folder / "src/videomatch" / name for name in ("pipeline/rules.py", "stages/render.py"))

@@ -1,6 +1,7 @@
 # What all rules share: the checked parameters, a lock on this folder, and the judgement of which results are current.
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ sys.excepthook = run_log.end_interrupted
 from videomatch.common import files
 from videomatch.common.digests import SCRATCH
 from videomatch.common.messages import count
-from videomatch.pipeline import params as parameters, provenance, resources, rules
+from videomatch.pipeline import hub, params as parameters, provenance, resources, rules
 from videomatch.pipeline.plan import Plan
 from videomatch.pipeline.state import State
 
@@ -30,8 +31,20 @@ try:
 except ValueError as error:
     sys.exit(f"{error}")
 
+
+def make_now(result):
+    """Run a job before the rules are read any further; on the head of a cluster only a small one. Whether it was made."""
+    is_near = workflow.local_exec or resources.minutes(plan, result) <= resources.SMALL
+    if workflow.executor_plugin is None or workflow.dryrun or not is_near:
+        return False
+    made, wildcards = rules.rule_of(plan, result)
+    log = f"logs/{plan.params['scale']}/{made.output.format(**wildcards)}.log"
+    job = [made.name, "--settings", provenance.settings_file(Path(result)), "--output", result, "--log", log]
+    return subprocess.run([sys.executable, "-m", "videomatch", *job], check=False).returncode == 0
+
+
 # what has to be made, found out before anything runs
-state = State(plan)
+state = State(plan, make_now)
 # manifest by which Snakemake knows a job -> the results that it has to make, and why
 reasons = {}
 
@@ -121,16 +134,45 @@ def needs(made, estimate):
     return lambda wildcards, attempt: estimate(plan, result_of(made, wildcards), attempt)
 
 
+def several_nodes(made):
+    """What the jobs of a rule further ask a cluster for, where some of them run on several machines."""
+    if not resources.is_spread(plan, made):
+        return {}
+    nodes = needs(made, resources.nodes)
+    mpi = lambda wildcards, attempt: "srun" if nodes(wildcards, attempt) > 1 else ""  # else no step of one task
+    return {"nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0, "mpi": mpi}
+
+
+def launcher(made):
+    """What starts a job, a function of its wildcards: on a cluster perhaps on several machines."""
+    return lambda wildcards: "python -m" if IS_FIRST else resources.launcher(plan, result_of(made, wildcards))
+
+
+def on_cards():
+    """The rules whose jobs get a graphics card: the profile takes it away where no node has one."""
+    given = workflow.resource_settings.overwrite_resources
+    taken = [name for name, found in given.items() if "gpu" in found and found["gpu"].value == 0]
+    return frozenset(made.name for made in rules.RULES if made.gpu).difference(taken)
+
+
 def group(made):
     """The group in which a cluster runs a rule's job, a function of its wildcards. A job asks what it was submitted in."""
 
     def of(wildcards):
         if IS_FIRST:
-            return None if workflow.local_exec else resources.group(plan, result_of(made, wildcards))
+            return None if workflow.local_exec else resources.group(plan, result_of(made, wildcards), on_cards())
         submitted_in = workflow.group_settings.local_groupid
         return None if submitted_in == "local" else submitted_in
 
     return of
+
+
+def load_weights():
+    """Before the first job: what the jobs of this run take from the hub."""
+    try:
+        hub.load(plan, [result for made in reasons.values() for result in made])
+    except ValueError as error:
+        sys.exit(f"{error}")
 
 
 def unknown(wildcards):

@@ -199,8 +199,8 @@ def train(plan: Plan, system: str, member: str) -> Job:
 
 def train_threads(plan: Plan, system: str) -> int:
     """Processors that a run takes: each of its processes at least one."""
-    training = plan.system_of_kind(system, Trained).training or {}
-    return max(training.get("threads") or THREADS, training.get("processes", 1))
+    entry = plan.system_of_kind(system, Trained)
+    return max(dict(entry.training or {}).get("threads") or THREADS, entry.processes)
 
 
 def embed(plan: Plan, dataset: str, system: str) -> Job:

@@ -57,9 +57,16 @@ def damage(folder: Path, record: Mapping[str, Any]) -> str | None:
     return None
 
 
+def standing(manifest: Path) -> dict[str, Any] | None:
+    """The manifest of a result; the last one where it is gone and the files are those of that one: Snakemake removes it
+    before it starts the result's job, and jobs that a killed workflow left at work elsewhere may read the result."""
+    last = load(_memory(manifest)) if not manifest.exists() else None
+    return load(manifest) if last is None or damage(manifest.parent, last) else last
+
+
 def outputs(path: str) -> dict[str, str]:
     """File -> sha256 of a result; ``Damaged`` where that is not there or not whole."""
-    record = load(Path(path))
+    record = standing(Path(path))
     if record is None:
         raise Damaged(f"{path} is missing or not whole")
     return {name: entry["sha256"] for name, entry in record["outputs"].items()}
@@ -175,9 +182,10 @@ def _memory(manifest: Path) -> Path:
     return SCRATCH / "manifests" / manifest
 
 
-def remember(manifest: Path) -> None:
-    """Keep a copy of a result's manifest beside the caches, for :func:`restore`."""
-    _write_changed(_memory(manifest), manifest.read_text(encoding="utf-8"))
+def remember(manifest: Path, written: Path) -> None:
+    """Keep a copy of a result's manifest (``written`` where it is still to be put into place) beside the caches, for
+    :func:`restore` and :func:`standing`."""
+    _write_changed(_memory(manifest), written.read_text(encoding="utf-8"))
 
 
 def _write_changed(file: Path, text: str) -> None:
@@ -215,7 +223,7 @@ def mark(manifest: Path, job: Mapping[str, Any], look: Look = input_digest) -> s
     reason = why(manifest, json.loads(text), look)  # as the job will read it: keys are strings there
     _unshare(manifest)
     if reason is None:
-        remember(manifest)
+        remember(manifest, manifest)
         _set_time(manifest, -1)
     else:
         outdate(manifest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 from pathlib import Path
 
@@ -37,10 +38,11 @@ def runtime(plan: Plan, result: str, attempt: int = 1) -> int:
 
 
 def threads(plan: Plan, result: str, *, alone: bool = False) -> int:
-    """The processors of a job: as many as a run was given; of other jobs more for more work, or one (``alone``)."""
+    """The processors of a job on each of its machines: as many as a run was given, of other jobs more for more work; or
+    where no other machine helps (``alone``), of other jobs one."""
     rule, wildcards = rules.rule_of(plan, result)
     if rule.name == "train":
-        return jobs.train_threads(plan, wildcards["system"])
+        return math.ceil(jobs.train_threads(plan, wildcards["system"]) / (1 if alone else nodes(plan, result)))
     return 1 if alone else min(rule.most, 1 + int(minutes(plan, result) / SHARE))
 
 
@@ -56,6 +58,30 @@ def cards(plan: Plan, result: str, attempt: int = 1) -> int:
     return rule.gpu * _training(plan, rule, wildcards).get("processes", 1)
 
 
+def nodes(plan: Plan, result: str, attempt: int = 1) -> int:
+    """The machines of a cluster that a job runs on, at every attempt."""
+    rule, wildcards = rules.rule_of(plan, result)
+    return plan.system_of_kind(wildcards["system"], Trained).nodes if rule.name == "train" else 1
+
+
+def is_spread(plan: Plan, rule: rules.Rule) -> bool:
+    """Whether some job of a rule runs on several machines."""
+    return rule.name == "train" and any(entry.nodes > 1 for entry in plan.of_kind(Trained).values())
+
+
+def launcher(plan: Plan, result: str) -> str:
+    """What starts the module of a job on all of its machines, from the first of them."""
+    count = nodes(plan, result)
+    if count == 1:
+        return "python -m"
+    each = plan.system_of_kind(rules.rule_of(plan, result)[1]["system"], Trained).processes // count
+    return (
+        f"srun --nodes={count} --ntasks={count} --ntasks-per-node=1 --cpus-per-task={threads(plan, result)} "
+        f"python -m torch.distributed.run --nnodes={count} --nproc-per-node={each} --rdzv-backend=c10d "
+        f"--rdzv-id=$SLURM_JOB_ID --rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000)) -m --"
+    )
+
+
 def minutes(plan: Plan, result: str) -> float:
     """How long a job works on one processor, or on a card."""
     rule, wildcards = rules.rule_of(plan, result)
@@ -65,15 +91,17 @@ def minutes(plan: Plan, result: str) -> float:
     return rule.seconds * _videos(plan, result) * times / 60
 
 
-def group(plan: Plan, result: str) -> str | None:
-    """The name of those that a job is submitted with; None where it is alone."""
-    return _groups(plan).get(result)
+def group(plan: Plan, result: str, alone: frozenset[str] = frozenset()) -> str | None:
+    """The name of those that a job is submitted with; None where it is alone, as those of some rules are."""
+    return _groups(plan, alone).get(result)
 
 
 @functools.cache
-def _groups(plan: Plan) -> dict[str, str]:
+def _groups(plan: Plan, alone: frozenset[str]) -> dict[str, str]:
     """Result -> its group: small jobs after equally many large ones (on the longest way), so that no large job lies
-    between two of a group. A small run is one group."""
+    between two of a group. A small run is one group, but for the jobs of rules that are ``alone``, or on several
+    machines: the cards and machines of a group add up."""
+    alone |= {rule.name for rule in rules.RULES if is_spread(plan, rule)}
     parts: dict[str, list[str]] = {}
     for result in rules.needed(plan):
         parts.setdefault(rules.first(plan, result), []).append(result)
@@ -85,7 +113,7 @@ def _groups(plan: Plan) -> dict[str, str]:
         if result not in after:
             read = {rules.first(plan, path) for part in parts[result] for path in rules.job_of(plan, part).results}
             after[result] = max(map(large, read), default=0)
-            if work[result] <= limit:
+            if work[result] <= limit and rules.rule_of(plan, result)[0].name not in alone:
                 found[result] = f"small{after[result]}"
             else:
                 after[result] += 1

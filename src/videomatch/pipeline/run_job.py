@@ -150,7 +150,7 @@ def _make(
             _report(manifest, "unchanged")
         return
     for folder in (Path(entry["path"]).parent for entries in wanted["inputs"].values() for entry in entries):
-        record = provenance.load(folder / provenance.MANIFEST)
+        record = provenance.standing(folder / provenance.MANIFEST)
         problem = "it has no manifest" if record is None else provenance.damage(folder, record)
         if problem:
             raise provenance.Damaged(f"{stage} cannot use {folder}: {problem}; run `snakemake` to mend it")
@@ -172,7 +172,7 @@ def _make(
         if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"] or provenance.request(job) != wanted:
             raise RuntimeError("its code or inputs changed while it worked; start the workflow again")
         provenance.seal(temporary, wanted)
-    provenance.remember(manifest)
+        provenance.remember(manifest, temporary / provenance.MANIFEST)
     shutil.rmtree(scratch, ignore_errors=True)
     log.info("%s finished: %.1f s, %.1f s of CPU", stage, time.monotonic() - started, time.process_time() - cpu)
     _report(manifest, f"{time.monotonic() - started:.1f} s")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from videomatch.common.digests import tree_digest
@@ -15,10 +15,14 @@ AGAIN = "an input is made again"
 
 
 class State:
-    """The judgement of results, each with all that it is made from. What it has looked at it does not look at again."""
+    """The judgement of results, each with all that it is made from. What it has looked at it does not look at again.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    The tables of a data set that are there and have to be made again are made at once, by ``make`` (whether it could):
+    which shards differ shows in them alone, and until then a new video would start the jobs of all shards.
+    """
+
+    def __init__(self, plan: Plan, make: Callable[[str], bool] = lambda _: False) -> None:
+        self._plan, self._make = plan, make
         self._reasons: dict[str, str | None] = {}
         outputs = functools.cache(provenance.outputs)
         self._look = functools.cache(lambda path, reads: provenance.input_digest(path, reads, outputs))
@@ -32,7 +36,11 @@ class State:
             above = [path for path in job.results if self.why(path) is not None]
             content = job.request(self._content)
             others = rules.together(self._plan, result)[1:]
-            reason = provenance.mark(Path(result), content | ({"together": others} if others else {}), self._look)
+            settings = content | ({"together": others} if others else {})
+            reason = provenance.mark(Path(result), settings, self._look)
+            is_ready = job.stage == "prepare" and not above and Path(result).exists()
+            if reason is not None and is_ready and self._make(result):
+                reason = provenance.mark(Path(result), settings, self._look)
             self._reasons[result] = reason or (AGAIN if above else None)
         return self._reasons[result]
 

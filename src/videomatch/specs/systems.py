@@ -125,6 +125,7 @@ class Trained(Spec):
         objectives: objective -> its options, and its ``weight``.
         seeds, folds: one member each; by default the seed of all.
         init: the weights it starts from.
+        nodes: machines of a cluster on which the processes of ``training`` run, equally many on each.
     """
 
     dataset: str = option(section="datasets", workflow=True)
@@ -136,6 +137,12 @@ class Trained(Spec):
     seeds: Sequence[int] | None = option(workflow=True, default=None)
     folds: Folds | None = option(spec=Folds, workflow=True, default=None)
     init: Init | None = option(spec=Init, workflow=True, default=None)
+    nodes: int = option(workflow=True, default=1)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train it together."""
+        return dict(self.training or {}).get("processes", 1)
 
     @property
     def backbones(self) -> list[str]:
@@ -148,6 +155,11 @@ class Trained(Spec):
             yield "", "expected `objectives:`, at least one: nothing would be learned"
         if self.seeds is not None and not (self.seeds and all(type(seed) is int for seed in self.seeds)):
             yield "seeds", f"{self.seeds!r} is not a list of whole numbers"
+        if self.nodes < 1 or self.processes % self.nodes:
+            yield (
+                "nodes",
+                f"{self.processes} processes of `training:` cannot be shared by {self.nodes} machines equally",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
