@@ -94,7 +94,7 @@ class SimilarityMaps:
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
-        (_, (left, query_times)), (_, (right, reference_times)) = self._frames(query), self._frames(reference, True)
+        (_, (left, query_times)), (_, (right, reference_times)) = self.frames(query), self.frames(reference, True)
         if self.spec.similarity == "chamfer":
             values = frame_similarity.clipped(frame_similarity.chamfer(left, right))
         elif self.spec.similarity == "cosine" and self.normalisation is None:
@@ -105,10 +105,10 @@ class SimilarityMaps:
 
     def kept(self, pair: CandidatePair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The frames and times of the query, then of the reference, neither spread out nor normalised."""
-        (query, _), (reference, _) = self._frames(pair.query), self._frames(pair.reference, True)
+        (query, _), (reference, _) = self.frames(pair.query), self.frames(pair.reference, True)
         return *query, *reference
 
-    def _frames(self, video_id: str, is_reference: bool = False) -> tuple[Frames, Frames]:
+    def frames(self, video_id: str, is_reference: bool = False) -> tuple[Frames, Frames]:
         """The frames of a query or a reference and their times without gaps, as they are kept and as compared."""
         if self._last.get(is_reference, ("",))[0] != video_id:
             library = self.references if isinstance(self.references, FrameIndex) else None
