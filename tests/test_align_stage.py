@@ -52,6 +52,20 @@ def test_with_what_was_tuned(data, tmp_path):  # noqa: F811
     assert metrics == pytest.approx({k: best["metrics"][k] for k in metrics})
 
 
+def test_segments_by_their_sums_above_the_bias(data, tmp_path):  # noqa: F811
+    how = {
+        "similarity_map": {"expert": "frames", "bias": 0.2},
+        "grid": {"min_similarity": [0.7], "min_score": [0, 1, 99]},
+    }
+    best, trials = run(data, tmp_path / "tuned", score="sum", **how)
+    assert best["options"]["min_score"] < 99 and best["metrics"]["F1"] > 0.9 and trials["F1"].to_list()[2] == 0
+    summed, _ = aligned(data, tmp_path / "sum", tuned=tmp_path / "tuned", score="sum")
+    mean, _ = aligned(data, tmp_path / "mean", tuned=tmp_path / "tuned")
+    seconds = summed["query_end"] - summed["query_start"]
+    assert len(summed) == len(mean) == 6
+    assert summed["score"].to_numpy() == pytest.approx((seconds * (mean["score"] - 0.2)).to_numpy(), rel=0.1)
+
+
 def test_nearest_references_of_a_search(data, tmp_path):  # noqa: F811
     rows = [("q0", "r0", 0.9, 0), ("q0", "r1", 0.5, 1), ("q0", "r2", 0.4, 2)]
     rows += [("q1", "r0", 0.8, 0), ("q1", "gone", 0.7, 1)]

@@ -346,3 +346,22 @@ def test_segments_in_seconds_and_their_scores(name):
     assert aligners.find_segments(aligner, similarity, times, times)[0, :4].tolist() == [0, 6, 0, 6]
     largest = aligners.find_segments(aligner, similarity, times, times, score="max")
     assert largest[0, 4] == 1
+    summed = {
+        level: aligners.find_segments(aligner, similarity, times, times, score="sum", level=level)
+        for level in (0, 0.25)
+    }
+    assert {level: found[0, 4] for level, found in summed.items()} == {0: 6.0, 0.25: 4.5}  # seconds of the query
+    for least, count in ((5.9, 1), (6.0, 0)):
+        found = aligners.find_segments(aligner, similarity, times, times, {"min_score": least}, score="sum")
+        assert len(found) == count
+
+
+def test_a_sum_along_a_line_is_over_the_query_and_of_what_is_beside_it():
+    values = np.full((8, 16), -0.5)
+    for row in range(8):
+        values[row, 2 * row + row % 2] = 0.5  # twice as fast, and never more than a frame off
+    boxes, seconds = np.array([[0.0, 8, 0, 16], [2, 6, 4, 12], [2, 6, 10, 14]]), np.full(8, 0.5)
+    assert map_paths.line_sums(values, seconds, boxes).tolist() == [2, 1, 0]
+    slow = map_paths.line_sums(values.T, np.full(16, 0.25), boxes[:1, [2, 3, 0, 1]])  # one frame in two is similar
+    assert slow.tolist() == [1]
+    assert map_paths.line_sums(values, seconds, np.zeros((0, 5))).shape == (0,)

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from videomatch.common import named
 from videomatch.common.checkpoint import load_checkpoint
 from videomatch.localisation.intervals import to_seconds
+from videomatch.localisation.map_paths import line_sums
 from videomatch.metrics.segments import ENDS, SCORE, STARTS
 
 Map = Float[np.ndarray, "query_frames reference_frames"]
@@ -56,9 +57,9 @@ def load(name: str | None = None, run: Path | None = None) -> Aligner:
 
 
 def defaults(aligner: Aligner) -> dict[str, Any]:
-    """The options of an aligner and their defaults."""
+    """The options of an aligner and their defaults, with those of :func:`find_segments`."""
     arguments = inspect.signature(aligner.align).parameters.values()
-    return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY}
+    return {a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY} | {"min_score": None}
 
 
 def find_segments(
@@ -69,16 +70,24 @@ def find_segments(
     options: Mapping[str, Any] | None = None,
     *,
     score: str = "mean",
+    level: float = 0.0,
 ) -> Segments:
     """The segments of one map, in seconds, by times without gaps (:func:`videomatch.localisation.intervals.filled`).
-    Segments without length are left out (as published, those of one frame). ``score``: ``mean``, the aligner's own, or
-    ``max``, the largest similarity in its box (VSC 2022's)."""
-    options = options or {}
+    Segments without length are left out (as published, those of one frame). ``options`` are the aligner's, and
+    ``min_score``. ``score``: ``mean``, the aligner's own; ``max``, the largest similarity in its box (VSC 2022's); or
+    ``sum``, over the seconds of its line (:func:`videomatch.localisation.map_paths.line_sums`) of how much similarities
+    exceed ``level``."""
+    options = dict(options or {})
+    min_score = options.pop("min_score", None)
     found = aligner.align(similarity, **options)
     if score == "max":
         starts = np.floor(found[:, STARTS]).astype(int).tolist()
         ends = (np.ceil(found[:, ENDS]).astype(int) + bool(options.get("published"))).tolist()
         for segment, (query, reference), (query_end, reference_end) in zip(found, starts, ends, strict=True):
             segment[SCORE] = similarity[query:query_end, reference:reference_end].max()
+    elif score == "sum":
+        found[:, SCORE] = line_sums(similarity - similarity.dtype.type(level), np.ptp(query_times, axis=1), found)
+    if min_score is not None:
+        found = found[found[:, SCORE] > min_score]
     found = to_seconds(found, query_times, reference_times)
     return found[(found[:, ENDS] > found[:, STARTS]).all(axis=1)]

@@ -110,7 +110,7 @@ class Copies(Answer):
 class ChosenAligner:
     """An aligner with its options; with None it reads rescaled similarities, with the thresholds of this module.
     ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared.
-    Segments have ``min_score``."""
+    Segments have ``min_score``; ``score`` as of :func:`videomatch.aligners.find_segments`."""
 
     aligner: aligners.Aligner
     name: str
@@ -118,6 +118,7 @@ class ChosenAligner:
     bias: float = 0.0
     every: float | None = None
     min_score: float = -np.inf
+    score: str = "mean"
 
 
 def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> ChosenAligner:
@@ -143,7 +144,8 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
     if (name is None) != (run is not None):
         raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
     of_name = name or f"the detector {run}"
-    return ChosenAligner(aligners.load(name, run), of_name, found["options"], compared.bias, compared.every)
+    how = {"bias": compared.bias, "every": compared.every, "score": found.get("score", "mean")}
+    return ChosenAligner(aligners.load(name, run), of_name, found["options"], **how)
 
 
 class CopySearch:
@@ -335,7 +337,8 @@ class CopySearch:
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
             similarity = self._similarity(query[at], frames, random) + self.aligner.bias
-            pieces.append(aligners.find_segments(self.aligner.aligner, similarity, query_times[at], times, options))
+            given = self.aligner.aligner, similarity, query_times[at], times, options
+            pieces.append(aligners.find_segments(*given, score=self.aligner.score, level=self.aligner.bias))
         found = join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
         return self._good(found, self.aligner.min_score)
 

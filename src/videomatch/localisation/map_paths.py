@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from videomatch.localisation.intervals import Segments
-from videomatch.metrics.segments import ENDS
+from videomatch.metrics.segments import ENDS, SCORE
 
 Boxes = Float[np.ndarray, "boxes 4"]
 Overlaps = Float[np.ndarray, "left right"]
 #: the box of a segment, and its score
 Found = tuple[float, float, float, float, float]
+#: frames by which a match may be off a segment's line
+BESIDE = 1
 
 
 def checked(similarity: np.ndarray) -> np.ndarray:
@@ -74,6 +77,23 @@ def _areas(boxes: Boxes, others: Boxes) -> tuple[Overlaps, np.ndarray, np.ndarra
     shared = np.maximum(a, e), np.minimum(b, f), np.maximum(c, g), np.minimum(d, h)
     both, area, other_area = (np.maximum(b - a, 0) * np.maximum(d - c, 0) for a, b, c, d in (shared, left, right))
     return both, area, other_area
+
+
+def line_sums(
+    values: Float[np.ndarray, "query_frames reference_frames"],
+    seconds: Float[np.ndarray, " query_frames"],
+    boxes: Float[np.ndarray, "segments columns"],
+) -> Float[np.ndarray, " segments"]:
+    """Of each box, in frames, the sum along its diagonal of the values above 0, times the ``seconds`` of their query
+    frames: of each of these the largest value within :data:`BESIDE` frames of the line."""
+    sums = []
+    for start, end, first, last in boxes[:, :SCORE].tolist():
+        rows = np.arange(math.ceil(start - 0.5), max(math.ceil(end - 0.5), math.ceil(start - 0.5) + 1))
+        rows = rows[rows < len(values)]
+        columns = np.floor(first + (rows + 0.5 - start) * ((last - first) / max(end - start, 1.0))).astype(int)
+        beside = np.clip(columns + np.arange(-BESIDE, BESIDE + 1)[:, None], 0, values.shape[1] - 1)
+        sums.append(float(np.maximum(values[rows, beside].max(0), 0) @ seconds[rows]))
+    return np.array(sums, np.float64)
 
 
 def along(

@@ -30,6 +30,8 @@ LIBRARY = "library"
 #: max number of pairs that a process gets at once
 CHUNK = 64
 Result = TypeVar("Result")
+#: frames ``(L, D)`` of a video, and their times ``(L, 2)``, s
+Frames = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,8 @@ class SimilarityMaps:
     references: Store | FrameIndex
     queries: Store
     normalisation: ScoreNormalisation | None = None
-    _last: tuple[str, np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False)
-    #: the last query and the last reference as they are kept
-    _kept: dict[bool, tuple[str, np.ndarray, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    #: of both sides the last video, since pairs are ordered by query: its frames as kept and as compared
+    _last: dict[bool, tuple[str, Frames, Frames]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
@@ -93,27 +94,23 @@ class SimilarityMaps:
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
-        if self._last is None or self._last[0] != query:  # pairs are ordered by query
-            rows, times = self.frames(query)
-            self._last = (query, rows if self.normalisation is None else self.normalisation.queries(rows), times)
-        _, left, query_times = self._last
-        right, reference_times = self.frames(reference, is_reference=True)
-        if self.normalisation is not None:
-            values = left @ self.normalisation.references(right).T
-        elif self.spec.similarity == "cosine":
-            values = frame_similarity.cosines(left, right)
-        elif self.spec.similarity == "chamfer":
+        (_, (left, query_times)), (_, (right, reference_times)) = self.frames(query), self.frames(reference, True)
+        if self.spec.similarity == "chamfer":
             values = frame_similarity.clipped(frame_similarity.chamfer(left, right))
+        elif self.spec.similarity == "cosine" and self.normalisation is None:
+            values = frame_similarity.cosines(left, right)
         else:
             values = left @ right.T
         return values + values.dtype.type(self.spec.bias), query_times, reference_times
 
-    def frames(
-        self, video_id: str, is_reference: bool = False, *, spread: bool = True
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The frames ``(L, D)`` of a query or a reference, and their times ``(L, 2)`` without gaps; without ``spread``
-        as they are kept."""
-        if self._kept.get(is_reference, ("",))[0] != video_id:
+    def kept(self, pair: CandidatePair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The frames and times of the query, then of the reference, neither spread out nor normalised."""
+        (query, _), (reference, _) = self.frames(pair.query), self.frames(pair.reference, True)
+        return *query, *reference
+
+    def frames(self, video_id: str, is_reference: bool = False) -> tuple[Frames, Frames]:
+        """The frames of a query or a reference and their times without gaps, as they are kept and as compared."""
+        if self._last.get(is_reference, ("",))[0] != video_id:
             library = self.references if isinstance(self.references, FrameIndex) else None
             store = self.references if is_reference else self.queries
             if isinstance(store, FrameIndex):
@@ -121,15 +118,14 @@ class SimilarityMaps:
             else:
                 rows, times = np.asarray(store[video_id], np.float32), store.times(video_id)
                 rows = rows if library is None else library.project(rows)
-            self._kept[is_reference] = video_id, rows, intervals.filled(times)
-        _, rows, times = self._kept[is_reference]
-        every = self.spec.every if spread else None
-        return (rows, times) if every is None else frame_similarity.resampled(rows, times, every)
-
-    def kept(self, pair: CandidatePair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The frames and times of the query, then of the reference, that are not spread out."""
-        query, reference = self.frames(pair.query, spread=False), self.frames(pair.reference, True, spread=False)
-        return *query, *reference
+            times = intervals.filled(times)
+            kept = rows, times
+            if self.spec.every is not None:
+                rows, times = frame_similarity.resampled(rows, times, self.spec.every)
+            if self.normalisation is not None:
+                rows = (self.normalisation.references if is_reference else self.normalisation.queries)(rows)
+            self._last[is_reference] = video_id, kept, (rows, times)
+        return self._last[is_reference][1:]
 
     def stored(self, references: Collection[str]) -> tuple[int, float]:
         """Bytes that are kept of some references, with the index if they are in one (of all that it holds), and their

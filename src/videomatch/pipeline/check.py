@@ -294,7 +294,7 @@ class Check:
         known, grid = options_of("aligners.{aligner}:align", align), align["tune"].get("grid")
         grid = "ours" if grid is None else grid
         if isinstance(grid, Mapping) and known is not None:
-            self.keys(path, grid, known)
+            self.keys(path, grid, (*known, "min_score"))  # of all segments, whatever finds them
         elif known is not None and not any(place[:2] == path[:2] for place, _ in self.mistakes):
             grids = signatures.grids(f"aligners.{align['aligner']}")
             if self.member(path, "grid", grid, grids):

@@ -277,7 +277,7 @@ def tune(plan: Plan, dataset: str, system: str, member: str) -> Job:
     entry = plan.system_of_kind(system, Align)
     if entry.tune is None:
         raise TypeError(f"system {system!r} tunes nothing")
-    settings = {name: value for name, value in entry.settings().items() if name != "score"} | entry.tune.settings()
+    settings = entry.settings() | entry.tune.settings()
     made = {"rankings": plan.result("shortlists", dataset, str(entry.tune.split), system)} if entry.shortlist else {}
     return _aligning("tune", settings, made, plan, dataset, entry, member)
 

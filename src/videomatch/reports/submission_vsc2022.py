@@ -62,7 +62,7 @@ def submit_descriptors(
     for role in ROLES:
         rows = []
         for video_id in sorted(durations[role].keys() & there):
-            values, times = maps.frames(video_id, is_reference=True)
+            (values, times), _ = maps.frames(video_id, is_reference=True)
             values, times = one_a_second(values, times, durations[role][video_id])
             if scores is None:
                 values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

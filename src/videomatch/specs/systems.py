@@ -260,7 +260,7 @@ class Align(SimilarityMap):
     detector: str | None = option(section="systems", trained=True, workflow=True, default=None)
     options: Mapping[str, Any] | None = option(callee="aligners.{aligner}:align", default=None)
     tune: Tune | None = option(spec=Tune, workflow=True, default=None)
-    score: Literal["mean", "max"] = "mean"
+    score: Literal["mean", "max", "sum"] = "mean"
     follow: bool = False
     shortlist: Shortlist | None = option(spec=Shortlist, workflow=True, default=None)
 

@@ -54,6 +54,7 @@ def align(
         tuned: result of ``tune``, which has aligner, options and similarity map.
         rankings, top: folder of a member's ``rankings.parquet``: its ``top`` references of every query of the split are
             aligned instead of the judged pairs, with the frames of its index if it is a result of ``shortlist``.
+        score: of segments (:func:`videomatch.aligners.find_segments`); a sum is of what exceeds the map's bias.
         follow: move the ends of segments along their lines (:mod:`videomatch.localisation.line_ends`).
     """
     if tuned is not None:
@@ -118,8 +119,8 @@ def _align_pair(
 ) -> tuple[list[tuple[Any, ...]], float, float]:
     """The rows of ``segments`` of one pair, seconds of CPU for them, and seconds of the query."""
     loaded, started = aligners.load(aligner, run), time.process_time()
-    similarity, query_times, reference_times = maps.map(pair.query, pair.reference)
-    found = aligners.find_segments(loaded, similarity, query_times, reference_times, options, score=score)
+    _, query_times, _ = of_pair = maps.map(pair.query, pair.reference)
+    found = aligners.find_segments(loaded, *of_pair, options, score=score, level=maps.spec.bias)
     if follow and len(found):
         found = followed(found, *maps.kept(pair))
     rows = [(pair.query, pair.reference, *segment) for segment in found.tolist()]

@@ -41,18 +41,20 @@ def tune(
     run: Path | None = None,
     grid: str | dict[str, list[Any]] = "ours",
     rankings: Path | None = None,
+    score: str = "mean",
     follow: bool = False,
     threads: int = 1,
 ) -> None:
     """Write ``tuned.json`` (the best options and their metrics) and ``trials.csv`` (every combination, in the order of
     the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector; frames of references are those
-    in the index of ``rankings``, a result of ``shortlist``, if there is one; ``follow`` as of ``align``."""
+    in the index of ``rankings``, a result of ``shortlist``, if there is one; ``score`` and ``follow`` as of ``align``.
+    """
     loaded = aligners.load(aligner, run)
     combinations = combined(_grid(loaded, aligner or "detector", grid))
     maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus, rankings)
     pairs = pairs_of_split(corpus, split, maps)
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
-    function = functools.partial(_score_pair, maps, aligner, run, follow, combinations)
+    function = functools.partial(_score_pair, maps, aligner, run, score, follow, combinations)
     scores = for_each_pair(function, pairs, processes=threads, label="tune")
     trials = [
         {**options, **segments.overall(np.array(of_trial))}
@@ -64,6 +66,7 @@ def tune(
     about = {
         "aligner": aligner,
         "options": combinations[at],
+        "score": score,
         "metrics": {name: trials[at][name] for name in ("precision", "recall", "F1", "FRR", "FAR")},
         "split": split,
         "similarity_map": similarity_map,
@@ -107,13 +110,15 @@ def _score_pair(
     maps: SimilarityMaps,
     aligner: str | None,
     run: Path | None,
+    score: str,
     follow: bool,
     combinations: list[Options],
     pair: CandidatePair,
 ) -> list[tuple[float, float, int, int]]:
     """Precision, recall, and numbers of found and of true segments of a pair, with every combination."""
     loaded, of_pair = aligners.load(aligner, run), maps.map(pair.query, pair.reference)
-    found = [aligners.find_segments(loaded, *of_pair, options) for options in combinations]
+    how = {"score": score, "level": maps.spec.bias}
+    found = [aligners.find_segments(loaded, *of_pair, options, **how) for options in combinations]
     if follow and any(map(len, found)):
         kept = maps.kept(pair)
         found = [followed(given, *kept) for given in found]
