@@ -236,6 +236,8 @@ def test_a_still_picture_is_found_once_and_lasts_as_long_as_in_the_query():
     start, end, first, last = segments[0]
     assert (start, end) == (0, 8) and last - first == 8 and first >= 9 and last <= 19
     assert told([(0, 8, 2, 7, 0.9)])[0] == [[0, 8, 2, 7]]  # it is no longer there
+    assert told([(3, 8, 2, 14, 0.9)])[0] == [[3, 8, 2, 7]]  # it begins in both
+    assert told([(0, 5, 2, 14, 0.9)])[0] == [[0, 5, 9, 14]]  # it ends in both
 
 
 def test_what_moves_is_found_wherever_it_is_shown_and_what_stands_still_is_not_found_again():

@@ -28,23 +28,26 @@ Map = Float[np.ndarray, "query_frames reference_frames"]
 def distinct(
     segments: Segments, similarity: Map, query_times: Times, reference_times: Times, min_similarity: float
 ) -> Segments:
-    """The segments, s, best first, without those that stand still and last less than :data:`STILL`, or explain the same
-    part of the query as a better one. What stands still lasts as long in the reference, if frames of
-    ``min_similarity`` do. Times are without gaps (:func:`videomatch.localisation.intervals.filled`)."""
+    """The segments, s, best first (similarity times seconds, of the video in which it is shorter), without those that
+    stand still and last less than :data:`STILL`, or are of the same part of the query as a better one. What stands
+    still lasts as long in the reference, if frames of ``min_similarity`` do. Times are without gaps
+    (:func:`videomatch.localisation.intervals.filled`)."""
     least = min(STILL, float(np.ptp(query_times))) if len(query_times) else 0.0
     found = []
     for segment in segments:
         parts = (query_times, segment[QUERY]), (reference_times, segment[REFERENCE])
         rows, columns = (_within(*each) for each in parts)
         contrast = _contrast(segment, similarity[rows, columns], query_times[rows], reference_times[columns])
-        found.append(((segment[SCORE] + contrast) * np.ptp(segment[QUERY]), contrast, segment, rows, columns))
+        seconds = min(np.ptp(segment[QUERY]), np.ptp(segment[REFERENCE]))
+        found.append((segment[SCORE] * seconds, contrast, segment, rows, columns))
     kept: list[np.ndarray] = []
     for _, contrast, segment, rows, columns in sorted(found, key=lambda each: -each[0]):
         if contrast >= CONTRAST:
             kept.append(segment)
         elif np.ptp(segment[QUERY]) >= least and not any(is_same_part(segment[QUERY], k[QUERY]) for k in kept):
             is_alike = similarity[rows].mean(axis=0) >= min_similarity
-            kept.append(_settled(segment, is_alike, columns, reference_times))
+            is_inside = rows.start > 0, rows.stop < len(similarity)
+            kept.append(_settled(segment, is_inside, is_alike, columns, reference_times))
     return np.array(kept).reshape(-1, segments.shape[1])
 
 
@@ -70,14 +73,18 @@ def _contrast(segment: np.ndarray, box: np.ndarray, query_times: np.ndarray, ref
     return float(on_line.mean() - others.mean()) if len(others) else 0.0
 
 
-def _settled(segment: np.ndarray, is_alike: np.ndarray, columns: slice, times: np.ndarray) -> np.ndarray:
-    """A still segment at the speed of the query, with its middle where it was, as far as frames are alike there."""
+def _settled(
+    segment: np.ndarray, is_inside: tuple[bool, bool], is_alike: np.ndarray, columns: slice, times: np.ndarray
+) -> np.ndarray:
+    """A still segment at the speed of the query, as far as frames of the reference are alike. It begins with these if
+    it begins inside of the query, or else ends with them if it ends there, or else keeps its middle."""
     before, after = is_alike[: columns.start][::-1], is_alike[columns.stop :]
-    first = columns.start - int(np.argmin([*before, False]))
-    last = columns.stop + int(np.argmin([*after, False])) - 1
+    first = columns.start - int(np.argmin(np.append(before, False)))
+    last = columns.stop + int(np.argmin(np.append(after, False))) - 1
     low, high = min(times[first, 0], segment[REFERENCE][0]), max(times[last, 1], segment[REFERENCE][1])
     length = min(float(np.ptp(segment[QUERY])), high - low)
-    start = np.clip(segment[REFERENCE].mean() - length / 2, low, high - length)
+    middle = float(np.clip(segment[REFERENCE].mean() - length / 2, low, high - length))
+    start = low if is_inside[0] else high - length if is_inside[1] else middle
     settled = segment.copy()
     settled[REFERENCE] = start, start + length
     return settled
