@@ -7,17 +7,18 @@ the columns ``query`` and ``ref``: videos that are known to share footage, of wh
 
 Printed are, by kind, the share of clips of which a segment of the right video was found at the right time, segments
 that are wrong, and those at another time of the right video where its picture is the same, which nobody could tell
-apart; over all the precision, with these as right and as wrong; and CPU seconds per hour of video, of the library and
-of the queries.
+apart; over all the precision, with these as right and as wrong; and CPU seconds per hour of video, of the library, of
+its frames without what describes them, and of the queries.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -28,9 +29,11 @@ import numpy as np
 
 from _claims import claim
 from videomatch.app import copies
-from videomatch.app.descriptors import choose
+from videomatch.app.descriptors import GREY, POINTS, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
+from videomatch.common import named
+from videomatch.media.decode import Sampler
 
 #: clips that are edited, strangers that are, and seconds of each: at least, at most
 CLIPS, STRANGERS, SECONDS = 10, 6, (3.5, 8.0)
@@ -38,7 +41,7 @@ CLIPS, STRANGERS, SECONDS = 10, 6, (3.5, 8.0)
 SIDE, RATE = 320, 12
 #: seconds by which a segment may be displaced
 WITHIN = 1.0
-#: pixels of the side of pictures that are compared, and levels of 255 by which each of them may differ in the same one
+#: pixels of the longer side of pictures that are compared, and levels of 255 by which each may differ in the same one
 LOOK, SAME = 32, 8
 
 Frames = list[np.ndarray]
@@ -157,7 +160,8 @@ SPEED = {"speed .75": 0.75, "speed 1.25": 1.25}
 OF_STRANGERS = ("as it is", "bars 15 %", "title box", "in a picture, 50 %", "rotated by 10", "mirror")
 
 
-def read(path: Path, seconds: float) -> Frames:
+@functools.cache
+def read(path: Path, seconds: float, side: int = SIDE) -> Frames:
     """The frames of a video's first seconds, small, on a regular grid of time."""
     found: Frames = []
     with av.open(str(path)) as container:
@@ -166,7 +170,7 @@ def read(path: Path, seconds: float) -> Frames:
             if at >= seconds:
                 break
             if at * RATE >= len(found):
-                scale = SIDE / max(frame.width, frame.height)
+                scale = side / max(frame.width, frame.height)
                 size = (2 * round(n * scale / 2) for n in (frame.width, frame.height))
                 image = frame.reformat(*size, format="rgb24").to_ndarray()
                 found += [image] * (int(at * RATE) + 1 - len(found))
@@ -205,7 +209,7 @@ def groups(paths: list[str], pairs: Path | None) -> dict[str, str]:
     return first
 
 
-def judged(segment: copies.Segment, original: str, frames: Frames, speed: float) -> str:
+def judged(segment: copies.Segment, original: str, folder: Path, speed: float) -> str:
     """Whether a segment is "right": it shows the part of the original that it names. It is "still" where another part
     of it, of the same picture, is named at its start, middle and end; else "wrong"."""
     queries = np.linspace(segment.query_start, segment.query_end, 3) * speed
@@ -214,12 +218,9 @@ def judged(segment: copies.Segment, original: str, frames: Frames, speed: float)
         return "wrong"
     if abs(references[1] - queries[1]) <= WITHIN:
         return "right"
-    at = np.rint(np.stack([queries, references]) * RATE).astype(int)
-    at -= at == len(frames)  # the end of the last picture
-    if at.max() >= len(frames):
-        return "wrong"
-    looks = [[cv2.resize(frames[n], (LOOK, LOOK), interpolation=cv2.INTER_AREA) for n in row] for row in at]
-    own, other = np.asarray(looks, np.int16)
+    looks = np.asarray(read(folder / original, np.inf, LOOK), np.int16)
+    at = np.minimum(np.rint(np.stack([queries, references]) * RATE).astype(int), len(looks) - 1)
+    own, other = looks[at]
     return "still" if np.abs(own - other).max() <= SAME else "wrong"
 
 
@@ -238,7 +239,12 @@ def main() -> None:
         library.add([options.folder])
         spent, videos = time.process_time() - before, library.videos()
         hours = float(videos["duration"].sum()) / 3600
-        claim("library of an hour of video", [spent / hours], "CPU s")
+        requests = [named.module("experts", name).Expert().request for name in (GREY, POINTS.name)]
+        before = time.process_time()
+        for path in videos["path"]:
+            deque(Sampler(Path(path), requests), maxlen=0)
+        floor = "decoding its frames", [(time.process_time() - before) / hours]
+        claim("library of an hour of video", [spent / hours], "CPU s", floor=floor)
         first = groups(videos["video_id"].to_list(), options.pairs)
         long = videos.filter(videos["duration"] >= SECONDS[0]).sort("sha256")["video_id"].to_list()
         chosen = [video_id for video_id in long if first[video_id] == video_id]
@@ -257,7 +263,7 @@ def main() -> None:
                 before = time.process_time()
                 answer = search.copies(path)
                 spent, asked = spent + time.process_time() - before, asked + answer.duration / 3600
-                kinds = [judged(s, clip, frames[clip], SPEED.get(kind, 1.0)) for s in answer.segments]
+                kinds = [judged(s, clip, options.folder, SPEED.get(kind, 1.0)) for s in answer.segments]
                 found, here = found + ("right" in kinds), here + Counter(kinds)
                 if options.verbose and (set(kinds) - {"right"} or (clip in clips and "right" not in kinds)):
                     print(f"  {kind}: {clip}", *zip(kinds, answer.segments, strict=True), sep="\n    ")

@@ -17,11 +17,12 @@ import clips
 import films
 from pages import Page, screenshot
 from toys import trained
-from videomatch import cli
+from videomatch import aligners, cli
 from videomatch.app import copies, copies_page
 from videomatch.app.descriptors import Descriptor, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
+from videomatch.localisation import distinct
 from videomatch.reports import segment_maps as maps
 
 NASTY = '<script>alert("1")</script>&.mp4'
@@ -214,6 +215,42 @@ def test_what_a_terminal_lacks_is_escaped(tmp_path, monkeypatch, encoding):
     assert [video["video_id"] for video in listed["videos"]] == [name]
     shown = printed("library", "list", library).splitlines()[0].split("  ")[-1]
     assert json.loads(f'"{shown}"') == name and (encoding != "gbk" or "红色" in shown)
+
+
+def told(parts, seconds=(8, 20)):
+    """The segments of a map of a query with a video, of so many seconds of four frames, in which parts are similar:
+    start and end in both, and the similarity of all frames there; or 0 where each is similar to one alone."""
+    similarity = np.zeros([round(4 * n) for n in seconds])
+    for start, end, first, last, value in parts:
+        box = similarity[4 * start : round(4 * end), 4 * first : 4 * last]
+        np.maximum(box, value or np.eye(*box.shape), out=box)
+    query, reference = (np.stack([np.arange(n), np.arange(1, n + 1)], axis=1) / 4 for n in similarity.shape)
+    options = {"min_similarity": 0.7, "min_length": 5}
+    found = aligners.find_segments(aligners.load("hough"), similarity, query, reference, options)
+    return distinct.distinct(found, similarity, query, reference, 0.7)[:, :4].tolist(), len(found)
+
+
+def test_a_still_picture_is_found_once_and_lasts_as_long_as_in_the_query():
+    segments, lines = told([(0, 8, 2, 7, 0.9), (0, 8, 9, 19, 0.95)])
+    assert lines > 1 and len(segments) == 1
+    start, end, first, last = segments[0]
+    assert (start, end) == (0, 8) and last - first == 8 and first >= 9 and last <= 19
+    assert told([(0, 8, 2, 7, 0.9)])[0] == [[0, 8, 2, 7]]  # it is no longer there
+    assert told([(3, 8, 2, 14, 0.9)])[0] == [[3, 8, 2, 7]]  # it begins in both
+    assert told([(0, 5, 2, 14, 0.9)])[0] == [[0, 5, 9, 14]]  # it ends in both
+
+
+def test_what_moves_is_found_wherever_it_is_shown_and_what_stands_still_is_not_found_again():
+    twice = [(0, 8, 1, 9, 0), (0, 8, 11, 19, 0)]
+    assert sorted(told(twice)[0]) == [[0, 8, 1, 9], [0, 8, 11, 19]]
+    segments, lines = told([(0, 6, 1, 7, 0), (6, 8, 7, 9, 0.95), (6, 8, 14, 16, 0.95)])
+    assert lines == 2 and segments == [[0, 8, 1, 9]]
+
+
+def test_a_still_picture_of_a_moment_is_found_only_if_the_query_is_no_longer():
+    assert told([(0, 1.5, 14, 18, 0.95)])[0] == []
+    segments, _ = told([(0, 1.5, 14, 18, 0.95)], seconds=(1.5, 20))
+    assert [segment[:2] for segment in segments] == [[0, 1.5]]
 
 
 def test_what_goes_on_across_a_border_is_one_segment():

@@ -9,7 +9,7 @@ import pytest
 
 import films
 from paths import ROOT
-from videomatch import Library
+from videomatch import Library, cli
 
 SUBTITLE = "1\n00:00:01,000 --> 00:00:02,500\nWe launched the rocket\n"
 
@@ -53,6 +53,23 @@ def test_it_follows_the_folder_and_forgets_it(folder, monkeypatch, tmp_path):
     assert not lib.exists and len(list(folder.iterdir())) == 3
     with pytest.raises(ValueError, match="no index named 'films'"):
         Library(name="films")
+
+
+def test_one_file_is_forgotten_until_the_folder_is_read_again(folder, tmp_path, capsys):
+    lib = Library(folder, model="none")
+    assert lib.find("a rocket") and lib.find("an old town")
+    lib.remove(folder / "talk.mp4")
+    assert lib.videos()["video_id"].to_list() == ["old town.mp4"] and (folder / "talk.mp4").exists()
+    assert lib.find("a rocket") == [] and lib.copies(tmp_path / "copy.mp4").segments == []
+    with pytest.raises(ValueError, match=r"no video of .* named 'old towns.mp4'; did you mean 'old town.mp4'"):
+        lib.remove("old towns.mp4")
+    assert lib.refresh().videos == ["talk.mp4"] and lib.find("a rocket")
+    lib.remove("talk.mp4")  # by its id
+    assert cli.main(["index", str(folder / "old town.mp4"), "--remove"]) == 0
+    assert "is removed from index 'films'; the file stays" in capsys.readouterr().out
+    assert Library(name="films").find("an old town") == [] and not len(Library(name="films"))
+    assert cli.main(["index", str(tmp_path / "copy.mp4"), "--remove"]) == 1
+    assert "no index named" in capsys.readouterr().err
 
 
 def test_what_cannot_be_asked_is_said(folder):

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--speech", metavar="MODEL", help="a Whisper (folder or hub id) that hears speech, or none")
     index.add_argument("--ocr", action=argparse.BooleanOptionalAction, help="read the text in frames (costs most)")
-    index.add_argument("--remove", action="store_true", help="remove the index of FOLDER, or of that name")
+    index.add_argument("--remove", action="store_true", help="remove the index of FOLDER or of that name; or a file")
     find = commands.add_parser("find", help="the videos that show what a text says")
     find.add_argument("asked", metavar="TEXT", nargs="+", help="what to look for; each text is a question")
     similar = commands.add_parser("similar", help="the videos that are similar to one")

@@ -29,7 +29,7 @@ from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.data.walk import NOT_TEXT, is_text, printable
-from videomatch.localisation import frame_similarity, intervals, point_matches
+from videomatch.localisation import distinct, frame_similarity, intervals, point_matches
 from videomatch.metrics.segments import SCORE, union_length
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
@@ -79,9 +79,9 @@ class Segment:
         return self.query_end - self.query_start
 
     def repeats(self, other: Segment) -> bool:
-        """Whether half of the shorter one of two segments of one video is the same part of the query."""
-        shared = min(self.query_end, other.query_end) - max(self.query_start, other.query_start)
-        return self.reference == other.reference and shared > 0.5 * min(self.duration, other.duration)
+        """Whether two segments of one video are of the same part of the query."""
+        parts = ((one.query_start, one.query_end) for one in (self, other))
+        return self.reference == other.reference and distinct.is_same_part(*parts)
 
 
 @dataclass
@@ -294,6 +294,7 @@ class CopySearch:
                     query, columns = (CELL * np.stack([np.arange(n), np.arange(1, n + 1)], 1) for n in related.shape)
                     options = {"min_similarity": RELATED, "min_length": CELLS}
                     segments = aligners.find_segments(aligners.load("hough"), related, query, columns, options)
+                    segments = distinct.distinct(segments, related, query, columns, RELATED)
                 self._related[view, reference] = related
                 self._add(answer, view, reference, self._good(segments, MIN_RELATED))
 
@@ -338,7 +339,10 @@ class CopySearch:
             at = slice(start, start + self.rows)
             similarity = self._similarity(query[at], frames, random) + self.aligner.bias
             given = self.aligner.aligner, similarity, query_times[at], times, options
-            pieces.append(aligners.find_segments(*given, score=self.aligner.score, level=self.aligner.bias))
+            piece = aligners.find_segments(*given, score=self.aligner.score, level=self.aligner.bias)
+            if self.aligner.options is None:
+                piece = distinct.distinct(piece, similarity, query_times[at], times, MIN_SIMILARITY)
+            pieces.append(piece)
         found = join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
         return self._good(found, self.aligner.min_score)
 

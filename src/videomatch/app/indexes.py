@@ -65,13 +65,18 @@ def place(name: str | None) -> Path:
         if name not in indexes:
             raise ValueError(unknown("index", name, indexes))
         return home() / name
-    here = Path.cwd()
-    inside = [n for n, of in indexes.items() if here.is_relative_to(of["folder"])]
+    inside = above(Path.cwd())
     chosen = inside if len(inside) == 1 else list(indexes)
     if len(chosen) != 1:
         advice = f"choose one by --index: {', '.join(indexes)}" if indexes else "`videomatch index FOLDER` makes one"
         raise ValueError(f"{len(indexes) or 'no'} indexes of folders: {advice}")
     return home() / chosen[0]
+
+
+def above(path: Path) -> list[str]:
+    """The names of the indexes of the folders that a path is in."""
+    place = Path(os.path.abspath(path))  # noqa: PTH100  (a link keeps its own name)
+    return [name for name, of in known().items() if place.is_relative_to(of["folder"])]
 
 
 def chosen(options: Any) -> Path | None:

@@ -60,13 +60,18 @@ def _list(as_json: bool) -> int:
 
 
 def _remove(given: str) -> int:
-    """Remove an index, by its name or its folder."""
+    """Remove an index, by its name or its folder; or one file from the indexes of the folders that it is in."""
     name = indexes.name_of(given)
-    if name is None:
+    above = [] if name is not None else indexes.above(Path(given).expanduser())
+    if name is None and not above:
         raise ValueError(unknown("index", given, indexes.known()))
-    library = _library(name=name)
-    library.remove()
-    print(f"index {name!r} is removed; the videos of {library.folder} stay")
+    for library in (_library(name=each) for each in above):
+        library.remove(given)
+        print(f"{given} is removed from index {library.name!r}; the file stays")
+    if name is not None:
+        library = _library(name=name)
+        library.remove()
+        print(f"index {name!r} is removed; the videos of {library.folder} stay")
     return 0
 
 

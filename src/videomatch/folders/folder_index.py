@@ -15,7 +15,7 @@ not the workflow: a result of the workflow is a shard of many videos, which one 
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,10 +81,7 @@ class FolderIndex(VideoLibrary):
 
     def refresh(self, threads: int) -> Refreshed:
         """Bring the index up to date with its folder; files that did not change are not read again."""
-        lock = files.lock(self.folder / ".refresh")
-        if lock is None:
-            raise ValueError(f"another process is refreshing index {self.folder.name!r}: wait for it")
-        with lock:
+        with self._changed():
             for name in (HEARD, READ):
                 files.sweep(self.folder / name, locked=True)
             if not self.watched.is_dir():
@@ -97,14 +94,33 @@ class FolderIndex(VideoLibrary):
                     f"{self.watched} holds none of its videos: is its disk mounted? The index is as it was"
                 )
             if gone := known.filter(pl.Series(lost, dtype=pl.Boolean))["video_id"].to_list():
-                self.remove(gone)
+                super().remove(gone)
             for rest in ("seen",) if self.sees else ("seen", EYES, FRAMES):  # ``seen``: of an earlier version
                 files.remove(self.folder / rest)
             found = folders.read(raw=self.watched)
             self._complete_texts(threads, found)
             added.notes += self._write_lines(found)
-            files.write_json(self.folder / indexes.ABOUT, self.about)
         return Refreshed(**vars(added), removed=gone)
+
+    def remove(self, ids: Collection[str]) -> int:
+        """Remove videos and their words, as :meth:`VideoLibrary.remove`. :meth:`refresh` adds those again whose file
+        still is in the folder."""
+        path = self.folder / "lines.sqlite"
+        with self._changed():
+            removed = super().remove(ids)
+            with self.mended(path):
+                lines.remove(path, ids)
+        return removed
+
+    @contextmanager
+    def _changed(self) -> Iterator[None]:
+        """Only one process changes the index; what was loaded of it before is out of date then."""
+        lock = files.lock(self.folder / ".refresh")
+        if lock is None:
+            raise ValueError(f"another process is refreshing index {self.folder.name!r}: wait for it")
+        with lock:
+            yield
+            files.write_json(self.folder / indexes.ABOUT, self.about)
 
     def _complete_texts(self, threads: int, found: Mapping[str, pl.DataFrame]) -> None:
         """Hear what is said in files without subtitles (``found`` by the folder's reader), and read what is written in

@@ -110,8 +110,14 @@ class Library:
         done.notes[:0] = notes
         return done
 
-    def remove(self) -> None:
-        """Delete the index; the videos stay."""
+    def remove(self, video: File | None = None) -> None:
+        """Delete the index, or remove one ``video`` from it, by its file or id; files stay. :meth:`refresh` adds one
+        again that still is in the folder."""
+        if video is not None:
+            path, videos = str(Path(video).expanduser().absolute()), self.videos()
+            at = videos.filter(pl.col("path") == path)["video_id"].to_list()
+            self.index().remove([*at, str(video)][:1])
+            return
         if self.exists:
             shutil.rmtree(self.place)
         self._catalogue = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -62,6 +63,14 @@ def write(path: Path, rows: Iterable[Line]) -> None:
             if counted:
                 values = (counted, row.video, row.channel, row.start, row.end, row.text)
                 database.execute("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)", values)
+
+
+def remove(path: Path, videos: Iterable[str]) -> None:
+    """Write the lines again without those of some videos."""
+    with files.replacing(path) as new:
+        shutil.copyfile(path, new)
+        with closing(sqlite3.connect(new)) as database, database:
+            database.executemany("DELETE FROM lines WHERE video = ?", [(video,) for video in videos])
 
 
 def search(path: Path, question: str, channels: Sequence[str]) -> list[tuple[float, Line]]:
