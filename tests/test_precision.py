@@ -1,4 +1,4 @@
-"""Matrix products of bfloat16 on a CPU, filled up to shapes that recur."""
+"""Matrix products of bfloat16 on a CPU, filled up to shapes that recur; and what a card computes in another way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videomatch.common.precision import autocast
+from videomatch.common.precision import autocast, running_sum
+from videomatch.localisation.corners import bilinear
 
 CPU = torch.device("cpu")
 
@@ -36,3 +37,29 @@ def test_attention_under_bf16_is_that_of_float32():
     with autocast(CPU, bf16=True):
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert torch.equal(found, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+
+
+def with_gradients(function, *inputs):
+    """What a function returns, and the gradients of its squares."""
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    found = function(*inputs)
+    found.square().sum().backward()
+    return [found.detach(), *(x.grad for x in inputs)]
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_a_card_sums_by_products_as_a_cpu_does(dim):
+    x = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    both = (with_gradients(lambda x, m=m: running_sum(x, dim, multiplies=m), x) for m in (False, True))
+    for plain, product in zip(*both, strict=True):
+        torch.testing.assert_close(product, plain)
+
+
+def test_a_card_samples_by_gathering_as_a_cpu_does():
+    random = torch.Generator().manual_seed(0)
+    fine = torch.randn(2, 3, 5, 7, generator=random, dtype=torch.float64)
+    points = torch.rand(2, 4, 9, 2, generator=random, dtype=torch.float64) * 24 - 5  # of 14 x 10 frames: also beyond
+    both = (with_gradients(lambda *given, g=g: bilinear(*given, gathers=g), fine, points) for g in (False, True))
+    for sampled, gathered in zip(*both, strict=True):
+        torch.testing.assert_close(gathered, sampled)
+    assert not bilinear(fine, torch.full((2, 1, 1, 2), -3.0, dtype=torch.float64), gathers=True).any()

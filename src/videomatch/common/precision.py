@@ -1,7 +1,10 @@
 """What torch computes on and how exactly: device, type of matrix products, threads, determinism."""
 
 import contextlib
+import ctypes
+import functools
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 #: rows to a multiple of which matrices are filled up, see :class:`_FastOnCpu`
 ROWS = 64
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 
 
 def default_device() -> torch.device:
@@ -30,6 +34,17 @@ def multiplies_bf16(device: torch.device) -> bool:
 def at_least_single(x: Tensor) -> Tensor:
     """``x`` in float32, or in float64 if that is its type: sums and exponentials need it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def running_sum(x: Tensor, dim: int, *, multiplies: bool | None = None) -> Tensor:
+    """Sums up to each place of a dimension. A card has no deterministic kernel for them, so there (or if it
+    ``multiplies``) it is a product with a triangle of ones."""
+    if not (x.device.type != "cpu" if multiplies is None else multiplies):
+        return x.cumsum(dim)
+    count = x.shape[dim]
+    with torch.autocast(x.device.type, enabled=False):
+        sums = x.movedim(dim, -1) @ torch.ones(count, count, dtype=x.dtype, device=x.device).triu()
+    return sums.movedim(-1, dim)
 
 
 @contextlib.contextmanager
@@ -68,9 +83,24 @@ class _FastOnCpu(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@functools.cache
+def keep_memory() -> None:
+    """Let glibc's malloc keep freed memory; nothing happens elsewhere. Call it before the first large allocation.
+
+    By default each large block is mapped and unmapped afresh, and page faults cost an image network half its time on a
+    CPU (EfficientNet-B3, batches of 16, two cores: 12.7 images per second before, 25.7 after).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20), (M_ARENA_MAX, 1)):
+            libc.mallopt(name, value)
+
+
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Within the context torch uses ``threads`` threads and only deterministic algorithms."""
+    """Within the context torch uses ``threads`` threads and only deterministic algorithms; memory is kept (see
+    :func:`keep_memory`)."""
+    keep_memory()
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.set_num_threads(threads)
