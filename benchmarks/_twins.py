@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,8 @@ def in_precision(name: str, bf16: bool, device: str = "cpu") -> Any:
 
 
 def steps(ways: Mapping[str, Way], batches: Sequence[Batch], bf16: bool = False, device: str = "cpu") -> Steps:
-    """Steps of ``ours`` and ``plain``, each of which takes the batches in turn. Tells by how much losses and gradients
+    """Steps of ``ours`` (deterministic, as training is; both find memory kept) and ``plain``, each of which takes the
+    batches in turn. Tells by how much losses and gradients
     of the first batch differ at most, relatively; ends the program if in fp32 the losses are not the same."""
     losses = []
     for name, (way, model, _) in ways.items():
@@ -54,11 +56,12 @@ def steps(ways: Mapping[str, Way], batches: Sequence[Batch], bf16: bool = False,
 
         def once() -> float:
             batch, started = next(turn), clock(device)
-            optimiser.zero_grad(set_to_none=True)
-            with in_precision(name, bf16, device):
-                losses = way(model, batch)
-            losses.sum().backward()
-            optimiser.step()
+            with precision.reproducible(torch.get_num_threads()) if name == "ours" else contextlib.nullcontext():
+                optimiser.zero_grad(set_to_none=True)
+                with in_precision(name, bf16, device):
+                    losses = way(model, batch)
+                losses.sum().backward()
+                optimiser.step()
             return clock(device) - started
 
         return once

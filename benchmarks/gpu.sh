@@ -1,6 +1,7 @@
 #!/bin/sh
 # Measure on NVIDIA cards, 10 minutes at most, for benchmarks/README.md: a pretraining step at the published size against
-# its plain twin, the training loop, killed and resumed, and extraction by CLIP B/32; all weights and inputs are random.
+# its plain twin (some 60 GB of the card's memory), the training loop, killed and resumed (12 GB of TMPDIR), and
+# extraction by CLIP B/32. All weights and inputs are random.
 #   benchmarks/gpu.sh                         into benchmarks/measured.json and benchmarks/README.md
 #   benchmarks/gpu.sh --measured FOLDER/measured.json
 #   benchmarks/gpu.sh --tiny --measured …     a try of all of it, small and without a card

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from _claims import FILE, HEADS, Claim, machine
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +49,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "index": ("--rows 50000 --queries 100", "--exact"),
     "million": ("", "--full"),
     "dual_encoding": ("--dims 512", "--rounds 3"),
-    "resume": ("", ""),
+    "resume": (None, ""),
     "detector": (None, "--full"),
     "edits": (None, f"{REAL} --pairs {PAIRS}"),
     "eyes": (None, f"{REAL} $VIDEOMATCH_REALDATA/../cases/queries.tsv"),
@@ -162,6 +164,8 @@ def main() -> None:
     for name in given.names:
         if name not in COMMANDS:
             parser.error(f"no benchmark {name!r}: expected {', '.join(COMMANDS)}")
+    if given.card and not given.tiny and not torch.cuda.is_available():
+        parser.error("--card: torch finds no card here")
     os.environ.setdefault("VIDEOMATCH_REALDATA", str(HERE.parents[1] / "shared/realdata"))
     file, page = given.measured, given.measured.with_name(PAGE.name)
     measured = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from _twins import Batch, Steps, compared, steps
-from videomatch.common import precision
 from videomatch.models.fusion_bert import Config, Model
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 from videomatch.training.loop import optimiser
@@ -122,13 +121,7 @@ def made(size: dict[str, int], batches: list[Batch], bf16: bool, device: str) ->
     fast = optimiser(first, lr=5e-5, weight_decay=0.01, eps=1e-6)
     slow = torch.optim.AdamW(second.parameters(), lr=5e-5, weight_decay=0.01, eps=1e-6, foreach=False, fused=False)
     batches = [{name: value.to(device) for name, value in batch.items()} for batch in batches]
-    return steps({"ours": (as_trained, first, fast), "plain": (plain, second, slow)}, batches, bf16, device)
-
-
-def as_trained(model: Model, batch: Batch) -> Tensor:
-    """:func:`ours` with deterministic algorithms, as in training."""
-    with precision.reproducible(torch.get_num_threads()):
-        return ours(model, batch)
+    return steps({"ours": (ours, first, fast), "plain": (plain, second, slow)}, batches, bf16, device)
 
 
 def main() -> None:

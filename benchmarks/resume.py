@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from _claims import claim, clock
-from pretrain import MFM, MLM, SIZES, TAG, TAGS, as_trained, drawn
+from pretrain import MFM, MLM, SIZES, TAG, TAGS, drawn, ours
 from videomatch.common import distributed, precision
 from videomatch.examples import Batch, Examples
 from videomatch.models.fusion_bert import Config, Model
@@ -98,11 +98,12 @@ def bare(size: str, batch: int, steps: int) -> float:
     for number in range(steps):
         given = {name: value.to(device) for name, value in examples.pool[number % POOL].items()}
         started = clock(device.type)
-        adam.zero_grad(set_to_none=True)
-        with precision.autocast(device, bf16=precision.multiplies_bf16(device)):
-            losses = as_trained(made, given)
-        losses.sum().backward()
-        adam.step()
+        with precision.reproducible(1):
+            adam.zero_grad(set_to_none=True)
+            with precision.autocast(device, bf16=precision.multiplies_bf16(device)):
+                losses = ours(made, given)
+            losses.sum().backward()
+            adam.step()
         seconds.append(clock(device.type) - started)
     return float(np.median(seconds))
 
@@ -110,7 +111,7 @@ def bare(size: str, batch: int, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", default="4 layers of 256", choices=list(SIZES))
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32, help="of one card")
     parser.add_argument("--steps", type=int, default=12, help="in each of the epochs")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -120,7 +121,7 @@ def main() -> None:
     sizes = options.size, options.batch, options.steps
     if options.train is not None:
         start = distributed.start if processes > 1 else lambda function, _, *given: function(*given)
-        start(train, processes, options.train, *sizes, processes)
+        start(train, processes, options.train, options.size, processes * options.batch, options.steps, processes)
         return
     with tempfile.TemporaryDirectory() as temporary:
         whole, cut = Path(temporary) / "whole", Path(temporary) / "cut"
@@ -156,11 +157,11 @@ def main() -> None:
         more=True,
     )
     rate = processes * options.batch / bare(*sizes)
-    ours = options.batch / float(np.median(np.diff(marks)))
+    found = processes * options.batch / float(np.median(np.diff(marks)))
     unit = (
         f"examples a {'s' if torch.cuda.is_available() else 'CPU s'} on {processes} x {precision.default_device().type}"
     )
-    claim(what, [ours], unit, peer=("the step alone", [rate]), more=True)
+    claim(what, [found], unit, peer=("the step alone", [rate]), more=True)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ def _single(x: Any) -> Any:
     return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
+def filled_up(rows: Tensor) -> Tensor:
+    """Rows, where a CPU multiplies bfloat16 with zeros up to a multiple of :data:`ROWS`: several linear layers in a row
+    need not each fill them up."""
+    missing = -len(rows) % ROWS if rows.device.type == "cpu" and torch.is_autocast_enabled("cpu") else 0
+    return F.pad(rows, (0, 0, 0, missing)) if missing else rows
+
+
 class _FastOnCpu(TorchFunctionMode):
     """Lets oneDNN multiply bfloat16 where that is faster than float32 (CPU time of forward and backward, one thread).
 
@@ -76,7 +83,7 @@ class _FastOnCpu(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear and args[0].dim() == 2 and len(args[0]) % ROWS:
             rows, *others = args
-            return func(F.pad(rows, (0, 0, 0, -len(rows) % ROWS)), *others, **kwargs)[: len(rows)]
+            return func(filled_up(rows), *others, **kwargs)[: len(rows)]
         if func is F.scaled_dot_product_attention:
             with torch.autocast("cpu", enabled=False):
                 return func(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
