@@ -177,7 +177,7 @@ def main() -> None:
     chosen = {name: every[given.tiny] for name, every in CARD.items()} if given.card else {}
     chosen = chosen or {name: every[given.full] for name, every in COMMANDS.items()}
     for name in [] if given.page else given.names or chosen:
-        options, left = chosen.get(name), None if given.full else until - time.monotonic()
+        options, left = chosen.get(name), None if given.full or given.tiny else until - time.monotonic()
         if options is None:
             continue
         if what := missing(options):
