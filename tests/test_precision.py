@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer
 
 from videomatch.common.precision import autocast, running_sum
 from videomatch.localisation.corners import bilinear
+from videomatch.models._packed import encode
 
 CPU = torch.device("cpu")
 
@@ -37,6 +40,30 @@ def test_attention_under_bf16_is_that_of_float32():
     with autocast(CPU, bf16=True):
         found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     assert torch.equal(found, F.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+
+
+@pytest.mark.parametrize("some_keys", [False, True])
+@pytest.mark.parametrize("some_wanted", [False, True])
+def test_an_encoder_of_rows_that_are_filled_up_is_that_of_float32(some_keys, some_wanted):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    layers = nn.ModuleList(BertLayer(BertConfig(**sizes)) for _ in range(2)).eval()
+    present = torch.arange(9) < torch.tensor([[4], [9], [1]])
+    keys, wanted = (torch.arange(9) % n == 0 for n in (2, 3))
+    given = {"keys": keys & present} if some_keys else {}
+    given |= {"wanted": wanted & present} if some_wanted else {}
+    rows, weights = torch.randn(int(present.sum()), 32, requires_grad=True), torch.randn(32)
+    found = {}
+    for bf16 in (False, True):
+        rows.grad = None
+        layers.zero_grad()
+        with autocast(CPU, bf16=bf16):
+            states = encode(list(layers), rows, present, **given)
+        (states.float() @ weights).sum().backward()
+        assert len(states) == int((wanted & present if some_wanted else present).sum())
+        found[bf16] = (states.float(), rows.grad, layers[0].output.dense.weight.grad)
+    for exact, near in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(near, exact, rtol=0.05, atol=0.05 * float(exact.abs().max()))
 
 
 def with_gradients(function, *inputs):
