@@ -120,10 +120,11 @@ def text(measured: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [ABOUT, *(f"Machine {n}: {name}; one thread: {rates[name]}.\n" for n, name in enumerate(machines, 1))]
     left = []
     for name, every in COMMANDS.items():
-        for options in dict.fromkeys(o for o in (*every, *CARD.get(name, ())[:1]) if o is not None):
+        for_card = CARD.get(name, ())
+        for options in dict.fromkeys(o for o in (*every, *for_card) if o is not None):
             line = command_line(name, options)
             if line not in measured:
-                left.append(f"- `{line}`")
+                left += [f"- `{line}`"] if options not in for_card[1:] else []
                 continue
             entry = measured[line]
             number = machines.index(entry["machine"]) + 1
