@@ -86,23 +86,33 @@ def _spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     return middle if len(values) == 1 else f"{middle} ({show(min(values))} to {show(max(values))})"
 
 
-def best(work: Callable[[], object], times: int = 8) -> float:
-    """The least CPU seconds of some calls."""
+def clock(device: str = "cpu") -> float:
+    """CPU seconds of this process; with a card, seconds of the clock when it has done all that it was given."""
+    if device == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def best(work: Callable[[], object], device: str = "cpu", times: int = 8) -> float:
+    """The least seconds (:func:`clock`) of some calls."""
     spent = []
     for _ in range(times):
-        started = time.process_time()
+        started = clock(device)
         work()
-        spent.append(time.process_time() - started)
+        spent.append(clock(device) - started)
     return min(spent)
 
 
-def product_rate(bf16: bool = False) -> float:
-    """Multiplications and additions a CPU second in a product of two large matrices by torch."""
+def product_rate(bf16: bool = False, device: str = "cpu") -> float:
+    """Multiplications and additions a second (:func:`clock`) in a product of two large matrices by torch."""
     import torch
 
-    size = 1536
-    one = torch.randn(size, size).to(torch.bfloat16 if bf16 else torch.float32)
-    return 2 * size**3 / best(lambda: one @ one)
+    size = 1536 if device == "cpu" else 8192
+    one = torch.randn(size, size, device=device).to(torch.bfloat16 if bf16 else torch.float32)
+    return 2 * size**3 / best(lambda: one @ one, device)
 
 
 def copy_rate() -> float:
@@ -115,16 +125,20 @@ def copy_rate() -> float:
 
 
 def machine() -> tuple[str, str]:
-    """The processor, and what a thread of it does now."""
+    """The processor and the card, if there is one, and what one thread, and the card, do now."""
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
     able = [name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if torch.cpu.get_capabilities().get(name)]
-    name = model[1] if model else platform.processor() or platform.machine()
+    name = f"{model[1] if model else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    cards = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     torch.set_num_threads(1)
-    rates = [f"{product_rate(bf16) / 1e9:.0f} GFLOP/s in {'bf16' if bf16 else 'fp32'}" for bf16 in (False, True)]
-    return (
-        f"{name}, {os.cpu_count()} cores ({', '.join(able)})",
-        f"{', '.join(rates)}, copies {copy_rate() / 1e9:.0f} GB/s",
-    )
+
+    def told(device: str, unit: float) -> str:
+        both = (f"{product_rate(bf16, device) / unit:.0f} in {'bf16' if bf16 else 'fp32'}" for bf16 in (False, True))
+        return " and ".join(both)
+
+    rates = [f"{told('cpu', 1e9)} GFLOP/s", f"copies {copy_rate() / 1e9:.0f} GB/s"]
+    rates += [f"the card {told('cuda', 1e12)} TFLOP/s"] if cards else []
+    return " + ".join([f"{name} ({', '.join(able)})", *cards]), ", ".join(rates)

@@ -31,11 +31,12 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, Effici
 
 import _clips
 from _claims import claim
+from videomatch.common.precision import keep_memory
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
 from videomatch.experts.image import Expert
 from videomatch.media.decode import Sampler
-from videomatch.stages.extract import extract, keep_memory
+from videomatch.stages.extract import extract
 
 BAR = 0.8
 BATCHES = (8, 16, 32, 64)
@@ -45,8 +46,13 @@ FRAMES = 128
 
 def vit(folder: Path) -> Path:
     """A vision transformer of the small size: 384 wide, 12 layers, patches of 32 pixels at 224."""
+    return clip_b32(folder, width=384)
+
+
+def clip_b32(folder: Path, width: int = 768) -> Path:
+    """The image side of CLIP B/32: 12 layers, patches of 32 pixels at 224."""
     config = CLIPVisionConfig(
-        hidden_size=384, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=6, projection_dim=256
+        hidden_size=width, intermediate_size=4 * width, num_attention_heads=width // 64, projection_dim=width * 2 // 3
     )
     CLIPVisionModelWithProjection(config).save_pretrained(folder)
     return folder
@@ -64,6 +70,9 @@ def efficientnet(folder: Path) -> Path:
             nn.init.ones_(module.weight)
     model.save_pretrained(folder)
     return folder
+
+
+NETWORKS = {build.__name__: build for build in (vit, efficientnet, clip_b32)}
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -111,6 +120,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="videos; without it, clips are made")
     parser.add_argument("--seconds", type=float, default=20, help="length of a clip that is made")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--networks", nargs="*", default=["vit", "efficientnet"], choices=list(NETWORKS))
     options = parser.parse_args()
     keep_memory()
     torch.set_num_threads(1)
@@ -135,7 +145,7 @@ def main() -> None:
         else:
             files = [_clips.make(root / f"{n}.mp4", kind, options.seconds) for n, kind in enumerate(_clips.KINDS)]
         corpus = corpus_of(files, root / "corpus")
-        for build in (vit, efficientnet):
+        for build in (NETWORKS[name] for name in options.networks):
             backbone = str(build(root / build.__name__))
             expert = Expert(backbone=backbone)
             sample = decode(files, expert)[:FRAMES]

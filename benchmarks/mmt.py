@@ -11,9 +11,8 @@ expert: only captions have padding). The first assumes clips of 10 to 30 s, 15 s
 scene and sound (87 % of the clips have any), five a second of appearance, speech of 2 words a second in 70 % of the
 clips, 1 to 30 faces in 60 % and words of OCR in 40 %. Captions have 9.3 words on average, of 1.15 tokens each.
 
-Prints for each batch the median CPU time of a step over rounds in which both take turns (one fewer for the last two),
-the median of the rounds' ratios and their spread, and how far losses and gradients are apart. One thread unless told
-otherwise.
+Prints for each batch the median CPU time of a step over rounds in which both take turns, the median of the rounds'
+ratios and their spread, and how far losses and gradients are apart. One thread unless told otherwise.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _twins import in_turns
+from _twins import Batch, Steps, compared, steps
 from videomatch.models.mmt import Config, Model
 from videomatch.objectives.margins import max_margin
 from videomatch.training.loop import optimiser
@@ -58,7 +55,7 @@ def lengths(rng: np.random.Generator, kind: str) -> np.ndarray:
     return rows if kind == "all experts" else rows * there
 
 
-def drawn(rng: np.random.Generator, kind: str) -> dict[str, Tensor]:
+def drawn(rng: np.random.Generator, kind: str) -> Batch:
     """One batch, padded to full length; ours is given the same and finds the padding itself."""
     mask = np.arange(ROWS)[None, :, None] < lengths(rng, kind)[:, None]
     wide = np.repeat(mask, list(EXPERTS.values()), axis=2)
@@ -79,12 +76,12 @@ def drawn(rng: np.random.Generator, kind: str) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
-def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
+def ours(model: Model, batch: Batch) -> Tensor:
     """The loss by the model and the objective of the project."""
     return max_margin(model(**batch)["similarity"])
 
 
-def plain(model: Any, batch: dict[str, Tensor]) -> Tensor:
+def plain(model: Any, batch: Batch) -> Tensor:
     """The same loss with the same modules, all of it padded."""
     mask, zero = batch["feature_mask"], torch.zeros(BATCH, 1, model.config.width)
     rows, valid, places, edge = [zero + model.start], [torch.ones(BATCH, 1)], [torch.zeros(BATCH, 1)], 0
@@ -121,11 +118,8 @@ def plain(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return torch.cat(losses).mean()
 
 
-Step = Callable[[dict[str, Tensor]], float]
-
-
-def steps(batch: dict[str, Tensor]) -> dict[str, Step]:
-    """The two ways to make a step, each with a model of its own; says how far apart they are on ``batch``."""
+def made(batches: list[Batch], bf16: bool) -> Steps:
+    """The two ways to make a step, each with a model of its own."""
     torch.manual_seed(0)
     first = Model(Config(experts=EXPERTS, dropout=0.0, text_length=512)).train()
     second = copy.deepcopy(first)
@@ -133,42 +127,7 @@ def steps(batch: dict[str, Tensor]) -> dict[str, Step]:
         layer.attention.self.config._attn_implementation = "eager"  # pyright: ignore[reportAttributeAccessIssue]
     fast = optimiser(first, lr=5e-5, weight_decay=0.0)
     slow = torch.optim.Adam(second.parameters(), lr=5e-5, foreach=False, fused=False)
-    compare(first, second, batch)
-
-    def step(way: Callable[[Any, dict[str, Tensor]], Tensor], model: Model, optimiser: torch.optim.Optimizer) -> Step:
-        def once(batch: dict[str, Tensor]) -> float:
-            started = time.process_time()
-            optimiser.zero_grad(set_to_none=True)
-            way(model, batch).backward()
-            optimiser.step()
-            return time.process_time() - started
-
-        return once
-
-    return {"ours": step(ours, first, fast), "plain": step(plain, second, slow)}
-
-
-def compare(first: Model, second: Model, batch: dict[str, Tensor]) -> None:
-    """Losses and gradients of both ways from the same weights."""
-    losses = []
-    for way, model in ((ours, first), (plain, second)):
-        model.zero_grad()
-        losses.append(way(model, batch))
-        losses[-1].backward()
-    found, wanted = (loss.item() for loss in losses)
-    if abs(found / wanted - 1) > 1e-4:
-        raise SystemExit(f"losses {found} and {wanted} are not the same")
-    squares = torch.zeros(2, dtype=torch.float64)
-    worst, where = 0.0, ""
-    for (name, p), q in zip(first.named_parameters(), second.parameters(), strict=True):
-        if p.grad is None or q.grad is None or q.grad.norm() < 1e-6:
-            continue
-        apart, length = (p.grad - q.grad).norm().double(), q.grad.norm().double()
-        squares += torch.stack([apart**2, length**2])
-        worst, where = max((worst, where), (float(apart / length), name))
-    whole = float((squares[0] / squares[1]).sqrt())
-    told = f"losses {found:.6f} apart by {abs(found / wanted - 1):.1e}, gradients by {whole:.1e}"
-    log.info("%s, by %.1e at most of a tensor (%s)", told, worst, where)
+    return steps({"ours": (ours, first, fast), "plain": (plain, second, slow)}, batches, bf16)
 
 
 def main() -> None:
@@ -180,14 +139,13 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(0)
-    ways = steps(drawn(rng, KINDS[0]))
     for kind in options.kinds:
-        batches = [drawn(rng, kind) for _ in range(options.rounds if kind == KINDS[0] else max(1, options.rounds - 1))]
+        batches = [drawn(rng, kind) for _ in range(options.rounds)]
         masks = ("feature_mask", "attention_mask")
         told = (np.mean([float(batch[name].sum()) for batch in batches]) / BATCH for name in masks)
         log.info("%s: %.0f of 210 rows, %.1f of 30 tokens", kind, *told)
-        rounds = [{way: partial(step, batch) for way, step in ways.items()} for batch in batches]
-        in_turns(f"MMT's step, {kind}", rounds, BAR if kind == KINDS[0] else None)
+        bar = BAR if kind == KINDS[0] else None
+        compared(f"MMT's step, {kind}", partial(made, batches), options.rounds, (bar, bar, bar))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from _claims import FILE, HEADS, Claim, machine
 
 HERE = Path(__file__).resolve().parent
@@ -47,15 +49,27 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "index": ("--rows 50000 --queries 100", "--exact"),
     "million": ("", "--full"),
     "dual_encoding": ("--dims 512", "--rounds 3"),
+    "resume": (None, ""),
     "detector": (None, "--full"),
     "edits": (None, f"{REAL} --pairs {PAIRS}"),
     "eyes": (None, f"{REAL} $VIDEOMATCH_REALDATA/../cases/queries.tsv"),
     "speech": (None, f"$WHISPER {REAL}"),
     "importance": (None, "$RUN $CORPUS $FEATURES"),
 }
+#: of a machine with a card (`benchmarks/gpu.sh`): name -> options of the command, and of a try without a card
+CARD: dict[str, tuple[str, str]] = {
+    "pretrain": (
+        "--device cuda --sizes '24 layers of 1024' --batch 128 --rounds 5",
+        "--sizes '2 layers of 64' --batch 8 --rounds 2",
+    ),
+    "resume": ("--size '24 layers of 1024' --batch 128", "--size '2 layers of 64' --batch 8 --steps 6"),
+    "extract": ("--networks clip_b32", "--networks clip_b32 --seconds 1 --rounds 1"),
+}
+CARD_MINUTES = 10
 ABOUT = f"""# Benchmarks
 
-Made by `make bench` ({MINUTES} minutes at most) and `make bench OPTIONS=--full` (hours); nothing here is written by
+Made by `make bench` ({MINUTES} minutes at most), `make bench OPTIONS=--full` (hours) and, on a machine with a card,
+`benchmarks/gpu.sh` ({CARD_MINUTES} minutes); nothing here is written by
 hand. A command measures ours and its peer in one run, in turns where there are rounds: the median, and the least and
 the most in brackets. CPU time of one thread, unless the unit says otherwise. *Times as good* is the median of the
 rounds' ratios: above 1 ours is faster, smaller, or finds more. The floor is what cannot be left out, at the best rate
@@ -106,10 +120,11 @@ def text(measured: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [ABOUT, *(f"Machine {n}: {name}; one thread: {rates[name]}.\n" for n, name in enumerate(machines, 1))]
     left = []
     for name, every in COMMANDS.items():
-        for options in dict.fromkeys(options for options in every if options is not None):
+        for_card = CARD.get(name, ())
+        for options in dict.fromkeys(o for o in (*every, *for_card) if o is not None):
             line = command_line(name, options)
             if line not in measured:
-                left.append(f"- `{line}`")
+                left += [f"- `{line}`"] if options not in for_card[1:] else []
                 continue
             entry = measured[line]
             number = machines.index(entry["machine"]) + 1
@@ -142,26 +157,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(COMMANDS)}; by default all")
     parser.add_argument("--full", action="store_true", help="the long commands: hours")
+    parser.add_argument("--card", action="store_true", help="the commands for a card; see benchmarks/gpu.sh")
+    parser.add_argument("--tiny", action="store_true", help="with --card: try them small, without a card")
+    parser.add_argument("--measured", type=Path, default=MEASURED, help="where the measurements are, the page beside")
     parser.add_argument("--page", action="store_true", help="run nothing, only write the page of what was measured")
     given = parser.parse_args()
     for name in given.names:
         if name not in COMMANDS:
             parser.error(f"no benchmark {name!r}: expected {', '.join(COMMANDS)}")
+    if given.card and not given.tiny and not torch.cuda.is_available():
+        parser.error("--card: torch finds no card here")
     os.environ.setdefault("VIDEOMATCH_REALDATA", str(HERE.parents[1] / "shared/realdata"))
-    measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
-    until, (here, rates) = time.monotonic() + 60 * MINUTES, ("", "") if given.page else machine()
+    file, page = given.measured, given.measured.with_name(PAGE.name)
+    measured = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    minutes = CARD_MINUTES if given.card else MINUTES
+    until, (here, rates) = time.monotonic() + 60 * minutes, ("", "") if given.page else machine()
     code = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False
     )
-    for name in [] if given.page else given.names or COMMANDS:
-        options, left = COMMANDS[name][given.full], None if given.full else until - time.monotonic()
+    chosen = {name: every[given.tiny] for name, every in CARD.items()} if given.card else {}
+    chosen = chosen or {name: every[given.full] for name, every in COMMANDS.items()}
+    for name in [] if given.page else given.names or chosen:
+        options, left = chosen.get(name), None if given.full or given.tiny else until - time.monotonic()
         if options is None:
             continue
         if what := missing(options):
             print(f"{name}: not run, it needs {what}", flush=True)
             continue
         if left is not None and left < 10:
-            print(f"{name}: not run, {MINUTES} minutes are over", flush=True)
+            print(f"{name}: not run, {minutes} minutes are over", flush=True)
             continue
         line = command_line(name, options)
         print(line, flush=True)
@@ -173,10 +197,9 @@ def main() -> None:
         for found in measured[line]["claims"]:
             print(*("  " + cell for cell in Claim(**found).cells() if cell), flush=True)
         print(measured[line]["error"] or f"  {measured[line]['seconds']} s", flush=True)
-        MEASURED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(text(measured), encoding="utf-8")
-    PAGE.write_text(text(measured), encoding="utf-8")
-    print(PAGE)
+        file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    page.write_text(text(measured), encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":

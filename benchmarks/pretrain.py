@@ -7,8 +7,9 @@ positions of the text, the frame objective as (32 x 32) x (32 x 32) scores of wh
 AdamW tensor by tensor. Both start from the same weights and see the same masks, without dropout, and must have the
 same losses.
 
-Prints for each size the median CPU time of a step over rounds in which both take turns, the median of the rounds'
-ratios and their spread, and how far losses and gradients are apart. One thread unless told otherwise.
+Prints for each size the median CPU time of a step (on a card: the clock's) over rounds in which both take turns, the
+median of the rounds' ratios and their spread, and how far losses and gradients are apart. One thread unless told
+otherwise.
 """
 
 from __future__ import annotations
@@ -16,53 +17,50 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from _claims import claim
-from _twins import in_turns
-from videomatch.common import precision
+from _twins import Batch, Steps, compared, steps
 from videomatch.models.fusion_bert import Config, Model
 from videomatch.objectives.tags_and_masks import bce_tags, mfm_nce, mlm
 from videomatch.training.loop import optimiser
 
 BATCH, FRAMES, TOKENS, DIM, WORDS, TAGS = 32, 32, 36, 1536, 21_128, 10_000
 SIZES = {
+    "2 layers of 64": {"layers": 2, "width": 64, "heads_count": 2, "ffn": 128},
     "4 layers of 256": {"layers": 4, "width": 256, "heads_count": 4, "ffn": 1024},
     "12 layers of 768": {"layers": 12, "width": 768, "heads_count": 12, "ffn": 3072},
+    "24 layers of 1024": {"layers": 24, "width": 1024, "heads_count": 16, "ffn": 4096},  # published, on a card
 }
-#: how many times as fast as the plain way a size has to be in single precision
-BARS = {"4 layers of 256": 3.0, "12 layers of 768": 2.0}
-#: the same in bf16, against the plain way in bf16 and in single precision
-BF16_BARS = 3.0, 5.0
+#: how many times as fast as the plain way a size has to be: in fp32, in bf16, and in bf16 as the plain way in fp32
+BARS = {"4 layers of 256": (3.0, 3.0, 5.0), "12 layers of 768": (2.0, 3.0, 5.0)}
 #: weights of the losses (the published system's, divided by three tasks)
 TAG, MLM, MFM = 1250 / 3, 1 / 1.25 / 3, 1 / 3 / 3
 log = logging.getLogger("benchmark")
 
 
-def lengths(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def lengths(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames and tokens of every example: 12 % have 32 frames, the others 5 to 31 with 10 the most frequent."""
-    frames = np.clip(np.round(5 + rng.gamma(2.0, 4.6, BATCH)), 5, 31).astype(int)
-    frames[rng.random(BATCH) < 0.12] = FRAMES
-    titles = np.clip(np.round(rng.normal(18.7, 7.0, BATCH)), 1, TOKENS - 3).astype(int)
+    frames = np.clip(np.round(5 + rng.gamma(2.0, 4.6, batch)), 5, 31).astype(int)
+    frames[rng.random(batch) < 0.12] = FRAMES
+    titles = np.clip(np.round(rng.normal(18.7, 7.0, batch)), 1, TOKENS - 3).astype(int)
     return frames, titles + 3  # [CLS] [SEP] title [SEP]
 
 
-def drawn(rng: np.random.Generator) -> dict[str, Tensor]:
+def drawn(rng: np.random.Generator, batch: int = BATCH) -> Batch:
     """One masked batch, padded to full length; ours is given the same and finds the padding itself."""
-    frames, tokens = lengths(rng)
+    frames, tokens = lengths(rng, batch)
     seen, text = np.arange(FRAMES) < frames[:, None], np.arange(TOKENS) < tokens[:, None]
-    ids = np.where(text, rng.integers(200, WORDS, (BATCH, TOKENS)), 0)
+    ids = np.where(text, rng.integers(200, WORDS, (batch, TOKENS)), 0)
     ids[:, 0], ids[:, 1] = 101, 102
-    ids[np.arange(BATCH), tokens - 1] = 102
+    ids[np.arange(batch), tokens - 1] = 102
     hit = text & (ids > 102) & (rng.random(ids.shape) < 0.15)
-    features = rng.normal(size=(BATCH, FRAMES, DIM)).astype(np.float32) * 0.4 * seen[..., None]
+    features = rng.normal(size=(batch, FRAMES, DIM)).astype(np.float32) * 0.4 * seen[..., None]
     return {
         "frames": torch.from_numpy(features.astype(np.float32)),
         "frame_mask": torch.from_numpy(seen),
@@ -70,11 +68,11 @@ def drawn(rng: np.random.Generator) -> dict[str, Tensor]:
         "attention_mask": torch.from_numpy(text),
         "token_labels": torch.from_numpy(np.where(hit, ids, -100)),
         "masked_frames": torch.from_numpy(seen & (rng.random(seen.shape) < 0.135)),
-        "labels": torch.from_numpy((rng.random((BATCH, TAGS)) < 4.6 / TAGS).astype(np.float32)),
+        "labels": torch.from_numpy((rng.random((batch, TAGS)) < 4.6 / TAGS).astype(np.float32)),
     }
 
 
-def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
+def ours(model: Model, batch: Batch) -> Tensor:
     """The weighted losses by the model and the objectives of the project."""
     o = model(**{name: value for name, value in batch.items() if name != "labels"})
     tags = bce_tags(o["logits"], batch["labels"])
@@ -83,14 +81,14 @@ def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
     return torch.stack([TAG * tags, MLM * tokens, MFM * frames])
 
 
-def plain(model: Model, batch: dict[str, Tensor]) -> Tensor:
+def plain(model: Model, batch: Batch) -> Tensor:
     """The same losses with the same modules, all of it padded."""
     encoder: Any = model.encoder
     embeddings: Any = model.frames
     seen, text, hidden = batch["frame_mask"], batch["attention_mask"], batch["masked_frames"]
     words = encoder.embeddings(input_ids=batch["input_ids"])
     shown = batch["frames"] * (~hidden)[..., None]
-    frames = embeddings(shown, torch.arange(FRAMES).expand(BATCH, FRAMES))
+    frames = embeddings(shown, torch.arange(FRAMES, device=seen.device).expand(seen.shape))
     joint = torch.cat([words[:, :1], frames, words[:, 1:]], dim=1)
     valid = torch.cat([text[:, :1], seen, text[:, 1:]], dim=1)
     bias = ((1.0 - valid.float()) * -10000.0)[:, None, None, :]
@@ -113,92 +111,38 @@ def _dense_nce(outputs: Tensor, features: Tensor, seen: Tensor, hidden: Tensor) 
     return each[hidden.flatten()].mean()
 
 
-Step = Callable[[], float]
-
-
-def precisely(way: Any, bf16: bool) -> Any:
-    """The context in which a way computes in bf16: the project's, or torch's own."""
-    if way is ours:
-        return precision.autocast(torch.device("cpu"), bf16=bf16)
-    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
-
-
-def steps(size: dict[str, int], batches: list[dict[str, Tensor]], bf16: bool) -> tuple[dict[str, Step], str]:
-    """The two ways to make a step, each with a model of its own, and how far apart their first steps are."""
+def made(size: dict[str, int], batches: list[Batch], bf16: bool, device: str) -> Steps:
+    """The two ways to make a step, each with a model of its own."""
     torch.manual_seed(0)
     config = Config(**size, dropout=0.0, num_tags=TAGS, heads=["tags", "tokens", "frames"])  # pyright: ignore[reportArgumentType]
-    first = Model(config).train()
+    first = Model(config).train().to(device)
     second = copy.deepcopy(first)
     second.encoder.set_attn_implementation("eager")  # pyright: ignore[reportCallIssue]
     fast = optimiser(first, lr=5e-5, weight_decay=0.01, eps=1e-6)
     slow = torch.optim.AdamW(second.parameters(), lr=5e-5, weight_decay=0.01, eps=1e-6, foreach=False, fused=False)
-    losses = []
-    for way, model in ((ours, first), (plain, second)):
-        with precisely(way, bf16):
-            losses.append(way(model, batches[0]))
-        losses[-1].sum().backward()
-    found, wanted = (loss.detach().double() for loss in losses)
-    apart = float((found / wanted - 1).abs().max())
-    if not bf16 and apart > 1e-5:
-        raise SystemExit(f"losses {found.tolist()} and {wanted.tolist()} are not the same")
-    told = " + ".join(f"{x:.3f}" for x in found)
-    difference = f"losses {told} apart by {apart:.1e} at most, gradients by {_apart(first, second):.1e}"
-
-    def step(way: Callable[[Any, dict[str, Tensor]], Tensor], model: nn.Module, optimiser: Any) -> Step:
-        turn = iter(range(1 << 30))
-
-        def once() -> float:
-            batch = batches[next(turn) % len(batches)]
-            started = time.process_time()
-            optimiser.zero_grad(set_to_none=True)
-            with precisely(way, bf16):
-                loss = way(model, batch)
-            loss.sum().backward()
-            optimiser.step()
-            return time.process_time() - started
-
-        return once
-
-    return {"ours": step(ours, first, fast), "plain": step(plain, second, slow)}, difference
-
-
-def _apart(first: nn.Module, second: nn.Module) -> float:
-    """Largest distance of two models' gradients of a tensor, relative to the tensor's length."""
-    worst = 0.0
-    for p, q in zip(first.parameters(), second.parameters(), strict=True):
-        if p.grad is not None and q.grad is not None and q.grad.norm() > 1e-6:
-            worst = max(worst, ((p.grad - q.grad).norm() / q.grad.norm()).item())
-    return worst
+    batches = [{name: value.to(device) for name, value in batch.items()} for batch in batches]
+    return steps({"ours": (ours, first, fast), "plain": (plain, second, slow)}, batches, bf16, device)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--sizes", nargs="*", default=list(BARS), choices=list(SIZES))
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(0)
-    batches = [drawn(rng) for _ in range(4)]
+    batches = [drawn(rng, options.batch) for _ in range(4)]
     shares = [float(torch.cat([b["frame_mask"], b["attention_mask"]], 1).float().mean()) for b in batches]
     log.info("%.1f of %d positions are no padding", np.mean(shares) * (FRAMES + TOKENS), FRAMES + TOKENS)
-    kinds = [False, True] if precision.multiplies_bf16(torch.device("cpu")) else [False]
-    if len(kinds) == 1:
-        log.info("no bf16 rows: this processor does not multiply bf16")
     for name in options.sizes:
-        single: list[float] = []
-        for bf16 in kinds:
-            ways, apart = steps(SIZES[name], batches, bf16)
-            for step in ways.values():
-                step()
-            what = f"pretraining step, {name}, {'bf16' if bf16 else 'fp32'}"
-            log.info("%s: %s", what, apart)
-            times = in_turns(what, [ways] * options.rounds, BF16_BARS[0] if bf16 else BARS[name], bf16=bf16)
-            if bf16:
-                peer = ("plain twin in fp32", single)
-                claim(f"{what}, against fp32", times["ours"], "CPU s a step", peer=peer, bar=BF16_BARS[1])
-            single = times["plain"]
+        what = f"pretraining step, {name}" + (f", batch {options.batch}" if options.batch != BATCH else "")
+        bars = BARS.get(name, (None, None, None))
+        ways = partial(made, SIZES[name], batches, device=options.device)
+        compared(what, ways, options.rounds, bars, options.device)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import time
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from _twins import compared, in_turns
+from _twins import in_turns, steps
 from videomatch.models.token_match import MASKED, SECOND, Config, Model
 from videomatch.objectives.hard_negatives import neg_nce, partial_order
 from videomatch.training.loop import optimiser
@@ -130,24 +128,10 @@ def main() -> None:
     first = Model(Config(**sizes, text_encoder=BERT, dropout=0.0, visual_attention=True, importance=True)).train()
     second = copy.deepcopy(first)
     second.text_model.set_attn_implementation("eager")  # pyright: ignore[reportCallIssue]
-    optimisers = {
-        "ours": optimiser(first, lr=1e-5, weight_decay=0.01),
-        "plain": torch.optim.AdamW(second.parameters(), lr=1e-5, weight_decay=0.01, foreach=False, fused=False),
-    }
-    ways = {"ours": (ours, first), "plain": (plain, second)}
-    found, apart, distance = compared([*ways.values()], batches[0])
-    log.info("losses %.4f + %.4f apart by %.1e at most, gradients by %.1e", *found.tolist(), apart, distance)
-
-    def step(name: str, batch: dict[str, Tensor]) -> float:
-        way, model = ways[name]
-        started = time.process_time()
-        optimisers[name].zero_grad(set_to_none=True)
-        way(model, batch).sum().backward()
-        optimisers[name].step()
-        return time.process_time() - started
-
-    rounds = [batches[number % len(batches)] for number in range(options.rounds)]
-    in_turns("step of words against frames", [{n: partial(step, n, batch) for n in ways} for batch in rounds], BAR)
+    fast = optimiser(first, lr=1e-5, weight_decay=0.01)
+    slow = torch.optim.AdamW(second.parameters(), lr=1e-5, weight_decay=0.01, foreach=False, fused=False)
+    ways = steps({"ours": (ours, first, fast), "plain": (plain, second, slow)}, batches)
+    in_turns("step of words against frames", [ways] * options.rounds, BAR)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,15 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from _twins import compared, in_turns
+from _twins import Batch, Steps, compared, steps
 from videomatch.models.video_text import Config, Model
 from videomatch.objectives.contrast import mil_nce, vtm
 from videomatch.objectives.tags_and_masks import fused_mlm, itm, mlm
@@ -38,7 +37,7 @@ BAR = 3.0
 log = logging.getLogger("benchmark")
 
 
-def drawn(rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+def drawn(rng: np.random.Generator, count: int) -> Batch:
     """One batch, padded to full length; ours is given the same and finds the padding itself."""
 
     def texts() -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +62,7 @@ def drawn(rng: np.random.Generator, count: int) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
+def ours(model: Model, batch: Batch) -> Tensor:
     """The losses by the model and the objectives of the project."""
     o = model(**batch)
     words = mlm(o["token_logits"], o["token_targets"]), fused_mlm(o["fused_logits"], o["fused_targets"])
@@ -71,7 +70,7 @@ def ours(model: Model, batch: dict[str, Tensor]) -> Tensor:
     return torch.stack([*pairs, *words, itm(o["match_logits"])])
 
 
-def plain(model: Model, batch: dict[str, Tensor]) -> Tensor:
+def plain(model: Model, batch: Batch) -> Tensor:
     """The same losses with the same modules, all of it padded."""
     towers: Any = model.towers
     heads: Any = model
@@ -110,8 +109,8 @@ def plain(model: Model, batch: dict[str, Tensor]) -> Tensor:
     return torch.stack([contrast, pairs, *words, itm(told)])
 
 
-def steps(size: tuple[int, int, int], batches: list[dict[str, Tensor]]) -> dict[str, Callable[[], float]]:
-    """The two ways to make a step, each with a model of its own; an error if their first losses differ."""
+def made(size: tuple[int, int, int], batches: list[Batch], bf16: bool) -> Steps:
+    """The two ways to make a step, each with a model of its own."""
     count, layers, width = size
     torch.manual_seed(0)
     sizes = {"layers": layers, "width": width, "heads_count": max(2, width // 64), "ffn": 4 * width, "dropout": 0.0}
@@ -121,23 +120,7 @@ def steps(size: tuple[int, int, int], batches: list[dict[str, Tensor]]) -> dict[
     second.towers.encoder.set_attn_implementation("eager")  # pyright: ignore[reportCallIssue]
     fast = optimiser(first, lr=5e-5, weight_decay=0.01)
     slow = torch.optim.AdamW(second.parameters(), lr=5e-5, weight_decay=0.01, foreach=False, fused=False)
-    found, apart, distance = compared(((ours, first), (plain, second)), batches[0])
-    told = " + ".join(f"{x:.3f}" for x in found)
-    log.info("  losses %s apart by %.1e at most, gradients by %.1e", told, apart, distance)
-
-    def step(way: Callable[[Any, dict[str, Tensor]], Tensor], model: nn.Module, optimiser: Any) -> Callable[[], float]:
-        turn = iter(range(1 << 30))
-
-        def once() -> float:
-            started = time.process_time()
-            optimiser.zero_grad(set_to_none=True)
-            way(model, batches[next(turn) % len(batches)]).sum().backward()
-            optimiser.step()
-            return time.process_time() - started
-
-        return once
-
-    return {"ours": step(ours, first, fast), "plain": step(plain, second, slow)}
+    return steps({"ours": (ours, first, fast), "plain": (plain, second, slow)}, batches, bf16)
 
 
 def main() -> None:
@@ -153,8 +136,9 @@ def main() -> None:
         batches = [drawn(rng, count) for _ in range(3)]
         tokens = np.mean([float(b["attention_mask"].sum(1).float().mean()) for b in batches])
         log.info("%s, %d examples with %.1f of %d tokens", name, count, tokens, TOKENS)
-        ways = steps(SIZES[name], batches)
-        in_turns(f"step of text and video, {name}", [ways] * options.rounds, BAR)
+        compared(
+            f"step of text and video, {name}", partial(made, SIZES[name], batches), options.rounds, (BAR, BAR, BAR)
+        )
 
 
 if __name__ == "__main__":

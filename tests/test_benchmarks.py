@@ -31,7 +31,7 @@ def page(monkeypatch, tmp_path):
 def test_every_benchmark_is_on_the_page_with_options_that_it_has(page):
     scripts = {p.stem: p.read_text(encoding="utf-8") for p in FOLDER.glob("[!_]*.py") if p.stem != "page"}
     assert scripts.keys() == page.COMMANDS.keys()
-    for name, every in page.COMMANDS.items():
+    for name, every in [*page.COMMANDS.items(), *page.CARD.items()]:
         given = [word for options in every for word in shlex.split(options or "")]
         assert not [word for word in given if word.startswith("--") and f'"{word}"' not in scripts[name]], name
 

@@ -1,7 +1,10 @@
 """What torch computes on and how exactly: device, type of matrix products, threads, determinism."""
 
 import contextlib
+import ctypes
+import functools
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 #: rows to a multiple of which matrices are filled up, see :class:`_FastOnCpu`
 ROWS = 64
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 
 
 def default_device() -> torch.device:
@@ -32,6 +36,17 @@ def at_least_single(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def running_sum(x: Tensor, dim: int, *, multiplies: bool | None = None) -> Tensor:
+    """Sums up to each place of a dimension. A card has no deterministic kernel for them, so there (or if it
+    ``multiplies``) it is a product with a triangle of ones."""
+    if not (x.device.type != "cpu" if multiplies is None else multiplies):
+        return x.cumsum(dim)
+    count = x.shape[dim]
+    with torch.autocast(x.device.type, enabled=False):
+        sums = x.movedim(dim, -1) @ torch.ones(count, count, dtype=x.dtype, device=x.device).triu()
+    return sums.movedim(-1, dim)
+
+
 @contextlib.contextmanager
 def autocast(device: torch.device, *, bf16: bool) -> Iterator[None]:
     """Within the context matrix products are of bfloat16, if ``bf16``."""
@@ -44,6 +59,13 @@ def autocast(device: torch.device, *, bf16: bool) -> Iterator[None]:
 
 def _single(x: Any) -> Any:
     return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def filled_up(rows: Tensor) -> Tensor:
+    """Rows, where a CPU multiplies bfloat16 with zeros up to a multiple of :data:`ROWS`: several linear layers in a row
+    need not each fill them up."""
+    missing = -len(rows) % ROWS if rows.device.type == "cpu" and torch.is_autocast_enabled("cpu") else 0
+    return F.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 class _FastOnCpu(TorchFunctionMode):
@@ -61,16 +83,31 @@ class _FastOnCpu(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear and args[0].dim() == 2 and len(args[0]) % ROWS:
             rows, *others = args
-            return func(F.pad(rows, (0, 0, 0, -len(rows) % ROWS)), *others, **kwargs)[: len(rows)]
+            return func(filled_up(rows), *others, **kwargs)[: len(rows)]
         if func is F.scaled_dot_product_attention:
             with torch.autocast("cpu", enabled=False):
                 return func(*map(_single, args), **{name: _single(value) for name, value in kwargs.items()})
         return func(*args, **kwargs)
 
 
+@functools.cache
+def keep_memory() -> None:
+    """Let glibc's malloc keep freed memory; nothing happens elsewhere. Call it before the first large allocation.
+
+    By default each large block is mapped and unmapped afresh, and page faults cost an image network half its time on a
+    CPU (EfficientNet-B3, batches of 16, two cores: 12.7 images per second before, 25.7 after).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20), (M_ARENA_MAX, 1)):
+            libc.mallopt(name, value)
+
+
 @contextlib.contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Within the context torch uses ``threads`` threads and only deterministic algorithms."""
+    """Within the context torch uses ``threads`` threads and only deterministic algorithms; memory is kept (see
+    :func:`keep_memory`)."""
+    keep_memory()
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
     torch.set_num_threads(threads)

@@ -45,8 +45,7 @@ class Corners(nn.Module):
         spread = torch.arange(POINTS, device=fine.device) - (POINTS - 1) / 2
         query, reference = (corners[..., n, None] + spread * step for n in range(2))
         grid = torch.stack(torch.broadcast_tensors(reference[..., None, :], query[..., None]), -1)
-        size = torch.tensor(fine.shape[:1:-1], device=fine.device)  # columns, rows, of two frames
-        around = F.grid_sample(fine, (grid / size - 1).flatten(1, 2).flatten(2, 3), align_corners=False)
+        around = bilinear(fine, grid.flatten(1, 2).flatten(2, 3), gathers=fine.device.type != "cpu")
         around = around.transpose(1, 2).flatten(2).unflatten(1, (*mean.shape[1:], 2))  # (B, M, 2, C points²)
         shape = torch.stack([mean.log(), (sides[..., 0] / sides[..., 1]).log()], 2)
         moves = [layer(torch.cat([around[:, :, n], shape], 2)) for n, layer in enumerate(self.layers)]
@@ -63,6 +62,27 @@ class Corners(nn.Module):
         inner = torch.cat([samples, inner[..., -2:]], 2)
         layers = (inner.transpose(1, 2), inner_bias[:, None], outer.transpose(1, 2), outer_bias[:, None])
         return tuple(np.ascontiguousarray(x.numpy()) for x in layers)
+
+
+def bilinear(
+    fine: Float[Tensor, "maps channels rows columns"], points: Float[Tensor, "maps a b 2"], *, gathers: bool
+) -> Float[Tensor, "maps channels a b"]:
+    """Features of cells of two frames at points (column and row, in frames), zero beyond the map. The gradient of
+    torch's own sampling is not deterministic on a card; that of gathered cells is (``gathers``)."""
+    height, width = fine.shape[2:]
+    if not gathers:
+        size = torch.tensor([width, height], device=fine.device)
+        return F.grid_sample(fine, points / size - 1, align_corners=False)
+    at = points.flatten(1, 2) / 2 - 0.5
+    found = torch.zeros((), device=fine.device)
+    for offset in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cell = at.floor() + torch.tensor(offset, device=fine.device)
+        column, row = cell.unbind(-1)
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+        values = fine.flatten(2).gather(2, place[:, None].expand(-1, fine.shape[1], -1))
+        found = found + values * ((1 - (at - cell).abs()).prod(-1) * inside)[:, None]
+    return found.unflatten(2, points.shape[1:3])
 
 
 def refine_corners(

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from videomatch.common.precision import filled_up
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -65,9 +67,10 @@ def encode(
     packing, sources, queries = Packing.of(present), _subset(keys, present), _subset(wanted, present)
     if not layers and queries is not None:
         return rows.index_select(0, queries[0])
+    count, rows = len(rows), filled_up(rows)
     for number, layer in enumerate(layers, start=1):
         rows = _layer(layer, rows, packing, sources, queries if number == len(layers) else None)
-    return rows
+    return rows[:count]
 
 
 #: the numbers of some rows, and their packing
@@ -89,10 +92,15 @@ def _layer(layer: Any, rows: Tensor, packing: Packing, keys: Subset | None, quer
         key, value = linear(source, attention.key, attention.value).chunk(2, dim=1)
     heads = (attention.num_attention_heads, attention.attention_head_size)
     packed = ((query_packing, query), (key_packing, key), (key_packing, value))
-    query, key, value = (packing.pad(x.unflatten(1, heads)).transpose(1, 2) for packing, x in packed)
+    # rows that only fill up take no part in attention
+    packed = ((packing, x[: len(packing.slots[0])].unflatten(1, heads)) for packing, x in packed)
+    query, key, value = (packing.pad(x).transpose(1, 2) for packing, x in packed)
     dropout = attention.dropout.p if attention.training else 0.0
     context = F.scaled_dot_product_attention(query, key, value, key_packing.taken[:, None, None, :], dropout)
-    rows = layer.attention.output(context.transpose(1, 2)[query_packing.slots].flatten(1), residual)
+    context = context.transpose(1, 2)[query_packing.slots].flatten(1)
+    if missing := len(residual) - len(context):
+        context = F.pad(context, (0, 0, 0, missing))
+    rows = layer.attention.output(context, residual)
     return layer.output(layer.intermediate(rows), rows)
 
 

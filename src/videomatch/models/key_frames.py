@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from videomatch.common.precision import at_least_single
+from videomatch.common.precision import at_least_single, running_sum
 from videomatch.localisation.key_frame_selection import TEMPERATURE, max_run
 from videomatch.models import SystemModel
 
@@ -168,12 +168,12 @@ def soft_assignment(
     with torch.autocast(unit.device.type, enabled=False):
         cost = (1 - unit @ unit.transpose(1, 2)) / TEMPERATURE
     # log weight of the run of l frames (third axis) from a frame with a key frame of them (fourth)
-    run = scores[:, at][:, :, None] - cost[:, at[:, :, None], at[:, None, :]].cumsum(2)
+    run = scores[:, at][:, :, None] - running_sum(cost[:, at[:, :, None], at[:, None, :]], 2)
     possible = inside[:, :, :, None] & torch.ones(longest, longest, dtype=torch.bool, device=mask.device).tril()
     run = run.masked_fill(~possible, IMPOSSIBLE)
     length = run.logsumexp(3)
     probability = _run_probabilities(length, sizes, budgets)[..., None] * (run - length[..., None]).exp()
-    covered = probability.flip(2).cumsum(2).flip(2)  # the l-th frame of a run belongs to all runs of l or more frames
+    covered = running_sum(probability.flip(2), 2).flip(2)  # the l-th frame of a run belongs to all runs of l or more
     place = at[:, :, None] * count + at[:, None, :]
     flat = scores.new_zeros(batch, count * count)
     flat = flat.index_add(1, place.flatten(), (covered * possible.any(2)[:, :, None] * inside[..., None]).flatten(1))

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from videomatch.common.distributed import all_gather
-from videomatch.common.precision import at_least_single
+from videomatch.common.precision import at_least_single, running_sum
 from videomatch.models import SystemModel, _encoders
 from videomatch.models._packed import Packing
 
@@ -358,7 +358,7 @@ def without_important(
     """Tokens, of which the most important ones are set to zero: as many as have less than :data:`MASKED` together.
     ``learned``: with a gradient for the importance (a straight-through estimate)."""
     ordered, order = importance.detach().sort(dim=1, descending=True, stable=True)
-    kept = torch.zeros_like(ordered).scatter(1, order, (ordered.cumsum(1) >= MASKED).to(ordered.dtype))
+    kept = torch.zeros_like(ordered).scatter(1, order, (running_sum(ordered, 1) >= MASKED).to(ordered.dtype))
     if learned:
         falling = importance / ordered[:, :1]
         kept = kept - (falling - falling.detach())

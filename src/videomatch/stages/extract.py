@@ -16,11 +16,9 @@ rounding only.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import json
 import logging
-import platform
 import queue
 import threading
 from collections import deque
@@ -36,6 +34,7 @@ import polars as pl
 import torch
 
 from videomatch.common import files, named
+from videomatch.common.precision import keep_memory
 from videomatch.common.progress import track
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
@@ -60,7 +59,6 @@ UNITS = ".units"
 POLL = 0.2
 #: seconds by which the rate of stored frames may differ from the one that an expert requests
 RATE_TOLERANCE = 1e-3
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # malloc.h
 
 
 def extract(
@@ -196,18 +194,6 @@ def _join(output: Path, units: Sequence[Path], outputs: Mapping[str, _Output]) -
             texts = tables.read("texts", *(unit / name for unit in units))
             tables.write("texts", texts.filter(~pl.col("video_id").is_in(list(lost))), output / name)
     return {k: v for unit in units for k, v in json.loads((unit / "warnings.json").read_text(encoding="utf-8")).items()}
-
-
-def keep_memory() -> None:
-    """Let glibc's malloc keep freed memory; nothing happens elsewhere. Call it before the first large allocation.
-
-    By default each large block is mapped and unmapped afresh, and page faults cost an image network half its time on a
-    CPU (EfficientNet-B3, batches of 16, two cores: 12.7 images per second before, 25.7 after).
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for name, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20), (M_ARENA_MAX, 1)):
-            libc.mallopt(name, value)
 
 
 def _load(options: dict[str, Any], backbones: dict[str, str]) -> BaseExpert:

@@ -44,13 +44,19 @@ def sampled(examples: Examples, work: Iterable[tuple[np.ndarray, Key]], prefetch
     waiting: deque[Future[Batch]] = deque()
     try:
         for numbers, key in work:
-            waiting.append(pool.submit(examples.batch, numbers, np.random.default_rng(key)))
+            waiting.append(pool.submit(_pinned, examples, numbers, np.random.default_rng(key)))
             if len(waiting) > prefetch:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _pinned(examples: Examples, numbers: np.ndarray, rng: np.random.Generator) -> Batch:
+    """A batch, where there is a card in memory from which it is copied while the card computes."""
+    batch = examples.batch(numbers, rng)
+    return {name: value.pin_memory() for name, value in batch.items()} if torch.cuda.is_available() else batch
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
