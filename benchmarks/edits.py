@@ -3,7 +3,8 @@
 Clips of the folder are cut to some seconds, made small, edited in every way of ``EDITS`` and encoded again. Each is
 looked for in a library of the originals and of other videos of the folder, which are strangers. So are edited
 strangers that no video of the library shows: whatever is found of them is wrong. PAIRS is a tab-separated file with
-the columns ``query`` and ``ref``: videos that are known to share footage, of which one is taken.
+the columns ``query`` and ``ref``: videos that are known to share footage, of which one is taken; without it, what is
+rightly found in another video that has the same footage counts as wrong.
 
 Printed are, by kind, the share of clips of which a segment of the right video was found at the right time, segments
 that are wrong, and those at another time of the right video where its picture is the same, which nobody could tell
