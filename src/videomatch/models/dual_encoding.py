@@ -40,6 +40,7 @@ from transformers import initialization as init
 
 from videomatch.common.precision import at_least_single
 from videomatch.models import SystemModel, _encoders
+from videomatch.models._recurrent import gru_states
 from videomatch.models._shared import clamped_spread
 
 #: in the order in which they are concatenated
@@ -198,11 +199,9 @@ class _Levels(nn.Module):
         if not lengths.all() or not torch.equal(mask, torch.arange(width, device=mask.device) < lengths[:, None]):
             raise ValueError("a sequence is empty or has a gap; expected at least one row each, and padding at the end")
         weight: Any = gru.weight_hh_l0
-        rows = rows.to(weight.dtype)
-        if padded:
-            return gru(rows)[0][mask]
-        packed = rnn.pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=width)[0][mask]
+        lengths = torch.full_like(lengths, width) if padded else lengths
+        packed = rnn.pack_padded_sequence(rows.to(weight.dtype), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(gru_states(gru, packed), batch_first=True, total_length=width)[0][mask]
 
 
 class _Mapping(nn.Module):
