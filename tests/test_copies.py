@@ -286,11 +286,30 @@ def test_tuned_options_align(search, world, tmp_path):
     assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
     search.aligner = copies.choose_aligner("hough")
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
-    (tmp_path / "tuned.json").write_text(
-        json.dumps({**tuned, "similarity_map": {**compared, "noise": {"split": "val"}}})
-    )
-    with pytest.raises(ValueError, match="a library has plain cosines"):
+
+
+def test_options_tuned_on_normalised_scores_align(search, world, tmp_path):
+    """What any frame is like, a frame of the library is not like more: of noise that holds all that the library shows
+    nothing is left; of other noise the copies, with a sum for a score, and their ends."""
+    tuned = {"aligner": "temporal_network", "options": {"min_similarity": 0.6, "min_length": 3}, "score": "sum"}
+    compared = {"expert": "copy", "bias": 0.5, "noise": {"split": "val", "drop": False}}
+    (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "follow": True, "similarity_map": compared}))
+    with pytest.raises(ValueError, match=r"noise\.npy does not exist"):
         copies.choose_aligner(tuned=tmp_path)
+    rng, inputs = np.random.default_rng(0), search.index.inputs
+    found = {}
+    shown = np.concatenate([search.index.features(i)[0] for i in search.index.ids])
+    for name, noise in {"other": rng.normal(size=(50, inputs)), "the same": shown, "narrow": shown[:, 1:]}.items():
+        np.save(tmp_path / "noise.npy", noise.astype(np.float16))
+        of_noise = copies.choose_aligner(tuned=tmp_path)
+        if name == "narrow":
+            with pytest.raises(ValueError, match=f"have {inputs} dimensions"):
+                copies.CopySearch(search.library, of_noise)
+            continue
+        found[name] = copies.CopySearch(search.library, of_noise).copies(world / "cut.mp4", views=False).segments
+    assert found["the same"] == []
+    assert [s.reference for s in found["other"]] == ["film2.mp4", "film0.mp4"]
+    assert all(s.score > 1 for s in found["other"]), "seconds of a line, not a mean"
 
 
 def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_path, monkeypatch):
@@ -321,13 +340,8 @@ def test_a_network_describes_a_scorer_chooses_and_a_detector_aligns(world, tmp_p
     compared: dict[str, object] = {"expert": "copy", "every": 0.25}
     (tmp_path / "tuned.json").write_text(json.dumps({**options, "similarity_map": compared}))
     spread = copies.choose_aligner(run=detector, tuned=tmp_path)
-    assert spread.every == 0.25
+    assert spread.spec.every == 0.25
     assert copies.CopySearch(library, spread).copies(tmp_path / "copy.mp4", views=False).segments
-    (tmp_path / "tuned.json").write_text(
-        json.dumps({**options, "similarity_map": {**compared, "noise": {"split": "train"}}})
-    )
-    with pytest.raises(ValueError, match="normalised scores"):
-        copies.choose_aligner(run=detector, tuned=tmp_path)
     with pytest.raises(ValueError, match="detects no segments"):
         copies.choose_aligner(run=scorer)
     with pytest.raises(ValueError, match="scores no frames"):

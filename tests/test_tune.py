@@ -119,3 +119,11 @@ def test_a_pair_is_aligned_in_seconds(data):
 def test_wrong_settings_are_named(data, tmp_path, options, message):
     with pytest.raises((ValueError, KeyError), match=message):
         run(data, tmp_path / "out", **options)
+
+
+def test_frames_of_noise_are_kept(data, tmp_path):
+    """With what a search elsewhere needs: how ends were moved, and the noise that scores were normalised by."""
+    compared = {"expert": "frames", "bias": 0.5, "noise": {"split": "copies_val"}}
+    about, _ = run(data, tmp_path / "out", grid={"min_similarity": [0.6]}, similarity_map=compared, follow=True)
+    kept = np.load(tmp_path / "out/noise.npy", allow_pickle=False)
+    assert kept.shape == (360, 64) and about["follow"]

@@ -30,9 +30,12 @@ from videomatch.common.vectors import unit_rows
 from videomatch.data.store import Store
 from videomatch.data.walk import NOT_TEXT, is_text, printable
 from videomatch.localisation import distinct, frame_similarity, intervals, point_matches
+from videomatch.localisation.line_ends import followed
+from videomatch.localisation.maps import NOISE, normalisation
 from videomatch.metrics.segments import SCORE, union_length
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
+from videomatch.retrieval.score_normalisation import ScoreNormalisation
 from videomatch.specs.similarity import SimilarityMap
 
 #: rescaled similarity of two frames that are the same, and seconds of a segment, at least
@@ -50,6 +53,8 @@ MAX_JUMP = 1.0
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
 WHOLE = "whole"
+#: how frames are compared unless options were tuned: of whichever features
+COSINES = SimilarityMap("")
 #: parts of the grid of grey pixels that are compared alone, as a title may cover the rest: shares of the height
 UNCOVERED = {"without the lower quarter": (0.0, 0.75), "without the upper quarter": (0.25, 1.0)}
 #: share of the contrast of a picture that such a part has at least
@@ -109,16 +114,17 @@ class Copies(Answer):
 @dataclass(frozen=True)
 class ChosenAligner:
     """An aligner with its options; with None it reads rescaled similarities, with the thresholds of this module.
-    ``bias`` is added to every similarity; key frames are spread out to one ``every`` s before they are compared.
-    Segments have ``min_score``; ``score`` as of :func:`videomatch.aligners.find_segments`."""
+    Similarities are made as ``spec`` says, whose ``noise`` are such frames, as the features have them. Segments have
+    ``min_score``; ``score`` and ``follow`` are as of :func:`videomatch.stages.align.align`."""
 
     aligner: aligners.Aligner
     name: str
     options: Mapping[str, Any] | None = None
-    bias: float = 0.0
-    every: float | None = None
-    min_score: float = -np.inf
+    spec: SimilarityMap = COSINES
+    noise: np.ndarray | None = None
     score: str = "mean"
+    follow: bool = False
+    min_score: float = -np.inf
 
 
 def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path | None = None) -> ChosenAligner:
@@ -138,14 +144,16 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
         raise ValueError(f"{path} does not exist: expected a result of `tune`")
     found = json.loads(path.read_text(encoding="utf-8"))
     compared = SimilarityMap.read(found["similarity_map"])
-    if compared.noise is not None:
-        raise ValueError(f"{path} was tuned on normalised scores; a library has plain cosines")
+    frames = path.with_name(NOISE)
+    if compared.noise is not None and not frames.is_file():
+        raise ValueError(f"{frames} does not exist: {path} was tuned on scores normalised by the frames in it")
     name = found["aligner"]
     if (name is None) != (run is not None):
         raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
     of_name = name or f"the detector {run}"
-    how = {"bias": compared.bias, "every": compared.every, "score": found.get("score", "mean")}
-    return ChosenAligner(aligners.load(name, run), of_name, found["options"], **how)
+    noise = None if compared.noise is None else np.load(frames, allow_pickle=False).astype(np.float32)
+    how = found["options"], compared, noise, found.get("score", "mean"), found.get("follow", False)
+    return ChosenAligner(aligners.load(name, run), of_name, *how)
 
 
 class CopySearch:
@@ -158,6 +166,7 @@ class CopySearch:
         self.points = library.open_points()
         self.files = {row["video_id"]: row for row in library.videos().iter_rows(named=True)}
         self._baseline = _random_frames(self.index)
+        self._normalisation = None if aligner.noise is None else self._fitted(aligner)
         self._queries: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # view -> frames and their times
         self._related: dict[tuple[str, str], np.ndarray] = {}  # view by corners, reference -> map
         self.min_seconds = MIN_SECONDS
@@ -209,7 +218,7 @@ class CopySearch:
             if beside and not answer.is_found:
                 self._search_points(answer, Store(descriptor.passed(folder) / POINTS.name), top, same)
             is_grid = descriptor.options["extractor"] == GREY and self.index.dim == self.index.inputs
-            if views and is_grid and not answer.is_found:
+            if views and is_grid and self._normalisation is None and not answer.is_found:
                 self._search_uncovered(answer, candidates)
             if views and not answer.is_found:
                 with answer.timed("frames"):
@@ -327,7 +336,8 @@ class CopySearch:
     ) -> np.ndarray:
         """Segments ``(N, 5)``, s, of the least score or more; ``random`` frames of the library are compared as the
         others are. Long queries are aligned in pieces, so that no map is too large for the memory."""
-        every, options = self.aligner.every, self.aligner.options
+        every, options = self.aligner.spec.every, self.aligner.options
+        kept = query, query_times, frames, times
         if every is not None:
             query, query_times = frame_similarity.resampled(query, query_times, every)
             frames, times = frame_similarity.resampled(frames, times, every)
@@ -337,19 +347,30 @@ class CopySearch:
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
-            similarity = self._similarity(query[at], frames, random) + self.aligner.bias
+            similarity = self._similarity(query[at], frames, random)
             given = self.aligner.aligner, similarity, query_times[at], times, options
-            piece = aligners.find_segments(*given, score=self.aligner.score, level=self.aligner.bias)
+            piece = aligners.find_segments(*given, score=self.aligner.score, level=self.aligner.spec.bias)
             if self.aligner.options is None:
                 piece = distinct.distinct(piece, similarity, query_times[at], times, MIN_SIMILARITY)
             pieces.append(piece)
         found = join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
-        return self._good(found, self.aligner.min_score)
+        return self._good(followed(found, *kept) if self.aligner.follow else found, self.aligner.min_score)
+
+    def _fitted(self, aligner: ChosenAligner) -> ScoreNormalisation:
+        """The normalisation, fitted to frames of noise as they would be kept in the library."""
+        noise = np.zeros((0, 0)) if aligner.noise is None else aligner.noise
+        if noise.ndim != 2 or noise.shape[1] != self.index.inputs:
+            given = f"{aligner.name} was tuned with frames of shape {noise.shape}"
+            raise ValueError(f"{given}; those of {self.library.folder} have {self.index.inputs} dimensions")
+        return normalisation(self.index.project(noise), aligner.spec)
 
     def _similarity(self, query: np.ndarray, frames: np.ndarray, random: np.ndarray | None = None) -> np.ndarray:
+        if self._normalisation is not None:
+            normalised = self._normalisation.queries(query) @ self._normalisation.references(frames).T
+            return normalised + np.float32(self.aligner.spec.bias)
         cosines = frame_similarity.cosines(query, frames)
         if self.aligner.options is not None:
-            return cosines
+            return cosines + np.float32(self.aligner.spec.bias)
         random = self._baseline if random is None else random
         baseline = np.maximum(0, (query @ random.T).mean(axis=1, keepdims=True))
         return (cosines - baseline) / np.maximum(1 - baseline, 1e-3)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from videomatch.common.progress import track_calls
 from videomatch.data import tables
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: folder of the index in a result of ``shortlist``
 LIBRARY = "library"
+#: frames of noise in a result of ``tune``
+NOISE = "noise.npy"
 #: max number of pairs that a process gets at once
 CHUNK = 64
 Result = TypeVar("Result")
@@ -84,13 +87,8 @@ class SimilarityMaps:
         if spec.noise is None:
             return cls(spec, kept, queries)
         assert corpus is not None
-        rows, _ = references.gather([i for i in pooled_ids(corpus, spec.noise.split) if i in references])
-        if not len(rows):
-            raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {root}")
-        noise = np.asarray(rows, np.float32) if library is None else library.project(rows)
-        is_unit = spec.similarity == "cosine"
-        fitted = ScoreNormalisation(noise, beta=spec.noise.beta, drop=spec.noise.drop, unit=is_unit)
-        return cls(spec, kept, queries, fitted)
+        rows = noise(features, spec, corpus)
+        return cls(spec, kept, queries, normalisation(rows if library is None else library.project(rows), spec))
 
     def map(self, query: str, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The map ``(Q, R)`` of two videos, and the times ``(Q, 2)`` and ``(R, 2)`` of their frames, without gaps."""
@@ -139,6 +137,22 @@ class SimilarityMaps:
             times = [kept.times(i) for i in references]
             size = sum(map(len, times)) * kept.dtype.itemsize * math.prod(kept.shape)
         return size, sum(float(of_video[-1, 1]) for of_video in times if len(of_video)) / 3600
+
+
+def noise(features: Iterable[Path], spec: SimilarityMap, corpus: Path) -> Float[np.ndarray, "frames D"]:
+    """The frames of the videos of ``spec.noise``, float32, as the features have them."""
+    assert spec.noise is not None
+    store = expert_store(features, spec.expert)
+    rows, _ = store.gather([i for i in pooled_ids(corpus, spec.noise.split) if i in store])
+    if not len(rows):
+        raise ValueError(f"noise: no reference of split {spec.noise.split!r} has a frame in {store.roots[0]}")
+    return np.asarray(rows, np.float32)
+
+
+def normalisation(rows: Float[np.ndarray, "frames D"], spec: SimilarityMap) -> ScoreNormalisation:
+    """As ``spec.noise`` has it, fitted to frames of noise."""
+    assert spec.noise is not None
+    return ScoreNormalisation(rows, beta=spec.noise.beta, drop=spec.noise.drop, unit=spec.similarity == "cosine")
 
 
 def pairs_of_split(corpus: Path, split: str | list[str], maps: SimilarityMaps) -> list[CandidatePair]:

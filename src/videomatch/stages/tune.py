@@ -21,7 +21,7 @@ import polars as pl
 from videomatch import aligners
 from videomatch.common import files
 from videomatch.localisation.line_ends import followed
-from videomatch.localisation.maps import CandidatePair, SimilarityMaps, for_each_pair, pairs_of_split
+from videomatch.localisation.maps import NOISE, CandidatePair, SimilarityMaps, for_each_pair, noise, pairs_of_split
 from videomatch.metrics import segments
 from videomatch.specs.similarity import SimilarityMap
 
@@ -45,13 +45,15 @@ def tune(
     follow: bool = False,
     threads: int = 1,
 ) -> None:
-    """Write ``tuned.json`` (the best options and their metrics) and ``trials.csv`` (every combination, in the order of
-    the grid). ``aligner`` is a file in ``aligners/``, or ``run`` is a trained detector; frames of references are those
-    in the index of ``rankings``, a result of ``shortlist``, if there is one; ``score`` and ``follow`` as of ``align``.
+    """Write ``tuned.json`` (the best options and their metrics), ``trials.csv`` (every combination, in the order of the
+    grid) and, with score normalisation, ``noise.npy`` (its frames in 16 bits). ``aligner`` is a file in ``aligners/``,
+    or ``run`` is a trained detector; frames of references are those in the index of ``rankings``, a result of
+    ``shortlist``, if there is one; ``score`` and ``follow`` as of ``align``.
     """
     loaded = aligners.load(aligner, run)
     combinations = combined(_grid(loaded, aligner or "detector", grid))
-    maps = SimilarityMaps.of(features, SimilarityMap.read(similarity_map), corpus, rankings)
+    spec = SimilarityMap.read(similarity_map)
+    maps = SimilarityMaps.of(features, spec, corpus, rankings)
     pairs = pairs_of_split(corpus, split, maps)
     log.info("%d pairs, %d combinations", len(pairs), len(combinations))
     function = functools.partial(_score_pair, maps, aligner, run, score, follow, combinations)
@@ -67,6 +69,7 @@ def tune(
         "aligner": aligner,
         "options": combinations[at],
         "score": score,
+        "follow": follow,
         "metrics": {name: trials[at][name] for name in ("precision", "recall", "F1", "FRR", "FAR")},
         "split": split,
         "similarity_map": similarity_map,
@@ -74,6 +77,8 @@ def tune(
         "copies": sum(len(pair.truth) > 0 for pair in pairs),
         "combinations": len(combinations),
     }
+    if spec.noise is not None:
+        np.save(output / NOISE, noise(features, spec, corpus).astype(np.float16))
     files.write_json(output / "tuned.json", about)
     log.info("best of %d: %s, F1 %.4f", len(trials), combinations[at], trials[at]["F1"])
 
