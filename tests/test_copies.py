@@ -263,6 +263,7 @@ def test_what_goes_on_across_a_border_is_one_segment():
         [10, 14, 90, 94, 0.9],
         [12, 14, 42, 44, 0.9],
     ]
+    assert copies.join_pieces([first, second], [10.0], "sum")[0, 4] == pytest.approx(1.4)
     assert copies.join_pieces([], []).shape == (0, 5)
 
 

@@ -353,7 +353,7 @@ class CopySearch:
             if self.aligner.options is None:
                 piece = distinct.distinct(piece, similarity, query_times[at], times, MIN_SIMILARITY)
             pieces.append(piece)
-        found = join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist())
+        found = join_pieces(pieces, query_times[self.rows :: self.rows, 0].tolist(), self.aligner.score)
         return self._good(followed(found, *kept) if self.aligner.follow else found, self.aligner.min_score)
 
     def _fitted(self, aligner: ChosenAligner) -> ScoreNormalisation:
@@ -384,8 +384,9 @@ def _part(rows: np.ndarray, top: float, bottom: float) -> np.ndarray:
     return unit_rows(part * (np.linalg.norm(part, axis=1, keepdims=True) >= CONTRAST), np.float32)
 
 
-def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.ndarray:
-    """Segments ``(N, 5)``, s, of pieces of a query, joined at ``borders``: the starts of all but the first, s."""
+def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], score: str = "mean") -> np.ndarray:
+    """Segments ``(N, 5)``, s, of pieces of a query, joined at ``borders``: the starts of all but the first, s. Their
+    ``score`` is the mean over both, or the sum."""
     found = pieces[0].tolist() if len(pieces) else []
     for piece, border in zip(pieces[1:], borders, strict=True):
         for row in piece.tolist():
@@ -394,7 +395,8 @@ def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float]) -> np.nd
                 found.append(row)
                 continue
             first, second = before[1] - before[0], row[1] - row[0]
-            before[4] = (before[4] * first + row[4] * second) / (first + second)
+            both = before[4] + row[4], (before[4] * first + row[4] * second) / (first + second)
+            before[4] = both[score != "sum"]
             before[1], before[3] = row[1], row[3]
     return np.array(found, np.float64).reshape(-1, 5)
 
