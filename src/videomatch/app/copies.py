@@ -395,8 +395,8 @@ def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], score: s
                 found.append(row)
                 continue
             first, second = before[1] - before[0], row[1] - row[0]
-            both = before[4] + row[4], (before[4] * first + row[4] * second) / (first + second)
-            before[4] = both[score != "sum"]
+            mean = (before[4] * first + row[4] * second) / (first + second)
+            before[4] = before[4] + row[4] if score == "sum" else mean
             before[1], before[3] = row[1], row[3]
     return np.array(found, np.float64).reshape(-1, 5)
 
