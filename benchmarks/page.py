@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "edits": (None, f"{REAL} --pairs {PAIRS}"),
     "eyes": (None, f"{REAL} $VIDEOMATCH_REALDATA/../cases/queries.tsv"),
     "speech": (None, f"$WHISPER {REAL}"),
+    "precision": (None, "results/demo/runs/pretrain_ours/seed0"),
     "importance": (None, "$RUN $CORPUS $FEATURES"),
 }
 #: of a machine with a card (`benchmarks/gpu.sh`): name -> options of the command, and of a try without a card
@@ -85,10 +86,10 @@ def command_line(name: str, options: str) -> str:
 
 
 def missing(options: str) -> str | None:
-    """What a command needs that is not there: a variable, or a file that one names."""
+    """What a command needs that is not there: a variable, or a file or folder."""
     for word in shlex.split(options):
         given = os.path.expandvars(word)
-        if "$" in word and not Path(given).exists():
+        if ("$" in word or "/" in word) and not (HERE.parent / given).exists():
             return word.partition("/")[0] if "$" in given else word
     return None
 

@@ -48,12 +48,12 @@ def main() -> None:
     by_run = pl.concat(runs)
     fp32, bf16 = (by_run.filter(precision=p).drop("precision", "seed").group_by("epoch") for p in PRECISIONS)
     spread, mean = fp32.agg(pl.all().std()).sort("epoch"), fp32.agg(pl.all().mean()).sort("epoch")
-    distance = (bf16.agg(pl.all().mean()).sort("epoch") - mean).select(pl.all().abs())
+    apart = bf16.agg(pl.all().mean()).sort("epoch") - mean
     for name in spread.columns[1:]:
-        last = f"{mean[name][-1]:.4g} {bf16.agg(pl.all().mean()).sort('epoch')[name][-1] - mean[name][-1]:+.2g}"
+        last = f"at the last epoch {mean[name][-1]:.4g} {apart[name][-1]:+.2g}"
         claim(
-            f"{name} of {len(spread)} epochs, {options.seeds} seeds: bf16 from fp32 (the last epoch {last})",
-            distance[name].to_list(),
+            f"{name} over {len(spread)} epochs and {options.seeds} seeds, bf16 from fp32 ({last})",
+            apart[name].abs().to_list(),
             "at an epoch",
             peer=("standard deviation over fp32's seeds", spread[name].to_list()),
             bar=1,
