@@ -165,8 +165,8 @@ def main() -> None:
             theirs, everything, planned = map(statistics.median, columns)
             if facts.duration >= LONG:
                 spent[name] = list(columns[2]), list(columns[0])
-            speed = facts.duration / planned
-            cells = f"{theirs:9.2f} {everything:9.2f} {planned:9.2f} {planned / theirs:10.2f} {speed:12.0f}"
+            speed = facts.duration / max(planned, 1e-3)  # CPU time has its own steps
+            cells = f"{theirs:9.2f} {everything:9.2f} {planned:9.2f} {planned / max(theirs, 1e-3):10.2f} {speed:12.0f}"
             sys.stdout.write(f"{name[:34]:34} {cells}\n")
         if not spent:
             sys.exit(f"no clip of {LONG} s")
