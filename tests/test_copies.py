@@ -297,6 +297,9 @@ def test_options_tuned_on_normalised_scores_align(search, world, tmp_path):
     (tmp_path / "tuned.json").write_text(json.dumps({**tuned, "follow": True, "similarity_map": compared}))
     with pytest.raises(ValueError, match=r"noise\.npy does not exist"):
         copies.choose_aligner(tuned=tmp_path)
+    (tmp_path / "other.json").write_text(json.dumps({**tuned, "similarity_map": {**compared, "similarity": "inner"}}))
+    with pytest.raises(ValueError, match="similarity 'inner', expected 'cosine'"):
+        copies.choose_aligner(tuned=tmp_path / "other.json")
     rng, inputs = np.random.default_rng(0), search.index.inputs
     found = {}
     shown = np.concatenate([search.index.features(i)[0] for i in search.index.ids])

@@ -144,6 +144,8 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
         raise ValueError(f"{path} does not exist: expected a result of `tune`")
     found = json.loads(path.read_text(encoding="utf-8"))
     compared = SimilarityMap.read(found["similarity_map"])
+    if compared.similarity != "cosine":
+        raise ValueError(f"{path} was tuned on similarity {compared.similarity!r}, expected 'cosine': a library's")
     frames = path.with_name(NOISE)
     if compared.noise is not None and not frames.is_file():
         raise ValueError(f"{frames} does not exist: {path} was tuned on scores normalised by the frames in it")

@@ -21,8 +21,8 @@ from videomatch.metrics.segments import ENDS, SCORE, STARTS
 OFF, TRIM = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]), 1.0
 #: similarity by which a copy differs from what surrounds it, else its ends stay as they are
 MIN_CONTRAST = 0.1
-#: one query frame in so many tells how similar unrelated frames of both videos are
-SAMPLE = 3
+#: one query frame in so many tells how similar unrelated frames of both videos are; of a long query so many frames
+SAMPLE, SAMPLED = 3, 1000
 #: two segments that overlap by more than this are the same
 SAME = 0.9
 
@@ -41,7 +41,8 @@ def followed(
     rows, others = unit_rows(query), unit_rows(reference)
     # the best of as many frames as on the line
     width = 1 + round(float(np.ptp(OFF) / np.median(np.diff(reference_times, axis=1))))
-    usual = float(np.median(maximum_filter1d(rows[::SAMPLE] @ others.T, width, axis=1)))
+    sample = rows[:: max(SAMPLE, -(-len(rows) // SAMPLED))]
+    usual = float(np.median(maximum_filter1d(sample @ others.T, width, axis=1)))
     moved = np.array([_moved(one, usual, rows, query_times, others, reference_times) for one in segments])
     return moved[nms(moved[:, :SCORE], moved[:, SCORE], SAME)]
 
