@@ -281,7 +281,8 @@ def _evaluate_segments(
     pairs = judged_pairs(corpus, split).select("query_id", "reference_id").unique()
     counts = {
         "queries": pairs["query_id"].n_unique(),
-        "references": pairs["reference_id"].n_unique(),
+        "references": len(set(pooled_ids(corpus, split, ["reference"]))),
+        "judged references": pairs["reference_id"].n_unique(),
         "pairs": len(pairs),
         "pairs with a copy": int((scores[:, 3] > 0).sum()),
         "segments": int(scores[:, 3].sum()),
