@@ -168,6 +168,17 @@ def test_shots_are_listed_and_cut(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[1] == "   2  00:03.0-00:07.0  4.00 s"
 
 
+def test_shots_are_those_of_the_film_that_is_read(tmp_path, capsys):
+    """Of files one after the other, whose clock starts again, and of moving pictures behind a thumbnail."""
+    pytest.importorskip("scenedetect", reason="the extra `shots` is not installed")
+    part = films.write(tmp_path / "part.ts", (1, 0, 3), (2, 0, 2))
+    still = films.write(tmp_path / "still.mp4", (5, 0, 1 / films.RATE))
+    paths = [clips.join(tmp_path / "joined.ts", part, part), clips.remux(tmp_path / "two.mp4", still, part)]
+    for path, ends in zip(paths, ([3, 5, 8, 10], [3, 5]), strict=True):
+        assert cli.main(["shots", str(path), "--json"]) == 0
+        assert [row["end"] for row in json.loads(capsys.readouterr().out)] == pytest.approx(ends, abs=0.01), path
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (None, "the file does not exist"), (b"", "the file is empty"), (b"no video", "not a media file"),
 ])  # fmt: skip
