@@ -289,6 +289,56 @@ def test_an_index_of_another_version_is_made_again(folder, capsys):
     assert len(index(capsys, folder)["videos"]) == 3
 
 
+def test_all_names_and_texts_of_one_content_lead_to_its_video(folder, capsys):
+    """Whichever of two identical files was indexed first."""
+    index(capsys, folder, "--model", "none")
+    shutil.copy(folder / "clip3.mp4", folder / "sunset_sailing.mp4")
+    (folder / "sunset_sailing.srt").write_text(SUBTITLE.format("the harbour"))
+    index(capsys, folder)
+    for question, kind in (("sailing", "titles"), ("harbour", "speech"), ("clip3", "titles")):
+        assert [(h["id"], h["by"]) for h in found(capsys, "find", question)] == [("clip3.mp4", [kind])], question
+    (folder / "sunset_sailing.mp4").unlink()
+    index(capsys, folder)
+    assert found(capsys, "find", "sailing") == [] != found(capsys, "find", "clip3")
+
+
+@pytest.mark.parametrize(("name", "content", "problem"), [
+    ("videos.csv", b"id;name\n1;x\n", "no column 'path' or 'file'"),
+    ("videos.jsonl", bytes(range(128, 256)), "unknown"),
+])  # fmt: skip
+def test_a_list_of_another_program_is_said_and_left_out(folder, capsys, name, content, problem):
+    (folder / name).write_bytes(content)
+    for _ in range(2):
+        said = [note for note in index(capsys, folder, "--model", "none")["notes"] if str(folder / name) in note]
+        assert len(said) == 1 and problem in said[0]
+    assert found(capsys, "find", "rocket")[0]["by"] == ["speech"]
+
+
+def test_a_folder_without_a_video_makes_no_index(folder, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no video" in run(capsys, "index", empty, status=1).err
+    assert indexes.known() == {} and "no index yet" in run(capsys, "index").out
+
+
+def test_what_an_index_says_of_its_folder_is_so_and_said_once(folder, capsys, caplog):
+    (folder / "videos.jsonl").write_text('{"path": "talk.mp4", "titel": "x"}\n{"path": "gone.mp4"}\n')
+    (folder / "a\x1b[31m.jpg").write_bytes(b"")
+    said = run(capsys, "index", folder, "--model", "none").err
+    assert "1 file passed over by ending: 1 .jpg" in said and said.count("titel") == said.count("gone.mp4") == 1
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+    clips.write(folder / "talk.mp4", range(700, 740))
+    assert f"{folder}/talk.mp4 has other content than when it was added\n" in run(capsys, "index", folder).err
+
+
+def test_a_file_name_gives_no_order_to_the_terminal(folder, capsys):
+    shutil.copy((folder / "clip3.mp4").rename(folder / "red\x1b[31m.mp4"), folder / "twin.mp4")
+    index(capsys, folder, "--model", "none")
+    for command in (["find", "red", "--alone"], ["duplicates"]):
+        said = run(capsys, *command)
+        assert "red%1B[31m.mp4" in said.out and "\x1b" not in said.out + said.err
+
+
 def test_of_several_indexes_one_is_named_or_is_that_of_the_directory(folder, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
