@@ -144,7 +144,7 @@ def test_moments_as_table_list_and_cuts(library, tmp_path, monkeypatch, capsys):
 
 
 def test_text_of_a_table_is_no_formula_and_comes_back_as_it_was():
-    texts = ["=1+1.mp4", "+a", "-2", "@SUM(1)", "\t=a", "'=a", "''", "'", "", "a=1", "film, 'cut'\n.mp4"]
+    texts = ["=1+1.mp4", "+a", "-2", "@SUM(1)", "\t=a", "'=a", "''", "'", "", "a=1", "a\rb.mp4", "film, 'cut'\n.mp4"]
     text = exports.csv_text(["name", "score"], [{"name": name, "score": -0.5, "more": 1} for name in texts])
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert not [row for row in rows if row["name"][:1] in {*"=+-@\t"}] and {row["score"] for row in rows} == {"-0.5"}

@@ -56,7 +56,7 @@ class Part:
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The columns of some rows as CSV. Text that a spreadsheet might take for a formula has an apostrophe before it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")  # so that both characters in a cell are quoted
     writer.writeheader()
     for row in rows:
         cells = {name: row.get(name) for name in columns}
