@@ -143,6 +143,24 @@ def test_moments_as_table_list_and_cuts(library, tmp_path, monkeypatch, capsys):
     assert "out.edl: 2 events" in capsys.readouterr().err
 
 
+def test_lines_beyond_the_end_of_a_video_are_cut_there_or_left_out(library, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for seed, name, times in ((1, "one", "00:00:01,000 --> 00:00:03"), (2, "two", "00:00:03,000 --> 00:00:09")):
+        films.write(raw / f"{name}.mp4", (seed, 0, 2))
+        (raw / f"{name}.srt").write_text(f"1\n{times},000\nWe launched the rocket\n")
+    assert cli.main(["index", str(raw), "--model", "none"]) == 0
+    capsys.readouterr()
+    assert cli.main(["find", "rocket", "--alone", "--edl", "out.edl", "--cut", "cuts"]) == 0
+    said = capsys.readouterr().err
+    assert "one.mp4: 00:01.0-00:03.0 ends after the video, at 00:02.0: cut there" in said
+    assert "two.mp4: 00:03.0-00:09.0 ends after the video, at 00:02.0: left out" in said
+    assert "00:00:01:00 00:00:02:00 00:00:00:00 00:00:01:00" in (tmp_path / "out.edl").read_text()
+    assert [p.name for p in (tmp_path / "cuts").iterdir()] == ["001-one.mp4"]
+
+
 def test_text_of_a_table_is_no_formula_and_comes_back_as_it_was():
     texts = ["=1+1.mp4", "+a", "-2", "@SUM(1)", "\t=a", "'=a", "''", "'", "", "a=1", "a\rb.mp4", "film, 'cut'\n.mp4"]
     text = exports.csv_text(["name", "score"], [{"name": name, "score": -0.5, "more": 1} for name in texts])
