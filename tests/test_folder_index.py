@@ -208,6 +208,8 @@ def test_moments_are_the_best_windows_and_similar_is_by_frames(folder, model, ca
     assert len(near) == 3 and near["talk.mp4"] == pytest.approx(1, abs=1e-4)
     assert "talk.mp4" not in [h["id"] for h in found(capsys, "similar", "talk.mp4")]
     assert "did you mean 'talk.mp4'" in run(capsys, "similar", "talk.mp", "--alone", status=1).err
+    odd = copy.rename(tmp_path / os.fsdecode(b"\xff.mp4"))
+    assert "\\udcff.mp4: file name is not valid UTF-8" in run(capsys, "similar", odd, "--alone", status=1).err
 
 
 def test_a_question_that_no_picture_answers_is_warned_of(folder, model, capsys, monkeypatch):
@@ -382,3 +384,14 @@ def test_a_line_counts_as_far_as_it_holds_the_question(tmp_path):
     assert asked("red", [lines.SPEECH]) == [("b", "speech", 1.0)]
     assert asked("狗") == [("c", "speech", 1.0)] and asked("在叫")[0][0] == "c" and asked("猫") == []
     assert asked("the of") == [] and asked('" OR *') == []
+
+
+def test_words_of_all_scripts_are_whole_and_of_one_form(tmp_path):
+    texts = ["हिन्दी में समाचार", "हन्द", "Cafe\u0301 Müller", "ＴＯＫＹＯ １２", "ทำอาหารที่บ้าน", "தமிழ் பாடல்"]
+    lines.write(tmp_path / "lines.sqlite", [lines.Line(str(n), lines.TITLES, text) for n, text in enumerate(texts)])
+    for question, videos in (
+        ("हिन्दी", "0"), ("समाचार", "0"), ("हन्द", "1"), ("café", "2"), ("CAFE", "2"), ("mu\u0308ller", "2"), ("tokyo", "3"),
+        ("12", "3"), ("บ้าน", "4"), ("ทำ", "4"), ("தமிழ்", "5"), ("न", ""), ("த", ""),
+    ):  # fmt: skip
+        found = lines.search(tmp_path / "lines.sqlite", question, [lines.TITLES])
+        assert "".join(line.video for _, line in found) == videos, question

@@ -165,7 +165,11 @@ def parser() -> argparse.ArgumentParser:
     shots = command("shots", "app.exports.show_shots", "the shots of a video, by the extra `shots`")
     shots.add_argument("video", metavar="VIDEO", help="a file")
     for each in (find, similar, serve, duplicates, copies):
-        each.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
+        each.add_argument(
+            "--index",
+            metavar="NAME",
+            help="of `videomatch index`; by default the one of the folder you are in, or the only one",
+        )
     for each in (find, copies, shots):
         each.add_argument("--csv", type=Path, metavar="FILE", help="also write the answer as a table")
         each.add_argument("--edl", type=Path, metavar="FILE", help="also write an edit decision list (CMX 3600)")
