@@ -43,8 +43,8 @@ class Line:
 
 
 def words(text: str, *, asked: bool = False) -> list[str]:
-    """The words of a text in lower case and Unicode's form NFKC; of unspaced scripts pairs of characters, and in a text that is not ``asked``
-    also each character."""
+    """The words of a text in lower case and Unicode's form NFKC; of unspaced scripts pairs of characters, and in a text
+    that is not ``asked`` also each character."""
     found: list[str] = []
     for word in WORD.findall(unicodedata.normalize("NFKC", text).lower()):
         if not re.match(f"[{UNSPACED}]", word):
