@@ -1,6 +1,7 @@
 """videomatch duplicates: which files hold the same film, which of them is kept, and what is ever deleted."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -141,6 +142,23 @@ def test_what_is_marked_is_deleted_and_nothing_else(listed, tmp_path, capsys, ma
     assert cli.main(["duplicates", "--delete", "list.csv"]) == 0
     assert "".join(sorted(p.name for p in tmp_path.iterdir() if p.suffix == "")) == left
     assert capsys.readouterr().out.count("deleted ") == 3 - len(left)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_list_is_read_as_spreadsheets_save_it_whatever_the_names(tmp_path, monkeypatch, separator):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "films").mkdir()
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    film = films.write(tmp_path / "films/film.mp4", (1, 0, 6))
+    twin = Path(shutil.copy(film, tmp_path / "films/a\r, b;\té.mp4"))
+    text = duplicate_list.text(Library(tmp_path / "films", model="none").duplicates().groups)
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    with (tmp_path / "list.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=separator)
+        writer.writeheader()
+        writer.writerows(row | {"delete": "x" * (row["suggestion"] == "delete")} for row in rows)
+    assert len(rows) == 2 and len(duplicate_list.delete(tmp_path / "list.csv")) == 1
+    assert film.exists() + twin.exists() == 1
 
 
 @pytest.mark.parametrize(

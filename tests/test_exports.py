@@ -143,8 +143,26 @@ def test_moments_as_table_list_and_cuts(library, tmp_path, monkeypatch, capsys):
     assert "out.edl: 2 events" in capsys.readouterr().err
 
 
+def test_lines_beyond_the_end_of_a_video_are_cut_there_or_left_out(library, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for seed, name, times in ((1, "one", "00:00:01,000 --> 00:00:03"), (2, "two", "00:00:03,000 --> 00:00:09")):
+        films.write(raw / f"{name}.mp4", (seed, 0, 2))
+        (raw / f"{name}.srt").write_text(f"1\n{times},000\nWe launched the rocket\n")
+    assert cli.main(["index", str(raw), "--model", "none"]) == 0
+    capsys.readouterr()
+    assert cli.main(["find", "rocket", "--alone", "--edl", "out.edl", "--cut", "cuts"]) == 0
+    said = capsys.readouterr().err
+    assert "one.mp4: 00:01.0-00:03.0 ends after the video, at 00:02.0: cut there" in said
+    assert "two.mp4: 00:03.0-00:09.0 ends after the video, at 00:02.0: left out" in said
+    assert "00:00:01:00 00:00:02:00 00:00:00:00 00:00:01:00" in (tmp_path / "out.edl").read_text()
+    assert [p.name for p in (tmp_path / "cuts").iterdir()] == ["001-one.mp4"]
+
+
 def test_text_of_a_table_is_no_formula_and_comes_back_as_it_was():
-    texts = ["=1+1.mp4", "+a", "-2", "@SUM(1)", "\t=a", "'=a", "''", "'", "", "a=1", "film, 'cut'\n.mp4"]
+    texts = ["=1+1.mp4", "+a", "-2", "@SUM(1)", "\t=a", "'=a", "''", "'", "", "a=1", "a\rb.mp4", "film, 'cut'\n.mp4"]
     text = exports.csv_text(["name", "score"], [{"name": name, "score": -0.5, "more": 1} for name in texts])
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert not [row for row in rows if row["name"][:1] in {*"=+-@\t"}] and {row["score"] for row in rows} == {"-0.5"}
@@ -166,6 +184,17 @@ def test_shots_are_listed_and_cut(tmp_path, capsys, monkeypatch):
     assert lengths == [pytest.approx(length, abs=0.4) for length in (3, 4, 2)]
     assert cli.main(["shots", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "   2  00:03.0-00:07.0  4.00 s"
+
+
+def test_shots_are_those_of_the_film_that_is_read(tmp_path, capsys):
+    """Of files one after the other, whose clock starts again, and of moving pictures behind a thumbnail."""
+    pytest.importorskip("scenedetect", reason="the extra `shots` is not installed")
+    part = films.write(tmp_path / "part.ts", (1, 0, 3), (2, 0, 2))
+    still = films.write(tmp_path / "still.mp4", (5, 0, 1 / films.RATE))
+    paths = [clips.join(tmp_path / "joined.ts", part, part), clips.remux(tmp_path / "two.mp4", still, part)]
+    for path, ends in zip(paths, ([3, 5, 8, 10], [3, 5]), strict=True):
+        assert cli.main(["shots", str(path), "--json"]) == 0
+        assert [row["end"] for row in json.loads(capsys.readouterr().out)] == pytest.approx(ends, abs=0.01), path
 
 
 @pytest.mark.parametrize(("content", "message"), [

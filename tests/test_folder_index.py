@@ -208,6 +208,8 @@ def test_moments_are_the_best_windows_and_similar_is_by_frames(folder, model, ca
     assert len(near) == 3 and near["talk.mp4"] == pytest.approx(1, abs=1e-4)
     assert "talk.mp4" not in [h["id"] for h in found(capsys, "similar", "talk.mp4")]
     assert "did you mean 'talk.mp4'" in run(capsys, "similar", "talk.mp", "--alone", status=1).err
+    odd = copy.rename(tmp_path / os.fsdecode(b"\xff.mp4"))
+    assert "\\udcff.mp4: file name is not valid UTF-8" in run(capsys, "similar", odd, "--alone", status=1).err
 
 
 def test_a_question_that_no_picture_answers_is_warned_of(folder, model, capsys, monkeypatch):
@@ -289,6 +291,56 @@ def test_an_index_of_another_version_is_made_again(folder, capsys):
     assert len(index(capsys, folder)["videos"]) == 3
 
 
+def test_all_names_and_texts_of_one_content_lead_to_its_video(folder, capsys):
+    """Whichever of two identical files was indexed first."""
+    index(capsys, folder, "--model", "none")
+    shutil.copy(folder / "clip3.mp4", folder / "sunset_sailing.mp4")
+    (folder / "sunset_sailing.srt").write_text(SUBTITLE.format("the harbour"))
+    index(capsys, folder)
+    for question, kind in (("sailing", "titles"), ("harbour", "speech"), ("clip3", "titles")):
+        assert [(h["id"], h["by"]) for h in found(capsys, "find", question)] == [("clip3.mp4", [kind])], question
+    (folder / "sunset_sailing.mp4").unlink()
+    index(capsys, folder)
+    assert found(capsys, "find", "sailing") == [] != found(capsys, "find", "clip3")
+
+
+@pytest.mark.parametrize(("name", "content", "problem"), [
+    ("videos.csv", b"id;name\n1;x\n", "no column 'path' or 'file'"),
+    ("videos.jsonl", bytes(range(128, 256)), "unknown"),
+])  # fmt: skip
+def test_a_list_of_another_program_is_said_and_left_out(folder, capsys, name, content, problem):
+    (folder / name).write_bytes(content)
+    for _ in range(2):
+        said = [note for note in index(capsys, folder, "--model", "none")["notes"] if str(folder / name) in note]
+        assert len(said) == 1 and problem in said[0]
+    assert found(capsys, "find", "rocket")[0]["by"] == ["speech"]
+
+
+def test_a_folder_without_a_video_makes_no_index(folder, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no video" in run(capsys, "index", empty, status=1).err
+    assert indexes.known() == {} and "no index yet" in run(capsys, "index").out
+
+
+def test_what_an_index_says_of_its_folder_is_so_and_said_once(folder, capsys, caplog):
+    (folder / "videos.jsonl").write_text('{"path": "talk.mp4", "titel": "x"}\n{"path": "gone.mp4"}\n')
+    (folder / "a\x1b[31m.jpg").write_bytes(b"")
+    said = run(capsys, "index", folder, "--model", "none").err
+    assert "1 file passed over by ending: 1 .jpg" in said and said.count("titel") == said.count("gone.mp4") == 1
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+    clips.write(folder / "talk.mp4", range(700, 740))
+    assert f"{folder}/talk.mp4 has other content than when it was added\n" in run(capsys, "index", folder).err
+
+
+def test_a_file_name_gives_no_order_to_the_terminal(folder, capsys):
+    shutil.copy((folder / "clip3.mp4").rename(folder / "red\x1b[31m.mp4"), folder / "twin.mp4")
+    index(capsys, folder, "--model", "none")
+    for command in (["find", "red", "--alone"], ["duplicates"]):
+        said = run(capsys, *command)
+        assert "red%1B[31m.mp4" in said.out and "\x1b" not in said.out + said.err
+
+
 def test_of_several_indexes_one_is_named_or_is_that_of_the_directory(folder, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
@@ -332,3 +384,14 @@ def test_a_line_counts_as_far_as_it_holds_the_question(tmp_path):
     assert asked("red", [lines.SPEECH]) == [("b", "speech", 1.0)]
     assert asked("狗") == [("c", "speech", 1.0)] and asked("在叫")[0][0] == "c" and asked("猫") == []
     assert asked("the of") == [] and asked('" OR *') == []
+
+
+def test_words_of_all_scripts_are_whole_and_of_one_form(tmp_path):
+    texts = ["हिन्दी में समाचार", "हन्द", "Cafe\u0301 Müller", "ＴＯＫＹＯ １２", "ทำอาหารที่บ้าน", "தமிழ் பாடல்"]
+    lines.write(tmp_path / "lines.sqlite", [lines.Line(str(n), lines.TITLES, text) for n, text in enumerate(texts)])
+    for question, videos in (
+        ("हिन्दी", "0"), ("समाचार", "0"), ("हन्द", "1"), ("café", "2"), ("CAFE", "2"), ("mu\u0308ller", "2"),
+        ("tokyo", "3"), ("12", "3"), ("บ้าน", "4"), ("ทำ", "4"), ("தமிழ்", "5"), ("न", ""), ("த", ""),
+    ):  # fmt: skip
+        found = lines.search(tmp_path / "lines.sqlite", question, [lines.TITLES])
+        assert "".join(line.video for _, line in found) == videos, question

@@ -75,6 +75,21 @@ def test_files_that_hold_the_same_film_are_shown_side_by_side(page):
     assert "keep" in text and "look" in text and "raw/piece.mp4" in text
 
 
+def test_an_index_without_videos_says_so_and_files_have_the_type_of_their_format(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/empty.mp4").write_bytes(b"")
+    cli.main(["index", str(tmp_path / "raw"), "--model", "none", "--name", "mine"])
+    client = TestClient(create_app(FolderCatalogue(indexes.place("mine")), "mine", "token"), "http://127.0.0.1")
+    assert "holds no video yet" in _checked(client.get("/token/duplicates"), 400)
+    types = {"a.ts": "video/mp2t", "b.M2TS": "video/mp2t", "c.3g2": "video/3gpp2", "d.mp4": "video/mp4"}
+    film = films.write(tmp_path / "film.ts", (1, 0, 1)).read_bytes()
+    for number, name in enumerate(types):
+        (tmp_path / "raw" / name).write_bytes(film + bytes(number))
+    assert cli.main(["index", str(tmp_path / "raw")]) == 0
+    assert {name: client.get(f"/token/video?id={name}").headers["Content-Type"] for name in types} == types
+
+
 def test_a_person_searches_plays_and_follows_copies(app, tmp_path):
     with served(app) as port, Browser(tmp_path) as browser:
         browser.open(address := f"http://127.0.0.1:{port}/token/")

@@ -66,6 +66,30 @@ def test_code_pages(tmp_path, encoding, language, text):
     assert set(tables["texts"]["language"]) == {language}
 
 
+@pytest.mark.parametrize(("encodings", "text"), [
+    (("cp1250", "iso8859_2"), "Myslíš, že to přijde?\nNe, už šel domů a ještě teď tam sedí."),
+    (("cp1250", "iso8859_2"), "Myslíš, že to príde?\nVieš, že ťa mám rád, ľudia sú tu."),
+    (("cp1250", "iso8859_2"), "Są też dobrzy, mówią że będą.\nPójdę z nią do tej szkoły."),
+    (("cp1250", "iso8859_2"), "Možeš li doći? Čekaš li još dugo?\nNe znam što ćeš reći."),
+    (("cp1250",), "Řekl: »Dobře« – a odešel. Žádné další zprávy jsme od něj neměli."),
+    (("cp1253", "iso8859_7"), "Άνθρωπος είναι εδώ, Άννα και Άρης\nΣήμερα θα ψήσουμε μηλόπιτα"),
+    (("iso2022_jp", "iso2022_jp_2"), "今日はりんごのケーキを焼きます\n砂糖とシナモンを入れてください"),
+    (("iso2022_kr",), "오늘은 사과 파이를 굽습니다\n설탕과 계피를 넣으세요"),
+    (("hz",), "今天我们要烤苹果派\n请加入糖和肉桂"),
+    (("ascii",), "\x1b[1mbold\x1b[0m and ~{ so on ~} or {~"),
+])  # fmt: skip
+def test_pages_of_iso_and_escapes(encodings, text):
+    srt = SRT.format(text)
+    for encoding in encodings:
+        assert decode(srt.encode(encoding)) == srt, encoding
+
+
+@pytest.mark.parametrize("data", [SRT.format("že").encode("iso8859_2"), b"\x1b$B\x01\x02 broken"])
+def test_escapes_and_letters_that_fit_two_pages_are_unknown(data):
+    with pytest.raises(ValueError, match="encoding unknown"):
+        decode(data)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030"])
 def test_encodings(tmp_path, encoding):
     text = "这是一个字幕，谢谢大家观看"

@@ -18,6 +18,7 @@ from typing import Any
 
 from videomatch.app import client, indexes
 from videomatch.common import messages, named
+from videomatch.data.walk import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,7 +165,11 @@ def parser() -> argparse.ArgumentParser:
     shots = command("shots", "app.exports.show_shots", "the shots of a video, by the extra `shots`")
     shots.add_argument("video", metavar="VIDEO", help="a file")
     for each in (find, similar, serve, duplicates, copies):
-        each.add_argument("--index", metavar="NAME", help="of `videomatch index`; by default the only one")
+        each.add_argument(
+            "--index",
+            metavar="NAME",
+            help="of `videomatch index`; by default the one of the folder you are in, or the only one",
+        )
     for each in (find, copies, shots):
         each.add_argument("--csv", type=Path, metavar="FILE", help="also write the answer as a table")
         each.add_argument("--edl", type=Path, metavar="FILE", help="also write an edit decision list (CMX 3600)")
@@ -239,11 +244,11 @@ def _reply(request: dict[str, Any], server: Path | None, open_catalogue: Callabl
 def _print_hits(reply: dict[str, Any]) -> None:
     for rank, hit in enumerate(reply["hits"], 1):
         part = "" if hit["start"] is None else f"  {hit['start']:.1f}-{hit['end']:.1f} s"
-        title, path = " ".join(hit["title"].split()), hit["path"] or ""
+        title, path = printable(" ".join(hit["title"].split())), printable(hit["path"] or "")
         if "by" in hit:  # of an index, whose ids are paths
             print(f"{rank:3d}  {hit['score']:6.3f}  {path}{part}  ({', '.join(hit['by'])})")
         else:
-            print(f"{rank:3d}  {hit['score']:6.3f}  {hit['id']}  {title}  {path}{part}")
+            print(f"{rank:3d}  {hit['score']:6.3f}  {printable(hit['id'])}  {title}  {path}{part}")
         matches = [f"{m['word']} {m['start']:.1f} s ({m['score']:.2f})" for m in hit.get("matches", ())]
         if matches:
             print(f"{'':13}{', '.join(matches)}")

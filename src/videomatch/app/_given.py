@@ -1,7 +1,7 @@
 """The files and folders that are given to a library, and what becomes of them."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,14 +31,15 @@ def check_given(paths: Iterable[Path]) -> None:
             raise ValueError(f"{printable(str(path))} does not exist: expected a video or a folder of videos")
 
 
-def videos_given(paths: Sequence[Path], added: Added) -> Iterator[tuple[Path, Path]]:
-    """Every video, with its absolute path, and the folder that its id is relative to."""
+def videos_given(paths: Sequence[Path], added: Added, texts: Collection[str]) -> Iterator[tuple[Path, Path]]:
+    """Every video, with its absolute path, and the folder that its id is relative to. Files beside it are passed over,
+    but for those with the endings ``texts``."""
     for given in (Path(os.path.abspath(path)) for path in paths):  # noqa: PTH100 (a link keeps its own name)
         if not is_text(str(given)):
             added.reject(given, NOT_TEXT)
         elif given.is_dir():
             videos, others = videos_below(given, added.reject)
-            if others:
+            if others := [path for path in others if path.suffix.lower() not in texts]:
                 added.notes.append(f"{printable(str(given))}: {passed_over(others)}")
             yield from ((path, given) for path in videos)
         elif given.is_file():

@@ -56,7 +56,7 @@ class Part:
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """The columns of some rows as CSV. Text that a spreadsheet might take for a formula has an apostrophe before it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")  # so that both characters in a cell are quoted
     writer.writeheader()
     for row in rows:
         cells = {name: row.get(name) for name in columns}
@@ -86,12 +86,17 @@ def of_copies(options: argparse.Namespace, answer: Copies) -> list[str]:
 def of_hits(options: argparse.Namespace, replies: Sequence[Mapping[str, Any]]) -> list[str]:
     """Export the moments of some replies of ``find``, one after the other. Returns what is to be said."""
     hits = [hit | {"asked": reply["asked"]} for reply in replies for hit in reply["hits"]]
-    moments = []
+    moments, notes = [], list[str]()
     for hit in hits:
-        times = (0.0, hit["duration"] or 0.0) if hit["start"] is None else (hit["start"], hit["end"])
-        moments += [(Path(hit["path"]), hit["id"], *times, hit["score"])] if hit["path"] else []
+        length = hit["duration"] or 0.0
+        start, end = (0.0, length) if hit["start"] is None else (hit["start"], hit["end"])
+        if length and end > length + SLACK:  # of subtitles that belong to another cut of the film
+            said = "left out" if start >= length else "cut there"
+            notes.append(f"{hit['id']}: {clock(start)}-{clock(end)} ends after the video, at {clock(length)}: {said}")
+        end = min(end, length or end)
+        moments += [(Path(hit["path"]), hit["id"], start, end, hit["score"])] if hit["path"] and start < end else []
     rows = [hit | {"by": ", ".join(hit.get("by", ()))} for hit in hits]
-    return _export(options, HITS, rows, _in_a_row(moments), "; ".join(reply["asked"] for reply in replies))
+    return notes + _export(options, HITS, rows, _in_a_row(moments), "; ".join(reply["asked"] for reply in replies))
 
 
 def show_shots(options: argparse.Namespace) -> int:

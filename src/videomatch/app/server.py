@@ -61,6 +61,10 @@ MAX_CONNECTIONS, WAITING = 512, 256
 SILENCE = 5
 #: seconds that requests have left after Ctrl-C
 GRACE = 2
+#: media types of endings that some systems do not know, or know as those of other files
+TYPES = dict.fromkeys((".ts", ".mts", ".m2ts", ".m2t"), "video/mp2t") | {
+    ".m4v": "video/mp4", ".mkv": "video/x-matroska", ".ogv": "video/ogg", ".3gp": "video/3gpp", ".3g2": "video/3gpp2",
+}  # fmt: skip
 #: kinds of hits in an index
 Kinds = Annotated[list[str] | None, Query(alias="in")]
 
@@ -218,7 +222,7 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
             raise HTTPException(404)
         # a browser shows it in a page of its own, which may load it
         policy = {"Content-Security-Policy": "default-src 'none'; media-src 'self'"}
-        return FileResponse(row["path"], headers=policy)
+        return FileResponse(row["path"], headers=policy, media_type=TYPES.get(Path(row["path"]).suffix.lower()))
 
     @router.api_route("/copies", methods=["GET", "HEAD"])
     def copies(id: str = "", parts: bool = False) -> Response:
@@ -241,8 +245,11 @@ def create_app(catalogue: Catalogue | Any, dataset: str, token: str, default_top
     def duplicates() -> Response:
         if isinstance(catalogue, Catalogue):
             raise HTTPException(404)
-        with one_copy_at_a_time:
-            return _html(catalogue.duplicates_page(shown.shown, [("search", "./")]))
+        try:
+            with one_copy_at_a_time:
+                return _html(catalogue.duplicates_page(shown.shown, [("search", "./")]))
+        except (ValueError, OSError) as error:
+            return _html(shown.render(error=text_of(error), top=default_top), 400)
 
     @router.api_route("/", methods=["GET", "HEAD"])
     def index(

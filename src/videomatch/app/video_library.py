@@ -59,6 +59,9 @@ class VideoLibrary:
     ``settled`` (:mod:`videomatch.app._features`). ``features`` are those by :data:`OWN` and by experts that read the
     files in the same pass, by name."""
 
+    #: endings of texts beside videos that are read, too
+    read_beside: Collection[str] = ()
+
     def __init__(self, folder: Path, *, batch: int = 32, growth: int = 4, settled: int = 1 << 17) -> None:
         self.folder, self.batch = folder, batch
         if not self.exists(folder):
@@ -185,7 +188,7 @@ class VideoLibrary:
         added = Added()
         with self._locked():
             self._mend(added, threads)
-            found = list(videos_given(paths, added))
+            found = list(videos_given(paths, added, self.read_beside))
             new = self._new_files(found, added)
             batches = [list(new)[start : start + self.batch] for start in range(0, len(new), self.batch)]
             try:
@@ -294,7 +297,8 @@ class VideoLibrary:
                 continue
             if at.get(str(path), digest) != digest:
                 path_of[at[str(path)]] = None
-                added.notes.append(f"{path} has other content than when it was added, which the library keeps")
+                kept = "" if self._watched else ", which the library keeps"
+                added.notes.append(f"{path} has other content than when it was added{kept}")
             video_id = new_id(path, below, ids)
             if digest in contents:
                 added.known += 1

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 #: names of a list of the videos, and its columns
 LISTS = ("videos.csv", "videos.jsonl")
 COLUMNS = ("path", "file", "title", "tags", "category", "captions", "split")
+#: endings of what is read beside videos
+TEXTS = frozenset((*SUBTITLES, ".json", ".txt", ".csv", ".jsonl"))
 
 #: bytes of the longest text beside a video, and of the longest list: a million videos with their captions
 MAX_TEXT, MAX_LIST = 1 << 20, 1 << 30
@@ -56,10 +58,16 @@ Rejected = tuple[str, str, str]
 
 
 def read(
-    *, raw: Path, extensions: Sequence[str] = EXTENSIONS, separator: str = "|", title_from_name: bool = False
+    *,
+    raw: Path,
+    extensions: Sequence[str] = EXTENSIONS,
+    separator: str = "|",
+    title_from_name: bool = False,
+    lists: Sequence[str] = LISTS,
 ) -> dict[str, pl.DataFrame]:
     """The tables of a folder: ids are paths below ``raw``. ``separator`` stands between several tags, captions or
-    splits in one cell of ``videos.csv``; ``title_from_name`` gives videos without a title the words of their file name.
+    splits in one cell of ``videos.csv``; ``title_from_name`` gives videos without a title the words of their file name;
+    ``lists`` are the names of lists that are read.
     """
     raw = Path(raw)
     if not raw.is_dir():
@@ -83,11 +91,10 @@ def read(
             beside.setdefault(path.parent, []).append(path)
     if not files:
         raise ValueError(f"{raw}: no video; looked for {', '.join(sorted(endings))} in it and the folders below")
-    texts_beside = {*SUBTITLES, ".json", ".txt", ".csv", ".jsonl"}
-    others = [p for paths in beside.values() for p in paths if p.suffix.lower() not in texts_beside]
+    others = [p for paths in beside.values() for p in paths if p.suffix.lower() not in TEXTS]
     if others:
-        log.warning("%s: %s", raw, passed_over(others))
-    listed = _listed(raw, files, separator, rejected)
+        log.info("%s: %s", raw, passed_over(others))
+    listed = _listed([raw / name for name in lists], files, separator, rejected)
     owners = _owners(files, beside)
     known: list[dict[str, Any]] = []
     rows: list[tuple[Any, ...]] = []
@@ -112,7 +119,7 @@ def read(
         for split in entry.splits:
             splits.setdefault(split, []).append(video_id)
     for _, path, reason in rejected:
-        log.warning("%s: %s", path, reason)
+        log.info("%s: %s", path, reason)
     tables = {
         "videos": videos(known),
         "texts": frame("texts", rows),
@@ -134,11 +141,13 @@ class Entry:
     splits: dict[str, None] = field(default_factory=dict)
 
 
-def _listed(raw: Path, known: Collection[str], separator: str, rejected: list[Rejected]) -> dict[str, Entry]:
-    """The entries of the list by video id; a line that names no video of the folder goes to ``rejected``."""
+def _listed(
+    lists: Sequence[Path], known: Collection[str], separator: str, rejected: list[Rejected]
+) -> dict[str, Entry]:
+    """The entries of the lists by video id; a line that names no video of the folder goes to ``rejected``."""
     entries: dict[str, Entry] = {}
-    for path in [raw / name for name in LISTS if (raw / name).is_file()]:
-        unknown: set[str] = set()
+    for path in filter(Path.is_file, lists):
+        raw, unknown = path.parent, set[str]()
         for line, row in _csv(path) if path.suffix == ".csv" else _jsonl(path):
             if isinstance(row, str):
                 rejected.append(_rejected(f"line {line}", path, row))

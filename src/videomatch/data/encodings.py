@@ -4,6 +4,7 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from charset_normalizer import from_bytes
@@ -36,6 +37,12 @@ _BY_CHARACTER = ("Han", "Kana", "Hangul")
 #: code pages of Latin letters by language; the other languages' is Windows-1252
 _LATIN: dict[str, str] = dict.fromkeys(("pl", "cs", "sk", "hu", "ro", "hr", "sl", "bs", "sq"), "cp1250")
 _LATIN |= {"tr": "cp1254", "az": "cp1254", "vi": "cp1258", "lt": "cp1257", "lv": "cp1257", "et": "cp1257"}
+#: code pages of Windows whose bytes from 80 to 9F the page of ISO lacks, and has some letters elsewhere; these by
+#: language
+_ISO = {"cp1250": "iso8859_2", "cp1253": "iso8859_7"}
+_MOVED = {"cs": "ŠšŤťŽž", "sk": "ŠšŤťŽžĽľ", "pl": "ĄąŚśŹź", "hr": "ŠšŽž", "sl": "ŠšŽž", "bs": "ŠšŽž", "el": "Ά"}
+#: what begins characters of several bytes in text of ASCII, and the encodings that have it
+_SHIFTS = {rb"\x1b[$(]": ("iso2022_jp_ext", "iso2022_kr"), rb"~\{([!-w][!-}])+~\}": ("hz",)}
 _COMMON_LATIN = ("cp1252", "cp1250", "cp1254")
 #: letters below which a language is not to be told
 _FEW_LETTERS = 20
@@ -56,6 +63,12 @@ def decode(data: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):
             return data.decode(encoding, errors="replace")
+    for shift, encodings in _SHIFTS.items() if data.isascii() else ():
+        if re.search(shift, data):
+            for encoding in encodings:
+                with suppress(UnicodeDecodeError):
+                    return data.decode(encoding)
+            raise _unknown(encodings)
     if 0 in data and _is_wide(data):
         return data.decode(max(("utf-16-le", "utf-16-be"), key=lambda order: _plain(data, order)), errors="replace")
     try:
@@ -93,7 +106,8 @@ def _code_page(data: bytes) -> str:
     letters = sum(chr(byte).isalpha() for byte in sample if byte < 128)
     if sum(n for n in runs if n <= 2) >= 0.6 * sum(runs) and letters >= sum(runs):  # accented letters stand alone
         text = sample.decode("cp1252", errors="replace")
-        page = _LATIN.get(classify(text, (*_LATIN, *_WESTERN)), "cp1252")
+        language = classify(text, (*_LATIN, *_WESTERN))
+        page = _windows_or_iso(sample, _LATIN.get(language, "cp1252"), language)
         text = sample.decode(page, errors="replace")
         high = [c for c in text if not c.isascii()]
         good = sum(c in _SIGNS or (script(c) == "Latin" and c != "ƒ") for c in high)
@@ -118,8 +132,23 @@ def _code_page(data: bytes) -> str:
         score, page, count = found[0]
         lead = score - found[1][0] if len(found) > 1 else score
         if score >= _LEAST and lead >= _LEAD and count >= _FEW:
+            page = _windows_or_iso(sample, page, "el")
             return "koi8_u" if page == "koi8_r" else page  # which has Ukrainian letters where the other has lines
     raise _unknown(page for _, page, _ in found[:3])
+
+
+def _windows_or_iso(sample: bytes, page: str, language: str) -> str:
+    """The code page, or that of ISO where it gives more of the language's letters and fewer others."""
+    if page not in _ISO or re.search(rb"[\x80-\x9f]", sample):
+        return page
+    moved, windows, iso = _MOVED.get(language, ""), 0, 0
+    for one, other in zip(*(sample.decode(each, errors="replace") for each in (page, _ISO[page])), strict=True):
+        if one != other:
+            windows += 1 if one in moved else -one.isalpha()
+            iso += 1 if other in moved else -other.isalpha()
+    if windows == iso != 0:
+        raise _unknown((page, _ISO[page]))
+    return _ISO[page] if iso > windows else page
 
 
 def _unknown(pages: Iterable[str]) -> ValueError:

@@ -12,6 +12,7 @@ from typing import Any
 from videomatch.app import indexes
 from videomatch.common import files, named
 from videomatch.common.messages import count, unknown
+from videomatch.data.walk import printable
 
 
 def _library(*arguments: Any, **options: Any) -> Any:
@@ -44,7 +45,8 @@ def index(options: argparse.Namespace) -> int:
         )
         for row in done.rejected:
             print(f"rejected: {row['path']}: {row['reason']}", file=sys.stderr)
-        print(*done.notes, sep="\n", end="\n" * bool(done.notes), file=sys.stderr)
+        for note in done.notes:
+            print(printable(note), file=sys.stderr)
     return int(not len(videos))
 
 
@@ -104,7 +106,7 @@ def duplicates(options: argparse.Namespace) -> int:
     print(
         f"{count(len(answer.groups), 'group')} of {count(inside, 'file')}, of {answer.files} that were compared; "
         f"{grouping.freed(answer.groups) / 1e6:.1f} MB are in files that another one replaces; nothing was deleted",
-        *answer.notes,
+        *map(printable, answer.notes),
         sep="\n",
         file=sys.stderr,
     )
@@ -114,14 +116,13 @@ def duplicates(options: argparse.Namespace) -> int:
 def _line(row: Any) -> str:
     """A row of the table."""
     about, seconds, size, rate, mega = named.module("folders", "duplicates_page").facts(row)
-    return f"{row.group:4d}  {row.suggestion:6}  {seconds:>9}  {size:>9}  {rate:>14}  {mega:>11}  {row.path}" + (
-        f"  ({about})" if about else ""
-    )
+    shown = printable(row.path + (f"  ({about})" if about else ""))
+    return f"{row.group:4d}  {row.suggestion:6}  {seconds:>9}  {size:>9}  {rate:>14}  {mega:>11}  {shown}"
 
 
 def _delete(path: Path) -> int:
     deleted = named.module("folders", "duplicate_list").delete(path)
     for one in deleted:
-        print(f"deleted {one}")
+        print(f"deleted {printable(str(one))}")
     print(f"{count(len(deleted), 'file')} deleted", file=sys.stderr)
     return 0

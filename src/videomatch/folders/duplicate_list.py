@@ -12,9 +12,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from videomatch.app.exports import csv_cell, csv_text
-from videomatch.common import digests, files
+from videomatch.common import digests
+from videomatch.data.encodings import read_text
 from videomatch.folders.duplicates import Duplicate
 
+#: bytes of the longest list
+MAX_LIST = 1 << 30
 MARK = "delete"
 MARKS = {"yes", "x"}
 COLUMNS = ("group", MARK, *(field.name for field in fields(Duplicate) if field.name != "group"))
@@ -50,7 +53,9 @@ def delete(path: Path) -> list[Path]:
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
     """The rows of a list by the path of their file, with the number of their line."""
-    reader = csv.DictReader(io.StringIO(files.text_of(path)))
+    text = read_text(path, MAX_LIST)
+    separator = max(",;\t", key=text.partition("\n")[0].count)  # some spreadsheets save with another
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     needed = (MARK, "path", "of", "sha256")
     if absent := [name for name in needed if name not in (reader.fieldnames or ())]:
         raise ValueError(f"{path}: no column {absent[0]!r}: expected a list of `videomatch duplicates --csv`")

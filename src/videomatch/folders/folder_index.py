@@ -16,7 +16,7 @@ not the workflow: a result of the workflow is a shard of many videos, which one 
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,10 +26,12 @@ import polars as pl
 from videomatch.app import descriptors, indexes
 from videomatch.app.video_library import Added, Features, VideoLibrary, damaged
 from videomatch.common import digests, files
+from videomatch.common.messages import text_of
 from videomatch.common.progress import track
 from videomatch.corpora import folder as folders
 from videomatch.data import corpus as corpora
 from videomatch.data import tables
+from videomatch.data.walk import videos_below
 from videomatch.folders._eyes import BLIND, Eyes
 from videomatch.retrieval import ann, lines
 
@@ -50,6 +52,8 @@ class Refreshed(Added):
 class FolderIndex(VideoLibrary):
     """The index at a place (:mod:`videomatch.app.indexes`)."""
 
+    read_beside = folders.TEXTS
+
     def __init__(self, place: Path) -> None:
         self.about: dict[str, Any] = indexes.about(place)
         self.watched, self.eyes = Path(self.about["folder"]), Eyes(self.about["model"])
@@ -69,6 +73,7 @@ class FolderIndex(VideoLibrary):
             except ValueError:
                 files.remove(place)
         if not cls.exists(place):
+            _check_watched(watched)
             VideoLibrary.create(place, descriptors.grey())
         about = {"folder": os.path.abspath(watched), "model": model, "speech": speech, "ocr": ocr}  # noqa: PTH100
         files.write_json(place / indexes.ABOUT, about)
@@ -84,8 +89,8 @@ class FolderIndex(VideoLibrary):
         with self._changed():
             for name in (HEARD, READ):
                 files.sweep(self.folder / name, locked=True)
-            if not self.watched.is_dir():
-                raise ValueError(f"{self.watched} does not exist: is its disk mounted? The index is as it was")
+            _check_watched(self.watched)
+            found, problems = _read(self.watched)
             added = self.add([self.watched], threads)
             known = self.videos()
             lost = [path is None or not Path(path).exists() for path in known["path"]]
@@ -97,9 +102,8 @@ class FolderIndex(VideoLibrary):
                 super().remove(gone)
             for rest in ("seen",) if self.sees else ("seen", EYES, FRAMES):  # ``seen``: of an earlier version
                 files.remove(self.folder / rest)
-            found = folders.read(raw=self.watched)
             self._complete_texts(threads, found)
-            added.notes += self._write_lines(found)
+            added.notes += [*problems, *self._write_lines(found)]
         return Refreshed(**vars(added), removed=gone)
 
     def remove(self, ids: Collection[str]) -> int:
@@ -170,10 +174,16 @@ class FolderIndex(VideoLibrary):
         return sorted(self.folder.glob(f"{name}/[!.]*"))
 
     def _ids(self, found: pl.DataFrame) -> dict[str, str]:
-        """Ids of the folder's own reader -> ids of the index, of the files that it has."""
-        id_at = dict(self.videos().select("path", "video_id").iter_rows())
-        paths = found.select("video_id", "path").iter_rows()
-        return {video_id: id_at[path] for video_id, path in paths if path in id_at}
+        """Ids of the folder's own reader -> ids of the index, of the files whose content it has under any name."""
+        id_at, ids = (
+            {key: row["video_id"] for row in self.videos().to_dicts() for key in (row["path"], row["sha256"])},
+            {},
+        )
+        for video_id, path in found.select("video_id", "path").iter_rows():
+            with suppress(OSError):  # a file that is gone by now
+                known = id_at.get(path) or id_at.get(digests.file_digest(Path(path)))
+                ids |= {video_id: known} if known else {}
+        return ids
 
     def _write_lines(self, found: Mapping[str, pl.DataFrame]) -> list[str]:
         """Write the words of titles, names and subtitles (the tables of the folder's reader), of speech and of text in
@@ -196,9 +206,25 @@ class FolderIndex(VideoLibrary):
                 video_id = of_content.get(row["video_id"])
                 if video_id is not None and video_id not in known:
                     rows.append(lines.Line(video_id, channel, row["text"], row["start"], row["end"]))
-        lines.write(self.folder / "lines.sqlite", rows)
+        lines.write(self.folder / "lines.sqlite", dict.fromkeys(rows))
         texts = found["rejected"].filter(~pl.col("path").is_in(self.rejected()["path"].implode()))
         return [f"{row['path']}: {row['reason']}" for row in texts.iter_rows(named=True)]
+
+
+def _check_watched(watched: Path) -> None:
+    """A ValueError unless there are videos in a folder."""
+    if not videos_below(watched, lambda path, reason: None)[0]:
+        raise ValueError(
+            f"{watched} does not exist or holds no video: is its disk mounted? No index was made or changed"
+        )
+
+
+def _read(watched: Path) -> tuple[dict[str, pl.DataFrame], list[str]]:
+    """The tables of a folder's reader; without its lists where one is of another program, which is said."""
+    try:
+        return folders.read(raw=watched), []
+    except (ValueError, OSError) as error:
+        return folders.read(raw=watched, lists=()), [f"the lists are left out: {text_of(error)}"]
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from videomatch.common.messages import did_you_mean, unknown
 from videomatch.common.vectors import unit_rows
 from videomatch.data import tables
 from videomatch.data.store import Store
+from videomatch.data.walk import NOT_TEXT, is_text, printable
 from videomatch.folders._eyes import PACKAGED
 from videomatch.folders.folder_index import EYES, FRAMES, FolderIndex, extracted
 from videomatch.reports.pages import Shown
@@ -224,6 +225,8 @@ class FolderCatalogue(Cache):
 
     def _look(self, file: Path) -> np.ndarray:
         """The unit row of a file that is not in the index."""
+        if not is_text(str(file)):
+            raise ValueError(f"{printable(str(file))}: {NOT_TEXT}")
         eyes, row = self.index.eyes, pl.DataFrame({"video_id": ["file"], "path": [str(file)]})
         with extracted(row, {EYES: eyes.expert}, eyes.backbones, os.cpu_count() or 1) as output:
             if len(rejected := tables.read("rejected", output)):

@@ -3,7 +3,7 @@ the screen.
 
 A line is scored by how much of a question it holds: the inverse document frequencies of the question's words that are
 in it, as a share of those of all its words. Common English words do not count; other words are compared by their stem
-(Porter's), and Chinese, Japanese and Korean by pairs of characters.
+(Porter's), and scripts without spaces, as Chinese, by pairs of characters.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import re
 import shutil
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,8 +22,12 @@ from videomatch.common import files
 
 #: what a line is: written about a video, said in it, or written in its frames
 TITLES, SPEECH, OCR = "titles", "speech", "ocr"
-UNSPACED = r"぀-ヿ㐀-䶿一-鿿豈-﫿가-힯"
-WORD = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}]+")
+#: Thai, Lao, Burmese, Khmer, Chinese, Japanese and Korean
+UNSPACED = r"\u0e01-\u0e3a\u0e40-\u0ed9\u1000-\u109f\u1780-\u17d3぀-ヿ㐀-䶿一-鿿豈-﫿가-힯"
+#: vowel signs, accents and points, without which half of the world's scripts have no words
+MARKS = "".join(c for c in map(chr, range(0x300, 0xFE00)) if unicodedata.category(c) in ("Mn", "Mc"))
+WORD = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}](?:[^\W_{UNSPACED}]|[{MARKS}])*")
+TOKENS = "tokenize=\"porter unicode61 categories 'L* N* Co Mn Mc'\""
 COLUMNS = 'words, video UNINDEXED, channel UNINDEXED, start UNINDEXED, "end" UNINDEXED, text UNINDEXED'
 
 
@@ -38,10 +43,10 @@ class Line:
 
 
 def words(text: str, *, asked: bool = False) -> list[str]:
-    """The words of a text in lower case; of unspaced scripts pairs of characters, and in a text that is not ``asked``
-    also each character."""
+    """The words of a text in lower case and Unicode's form NFKC; of unspaced scripts pairs of characters, and in a text
+    that is not ``asked`` also each character."""
     found: list[str] = []
-    for word in WORD.findall(text.lower()):
+    for word in WORD.findall(unicodedata.normalize("NFKC", text).lower()):
         if not re.match(f"[{UNSPACED}]", word):
             found.append(word)
             continue
@@ -55,7 +60,7 @@ def write(path: Path, rows: Iterable[Line]) -> None:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # here: a second of import, which questions save
 
     with files.replacing(path) as new, closing(sqlite3.connect(new)) as database, database:
-        database.execute(f"CREATE VIRTUAL TABLE lines USING fts5({COLUMNS}, tokenize='porter unicode61')")
+        database.execute(f"CREATE VIRTUAL TABLE lines USING fts5({COLUMNS}, {TOKENS})")
         database.execute("CREATE TABLE common (word TEXT PRIMARY KEY)")
         database.executemany("INSERT INTO common VALUES (?)", [(word,) for word in sorted(ENGLISH_STOP_WORDS)])
         for row in rows:
