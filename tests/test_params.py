@@ -1,5 +1,7 @@
 """Every mistake in the parameters is found before a job starts, with its place and the nearest name."""
 
+import datetime
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +12,8 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import jobs, params, rules
+from videomatch.pipeline import check, jobs, params, rules
+from videomatch.pipeline import plan as plan_module
 from videomatch.pipeline.plan import Plan
 
 #: examples of a system
@@ -36,18 +39,27 @@ def test_the_projects_own_parameters_are_right():
 
 
 def test_values_of_the_command_line_have_the_types_of_a_file():
-    given = "{a: {epochs: 8, lr: 1.0e-3, on: true, tune: null, name: x, list: [1, '2', y]}, b: '@home', c: 'k: v'}"
-    as_snakemake_reads_it = yaml.load(given, Loader=yaml.BaseLoader)
-    assert as_snakemake_reads_it["a"]["epochs"] == "8"
-    inner = {"epochs": 8, "lr": 1e-3, "on": True, "tune": None, "name": "x", "list": [1, 2, "y"]}
-    # what was in quotes Snakemake does not tell
-    assert params.typed(as_snakemake_reads_it) == {"a": inner, "b": "@home", "c": "k: v"}
+    given = (
+        "{epochs: 8, lr: 1.0e-3, use: true, tune: null, name: x, list: [1, '2', y], raw: '2024', title: 'one # two'}"
+    )
+    inner = {"epochs": 8, "lr": 1e-3, "use": True, "tune": None, "name": "x", "list": [1, "2", "y"]}
+    assert params.load([], [f"a={given}", "a={epochs: 9}"])[0] == {
+        "a": inner | {"epochs": 9, "raw": "2024", "title": "one # two"}
+    }
+    with pytest.raises(ValueError, match=r"--config a=\[1: not YAML"):
+        params.load([], ["a=[1"])
 
 
-@pytest.mark.parametrize("text", ["one # two", "# one", "~ # none", "[a # b", "k: v # w", "1 # one"])
-def test_a_text_of_the_command_line_keeps_what_yaml_takes_for_a_comment(text: str):
-    read = yaml.load(yaml.safe_dump({"title": [text]}), Loader=yaml.BaseLoader)
-    assert params.typed(read) == {"title": [text]}
+def test_both_engines_read_values_of_the_command_line_alike(tmp_path: Path):
+    repo = Repo(tmp_path, dvc=False)
+    (tmp_path / "2024").mkdir()
+    for value, is_right in (('"2024"', True), ("2024", False)):
+        given = ["--config", f"datasets={{mine: {{corpus: folder, raw: {value}}}}}"]
+        for command in (["snakemake", "-n", *given], ["videomatch", *given, "tables"]):
+            done = repo.run(*command)
+            said = done.stdout + done.stderr
+            assert (done.returncode == 0) == is_right, said
+            assert ("2024 is not a value of type str" in said) != is_right
 
 
 def bomb(line: str) -> str:
@@ -149,7 +161,8 @@ def test_from_in_a_circle_is_an_error():
         ("systems.tiny_clip.training.epochs", "three", "is not a value of type int"),
         ("systems.detector.examples.synthetic", "many", "is not a value of type int"),
         ("systems.tiny_clip.seeds", 3, "is not a value of type list"),
-        ("systems.tiny_clip.seeds", ["one"], "is not a list of whole numbers"),
+        ("systems.tiny_clip.seeds", ["one"], "'one' is not a value of type int"),
+        ("systems.tiny_clip.seeds", [], "is not a list of whole numbers"),
         ("systems.tiny_clip.init", "tiny_clip", "starts from itself"),
         ("systems.tiny_clip.init", {"fresh": ["x"]}, "expected a system"),
         ("systems.tiny_clip.init", {"from": "tiny_scene", "fresh": ["("]}, "is no regular expression"),
@@ -189,6 +202,39 @@ def test_from_in_a_circle_is_an_error():
         ("pages.run", {"dataset": "videos", "system": "title"}, "option 'split' is missing"),
         ("seed", True, "is not a whole number"),
         ("datasets", {}, "no dataset named 'videos'"),
+        ("datasets.web.raw", "/some/folder", "'generated' reads no files; for your own videos: `corpus: folder`"),
+        ("datasets.web.options", {"videos": 6}, "datasets.web.options.videos: Input should be greater than or equal"),
+        ("datasets.web.options.min_duration", 50, "expected min_duration <= median_duration <= max_duration"),
+        ("datasets.web.seed", -1, "is not a whole number of at least 0"),
+        ("datasets.web.embed", [datetime.date(2021, 1, 1)], "is not a value of type str"),
+        ("datasets", 5, "expected a mapping of names, got 5"),
+        ("systems", ["a"], "expected a mapping of names, got ['a']"),
+        ("systems", "text", "expected a mapping of names, got 'text'"),
+        ("systems.title.from", ["tiny_clip"], "no system named ['tiny_clip']"),
+        ("systems.title_and_frames.combine.systems", [["title"]], "['title'] is not a value of type str"),
+        ("systems.title_and_frames.combine.weights", ["a", "b"], "'a' is not a value of type float"),
+        ("systems.title_and_frames.combine.weights", [-1, 2], "-1 is not a number of at least 0"),
+        ("systems.title_and_frames.combine.dim", -4, "is not a whole number of at least 1"),
+        ("systems.tiny_clip.training", {"batch": 0}, "training.batch 0, expected at least 1"),
+        ("systems.tiny_clip.training", {"epochs": 3, "keep": "best"}, "need a monitor"),
+        ("systems.tiny_clip.training.lr_scale", {"(": 1.0}, "'(' is no regular expression"),
+        ("systems.tiny_clip.tokenizer", {"pretrained": "./nope"}, "./nope does not exist"),
+        ("systems.tiny_clip.seeds", [0, 1, 0], "0 stands twice"),
+        ("systems.tiny_clip.seeds", [-1], "is not a whole number of at least 0"),
+        ("systems.tiny_clip.folds", {"count": 3, "only": [1, 1]}, "1 stands twice"),
+        ("systems.network_copy.align.tune.grid", {"min_similarity": 5}, "expected a list of values to try, got 5"),
+        ("systems.network_copy.align.tune.grid", {"top_k": ["x"]}, "'x' is not a value of type int"),
+        ("systems.network_copy.align.shortlist", {"codec": "SQ16"}, "no codec named 'SQ16'"),
+        ("systems.network_copy.align.tune", {"split": None}, "option 'split' is missing"),
+        ("systems.pair_filter.filter.expert", None, "option 'expert' is missing"),
+        ("systems.dmt_frame_max.rescore.system", None, "option 'system' is missing"),
+        ("systems.tiny_clip.examples.split", None, "None is not a value of type list or str"),
+        ("pages.run.split", None, "option 'split' is missing"),
+        ("pages.run.system", None, "option 'system' is missing"),
+        ("pages.run.top", None, "None is not a value of type int"),
+        ("pages.run.top", -5, "is not a whole number of at least 1"),
+        ("experts.media", {"extractor": "frames"}, "is the name of the pass over the videos"),
+        ("seed", -1, "is not a whole number of at least 0"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_the_nearest_name(path: str, value, message: str):
@@ -217,11 +263,16 @@ def test_all_mistakes_are_listed_at_once_with_file_and_line(tmp_path: Path):
         ("scale: one\nseed: [1\ntables: []\n", "{file}:3: not YAML: expected ',' or ']'"),
         ("scale: one\nsystems:\n  a: {x: 1}\n  b: {}\n  a: {x: 2}\n", "{file}:5 systems.a: the key stands twice"),
         ("- scale\n- seed\n", "{file}: expected a mapping, got ['scale', 'seed']"),
+        ("base: nothing.yaml\n", "nothing.yaml: No such file or directory"),
+        ("base: tests\n", "tests: Is a directory"),
+        ("base: 5\n", "{file}: `base:` is 5, expected a file or a list of files"),
+        ("base: {file}\n", "{file}: a circle of `base:`: {file} → {file}"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_the_line(tmp_path: Path, text: str, message: str):
+def test_a_file_that_cannot_be_read_is_named_with_the_line(tmp_path: Path, text: str, message: str, monkeypatch):
     file = tmp_path / "mine.yaml"
-    file.write_text(text)
+    file.write_text(text.replace("{file}", str(file)))
+    monkeypatch.chdir(ROOT)
     with pytest.raises(params.ParamsError) as error:
         params.load([file])
     assert message.format(file=file) in str(error.value)
@@ -263,11 +314,11 @@ def test_the_command_line_says_the_same(tmp_path: Path):
 
 
 def test_a_backbone_starts_from_other_systems_and_these_from_others():
-    plan = Plan(params.resolved(change("systems.tiny_scene.init", ["tiny_ast", "job1"])))
-    initial = [("tiny_ast", "seed0"), ("job1", plan.members("job1")[0])]
-    assert plan.initial_members("tiny_scene", "seed0") == initial
-    assert jobs.train(plan, "tiny_scene", "seed0").inputs["init"] == [plan.run(*one) for one in initial]
-    assert {plan.run(system) for system in ("tiny_ast", "job1", "pretrain_job1")} <= rules.needed(plan).keys()
+    plan = Plan(params.resolved(change("systems.tiny_ast.init", ["tiny_scene", "job1"])))
+    initial = [("tiny_scene", "seed0"), ("job1", plan.members("job1")[0])]
+    assert plan.initial_members("tiny_ast", "seed0") == initial
+    assert jobs.train(plan, "tiny_ast", "seed0").inputs["init"] == [plan.run(*one) for one in initial]
+    assert {plan.run(system) for system in ("tiny_scene", "job1", "pretrain_job1")} <= rules.needed(plan).keys()
 
 
 def test_a_file_stands_alone_or_names_its_base(tmp_path: Path):
@@ -278,7 +329,7 @@ def test_a_file_stands_alone_or_names_its_base(tmp_path: Path):
     merged, read = params.load([tmp_path / "mine.yaml"])
     assert merged == {"scale": "two", "systems": {"a": {"x": 1, "y": 2}}}
     assert read == [tmp_path / "base.yaml", tmp_path / "mine.yaml"]
-    merged, _ = params.load([tmp_path / "mine.yaml"], {"systems": {"a": {"y": "3"}, "b": {"z": "1.0e-3"}}})
+    merged, _ = params.load([tmp_path / "mine.yaml"], ["systems={a: {y: 3}, b: {z: 1.0e-3}}"])
     assert merged["systems"] == {"a": {"x": 1, "y": 3}, "b": {"z": 1e-3}}, "values of --config have types"
 
 
@@ -287,3 +338,28 @@ def test_a_size_beyond_which_neighbours_are_looked_up_is_told_to_searches_of_its
     for dataset, split in (("videos", "captions_test"), ("web", "captions_test")):
         found = jobs.search(plan, dataset, split, "zero_shot").settings.get("exact_up_to")
         assert found == {"videos": 1000, "web": None}[dataset]
+
+
+def test_a_circle_through_an_expert_and_its_backbone_is_named():
+    given = change("datasets.pictures.experts", ["frames", "clip"])
+    given["systems"]["tiny_clip"]["examples"]["expert"] = "clip"
+    with pytest.raises(ValueError, match=r"a circle .*: .*runs/tiny_clip/seed0 → .*features/pictures/clip/. → "):
+        rules.needed(Plan(params.resolved(given)))
+
+
+@pytest.mark.parametrize("split", ["val.1", "my val"])
+def test_a_protocol_whose_name_is_no_name_of_a_folder_is_refused(split: str):
+    given = change("pages.run.split", split)
+    with pytest.raises(ValueError, match=f"{split}.*: .*letters, digits, _ and -"):
+        rules.needed(Plan(params.resolved(given)))
+
+
+def test_a_table_has_a_name_that_no_rule_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("my.table", "train"):
+        shutil.copy(ROOT / "workflow/tables/search_overview.yaml", tmp_path / f"{name}.yaml")
+    for module in (check, plan_module):
+        monkeypatch.setattr(module, "TABLES", tmp_path)
+    with pytest.raises(params.ParamsError, match="'train' is the name of a rule"):
+        params.resolved(change("tables", ["train"]))
+    with pytest.raises(ValueError, match=r"tables/my\.table: .*letters, digits, _ and -"):
+        rules.needed(Plan(params.resolved(config() | {"tables": ["my.table"], "pages": {}})))

@@ -44,14 +44,14 @@ def test_a_result_is_current_until_something_it_was_made_from_changes(there: Pat
     made("in", "1")
     wanted = job()
     manifest = made("out", "result", provenance.request(wanted))
-    assert provenance.is_current(manifest, wanted)
+    assert provenance.why(manifest, wanted) is None
     os.utime("in/value.txt", (1, 1))
-    assert provenance.is_current(manifest, wanted), "time decides nothing"
-    assert not provenance.is_current(manifest, job(settings={"a": {"b": 2}}))
-    assert not provenance.is_current(manifest, job(code="d"))
-    assert not provenance.is_current(manifest, job(files={"raw": "1"}))
+    assert provenance.why(manifest, wanted) is None, "time decides nothing"
+    assert provenance.why(manifest, job(settings={"a": {"b": 2}}))
+    assert provenance.why(manifest, job(code="d"))
+    assert provenance.why(manifest, job(files={"raw": "1"}))
     made("in", "2")
-    assert not provenance.is_current(manifest, wanted)
+    assert provenance.why(manifest, wanted)
 
 
 def test_what_a_job_does_not_read_of_an_input_does_not_concern_it(there: Path):
@@ -60,8 +60,8 @@ def test_what_a_job_does_not_read_of_an_input_does_not_concern_it(there: Path):
     manifest = made("out", "result", provenance.request(wanted))
     Path("in/other.txt").write_text("new")
     provenance.seal(Path("in"), REQUEST)
-    assert provenance.is_current(manifest, wanted)
-    assert not provenance.is_current(manifest, job())
+    assert provenance.why(manifest, wanted) is None
+    assert provenance.why(manifest, job())
 
 
 def test_a_job_that_reads_what_is_not_there_is_told_so(there: Path):
@@ -86,7 +86,7 @@ def test_of_several_results_each_may_hold_another_part_of_what_is_read(there: Pa
 def test_a_damaged_result_is_not_current(there: Path, spoil: str):
     manifest = made("out", "result")
     wanted = job(settings={}, inputs={})
-    assert provenance.is_current(manifest, wanted)
+    assert provenance.why(manifest, wanted) is None
     file = Path("out/value.txt")
     if spoil == "delete":
         file.unlink()
@@ -96,7 +96,7 @@ def test_a_damaged_result_is_not_current(there: Path, spoil: str):
         file.write_text("res")
     else:
         manifest.write_text(manifest.read_text()[:-20])
-    assert not provenance.is_current(manifest, wanted)
+    assert provenance.why(manifest, wanted)
 
 
 def without(record: Any, *keys: str) -> Any:
@@ -135,7 +135,7 @@ def test_a_manifest_of_another_shape_is_as_good_as_none(there: Path, spoil: str)
     assert provenance.load(manifest) is None
     assert provenance.mark(manifest, wanted) == "its manifest is damaged"
     assert is_marked_stale(manifest), "it is made again"
-    assert not provenance.is_current(Path("above/manifest.json"), above)
+    assert provenance.why(Path("above/manifest.json"), above)
     with pytest.raises(provenance.Damaged, match=r"out/manifest\.json is missing or not whole"):
         provenance.request(above)
 
@@ -229,7 +229,7 @@ def test_a_result_is_restored_from_memory_when_its_inputs_turn_out_the_same(ther
     provenance.mark(manifest, wanted)
     manifest.unlink()  # what Snakemake does before it starts a job
     assert provenance.restore(manifest, provenance.request(wanted))
-    assert provenance.is_current(manifest, wanted)
+    assert provenance.why(manifest, wanted) is None
     manifest.unlink()
     Path("out/value.txt").write_text("tampered")
     assert not provenance.restore(manifest, provenance.request(wanted))
@@ -275,14 +275,16 @@ def test_the_code_digest_sees_code_and_neither_comments_nor_docstrings(package: 
 
 
 def test_a_job_reaches_the_objectives_that_it_names(package: Path):
-    def reached(*names: str) -> set[str]:
-        every = asked(package, f"code_modules('stages.work', *{names})")
-        return {name.removeprefix("videomatch.") for name in every}
+    def digests() -> list[str]:
+        return [asked(package, f"code_digest('stages.work', {name!r})") for name in ("objectives.margins", "common")]
 
-    pairs = reached("objectives.margins")
-    assert {"stages.work", "common.helper", "objectives", "objectives.margins", "common.precision"} <= pairs
-    assert "objectives.segments" not in pairs
-    assert {"objectives.margins", "objectives.segments"} <= reached(), "no names: all that may be meant"
+    pairs, every = digests()
+    for module, of_pairs in (("common/helper", True), ("objectives/margins", True), ("objectives/segments", False)):
+        with (package / f"{module}.py").open("a") as file:
+            file.write("\nchanged = 1\n")
+        before, (pairs, every) = (pairs, every), digests()
+        assert (pairs != before[0]) == of_pairs, module
+        assert every != before[1], "no names: all that may be meant"
 
 
 OBJECTIVES = """import math

@@ -262,6 +262,15 @@ def test_ablations_have_the_seeds_of_their_base(monkeypatch):
         jobs.tabulate(Plan(parameters.resolved(params)), "search_mmt")
 
 
+def test_a_table_of_left_out_folds_needs_a_system_that_has_folds(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params, _ = parameters.load(["params.yaml"])
+    for system in params["systems"].values():
+        system.pop("folds", None)
+    with pytest.raises(ValueError, match=r"similarity_overview\.yaml: 'out_of_fold', but no system of a row has folds"):
+        jobs.tabulate(Plan(parameters.resolved(params)), "similarity_overview")
+
+
 def test_what_every_run_measures_anew_reaches_a_column_that_says_so_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     for folder, values in (("metrics/all", {"F1": 50.0, "MB/h": 0.284}), ("aligned", {})):

@@ -1,5 +1,6 @@
 """Two engines over one DAG, with toy stages: what runs again is what depends on a change, and nothing else."""
 
+import contextlib
 import csv
 import json
 import os
@@ -16,7 +17,8 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.pipeline import dvcfile, rules, signatures
+from videomatch.common import digests
+from videomatch.pipeline import dvcfile, provenance, rules, signatures
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
 
@@ -471,11 +473,20 @@ def test_prune_lists_what_no_rule_makes(repo: Repo):
     params = yaml.safe_load((repo.folder / "params.yaml").read_text())
     params["pages"] = {}
     (repo.folder / "params.yaml").write_text(yaml.safe_dump(params))
+    work = repo.folder / ".scratch/jobs"
+    job = json.loads((repo.folder / ".scratch/settings/results/demo/runs/tiny_clip/seed0/manifest.json").read_text())
+    with contextlib.chdir(repo.folder):
+        unfinished = digests.digest(provenance.request(job))
+    for name in (unfinished, "left", "held"):
+        (work / name).mkdir(parents=True)
+    (work / "held.lock").write_text("7-another_host")
     listed = repo("videomatch", "prune")
     assert "unused  results/demo/pages/neighbours" in listed
     assert "metrics" not in listed
+    assert re.findall(r"unused  \.scratch/\S+", listed) == ["unused  .scratch/jobs/left"]
     repo("videomatch", "prune", "--yes")
     assert not (repo.folder / "results/demo/pages/neighbours").exists()
+    assert {path.name for path in work.iterdir()} == {unfinished, "held", "held.lock"}
 
 
 def test_members_are_folds_and_seeds(repo: Repo):

@@ -22,7 +22,7 @@ from videomatch.pipeline.state import State
 IS_FIRST = workflow.is_main_process
 
 try:
-    given, read = parameters.load(workflow.configfiles or ["params.yaml"], workflow.config_settings.config)
+    given, read = parameters.load(workflow.configfiles or ["params.yaml"], workflow.config_settings.config_args or ())
     plan = Plan(parameters.resolved(given, read, checked=not IS_FIRST))
     if IS_FIRST and not rules.needed(plan):
         sys.exit("nothing to make: results are made for tables, pages and submissions, and the parameters name none")
@@ -57,10 +57,12 @@ if IS_FIRST:
             sys.exit(run_log.cannot_write(folder, "not writable"))
     try:
         lock = files.lock(SCRATCH / "lock")
+        holder = "" if lock else (SCRATCH / "lock").read_text().partition("-")[2]
+    except FileNotFoundError:  # it has ended since
+        lock, holder = files.lock(SCRATCH / "lock"), "another host"
     except OSError as error:
         sys.exit(run_log.cannot_write(SCRATCH, error.strerror))
     if lock is None:
-        holder = (SCRATCH / "lock").read_text().partition("-")[2]
         sys.exit(f"another snakemake is at work in this folder (on {holder}); wait for it to end")
     files.cancel_timers_at_the_end()  # of Snakemake's limit of jobs (profiles/default)
     # jobs run this folder's source, also where the package is installed from another one (an experiment's copy)

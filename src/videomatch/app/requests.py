@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.params import PARAMS
 from videomatch.pipeline.plan import Plan
@@ -21,10 +19,7 @@ MAX_RESULTS, MAX_CHARACTERS = 1000, 2000
 def load_plan(files: Sequence[Path] = (), values: Sequence[str] = ()) -> Plan:
     """The plan of some files (``params.yaml`` by default), each laid over the one before, with values ``KEY=VALUE``."""
     check_project()
-    config, read = parameters.load(files or [PARAMS])
-    for value in values:
-        key, _, text = value.partition("=")
-        config = parameters.overlay(config, {key: yaml.safe_load(text)})
+    config, read = parameters.load(files or [PARAMS], values)
     options = [f"--configfile {shlex.join(map(str, files))}"] if files else []
     options += [f"--config {shlex.join(values)}"] if values else []
     return Plan(parameters.resolved(config, read), " ".join(options))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import platform
 import re
@@ -17,7 +19,7 @@ from videomatch.app import timing
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.requests import check_project, load_plan
 from videomatch.common import files
-from videomatch.common.digests import dumps
+from videomatch.common.digests import SCRATCH, digest, dumps
 from videomatch.common.messages import count
 from videomatch.data import leaks
 from videomatch.pipeline import dvcfile, provenance, rules
@@ -144,7 +146,8 @@ def _git(*arguments: str) -> str:
 
 
 def prune(options: argparse.Namespace) -> int:
-    """List (or delete) results below results/<scale> that the current parameters do not make."""
+    """List (or delete) results below results/<scale> that the current parameters do not make, and unfinished work that
+    no job would go on with."""
     plan = load_plan(options.configfile, options.config)
     needed, unused = {parent for path in rules.needed(plan) for parent in Path(path).parents}, 0
     for manifest in sorted(Path(plan.root).rglob(provenance.MANIFEST)):
@@ -156,9 +159,30 @@ def prune(options: argparse.Namespace) -> int:
         print(("deleted " if options.yes else "unused  ") + str(folder))
         if options.yes:
             shutil.rmtree(folder)
-    advice = "; `prune --yes` deletes them" if unused and not options.yes else ""
-    print(f"{count(unused, 'result')} below {plan.root} that no rule makes any more{advice}")
+    left, used = 0, _used_work(plan)
+    for folder in sorted(path for path in provenance.WORK.glob("*") if path.is_dir() and path.name not in used):
+        if (lock := files.lock(folder.with_suffix(".lock"))) is not None:  # else a job is at work in it
+            with lock:
+                left += 1
+                print(("deleted " if options.yes else "unused  ") + str(folder))
+                if options.yes:
+                    shutil.rmtree(folder)
+    advice = "; `prune --yes` deletes them" if unused + left and not options.yes else ""
+    work = f", and unfinished work of {count(left, 'job')} that none goes on with" if left else ""
+    print(f"{count(unused, 'result')} below {plan.root} that no rule makes any more{work}{advice}")
     return 0
+
+
+def _used_work(plan: Plan) -> set[str]:
+    """The folders' names of unfinished work that jobs of the plan, or of the last runs at other scales, go on with."""
+    others = [f for f in (SCRATCH / "settings").rglob(provenance.MANIFEST) if f"/{plan.root}/" not in f.as_posix()]
+    requests = [json.loads(dumps(job.request())) for job in rules.needed(plan).values()]
+    requests += [json.loads(file.read_text(encoding="utf-8")) for file in others]
+    used, look = set[str](), functools.cache(provenance.input_digest)
+    for request in requests:
+        with contextlib.suppress(provenance.Damaged):  # its inputs are made first, and then others
+            used.add(digest(provenance.request(request, look)))
+    return used
 
 
 def show_leaks(options: argparse.Namespace) -> int:

@@ -18,8 +18,8 @@ from typing import Any
 from videomatch.common import named
 from videomatch.common.messages import unknown
 from videomatch.localisation.key_frame_selection import METHODS
-from videomatch.pipeline import signatures, yaml_file
-from videomatch.pipeline.plan import TABLES
+from videomatch.pipeline import rules, signatures, yaml_file
+from videomatch.pipeline.plan import MEDIA, TABLES
 from videomatch.pipeline.signatures import Option
 from videomatch.pipeline.yaml_file import Place
 from videomatch.specs import OpenSpec, Spec, data, listed, reports, systems
@@ -38,6 +38,10 @@ SECTIONS: dict[str, type[Spec]] = {
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 #: arguments of a corpus's ``read`` that the workflow fills
 CORPUS_ARGUMENTS = ("raw", "renders", "seed", "shards")
+#: option -> the least value that it may have
+LEAST = {"seed": 0, "seeds": 0, "dim": 1, "top": 1, "nprobe": 1, "weights": 0}
+#: names of rules and stages that no table may have
+RESERVED = {"all", "unknown", "features", "jobs", *(rule.name for rule in rules.RULES)}
 #: what an annotation may consist of to be compared with a value -> the name of its type in YAML
 TYPES = {"int": "int", "float": "float", "str": "str", "bool": "bool", "None": "None", "NoneType": "None"}
 TYPES |= {"Sequence": "list", "list": "list", "Mapping": "mapping", "dict": "mapping"}
@@ -72,22 +76,24 @@ class Check:
     def all(self) -> None:
         params = self.params
         self.keys((), params, ("scale", "seed", *SECTIONS, "tables"), "section")
+        for section in SECTIONS:
+            if not isinstance(params[section], Mapping):
+                self.add((section,), f"expected a mapping of names, got {params[section]!r}")
         if self.mistakes:
             return  # without what is below a misspelt section, the others name what is missing
         self.text_keys((), params)
         scale = params.get("scale")
         if not isinstance(scale, str) or not NAME.fullmatch(scale):
             self.add(("scale",), f"{scale!r} is no folder name (letters, digits, _)")
-        if type(params.get("seed")) is not int:
-            self.add(("seed",), f"{params.get('seed')!r} is not a whole number")
+        if type(params.get("seed")) is not int or params["seed"] < 0:
+            self.add(("seed",), f"{params.get('seed')!r} is not a whole number of at least 0")
         for section, spec in SECTIONS.items():
-            if not isinstance(params[section], Mapping):
-                self.add((section,), f"expected a mapping of names, got {params[section]!r}")
-                continue
             for name, entry in params[section].items():
                 path = (section, str(name))
                 if not NAME.fullmatch(str(name)):
                     self.add(path, f"{name!r} cannot be a name (letters, digits, _; a letter first)")
+                elif section == "experts" and name == MEDIA:
+                    self.add(path, f"{name!r} is the name of the pass over the videos, which several experts share")
                 elif not isinstance(entry, Mapping):
                     self.add(path, f"expected a mapping, got {entry!r}")
                 elif section == "systems":
@@ -108,6 +114,8 @@ class Check:
             path = ("tables", str(number))
             if table in params["tables"][:number]:
                 self.add(path, f"{table!r} stands twice")
+            elif table in RESERVED:
+                self.add(path, f"{table!r} is the name of a rule: a table's file needs another name")
             elif self.member(path, "table (workflow/tables)", table, known):
                 file = Path(os.path.relpath(TABLES / f"{table}.yaml"))
                 self.entry((str(file),), yaml_file.read(file)[0], reports.Table)
@@ -138,13 +146,16 @@ class Check:
             return
         fields = {n: f for n, f in spec.fields().items() if f.metadata.get("argument") in (None, *known)}
         self.keys(path, entry, [*fields, *known])
+        required = [(n, o.type) for n, o in sorted({**signatures.options_of(spec), **known}.items()) if o.required]
+        missing = [n for n, kind in required if entry.get(n) is None and not (n in entry and "None" in kind)]
         for name, value in entry.items():
+            if name in missing:
+                continue
             if name in fields and (name not in known or fields[name].metadata):
                 self.value((*path, name), value, fields[name], entry)
             elif name in known:
                 self.type((*path, name), value, known[name].type)
-        wanted = {**signatures.options_of(spec), **known}
-        for name in sorted(name for name, option in wanted.items() if option.required and name not in entry):
+        for name in missing:
             self.add(path, f"option {name!r} is missing")
 
     def type(self, path: Place, value: Any, annotation: str) -> bool:
@@ -156,8 +167,6 @@ class Check:
         if not set(words) <= TYPES.keys():
             return True
         wanted = {TYPES[word] for word in words}
-        if value is None and wanted & {"list", "mapping"}:
-            return True  # it takes a list or a mapping of another file away
         given = TYPES.get(type(value).__name__, "")
         if given in wanted or (given == "int" and "float" in wanted):
             return True
@@ -192,10 +201,19 @@ class Check:
         about = field.metadata
         kind = signatures.text(field.type)
         several = value if isinstance(value, list) and "Sequence" in kind else None
-        if value is not None and not {"spec", "callee"} & about.keys() and not self.type(path, value, kind):
+        if not {"spec", "callee"} & about.keys() and not self.type(path, value, kind):
             return
+        inner = re.search(r"Sequence\[(\w+)\]", kind)
         for number, one in enumerate([value] if several is None else several):
             place = path if several is None else (*path, str(number))
+            if several is not None and inner is not None and not self.type(place, one, inner[1]):
+                continue
+            least = LEAST.get(path[-1])
+            if least is not None and type(one) in (int, float) and one < least:
+                number_of = "number" if "float" in kind else "whole number"
+                self.add(place, f"{one!r} is not a {number_of} of at least {least}")
+            if inner is not None and inner[1] == "int" and several is not None and one in several[:number]:
+                self.add(place, f"{one!r} stands twice")
             if one is None:
                 continue
             if "spec" in about:
@@ -204,10 +222,17 @@ class Check:
                 known = options_of(about["callee"], entry)
                 if known is not None:
                     self.options(place, one, known)
+                    self.made(place, about["callee"].format_map(defaultdict(str, entry)), one)
             else:
                 self.named(place, one, about)
         if "acyclic" in about and path[1] in self.reached(path):
             self.add(path, f"{path[1]!r} {about['acyclic']}")
+
+    def made(self, path: Place, callee: str, options: Any) -> None:
+        """What a class, not a function, says when it is made with options that are right one by one."""
+        if not any(place[: len(path)] == path for place, _ in self.mistakes):
+            for name, text in signatures.refused(callee, options):
+                self.add((*path, *name.split(".")) if name else path, text)
 
     def named(self, path: Place, name: Any, about: Mapping[str, Any]) -> None:
         """One value that names something: a file, a function, a word, or an entry of a section."""
@@ -248,7 +273,7 @@ class Check:
             value = self.params[section].get(waiting.pop())
             for name in inner:
                 value = value.get(name) if isinstance(value, Mapping) else None
-            more = set(listed(value)) - found
+            more = {name for name in listed(value) if isinstance(name, str)} - found
             found |= more
             waiting.extend(more)
         return found
@@ -261,11 +286,15 @@ class Check:
             return
         if "raw" in known and entry.get("raw") is None:
             self.add(path, f"option 'raw' is missing: where the files of corpus {corpus!r} are")
+        if "raw" not in known and entry.get("raw") is not None:
+            self.add((*path, "raw"), f"corpus {corpus!r} reads no files; for your own videos: `corpus: folder`")
         if "renders" in known:  # one set of options for rendering and for reading
             known = options_of("synthetic.options:SyntheticOptions", {}) or {}
         own = {name: option for name, option in known.items() if name not in CORPUS_ARGUMENTS}
         if "options" not in entry or isinstance(entry["options"], Mapping):
             self.options((*path, "options"), entry.get("options", {}), own)
+            if "renders" in signatures.read(module)["read"].options:
+                self.made((*path, "options"), "synthetic.options:SyntheticOptions", entry.get("options", {}))
         for number, expert in enumerate(listed(entry.get("experts"))):
             options = self.params["experts"].get(expert)
             released = isinstance(options, Mapping) and options.get("extractor") == "released"
@@ -283,18 +312,41 @@ class Check:
         if kind == "model":
             self.entry(path, entry, systems.Trained)
             self.objectives((*path, "objectives"), entry.get("objectives"))
+            self.trained(path, entry)
         else:
             self.keys(path, entry, kinds)
             self.entry((*path, kind), entry[kind], systems.KINDS[kind])
-            if kind == "align" and isinstance(entry[kind], Mapping) and isinstance(entry[kind].get("tune"), Mapping):
-                self.grid((*path, kind, "tune", "grid"), entry[kind])
+            align = entry[kind] if kind == "align" and isinstance(entry[kind], Mapping) else {}
+            if isinstance(align.get("tune"), Mapping):
+                self.grid((*path, kind, "tune", "grid"), align)
+            if isinstance(align.get("shortlist"), Mapping) and (codec := align["shortlist"].get("codec")) is not None:
+                self.member((*path, kind, "shortlist", "codec"), "codec", codec, signatures.codecs())
+
+    def trained(self, path: Place, entry: Mapping[str, Any]) -> None:
+        """Values of a trained system that would fail in its job alone."""
+        training, tokenizer = ({} if entry.get(n) is None else entry[n] for n in ("training", "tokenizer"))
+        scale = training.get("lr_scale") if isinstance(training, Mapping) else None
+        for pattern in scale if isinstance(scale, Mapping) else ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                self.add((*path, "training", "lr_scale"), f"{pattern!r} is no regular expression: {error}")
+        pretrained = tokenizer.get("pretrained") if isinstance(tokenizer, Mapping) else None
+        if isinstance(pretrained, str):
+            self.named((*path, "tokenizer", "pretrained"), pretrained, {"path": data.is_path})
 
     def grid(self, path: Place, align: Mapping[str, Any]) -> None:
         """The values that an aligner's options are tuned over: a name of its ``GRIDS``, or a mapping."""
         known, grid = options_of("aligners.{aligner}:align", align), align["tune"].get("grid")
         grid = "ours" if grid is None else grid
         if isinstance(grid, Mapping) and known is not None:
-            self.keys(path, grid, (*known, "min_score"))  # of all segments, whatever finds them
+            known = {**known, "min_score": Option(False, "float")}  # of all segments, whatever finds them
+            self.keys(path, grid, known)
+            for name, values in grid.items():
+                if not isinstance(values, list) or not values:
+                    self.add((*path, name), f"expected a list of values to try, got {values!r}")
+                for value in values if isinstance(values, list) and name in known else ():
+                    self.type((*path, name), value, known[name].type)
         elif known is not None and not any(place[:2] == path[:2] for place, _ in self.mistakes):
             grids = signatures.grids(f"aligners.{align['aligner']}")
             if self.member(path, "grid", grid, grids):

@@ -418,6 +418,8 @@ def tabulate(plan: Plan, table: str) -> Job:
                 f"workflow/tables/{table}.yaml: system {system!r} has the seeds {seeds}, its base {entry.base!r} has "
                 f"{wanted}; give both the same `seeds:`"
             )
+    if absent := plan.table_splits(table).keys() - {split for split, _ in cells}:
+        raise ValueError(f"workflow/tables/{table}.yaml: {absent.pop()!r}, but no system of a row has folds")
     columns = entry.metrics if isinstance(entry.metrics, Mapping) else {name: name for name in entry.metrics}
     reported = [{**group, "rows": [[*row] for row in group["rows"].items()]} for group in entry.reported]
     columns = {name: f"{head} (measured)" if name in MEASURED else head for name, head in columns.items()}

@@ -39,36 +39,38 @@ def overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, null_removes:
     return result
 
 
-def typed(value: Any) -> Any:
-    """Values of ``--config`` with the types that a file would give them: inside of mappings and lists Snakemake takes
-    every number, ``true`` and ``null`` for a text. A text stays as it is: YAML would end it at a `` #``."""
-    if isinstance(value, Mapping):
-        return {key: typed(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [typed(inner) for inner in value]
-    if not isinstance(value, str):
-        return value
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:  # a plain text, as `@home`
-        return value
-    return value if isinstance(read, Mapping | list | str) or "#" in value else read
+def values_of(given: Sequence[str]) -> dict[str, Any]:
+    """The values ``KEY=VALUE`` of ``--config``, with the types that a file would give them. (Snakemake's own reading
+    takes all inside of mappings and lists for texts, and does not tell what was in quotes.)"""
+    found: dict[str, Any] = {}
+    for one in given:
+        key, _, text = one.partition("=")
+        try:
+            found = overlay(found, {key: yaml.safe_load(text)})
+        except yaml.YAMLError as error:
+            raise ValueError(f"--config {one}: not YAML: {' '.join(str(error).split())}") from error
+    return found
 
 
-def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], list[Path]]:
-    """The parameters of some files, one laid over the other, then ``config`` (the values of ``--config``); and all
-    files that they are from.
+def load(files: Sequence[str | Path], values: Sequence[str] = ()) -> tuple[dict[str, Any], list[Path]]:
+    """The parameters of some files, one laid over the other, then ``values`` (``KEY=VALUE`` of ``--config``); and
+    all files that they are from.
 
     A file with ``base: params.yaml`` (or a list of files, relative to the project's folder) is laid over that.
     """
     read: list[Path] = []
 
-    def content(file: Path) -> dict[str, Any]:
+    def content(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+        if file in above:
+            raise ParamsError([((str(above[0]),), f"a circle of `base:`: {' → '.join(map(str, (*above, file)))}")])
         own, _ = yaml_file.read(file)
         below = own.pop("base", None) or []
+        bases = below if isinstance(below, list) else [below]
+        if not all(isinstance(base, str) for base in bases):
+            raise ParamsError([((str(file),), f"`base:` is {below!r}, expected a file or a list of files")])
         result: dict[str, Any] = {}
-        for base in [below] if isinstance(below, str) else below:
-            result = overlay(result, content(Path(base)))
+        for base in map(Path, bases):
+            result = overlay(result, content(base, (*above, file)))
         read.append(file)
         return overlay(result, own)
 
@@ -78,7 +80,7 @@ def load(files: Sequence[str | Path], config: Mapping[str, Any] | None = None) -
         if file.is_absolute() and file.is_relative_to(Path.cwd()):
             file = file.relative_to(Path.cwd())
         result = overlay(result, content(file))
-    return overlay(result, typed(config or {})), list(dict.fromkeys(read))
+    return overlay(result, values_of(values)), list(dict.fromkeys(read))
 
 
 def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def resolve(systems: Mapping[str, Any]) -> dict[str, Any]:
         parent = system["from"]
         if parent in path:
             raise ParamsError([(("systems", name, "from"), f"a circle: {' → '.join((*path, parent))}")])
-        if parent not in systems:
+        if not isinstance(parent, str) or parent not in systems:
             raise ParamsError([(("systems", name, "from"), unknown("system", parent, systems))])
         # the parent is finished first, so that a null removes what the parent had and not what it would get
         own = {k: v for k, v in system.items() if k != "from"}
@@ -139,7 +141,8 @@ def resolved(
     }
     params: dict[str, Any] = {**{section: {} for section in SECTIONS}, "tables": [], **given}
     try:
-        params["systems"] = resolve(params["systems"])
+        if isinstance(params["systems"], Mapping):  # the check tells what is no mapping
+            params["systems"] = resolve(params["systems"])
     except ParamsError as error:
         found = error.found
     else:

@@ -23,6 +23,8 @@ from videomatch.specs.systems import Align, Combine, Embeddings, Filter, Probe, 
 Kind = TypeVar("Kind", bound=System)
 
 TABLES = named.PACKAGE.parents[1] / "workflow" / "tables"
+#: the pass over the videos that experts share
+MEDIA = "media"
 #: before the name of a protocol of captions: videos are searched with, captions are found
 V2T = "v2t_"
 #: the protocol in which every member of a system is judged by the labelled pairs of its own validation fold
@@ -150,7 +152,7 @@ class Plan:
             return expert
         trained = any(self.backbones[backbone].system for backbone in entry.backbones)
         alone = trained or entry.source is not None or entry.extractor == "released" or entry.reads_corpus
-        return expert if alone else "media"
+        return expert if alone else MEDIA
 
     @functools.cache  # noqa: B019
     def passes(self, dataset: str) -> dict[str, dict[str, Expert]]:

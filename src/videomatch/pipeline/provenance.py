@@ -25,6 +25,8 @@ from videomatch.common.files import write_json, write_text
 from videomatch.specs import listed
 
 MANIFEST = "manifest.json"
+#: where jobs keep unfinished work, a folder for each, by the digest of its request
+WORK = SCRATCH / "jobs"
 _WILD = re.compile(r"[*?[]")
 
 
@@ -116,11 +118,6 @@ def request(job: Mapping[str, Any], look: Look = input_digest) -> dict[str, Any]
         "inputs": {name: input_digests(listed(paths), reads.get(name), look) for name, paths in job["inputs"].items()},
         "files": job.get("files", {}),
     }
-
-
-def is_current(manifest: Path, job: Mapping[str, Any]) -> bool:
-    """Whether the result at ``manifest`` is what ``job`` would make now."""
-    return why(manifest, job) is None
 
 
 def why(manifest: Path, job: Mapping[str, Any], look: Look = input_digest) -> str | None:

@@ -132,11 +132,6 @@ def _reached(modules: Sequence[str]) -> dict[str, tuple[str, frozenset[str]]]:
     return found
 
 
-def code_modules(*modules: str) -> list[str]:
-    """The package's modules that the given ones reach by imports, themselves included, sorted."""
-    return sorted(_reached(modules))
-
-
 @functools.cache
 def code_digest(*modules: str) -> str:
     """Digest of the code of modules like ``experts.image`` or functions like ``objectives.margins:triplet``, of all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import graphlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,8 +106,12 @@ def _patterns(plan: Plan) -> list[tuple[Rule, re.Pattern[str]]]:
 @functools.cache
 def rule_of(plan: Plan, result: str) -> tuple[Rule, dict[str, str]]:
     """The rule that makes a result, and its wildcards."""
-    rule, match = next((rule, m) for rule, pattern in _patterns(plan) if (m := pattern.fullmatch(result)))
-    return rule, match.groupdict()
+    for rule, pattern in _patterns(plan):
+        if match := pattern.fullmatch(result):
+            return rule, match.groupdict()
+    raise ValueError(
+        f"{Path(result).parent}: no rule makes it; names of protocols and tables hold letters, digits, _ and -"
+    )
 
 
 @functools.cache
@@ -156,6 +161,11 @@ def needed(plan: Plan) -> dict[str, jobs.Job]:
         if job.stage == "prepare":
             dataset = job.settings["dataset"]
             waiting += plan.features_of(dataset, plan.datasets[dataset].experts)
+    try:
+        graphlib.TopologicalSorter({result: job.results for result, job in found.items()}).prepare()
+    except graphlib.CycleError as error:
+        circle = " → ".join(str(Path(result).parent) for result in error.args[1])
+        raise ValueError(f"a circle of results, each made from the one before: {circle}") from None
     return found
 
 

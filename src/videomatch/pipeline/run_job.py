@@ -92,7 +92,7 @@ def run(stage: str, settings: Path, manifest: Path, threads: int, log_file: Path
     if reached.code_digest(f"stages.{stage}", *job["modules"]) != job["code"]:
         raise RuntimeError("the source code changed while the workflow was running; start it again")
     wanted = provenance.request(job)
-    scratch = SCRATCH / "jobs" / digest(wanted)
+    scratch = provenance.WORK / digest(wanted)
     with contextlib.nullcontext() if _is_helper() else _alone(scratch, manifest):
         if log_file is not None:
             _log_to(log_file)

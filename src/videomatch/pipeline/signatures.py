@@ -11,7 +11,7 @@ import inspect
 import re
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -114,6 +114,32 @@ def lacking(module: str, *names: str) -> list[str]:
 def grids(aligner: str) -> dict[str, list[str]]:
     """The options in each of an aligner's ``GRIDS``."""
     return _found("grids", aligner, lambda imported: {name: list(grid) for name, grid in imported.GRIDS.items()})
+
+
+def codecs() -> list[str]:
+    """How an index can keep a vector."""
+    return _found("codecs", "retrieval.ann", lambda imported: list(imported.CODECS))
+
+
+def refused(callee: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(option, sentence) of what a class, as ``training.loop:Training``, says of its options; ``""`` for all together.
+    Nothing of a function."""
+    module, _, name = callee.partition(":")
+
+    def find(imported: ModuleType) -> list[tuple[str, str]]:
+        from pydantic import ValidationError  # here: what was found once is remembered
+
+        try:
+            if inspect.isclass(made := getattr(imported, name)):
+                made(**options)
+        except ValidationError as error:
+            found = error.errors()
+            return [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in found]
+        except (TypeError, ValueError) as error:
+            return [("", str(error))]
+        return []
+
+    return [(option, text) for option, text in _found(f"refusal of {callee} {dict(options)}", module, find)]
 
 
 @functools.cache

@@ -39,7 +39,8 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Place, str]]:
     """The mapping in a file, and ``file:line`` of each of its keys.
 
     Raises:
-        ParamsError: the file is not YAML, holds no mapping, has a key twice, or its aliases repeat too much.
+        ParamsError: the file cannot be read, is not YAML, holds no mapping, has a key twice, or its aliases repeat too
+            much.
     """
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
@@ -52,6 +53,8 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Place, str]]:
         raise ParamsError([((f"{file}{line}",), f"not YAML: {error.problem}")]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError([((str(file),), f"not YAML: {error}")]) from error
+    except OSError as error:
+        raise ParamsError([((str(file),), str(error.strerror))]) from error
     except RecursionError as error:
         raise ParamsError([((str(file),), "an alias (*) leads back to itself, or it is nested too deeply")]) from error
     if not isinstance(content, dict):
