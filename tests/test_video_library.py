@@ -405,6 +405,26 @@ def test_moved_renamed_and_replaced_files(place, four, monkeypatch):
     assert library.add([place.parent / "back.mp4"]).known == 1 and library.check() == ([], [])
 
 
+@pytest.mark.parametrize("moves", [("1", "2>1", "3>2", "0>9"), ("0>x", "1>0", "x>1"), ("3", "2>3", "1>2", "0>1")])
+def test_files_that_take_each_others_names_stay(place, four, moves):
+    """Renamed down by one, swapped, and up by one; what is deleted is the only video without a file."""
+    library, raw = made(place, sizes={"batch": 2}), place.parent / "raw"
+    library.add(four)
+    content = dict(library.videos().select("path", "sha256").iter_rows())
+    for move in moves:
+        first, _, then = move.partition(">")
+        path = raw / f"{first}.mp4"
+        path.rename(raw / f"{then}.mp4") if then else path.unlink()
+    added = library.add([raw])
+    paths = dict(library.videos().select("sha256", "path").iter_rows())
+    files = sorted(raw.iterdir())
+    assert {str(path) for path in files} == {path for path in paths.values() if path is not None}
+    assert added.videos == [] and added.known == len(files) and library.add([raw]).videos == []
+    lost = [raw / f"{move}.mp4" for move in moves if ">" not in move]
+    assert [paths[content[str(path)]] for path in lost] == [None] * len(lost) and len(added.notes) == len(lost)
+    assert len(library.check()[1]) == len(lost)
+
+
 def test_folders_are_walked_once_without_pipes_and_what_is_passed_over_is_counted(place, four):
     raw = place.parent / "raw"
     four[0].rename(raw / "0.MTS.mp4")

@@ -283,23 +283,23 @@ class VideoLibrary:
         those whose file has other content now."""
         videos = self.videos()
         contents, ids = set(videos["sha256"]), set(videos["video_id"])
-        path_of = dict(videos.select("sha256", "path").iter_rows())
-        at = {path: digest for digest, path in path_of.items() if path is not None}
-        new: dict[str, Path] = {}
-        for path, below in track(found, label="digests"):
+        path_of: dict[str, str | None] = dict(videos.select("sha256", "path").iter_rows())
+        digest_at: dict[str | None, str] = {}
+        for path, _ in track(found, label="digests"):
             try:
-                digest = digests.file_digest(path)
+                digest_at[str(path)] = digests.file_digest(path)
             except OSError as error:
                 added.reject(path, error.strerror or str(error))
+        replaced = {digest: path for digest, path in path_of.items() if digest_at.get(path, digest) != digest}
+        path_of |= dict.fromkeys(replaced)
+        new: dict[str, Path] = {}
+        for path, below in found:
+            if (digest := digest_at.get(str(path))) is None:
                 continue
-            if at.get(str(path), digest) != digest:
-                path_of[at[str(path)]] = None
-                added.notes.append(f"{path} has other content than when it was added, which the library keeps")
             video_id = new_id(path, below, ids)
             if digest in contents:
                 added.known += 1
-                before = path_of.get(digest, str(path))
-                if before is None or not Path(before).exists():
+                if _absence({"path": path_of.get(digest, str(path)), "sha256": digest}):
                     path_of[digest] = str(path)
             elif (reason := id_problem(video_id)) is not None:
                 added.reject(path, reason)
@@ -307,6 +307,8 @@ class VideoLibrary:
                 ids.add(video_id)
                 new[video_id] = path
             contents.add(digest)
+        for path in (path for digest, path in replaced.items() if path_of[digest] is None):
+            added.notes.append(f"{path} has other content than when it was added, which the library keeps")
         for name, rows in self._batches().items():
             paths = pl.Series("path", [path_of[digest] for digest in rows["sha256"]], pl.String)
             self._write_batch(name, rows.with_columns(paths), rows)
