@@ -363,6 +363,30 @@ def test_what_cannot_be_mended_is_named(place, four):
         library.summary()
 
 
+def test_of_a_damaged_library_nothing_is_removed(place, four):
+    library = made(place, sizes={"batch": 2})
+    library.add(four)
+    ids = library.videos()["video_id"].to_list()
+    with pytest.raises(ValueError, match="did you mean"):
+        library.remove(["4.mp4"])
+    whole = place.with_name("whole")
+    shutil.copytree(place, whole)
+    for name in (
+        "batches/*/videos.parquet",
+        "features/*/*.npy",
+        "index/parts/*/lists.faiss",
+        "points/index/codec/lists.faiss",
+    ):
+        file = next(place.glob(name))
+        flipped(file)
+        with pytest.raises(ValueError, match=rf"{file.name} is damaged or missing.*library add .* mends it"):
+            library.remove([ids[-1]])
+        assert any(file.name in problem for problem in library.check()[0]), "it is left to `add`"
+        shutil.rmtree(place)
+        shutil.copytree(whole, place)
+    assert library.videos()["video_id"].to_list() == ids
+
+
 @pytest.mark.parametrize("settled", [20, 1000])
 def test_videos_are_removed(place, four, settled):
     library = made(place, sizes={"batch": 2, "settled": settled})

@@ -165,8 +165,7 @@ class VideoLibrary:
     def check(self) -> tuple[list[str], list[str]]:
         """What is damaged in the library, which :meth:`add` mends; and which files of its videos are not what they
         were, which does no harm to a search."""
-        folders = [*self._tables(), *(batch for features in self.features.values() for batch in features.batches())]
-        damage = [problem for _, problem in damaged(folders)]
+        damage = [problem for _, problem in damaged(self._folders())]
         try:
             videos = self.videos()
             if len(videos):
@@ -198,13 +197,19 @@ class VideoLibrary:
         return added
 
     def remove(self, ids: Collection[str]) -> int:
-        """Remove videos; returns how many. A ValueError if one is not in the library: none is removed then."""
+        """Remove videos; returns how many. A ValueError if one is not in the library, or something is damaged: none is
+        removed then."""
         with self._locked():
-            self._mend(Added(), 1)
             known = self.videos()["video_id"].to_list()
             for video_id in ids:
                 if video_id not in known:
                     raise ValueError(unknown(f"video of {self.folder}", video_id, known))
+            with self.mended():
+                for folder in self._folders():
+                    ann.checked(folder)
+                for features in self.features.values():
+                    features.index()
+                    features.drop_damaged()  # none is; some may be by another model
             for name, rows in self._batches().items():
                 self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(ids))), rows)
             self._forget()
@@ -214,6 +219,10 @@ class VideoLibrary:
     def _tables(self) -> list[Path]:
         """The folders that say which files the library holds, and which it rejected."""
         return [*sorted(self.folder.glob("batches/[!.]*")), *self.folder.glob("rejected")]
+
+    def _folders(self) -> list[Path]:
+        """All folders but the index's."""
+        return [*self._tables(), *(batch for features in self.features.values() for batch in features.batches())]
 
     def _batches(self) -> dict[str, pl.DataFrame]:
         """Name of a batch -> its videos."""
