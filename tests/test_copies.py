@@ -376,6 +376,24 @@ def test_short_and_bad_segments_are_left_out_as_wanted(search, world, tmp_path):
     assert len(every.segments) == 2 and search.copies(world / "cut.mp4", min_score=1).segments == []
 
 
+@pytest.mark.parametrize("kind", ["whole", "in pieces", "corners", "tuned"])
+def test_segments_last_as_long_as_was_asked_for_in_every_view_and_by_every_aligner(search, world, tmp_path, kind):
+    """A copy of 8 s, also across the border of two pieces that hold 3 and 5 s of it."""
+    query = films.write(
+        tmp_path / "query.mp4", (60, 0, 3), (2, 2, 10), edit=films.mirrored if kind == "corners" else None
+    )
+    search.rows = 24 if kind == "in pieces" else 1024
+    if kind == "tuned":
+        options = {"aligner": "hough", "options": {"min_similarity": 0.8}, "similarity_map": {"expert": "grey"}}
+        (tmp_path / "tuned.json").write_text(json.dumps(options))
+        search.aligner = copies.choose_aligner(tuned=tmp_path)
+    seconds = {least: search.copies(query, min_seconds=least, views=kind == "corners") for least in (1.25, 6, 9)}
+    assert [len(answer.segments) for answer in seconds.values()] == [1, 1, 0]
+    (segment,) = seconds[6].segments
+    assert segment.reference == "film2.mp4" and abs(segment.duration - 8) <= 1
+    assert segment.view == (copies.MIRRORED if kind == "corners" else "whole")
+
+
 @pytest.mark.parametrize("name", copies.MIN_SCORES)
 def test_no_aligner_finds_a_stranger_by_its_defaults(search, world, name):
     search.aligner = copies.choose_aligner(name)

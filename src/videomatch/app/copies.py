@@ -32,7 +32,7 @@ from videomatch.data.walk import NOT_TEXT, is_text, printable
 from videomatch.localisation import distinct, frame_similarity, intervals, point_matches
 from videomatch.localisation.line_ends import followed
 from videomatch.localisation.maps import NOISE, normalisation
-from videomatch.metrics.segments import SCORE, union_length
+from videomatch.metrics.segments import QUERY, SCORE, union_length
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.retrieval.score_normalisation import ScoreNormalisation
@@ -50,6 +50,8 @@ CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.6
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
 MAX_JUMP = 1.0
+#: seconds by which times in single precision may be off
+ROUNDED = 0.01
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
 WHOLE = "whole"
@@ -231,7 +233,7 @@ class CopySearch:
         if answer.segments:
             return answer
         note = "its picture was compared as a whole, mirrored, turned and by its corners"
-        if self.aligner.options is None and answer.duration < min_seconds:
+        if answer.duration < min_seconds:
             note = f"it lasts {answer.duration:.2f} s, and a segment lasts {min_seconds:g} s at least"
         elif not views:
             note = "its picture was compared as a whole only (--whole)"
@@ -310,8 +312,10 @@ class CopySearch:
                 self._add(answer, view, reference, self._good(segments, MIN_RELATED))
 
     def _good(self, found: np.ndarray, min_score: float) -> np.ndarray:
-        """Those of some segments ``(N, 5)`` that have the score that was asked for, or by default ``min_score``."""
-        return found[found[:, SCORE] >= (min_score if self.min_score is None else self.min_score)]
+        """Those of some segments ``(N, 5)`` that last as long as was asked for, and have the score that was, or by
+        default ``min_score``."""
+        is_long = np.ptp(found[:, QUERY], axis=1) >= self.min_seconds - ROUNDED
+        return found[is_long & (found[:, SCORE] >= (min_score if self.min_score is None else self.min_score))]
 
     def _add(self, answer: Copies, view: str, reference: str, found: np.ndarray) -> None:
         """Add the segments ``(N, 5)`` of one view and video. Of two views of the same part of the query the whole one
@@ -345,7 +349,8 @@ class CopySearch:
             frames, times = frame_similarity.resampled(frames, times, every)
         if options is None:
             seconds = float(np.median(np.concatenate([np.diff(query_times), np.diff(times)])))
-            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(self.min_seconds / seconds))}
+            least = min(MIN_SECONDS, self.min_seconds)  # of a piece; what is joined may be asked to last longer
+            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(least / seconds))}
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
