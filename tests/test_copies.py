@@ -264,6 +264,7 @@ def test_what_goes_on_across_a_border_is_one_segment():
         [12, 14, 42, 44, 0.9],
     ]
     assert copies.join_pieces([first, second], [10.0], "sum")[0, 4] == pytest.approx(1.4)
+    assert copies.join_pieces([first, second], [10.0], "max")[0, 4] == 0.8
     assert copies.join_pieces([], []).shape == (0, 5)
 
 

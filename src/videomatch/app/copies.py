@@ -393,7 +393,7 @@ def _part(rows: np.ndarray, top: float, bottom: float) -> np.ndarray:
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], score: str = "mean") -> np.ndarray:
     """Segments ``(N, 5)``, s, of pieces of a query, joined at ``borders``: the starts of all but the first, s. Their
-    ``score`` is the mean over both, or the sum."""
+    ``score`` is the mean over both, the sum, or the max."""
     found = pieces[0].tolist() if len(pieces) else []
     for piece, border in zip(pieces[1:], borders, strict=True):
         for row in piece.tolist():
@@ -403,7 +403,7 @@ def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], score: s
                 continue
             first, second = before[1] - before[0], row[1] - row[0]
             mean = (before[4] * first + row[4] * second) / (first + second)
-            before[4] = before[4] + row[4] if score == "sum" else mean
+            before[4] = {"sum": before[4] + row[4], "max": max(before[4], row[4])}.get(score, mean)
             before[1], before[3] = row[1], row[3]
     return np.array(found, np.float64).reshape(-1, 5)
 
