@@ -290,6 +290,30 @@ def test_tuned_options_align(search, world, tmp_path):
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
 
 
+@pytest.mark.parametrize(("tuned", "noise", "file", "message"), [
+    ('{"aligner": "hou', b"", "tuned.json", "expected a result of `tune` with aligner, options"),
+    (b"\xff\xfe", b"", "tuned.json", "expected a result of `tune`"),
+    ("[1]", b"", "tuned.json", "expected a result of `tune`"),
+    ('{"metrics": {}}', b"", "tuned.json", "'aligner'; expected a result of `tune`"),
+    ({"similarity_map": "copy"}, b"", "tuned.json", "expected a result of `tune`"),
+    ({"similarity_map": {"experts": "copy"}}, b"", "tuned.json", "expected a result of `tune`"),
+    ({"aligner": "houhg"}, b"", "tuned.json", "did you mean 'hough'"),
+    ({"options": {"gapp": 5}}, b"", "tuned.json", "did you mean 'gap'.*expected options of hough"),
+    ({"options": {"gap": "x"}}, b"", "tuned.json", "gap = 'x', expected a number"),
+    ({}, b"", "noise.npy", "expected the frames that `tune` wrote"),
+    ({}, b"PK\x03\x04 no archive", "noise.npy", "expected the frames that `tune` wrote"),
+    ({}, b"\x93NUMPY\x01\x00v\x00", "noise.npy", "expected the frames that `tune` wrote"),
+])  # fmt: skip
+def test_tuned_options_that_cannot_be_read_are_named(tmp_path, tuned, noise, file, message):
+    if isinstance(tuned, dict):
+        of_noise = {"expert": "copy", "noise": {"split": "val"}}
+        tuned = json.dumps({"aligner": "hough", "options": {"gap": 9}, "similarity_map": of_noise, **tuned})
+    (tmp_path / "tuned.json").write_bytes(tuned if isinstance(tuned, bytes) else tuned.encode())
+    (tmp_path / "noise.npy").write_bytes(noise)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(tmp_path / file))}: .*{message}"):
+        copies.choose_aligner(tuned=tmp_path)
+
+
 def test_options_tuned_on_normalised_scores_align(search, world, tmp_path):
     """What any frame is like, a frame of the library is not like more: of noise that holds all that the library shows
     nothing is left; of other noise the copies, with a sum for a score, and their ends."""

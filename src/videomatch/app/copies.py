@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,20 +146,40 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
     path = tuned / "tuned.json" if tuned.is_dir() else tuned
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a result of `tune`")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    compared = SimilarityMap.read(found["similarity_map"])
+    with _expected(path, "a result of `tune` with aligner, options and similarity_map"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        name, options, compared = found["aligner"], dict(found["options"]), SimilarityMap.read(found["similarity_map"])
+        score, follow = found.get("score", "mean"), found.get("follow", False)
+        if name is not None and name not in (known := named.names("aligners")):
+            raise ValueError(unknown("aligner", name, known))
     if compared.similarity != "cosine":
         raise ValueError(f"{path} was tuned on similarity {compared.similarity!r}, expected 'cosine': a library's")
-    frames = path.with_name(NOISE)
-    if compared.noise is not None and not frames.is_file():
-        raise ValueError(f"{frames} does not exist: {path} was tuned on scores normalised by the frames in it")
-    name = found["aligner"]
     if (name is None) != (run is not None):
         raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
-    of_name = name or f"the detector {run}"
-    noise = None if compared.noise is None else np.load(frames, allow_pickle=False).astype(np.float32)
-    how = found["options"], compared, noise, found.get("score", "mean"), found.get("follow", False)
-    return ChosenAligner(aligners.load(name, run), of_name, *how)
+    aligner, of_name = aligners.load(name, run), name or f"the detector {run}"
+    with _expected(path, f"options of {of_name}"):
+        defaults = aligners.defaults(aligner)
+        for option, value in options.items():
+            if option not in defaults:
+                raise ValueError(unknown("option", option, defaults))
+            if isinstance(defaults[option], int | float) and not isinstance(value, int | float):
+                raise ValueError(f"{option} = {value!r}, expected a number")
+    noise = None
+    if compared.noise is not None:
+        if not (frames := path.with_name(NOISE)).is_file():
+            raise ValueError(f"{frames} does not exist: {path} was tuned on scores normalised by the frames in it")
+        with _expected(frames, "the frames that `tune` wrote, a file of NumPy with numbers (N, D)"):
+            noise = np.load(frames, allow_pickle=False).astype(np.float32)
+    return ChosenAligner(aligner, of_name, options, compared, noise, score, follow)
+
+
+@contextmanager
+def _expected(path: Path, what: str) -> Iterator[None]:
+    """An error in reading a file becomes a ValueError that names it and what was expected."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {error}; expected {what}") from error
 
 
 class CopySearch:
