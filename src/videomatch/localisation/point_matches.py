@@ -84,12 +84,9 @@ def related(
     ``rows`` with ``times`` ``(n, 2)``, s."""
     if not len(rows):
         return {}
-    similarity, nearest = index.neighbours(rows[::EVERY], NEAREST)
+    similarity, nearest = index.neighbours(rows[::EVERY], NEAREST, exclude)
     corner, rank = np.nonzero(similarity >= SIMILAR)
     corner, found = EVERY * corner, nearest[corner, rank]
-    excluded = [number for number, name in enumerate(index.ids) if name in set(exclude)]
-    keep = ~np.isin(index.owners(found), excluded)
-    corner, found = corner[keep], found[keep]
     if not len(found):
         return {}
     _, frame = np.unique(times[:, 0], return_inverse=True)
