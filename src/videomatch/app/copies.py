@@ -262,16 +262,6 @@ class CopySearch:
         answer.notes.append(note)
         return answer
 
-    def of_frames(
-        self, frames: np.ndarray, times: np.ndarray, *, top: int, exclude: Collection[str] = ()
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Which videos of the library share footage with frames as :meth:`frames` has them, and the segments ``(N, 5)``
-        (s; columns of :data:`videomatch.metrics.segments.COLUMNS`) with each: whole pictures, of ``top`` videos."""
-        for reference, _ in self.index.search(frames, times, top, exclude=exclude):
-            found = self.align(frames, times, *self.frames(reference))
-            if len(found):
-                yield reference, found
-
     def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
         """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
         if (related := self._related.get((view, reference))) is not None:
