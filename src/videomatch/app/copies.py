@@ -48,6 +48,8 @@ DEFAULT = "hough"
 MIN_SCORES = {"hough": 0.8, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
 #: seconds of a cell of the map of related frames, least similarity in it, cells of a segment, and its least score
 CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.6
+#: norm of a frame that has features, of 1, at least
+FLAT = 0.5
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
@@ -340,8 +342,10 @@ class CopySearch:
                 answer.segments = [other for other in answer.segments if other not in same] + [segment]
 
     def frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """The frames of a video of the library, and their times without gaps."""
+        """The frames of a video of the library, and their times without gaps. What codes make of a frame of one colour,
+        which has no features, is like nothing."""
         frames, times = self.index.features(video_id)
+        frames *= np.linalg.norm(frames, axis=1, keepdims=True) >= FLAT
         return frames, intervals.filled(times)
 
     def align(
