@@ -40,6 +40,8 @@ MAX_SCALE = 5.0
 SPAN = 0.15
 #: corners in agreement at least, which make a similarity of one half
 LEAST = 6
+#: corners of the library that are decoded at once
+ROWS = 1 << 14
 #: seconds that a frame lasts from which on it needs no other one in agreement
 STILL = 2.0
 
@@ -90,17 +92,18 @@ def related(
     if not len(found):
         return {}
     _, frame = np.unique(times[:, 0], return_inverse=True)
-    other, other_times = index.rows(found)
+    other_times = index.times(found)
+    blocks = np.array_split(found, -(-len(found) // ROWS))  # of all corners at once, patches would fill the memory
+    other = np.concatenate([_places(index.rows(block)[0]) for block in blocks])
     keys = np.stack([frame[corner], index.owners(found), np.round(1000 * other_times[:, 0])], axis=1).astype(np.int64)
     pairs, first, of_pair = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    counts = _alike_placed(of_pair.ravel(), _places(rows[corner]), _places(other))
+    counts = _alike_placed(of_pair.ravel(), _places(rows)[corner], other)
     ends = np.searchsorted(frame, np.arange(frame[-1] + 2))
     shifts = np.round(other_times[first, 0] - times[ends[pairs[:, 0]], 0]).astype(np.int64)
     lasting = np.minimum(*(np.ptp(t, axis=1) for t in (times[ends[pairs[:, 0]]], other_times[first])))
     votes = counts * lasting * _at_shift(pairs[:, 1], shifts, counts * lasting)  # what stands still is described once
     seen: Counter[tuple[int, ...]] = Counter()
     examined: dict[int, list[_FramePair]] = {}
-    patches = index.project(rows)
     for pair in np.argsort(-votes, kind="stable").tolist():
         of_frame, of_video = (int(pairs[pair, 0]),), tuple(pairs[pair, :2].tolist())
         if counts[pair] < PAIRS or seen[of_frame] >= OF_ALL or seen[of_video] >= OF_VIDEO:
@@ -109,7 +112,7 @@ def related(
         at = slice(ends[of_frame[0]], ends[of_frame[0] + 1])
         whole, _ = index.rows(index.same_time(int(found[first[pair]])))
         box = (*times[at.start].tolist(), *other_times[first[pair]].tolist())
-        examined.setdefault(of_video[1], []).append(_FramePair.of(box, patches[at], rows[at], whole))
+        examined.setdefault(of_video[1], []).append(_FramePair.of(box, index.project(rows[at]), rows[at], whole))
     hits = {index.ids[number]: _related(pairs) for number, pairs in examined.items()}
     return {video: RelatedFrames(hit[:, :4], hit[:, 4]) for video, hit in sorted(hits.items()) if len(hit)}
 
