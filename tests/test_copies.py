@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pages import Page, screenshot
 from toys import trained
 from videomatch import aligners, cli
 from videomatch.app import copies, copies_page
-from videomatch.app.descriptors import Descriptor, choose
+from videomatch.app.descriptors import VIEWS, Descriptor, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 from videomatch.localisation import distinct
@@ -108,6 +109,16 @@ def test_parts_of_the_picture_are_found(search, world, name, view, reference):
     assert [(s[0], s[1] in (view, copies.PARTS)) for s in found(answer)] == [(reference, True)]
     assert np.abs(np.subtract(found(answer)[0][2:], (0, 8, 2, 10))).max() <= 0.5
     assert search.copies(world / name, views=False).segments == []
+
+
+def test_bars_of_a_long_query_are_sought_in_bounded_memory():
+    picture = blurred(np.random.default_rng(0).integers(0, 255, (22, 22, 3), np.uint8), 0)[:64, :64]
+    frames = np.repeat(picture[None], 4000, axis=0)
+    tracemalloc.start()
+    VIEWS["between blurred bars"](frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < frames.nbytes
 
 
 @pytest.mark.parametrize(("name", "view"), [
