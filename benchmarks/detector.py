@@ -196,7 +196,7 @@ def generated(corpus: Path, features: Path, runs: dict[str, Path], names: list[s
         align(**common, output=work / "aligned" / name, split="copies_test", tuned=work / "tuned" / name, **run)  # pyright: ignore[reportArgumentType]
         found = tables.read("segments", work / "aligned" / name)
         best = json.loads((work / "tuned" / name / "tuned.json").read_text())["options"]
-        scores[name] = report(name, segment_metrics(corpus, "copies_test", found)["overall"], str(best))
+        scores[name] = report(name, segment_metrics(corpus, "copies_test", found)[0]["overall"], str(best))
     for name in runs:
         claim_best("segments of generated copies", scores, name)
 

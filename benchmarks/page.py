@@ -145,7 +145,11 @@ def text(measured: Mapping[str, Mapping[str, Any]]) -> str:
                 lines.append("\n".join(f"| {' | '.join(row)} |" for row in table) + "\n")
             elif entry["printed"]:
                 lines.append("\n".join(f"    {row}".rstrip() for row in entry["printed"].strip().splitlines()) + "\n")
-    lines += ["## Without an entry\n\nSome were run before entries were kept: `results/LOG.md`.\n", "\n".join(left) + "\n"] if left else []
+    lines += (
+        ["## Without an entry\n\nSome were run before entries were kept: `results/LOG.md`.\n", "\n".join(left) + "\n"]
+        if left
+        else []
+    )
     return "\n".join(lines)
 
 

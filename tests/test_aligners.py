@@ -1,6 +1,7 @@
 """Aligners: the published boxes, a contract over every file of the room, naive twins, and frames as seconds."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from clips import regular
 from paths import ROOT, fixtures, realdata
 from videomatch import aligners
-from videomatch.aligners import dtw, dynamic_programming, temporal_network
+from videomatch.aligners import dtw, dynamic_programming, hough, temporal_network
 from videomatch.common import named
 from videomatch.localisation import intervals, map_paths
 from videomatch.metrics import segments
@@ -218,6 +219,18 @@ def test_bad_maps_are_named(align):
         align(np.array([[0, 0, 0], [0, 0, np.nan]]))
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         align(np.zeros(4))
+
+
+def test_hough_votes_of_a_still_picture_take_bounded_memory():
+    """All frames match all: what is kept of a hit for all speeds together is some numbers, not some a speed."""
+    still = np.ones((500, 2000), np.float32)
+    tracemalloc.start()
+    try:
+        (found,) = hough.align(still)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found[:2].tolist() == [0, 500] and peak <= 50 * still.size
 
 
 def test_real_map_holds_its_one_copy():

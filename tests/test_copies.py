@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pages import Page, screenshot
 from toys import trained
 from videomatch import aligners, cli
 from videomatch.app import copies, copies_page
-from videomatch.app.descriptors import Descriptor, choose
+from videomatch.app.descriptors import VIEWS, Descriptor, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 from videomatch.localisation import distinct
@@ -108,6 +109,16 @@ def test_parts_of_the_picture_are_found(search, world, name, view, reference):
     assert [(s[0], s[1] in (view, copies.PARTS)) for s in found(answer)] == [(reference, True)]
     assert np.abs(np.subtract(found(answer)[0][2:], (0, 8, 2, 10))).max() <= 0.5
     assert search.copies(world / name, views=False).segments == []
+
+
+def test_bars_of_a_long_query_are_sought_in_bounded_memory():
+    picture = blurred(np.random.default_rng(0).integers(0, 255, (22, 22, 3), np.uint8), 0)[:64, :64]
+    frames = np.repeat(picture[None], 4000, axis=0)
+    tracemalloc.start()
+    VIEWS["between blurred bars"](frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < frames.nbytes
 
 
 @pytest.mark.parametrize(("name", "view"), [
@@ -264,6 +275,7 @@ def test_what_goes_on_across_a_border_is_one_segment():
         [12, 14, 42, 44, 0.9],
     ]
     assert copies.join_pieces([first, second], [10.0], "sum")[0, 4] == pytest.approx(1.4)
+    assert copies.join_pieces([first, second], [10.0], "max")[0, 4] == 0.8
     assert copies.join_pieces([], []).shape == (0, 5)
 
 
@@ -287,6 +299,30 @@ def test_tuned_options_align(search, world, tmp_path):
     assert [s.reference for s in search.copies(world / "cut.mp4").segments] == ["film2.mp4", "film0.mp4"]
     search.aligner = copies.choose_aligner("hough")
     assert {s.reference for s in search.copies(world / "cut.mp4", views=False).segments} >= {"film2.mp4"}
+
+
+@pytest.mark.parametrize(("tuned", "noise", "file", "message"), [
+    ('{"aligner": "hou', b"", "tuned.json", "expected a result of `tune` with aligner, options"),
+    (b"\xff\xfe", b"", "tuned.json", "expected a result of `tune`"),
+    ("[1]", b"", "tuned.json", "expected a result of `tune`"),
+    ('{"metrics": {}}', b"", "tuned.json", "'aligner'; expected a result of `tune`"),
+    ({"similarity_map": "copy"}, b"", "tuned.json", "expected a result of `tune`"),
+    ({"similarity_map": {"experts": "copy"}}, b"", "tuned.json", "expected a result of `tune`"),
+    ({"aligner": "houhg"}, b"", "tuned.json", "did you mean 'hough'"),
+    ({"options": {"gapp": 5}}, b"", "tuned.json", "did you mean 'gap'.*expected options of hough"),
+    ({"options": {"gap": "x"}}, b"", "tuned.json", "gap = 'x', expected a number"),
+    ({}, b"", "noise.npy", "expected the frames that `tune` wrote"),
+    ({}, b"PK\x03\x04 no archive", "noise.npy", "expected the frames that `tune` wrote"),
+    ({}, b"\x93NUMPY\x01\x00v\x00", "noise.npy", "expected the frames that `tune` wrote"),
+])  # fmt: skip
+def test_tuned_options_that_cannot_be_read_are_named(tmp_path, tuned, noise, file, message):
+    if isinstance(tuned, dict):
+        of_noise = {"expert": "copy", "noise": {"split": "val"}}
+        tuned = json.dumps({"aligner": "hough", "options": {"gap": 9}, "similarity_map": of_noise, **tuned})
+    (tmp_path / "tuned.json").write_bytes(tuned if isinstance(tuned, bytes) else tuned.encode())
+    (tmp_path / "noise.npy").write_bytes(noise)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(tmp_path / file))}: .*{message}"):
+        copies.choose_aligner(tuned=tmp_path)
 
 
 def test_options_tuned_on_normalised_scores_align(search, world, tmp_path):
@@ -374,6 +410,24 @@ def test_short_and_bad_segments_are_left_out_as_wanted(search, world, tmp_path):
     assert found.reference == "film3.mp4" and abs(found.reference_start - found.query_start - 4) <= 0.25
     every = search.copies(world / "cut.mp4")
     assert len(every.segments) == 2 and search.copies(world / "cut.mp4", min_score=1).segments == []
+
+
+@pytest.mark.parametrize("kind", ["whole", "in pieces", "corners", "tuned"])
+def test_segments_last_as_long_as_was_asked_for_in_every_view_and_by_every_aligner(search, world, tmp_path, kind):
+    """A copy of 8 s, also across the border of two pieces that hold 3 and 5 s of it."""
+    query = films.write(
+        tmp_path / "query.mp4", (60, 0, 3), (2, 2, 10), edit=films.mirrored if kind == "corners" else None
+    )
+    search.rows = 24 if kind == "in pieces" else 1024
+    if kind == "tuned":
+        options = {"aligner": "hough", "options": {"min_similarity": 0.8}, "similarity_map": {"expert": "grey"}}
+        (tmp_path / "tuned.json").write_text(json.dumps(options))
+        search.aligner = copies.choose_aligner(tuned=tmp_path)
+    seconds = {least: search.copies(query, min_seconds=least, views=kind == "corners") for least in (1.25, 6, 9)}
+    assert [len(answer.segments) for answer in seconds.values()] == [1, 1, 0]
+    (segment,) = seconds[6].segments
+    assert segment.reference == "film2.mp4" and abs(segment.duration - 8) <= 1
+    assert segment.view == (copies.MIRRORED if kind == "corners" else "whole")
 
 
 @pytest.mark.parametrize("name", copies.MIN_SCORES)

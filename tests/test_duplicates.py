@@ -85,6 +85,22 @@ def test_the_share_decides_what_belongs_together(folder):
         library.duplicates(1.5)
 
 
+@pytest.mark.parametrize("seconds", [2, 4, 10])
+def test_films_of_still_pictures_are_found(tmp_path, monkeypatch, seconds):
+    """The same slides in two sizes; but not other slides, or black ones."""
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+
+    def still(image, second):
+        return films.picture(seed, second // seconds * seconds)
+
+    for name, seed, edit in (("talk", 1, still), ("other", 2, still), ("large", 1, lambda *at: larger(still(*at), 0))):
+        films.write(tmp_path / f"raw/{name}.mp4", (seed, 0, 6 * seconds), edit=edit)
+    films.write(tmp_path / "raw/black.mp4", (3, 0, 12), edit=lambda image, _: 0 * image)
+    films.write(tmp_path / "raw/begins black.mp4", (4, 0, 12), edit=lambda image, second: image * (second >= 6))
+    answer = Library(tmp_path / "raw", model="none").duplicates()
+    assert len(answer.groups) == 1 and found(answer).keys() == {"talk", "large"}
+
+
 def test_files_of_two_folders_are_compared_with_each_other(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
     for name in ("here", "there"):

@@ -72,6 +72,33 @@ def test_finds_what_an_exact_search_finds(world):
     assert (index.owners(at) == owner[at]).all()
 
 
+def test_without_some_videos_the_nearest_of_all_others_are_found(world):
+    folder, roots = world
+    for root in roots:
+        FrameIndex.add(folder, root)
+    index = FrameIndex(folder)
+    queries = np.random.default_rng(0).normal(size=(40, DIM))
+    every = index.neighbours(queries, index.frames)
+    without = [index.ids[number] for number in (0, 7, 8, 29, 30, 59)]
+    keep = ~np.isin(index.owners(every[1]), [index.ids.index(i) for i in without])
+    for query, (near, at) in enumerate(zip(*index.neighbours(queries, 30, without), strict=True)):
+        assert at.tolist() == every[1][query][keep[query]][:30].tolist()
+        assert near.tolist() == every[0][query][keep[query]][:30].tolist()
+
+
+def test_a_still_picture_finds_its_copy_though_its_own_frames_are_nearer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = written(tmp_path / "s", [f"v{n:02d}" for n in range(30)], 0)
+    picture, grain = np.ones((400, DIM)), np.random.default_rng(1).normal(size=(400, DIM))
+    with StoreWriter(tmp_path / "stills", shape=(DIM,), dtype="float32", times=True) as writer:
+        for name, noise in (("still", 0.01), ("copy", 0.3)):
+            writer.add(name, (picture + noise * grain).astype(np.float32), times=each_second(picture))
+    FrameIndex.create(tmp_path / "index", [root, tmp_path / "stills"])
+    FrameIndex.add(tmp_path / "index", root, tmp_path / "stills")
+    index = FrameIndex(tmp_path / "index")
+    assert index.search(picture, each_second(picture), 3, exclude=["still"])[0][0] == "copy"
+
+
 def test_a_copy_is_the_first_candidate(world):
     folder, roots = world
     for root in roots:

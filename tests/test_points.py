@@ -1,6 +1,7 @@
 """Corners: parts of a picture are found however they were cut, turned, shrunk or covered, and strangers are not."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,21 @@ def test_a_mirrored_picture_is_found_by_its_mirrored_corners(index):
 def test_excluded_videos_are_not_searched(index):
     values, times = rows(drawn(20), drawn(21))
     assert point_matches.related(index, values, times, ["v2"]) == {}
+
+
+def test_a_long_query_is_searched_in_blocks_that_take_bounded_memory(index, monkeypatch):
+    values, times = rows(*(drawn(n) for n in [*range(20, 26), *range(500, 520)]))
+    found, peaks = [], []
+    for block in (len(values), 2000):
+        monkeypatch.setattr(point_matches, "ROWS", block)
+        tracemalloc.start()
+        found.append(point_matches.related(index, values, times))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert len(values) > 8000 and found[0] and found[0].keys() == found[1].keys() and peaks[1] < peaks[0] / 2
+    for name, one in found[0].items():
+        assert one.times.tolist() == found[1][name].times.tolist()
+        assert one.corners.tolist() == found[1][name].corners.tolist()
 
 
 def test_a_logo_that_two_share_relates_nothing(index):

@@ -363,6 +363,30 @@ def test_what_cannot_be_mended_is_named(place, four):
         library.summary()
 
 
+def test_of_a_damaged_library_nothing_is_removed(place, four):
+    library = made(place, sizes={"batch": 2})
+    library.add(four)
+    ids = library.videos()["video_id"].to_list()
+    with pytest.raises(ValueError, match="did you mean"):
+        library.remove(["4.mp4"])
+    whole = place.with_name("whole")
+    shutil.copytree(place, whole)
+    for name in (
+        "batches/*/videos.parquet",
+        "features/*/*.npy",
+        "index/parts/*/lists.faiss",
+        "points/index/codec/lists.faiss",
+    ):
+        file = next(place.glob(name))
+        flipped(file)
+        with pytest.raises(ValueError, match=rf"{file.name} is damaged or missing.*library add .* mends it"):
+            library.remove([ids[-1]])
+        assert any(file.name in problem for problem in library.check()[0]), "it is left to `add`"
+        shutil.rmtree(place)
+        shutil.copytree(whole, place)
+    assert library.videos()["video_id"].to_list() == ids
+
+
 @pytest.mark.parametrize("settled", [20, 1000])
 def test_videos_are_removed(place, four, settled):
     library = made(place, sizes={"batch": 2, "settled": settled})
@@ -403,6 +427,26 @@ def test_moved_renamed_and_replaced_files(place, four, monkeypatch):
     # the old file comes back under another name
     shutil.copy(before, place.parent / "back.mp4")
     assert library.add([place.parent / "back.mp4"]).known == 1 and library.check() == ([], [])
+
+
+@pytest.mark.parametrize("moves", [("1", "2>1", "3>2", "0>9"), ("0>x", "1>0", "x>1"), ("3", "2>3", "1>2", "0>1")])
+def test_files_that_take_each_others_names_stay(place, four, moves):
+    """Renamed down by one, swapped, and up by one; what is deleted is the only video without a file."""
+    library, raw = made(place, sizes={"batch": 2}), place.parent / "raw"
+    library.add(four)
+    content = dict(library.videos().select("path", "sha256").iter_rows())
+    for move in moves:
+        first, _, then = move.partition(">")
+        path = raw / f"{first}.mp4"
+        path.rename(raw / f"{then}.mp4") if then else path.unlink()
+    added = library.add([raw])
+    paths = dict(library.videos().select("sha256", "path").iter_rows())
+    files = sorted(raw.iterdir())
+    assert {str(path) for path in files} == {path for path in paths.values() if path is not None}
+    assert added.videos == [] and added.known == len(files) and library.add([raw]).videos == []
+    lost = [raw / f"{move}.mp4" for move in moves if ">" not in move]
+    assert [paths[content[str(path)]] for path in lost] == [None] * len(lost) and len(added.notes) == len(lost)
+    assert len(library.check()[1]) == len(lost)
 
 
 def test_folders_are_walked_once_without_pipes_and_what_is_passed_over_is_counted(place, four):

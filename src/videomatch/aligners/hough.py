@@ -44,24 +44,27 @@ def align(
         max_peaks: lines that are examined, those with most votes first.
     """
     values = checked(similarity)
-    query, reference = np.nonzero(values >= min_similarity)
+    is_hit = values >= min_similarity
+    query, reference = (axis.astype(np.int32) for axis in np.nonzero(is_hit))  # a still picture has many
     if not len(query):
         return segments([], published=published)
-    votes = values[query, reference]
+    votes = values[is_hit]
     if published:
         return segments(_whole_diagonals(values.shape, query, reference, votes, max_overlap, max_peaks), published=True)
-    lines: list[tuple[int, Found, float]] = []
-    bands = [_Bands(query, reference, votes, speed) for speed in speeds]
-    peaks = [(-votes, number, at) for number, band in enumerate(bands) for votes, at in band.peaks(max_peaks)]
-    for _, number, at in sorted(peaks)[:max_peaks]:
-        hits = bands[number].hits(at)
-        for line, total in _lines(query[hits], reference[hits], votes[hits], gap):
-            sides = line[1] - line[0], line[3] - line[2]
-            if min(sides) >= min_length and total >= density * min_similarity * max(sides):
-                lines.append((number, line, total))
-    lines.sort(key=lambda line: line[0])  # of equal votes the earlier speed wins
-    table = np.array([line for _, line, _ in lines]).reshape(-1, 5)
-    totals = np.array([total for *_, total in lines])
+    bands = [_votes(_offsets(query, reference, speed), votes) for speed in speeds]
+    peaks = [(-votes, number, at) for number, band in enumerate(bands) for votes, at in _peaks(band, max_peaks)]
+    best = sorted(peaks)[:max_peaks]
+    lines: list[tuple[Found, float]] = []
+    for number in sorted({number for _, number, _ in best}):  # of equal votes the earlier speed wins
+        offset = _offsets(query, reference, speeds[number])
+        for at in (at for _, n, at in best if n == number):
+            hits = np.flatnonzero((offset >= at) & (offset <= at + 2))
+            for line, total in _lines(query[hits], reference[hits], votes[hits], gap):
+                sides = line[1] - line[0], line[3] - line[2]
+                if min(sides) >= min_length and total >= density * min_similarity * max(sides):
+                    lines.append((line, total))
+    table = np.array([line for line, _ in lines]).reshape(-1, 5)
+    totals = np.array([total for _, total in lines])
     return segments(table[nms(table[:, :4], totals, max_overlap, containment)].tolist(), published=False)
 
 
@@ -80,26 +83,28 @@ def _whole_diagonals(
     return table[nms(table[:, :4], sums[at], max_overlap)].tolist()
 
 
-class _Bands:
-    """The offsets of one speed, each with its two neighbours: the ``offset`` of every hit, from 1, and the ``votes`` of
-    every band."""
+def _offsets(query: np.ndarray, reference: np.ndarray, speed: float) -> np.ndarray:
+    """The offset of every hit at a speed, from 1. Steps are in place: of hits there may be as many as cells."""
+    offset = float(speed) * query
+    np.subtract(reference, offset, out=offset)
+    offset += 0.5
+    offset = np.floor(offset, out=offset).astype(np.int32)
+    offset -= offset.min() - 1
+    return offset
 
-    def __init__(self, query: np.ndarray, reference: np.ndarray, votes: np.ndarray, speed: float) -> None:
-        offset = np.floor(reference - speed * query + 0.5).astype(np.int64)
-        self.offset = offset - (offset.min() - 1)
-        sums = np.bincount(self.offset, votes, minlength=int(self.offset.max()) + 2)
-        self.votes = sums[:-2] + sums[1:-1] + sums[2:]
 
-    def peaks(self, most: int) -> list[tuple[float, int]]:
-        """Votes and number of the best bands that are local maxima: neighbouring bands have most hits in common."""
-        left, right = np.r_[0, self.votes[:-1]], np.r_[self.votes[1:], 0]
-        at = np.flatnonzero((self.votes >= left) & (self.votes > right))
-        at = at[np.argsort(-self.votes[at], kind="stable")][:most]
-        return list(zip(self.votes[at].tolist(), at.tolist(), strict=True))
+def _votes(offset: np.ndarray, votes: np.ndarray) -> np.ndarray:
+    """The votes of every band: an offset with its two neighbours."""
+    sums = np.bincount(offset, votes, minlength=int(offset.max()) + 2)
+    return sums[:-2] + sums[1:-1] + sums[2:]
 
-    def hits(self, at: int) -> np.ndarray:
-        """The hits of a band, by query frame."""
-        return np.flatnonzero((self.offset >= at) & (self.offset <= at + 2))
+
+def _peaks(votes: np.ndarray, most: int) -> list[tuple[float, int]]:
+    """Votes and number of the best bands that are local maxima: neighbouring bands have most hits in common."""
+    left, right = np.r_[0, votes[:-1]], np.r_[votes[1:], 0]
+    at = np.flatnonzero((votes >= left) & (votes > right))
+    at = at[np.argsort(-votes[at], kind="stable")][:most]
+    return list(zip(votes[at].tolist(), at.tolist(), strict=True))
 
 
 def _lines(query: np.ndarray, reference: np.ndarray, votes: np.ndarray, gap: int) -> list[tuple[Found, float]]:

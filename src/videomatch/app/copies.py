@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from videomatch.data.walk import NOT_TEXT, is_text, printable
 from videomatch.localisation import distinct, frame_similarity, intervals, point_matches
 from videomatch.localisation.line_ends import followed
 from videomatch.localisation.maps import NOISE, normalisation
-from videomatch.metrics.segments import SCORE, union_length
+from videomatch.metrics.segments import QUERY, SCORE, union_length
 from videomatch.reports.segment_maps import resampled
 from videomatch.retrieval.frame_index import FrameIndex
 from videomatch.retrieval.score_normalisation import ScoreNormalisation
@@ -46,10 +48,14 @@ DEFAULT = "hough"
 MIN_SCORES = {"hough": 0.8, "temporal_network": 0.7, "dynamic_programming": 0.7, "dtw": 0.7}
 #: seconds of a cell of the map of related frames, least similarity in it, cells of a segment, and its least score
 CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.6
+#: norm of a frame that has features, of 1, at least
+FLAT = 0.5
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
 MAX_JUMP = 1.0
+#: seconds by which times in single precision may be off
+ROUNDED = 0.01
 #: share of the query that is found in the whole picture, from which on parts of the picture are not searched
 FOUND = 0.9
 WHOLE = "whole"
@@ -142,20 +148,40 @@ def choose_aligner(name: str | None = None, run: Path | None = None, tuned: Path
     path = tuned / "tuned.json" if tuned.is_dir() else tuned
     if not path.is_file():
         raise ValueError(f"{path} does not exist: expected a result of `tune`")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    compared = SimilarityMap.read(found["similarity_map"])
+    with _expected(path, "a result of `tune` with aligner, options and similarity_map"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        name, options, compared = found["aligner"], dict(found["options"]), SimilarityMap.read(found["similarity_map"])
+        score, follow = found.get("score", "mean"), found.get("follow", False)
+        if name is not None and name not in (known := named.names("aligners")):
+            raise ValueError(unknown("aligner", name, known))
     if compared.similarity != "cosine":
         raise ValueError(f"{path} was tuned on similarity {compared.similarity!r}, expected 'cosine': a library's")
-    frames = path.with_name(NOISE)
-    if compared.noise is not None and not frames.is_file():
-        raise ValueError(f"{frames} does not exist: {path} was tuned on scores normalised by the frames in it")
-    name = found["aligner"]
     if (name is None) != (run is not None):
         raise ValueError(f"{path} holds options of {name or 'a detector: name it, too'}")
-    of_name = name or f"the detector {run}"
-    noise = None if compared.noise is None else np.load(frames, allow_pickle=False).astype(np.float32)
-    how = found["options"], compared, noise, found.get("score", "mean"), found.get("follow", False)
-    return ChosenAligner(aligners.load(name, run), of_name, *how)
+    aligner, of_name = aligners.load(name, run), name or f"the detector {run}"
+    with _expected(path, f"options of {of_name}"):
+        defaults = aligners.defaults(aligner)
+        for option, value in options.items():
+            if option not in defaults:
+                raise ValueError(unknown("option", option, defaults))
+            if isinstance(defaults[option], int | float) and not isinstance(value, int | float):
+                raise ValueError(f"{option} = {value!r}, expected a number")
+    noise = None
+    if compared.noise is not None:
+        if not (frames := path.with_name(NOISE)).is_file():
+            raise ValueError(f"{frames} does not exist: {path} was tuned on scores normalised by the frames in it")
+        with _expected(frames, "the frames that `tune` wrote, a file of NumPy with numbers (N, D)"):
+            noise = np.load(frames, allow_pickle=False).astype(np.float32)
+    return ChosenAligner(aligner, of_name, options, compared, noise, score, follow)
+
+
+@contextmanager
+def _expected(path: Path, what: str) -> Iterator[None]:
+    """An error in reading a file becomes a ValueError that names it and what was expected."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {error}; expected {what}") from error
 
 
 class CopySearch:
@@ -231,22 +257,12 @@ class CopySearch:
         if answer.segments:
             return answer
         note = "its picture was compared as a whole, mirrored, turned and by its corners"
-        if self.aligner.options is None and answer.duration < min_seconds:
+        if answer.duration < min_seconds:
             note = f"it lasts {answer.duration:.2f} s, and a segment lasts {min_seconds:g} s at least"
         elif not views:
             note = "its picture was compared as a whole only (--whole)"
         answer.notes.append(note)
         return answer
-
-    def of_frames(
-        self, frames: np.ndarray, times: np.ndarray, *, top: int, exclude: Collection[str] = ()
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        """Which videos of the library share footage with frames as :meth:`frames` has them, and the segments ``(N, 5)``
-        (s; columns of :data:`videomatch.metrics.segments.COLUMNS`) with each: whole pictures, of ``top`` videos."""
-        for reference, _ in self.index.search(frames, times, top, exclude=exclude):
-            found = self.align(frames, times, *self.frames(reference))
-            if len(found):
-                yield reference, found
 
     def map(self, view: str, reference: str) -> tuple[np.ndarray, float, float]:
         """The map of a view of the last query with a video of the library in cells of time, and the seconds of both."""
@@ -310,8 +326,10 @@ class CopySearch:
                 self._add(answer, view, reference, self._good(segments, MIN_RELATED))
 
     def _good(self, found: np.ndarray, min_score: float) -> np.ndarray:
-        """Those of some segments ``(N, 5)`` that have the score that was asked for, or by default ``min_score``."""
-        return found[found[:, SCORE] >= (min_score if self.min_score is None else self.min_score)]
+        """Those of some segments ``(N, 5)`` that last as long as was asked for, and have the score that was, or by
+        default ``min_score``."""
+        is_long = np.ptp(found[:, QUERY], axis=1) >= self.min_seconds - ROUNDED
+        return found[is_long & (found[:, SCORE] >= (min_score if self.min_score is None else self.min_score))]
 
     def _add(self, answer: Copies, view: str, reference: str, found: np.ndarray) -> None:
         """Add the segments ``(N, 5)`` of one view and video. Of two views of the same part of the query the whole one
@@ -324,8 +342,10 @@ class CopySearch:
                 answer.segments = [other for other in answer.segments if other not in same] + [segment]
 
     def frames(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """The frames of a video of the library, and their times without gaps."""
+        """The frames of a video of the library, and their times without gaps. What codes make of a frame of one colour,
+        which has no features, is like nothing."""
         frames, times = self.index.features(video_id)
+        frames *= np.linalg.norm(frames, axis=1, keepdims=True) >= FLAT
         return frames, intervals.filled(times)
 
     def align(
@@ -345,7 +365,8 @@ class CopySearch:
             frames, times = frame_similarity.resampled(frames, times, every)
         if options is None:
             seconds = float(np.median(np.concatenate([np.diff(query_times), np.diff(times)])))
-            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(self.min_seconds / seconds))}
+            least = min(MIN_SECONDS, self.min_seconds)  # of a piece; what is joined may be asked to last longer
+            options = {"min_similarity": MIN_SIMILARITY, "min_length": max(1, round(least / seconds))}
         pieces = []
         for start in range(0, len(query), self.rows):
             at = slice(start, start + self.rows)
@@ -388,7 +409,7 @@ def _part(rows: np.ndarray, top: float, bottom: float) -> np.ndarray:
 
 def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], score: str = "mean") -> np.ndarray:
     """Segments ``(N, 5)``, s, of pieces of a query, joined at ``borders``: the starts of all but the first, s. Their
-    ``score`` is the mean over both, or the sum."""
+    ``score`` is the mean over both, the sum, or the max."""
     found = pieces[0].tolist() if len(pieces) else []
     for piece, border in zip(pieces[1:], borders, strict=True):
         for row in piece.tolist():
@@ -398,7 +419,7 @@ def join_pieces(pieces: Sequence[np.ndarray], borders: Sequence[float], score: s
                 continue
             first, second = before[1] - before[0], row[1] - row[0]
             mean = (before[4] * first + row[4] * second) / (first + second)
-            before[4] = before[4] + row[4] if score == "sum" else mean
+            before[4] = {"sum": before[4] + row[4], "max": max(before[4], row[4])}.get(score, mean)
             before[1], before[3] = row[1], row[3]
     return np.array(found, np.float64).reshape(-1, 5)
 

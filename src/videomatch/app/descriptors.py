@@ -37,6 +37,8 @@ SOURCE, ROWS = "source", "rows"
 
 #: a line is blurred if so large a share of its pixels bends so little (second difference, of 255)
 BLUR_SHARE, BLUR_FLAT = 0.99, 6.0
+#: frames that are looked at at once
+FRAMES = 256
 #: shares of a side that a blurred bar takes at least, and that are left between two of them
 BAR, INNER = 0.08, 0.2
 
@@ -50,15 +52,18 @@ def extract(**options: Any) -> None:
 
 def _between_blurred(frames: np.ndarray) -> np.ndarray:
     """The part between blurred bars on opposite sides, as wide as in half of the frames."""
-    grey = frames.mean(axis=3, dtype=np.float32)
-    cut = []
-    for lines in (grey, grey.transpose(0, 2, 1)):
-        is_sharp = (np.abs(np.diff(lines, 2)) > BLUR_FLAT).mean(axis=2) > 1 - BLUR_SHARE
-        first, last = is_sharp.argmax(axis=1), is_sharp[:, ::-1].argmax(axis=1)
-        count = int(np.median(np.minimum(first, last))) if len(lines) else 0
-        is_pair = BAR * lines.shape[1] <= count <= (1 - INNER) / 2 * lines.shape[1]
+    blurred: tuple[list[int], list[int]] = [], []
+    for start in range(0, len(frames), FRAMES):
+        grey = frames[start : start + FRAMES].mean(axis=3, dtype=np.float32)
+        for counts, lines in zip(blurred, (grey, grey.transpose(0, 2, 1)), strict=True):
+            is_sharp = (np.abs(np.diff(lines, 2)) > BLUR_FLAT).mean(axis=2) > 1 - BLUR_SHARE
+            counts += np.minimum(is_sharp.argmax(axis=1), is_sharp[:, ::-1].argmax(axis=1)).tolist()
+    cut, (_, height, width, _) = [], frames.shape
+    for counts, side in zip(blurred, (height, width), strict=True):
+        count = int(np.median(counts)) if counts else 0
+        is_pair = BAR * side <= count <= (1 - INNER) / 2 * side
         cut.append(count + 1 if is_pair else 0)  # one more, which may show some of both
-    (down, across), (_, height, width, _) = cut, frames.shape
+    down, across = cut
     return frames[:, down : height - down, across : width - across] if down or across else frames
 
 
@@ -150,9 +155,10 @@ class Descriptor:
                 parts = view(whole)
                 if parts is whole:
                     continue
-                parts = map(np.ascontiguousarray, parts)
-                resized = [cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA) for part in parts]
-                writer.add(name, np.stack(resized) if resized else whole, times=times)
+                resized = np.empty_like(whole)
+                for number, part in enumerate(map(np.ascontiguousarray, parts)):
+                    resized[number] = cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA)
+                writer.add(name, resized, times=times)
                 names.append(name)
         corpora.write_videos(tables.videos({"video_id": name} for name in names), folder / "corpus", 1)
         self._extract(folder, ROWS, {**self.options, "source": SOURCE}, [cut.parent], threads)

@@ -168,8 +168,7 @@ class VideoLibrary:
     def check(self) -> tuple[list[str], list[str]]:
         """What is damaged in the library, which :meth:`add` mends; and which files of its videos are not what they
         were, which does no harm to a search."""
-        folders = [*self._tables(), *(batch for features in self.features.values() for batch in features.batches())]
-        damage = [problem for _, problem in damaged(folders)]
+        damage = [problem for _, problem in damaged(self._folders())]
         try:
             videos = self.videos()
             if len(videos):
@@ -201,13 +200,19 @@ class VideoLibrary:
         return added
 
     def remove(self, ids: Collection[str]) -> int:
-        """Remove videos; returns how many. A ValueError if one is not in the library: none is removed then."""
+        """Remove videos; returns how many. A ValueError if one is not in the library, or something is damaged: none is
+        removed then."""
         with self._locked():
-            self._mend(Added(), 1)
             known = self.videos()["video_id"].to_list()
             for video_id in ids:
                 if video_id not in known:
                     raise ValueError(unknown(f"video of {self.folder}", video_id, known))
+            with self.mended():
+                for folder in self._folders():
+                    ann.checked(folder)
+                for features in self.features.values():
+                    features.index()
+                    features.drop_damaged()  # none is; some may be by another model
             for name, rows in self._batches().items():
                 self._write_batch(name, rows.filter(~pl.col("video_id").is_in(list(ids))), rows)
             self._forget()
@@ -217,6 +222,10 @@ class VideoLibrary:
     def _tables(self) -> list[Path]:
         """The folders that say which files the library holds, and which it rejected."""
         return [*sorted(self.folder.glob("batches/[!.]*")), *self.folder.glob("rejected")]
+
+    def _folders(self) -> list[Path]:
+        """All folders but the index's."""
+        return [*self._tables(), *(batch for features in self.features.values() for batch in features.batches())]
 
     def _batches(self) -> dict[str, pl.DataFrame]:
         """Name of a batch -> its videos."""
@@ -286,24 +295,23 @@ class VideoLibrary:
         those whose file has other content now."""
         videos = self.videos()
         contents, ids = set(videos["sha256"]), set(videos["video_id"])
-        path_of = dict(videos.select("sha256", "path").iter_rows())
-        at = {path: digest for digest, path in path_of.items() if path is not None}
-        new: dict[str, Path] = {}
-        for path, below in track(found, label="digests"):
+        path_of: dict[str, str | None] = dict(videos.select("sha256", "path").iter_rows())
+        digest_at: dict[str | None, str] = {}
+        for path, _ in track(found, label="digests"):
             try:
-                digest = digests.file_digest(path)
+                digest_at[str(path)] = digests.file_digest(path)
             except OSError as error:
                 added.reject(path, error.strerror or str(error))
+        replaced = {digest: path for digest, path in path_of.items() if digest_at.get(path, digest) != digest}
+        path_of |= dict.fromkeys(replaced)
+        new: dict[str, Path] = {}
+        for path, below in found:
+            if (digest := digest_at.get(str(path))) is None:
                 continue
-            if at.get(str(path), digest) != digest:
-                path_of[at[str(path)]] = None
-                kept = "" if self._watched else ", which the library keeps"
-                added.notes.append(f"{path} has other content than when it was added{kept}")
             video_id = new_id(path, below, ids)
             if digest in contents:
                 added.known += 1
-                before = path_of.get(digest, str(path))
-                if before is None or not Path(before).exists():
+                if _absence({"path": path_of.get(digest, str(path)), "sha256": digest}):
                     path_of[digest] = str(path)
             elif (reason := id_problem(video_id)) is not None:
                 added.reject(path, reason)
@@ -311,6 +319,9 @@ class VideoLibrary:
                 ids.add(video_id)
                 new[video_id] = path
             contents.add(digest)
+        kept = "" if self._watched else ", which the library keeps"
+        for path in (path for digest, path in replaced.items() if path_of[digest] is None):
+            added.notes.append(f"{path} has other content than when it was added{kept}")
         for name, rows in self._batches().items():
             paths = pl.Series("path", [path_of[digest] for digest in rows["sha256"]], pl.String)
             self._write_batch(name, rows.with_columns(paths), rows)

@@ -9,6 +9,7 @@ that holds nothing of it. Kept is, of those that hold the whole film, the one of
 rate. A compilation is longer than its parts, so it is kept, and they are parts of it.
 """
 
+import copy
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ KEEP, DELETE, LOOK = "keep", "delete", "look"
 SHARE, WHOLE = 0.5, 0.9
 #: what was measured on real clips; Hough voting puts the ends of a part in a compilation up to 0.75 s too far
 ALIGNER = "temporal_network"
+#: what finds still pictures, which the network does not: it follows a few of the frames that all are alike
+OF_STILLS = "hough"
 #: seconds, and share of its length, by which a video of the same length may differ
 TRIMMED, LENGTH = 0.5, 0.98
 #: videos that are aligned with one
@@ -128,10 +131,14 @@ class _Content:
 
 
 class _Pairs:
-    """What any two contents share, each pair aligned once."""
+    """What any two contents share, each pair aligned once; less than ``least`` of the shorter one is looked at again
+    as still pictures are."""
 
-    def __init__(self, searches: Sequence[CopySearch], contents: Sequence[_Content]) -> None:
-        self.searches, self.contents = searches, contents
+    def __init__(self, searches: Sequence[CopySearch], contents: Sequence[_Content], least: float) -> None:
+        self.searches, self.contents, self.least = searches, contents, least
+        self.of_stills = [copy.copy(search) for search in searches]
+        for search in self.of_stills:
+            search.aligner = choose_aligner(OF_STILLS)
         self.of = {(c.number, c.video_id): c for c in contents}
         self.segments: dict[_Content, dict[_Content, np.ndarray]] = {c: {} for c in contents}
 
@@ -141,29 +148,43 @@ class _Pairs:
         frames = self.searches[one.number].frames(one.video_id)
         for number, search in enumerate(self.searches):
             exclude = [c.video_id for c in known if c.number == number]
-            for video_id, segments in search.of_frames(*frames, top=TOP, exclude=exclude):
+            for video_id, _ in search.index.search(*frames, TOP, exclude=exclude):
                 other = self.of.get((number, video_id))  # None: it is compared as one of another index
                 if other is not None and other not in known:
-                    self._keep(one, other, segments)
+                    segments = self._align(number, frames, search.frames(video_id))
+                    if len(segments):
+                        self._keep(one, other, segments)
 
     def share(self, one: _Content, other: _Content) -> float:
         """How much of a content lies in another; 0 where they were found to share nothing."""
         segments = self.segments[one].get(other)
         if segments is None or not len(segments):
             return 0.0
-        covered = union_length(segments[:, QUERY_START], segments[:, QUERY_END])
-        return min(1.0, covered / max(one.duration, 1e-6))
+        return min(1.0, _covered(segments) / max(one.duration, 1e-6))
 
     def compare(self, one: _Content, other: _Content) -> None:
         """Align two contents, unless they were."""
         if other not in self.segments[one]:
-            search = self.searches[one.number]
             frames = (self.searches[c.number].frames(c.video_id) for c in (one, other))
-            self._keep(one, other, search.align(*(part for pair in frames for part in pair)))
+            self._keep(one, other, self._align(one.number, *frames))
+
+    def _align(self, number: int, *frames: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The segments of two videos: of the aligner that finds more of the first, if the network finds too little."""
+        given = [part for pair in frames for part in pair]
+        found = self.searches[number].align(*given)
+        wanted = self.least * min(float(times[-1, 1]) if len(times) else 0.0 for _, times in frames)
+        if _covered(found) >= wanted:
+            return found
+        return max(found, self.of_stills[number].align(*given), key=_covered)
 
     def _keep(self, one: _Content, other: _Content, segments: np.ndarray) -> None:
         self.segments[one][other] = segments
         self.segments[other][one] = segments[:, [*SWAPPED, SCORE]]
+
+
+def _covered(segments: np.ndarray) -> float:
+    """Seconds of the query in some segments."""
+    return union_length(segments[:, QUERY_START], segments[:, QUERY_END])
 
 
 def duplicates(indexes: Sequence[FolderIndex], min_share: float = SHARE) -> Duplicates:
@@ -175,7 +196,7 @@ def duplicates(indexes: Sequence[FolderIndex], min_share: float = SHARE) -> Dupl
         contents = _contents(indexes, answer)
     with answer.timed("pairs"):
         searches = [CopySearch(index, choose_aligner(ALIGNER)) for index in indexes]
-        pairs = _Pairs(searches, contents)
+        pairs = _Pairs(searches, contents, min_share)
         for one in track(contents, label="videos"):
             pairs.find(one)
     with answer.timed("groups"):

@@ -11,6 +11,7 @@ part of either picture: a logo or a word that strangers share spans little, and 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ MAX_SCALE = 5.0
 SPAN = 0.15
 #: corners in agreement at least, which make a similarity of one half
 LEAST = 6
+#: corners of the query that are sought at once, those of whole frames
+ROWS = 1 << 14
 #: seconds that a frame lasts from which on it needs no other one in agreement
 STILL = 2.0
 
@@ -84,37 +87,50 @@ def related(
     ``rows`` with ``times`` ``(n, 2)``, s."""
     if not len(rows):
         return {}
-    similarity, nearest = index.neighbours(rows[::EVERY], NEAREST)
-    corner, rank = np.nonzero(similarity >= SIMILAR)
-    corner, found = EVERY * corner, nearest[corner, rank]
-    excluded = [number for number, name in enumerate(index.ids) if name in set(exclude)]
-    keep = ~np.isin(index.owners(found), excluded)
-    corner, found = corner[keep], found[keep]
-    if not len(found):
-        return {}
     _, frame = np.unique(times[:, 0], return_inverse=True)
-    other, other_times = index.rows(found)
-    keys = np.stack([frame[corner], index.owners(found), np.round(1000 * other_times[:, 0])], axis=1).astype(np.int64)
-    pairs, first, of_pair = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    counts = _alike_placed(of_pair.ravel(), _places(rows[corner]), _places(other))
     ends = np.searchsorted(frame, np.arange(frame[-1] + 2))
-    shifts = np.round(other_times[first, 0] - times[ends[pairs[:, 0]], 0]).astype(np.int64)
-    lasting = np.minimum(*(np.ptp(t, axis=1) for t in (times[ends[pairs[:, 0]]], other_times[first])))
+    parts = list[tuple[np.ndarray, ...]]()
+    cuts = sorted({int(ends[np.searchsorted(ends, cut)]) for cut in range(0, len(rows), ROWS)} | {len(rows)})
+    for start, stop in itertools.pairwise(cuts):
+        parts.append(_frame_pairs(index, rows[:stop], frame, start, exclude))
+    pairs, counts, first = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not len(pairs):
+        return {}
+    other_times = index.times(first)
+    shifts = np.round(other_times[:, 0] - times[ends[pairs[:, 0]], 0]).astype(np.int64)
+    lasting = np.minimum(*(np.ptp(t, axis=1) for t in (times[ends[pairs[:, 0]]], other_times)))
     votes = counts * lasting * _at_shift(pairs[:, 1], shifts, counts * lasting)  # what stands still is described once
     seen: Counter[tuple[int, ...]] = Counter()
     examined: dict[int, list[_FramePair]] = {}
-    patches = index.project(rows)
     for pair in np.argsort(-votes, kind="stable").tolist():
         of_frame, of_video = (int(pairs[pair, 0]),), tuple(pairs[pair, :2].tolist())
         if counts[pair] < PAIRS or seen[of_frame] >= OF_ALL or seen[of_video] >= OF_VIDEO:
             continue
         seen.update((of_frame, of_video))
         at = slice(ends[of_frame[0]], ends[of_frame[0] + 1])
-        whole, _ = index.rows(index.same_time(int(found[first[pair]])))
-        box = (*times[at.start].tolist(), *other_times[first[pair]].tolist())
-        examined.setdefault(of_video[1], []).append(_FramePair.of(box, patches[at], rows[at], whole))
+        whole, _ = index.rows(index.same_time(int(first[pair])))
+        box = (*times[at.start].tolist(), *other_times[pair].tolist())
+        examined.setdefault(of_video[1], []).append(_FramePair.of(box, index.project(rows[at]), rows[at], whole))
     hits = {index.ids[number]: _related(pairs) for number, pairs in examined.items()}
     return {video: RelatedFrames(hit[:, :4], hit[:, 4]) for video, hit in sorted(hits.items()) if len(hit)}
+
+
+def _frame_pairs(
+    index: FrameIndex, rows: np.ndarray, frame: np.ndarray, start: int, exclude: Collection[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of frames that have corners alike, of the frames of the corners from ``start`` on: number of the query
+    frame, number of the video and ms, ``(n, 3)``; how many propose the same transform; and one of the library's rows
+    each."""
+    sought = np.arange(-(-start // EVERY) * EVERY, len(rows), EVERY)
+    similarity, nearest = index.neighbours(rows[sought], NEAREST, exclude)
+    corner, rank = np.nonzero(similarity >= SIMILAR)
+    corner, found = sought[corner], nearest[corner, rank]
+    keys = np.stack([frame[corner], index.owners(found), np.round(1000 * index.times(found)[:, 0])], axis=1)
+    pairs, first, of_pair = np.unique(keys.astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    if not len(pairs):
+        return pairs, np.zeros(0, np.int64), found
+    counts = _alike_placed(of_pair.ravel(), _places(rows[corner]), _places(index.rows(found)[0]))
+    return pairs, counts, found[first]
 
 
 def _alike_placed(of_pair: np.ndarray, query: np.ndarray, reference: np.ndarray) -> np.ndarray:

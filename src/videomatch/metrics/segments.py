@@ -135,20 +135,15 @@ def per_pair(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Scores:
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def overall(scores: Scores, ratio: float | None = None) -> dict[str, float]:
-    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs; those over nothing are 0. Published tables
-    turn counts of all pairs into rates by a ``ratio`` of copies to other pairs, 1; None takes the real one."""
-    total = len(scores)
-    if not total:
+def overall(scores: Scores) -> dict[str, float]:
+    """``precision``, ``recall``, ``F1``, ``FRR`` and ``FAR`` of the pairs; those over nothing are 0."""
+    if not len(scores):
         raise ValueError("no pair: there is nothing to measure")
     predicted, relevant = (scores[:, 2:] > 0).T
     precision = float(scores[predicted, 0].mean()) if predicted.any() else 0.0
     recall = float(scores[relevant, 1].mean()) if relevant.any() else 0.0
     missed, alarmed = int((relevant & ~predicted).sum()), int((predicted & ~relevant).sum())
-    if ratio is None:
-        frr, far = missed / max(int(relevant.sum()), 1), alarmed / max(int((~relevant).sum()), 1)
-    else:
-        frr, far = (1 + ratio) / ratio * missed / total, (1 + ratio) * alarmed / total
+    frr, far = missed / max(int(relevant.sum()), 1), alarmed / max(int((~relevant).sum()), 1)
     f1 = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
     return {"precision": precision, "recall": recall, "F1": f1, "FRR": frr, "FAR": far}
 

@@ -57,17 +57,15 @@ def submit_descriptors(
     """Write and check both files of descriptors, at most one row a second; returns what they hold."""
     durations = _durations(corpus, split)
     maps = SimilarityMaps.of(features, SimilarityMap.read({"expert": expert, "noise": noise}), corpus)
-    there, scores = set(maps.references.ids), maps.normalisation
+    there = set(maps.references.ids)
     about: dict[str, Any] = {"files": [], "rows": {}, "missing": {}}
     for role in ROLES:
         rows = []
         for video_id in sorted(durations[role].keys() & there):
-            (values, times), _ = maps.frames(video_id, is_reference=True)
+            _, (values, times) = maps.frames(video_id, is_reference=role == "reference")
             values, times = one_a_second(values, times, durations[role][video_id])
-            if scores is None:
+            if maps.normalisation is None:
                 values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-            else:
-                values = scores.queries(values) if role == "query" else scores.references(values)
             rows.append((video_id, values, times))
         file = write_descriptors(output, role, rows)
         check_descriptors(file, durations[role])

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,11 +240,10 @@ class FrameIndex:
     ) -> list[tuple[str, float]]:
         """Videos that the frames ``(Q, D)`` of one query, from when to when ``(Q, 2)``, vote for by more than
         ``min_votes``, but not ``exclude``, and scores, best first."""
-        excluded = np.array([self._number[i] for i in exclude if i in self._number], np.int64)
-        query, frame, vote, is_saturated = self._votes(features, NEIGHBOURS, excluded)
+        query, frame, vote, is_saturated = self._votes(features, NEIGHBOURS, exclude)
         if is_saturated.any():
             keep = ~is_saturated[query]
-            again, *deeper, _ = self._votes(features[is_saturated], DEEPER * NEIGHBOURS, excluded)
+            again, *deeper, _ = self._votes(features[is_saturated], DEEPER * NEIGHBOURS, exclude)
             found = (query[keep], frame[keep], vote[keep]), (np.flatnonzero(is_saturated)[again], *deeper)
             query, frame, vote = (np.concatenate(both) for both in zip(*found, strict=True))
         query, frame, vote = (values[vote > 0] for values in (query, frame, vote))
@@ -255,15 +254,15 @@ class FrameIndex:
         return [(self.ids[found[n]], float(scores[n])) for n in order if scores[n] > min_votes]
 
     def _votes(
-        self, features: np.ndarray, neighbours: int, excluded: np.ndarray
+        self, features: np.ndarray, neighbours: int, exclude: Collection[str]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Query frame, frame and vote of every pair of them, and which query frames ``(Q,)`` are saturated."""
-        similarity, frame = self.neighbours(features, neighbours)
+        similarity, frame = self.neighbours(features, neighbours, exclude)
         query = np.repeat(np.arange(len(similarity)), neighbours)
         is_full = (frame >= 0).all(axis=1)
         value, frame = similarity.ravel(), frame.ravel()
         video = self.owners(frame)
-        hit = (video >= 0) & ~np.isin(video, excluded)
+        hit = video >= 0
         query, value, video, frame = query[hit], value[hit], video[hit], frame[hit]
         # nearest frames come first: the first of a (query frame, video) is its similarity
         first = np.sort(np.unique(query * (len(self) + 1) + video, return_index=True)[1])
@@ -274,17 +273,37 @@ class FrameIndex:
         baseline = np.maximum(0, baseline)
         return query, frame, np.maximum(value - baseline[query], 0), is_full & ~is_known
 
-    def neighbours(self, features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines ``(Q, count)`` and numbers of each query frame's nearest frames, nearest first; -1: no more."""
+    def neighbours(
+        self, features: np.ndarray, count: int, exclude: Collection[str] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cosines ``(Q, count)`` and numbers of each query frame's nearest frames, nearest first, but not of videos to
+        ``exclude``; -1: no more."""
         features = np.asarray(features, np.float32)
         if features.ndim != 2 or features.shape[1] != self.inputs or not np.isfinite(features).all():
             raise ValueError(f"a query of shape {features.shape}, expected finite (frames, {self.inputs})")
         similarity = np.full((len(features), count), -np.inf, np.float32)
         frame = np.full((len(features), count), -1)
+        search = self._search_but({self._number[i] for i in exclude if i in self._number})
         for start in range(0, len(features) if self._parts else 0, QUERIES):
             at = slice(start, start + QUERIES)
-            similarity[at], frame[at] = self._index.search(self.project(features[at]), count)
+            similarity[at], frame[at] = search(self.project(features[at]), count)
         return similarity, frame
+
+    def _search_but(self, videos: Collection[int]) -> Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]:
+        """The search of all frames but those of some videos: part by part, as faiss's shards take no selection."""
+        if not videos:
+            return self._index.search
+        is_wanted = np.repeat(~np.isin(np.arange(len(self)), list(videos)), self._lengths)
+        bits = (np.packbits(part, bitorder="little") for part in np.split(is_wanted, self._starts[1:-1]))
+        how = [faiss.SearchParametersIVF(sel=faiss.IDSelectorBitmap(part), nprobe=self.nprobe) for part in bits]
+
+        def search(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+            found = [part.search(rows, count, params=given) for part, given in zip(self._parts, how, strict=True)]
+            similarity, frame = (np.stack(each) for each in zip(*found, strict=True))
+            frame += np.where(frame < 0, 0, self._starts[:-1, None, None])
+            return faiss.merge_knn_results(similarity, frame, keep_max=True)
+
+        return search
 
     def owners(self, frames: np.ndarray) -> np.ndarray:
         """Number of the video that each frame belongs to; -1 for -1."""

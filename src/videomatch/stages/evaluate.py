@@ -234,18 +234,13 @@ def _check(metrics: list[str], values: Mapping[str, float], known: Collection[st
             raise ValueError(unknown("metric", metric, known))
 
 
-def segment_metrics(corpus: Path, split: str, found: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """:func:`videomatch.metrics.segments.localisation` of the segments that a system found, over the judged pairs of a
-    protocol; and, if all have a score, ``matching``: ``AP`` of the segments and ``uAP`` of their pairs, over all pairs
-    of its queries and references."""
-    return _measured(corpus, split, found)[0]
-
-
-def _measured(
+def segment_metrics(
     corpus: Path, split: str, found: pl.DataFrame
 ) -> tuple[dict[str, dict[str, float]], pl.DataFrame, np.ndarray]:
-    """:func:`segment_metrics`, the rows they are computed from (in percent, as they are printed), and the scores of all
-    pairs."""
+    """:func:`videomatch.metrics.segments.localisation` of the segments that a system found, over the judged pairs of a
+    protocol; and, if all have a score, ``matching``: ``AP`` of the segments and ``uAP`` of their pairs, over all pairs
+    of its queries and references. The rows they are computed from (in percent, as they are printed), and the scores of
+    all pairs."""
     found, truth, pairs, given, true = _judged(corpus, split, found)
     places = segments.by_place(given, true, _edits(corpus, pairs, true))
     result = segments.localisation(places)
@@ -273,7 +268,7 @@ def _evaluate_segments(
     units: all videos of the protocol."""
     found = tables.read("segments", aligned)
     about = json.loads((aligned / "align.json").read_text(encoding="utf-8"))
-    measured, rows, scores = _measured(corpus, split, found)
+    measured, rows, scores = segment_metrics(corpus, split, found)
     values = {"MB/h": about["bytes"] / 1e6 / about["hours"], **_named(measured)}
     if not len(found):
         values |= {"AP": 0.0, "uAP": 0.0}
@@ -288,7 +283,7 @@ def _evaluate_segments(
         "segments": int(scores[:, 3].sum()),
     }
     units = sorted(set(pooled_ids(corpus, split, ["query", "reference"])))
-    chance = _named(_measured(corpus, split, whole)[0]) if len(whole := _whole(corpus, pairs)) else {}
+    chance = _named(segment_metrics(corpus, split, whole)[0]) if len(whole := _whole(corpus, pairs)) else {}
     result = {
         "metrics": {m: values[m] for m in metrics},
         "counts": counts,
