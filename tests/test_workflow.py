@@ -17,7 +17,7 @@ import yaml
 
 from paths import ROOT
 from repo import Repo
-from videomatch.common import digests
+from videomatch.common import digests, files
 from videomatch.pipeline import dvcfile, provenance, rules, signatures
 from videomatch.pipeline import params as parameters
 from videomatch.pipeline.plan import Plan
@@ -301,6 +301,24 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
     assert repo.metrics() == before
     assert repo.is_quiet()
     assert hidden() == set(), "what killed jobs left is gone"
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_killed_while_a_result_took_its_place_nothing_is_left_or_lost(repo: Repo, is_back: bool):
+    """The job had one step left, or two; its result is current, so that it does not run again."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    result = next((repo.folder / "results").rglob("manifest.json")).parent
+    left = result.with_name(f".{result.name}.old.{child.pid}-{files.HOST}")
+    if is_back:
+        shutil.copytree(result, left)
+    else:
+        result.rename(left)
+    repo.run("snakemake", "-n")
+    assert left.exists(), "a dry run changes nothing"
+    assert "Nothing to be done" in repo("snakemake")
+    assert not left.exists()
+    assert result.exists()
 
 
 def test_a_checkout_after_a_kill_makes_nothing_again(repo: Repo):

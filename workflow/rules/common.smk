@@ -43,8 +43,15 @@ def make_now(result):
     return subprocess.run([sys.executable, "-m", "videomatch", *job], check=False).returncode == 0
 
 
+def tidy(folder):
+    """Before the results in a folder are judged: a job that was killed while its result took its place left what it
+    replaced, and may never run again."""
+    if workflow.executor_plugin is not None and not workflow.dryrun:
+        files.sweep(folder)
+
+
 # what has to be made, found out before anything runs
-state = State(plan, make_now)
+state = State(plan, make_now, tidy)
 # manifest by which Snakemake knows a job -> the results that it has to make, and why
 reasons = {}
 

@@ -18,11 +18,14 @@ class State:
     """The judgement of results, each with all that it is made from. What it has looked at it does not look at again.
 
     The tables of a data set that are there and have to be made again are made at once, by ``make`` (whether it could):
-    which shards differ shows in them alone, and until then a new video would start the jobs of all shards.
+    which shards differ shows in them alone, and until then a new video would start the jobs of all shards. ``tidy`` is
+    called once with each folder of results before it looks at them.
     """
 
-    def __init__(self, plan: Plan, make: Callable[[str], bool] = lambda _: False) -> None:
-        self._plan, self._make = plan, make
+    def __init__(
+        self, plan: Plan, make: Callable[[str], bool] = lambda _: False, tidy: Callable[[Path], None] = lambda _: None
+    ) -> None:
+        self._plan, self._make, self._tidy = plan, make, functools.cache(tidy)
         self._reasons: dict[str, str | None] = {}
         outputs = functools.cache(provenance.outputs)
         self._look = functools.cache(lambda path, reads: provenance.input_digest(path, reads, outputs))
@@ -32,6 +35,7 @@ class State:
         """Why a result has to be made, in words; None where it is current, and with it all that it is made from. Marks
         it for Snakemake (:func:`videomatch.pipeline.provenance.mark`)."""
         if result not in self._reasons:
+            self._tidy(Path(result).parent.parent)
             job = rules.job_of(self._plan, result)
             above = [path for path in job.results if self.why(path) is not None]
             content = job.request(self._content)
