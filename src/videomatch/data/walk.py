@@ -16,6 +16,8 @@ EXTENSIONS = (
 NOT_TEXT = "file name is not valid UTF-8, which tables cannot hold"
 #: why a pipe, socket or device is not opened: reading it could wait without end
 NO_FILE = "is a pipe, socket or device, expected a file"
+#: of no width, yet parts of words (Persian, Indian scripts) and of emoji
+JOINERS = "\u200c\u200d"
 
 
 def files_below(folder: Path, reject: Callable[[Path, str], None]) -> Iterator[Path]:
@@ -67,7 +69,7 @@ def passed_over(paths: Iterable[Path]) -> str:
 def printable(text: str) -> str:
     """A text that can be shown in a line: what is not printable is written as ``%0A`` or ``\\udcff``."""
     text = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else f"%{ord(c):02X}" for c in text)
+    return "".join(c if c.isprintable() or c in JOINERS else f"%{ord(c):02X}" for c in text)
 
 
 def is_text(name: str) -> bool:
